@@ -1,6 +1,6 @@
-"""Writes that survive a power cut: temporary name, fsync, rename, fsync of the directory.
+"""Writes that survive a power cut: temporary file, fsync, rename, fsync of the directory.
 
-Every file that the agent relies on after a crash is written through here.
+Every file that the agent needs after a crash is written with these functions.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
-#: Stands in the names of what is not finished.
+#: Part of the names of unfinished files.
 PARTIAL_PREFIX = ".partial-"
-#: Of ``<fcntl.h>`` and ``<linux/fs.h>``.
+#: Constants of ``<fcntl.h>`` and ``<linux/fs.h>``.
 AT_FDCWD, RENAME_EXCHANGE = -100, 2
 
 
 def fsync_directory(path: Path) -> None:
-    """Flush a directory's entries to the disk."""
+    """Flush the entries of a directory to disk."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)
@@ -31,10 +31,10 @@ def fsync_directory(path: Path) -> None:
 
 
 def sync_filesystem(path: Path) -> None:
-    """Flush everything of the file system of a path: for a tree of thousands of small files.
+    """Flush the whole file system of a path: for a tree of thousands of small files.
 
-    One ``fsync`` a file would wait for one commit of the disk's journal each. Since Linux 5.8
-    ``syncfs`` reports write errors.
+    An ``fsync`` per file would wait for one journal commit each. Since Linux 5.8 ``syncfs`` reports
+    write errors.
     """
     import ctypes
 
@@ -52,12 +52,12 @@ def sync_filesystem(path: Path) -> None:
 
 
 def make_directory(path: Path, mode: int = 0o755, *, exactly: bool = False) -> None:
-    """Make a directory and its missing parents, each flushed into its parent.
+    """Create a directory and its missing parents, and flush each parent.
 
     Args:
         path: The directory.
-        mode: Of what is made, less what the mask takes.
-        exactly: Whether the mask takes nothing: others have to get in.
+        mode: Mode of the created directories, before the umask applies.
+        exactly: Whether to ignore the umask, because other users need access.
     """
     if path.is_dir():
         return
@@ -70,15 +70,15 @@ def make_directory(path: Path, mode: int = 0o755, *, exactly: bool = False) -> N
 
 @contextlib.contextmanager
 def open_for_replace(path: Path, mode: int = 0o644) -> Iterator[IO[bytes]]:
-    """Open a temporary file beside ``path`` that takes its place, whole, when the block ends well.
+    """Open a temporary file that replaces ``path`` atomically when the block succeeds.
 
-    On an exception the temporary file is removed and ``path`` stays as it was.
+    On an exception the temporary file is removed and ``path`` is unchanged.
     """
     temporary = path.with_name(f".{path.name}{PARTIAL_PREFIX}{secrets.token_hex(4)}")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
     try:
         with os.fdopen(descriptor, "wb") as stream:
-            # Whatever the mask takes from others: who wrote it can read and replace it.
+            # Whatever the umask removes, the owner can read and replace the file.
             os.fchmod(descriptor, stat.S_IMODE(os.fstat(descriptor).st_mode) | (mode & 0o700))
             yield stream
             stream.flush()
@@ -92,9 +92,10 @@ def open_for_replace(path: Path, mode: int = 0o644) -> Iterator[IO[bytes]]:
 
 @contextlib.contextmanager
 def make_world_readable() -> Iterator[None]:
-    """Let what is written in the block be read by all, whatever the mask of the process.
+    """Make files written in the block readable by everyone, whatever the umask.
 
-    For what a web server serves. The mask is the process's: other threads must not write then.
+    For files that a web server serves. The umask belongs to the process, so no other thread may
+    write files during the block.
     """
     before = os.umask(0o022)
     try:
@@ -104,18 +105,18 @@ def make_world_readable() -> Iterator[None]:
 
 
 def is_partial_file(path: Path) -> bool:
-    """Tell whether a file is what a write that was killed left under its temporary name."""
+    """Return whether a file is the temporary file of an interrupted write."""
     return path.name.startswith(".") and PARTIAL_PREFIX in path.name
 
 
 def write_file(path: Path, content: bytes, mode: int = 0o644) -> None:
-    """Replace a file's content in one step."""
+    """Replace the content of a file atomically."""
     with open_for_replace(path, mode) as stream:
         stream.write(content)
 
 
 def rename_entry(source: Path, target: Path) -> None:
-    """Rename within one directory or between two, and flush both."""
+    """Rename an entry, also to another directory, and flush the directories."""
     source.rename(target)
     fsync_directory(target.parent)
     if source.parent != target.parent:
@@ -123,10 +124,10 @@ def rename_entry(source: Path, target: Path) -> None:
 
 
 def exchange_entries(first: Path, second: Path) -> None:
-    """Let two names change places in one step, and flush both.
+    """Exchange two names atomically, and flush their directories.
 
     Raises:
-        OSError: If one is missing, or the file system cannot do it; nothing was changed.
+        OSError: If one does not exist or the file system lacks the operation; nothing was changed.
     """
     import ctypes
 
@@ -143,7 +144,7 @@ def exchange_entries(first: Path, second: Path) -> None:
 
 
 def replace_symlink(target: Path | str, link: Path) -> None:
-    """Make or replace a symbolic link in one step."""
+    """Create or replace a symbolic link atomically."""
     temporary = link.with_name(f".{link.name}{PARTIAL_PREFIX}{secrets.token_hex(4)}")
     temporary.symlink_to(target)
     try:
@@ -155,7 +156,7 @@ def replace_symlink(target: Path | str, link: Path) -> None:
 
 
 def remove_file(path: Path) -> None:
-    """Remove a file or link, if it is there, and flush its directory."""
+    """Remove a file or link if it exists, and flush its directory."""
     path.unlink(missing_ok=True)
     if path.parent.is_dir():
         fsync_directory(path.parent)

@@ -1,8 +1,8 @@
-"""Bounded reading of untrusted files: whole, of a known kind, and never more than a limit.
+"""Bounded reading of untrusted files: only regular files, and never more than a limit.
 
-No function here blocks for ever, fills the memory, or raises undocumented errors: a pipe, device or
-directory in the place of a file is refused, and so is text that is too costly to parse. Standard
-library alone: this module is on the path of ``status``.
+These functions never block, exhaust the memory or raise undocumented errors. They refuse a FIFO,
+device or directory in place of a file, and text that is too expensive to parse. They use only the
+standard library, because ``status`` imports them.
 """
 
 from __future__ import annotations
@@ -15,31 +15,31 @@ import tomllib
 from pathlib import Path
 from typing import IO, Any
 
-# tomllib takes the square of the number of parts of a name; ours have at most four.
+# tomllib needs quadratic time for dotted keys; ours have at most four parts.
 _TOO_MANY_PARTS = re.compile(
     r"""(?<![\w-])(?:(?:[\w-]++|"[^"\n]*+"|'[^'\n]*+')[ \t]*+\.[ \t]*+){100}"""
 )
 
 
 class NotRegularFileError(OSError):
-    """Something that is no regular file."""
+    """A path that is not a regular file."""
 
 
 class FileTooLargeError(OSError):
-    """A file with more bytes than may be read."""
+    """A file with more bytes than the limit."""
 
 
 def open_file(path: Path) -> IO[bytes]:
-    """Open a regular file for reading; a link to one is followed.
+    """Open a regular file for reading, following symbolic links.
 
     Raises:
-        NotRegularFileError: If it is something else, or the name cannot be one.
-        OSError: If it is not there or may not be read.
+        NotRegularFileError: If it is not a regular file, or the name is invalid.
+        OSError: If it does not exist or cannot be opened.
     """
     try:
-        # Opening a pipe would wait for its writer.
+        # O_NONBLOCK: opening a FIFO would wait for a writer.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    except ValueError as error:  # a zero character, or half a character, in the name
+    except ValueError as error:  # a null character or a lone surrogate in the name
         raise NotRegularFileError(f"not the name of a file: {error}") from error
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
@@ -51,13 +51,13 @@ def read_file(path: Path, limit: int) -> bytes:
     """Read a regular file.
 
     Args:
-        path: The file; a link to one is followed.
-        limit: The most bytes that it may have.
+        path: The file; symbolic links are followed.
+        limit: Maximum number of bytes.
 
     Raises:
-        NotRegularFileError: If it is something else, or the name cannot be one.
+        NotRegularFileError: If it is not a regular file, or the name is invalid.
         FileTooLargeError: If it has more bytes.
-        OSError: If it is not there or may not be read.
+        OSError: If it does not exist or cannot be read.
     """
     with open_file(path) as stream:
         content = stream.read(limit + 1)
@@ -67,11 +67,11 @@ def read_file(path: Path, limit: int) -> bytes:
 
 
 def parse_toml(text: str) -> dict[str, Any]:
-    """Read TOML.
+    """Parse TOML.
 
     Raises:
-        tomllib.TOMLDecodeError: If it is none, is nested too deeply, or holds a number that is too
-            long.
+        tomllib.TOMLDecodeError: If it is not TOML, is nested too deeply, or has a number with too
+            many digits.
     """
     deep = _TOO_MANY_PARTS.search(text)
     if deep:
@@ -84,15 +84,15 @@ def parse_toml(text: str) -> dict[str, Any]:
         raise
     except RecursionError as error:
         raise tomllib.TOMLDecodeError("nested too deeply (at a value)") from error
-    except (ValueError, OverflowError) as error:  # such as a number of thousands of digits
+    except (ValueError, OverflowError) as error:  # for example a number of thousands of digits
         raise tomllib.TOMLDecodeError(f"{error} (at a value)") from error
 
 
 def parse_json(content: bytes | str) -> Any:  # noqa: ANN401 - JSON of any form
-    """Read JSON.
+    """Parse JSON.
 
     Raises:
-        ValueError: If it is none, is nested too deeply, or holds a number that is too long.
+        ValueError: If it is not JSON, is nested too deeply, or has a number with too many digits.
     """
     try:
         return json.loads(content)
@@ -104,29 +104,29 @@ MAX_BYTES = 4096
 
 
 class SecretUnreadableError(Exception):
-    """The file cannot be read; its text is why, and nothing of what is in it."""
+    """A secret file that cannot be read; the message never contains its content."""
 
 
 class SecretExposedError(Exception):
-    """Others may read the file."""
+    """A secret file that other users may read."""
 
 
 def read_secret_file(path: Path, *, listed: bool = False) -> str:
-    """Return what is in it, without the line's end.
+    """Return the content of a secret file, without its final line break.
 
     Args:
         path: The file.
-        listed: Whether an access list says who may read it, which shows as a group's right.
+        listed: Whether an ACL controls who may read it; an ACL appears as group permissions.
 
     Raises:
         SecretUnreadableError: If it cannot be read.
-        SecretExposedError: If others may read it.
+        SecretExposedError: If other users may read it.
     """
     try:
         if not listed and path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
             raise SecretExposedError
         return read_file(path, MAX_BYTES).decode("utf-8").rstrip("\r\n")
     except UnicodeDecodeError:
-        raise SecretUnreadableError("?") from None  # the error would quote it
+        raise SecretUnreadableError("?") from None  # the error would quote the content
     except OSError as error:
         raise SecretUnreadableError(os.strerror(error.errno) if error.errno else "?") from error

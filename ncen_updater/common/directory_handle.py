@@ -1,7 +1,7 @@
-"""Entries below one directory: no name leads out of it, whatever is planted meanwhile.
+"""Operations below one directory that no symbolic link can redirect, even if created meanwhile.
 
-Every path is walked one part after the other, relative to an open directory, and no link is
-followed. Paths are relative, with ``/`` between parts; whether they are plain is checked before.
+Every path is opened one component at a time, relative to an open directory, without following
+links. Paths are relative, with ``/`` as separator; the caller checks that they have no ``..``.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ EXISTING_FILE_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 
 
 class DirectoryHandle:
-    """Opens and creates entries below one directory without ever following a link.
+    """A directory below which entries are opened and created without following links.
 
     Args:
-        root: The directory, or a descriptor of it, which is closed with this.
+        root: The directory, or a descriptor of it, which ``close`` closes.
     """
 
     def __init__(self, root: Path | int) -> None:
@@ -32,10 +32,10 @@ class DirectoryHandle:
 
     @classmethod
     def open_without_symlinks(cls, path: Path) -> DirectoryHandle:
-        """Open a directory no part of whose path is a link.
+        """Open a directory whose path contains no symbolic link.
 
         Raises:
-            OSError: If one is, or it is not there, or no directory.
+            OSError: If it contains one, or is not an existing directory.
         """
         top = cls(Path(path.anchor))
         try:
@@ -44,7 +44,7 @@ class DirectoryHandle:
             top.close()
 
     def close(self) -> None:
-        """Let go of the directory."""
+        """Close the directory."""
         self._clear_cache()
         os.close(self._root)
 
@@ -54,7 +54,7 @@ class DirectoryHandle:
             self._parent = None
 
     def _open_parent(self, path: str) -> tuple[int, str]:
-        """Return a descriptor of the directory of a path, and the last part of the path."""
+        """Return a descriptor of the parent directory, and the last component of the path."""
         directory, _, name = path.rpartition("/")
         if self._parent is None or self._parent[0] != directory:
             self._clear_cache()
@@ -72,22 +72,22 @@ class DirectoryHandle:
         return here
 
     def make_directory(self, path: str, mode: int = 0o700) -> None:
-        """Make a directory that only its owner may use, until its mode is set, unless given."""
+        """Create a directory; by default only its owner may use it until its mode is set."""
         parent, name = self._open_parent(path)
         os.mkdir(name, mode, dir_fd=parent)
 
     def make_symlink(self, path: str, target: str) -> None:
-        """Make a symbolic link."""
+        """Create a symbolic link."""
         parent, name = self._open_parent(path)
         os.symlink(target, name, dir_fd=parent)
 
     def create_file(self, path: str) -> int:
-        """Make a file that is not there yet; return a descriptor to write to it."""
+        """Create a new file; return a descriptor for writing."""
         parent, name = self._open_parent(path)
         return os.open(name, NEW_FILE_FLAGS, 0o600, dir_fd=parent)
 
     def set_mode(self, path: str, mode: int) -> None:
-        """Give a directory its permissions, once everything is in it."""
+        """Set the mode of a directory after its entries were created."""
         descriptor = self._open_below(path)
         try:
             os.fchmod(descriptor, mode)
@@ -95,12 +95,12 @@ class DirectoryHandle:
             os.close(descriptor)
 
     def open_file(self, path: str) -> int:
-        """Open a file that is there; return a descriptor to read from it."""
+        """Open an existing file; return a descriptor for reading."""
         parent, name = self._open_parent(path)
         return os.open(name, EXISTING_FILE_FLAGS, dir_fd=parent)
 
     def make_hard_link(self, path: str, source: DirectoryHandle, original: str) -> os.stat_result:
-        """Give a file below another directory a name here too; return what that name leads to."""
+        """Make a hard link to a file below another directory; return the status of the new link."""
         parent, name = self._open_parent(path)
         there, old = source._open_parent(original)
         os.link(old, name, src_dir_fd=there, dst_dir_fd=parent, follow_symlinks=False)
@@ -112,7 +112,7 @@ class DirectoryHandle:
         os.unlink(name, dir_fd=parent)
 
     def ensure_directory(self, path: str) -> None:
-        """Make a directory, and those that it is in, where they are missing."""
+        """Create a directory and its missing parents."""
         here = os.dup(self._root)
         try:
             for part in path.split("/"):
@@ -126,7 +126,7 @@ class DirectoryHandle:
             os.close(here)
 
     def replace_file(self, path: str, content: bytes) -> None:
-        """Write a file, or another in its place, in one step and flushed."""
+        """Create or replace a file atomically, and flush it."""
         parent, name = self._open_parent(path)
         temporary = f".{name}.partial-{secrets.token_hex(4)}"
         descriptor = os.open(temporary, NEW_FILE_FLAGS, 0o644, dir_fd=parent)
@@ -142,22 +142,22 @@ class DirectoryHandle:
         os.fsync(parent)
 
     def remove_tree(self, path: str) -> None:
-        """Remove a directory with all that is in it; links in it are removed, not followed."""
+        """Remove a directory tree; links in it are removed, not followed."""
         parent, name = self._open_parent(path)
         shutil.rmtree(name, dir_fd=parent)
         os.fsync(parent)
 
     def remove_directory(self, path: str) -> None:
-        """Remove a directory that is empty."""
+        """Remove an empty directory."""
         parent, name = self._open_parent(path)
         os.rmdir(name, dir_fd=parent)
 
     def duplicate_descriptor(self) -> int:
-        """Return another descriptor of the directory; the caller closes it."""
+        """Return a duplicate of the directory's descriptor; the caller closes it."""
         return os.dup(self._root)
 
     def is_writable(self) -> bool:
-        """Tell whether entries can be made here by the user that runs."""
+        """Return whether the present user may create entries in the directory."""
         return os.access(".", os.W_OK | os.X_OK, dir_fd=self._root, effective_ids=True)
 
     def stat_filesystem(self) -> os.statvfs_result:
@@ -169,26 +169,26 @@ class DirectoryHandle:
         return DirectoryHandle(self._open_below(path))
 
     def move_entry(self, path: str, other: DirectoryHandle, new: str) -> None:
-        """Move an entry below another directory of the same file system."""
+        """Move an entry to another directory of the same file system."""
         parent, name = self._open_parent(path)
         there, new_name = other._open_parent(new)
         os.rename(name, new_name, src_dir_fd=parent, dst_dir_fd=there)
 
     def stat_entry(self, path: str) -> os.stat_result:
-        """Look at an entry itself; the empty path is the directory."""
+        """Return the status of an entry, not of a link's target; '' is the directory itself."""
         if not path:
             return os.fstat(self._root)
         parent, name = self._open_parent(path)
         return os.stat(name, dir_fd=parent, follow_symlinks=False)
 
     def read_link(self, path: str) -> str:
-        """Read where a symbolic link leads to."""
+        """Return the target of a symbolic link."""
         parent, name = self._open_parent(path)
         return os.readlink(name, dir_fd=parent)
 
     @contextlib.contextmanager
     def scan_directory(self, path: str) -> Iterator[Iterator[os.DirEntry[str]]]:
-        """Open a directory to read its entries."""
+        """Open a directory for reading its entries."""
         descriptor = self._open_below(path)
         try:
             with os.scandir(descriptor) as items:
@@ -197,22 +197,22 @@ class DirectoryHandle:
             os.close(descriptor)
 
     def set_owner(self, path: str, uid: int, gid: int) -> None:
-        """Give an entry, not what a link leads to, its owner and group."""
+        """Set owner and group of an entry, not of a link's target."""
         parent, name = self._open_parent(path) if path else (self._root, ".")
         os.chown(name, uid, gid, dir_fd=parent, follow_symlinks=False)
 
     def set_modification_time(self, path: str, mtime_ns: int) -> None:
-        """Give an entry, not what a link leads to, the time at which it was last written."""
+        """Set the modification time of an entry, not of a link's target."""
         parent, name = self._open_parent(path) if path else (self._root, ".")
         times = (mtime_ns, mtime_ns)
         os.utime(name, ns=times, dir_fd=parent, follow_symlinks=False)
 
     def flush_entries(self) -> None:
-        """Flush the names of this directory."""
+        """Flush the entries of this directory."""
         os.fsync(self._root)
 
     def sync_filesystem(self) -> None:
-        """Flush the whole file system: one wait for thousands of entries."""
+        """Flush the whole file system, with one call for thousands of entries."""
         syncfs = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None)
         if syncfs is None:
             os.sync()
@@ -221,10 +221,10 @@ class DirectoryHandle:
             raise OSError(number, os.strerror(number))
 
     def flush_files(self, paths: Iterable[str]) -> None:
-        """Flush what is below to the disk: one ``syncfs`` where the C library has it.
+        """Flush all files below the directory: with one ``syncfs`` if the C library has it.
 
         Args:
-            paths: Of every file and directory, for where it has none.
+            paths: All files and directories, for systems without ``syncfs``.
         """
         syncfs = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None)
         if syncfs is not None:

@@ -1,4 +1,4 @@
-"""Room on a disk, asked for before work begins."""
+"""Free disk space, checked before work begins."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from ncen_updater.common.messages import DISK_FULL
 
 SQLITE_FULL = 13
 
-MARGIN_BYTES = 16 << 20  # so that the journal beside it can still be written
+MARGIN_BYTES = 16 << 20  # lets the journal on the same disk be written
 
 
 def get_free_bytes(path: Path) -> int:
-    """Return the bytes that an ordinary account may still write at a place.
+    """Return the free bytes for an unprivileged user at a path.
 
     Raises:
-        OSError: If it cannot be looked at.
+        OSError: If the path cannot be accessed.
     """
     usage = os.statvfs(path)
     return usage.f_bavail * usage.f_frsize
 
 
 def find_full(places: Iterable[Path]) -> tuple[Path, int] | None:
-    """Return the first place where hardly anything can be written, with its free bytes.
+    """Return the first path on a full disk, with its free bytes.
 
-    One that cannot be looked at is passed over.
+    Paths that cannot be accessed are skipped.
     """
     for place in places:
         with contextlib.suppress(OSError):
@@ -40,10 +40,10 @@ def find_full(places: Iterable[Path]) -> tuple[Path, int] | None:
 
 
 def require_space(directory: Path, needed_bytes: int) -> None:
-    """Refuse work that the disk has no room for.
+    """Raise if the disk has too little space for an operation.
 
     Raises:
-        InsufficientSpaceError: With the figures.
+        InsufficientSpaceError: With the needed and free bytes.
     """
     free = get_free_bytes(directory)
     if needed_bytes + MARGIN_BYTES > free:
@@ -51,7 +51,7 @@ def require_space(directory: Path, needed_bytes: int) -> None:
 
 
 def make_space_error(directory: Path, needed: int) -> InsufficientSpaceError:
-    """Return the refusal of work that needs more room than there is, with the figures."""
+    """Return the error for an operation that needs more space, with needed and free bytes."""
     free = get_free_bytes(directory)
     total = needed + MARGIN_BYTES
     return InsufficientSpaceError(
@@ -60,20 +60,20 @@ def make_space_error(directory: Path, needed: int) -> InsufficientSpaceError:
 
 
 def is_closed_here(path: Path, mounts: Path = Path("/proc/self/mountinfo")) -> bool:
-    """Tell whether a path is read-only for this process alone, as the limits of a unit make it.
+    """Return whether a path is read-only for this process only, as a systemd unit can make it.
 
-    A disk that the kernel made read-only, after an error or for good, is that for everybody.
+    A file system that the kernel made read-only is read-only for all processes.
 
     Args:
-        path: An absolute path, there or not.
-        mounts: The kernel's list of what this process sees; proc_pid_mountinfo(5).
+        path: An absolute path; it need not exist.
+        mounts: The kernel's list of mounts of this process; see proc_pid_mountinfo(5).
     """
     closed, deepest = False, 0
     for line in mounts.read_text("utf-8", "surrogateescape").splitlines():
         ours, _, disk = line.partition(" - ")
         place, options = ours.split(" ")[4:6]
         place = re.sub(r"\\(\d{3})", lambda found: chr(int(found[1], 8)), place)
-        # Of two at one place the later one counts.
+        # Of two mounts at one path the later one is effective.
         if len(place) >= deepest and path.is_relative_to(place):
             deepest = len(place)
             closed = "ro" in options.split(",") and "rw" in disk.split(" ")[2].split(",")
@@ -81,19 +81,20 @@ def is_closed_here(path: Path, mounts: Path = Path("/proc/self/mountinfo")) -> b
 
 
 def is_disk_full(error: BaseException) -> bool:
-    """Tell whether an error says that a disk, or a person's share of it, is full."""
+    """Return whether an error reports a full disk or an exhausted quota."""
     if isinstance(error, OSError):
         return error.errno in (errno.ENOSPC, errno.EDQUOT)
-    code = getattr(error, "sqlite_errorcode", None)  # of SQLite, without importing it here
+    # the code of a SQLite error, without importing sqlite3
+    code = getattr(error, "sqlite_errorcode", None)
     return isinstance(code, int) and code & 0xFF == SQLITE_FULL
 
 
 def find_disk_full_error(error: BaseException, place: object = "") -> InsufficientSpaceError | None:
-    """Return the error in our words where a full disk is behind it, however deep; else None.
+    """Return an ``InsufficientSpaceError`` if a full disk is among an error's causes; else None.
 
     Args:
-        error: What nobody else has words for.
-        place: What was written, where the error itself does not tell.
+        error: An error without a message of its own.
+        place: The path that was written, if the error does not name it.
     """
     for here in filter(is_disk_full, causes(error)):
         return InsufficientSpaceError(

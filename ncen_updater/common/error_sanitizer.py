@@ -1,12 +1,12 @@
-"""Sanitised error text of a database, without values of rows: for messages and the journal.
+"""Sanitize error messages of a database: remove values of rows, for messages and the journal.
 
-A server quotes rows: ``Failing row contains (7, ...)``, ``Key (name)=(...) already exists``,
-``invalid input syntax for type integer: "..."``, the lines of CONTEXT, and whatever a release's own
-``RAISE`` contains. So of an error only its SQLSTATE, its name and the names of table, column and
-constraint are kept, and its text only where it is about the statement or the server. The raw error
-goes into a file that root alone reads, see :mod:`ncen_updater.agent.engine.raw_errors`.
+Messages of a server can quote rows: ``Failing row contains (7, ...)``, ``Key (name)=(...) already
+exists``, ``invalid input syntax for type integer: "..."``, CONTEXT lines, and texts of a release's
+own ``RAISE``. So only the SQLSTATE, the error's name and the names of table, column and constraint
+are retained; the text only if it concerns the statement or the server. The raw error goes into a
+file for root only, see :mod:`ncen_updater.agent.engine.raw_errors`.
 
-Looks at attributes only and loads no driver.
+This module reads only attributes of the error and imports no driver.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Final
 from ncen_updater.common.errors import DETAIL, UpdaterError
 from ncen_updater.common.i18n import LazyText
 
-#: Classes of SQLSTATE whose first sentence is about the statement, the session or the server.
+#: SQLSTATE classes whose primary message concerns the statement, the session or the server.
 _SAFE_SQLSTATE_CLASSES: Final = frozenset(
     {"03", "08", "0A", "25", "28", "2B", "2D", "3D", "3F", "40", "42", "53", "54", "55", "57", "58"}
 )
@@ -28,14 +28,14 @@ _OBJECT_ATTRIBUTES: Final = (
     ("constraint", "constraint_name"),
     ("type", "datatype_name"),
 )
-# What the library of SQLite says of the text of a statement, or of names alone.
+# Messages of the SQLite library about the statement's text, or about names only.
 _SAFE_SQLITE_MESSAGES: Final = re.compile(
     r"(?:no such |near \"|unrecognized token|incomplete input|duplicate column name|ambiguous"
     r"|table \S+ (?:already exists|has )|index \S+ already exists|there is already|view \S+ "
     r"|cannot |not authorized|foreign key mismatch|wrong number of arguments|misuse of|\d+ values"
     r"|all VALUES|sub-select|no tables specified|no query solution|error in )"
 )
-# What the programs of PostgreSQL pass on of the server's words, and what of that is about no row.
+# Server messages as PostgreSQL's client programs print them, and those that quote no row.
 _SERVER_MESSAGE: Final = re.compile(
     r"(?P<before>.*?\b(?:ERROR|FATAL|PANIC|WARNING)): *(?P<words>.*)"
 )
@@ -48,22 +48,22 @@ _SAFE_SERVER_MESSAGES: Final = re.compile(
 
 
 def describe_error(error: BaseException) -> LazyText:
-    """Return an error for the journal: one of ours with its detail, any other sanitised."""
+    """Return an error for the journal: our own with its detail, any other sanitized."""
     if isinstance(error, UpdaterError):
         return error.full_text
     return LazyText(DETAIL, {"detail": sanitize_error(error)})
 
 
 def sanitize_error(error: BaseException) -> str:
-    """Return the words of an exception; of a database's, only what holds no row."""
+    """Return the message of an exception; of a database error only parts without row values."""
     if isinstance(error, sqlite3.Error):
         return _sanitize_sqlite_error(error)
     state = getattr(error, "sqlstate", None)
     diagnosis = getattr(error, "diag", None)
     if state is None or diagnosis is None:
-        return str(error).strip()  # the client's own, or no database's at all
+        return str(error).strip()  # an error of the client library, or not of a database
     words = getattr(diagnosis, "message_primary", None)
-    # Text that was put together while it ran may quote what it was put together from.
+    # A statement that a function composed may contain row values.
     made = getattr(diagnosis, "internal_query", None)
     if words and state[:2] in _SAFE_SQLSTATE_CLASSES and not made:
         return f"{words} ({state})"
@@ -77,17 +77,17 @@ def sanitize_error(error: BaseException) -> str:
 
 def _sanitize_sqlite_error(error: sqlite3.Error) -> str:
     words, name = str(error), getattr(error, "sqlite_errorname", None)
-    if name is None:  # Python's own
+    if name is None:  # an error of Python's module
         return words.partition(" with text ")[0]
     if name == "SQLITE_CONSTRAINT_TRIGGER" or name.startswith("SQLITE_CONSTRAINT_FUNCTION"):
-        return str(name)  # the words of a trigger of the release or the application
+        return str(name)  # the message of a trigger of the release or the application
     if name == "SQLITE_ERROR" and not _SAFE_SQLITE_MESSAGES.match(words):
         return str(name)
     return words
 
 
 def sanitize_program_output(text: str) -> str:
-    """Return what the output of pg_dump, pg_restore or psql tells of no row; pure."""
+    """Return the lines of pg_dump, pg_restore or psql output that quote no row. Pure."""
     retained = []
     for line in text.splitlines():
         passed = _SERVER_MESSAGE.match(line)

@@ -1,7 +1,7 @@
-"""Error classes: each error has a title, the state, a remedy, and a stable code.
+"""Error classes: each error has a title, a state, a remedy and a stable code.
 
-The texts are data, in the one table :mod:`ncen_updater.common.messages`. There is a class only
-for errors that are caught; all others use the nearest class with another message::
+The texts are data in one table, :mod:`ncen_updater.common.messages`. Only errors that code catches
+have a class of their own; others use the nearest class with another message::
 
     raise DatabaseError(FENCE_MISSING, database=name)
 """
@@ -13,12 +13,12 @@ from typing import Self
 from ncen_updater.common.i18n import LazyText
 from ncen_updater.common.messages import INSUFFICIENT_SPACE, UNNAMED, ErrorMessage, ExitCode
 
-#: The words of a lower layer, as they stand.
+#: Message of a library or server, quoted verbatim.
 DETAIL = "{detail}"
 
 
 def causes(error: BaseException) -> list[BaseException]:
-    """Return an error and what is behind it, each once."""
+    """Return an error and the chain of its causes, each once."""
     chain = [error]
     while (behind := chain[-1].__cause__ or chain[-1].__context__) and behind not in chain:
         chain.append(behind)
@@ -26,7 +26,7 @@ def causes(error: BaseException) -> list[BaseException]:
 
 
 def get_error_text(error: BaseException) -> LazyText | str:
-    """Return what an error says: a text of ours, to be translated, or the words of a library."""
+    """Return the text of an error: a translatable text of ours, or a library's message."""
     if isinstance(error, UpdaterError):
         return error.full_text
     text = error.args[0] if error.args else None
@@ -34,23 +34,23 @@ def get_error_text(error: BaseException) -> LazyText | str:
 
 
 class UpdaterError(Exception):
-    """Base of all errors that a person may see.
+    """Base of all errors shown to operators.
 
     Args:
-        message: What it says; that of the class where it is left out.
-        state: What runs now and whether data were lost; where neither it nor the message says that,
-            the command that shows the error asks the site. Never guess it.
-        detail: More of it, shown after *what*: a sentence of ours, or the words of a lower layer (a
-            server's message, a line of a file), which are never translated.
-        **values: Values for the places of the two sentences; also part of ``--json``.
+        message: The message; by default that of the class.
+        state: The state of the site: what runs and whether data was lost. If neither this nor the
+            message has one, the command that shows the error determines it. Never guess it.
+        detail: Shown after the title: a text of ours, or a verbatim message of a library or server,
+            which is never translated.
+        **values: Values for the message's placeholders; also part of ``--json``.
     """
 
     message: ErrorMessage = UNNAMED
-    #: Numbers of the codes that belong to a class beside its own: as which class an error of
-    #: another process arrives, since only its code crosses.
+    #: Numbers of the error codes that belong to this class besides its own. An error of another
+    #: process arrives as a code only, and gets its class from this range.
     code_range: range = range(0)
-    #: What a lower layer said that may hold rows of a database, such as the output of a program of
-    #: the application's. Never shown, in no journal: :mod:`ncen_updater.agent.engine.raw_errors`.
+    #: Raw error that may contain database rows, such as a program's output. It is not shown or
+    #: journaled: :mod:`ncen_updater.agent.engine.raw_errors`.
     raw_error: str | None = None
 
     def __init__(
@@ -71,7 +71,7 @@ class UpdaterError(Exception):
         super().__init__(self.title_text.render())
 
     def with_raw_error(self, raw_error: str | None) -> Self:
-        """Keep what may hold rows, for a file that root alone reads."""
+        """Attach the raw error, which may contain rows, for a file that only root reads."""
         self.raw_error = raw_error or None
         return self
 
@@ -82,28 +82,28 @@ class UpdaterError(Exception):
 
     @property
     def exit_code(self) -> ExitCode:
-        """Return what a command ends with."""
+        """Return the exit code of a command that fails with this error."""
         return self.message.exit_code
 
     @property
     def title_text(self) -> LazyText:
-        """Return what happened."""
+        """Return the title."""
         return LazyText(self.message.title, self.values)
 
     @property
     def full_text(self) -> LazyText:
-        """Return what happened, with the detail where there is one."""
+        """Return the title, with the detail in parentheses if there is one."""
         values = {"title": self.title_text, "detail": self.detail_text}
         return LazyText("{title} ({detail})", values) if self.detail else self.title_text
 
     @property
     def remedy_text(self) -> LazyText:
-        """Return what to do."""
+        """Return the remedy."""
         return LazyText(self.message.remedy, self.values)
 
     @property
     def detail_text(self) -> LazyText | None:
-        """Return the detail as a person reads it."""
+        """Return the detail for display."""
         if self.detail is None:
             return None
         return self._detail or LazyText(DETAIL, {"detail": self.detail})
@@ -113,7 +113,7 @@ class UpdaterError(Exception):
 
 
 class InsufficientSpaceError(UpdaterError):
-    """Too little room."""
+    """Too little disk space."""
 
     message = INSUFFICIENT_SPACE
     code_range = range(3110, 3111)

@@ -1,4 +1,4 @@
-"""Findings: the rows that preflight, doctor and verify report."""
+"""Findings: the results of preflight, doctor and verify."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from ncen_updater.common.i18n import LazyText
 
 
 class Severity(StrEnum):
-    """How much a finding weighs."""
+    """Severity of a finding."""
 
-    CRITICAL = "critical"  # nothing may begin while it stands
-    WARNING = "warning"  # said, and left to the operator
-    INFO = "info"  # a fact, for the plan and the dossier
+    CRITICAL = "critical"  # blocks the upgrade
+    WARNING = "warning"  # reported; the operator decides
+    INFO = "info"  # a fact for the plan and the dossier
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing found, with its remedy.
+    """A finding, with its remedy.
 
     Attributes:
         code: Stable code, as for errors.
         severity: Whether it blocks.
-        title: What was found, with figures.
-        remedy: What the operator does about it.
-        figures: The same figures for programs (bytes, counts, names).
+        title: Description with values.
+        remedy: What the operator can do.
+        figures: The values for programs (bytes, counts, names).
     """
 
     code: str

@@ -1,11 +1,11 @@
-"""Pages for people to read in a browser: templates, and values of which none can become markup.
+"""Render HTML pages from templates, so that no value can become markup.
 
-A page is a template below ``templates/`` of the package that makes it. Its values are escaped where
-they are shown, and control characters are taken out of them. A name that is not there, and a value
-that is None, stop the page: nobody may sign a page with an empty place in it.
+The templates are in ``templates/`` of each package. Values are HTML-escaped, and control characters
+are removed. An undefined name or a value of None raises an error, because nobody may sign a page
+with a gap.
 
-Sentences stand in the template as ``say("...", place=value)``, where ``script/messages`` finds
-them; a :class:`LazyText` is said the same way.
+Sentences are written in the template as ``say("...", place=value)``, where ``script/messages``
+finds them; ``say`` also accepts a :class:`LazyText`.
 """
 
 from __future__ import annotations
@@ -36,16 +36,16 @@ if TYPE_CHECKING:
 
 
 def render_page(package: str, name: str, language: str, **values: object) -> bytes:
-    """Return a page in UTF-8. What no encoding can hold is shown as a question mark.
+    """Render a page as UTF-8; characters that cannot be encoded become question marks.
 
     Args:
-        package: The package with the directory ``templates``.
-        name: The template in it.
-        language: Of the sentences.
-        values: What the template shows, by name.
+        package: Package with the directory ``templates``.
+        name: Name of the template.
+        language: Language of the sentences.
+        values: Values for the template, by name.
 
     Raises:
-        jinja2.TemplateError: If the template names what it was not given, or is none.
+        jinja2.TemplateError: If the template uses an undefined name or is invalid.
         TypeError: If a value that it shows is None.
     """
 
@@ -67,14 +67,14 @@ def render_page(package: str, name: str, language: str, **values: object) -> byt
 
 
 class _OwnText(str):
-    """A sentence of ours: its isolates are round values that were cleaned of theirs."""
+    """A sentence of ours: it may contain isolates, and its values were already stripped."""
 
     __slots__ = ()
 
 
 @cache
 def _make_environment(package: str) -> Environment:
-    # Imported by who makes a page, and by nobody else: start-up stays light.
+    # Imported here: only processes that render pages need jinja2.
     from jinja2 import Environment, PackageLoader, StrictUndefined, pass_context
 
     def value(form: Callable[..., LocalizedFigure]) -> Callable[..., str]:
@@ -105,7 +105,7 @@ def _make_environment(package: str) -> Environment:
 
 def _finalize_value(context: Context, value: object) -> object:
     if hasattr(value, "__html__"):
-        return value  # a piece that a template made; no value of a site is one
+        return value  # markup that a template made; values of a site never have __html__
     if value is None:
         raise TypeError("a page has an empty place")
     turned = context["direction"] == "rtl"

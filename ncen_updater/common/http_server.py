@@ -1,7 +1,7 @@
-"""Routes of HTTP, and a threaded server with time limits: cheroot, for service and console.
+"""HTTP routes, and a threaded HTTP server with time limits (cheroot), for service and console.
 
-All limits are here; each server only decides who may connect. Imported by servers alone, so that
-other programs start fast.
+All limits are here; each server only decides who may connect. Only servers import this module, so
+that other programs start fast.
 """
 
 from __future__ import annotations
@@ -29,40 +29,40 @@ from ncen_updater.common.unix_http import connect_unix_socket
 
 logger = logging.getLogger(__name__)
 
-#: So long may the head of a request take to arrive, the whole of it, and its answer besides; a
-#: stream has no end.
+#: Maximum seconds for a request's headers, for the whole request, and additionally for its
+#: response; a stream is exempt.
 HEADER_TIMEOUT_S = 3.0
 REQUEST_TIMEOUT_S = 20.0
 RESPONSE_TIMEOUT_S = 60.0
-#: Between two bytes of a request, and between two requests of a connection.
+#: Maximum seconds between two bytes of a request, and between two requests of a connection.
 TIMEOUT_S = 10
 MAX_HEADER_BYTES = 16_384
-#: What is more is not heard at all; what a form may have is for each program to say.
+#: Larger bodies are not read; each program sets lower limits for its forms.
 MAX_BODY_BYTES = 1_000_000
-#: So many threads are there from the start, and so many more come at a time when all have work.
+#: Threads at the start, and threads added at a time when all are busy.
 INITIAL_THREADS, THREAD_INCREMENT = 4, 4
-#: Requests that wait for a thread.
+#: Maximum number of requests that wait for a thread.
 MAX_QUEUED_CONNECTIONS = 32
-#: Backlog of connections not accepted yet: more than one program has open files. Beyond it the
-#: kernel refuses every client that does not wait.
+#: Backlog of the listening socket, more than one program's open files. Beyond it the kernel refuses
+#: clients that do not wait.
 BACKLOG = 1024
-#: Between two looks for connections whose time is over; also how long an end may take.
+#: Seconds between checks for idle connections; also the maximum time of a shutdown.
 IDLE_CHECK_S = 2.0
 SHUTDOWN_TIMEOUT_S = 5
-#: Name in the environment of a request: called by an answer that has no end.
+#: WSGI environment key of the function that lifts the response's time limit, for streams.
 LIFT_DEADLINE_KEY = "ncen_updater.no_end"
 
 
 class HeaderAwareRequest(HTTPRequest):
-    """A request that tells its connection when its head is here."""
+    """A request that notifies its connection when its headers have arrived."""
 
     def parse_request(self) -> None:
-        """Read the head of a request, then tell the connection."""
+        """Read the request line and headers, then notify the connection."""
         super().parse_request()
         self.conn.head_is_here()
 
     def read_request_headers(self) -> bool:
-        """Refuse a length that is written in anything but digits: others read it differently."""
+        """Refuse a Content-Length with anything but digits: other servers parse it differently."""
         if not super().read_request_headers():  # type: ignore[no-untyped-call]
             return False
         if self.inheaders.get(b"Content-Length", b"0").isdigit():
@@ -72,16 +72,17 @@ class HeaderAwareRequest(HTTPRequest):
 
 
 class LimitedConnection(HTTPConnection):
-    """A connection that is given a thread when it says something, and not before."""
+    """A connection that gets a thread only after its client has sent data."""
 
     RequestHandlerClass = HeaderAwareRequest
     server: LimitedServer
     has_waited = False
 
     def communicate(self) -> bool:
-        """Answer one request, which has to be here whole in a limited time.
+        """Handle one request within the time limits.
 
-        Who sends a byte now and then keeps each single time limit, and would keep the thread.
+        The time limit between two bytes is not enough: a client that sends a byte now and then
+        keeps it and would occupy the thread.
         """
         head, whole = (
             self._schedule_shutdown(HEADER_TIMEOUT_S, socket.SHUT_RD),
@@ -97,9 +98,9 @@ class LimitedConnection(HTTPConnection):
             self.server.on_request_done(self)
 
     def close(self) -> None:
-        """Close it, and let go of what could not be sent.
+        """Close the connection and discard unsent data.
 
-        Else that is tried once more when the stream is thrown away, which Python 3.13 complains of.
+        Otherwise the data would be sent again when the stream is destroyed, and Python 3.13 warns.
         """
         try:
             super().close()
@@ -116,9 +117,9 @@ class LimitedConnection(HTTPConnection):
             self.socket.shutdown(how)
 
     def reject_connection(self, answer: bytes) -> None:
-        """Say why it is not served, as far as that is read at once, and end it.
+        """Send a reason, as far as the client reads it at once, and shut the connection down.
 
-        Its present holder, a thread or the list of those that wait, sees its end and closes it.
+        The owner of the connection, a thread or the list of idle connections, then closes it.
         """
         with contextlib.suppress(OSError):
             self.socket.send(answer, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
@@ -126,23 +127,23 @@ class LimitedConnection(HTTPConnection):
 
 
 class LimitedGateway(wsgi.Gateway_10):
-    """Lets an answer say that it has no end."""
+    """A gateway that lets a streamed response lift its time limit."""
 
     def get_environ(self) -> dict[str, Any]:  # type: ignore[override]
-        """Return what the application is given."""
+        """Return the WSGI environment."""
         environ: dict[str, Any] = super().get_environ()  # type: ignore[no-untyped-call]
         environ[LIFT_DEADLINE_KEY] = self.req.conn.without_end
         return environ
 
 
 class LimitedServer(wsgi.Server):
-    """A server of such connections, of which it looks at each before it gives it a thread.
+    """A server that checks each connection before it gets a thread.
 
     Args:
-        address: Where it listens: an address and a port, or a Unix socket.
-        application: WSGI.
-        threads: At most so many.
-        listener: The Unix socket, which was made for us, with its rights.
+        address: Address to listen on: host and port, or a Unix socket.
+        application: The WSGI application.
+        threads: Maximum number of threads.
+        listener: A listening Unix socket with its permissions set, if the caller created it.
     """
 
     ConnectionClass = LimitedConnection
@@ -177,26 +178,26 @@ class LimitedServer(wsgi.Server):
         self.deadlines = DeadlineTimer()
         self._busy, self._threads, self._counting = 0, INITIAL_THREADS, threading.Lock()
 
-    # ---- who comes in ----------------------------------------------------------------------------
+    # ---- connections -----------------------------------------------------------------------------
 
     def admit_connection(self, conn: LimitedConnection) -> bytes | None:
-        """Look at a connection that is new; return what it hears if it is not served."""
+        """Check a new connection; return the response if it is refused, else None."""
         raise NotImplementedError
 
     def on_connection_closed(self, conn: LimitedConnection) -> None:
-        """Know that a connection is closed; told of each once or more."""
+        """Handle the end of a connection; called at least once for each."""
         del conn
 
     def on_request_done(self, conn: LimitedConnection) -> None:
-        """Know that a thread has done with a connection, for now."""
+        """Handle the end of a request, which frees a thread."""
         del conn
         with self._counting:
             self._busy -= 1
 
     def process_conn(self, conn: LimitedConnection) -> None:
-        """Give it to a thread; one that is new waits among the idle ones for its first word.
+        """Pass a connection to a thread; a new one first waits among the idle connections for data.
 
-        So those that connect and say nothing take no thread from anybody, and their time ends, too.
+        So clients that connect and send nothing occupy no thread, and their time is limited.
         """
         if conn.has_waited:
             self._reserve_thread()
@@ -217,14 +218,14 @@ class LimitedServer(wsgi.Server):
                 self.requests.grow(THREAD_INCREMENT)
                 self._threads += THREAD_INCREMENT
 
-    # ---- from its begin to its end ---------------------------------------------------------------
+    # ---- start and stop --------------------------------------------------------------------------
 
     @contextmanager
     def serve_in_thread(self, name: str) -> Iterator[None]:
-        """Answer in a thread of that name while the block runs.
+        """Serve in a thread of this name during the block.
 
         Raises:
-            OSError: If the place cannot be had.
+            OSError: If the address cannot be bound.
         """
         self.prepare()
         thread = threading.Thread(target=self.serve, name=name, daemon=True)
@@ -235,7 +236,7 @@ class LimitedServer(wsgi.Server):
             waking = self._make_wakeup()
             ending = threading.Thread(target=self.stop)
             ending.start()
-            with contextlib.suppress(OSError):  # somebody who connects ends its sleep
+            with contextlib.suppress(OSError):  # a connection wakes the server from its poll
                 waking().close()
             ending.join()
             thread.join()
@@ -249,19 +250,19 @@ class LimitedServer(wsgi.Server):
         return lambda: socket.create_connection((address, port), IDLE_CHECK_S)
 
     def bind_unix_socket(self, bind_addr: object) -> None:
-        """Take the socket that was made for us, with its rights."""
+        """Use the listening socket that the caller created."""
         del bind_addr
         self.socket = self._listener
 
     def error_log(self, msg: str = "", level: int = logging.INFO, traceback: bool = False) -> None:
-        """Say it in the log of the program."""
+        """Write a message of cheroot to the program's log."""
         logger.log(level, "%s", msg, exc_info=traceback)
 
 
 class DeadlineTimer:
-    """Calls something once its time has come, if nobody takes that back before.
+    """Calls functions after a time, unless they are cancelled before.
 
-    What is called must not wait. The thread begins with the first deadline.
+    The functions must not block. The thread starts with the first deadline.
 
     Args:
         monotonic: The clock.
@@ -276,7 +277,7 @@ class DeadlineTimer:
         self._closed = False
 
     def schedule(self, seconds: float, callback: Callable[[], None]) -> Callable[[], None]:
-        """Have something called after a time; returns what takes that back, at any time."""
+        """Call a function after a time; return a function that cancels this at any time."""
         with self._changed:
             number = next(self._numbers)
             self._due[number] = (self._clock() + seconds, callback)
@@ -294,7 +295,7 @@ class DeadlineTimer:
         return cancel
 
     def close(self) -> None:
-        """End the thread; nothing is called any more."""
+        """Stop the thread and drop all pending calls."""
         with self._changed:
             self._closed, thread = True, self._thread
             self._due.clear()
@@ -317,7 +318,7 @@ class DeadlineTimer:
                 call()
 
 
-#: What stands in braces in an address.
+#: Patterns of the placeholders in path templates.
 PATH_PATTERNS: Mapping[str, str] = {
     "id": r"[a-z2-7]{8}",
     "number": r"[1-9][0-9]{0,17}",
@@ -328,18 +329,18 @@ PATH_PATTERNS: Mapping[str, str] = {
 
 @dataclass(frozen=True)
 class Route:
-    """One thing that can be asked of a server.
+    """One resource and method of a server.
 
     Attributes:
-        method: Of HTTP.
-        path_template: With its parts in braces.
+        method: HTTP method.
+        path_template: Path with placeholders in braces.
     """
 
     method: str
     path_template: str
 
     def match_path(self, path: str) -> dict[str, str] | None:
-        """Return the parts of an address that fits, None if it does not."""
+        """Return the placeholders' values if a path matches, else None."""
         pattern = re.sub(
             r"\\{([a-z]+)\\}",
             lambda p: f"(?P<{p[1]}>{PATH_PATTERNS[p[1]]})",
@@ -355,12 +356,12 @@ AnyRoute = TypeVar("AnyRoute", bound=Route)
 def find_routes(
     path: str, routes: Iterable[AnyRoute]
 ) -> Mapping[str, tuple[AnyRoute, dict[str, str]]]:
-    """Return by method what is at an address, and the parts of that."""
+    """Return the routes of a path by method, each with its placeholders' values."""
     found = ((route, route.match_path(path)) for route in routes)
     return {route.method: (route, names) for route, names in found if names is not None}
 
 
-#: Status for an error, and for an exit code where the error itself does not say more.
+#: HTTP status by error, and by exit code for other errors.
 _STATUS: Mapping[ErrorMessage, int] = {
     m.API_PATH_UNKNOWN: 404,
     m.METHOD_NOT_ALLOWED: 405,
@@ -400,12 +401,12 @@ _BY_EXIT_CODE: Mapping[ExitCode, int] = {
     ExitCode.SPACE: 507,
     ExitCode.INTERVENTION_NEEDED: 503,
 }
-#: What is wrong with the configuration is no mistake of the caller.
+#: Errors of the configuration, which are not the client's fault.
 _CONFIGURATION = frozenset(f"NU-{number}" for number in range(1001, 1100))
 
 
 def status_of(error: UpdaterError) -> int:
-    """Return the status of HTTP that tells of an error."""
+    """Return the HTTP status for an error."""
     if error.code in _CONFIGURATION:
         return 409
     return _STATUS.get(error.message) or _BY_EXIT_CODE.get(error.exit_code, 500)

@@ -1,14 +1,14 @@
-"""Lazy texts: translated when they are shown, not when they are made.
+"""Lazy texts: translated when they are shown, not when they are created.
 
-An error or an event is stored as a template and its values, so that the journal of a site that
-works in French can be read by a Secretariat that works in English. Catalogues are gettext files
-under ``locale/``, and in a directory of the site's own, which comes first; English is the template
-itself, and stands in for every sentence that a catalogue does not have.
+An error or an event is stored as a template with values, so that an English-speaking Secretariat
+can read the journal of a French-speaking site. Catalogues are gettext files under ``locale/``, and
+in a directory of the site, which has precedence. The template itself is the English text, and
+replaces any sentence that a catalogue lacks.
 
-A template is written for many: ``{count} records are lost``. How a language says it of another
-number is in its catalogue, as a plural entry with as many forms as its ``Plural-Forms`` has; its
-context is the name of the place that counts. English, too, has a catalogue, which holds these forms
-alone. So a template that another process or an old journal holds gets its forms when it is shown.
+A template is written in the plural: ``{count} records are lost``. Its other forms are plural
+entries in each catalogue, with as many forms as ``Plural-Forms`` defines and the placeholder's name
+as context. English also has a catalogue, with these forms only. So a template from another process
+or an old journal gets its plural forms when it is shown.
 """
 
 from __future__ import annotations
@@ -36,15 +36,15 @@ logger = logging.getLogger(__name__)
 DEFAULT_LANGUAGE = "en"
 Translation = TypeVar("Translation")
 DOMAIN = "ncen_updater"
-# Names alone: a template of another process, or one that a translator broke, reaches no attribute
-# and sets no width.
+# Plain names only: a template from another process or of a translator cannot access attributes or
+# set a width.
 PLACEHOLDER = re.compile(r"\{([A-Za-z_]\w*)\}")
 LOCALE_DIR = Path(__file__).parents[1] / "locale"
-#: Catalogues of the site's own; ``NCEN_LOCALE_DIR`` names another place.
+#: Directory of the site's own catalogues; ``NCEN_LOCALE_DIR`` overrides it.
 SITE_LOCALE_DIR = "/etc/ncen-updater/locale"
-#: As the directories of catalogues are named: fr, pt_BR, sr@latin, zh_Hant_TW.
+#: Names of catalogue directories: fr, pt_BR, sr@latin, zh_Hant_TW.
 LANGUAGE_PATTERN = re.compile(r"[a-z]{2,3}(_[A-Z][a-z]{3})?(_([A-Z]{2}|\d{3}))?(@[a-z]+)?")
-#: What people, browsers and locales write: any case, and either line between the parts.
+#: Language names as users, browsers and locales write them: any case, ``-`` or ``_``.
 _REQUESTED_LANGUAGE = re.compile(
     r"([a-z]{2,3})(?:[-_]([a-z]{4}))?(?:[-_]([a-z]{2}|\d{3}))?(?:\.[\w-]*)?(?:@([a-z]+))?",
     re.IGNORECASE,
@@ -54,11 +54,11 @@ _RIGHT_TO_LEFT = frozenset(
     {"ar", "arc", "ckb", "dv", "fa", "he", "ks", "nqo", "ps", "sd", "syr", "ug", "ur", "yi"}
 )
 _RIGHT_TO_LEFT_SCRIPTS = frozenset({"Adlm", "Arab", "Hebr", "Nkoo", "Rohg", "Syrc", "Thaa"})
-#: Modifiers of locales to the script that they stand for.
+#: Locale modifiers and their scripts.
 _SCRIPT_BY_MODIFIER = {"latin": "Latn", "cyrillic": "Cyrl", "devanagari": "Deva", "arabic": "Arab"}
-#: A count as a text has it: 1234, or with its thousands apart.
+#: A formatted count: 1234, or with thousands separators.
 _COUNT_PATTERN = re.compile(r"\d{1,3}(?:[,\u202f\u00a0]\d{3})+|\d+")
-#: In place of a number that is not known: as of very many.
+#: Count used for an unknown number, as if it were large.
 _UNKNOWN_COUNT = 100
 
 
@@ -67,13 +67,13 @@ def N_(template: str) -> str:  # noqa: N802 - the gettext name, which its tools 
     return template
 
 
-# ---- which language ------------------------------------------------------------------------------
+# ---- languages -----------------------------------------------------------------------------------
 
 
 def list_catalog_names(requested: str) -> tuple[str, ...]:
-    """Return the names under which a language may have a catalogue, the nearest first; pure.
+    """Return the possible catalogue names of a language, the most specific first. Pure.
 
-    ``pt-br.UTF-8`` is ``pt_BR``, then ``pt``; what is no language at all has none.
+    ``pt-br.UTF-8`` gives ``pt_BR``, then ``pt``; an invalid name gives none.
     """
     found = _REQUESTED_LANGUAGE.fullmatch(requested)
     if found is None:
@@ -91,10 +91,10 @@ def list_catalog_names(requested: str) -> tuple[str, ...]:
 
 
 def match_language(*requested: str) -> str | None:
-    """Return the first language that is asked for and of which there is a catalogue.
+    """Return the first requested language that has a catalogue.
 
     Args:
-        *requested: In the order in which they are liked.
+        *requested: Languages in order of preference.
     """
     known = list_languages()
     return next(
@@ -103,13 +103,13 @@ def match_language(*requested: str) -> str | None:
 
 
 def read_language_from_environment(environment: Mapping[str, str] | None = None) -> str:
-    """Return the language that the locale variables ask for, English if none is known.
+    """Return the language of the locale variables; English if none has a catalogue.
 
-    As the C library reads them: the first of LC_ALL, LC_MESSAGES and LANG that is set, and the list
-    of LANGUAGE before it, unless the locale is C. ``NCEN_LANG`` comes before all.
+    As in the C library: the first of LC_ALL, LC_MESSAGES and LANG that is set, preceded by the list
+    in LANGUAGE unless the locale is C. ``NCEN_LANG`` has precedence.
 
     Args:
-        environment: Variables to read; the process's own by default.
+        environment: The variables; by default those of the process.
     """
     env = os.environ if environment is None else environment
     own = env.get("NCEN_LANG", "")
@@ -120,7 +120,7 @@ def read_language_from_environment(environment: Mapping[str, str] | None = None)
 
 
 def is_right_to_left(language: str) -> bool:
-    """Tell whether a language is written from right to left; pure."""
+    """Return whether a language is written from right to left. Pure."""
     found = _REQUESTED_LANGUAGE.fullmatch(language)
     if found is None:
         return False
@@ -129,7 +129,7 @@ def is_right_to_left(language: str) -> bool:
 
 
 def make_language_tag(language: str) -> str:
-    """Return the tag of a language as pages have it (BCP 47), such as ``pt-BR``; pure."""
+    """Return the BCP 47 tag of a language for HTML, such as ``pt-BR``. Pure."""
     name, _, modifier = language.partition("@")
     first, *rest = name.split("_")
     script = [_SCRIPT_BY_MODIFIER[modifier]] if modifier in _SCRIPT_BY_MODIFIER else []
@@ -139,7 +139,7 @@ def make_language_tag(language: str) -> str:
 def choose_translation(
     translations: Mapping[str, Translation], language: str
 ) -> Translation | None:
-    """Return what was written in a language, or in English, by who wrote in several; pure."""
+    """Return the translation in a language, else in English, else None. Pure."""
     names = (*list_catalog_names(language), DEFAULT_LANGUAGE)
     return next((translations[name] for name in names if name in translations), None)
 
@@ -148,7 +148,7 @@ def choose_translation(
 
 
 class _EmptyCatalog(gettext.NullTranslations):
-    """Stands behind a catalogue: what that does not have is nothing, and not the template."""
+    """A fallback that returns an empty string for a missing entry instead of the template."""
 
     def gettext(self, message: str) -> str:
         del message
@@ -168,7 +168,7 @@ def _get_catalog_path(directory: Path, language: str, domain: str = DOMAIN) -> P
 
 
 def locale_directory(language: str, domain: str) -> Path:
-    """Return where the catalogue of a domain is: of the site's own, or those of this program."""
+    """Return the directory of a domain's catalogue: the site's own, or this program's."""
     found = (
         place
         for place in _list_locale_directories()
@@ -178,7 +178,7 @@ def locale_directory(language: str, domain: str) -> Path:
 
 
 def list_languages() -> tuple[str, ...]:
-    """Return the languages of which there is a catalogue, English first."""
+    """Return the languages that have a catalogue, English first."""
     found = set()
     for directory in _list_locale_directories():
         try:
@@ -197,7 +197,7 @@ def list_languages() -> tuple[str, ...]:
 def _load_catalogs(
     language: str, directories: tuple[Path, ...]
 ) -> tuple[gettext.GNUTranslations, ...]:
-    """Return every catalogue of a language: what the first does not have, the next one may."""
+    """Return all catalogues of a language; each completes the ones before it."""
     found = []
     for name in list_catalog_names(language):
         for directory in directories:
@@ -215,7 +215,7 @@ def _load_catalogs(
 
 
 def iter_catalog_texts() -> Iterator[str]:
-    """Yield every sentence of this program, in every language that it came with."""
+    """Yield all sentences of this program, in all languages that it ships."""
     for language in list_languages():
         if _get_catalog_path(LOCALE_DIR, language).is_file():
             with _get_catalog_path(LOCALE_DIR, language).open("rb") as stream:
@@ -226,7 +226,7 @@ def iter_catalog_texts() -> Iterator[str]:
 
 
 def get_plural_count(value: object) -> int:
-    """Return the number that decides how a sentence counts a value; pure."""
+    """Return the number that selects the plural form for a value. Pure."""
     if isinstance(value, int) and not isinstance(value, bool):
         return abs(value)
     found = _COUNT_PATTERN.fullmatch(value) if isinstance(value, str) else None
@@ -240,7 +240,7 @@ def get_plural_count(value: object) -> int:
 def _translate_with_plural(
     catalogues: Sequence[gettext.GNUTranslations], template: str, values: Mapping[str, object]
 ) -> str | None:
-    """Translate a template with its values, from the first catalogue that has it."""
+    """Translate a template with its values, using the first catalogue that has it."""
     places = [place for place in PLACEHOLDER.findall(template) if place in values] if values else []
     for catalogue in catalogues:
         try:
@@ -249,7 +249,7 @@ def _translate_with_plural(
                 for place in places
             ]
             text = next(filter(None, forms), "") or catalogue.gettext(template)
-        except ArithmeticError:  # a rule that divides by nothing
+        except ArithmeticError:  # a plural rule that divides by zero
             continue
         if text:
             return text
@@ -259,12 +259,12 @@ def _translate_with_plural(
 def translate(
     template: str, language: str = DEFAULT_LANGUAGE, values: Mapping[str, object] | None = None
 ) -> str:
-    """Return the template in a language, or unchanged where no catalogue has an entry.
+    """Return a template in a language; unchanged if no catalogue has it.
 
     Args:
-        template: In English, written for many.
-        language: As :func:`list_languages` names it.
-        values: Of its places, by which the form of a plural is chosen.
+        template: English text in the plural.
+        language: One of :func:`list_languages`.
+        values: Values of its placeholders, which select the plural form.
     """
     if not template or (language == DEFAULT_LANGUAGE and not values):
         return template
@@ -276,43 +276,43 @@ def translate(
 
 
 class LocalizedFigure(str):
-    """A figure as English writes it, which knows how other languages do; as a value of a text."""
+    """A figure in English format that also has the formats of other languages."""
 
     __slots__ = ("forms",)
 
     forms: Mapping[str, str]
 
     def __new__(cls, english: str, /, **forms: str) -> LocalizedFigure:
-        """Make one.
+        """Create a figure.
 
         Args:
-            english: As English writes it.
-            forms: As another language does, by its two letters.
+            english: The English format.
+            forms: Formats of other languages, by language code.
         """
         made = super().__new__(cls, english)
         made.forms = forms
         return made
 
     def render(self, language: str) -> str:
-        """Return it in a language, as English writes it where nothing else is known."""
+        """Return the figure in a language's format; in English format if there is none."""
         found = (self.forms[name] for name in list_catalog_names(language) if name in self.forms)
         return next(found, str(self))
 
 
 @dataclass(frozen=True)
 class LazyText:
-    """A sentence for a person: a template in English with ``{name}`` places, and their values."""
+    """A sentence for display: an English template with ``{name}`` placeholders, and values."""
 
     template: str
     values: Mapping[str, object] = field(default_factory=dict)
 
     def render(self, language: str = DEFAULT_LANGUAGE) -> str:
-        """Return the sentence in a language; values that are a Text or a sentence of ours too.
+        """Return the sentence in a language; values that are lazy texts are translated, too.
 
-        Never fails: a place without a value is shown as it stands in the template. A number in a
-        place whose name ends in ``bytes`` is a size, and written as people read sizes. In a
-        language that is written from right to left each value is isolated, so that a path, a
-        version or a name stays whole, and turns nothing round.
+        Never raises: a placeholder without a value is shown unchanged. An integer whose
+        placeholder's name ends in ``bytes`` is formatted as a size. In a right-to-left language
+        each value is enclosed in isolates, so that a path, version or name keeps its order and does
+        not reorder the rest.
         """
         turned = is_right_to_left(language)
 
@@ -321,7 +321,8 @@ class LazyText:
                 return place[0]
             value = self.values[place[1]]
             if place[1].endswith("bytes") and type(value) is int:
-                from ncen_updater.common.cli.render import format_bytes  # which needs this room
+                # imported here: it imports this module
+                from ncen_updater.common.cli.render import format_bytes
 
                 value = format_bytes(value)
             text = _render_value(value, language)
@@ -339,7 +340,7 @@ class LazyText:
 
 
 def join_texts(texts: Iterable[LazyText | str], between: str = N_("; ")) -> LazyText:
-    """Return several sentences as one; pure."""
+    """Join several sentences to one. Pure."""
     values = {f"text{number}": text for number, text in enumerate(texts)}
     template = "{between}".join(f"{{{name}}}" for name in values)
     return LazyText(
@@ -351,11 +352,12 @@ def _render_value(value: object, language: str) -> str:
     if isinstance(value, LazyText | LocalizedFigure):
         return value.render(language)
     if isinstance(value, StrEnum):
-        # Words of our own enumerations ("upgrade", "undone") are in the catalogues as they stand.
+        # Members of our enumerations ("upgrade", "undone") have entries in the catalogues.
         return translate(value.value, language)
     try:
         text = str(value)
-    except (ValueError, RecursionError):  # a number too long for Python to write, a list in itself
+    # too many digits for Python, or a list that contains itself
+    except (ValueError, RecursionError):
         return type(value).__name__
-    # A reason may be a sentence of ours without places; a word alone is a name.
+    # A text with spaces may be a sentence of ours; a single word is a name.
     return translate(text, language) if " " in text else text

@@ -1,10 +1,10 @@
-"""Records with fields in systemd's journal, where that is what stderr leads to.
+"""Structured log records for systemd's journal, if stderr is connected to it.
 
-Each record of ours has ``NCEN_CODE``, ``NCEN_CHANGE``, ``NCEN_STEP``, ``NCEN_ACTION``,
-``NCEN_EVENT`` and ``NCEN_HEAD`` as far as it knows them, and ``MESSAGE_ID``, made from the code,
-under which journald's catalogue explains it. The native protocol is one datagram
-(https://systemd.io/JOURNAL_NATIVE_PROTOCOL/). Elsewhere there are plain lines. Values that the
-configuration keeps secret are taken out of both. Standard library only.
+Each record has the fields ``NCEN_CODE``, ``NCEN_CHANGE``, ``NCEN_STEP``, ``NCEN_ACTION``,
+``NCEN_EVENT`` and ``NCEN_HEAD`` if known, and a ``MESSAGE_ID`` derived from the code, with an entry
+in journald's message catalogue. The native protocol is one datagram per record
+(https://systemd.io/JOURNAL_NATIVE_PROTOCOL/). Without a journal, records are plain lines. Secrets
+of the configuration are masked in both. Standard library only.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from ncen_updater.common.errors import UpdaterError
 
 JOURNAL_SOCKET = "/run/systemd/journal/socket"
 NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, "urn:ncen-updater:messages")
-#: What was done, and by whom, is a notice: units leave out what is less (LogLevelMax=).
+#: INFO is logged as "notice", because units drop lower priorities (LogLevelMax=).
 PRIORITY_BY_LEVEL = ((logging.ERROR, 3), (logging.WARNING, 4), (logging.INFO, 5))
 DEBUG_PRIORITY = 7
-#: Field to the name that records have it under.
+#: Journal field by attribute of the log record.
 FIELDS = {
     "NCEN_CODE": "code",
     "NCEN_CHANGE": "change",
@@ -34,11 +34,11 @@ FIELDS = {
     "NCEN_EVENT": "event",
     "NCEN_HEAD": "head",
 }
-#: One datagram takes more; a line that is longer says nothing to a person.
+#: Maximum characters of a message; a datagram could hold more.
 MAX_MESSAGE = 16_000
 PLAIN_FORMAT = "%(levelname)s %(name)s %(message)s"
-#: This library names each key that did not sign, for every document at every question to the feed.
-#: Where fewer sign than may, that is no news; ``--verbose`` has it.
+#: tuf logs each key without a signature, for every metadata file of every check. Below the
+#: threshold this is normal, so it is logged with ``--verbose`` only.
 NOISY_LOGGER = "tuf"
 
 
@@ -48,7 +48,7 @@ def make_message_id(code: str) -> str:
 
 
 def is_journal_stream(environment: Mapping[str, str], stream: TextIO) -> bool:
-    """Tell whether a stream leads to the journal: ``JOURNAL_STREAM`` names its device and inode."""
+    """Return whether a stream is connected to the journal, by inode in JOURNAL_STREAM."""
     named = environment.get("JOURNAL_STREAM", "")
     try:
         seen = os.fstat(stream.fileno())
@@ -58,10 +58,10 @@ def is_journal_stream(environment: Mapping[str, str], stream: TextIO) -> bool:
 
 
 class SecretFilter(logging.Filter):
-    """Filter that takes secrets out of log records of every logger.
+    """A filter that masks secrets in the log records of all loggers.
 
     Args:
-        secrets: Texts that must not appear.
+        secrets: The secrets.
     """
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
@@ -70,18 +70,18 @@ class SecretFilter(logging.Filter):
         self.add_secrets(secrets)
 
     def add_secrets(self, secrets: Iterable[str]) -> None:
-        """Mask these from now on, too."""
+        """Mask these secrets from now on, too."""
         known = {*self._secrets, *(secret for secret in secrets if secret)}
         self._secrets = tuple(sorted(known, key=len, reverse=True))
 
     def mask_text(self, text: str) -> str:
-        """Return a text without the secrets."""
+        """Return a text with the secrets masked."""
         for secret in self._secrets:
             text = text.replace(secret, "***")
         return text
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Let every record through, without the secrets."""
+        """Accept every record, after masking secrets in it."""
         message = record.getMessage()
         if record.exc_info and not record.exc_text:
             record.exc_text = logging.Formatter().formatException(record.exc_info)
@@ -105,12 +105,12 @@ def _encode_field(name: str, value: str) -> bytes:
 
 
 class JournaldHandler(logging.Handler):
-    """Sends records to journald.
+    """A handler that sends records to journald.
 
     Args:
-        address: Its socket.
+        address: Path of its socket.
         identifier: Name of the program.
-        fallback: Where a record goes that journald did not take.
+        fallback: Stream for records that journald did not accept.
     """
 
     def __init__(
@@ -132,7 +132,7 @@ class JournaldHandler(logging.Handler):
             self._fallback.write(f"{record.levelname} {record.name} {record.getMessage()}\n")
 
     def encode_record(self, record: logging.LogRecord) -> bytes:
-        """Return a record as journald takes it."""
+        """Return a record in journald's native protocol."""
         message = record.getMessage()
         if record.exc_text:
             message = f"{message}\n{record.exc_text}"
@@ -170,16 +170,16 @@ def install_logging(
     program: str = "ncen-updater",
     environment: Mapping[str, str] = os.environ,
 ) -> SecretFilter | None:
-    """Lead the log of this process to the journal, or to stderr as plain lines.
+    """Send the log of this process to the journal, or to stderr as plain lines.
 
     Args:
-        level: Records below it are left out.
-        always: Whether there is a log too where stderr does not lead to the journal.
+        level: Minimum level.
+        always: Whether to log to stderr if it is not connected to the journal.
         program: Name of the program.
-        environment: Where ``JOURNAL_STREAM`` is looked for.
+        environment: Environment with ``JOURNAL_STREAM``.
 
     Returns:
-        What masks secrets in every record; None where nothing was installed.
+        The filter that masks secrets; None if no handler was installed.
     """
     handler: logging.Handler
     if is_journal_stream(environment, sys.stderr):

@@ -1,8 +1,8 @@
 """Records, values and errors as JSON. Imports little.
 
-A field that is missing takes its default; one that this agent does not know is passed over, so that
-a file may be read by an older agent. Everything else that does not fit is refused. What is stored
-under a word of Python's, as ``from`` is one, is a field with a line behind it: ``from_``.
+A missing field gets its default, and unknown fields are ignored, so that an older agent can read
+the file. Any other mismatch is refused. A JSON name that is a Python keyword, such as ``from``, is
+a field with a trailing underscore: ``from_``.
 """
 
 from __future__ import annotations
@@ -21,22 +21,22 @@ from typing import Any, Self, cast, get_args, get_origin, get_type_hints
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import DEFAULT_LANGUAGE, PLACEHOLDER, LazyText
 
-#: Begins the names of our kinds of statements; docs/reference/release-format.md describes them.
-#: ``.invalid`` never resolves. A project with a host of its own sets it before its first release.
+#: Prefix of our statement types; described in docs/reference/release-format.md. ``.invalid`` never
+#: resolves. A project with its own host sets it before its first release.
 STATEMENT_TYPES = "https://ncen.invalid"
-#: Far from the calendar's ends: a zone, a grace or a delay never leads out of it.
+#: Allowed years, far from the limits of ``datetime``: adding a zone or a delay cannot overflow.
 _YEARS = range(1000, 9900)
-#: Texts within a text; what agents write has two.
+#: Maximum nesting of texts within texts; agents write two levels.
 _MAX_TEXT_DEPTH = 8
-#: Characters of a value that are stored.
+#: Maximum stored characters of a value.
 MAX_TEXT_VALUE = 2000
 
 
 def within_calendar(moment: datetime) -> datetime:
-    """Return a time that somebody else wrote, UTC; one without its zone is this machine's.
+    """Return an external time in UTC; a time without a zone is taken as local.
 
     Raises:
-        ValueError: If it stands at an end of the calendar.
+        ValueError: If it is near the limits of ``datetime``.
     """
     if moment.year not in _YEARS:
         raise ValueError(f"a time at an end of the calendar: {moment}")
@@ -44,10 +44,10 @@ def within_calendar(moment: datetime) -> datetime:
 
 
 def parse_stored_time(text: str) -> datetime:
-    """Read a time as we store it, UTC: it names its zone, else it is comparable with none of ours.
+    """Parse a stored time, in UTC. It must have a zone to be comparable with our times.
 
     Raises:
-        ValueError: If it is none.
+        ValueError: If it is invalid.
     """
     moment = datetime.fromisoformat(text)
     if moment.tzinfo is None:
@@ -56,10 +56,10 @@ def parse_stored_time(text: str) -> datetime:
 
 
 class JsonRecord:
-    """A dataclass of texts, numbers, times, enumerations, tuples, tables, records, lazy texts."""
+    """Base of dataclasses that can be stored as JSON; supports nested records and lazy texts."""
 
     def to_json(self) -> dict[str, object]:
-        """Return it as JSON has it."""
+        """Return the record as JSON values."""
         return {
             _get_key(name): _encode_value(getattr(self, name))
             for name in _get_field_types(type(self))
@@ -67,10 +67,10 @@ class JsonRecord:
 
     @classmethod
     def from_json(cls, data: object) -> Self:
-        """Read what :meth:`to_json` returned.
+        """Create a record from the result of :meth:`to_json`.
 
         Raises:
-            ValueError: If it is something else.
+            ValueError: If the data does not match.
         """
         if not isinstance(data, dict):
             raise ValueError(f"no {cls.__name__}: {data!r:.100}")
@@ -82,7 +82,7 @@ class JsonRecord:
         }
         try:
             return cls(**values)
-        except TypeError as error:  # one that has no default is missing
+        except TypeError as error:  # a field without a default is missing
             raise ValueError(f"no {cls.__name__}: {error}") from error
 
 
@@ -117,14 +117,14 @@ def _encode_value(value: object) -> object:
 
 
 def encode_text(text: LazyText, depth: int = 0) -> dict[str, object]:
-    """Return a text as JSON has it: its template and the values that are shown; pure."""
+    """Return a text as JSON values: its template and the values that it shows. Pure."""
     shown = [name for name in PLACEHOLDER.findall(text.template) if name in text.values]
     values = {name: _encode_text_value(text.values[name], depth) for name in shown}
     return {"template": text.template, "values": values}
 
 
 def _encode_text_value(value: object, depth: int) -> object:
-    if isinstance(value, StrEnum):  # a word of ours, which has its translations
+    if isinstance(value, StrEnum):  # members of our enumerations are translatable
         value = LazyText(value.value)
     if isinstance(value, LazyText) and depth < _MAX_TEXT_DEPTH:
         return encode_text(value, depth + 1)
@@ -168,10 +168,10 @@ def _decode_value(kind: Any, value: object, name: str) -> Any:  # noqa: ANN401 -
 
 
 def decode_text(data: Mapping[str, Any], name: str, depth: int = 0) -> LazyText:
-    """Read a text and the texts among its values; no other value of one is a table.
+    """Create a text from JSON values, with the texts among its values.
 
     Raises:
-        ValueError: If it is something else.
+        ValueError: If the data does not match.
     """
     template, values = data.get("template"), data.get("values")
     if not isinstance(template, str) or not isinstance(values, dict) or depth > _MAX_TEXT_DEPTH:
@@ -186,7 +186,7 @@ def decode_text(data: Mapping[str, Any], name: str, depth: int = 0) -> LazyText:
 
 
 def to_json_value(value: object, language: str = DEFAULT_LANGUAGE) -> object:
-    """Return a value in the forms that JSON has; times in UTC, everything unknown as its text."""
+    """Return a value as JSON values; times in UTC, unknown types as their text."""
     if isinstance(value, LazyText):
         return value.render(language)
     if value is None or isinstance(value, bool | int | float):
@@ -210,17 +210,17 @@ def to_json_value(value: object, language: str = DEFAULT_LANGUAGE) -> object:
 def error_to_json(
     error: UpdaterError, state: Sequence[LazyText], language: str = DEFAULT_LANGUAGE
 ) -> dict[str, object]:
-    """Return an error as JSON has it.
+    """Return an error as JSON values.
 
     Args:
-        error: What happened.
-        state: The state now, whole sentences.
-        language: Of the sentences.
+        error: The error.
+        state: The present state, in complete sentences.
+        language: Language of the sentences.
     """
     return {
         "code": error.code,
         "title": error.title_text.render(language),
-        # Whole sentences one after the other; none is built from parts.
+        # Complete sentences, joined; none is assembled from parts.
         "state": " ".join(sentence.render(language) for sentence in state),
         "remedy": error.remedy_text.render(language),
         "detail": None if error.detail_text is None else error.detail_text.render(language),
@@ -229,7 +229,7 @@ def error_to_json(
 
 
 def encode_canonical_json(value: object) -> bytes:
-    """Return the one byte form of a JSON value; refuses NaN and infinities."""
+    """Return the canonical JSON of a value; refuses NaN and infinities."""
     text = json.dumps(
         value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
     )

@@ -1,4 +1,4 @@
-"""Sentences and names that a terminal and a browser show alike: holds, steps, reasons. Pure."""
+"""Labels that terminal and browser share: holds, steps, reasons. Pure."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from ncen_updater.common.messages import find_message
 
 
 def format_hold(hold: Mapping[str, str | None], zone: tzinfo | None = None) -> LazyText:
-    """Say since when upgrades are on hold, until when, and who set that.
+    """Describe since when upgrades are on hold, until when, and who set the hold.
 
     Args:
-        hold: As the document of a site has it.
-        zone: Zone of the site; that of the machine by default.
+        hold: The hold in the site's status document.
+        zone: The site's time zone; that of the machine by default.
     """
     values: dict[str, object] = {
         "by": strip_control_characters(hold["actor"] or "-"),
@@ -32,12 +32,12 @@ def format_hold(hold: Mapping[str, str | None], zone: tzinfo | None = None) -> L
 
 
 def format_upgrade_path(versions: Sequence[str]) -> LazyText:
-    """Say the releases of an upgrade path: the next one, and those that follow."""
+    """Describe an upgrade path: the next release and the following ones."""
     values = {"version": versions[0], "following": ", ".join(versions[1:])}
     return LazyText(N_("{version}, then {following}") if versions[1:] else "{version}", values)
 
 
-#: By the name that the journal has; each follows "it failed while ...", and a number of seconds.
+#: Labels by step name; each completes "it failed while ...", and precedes a number of seconds.
 STEP_LABELS: Final[Mapping[str, str]] = {
     "fetch": N_("downloading and verifying the release"),
     "build-slot": N_("unpacking the release"),
@@ -59,7 +59,7 @@ STEP_LABELS: Final[Mapping[str, str]] = {
 }
 
 
-#: Labels of steps in a rollback, where they differ: a rollback needs no feed.
+#: Labels of steps that differ in a rollback, which needs no feed.
 _ROLLBACK_STEP_LABELS: Final[Mapping[str, str]] = {
     "fetch": N_("verifying the release"),
     "switch": N_("switching to the previous release"),
@@ -67,35 +67,35 @@ _ROLLBACK_STEP_LABELS: Final[Mapping[str, str]] = {
 
 
 def get_step_label(name: str, kind: str) -> str:
-    """Return what a step does, in the words of the source; a name of a newer journal as it stands.
+    """Return the English label of a step; the name itself if it is unknown (a newer journal).
 
     Args:
-        name: As the journal has it.
-        kind: Of the change: ``upgrade`` or ``rollback``.
+        name: Name of the step in the journal.
+        kind: Kind of the change: ``upgrade`` or ``rollback``.
     """
     back = _ROLLBACK_STEP_LABELS if kind == "rollback" else {}
     return back.get(name) or STEP_LABELS.get(name, name)
 
 
 def translate_step_label(name: str, kind: str, language: str) -> str:
-    """Return what a step does, in a language.
+    """Return the label of a step in a language.
 
     Args:
-        name: As the journal has it.
-        kind: Of the change: ``upgrade`` or ``rollback``.
-        language: Of the session.
+        name: Name of the step in the journal.
+        kind: Kind of the change: ``upgrade`` or ``rollback``.
+        language: The language.
     """
     return translate(get_step_label(name, kind), language)
 
 
-#: What stands for a value.
+#: Replaces unknown values.
 HIDDEN_VALUE = "…"
 
 
 CodeExplanation = tuple[LazyText, LazyText]
 
 
-#: Where the whole sentence is a value.
+#: Shown if a template consists of a value only.
 DEPENDS_ON_CAUSE = N_("Depends on the cause. Run: ncen-updater history")
 
 
@@ -106,12 +106,12 @@ def _hide_values(template: str) -> LazyText:
 
 
 def has_hidden_values(sentence: LazyText) -> bool:
-    """Tell whether values of the error are missing in a sentence of :func:`explain_code`."""
+    """Return whether a sentence of :func:`explain_code` lacks the values of the error."""
     return HIDDEN_VALUE in sentence.values.values()
 
 
 def explain_code(code: str) -> CodeExplanation | None:
-    """Return what happened and what to do; None for a code that is not known here."""
+    """Return title and remedy of a code; None for an unknown code."""
     message = find_message(code)
     return (
         (_hide_values(message.title), _hide_values(message.remedy)) if message is not None else None

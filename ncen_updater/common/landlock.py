@@ -1,9 +1,8 @@
-"""Landlock: give up the right to write to places, or to read files, for a thread and its children.
+"""Landlock: give up the right to write or read files, for the present thread and its children.
 
-Linux refuses what a Landlock ruleset handles and allows at no place
-(https://docs.kernel.org/userspace-api/landlock.html). It needs no right, cannot be taken back, and
-other processes are not concerned. What is open already stays so; how much room a file system has is
-seen all the same.
+The kernel refuses the kinds of access that a ruleset handles, except below the paths it allows
+(https://docs.kernel.org/userspace-api/landlock.html). This needs no privilege, cannot be undone,
+and does not affect other processes. Open files stay open, and free space can still be queried.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ CREATE_RULESET_VERSION = 1
 RULE_PATH_BENEATH = 1
 WRITE_FILE, READ_FILE = 1 << 1, 1 << 2
 ENTRY_ACCESS = sum(1 << bit for bit in range(4, 13))
-#: By the version of the kernel's interface that brought it: linking across directories, truncating.
+#: Access rights by the ABI version that added them: linking across directories, truncating.
 ACCESS_BY_ABI = {2: 1 << 13, 3: 1 << 14}
 FILE_ACCESS = WRITE_FILE | READ_FILE | ACCESS_BY_ABI[3]
 
@@ -48,13 +47,13 @@ def get_abi_version() -> int:
 
 
 def restrict_writes(writable_paths: Iterable[Path]) -> None:
-    """Refuse every opening for writing, making and removing from now on, except at some places.
+    """Deny writing, creating and removing files from now on, except at some paths.
 
     Args:
-        writable_paths: Directories, with all below them, and files; links are passed over.
+        writable_paths: Files, and directories with everything below; symbolic links are ignored.
 
     Raises:
-        OSError: If the kernel does not do it; then nothing is refused.
+        OSError: If the kernel lacks Landlock; nothing is denied then.
     """
     known = get_abi_version()
     _restrict_access(
@@ -100,15 +99,14 @@ def _check_result(result: int) -> int:
 
 
 def deny_reads(directory: Path, required_paths: Iterable[Path] = ()) -> bool:
-    """Give up the right to read files below a directory; return whether that was done.
+    """Give up the right to read files below a directory; return whether that was possible.
 
-    It can still be seen what there is and how much room is left. Not where the kernel knows no
-    Landlock, or its first version alone, which lets nobody rename from one directory to another;
-    and not where something that is needed would be closed, too.
+    File names and free space remain visible. It is not possible without Landlock or with ABI
+    version 1, which prevents renaming between directories, or if a required path would be denied.
 
     Args:
-        directory: Which.
-        required_paths: Directories in which files are read, which may still have to be made.
+        directory: The directory.
+        required_paths: Directories that must stay readable; they need not exist yet.
     """
     if get_abi_version() < 2 or not directory.is_dir():
         return False
@@ -117,7 +115,7 @@ def deny_reads(directory: Path, required_paths: Iterable[Path] = ()) -> bool:
             logger.warning("files below %s can be read: %s is needed", directory, place)
             return False
     try:
-        # Every ruleset that does not allow it refuses linking and renaming across directories.
+        # Any ruleset that does not allow it denies linking and renaming across directories.
         _restrict_access(iter_paths_outside(directory), READ_FILE | ACCESS_BY_ABI[2])
     except OSError as error:
         logger.warning("files below %s can be read: %s", directory, error)
@@ -126,17 +124,16 @@ def deny_reads(directory: Path, required_paths: Iterable[Path] = ()) -> bool:
 
 
 def _is_denied(place: Path, directory: Path) -> bool:
-    """Tell whether a place would be closed with a directory; pure but for what is there."""
+    """Return whether denying a directory would deny a path, too; reads the file system."""
     closed, place = directory.resolve(), place.resolve()
     there = next(path for path in (place, *place.parents) if path.exists())
     return there.is_relative_to(closed) or there in closed.parents
 
 
 def iter_paths_outside(directory: Path) -> Iterator[Path]:
-    """Return every entry of the directories that a directory is in, but those that lead to it.
+    """Yield all siblings of a directory and of its parents, but not the parents themselves.
 
-    Where these are allowed, the directory is closed, and so are new names beside those that lead to
-    it.
+    Allowing exactly these denies the directory, and new names beside its parents.
     """
     here = directory.resolve()
     for above in here.parents:

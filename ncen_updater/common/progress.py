@@ -1,4 +1,4 @@
-"""Progress of long work: one small protocol, so that the engine knows nothing of terminals."""
+"""Progress of long work: a small interface, so that the engine needs no terminal."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Protocol
 from ncen_updater.common.i18n import N_, LazyText
 
 MAX_VALUE_CHARS = 200
-#: What is said of a step that is reverted, in an upgrade and in a rollback: one before it failed.
+#: Texts for a step that is reverted, in an upgrade and in a rollback: a previous step failed.
 REVERTING = N_("reverting: {step}")
 REVERTING_ROLLBACK = N_("reverting the rollback: {step}")
 
@@ -19,28 +19,28 @@ class ProgressListener(Protocol):
     """A listener for work that may take more than two seconds."""
 
     def report(self, text: LazyText, done: int | None = None, total: int | None = None) -> None:
-        """Say what is being done now; ``done`` and ``total`` in the unit of the sentence.
+        """Show the current activity; ``done`` and ``total`` are in the unit of the text.
 
         Called often and from any thread; must not block and must not raise.
         """
 
 
 class SilentProgress:
-    """A listener that says nothing."""
+    """A listener that ignores progress."""
 
     def report(self, text: LazyText, done: int | None = None, total: int | None = None) -> None:
-        """Say nothing."""
+        """Do nothing."""
 
 
 @dataclass(frozen=True)
 class ProgressUpdate:
-    """One thing that was said of work, as it travels between processes.
+    """A progress message, as it is sent between processes.
 
     Attributes:
-        template: The sentence, to be translated where it is shown; empty for a sign of life.
-        values: What its places hold.
-        done: How much is done, in the unit of the sentence.
-        total: Of how much.
+        template: The template, translated where it is shown; empty for a heartbeat.
+        values: Values of its placeholders.
+        done: Amount done, in the unit of the text.
+        total: Total amount.
     """
 
     template: str
@@ -50,11 +50,11 @@ class ProgressUpdate:
 
     @property
     def text(self) -> LazyText:
-        """Return the sentence."""
+        """Return the text."""
         return LazyText(self.template, self.values)
 
     def to_json_line(self) -> bytes:
-        """Return it as one line."""
+        """Return the message as one line of JSON."""
         document = {
             "template": self.template, "values": dict(self.values),
             "done": self.done, "total": self.total,
@@ -63,7 +63,7 @@ class ProgressUpdate:
 
     @classmethod
     def from_json(cls, document: object) -> ProgressUpdate | None:
-        """Read it; None for what is no such thing."""
+        """Parse a message; return None if it is not one."""
         if not isinstance(document, dict):
             return None
         template, values = document.get("template"), document.get("values", {})
@@ -77,5 +77,5 @@ class ProgressUpdate:
         return cls(template[:1000], words, *figures)
 
 
-#: Where this process is a worker: who asked for its work, to be told of it.
+#: In a worker process: the listener that sends progress to the caller.
 CALLER_PROGRESS: list[ProgressListener] = []

@@ -1,15 +1,15 @@
 """Run a command that cannot outlive the agent, however the agent ends.
 
-Between the agent and the command stands a supervisor of a few lines, in a session of its own. Its
-standard input is a socket whose other end only the agent holds: when the agent ends, the socket
-ends, and the supervisor ends everything that came of the command. (The kernel's parent-death signal
-would reach one process only, and also when merely a thread of the agent ends.) Processes that left
-the group, or that became daemons, do not escape: the supervisor is their *subreaper*, so that
-a process that loses its parent becomes its child. It ends only its own children, which nobody else
-can have waited for, so that no number can stand for another process by then.
+A small supervisor process, in a session of its own, runs between the agent and the command. Its
+standard input is a socket whose other end only the agent holds. When the agent ends, the socket
+closes, and the supervisor kills all processes that the command started. (The kernel's parent-death
+signal would reach one process only, and also if merely a thread of the agent ends.) Processes that
+left the process group or became daemons are included: the supervisor is a *subreaper*, so it
+becomes the parent of orphaned processes. It kills only its own children, which no other process can
+have reaped, so a PID cannot refer to another process.
 
-A command that starts a daemon leaves it behind. That daemon lives on from the instant at which the
-agent was told that the command ended well (:attr:`AllowedLeftovers.DAEMONS`), and not before.
+A command may start a daemon and leave it running. The daemon is left alone once the agent was told
+that the command succeeded (:attr:`AllowedLeftovers.DAEMONS`), and not before.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
 
-# Options of the supervisor come first: what is left, and a descriptor that it alone keeps or -1.
+# Arguments of the supervisor: allowed leftovers, and a descriptor that only it holds, or -1.
 _SUPERVISOR = """
 import ctypes, os, select, signal, sys
 left, kept, argv = sys.argv[1], int(sys.argv[2]), sys.argv[3:]
@@ -113,7 +113,7 @@ tell(f"ended {code}")
 os._exit(0)
 """
 
-# Becomes another user for good, without a capability or a way to get one, then the command.
+# Switches to another user for good, without capabilities, and executes the command.
 _SWITCH_USER = """
 import ctypes, os, sys
 uid, gid, argv = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3:]
@@ -131,27 +131,27 @@ except OSError as error:
 
 
 class AllowedLeftovers(StrEnum):
-    """What may be left of a command that ended by itself."""
+    """Processes that may remain after a command has ended by itself."""
 
     NOTHING = "nothing"
-    DAEMONS = "daemons"  # where it ended well; of one that failed nothing is left
+    DAEMONS = "daemons"  # if it succeeded; if it failed, nothing remains
     ANYTHING = "anything"
 
 
 class SupervisedProcess:
-    """One command under its supervisor. As a context manager nothing unended is left at the end.
+    """A command under its supervisor. As a context manager it leaves no process behind.
 
     Args:
-        argv: Program and arguments; no shell. A program without ``/`` is looked for in the ``PATH``
-            of the environment.
-        environment: All variables.
-        allowed_leftovers: What may be left when the command has ended by itself.
+        argv: Program and arguments, without a shell. A program without ``/`` is searched in the
+            ``PATH`` of ``environment``.
+        environment: All environment variables.
+        allowed_leftovers: Processes that may remain after the command has ended by itself.
         cwd: Working directory.
-        output: Where both its streams go.
-        held_descriptor: A descriptor that the supervisor holds open while it is at work, such as of
-            a lock.
-        run_as: User and group, by number, that the command has instead of ours, and no others; its
-            program is an absolute path then. The supervisor stays what we are, out of its reach.
+        output: Destination of stdout and stderr.
+        held_descriptor: A descriptor that the supervisor holds open while it runs, such as a
+            lock.
+        run_as: User and group id for the command, without further groups; the program must be an
+            absolute path then. The supervisor keeps our user, so that the command cannot kill it.
     """
 
     def __init__(
@@ -194,7 +194,7 @@ class SupervisedProcess:
 
     @property
     def stdout(self) -> IO[bytes] | None:
-        """Return the pipe, where ``output`` was one."""
+        """Return the pipe, if ``output`` was ``PIPE``."""
         return self._process.stdout
 
     def __enter__(self) -> Self:
@@ -209,10 +209,11 @@ class SupervisedProcess:
         self.terminate()
 
     def wait_for_exit(self, timeout_s: float) -> int | None:
-        """Wait for the end of the command, not for what it may leave.
+        """Wait for the end of the command, not of its leftovers.
 
         Returns:
-            Exit status, negative for a signal; None if it had not ended in time: then it goes on.
+            Exit status, negative for a signal; None if the command is still running after the
+            time-out.
 
         Raises:
             OSError: If it could not be started.
@@ -224,14 +225,14 @@ class SupervisedProcess:
         word, _, number = self._socket.recv(100).decode("ascii").partition(" ")
         if word == "errno":
             raise OSError(int(number), os.strerror(int(number)), self._program)
-        # Without a word the supervisor itself was killed, and what it looked after is as good as.
+        # Without a message the supervisor was killed; treat the command as killed, too.
         self._status = int(number) if word == "ended" else -signal.SIGKILL
         return self._status
 
     def terminate(self) -> None:
-        """End what may not be left, and return when it is gone."""
+        """Kill processes that may not remain, and return when they have ended."""
         self._socket.close()
-        # Not reaped before its group was ended, so that the number still stands for that group.
+        # Reaped only after its group was killed, so that the PID still refers to that group.
         os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOWAIT)
         lives_on = self._left is not AllowedLeftovers.NOTHING and self._status is not None
         if not lives_on or (self._left is AllowedLeftovers.DAEMONS and self._status != 0):
@@ -241,7 +242,7 @@ class SupervisedProcess:
 
 
 def try_lock(descriptor: int) -> bool:
-    """Take the lock on a file that a supervisor keeps open; whether it was free."""
+    """Lock a file that a supervisor may hold; return whether it was free."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -1,4 +1,4 @@
-"""Write TOML, which the standard library only reads; pure."""
+"""Write TOML, which the standard library can only read. Pure."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from datetime import date, datetime, time
 
 
 def render_toml(tables: Mapping[str, object], heading: str = "") -> str:
-    """Return a document.
+    """Return a TOML document.
 
     Args:
-        tables: Values and tables by name; what is None is left out.
+        tables: Values and tables by name; None values are omitted.
         heading: A comment of one line.
     """
     lines = [f"# {heading}"] if heading else []
@@ -33,7 +33,7 @@ def _render_table(path: tuple[str, ...], table: Mapping[str, object]) -> Iterato
 
 
 def quote_key(name: str) -> str:
-    """Return a name as it stands before a value or in the head of a table."""
+    """Return a key, quoted if necessary."""
     return name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else quote_value(name)
 
 
@@ -41,7 +41,7 @@ def quote_value(value: object) -> str:
     """Return a value on one line.
 
     Raises:
-        TypeError: If TOML has no such value.
+        TypeError: If TOML has no such type.
     """
     if isinstance(value, Mapping):
         pairs = (f"{quote_key(name)} = {quote_value(item)}" for name, item in value.items())
@@ -52,7 +52,7 @@ def quote_value(value: object) -> str:
         return value.isoformat()
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
-    # JSON's strings, numbers and booleans are TOML's too, but for one character.
+    # JSON's strings, numbers and booleans are valid TOML, except for DEL.
     if isinstance(value, bool | int | float | str):
         return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
     raise TypeError(type(value).__name__)

@@ -1,4 +1,4 @@
-"""Unix sockets with HTTP and server-sent events over them to the service."""
+"""HTTP and server-sent events over Unix sockets, for requests to the service."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ MAX_RESPONSE_BYTES = 64_000_000
 
 
 class ServiceUnresponsiveError(UpdaterError):
-    """A service that stopped answering, or answered what cannot be understood."""
+    """A service that stopped answering, or sent an invalid response."""
 
     message = SERVICE_SILENT
 
 
 class ResponseObject(dict[str, Any]):
-    """Object of a response; the service is to blame for a name that is missing in it."""
+    """An object of a response; a missing name raises an error about the service."""
 
     def __missing__(self, name: str) -> Any:  # noqa: ANN401 - never returns
         raise ServiceUnresponsiveError(
@@ -36,10 +36,10 @@ class ResponseObject(dict[str, Any]):
 
 
 def parse_response(content: bytes | str) -> ResponseObject:
-    """Parse the document of a response.
+    """Parse the JSON of a response.
 
     Raises:
-        ServiceUnresponsiveError: If it is no JSON object, or too large.
+        ServiceUnresponsiveError: If it is not a JSON object, or too large.
     """
     if len(content) > MAX_RESPONSE_BYTES:
         raise ServiceUnresponsiveError(reason="invalid response")
@@ -59,7 +59,7 @@ def read_response(response: http.client.HTTPResponse) -> ResponseObject:
 
 @contextlib.contextmanager
 def report_connection_errors() -> Iterator[None]:
-    """Raise a :class:`ServiceUnresponsiveError` for a connection that fails in the block."""
+    """Raise :class:`ServiceUnresponsiveError` if the connection fails in the block."""
     try:
         yield
     except (OSError, http.client.HTTPException) as error:
@@ -67,13 +67,13 @@ def report_connection_errors() -> Iterator[None]:
 
 
 def describe_connection_error(error: Exception) -> str:
-    """Return why a connection failed, without the number of the error."""
+    """Return why a connection failed, without the error number."""
     text = error.strerror if isinstance(error, OSError) else str(error)
     return text or type(error).__name__
 
 
 class _UnixConnection(http.client.HTTPConnection):
-    """HTTP over a Unix socket."""
+    """An HTTP connection over a Unix socket."""
 
     def __init__(self, path: Path, timeout_s: float) -> None:
         super().__init__("localhost")
@@ -95,19 +95,19 @@ def send_request(
     timeout_s: float,
     headers: Mapping[str, str] | None = None,
 ) -> Iterator[http.client.HTTPResponse]:
-    """Ask for something, and yield the answer, whatever its status; the line is closed after it.
+    """Send a request and yield the response, whatever its status; close the connection afterwards.
 
     Args:
-        path: The socket.
-        method: Of HTTP.
-        url_path: What is asked for.
-        body: Sent as JSON.
-        language: Of sentences in the answer.
-        timeout_s: So long may the line be silent.
-        headers: More headers.
+        path: Path of the socket.
+        method: HTTP method.
+        url_path: Path of the request.
+        body: Body, sent as JSON.
+        language: Language of texts in the response.
+        timeout_s: Maximum seconds without data.
+        headers: Additional headers.
 
     Raises:
-        OSError, http.client.HTTPException: If no answer came that can be understood.
+        OSError, http.client.HTTPException: If no valid response arrived.
     """
     headers = {**(headers or {}), "Accept-Language": language, "Connection": "close"}
     content = None
@@ -116,7 +116,7 @@ def send_request(
         headers["Content-Type"] = "application/json"
     connection = _UnixConnection(path, timeout_s)
     try:
-        # Who is refused at once cannot say everything; why stands in the answer.
+        # A server that refuses at once may close before the request is sent; read its response.
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             connection.request(method, url_path, content, headers)
         yield connection.getresponse()
@@ -125,7 +125,7 @@ def send_request(
 
 
 def read_events(response: http.client.HTTPResponse) -> Iterator[tuple[int | None, str, str]]:
-    """Read server-sent events; yields the number, the kind and the data of each.
+    """Yield id, type and data of each server-sent event.
 
     https://html.spec.whatwg.org/multipage/server-sent-events.html
     """
@@ -146,10 +146,10 @@ def read_events(response: http.client.HTTPResponse) -> Iterator[tuple[int | None
 
 @contextlib.contextmanager
 def shorten_socket_path(path: Path) -> Iterator[str]:
-    """Yield a short address of a socket, good while the block runs.
+    """Yield a short address for a socket path, valid during the block.
 
     Raises:
-        OSError: If its directory cannot be reached.
+        OSError: If its directory cannot be opened.
     """
     directory = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
@@ -159,13 +159,13 @@ def shorten_socket_path(path: Path) -> Iterator[str]:
 
 
 def connect_unix_socket(path: Path, timeout_s: float) -> socket.socket:
-    """Return a connection to the process that listens at a place.
+    """Connect to a Unix socket.
 
-    Where many wait to be taken in, it waits among them: a socket with a time limit of Python's is
-    refused then instead, for the kernel tells it to try again.
+    If its backlog is full, the call waits. (With a Python time-out the socket is non-blocking, and
+    the kernel would refuse with EAGAIN.)
 
     Raises:
-        OSError: If nobody does, or they may not be spoken with, or the time is over.
+        OSError: If nothing listens there, access is denied, or the time is over.
     """
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
     try:
@@ -182,7 +182,7 @@ def connect_unix_socket(path: Path, timeout_s: float) -> socket.socket:
 
 
 def get_peer_uid(connection: socket.socket) -> int:
-    """Return the number of the user at the other end, as the kernel knows it: unix(7)."""
+    """Return the user id of the peer, as the kernel reports it; see unix(7)."""
     size = struct.calcsize("i2I")
     found = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size)
     return int(struct.unpack("i2I", found)[1])

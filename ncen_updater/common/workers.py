@@ -1,22 +1,22 @@
-"""One protocol between our processes: an order, progress, and a result or an error.
+"""Protocol between our processes: one request, progress messages, and a result or an error.
 
-A worker is a module of this package. It runs as a child, or systemd starts it for a connection to a
-socket (``Accept=yes``); either way its stdin and stdout are *one connection, and one connection is
-one order*. So neither side needs a right over the other: the asker may be on no network, and the
-worker may be without the databases. Each line is an object of JSON:
+A worker is a module of this package. It runs as a child process, or systemd starts it for a
+connection to a socket (``Accept=yes``). In both cases its stdin and stdout are *one connection, and
+one connection is one request*. So neither side needs rights over the other: the caller may be
+without a network, the worker without the databases. Each line is a JSON object:
 
 ========  ==========================================================================================
-order     The first line of who asks; a further line asks the worker to end.
-progress  ``{"template", "values", "done", "total"}``; without words it is only a sign of life.
-result    ``{"done": true, ...}``: the other members are what came of it.
+request   The first line of the caller; a further line asks the worker to end.
+progress  ``{"template", "values", "done", "total"}``; an empty template is a heartbeat.
+result    ``{"done": true, ...}``: the other members are the result.
 error     ``{"error": {"code", "title", "values", "detail"}}``
 ========  ==========================================================================================
 
-Lines of other kinds are passed over, so that a newer worker may say more. Everything is bounded,
-for the worker may have been taken over: each line, all lines, the time without one, the whole time.
-Of an error its code, values and detail cross; class, exit code and words are those that this side
-has for the code, and only for codes that who asks expects. What orders and results look like to
-agents of other versions: docs/decisions/0038-worker-protocol.md.
+Other lines are ignored, so that a newer worker may send more. Everything is bounded, because a
+worker may be compromised: each line, all lines, the time without a line, the total time. An error
+is sent with its code, values and detail. The receiver uses its own class, exit code and text for
+the code, and accepts only codes that the caller expects. Compatibility between versions of the
+agent: docs/decisions/0038-worker-protocol.md.
 """
 
 from __future__ import annotations
@@ -48,10 +48,10 @@ from ncen_updater.common.unix_http import connect_unix_socket
 
 logger = logging.getLogger(__name__)
 
-#: Lines of a traceback of Python, whose beginning may have been cut off.
+#: Lines of a Python traceback, whose beginning may have been cut off.
 TRACEBACK_LINE = re.compile(r'\s+File "|\s+[\^~]+$')
-#: What a child gets of the environment. Proxies come from the configuration, never from here; PG*
-#: must not leak; and nothing may tell Python where to find modules.
+#: Environment variables that a child gets. Proxies come from the configuration; PG* variables and
+#: Python's module paths must not be inherited.
 INHERITED_VARIABLES = (
     "PATH", "LANG", "LC_ALL", "TZ", "HOME", "NCEN_LOCALE_DIR", "COVERAGE_PROCESS_START",
 )  # fmt: skip
@@ -59,20 +59,20 @@ MAX_REQUEST_BYTES = 10_000_000
 MAX_TAIL, MAX_VALUE, MAX_DETAIL, MAX_DEPTH = 2000, 200, 20_000, 4
 READ_BLOCK_BYTES = 65_536
 CONNECT_S, SLICE_S = 10.0, 1.0
-#: How often the figures of one sentence are told, and a sign of life without one.
+#: Minimum seconds between two figures of one text, and between two heartbeats.
 REPEAT_S, BEAT_S = 0.5, 10.0
 END_REQUEST = b'{"act": "end"}\n'
-#: So long may a worker take to end once it has said everything; one that is bound, once it is told
-#: to: what it waits for may not answer, and who asked has other work.
+#: Maximum seconds until a worker ends after its result or after an end request. It may be waiting
+#: for something that never answers, and the caller has other work.
 EXIT_GRACE_S = 30.0
 
 
 class WorkerError(Exception):
-    """A worker that ended without an answer, or said what cannot be understood.
+    """A worker that ended without a response, or sent an invalid one.
 
     Args:
-        detail: What is known.
-        status: Its exit status, where it was a child that ended; negative for a signal.
+        detail: The reason, if known.
+        status: Exit status of a child process; negative for a signal.
     """
 
     def __init__(self, detail: str | LazyText, status: int | None = None) -> None:
@@ -81,27 +81,27 @@ class WorkerError(Exception):
 
 
 class WorkerUnavailableError(WorkerError):
-    """Nobody waits at the socket, or no process can be started."""
+    """A worker whose socket has no listener, or whose process cannot be started."""
 
 
 class WorkerTimeoutError(WorkerError):
-    """A worker that was silent for too long, or at work for too long."""
+    """A worker that sent nothing for too long, or took too long."""
 
 
-#: Errors of a class and its family, or numbers of codes.
+#: An error class with its subclasses and code range, or a range of code numbers.
 ExpectedErrors = type[UpdaterError] | range
 
 
 @dataclass(frozen=True)
 class WorkerLimits:
-    """How much a worker may say, and how long it may take. What is None is not limited.
+    """Limits of a worker's output and time; None means no limit.
 
     Attributes:
-        silence_timeout_s: Without a line; a sign of life is one.
-        total_timeout_s: From the order to its end.
-        max_line_bytes: Bytes of a line.
-        max_stream_bytes: Bytes of all lines.
-        max_file_bytes: Of a file that a child writes; the kernel keeps it.
+        silence_timeout_s: Maximum seconds without a line; a heartbeat is a line.
+        total_timeout_s: Maximum seconds of the request.
+        max_line_bytes: Maximum bytes of a line.
+        max_stream_bytes: Maximum bytes of all lines.
+        max_file_bytes: Maximum size of a file that a child writes (RLIMIT_FSIZE).
     """
 
     silence_timeout_s: float | None = None
@@ -113,21 +113,20 @@ class WorkerLimits:
 
 @dataclass(frozen=True)
 class Worker:
-    """Who does an order.
+    """A worker that handles a request.
 
     Attributes:
-        module: What is run as a child.
-        arguments: Words behind it.
-        socket: Where systemd waits; then nothing is started as a child.
-        limits: What it may take.
-        expected_errors: The errors that it may report: classes with all that derive from them and
-            all
-            of their family, or numbers of codes.
-        ends_with_caller: Whether its work ends with who asks for it.
-        inherited_variables: Variables of the environment that a child gets.
-        stderr: Whether what a child says there goes where ours goes (True), nowhere (False), or
-            into the detail when it fails (None).
-        owner: User and group of a child.
+        module: Module to run as a child process.
+        arguments: Its arguments.
+        socket: Socket of a systemd unit; no child process is started then.
+        limits: Limits of output and time.
+        expected_errors: Errors that it may report: classes with their subclasses and code
+            ranges, or ranges of code numbers.
+        ends_with_caller: Whether the worker ends when its caller ends.
+        inherited_variables: Environment variables that a child gets.
+        stderr: Destination of a child's stderr: ours (True), discarded (False), or the detail of
+            an error (None).
+        owner: User and group id of a child.
     """
 
     module: str
@@ -141,7 +140,7 @@ class Worker:
     owner: tuple[int, int] | None = None
 
     def build_command(self) -> list[str]:
-        """Return the command line of a child, isolated from its directory and environment."""
+        """Return the command line of a child, isolated from directory and environment."""
         return [sys.executable, "-I", "-m", self.module, *self.arguments]
 
     def build_environment(self) -> dict[str, str]:
@@ -149,7 +148,7 @@ class Worker:
         return {k: os.environ[k] for k in self.inherited_variables if k in os.environ}
 
 
-# ---- who asks ------------------------------------------------------------------------------------
+# ---- caller --------------------------------------------------------------------------------------
 
 
 def call_worker(
@@ -160,22 +159,22 @@ def call_worker(
     files: Sequence[int] = (),
     ending: Callable[[], bool] | None = None,
 ) -> dict[str, object]:
-    """Let a worker do something, and wait for what comes of it.
+    """Send a request to a worker, and wait for its result.
 
     Args:
-        worker: Who.
-        order: What.
-        progress: Told what the worker tells.
-        files: Open descriptors that a child gets, with the same numbers.
-        ending: Called about once a second; once it says True, the worker is asked to end. What it
-            raises ends a worker that is bound, and is raised.
+        worker: The worker.
+        order: The request.
+        progress: Receives the worker's progress.
+        files: Open descriptors that a child inherits with the same numbers.
+        ending: Called about once a second; when it returns True, the worker is asked to end. An
+            exception of it is raised, and kills a worker that ends with its caller.
 
     Returns:
         The result.
 
     Raises:
-        WorkerError, WorkerUnavailableError, WorkerTimeoutError: If there is none.
-        UpdaterError: The error that the worker reports, if it is one of those expected.
+        WorkerError, WorkerUnavailableError, WorkerTimeoutError: If there is no result.
+        UpdaterError: The error that the worker reports, if it is an expected one.
     """
     line = json.dumps(order).encode() + b"\n"
     child = None
@@ -183,7 +182,7 @@ def call_worker(
         try:
             if worker.socket is None:
                 connection, child = stack.enter_context(_start_child(worker, files))
-            else:  # closing is what ends a worker whose answer nobody wants any more
+            else:  # closing the connection ends the worker
                 connection = stack.enter_context(connect_unix_socket(worker.socket, CONNECT_S))
         except OSError as error:
             raise WorkerUnavailableError(error.strerror or str(error)) from error
@@ -200,7 +199,7 @@ def _start_child(
     worker: Worker, files: Sequence[int]
 ) -> Iterator[tuple[socket.socket, subprocess.Popen[bytes]]]:
     ours, theirs = socket.socketpair()
-    # Only our end does not block: a stderr that takes nothing is an error in the writing process.
+    # Only the parent's end is non-blocking; a child must not get errors when it writes to stderr.
     value, stderr = os.pipe2(os.O_CLOEXEC)
     os.set_blocking(value, False)
     streams = {True: None, False: subprocess.DEVNULL, None: stderr}
@@ -214,7 +213,8 @@ def _start_child(
                 cwd="/",
                 env=worker.build_environment(),
                 pass_fds=files,
-                # A signal from a terminal reaches it through us, once; and its group can be ended.
+                # Own session: a terminal's signal reaches the child only through us; the group can
+                # be killed.
                 start_new_session=True,
                 user=worker.owner and worker.owner[0],
                 group=worker.owner and worker.owner[1],
@@ -230,7 +230,7 @@ def _start_child(
 
 
 def _set_resource_limits(child: subprocess.Popen[bytes], limits: WorkerLimits) -> None:
-    """Give a child its limits before its order: nothing that it reads comes before them."""
+    """Set resource limits of a child before it gets its request."""
     if limits.max_file_bytes is None:
         return
     try:
@@ -238,14 +238,14 @@ def _set_resource_limits(child: subprocess.Popen[bytes], limits: WorkerLimits) -
             child.pid, resource.RLIMIT_FSIZE, (limits.max_file_bytes, limits.max_file_bytes)
         )
     except ProcessLookupError:
-        return  # it has ended, which is seen
+        return  # it has already ended, which the caller notices
     except PermissionError as error:
-        # In a unit that may not, and the child is another user's: what watches it does it alone.
+        # The unit lacks the right because the child has another user; the other limits still apply.
         logger.warning("a child has no limit to the size of its files: %s", error)
 
 
 def _kill_child(child: subprocess.Popen[bytes]) -> None:
-    """End a child and its group; not reaped before, so that the number still stands for it."""
+    """Kill a child and its process group before it is reaped, while its PID is still valid."""
     if child.returncode is None:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(child.pid, signal.SIGKILL)
@@ -253,7 +253,7 @@ def _kill_child(child: subprocess.Popen[bytes]) -> None:
 
 
 class _WorkerCall:
-    """One order under way."""
+    """A request in progress."""
 
     def __init__(
         self,
@@ -271,15 +271,14 @@ class _WorkerCall:
         self._line, self._taken = bytearray(), 0
 
     def run(self, order: bytes, ending: Callable[[], bool] | None) -> dict[str, object]:
-        """Give the order, listen to its first result, and return it.
+        """Send the request, read up to the first result, and return it.
 
-        What waits at the other end after that, such as a worker that somebody started again on this
-        connection, was not asked for anything.
+        Further data is ignored, for example of another worker that was started on this connection.
         """
         self._send_line(order)
         asked: float | None = None
         while self._read_answer():
-            # Also asked once it is to end: it says to others that who asks is alive.
+            # Also called after the end request: the call tells others that the caller is alive.
             if ending is not None and ending() and asked is None:
                 self._send_line(END_REQUEST)
                 asked = time.monotonic()
@@ -296,7 +295,7 @@ class _WorkerCall:
             raise self._error
         if self._result is None or (status and self._worker.ends_with_caller):
             words = self._tail.decode("utf-8", "backslashreplace")
-            # For --verbose; people are told why, not where in a program that is not theirs.
+            # Logged for --verbose only; the operator sees the reason, not the traceback.
             logger.debug("a worker ended without an answer: %s", words)
             raise WorkerError(
                 extract_final_output(words) or describe_missing_answer(status), status
@@ -304,7 +303,7 @@ class _WorkerCall:
         return self._result
 
     def give_up(self) -> None:
-        """End one that is overdue, also one that is not bound: the next would wait for it."""
+        """End an overdue worker, even if it may outlive its caller: the next would wait for it."""
         if self._child is not None:
             _kill_child(self._child)
         else:
@@ -322,13 +321,13 @@ class _WorkerCall:
             self._connection.sendall(line)
         except TimeoutError as error:
             raise WorkerTimeoutError("request not accepted in time") from error
-        except OSError:  # it has gone; what it said before is read all the same
+        except OSError:  # the worker has ended; its earlier output is still read
             return
 
     def _read_answer(self) -> bool:
-        """Take what there is, or wait a little for it; False at the end, or after a result."""
+        """Read available data, or wait a little; return False at the end or after a result."""
         here = self._connection.fileno()
-        # We may have stood still ourselves: what was said meanwhile counts, however late it is.
+        # First without waiting: this process may have been suspended; data that arrived counts.
         if not self._wait_until_readable(here, 0) and not self._wait_until_readable(
             here, self._get_remaining_s()
         ):
@@ -350,9 +349,9 @@ class _WorkerCall:
         return bool(piece)
 
     def _wait_until_readable(self, descriptor: int, wait_s: float) -> bool:
-        """Tell whether something is to be had; what a child says on stderr meanwhile is taken, too.
+        """Wait for data; return whether there is any. Meanwhile read a child's stderr.
 
-        It would stand still by what nobody takes. The end of it may tell why it failed.
+        A child would block on a full stderr. Its last lines may explain a failure.
         """
         beside = [self._stderr.fileno()] if self._stderr else []
         ready = select.select([descriptor, *beside], [], [], wait_s)[0]
@@ -361,7 +360,7 @@ class _WorkerCall:
         return descriptor in ready
 
     def _read_stderr(self) -> bool:
-        """Take what there is of stderr; False where there is nothing."""
+        """Read available stderr; return False if there is none."""
         piece = self._stderr.read(READ_BLOCK_BYTES) if self._stderr else None
         if piece == b"":
             self._stderr = None
@@ -375,10 +374,10 @@ class _WorkerCall:
             raise WorkerError("output too large")
 
     def _get_remaining_s(self) -> float:
-        """Return the seconds until the worker is overdue, or until the next look at other things.
+        """Return the seconds until the worker is overdue, or until the next check.
 
         Raises:
-            WorkerTimeoutError: If it is.
+            WorkerTimeoutError: If it is overdue.
         """
         now, limits = time.monotonic(), self._limits
         left = SLICE_S
@@ -415,7 +414,7 @@ class _WorkerCall:
                 self._progress.report(progress.text, progress.done, progress.total)
 
     def _get_exit_status(self, child: subprocess.Popen[bytes]) -> int:
-        """Return how a finished child ended; what it left of its group ends with it."""
+        """Return the exit status of a child that ends, and kill the rest of its process group."""
         ended, until = os.pidfd_open(child.pid), time.monotonic() + EXIT_GRACE_S
         try:
             while not self._wait_until_readable(ended, max(0.0, until - time.monotonic())):
@@ -432,7 +431,7 @@ class _WorkerCall:
 
 
 def extract_final_output(reported: str) -> str:
-    """Return the end of what a worker said, of a traceback the error alone; pure."""
+    """Return the last output of a worker; of a traceback only the error. Pure."""
     lines = reported.rstrip().splitlines()
     ends = [n for n, line in enumerate(lines) if line.startswith((" ", "\t"))]
     traced = any(TRACEBACK_LINE.match(line) for line in lines)
@@ -440,10 +439,10 @@ def extract_final_output(reported: str) -> str:
 
 
 def describe_missing_answer(status: int | None) -> LazyText:
-    """Say of a worker that left no word why it gave no answer; pure.
+    """Describe why a worker without output gave no response. Pure.
 
     Args:
-        status: Its exit status, negative for a signal; None where its end is not ours to see.
+        status: Its exit status, negative for a signal; None if it is unknown.
     """
     if status is None or status < 0:
         return LazyText("worker process killed before its response")
@@ -509,7 +508,7 @@ def decode_error(data: object, expects: Sequence[ExpectedErrors]) -> Exception:
     message, kind = find_message(code), _find_error_class(code, expects)
     if message is None or kind is None:
         return WorkerError(_make_printable(f"it reported {code}: {data.get('title')}")[:500])
-    # A constructor of its own would want what does not cross.
+    # A class with its own constructor would need arguments that are not sent.
     made = kind if kind.__init__ is UpdaterError.__init__ else UpdaterError
     detail = decode_value(data.get("detail"))
     if detail is not None and not isinstance(detail, LazyText):
@@ -522,7 +521,7 @@ def decode_error(data: object, expects: Sequence[ExpectedErrors]) -> Exception:
 
 
 def _find_error_class(code: str, expects: Sequence[ExpectedErrors]) -> type[UpdaterError] | None:
-    """As which class an error of a code arrives; None where nobody expects it."""
+    """Return the class for an error code; None if the caller does not expect the code."""
     kinds = [one for one in expects if not isinstance(one, range)]
     known = _index_error_classes(kinds)
     exact = known.get(code)
@@ -535,7 +534,7 @@ def _find_error_class(code: str, expects: Sequence[ExpectedErrors]) -> type[Upda
 
 
 def _index_error_classes(kinds: Sequence[type[UpdaterError]]) -> dict[str, type[UpdaterError]]:
-    """Code to class, of these and of all that derive from them."""
+    """Return the classes and their subclasses by error code."""
     found: dict[str, type[UpdaterError]] = {}
     for kind in kinds:
         found |= {kind.message.code: kind} if "message" in vars(kind) else {}
@@ -547,16 +546,16 @@ def _make_printable(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
-# ---- who works -----------------------------------------------------------------------------------
+# ---- worker --------------------------------------------------------------------------------------
 
 RequestHandler = Callable[[Mapping[str, object], ProgressListener], Mapping[str, object]]
 
 
 class ProgressWriter:
-    """Says lines; what the other side does not take is lost, and the work goes on.
+    """Writes protocol lines; lines that the caller does not read are lost, and the work continues.
 
     Args:
-        descriptor: Where to.
+        descriptor: Descriptor of the connection.
         monotonic: The clock.
     """
 
@@ -567,7 +566,7 @@ class ProgressWriter:
         self._said, self._at = ("", ""), -REPEAT_S
 
     def report(self, text: LazyText, done: int | None = None, total: int | None = None) -> None:
-        """Say a sentence that is new at once, figures of the same one twice a second."""
+        """Send a new text at once, figures of the same text at most twice a second."""
         values = {key: str(value)[:MAX_VALUE] for key, value in text.values.items()}
         value, now = (text.template, str(values)), self._clock()
         if value == self._said and now - self._at < REPEAT_S:
@@ -579,20 +578,21 @@ class ProgressWriter:
         self._write_line(line)
 
     def send_heartbeat(self) -> None:
-        """Give a sign of life."""
+        """Send a heartbeat."""
         self._write_line(ProgressUpdate("").to_json_line())
 
     def _write_line(self, line: bytes) -> None:
-        # Full, or nobody reads it any more: work must not end by that.
+        # A full buffer or a caller that has gone must not end the work.
         with self._lock, contextlib.suppress(OSError), _open_connection(self._descriptor) as other:
             sent = other.send(line, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
-            other.sendall(line[sent:])  # the kernel takes so short a line whole, or not at all
+            # the kernel accepts so short a line completely or not at all
+            other.sendall(line[sent:])
 
     def send_result(self, message: Mapping[str, object]) -> None:
-        """Say the last line.
+        """Send the last line.
 
         Raises:
-            OSError: If nobody is there.
+            OSError: If the caller has gone.
         """
         with self._lock, os.fdopen(self._descriptor, "wb", closefd=False) as stream:
             stream.write(json.dumps(message).encode() + b"\n")
@@ -604,16 +604,16 @@ def serve_request(
     ends_with_caller: bool | Callable[[Mapping[str, object]], bool] = True,
     alive: Callable[[], object] = lambda: None,
 ) -> int:
-    """Do the order on stdin, answer on stdout, and return the exit status.
+    """Handle the request on stdin, answer on stdout, and return the exit status.
 
-    Both streams belong to the protocol from here on: nothing that the work reads or prints may
-    come between its lines.
+    Both streams are then used for the protocol only: stdin and stdout of the work are redirected.
 
     Args:
-        handler: Does the order, which is empty where it cannot be understood; returns the result.
-        ends_with_caller: Whether the work ends with who asked, or what says so of an order. Then
-            SIGTERM ends this process, which also comes of a further line.
-        alive: Called with each of them: who watches may be somebody else, too.
+        handler: Handles the request, which is empty if it is invalid; returns the result.
+        ends_with_caller: Whether the work ends with the caller, or a function that decides it by
+            the request. If so, SIGTERM is sent to this process when the caller has gone. An end
+            request always sends SIGTERM.
+        alive: Called with each heartbeat, to notify another watcher.
     """
     given, answers = os.dup(0), os.dup(1)
     os.set_blocking(given, True)
@@ -648,8 +648,8 @@ def serve_request(
 
 
 def _read_request(descriptor: int) -> dict[str, object] | None:
-    """Read the request; None if the caller is gone, an empty one if it is invalid."""
-    # Byte by byte: what follows the line is for who watches.
+    """Read the request; return None if the caller has gone, an empty one if it is invalid."""
+    # Unbuffered: data after this line is for _watch_caller.
     with os.fdopen(descriptor, "rb", buffering=0, closefd=False) as stream:
         try:
             line = stream.readline(MAX_REQUEST_BYTES)
@@ -665,14 +665,14 @@ def _read_request(descriptor: int) -> dict[str, object] | None:
 
 
 def _watch_caller(descriptor: int, over: threading.Event, *, bound: bool) -> None:
-    """End this process by SIGTERM when it is asked to end, or when who asked has gone."""
+    """Send SIGTERM to this process after an end request, or when the caller has gone."""
     try:
         piece = os.read(descriptor, READ_BLOCK_BYTES)
     except OSError:
         piece = b""
     if (piece or bound) and not over.is_set():
         os.kill(os.getpid(), signal.SIGTERM)
-        # Nobody may end a unit but itself; what it does may hear no signal, such as a long query.
+        # Only the unit can end itself; a long query may block SIGTERM, so SIGKILL follows.
         if bound and not over.wait(EXIT_GRACE_S):
             os.kill(os.getpid(), signal.SIGKILL)
 

@@ -1,4 +1,4 @@
-"""A bundle in the place of a server: the same client, another fetcher."""
+"""Fetchers that read from an offline bundle or from stored metadata instead of from a server."""
 
 from __future__ import annotations
 
@@ -48,22 +48,22 @@ ONLINE_ROLES = ("timestamp", "snapshot")
 
 
 class BundleFetcher(LocalFetcher):
-    """Reads members by their exact name.
+    """A fetcher that reads members of a bundle by their exact name.
 
     Args:
-        bundle: The bundle.
-        members: Its members.
+        bundle: The open bundle.
+        members: The bundle's members by name.
     """
 
     def __init__(self, bundle: BundleFile, members: Mapping[str, BundleMember]) -> None:
         self._bundle, self._members = bundle, members
 
     def get_length(self, name: str) -> int:
-        """Bytes of a member.
+        """Return the length of a member in bytes.
 
         Raises:
-            FeedFileMissingError: If it is a root that is not there: the end of the chain.
-            BUNDLE_INCOMPLETE: If it is anything else.
+            FeedFileMissingError: If a root is missing: the root chain ends there.
+            BUNDLE_INCOMPLETE: If any other member is missing.
         """
         name = name.lstrip("/")
         if name in self._members:
@@ -84,10 +84,10 @@ class BundleFetcher(LocalFetcher):
 
 
 def read_whole(bundle: BundleFile, progress: ProgressListener) -> dict[str, BundleMember]:
-    """Read the members of a bundle and compare the checksum of each.
+    """Read the members of a bundle and verify the checksum of each.
 
     Raises:
-        UpdaterError: If it is no bundle, is damaged, or lacks a root.
+        UpdaterError: If the file is not a bundle, is damaged, or lacks a root.
     """
     members = read_members(bundle)
     _require_roots(members)
@@ -115,10 +115,10 @@ def _require_roots(members: Mapping[str, BundleMember]) -> None:
 
 @contextlib.contextmanager
 def map_bundle_errors(grace: timedelta) -> Iterator[None]:
-    """Say of a bundle what the client says of a server.
+    """Translate errors of the TUF client into the messages for an offline bundle.
 
     Raises:
-        UpdaterError: Of the bundle, where it is one that a bundle causes in its own way.
+        UpdaterError: The bundle's own error where one exists; else the client's error.
     """
     try:
         yield
@@ -156,10 +156,10 @@ def map_bundle_errors(grace: timedelta) -> Iterator[None]:
 
 
 class StoredMetadataFetcher(LocalFetcher):
-    """Shows the client its own stored lists again: no newer ones can be had here.
+    """A fetcher that serves the client's own stored metadata, for use without a network.
 
     Args:
-        metadata_directory: Where the client keeps its lists.
+        metadata_directory: Directory where the client stores its metadata.
     """
 
     def __init__(self, metadata_directory: Path) -> None:
@@ -176,14 +176,14 @@ class StoredMetadataFetcher(LocalFetcher):
         return path
 
     def get_length(self, name: str) -> int:
-        """Bytes of a list.
+        """Return the length of a stored metadata file in bytes.
 
         Raises:
-            FeedFileMissingError: If it is a root: the end of the chain.
-            NotImportedError: If it is not there.
+            FeedFileMissingError: If a root is requested: the root chain ends there.
+            NotImportedError: If the file is not stored.
         """
         return self._get_stored_path(name).stat().st_size
 
     def read_blocks(self, name: str, offset: int) -> Iterator[bytes]:
-        """Yield the bytes of a list."""
+        """Yield the bytes of a stored metadata file from ``offset``."""
         yield read_file(self._get_stored_path(name), MAX_METADATA_BYTES)[offset:]

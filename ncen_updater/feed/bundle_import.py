@@ -1,10 +1,10 @@
-"""Importing a bundle: verified whole in a copy of the lists, then put in its places at one instant.
+"""Import an offline bundle: verify it in a copy of the metadata, then install it by one rename.
 
-The client is the one that reads the feed, over a copy of the same metadata directory, so that a
-bundle and the feed protect each other against older metadata. After a refusal the copy is removed;
-nothing else was touched.
+The client that reads the feed also verifies the bundle, on a copy of the same metadata directory.
+So neither a bundle nor the feed can bring back metadata older than the other brought. If the bundle
+is refused, only the copy is removed.
 
-A bundle may contain releases of the agent, too: a site without a network has no other source.
+A bundle may also contain releases of the agent: a site without a network has no other source.
 """
 
 from __future__ import annotations
@@ -69,16 +69,16 @@ RELEASES_MEMBER_PREFIX = "targets/releases/"
 
 @dataclass(frozen=True)
 class ImportSite:
-    """The site that a bundle has to fit.
+    """The site for which a bundle is verified.
 
     Attributes:
-        product: What it runs.
-        site: Its id.
-        country: Its country.
-        channel: Its channel.
-        current: What runs there; None before it was taken over.
-        agent: Version of the agent.
-        grace: How long timestamp and snapshot count beyond their expiry.
+        product: The application's product name.
+        site: The site's id.
+        country: The site's country.
+        channel: The site's channel.
+        current: The installed release; None before the installation is adopted.
+        agent: The agent's version.
+        grace: How long timestamp and snapshot are accepted after they expire.
     """
 
     product: str
@@ -91,11 +91,11 @@ class ImportSite:
 
 
 class BundleImporter:
-    """Imports into one state directory.
+    """Imports offline bundles into one state directory.
 
     Args:
         state: The agent's state directory.
-        trusted_root: The root that was installed with the agent.
+        trusted_root: Path of the root metadata that was installed with the agent.
         site: The site.
         now: The system clock.
     """
@@ -118,16 +118,16 @@ class BundleImporter:
         dry_run: bool = False,
         descriptor: int | None = None,
     ) -> ImportRecord:
-        """Verify a bundle whole, and keep it.
+        """Verify a bundle completely and store its contents.
 
         Args:
-            file: The bundle.
-            progress: Told the bytes.
-            dry_run: Verify, and keep nothing.
-            descriptor: The file, where another process opened it.
+            file: Path of the bundle.
+            progress: Receives the number of bytes read.
+            dry_run: Verify only; store nothing.
+            descriptor: The open bundle, if another process opened it.
 
         Raises:
-            UpdaterError: Of the bundle, trust, path or transfer family; nothing was kept.
+            UpdaterError: Of the bundle, trust, path or transfer family; nothing was stored.
         """
         with lock_metadata(self._state, exclusive=True):
             finish_import_locked(self._state)
@@ -144,11 +144,12 @@ class BundleImporter:
                     )
                     install_import(self._state)
             finally:
-                # Once it is renamed nothing is left here: what was verified is not thrown away.
+                # After the rename this directory no longer exists: verified files are never
+                # deleted.
                 shutil.rmtree(self._state / PARTIAL_DIRECTORY, ignore_errors=True)
             return record
 
-    # -- what is in it ---------------------------------------------------------------------------
+    # -- verify the contents ---------------------------------------------------------------------
 
     def _verify_bundle(self, bundle: BundleFile, progress: ProgressListener) -> ImportRecord:
         members = read_whole(bundle, progress)
@@ -156,7 +157,7 @@ class BundleImporter:
         require_space(self._state, sum(member.size for member in members.values()))
         staging = self._stage_known_metadata()
         fetcher = BundleFetcher(bundle, members)
-        # By itself first: a list that this site has already is not read from the bundle again.
+        # First without stored metadata: with it, the bundle's own copy would not be read.
         self._make_client(staging, "alone", fetcher).load_product_role()
         shutil.rmtree(staging / "alone")
         client = self._make_client(staging, "metadata", fetcher)
@@ -237,9 +238,9 @@ class BundleImporter:
         fetcher: BundleFetcher,
         progress: ProgressListener,
     ) -> tuple[list[Offer], Version | None]:
-        """Bring the agents that are in the bundle; return them, and which of them this one reaches.
+        """Store the agent releases of the bundle; return them and the one this agent can update to.
 
-        Where there are any, their list has to verify as strictly as that of the product.
+        If the bundle has agent releases, their metadata must verify as strictly as the product's.
         """
         inside = any(
             name.startswith(f"{RELEASES_MEMBER_PREFIX}{AGENT_PRODUCT}/") for name in members
@@ -268,7 +269,7 @@ class BundleImporter:
         return brought, reached
 
     def _update_agent_metadata(self, staging: Path, fetcher: BundleFetcher) -> None:
-        """Take the newer list of agents where one came before: the old one counts no more now."""
+        """Store newer agent metadata if the site has any: the stored one is outdated now."""
         if not get_view_path(self._state, AGENT_PRODUCT).exists():
             return
         try:
@@ -296,7 +297,7 @@ class BundleImporter:
         )
 
     def _download_documents(self, offers: Sequence[Offer], contents: BundleContents) -> list[Offer]:
-        """Return the bundle's releases for this country, after reading their documents."""
+        """Store the documents of the bundle's releases for this country; return these releases."""
         inside = [offer for offer in offers if contents.has_document(offer)]
         country = self._site.country
         meant = [o for o in inside if not o.countries or country in o.countries]
@@ -314,11 +315,11 @@ class BundleImporter:
         contents: BundleContents,
         agent: Version,
     ) -> str | None:
-        """Return the newest release that the bundle and the disk make reachable.
+        """Return the newest release that the site can reach with the bundle and earlier downloads.
 
         Raises:
-            BUNDLE_DOES_NOT_FIT: If there are newer ones in it and none can be reached.
-            UpgradePathError: If none of them may be installed here at all.
+            BUNDLE_DOES_NOT_FIT: If the bundle has newer releases and lacks files to reach any.
+            UpgradePathError: If no newer release of the bundle may be installed at this site.
         """
         current = self._site.current
         if current is None:
@@ -362,11 +363,11 @@ class BundleContents:
     """The releases of one product in a bundle.
 
     Args:
-        client: Of that product; its list was verified.
-        members: Of the bundle.
-        staging: The copy of the lists; files go below it.
-        product: The product.
-        progress: Told the bytes.
+        client: TUF client of the product, with verified metadata.
+        members: The bundle's members by name.
+        staging: Directory of the metadata copy; release files are stored below it.
+        product: The product's name.
+        progress: Receives the number of bytes read.
     """
 
     def __init__(
@@ -386,7 +387,7 @@ class BundleContents:
         return self._staging / "downloads" / self._product / offer.version
 
     def has_document(self, offer: Offer) -> bool:
-        """Tell whether the document of a release is in the bundle."""
+        """Return whether the bundle contains the document of a release."""
         name = get_release_target_name(self._product, offer.version)
         return get_member_name(name, str(self._listed[name].hashes["sha256"])) in self._members
 
@@ -394,10 +395,10 @@ class BundleContents:
         return get_member_name(ref.target, ref.sha256) in self._members
 
     def download_document(self, offer: Offer) -> None:
-        """Bring a release's document.
+        """Store and verify the document of a release.
 
         Raises:
-            DocumentMismatchError: If it says something else than the signed list.
+            DocumentMismatchError: If the document contradicts the signed targets metadata.
         """
         name = get_release_target_name(self._product, offer.version)
         signed = self._listed[name]
@@ -418,7 +419,7 @@ class BundleContents:
         self._documents[offer.version] = document
 
     def can_build_release(self, origin: Version, hop: Offer) -> bool:
-        """Tell whether the bundle can build a release at a site that runs ``origin`` then."""
+        """Return whether a site that runs ``origin`` can build a release from the bundle."""
         document = self._documents.get(hop.version)
         if document is None:
             return False
@@ -429,10 +430,10 @@ class BundleContents:
         return self._has_target(document.tree) and self._has_target(document.archive)
 
     def download_files(self, offer: Offer) -> None:
-        """Bring the files of a release that are there.
+        """Store the files of a release that the bundle contains.
 
         Raises:
-            BUNDLE_INCOMPLETE: If neither the whole release nor a pack is.
+            BUNDLE_INCOMPLETE: If the bundle has neither the archive with its tree nor a delta pack.
         """
         document, place = self._documents[offer.version], self._get_release_directory(offer)
         packs = [ref for ref in document.deltas if self._has_target(ref)]

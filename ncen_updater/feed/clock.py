@@ -1,4 +1,4 @@
-"""Clock of expiry, never earlier than the newest signed time, and a check of the system clock."""
+"""Reference time for expiry, never before the newest signed time; checks of the system clock."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from ncen_updater.feed.errors import TrustError
 
 logger = logging.getLogger(__name__)
 
-# Signing machines and sites do not agree to the minute.
+# Clocks of signing machines and of sites may differ by minutes.
 BEHIND_ADVISORY = timedelta(minutes=10)
 BEHIND_STRICT = timedelta(days=1)
 AHEAD_ADVISORY = timedelta(days=400)
@@ -39,19 +39,19 @@ def get_system_time() -> datetime:
 
 @dataclass(frozen=True)
 class _ClockFloor(JsonRecord):
-    """What the file holds."""
+    """Content of the clock file."""
 
     floor: datetime
 
 
 class TrustClock:
-    """The later of the system clock and a floor that only rises.
+    """The later of the system clock and a floor that never falls.
 
-    A machine whose clock is years behind would otherwise accept metadata that lapsed long ago. The
-    floor comes from metadata under offline threshold keys and survives restarts.
+    Without the floor, a machine whose clock is years behind would accept metadata that expired long
+    ago. The floor comes from metadata signed by a threshold of offline keys and survives restarts.
 
     Args:
-        path: Where the floor is kept.
+        path: File that stores the floor.
         now: The system clock; tests pass their own.
     """
 
@@ -61,13 +61,13 @@ class TrustClock:
 
     @property
     def floor(self) -> datetime | None:
-        """Return the newest signed time ever seen, UTC; None if there is none.
+        """Return the newest signed time seen, in UTC; None if there is none.
 
-        A damaged file counts as none: the next verified list, whose signed time is compared again
-        after it was loaded, restores the floor.
+        A damaged file counts as absent. The next verified metadata restores the floor, and its
+        signed time is compared with the clock after loading.
 
         Raises:
-            LOCAL_STORE_FAILED: If the file is there and may not be read.
+            LOCAL_STORE_FAILED: If the file exists but cannot be read.
         """
         try:
             return _ClockFloor.from_json(parse_json(read_file(self._path, MAX_FLOOR_BYTES))).floor
@@ -85,7 +85,7 @@ class TrustClock:
         return now if floor is None else max(now, floor)
 
     def raise_floor(self, moment: datetime) -> None:
-        """Keep a signed time; an earlier one than the floor changes nothing."""
+        """Raise the floor to a signed time; do nothing if the time is not later than the floor."""
         floor = self.floor
         if floor is None or moment > floor:
             durable.make_directory(self._path.parent)
@@ -96,12 +96,12 @@ class TrustClock:
 def clock_findings(
     now: datetime, newest: datetime | None, zone: tzinfo | None
 ) -> tuple[Finding, ...]:
-    """Return NU-6311 where the clock is behind what was signed, NU-6312 where it is far ahead.
+    """Return NU-6311 if the clock is behind the newest signed time, NU-6312 if it is far ahead.
 
     Args:
-        now: What it shows.
-        newest: The newest time in what was signed; None where there is none yet.
-        zone: Zone in which people read times.
+        now: Time of the system clock.
+        newest: The newest signed time; None if no metadata was loaded yet.
+        zone: Time zone in which times are shown.
     """
     if newest is None or -AHEAD_ADVISORY <= newest - now <= BEHIND_ADVISORY:
         return ()

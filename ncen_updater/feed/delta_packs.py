@@ -1,7 +1,7 @@
-"""Choice of the delta pack to fetch, if any; and the packs that failed here.
+"""Choose the delta pack to fetch, and record the packs that failed at this site.
 
-``refused.json`` beside the downloads of a release names every pack that arrived wrong or did not
-give the signed tree, so that it is not fetched a second time. It goes with the downloads.
+``refused.json``, beside the downloads of a release, names every pack that was damaged or did not
+produce the signed tree, so that it is not fetched again. It is deleted with the downloads.
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ def list_usable_packs(
     """List the delta packs that a site can apply. Pure.
 
     Args:
-        document: The release.
-        installed_trees: Digests of the trees that the site has a slot of.
-        capabilities: What its agent is capable of.
-        bad_packs: SHA-256 of the packs that failed here.
+        document: The release document.
+        installed_trees: Digests of the trees of the site's slots.
+        capabilities: Capabilities of the site's agent.
+        bad_packs: SHA-256 of the packs that failed at this site.
     """
     return [
         ref
@@ -66,19 +66,19 @@ def choose_pack(
 
 
 def get_pack_path(place: Path, ref: DeltaRef) -> Path:
-    """Return where a pack lies among the downloads of its release."""
+    """Return the path of a pack in the download directory of its release."""
     return place / ref.target.rpartition("/")[2]
 
 
 def count_remaining_bytes(path: Path, ref: TargetRef) -> int:
-    """Bytes of a file that have not arrived yet."""
+    """Return how many bytes of a file are still to be fetched."""
     return max(0, ref.length - count_downloaded_bytes(path, ref.length, ref.sha256))
 
 
 def read_bad_packs(place: Path) -> Mapping[str, str]:
-    """Code of the failure of every pack that failed here, by its SHA-256.
+    """Return the error code of every pack that failed at this site, by the pack's SHA-256.
 
-    A damaged file counts as none: then a pack is tried once more, and fails once more.
+    A damaged file counts as empty: the pack is then tried once more and fails again.
     """
     try:
         data = parse_json(read_file(place / BAD_PACKS_NAME, MAX_BAD_PACKS_BYTES))
@@ -94,18 +94,18 @@ def read_bad_packs(place: Path) -> Mapping[str, str]:
 
 
 def clear_bad_packs(place: Path) -> None:
-    """Forget which packs failed here: they came again, or the slot was put right."""
+    """Forget the failed packs, after an import brought them again or the slot was repaired."""
     durable.remove_file(place / BAD_PACKS_NAME)
 
 
 def mark_pack_bad(place: Path, ref: DeltaRef, error: UpdaterError) -> None:
-    """Remember that a pack failed, and delete it.
+    """Record that a pack failed, and delete it.
 
     Raises:
-        LOCAL_STORE_FAILED: If what lies there is not what was left, or the disk fails.
+        LOCAL_STORE_FAILED: If the directory was replaced meanwhile, or the disk fails.
     """
     known = {**read_bad_packs(place), ref.sha256: error.code}
-    # Who chooses what is fetched reads it, as another user.
+    # World-readable: the process that chooses what to fetch runs as another user.
     with durable.make_world_readable(), open_download_directory(place) as (below, name):
         below.ensure_directory(name)
         below.replace_file(f"{name}/{BAD_PACKS_NAME}", json.dumps(known, sort_keys=True).encode())

@@ -1,6 +1,6 @@
-"""Downloaded files of releases on the disk; nothing here needs the network.
+"""Downloaded files of releases on disk; nothing here uses the network.
 
-Every file is hashed when it is asked for, against the chain that begins with ``verified.json``.
+Every use of a file hashes it again. The chain of digests begins with ``verified.json``.
 """
 
 from __future__ import annotations
@@ -51,10 +51,10 @@ class DownloadStore:
     """The downloads of one product.
 
     Args:
-        product: The product.
-        directory: Where they lie, a directory for each version.
-        verify_offer: Follows the signatures to a release and returns length and SHA-256 of its
-            document, for a caller that uses what another process left there.
+        product: The product's name.
+        directory: Directory of the downloads, with one directory per version.
+        verify_offer: Verifies the signatures up to a release and returns length and SHA-256 of
+            its document; passed if another process wrote the downloads.
     """
 
     def __init__(
@@ -66,14 +66,14 @@ class DownloadStore:
         self._product, self._directory, self._prove = product, directory, verify_offer
 
     def get_release_directory(self, offer: Offer) -> Path:
-        """Return where the files of a release lie."""
+        """Return the download directory of a release."""
         return self._directory / offer.version
 
     def find_downloaded_release(self, offer: Offer) -> DownloadedRelease | None:
-        """Return a completely downloaded release, hashed again; needs no network.
+        """Return a completely downloaded release, hashed again.
 
         Raises:
-            TrustError: If the files are whole and contradict each other or the offer.
+            TrustError: If the files are complete but contradict each other or the offer.
         """
         document = self.find_complete_document(offer)
         return None if document is None else self.load_release(document, offer)
@@ -95,10 +95,10 @@ class DownloadStore:
         return document
 
     def load_release(self, document: ReleaseDocument, offer: Offer) -> DownloadedRelease:
-        """Load a release whose files are complete, with its tree.
+        """Load a completely downloaded release with its tree.
 
         Raises:
-            TrustError: If the tree is not that of the document.
+            TrustError: If the tree does not match the document.
         """
         place = self.get_release_directory(offer)
         tree = read_tree(document, place / TREE_NAME)
@@ -107,10 +107,10 @@ class DownloadStore:
     def find_smallest_download(
         self, offer: Offer, installed_trees: Collection[str]
     ) -> DownloadedRelease | DownloadedPack | None:
-        """Return a complete pack that leads to the release from here, else the complete release.
+        """Return a complete delta pack that this site can apply, else the complete release.
 
         Raises:
-            TrustError: If the files are whole and contradict each other or the offer.
+            TrustError: If the files are complete but contradict each other or the offer.
         """
         pack = self.find_downloaded_pack(offer, installed_trees)
         return pack if pack is not None else self.find_downloaded_release(offer)
@@ -118,7 +118,7 @@ class DownloadStore:
     def find_downloaded_pack(
         self, offer: Offer, installed_trees: Collection[str]
     ) -> DownloadedPack | None:
-        """Return a complete pack that leads to a release from here.
+        """Return a complete delta pack of a release that this site can apply.
 
         Raises:
             TrustError: If the document contradicts the offer.
@@ -147,18 +147,18 @@ class DownloadStore:
         )
 
     def mark_pack_bad(self, offer: Offer, pack: DeltaRef, error: UpdaterError) -> None:
-        """Remember that a pack did not give the release, so that it is not used again."""
+        """Record that a pack did not produce the release, so that it is not used again."""
         mark_pack_bad(self.get_release_directory(offer), pack, error)
 
     def list_bad_packs(self, offer: Offer) -> Mapping[str, str]:
-        """Code of the failure of every pack of a release that failed here, by its name."""
+        """Return the error code of every pack of a release that failed here, by target name."""
         known = read_bad_packs(self.get_release_directory(offer))
         document = self._load_verified_document(offer) if known else None
         refs = document.deltas if document else ()
         return {ref.target: known[ref.sha256] for ref in refs if ref.sha256 in known}
 
     def discard_release(self, offer: Offer) -> None:
-        """Delete what was downloaded of a release, packs and partial files too."""
+        """Delete all downloaded files of a release, also packs and partial files."""
         discard_release(self.get_release_directory(offer))
 
     def _load_verified_document(self, offer: Offer) -> ReleaseDocument | None:
@@ -176,29 +176,29 @@ class DownloadStore:
         return self._parse_document(content, offer)
 
     def _read_document(self, offer: Offer) -> bytes | None:
-        """Read the document once, so that the bytes that are hashed are those that are parsed."""
+        """Read the document once, so that the hashed bytes are the parsed bytes."""
         try:
             return read_file(self.get_release_directory(offer) / DOCUMENT_NAME, MAX_DOCUMENT_BYTES)
         except (FileNotFoundError, NotRegularFileError, FileTooLargeError):
             return None
 
     def load_document(self, offer: Offer) -> ReleaseDocument:
-        """Load the release document that was just downloaded, and compare it with the offer.
+        """Load a release document that was just downloaded, and compare it with the offer.
 
         Raises:
-            DocumentMismatchError: If they contradict each other.
-            ReleaseDocumentError: If it cannot be read.
+            DocumentMismatchError: If document and offer contradict each other.
+            ReleaseDocumentError: If the document cannot be parsed.
         """
         return self._parse_document(
             (self.get_release_directory(offer) / DOCUMENT_NAME).read_bytes(), offer
         )
 
     def _parse_document(self, content: bytes, offer: Offer) -> ReleaseDocument:
-        """Read a document and compare it with the offer.
+        """Parse a document and compare it with the offer.
 
         Raises:
-            DocumentMismatchError: If they contradict each other.
-            ReleaseDocumentError: If it cannot be read.
+            DocumentMismatchError: If document and offer contradict each other.
+            ReleaseDocumentError: If the document cannot be parsed.
         """
         name = get_release_target_name(self._product, offer.version)
         document = parse_release_document(content, name, lenient=True)

@@ -1,4 +1,4 @@
-"""Emergency halts out of a timestamp: verified, noted in the memory, and put on the offers.
+"""Verify the emergency halts of a timestamp, add them to the trust state, and mark the offers.
 
 The rules are in :mod:`.feed_summary`.
 """
@@ -35,7 +35,7 @@ MAX_OWNER_CHARS: Final = 200
 
 
 def read_emergency_halt_keys(root: Root) -> dict[str, Key]:
-    """Return the emergency halt keys of a root; empty if it names none in a known form."""
+    """Return the emergency halt keys of a root; empty if it has no key in a known format."""
     named = root.unrecognized_fields.get(EMERGENCY_HALT_KEYS_FIELD)
     keys: dict[str, Key] = {}
     for keyid, data in named.items() if isinstance(named, dict) else ():
@@ -49,11 +49,11 @@ def read_emergency_halt_keys(root: Root) -> dict[str, Key]:
 def verify_emergency_halts(
     root: Root, timestamp: Timestamp
 ) -> tuple[tuple[EmergencyHaltStatement, str], ...]:
-    """Return the emergency halts of a timestamp that a key of the root signed, with the key owners.
+    """Return the emergency halts of a timestamp that a key of the root signed, with the owners.
 
     Args:
-        root: The newest root; verified.
-        timestamp: Verified under it.
+        root: The newest verified root.
+        timestamp: A timestamp verified under this root.
     """
     return tuple((statement, owner) for statement, owner, _ in iter_verified_halts(root, timestamp))
 
@@ -61,10 +61,7 @@ def verify_emergency_halts(
 def iter_verified_halts(
     root: Root, timestamp: Timestamp
 ) -> Iterator[tuple[EmergencyHaltStatement, str, Mapping[str, Any]]]:
-    """As :func:`verify_emergency_halts`, each with what stands in the timestamp.
-
-    The signature is over that.
-    """
+    """Yield the same as :func:`verify_emergency_halts`, with the signed JSON of each halt."""
     keys = read_emergency_halt_keys(root)
     found = list(_iter_verified(keys, timestamp))
     places = newest_by_key(statement for statement, _ in found)
@@ -94,7 +91,7 @@ def _iter_verified(
 
 
 def _get_owner(key: Key) -> str:
-    """Return whose key it is, as far as a line takes it; the signers of the root wrote it."""
+    """Return the key's owner from the signed root, truncated to fit on a line; else the key id."""
     value: object = key.unrecognized_fields.get(KEY_OWNER_FIELD)
     if not isinstance(value, str):
         return str(key.keyid)[:12]
@@ -108,14 +105,14 @@ def update_known_halts(
     versions: Collection[str],
     reference: datetime,
 ) -> dict[str, KnownEmergencyHalt]:
-    """Return the memory after a timestamp was proved; pure.
+    """Return the known emergency halts after a timestamp was verified. Pure.
 
     Args:
-        known_statements: What is remembered, by key and release.
-        statements: The statements of the timestamp.
-        product: Whose list was proved with it; of others nothing is learned.
-        versions: Releases that its signers signed: no more is ever remembered.
-        reference: The time by which signed dates are judged.
+        known_statements: The halts known so far, by key and release.
+        statements: The verified halts of the timestamp, with the key owners.
+        product: The product whose metadata was verified; halts of other products are ignored.
+        versions: The signed releases of the product; this bounds how many halts are stored.
+        reference: The reference time for expiry.
     """
     seen = {
         place: replace(known, still_published=False) if known.product == product else known
@@ -141,9 +138,9 @@ def update_known_halts(
 def apply_emergency_halts(
     offers: Sequence[Offer], halts: Sequence[KnownEmergencyHalt]
 ) -> tuple[Offer, ...]:
-    """Apply the emergency halts to a site's offers: a halted offer is marked as such. Pure."""
+    """Return the offers, with those marked as halted that an active emergency halt names. Pure."""
     by_version: dict[str, KnownEmergencyHalt] = {}
-    for halt in halts:  # the one that ends last speaks
+    for halt in halts:  # the halt that ends last comes first and wins
         by_version.setdefault(halt.version, halt)
     return tuple(
         offer
@@ -154,6 +151,6 @@ def apply_emergency_halts(
 
 
 def _make_halt(halt: KnownEmergencyHalt) -> ReleaseHalt:
-    """In no language but that of the reason: who, and until when."""
+    """Return a halt whose reason also gives owner and end, without words to translate."""
     ends = f"{halt.ends.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
     return ReleaseHalt(reason=f"{halt.reason} [{halt.owner}, -> {ends}]")

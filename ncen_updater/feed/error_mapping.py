@@ -1,4 +1,4 @@
-"""The one place where exceptions of tuf become errors for people."""
+"""Translate exceptions of tuf, the network and the disk into ``UpdaterError``."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ from ncen_updater.feed.resumable_download import ConnectionLostError
 
 ONLINE_ROLES = ("snapshot", "timestamp")
 MAX_CLOCK_SKEW = timedelta(days=1)
-#: What is said of a line that failed.
+#: The message for each kind of network failure.
 NETWORK_FAILURE_MESSAGES = {
     NetworkFailure.CAPTIVE_PORTAL: CAPTIVE_PORTAL,
     NetworkFailure.TLS: FEED_TLS,
@@ -68,7 +68,7 @@ NETWORK_FAILURE_MESSAGES = {
 
 
 class TufRoleExpiredError(ExpiredMetadataError):
-    """A role that lapsed, and when."""
+    """A role that has expired, with its expiry time."""
 
     def __init__(self, role: str, expires: datetime) -> None:
         super().__init__(
@@ -80,19 +80,19 @@ class TufRoleExpiredError(ExpiredMetadataError):
 
 
 class TufMixedRolesError(RepositoryError):
-    """A role of another moment than the list that names it."""
+    """A role whose version differs from the one that the snapshot or timestamp names."""
 
 
 @dataclass
 class FeedErrorContext:
-    """What was being done, for the words of an error.
+    """The context that the text of an error needs.
 
     Attributes:
-        name: The role or file at hand.
-        now: The time by which expiry is judged.
+        name: The role or file in progress.
+        now: The reference time for expiry.
         system: The system clock.
-        server: What a server's ``Date`` said, if any did.
-        root_version: The newest root that was verified.
+        server: The time in a server's ``Date`` header, if a server sent one.
+        root_version: Version of the newest verified root.
     """
 
     name: str
@@ -117,7 +117,7 @@ def _map_expired_role(error: TufRoleExpiredError, facts: FeedErrorContext) -> Up
             detail=get_error_text(error),
         )
     says = ROLE_EXPIRED if error.role in ONLINE_ROLES else OFFLINE_ROLE_EXPIRED
-    # Where this clock alone would still take it, say what it was judged by.
+    # If the system clock is before the expiry, say which time was compared instead.
     ahead = facts.system < error.expires
     words = N_("compared with the time of the newest signature, {at}")
     detail = LazyText(words, {"at": _format_time(facts.now)}) if ahead else None
@@ -162,7 +162,7 @@ def _map_repository_error(
 
 
 def map_error(error: Exception, facts: FeedErrorContext) -> UpdaterError:
-    """Return the error for people that an exception of a lower layer stands for."""
+    """Return the ``UpdaterError`` for an exception of tuf, the network or the disk."""
     detail = get_error_text(error)
     if isinstance(error, DownloadError):
         return _map_download_error(error, facts, detail)
@@ -179,7 +179,7 @@ def map_error(error: Exception, facts: FeedErrorContext) -> UpdaterError:
 
 @contextlib.contextmanager
 def map_errors(facts: FeedErrorContext) -> Iterator[FeedErrorContext]:
-    """Turn what tuf, the network and the disk raise in this block into errors for people.
+    """Translate exceptions of tuf, the network and the disk in this block into ``UpdaterError``.
 
     The block keeps ``facts.name`` up to date.
 

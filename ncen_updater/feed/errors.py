@@ -1,6 +1,6 @@
-"""Errors of trust, network and the choice of a release. Codes 2001 to 2219.
+"""Errors of trust, of the network and of the choice of a release. Codes 2001 to 2219.
 
-None of them means "there is no update", and none of them changes the site.
+None of them means "no update available", and none changes the site.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from ncen_updater.common.messages import (
 
 
 class TrustError(UpdaterError):
-    """What the feed says could not be verified."""
+    """Base of failed verifications of signed metadata and files."""
 
     message = TRUST_ERROR
     code_range = range(2001, 2100)
@@ -40,86 +40,86 @@ class TrustedRootMissingError(TrustError):
 
 
 class BadSignatureError(TrustError):
-    """Fewer valid signatures than the threshold."""
+    """Metadata with fewer valid signatures than the threshold."""
 
     message = FEED_BAD_SIGNATURE
 
 
 class MetadataRollbackError(TrustError):
-    """Older than what this site has already seen."""
+    """Metadata older than the metadata that this site has already verified."""
 
     message = ROLLBACK_REFUSED
 
 
 class MetadataDamagedError(TrustError):
-    """Not in the form of signed metadata."""
+    """A file that cannot be parsed as TUF metadata."""
 
     message = METADATA_DAMAGED
 
 
 class DigestMismatchError(TrustError):
-    """Other bytes than the signed digest says."""
+    """A file whose digest differs from the signed one."""
 
     message = WRONG_DIGEST
 
 
 class RoleExpiredError(TrustError):
-    """A list that was not signed again in time: by the Secretariat's server, or by signers."""
+    """Metadata that has expired before it was signed again, by the server or by the signers."""
 
     message = ROLE_EXPIRED
 
 
 class MixedVersionsError(TrustError):
-    """Lists that do not belong together."""
+    """Metadata of several roles whose versions do not match each other."""
 
     message = MIXED_VERSIONS
 
 
 class DocumentMismatchError(TrustError):
-    """The release document and the signed list contradict each other."""
+    """A release document that contradicts the signed targets metadata."""
 
     message = DOCUMENT_MISMATCH
 
 
 class TargetMissingError(TrustError):
-    """A file that should be in the signed list is not."""
+    """A file that the signed targets metadata should name and does not."""
 
     message = FEED_TARGET_MISSING
 
 
 class UnverifiedDownloadError(TrustError):
-    """No chain of signatures leads from the installed root to what the reading process left."""
+    """A download that no chain of signatures from the installed root covers."""
 
     message = DOWNLOAD_NOT_VERIFIED
 
 
 class FeedError(UpdaterError):
-    """Base of what the network fails to do."""
+    """Base of network failures."""
 
     message = FEED_ERROR
     code_range = range(2101, 2200)
 
 
 class FeedStatusError(FeedError):
-    """An HTTP status other than success."""
+    """An HTTP response with an error status."""
 
     message = FEED_STATUS
 
 
 class NotImportedError(UpdaterError):
-    """A file of a release that is on the list and not on the disk, and no feed to ask."""
+    """A file of a release that was not imported, at a site without a feed."""
 
     message = NOT_IMPORTED
 
 
 class FeedResponseTooLongError(TrustError):
-    """More bytes than were announced; the rest was not read."""
+    """A response longer than announced; the rest was not read."""
 
     message = FEED_RESPONSE_TOO_LONG
 
 
 class UpgradePathError(UpdaterError):
-    """A release that was asked for by name and may not be installed here."""
+    """A release that was requested by version and may not be installed at this site."""
 
     message = PATH_ERROR
     code_range = range(2201, 2220)

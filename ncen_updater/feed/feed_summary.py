@@ -1,16 +1,17 @@
-"""Summary of the last verified feed and the emergency halts known here. Light: ``status`` reads it.
+"""Summary of the last verified feed and the known emergency halts; imports little, for ``status``.
 
-Rules, so that a stolen emergency halt key can delay a release and do no more:
+These rules ensure that a stolen emergency halt key can only delay a release:
 
-1. A statement counts if a key of the newest root signed it (:mod:`.emergency_halt_statements`).
-   Anything else is passed over: a broken one must not stop a list.
-2. It holds from when this site first saw it until it ends, by the time that signers or this
-   machine's clock have reached, and never longer than 72 hours after it was first seen here.
-3. One a key and release. The first that was seen is the one; another of the same key for the same
-   release is passed over, now and when the first is over: it cannot be extended, nor begun again.
-   The same one may come back with an earlier end, never with a later: that is how it is lifted.
-4. It says that nothing is begun. A change that is open goes on to its end, a release that runs
-   stays, and a rollback is not hindered.
+1. A halt counts if a key of the newest root signed it (:mod:`.emergency_halt_statements`). Any
+   other halt is ignored, so that a broken one cannot block the metadata.
+2. A halt is in force from the time when this site first saw it until it ends, by the later of the
+   system clock and the newest signed time, and for at most 72 hours after this site first saw it.
+3. Only the first halt of a key for a release counts. Another halt of the same key for the same
+   release is ignored, also after the first has ended: a halt can be neither extended nor repeated.
+   The same halt may be published again with an earlier end, which is how it is lifted, but not with
+   a later one.
+4. A halt only prevents the start of an upgrade. It does not affect an open change, an installed
+   release or a rollback.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ MAX_VIEW_BYTES = 20_000_000
 
 @dataclass(frozen=True)
 class WithdrawalNotice(JsonRecord):
-    """What the signers say to sites that have a release which they took back."""
+    """The signers' reason for a withdrawal and their advice to sites that run the release."""
 
     reason: str
     advice: str
@@ -41,15 +42,15 @@ class WithdrawalNotice(JsonRecord):
 
 @dataclass(frozen=True)
 class FeedSummary(JsonRecord):
-    """A summary of the last verified list.
+    """A summary of the last verified metadata of a product.
 
     Attributes:
-        checked_at: When it was verified (UTC).
-        expires_at: When it lapses (UTC).
-        version: Version of the signed list.
-        versions: Releases that are offered, oldest first; withdrawn ones are left out.
-        withdrawn: Releases that were taken back.
-        notices: Why, and what to do, by version.
+        checked_at: When the metadata was verified (UTC).
+        expires_at: When the metadata expires (UTC).
+        version: Version of the product's targets metadata.
+        versions: Offered releases, oldest first, without withdrawn ones.
+        withdrawn: Withdrawn releases.
+        notices: Reason and advice of each withdrawal, by version.
     """
 
     checked_at: datetime
@@ -60,20 +61,20 @@ class FeedSummary(JsonRecord):
     notices: Mapping[str, WithdrawalNotice] = field(default_factory=dict)
 
     def is_stale(self, now: datetime) -> bool:
-        """Tell whether the list has lapsed."""
+        """Return whether the metadata has expired."""
         return now >= self.expires_at
 
 
 def get_view_path(state: Path, product: str) -> Path:
-    """Return where the list of a product is kept, below the state directory."""
+    """Return the path of a product's stored view, below the state directory."""
     return state / "feed" / f"{product}.json"
 
 
 def read_view_json(path: Path) -> dict[str, object] | None:
-    """Read the file as JSON; None if there never was a verified list.
+    """Read the stored view as JSON; return None if no metadata was ever verified.
 
     Raises:
-        VIEW_DAMAGED: If it is there and cannot be read.
+        VIEW_DAMAGED: If the file exists and cannot be read.
     """
     try:
         data = parse_json(read_file(path, MAX_VIEW_BYTES))
@@ -87,10 +88,10 @@ def read_view_json(path: Path) -> dict[str, object] | None:
 
 
 def read_feed_summary(path: Path) -> FeedSummary | None:
-    """Read the summary; None if there never was a verified list.
+    """Read the summary; return None if no metadata was ever verified.
 
     Raises:
-        VIEW_DAMAGED: If the file is there and cannot be read.
+        VIEW_DAMAGED: If the file exists and cannot be read.
     """
     data = read_view_json(path)
     if data is None:
@@ -103,16 +104,16 @@ def read_feed_summary(path: Path) -> FeedSummary | None:
 
 @dataclass(frozen=True)
 class KnownEmergencyHalt(JsonRecord):
-    """An emergency halt as it is remembered here.
+    """An emergency halt that this site has seen.
 
     Attributes:
         product: The product.
-        version: The release.
-        since: When it was signed; the statement that counts of this key.
-        ends: When it is over at this site; only ever earlier.
-        reason: Why.
-        owner: Who holds the key.
-        still_published: Whether the newest timestamp that was proved carries it.
+        version: The halted release.
+        since: When it was signed; identifies the halt that counts for this key.
+        ends: When it ends at this site; changes only to an earlier time.
+        reason: Why the release was halted.
+        owner: Owner of the key.
+        still_published: Whether the newest verified timestamp contains it.
     """
 
     product: str

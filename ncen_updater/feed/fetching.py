@@ -15,38 +15,38 @@ from tuf.ngclient.fetcher import FetcherInterface
 from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.feed.resumable_download import DownloadStream
 
-#: Stands for the address of whatever is asked.
+#: Placeholder base address; the fetcher replaces it by the address of a server or a file.
 FEED_SCHEME = "ncen-feed:/"
 HTTP_NOT_FOUND = 404
 
 
 class FeedFileMissingError(DownloadHTTPError):
-    """A file that is not there; where a next root is looked for, that is the end of the chain."""
+    """A file that does not exist; for the next root, this is the end of the root chain."""
 
     def __init__(self, name: str) -> None:
         super().__init__(f"{name} is not there", HTTP_NOT_FOUND)
 
 
 class FeedFetcher(FetcherInterface):
-    """Brings files by their name in the feed.
+    """Base of fetchers: downloads files by their name in the feed.
 
     Attributes:
-        server_date: What a server said of the time: a hint for words, never trusted.
+        server_date: Time in a server's ``Date`` header: for texts of errors only, never trusted.
     """
 
     server_date: datetime | None = None
 
     @property
     def mirror_count(self) -> int:
-        """Return how many sources of the same feed there are."""
+        """Return the number of sources of the same feed."""
         return 1
 
     def demote_mirror(self) -> None:
-        """Put the source that is tried first to the end."""
+        """Move the current first source to the end of the list."""
         return
 
     def close(self) -> None:
-        """Give back what is held open."""
+        """Release open connections and files."""
         return
 
     @abc.abstractmethod
@@ -55,25 +55,25 @@ class FeedFetcher(FetcherInterface):
 
 
 class LocalFetcher(FeedFetcher):
-    """A fetcher over files that can be read at once; nothing is retried."""
+    """A fetcher for files on disk, which never retries."""
 
     @abc.abstractmethod
     def get_length(self, name: str) -> int:
-        """Bytes of a file.
+        """Return the length of a file in bytes.
 
         Raises:
-            FeedFileMissingError: If it is not there.
+            FeedFileMissingError: If the file does not exist.
         """
 
     @abc.abstractmethod
     def read_blocks(self, name: str, offset: int) -> Iterator[bytes]:
-        """Yield the bytes of a file."""
+        """Yield the bytes of a file from an offset."""
 
     def _fetch(self, url: str) -> Iterator[bytes]:
         return self.read_blocks(url.removeprefix(FEED_SCHEME), 0)
 
     def download_bytes(self, url: str, max_length: int) -> bytes:
-        """Return a small file whole."""
+        """Return the whole content of a small file."""
         name = url.removeprefix(FEED_SCHEME)
         length = self.get_length(name)
         if length > max_length:

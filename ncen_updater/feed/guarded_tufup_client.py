@@ -1,8 +1,8 @@
-"""tufup's client, without the rest of tufup.
+"""tufup's client, imported without the rest of tufup.
 
-The first file of that package imports its publisher's side, and with it setuptools: a fifth of the
-time and a tenth of the memory of a check of the feed. So its client is imported without that file.
-Anyone who imports ``tufup`` by itself, before or later, gets it whole.
+``tufup/__init__.py`` imports the publishing side and setuptools, which takes a fifth of the time
+and a tenth of the memory of a check of the feed. So the client is imported without running that
+file. Other code that imports ``tufup``, before or after, gets the complete package.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def _client() -> Any:  # noqa: ANN401 - a module without types
     if spec is not None:
         sys.modules[TUFUP_PACKAGE] = module_from_spec(
             spec
-        )  # knows where its parts are, and is not run
+        )  # lets submodules be found; its code is not run
     try:
         return import_module(f"{TUFUP_PACKAGE}.client")
     finally:

@@ -1,7 +1,7 @@
-"""Fetching from plain web servers: several addresses of one feed, with limits on time and length.
+"""Download from web servers, with several addresses of one feed and limits on time and length.
 
-The content is verified elsewhere, so a server can only withhold files here. Exceptions of
-``requests`` and ``urllib3`` become those of this module or of ``tuf``.
+Other modules verify the content, so a server can only withhold files. Exceptions of ``requests``
+and ``urllib3`` become exceptions of this module or of ``tuf``.
 """
 
 from __future__ import annotations
@@ -48,19 +48,19 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 HTTP_OK, HTTP_PARTIAL, HTTP_PROXY, HTTP_RANGE = 200, 206, 407, 416
 RETRY_STATUSES = frozenset({429, 500, 502, 503, 504})
-#: With one of these the walk of the roots ends; the timestamp says whether it ended too early.
+#: These statuses end the root chain; the timestamp shows if a root was withheld.
 ROOT_ABSENT_STATUSES = frozenset({403, 404})
 TRANSIENT_FAILURES = frozenset({"unreachable", "cut"})
-MIN_PROGRESS_BYTES = 1 << 16  # a connection that brought less counts as a failed try
+MIN_PROGRESS_BYTES = 1 << 16  # a connection that brought less counts as a failed attempt
 MAX_LENGTH_DIGITS = 18
-#: What gzip may add to a list that cannot be compressed, bytes.
+#: Bytes that gzip may add to metadata that cannot be compressed.
 MAX_GZIP_OVERHEAD_BYTES = 4096
-#: What OpenSSL puts around its words: the name of the failure and a line of C.
+#: Text that OpenSSL puts around its message: the error's name and the line of C code.
 TLS_LIBRARY_PREFIX = re.compile(r"^\[\w+: \w+\] | \(_ssl\.c:\d+\)$")
 
 
 def strip_password(text: str) -> str:
-    """Leave out of addresses in a text who asks, and the password: for people and for the disk."""
+    """Remove user name and password from the addresses in a text, before it is shown or stored."""
     return re.sub(r"(://)[^/\s]*@", r"\1", text)
 
 
@@ -73,7 +73,7 @@ def _strip_passwords(text: LazyText) -> LazyText:
 
 
 def get_root_cause(error: BaseException) -> LazyText | str:
-    """Return what is at the bottom of an error of the HTTP libraries, without their own names."""
+    """Return the message of the innermost exception, without class names of HTTP libraries."""
     seen: set[int] = set()
     here: BaseException | None = error
     while here is not None and id(here) not in seen:
@@ -88,10 +88,10 @@ def get_root_cause(error: BaseException) -> LazyText | str:
 
 
 def _decompress(chunks: Iterator[bytes], name: str, limit: int) -> Iterator[bytes]:
-    """Yield what a gzip stream holds, at most one byte more than ``limit``.
+    """Yield the decompressed bytes of a gzip stream, at most one byte more than ``limit``.
 
     Raises:
-        MirrorError: If the stream is damaged, ends too early or brings far more than it holds.
+        MirrorError: If the stream is damaged, truncated or far longer than its content.
     """
     stream = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)
     received = unpacked = 0
@@ -114,7 +114,7 @@ def _decompress(chunks: Iterator[bytes], name: str, limit: int) -> Iterator[byte
 
 
 class NetworkFailure(StrEnum):
-    """In what way a mirror failed."""
+    """Kind of failure of a mirror."""
 
     UNREACHABLE = "unreachable"
     TLS = "tls"
@@ -125,7 +125,7 @@ class NetworkFailure(StrEnum):
 
 
 class MirrorError(DownloadError, ConnectionLostError):
-    """A mirror that did not give the file."""
+    """A mirror that could not be reached or did not deliver the file."""
 
     def __init__(self, message: LazyText, kind: NetworkFailure) -> None:
         super().__init__(_strip_passwords(message))
@@ -133,10 +133,10 @@ class MirrorError(DownloadError, ConnectionLostError):
 
 
 class MirrorStatusError(DownloadHTTPError):
-    """A mirror that answered with a status.
+    """A mirror that answered with an error status.
 
     Attributes:
-        pause_s: How long it asks us to wait, seconds; None if it does not say.
+        pause_s: Seconds of its ``Retry-After`` header; None if there was none.
     """
 
     def __init__(self, message: LazyText, status: int, pause_s: float | None = None) -> None:
@@ -146,27 +146,27 @@ class MirrorStatusError(DownloadHTTPError):
 
 
 class HttpFetcher(FeedFetcher):
-    """Fetches by name from the first address that gives the file.
+    """Downloads files by name from the first address that delivers them.
 
     Args:
-        urls: Base addresses of the same feed, tried in order; one that failed goes to the end.
-        timeout_s: Seconds without a byte after which a server counts as dead. Bytes that are none
-            of the file keep it alive no longer than this and the window together.
-        minimum_bytes_per_s: Slower than this over the window counts as dead.
-        window_s: Length of that window, seconds.
-        metadata_deadline_s: How long one signed list may take.
-        target_deadline_s: How long one connection may last; a download goes on with the next.
-        attempts: Tries for one address when it does not answer or says "later".
-        backoff_s: Seconds before the second try, in the middle; doubled each time. A server that
-            asks for another pause gets it, up to two minutes.
+        urls: Base addresses of the same feed, tried in order; a failed one moves to the end.
+        timeout_s: Seconds without a byte after which a connection is given up. Bytes outside the
+            body extend this at most by ``window_s``.
+        minimum_bytes_per_s: A transfer slower than this over the window is given up.
+        window_s: Length of that window in seconds.
+        metadata_deadline_s: Maximum seconds for one metadata file.
+        target_deadline_s: Maximum seconds of one connection; the download resumes with the next.
+        attempts: Attempts per address if it does not answer or answers with a retry status.
+        backoff_s: Mean seconds before the second attempt; doubled each time. A server's
+            ``Retry-After`` is respected up to two minutes.
         proxy: ``http://host:port``.
-        ca_file: Certificates of a private authority.
+        ca_file: Certificates of a private certificate authority.
         client_certificate: PEM file with certificate and key.
-        rate_limit: The rate, bytes a second, that may not be passed at this moment; None for none.
-        sleep: Waits between tries.
+        rate_limit: Returns the current limit in bytes per second; None for no limit.
+        sleep: Waits between attempts.
         clock: A monotonic clock, seconds.
-        chance: A number from 0 to 1, another one each time.
-        now: The time, UTC.
+        chance: Returns a random number from 0 to 1.
+        now: Returns the time, UTC.
     """
 
     def __init__(
@@ -196,7 +196,7 @@ class HttpFetcher(FeedFetcher):
         self._attempts, self._backoff, self._sleep = attempts, backoff_s, sleep
         self._clock, self._chance, self._now = clock, chance, now
         self._throttle = Throttle(rate_limit, sleep, clock)
-        self._cuts = 0  # connections in a row that broke with next to nothing
+        self._cuts = 0  # consecutive connections that broke with almost no data
         self._session = make_bounded_session(ReadDeadline(timeout_s + window_s, clock))
         if proxy is not None:
             self._session.proxies = {"http": proxy, "https": proxy}
@@ -204,16 +204,16 @@ class HttpFetcher(FeedFetcher):
             self._session.verify = str(ca_file)
         if client_certificate is not None:
             self._session.cert = str(client_certificate)
-        #: The ``Date`` of the last answer: a hint for words about the clock, never trusted.
+        #: ``Date`` of the last response: for texts about the clock only, never trusted.
         self.server_date: datetime | None = None
 
     @property
     def mirror_count(self) -> int:
-        """Return how many addresses there are."""
+        """Return the number of addresses."""
         return len(self._order)
 
     def demote_mirror(self) -> None:
-        """Put the address that is tried first to the end."""
+        """Move the current first address to the end of the list."""
         self._order.append(self._order.pop(0))
 
     def close(self) -> None:
@@ -228,7 +228,7 @@ class HttpFetcher(FeedFetcher):
             yield from part.chunks
 
     def download_bytes(self, url: str, max_length: int) -> bytes:
-        """Return a small file whole; the next address is tried when one fails midway."""
+        """Return the whole content of a small file; try the next address if one fails midway."""
 
         def read(base: str) -> bytes:
             part = self._open_at_mirror(base, url, 0, self._metadata_deadline, max_length)
@@ -258,16 +258,14 @@ class HttpFetcher(FeedFetcher):
 
     @contextlib.contextmanager
     def download_file(self, url: str, max_length: int) -> Iterator[IO[bytes]]:
-        """Yield a small file as a stream in memory: nothing is ever spooled in TMPDIR."""
+        """Yield a small file as a stream in memory, so that nothing is written to TMPDIR."""
         yield BytesIO(self.download_bytes(url, max_length))
 
     # -- for large files -----------------------------------------------------------------------
 
     def open_stream(self, url: str, offset: int) -> DownloadStream:
-        """Open a file from an offset; large files go on from there after a break."""
-        if (
-            self._cuts >= self.mirror_count
-        ):  # each has broken the line: more of the same does not help
+        """Open a file from an offset, so that an interrupted download of a large file resumes."""
+        if self._cuts >= self.mirror_count:  # each address has broken a connection: pause first
             self._sleep(
                 compute_backoff_s(self._cuts - self.mirror_count, self._backoff, self._chance())
             )
@@ -276,9 +274,9 @@ class HttpFetcher(FeedFetcher):
         )
 
     def _try_mirrors(self, action: Callable[[str], T], final: frozenset[int] = frozenset()) -> T:
-        """Do something with the first address that lets us; raise what says most if none does.
+        """Run an action with the first address that succeeds, else raise the most specific error.
 
-        A status in ``final`` is an answer, and no other address is asked.
+        A status in ``final`` is accepted as the answer; no other address is tried.
         """
         failures: list[DownloadError] = []
         for base in tuple(self._order):
@@ -286,7 +284,7 @@ class HttpFetcher(FeedFetcher):
                 return self._retry(base, action)
             except DownloadError as error:
                 missing = isinstance(error, DownloadHTTPError) and error.status_code == 404
-                # Each refresh ends its walk of the roots at one that is not there yet.
+                # Every refresh looks for the next root, which normally does not exist yet.
                 logger.log(
                     logging.DEBUG if missing else logging.WARNING, "feed address failed: %s", error
                 )
@@ -313,7 +311,7 @@ class HttpFetcher(FeedFetcher):
     def _compute_retry_pause_s(
         self, error: MirrorError | MirrorStatusError, attempt: int
     ) -> float | None:
-        """Return the seconds before a retry of the same address; None where that cannot help."""
+        """Return the seconds before a retry of the same address; None if a retry is useless."""
         pause_s = compute_backoff_s(attempt, self._backoff, self._chance())
         if isinstance(error, MirrorError):
             return pause_s if error.kind in TRANSIENT_FAILURES else None
@@ -386,10 +384,10 @@ class HttpFetcher(FeedFetcher):
             moment = parsedate_to_datetime(response.headers.get("Date", ""))
             self.server_date = moment.astimezone(UTC)
         except (ValueError, OverflowError):
-            return  # only a hint; its absence changes nothing
+            return  # only for error texts; its absence changes nothing
 
     def _check_response(self, response: requests.Response, address: str, offset: int) -> int:
-        """Return where the answer's bytes begin, or raise what is wrong with it."""
+        """Return the offset at which the body begins, or raise if the response is not usable."""
         status = response.status_code
         if status == HTTP_RANGE and offset:
             raise MirrorError(
@@ -432,7 +430,7 @@ class HttpFetcher(FeedFetcher):
     def _read_chunks(
         self, response: requests.Response, base: str, address: str, pace: TransferRateMonitor
     ) -> Iterator[bytes]:
-        # read1 returns what is there: a drip is seen at each byte, not after a whole block.
+        # read1 returns the available bytes, so that a slow server is noticed at each byte.
         text = response.headers.get("Content-Length", "")
         sized = text.isascii() and text.isdigit() and len(text) <= MAX_LENGTH_DIGITS
         expected = int(text) if sized else 0

@@ -1,12 +1,12 @@
-"""HTTP session against hostile servers: bounded responses, and limits of a transfer.
+"""HTTP session for untrusted servers: bounded responses and limits of a transfer.
 
-``requests`` and ``http.client`` trust a server in four ways. The body of a redirection is read
-whole and unpacked. Interim responses, and trailers after a body, may be endless. A time-out starts
-again with each byte. Cookies are kept. So a session of this module returns each response with its
-body unread, redirections too, and sets a deadline for everything but the body.
+``requests`` and ``http.client`` trust a server in four ways. They read and decompress the whole
+body of a redirect. They accept endless interim responses and trailers. Their time-out restarts with
+each byte. They store cookies. So a session of this module returns each response, redirects too,
+with its body unread, and sets a deadline for everything but the body.
 
-Times are seconds of a monotonic clock, rates bytes a second. The clock, the waiting and chance are
-given by the caller; nothing here reads them by itself.
+Times are seconds of a monotonic clock, rates are bytes per second. The caller passes the clock, the
+sleep function and the random number.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from urllib3.util import parse_url
 from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.feed.resumable_download import ConnectionLostError
 
-#: One read; less where the rate is capped, so that a pause stays short.
+#: Bytes of one read; fewer if the rate is limited, so that pauses stay short.
 BLOCK = 1 << 16
 MIN_BLOCK = 1 << 10
 MAX_PAUSE_S = 120.0
@@ -39,14 +39,14 @@ MAX_REDIRECTS = 5
 
 
 class RedirectedError(requests.RequestException):
-    """A redirect to a server that is none of the feed's."""
+    """A redirect to a server that is not one of the feed's addresses."""
 
 
 class ReadDeadline:
-    """How long the other side may take for what brings no byte of a file.
+    """A deadline for the parts of a response that bring no bytes of the body.
 
     Args:
-        seconds: For the head of an answer, and from one piece of its body to the next.
+        seconds: Limit for the head of a response, and from one piece of its body to the next.
         clock: A monotonic clock, seconds.
     """
 
@@ -55,14 +55,14 @@ class ReadDeadline:
         self.restart()
 
     def restart(self) -> None:
-        """Count from now."""
+        """Restart the deadline from now."""
         self._until = self._clock() + self._seconds
 
     def check_expired(self) -> None:
-        """Look at the clock, before each read of the line.
+        """Compare the clock with the deadline; called before each read from the socket.
 
         Raises:
-            TransferTooSlowError: If the time is over.
+            TransferTooSlowError: If the deadline has passed.
         """
         if self._clock() > self._until:
             raise TransferTooSlowError(
@@ -71,7 +71,7 @@ class ReadDeadline:
 
 
 class _ResponseStream(io.RawIOBase):
-    """The line of one answer."""
+    """A response's byte stream that checks the deadline before each read."""
 
     def __init__(self, line: io.RawIOBase, patience: ReadDeadline) -> None:
         self._line, self._patience = line, patience
@@ -89,7 +89,7 @@ class _ResponseStream(io.RawIOBase):
 
 
 class _ResponseSocket:
-    """What an answer knows of its socket."""
+    """The socket as ``http.client`` uses it for a response, with the deadline."""
 
     def __init__(self, side: socket.socket, patience: ReadDeadline) -> None:
         self._socket, self._patience = side, patience
@@ -99,12 +99,12 @@ class _ResponseSocket:
 
 
 class BoundedHttpSession(requests.Session):
-    """A session whose answers are bounded; nothing of the environment decides in it."""
+    """A session with bounded responses that ignores environment variables."""
 
     read_deadline: ReadDeadline
 
     def get_redirect_target(self, resp: requests.Response) -> None:
-        """Nowhere: :meth:`send_request` follows by itself, and reads no body on the way."""
+        """Return None, so that ``requests`` follows no redirect; :meth:`send_request` does it."""
 
     def send_request(
         self,
@@ -115,21 +115,23 @@ class BoundedHttpSession(requests.Session):
         timeout: float | tuple[float, float],
         origins: Iterable[str],
     ) -> requests.Response:
-        """Ask, and follow redirects within some origins, never out of TLS; the body is not read.
+        """Send a request; follow redirects within some origins, never from TLS to plain HTTP.
+
+        The body of the response is not read.
 
         Args:
-            method: Of HTTP.
+            method: HTTP method.
             url: The address.
-            headers: Of the request.
+            headers: Request headers.
             timeout: Seconds, as ``requests`` takes it.
             origins: Addresses whose scheme, host and port a redirect may name.
 
         Raises:
-            requests.RequestException: Of whatever kind; ``SSLError`` if it leads out of TLS.
-            RedirectedError: If it leads to another origin.
-            TransferTooSlowError: If the head of an answer does not come.
-            OSError: If the line fails in a way that ``requests`` does not name.
-            ValueError: If an answer or a place makes no sense.
+            requests.RequestException: If the request fails; ``SSLError`` for a redirect out of TLS.
+            RedirectedError: If a redirect leads to another origin.
+            TransferTooSlowError: If the head of a response does not arrive in time.
+            OSError: If the connection fails in a way that ``requests`` does not wrap.
+            ValueError: If a response or its ``Location`` cannot be parsed.
         """
         for _ in range(MAX_REDIRECTS + 1):
             response = self.request(method, url, headers=headers, timeout=timeout, stream=True)
@@ -151,28 +153,29 @@ class BoundedHttpSession(requests.Session):
         raise requests.TooManyRedirects("too many redirects")
 
     def read_body(self, response: requests.Response, max_bytes: int) -> bytes:
-        """Return what has come of a body, at most so many bytes; nothing at its end.
+        """Return the available bytes of a body, at most ``max_bytes``; empty at its end.
 
         Raises:
-            TransferTooSlowError: If nothing comes, whatever else does.
-            urllib3.exceptions.HTTPError: If the line breaks.
+            TransferTooSlowError: If no byte of the body arrives in time.
+            urllib3.exceptions.HTTPError: If the connection breaks.
         """
         self.read_deadline.restart()
         return bytes(response.raw.read1(max_bytes))
 
 
 def make_bounded_session(read_deadline: ReadDeadline) -> BoundedHttpSession:
-    """Make a session."""
+    """Return a new session with this deadline."""
 
     class HttpAnswer(http.client.HTTPResponse):
         def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
-            read_deadline.restart()  # the request was sent; of the proxy's tunnel, too
+            read_deadline.restart()  # after each request, also after the CONNECT to a proxy
             super().__init__(_ResponseSocket(sock, read_deadline), *args, **kwargs)  # type: ignore[arg-type]
 
         def begin(self) -> None:
             super().begin()
             if "," in ",".join(self.headers.get_all("Content-Length", [])):
-                # Said here, the connection is closed; urllib3 says it when it has forgotten it.
+                # Raised here, the error closes the connection; urllib3 would raise it too late for
+                # that.
                 raise http.client.HTTPException("response with two lengths")
 
     class Plain(HTTPConnection):
@@ -201,7 +204,7 @@ def make_bounded_session(read_deadline: ReadDeadline) -> BoundedHttpSession:
 
     session = BoundedHttpSession()
     session.read_deadline = read_deadline
-    session.trust_env = False  # the agent's configuration decides, nothing else
+    session.trust_env = False  # only the agent's configuration decides
     session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
     for scheme in pools:
         session.mount(f"{scheme}://", Adapter())
@@ -209,10 +212,10 @@ def make_bounded_session(read_deadline: ReadDeadline) -> BoundedHttpSession:
 
 
 def _get_redirect_url(response: requests.Response) -> str | None:
-    """Return where an answer leads to; None if it is the last.
+    """Return the address of a redirect; None if the response is not a redirect.
 
     Raises:
-        ValueError: If that cannot be understood.
+        ValueError: If the ``Location`` cannot be parsed.
     """
     if not response.is_redirect:
         return None
@@ -220,18 +223,18 @@ def _get_redirect_url(response: requests.Response) -> str | None:
 
 
 def _origin(url: str) -> tuple[str | None, str | None, int | None]:
-    parts = parse_url(url)  # as the connecting code reads it: others take "bad\\@good" for good
+    parts = parse_url(url)  # urllib3's parser connects too; others read "bad\\@good" as host good
     return parts.scheme, parts.host, parts.port or {"https": 443}.get(parts.scheme or "", 80)
 
 
 class TransferTooSlowError(SlowRetrievalError, ConnectionLostError):
-    """A server that drips."""
+    """A server that sends too slowly."""
 
 
 class TransferRateMonitor:
-    """Raises when less than the smallest rate came within a window, or the deadline passed.
+    """Raises if a transfer falls below the minimum rate in a window, or passes its deadline.
 
-    Pauses that we made ourselves do not count.
+    Pauses for our own rate limit are not counted.
     """
 
     def __init__(
@@ -252,10 +255,10 @@ class TransferRateMonitor:
         self._deadline, self._bytes = deadline_s, 0
 
     def count_bytes(self, size: int) -> None:
-        """Take note of bytes that came.
+        """Count bytes that arrived.
 
         Raises:
-            TransferTooSlowError: If the server is.
+            TransferTooSlowError: If the transfer is below the minimum rate or past its deadline.
         """
         now = self._clock()
         self._bytes += size
@@ -278,16 +281,16 @@ class TransferRateMonitor:
             self._since, self._bytes = now, 0
 
     def exclude_pause(self, seconds: float) -> None:
-        """Take note of a pause of ours."""
+        """Exclude a pause for our own rate limit from the measured time."""
         self._begun += seconds
         self._since += seconds
 
 
 class Throttle:
-    """Keeps all connections of a fetcher together below a rate.
+    """Limits the total rate of all connections of a fetcher.
 
     Args:
-        rate_limit: The rate at this moment; None for none.
+        rate_limit: Returns the current limit; None for no limit.
         sleep: Waits.
         clock: A monotonic clock.
     """
@@ -302,12 +305,12 @@ class Throttle:
         self._free_at = clock()
 
     def get_block_size(self) -> int:
-        """Return how many bytes to read at most before the next look."""
+        """Return the maximum bytes of the next read."""
         rate = self._limit()
         return BLOCK if rate is None else min(BLOCK, max(MIN_BLOCK, rate // 4))
 
     def wait_for_rate(self, size: int) -> float:
-        """Wait as long as the bytes that came ask for; return the seconds waited."""
+        """Wait until the rate limit allows these bytes; return the seconds waited."""
         rate, now = self._limit(), self._clock()
         if rate is None:
             self._free_at = now
@@ -319,22 +322,22 @@ class Throttle:
 
 
 def compute_backoff_s(attempt: int, base_s: float, random_fraction: float) -> float:
-    """Return the seconds before another try: doubled each time, and spread over the sites.
+    """Return the seconds before another attempt: doubled each time, randomised to spread the sites.
 
     Args:
         attempt: 0 after the first failure.
-        base_s: The pause after the first failure, in the middle.
-        random_fraction: From 0 to 1.
+        base_s: Mean pause after the first failure.
+        random_fraction: Random number from 0 to 1.
     """
     return float(min(MAX_PAUSE_S, base_s * 2.0 ** min(attempt, 30)) * (0.5 + random_fraction))
 
 
 def parse_retry_after_s(header: str | None, now: datetime) -> float | None:
-    """Return the seconds that a server asks us to wait (``Retry-After``); None if it does not say.
+    """Return the seconds of a ``Retry-After`` header; None if it is absent or cannot be parsed.
 
     Args:
-        header: The value, seconds or an HTTP date.
-        now: The time, with a zone.
+        header: The value: seconds or an HTTP date.
+        now: The time, with a time zone.
     """
     text = (header or "").strip()
     if text.isascii() and text.isdigit():

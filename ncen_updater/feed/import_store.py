@@ -1,14 +1,14 @@
-"""Lists that were imported, and lie on the disk: how they are kept, and read without a feed.
+"""Stored metadata of imported bundles: locking, installing after an interruption, and the record.
 
 In the state directory::
 
-    lists.lock        held by an import alone, shared by those that read the feed
+    lists.lock        exclusive lock of an import, shared lock of readers of the feed
     import.partial/   being verified; the next process may remove it
-    import.ready/     verified whole; the next process moves it into its places
-    feed/import.json  what was imported last
+    import.ready/     completely verified; the next process moves it into place
+    feed/import.json  record of the last import
 
-An import takes effect when ``import.partial`` is renamed to ``import.ready``. Every move after it
-may be repeated, and the next check of the feed does so.
+An import takes effect when ``import.partial`` is renamed to ``import.ready``. Every move after that
+can be repeated, and the next check of the feed repeats it.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ METADATA_LOCK_NAME, PARTIAL_DIRECTORY, READY_DIRECTORY = (
     "import.partial",
     "import.ready",
 )
-#: So long an import waits for others to have read the feed.
+#: How long an import waits for readers of the feed, seconds.
 LOCK_WAIT_S, LOCK_RETRY_S = 10.0, 0.05
 MAX_RECORD_BYTES = 1_000_000
 MAX_METADATA_BYTES = 10_000_000
@@ -47,20 +47,20 @@ MAX_METADATA_BYTES = 10_000_000
 
 @dataclass(frozen=True)
 class ImportRecord(JsonRecord):
-    """What an import brought.
+    """The result of an import.
 
     Attributes:
-        imported_at: When (UTC).
-        usable_until: Until when its lists count here (UTC).
+        imported_at: When the bundle was imported (UTC).
+        usable_until: Until when this site accepts its metadata (UTC).
         timestamp: Version of its timestamp.
-        product: Of the releases.
-        releases: Versions of the releases that lie on the disk now, oldest first.
-        reachable_release: The release that an upgrade can go to with these; None if to no newer
-            one.
-        file: Name of the file that it came in.
-        agents: Versions of the agent that it brought, oldest first.
-        reachable_agent: The one of them to which the agent can renew itself; None if to no newer
-            one.
+        product: Product of the releases.
+        releases: Versions of the imported releases, oldest first.
+        reachable_release: The release to which the site can upgrade with this import; None if
+            it is not newer.
+        file: File name of the bundle.
+        agents: Versions of the imported agent releases, oldest first.
+        reachable_agent: The agent release to which the agent can update itself; None if none is
+            newer.
     """
 
     imported_at: datetime
@@ -79,7 +79,7 @@ def _record_path(state: Path) -> Path:
 
 
 def write_import_record(state: Path, record: ImportRecord) -> None:
-    """Keep what was imported."""
+    """Store the record of an import."""
     durable.make_directory(_record_path(state).parent)
     durable.write_file(_record_path(state), json.dumps(record.to_json(), sort_keys=True).encode())
 
@@ -101,13 +101,13 @@ def read_import_record(state: Path) -> ImportRecord | None:
 
 @contextlib.contextmanager
 def lock_metadata(state: Path, *, exclusive: bool) -> Iterator[None]:
-    """Hold the lists while the block runs, alone or together with others that only read the feed.
+    """Hold the metadata lock during the block: exclusive, or shared with readers of the feed.
 
-    An import waits a moment for those that read it, such as the service after each event.
+    An import waits a moment for readers, such as the service, which reads after each event.
 
     Raises:
-        METADATA_LOCKED: If that cannot be had.
-        LOCAL_STORE_FAILED: If the state directory takes no lock.
+        METADATA_LOCKED: If another process holds the lock.
+        LOCAL_STORE_FAILED: If the lock file cannot be created.
     """
     try:
         durable.make_directory(state)
@@ -128,10 +128,10 @@ def lock_metadata(state: Path, *, exclusive: bool) -> Iterator[None]:
 
 
 def _acquire(descriptor: int, *, exclusive: bool) -> None:
-    """Take the lock.
+    """Acquire the lock.
 
     Raises:
-        BlockingIOError: If others hold it.
+        BlockingIOError: If another process holds it.
     """
     until = monotonic() + LOCK_WAIT_S
     while exclusive and monotonic() < until:
@@ -143,10 +143,10 @@ def _acquire(descriptor: int, *, exclusive: bool) -> None:
 
 
 def finish_import(state: Path) -> None:
-    """Complete an import that was killed after it was verified; throw away one that was not.
+    """Complete an import that was interrupted after verification; delete an unverified one.
 
     Raises:
-        METADATA_LOCKED: If one is going on.
+        METADATA_LOCKED: If an import is running.
     """
     if (state / READY_DIRECTORY).is_dir() or (state / PARTIAL_DIRECTORY).is_dir():
         with lock_metadata(state, exclusive=True):
@@ -163,17 +163,17 @@ def finish_import_locked(state: Path) -> None:
 
 
 def install_import(state: Path) -> None:
-    """Move what was verified to where it is used. May be repeated after any interruption."""
+    """Move verified files into place. Safe to repeat after any interruption."""
     ready = state / READY_DIRECTORY
     for place in sorted(ready.glob("downloads/*/*")):
         target = state / place.relative_to(ready)
         durable.make_directory(target)
         if (place / RECORD_NAME).exists():
-            remove_document_record(target)  # while files are exchanged, nothing there counts
-            clear_bad_packs(target)  # what failed here before gets its turn once more
+            remove_document_record(target)  # makes the directory invalid while files are replaced
+            clear_bad_packs(target)  # the import brought them again: try them once more
         for file in sorted(place.iterdir(), key=lambda path: path.name == RECORD_NAME):
             durable.rename_entry(file, target / file.name)
-    # The clock's floor first, the view of the list last: what is shown is what is there.
+    # The clock floor first, the view last: the view never names files that are not in place.
     for folder in (".", f"metadata/{ROOT_HISTORY}", "metadata", "feed"):
         for file in sorted((ready / folder).glob("*.json")):
             durable.make_directory(state / folder)

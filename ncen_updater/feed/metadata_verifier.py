@@ -1,13 +1,14 @@
-"""Verification of the files that the feed-reading process left, by the process that uses them.
+"""Verify metadata and downloads again, in the process that uses them.
 
-A hostile network can reach that process, which writes to its own directory alone. So the process
-that builds a slot verifies the chain again, from the newest root in the trust state or the
-installed one: every root since, the targets metadata and the product's metadata, each by its
-signatures, down to the release document. This needs no network and ignores expiry. Nothing may be
-older than the trust state (:mod:`~ncen_updater.feed.trust_state`).
+The process that reads the feed is exposed to the network and writes only to its own directory. So
+the process that builds a slot does not trust that directory. It verifies the chain again, from the
+newest root in the trust state or the installed one: every later root, the targets metadata and the
+product's metadata, each by its signatures, down to the release document. This needs no network and
+ignores expiry. No metadata may be older than the trust state
+(:mod:`~ncen_updater.feed.trust_state`).
 
-Offers are read from the same metadata; there snapshot and timestamp have to agree, as they show
-that there is no newer metadata.
+Offers are read from the same metadata. For them snapshot and timestamp must match as well, because
+they show that the metadata is the newest.
 
 In the metadata directory::
 
@@ -86,12 +87,13 @@ logger = logging.getLogger(__name__)
 
 
 class RootChain:
-    """The roots from the installed one on, as they lie on the disk.
+    """The stored roots, from the installed one on.
 
     Args:
-        trusted_root: The installed root.
-        lists: The directory of the lists.
-        history: Where the later roots are; in a directory below the lists by default.
+        trusted_root: Path of the installed root.
+        lists: The metadata directory.
+        history: Directory of the later roots; by default ``root_history`` in the metadata
+            directory.
     """
 
     def __init__(self, trusted_root: Path, lists: Path, history: Path | None = None) -> None:
@@ -107,11 +109,11 @@ class RootChain:
         return self.find_newest_root(b"")[0]
 
     def find_newest_root(self, verified_root: bytes) -> tuple[Root, bytes]:
-        """Return the last root of the unbroken chain from the installed one, and its bytes.
+        """Return the last root of the unbroken chain, and its bytes.
 
         Args:
-            verified_root: A root that was proved before; it counts unless the installed one is
-                newer.
+            verified_root: A root verified earlier; the chain starts there unless the installed root
+                is newer.
 
         Raises:
             TrustedRootMissingError: If the installed root cannot be used.
@@ -143,19 +145,19 @@ class RootChain:
             return None
 
     def store_root(self, version: int, content: bytes) -> None:
-        """Keep a root that was verified."""
+        """Store a verified root."""
         durable.make_directory(self._history)
         durable.write_file(self._history / f"{version}.root.json", content)
 
     def download_missing_roots(self, version: int, download: Callable[[int], bytes]) -> None:
-        """Fetch again what is missing of the roots up to one that was verified.
+        """Download roots that are missing in the history, up to a verified version.
 
-        A gap that stays costs nothing but the next download, which says what it lacks.
+        If a root cannot be downloaded, the next download fails with an error that names it.
         """
         root = self.get_newest_root()
         while root.version < version:
             try:
-                last = root.version + 1 == version  # that one lies here, also without a network
+                last = root.version + 1 == version  # the newest root is stored locally
                 content = self._read_newest_root() if last else download(root.version + 1)
                 later = _verify_successor(root, content)
             except (DownloadError, RepositoryError) as error:
@@ -192,7 +194,7 @@ def _verify_successor(root: Root, content: bytes) -> Root:
 def _verify_role(
     content: bytes, role: str, delegator: Root | Targets, kind: type[T]
 ) -> tuple[T, RoleVerification]:
-    """Verify a list by its signatures."""
+    """Verify a role's metadata by its signatures."""
     metadata = Metadata.from_bytes(content)
     if not isinstance(metadata.signed, kind):
         raise RepositoryError(LazyText(N_("{role}: metadata of another type"), {"role": role}))
@@ -215,13 +217,13 @@ def _verify_role(
 
 @dataclass(frozen=True)
 class VerifiedProduct:
-    """A product's list, with those that lead to it.
+    """A product's verified metadata, with the metadata that delegates to it.
 
     Attributes:
         root: The newest root.
-        targets: The list of the products.
-        product: The product's own.
-        files: What it may name, and names.
+        targets: The top-level targets metadata.
+        product: The product's targets metadata.
+        files: Target files within the paths delegated to the product.
     """
 
     root: Root
@@ -231,12 +233,12 @@ class VerifiedProduct:
 
 
 class MetadataVerifier:
-    """Proves what lies in a directory that another process writes to.
+    """Verifies metadata in a directory that another process writes.
 
     Args:
-        metadata_directory: The directory of the lists.
+        metadata_directory: The metadata directory.
         trusted_root: The root that was installed with the agent.
-        trust_state: What was proved before.
+        trust_state: The trust state, which a process exposed to the network cannot write.
     """
 
     def __init__(
@@ -255,8 +257,8 @@ class MetadataVerifier:
         """Verify the newest root, and store it in the trust state.
 
         Raises:
-            TrustError: If it cannot be remembered.
-            TrustedRootMissingError: If there is no installed root to begin at.
+            TrustError: If the trust state cannot be read or written.
+            TrustedRootMissingError: If the installed root cannot be used.
         """
         chain = RootChain(self._trusted_root, self._lists)
         metadata, content = chain.find_newest_root(self._memory.load().root.encode())
@@ -270,11 +272,11 @@ class MetadataVerifier:
         return metadata
 
     def verify_product(self, product: str) -> VerifiedProduct:
-        """Follow the signatures to a product's list.
+        """Verify the chain of signatures to a product's metadata.
 
         Raises:
-            RepositoryError, OSError: If they do not lead there.
-            UpdaterError: If a list is older than what was proved before.
+            RepositoryError, OSError: If the chain is broken or a file cannot be read.
+            UpdaterError: If metadata is older than the trust state.
         """
         root = self.verify_root()
         targets, of_targets = _verify_role(self._read_role("targets"), "targets", root, Targets)
@@ -290,10 +292,10 @@ class MetadataVerifier:
         return VerifiedProduct(root, targets, signed, files)
 
     def record_import(self) -> None:
-        """Remember that the lists came on a medium just now.
+        """Store in the trust state that this metadata came from an offline bundle.
 
         Raises:
-            RepositoryError, OSError: If their signatures do not count.
+            RepositoryError, OSError: If the metadata does not verify.
         """
         timestamp, _ = self._verify_timestamp(self.verify_root())
         version = int(timestamp.version)
@@ -305,26 +307,26 @@ class MetadataVerifier:
     def verify_complete_set(
         self, product: str, grace: timedelta, offline_grace: timedelta
     ) -> tuple[VerifiedProduct, datetime]:
-        """Follow the signatures to a product's list, and see that no newer one is known.
+        """Verify a product's metadata, and that snapshot and timestamp name the same versions.
 
         Args:
             product: The product.
-            grace: How long timestamp and snapshot count beyond their expiry.
-            offline_grace: The same where they came on a medium.
+            grace: How long timestamp and snapshot are accepted after they expire.
+            offline_grace: The same for metadata from an offline bundle.
 
         Returns:
-            The list, and when the first of all lapses: where the reader was interrupted in the
-            middle, as it was when this list was last proved whole.
+            The metadata, and when the first of its roles expires. If an interrupted reader left
+            roles of different versions, the expiry of the last complete verification of this
+            version is returned.
 
         Raises:
-            RepositoryError, OSError: If the signatures do not lead there.
-            UpdaterError: If a list is older than what was proved before, or they do not belong
-                together.
+            RepositoryError, OSError: If the chain is broken or a file cannot be read.
+            UpdaterError: If metadata is older than the trust state, or the versions do not match.
         """
         root = self.verify_root()
         timestamp, of_timestamp = self._verify_timestamp(root)
         before = self._memory.load()
-        # Before the first proof it is not known how they came.
+        # Before the first verification it is unknown whether the metadata came from a bundle.
         if before.offline_timestamp_version == timestamp.version or not before.roles:
             grace = max(grace, offline_grace)
         version = timestamp.snapshot_meta.version
@@ -355,15 +357,15 @@ class MetadataVerifier:
     def verify_emergency_halts(
         self, product: str, versions: Collection[str]
     ) -> tuple[KnownEmergencyHalt, ...]:
-        """Return the active emergency halts of a product; those of the timestamp are stored.
+        """Return the active emergency halts of a product, after storing those of the timestamp.
 
         Args:
             product: The product.
-            versions: Its releases, as signed.
+            versions: The signed releases of the product.
 
         Raises:
-            RepositoryError, OSError: If the signatures do not lead to the timestamp.
-            UpdaterError: If it is older than what was proved before.
+            RepositoryError, OSError: If the timestamp does not verify.
+            UpdaterError: If the timestamp is older than the trust state.
         """
         root = self.verify_root()
         timestamp, of_timestamp = self._verify_timestamp(root)
@@ -383,7 +385,7 @@ class MetadataVerifier:
         lines = [read_issue_time(signed) for signed in (found.root, found.targets, found.product)]
         newest = max((time for time in lines if time is not None), default=None)
         if newest is not None and max(self._memory.now(), newest) >= expires:
-            newest = None  # signed ahead: they do not hold under it
+            newest = None  # issue time after the expiry: do not trust it as a clock floor
         return record_verified_set(
             before, product, VerifiedSet(int(found.product.version), expires), newest
         )
@@ -398,19 +400,19 @@ def _get_named_version(snapshot: Snapshot, role: str) -> int | None:
 
 
 def verify_offer(verifier: MetadataVerifier, offer: Offer) -> tuple[int, str]:
-    """Follow the signatures to a release.
+    """Verify the chain of signatures to a release.
 
     Args:
-        verifier: Of what the process that reads the feed left.
+        verifier: Verifier of the directory that the feed-reading process wrote.
         offer: The release.
 
     Returns:
-        Length and SHA-256 of its document, as signers signed them.
+        Signed length and SHA-256 of the release document.
 
     Raises:
-        UnverifiedDownloadError: If they do not lead there.
-        TrustError: If a list is older than what was proved here before.
-        TrustedRootMissingError: If there is no installed root to begin at.
+        UnverifiedDownloadError: If no chain of signatures leads to the release.
+        TrustError: If metadata is older than the trust state.
+        TrustedRootMissingError: If the installed root cannot be used.
     """
     product, version = offer.product, offer.version
     with _map_verification_errors(version):
@@ -430,19 +432,19 @@ def verify_view(
     grace: timedelta,
     offline_grace: timedelta,
 ) -> FeedView:
-    """Read what is on offer out of the lists themselves.
+    """Return the view of the feed with offers, halts and expiry read from verified metadata.
 
     Args:
-        prover: Of what the process that reads the feed left.
+        prover: Verifier of the directory that the feed-reading process wrote.
         product: The product.
-        stored_view: What that process says of them.
-        grace: How long timestamp and snapshot count beyond their expiry.
-        offline_grace: The same where they came on a medium.
+        stored_view: The view that the feed-reading process stored.
+        grace: How long timestamp and snapshot are accepted after they expire.
+        offline_grace: The same for metadata from an offline bundle.
 
     Raises:
-        METADATA_NOT_VERIFIED: If signatures do not lead to them.
-        TrustError: If a list is older than what was proved here before.
-        TrustedRootMissingError: If there is no installed root to begin at.
+        METADATA_NOT_VERIFIED: If the metadata does not verify.
+        TrustError: If metadata is older than the trust state.
+        TrustedRootMissingError: If the installed root cannot be used.
     """
     with _map_verification_errors(None):
         found, expires = prover.verify_complete_set(product, grace, offline_grace)
@@ -458,26 +460,26 @@ def verify_view(
 
 
 def verify_import(prover: MetadataVerifier) -> None:
-    """Prove the timestamp that a medium brought just now, and remember that it did.
+    """Verify the timestamp of a bundle just imported, and store its version in the trust state.
 
     Raises:
-        METADATA_NOT_VERIFIED: If its signatures do not count.
+        METADATA_NOT_VERIFIED: If the timestamp does not verify.
     """
     with _map_verification_errors(None):
         prover.record_import()
 
 
 def refuse_older_mirror(directory: Path, trusted_root: Path, memory: TrustStateStore) -> None:
-    """Refuse a mirror whose lists are older than what was proved here; nothing is remembered of it.
+    """Refuse a mirror whose metadata is older than the trust state. The trust state is not changed.
 
     Args:
-        directory: The mirror, as it is served.
+        directory: The mirror's directory, as the web server serves it.
         trusted_root: The root that was installed with the agent.
-        memory: What was proved before; where that is nothing, all is well.
+        memory: The trust state; an empty one accepts every mirror.
 
     Raises:
-        TrustError: If a list is older, or does not follow from the roots that were proved here.
-        TrustedRootMissingError: If there is no installed root to begin at.
+        TrustError: If metadata is older than the trust state or does not follow from its root.
+        TrustedRootMissingError: If the installed root cannot be used.
     """
     before = memory.load()
     if not before.roles:
@@ -500,13 +502,13 @@ def refuse_older_mirror(directory: Path, trusted_root: Path, memory: TrustStateS
         found = {"timestamp": first, "snapshot": second, "targets": third}
         delegations = targets.delegations
         products = set(delegations.roles or ()) if delegations is not None else set()
-        for product in products & before.roles.keys():  # not one that was taken out of the feed
+        for product in products & before.roles.keys():  # removed products are skipped
             content = read(f"{_get_named_version(snapshot, product)}.{product}", product)
             _, found[product] = _verify_role(content, product, targets, Targets)
         record_roles(before, found, memory.now())
 
 
-#: Said as they are: of the memory, of the lists themselves, or of what was asked.
+#: Errors that are raised unchanged, because their message already names the cause.
 PASSED_THROUGH = (
     METADATA_OLDER_THAN_TRUSTED,
     TRUST_STATE_DAMAGED,
@@ -545,7 +547,7 @@ logger = logging.getLogger(__name__)
 MAX_ROLE_BYTES = {"root": 512_000, "timestamp": 16_384, "snapshot": 2_000_000, "targets": 5_000_000}
 
 
-#: No list lapses later here: a grace and a zone are added without leaving the calendar.
+#: Latest expiry used, so that adding a grace or a time zone cannot overflow ``datetime``.
 _LAST = datetime(9000, 1, 1, tzinfo=UTC)
 
 
@@ -553,7 +555,7 @@ DIGEST_DIGITS = {"sha256": 64, "sha512": 128}
 
 
 class TufWrongRoleError(RepositoryError):
-    """A list whose signers meant it for another role."""
+    """Metadata that was signed for another role."""
 
     def __init__(self, role: str, other: str) -> None:
         super().__init__(f"{role}: signed for {other}")
@@ -561,15 +563,16 @@ class TufWrongRoleError(RepositoryError):
 
 
 def get_max_role_bytes(role: str) -> int:
-    """Return the maximum size of a role's metadata.
+    """Return the maximum size of a role's metadata in bytes.
 
-    It does not depend on the length in the metadata that names it, which one key alone may sign.
+    The limit does not depend on the length in the metadata that names the role: a single key may
+    have signed that.
     """
     return MAX_ROLE_BYTES.get(role, MAX_ROLE_BYTES["targets"])
 
 
 def _load_root(path: Path) -> tuple[int, bytes] | None:
-    """Version and bytes of a root that verifies by its own keys; None if there is no such file."""
+    """Return version and bytes of a root signed by its own keys; None if the file has none."""
     try:
         content = path.read_bytes()
         metadata = Metadata[Root].from_bytes(content)
@@ -583,14 +586,14 @@ def _load_root(path: Path) -> tuple[int, bytes] | None:
 
 
 def restore_root(directory: Path, trusted_root: Path) -> None:
-    """Make sure that the metadata directory holds a root to start from.
+    """Ensure that the metadata directory contains a root to start from.
 
-    The stored root stays if it is whole and not older than the installed one. Of the same version
-    and another content it is that of another feed, as where a wrong root was installed and put
-    right: no later list of this feed would ever follow from it.
+    The stored root is kept if it is valid and not older than the installed one. A stored root of
+    the same version with other content belongs to another feed (a wrong root was installed and
+    then replaced), from which no metadata of this feed can follow. So it is replaced.
 
     Raises:
-        TrustedRootMissingError: If the installed one cannot be used: nothing could be proved by it.
+        TrustedRootMissingError: If the installed root cannot be used.
     """
     durable.make_directory(directory)
     stored = directory / "root.json"
@@ -599,7 +602,7 @@ def restore_root(directory: Path, trusted_root: Path) -> None:
         raise TrustedRootMissingError(path=trusted_root)
     version, content = installed
     if have is None or version > have[0] or (version == have[0] and content != have[1]):
-        # The first use of a new site is not worth a warning; a root that vanished later is.
+        # A new site has no root yet; if other metadata is stored, a missing root is a warning.
         level = logging.WARNING if any(directory.iterdir()) else logging.INFO
         was = have[0] if have else None
         logger.log(level, "root from %s: version %s, was %s", trusted_root, version, was)
@@ -607,7 +610,7 @@ def restore_root(directory: Path, trusted_root: Path) -> None:
 
 
 def parse_unverified(data: bytes) -> Signed | None:
-    """Read a list whose signatures nobody has looked at; None if it is none."""
+    """Parse metadata without verifying its signatures; return None if it is not metadata."""
     try:
         return cast("Signed", Metadata.from_bytes(data).signed)
     except DeserializationError as error:
@@ -616,18 +619,18 @@ def parse_unverified(data: bytes) -> Signed | None:
 
 
 def require_role(signed: Targets, role: str) -> None:
-    """Refuse a list that its signers meant for another role, though its signatures fit.
+    """Refuse metadata that was signed for another role, even if its signatures are valid.
 
     Raises:
-        TufWrongRoleError: If it says so.
+        TufWrongRoleError: If its role field names another role.
     """
-    says = signed.unrecognized_fields.get(ROLE_FIELD, role)  # another publisher's says nothing
+    says = signed.unrecognized_fields.get(ROLE_FIELD, role)  # other publishers lack the field
     if says != role:
         raise TufWrongRoleError(role, str(says))
 
 
 def read_issue_time(signed: Root | Targets) -> datetime | None:
-    """Read when signers signed a list; None if it does not say so in a way that can be believed."""
+    """Return when signers signed the metadata; None without a plausible time."""
     text = signed.unrecognized_fields.get(ISSUE_TIME_FIELD)
     if text is None:
         return None
@@ -636,21 +639,22 @@ def read_issue_time(signed: Root | Targets) -> datetime | None:
     except (TypeError, ValueError) as error:
         logger.warning("field %s cannot be read: %s", ISSUE_TIME_FIELD, error)
         return None
-    return issued if issued < signed.expires else None  # else a slip of the pen
+    return issued if issued < signed.expires else None  # a mistake: issued after its expiry
 
 
 def lapses_at(signed: Signed, grace: timedelta = timedelta(0)) -> datetime:
-    """Return when a list lapses; one of the calendar's last years lapses before them."""
+    """Return when metadata expires, plus a grace; limited so that ``datetime`` cannot overflow."""
     return min(signed.expires, _LAST) + grace
 
 
 def get_target_digest(target: TargetFile) -> tuple[str, str]:
-    """Return the algorithm and the digest against which a file is checked.
+    """Return algorithm and digest with which a file is verified.
 
-    Releases are signed with SHA-256 throughout; other publishers may use SHA-512 alone.
+    Our releases are always signed with SHA-256; other publishers may use only SHA-512.
 
     Raises:
-        OFFER_INVALID: If it was signed with neither, or with what cannot be one: it becomes a name.
+        OFFER_INVALID: If there is neither, or the digest is not hexadecimal of the right length:
+            it becomes part of a file name.
     """
     for algorithm, digits in DIGEST_DIGITS.items():
         if algorithm in target.hashes:
@@ -669,5 +673,5 @@ def get_target_digest(target: TargetFile) -> tuple[str, str]:
 
 
 def is_safe_target_path(path: str) -> bool:
-    """Tell whether the name of a file in a list leads nowhere but to a place below the feed."""
+    """Return whether a target path stays below the feed's directory."""
     return not ({"", ".", ".."} & set(path.split("/")) or "\\" in path or "\0" in path)

@@ -1,10 +1,10 @@
-"""A national mirror: a copy of the feed in a directory that any static web server can serve.
+"""National mirror: a copy of the feed in a directory that any static web server can serve.
 
-The agent's own client verifies everything before it is written. The order of writes lets clients
-see the old feed or the new one: files first, then the metadata that names them, then the roots, and
-last the timestamp. The next run completes one that was killed.
+The agent's TUF client verifies everything before it is written. The order of writes ensures that
+clients see either the old or the new feed: target files first, then the metadata that names them,
+then the roots, and the timestamp last. The next run completes an interrupted one.
 
-Metadata and roots are never removed: a server that was off for years needs every root.
+Metadata and roots are never removed, because a server that was off for years needs every root.
 """
 
 from __future__ import annotations
@@ -53,15 +53,15 @@ TOP_ROLES: Final = ("root", "targets", "snapshot", "timestamp")
 
 @dataclass(frozen=True)
 class MirrorReport(JsonRecord):
-    """What a mirror holds after a run.
+    """The content of a mirror after an update.
 
     Attributes:
-        releases: Versions that are there whole, by product, oldest first.
-        timestamp: Version of its timestamp.
-        root: Number of its newest root.
-        expires_at: When the first of its lists lapses, without any grace (UTC).
-        downloaded_bytes: Bytes of the files that were downloaded.
-        removed_files: Files of older releases that were removed.
+        releases: Versions with all their files, by product, oldest first.
+        timestamp: Version of the timestamp.
+        root: Version of the newest root.
+        expires_at: When the first role expires, without any grace (UTC).
+        downloaded_bytes: Downloaded bytes.
+        removed_files: Number of removed files of older releases.
     """
 
     releases: Mapping[str, tuple[str, ...]]
@@ -73,7 +73,7 @@ class MirrorReport(JsonRecord):
 
 
 def list_release_targets(offer: Offer, listed: Mapping[str, TargetFile]) -> list[str]:
-    """Return every signed file that belongs to a release, its document last; pure."""
+    """Return the target names of all files of a release, its document last. Pure."""
     product, version = offer.product, offer.version
     exact = {get_archive_target_name(product, version), get_tree_target_name(product, version)}
     document = get_release_target_name(product, version)
@@ -88,7 +88,7 @@ def list_release_targets(offer: Offer, listed: Mapping[str, TargetFile]) -> list
 
 
 def select_offers(offers: tuple[Offer, ...], max_releases: int | None) -> list[Offer]:
-    """Select the releases that a mirror holds: the newest, and every required one. Pure."""
+    """Select the releases for a mirror: the newest ones and all required ones. Pure."""
     offered = [offer for offer in offers if offer.withdrawn is None]
     if max_releases is None:
         return offered
@@ -97,7 +97,7 @@ def select_offers(offers: tuple[Offer, ...], max_releases: int | None) -> list[O
 
 
 class _RecordingFetcher(FeedFetcher):
-    """Passes on, and remembers every list that went by."""
+    """A fetcher that forwards to another one and records all metadata."""
 
     def __init__(self, inner: FeedFetcher) -> None:
         self._inner = inner
@@ -108,7 +108,7 @@ class _RecordingFetcher(FeedFetcher):
         yield self.download_bytes(url, MAX_ROOT_BYTES)
 
     def download_bytes(self, url: str, max_length: int) -> bytes:
-        """Return a list; once pinned, no newer timestamp or root."""
+        """Return metadata; once ``pinned`` is set, the recorded timestamp and no newer root."""
         name = url.removeprefix(FEED_SCHEME).lstrip("/").removeprefix(f"{METADATA_DIRECTORY}/")
         if self.pinned and name.endswith(".root.json"):
             raise FeedFileMissingError(name)
@@ -118,7 +118,7 @@ class _RecordingFetcher(FeedFetcher):
 
     @contextlib.contextmanager
     def download_file(self, url: str, max_length: int) -> Iterator[IO[bytes]]:
-        """Never asked for: lists are read whole, and files by :meth:`open_stream`."""
+        """Implement the interface; not called, as metadata is read with ``download_bytes``."""
         with self._inner.download_file(url, max_length) as stream:
             yield stream
 
@@ -128,11 +128,11 @@ class _RecordingFetcher(FeedFetcher):
 
 
 class FeedMirror:
-    """One mirror.
+    """A mirror of the feed in one directory.
 
     Args:
-        directory: What the web server serves.
-        state: The agent's state directory, for the clock's floor and the lists being verified.
+        directory: The directory that the web server serves.
+        state: The agent's state directory, for the clock floor and for metadata being verified.
         trusted_root: The root that was installed with the agent.
         now: The system clock.
     """
@@ -159,21 +159,22 @@ class FeedMirror:
         is_available: Callable[[str], bool] = lambda _: True,
         dry_run: bool = False,
     ) -> MirrorReport:
-        """Make the mirror like the feed.
+        """Update the mirror from the feed.
 
         Args:
-            fetcher: The feed, or a bundle.
-            progress: Told what is done.
-            max_releases: How many releases of each product stay besides required stops; all by
-                default.
-            grace: How long timestamp and snapshot count beyond their expiry; for bundles.
-            is_available: Whether a file can be had, by its name below the feed; for bundles.
-            dry_run: Verify the lists and say what would be there; bring nothing.
+            fetcher: Fetcher of the feed or of a bundle.
+            progress: Receives the progress.
+            max_releases: Number of newest releases to retain per product, besides required ones;
+                all by default.
+            grace: How long timestamp and snapshot are accepted after they expire; for bundles.
+            is_available: Returns whether the source has a file, by its name in the feed; for
+                bundles.
+            dry_run: Verify the metadata and return the expected report; write nothing.
 
         Raises:
-            MIRROR_BUSY: If another run is at it.
-            MIRROR_NOT_OURS: If the directory holds something else.
-            UpdaterError: Of the trust, network or transfer family; readers see the old mirror.
+            MIRROR_BUSY: If another process is updating the mirror.
+            MIRROR_NOT_OURS: If the directory contains other files.
+            UpdaterError: Of the trust, network or transfer family; clients still see the old feed.
         """
         with self._lock_directory(dry_run):
             try:
@@ -220,7 +221,7 @@ class FeedMirror:
         self._stage_known_metadata()
         first = self._make_client("", fetcher, grace)
         first.refresh()
-        fetcher.pinned = True  # all products as of one moment
+        fetcher.pinned = True  # all products from the same timestamp
         roots = self._collect_roots(fetcher, first.root_version)
         wanted: dict[str, TargetFile] = {}
         releases: dict[str, tuple[str, ...]] = {}
@@ -262,7 +263,7 @@ class FeedMirror:
         return min(lapses_at(Metadata.from_bytes(path.read_bytes()).signed) for path in verified)
 
     def _stage_known_metadata(self) -> None:
-        """Give the client the lists of the mirror to compare with; never its roots."""
+        """Copy the mirror's newest metadata into the staging directory, without its roots."""
         shutil.rmtree(self._staging, ignore_errors=True)
         durable.make_directory(self._staging / METADATA_DIRECTORY)
         floor = self._state / "clock.json"
@@ -289,7 +290,7 @@ class FeedMirror:
         )
 
     def _collect_roots(self, fetcher: _RecordingFetcher, newest: int) -> dict[int, bytes]:
-        """Return every root from the first on, each signed by the one before it as well."""
+        """Return every root from version 1 on, each signed by its predecessor."""
         installed = self._trusted_root.read_bytes()
         number = _parse_root(installed).version
         chain = {number: installed}
@@ -335,7 +336,7 @@ class FeedMirror:
         lists = self._directory / METADATA_DIRECTORY
         durable.make_directory(lists)
         for leftover in self._directory.rglob(".*.partial*"):
-            durable.remove_file(leftover)  # of a run that was killed
+            durable.remove_file(leftover)  # left by an interrupted run
         verified = {
             path.stem: path.read_bytes()
             for path in (self._staging / METADATA_DIRECTORY).glob("*.json")

@@ -1,4 +1,4 @@
-"""Offers of the verified feed, their record on the disk, and the interface to releases."""
+"""Offers of the verified feed, the stored view of them, and descriptions of downloads."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 
 def matches_target(signed: TargetFile | None, ref: TargetRef) -> bool:
-    """Tell whether the signed list and a release say the same of a file."""
+    """Return whether the signed metadata and a release document agree on a file."""
     return (
         signed is not None
         and signed.length == ref.length
@@ -51,13 +51,13 @@ def matches_target(signed: TargetFile | None, ref: TargetRef) -> bool:
 
 
 def parse_offers(product: str, files: Mapping[str, TargetFile]) -> tuple[Offer, ...]:
-    """Return the offers of a product's list, oldest first.
+    """Return the offers in a product's targets metadata, oldest first.
 
-    Names that are not known are passed over (:mod:`.release_document`). An entry
-    that cannot be understood stops the whole list: it may be a required stop.
+    Unknown fields are ignored (:mod:`.release_document`). An entry that cannot be parsed rejects
+    the whole metadata, because it may be a required release.
 
     Raises:
-        OFFER_INVALID: If an entry does not have the agreed form or contradicts the list.
+        OFFER_INVALID: If an entry is malformed or contradicts the metadata.
     """
     prefix = f"{RELEASES_PREFIX}{product}/"
     offers = [_parse_offer(product, name, files) for name in files if name.startswith(prefix)]
@@ -66,7 +66,7 @@ def parse_offers(product: str, files: Mapping[str, TargetFile]) -> tuple[Offer, 
 
 def _parse_offer(product: str, name: str, files: Mapping[str, TargetFile]) -> Offer:
     custom = files[name].custom
-    if "sha256" not in files[name].hashes:  # by which releases are named everywhere
+    if "sha256" not in files[name].hashes:  # the digest that identifies releases everywhere
         raise TrustError(OFFER_INVALID, name=name, detail="no SHA-256 digest")
     try:
         if not isinstance(custom, dict) or OFFER_FIELD not in custom:
@@ -101,7 +101,7 @@ def _parse_offer(product: str, name: str, files: Mapping[str, TargetFile]) -> Of
 
 
 def save_view(path: Path, view: FeedView) -> None:
-    """Keep a verified list."""
+    """Store a verified view."""
     withdrawn = {o.version: o.withdrawn for o in view.offers if o.withdrawn}
     summary = FeedSummary(
         checked_at=view.checked_at,
@@ -120,10 +120,10 @@ def save_view(path: Path, view: FeedView) -> None:
 
 
 def load_view(path: Path) -> FeedView | None:
-    """Read the kept list; None if there never was one.
+    """Read the stored view; return None if no metadata was ever verified.
 
     Raises:
-        VIEW_DAMAGED: If the file is there and cannot be read.
+        VIEW_DAMAGED: If the file exists and cannot be read.
     """
     summary, data = read_feed_summary(path), read_view_json(path)
     if summary is None or data is None:
@@ -146,14 +146,14 @@ def load_view(path: Path) -> FeedView | None:
 
 @dataclass(frozen=True)
 class FeedView:
-    """A verified list of offers.
+    """A verified view of the feed.
 
     Attributes:
-        offers: Every release of the product that the signed metadata name.
-        checked_at: When it was verified (UTC).
-        expires_at: When the timestamp role lapses (UTC); later than that the list is stale.
-        version: Version number of the signed targets list.
-        emergency_halts: Those that hold here; their offers are halted.
+        offers: All releases of the product in the signed metadata.
+        checked_at: When the metadata was verified (UTC).
+        expires_at: When the timestamp expires (UTC); after that the view is stale.
+        version: Version of the product's targets metadata.
+        emergency_halts: Active emergency halts; their offers are marked as halted.
     """
 
     offers: tuple[Offer, ...]
@@ -165,7 +165,7 @@ class FeedView:
 
 @dataclass(frozen=True)
 class DownloadedRelease:
-    """A release whose document, tree and archive lie verified on the disk."""
+    """A release whose verified document, tree and archive are on disk."""
 
     document: ReleaseDocument
     tree: Tree
@@ -174,9 +174,9 @@ class DownloadedRelease:
 
 @dataclass(frozen=True)
 class DownloadedPack:
-    """A release whose document and one delta pack lie verified on the disk.
+    """A release whose verified document and delta pack are on disk.
 
-    The pack turns the tree ``ref.from_tree`` into that of the document, and no other.
+    The pack converts the tree ``ref.from_tree``, and no other, into the tree of the document.
     """
 
     document: ReleaseDocument
@@ -185,6 +185,6 @@ class DownloadedPack:
 
 
 def describe_unused_pack(ref: DeltaRef, error: UpdaterError) -> LazyText:
-    """Say that a pack failed and that the archive takes its place."""
+    """Describe that a pack failed and that the archive is downloaded instead."""
     values = {"name": ref.target, "code": error.code, "what": error.title_text}
     return LazyText(N_("{name} not used ({code}: {what}); downloading the full archive"), values)

@@ -1,4 +1,4 @@
-"""Files of a release on the disk: the record of its document, and its signed tree."""
+"""Files of a downloaded release: the record of its verified document, and its signed tree."""
 
 from __future__ import annotations
 
@@ -35,23 +35,23 @@ DOCUMENT_NAME, RECORD_NAME = "release.json", "verified.json"
 
 @dataclass(frozen=True)
 class _DocumentRecord(JsonRecord):
-    """What the signed list said of a release document: its length and digest."""
+    """Signed length and SHA-256 of a release document."""
 
     length: int
     sha256: str
 
 
 def write_document_record(place: Path, length: int, sha256: str) -> None:
-    """Keep what the signed list said of the release document."""
+    """Store the signed length and digest of a release document."""
     record = _DocumentRecord(length, sha256)
     durable.write_file(place / RECORD_NAME, json.dumps(record.to_json()).encode())
 
 
 def read_document_record(place: Path) -> ExpectedFile | None:
-    """Return the signed length and digest of the release document; None without a usable record.
+    """Return the signed length and digest of a release document; None without a usable record.
 
     Raises:
-        LOCAL_STORE_FAILED: If it is there and may not be read.
+        LOCAL_STORE_FAILED: If the file exists but cannot be read.
     """
     try:
         record = _DocumentRecord.from_json(
@@ -68,25 +68,25 @@ def read_document_record(place: Path) -> ExpectedFile | None:
 
 
 def remove_document_record(place: Path) -> None:
-    """From now on nothing that lies there counts, whatever an interruption leaves."""
+    """Remove the record, so that no file of the download is used after an interruption."""
     durable.remove_file(place / RECORD_NAME)
 
 
 @contextlib.contextmanager
 def open_download_directory(place: Path) -> Iterator[tuple[DirectoryHandle, str]]:
-    """Open the directory of lists and downloads, to change something in the downloads of a release.
+    """Open the feed-reading process's state directory to change the downloads of a release.
 
-    That directory belongs to the user that reads the feed, and who changes something in it may have
-    all rights: nothing in it is believed to be what it is called, and no link in it is followed.
+    The directory belongs to the user that reads the feed, and the caller may run as root. So the
+    names in it are not trusted and no symbolic link is followed.
 
     Args:
-        place: Where the release lies: ``downloads/<product>/<version>`` below that directory.
+        place: Directory of the release: ``downloads/<product>/<version>`` in the state directory.
 
     Yields:
-        The directory, and the place in it.
+        A handle of the state directory, and the path of the release in it.
 
     Raises:
-        LOCAL_STORE_FAILED: If it is not as it was left, or the disk fails.
+        LOCAL_STORE_FAILED: If the path is not a plain directory, or the disk fails.
     """
     root = place.parents[2]
     try:
@@ -97,27 +97,25 @@ def open_download_directory(place: Path) -> Iterator[tuple[DirectoryHandle, str]
 
 
 def discard_release(place: Path) -> None:
-    """Delete what was downloaded of a release; does nothing where there is nothing.
+    """Delete all downloaded files of a release, if there are any.
 
     Raises:
-        LOCAL_STORE_FAILED: If something else is in its place, or the disk fails.
+        LOCAL_STORE_FAILED: If the path is not a plain directory, or the disk fails.
     """
     if not place.parents[2].exists():
         return
     with open_download_directory(place) as (below, name), contextlib.suppress(FileNotFoundError):
         with contextlib.suppress(FileNotFoundError):
-            below.remove_file(
-                f"{name}/{RECORD_NAME}"
-            )  # first: from now on nothing that lies there counts
+            below.remove_file(f"{name}/{RECORD_NAME}")  # first: without the record no file is used
         below.remove_tree(name)
 
 
 def read_tree(document: ReleaseDocument, path: Path) -> Tree:
-    """Unpack and check the tree that a release document names.
+    """Decompress and verify the tree of a release document.
 
     Raises:
-        TREE_MISMATCH: If it is another one.
-        TreeError: If it names what no release may hold.
+        TREE_MISMATCH: If its digest or length differs from the document.
+        TreeError: If it contains entries that a release may not have.
     """
     version = document.manifest.version
     content = _decompress_tree(path, document.tree_bytes, version)
@@ -130,7 +128,7 @@ def read_tree(document: ReleaseDocument, path: Path) -> Tree:
 
 
 def _decompress_tree(path: Path, length: int, version: str) -> bytes:
-    """Return exactly ``length`` bytes; one more is refused before it is kept."""
+    """Return exactly ``length`` decompressed bytes; refuse a longer tree without reading it."""
     if sys.version_info >= (3, 14):
         from compression import zstd
     else:

@@ -1,12 +1,12 @@
-"""Download one large file resumably; each part is verified as it arrives.
+"""Download one large file resumably; each chunk is verified as it arrives.
 
-On the disk, beside the target ``x``:
+On disk, for the target ``x``:
 
-* ``.x.partial``: the bytes so far. They are hashed again before they are continued, so a tail that
-  a power cut left as zeros costs no more than the parts that it touches.
-* ``.x.partial.json``: length and digest that the partial file is meant for, and the entity tag of
-  the server it came from. A partial file for anything else is discarded.
-* ``x``: exists only whole, verified and flushed.
+* ``.x.partial``: the bytes so far. They are hashed again before the download resumes, so that a
+  power cut that left zeros at the end costs only the affected chunks.
+* ``.x.partial.json``: expected length and digest, and the server's entity tag. A partial file
+  with other values is discarded.
+* ``x``: exists only when complete, verified and flushed.
 """
 
 from __future__ import annotations
@@ -44,11 +44,11 @@ BLOCK = 1 << 20
 MAX_RESUME_RECORD_BYTES = 100_000
 KEEP_SIZE = 1  # FALLOC_FL_KEEP_SIZE of linux/falloc.h
 MAX_CONSECUTIVE_FAILURES = 3
-MIN_PROGRESS_BYTES = 64 << 10  # a try that brought less does not count as progress
+MIN_PROGRESS_BYTES = 64 << 10  # an attempt that brought less does not count as progress
 
 
 class ConnectionLostError(Exception):
-    """Raised by a source whose line failed midway; what came before it is good to keep."""
+    """A connection that failed midway; the bytes received before may be kept."""
 
 
 @dataclass(frozen=True)
@@ -56,11 +56,11 @@ class DownloadStream:
     """The bytes of a file from ``start`` on.
 
     Attributes:
-        start: Where they begin; 0 from a server that knows no ranges.
-        chunks: The bytes; may raise :class:`ConnectionLostError`.
-        origin: The server, so that entity tags of different servers are not compared.
-        etag: Its entity tag, if it gave one.
-        close: Ends the connection.
+        start: Offset of the first byte; 0 if the server does not support ranges.
+        chunks: The bytes; iterating may raise :class:`ConnectionLostError`.
+        origin: The server; entity tags of different servers are not compared.
+        etag: The server's entity tag, if it sent one.
+        close: Closes the connection.
     """
 
     start: int
@@ -74,7 +74,7 @@ OpenStream = Callable[[int], DownloadStream]
 
 
 def _reserve_space(stream: IO[bytes], directory: Path, length: int, have: int) -> None:
-    """Take the blocks of the whole file now, without changing its size."""
+    """Allocate the blocks of the whole file without changing its size."""
     require_space(directory, length - have)
     fallocate = getattr(ctypes.CDLL(None, use_errno=True), "fallocate64", None)
     if fallocate is None or length == 0:
@@ -84,14 +84,15 @@ def _reserve_space(stream: IO[bytes], directory: Path, length: int, have: int) -
         number = ctypes.get_errno()
         if number == errno.ENOSPC:
             raise make_space_error(directory, length - have)
-        # A file system without it: ENOSPC is told when it comes, by the writes themselves.
+        # Not supported by the file system: ENOSPC is then raised by the writes.
         logger.debug("space for %s not reserved: %s", directory, os.strerror(number))
 
 
 def is_complete(path: Path, expected: ExpectedFile) -> bool:
-    """Tell whether a file has the wanted length and digest; it is read and hashed now.
+    """Return whether a file has the expected length and digest; read and hash it.
 
-    Never waits and never reads on, whatever its owner puts in its place meanwhile.
+    The function never blocks and never reads more than the expected length, even if the file's
+    owner replaces it meanwhile.
     """
     digest, left = hashlib.new(expected.algorithm), expected.length
     try:
@@ -109,7 +110,7 @@ def is_complete(path: Path, expected: ExpectedFile) -> bool:
 
 
 def count_downloaded_bytes(path: Path, length: int, sha256: str) -> int:
-    """Count the bytes of a file on the disk, whole or in part; nothing is hashed."""
+    """Return how many bytes of a file are on disk, complete or partial, without hashing."""
     for place in (path, path.with_name(f".{path.name}.partial")):
         try:
             size = place.stat().st_size
@@ -125,7 +126,7 @@ def count_downloaded_bytes(path: Path, length: int, sha256: str) -> int:
 
 
 class _PartialFile:
-    """The partial file and what is known of it."""
+    """A partial file and its record."""
 
     def __init__(self, target: Path, wanted: ExpectedFile) -> None:
         self.path = target.with_name(f".{target.name}.partial")
@@ -135,7 +136,7 @@ class _PartialFile:
         self.etag: str | None = None
 
     def open(self) -> tuple[IO[bytes], int]:
-        """Open it for appending; return it and its useful length."""
+        """Open the file for appending; return it with its usable length."""
         have = self.path.stat().st_size if self.is_resumable() else 0
         if have == 0 or have > self._wanted.length:
             self.discard()
@@ -146,7 +147,7 @@ class _PartialFile:
         return stream, have
 
     def is_resumable(self) -> bool:
-        """Tell whether there is one and it is meant for this very file."""
+        """Return whether a partial file exists for this expected length and digest."""
         try:
             note = parse_json(read_file(self._note, MAX_RESUME_RECORD_BYTES))
             self.origin, self.etag = note["origin"], note["etag"]
@@ -160,7 +161,7 @@ class _PartialFile:
         return ours and self.path.is_file() and not self.path.is_symlink()
 
     def save_origin(self, part: DownloadStream) -> None:
-        """Keep where the bytes come from."""
+        """Store which server sent the bytes, and its entity tag."""
         if (part.origin, part.etag) != (self.origin, self.etag):
             self.origin, self.etag = part.origin, part.etag
             self._save_record()
@@ -175,7 +176,7 @@ class _PartialFile:
         durable.write_file(self._note, json.dumps(note).encode())
 
     def has_source_changed(self, part: DownloadStream) -> bool:
-        """Tell whether the same server now says that the file is another one."""
+        """Return whether the same server now sends another entity tag."""
         return (
             part.origin == self.origin
             and None not in (part.etag, self.etag)
@@ -201,24 +202,24 @@ def download_file(
     mirror_count: int = 1,
     on_wrong_bytes: Callable[[], None] = lambda: None,
 ) -> None:
-    """Fetch a file, going on where an earlier attempt stopped.
+    """Download a file, resuming an earlier attempt.
 
-    Wrong bytes are fetched again: one part where the digests of parts are known, else all.
+    Wrong bytes are downloaded again: one chunk if digests of chunks are known, else the whole file.
 
     Args:
-        open_stream: Opens the source from an offset; called again after a break.
-        target: Where the verified file will be; the directory is made.
-        expected: What it must be.
-        progress: Told the bytes so far and in total.
-        mirror_count: How many servers there are behind ``open_stream``.
-        on_wrong_bytes: Called when bytes were wrong: the next ones should come from another server.
+        open_stream: Opens the source at an offset; called again after a lost connection.
+        target: Path of the verified file; its directory is created.
+        expected: Expected length and digests.
+        progress: Receives the bytes so far and the total.
+        mirror_count: Number of servers behind ``open_stream``.
+        on_wrong_bytes: Called after wrong bytes, so that the caller switches to another server.
 
     Raises:
-        ConnectionLostError: If the line broke three times without bringing anything; the partial
-            file stays.
-        DownloadDamagedError: If the same bytes were wrong once more often than there are sources;
-            of the partial file those parts stay that are right.
-        InsufficientSpaceError: If there is no room; nothing was fetched.
+        ConnectionLostError: If the connection broke three times without progress; the partial
+            file is kept.
+        DownloadDamagedError: If the same bytes were wrong more often than there are servers;
+            verified chunks of the partial file are kept.
+        InsufficientSpaceError: If the disk has too little space; nothing was downloaded.
     """
     durable.make_directory(target.parent)
     if is_complete(target, expected):
@@ -239,7 +240,7 @@ def download_file(
 
 
 class _Download:
-    """Brings a partial file to its length."""
+    """The download of a partial file up to its full length."""
 
     def __init__(
         self,
@@ -254,21 +255,21 @@ class _Download:
         self.parts = ChunkVerifier(wanted)
 
     def run(self, directory: Path, sources: int, distrust: Callable[[], None]) -> bool:
-        """Return whether the file is whole and right; what is left on the disk is flushed."""
+        """Return whether the file is complete and correct; flush it to disk."""
         stream, stored = self._partial.open()
         parts, length = self.parts, self._wanted.length
         with stream:
             _reserve_space(stream, directory, length, stored)
             while block := stream.read(min(BLOCK, stored - stream.tell())):
                 if not parts.verify(block):
-                    break  # what follows on the disk cannot be told from it
+                    break  # later bytes on disk cannot be verified without this chunk
             breaks, wrong, furthest = 0, Counter[int](), parts.verified_bytes
             while parts.verified_bytes < length:
                 try:
                     right = self._download_stream(stream)
                 except ConnectionLostError:
-                    # Not what this try brought: a server that begins again each time brings
-                    # nothing.
+                    # Compare with the furthest offset: a server that restarts at 0 each time brings
+                    # nothing new.
                     breaks = (
                         0 if parts.verified_bytes - furthest >= MIN_PROGRESS_BYTES else breaks + 1
                     )
@@ -279,7 +280,8 @@ class _Download:
                     continue
                 if right:
                     continue
-                if parts.verified_bytes < stored:  # it began on our own disk: no server is to blame
+                # the wrong bytes were on our disk: no server is to blame
+                if parts.verified_bytes < stored:
                     stored = parts.verified_bytes
                     continue
                 logger.warning(
@@ -297,7 +299,7 @@ class _Download:
         return False
 
     def _download_stream(self, stream: IO[bytes]) -> bool:
-        """Take what one connection brings; return whether it was right as far as can be told."""
+        """Read one connection to its end; return whether all bytes so far are correct."""
         parts, length = self.parts, self._wanted.length
         with contextlib.closing(self._open_at(parts.verified_bytes)) as part:
             if part.start != parts.verified_bytes:
@@ -305,7 +307,7 @@ class _Download:
             self._partial.save_origin(part)
             stream.seek(parts.verified_bytes)
             if os.fstat(stream.fileno()).st_size > parts.verified_bytes:
-                stream.truncate()  # which also gives back what was reserved
+                stream.truncate()  # also releases the reserved blocks
                 _reserve_space(stream, self._partial.path.parent, length, parts.verified_bytes)
             for chunk in part.chunks:
                 take = chunk[: length - parts.verified_bytes]
@@ -327,9 +329,9 @@ class _Download:
         return True
 
     def _open_at(self, have: int) -> DownloadStream:
-        """Open the source where we stand, or at 0 if the file changed or ranges are unknown."""
+        """Open the source at this offset, or at 0 if the file changed or ranges are unsupported."""
         part = self._open_part(have)
-        # Digests of parts tell a changed file by themselves, and at a smaller price.
+        # With digests of chunks a changed file is detected anyway, chunk by chunk.
         changed = not self._wanted.chunks and self._partial.has_source_changed(part)
         if part.start in (0, have) and not changed:
             return part
@@ -345,15 +347,15 @@ def _flush_to_disk(stream: IO[bytes], length: int) -> None:
 
 @dataclass(frozen=True)
 class ExpectedFile:
-    """The file to fetch.
+    """A file to download.
 
     Attributes:
-        name: For messages.
-        length: Bytes.
-        digest: Of the whole file, hexadecimal.
-        chunk_bytes: Length of each part but the last.
-        chunks: Digest of each part; empty where they were not signed.
-        algorithm: Of all digests.
+        name: Name for messages.
+        length: Length in bytes.
+        digest: Digest of the whole file, hexadecimal.
+        chunk_bytes: Length of each chunk except the last.
+        chunks: Digest of each chunk; empty if chunks were not signed.
+        algorithm: Hash algorithm of all digests.
     """
 
     name: str
@@ -365,12 +367,12 @@ class ExpectedFile:
 
 
 class ChunkVerifier:
-    """Judges bytes in their order.
+    """Verifies bytes in order, chunk by chunk.
 
-    A file that was signed without digests of its parts is one part.
+    A file signed without digests of chunks is treated as one chunk.
 
     Attributes:
-        have: How many bytes count so far, the unfinished part among them.
+        verified_bytes: Number of accepted bytes, including the unfinished chunk.
     """
 
     def __init__(self, expected: ExpectedFile) -> None:
@@ -381,23 +383,23 @@ class ChunkVerifier:
         self.reset()
 
     def reset(self) -> None:
-        """Forget everything."""
+        """Restart at the first byte."""
         self.verified_bytes = 0
         self._whole = hashlib.new(self._algorithm)
         self._start_chunk()
 
     def drop_unfinished_chunk(self) -> None:
-        """Forget the unfinished part."""
+        """Go back to the start of the unfinished chunk."""
         self.verified_bytes = self._start
         self._whole = self._before
         self._start_chunk()
 
     def verify(self, data: bytes) -> bool:
-        """Judge more bytes.
+        """Verify more bytes.
 
         Returns:
-            Whether every part that they finish is right; if not, the first wrong part is forgotten
-            together with what came after it.
+            Whether every chunk that they complete is correct. If not, the first wrong chunk and all
+            bytes after it are dropped.
         """
         view = memoryview(data)
         while view:
@@ -414,7 +416,7 @@ class ChunkVerifier:
         return True
 
     def get_digest(self) -> str:
-        """Digest of everything that counts, hexadecimal."""
+        """Return the hexadecimal digest of all accepted bytes."""
         return self._whole.hexdigest()
 
     def _start_chunk(self) -> None:

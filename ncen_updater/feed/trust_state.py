@@ -1,24 +1,25 @@
-"""Trust state: verified metadata, stored where the process that reads the feed cannot write.
+"""Trust state: the newest verified metadata, where the feed-reading process cannot write.
 
-A chain of signatures from the installed root shows that signers signed a list, not that it is the
-last that they signed: keys that were revoked since, a list from before a release was withdrawn, and
-a time that nobody signed all fit such a chain. So the verifying process stores, in the state
-directory::
+A chain of signatures from the installed root shows that signers signed the metadata, but not that
+it is the newest. Metadata signed by keys revoked since, metadata from before a withdrawal, and a
+false time all have a valid chain. So the verifying process stores, in the state directory::
 
-    proved.json     the newest root; of each list the highest version, who signed it and when; the
-                    newest time that signers signed; emergency halts that were seen
+    proved.json     the newest root; the highest version of each role, with its signers and issue
+                    time; the newest signed time; known emergency halts
 
-and takes nothing lower. That a release was withdrawn or halted is kept by the version of the list
-that says so. The rules are :func:`record_roles`, which is pure.
+and accepts nothing older. A withdrawal or halt by the signers is covered by the version of the
+metadata that contains it. The rules are in :func:`record_roles`, which is pure:
 
-* A root never goes back: a chain begins at the newest one that was proved, not at the installed.
-* A list never goes back while who signed the one seen may still sign it. Where signers took these
-  keys away, as after a theft, their next list may have any number, but none may have been signed
-  earlier than the one seen; unless that says a time to come, as a thief may.
-* A signed time counts only if the lists hold under it, as for the reader.
+* The root version never decreases: a chain starts at the newest verified root, not at the
+  installed one.
+* The version of a role never decreases while the signers of the known version may still sign for
+  the role. If their keys were removed, for example after a theft, the next version may have any
+  number, but its issue time may not be earlier than the known one; a known issue time in the
+  future is ignored, because a thief may have set it.
+* A signed time is stored only if the metadata has not expired at that time.
 
-A missing file is built from the next proof. A damaged one is an error: what
-it protects from would otherwise be had by damaging it.
+A missing file is created by the next verification. A damaged file is an error: otherwise an
+attacker could remove the protection by damaging the file.
 """
 
 from __future__ import annotations
@@ -59,12 +60,12 @@ MAX_TRUST_STATE_BYTES = 2_000_000
 
 @dataclass(frozen=True)
 class VerifiedRole(JsonRecord):
-    """The newest list of a role that was proved.
+    """The newest verified metadata of a role.
 
     Attributes:
-        version: Its number.
-        signers: Ids of the keys whose signatures counted.
-        issued: When signers signed it, where it says so.
+        version: Version of the metadata.
+        signers: Ids of the keys with valid signatures.
+        issued: When it was signed, if the metadata says so.
     """
 
     version: int
@@ -74,11 +75,11 @@ class VerifiedRole(JsonRecord):
 
 @dataclass(frozen=True)
 class VerifiedSet(JsonRecord):
-    """A list of a product that was proved together with snapshot and timestamp.
+    """A product's metadata that was verified together with snapshot and timestamp.
 
     Attributes:
-        version: Its number.
-        expires: When the first of them lapses.
+        version: Version of the product's metadata.
+        expires: When the first role expires.
     """
 
     version: int
@@ -87,18 +88,17 @@ class VerifiedSet(JsonRecord):
 
 @dataclass(frozen=True)
 class TrustState(JsonRecord):
-    """All that is remembered.
+    """The content of the trust state.
 
     Attributes:
-        root: The newest root, as it was signed; empty before the first.
-        root_version: Its number.
-        roles: The newest list by role.
-        verified_sets: The last whole proof by product.
-        clock_floor: The newest time that signers signed.
-        offline_timestamp_version: The timestamp that came on the medium imported last: it alone
-            counts beyond
-            its expiry, and the reader does not choose which that is.
-        emergency_halts: What one signer halted for a while, by key and release.
+        root: The newest root as signed; empty before the first verification.
+        root_version: Version of that root.
+        roles: The newest metadata by role.
+        verified_sets: The last complete verification by product.
+        clock_floor: The newest signed time.
+        offline_timestamp_version: Timestamp version of the last imported bundle. Only this
+            timestamp gets the grace for bundles, and the feed-reading process cannot set it.
+        emergency_halts: Known emergency halts, by key and release.
     """
 
     root: str = ""
@@ -112,12 +112,12 @@ class TrustState(JsonRecord):
 
 @dataclass(frozen=True)
 class RoleVerification:
-    """A list whose signatures were just verified.
+    """Metadata whose signatures were just verified.
 
     Attributes:
-        verified: What is remembered of it.
-        keys: Ids of the keys that may sign it now.
-        threshold: How many of them must.
+        verified: The values to store.
+        keys: Ids of the keys that may sign for the role now.
+        threshold: Required number of signatures.
     """
 
     verified: VerifiedRole
@@ -128,15 +128,15 @@ class RoleVerification:
 def record_roles(
     before: TrustState, verifications: Mapping[str, RoleVerification], now: datetime
 ) -> TrustState:
-    """Return the memory after some lists were verified under the newest root; pure.
+    """Return the trust state after metadata was verified under the newest root. Pure.
 
     Args:
-        before: What is remembered.
-        verifications: The lists by their roles.
-        now: The time by which a signed time is one to come.
+        before: The present trust state.
+        verifications: The verified metadata by role.
+        now: The present time; a later issue time is in the future.
 
     Raises:
-        TrustError: If one of them is older than what was proved before.
+        TrustError: If metadata is older than the trust state.
     """
     seen = dict(before.roles)
     for role, proof in verifications.items():
@@ -156,24 +156,24 @@ def _is_signed_earlier(found: VerifiedRole, known: VerifiedRole, now: datetime) 
 
 
 def make_older_error(role: str, version: int, known: int) -> TrustError:
-    """Say that a list or a root is older than what was proved here."""
+    """Return the error for metadata or a root that is older than the trust state."""
     return TrustError(METADATA_OLDER_THAN_TRUSTED, role=role, version=version, known=known)
 
 
 def record_verified_set(
     before: TrustState, product: str, verified_set: VerifiedSet, floor: datetime | None
 ) -> TrustState:
-    """Return the memory after a product's list was proved whole; a signed time only rises; pure."""
+    """Return the trust state after a complete verification; the clock floor never falls. Pure."""
     times = [time for time in (before.clock_floor, floor) if time is not None]
     retained = {**before.verified_sets, product: verified_set}
     return replace(before, verified_sets=retained, clock_floor=max(times, default=None))
 
 
 class TrustStateStore:
-    """The memory of a site; one for all products, since they have one root and one snapshot.
+    """The trust state on disk: one per site, since all products share root and snapshot.
 
     Args:
-        state: The state directory of the verifying process. The reader may not write there.
+        state: State directory of the verifying process; the feed-reading process cannot write it.
         now: The system clock.
     """
 
@@ -181,7 +181,7 @@ class TrustStateStore:
         self._path, self.now = state / TRUST_STATE_NAME, now
 
     def load(self) -> TrustState:
-        """Return what is remembered; nothing before the first proof.
+        """Return the trust state; an empty one before the first verification.
 
         Raises:
             TrustError: If the file is damaged or cannot be read.
@@ -211,13 +211,14 @@ class TrustStateStore:
         return now if floor is None else max(now, floor)
 
     def update(self, change: Callable[[TrustState], TrustState]) -> TrustState:
-        """Apply a change to what is remembered and keep the result before it is relied on.
+        """Apply a change to the trust state, and store the result before it is returned.
 
         Args:
-            change: Pure; raises what the memory refuses. Called again under the lock.
+            change: Pure function that returns the new state or raises. It is called again under
+                the lock.
 
         Raises:
-            TrustError: As the change raises, or if the memory is damaged or cannot be kept.
+            TrustError: Raised by ``change``, or if the file is damaged or cannot be written.
         """
         before = self.load()
         after = change(before)
@@ -231,7 +232,7 @@ class TrustStateStore:
                     self._write_state(after)
         except OSError as error:
             if isinstance(error, PermissionError) and os.geteuid() != 0:
-                # Somebody who may look and not work: nothing is installed by what they see.
+                # A user with read access only: nothing is installed on the basis of the result.
                 logger.info("%s is not ours to write: %s", self._path, error)
                 return after
             raise TrustError(LOCAL_STORE_FAILED, detail=str(error)) from error

@@ -1,22 +1,23 @@
-"""The TUF client of the agent: ``tufup``'s, changed so that no failure looks like a success.
+"""The agent's TUF client: ``tufup``'s client, changed so that no failure looks like success.
 
-What is changed, and why:
+Changes and reasons:
 
-* Errors. tufup turns an unreachable feed and a bad signature into "no update". Here every failure
-  of a public method is an :class:`~ncen_updater.common.errors.UpdaterError` (``mapping``).
-* Expiry is judged by :class:`~ncen_updater.feed.clock.TrustClock`; a grace, for media carried by
-  hand, moves it back for timestamp and snapshot only.
-* A missing or damaged local root is restored from the installed one; the chain is walked again.
-* Writes are flushed. The metadata directory is the protection against rollback: it is shared by all
-  versions of the agent and never emptied.
-* Delegated roles are listed, and only the paths that are delegated to them.
-* A role that two roles delegate to is verified under each of them.
-* A list that was signed for another role is refused, though its signatures fit.
-* Large files go through ``transfer.download``; nothing is spooled in TMPDIR.
-* Nothing is unpacked or installed here: tufup would do so without a filter. Of its own interface
-  nothing is used.
+* Errors. tufup reports an unreachable feed and a bad signature as "no update". Here every failure
+  of a public method raises :class:`~ncen_updater.common.errors.UpdaterError` (``error_mapping``).
+* Expiry is compared with :class:`~ncen_updater.feed.clock.TrustClock`. A grace, for offline
+  bundles, extends it for timestamp and snapshot only.
+* A missing or damaged local root is restored from the installed one, and the root chain is read
+  again.
+* Writes are flushed. The metadata directory protects against rollback attacks: all versions of the
+  agent share it, and it is never emptied.
+* Targets of a delegated role are listed, limited to the paths delegated to it.
+* A role with two delegating roles is verified under each of them.
+* Metadata that was signed for another role is refused, even if its signatures are valid.
+* Large files go through ``resumable_download``; nothing is written to TMPDIR.
+* Nothing is unpacked or installed: tufup would do so without a filter. tufup's own public methods
+  are not used.
 
-One instance serves one cycle: after a failure make a new one. Only one process at a time may use a
+Use one instance per cycle, and a new one after a failure. Only one process at a time may use a
 metadata directory; the caller holds the agent's lock.
 """
 
@@ -64,21 +65,21 @@ from ncen_updater.formats.target_names import METADATA_PREFIX, ROOT_VERSION_FIEL
 
 logger = logging.getLogger(__name__)
 
-#: No bound of ours: each root was signed by the signers of the one before it and is kept at once,
-#: and only the newest is held. An interrupted walk goes on where it stopped.
+#: Unlimited: the predecessor's signers signed each root, each root is stored at once, and only the
+#: newest stays in memory. An interrupted update of the root continues where it stopped.
 MAX_ROOT_ROTATIONS = 1 << 31
 
 
 class TrustClient(Client):  # type: ignore[misc]  # tufup is untyped
-    """Verified lists and files of one product.
+    """Verified metadata and files of one product.
 
     Args:
-        product: The delegated role that is read.
-        metadata_directory: What was verified so far.
+        product: Name of the product's delegated role.
+        metadata_directory: Directory of the verified metadata.
         trusted_root: The root that was installed with the agent.
-        fetcher: Brings files by their name in the feed.
-        clock: By which expiry is judged.
-        grace: How long timestamp and snapshot count beyond their expiry.
+        fetcher: Downloads files by their name in the feed.
+        clock: The clock for expiry.
+        grace: How long timestamp and snapshot are accepted after they expire.
     """
 
     def __init__(
@@ -101,7 +102,7 @@ class TrustClient(Client):  # type: ignore[misc]  # tufup is untyped
             restore_root(metadata_directory, trusted_root)
             super().__init__(
                 app_name=product,
-                app_install_dir=metadata_directory,  # what tufup installs itself, nobody asks for
+                app_install_dir=metadata_directory,  # tufup's own installation is never used
                 current_version="0",
                 metadata_dir=metadata_directory,
                 metadata_base_url=FEED_SCHEME + METADATA_PREFIX,
@@ -110,13 +111,13 @@ class TrustClient(Client):  # type: ignore[misc]  # tufup is untyped
                 config=UpdaterConfig(MAX_ROOT_ROTATIONS),
             )
         self._roots = RootChain(trusted_root, metadata_directory)
-        self._fetcher = fetcher  # tufup's constructor takes none; it has not used its own yet
+        self._fetcher = fetcher  # tufup's constructor takes none; its own is unused so far
         self._set_reference_time()
 
     # -- public --------------------------------------------------------------------------------
 
     def refresh(self) -> None:
-        """Fetch and verify the top-level lists; a second call does nothing.
+        """Download and verify the top-level metadata; a second call does nothing.
 
         Raises:
             UpdaterError: Of the trust or network family.
@@ -130,7 +131,7 @@ class TrustClient(Client):  # type: ignore[misc]  # tufup is untyped
             self._refreshed = True
 
     def load_product_role(self) -> Targets:
-        """Return the verified list of the product.
+        """Return the verified targets metadata of the product.
 
         Raises:
             UpdaterError: Of the trust or network family.
@@ -146,7 +147,7 @@ class TrustClient(Client):  # type: ignore[misc]  # tufup is untyped
             return targets
 
     def list_product_targets(self) -> dict[str, TargetFile]:
-        """Return the files of the product's list that its role was allowed to name."""
+        """Return the product's target files, without names outside its delegated paths."""
         role = self.load_product_role()
         delegation = self._trusted_set.targets.delegations.roles[self.product]
         allowed = {
@@ -160,28 +161,28 @@ class TrustClient(Client):  # type: ignore[misc]  # tufup is untyped
 
     @property
     def expires_at(self) -> datetime:
-        """Return when the timestamp lapses."""
+        """Return when the timestamp expires."""
         return lapses_at(self._trusted_set.timestamp)
 
     @property
     def timestamp_version(self) -> int:
-        """Version of the timestamp."""
+        """Return the version of the timestamp."""
         return int(self._trusted_set.timestamp.version)
 
     @property
     def root_version(self) -> int:
-        """Return the number of the newest root."""
+        """Return the version of the newest root."""
         return int(self._trusted_set.root.version)
 
     def list_products(self) -> tuple[str, ...]:
-        """Products that have a list, in the order of the delegations."""
+        """Return the products in the snapshot metadata, in the order of the delegations."""
         delegations = self._trusted_set.targets.delegations
         named = self._trusted_set.snapshot.meta
         roles = (delegations.roles or {}) if delegations is not None else {}
         return tuple(name for name in roles if f"{name}.json" in named)
 
     def get_usable_until(self) -> datetime:
-        """Return when the first of the lists lapses; timestamp and snapshot with their grace."""
+        """Return when the first role expires, with the grace for timestamp and snapshot."""
         trusted = self._trusted_set
         roles = ["root", "targets", *([self.product] if self.product in trusted else [])]
         times = [lapses_at(trusted[role]) for role in roles]
@@ -195,13 +196,13 @@ class TrustClient(Client):  # type: ignore[misc]  # tufup is untyped
         progress: ProgressListener,
         chunks: ChunkDigests | None = None,
     ) -> None:
-        """Download and verify a file, going on where an earlier attempt stopped.
+        """Download and verify a file, resuming an earlier attempt.
 
         Args:
-            target: What the signed list says of it.
-            path: Where it will be.
-            progress: Told the bytes.
-            chunks: Digests of its parts, if they were signed.
+            target: The file in the signed metadata.
+            path: Where to store it.
+            progress: Receives the bytes so far.
+            chunks: Digests of its chunks, if they were signed.
 
         Raises:
             UpdaterError: Of the trust, network or transfer family.
@@ -239,10 +240,10 @@ class TrustClient(Client):  # type: ignore[misc]  # tufup is untyped
         self._trusted_set.reference_time = now - self._grace
 
     def _check_expiry_without_grace(self, name: str) -> None:
-        """Judge again after loading: without grace, and by the time that signers signed.
+        """Check expiry again after loading: without grace, and with the newest signed time.
 
-        That time becomes the clock's floor only if the lists hold under it: else signers whose
-        clocks were ahead would shut this site out until that day, whatever they sign meanwhile.
+        That time becomes the clock floor only if no metadata has expired at that time. Otherwise
+        signers whose clock was ahead would lock this site out until then, whatever they sign later.
         """
         trusted = self._trusted_set
         times = [read_issue_time(trusted[role]) for role in ("root", "targets", name)]
@@ -286,8 +287,8 @@ class TrustClient(Client):  # type: ignore[misc]  # tufup is untyped
         except ExpiredMetadataError as error:
             lapsed = self._find_expired_role("root", "timestamp")
             if lapsed is not None and lapsed.role == "root":
-                # A gap in the chain looks like a lapsed root. The list was not verified and cannot
-                # be: it only chooses between two refusals.
+                # A missing newer root looks like an expired root. This timestamp is unverified; it
+                # is only used to choose between two errors.
                 self._require_newest_root(parse_unverified(self._received["timestamp"]))
             raise lapsed or error from error
         self._require_newest_root(self._trusted_set.timestamp)
@@ -295,7 +296,8 @@ class TrustClient(Client):  # type: ignore[misc]  # tufup is untyped
     def _require_newest_root(self, timestamp: Signed | None) -> None:
         fields = timestamp.unrecognized_fields if timestamp is not None else {}
         newest, have = fields.get(ROOT_VERSION_FIELD), self._trusted_set.root.version
-        if isinstance(newest, int) and newest > have:  # another publisher's has no field
+        # metadata of other publishers lacks this field
+        if isinstance(newest, int) and newest > have:
             raise TrustError(ROOTS_HIDDEN, version=have, newest=newest)
 
     def _load_snapshot(self) -> None:
@@ -319,7 +321,7 @@ class TrustClient(Client):  # type: ignore[misc]  # tufup is untyped
 
     def _load_targets(self, role: str, parent_role: str) -> Targets:
         trusted = self._trusted_set
-        # Not "role in trusted": another delegator may have loaded it under other keys.
+        # Not "role in trusted": another delegating role may have loaded it under other keys.
         if (role, parent_role) in self._seen:
             return cast("Targets", trusted[role])
         try:
@@ -346,7 +348,7 @@ class TrustClient(Client):  # type: ignore[misc]  # tufup is untyped
         try:
             targets = trusted.update_delegated_targets(data, role, parent_role)
         except ExpiredMetadataError as error:
-            # Signatures, digest and version were verified before expiry was looked at.
+            # tuf verifies signatures, digest and version before it checks expiry.
             raise TufRoleExpiredError(role, Metadata.from_bytes(data).signed.expires) from error
         except BadVersionNumberError as error:
             raise TufMixedRolesError(*error.args) from error

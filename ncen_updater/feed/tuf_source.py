@@ -1,18 +1,19 @@
-"""Releases out of a signed feed: the list, and whole verified releases on the disk.
+"""Releases of a signed feed: offers, and verified downloads on disk.
 
 In the state directory::
 
-    metadata/                     verified lists; the protection against rollback
+    metadata/                     verified metadata; protects against rollback attacks
     clock.json                    the clock floor
-    feed/<product>.json           the last verified list, for reading without the feed
+    feed/<product>.json           the last verified view, for use without the feed
     downloads/<product>/<version>/
         release.json  tree.json.zst  <product>-<version>.tar.gz
-        <from>--<version>         a delta pack, in place of tree and archive
-        verified.json             what the signed list said of release.json
-        refused.json              delta packs that failed here
+        <from>--<version>         a delta pack, instead of tree and archive
+        verified.json             signed length and digest of release.json
+        refused.json              delta packs that failed at this site
 
 ``verified.json`` is written after the release document was verified. From then on the release can
-be used however old the lists are: every file is hashed again against the chain that begins there.
+be used even if the metadata has expired: every file is hashed again, along the chain that starts
+with ``verified.json``.
 """
 
 from __future__ import annotations
@@ -66,7 +67,7 @@ from ncen_updater.formats.release_document import (
 )
 from ncen_updater.formats.target_names import MAX_DOCUMENT_BYTES
 
-if TYPE_CHECKING:  # what reading the last list does not need: requests, tuf, the configuration
+if TYPE_CHECKING:  # not needed to read the last view: requests, tuf, configuration
     from tuf.api.metadata import TargetFile  # type: ignore[attr-defined]
 
     from ncen_updater.feed.fetching import FeedFetcher
@@ -80,23 +81,24 @@ MISSING_STATUSES = (
     403,
     404,
     410,
-)  # a feed address that does not have the pack; anything else may pass
+)  # the feed address lacks the pack; other errors may be temporary
 
 
 class TufReleaseSource(DownloadStore):
-    """The feed of one product, and what was downloaded of it.
+    """The feed of one product and its downloads.
 
     Args:
-        product: The product of this site; also the name of its role.
+        product: The site's product; also the name of its TUF role.
         state: The agent's state directory.
         trusted_root: The root that was installed with the agent.
-        make_fetcher: Makes the fetcher at the first use of the network.
+        make_fetcher: Creates the fetcher on first use of the network.
         now: The system clock.
-        offline: Whether no feed is ever asked, and what was imported is the list.
-        grace: How long timestamp and snapshot of an imported list count beyond their expiry.
-        feed_grace: The same for lists that the feed itself gives.
-        trust_state: What was proved here before, where what lies on the disk is proved before it is
-            used, since another process left it there.
+        offline: Whether the site uses no feed but imported bundles only.
+        grace: How long timestamp and snapshot of an imported bundle are accepted after they
+            expire.
+        feed_grace: The same for metadata from the feed.
+        trust_state: The trust state, if another process wrote the files, which are then verified
+            before use.
     """
 
     def __init__(
@@ -123,7 +125,7 @@ class TufReleaseSource(DownloadStore):
         self._client: TrustClient | None = None
 
     def close(self) -> None:
-        """Close connections."""
+        """Close connections to the feed."""
         if self._fetcher is not None:
             self._fetcher.close()
 
@@ -131,20 +133,20 @@ class TufReleaseSource(DownloadStore):
         """Return the system time, but never earlier than the newest signed time.
 
         A clock that is ahead by more than the timestamp's validity makes the metadata expired; it
-        opens no rollout wave.
+        cannot open a rollout wave early.
         """
         return (self._memory or self._clock).get_reference_time()
 
-    # -- the list ------------------------------------------------------------------------------
+    # -- metadata ------------------------------------------------------------------------------
 
     def refresh(self) -> FeedView:
-        """Fetch and verify the list; where it does not verify, the next address is asked.
+        """Download and verify the metadata; if it does not verify, try the next address.
 
-        Where no address answers, or there is none, the list that was imported last is verified
-        again, as long as nothing newer was seen since.
+        If no address answers or none is configured, the last imported metadata is verified again,
+        unless newer metadata was verified since.
 
         Raises:
-            UpdaterError: Of the trust or network family: of the first address that answered.
+            UpdaterError: Of the trust or network family, from the first address that answered.
         """
         from ncen_updater.feed.import_store import finish_import, lock_metadata
 
@@ -162,7 +164,7 @@ class TufReleaseSource(DownloadStore):
         from ncen_updater.feed.import_store import read_import_record
 
         record = read_import_record(self._state)
-        # A bundle may bring the list of agents, too.
+        # A bundle of another product may also contain the agent's metadata.
         listed = get_view_path(self._state, self._product).exists()
         if record is None or not (listed or record.product == self._product):
             raise otherwise
@@ -189,7 +191,8 @@ class TufReleaseSource(DownloadStore):
                 first = first or error
                 fetcher.demote_mirror()
             except FeedError as error:
-                raise first or error from error  # that a list was refused weighs more
+                # a refused metadata file is the more important error
+                raise first or error from error
         if first is None:
             raise TrustError(detail="no feed URL configured")
         raise first
@@ -222,8 +225,8 @@ class TufReleaseSource(DownloadStore):
         """Load the last verified view of the feed, however old.
 
         Raises:
-            VIEW_DAMAGED: If the stored copy cannot be read.
-            TrustError: If it is to be proved and cannot be, or is older than what was proved here.
+            VIEW_DAMAGED: If the stored view cannot be read.
+            TrustError: If the metadata does not verify or is older than the trust state.
         """
         left = load_view(get_view_path(self._state, self._product))
         if left is None or self._memory is None:
@@ -235,10 +238,10 @@ class TufReleaseSource(DownloadStore):
         return verify_view(self._make_verifier(self._memory), self._product, left, grace, by_medium)
 
     def verify_import(self) -> None:
-        """Prove what was imported just now, and remember that it came on a medium.
+        """Verify the metadata of a bundle just imported, and record it in the trust state.
 
         Raises:
-            TrustError: If it is older than what was proved here, or does not follow.
+            TrustError: If it does not verify or is older than the trust state.
         """
         if self._memory is not None:
             from ncen_updater.feed.metadata_verifier import verify_import
@@ -259,10 +262,10 @@ class TufReleaseSource(DownloadStore):
     # -- a release -----------------------------------------------------------------------------
 
     def download_release(self, offer: Offer, progress: ProgressListener) -> DownloadedRelease:
-        """Download and verify a release, resuming what is already there.
+        """Download and verify a release, resuming an earlier attempt.
 
         Raises:
-            PACK_UNUSABLE: If a pack is all that was imported, and it failed here.
+            PACK_UNUSABLE: If only a delta pack was imported, and it failed at this site.
             UpdaterError: Of the trust, network, transfer or release family.
         """
         return self.load_release(self._download_full(offer, progress), offer)
@@ -270,9 +273,9 @@ class TufReleaseSource(DownloadStore):
     def download_smallest(
         self, offer: Offer, installed_trees: Collection[str], progress: ProgressListener
     ) -> DownloadedRelease | DownloadedPack:
-        """Download and verify a release by the way that needs the fewest bytes from here.
+        """Download and verify a release in the form with the fewest bytes: delta pack or archive.
 
-        A pack that cannot be had as it was signed is remembered, and the archive fetched.
+        A pack that is missing or damaged is recorded as bad, and the archive is downloaded.
 
         Raises:
             UpdaterError: Of the trust, network, transfer or release family.
@@ -285,9 +288,9 @@ class TufReleaseSource(DownloadStore):
     def download_files(
         self, offer: Offer, installed_trees: Collection[str] | None, progress: ProgressListener
     ) -> None:
-        """Download the smallest form, or the whole release where ``installed_trees`` is None.
+        """Download the smallest form, or the full release if ``installed_trees`` is None.
 
-        The tree is not read, which takes memory: that is for the process that uses it.
+        The tree is not parsed here, because that takes memory; the process that uses it parses it.
         """
         if installed_trees is None:
             self._download_full(offer, progress)

@@ -1,16 +1,16 @@
-"""Releases that a site may install, and their order. Pure: no reads, no clock, no writes.
+"""Choose which releases a site installs, and in which order. Pure.
 
 Rules:
 
-1. An offer is *eligible* if it is newer, not withdrawn, for this country and channel, accepts this
-   agent, is not halted, is open to this site (or a person named where to go), and is not remembered
-   as bad (unless a person asks for a retry).
-2. A step from ``a`` to ``b`` is allowed if ``b`` may be installed over ``a`` and no required stop
-   lies strictly between.
-3. A required stop that is meant for this site stands in the way even where it cannot be installed
-   now (remembered as bad, agent too old, halted, not open yet): it must not be jumped over.
-4. The path leads to the newest release that can be reached, or to the one that was named, in the
-   fewest steps; among equals through the newest releases.
+1. An offer is *eligible* if it is newer than the installed release, not withdrawn, for this country
+   and channel, compatible with this agent, not halted, open to this site (unless the operator named
+   the target) and not marked bad (unless the operator asked for a retry).
+2. A step from ``a`` to ``b`` is allowed if ``b`` may be installed over ``a`` and no required
+   release lies strictly between.
+3. A required release for this site may not be skipped, even if it cannot be installed now (marked
+   bad, agent too old, halted, wave not open).
+4. The path leads to the newest reachable release, or to the named one, in the fewest steps. Among
+   paths of equal length, the one through the newest releases is chosen.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ from ncen_updater.formats.rollout import RolloutWave
 
 
 class RejectionReason(StrEnum):
-    """Why an offer is not on the path."""
+    """Reason why an offer is not on the path."""
 
     NOT_NEWER = "not-newer"
     WITHDRAWN = "withdrawn"
@@ -74,7 +74,7 @@ REASON_TEXTS: Mapping[RejectionReason, str] = {
 
 WAVE_DATE_NOT_SET = N_("staged rollout: date for this site not set")
 
-#: With these a required stop is not meant for the site, and may be passed.
+#: A required release rejected for one of these reasons is not for this site and may be skipped.
 NOT_FOR_SITE = frozenset(
     {
         RejectionReason.NOT_NEWER,
@@ -86,7 +86,7 @@ NOT_FOR_SITE = frozenset(
 
 
 def _format_upgrade_from(text: str) -> LazyText | str:
-    """Say a version specifier of the usual form in words; any other as it stands. Pure."""
+    """Describe a version specifier of the usual form in words; return any other unchanged. Pure."""
     found = re.fullmatch(r">=\s*([\w.]+),\s*<\s*([\w.]+)", text)
     if found is None:
         return text or "-"
@@ -97,12 +97,12 @@ def _format_upgrade_from(text: str) -> LazyText | str:
 def format_rejection(
     reason: RejectionReason, *, opens: str | None = None, **values: object
 ) -> LazyText:
-    """Return why an offer is not on the path, in words.
+    """Return the text for a rejection reason.
 
     Args:
-        reason: Why.
-        opens: When it opens to this site, as it is shown; None where that is not set.
-        values: What else the sentence of the reason names.
+        reason: The reason.
+        opens: When the wave opens for this site, formatted; None if no date is set.
+        values: Other values in the text.
     """
     if reason is RejectionReason.WAVE_NOT_OPEN and opens is None:
         return LazyText(WAVE_DATE_NOT_SET)
@@ -111,11 +111,11 @@ def format_rejection(
 
 @dataclass(frozen=True)
 class OfferRejection:
-    """An offer that is not on the path, and why.
+    """An offer that is not on the path, and the reason.
 
     Attributes:
-        stop: The required release that comes first.
-        opens: When the offer opens to this site, if that is set.
+        stop: The required release that must be installed first.
+        opens: When the offer opens to this site, if a date is set.
     """
 
     offer: Offer
@@ -150,10 +150,10 @@ class OfferRejection:
 
 @dataclass(frozen=True)
 class UpgradePath:
-    """The releases to install, one after the other.
+    """The releases to install, in order.
 
     Attributes:
-        hops: At least one; the last is where the path leads.
+        hops: At least one release; the last is the target.
         rejected: Offers that may not be installed, oldest first.
     """
 
@@ -162,13 +162,13 @@ class UpgradePath:
 
     @property
     def target(self) -> Offer:
-        """Return where the path leads."""
+        """Return the last release of the path."""
         return self.hops[-1]
 
 
 @dataclass(frozen=True)
 class NoUpgradePath:
-    """Nothing to install, and why for each offer."""
+    """No release to install; ``rejected`` gives the reason for each offer."""
 
     rejected: tuple[OfferRejection, ...]
 
@@ -226,7 +226,7 @@ def _find_stop_between(stops: Iterable[Version], low: Version, high: Version) ->
 def _find_shortest_paths(
     current: Version, eligible: list[Offer], stops: list[Version]
 ) -> dict[Version, tuple[Offer, ...]]:
-    """Return the best path to every release that can be reached (``eligible`` sorted)."""
+    """Return the best path to every reachable release; ``eligible`` is sorted by version."""
     paths: dict[Version, tuple[Offer, ...]] = {current: ()}
     for offer in eligible:
         version = offer.release_version
@@ -271,23 +271,23 @@ def choose_path(
     """Choose the releases to install.
 
     Args:
-        current: What runs now.
+        current: The installed release.
         offers: All offers of one product, in any order.
-        site: The site's id; its place in the waves is reckoned from it.
+        site: The site's id, which determines its bucket in the waves.
         country: The site's country, ISO 3166-1 alpha-2.
-        channel: ``preview`` sites are offered stable releases too.
+        channel: The site's channel; ``preview`` sites are offered stable releases too.
         agent: Version of this agent.
-        now: The time by which signed dates are judged (UTC).
-        bad: Releases that failed here.
-        allow_bad: A person asked for another try of those.
-        target: The release that a person named, which opens it and the stops before it to this
-            site, whatever the waves; the newest that can be reached by default.
+        now: The reference time (UTC).
+        bad: Releases marked bad at this site.
+        allow_bad: The operator asked to retry those.
+        target: The release that the operator named. Waves then do not apply to it and to the
+            required releases before it. By default the newest reachable release.
 
     Returns:
-        The path, or, only where no target was named, the reasons why there is none.
+        The path, or, if no target was named, the reasons why there is none.
 
     Raises:
-        UpgradePathError: Of the kind that says why the named target may not be installed.
+        UpgradePathError: With the reason why the named target may not be installed.
     """
     known = frozenset() if allow_bad else frozenset(bad)
     here = _Site(
@@ -318,7 +318,7 @@ def choose_path(
 def _make_path_error(
     target: Version, site: _Site, rejected: tuple[OfferRejection, ...]
 ) -> UpgradePathError:
-    """Return the error for a named release that is not to be had."""
+    """Return the error for a named release that cannot be installed."""
     found = next((row for row in rejected if row.offer.release_version == target), None)
     if found is None:
         return UpgradePathError(TARGET_UNKNOWN, version=target)
@@ -363,10 +363,10 @@ def compute_bucket(site: str, product: str, version: str) -> int:
 
     Args:
         site: Id of the site.
-        product: What the release is of.
-        version: Its version.
+        product: Product of the release.
+        version: Version of the release.
     """
-    # No name of a product or version holds a line feed, so no two of these texts are alike.
+    # No product name or version contains a line feed, so these texts are unique.
     text = f"{product}\n{version}\n{site}".encode()
     return int.from_bytes(hashlib.sha256(text).digest(), "big") % BUCKETS
 
@@ -376,11 +376,11 @@ def _is_in_wave(wave: RolloutWave, bucket: int, country: str) -> bool:
 
 
 def find_opening_time(waves: Iterable[RolloutWave], bucket: int, country: str) -> datetime | None:
-    """Find when the first wave that includes the site opens; None if none does yet.
+    """Return when the first wave that includes the site opens; None if no wave includes it.
 
     Args:
         waves: The signed schedule, in any order.
-        bucket: The site's place, see :func:`compute_bucket`.
+        bucket: The site's bucket, see :func:`compute_bucket`.
         country: The site's country.
     """
     return min((w.opens for w in waves if _is_in_wave(w, bucket, country)), default=None)
@@ -389,13 +389,13 @@ def find_opening_time(waves: Iterable[RolloutWave], bucket: int, country: str) -
 def check_waves(
     offer: Offer, site: str, country: str, now: datetime
 ) -> tuple[bool, datetime | None]:
-    """Tell whether a release is open to a site, and when it opens if it is not and that is known.
+    """Return whether a release is open to a site, and when it opens if a wave includes the site.
 
     Args:
-        offer: Without waves it is open to every site from the beginning.
+        offer: The offer; without waves it is open to every site at once.
         site: Id of the site.
-        country: Its country.
-        now: The time by which signed dates are judged (UTC).
+        country: Country of the site.
+        now: The reference time (UTC).
     """
     if not offer.waves:
         return True, None

@@ -1,5 +1,5 @@
 """Models and codecs of everything that is signed and shipped.
 
-These rooms read and write formats and nothing else: no network, no databases, no site. Agent and
-publisher both stand on them. The formats are explained in ``docs/reference/release-format.md``.
+This package only reads and writes formats: it uses no network, no databases and no site. The agent
+and the publisher both use it. ``docs/reference/release-format.md`` describes the formats.
 """

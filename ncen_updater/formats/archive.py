@@ -1,16 +1,16 @@
-"""Unpacking a ``.tar.gz`` to exactly the signed tree, and to nothing else.
+"""Unpack a ``.tar.gz`` to exactly the signed tree.
 
-The tree decides; the archive only brings the bytes. A member is written if the tree holds its path
-with the same type, permissions, size and link target, and each file is hashed while it is written.
+The archive is untrusted; it only supplies bytes. A member is written only if the tree has its path
+with the same type, mode, size and link target. Each file is hashed while it is written.
 
-* Everything is opened relative to the directory that is filled, one part of the path after the
-  other, without following links: no name leads out, whatever is planted meanwhile.
-* Reading stops at what the tree allows: a bomb, in a file or in a header, costs at most 1 MiB
-  beyond the signed size.
-* Hard links, devices, sparse files and members named twice are refused.
-* Files are flushed by one ``syncfs`` at the end and not one by one: a tree has thousands of small
-  files, and each ``fsync`` would wait for its own journal commit. Since Linux 5.8 ``syncfs``
-  reports write errors; where the C library has none, every file is flushed by itself.
+* Every path is opened relative to the destination's descriptor, one component at a time, without
+  following links. So no name leads out of the destination, even if links are created meanwhile.
+* Reading stops at the signed size: a decompression bomb, in a file or in a header, costs at most
+  1 MiB more.
+* Hard links, devices, sparse files and duplicate members are refused.
+* Files are flushed by one ``syncfs`` at the end: a tree has thousands of small files, and each
+  ``fsync`` would wait for its own journal commit. Since Linux 5.8 ``syncfs`` reports write errors.
+  If the C library lacks it, each file is flushed separately.
 """
 
 from __future__ import annotations
@@ -40,16 +40,16 @@ from ncen_updater.formats.errors import TransferError
 from ncen_updater.formats.tree import EntryType, Tree, TreeEntry
 
 BLOCK = 1 << 20
-INITIAL_ALLOWANCE_BYTES = 1 << 20  # what may be read beyond the signed bytes seen so far
+INITIAL_ALLOWANCE_BYTES = 1 << 20  # bytes that may be read beyond the signed bytes so far
 MEMBER_ALLOWANCE_BYTES = 8 << 10  # header, long names and padding of one member
 
 
 class _MemberRefusedError(Exception):
-    """A member that the tree does not allow."""
+    """An archive member that does not match the tree."""
 
 
 class _LimitedStream:
-    """A stream that ends with an error where more comes out than the tree allows so far."""
+    """A stream that raises if more bytes come out than the tree allows so far."""
 
     def __init__(self, stream: gzip.GzipFile) -> None:
         self._stream, self._read = stream, 0
@@ -66,19 +66,19 @@ class _LimitedStream:
 def unpack_archive(
     archive: Path, tree: Tree, destination: Path, progress: ProgressListener
 ) -> None:
-    """Fill an empty directory with a release.
+    """Unpack a release into an empty directory.
 
     Args:
-        archive: A ``.tar.gz``, verified or not: it is not trusted here.
+        archive: The ``.tar.gz``; it is not trusted.
         tree: The signed tree.
-        destination: Made if it is not there; emptied again where anything fails.
-        progress: Told the bytes written and in total.
+        destination: Created if it does not exist; emptied again on failure.
+        progress: Receives the bytes written and the total.
 
     Raises:
-        ARCHIVE_MISMATCH: If the archive holds anything but the tree.
-        ARCHIVE_DAMAGED: If it is not a whole ``.tar.gz``.
+        ARCHIVE_MISMATCH: If the archive does not contain exactly the tree.
+        ARCHIVE_DAMAGED: If the file is not a complete ``.tar.gz``.
         DESTINATION_IN_USE: If the directory is not empty.
-        InsufficientSpaceError: If there is no room.
+        InsufficientSpaceError: If the disk has too little space.
         OSError: If the disk fails in another way.
     """
     if not _is_file(archive):
@@ -99,18 +99,18 @@ def unpack_archive(
 def unpack_selected_files(
     archive: Path, tree: Tree, paths: Collection[str], destination: Path
 ) -> None:
-    """Fill an empty directory with some files of a release, to look at them.
+    """Unpack some files of a release into an empty directory, for inspection.
 
     Args:
         archive: As for :func:`unpack_archive`.
         tree: The signed tree.
-        paths: Which files; those that the tree does not hold are left out.
-        destination: Where they go, below the names that they have in the release.
+        paths: The files; those that are not in the tree are skipped.
+        destination: Directory in which the files get their paths of the release.
 
     Raises:
-        ARCHIVE_MISMATCH: If the archive holds anything but the tree, up to the last of them.
-        ARCHIVE_DAMAGED: If it is not a ``.tar.gz``.
-        InsufficientSpaceError: If there is no room.
+        ARCHIVE_MISMATCH: If a member up to the last of these files does not match the tree.
+        ARCHIVE_DAMAGED: If the file is not a ``.tar.gz``.
+        InsufficientSpaceError: If the disk has too little space.
         OSError: If the disk fails in another way.
     """
     wanted = {entry.path: entry for entry in tree.entries}
@@ -143,8 +143,8 @@ def _is_file(path: Path) -> bool:
     try:
         return stat.S_ISREG(path.stat().st_mode)
     except FileNotFoundError:
-        return True  # said when it is opened
-    except OSError:  # a link that leads to itself, for one
+        return True  # reported when it is opened
+    except OSError:  # for example a link that points to itself
         return False
 
 
@@ -196,7 +196,7 @@ def _unpack_members(
     if len(wanted) != len(tree.entries):
         raise _MemberRefusedError("duplicate path")
     reported, total = LazyText(N_("Unpacking {archive} (bytes)"), {"archive": archive.name}), 0
-    expected = tree.total_bytes  # a sum over all entries: once, not at every file
+    expected = tree.total_bytes  # computed once: it sums over all entries
     with (
         contextlib.closing(DirectoryHandle(destination)) as directory,
         open_file(archive) as packed,
@@ -216,7 +216,7 @@ def _unpack_members(
                     _write_entry(tar, member, entry, directory)
                     total += entry.size
                     progress.report(reported, total, expected)
-        while metered.read(BLOCK):  # to the end, where gzip's own check sum is
+        while metered.read(BLOCK):  # to the end, where gzip stores its checksum
             pass
         if wanted:
             raise _MemberRefusedError(
@@ -230,7 +230,7 @@ def _unpack_members(
 
 @contextlib.contextmanager
 def _map_header_errors() -> Iterator[None]:
-    """Around the reading of a header: hostile ones make tarfile fail in ways it does not name."""
+    """Convert exceptions that tarfile raises for malformed headers into ``ReadError``."""
     try:
         yield
     except (
@@ -243,7 +243,7 @@ def _map_header_errors() -> Iterator[None]:
 
 
 def _open_tar(stream: _LimitedStream) -> tarfile.TarFile:
-    with _map_header_errors():  # the first is read at once
+    with _map_header_errors():  # tarfile.open reads the first header
         return tarfile.open(fileobj=stream, mode="r|", errorlevel=2)  # type: ignore[call-overload, no-any-return]
 
 

@@ -1,13 +1,12 @@
-"""Offline bundle: a zip of stored members, byte for byte determined by its content.
+"""Offline bundle: a zip of uncompressed members whose bytes are fully determined by its content.
 
-The metadata in a bundle is trusted no more than metadata from the network: :mod:`.bundle_import`
-verifies it. This module knows nothing of signatures, the network or the site; the publisher writes
-with it and the agent reads with it.
+Metadata of a bundle is trusted no more than metadata from the network: :mod:`.bundle_import`
+verifies it. This module does not use signatures, the network or the site. The publisher writes and
+the agent reads bundles with it.
 
-Any unzip program can open it. The reader accepts nothing but what the writer would have written for
-the same names, sizes and checksums: no compression, no encryption, no gaps, overlaps, comments,
-links or second entries. So nothing can hide in a bundle, and nothing in it can grow when it is
-read.
+Any unzip program can open a bundle. The reader accepts only what the writer would write for the
+same names, sizes and checksums: no compression, encryption, gaps, overlaps, comments, links or
+duplicate entries. So a bundle cannot hide data, and no member can expand when it is read.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ from ncen_updater.common.messages import (
     NOT_A_BUNDLE,
 )
 
-#: What is in the bundle, for people; nothing believes it.
+#: Human-readable list of the content; no program trusts it.
 INDEX_NAME = "index.json"
 MAX_MEMBERS = 20_000
 MAX_DIRECTORY_BYTES = 8_000_000
@@ -47,7 +46,7 @@ _END_SIZE, _LOCATOR_SIZE, _END64_SIZE = 22, 20, 56
 _CENTRAL_SIZE = 46
 _FULL16, _FULL32 = 0xFFFF, 0xFFFFFFFF
 _UNIX, _PLAIN, _ZIP64 = 3 << 8, 20, 45
-_DAY = 0x21  # 1980-01-01, the first that the form can name
+_DAY = 0x21  # 1980-01-01, the earliest date of the zip format
 _FILE = 0o100644 << 16
 
 _NAME = re.compile(
@@ -59,13 +58,13 @@ _NAME = re.compile(
 
 @dataclass(frozen=True)
 class BundleMember:
-    """One file in a bundle.
+    """One member of a bundle.
 
     Attributes:
-        name: Its name, exact.
-        size: Its bytes.
-        crc: Its CRC-32; finds damage, not tampering.
-        offset: Where its header begins.
+        name: Exact name.
+        size: Length in bytes.
+        crc: CRC-32; detects damage, not tampering.
+        offset: Offset of its local header.
     """
 
     name: str
@@ -75,18 +74,18 @@ class BundleMember:
 
     @property
     def start(self) -> int:
-        """Return where its bytes begin."""
+        """Return the offset of its data."""
         return self.offset + len(_encode_local_header(self))
 
     @property
     def end(self) -> int:
-        """Return where the next member begins."""
+        """Return the offset after its data, where the next member begins."""
         return self.start + self.size
 
 
 @dataclass(frozen=True)
 class MemberSource:
-    """Where the bytes of a member come from."""
+    """Source of a member's bytes, for writing."""
 
     name: str
     size: int
@@ -123,7 +122,7 @@ def _encode_central_header(member: BundleMember) -> bytes:
 
 
 def _encode_directory(members: Sequence[BundleMember]) -> bytes:
-    """Return everything that follows the members."""
+    """Return the bytes after the members: central directory and end records."""
     begins = members[-1].end if members else 0
     entries = b"".join(_encode_central_header(member) for member in members)
     count, size = len(members), len(entries)
@@ -139,7 +138,7 @@ def _encode_directory(members: Sequence[BundleMember]) -> bytes:
 
 
 def get_member_name(path: str, sha256: str) -> str:
-    """Name of the member that holds a signed file, as in a feed with consistent snapshots."""
+    """Return the member name of a target, as in a feed with consistent snapshots."""
     directory, _, base = path.rpartition("/")
     return f"targets/{directory}/{sha256}.{base}" if directory else f"targets/{sha256}.{base}"
 
@@ -148,7 +147,7 @@ def get_member_name(path: str, sha256: str) -> str:
 
 
 def plan_layout(sources: Iterable[MemberSource]) -> tuple[tuple[BundleMember, ...], int, bytes]:
-    """Lay out a bundle: its members, its length in bytes, and what follows the members."""
+    """Return the members of a bundle, its length in bytes, and the bytes after the members."""
     members: list[BundleMember] = []
     at = 0
     for source in sources:
@@ -165,7 +164,7 @@ def encode_bundle(sources: Sequence[MemberSource]) -> Iterator[bytes]:
     """Yield the bytes of a bundle in blocks.
 
     Raises:
-        BUNDLE_ALTERED: If a source changed since it was measured.
+        BUNDLE_ALTERED: If a source changed after its size and checksum were computed.
     """
     members, _, directory = plan_layout(sources)
     for source, member in zip(sources, members, strict=True):
@@ -184,12 +183,12 @@ def encode_bundle(sources: Sequence[MemberSource]) -> Iterator[bytes]:
 
 
 def read_members(bundle: BundleFile) -> dict[str, BundleMember]:
-    """Read and check the directory of a bundle.
+    """Read and check the central directory of a bundle.
 
     Raises:
-        NOT_A_BUNDLE: If it is something else.
+        NOT_A_BUNDLE: If the file is not a bundle.
         BUNDLE_TRUNCATED: If its end is missing.
-        BUNDLE_UNSAFE: If it holds what no bundle holds.
+        BUNDLE_UNSAFE: If it has features that a bundle never has.
         BUNDLE_ALTERED: If its headers contradict each other.
     """
     if bundle.size < _END_SIZE or bundle.read_at(0, 4) != _LOCAL:
@@ -224,7 +223,7 @@ def _make_unsafe_error(name: str, reason: str) -> UpdaterError:
 
 
 def _find_directory(bundle: BundleFile) -> tuple[int, int, int, int]:
-    """Return where the directory begins, its bytes, its entries, and the bytes that follow it."""
+    """Return offset, length and entry count of the directory, and the length of what follows."""
     end = bundle.read_at(bundle.size - _END_SIZE, _END_SIZE)
     signature, disk, first, here, count, size, begins, comment = struct.unpack(_END_FORM, end)
     if signature != _END:
@@ -295,15 +294,15 @@ def verify_checksums(
     members: Iterable[BundleMember],
     tell: Callable[[int], None] = lambda _: None,
 ) -> None:
-    """Read every member once and compare its checksum.
+    """Read every member and compare its checksum.
 
     Args:
         bundle: The bundle.
         members: Its members.
-        tell: Told the bytes read so far.
+        tell: Receives the number of bytes read so far.
 
     Raises:
-        BUNDLE_ALTERED: Naming the first member that is damaged.
+        BUNDLE_ALTERED: If a member is damaged; names the first one.
     """
     done = 0
     for member in members:
@@ -317,13 +316,13 @@ def verify_checksums(
 
 
 def open_bundle_file(path: Path) -> int:
-    """Open a bundle for the process that reads it; return the descriptor.
+    """Open a bundle and return the descriptor, for the process that reads it.
 
     Raises:
-        BUNDLE_UNREADABLE: If it is not there, or may not be read.
+        BUNDLE_UNREADABLE: If the file does not exist or cannot be opened.
     """
     try:
-        # Opening a pipe would wait for its writer.
+        # O_NONBLOCK: opening a FIFO would wait for a writer.
         return os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except (OSError, ValueError) as error:
         raise _unreadable(path, error) from error
@@ -333,16 +332,16 @@ class BundleFile:
     """A bundle that is open for reading.
 
     Args:
-        path: Its name, for messages.
+        path: Its path, for messages.
         descriptor: The open file.
 
     Attributes:
-        path: Its name, for messages.
-        size: Its bytes.
+        path: Its path, for messages.
+        size: Length in bytes.
 
     Raises:
-        NOT_A_BUNDLE: If it is no plain file.
-        BUNDLE_UNREADABLE: If the system says nothing of it.
+        NOT_A_BUNDLE: If it is not a regular file.
+        BUNDLE_UNREADABLE: If ``fstat`` fails.
     """
 
     def __init__(self, path: Path, descriptor: int) -> None:
@@ -357,11 +356,11 @@ class BundleFile:
         self.size = info.st_size
 
     def read_at(self, offset: int, length: int) -> bytes:
-        """Return exactly so many bytes.
+        """Return exactly ``length`` bytes.
 
         Raises:
-            BUNDLE_UNREADABLE: If the medium does not give them.
-            BUNDLE_TRUNCATED: If they are not there.
+            BUNDLE_UNREADABLE: If reading fails.
+            BUNDLE_TRUNCATED: If the file ends before.
         """
         content = b""
         try:
@@ -378,11 +377,11 @@ class BundleFile:
 
 @contextlib.contextmanager
 def open_bundle(path: Path, descriptor: int | None = None) -> Iterator[BundleFile]:
-    """Open a bundle while the block runs.
+    """Open a bundle for the duration of the block.
 
     Args:
-        path: Where it is.
-        descriptor: The same file, opened by a process that may read more; closed at the end.
+        path: Path of the bundle.
+        descriptor: The same file, opened by a process with more rights; closed at the end.
 
     Raises:
         BUNDLE_UNREADABLE, NOT_A_BUNDLE: If it cannot be read.
@@ -395,6 +394,6 @@ def open_bundle(path: Path, descriptor: int | None = None) -> Iterator[BundleFil
 
 
 def _unreadable(path: Path, error: OSError | ValueError) -> UpdaterError:
-    """Make the error for an unreadable bundle, with the system's message but not its number."""
+    """Return the error for an unreadable bundle, with the system's message without its number."""
     text = error.strerror if isinstance(error, OSError) else None
     return UpdaterError(BUNDLE_UNREADABLE, path=path, detail=text or str(error))

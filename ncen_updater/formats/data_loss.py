@@ -1,12 +1,11 @@
-"""Data loss of a ``down`` file compared with its ``up`` file: read, never run. Pure.
+"""Data loss of a ``down`` file, found by reading it with its ``up`` file. Pure; runs no SQL.
 
-What people entered since the upgrade is kept during a rollback only where the ``down`` file parks
-what the old shape cannot hold: in the schema ``ncen_kept`` on PostgreSQL, in tables
-``ncen_kept__...`` on SQLite. ``lint``, of the publisher, and the rollback, of the agent, ask this
-one reader. It reads words, with :mod:`ncen_updater.formats.sql`, and knows no catalogue: it would
-rather name an object too many, which the author then parks or declares in ``data_loss``, and it
-does not see into functions
-and ``DO`` blocks.
+A rollback keeps what users entered since the upgrade only if the ``down`` file parks the values
+that the old schema cannot hold: in the schema ``ncen_kept`` on PostgreSQL, in tables
+``ncen_kept__...`` on SQLite. The publisher's ``lint`` and the agent's rollback both use this
+module. It works on words, with :mod:`ncen_updater.formats.sql`, without a catalogue. In doubt it
+reports an object, which the author then parks or declares in ``data_loss``. It does not read
+functions or ``DO`` blocks.
 """
 
 from __future__ import annotations
@@ -44,44 +43,45 @@ from ncen_updater.formats.statement_parsing import (
     unquote,
 )
 
-#: Where a down migration parks: a schema on PostgreSQL, the beginning of a table's name on SQLite.
+#: Where a down migration parks values: a schema on PostgreSQL, a table name prefix on SQLite.
 _PARKING_PREFIXES: Final = ("NCEN_KEPT.", "NCEN_KEPT__")
 _RANK: Final = {
     "INT2": 2, "SMALLINT": 2, "INT4": 4, "INT": 4, "INTEGER": 4, "INT8": 8, "BIGINT": 8,
     "NUMERIC": 16, "DECIMAL": 16,
 }  # fmt: skip
-#: With these go, by CASCADE, columns and tables.
+#: Dropping one of these with CASCADE can also drop columns and tables.
 _DEPENDENT_OBJECTS: Final = frozenset(
     {"COLLATION", "DOMAIN", "EXTENSION", "FOREIGN", "SERVER", "TYPE"}
 )
 
 
 class LossKind(StrEnum):
-    """What a down migration does to an object."""
+    """Effect of a down migration on an object."""
 
-    COLUMN = "column"  # drops it
-    TABLE = "table"  # drops it
-    SCHEMA = "schema"  # drops it, with all tables in it
-    DEPENDENTS = "dependents"  # drops what tables or columns may go with: a type, a role's things
-    ROWS = "rows"  # deletes rows of it
-    VALUES = "values"  # overwrites values in it
-    NARROWER = "narrower"  # gives it a type that may not hold all of its values
-    REFUSES = "refuses"  # adds a rule that rows may break: the rollback would then fail
-    DECLARED = "declared"  # says the release
+    COLUMN = "column"  # drops the column
+    TABLE = "table"  # drops the table
+    SCHEMA = "schema"  # drops the schema with all its tables
+    DEPENDENTS = "dependents"  # drops an object with dependent tables or columns, such as a type
+    ROWS = "rows"  # deletes rows
+    VALUES = "values"  # overwrites values
+    NARROWER = "narrower"  # changes the type to one that may not hold all values
+    REFUSES = "refuses"  # adds a constraint that rows may violate; the rollback would fail
+    DECLARED = "declared"  # declared by the release
 
 
 @dataclass(frozen=True)
 class DataLoss:
-    """One object of which a down migration does not keep everything.
+    """One object of which a down migration may lose data.
 
     Attributes:
         table: As written, in lower case, without quotes and without ``public``.
-        column: The column; None where whole rows are meant.
-        kind: What becomes of it.
-        line: Of the statement in the ``down`` file; 0 where the release declares it.
-        is_release_table: Whether the release itself fills the table, so that all rows may be its
-            own.
-        cascades: Whether rows of tables that refer to it go as well, whatever their keys say.
+        column: The column; None for whole rows.
+        kind: What happens to the object.
+        line: Line of the statement in the ``down`` file; 0 if the release declares the loss.
+        is_release_table: Whether the release itself fills the table, so that all its rows may be
+            the release's.
+        cascades: Whether rows of referencing tables are deleted too, regardless of their foreign
+            keys.
     """
 
     table: str
@@ -93,17 +93,17 @@ class DataLoss:
 
     @property
     def needs_catalog(self) -> bool:
-        """Return whether more goes than the one object, so that only the catalogue can say what."""
+        """Return whether further objects are lost, which only the catalogue can name."""
         return self.cascades or self.kind in (LossKind.SCHEMA, LossKind.DEPENDENTS)
 
     @property
     def object_name(self) -> str:
-        """Return the object for a person: ``declarations.country``."""
+        """Return the object's name for display: ``declarations.country``."""
         return f"{self.table}.{self.column}" if self.column else self.table
 
 
 def parse_declared_loss(name: str) -> DataLoss:
-    """Return the loss that a release declares of ``table`` or ``table.column``."""
+    """Return the data loss for a declared ``table`` or ``table.column``."""
     table, _, column = name.rpartition(".")
     return (
         DataLoss(table, column, LossKind.DECLARED)
@@ -113,7 +113,7 @@ def parse_declared_loss(name: str) -> DataLoss:
 
 
 def find_data_loss(up: str, down: str, engine: str) -> tuple[DataLoss, ...]:
-    """Return what a down migration loses, in the order of its statements; empty for no loss.
+    """Return the data losses of a down migration, in the order of its statements.
 
     Args:
         up: Text of the ``up`` file.
@@ -130,7 +130,7 @@ def find_data_loss(up: str, down: str, engine: str) -> tuple[DataLoss, ...]:
 
 
 def is_plain(sql: str, engine: str) -> bool:
-    """Say whether each name in a file means what the reader here takes it for."""
+    """Return whether this reader interprets each name in a file as the engine does."""
     return not _is_ambiguous(read_statements(sql, engine), list_names(sql, engine))
 
 
@@ -156,13 +156,13 @@ def _read_from(words: Sequence[str], parts: dict[str, list[str]]) -> tuple[set[s
 
 
 def _is_equal(where: Sequence[str], column: str) -> str | None:
-    """Return the literal of ``column = literal``, where that is the whole condition."""
+    """Return the literal if the whole condition is ``column = literal``."""
     return where[2] if list(where[:2]) == [column, "="] and len(where) == 3 else None
 
 
 @dataclass
 class _UpMigration:
-    """What an ``up`` file makes, as far as a down migration has to know it."""
+    """The effects of an ``up`` file that matter for its down migration."""
 
     statements: list[TokenizedStatement]
     added: dict[str, set[str]] = field(default_factory=dict)
@@ -220,12 +220,12 @@ def _parse_added_column(action: Sequence[str]) -> str | None:
 
 
 def _is_computed_column(action: Sequence[str]) -> bool:
-    """SQLite's short form: ``AS (...)``."""
+    """Return whether an added column is generated in SQLite's short form, ``AS (...)``."""
     return any(pair == ("AS", "(") for pair in itertools.pairwise(action))
 
 
 def _parse_type_change(action: Sequence[str]) -> tuple[str, list[str], bool] | None:
-    """Return the column, its new type, and whether its values are only cast to it."""
+    """Return the column, its new type, and whether its values are only cast to that type."""
     if action[:1] != ["ALTER"]:
         return None
     place = skip_words(action, 1, "COLUMN")
@@ -242,7 +242,7 @@ def _parse_type_change(action: Sequence[str]) -> tuple[str, list[str], bool] | N
 
 
 def _holds_all(new: Sequence[str], old: Sequence[str] | None) -> bool:
-    """Tell whether a type holds all values of another, as far as that is known of it."""
+    """Return whether a type is known to hold all values of another type."""
     head = new[0] if new else ""
     plain = len(new) == 1 or list(new) == ["CHARACTER", "VARYING"]
     if plain and head in ("TEXT", "VARCHAR", "NUMERIC", "DECIMAL", "CHARACTER"):
@@ -259,14 +259,16 @@ def _holds_all(new: Sequence[str], old: Sequence[str] | None) -> bool:
 
 
 class _DownMigrationReader:
-    """Reads a ``down`` file from its first statement to its last."""
+    """Finds the data losses of a ``down`` file, statement by statement."""
 
     def __init__(self, up: _UpMigration, down: list[TokenizedStatement]) -> None:
         self._up, self._down = up, down
         self._parks = 0
-        self._said: defaultdict[str, set[int]] = defaultdict(set)  # by word, what parks name it
+        # by word: the numbers of the parking statements that contain it
+        self._said: defaultdict[str, set[int]] = defaultdict(set)
         self._sources: set[str] = set()
-        self._waiting: defaultdict[str, set[str]] = defaultdict(set)  # by table, what was parked
+        # by parking table: the tables whose rows it has
+        self._waiting: defaultdict[str, set[str]] = defaultdict(set)
         self._renames: defaultdict[str, list[tuple[int, str]]] = defaultdict(list)
         for number, statement in enumerate(down):
             if statement.starts("ALTER", "TABLE") and "RENAME" in statement.words:
@@ -278,7 +280,7 @@ class _DownMigrationReader:
                     self._renames[name].append((number, old))
         self._made: dict[str, frozenset[str]] = {}
         self._added: set[tuple[str, str]] = set()
-        self._tables: dict[str, str] = {}  # what a table was called before it was renamed here
+        self._tables: dict[str, str] = {}  # by new name: the table's name before the down migration
         self._columns: dict[tuple[str, str], str] = {}
         self._touched: set[str] = set()
         self._filled: set[tuple[str, str]] = set()
@@ -289,7 +291,7 @@ class _DownMigrationReader:
 
     def _find_in_statement(self, number: int, statement: TokenizedStatement) -> Iterator[DataLoss]:
         parts, acts = parse_with_parts(statement), split_row_changes(statement)
-        # All parts of one statement see what stood there before it.
+        # All parts of one statement read the data from before the statement.
         rest = [act for act in acts if not self._is_parking(act, parts)]
         for act in rest:
             yield from self._find_in_row_change(number, act)
@@ -324,7 +326,7 @@ class _DownMigrationReader:
     def _find_in_create(self, statement: TokenizedStatement) -> Iterator[DataLoss]:
         words = statement.words
         if (created := parse_created_table(statement)) is not None:
-            # With IF NOT EXISTS it may have been there.
+            # With IF NOT EXISTS the table may have existed before.
             if "EXISTS" not in words[:7] or created[0] in self._up.dropped:
                 self._made[created[0]] = parse_columns(statement, created[1])
         elif statement.starts("CREATE", "UNIQUE", "INDEX") and "ON" in words:
@@ -375,10 +377,10 @@ class _DownMigrationReader:
     def _make_wide_loss(self, name: str, line: int) -> DataLoss:
         return DataLoss(name.lower(), None, LossKind.DEPENDENTS, line)
 
-    # ---- what is kept ----------------------------------------------------------------------------
+    # ---- what is parked --------------------------------------------------------------------------
 
     def _is_parking(self, statement: TokenizedStatement, parts: dict[str, list[str]]) -> bool:
-        """Tell whether a statement fills what is parked; what it names is kept from here on."""
+        """Return whether a statement parks values, and record the words in it."""
         words = statement.words
         table = ""
         if created := parse_created_table(statement):
@@ -403,12 +405,12 @@ class _DownMigrationReader:
     def _is_parked(self, table: str, column: str | None = None) -> bool:
         name = table.rpartition(".")[2]
         if table.startswith(_PARKING_PREFIXES) or column is None:
-            # Of a table its rows have to be read; a value may come by a join, or a question inside.
+            # For a table its rows must be read; a value may also come from a join or a subquery.
             return table.startswith(_PARKING_PREFIXES) or name in self._sources
         value = self._said.get(name, set())
         return not all(value.isdisjoint(self._said.get(word, ())) for word in ("*", column))
 
-    # ---- what is taken ---------------------------------------------------------------------------
+    # ---- what is lost ----------------------------------------------------------------------------
 
     def _find_in_alter_table(self, statement: TokenizedStatement) -> Iterator[DataLoss]:
         table, actions = parse_alter_table(statement)
@@ -450,7 +452,7 @@ class _DownMigrationReader:
     def _make_loss(
         self, table: str, column: str | None, how: LossKind, line: int, own: bool = False
     ) -> DataLoss:
-        """Name an object as it is called before the down migration."""
+        """Return a loss with the object's name from before the down migration."""
         if column is not None:
             column = self._columns.get((table, column), column).lower()
         return DataLoss(self._tables.get(table, table).lower(), column, how, line, own)
@@ -502,7 +504,7 @@ class _DownMigrationReader:
                 yield self._make_loss(table, None, LossKind.TABLE, statement.line, own)
 
     def _find_discarded_parking(self, table: str | None, line: int) -> Iterator[DataLoss]:
-        """Yield the losses of parking tables that are emptied or dropped."""
+        """Yield the losses if parking tables are emptied or dropped."""
         for name in [table] if table is not None else list(self._waiting):
             for source in sorted(self._waiting.pop(name, ())):
                 yield DataLoss(source.lower(), None, LossKind.ROWS, line)
@@ -523,7 +525,7 @@ class _DownMigrationReader:
             return
         where = statement.words[place:] if place is not None else []
         if _selects_own_rows(where, self._up.seeded.get(table, set())):
-            return  # the rows that the up migration put there
+            return  # the condition selects only rows that the up migration inserted
         yield self._make_loss(table, None, LossKind.ROWS, statement.line)
 
     def _find_in_update(self, statement: TokenizedStatement, update: Update) -> Iterator[DataLoss]:
@@ -539,13 +541,13 @@ class _DownMigrationReader:
         if table in self._made or (table, column) in self._added or self._is_parked(table, column):
             return False
         if _selects_empty_only(update, column):
-            return False  # it fills what is empty
+            return False  # the UPDATE only fills NULL values
         written, before = _exchange(item, where) or (None, None)
         return (table, column, before, written) not in self._up.exchanges
 
 
 def _selects_empty_only(update: Update, column: str) -> bool:
-    """Tell whether only rows are written to in which nothing stands in a column."""
+    """Return whether an UPDATE writes only to rows in which a column is NULL."""
     depth = 0
     parts: list[list[str]] = [[]]
     for word in update.where:
@@ -561,7 +563,7 @@ def _selects_empty_only(update: Update, column: str) -> bool:
 
 
 def _selects_own_rows(where: Sequence[str], seeded: set[str]) -> bool:
-    """Tell whether a condition names single rows, only by values that a release put there."""
+    """Return whether a condition selects rows only by values that the release inserted."""
     if "RETURNING" in where:
         where = where[: where.index("RETURNING")]
     names = {word for word in where if is_literal(word)}
@@ -573,12 +575,12 @@ def _selects_own_rows(where: Sequence[str], seeded: set[str]) -> bool:
 
 
 def _exchange(item: Assignment, where: Sequence[str]) -> tuple[str, str] | None:
-    """Return the literal that an UPDATE writes, and the one it replaces.
+    """Return the literal that an UPDATE writes, and the literal that it replaces.
 
-    Both are '' where the UPDATE writes into all rows.
+    Both are '' if the UPDATE writes to all rows.
 
-    One UPDATE undoes another where both write into all rows, so that the value is the release's
-    own, or where they exchange two values.
+    One UPDATE reverses another if both write to all rows, so that the value is the release's own,
+    or if they exchange two values.
     """
     if len(item.value) != 1 or not is_literal(item.value[0]):
         return None
@@ -586,28 +588,28 @@ def _exchange(item: Assignment, where: Sequence[str]) -> tuple[str, str] | None:
     return None if there is None else (item.value[0] if where else "", there)
 
 
-#: Words of conditions that may hold of rows that they do not name.
+#: Words of conditions that may select rows without naming their values.
 _COMPLEX_CONDITION_WORDS: Final = frozenset(
     {
         "ALL", "ANY", "BETWEEN", "CASE", "GLOB", "ILIKE", "IS", "LIKE", "MATCH", "NOT", "OR",
         "REGEXP", "SELECT", "SIMILAR", "SOME",
     }
 )  # fmt: skip
-#: With one of these in a file, a name may mean another table than it says, or one fill another.
+#: If a file contains one of these, a name may refer to another table, or one table fill another.
 _UNREADABLE_WORDS: Final = frozenset(
     {
         "ATTACH", "CALL", "DO", "EXECUTE", "INHERIT", "INHERITS", "LOAD", "PARTITION", "RESET",
         "RULE", "SEARCH_PATH", "SET_CONFIG", "TRIGGER",
     }
 )  # fmt: skip
-#: Likewise: a table that goes elsewhere leaves its name to another; ``public`` may not be first.
+#: Pairs with the same effect: a renamed table frees its name, and ``public`` may not come first.
 _UNREADABLE_PAIRS: Final = frozenset(
     {
         ("RENAME", "TO"), ("SET", "SCHEMA"), ("DROP", "SCHEMA"), ("DROP", "OWNED"), ("U", "&"),
         ("PUBLIC", "."), ("MAIN", "."),
     }
 )  # fmt: skip
-#: By these the reader here finds its way: in quotes they are names of columns.
+#: Keywords by which this reader finds names; a quoted column with such a name would mislead it.
 _NAME_PRECEDING_WORDS: Final = frozenset(
     {
         "ADD", "ALTER", "AND", "AS", "COLUMN", "CREATE", "DELETE", "DROP", "EXISTS", "FROM", "IF",
@@ -615,15 +617,15 @@ _NAME_PRECEDING_WORDS: Final = frozenset(
         "RENAME", "RETURNING", "SELECT", "SET", "TABLE", "TO", "UPDATE", "USING", "WHERE", "WITH",
     }
 )  # fmt: skip
-#: PostgreSQL cuts a name here.
+#: PostgreSQL truncates longer names.
 _LONGEST_NAME: Final = 63
 
 
 def _is_ambiguous(up: list[TokenizedStatement], names: Sequence[str]) -> bool:
-    """Tell whether a name may mean another thing than the reader here takes it for.
+    """Return whether a name may refer to another object than this reader assumes.
 
-    It compares names in upper case and without quotes; an engine may keep the case of what is
-    quoted, and none takes letters beyond ASCII for one another.
+    The reader compares names in upper case and without quotes. An engine may preserve the case of
+    quoted names, and no engine folds letters beyond ASCII.
     """
     for statement in up:
         if statement.starts("SET") or not _UNREADABLE_WORDS.isdisjoint(statement.words):

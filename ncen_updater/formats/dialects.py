@@ -1,4 +1,4 @@
-"""SQL dialects of the database engines, for the one reader of SQL."""
+"""SQL dialects of the database engines, for the SQL reader."""
 
 from __future__ import annotations
 
@@ -9,10 +9,9 @@ from typing import Final
 
 BYTE_ORDER_MARK: Final = "\ufeff"
 
-# A token is something that is skipped whole, or a word, or one character. What is
-# a space or a letter is each engine's own affair: to PostgreSQL a no-break space is a letter, to
-# SQLite a byte order mark is a space, and a carriage return ends a comment in the one and not in
-# the other.
+# A token is a string or comment (skipped whole), a word, or one character. Spaces and letters
+# differ between engines: for PostgreSQL a no-break space is a letter, for SQLite a byte order mark
+# is a space, and a carriage return ends a comment only in PostgreSQL.
 STRING_PATTERN = r"""'(?:[^']|'')*'|"(?:[^"]|"")*"|"""
 WORD_PATTERN = r"""[A-Za-z_\u0080-\U0010ffff][\w$\u0080-\U0010ffff]*|\d\w*|"""
 
@@ -22,9 +21,9 @@ class SqlStatement:
     """One statement without its semicolon.
 
     Attributes:
-        text: As written, from its first to its last character.
+        text: The text from its first to its last character.
         line: Line of its first character in the file, from 1.
-        words: Its words outside strings and comments, upper case; one-character tokens too.
+        words: Words outside strings and comments, in upper case, and one-character tokens.
     """
 
     text: str
@@ -42,24 +41,25 @@ def _never_outside(_words: tuple[str, ...]) -> str | None:
 
 @dataclass(frozen=True)
 class SqlDialect:
-    """What the one reader of SQL knows of an engine.
+    """What the SQL reader needs to know about a database engine.
 
     Attributes:
-        title: Its name, for people.
-        tokens: Finds the next token.
-        spaces: What may stand between tokens.
-        query_keywords: Words with which what is asked may begin.
-        parameter_marks: Which mark a place for a value that is given with the statement.
-        bodies: What may hold statements of its own: the word, among how many first words of CREATE.
-        body_openers: How such a body begins.
-        nests_comments: Whether comments nest; then ``tokens`` finds them as ``open``, and quotes by
-            ``tag``.
-        statements_with_parameters: First words of statements that may hold such places.
-        allows_parenthesized_query: Whether a whole question may stand in brackets.
-        find_forbidden_word: Words of its own that no migration may contain; asked with the
-            statement's lexemes.
-        find_nontransactional_word: The words for which a statement refuses a transaction, beyond
-            those of all.
+        title: Name for display.
+        tokens: Pattern of the next token.
+        spaces: Characters allowed between tokens.
+        query_keywords: Words with which a query may begin.
+        parameter_marks: Characters that mark a parameter.
+        bodies: Objects whose CREATE may contain statements: the keyword, and among how many first
+            words of CREATE it must be.
+        body_openers: Keywords that open such a body.
+        nests_comments: Whether comments nest; then ``tokens`` has the groups ``open`` for a comment
+            and ``tag`` for a dollar quote.
+        statements_with_parameters: First words of statements that may have parameters.
+        allows_parenthesized_query: Whether a whole query may be in parentheses.
+        find_forbidden_word: Returns the engine's own words that no migration may contain; called
+            with the statement's lexemes.
+        find_nontransactional_word: Returns the words because of which a statement cannot run in a
+            transaction, besides those of all engines.
     """
 
     title: str
@@ -79,8 +79,8 @@ class SqlDialect:
 
 
 _ESCAPED = r"""'(?:[^'\\]|\\.|'')*'"""
-# A string goes on after a new line, in the manner in which it began. There must be one way only to
-# match it: of lines of dashes nobody would see the end.
+# A string continues after a line break, with the same quoting. The pattern must match in only one
+# way: otherwise many comment lines would cause exponential backtracking.
 _GOES_ON = r"""[ \t\f\v]*(?:--[^\n\r]*)?[\n\r](?:[ \t\n\r\f\v]|--[^\n\r]*[\n\r])*"""
 _POSTGRESQL_TOKENS = re.compile(
     rf"""[eE]{_ESCAPED}(?:{_GOES_ON}{_ESCAPED})*"""
@@ -119,7 +119,7 @@ _SQLITE_TOKENS = re.compile(
     rf"""[ \t\n\r\f\ufeff]+|{STRING_PATTERN}{WORD_PATTERN}.""",
     re.DOTALL,
 )
-#: Those that a migration may need; any other may change how the file is written or found.
+#: PRAGMAs that a migration may need; others can change how the file is written or found.
 ALLOWED_PRAGMAS: Final = frozenset(
     {
         "defer_foreign_keys", "foreign_key_check", "foreign_key_list", "index_info", "index_list",
@@ -131,7 +131,7 @@ ALLOWED_PRAGMAS: Final = frozenset(
 
 def _find_forbidden_word(statement: SqlStatement, lexemes: Callable[[], list[str]]) -> str | None:
     words = statement.words
-    if words[:1] == ("VACUUM",) and len(words) > 1:  # it would attach what it writes to
+    if words[:1] == ("VACUUM",) and len(words) > 1:  # VACUUM INTO attaches its output file
         return " ".join(words[:2]).strip()
     if words[:1] == ("PRAGMA",):
         value = lexemes()[1:]
@@ -152,7 +152,7 @@ SQLITE: Final = SqlDialect(
 )
 
 
-#: Name in manifests and in paths of releases, to dialect.
+#: Dialects by their name in manifests and in paths of releases.
 DIALECTS: Final[Mapping[str, SqlDialect]] = {
     "postgresql": POSTGRESQL,
     "sqlite": SQLITE,

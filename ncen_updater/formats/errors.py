@@ -1,4 +1,4 @@
-"""Errors of the release format, and of transfer (codes 3100 to 3199)."""
+"""Errors of the release format, and of transfers (codes 3100 to 3199)."""
 
 from __future__ import annotations
 
@@ -16,49 +16,49 @@ from ncen_updater.common.messages import (
     TRANSFER_ERROR,
 )
 
-#: How many mistakes of a document are named.
+#: Maximum number of mistakes listed in an error.
 MAX_MISTAKES = 20
 
 
 class ManifestError(UpdaterError):
-    """A manifest that cannot be used; ``detail`` names each mistake with its place."""
+    """An invalid manifest; ``detail`` lists each mistake with its place."""
 
     message = BAD_MANIFEST
 
 
 class ReleaseDocumentError(UpdaterError):
-    """A release document that does not have the agreed form."""
+    """A release document that does not match the schema."""
 
     message = BAD_RELEASE
 
 
 class TreeError(UpdaterError):
-    """A tree that names paths, types or sizes that no release may have."""
+    """A tree with paths, types or sizes that a release may not have."""
 
     message = BAD_TREE
 
 
 class TransferError(UpdaterError):
-    """Base: bytes that did not arrive, or did not fit."""
+    """Base of errors of received bytes: missing, damaged or unexpected."""
 
     message = TRANSFER_ERROR
     code_range = range(3100, 3150)
 
 
 class DownloadDamagedError(TransferError):
-    """The wrong bytes from every address; what was right of them is kept."""
+    """Wrong bytes from every address; verified chunks are kept."""
 
     message = DOWNLOAD_DAMAGED
 
 
 def describe_mistakes(error: Exception, whole: str) -> LazyText | str:
-    """Return why a document was refused: each mistake with its place, or what its reader says.
+    """Return why a document was refused: each mistake with its place, or the parser's message.
 
-    Our reasons are translated where they are shown; the words of a library are not.
+    Our own reasons are translated when they are shown; messages of libraries are not.
 
     Args:
-        error: What the model or the reader raised.
-        whole: What stands for the place of a mistake of the whole document.
+        error: The exception of the model or the parser.
+        whole: Place to name for a mistake that concerns the whole document.
     """
     if not isinstance(error, ValidationError):
         return get_error_text(error)

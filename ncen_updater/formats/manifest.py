@@ -1,4 +1,4 @@
-"""The manifest: what one release of a product is, as the Secretariat writes it by hand."""
+"""The manifest: the description of one release, which the Secretariat writes by hand."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from ncen_updater.formats.reported_version import get_reported_version
 
 MAX_MANIFEST_BYTES = 1_000_000
 ENGINE_PLACEHOLDER = "{engine}"
-#: Stands for a language in paths of translations: ``fr``, ``pt_BR``, ``zh-Hant``.
+#: Placeholder for a language in paths of translations: ``fr``, ``pt_BR``, ``zh-Hant``.
 LANGUAGE_PLACEHOLDER = "{lang}"
 LANGUAGE_PATTERN = r"^[a-z]{2,3}([_-][A-Za-z0-9]{2,8}){0,2}$"
 
@@ -84,8 +84,8 @@ DatabaseObject = Annotated[
         pattern=r"^[^\s.\x00-\x1f\x7f]+(\.[^\s.\x00-\x1f\x7f]+){0,2}$", max_length=200
     ),
 ]
-#: A table, with its schema where that is not the usual one; ``*`` stands for anything, but not for
-#: most of a name.
+#: A table, with its schema unless that is the default one; ``*`` matches any characters, but the
+#: first three characters must be literal.
 TablePattern = Annotated[
     str,
     StringConstraints(pattern=r"^[^\s*\x00-\x1f\x7f]{3}[^\s\x00-\x1f\x7f]*$", max_length=200),
@@ -98,26 +98,26 @@ KeyPattern = Annotated[
 Language = Annotated[str, StringConstraints(pattern=LANGUAGE_PATTERN, max_length=20)]
 NotesLanguage = Annotated[str, StringConstraints(pattern=r"^[a-z]{2}$")]
 PlainName = Annotated[str, StringConstraints(min_length=3, max_length=200)]
-# What a disk can hold, and every database, file and program can write down.
+# A range that disks, databases, files and programs can represent.
 ByteCount = Annotated[int, Field(ge=0, lt=2**63)]
 Milliseconds = Annotated[int, Field(ge=1, le=86_400_000)]
 
 
 class SignedModel(BaseModel):
-    """Base of all signed models: frozen, and strict about names it does not know."""
+    """Base of all signed models: frozen, and refuses unknown fields."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
 
 class Channel(StrEnum):
-    """Which sites a release is meant for, by their own choice."""
+    """Which sites are offered a release; each site chooses its channel."""
 
     STABLE = "stable"
     PREVIEW = "preview"
 
 
 class Urgency(StrEnum):
-    """How soon the Secretariat would see a release installed."""
+    """How soon the Secretariat recommends to install a release."""
 
     ROUTINE = "routine"
     RECOMMENDED = "recommended"
@@ -125,7 +125,7 @@ class Urgency(StrEnum):
 
 
 class CheckStage(StrEnum):
-    """On which side of the migrations a check is asked."""
+    """Whether a check runs before or after the migrations."""
 
     BEFORE = "before"
     AFTER = "after"
@@ -141,11 +141,11 @@ class CheckRelation(StrEnum):
 
 
 class ProgramNeed(SignedModel):
-    """A program of the machine's, such as an interpreter.
+    """A program that the machine must have, such as an interpreter.
 
     Attributes:
-        name: By which the application's user finds it; it says its version to ``--version``.
-        version: Those that are accepted.
+        name: Name in the PATH of the application's user; must support ``--version``.
+        version: Accepted versions.
     """
 
     name: Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9+._-]{0,40}$")]
@@ -153,13 +153,13 @@ class ProgramNeed(SignedModel):
 
 
 class SiteRequirements(SignedModel):
-    """What a site must have.
+    """What a site must provide.
 
     Attributes:
-        disk_bytes: Free bytes that the new tree and its work need, beyond copies of the databases.
+        disk_bytes: Free bytes needed for the new tree and its work, without database copies.
         postgresql: Accepted server versions, if the site uses PostgreSQL.
         sqlite: Accepted library versions, if the site uses SQLite.
-        programs: Of the machine; what the release brings itself is none of them.
+        programs: Programs of the machine, without those that the release contains.
     """
 
     disk_bytes: ByteCount = 0
@@ -168,28 +168,28 @@ class SiteRequirements(SignedModel):
     programs: Annotated[tuple[ProgramNeed, ...], Field(min_length=1, max_length=20)] | None = None
 
     def get_specifier(self, engine: str) -> str:
-        """Return the accepted versions of an engine; empty where any is accepted."""
+        """Return the accepted versions of an engine; empty if any version is accepted."""
         return str(getattr(self, engine, ""))
 
 
 class Migration(SignedModel):
-    """One migration of one database: two plain SQL files, or one and the reason there is no other.
+    """One migration of one database: an ``up`` file, and a ``down`` file or a reason for none.
 
     ``{engine}`` in a path stands for ``postgresql`` or ``sqlite``.
 
     Attributes:
-        id: Sorts and names the migration; unique in its database, never used again.
-        up: Path of the SQL file that goes to this release.
-        down: Path of the SQL file that goes back, keeping every record.
-        data_loss: What ``down`` does not keep although people may have entered it: ``table`` or
-            ``table.column``, as the database calls them. Told to who signs, to who installs, and
-            counted before anybody goes back.
+        id: Identifies and orders the migration; unique in its database, never reused.
+        up: Path of the SQL file that upgrades to this release.
+        down: Path of the SQL file that rolls back and keeps every record.
+        data_loss: Tables or columns (``table`` or ``table.column``, as in the database) whose
+            entered values ``down`` loses. Shown to signers and operators; the values are counted
+            before a rollback.
         irreversible: The reason why there is no ``down``.
-        verify: Path of an SQL file whose every statement must return no row, run after ``up``.
-        transactional: False for statements that refuse a transaction; such a migration may hold one
-            statement only and must be repeatable.
-        lock_timeout_ms: How long one statement may wait for a lock.
-        statement_timeout_ms: How long one statement may run.
+        verify: Path of an SQL file, run after ``up``, whose statements must all return no row.
+        transactional: False for statements that cannot run in a transaction; such a migration has
+            exactly one statement, which must be repeatable.
+        lock_timeout_ms: ``lock_timeout`` of each statement.
+        statement_timeout_ms: ``statement_timeout`` of each statement.
     """
 
     id: Annotated[str, StringConstraints(pattern=r"^[0-9a-z][0-9a-z_]{0,60}$")]
@@ -214,9 +214,9 @@ class Migration(SignedModel):
 
 
 class SelfManagedObject(StrEnum):
-    """Kinds of things that an application may change in a schema by itself; none of them is code.
+    """Kinds of schema objects that an application may create or change at run time; none is code.
 
-    An agent refuses a kind that it does not know, so there will be no more of them under this name.
+    Agents refuse unknown kinds, so no kind may be added to this field later.
     """
 
     TABLES = "tables"
@@ -227,14 +227,14 @@ class SelfManagedObject(StrEnum):
 
 
 class DatabaseManifest(SignedModel):
-    """One database of the product, with all migrations from the first release on, in order.
+    """One database of the product, with all its migrations since the first release, in order.
 
     Attributes:
-        name: As sites call it in their configuration.
-        migrations: Files; none where the application has a migrator of its own.
-        tables_without_records: Tables with nothing that anybody entered (sessions, caches): what is
-            lost of them is told and not counted.
-        self_managed: What the application changes in its schema by itself, once it runs.
+        name: Name of the database in the sites' configuration.
+        migrations: The migrations; empty if the application has its own migrator.
+        tables_without_records: Tables without entered data (sessions, caches), whose data loss is
+            shown but not counted.
+        self_managed: Kinds of schema objects that the running application changes itself.
     """
 
     name: Identifier
@@ -258,11 +258,11 @@ class DatabaseManifest(SignedModel):
 
 
 class NamedModel(SignedModel):
-    """What operators know by its name.
+    """Base of items with a name that operators read.
 
     Attributes:
         names: The name in other languages.
-        name: In plain words; shown to operators, in their language where ``names`` has it.
+        name: Plain-language name, shown in the operator's language if ``names`` has it.
     """
 
     names: dict[NotesLanguage, PlainName] | None = None
@@ -275,16 +275,17 @@ class NamedModel(SignedModel):
 
 
 class DomainCheck(NamedModel):
-    """A question about the meaning of the data, asked in SQL on a candidate.
+    """A check of the data's meaning, run on a candidate database.
 
     The SQL is one SELECT that returns one row with one value.
 
     Attributes:
-        database: Where it is asked.
-        sql: Asked before and after; ``sql_after`` where the question changes with the schema.
-        when: On which side it is asked; a ``relation`` needs both.
-        expect: The value it must have.
-        relation: The relation between the value before and after.
+        database: The database to query.
+        sql: The query before and after the migrations.
+        sql_after: The query after them, if the schema change requires another one.
+        when: Stage at which the query runs; a ``relation`` needs both.
+        expect: The required value.
+        relation: The required relation between the values before and after.
     """
 
     database: Identifier
@@ -304,7 +305,7 @@ class DomainCheck(NamedModel):
 
 
 class HealthProbe(SignedModel):
-    """A request to the application's own health end point; JSON fields must have these values."""
+    """A request to the application's health endpoint, with the expected values of JSON fields."""
 
     name: Annotated[str, StringConstraints(min_length=1, max_length=100)]
     path: Annotated[str, StringConstraints(pattern=r"^/[!-~]{0,300}$")]
@@ -313,15 +314,14 @@ class HealthProbe(SignedModel):
 
 
 class ReferenceMap(NamedModel):
-    """Old codes to new codes of a reference table; rows with no target are reported beforehand.
+    """A change of codes in a reference table; rows whose code has no successor are reported first.
 
     Attributes:
-        database: Where the rows are.
-        unmapped: SELECT of the rows without a target: code and count; run before anything begins.
-        affected: SELECT of the number of rows that get another code; a rehearsal tells it.
-        codes: Every old code, from the list that was in force; ``lint`` refuses a release whose
-            migrations do not name one of them.
-        strict: Whether such rows block the upgrade.
+        database: The database of the rows.
+        unmapped: SELECT of the rows without a new code: code and count; run by the preflight.
+        affected: SELECT of the number of rows whose code changes; run by a rehearsal.
+        codes: All old codes; ``lint`` refuses a release whose migrations omit one of them.
+        strict: Whether rows without a new code block the upgrade.
     """
 
     database: Identifier
@@ -335,31 +335,32 @@ class ReferenceMap(NamedModel):
 
 
 class DatabaseProgram(SignedModel):
-    """A program of the application's that works on its databases.
+    """A program of the application that works on its databases.
 
     Attributes:
-        argv: Program and arguments, the program relative to the slot and in it; ``{slot}`` in an
-            argument stands for its directory. The addresses of the databases are in the environment
-            as ``NCEN_DB_<NAME>_URL``, and in parts (``_HOST``, ``_PORT``, ``_NAME``, ``_USER``).
-        timeout_s: Seconds until it is ended and counts as failed.
+        argv: Program and arguments. The program's path is relative to the slot and inside it;
+            ``{slot}`` in an argument is replaced by the slot's directory. The databases' addresses
+            are in the environment: ``NCEN_DB_<NAME>_URL``, and ``_HOST``, ``_PORT``, ``_NAME`` and
+            ``_USER``.
+        timeout_s: Seconds after which the program is killed and has failed.
     """
 
     argv: Annotated[tuple[Argument, ...], Field(min_length=1, max_length=40)]
     timeout_s: Annotated[int, Field(ge=1, le=86_400)] = 3_600
 
     def is_in_slot(self) -> bool:
-        """Tell whether the program is named by a plain path below the slot; sites run no other."""
+        """Return whether the program is a plain path below the slot; sites run no other."""
         parts = self.argv[0].split("/")
         return all(part not in ("", ".", "..") for part in parts)
 
 
 class MigratorCommand(DatabaseProgram):
-    """The application's own migrator instead of SQL files, run on the candidates.
+    """The application's own migrator, used instead of SQL files; runs on the candidates.
 
     Attributes:
-        no_rollback_reason: The reason why the migrations cannot be undone keeping records.
-        contract: What brings the migrations to their end once the release was watched, on the live
-            databases, while users work with it.
+        no_rollback_reason: Why the migrations cannot be rolled back without data loss.
+        contract: Program that completes the migrations on the live databases after the soak
+            period, while users work.
     """
 
     no_rollback_reason: Annotated[str, StringConstraints(min_length=10, max_length=500)] = (
@@ -369,24 +370,25 @@ class MigratorCommand(DatabaseProgram):
 
 
 class SmokeCommand(DatabaseProgram):
-    """A program by which a rehearsal tries the release on migrated copies; it ends with 0 if well.
+    """A program that tests the release on migrated copies in a rehearsal; status 0 is success.
 
-    It may read, and leaves the databases as they are: what it writes counts as the migration's.
+    It may only read: changes that it makes to the databases are attributed to the migration.
     """
 
     timeout_s: Annotated[int, Field(ge=1, le=3_600)] = 300
 
 
 class SchemaCompatibility(SignedModel):
-    """How far releases and databases of others go together: what lets only the code change.
+    """Which releases and schemas are compatible, so that an upgrade may change only the code.
 
     Attributes:
-        schema_number: Of the schema that this release runs on, as the application counts: raised
-            whenever tables or what stands in them get another form.
-        compatible_down_to: A release with this number or a later one runs on the databases of this
-            release, and on whatever this release wrote into them from its first start on.
-        expand: Whether its migrations may run while such a release serves: they only add what
-            that one does not see, hold no lock for long, and may be repeated.
+        schema_number: Number of this release's schema; raised whenever the form of tables or of
+            their data changes.
+        compatible_down_to: Releases with at least this schema number also run on databases that
+            this release has written.
+        expand: Whether the migrations may run while a compatible older release serves users: they
+            only add objects which that release does not see, hold no long locks, and are
+            repeatable.
     """
 
     schema_number: Annotated[int, Field(ge=0, lt=2**31)]
@@ -403,21 +405,21 @@ class SchemaCompatibility(SignedModel):
 
 
 class SiteFileEffect(StrEnum):
-    """What a release does to files of the site, from its first start on."""
+    """Effect of a release on site files, from its first start on."""
 
-    NOTHING = "nothing"  # it reads them
-    ADDS = "adds"  # new ones beside those that are there
-    MOVES = "moves"  # it renames, replaces or removes
-    REWRITES = "rewrites"  # it writes into files that are there
+    NOTHING = "nothing"  # the release only reads them
+    ADDS = "adds"  # creates new files
+    MOVES = "moves"  # renames, replaces or removes files
+    REWRITES = "rewrites"  # writes into existing files
 
 
 class SiteFilesManifest(SignedModel):
-    """What a release does to files that the site owns. Declared, shown in the plan, and undone.
+    """A release's declared effect on files that the site owns; shown in the plan, and rolled back.
 
     Attributes:
-        name: As in the sites' configuration.
-        effect: The strongest that holds.
-        description: What exactly, for people.
+        name: Name in the sites' configuration.
+        effect: The strongest effect.
+        description: The exact effect, in plain language.
     """
 
     name: Identifier
@@ -434,14 +436,14 @@ class SiteFilesManifest(SignedModel):
 
 
 class OverlayKind(StrEnum):
-    """What the files of a ``[[overlays]]`` are."""
+    """Kind of the files of an ``[[overlays]]`` entry."""
 
     TRANSLATIONS = "translations"
     SETTINGS = "settings"
 
 
 class OverlayFormat(StrEnum):
-    """In which form they are written."""
+    """File format of an overlay."""
 
     PO = "po"
     PROPERTIES = "properties"
@@ -450,11 +452,11 @@ class OverlayFormat(StrEnum):
 
 
 class OverlayArea(SignedModel):
-    """Texts that people meet in one place, counted apart.
+    """Texts of one part of the application, counted separately.
 
     Attributes:
-        keys: Which, as a pattern with ``*``.
-        label: Where, for people: "where users enter seizures".
+        keys: Pattern of their keys, with ``*``.
+        label: Where users see them: "where users enter seizures".
     """
 
     keys: KeyPattern
@@ -464,14 +466,14 @@ class OverlayArea(SignedModel):
 
 
 class SettingRule(SignedModel):
-    """What a release asks of one setting's value.
+    """A rule for the value of one setting.
 
     Attributes:
-        key: Which.
-        type: Of the value.
-        least: The smallest number, or the fewest characters.
-        most: The largest number, or the most characters.
-        one_of: The only values, where there are few.
+        key: Key of the setting.
+        type: Type of the value.
+        least: Minimum of a number, or minimum length in characters.
+        most: Maximum of a number, or maximum length in characters.
+        one_of: All allowed values, if they are few.
     """
 
     key: Annotated[str, StringConstraints(min_length=1, max_length=400, pattern=PRINTABLE_PATTERN)]
@@ -482,20 +484,20 @@ class SettingRule(SignedModel):
 
 
 class OverlayManifest(SignedModel):
-    """Translations or settings of which the country owns a part, merged by key at each release.
+    """Translations or settings that a country may override, merged by key at each upgrade.
 
     Attributes:
-        kind: What they are.
-        format: In which form.
-        release_path: What the release ships; ``{lang}`` stands for a language.
-        site_path: The country's own, below its directory; only what differs.
-        source: Translations: the language that all texts are written in first.
-        template: Translations: a file with all texts, where the source language has none.
-        encoding: Of the files.
-        compiled: Format ``po``: whether a ``.mo`` is written beside each.
-        areas: Translations: texts that are counted apart.
+        kind: Translations or settings.
+        format: File format.
+        release_path: Path of the release's file; ``{lang}`` stands for a language.
+        site_path: Path of the country's file below its overlay directory; it has overrides only.
+        source: For translations: the language in which texts are first written.
+        template: For translations: a file with all texts, if the source language has no file.
+        encoding: Encoding of the files.
+        compiled: For ``po``: whether a ``.mo`` file is written beside each file.
+        areas: For translations: groups of texts that are counted separately.
         required: Settings that must have a value.
-        rules: What is asked of the values of settings.
+        rules: Rules for the values of settings.
         renamed: New keys by old keys.
     """
 
@@ -537,7 +539,7 @@ class OverlayManifest(SignedModel):
 
 
 class ReleaseNotes(SignedModel):
-    """What a person reads about a release, in one language (plain text, paragraphs)."""
+    """Release notes in one language: plain text in paragraphs."""
 
     title: Annotated[str, StringConstraints(min_length=1, max_length=200)]
     text: Annotated[str, StringConstraints(max_length=20_000)] = ""
@@ -596,24 +598,24 @@ class Manifest(SignedModel):
 
     @property
     def release_version(self) -> Version:
-        """Return the version, parsed."""
+        """Return the parsed version."""
         return Version(self.version)
 
     @property
     def reported(self) -> str:
-        """Return what the application says that it is: ``reports``, or the version."""
+        """Return the version that the application reports: ``reports`` or the release's version."""
         return get_reported_version(self.version, self.reports)
 
     def accepts_version(self, version: Version) -> bool:
-        """Tell whether this release may be installed over ``version``."""
+        """Return whether this release may be installed over ``version``."""
         return is_version_accepted(self.upgrade_from, version)
 
 
 def is_version_accepted(upgrade_from: str, version: Version) -> bool:
-    """Tell whether an ``upgrade_from`` lets a release be installed over ``version``.
+    """Return whether ``upgrade_from`` allows a release to be installed over ``version``.
 
-    An empty one names no release: such a release is only for a first installation. (An empty
-    specifier would hold for every version, which nobody who left it out can have meant.)
+    An empty value allows none: such a release is for a first installation only. (PEP 440 would let
+    an empty specifier match every version, which an author who omits it cannot intend.)
     """
     return bool(upgrade_from.strip()) and SpecifierSet(upgrade_from, prereleases=True).contains(
         version
@@ -621,15 +623,15 @@ def is_version_accepted(upgrade_from: str, version: Version) -> bool:
 
 
 def fill_engine(engine: str, path: str) -> str:
-    """Fill the engine's name into a path of the manifest."""
+    """Replace ``{engine}`` in a path of the manifest."""
     return path.replace(ENGINE_PLACEHOLDER, engine)
 
 
 def parse_manifest(data: object, source: str) -> Manifest:
-    """Check data of any origin against the schema.
+    """Validate data against the manifest's schema.
 
     Raises:
-        ManifestError: With every mistake and its place in ``detail``.
+        ManifestError: With each mistake and its place in ``detail``.
     """
     try:
         return Manifest.model_validate(data)
@@ -641,7 +643,7 @@ def load_manifest(path: Path) -> Manifest:
     """Read ``manifest.toml``.
 
     Raises:
-        ManifestError: If it cannot be read, is too large, is not TOML, or breaks the schema.
+        ManifestError: If it cannot be read, is too large, is not TOML, or is invalid.
     """
     try:
         data = parse_toml(read_file(path, MAX_MANIFEST_BYTES).decode("utf-8"))

@@ -1,11 +1,11 @@
-"""Receipts: what a site says of itself to the Secretariat, signed by the site, and nothing else.
+"""Receipts: signed reports of a site to the Secretariat, with a fixed set of fields.
 
 A receipt is an in-toto statement in a DSSE envelope (https://in-toto.io/Statement/v1,
 https://github.com/secure-systems-lab/dsse), signed with the site's own Ed25519 key. Its subject is
-the release that runs, by name and by the digest of its release document. :data:`FIELDS` lists what
-a receipt may contain, with the level from which on it does. A receipt with any other field is
-refused, even if its signature is valid, so that no site can be made to say more than it agreed to.
-Nothing is said twice: what follows from another field is left out.
+the installed release, by name and by the digest of its release document. :data:`FIELDS` lists the
+possible fields, each with its lowest level. A receipt with any other field is refused, even if its
+signature is valid, so that no site can be made to report more than it agreed to. Values that follow
+from another field are omitted.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ from ncen_updater.formats.manifest import Country, ProductName, SignedModel, Ver
 STATEMENT_TYPE: Final = "https://in-toto.io/Statement/v1"
 PREDICATE_TYPE: Final = f"{STATEMENT_TYPES}/receipt/v1"
 PAYLOAD_TYPE: Final = "application/vnd.in-toto+json"
-#: Larger files are no receipts; the largest that a site can write is under 1,400 bytes.
+#: Larger files are refused; the largest receipt of a site has less than 1,400 bytes.
 MAX_RECEIPT_BYTES: Final = 4096
 
 
 class ReceiptLevel(StrEnum):
-    """How much a site says; each level contains the ones before it."""
+    """How much a site reports; each level includes the previous ones."""
 
     NONE = "none"
     VERSION = "version"
@@ -52,26 +52,26 @@ class ReceiptLevel(StrEnum):
 
     @property
     def rank(self) -> int:
-        """Position among the levels; 0 is none."""
+        """Return the position among the levels; 0 for none."""
         return list(ReceiptLevel).index(self)
 
 
 class Outcome(StrEnum):
-    """How the last change of a site ended."""
+    """Outcome of a site's last change."""
 
     UPGRADED = "upgraded"
-    REVERTED = "reverted"  # it failed before users could work again
-    ROLLED_BACK = "rolled-back"  # by people
-    SOAK_ROLLBACK = "soak-rollback"  # it failed in the soak period, and the agent rolled it back
-    SOAK_FAILED = "soak-failed"  # it failed in the soak period, and is still installed
+    REVERTED = "reverted"  # failed before the commit
+    ROLLED_BACK = "rolled-back"  # by an operator
+    SOAK_ROLLBACK = "soak-rollback"  # failed in the soak period and was rolled back automatically
+    SOAK_FAILED = "soak-failed"  # failed in the soak period and is still installed
 
 
 class Fault(StrEnum):
-    """What a failure is attributed to."""
+    """Cause of a failure."""
 
     RELEASE = "release"
     SITE = "site"
-    INTERRUPTED = "interrupted"  # by people, or by a condition of the site that passes
+    INTERRUPTED = "interrupted"  # by an operator, or by a temporary condition of the site
 
 
 @dataclass(frozen=True)
@@ -79,8 +79,8 @@ class ReceiptField:
     """One field of a receipt.
 
     Attributes:
-        level: The lowest level that contains it.
-        sentence: What it says, for people, with ``{value}``.
+        level: The lowest level that includes the field.
+        sentence: Text for display, with ``{value}``.
     """
 
     level: ReceiptLevel
@@ -90,7 +90,7 @@ class ReceiptField:
 _VERSION, _OUTCOME, _FIGURES = (
     ReceiptLevel.VERSION, ReceiptLevel.OUTCOME, ReceiptLevel.FIGURES,
 )  # fmt: skip
-#: Everything that a receipt may contain. A fact that is not here never leaves a site.
+#: All fields of a receipt. No other fact ever leaves a site.
 FIELDS: Final[Mapping[str, ReceiptField]] = {
     "site": ReceiptField(_VERSION, N_("Site: {value}")),
     "country": ReceiptField(_VERSION, N_("Country: {value}")),
@@ -117,7 +117,7 @@ FIELDS: Final[Mapping[str, ReceiptField]] = {
     "engine": ReceiptField(_FIGURES, N_("Database server: {value}")),
 }
 
-#: Field of ``root``: where receipts may be sent, ``https:`` before ``mailto:``.
+#: Field of ``root``: addresses for receipts, ``https:`` before ``mailto:``.
 RECEIPT_ADDRESSES_FIELD: Final = "x-ncen-receipts"
 ReceiptAddresses = tuple[
     Annotated[
@@ -138,11 +138,11 @@ PublicKey = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{43}$")]
 
 
 class Receipt(SignedModel):
-    """What a site says of itself; :data:`FIELDS` explains each field.
+    """A site's report; :data:`FIELDS` explains each field.
 
-    Days are dates of the site's own calendar, without hours. ``downtime`` has whole seconds: the
-    actual one, then the lowest and the highest that was predicted, where there was a prediction.
-    ``fault`` is said of failures alone, ``soaked`` of upgrades that did not fail.
+    Days are local dates of the site, without a time. ``downtime`` has whole seconds: the actual
+    downtime, then the lowest and highest prediction, if there was one. ``fault`` is set for
+    failures only, ``soaked`` for upgrades that did not fail.
     """
 
     site: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,100}$")]
@@ -182,11 +182,11 @@ class Receipt(SignedModel):
         return self
 
     def to_json(self) -> dict[str, Any]:
-        """Return the fields that are set, as JSON has them."""
+        """Return the fields that are set, as JSON values."""
         return self.model_dump(mode="json", exclude_none=True)
 
     def format_lines(self) -> tuple[LazyText, ...]:
-        """Say it for people, one sentence a field, in the order of :data:`FIELDS`."""
+        """Return one sentence per field, in the order of :data:`FIELDS`."""
         values = self.to_json()
         return tuple(
             LazyText(field.sentence, {"value": _describe(values[name])})
@@ -197,12 +197,12 @@ class Receipt(SignedModel):
 
 @dataclass(frozen=True)
 class SignedReceipt:
-    """A receipt whose signature is that of the key it names.
+    """A receipt with a valid signature of the key that it names.
 
     Attributes:
-        receipt: What it says.
-        release_digest: SHA-256 of the document of the release that runs, in hexadecimal.
-        digest: By which the next receipt refers to this one.
+        receipt: The report.
+        release_digest: SHA-256 of the installed release's document, in hexadecimal.
+        digest: Digest by which the next receipt refers to this one.
         content: The file.
     """
 
@@ -213,16 +213,16 @@ class SignedReceipt:
 
 
 def is_within(name: str, level: ReceiptLevel) -> bool:
-    """Tell whether a receipt of this level may contain a field."""
+    """Return whether a receipt of this level may contain a field."""
     return name in FIELDS and FIELDS[name].level.rank <= level.rank
 
 
 def make_receipt(facts: Mapping[str, object], level: ReceiptLevel) -> Receipt:
-    """Take from what is known what this level contains; a fact that no field is for is left out.
+    """Make a receipt of the facts that its level includes; ignore facts without a field.
 
     Args:
-        facts: Values by names of :data:`FIELDS`; None is unknown.
-        level: How much may be said.
+        facts: Values by names of :data:`FIELDS`; None for an unknown value.
+        level: Level of the receipt.
     """
     values = {name: value for name, value in facts.items() if is_within(name, level)}
     return Receipt.model_validate({**values, "level": level})
@@ -232,9 +232,9 @@ def sign_receipt(receipt: Receipt, release_digest: str, signer: CryptoSigner) ->
     """Sign a receipt with the key that it names.
 
     Args:
-        receipt: What is said.
-        release_digest: SHA-256 of the document of the release that runs, in hexadecimal.
-        signer: Of :func:`make_signer`.
+        receipt: The report.
+        release_digest: SHA-256 of the installed release's document, in hexadecimal.
+        signer: The result of :func:`make_signer`.
     """
     payload = encode_statement(receipt, release_digest)
     envelope = Envelope(payload, PAYLOAD_TYPE, [])
@@ -244,15 +244,15 @@ def sign_receipt(receipt: Receipt, release_digest: str, signer: CryptoSigner) ->
 
 
 def read_receipt(content: bytes, *, verify: bool = True) -> SignedReceipt:
-    """Read a receipt and verify its signature. Whose key it is, the caller has to know.
+    """Parse a receipt and verify its signature. The caller must know to which site the key belongs.
 
     Args:
         content: The file.
-        verify: False for what was verified before it was stored.
+        verify: False for receipts that were verified before they were stored.
 
     Raises:
-        RECEIPT_INVALID: If it is none, has a field that nobody allowed, is not in the one form that
-            sites write, or is not signed with the key it names.
+        RECEIPT_INVALID: If it is not a receipt, has an unknown field or a field above its level,
+            is not in the canonical form that sites write, or is not signed with the key it names.
     """
     try:
         if len(content) > MAX_RECEIPT_BYTES:
@@ -266,7 +266,8 @@ def read_receipt(content: bytes, *, verify: bool = True) -> SignedReceipt:
         named = {"product": product, "running": running}
         receipt = Receipt.model_validate({**statement["predicate"], **named})
         release_digest = subject["digest"]["sha256"]
-        # One form only: no field beside, no name twice, no other spelling of a number.
+        # Accept the canonical form only: no extra field, duplicate name or other spelling of a
+        # number.
         if (
             envelope.payload_type != PAYLOAD_TYPE
             or envelope.payload != encode_statement(receipt, release_digest)
@@ -291,35 +292,35 @@ def read_receipt(content: bytes, *, verify: bool = True) -> SignedReceipt:
 
 
 def read_receipt_addresses(root: Mapping[str, Any]) -> ReceiptAddresses:
-    """Read where receipts may be sent.
+    """Return the addresses for receipts.
 
     Args:
         root: Fields of a verified root.
 
     Raises:
-        ValueError: If it names something else.
+        ValueError: If the field is invalid.
     """
     return _ADDRESSES.validate_python(root.get(RECEIPT_ADDRESSES_FIELD, ()))
 
 
 def make_signer(private_key: Ed25519PrivateKey) -> CryptoSigner:
-    """Return what signs with a site's key."""
+    """Return the signer for a site's private key."""
     return CryptoSigner(private_key, _make_public_key(encode_public_key(private_key)))
 
 
 def encode_public_key(private_key: Ed25519PrivateKey) -> str:
-    """Return the public half of a site's key as receipts name it, in base64 without padding."""
+    """Return the public key of a site as receipts contain it: base64 without padding."""
     raw = private_key.public_key().public_bytes_raw()
     return base64.urlsafe_b64encode(raw).decode().rstrip("=")
 
 
 def compute_fingerprint(key: str) -> str:
-    """Return the fingerprint of a site's public key, to be read out: SHA-256 in hexadecimal."""
+    """Return the fingerprint of a site's public key, to read out: SHA-256 in hexadecimal."""
     return compute_sha256(_decode_key(key))
 
 
 def _make_public_key(key: str) -> SSlibKey:
-    # Without a name: which key it is, the receipt says.
+    # No key id: the receipt itself contains the key.
     return SSlibKey("", "ed25519", "ed25519", {"public": _decode_key(key).hex()})
 
 
@@ -328,7 +329,7 @@ def _decode_key(key: str) -> bytes:
 
 
 def encode_statement(receipt: Receipt, release_digest: str) -> bytes:
-    """Return the bytes that are signed; all that a receipt says is in them."""
+    """Return the bytes to sign, which contain the whole receipt."""
     predicate = receipt.to_json()
     name = f"{predicate.pop('product')} {predicate.pop('running')}"
     return encode_canonical_json({
@@ -343,7 +344,7 @@ def _compute_digest(payload: bytes) -> str:
     return compute_sha256(payload)[:16]
 
 
-#: Values that are words, as people read them.
+#: Display texts of enumerated values.
 _WORDS = {
     "version": N_("version"),
     "outcome": N_("outcome"),
@@ -363,7 +364,7 @@ _WORDS = {
 
 
 def describe_word(value: str) -> LazyText | str:
-    """Return a value of a receipt as people read it."""
+    """Return the display text of a receipt's value."""
     return LazyText(_WORDS[value]) if value in _WORDS else value
 
 

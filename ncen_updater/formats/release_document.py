@@ -1,13 +1,13 @@
-"""The release document: the signed JSON that ties a manifest to its archive and tree.
+"""The release document: signed JSON that ties a manifest to its archive and tree.
 
-It is the TUF target ``releases/<product>/<version>.json``. The *offer* is the short form that
-travels inside the signed targets metadata (custom field ``ncen``), so that a site can decide what
-concerns it without a further request.
+It is the TUF target ``releases/<product>/<version>.json``. The *offer* is its short form in the
+signed targets metadata (custom field ``ncen``), with which a site chooses a path without another
+request.
 
-Signed documents that were written for newer agents are parsed leniently. A name that an agent must
-understand comes with an ``agent`` that shuts out those that do not. So a site passes over names
-that it does not know; everything else is read as strictly as ever, and the publisher, who writes
-these documents, refuses unknown names as well.
+Sites parse signed documents leniently, because they may be written for newer agents: they ignore
+unknown fields and check everything else strictly. A field that an agent must understand comes with
+an ``agent`` specifier that excludes older agents. The publisher, who writes these documents,
+refuses unknown fields too.
 """
 
 from __future__ import annotations
@@ -41,42 +41,42 @@ FieldPath = tuple[int | str, ...]
 Read = TypeVar("Read", bound=SignedModel)
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 MIN_CHUNK_BYTES, MAX_CHUNKS = 4 << 20, 32
-#: Fields of an offer that signers may sign again while the release stays what it is.
+#: Fields of an offer that signers may change later without making it another release.
 ROLLOUT_FIELDS = ("channel", "countries", "waves", "halted", "withdrawn")
 
 
 def get_archive_target_name(product: str, version: str) -> str:
-    """Name of the full archive: flat, as a tufup client expects it."""
+    """Return the target name of the full archive: without a directory, as tufup expects it."""
     return f"{product}-{version}.tar.gz"
 
 
 def get_release_target_name(product: str, version: str) -> str:
-    """Name of the release document."""
+    """Return the target name of the release document."""
     return f"releases/{product}/{version}.json"
 
 
 def get_tree_target_name(product: str, version: str) -> str:
-    """Name of the compressed tree."""
+    """Return the target name of the compressed tree."""
     return f"trees/{product}/{version}.json.zst"
 
 
 def get_delta_target_name(product: str, origin: str, version: str) -> str:
-    """Name of the delta pack that leads from one release straight to another."""
+    """Return the target name of the delta pack from one release directly to another."""
     return f"deltas/{product}/{origin}--{version}"
 
 
 def get_sbom_target_name(product: str, version: str) -> str:
-    """Name of the list of parts (CycloneDX)."""
+    """Return the target name of the SBOM (CycloneDX)."""
     return f"sbom/{product}/{version}.cdx.json"
 
 
 def get_provenance_target_name(product: str, version: str) -> str:
-    """Name of the builder's statement (in-toto)."""
+    """Return the target name of the builder's provenance statement (in-toto)."""
     return f"provenance/{product}/{version}.intoto.json"
 
 
 class TargetRef(SignedModel):
-    """A TUF target that belongs to a release, pinned a second time by its digest."""
+    """A TUF target of a release, with its length and digest repeated in the release document."""
 
     target: Annotated[str, StringConstraints(min_length=1, max_length=300)]
     length: ByteCount
@@ -84,11 +84,11 @@ class TargetRef(SignedModel):
 
 
 class ChunkDigests(SignedModel):
-    """Digests of the parts of a large file: wrong bytes on the way cost a part and not the file.
+    """Digests of the chunks of a large file, so that a wrong byte costs one chunk, not the file.
 
     Attributes:
-        size: Bytes of each part but the last.
-        sha256: Of each part, in their order.
+        size: Bytes of each chunk except the last.
+        sha256: Digest of each chunk, in order.
     """
 
     size: Annotated[int, Field(ge=1, lt=2**63)]
@@ -96,9 +96,9 @@ class ChunkDigests(SignedModel):
 
 
 def compute_chunk_bytes(length: int) -> int:
-    """Size of the parts of a file: 4 MiB, doubled until there are at most 32 of them.
+    """Return the chunk size for a file: 4 MiB, doubled until the file has at most 32 chunks.
 
-    So the digests stay below 2.2 kB in the release document, whatever the size of the file.
+    This limits the digests in the release document to 2.2 kB, whatever the size of the file.
     """
     size = MIN_CHUNK_BYTES
     while size * MAX_CHUNKS < length:
@@ -107,16 +107,16 @@ def compute_chunk_bytes(length: int) -> int:
 
 
 class DeltaRef(TargetRef):
-    """A delta pack: how the tree of an earlier release becomes that of this one.
+    """A delta pack, which converts the tree of an earlier release into the tree of this one.
 
-    What a pack may do to the machine that applies it is signed here and enforced there.
+    The limits are signed here, and the agent enforces them when it applies the pack.
 
     Attributes:
-        from_version: The earlier release, for people and for the name.
-        from_tree: Digest of its tree; the pack fits no other.
-        out_bytes: Bytes of all files of the tree that comes out.
-        out_files: Number of its entries.
-        max_memory_bytes: The most memory that applying it asks for.
+        from_version: The earlier release, for display and for the target name.
+        from_tree: Digest of its tree; the pack applies to no other tree.
+        out_bytes: Total bytes of all files of the resulting tree.
+        out_files: Number of entries of the resulting tree.
+        max_memory_bytes: Maximum memory needed to apply the pack.
         needs: Capabilities that the agent must have.
     """
 
@@ -132,22 +132,22 @@ class DeltaRef(TargetRef):
 
 
 class Withdrawal(SignedModel):
-    """A release taken back: why, and what sites that have it should do."""
+    """A withdrawal: the reason, and the advice to sites that run the release."""
 
     reason: Annotated[str, StringConstraints(min_length=1, max_length=1000)]
     advice: Annotated[str, StringConstraints(max_length=1000)] = ""
 
 
 class Offer(SignedModel):
-    """What the signed metadata say of one release, enough to choose a path.
+    """A release in the signed targets metadata, with the fields needed to choose a path.
 
     Attributes:
-        unpacked_bytes: Bytes of all files of the tree.
+        unpacked_bytes: Total bytes of all files of the tree.
         archive: The full archive.
         deltas: Bytes of each delta pack, by the version that it starts from.
-        waves: When it opens to which sites; to all of them at once if there is none.
-        halted: Set while no further site shall begin with it.
-        withdrawn: Set when the Secretariat took the release back.
+        waves: When the release opens to which sites; without waves, to all at once.
+        halted: Set while no more sites shall start to install the release.
+        withdrawn: Set if the Secretariat withdrew the release.
     """
 
     product: ProductName
@@ -169,31 +169,32 @@ class Offer(SignedModel):
 
     @property
     def release_version(self) -> Version:
-        """Return the version, parsed."""
+        """Return the parsed version."""
         return Version(self.version)
 
     def is_same_release(self, other: Offer) -> bool:
-        """Tell whether both name the same release, whatever was signed since of who may have it."""
+        """Return whether both are the same release, ignoring the fields of the rollout."""
         return (
             self.model_copy(update={name: getattr(other, name) for name in ROLLOUT_FIELDS}) == other
         )
 
     def count_download_bytes(self, origin: str | None) -> int:
-        """Bytes of the smallest file that brings it to a site that runs ``origin``, whole."""
+        """Return the bytes of the smallest complete download for a site that runs ``origin``."""
         return min(self.archive.length, self.deltas.get(origin or "", self.archive.length))
 
 
 class ReleaseDocument(SignedModel):
-    """One release, whole.
+    """A complete release.
 
     Attributes:
-        tree: The compressed tree (zstd); ``tree_digest`` is that of its uncompressed byte form.
-        tree_bytes: Length of the uncompressed byte form, the most that may come out.
-        migrations: SHA-256 of every file that the manifest names, by its path in the tree.
-        deltas: The delta packs that lead here. A site that uses one does not fetch the tree.
-        archive_chunks: Digests of the parts of the archive; a small one has none.
-        sbom: The list of parts, for auditors; sites do not fetch it.
-        provenance: The builder's statement, likewise.
+        tree: The compressed tree (zstd).
+        tree_digest: Digest of the uncompressed canonical JSON of the tree.
+        tree_bytes: Length of that JSON; decompression stops there.
+        migrations: SHA-256 of every file named in the manifest, by its path in the tree.
+        deltas: Delta packs to this release. A site that uses one does not download the tree.
+        archive_chunks: Digests of the chunks of the archive; a small archive has none.
+        sbom: The SBOM, for auditors; sites do not download it.
+        provenance: The builder's provenance statement, for auditors.
     """
 
     schema_: Annotated[Literal[1], Field(alias="schema")]
@@ -217,11 +218,11 @@ class ReleaseDocument(SignedModel):
         return self
 
     def to_canonical_json(self) -> bytes:
-        """Return the signed byte form."""
+        """Return the signed canonical JSON."""
         return encode_canonical_json(self.model_dump(mode="json", by_alias=True, exclude_none=True))
 
     def to_offer(self) -> Offer:
-        """Return the short form for the targets metadata."""
+        """Return the offer for the targets metadata."""
         manifest = self.manifest
         return Offer(
             product=manifest.product,
@@ -241,15 +242,15 @@ class ReleaseDocument(SignedModel):
 def parse_release_document(
     content: bytes, source: str, *, lenient: bool = False
 ) -> ReleaseDocument:
-    """Read a release document from its byte form.
+    """Parse a release document.
 
     Args:
-        content: The bytes.
-        source: Where they are from, for words.
-        lenient: Whether names that are not known are passed over, as sites do.
+        content: The JSON.
+        source: Its name for error messages.
+        lenient: Whether to ignore unknown fields, as sites do.
 
     Raises:
-        ReleaseDocumentError: If it is too large, not JSON, or breaks the schema.
+        ReleaseDocumentError: If it is too large, not JSON, or does not match the schema.
     """
     if len(content) > MAX_DOCUMENT_BYTES:
         raise ReleaseDocumentError(
@@ -271,7 +272,7 @@ def parse_release_document(
 
 
 def drop_fields(data: Mapping[str, Any], places: Iterable[FieldPath]) -> dict[str, Any]:
-    """Return data without what stands at some places, where something does; pure."""
+    """Return a copy of data without the fields at some paths; absent ones are ignored. Pure."""
     result = copy.deepcopy(dict(data))
     for *tables, name in places:
         table: Any = result
@@ -285,14 +286,14 @@ def drop_fields(data: Mapping[str, Any], places: Iterable[FieldPath]) -> dict[st
 
 
 def parse_leniently(model: type[Read], data: object) -> Read:
-    """Read a document, passing over names that are not known.
+    """Validate signed data, ignoring unknown fields.
 
     Args:
-        model: Its form.
-        data: What was signed.
+        model: The expected model.
+        data: The signed data.
 
     Raises:
-        ValidationError: If it is wrong in any other way.
+        ValidationError: If the data is invalid in any other way.
     """
     try:
         return model.model_validate(data)

@@ -1,12 +1,10 @@
-"""Rollout of a release to sites by time and ring; signers may sign it again at any time.
+"""Rollout of a release to sites by time and wave, which signers may change at any time; halts.
 
-An emergency halt: one signer's word that no site shall begin with a release, for at most three
-days.
-
-A halt is signed by as many signers as a release, which takes hours. An emergency halt is signed by
-one, with a key that the root names for that and nothing else. It travels in the timestamp, which
-every site fetches at every look, so it needs no file and no role of its own, and programs that do
-not know it pass over it. It can delay, and no more: see ``docs/decisions`` ("an emergency halt").
+A halt by the signers needs the same threshold as a release, which takes hours. An *emergency halt*
+is signed by one signer, with a key that the root lists for this purpose only, and lasts at most
+three days. It is part of the timestamp, which every site downloads at each check. So it needs no
+file and no role of its own, and older programs ignore it. It can only delay a release: see
+``docs/decisions`` ("an emergency halt").
 """
 
 from __future__ import annotations
@@ -35,7 +33,7 @@ def _parse_utc_time(value: object) -> datetime:
 
 
 def format_utc_time(moment: datetime) -> str:
-    """Write a time (UTC) as it is signed; there is one way only."""
+    """Format a time (UTC) for signing; there is exactly one format."""
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
@@ -45,12 +43,12 @@ UtcTime = Annotated[
 
 
 class RolloutWave(SignedModel):
-    """A part of the sites, and when a release opens to them.
+    """A rollout wave: a share of the sites, and when the release opens to them.
 
     Attributes:
-        opens: When (UTC).
-        percent: So many of a hundred sites, always the same ones for one release.
-        countries: Of these countries only; of all if there is none.
+        opens: When it opens (UTC).
+        percent: Share of the sites; for one release always the same sites.
+        countries: Only sites of these countries; all countries if empty.
     """
 
     opens: UtcTime
@@ -58,18 +56,18 @@ class RolloutWave(SignedModel):
     countries: Annotated[tuple[Country, ...], Field(max_length=300)] = ()
 
 
-#: Field of a product's role: when this version of it may be published. Sites do not read it.
+#: Field of a product's role: the condition for publishing this version. Sites do not read it.
 PUBLISH_AFTER_FIELD: Final = "x-ncen-publish-after"
 
 
 class PublishCondition(SignedModel):
-    """Signed together with waves: they are published once enough countries soaked the release.
+    """A condition signed with waves: publish them after enough countries completed the soak period.
 
     Attributes:
-        product: Of the release.
-        version: Which one.
-        count: So many countries must have reported that its soak period was completed.
-        countries: Among these.
+        product: Product of the release.
+        version: Version of the release.
+        count: Number of countries that must have reported a completed soak period.
+        countries: The countries that count.
     """
 
     product: ProductName
@@ -84,23 +82,23 @@ class PublishCondition(SignedModel):
         return self
 
 
-#: Field of ``snapshot``: what that publication did not wait for. Sites do not read it.
+#: Field of ``snapshot``: waived conditions of this publication. Sites do not read it.
 WAIVERS_FIELD: Final = "x-ncen-waivers"
 
 
-#: So many characters of a reason are signed.
+#: Maximum length of a signed reason in characters.
 MOST_REASON: Final = 1000
 
 
 class Waiver(SignedModel):
-    """A publication that did not wait for the receipts that its signers asked for.
+    """A publication before its signed condition was met.
 
     Attributes:
-        product: Of the release.
-        version: Which one.
-        count: So many countries were asked for.
-        reached: So many had reported.
-        reason: Why nobody waited.
+        product: Product of the release.
+        version: Version of the release.
+        count: Number of countries that the condition required.
+        reached: Number of countries that had reported.
+        reason: Why the condition was waived.
     """
 
     product: ProductName
@@ -111,41 +109,41 @@ class Waiver(SignedModel):
 
 
 class ReleaseHalt(SignedModel):
-    """A release that no further site shall begin with, and why."""
+    """A halt: no more sites start to install the release; with the reason."""
 
     reason: Annotated[str, StringConstraints(min_length=1, max_length=1000)]
 
 
-#: Field of ``timestamp``: the statements, each signed by itself.
+#: Field of ``timestamp``: the emergency halts, each with its own signature.
 EMERGENCY_HALTS_FIELD: Final = "x-ncen-emergency-halts"
-#: Field of ``root``: the public keys that may set an emergency halt, by their ids.
+#: Field of ``root``: the public emergency halt keys, by key id.
 EMERGENCY_HALT_KEYS_FIELD: Final = "x-ncen-emergency-halt-keys"
-#: No emergency halt holds longer, whatever it says.
+#: Maximum duration of an emergency halt, whatever its end.
 MAX_DURATION: Final = timedelta(hours=72)
-#: So many keys may set an emergency halt.
+#: Maximum number of emergency halt keys.
 MOST_KEYS: Final = 12
-#: So many emergency halts of one key are read, those of the newest releases: nobody takes another's
-#: place.
+#: Number of emergency halts read per key, those of the newest releases, so that one key cannot
+#: displace the halts of another.
 MOST_HALTS_A_KEY: Final = 2
-#: What those of one key may weigh, since no site reads a timestamp of more than 16 kB.
+#: Maximum bytes of the halts of one key, since sites refuse a timestamp above 16 kB.
 MOST_BYTES_A_KEY: Final = 1250
-#: Keeps a signature under an emergency halt from fitting anything else that the same key may sign.
+#: Type field, so that the signature of an emergency halt is not valid for other data.
 STATEMENT_TYPE: Final = "x-ncen-emergency-halt"
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+!-]{0,99}$")]
 
 
 class EmergencyHaltStatement(SignedModel):
-    """What one signer signs.
+    """An emergency halt as one signer signs it.
 
     Attributes:
         product: The product.
-        version: The release, as its list names it.
+        version: Version of the halted release.
         since: When it was signed (UTC).
-        until: When it ends by itself, at most :data:`MAX_DURATION` later.
-        reason: Why, in a few words.
-        keyid: The signer's emergency halt key.
-        sig: Its signature over :func:`encode_for_signing`.
+        until: When it ends, at most :data:`MAX_DURATION` later.
+        reason: A short reason.
+        keyid: Id of the signer's emergency halt key.
+        sig: Signature over :func:`encode_for_signing`.
     """
 
     product: Name
@@ -158,7 +156,8 @@ class EmergencyHaltStatement(SignedModel):
 
     @model_validator(mode="after")
     def _check_duration(self) -> EmergencyHaltStatement:
-        if not timedelta() <= self.until - self.since <= MAX_DURATION:  # at any date there is
+        # cannot overflow at any date
+        if not timedelta() <= self.until - self.since <= MAX_DURATION:
             raise ValueError("an emergency halt ends within 72 hours")
         return self
 
@@ -170,12 +169,12 @@ def encode_for_signing(statement: Mapping[str, Any]) -> bytes:
 
 
 def newest_first(statements: Iterable[EmergencyHaltStatement]) -> list[EmergencyHaltStatement]:
-    """Order statements by their release, the newest first."""
+    """Sort statements by release, newest first."""
     return sorted(statements, key=_release, reverse=True)
 
 
 def newest_by_key(statements: Iterable[EmergencyHaltStatement]) -> list[EmergencyHaltStatement]:
-    """Return the statements that have a place: of each key those of its newest releases."""
+    """Return the statements that are read: for each key those of its newest releases."""
     held: dict[str, list[EmergencyHaltStatement]] = {}
     for statement in newest_first(statements):
         held.setdefault(statement.keyid, []).append(statement)

@@ -1,10 +1,10 @@
-"""The one reader of SQL: where a statement ends, and what a site refuses before it runs it.
+"""SQL reader: splits files into statements, and refuses SQL that sites do not run.
 
-Comments, strings, quoted names, dollar quotes and the bodies of triggers and of SQL-standard
-functions are understood, as each engine has them (``dialects/``); nothing is parsed beyond that.
-``lint``, of the publisher, and the runner, of the agent, ask the same functions and say the same
-words, so that what is signed is what sites accept. The runner looks at the transaction itself after
-every file all the same.
+It understands comments, strings, quoted names, dollar quotes, and the bodies of triggers and of
+SQL-standard functions in each engine's dialect (``dialects``), and parses nothing else. The
+publisher's ``lint`` and the agent's migration runner call the same functions and give the same
+reasons, so that sites accept what was signed. In addition, the runner checks the state of the
+transaction after every file.
 """
 
 from __future__ import annotations
@@ -31,25 +31,25 @@ _WRITES: Final = {"DELETE", "INSERT", "MERGE", "UPDATE"}
 
 
 class RefusalKind(Enum):
-    """What kind of refusal it is: each has a remedy of its own."""
+    """Kind of refusal; each has its own remedy."""
 
-    FORBIDDEN = auto()  # no migration may say so
-    NOT_TRANSACTIONAL = auto()  # it runs outside a transaction only
-    NOT_SINGLE_STATEMENT = auto()  # outside a transaction there is exactly one statement
-    NOT_A_QUERY = auto()  # what is asked is not one SELECT
-    SYNTAX = auto()  # no server would understand it; the reader here does not look for this
+    FORBIDDEN = auto()  # not allowed in a migration
+    NOT_TRANSACTIONAL = auto()  # runs outside a transaction only
+    NOT_SINGLE_STATEMENT = auto()  # outside a transaction exactly one statement is allowed
+    NOT_A_QUERY = auto()  # the text is not one SELECT
+    SYNTAX = auto()  # a syntax error of the server; this reader does not detect it
 
 
 @dataclass(frozen=True)
 class SqlRefusal:
-    """That a site does not run a text, and the words in which it says so."""
+    """The refusal of an SQL text, with the reason."""
 
     kind: RefusalKind
     reason: str
 
 
 def _iter_tokens(sql: str, engine: str) -> Iterator[tuple[int, int, str]]:
-    """Yield (start, end, word) of all but spaces and comments; no word for strings and names."""
+    """Yield (start, end, word) of all tokens but spaces and comments; word is '' for quotes."""
     dialect = DIALECTS[engine]
     pattern, spaces = dialect.tokens, dialect.spaces
     place = 0
@@ -72,9 +72,9 @@ def _iter_tokens(sql: str, engine: str) -> Iterator[tuple[int, int, str]]:
 
 
 def list_lexemes(sql: str, engine: str) -> list[str]:
-    """Return a text's tokens in one form: words upper case, strings as they are, no comments.
+    """Return the tokens in normal form: words in upper case, strings unchanged, no comments.
 
-    Quotes are taken from names that need none, so that ``"id"`` and ``id`` are the same.
+    Quotes that a name does not need are removed, so that ``"id"`` and ``id`` are equal.
     """
     found = []
     for start, end, word in _iter_tokens(sql, engine):
@@ -85,7 +85,7 @@ def list_lexemes(sql: str, engine: str) -> list[str]:
 
 
 def list_names(sql: str, engine: str) -> list[str]:
-    """Return a text's names and words as they are written, in their quotes."""
+    """Return the names and words of a text as written, with their quotes."""
     found = (sql[start:end] for start, end, _ in _iter_tokens(sql, engine))
     return [text for text in found if text[0] in '"`[_' or text[0].isalpha()]
 
@@ -99,17 +99,17 @@ def _find_comment_end(sql: str, place: int) -> int:
 
 
 def _has_body(words: list[str], engine: str) -> bool:
-    """Tell whether semicolons inside BEGIN ... END belong to this statement."""
+    """Return whether the statement may have a body, whose semicolons do not end it."""
     return words[:1] == ["CREATE"] and any(
         what in words[:place] for what, place in DIALECTS[engine].bodies.items()
     )
 
 
 def split_statements(sql: str, engine: str) -> tuple[SqlStatement, ...]:
-    """Cut a file into its statements; empty ones are left out.
+    """Split a file into its statements, without empty ones.
 
     Args:
-        sql: The file's text.
+        sql: Text of the file.
         engine: One of :data:`ENGINE_NAMES`.
     """
     found: list[SqlStatement] = []
@@ -132,7 +132,7 @@ def split_statements(sql: str, engine: str) -> tuple[SqlStatement, ...]:
         if _has_body(words[:6], engine):
             begins = DIALECTS[engine].body_openers
             opens = word == "CASE" or tuple(words[-len(begins) :]) == begins
-            # CASE counts inside a body only: both end with END.
+            # Count CASE only inside a body: it ends with END, too.
             if opens and (depth or word != "CASE"):
                 depth += 1
             elif word == "END" and depth:
@@ -144,7 +144,7 @@ def split_statements(sql: str, engine: str) -> tuple[SqlStatement, ...]:
 
 
 def _find_forbidden_words(statement: SqlStatement, engine: str) -> str | None:
-    """Return the words that no migration may contain, None if all is well.
+    """Return words that no migration may contain; None if there are none.
 
     Args:
         statement: One statement of the file.
@@ -167,7 +167,7 @@ def _find_forbidden_words(statement: SqlStatement, engine: str) -> str | None:
         return _find_copy_problem(words)
     if head in ("ATTACH", "DETACH"):
         return head
-    if "\\" in words:  # outside quotes it is a command to psql, which no site runs
+    if "\\" in words:  # outside quotes a psql command, which sites do not run
         return "\\" + "".join(words[words.index("\\") + 1 :][:1]).lower()
     own = DIALECTS[engine].find_forbidden_word(
         statement, lambda: list_lexemes(statement.text, engine)
@@ -176,7 +176,7 @@ def _find_forbidden_words(statement: SqlStatement, engine: str) -> str | None:
 
 
 def _sets_role_or_transaction(words: list[str]) -> bool:
-    """Tell whether a SET is about the role or the transaction, both of which are the agent's."""
+    """Return whether a SET changes the role or the transaction, which the agent controls."""
     named = words[1:]
     while named[:1] and named[0] in ("LOCAL", "SESSION"):
         del named[0]
@@ -198,7 +198,7 @@ def _find_copy_problem(words: tuple[str, ...]) -> str | None:
 
 
 def _find_parameter(statement: SqlStatement, engine: str) -> str | None:
-    """Return a parameter placeholder of a statement, for which there would be no value."""
+    """Return a parameter placeholder of a statement; no value would be passed for it."""
     dialect = DIALECTS[engine]
     if statement.words[:1] and statement.words[0] in dialect.statements_with_parameters:
         return None
@@ -209,7 +209,7 @@ def _find_parameter(statement: SqlStatement, engine: str) -> str | None:
 
 
 def _find_nontransactional_word(statement: SqlStatement, engine: str) -> str | None:
-    """Return the words for which a statement refuses a transaction."""
+    """Return the words because of which a statement cannot run in a transaction."""
     words = statement.words
     if "CONCURRENTLY" in words:
         return "CONCURRENTLY"
@@ -219,7 +219,7 @@ def _find_nontransactional_word(statement: SqlStatement, engine: str) -> str | N
 
 
 def check_migration_sql(sql: str, engine: str, *, transactional: bool) -> SqlRefusal | None:
-    """Say why a site would not run a migration file; None if it would.
+    """Return why a site would refuse a migration file; None if it would run it.
 
     Args:
         sql: Text of an ``up`` or ``down`` file.
@@ -254,7 +254,7 @@ def _make_statement_count_reason(statements: tuple[SqlStatement, ...]) -> str:
 
 
 def _find_non_query_word(statement: SqlStatement, engine: str) -> str | None:
-    """Return the word that makes a statement something else than a question."""
+    """Return the word because of which a statement is not a query."""
     words = statement.words
     if words[0] not in DIALECTS[engine].query_keywords:
         return words[0].lstrip(BYTE_ORDER_MARK) or "a quoted name"
@@ -262,7 +262,7 @@ def _find_non_query_word(statement: SqlStatement, engine: str) -> str | None:
     if value:
         return value
     depth = 0
-    asks = words[0] != "WITH"  # what comes then is a name, and no verb
+    asks = words[0] != "WITH"  # the next word is a name, not a keyword
     for place, word in enumerate(words):
         depth += (word == "(") - (word == ")")
         before = words[max(0, place - 2) : place]
@@ -276,13 +276,13 @@ def _find_non_query_word(statement: SqlStatement, engine: str) -> str | None:
 
 
 def make_count_query(statement: SqlStatement) -> str:
-    """Return how a site asks how many rows a statement of a ``verify`` file finds."""
-    # The new lines keep a comment at the statement's end from swallowing the bracket.
+    """Return the query with which a site counts the rows of a ``verify`` statement."""
+    # The line breaks prevent a trailing comment from hiding the parenthesis.
     return f"SELECT count(*) FROM (\n{statement.text}\n) AS found"  # noqa: S608 - signed
 
 
 def check_verify_sql(sql: str, engine: str) -> SqlRefusal | None:
-    """Say why a site would not ask the statements of a ``verify`` file; None if it would."""
+    """Return why a site would refuse the statements of a ``verify`` file; None if it would not."""
     for statement in split_statements(sql, engine):
         word = _find_non_query_word(statement, engine)
         if word:
@@ -296,10 +296,10 @@ def _make_query_refusal(statement: SqlStatement, word: str) -> SqlRefusal:
 
 
 def check_query_sql(sql: str, engine: str) -> SqlRefusal | None:
-    """Say why a site would not ask the SQL of a manifest, in a read-only transaction.
+    """Return why a site would refuse a manifest's query, which runs in a read-only transaction.
 
     Args:
-        sql: Of a check, or of a map of reference data.
+        sql: Query of a check or of a reference map.
         engine: One of :data:`ENGINE_NAMES`.
     """
     statements = split_statements(sql, engine)
@@ -309,7 +309,7 @@ def check_query_sql(sql: str, engine: str) -> SqlRefusal | None:
     if statement.words[0] == "(" and not DIALECTS[engine].allows_parenthesized_query:
         return _make_query_refusal(
             statement, "("
-        )  # brackets around all of it: in a larger question only
+        )  # the engine allows these parentheses in a subquery only
     for pair in itertools.pairwise(statement.words):
         if pair in (("FOR", "UPDATE"), ("FOR", "SHARE"), ("FOR", "KEY"), ("FOR", "NO")):
             return _make_query_refusal(statement, " ".join(pair))
@@ -317,7 +317,7 @@ def check_query_sql(sql: str, engine: str) -> SqlRefusal | None:
 
 
 def check_file_content(content: bytes) -> tuple[str, str | None] | None:
-    """Say why the bytes of a file are no SQL: a template and a detail. None if they may be."""
+    """Return why a file cannot be SQL: a template and a detail; None if it can."""
     if len(content) > MAX_FILE_BYTES:
         return N_("it is too large."), f"{len(content)} > {MAX_FILE_BYTES}"
     try:

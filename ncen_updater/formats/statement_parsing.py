@@ -1,4 +1,4 @@
-"""Parts of SQL statements by their words: tables, columns, assignments, row changes. Pure."""
+"""Parse SQL statements as lists of words: tables, columns, assignments, row changes. Pure."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ class TokenizedStatement:
     words: list[str]
 
     def starts(self, *words: str) -> bool:
-        """Tell whether the statement starts with these words."""
+        """Return whether the statement starts with these words."""
         return tuple(self.words[: len(words)]) == words
 
     def at(self, place: int) -> str:
-        """Return the word at a position; empty behind the last."""
+        """Return the word at a position; an empty string after the last word."""
         return self.words[place] if place < len(self.words) else ""
 
 
 def read_statements(sql: str, engine: str) -> list[TokenizedStatement]:
-    """Return the statements of a file as their words."""
+    """Return the statements of a file, each as a list of words."""
     return [
         TokenizedStatement(s.line, list_lexemes(s.text, engine))
         for s in split_statements(sql, engine)
@@ -40,7 +40,7 @@ def read_statements(sql: str, engine: str) -> list[TokenizedStatement]:
 
 
 def parse_name(words: Sequence[str], place: int) -> tuple[str, int]:
-    """Return the name at a place, with its schema but for ``public``, and the place behind it."""
+    """Return the name at a position, without the schemas ``public`` and ``main``, and its end."""
     parts = []
     while place < len(words):
         parts.append(unquote(words[place]))
@@ -55,19 +55,19 @@ def parse_name(words: Sequence[str], place: int) -> tuple[str, int]:
 
 
 def unquote(word: str) -> str:
-    """Return a name without its quotation marks; a quoted one in upper case."""
+    """Return a name without quotation marks; a quoted name is converted to upper case."""
     return word[1:-1].upper() if len(word) > 2 and word[0] in '"`[' else word
 
 
 def skip_words(words: Sequence[str], place: int, *skipped: str) -> int:
-    """Return the position behind any of some words."""
+    """Return the position after any of some words."""
     while place < len(words) and words[place] in skipped:
         place += 1
     return place
 
 
 def split_at_commas(words: Sequence[str]) -> Iterator[list[str]]:
-    """Cut at the commas outside brackets."""
+    """Split at commas outside brackets."""
     depth = 0
     part: list[str] = []
     for word in words:
@@ -81,7 +81,7 @@ def split_at_commas(words: Sequence[str]) -> Iterator[list[str]]:
 
 
 def is_literal(word: str) -> bool:
-    """Tell whether a word is a string or a number."""
+    """Return whether a word is a string or a number."""
     return word.startswith("'") or bool(_NUMBER.fullmatch(word))
 
 
@@ -125,14 +125,14 @@ class Assignment:
 
 @dataclass(frozen=True)
 class Update:
-    """What writes values into rows that are there.
+    """Values that a statement writes into existing rows.
 
     Attributes:
-        table: Of the rows.
-        sets: What is written.
-        where: What is asked of them.
-        called: By which names the condition may speak of the table.
-        replaces: Whether rows that stand in the way are deleted.
+        table: The table.
+        sets: The assignments.
+        where: Words of the WHERE condition.
+        called: Names by which the condition may refer to the table.
+        replaces: Whether conflicting rows are deleted (``OR REPLACE``).
     """
 
     table: str
@@ -143,7 +143,7 @@ class Update:
 
 
 def parse_update(statement: TokenizedStatement) -> Update | None:
-    """Return what an UPDATE writes; None of another statement."""
+    """Return the values that an UPDATE writes; None for another statement."""
     words = statement.words
     if not statement.starts("UPDATE") or "SET" not in words:
         return None
@@ -162,7 +162,7 @@ def parse_assignments(words: Sequence[str]) -> tuple[list[Assignment], list[str]
     where: list[str] = []
     for place, word in enumerate(words):
         depth += (word == "(") - (word == ")")
-        # An INSERT of SQLite may say of more than one conflict what to do.
+        # In SQLite an INSERT may have several ON CONFLICT clauses.
         if not depth and (word in ("FROM", "RETURNING") or take_pair(words, place) == _CONFLICT):
             ends = min(ends, place)
         if not depth and word == "WHERE":
@@ -183,7 +183,7 @@ _CONFLICT: Final = ("ON", "CONFLICT")
 
 
 def take_pair(words: Sequence[str], place: int) -> tuple[str, ...]:
-    """Return the word at a position and the next."""
+    """Return the word at a position and the next one."""
     return tuple(words[place : place + 2])
 
 
@@ -223,7 +223,7 @@ def parse_merge(statement: TokenizedStatement) -> tuple[str, bool, list[Assignme
     return table, any(words[place : place + 1] == ["DELETE"] for place in actions), sets
 
 
-#: Two words by which a statement, or a part of one, is known that changes rows.
+#: Pairs of words with which a row-changing statement, or a part of one, begins.
 _ACTS: Final = frozenset(
     {
         ("DELETE", "FROM"), ("INSERT", "INTO"), ("INSERT", "OR"), ("MERGE", "INTO"),
@@ -233,9 +233,9 @@ _ACTS: Final = frozenset(
 
 
 def split_row_changes(statement: TokenizedStatement) -> list[TokenizedStatement]:
-    """Cut what changes rows out of a statement: parts of a WITH, what is explained or copied."""
+    """Return the row-changing parts of a statement: of WITH, EXPLAIN, COPY and PREPARE."""
     words = statement.words
-    # What a trigger, a rule or a function does is not done now.
+    # The body of a trigger, rule or function does not run now.
     if words[:1] == ["CREATE"] and parse_created_table(statement) is None:
         return [statement]
     found = []
@@ -272,7 +272,7 @@ def parse_with_parts(statement: TokenizedStatement) -> dict[str, list[str]]:
             continue
         name = before - 1
         while words[name] == ")" or (")" in words[name:before] and words[name + 1] != "("):
-            name -= 1  # over the names of its columns
+            name -= 1  # skip the list of column names
         found[unquote(words[name])] = take_to_bracket_end(words, place + 1)
     return found
 

@@ -1,39 +1,39 @@
-"""Names and sizes that the feed and its readers agree on; the publisher uses them too."""
+"""Names and limits shared by the feed's readers and the publisher."""
 
 from __future__ import annotations
 
-#: Below the feed's address: signed metadata, and the files that they name.
+#: Directories below the feed's address: metadata and targets.
 METADATA_PREFIX = "metadata/"
 TARGETS_PREFIX = "targets/"
 
-#: The product that the agent itself is; a feed may carry it beside the application.
+#: Product name of the agent itself; a feed may contain it beside the application.
 AGENT_PRODUCT = "ncen-updater"
 
-#: Below the directory of the lists: every root since the installed one.
+#: Directory below the metadata directory: every root since the installed one.
 ROOT_HISTORY = "root_history"
 
-#: Custom field of the target of a release document that holds its offer.
+#: Custom field of a release document's target that contains the offer.
 OFFER_FIELD = "ncen"
 
-#: First part of the names of release documents.
+#: Prefix of the target names of release documents.
 RELEASES_PREFIX = "releases/"
 
-#: The most bytes of a release document.
+#: Maximum bytes of a release document.
 MAX_DOCUMENT_BYTES = 5_000_000
 
-#: First part of the names of delta packs.
+#: Prefix of the target names of delta packs.
 DELTAS_PREFIX = "deltas/"
 
 
-#: Field of ``targets`` and product roles: when the signers signed (UTC, ISO 8601). The clock floor
-#: comes from here, never from an online role: anyone who holds an online key could push it ahead.
+#: Field of ``targets`` and product roles: issue time (UTC, ISO 8601). The clock floor is taken from
+#: it, never from an online role, whose key holder could set a false future time.
 ISSUE_TIME_FIELD = "x-ncen-issued"
 
-#: Field of ``timestamp``: the newest root. A mirror that hides newer roots is found by it.
+#: Field of ``timestamp``: version of the newest root. Exposes a mirror that hides newer roots.
 ROOT_VERSION_FIELD = "x-ncen-root"
 
-#: Field of every role: its own name. The format of targets does not say which role a file is for:
-#: where the same signers hold two roles, their signature under one would fit the other as well.
+#: Field of every role: its own name. TUF's targets format does not name the role, so that with
+#: shared signers a signature for one role would also be valid for another.
 ROLE_FIELD = "x-ncen-role"
 
 

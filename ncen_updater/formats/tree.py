@@ -1,6 +1,6 @@
 """The tree: every path of a release with type, mode, size and digest, sorted by path.
 
-A tree is what a slot is checked against. Its digest is the SHA-256 of its canonical JSON.
+A slot is verified against its tree. The tree's digest is the SHA-256 of its canonical JSON.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ WRITE_BITS = 0o222
 
 
 class EntryType(StrEnum):
-    """What may stand in a release; devices, sockets and hard links may not."""
+    """Entry types that a release may contain; devices, sockets and hard links are refused."""
 
     FILE = "file"
     DIRECTORY = "dir"
@@ -44,9 +44,10 @@ class EntryType(StrEnum):
 
 @dataclass(frozen=True, slots=True, config=ConfigDict(extra="forbid"))
 class TreeEntry:
-    """One path. ``mode`` holds the permission bits only; never setuid, setgid or sticky.
+    """One path of a release. ``mode`` has permission bits only, no setuid, setgid or sticky bit.
 
-    Not a model: there are ten thousands of them, and a model takes four times as much memory.
+    A dataclass, because a tree has tens of thousands of entries and a model needs four times the
+    memory.
     """
 
     path: Annotated[str, StringConstraints(min_length=1, max_length=1000)]
@@ -62,7 +63,7 @@ ENTRIES_ADAPTER: Final = TypeAdapter(tuple[TreeEntry, ...])
 
 
 class Tree(BaseModel):
-    """All paths of a release, sorted; a directory stands before what is in it."""
+    """All paths of a release, sorted; a directory precedes its entries."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True, populate_by_name=True)
 
@@ -70,30 +71,30 @@ class Tree(BaseModel):
     entries: Annotated[tuple[TreeEntry, ...], Field(max_length=MAX_ENTRIES)]
 
     def to_canonical_json(self) -> bytes:
-        """Return the signed byte form: canonical JSON."""
+        """Return the signed canonical JSON."""
         return b"".join(self._pieces())
 
     def compute_digest(self) -> str:
-        """Return the SHA-256 of the byte form, hexadecimal."""
+        """Return the SHA-256 of the canonical JSON, hexadecimal."""
         digest = hashlib.sha256()
         for piece in self._pieces():
             digest.update(piece)
         return digest.hexdigest()
 
     def _pieces(self) -> Iterator[bytes]:
-        """Yield the byte form in pieces, since a large tree in one piece takes much memory."""
+        """Yield the canonical JSON in pieces: one piece for a large tree needs much memory."""
         yield b'{"entries":['
         for at in range(0, len(self.entries), ENTRIES_PER_PIECE):
             some = self.entries[at : at + ENTRIES_PER_PIECE]
             dumped = ENTRIES_ADAPTER.dump_python(some, mode="json", exclude_none=True)
             if at:
                 yield b","
-            yield encode_canonical_json(dumped)[1:-2]  # without brackets and end of line
+            yield encode_canonical_json(dumped)[1:-2]  # strip brackets and line feed
         yield b'],"schema":%d}\n' % self.schema_
 
     @property
     def total_bytes(self) -> int:
-        """Bytes of all files together."""
+        """Return the total bytes of all files."""
         return sum(entry.size for entry in self.entries)
 
 
@@ -131,11 +132,11 @@ def _find_link_problem(path: str, target: str) -> str | None:
 
 
 def parse_tree(content: bytes, source: str) -> Tree:
-    """Read a tree from its byte form and check every path.
+    """Parse a tree and check every path.
 
     Raises:
-        TreeError: If it is too large, not JSON, breaks the schema, or names a path, link, type or
-            order that no release may have.
+        TreeError: If it is too large, not JSON, does not match the schema, or has a path, link,
+            type or order that a release may not have.
     """
     if len(content) > MAX_TREE_BYTES:
         raise TreeError(
@@ -167,8 +168,8 @@ def hash_file(path: Path, on_bytes: Callable[[int], None] | None = None) -> str:
     """Return the SHA-256 of a file in hexadecimal, read in blocks of 1 MiB.
 
     Args:
-        path: A regular file; links are not followed by the caller's contract.
-        on_bytes: Told the number of bytes of each block.
+        path: A regular file; the caller ensures that it is not a symbolic link.
+        on_bytes: Receives the number of bytes of each block.
     """
     digest = hashlib.sha256()
     with path.open("rb") as stream:
@@ -180,11 +181,11 @@ def hash_file(path: Path, on_bytes: Callable[[int], None] | None = None) -> str:
 
 
 def scan_tree(root: Path, on_bytes: Callable[[int], None] | None = None) -> Tree:
-    """Build the tree of a directory as it is on the disk, hashing every file.
+    """Build the tree of a directory on disk, hashing every file.
 
     Raises:
-        TreeError: If it holds anything but files, directories and inner links with names of a
-            release, or cannot be read.
+        TreeError: If it cannot be read, or contains anything but files, directories and links
+            within it, or a name that a release may not have.
     """
     entries: list[TreeEntry] = []
     try:
@@ -209,7 +210,7 @@ def scan_tree(root: Path, on_bytes: Callable[[int], None] | None = None) -> Tree
 
 
 def _make_printable(text: str) -> str:
-    """Names on the disk need not be UTF-8; what people read must be."""
+    """Escape bytes that are not UTF-8: names on disk may have them, messages may not."""
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
@@ -247,5 +248,5 @@ def _walk(
 
 
 def get_sealed_mode(entry: TreeEntry) -> int:
-    """Mode of an entry in a finished slot: nobody may write to a file."""
+    """Return the mode of an entry in a finished slot: files without write permission."""
     return entry.mode & ~WRITE_BITS if entry.type is EntryType.FILE else entry.mode

@@ -17,14 +17,14 @@ class BuildError(UpdaterError):
 
 
 def describe_system_error(error: BaseException) -> str:
-    """Return what an error says; of the system's, its words and the file, without the number."""
+    """Return the message of an error; of a system error, its text and file without the number."""
     if not isinstance(error, OSError) or not error.strerror:
         return str(error)
     return f"file '{error.filename}': {error.strerror}" if error.filename else error.strerror
 
 
 def make_write_error(cause: OSError) -> UpdaterError:
-    """Make the error for a failed write to the feed."""
+    """Return the error for a failed write to the feed."""
     full = cause.errno == errno.ENOSPC
     return UpdaterError(
         replace(WRITE_FAILED, exit_code=ExitCode.SPACE) if full else WRITE_FAILED,

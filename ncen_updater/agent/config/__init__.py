@@ -1,1 +1,1 @@
-"""The agent's configuration: one TOML file, validated whole before anything starts."""
+"""The agent's configuration: one TOML file, validated completely before anything starts."""

@@ -1,4 +1,4 @@
-"""The form of ``agent.toml``; each setting is explained in docs/reference/configuration.md."""
+"""Models of ``agent.toml``; docs/reference/configuration.md explains each setting."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ Seconds = Annotated[float, Field(gt=0, le=7 * 86_400)]
 Argv = Annotated[tuple[str, ...], Field(min_length=1, max_length=100)]
 HeaderName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9-]{0,60}$")]
 HeaderValue = Annotated[str, StringConstraints(pattern=r"^[!-~]([ -~]{0,500}[!-~])?$")]
-#: Secrets have a file of their own, and how a request is sent is not the site's to say.
+#: Headers that may not be set: secrets have their own file, and others control the connection.
 FORBIDDEN_HEADERS = frozenset(
     {"authorization", "connection", "content-length", "cookie", "expect", "proxy-authorization",
      "te", "transfer-encoding", "upgrade"}
@@ -45,38 +45,38 @@ FORBIDDEN_HEADERS = frozenset(
 
 
 class SiteSettings(BaseSettings):
-    """Who this site is, for audience and waves.
+    """Identity of the site, for countries and rollout waves.
 
     Attributes:
-        id: Any text that no other site has.
+        id: Unique id of the site.
         country: ISO 3166-1 alpha-2, upper case.
-        contact: Whom to ask, with a telephone number; shown where an error needs somebody.
+        contact: Person to ask, with a telephone number; shown with errors that need help.
     """
 
     id: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,100}$")]
     country: Country
     product: ProductName = "ncen"
     channel: Channel = Channel.STABLE
-    # With a count behind the class (``{1,200}``) the pattern takes 15 MB wherever this is read.
+    # A repetition count in the pattern (``{1,200}``) would cost 15 MB of memory in each process.
     contact: (
         Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^\P{C}+$")] | None
     ) = None
 
 
 class FeedSettings(BaseSettings):
-    """Where the signed feed is.
+    """Address and limits of the signed feed.
 
     Attributes:
-        offline: Whether releases come by imported bundles alone, and no address is ever asked.
+        offline: Whether releases come only from imported bundles, and no address is used.
         urls: Base addresses of the same feed, tried in order; at least one unless offline.
-        offline_grace_days: How long the lists of an imported bundle count beyond their expiry.
-        mirror_grace_days: The same for ``urls``; for sites behind a mirror that media renew.
-        timeout_s: Seconds without a byte after which a server counts as dead.
-        minimum_bytes_per_s: Slower than this over half a minute counts as dead.
-        max_bytes_per_s: The most that the agent takes of the line; no limit by default.
-        full_speed_windows: Hours in which that limit does not hold.
-        proxy: ``http://host:port`` of a proxy, if one is needed.
-        ca_file: Certificates of a private authority.
+        offline_grace_days: How long metadata of an imported bundle is accepted after it expires.
+        mirror_grace_days: The same for ``urls``, for sites behind a mirror updated from bundles.
+        timeout_s: Seconds without a byte after which a connection is given up.
+        minimum_bytes_per_s: A transfer slower than this over half a minute is given up.
+        max_bytes_per_s: Rate limit of downloads; none by default.
+        full_speed_windows: Hours in which the rate limit does not apply.
+        proxy: ``http://host:port`` of a proxy, if needed.
+        ca_file: Certificates of a private certificate authority.
         client_certificate: PEM file with certificate and key for mutual TLS.
     """
 
@@ -107,9 +107,10 @@ class DatabaseSettings(BaseSettings):
     """The databases of the site.
 
     Attributes:
-        engine: A name of :data:`.engines.ENGINE_SETTINGS`; the table of the same name is its own.
-        names: Logical name to the name in the server, where the engine has a server.
-        migrator_environment: Further variables of an application's own migrator.
+        engine: A name of :data:`.engines.ENGINE_SETTINGS`; its settings are in the table of the
+            same name.
+        names: Server's database names by logical name, for engines with a server.
+        migrator_environment: Additional environment variables of the application's own migrator.
     """
 
     engine: str
@@ -118,10 +119,10 @@ class DatabaseSettings(BaseSettings):
 
     @property
     def engine_settings(self) -> EngineSettings:
-        """Return the table of the engine in use.
+        """Return the settings of the engine in use.
 
         Raises:
-            LookupError: There is none, which the validation of a file refuses.
+            LookupError: If there are none, which validation refuses.
         """
         found = getattr(self, self.engine, None)
         if not isinstance(found, EngineSettings):
@@ -140,7 +141,7 @@ class DatabaseSettings(BaseSettings):
 
 
 if not TYPE_CHECKING:
-    # To those who read it, the form of the file has a table for each engine.
+    # Static description: the table has one field per engine.
     DatabaseSettings = create_model(
         "DatabaseSettings",
         __base__=DatabaseSettings,
@@ -151,14 +152,13 @@ if not TYPE_CHECKING:
 
 
 class SiteFilesSettings(BaseSettings):
-    """One directory of files that the site owns and every release sees.
+    """One directory of site files, which every release uses.
 
     Attributes:
-        name: What manifests call them, such as ``photographs``.
-        directory: Holds nothing else; no part of its path is a link.
-        snapshot_method: ``auto`` gives every file a second name for the time of a change, or a
-            clone where
-            the file system has them; ``copy`` copies all bytes where it has not.
+        name: Name in manifests, such as ``photographs``.
+        directory: Its path, without symbolic links; it has no other files.
+        snapshot_method: ``auto`` hard-links every file for the time of a change, or clones it if
+            the file system can; ``copy`` copies all bytes if it cannot clone.
     """
 
     name: Identifier
@@ -174,12 +174,11 @@ class SiteFilesSettings(BaseSettings):
 
 
 class OverlaySettings(BaseSettings):
-    """What the country owns in texts and settings.
+    """The country's local overlay of texts and settings.
 
     Attributes:
-        directory: The country's own files, as manifests name them in ``[[overlays]]``; the agent
-            only reads there.
-        merged: Where the agent puts what it merges; the application reads below ``current`` in it.
+        directory: The country's files, at the paths of ``[[overlays]]``; the agent only reads them.
+        merged: Directory of the merged files; the application reads below its ``current``.
     """
 
     directory: Path
@@ -187,13 +186,13 @@ class OverlaySettings(BaseSettings):
 
 
 class ControlSettings(BaseSettings):
-    """How something is started, stopped and asked whether it runs.
+    """How the application or a part of it is started, stopped and checked.
 
     Attributes:
-        unit: Unit name for systemd.
-        start: Command that starts what ``current`` points at and returns.
+        unit: Name of its systemd unit.
+        start: Command that starts the release in ``current`` and returns.
         stop: Command that returns when it has stopped.
-        status: Command with exit status 0 while it runs, 3 when it does not.
+        status: Command with exit status 0 if it runs, 3 if it does not.
     """
 
     unit: str | None = None
@@ -206,9 +205,9 @@ class PartSettings(ControlSettings):
     """A further part of the application: a worker, a scheduler, an import program.
 
     Attributes:
-        name: For people, in messages.
-        start_after_maintenance: Whether it is started only once users are in: until then all
-            that it does could be undone.
+        name: Name for messages.
+        start_after_maintenance: Whether to start it only after the commit, because until then all
+            its effects may be undone.
     """
 
     name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,47}$")]
@@ -220,27 +219,27 @@ class ApplicationSettings(ControlSettings):
 
     Attributes:
         adapter: ``systemd`` (unit) or ``command`` (start, stop, status).
-        user: The system's user that it runs as; a release's own migrator runs as the same.
-        environment: Further variables of the three commands.
-        stop_timeout_s: After this a stop counts as failed.
+        user: System user of the application; a release's own migrator runs as this user, too.
+        environment: Additional environment variables of the three commands.
+        stop_timeout_s: Seconds after which a stop has failed.
         health_url: Base address of the application's own port, not of the maintenance page.
-        public_url: An address of the web server in front, asked for its maintenance page whenever
-            the maintenance page was on; not asked where it is left out.
-        health_path: End point that reports the version, as a JSON object.
-        version_field: Its field that holds the version.
-        version_pattern: Where the answer is no JSON: a regular expression whose one group is the
-            version. None where it is.
-        version_command: Prints the version of what runs, where the application tells it nowhere;
-            then of the answer the status alone counts.
-        health_headers: Sent with each request for the health; no secrets.
-        health_token_file: File (mode 0600) with a token alone, sent as ``Authorization``.
-        health_token_scheme: The word before it; ``Bearer`` where it is left out.
-        schema_field: Its field that holds the release of the databases, if it has one.
-        write_probe_field: Its field that is true once every database took a write, if it has one.
-        health_timeout_s: How long it may take to become healthy after a start.
-        probe_timeout_s: How long one request may take.
-        maintenance_file: While this file exists the web server in front shows the maintenance page.
-        parts: What else belongs to it and is not asked for its health, in the order of starts.
+        public_url: An address of the web server in front, checked for the maintenance page while
+            the page is on; not checked if omitted.
+        health_path: Endpoint that reports the version, as a JSON object.
+        version_field: Its field with the version.
+        version_pattern: For an endpoint without JSON: regular expression whose one group is the
+            version.
+        version_command: Prints the running version, for an application that reports it nowhere;
+            of the endpoint only the status is then used.
+        health_headers: Headers of each health request; no secrets.
+        health_token_file: File (mode 0600) with a token, sent as ``Authorization``.
+        health_token_scheme: Scheme before the token; ``Bearer`` by default.
+        schema_field: Its field with the release of the databases, if it has one.
+        write_probe_field: Its field that is true if every database accepted a write, if any.
+        health_timeout_s: Maximum seconds from start to healthy.
+        probe_timeout_s: Maximum seconds of one request.
+        maintenance_file: While this file exists, the web server shows the maintenance page.
+        parts: Further parts without a health check, in the order in which they start.
     """
 
     adapter: Literal["command", "systemd"] = "systemd"
@@ -333,7 +332,7 @@ class ApplicationSettings(ControlSettings):
 
 
 def _is_safe_for_token(url: str) -> bool:
-    """Tell whether what is sent there is encrypted, or does not leave this machine."""
+    """Return whether requests to an address are encrypted or stay on this machine."""
     try:
         parts = urlsplit(url)
         host = parts.hostname or ""
@@ -343,14 +342,14 @@ def _is_safe_for_token(url: str) -> bool:
 
 
 class SoakSettings(BaseSettings):
-    """The watched time after the commit.
+    """The soak period.
 
     Attributes:
-        seconds: Its length.
-        interval_s: Time between two looks.
-        max_failures: So many bad looks in a row count as bad.
-        on_failure: ``report`` tells and waits for a person; ``rollback`` goes back keeping records,
-            where the release can.
+        seconds: Its duration.
+        interval_s: Time between two health checks.
+        max_failures: Number of consecutive failed checks after which the release has failed.
+        on_failure: ``report`` notifies and waits for an operator; ``rollback`` rolls back and
+            keeps all records, if the release supports that.
     """
 
     seconds: Annotated[float, Field(ge=0, le=30 * 86_400)] = 3600.0
@@ -360,11 +359,11 @@ class SoakSettings(BaseSettings):
 
 
 class RetentionSettings(BaseSettings):
-    """What is kept after a change was confirmed good.
+    """Retention after a change.
 
     Attributes:
         previous_days: Days until the previous databases are dropped; 0 drops them at once.
-        slots: Number of slots kept besides the one in use.
+        slots: Number of retained slots besides the one in use.
     """
 
     previous_days: Annotated[float, Field(ge=0, le=3650)] = 7.0
@@ -372,11 +371,11 @@ class RetentionSettings(BaseSettings):
 
 
 class PathSettings(BaseSettings):
-    """Places. Relative ones are below ``root``.
+    """Paths; relative ones are below ``root``.
 
     Attributes:
-        received: Lists and downloads, where what talks to the network is another user, who may not
-            write beside the journal; in ``state`` by default.
+        feed_state: Metadata and downloads, if the feed-reading process has its own user, who may
+            not write to the journal's directory; by default ``state``.
     """
 
     root: Path = Path("/")
@@ -388,17 +387,17 @@ class PathSettings(BaseSettings):
     agent_slots: Path = Path("opt/ncen-updater")
 
     def resolve(self, path: Path) -> Path:
-        """Return a place as an absolute path."""
+        """Return an absolute path."""
         return self.root / path
 
     @property
     def feed_state_directory(self) -> Path:
-        """Return where lists and downloads lie, as an absolute path."""
+        """Return the absolute directory of metadata and downloads."""
         return self.resolve(self.state if self.feed_state is None else self.feed_state)
 
 
 class AgentConfig(BaseSettings):
-    """``agent.toml``, whole."""
+    """The complete ``agent.toml``."""
 
     schema_: Annotated[Literal[1], Field(alias="schema")]
     site: SiteSettings
@@ -417,9 +416,9 @@ class AgentConfig(BaseSettings):
     model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True, populate_by_name=True)
 
     def written_directories(self) -> tuple[Path, ...]:
-        """Return the directories that a change writes to, and of files those above them, too.
+        """Return the directories that a change writes to; for files, their parent directories.
 
-        The generator of the units opens these to them, and no others; a test compares the two.
+        The generator of the units grants write access to exactly these; a test compares the two.
         """
         paths, databases = self.paths, self.databases
         merged = self.overlay.merged.parent if self.overlay else None
@@ -436,7 +435,7 @@ class AgentConfig(BaseSettings):
 
     @model_validator(mode="after")
     def _require_separate_directories(self) -> AgentConfig:
-        """Refuse nested directories: a directory that is rolled back must not hold the agent's."""
+        """Refuse nested directories: a rolled-back directory must not contain the agent's files."""
         if len({item.name for item in self.files}) != len(self.files):
             raise ValueError("duplicate name in [[files]]")
         paths, databases = self.paths, self.databases
@@ -449,7 +448,7 @@ class AgentConfig(BaseSettings):
         directories = [paths.resolve(item.directory) for item in self.files]
         if self.overlay is not None:
             places.append(paths.resolve(self.overlay.merged))
-            # Photographs may lie beside texts; what is merged may not.
+            # Site files may be beside the overlay's source, but merged files may not.
             own = paths.resolve(self.overlay.directory)
             for other in places:
                 if other.is_relative_to(own) or own.is_relative_to(other):

@@ -7,22 +7,22 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-# 63 bytes less "__next_" and the eight characters of a change id.
+# PostgreSQL's 63 bytes minus "__next_" and the eight characters of a change id.
 PhysicalName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_-]{0,47}$")]
 
 
 class BaseSettings(BaseModel):
-    """Base of all tables: frozen, and strict about names it does not know."""
+    """Base of all tables: frozen, and refuses unknown settings."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
 
 class EngineSettings(BaseSettings):
-    """The table of one database engine.
+    """Settings of one database engine.
 
     Attributes:
-        path_settings: Its settings that are paths; relative ones are below the site's root.
-        secret_file_settings: Those of them that nobody else may read.
+        path_settings: Names of settings that are paths; relative ones are below the site's root.
+        secret_file_settings: Names of those whose files only the owner may read.
     """
 
     path_settings: ClassVar[tuple[str, ...]] = ()
@@ -30,22 +30,22 @@ class EngineSettings(BaseSettings):
 
     @property
     def local_directory(self) -> Path | None:
-        """Return where the databases lie on a disk of this machine, if the agent knows."""
+        """Return the databases' directory on this machine, if the agent knows it."""
         return None
 
 
 class PostgresSettings(EngineSettings):
-    """How the agent reaches PostgreSQL.
+    """Settings of PostgreSQL.
 
     Attributes:
         host: Directory of the server's socket, or a host name.
-        user: The agent's role: CREATEDB and member of ``owner``, or a superuser.
-        password_file: A libpq password file (mode 0600) where the server asks for a password.
-        owner: The application's role; migrations run as it.
-        application_roles: As which the application logs in, where that is not (only) ``owner``.
-        control_database: A small database of the agent's own; made at the first use.
-        bin_directory: Where ``pg_dump`` and ``pg_restore`` are; by default those of the server's
-            version where packages put them.
+        user: The agent's role: with CREATEDB and member of ``owner``, or a superuser.
+        password_file: A libpq password file (mode 0600), if the server requires a password.
+        owner: The application's role; migrations run as this role.
+        application_roles: Login roles of the application, if not (only) ``owner``.
+        control_database: The agent's own small database; created on first use.
+        bin_directory: Directory of ``pg_dump`` and ``pg_restore``; by default where packages
+            install those of the server's version.
         copy_method: ``auto`` chooses by size.
     """
 
@@ -64,15 +64,15 @@ class PostgresSettings(EngineSettings):
 
     @property
     def connect_roles(self) -> tuple[str, ...]:
-        """Roles that may log in between cut-over and commit."""
+        """Return the roles that may connect between cut-over and commit."""
         return self.application_roles or (self.owner,)
 
 
 class SqliteSettings(EngineSettings):
-    """Where the SQLite files are.
+    """Settings of SQLite.
 
     Attributes:
-        directory: Holds the sets; the application opens ``<directory>/live/<name>.sqlite``.
+        directory: Directory of the sets; the application opens ``<directory>/live/<name>.sqlite``.
     """
 
     path_settings = ("directory",)
@@ -81,12 +81,12 @@ class SqliteSettings(EngineSettings):
 
     @property
     def local_directory(self) -> Path:
-        """Return the same."""
+        """Return the directory of the sets."""
         return self.directory
 
 
-#: Name of an engine in the configuration, in manifests and in paths of releases, to its table of
-#: settings. The first one is what an installation gets that is not told otherwise.
+#: Engine settings by the engine's name in the configuration, in manifests and in paths of releases.
+#: The first one is the default of an installation.
 ENGINE_SETTINGS: dict[str, type[EngineSettings]] = {
     "postgresql": PostgresSettings,
     "sqlite": SqliteSettings,

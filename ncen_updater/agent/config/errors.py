@@ -24,10 +24,10 @@ class InvalidSetting:
     """One mistake in the configuration.
 
     Attributes:
-        line: Line in the file, from 1; None where there is none to name.
+        line: Line in the file, from 1; None if unknown.
         setting: Name of the setting with its table, such as ``site.country``.
         problem: What is wrong.
-        remedy: What to write instead.
+        remedy: How to correct it.
     """
 
     line: int | None
@@ -37,7 +37,7 @@ class InvalidSetting:
 
     @property
     def text(self) -> LazyText:
-        """Return where it is, what is wrong, and what to write instead."""
+        """Return line, setting, problem and remedy."""
         values = {"setting": self.setting, "problem": self.problem, "remedy": self.remedy}
         if self.line:
             where = N_("line {line}: {setting} {problem} {remedy}")
@@ -49,14 +49,14 @@ class InvalidSetting:
 
 
 class ConfigError(UpdaterError):
-    """Base of what can be wrong with the configuration."""
+    """Base of configuration errors."""
 
     message = CONFIG_ERROR
     code_range = range(1001, 1100)
 
 
 class InvalidConfigError(ConfigError):
-    """Settings that are missing, unknown or wrong; every one of them is listed.
+    """Missing, unknown or invalid settings; all of them are listed.
 
     Args:
         path: The file.
@@ -84,11 +84,11 @@ class InvalidConfigError(ConfigError):
 
     @property
     def detail_text(self) -> LazyText:
-        """Return every mistake, a line each."""
+        """Return all mistakes, one per line."""
         return join_texts((mistake.text for mistake in self.invalid_settings), "\n")
 
 
-#: Code of what a server refuses.
+#: Code of errors that a database server reported.
 SERVER_REFUSED_CODE = "NU-4001"
 _UNKNOWN = re.compile(
     r'database "(?P<database>[^"]+)" does not exist \(3D000\)'
@@ -97,17 +97,17 @@ _UNKNOWN = re.compile(
 
 
 def find_unknown_database(server_message: str) -> str | None:
-    """Return the database that a server says it does not have; None where it says something else.
+    """Return the database that a server reports as missing; None for another message.
 
     Args:
-        server_message: What it refused something with.
+        server_message: Message of the server.
     """
     found = _UNKNOWN.search(server_message)
     return found["database"] if found is not None else None
 
 
 def explain_unknown_name(error: BaseException, config: Path) -> UpdaterError | None:
-    """Return what is to be told in place of an error, where the server knows no such name."""
+    """Return a clearer error if the server does not know a database or role; else None."""
     if not isinstance(error, UpdaterError) or error.code != SERVER_REFUSED_CODE:
         return None
     found = _UNKNOWN.search(error.detail or "")

@@ -1,6 +1,6 @@
 """The few settings that ``status`` needs, read without the models.
 
-These settings are checked as strictly as in the whole configuration; the others are not checked.
+They are validated as strictly as in the complete configuration; other settings are not validated.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from ncen_updater.agent.config.raw_config import RawConfig, read_raw_config
 from ncen_updater.agent.config.setting_lines import find_line, locate_settings
 from ncen_updater.common.i18n import N_, LazyText
 
-# The same as in agent_config.py, which cannot be imported here; a test compares them.
+# Must equal those of agent_config.py, which cannot be imported here; a test compares them.
 DEFAULT_PATHS = {
     "root": "/",
     "state": "var/lib/ncen-updater",
@@ -35,17 +35,17 @@ DEFAULT_GROUP = "ncen-updater"
 
 @dataclass(frozen=True)
 class EssentialSettings:
-    """Where the site is, and who.
+    """Paths and identity of the site.
 
     Attributes:
-        state: Journal.
-        feed_state: Lists and downloads.
-        slots: The slots.
-        current: The link to the slot in use.
-        product: What the site runs.
+        state: Directory of the journal.
+        feed_state: Directory of metadata and downloads.
+        slots: Directory of the slots.
+        current: Link to the slot in use.
+        product: Product of the site.
         site_id: Id of the site.
-        country: Its country.
-        config_path: The configuration file that says so.
+        country: Country of the site.
+        config_path: The configuration file.
     """
 
     state: Path
@@ -59,15 +59,15 @@ class EssentialSettings:
 
 
 def load_essential_settings(path: Path, *, ignore_site_errors: bool = False) -> EssentialSettings:
-    """Read the places and the site's name.
+    """Read the paths and the identity of the site.
 
     Args:
-        path: The configuration.
-        ignore_site_errors: Whether a mistake in the site's name or country is passed over, for who
-            tells of it elsewhere; these are empty then.
+        path: The configuration file.
+        ignore_site_errors: Whether to ignore mistakes in the site's id or country, for callers
+            that report them elsewhere; the values are empty then.
 
     Raises:
-        ConfigError: As :func:`ncen_updater.agent.config.loader.load_config`, for what is read here.
+        ConfigError: As :func:`ncen_updater.agent.config.loader.load_config`, for these settings.
     """
     raw = read_raw_config(path)
     mistakes: list[InvalidSetting] = []
@@ -102,10 +102,10 @@ def load_essential_settings(path: Path, *, ignore_site_errors: bool = False) -> 
 
 
 def read_service_socket(path: Path) -> Path:
-    """Return where the service of a site listens.
+    """Return the path of the service's socket.
 
     Raises:
-        ConfigError: As :func:`ncen_updater.agent.config.loader.load_config`, for what is read here.
+        ConfigError: As :func:`ncen_updater.agent.config.loader.load_config`, for these settings.
     """
     root, place = _settings(
         path, (("paths", "root"), "/"), (("service", "api_socket"), DEFAULT_SOCKET)
@@ -114,10 +114,10 @@ def read_service_socket(path: Path) -> Path:
 
 
 def read_viewer_group(path: Path | None) -> str:
-    """Return the group whose members may look at a site; that of the package without a file.
+    """Return the group of viewers; without a file, the package's default.
 
     Raises:
-        ConfigError: As :func:`ncen_updater.agent.config.loader.load_config`, for what is read here.
+        ConfigError: As :func:`ncen_updater.agent.config.loader.load_config`, for these settings.
     """
     if path is None:
         return DEFAULT_GROUP
@@ -125,15 +125,15 @@ def read_viewer_group(path: Path | None) -> str:
 
 
 def read_site_timezone(path: Path) -> tzinfo | None:
-    """Return the zone in which people of a site speak of hours; None for the machine's own.
+    """Return the time zone of the site; None for the machine's own.
 
     Raises:
-        ConfigError: As :func:`ncen_updater.agent.config.loader.load_config`, for what is read here.
+        ConfigError: As :func:`ncen_updater.agent.config.loader.load_config`, for these settings.
     """
     [name] = _settings(path, (("service", "timezone"), ""))
     if not name:
         return None
-    from zoneinfo import ZoneInfo, ZoneInfoNotFoundError  # 'status' has no need of it
+    from zoneinfo import ZoneInfo, ZoneInfoNotFoundError  # not needed by 'status'
 
     try:
         return ZoneInfo(name)

@@ -1,8 +1,7 @@
-"""Read ``agent.toml`` whole, or report all its errors at once.
+"""Load ``agent.toml`` completely, or report all its errors at once.
 
-The result is ready to use: relative paths are already resolved below the root.
-
-These checks look at the raw data, so that their mistakes come in one list with those of the models.
+In the result, relative paths are already resolved below the root. Path checks use the raw data, so
+that their mistakes are in one list with those of the models.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ from ncen_updater.common.i18n import N_, LazyText
 
 logger = logging.getLogger(__name__)
 
-# Every setting that is a path, besides the root itself; relative ones are below the root.
+# All path settings except the root itself; relative ones are below the root.
 PATH_SETTINGS: tuple[tuple[str, ...], ...] = (
     ("paths", "state"),
     ("paths", "feed_state"),
@@ -60,19 +59,19 @@ PATH_SETTINGS: tuple[tuple[str, ...], ...] = (
     ("notify", "webhook", "ca_file"),
     ("metrics", "file"),
 )
-# What [notify] names is looked at when something is sent, and the token of the health when it is
-# asked: what is missing there must not keep a change from being brought to its end.
+# Files of [notify] are checked when a message is sent, and the health token when it is used: if one
+# is missing, an interrupted change must still be resumed.
 SECRET_FILE_SETTINGS = tuple(
     ("databases", name, path)
     for name, own in ENGINE_SETTINGS.items()
     for path in own.secret_file_settings
 )
 GROUP_AND_OTHER_BITS = stat.S_IRWXG | stat.S_IRWXO
-# What may not even be looked at is for the agent as good as not there.
+# An inaccessible path counts as missing.
 isdir, isfile = os.path.isdir, os.path.isfile
 SEE_DOCUMENTATION = LazyText(N_("See docs/reference/configuration.md."))
 
-# What the form of a setting is, where a pattern alone would say nothing to a person.
+# Expected formats, for settings whose pattern would not help an operator.
 FORMAT_HINTS: Mapping[str, str] = {
     "site.id": N_("Use letters, digits, dots and hyphens, at most 100."),
     "site.country": N_("Use an ISO 3166 code in capitals, such as KE."),
@@ -100,7 +99,7 @@ FORMAT_HINTS: Mapping[str, str] = {
     ),
 }
 
-# Kind of error to remedy; {values} come from the error's own context.
+# Remedies by pydantic error type; {values} come from the error's context.
 REMEDIES: Mapping[str, str] = {
     "string_type": N_("Put the value in quotes."),
     "path_type": N_("Write the path in quotes."),
@@ -129,20 +128,20 @@ REMEDIES: Mapping[str, str] = {
 
 
 def load_config(path: Path, *, euid: int | None = None, look: bool = True) -> AgentConfig:
-    """Read and check the configuration.
+    """Load and validate the configuration.
 
     Args:
         path: The file.
-        euid: Who reads; the process's own user by default.
-        look: Whether to look on the disk for what it names.
+        euid: User id of the reader; by default the process's.
+        look: Whether to check the paths on disk.
 
     Returns:
-        The configuration, every path absolute.
+        The configuration, with absolute paths.
 
     Raises:
-        CONFIG_MISSING: If it is not there.
-        CONFIG_UNREADABLE: If it is not a file, or may not be read.
-        CONFIG_EXPOSED: If root reads it and everybody may write it.
+        CONFIG_MISSING: If the file does not exist.
+        CONFIG_UNREADABLE: If it is not a regular file or cannot be read.
+        CONFIG_EXPOSED: If root reads it and everyone may write it.
         CONFIG_TOO_LARGE: If it is larger than 1 MB.
         CONFIG_NOT_TOML: With line and column.
         InvalidConfigError: With every mistake, its line and its remedy.
@@ -159,7 +158,7 @@ def load_config(path: Path, *, euid: int | None = None, look: bool = True) -> Ag
         unknown = [item["loc"] for item in problems if item["type"] == "extra_forbidden"]
         if unknown:
             config, problems = _ignore_unknown_settings(data, unknown, problems)
-        # A list whose every entry is wrong counts as empty as well, which it is not.
+        # pydantic also reports a list as too short if all its entries are invalid.
         wrong = {item["loc"][:-1] for item in problems if item["loc"]}
         problems = [i for i in problems if i["type"] != "too_short" or i["loc"] not in wrong]
         mistakes += [make_invalid_setting(item, AgentConfig, lines) for item in problems]
@@ -175,7 +174,7 @@ def load_config(path: Path, *, euid: int | None = None, look: bool = True) -> Ag
 def _ignore_unknown_settings(
     data: dict[str, Any], unknown: list[tuple[int | str, ...]], problems: list[ErrorDetails]
 ) -> tuple[AgentConfig | None, list[ErrorDetails]]:
-    """Pass unknown settings over where a newer agent than this one was in use here."""
+    """Ignore unknown settings if a newer agent than this one was used at this site."""
     from ncen_updater.formats.release_document import drop_fields
 
     paths = data.get("paths")
@@ -197,7 +196,7 @@ def _ignore_unknown_settings(
 
 
 def _make_paths_absolute(data: dict[str, Any]) -> dict[str, Any]:
-    """Return the data with every path below the root, default ones too."""
+    """Return the data with all paths absolute, including defaults."""
     root = find_root(data)
     result = _copy_tables(data)
     places = result.setdefault("paths", {})
@@ -228,11 +227,11 @@ def _copy_tables(data: dict[str, Any]) -> dict[str, Any]:
 
 
 def find_newer_agent(directory: Path, own_version: str | None = None) -> str | None:
-    """Return the newest agent that was chosen here, if it is newer than this one.
+    """Return the newest agent version ever selected here, if it is newer than this one.
 
     Args:
-        directory: Where the slots of the agent are.
-        own_version: The version of this agent.
+        directory: Directory of the agent's slots.
+        own_version: Version of this agent.
     """
     try:
         mine = Version(own_version or version("ncen-updater"))
@@ -254,13 +253,13 @@ def _parse_version(text: str) -> Version | None:
 
 
 def find_root(data: Mapping[str, Any]) -> Path:
-    """Return the directory below which relative paths are."""
+    """Return the root directory of relative paths."""
     value = _read_text(data, ("paths", "root"))
     return Path(value) if value else Path("/")
 
 
 def check_paths(data: Mapping[str, Any], lines: Mapping[Place, int]) -> Iterator[InvalidSetting]:
-    """Yield what does not fit the disk; settings of the wrong type are left to the models."""
+    """Yield mistakes of paths on disk; settings of the wrong type are left to the models."""
 
     def mistake(
         setting: tuple[str, ...], problem: str, remedy: str, **values: object
@@ -317,14 +316,14 @@ def check_paths(data: Mapping[str, Any], lines: Mapping[Place, int]) -> Iterator
             N_("Name a file in it; ncen-updater creates it."),
             path=maintenance_file,
         )
-    # By this name it is neither opened to the units nor made where it is gone.
+    # Units are not granted access below /var/run, and the agent does not create it there.
     elif value and maintenance_file.is_relative_to(root / "var/run"):
         yield mistake(
             ("application", "maintenance_file"),
             N_("is below /var/run."),
             N_("Write /run instead of /var/run."),
         )
-    # What is below /run is gone after each start of the machine: the agent makes that itself.
+    # /run is empty after each boot: the agent creates directories below it.
     elif (
         value
         and not isdir(maintenance_file.parent)
@@ -348,14 +347,14 @@ def _read_text(data: Mapping[str, Any], setting: tuple[str, ...]) -> str | None:
 def make_invalid_setting(
     error: ErrorDetails, model: type[BaseModel], lines: Mapping[SettingPath, int]
 ) -> InvalidSetting:
-    """Turn one error of the models into words.
+    """Convert a pydantic error to a mistake with a text.
 
     Args:
-        error: As the models report it.
-        model: The model of the whole file.
-        lines: Where each name stands.
+        error: The error.
+        model: Model of the whole file.
+        lines: Line of each setting.
     """
-    # The last part "[key]" says that the name itself is wrong, not the value.
+    # A last part "[key]" means that the name itself is invalid, not the value.
     path: SettingPath = tuple(part for part in error["loc"] if part != "[key]")
     setting = _format_setting_name(path)
     line = find_line(lines, path)
@@ -408,7 +407,7 @@ def _format_setting_name(path: SettingPath) -> str:
 
 
 def _iter_models(annotation: object) -> Iterator[type[BaseModel]]:
-    if get_args(annotation):  # of a union, or of a list of tables
+    if get_args(annotation):  # a union, or a list of tables
         for argument in get_args(annotation):
             yield from _iter_models(argument)
     elif isinstance(annotation, type) and issubclass(annotation, BaseModel):

@@ -1,4 +1,4 @@
-"""Read the file, and no more of it than a configuration can have. Imports nothing heavy."""
+"""Read a configuration file with a size limit, and parse its TOML. Imports little."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ from ncen_updater.common.messages import (
 
 POSITION = N_("line {line}, column {column}")
 MAX_CONFIG_BYTES = 1_000_000
-#: The variable of the environment that names the file, where no option does.
+#: Environment variable with the file's path, used without an option.
 PATH_VARIABLE = "NCEN_CONFIG_FILE"
-#: What word processors make of straight quotes.
+#: Typographic quotes, which word processors write instead of straight ones.
 TYPOGRAPHIC = "\u201c\u201d\u201e\u2018\u2019\u201a\u00ab\u00bb"
 
 
 @dataclass(frozen=True)
 class RawConfig:
-    """A configuration that is TOML, and nothing is known of yet."""
+    """A parsed but not yet validated configuration."""
 
     path: Path
     text: str
@@ -53,19 +53,19 @@ def read_raw_config(
 
     Args:
         path: The file.
-        euid: Who reads; the process's own user by default.
-        option: Names the file.
-        example: Of the package, such a file.
+        euid: User id of the reader; by default the process's.
+        option: Name of the command-line option for the file.
+        example: Name of the example file in the package.
 
     Raises:
-        CONFIG_MISSING: If it is not there.
-        CONFIG_UNREADABLE: If it is not a file, or may not be read.
-        CONFIG_EXPOSED: If root reads it and everybody may write it.
+        CONFIG_MISSING: If the file does not exist.
+        CONFIG_UNREADABLE: If it is not a regular file or cannot be read.
+        CONFIG_EXPOSED: If root reads it and everyone may write it.
         CONFIG_TOO_LARGE: If it is larger than 1 MB.
         CONFIG_NOT_TOML: With line and column.
     """
     try:
-        # A pipe or device in the file's place must not make us wait for ever.
+        # O_NONBLOCK: opening a FIFO would wait for a writer.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         with os.fdopen(descriptor, "rb") as stream:
             mode = os.fstat(descriptor).st_mode
@@ -83,7 +83,7 @@ def read_raw_config(
             example=example,
             detail=error.strerror or str(error),
         ) from error
-    except ValueError as error:  # a zero character, or half a character, in the name
+    except ValueError as error:  # a null character or a lone surrogate in the name
         raise ConfigError(CONFIG_UNREADABLE, path=path, detail=str(error)) from error
     if len(content) > MAX_CONFIG_BYTES:
         raise ConfigError(CONFIG_TOO_LARGE, path=path, limit_bytes=MAX_CONFIG_BYTES)
@@ -110,7 +110,7 @@ def read_raw_config(
 
 
 def _find_typographic_quotes(message: str, text: str) -> str:
-    """Find the typographic quotes in the line that cannot be parsed."""
+    """Return the typographic quotes in the line that cannot be parsed."""
     match = re.search(r"line (\d+)", message)
     lines = text.split("\n")
     line = lines[min(int(match[1]), len(lines)) - 1] if match else lines[-1]
@@ -127,12 +127,12 @@ def _format_position(message: str, text: str) -> LazyText:
     return LazyText(POSITION, {"line": len(lines), "column": len(lines[-1]) + 1})
 
 
-#: What stands for the value of a variable, which may be a password.
+#: Replaces the value of an environment variable, which may be a password.
 HIDDEN_VALUE = "…"
 
 
 def format_start_command(unit: object, start: object, environment: object) -> str | None:
-    """Return the command as it is typed; None where the settings have none.
+    """Return the application's start command as an operator types it; None without one.
 
     Args:
         unit: ``application.unit``.

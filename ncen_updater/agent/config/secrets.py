@@ -1,4 +1,4 @@
-"""Values of the configuration that are nobody else's business. Pure."""
+"""Secret values in the configuration. Pure."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 from urllib.parse import unquote, urlsplit, urlunsplit
 
-#: Tables whose values may be anything, passwords too.
+#: Tables with free-form values, which may be passwords.
 FREE_FORM_TABLES = frozenset({"environment", "health_headers", "migrator_environment"})
-#: Shorter ones ("1", "en", "yes") are no secrets, and would mask half of every line.
+#: Shorter values ("1", "en", "yes") are not treated as secrets: masking them would garble logs.
 MIN_SECRET_LENGTH = 6
 
 
 def find_secrets(data: Mapping[str, Any]) -> frozenset[str]:
-    """Return the texts that must not appear in logs and bundles.
+    """Return the texts that must not appear in logs and support bundles.
 
     Args:
-        data: The configuration as the file has it: passwords in addresses, and every value of a
-            table of environment variables or headers.
+        data: The configuration as parsed. Secrets are passwords in addresses, and all values of
+            tables of environment variables or headers.
     """
     return frozenset(
         text for text in _iter_secrets(data, free=False) if len(text) >= MIN_SECRET_LENGTH
@@ -50,7 +50,7 @@ def _iter_url_passwords(text: str) -> Iterator[str]:
 
 
 def strip_credentials(value: object) -> object:
-    """Return a value of the configuration without the user and the password of an address."""
+    """Return a value of the configuration without user name and password of an address."""
     if not isinstance(value, str) or "://" not in value or "@" not in value:
         return value
     try:

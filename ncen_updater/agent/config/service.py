@@ -1,4 +1,4 @@
-"""The tables ``[service]``, ``[notify]`` and ``[metrics]``: what it does, and whom it tells."""
+"""Models of the tables ``[service]``, ``[notify]`` and ``[metrics]``."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from ncen_updater.agent.policy.windows import Weekday, WeeklyWindow
 
 
 def _parse_wall_time(value: object) -> object:
-    """Take ``22:00`` as text: TOML's own times are local times too, and come as they are."""
+    """Parse ``22:00`` as text; TOML's own local times are returned unchanged."""
     if not isinstance(value, str):
         return value
     try:
@@ -36,12 +36,12 @@ GroupName = Annotated[str, StringConstraints(pattern=r"^[a-z_][a-z0-9_-]{0,31}$"
 
 
 class WindowSettings(BaseModel):
-    """Hours of the week, wall time of the site.
+    """Weekly hours in the site's local time.
 
     Attributes:
-        days: On which days the hours begin; every day by default.
-        start: Their beginning.
-        end: Their end; not after the start means on the next day.
+        days: Days on which the hours begin; every day by default.
+        start: Opening time.
+        end: Closing time; on the next day if not after the start.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
@@ -58,36 +58,37 @@ class WindowSettings(BaseModel):
         return value
 
     def to_window(self) -> WeeklyWindow:
-        """Return the window that the policy reckons with."""
+        """Return the window for the policy."""
         return WeeklyWindow(frozenset(self.days), self.start, self.end)
 
 
 class ServiceSettings(BaseModel):
-    """What the service does by itself.
+    """Settings of the service.
 
     Attributes:
-        mode: ``notify`` tells what is on offer; ``approve`` prepares and waits for people;
-            ``automatic`` upgrades in the next window.
-        timezone: Zone of all hours here; that of the machine by default.
-        windows: Hours in which a cut-over may begin by itself; without any it begins only at a
-            time that a person chose, or by ``upgrade``.
-        check_interval_hours: Hours between two questions to the feed, spread over the sites.
-        download_windows: Hours in which downloads may run; none means at any time.
-        rehearse: Whether a release is rehearsed on copies before anybody approves it.
-        max_rehearsal_age_days: How old a rehearsal may become.
-        max_growth_percent: So much may a database grow after the rehearsal.
-        required_approvals: How many people have to approve.
-        api_socket: Where the local interface listens.
-        viewer_group: Members may look.
-        operator_group: Members may order, hold and schedule, too.
-        approver_group: Members may approve, too.
-        self_update: Whether the agent renews itself, at the hours of downloads.
-        confirm_agent_s: Seconds that a new agent has to run before it may confirm itself.
-        runner: ``process`` runs work as a child; ``systemd`` starts the units that split privilege.
-        fetch_socket: Where systemd waits to start what talks to the network.
-        apply_socket: Where systemd waits to start what works on the site.
-        renew_socket: Where systemd waits to start what writes the agent's own code.
-        send_socket: Where systemd waits to start what sends a message.
+        mode: ``notify`` reports offered releases; ``approve`` prepares them and waits for
+            approval; ``automatic`` upgrades in the next window.
+        timezone: Time zone of all hours in this file; that of the machine by default.
+        windows: Maintenance windows in which downtime may start automatically; without any,
+            upgrades start only at a scheduled time or with ``upgrade``.
+        check_interval_hours: Hours between two feed checks; sites check at different times.
+        download_windows: Hours in which downloads may run; without any, at any time.
+        rehearse: Whether to rehearse a release on copies before approval.
+        max_rehearsal_age_days: Maximum age of a rehearsal.
+        max_growth_percent: Maximum growth of a database since the rehearsal.
+        required_approvals: Number of required approvals.
+        api_socket: Socket of the local API.
+        viewer_group: Group whose members may view.
+        operator_group: Group whose members may also run operations, hold and schedule.
+        approver_group: Group whose members may also approve.
+        self_update: Whether the agent updates itself, in the download windows.
+        confirm_agent_s: Minimum running time in seconds before a new agent confirms itself.
+        runner: ``process`` runs work in child processes; ``systemd`` in units with separate
+            privileges.
+        fetch_socket: Socket of the unit that uses the network.
+        apply_socket: Socket of the unit that changes the site.
+        renew_socket: Socket of the unit that writes the agent's code.
+        send_socket: Socket of the unit that sends notifications.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
@@ -124,10 +125,10 @@ class ServiceSettings(BaseModel):
         return value
 
     def get_timezone(self) -> tzinfo:
-        """Return the zone of all hours.
+        """Return the time zone of all hours in the configuration.
 
-        The machine's zone is read from ``/etc/localtime``, so that its changes of clock are known;
-        a fixed offset would be wrong for half of the year.
+        The machine's zone is read from ``/etc/localtime`` with its daylight saving rules; a fixed
+        offset would be wrong for half of the year.
         """
         if self.timezone is not None:
             return ZoneInfo(self.timezone)
@@ -135,10 +136,10 @@ class ServiceSettings(BaseModel):
             with Path("/etc/localtime").open("rb") as stream:
                 return ZoneInfo.from_file(stream, key="localtime")
         except FileNotFoundError:
-            return UTC  # what a machine without that file goes by: localtime(5)
+            return UTC  # default without the file: localtime(5)
 
 
-# One address, without a name before it: what is more would have to be quoted.
+# A plain address without a display name, which would need quoting.
 Address = Annotated[
     str, StringConstraints(pattern=r"^[A-Za-z0-9._%+-]{1,64}@[A-Za-z0-9.-]{1,190}$")
 ]
@@ -156,18 +157,18 @@ class _Settings(BaseModel):
 
 
 class MailSettings(_Settings):
-    """The mail server that takes messages.
+    """The mail server for notifications.
 
     Attributes:
-        host: Its name.
+        host: Host name.
         security: ``starttls``; ``tls`` from the first byte; ``none`` for a server on this machine.
-        user: Who sends, where the server asks.
-        password_file: File (mode 0600) with the password alone.
-        password_credential: Name of a systemd credential with it, used where there is no file.
+        user: User name, if the server requires authentication.
+        password_file: File (mode 0600) with the password only.
+        password_credential: Name of a systemd credential with the password, used without a file.
         sender: Address in ``From``.
-        to: Who is told.
-        ca_file: Certificates of a private authority.
-        timeout_s: Seconds without an answer after which the server counts as dead.
+        to: Recipients.
+        ca_file: Certificates of a private certificate authority.
+        timeout_s: Seconds without a response after which the server is given up.
     """
 
     host: HostName
@@ -192,15 +193,15 @@ class MailSettings(_Settings):
 
 
 class WebhookSettings(_Settings):
-    """An address that takes messages as JSON over HTTPS.
+    """A webhook that receives notifications as JSON over HTTPS.
 
     Attributes:
-        url: Where they are posted.
-        secret_file: File (mode 0600) with the secret that signs them, at least 16 characters.
-        secret_credential: Name of a systemd credential with it, used where there is no file.
-        ca_file: Certificates of a private authority.
-        proxy: ``http://host:port`` of a proxy, if one is needed.
-        timeout_s: Seconds without an answer after which the receiver counts as dead.
+        url: Address for POST requests.
+        secret_file: File (mode 0600) with the signing secret, at least 16 characters.
+        secret_credential: Name of a systemd credential with the secret, used without a file.
+        ca_file: Certificates of a private certificate authority.
+        proxy: ``http://host:port`` of a proxy, if needed.
+        timeout_s: Seconds without a response after which the receiver is given up.
     """
 
     url: Annotated[str, StringConstraints(pattern=r"^https?://[!-~]{1,2000}$")]
@@ -218,16 +219,17 @@ class WebhookSettings(_Settings):
 
 
 class NotifySettings(_Settings):
-    """What people are told, and how often.
+    """Notifications: which, how often, and to whom.
 
     Attributes:
-        language: Language of messages: ``en``, ``fr``, or another catalogue that is installed.
-        max_per_hour: The most messages in an hour, on each way; several news go into one message.
-        batch_s: News that are not urgent wait so long for others.
-        disabled_kinds: Kinds of news that are not told.
-        upgrade_notice_hours: So long before an upgrade begins it is told.
-        expiry_notice_days: So many days before the lists of the feed lapse it is told.
-        min_free_percent: Less free space than this is told.
+        language: Language of messages: ``en``, ``fr``, or another installed catalogue.
+        max_per_hour: Maximum messages per hour and channel; a message may contain several
+            notifications.
+        batch_s: How long notifications that are not urgent wait for others, seconds.
+        disabled_kinds: Kinds of notifications that are not sent.
+        upgrade_notice_hours: Hours of notice before an upgrade starts.
+        expiry_notice_days: Days of notice before the metadata expires.
+        min_free_percent: Free disk space below which a notification is sent.
     """
 
     language: Language = "en"
@@ -242,11 +244,11 @@ class NotifySettings(_Settings):
 
 
 class MetricsSettings(_Settings):
-    """Figures for Prometheus.
+    """Metrics for Prometheus.
 
     Attributes:
         file: Text file for the node exporter's textfile collector, such as
-            ``run/ncen-updater/ncen_updater.prom``; none means none is written.
+            ``run/ncen-updater/ncen_updater.prom``; none is written by default.
     """
 
     file: Annotated[Path, Field(strict=False)] | None = None

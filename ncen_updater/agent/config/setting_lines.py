@@ -1,8 +1,8 @@
 """Find the line of each setting in a TOML text.
 
-``tomllib`` returns values without positions. This module reads the text a second time and records
-the line of each name. It expects text that ``tomllib`` has accepted; where it still cannot follow,
-it stops and keeps what it found: an error without a line is better than none.
+``tomllib`` returns values without positions. This module scans the text again and records the line
+of each name. It expects text that ``tomllib`` has accepted. If it still cannot parse the text, it
+stops and returns the lines found so far: an error without a line is better than none.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ _VALUE_END = " \t\n,]}#"
 
 
 def find_line(lines: Mapping[SettingPath, int], path: SettingPath) -> int | None:
-    """Return the line of a setting, or that of the nearest table around it.
+    """Return the line of a setting, or of its nearest table.
 
     Args:
-        lines: What :func:`locate_settings` returned.
-        path: Names and list positions from the outermost table on.
+        lines: The result of :func:`locate_settings`.
+        path: Names and list positions, from the outermost table.
     """
     for length in range(len(path), 0, -1):
         if path[:length] in lines:
@@ -35,7 +35,7 @@ def find_line(lines: Mapping[SettingPath, int], path: SettingPath) -> int | None
 def locate_settings(text: str) -> dict[SettingPath, int]:
     """Return the line, from 1, of every table, key and list element."""
     scanner = _TomlScanner(text)
-    # What was found up to there is kept.
+    # Lines found before an error are returned.
     with contextlib.suppress(IndexError, ValueError, RecursionError):
         scanner.scan_document()
     return scanner.lines
@@ -50,7 +50,7 @@ class _TomlScanner:
         self.lines: dict[SettingPath, int] = {}
         self._arrays: dict[SettingPath, int] = {}
 
-    # ---- places --------------------------------------------------------------------------------
+    # ---- positions -----------------------------------------------------------------------------
 
     def _mark(self, path: SettingPath) -> None:
         self._line += self._text.count("\n", self._counted, self._at)

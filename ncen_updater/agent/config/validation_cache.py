@@ -1,13 +1,13 @@
-"""Errors of the whole configuration, and the last valid one to use meanwhile. Light.
+"""Errors of the complete configuration, and the last valid configuration. Imports little.
 
-A check needs the models, which cost more than all of ``status``. So a valid configuration is stored
-in the state directory, with the version of the rules; an unchanged one is not checked again. What
-only the disk can show, such as a directory that was removed later, is reported by the command that
-needs it.
+Validation needs the models, which cost more time than all of ``status``. So a valid configuration
+is stored in the state directory, with the version of the models; an unchanged one is not validated
+again. Mistakes that depend on the disk, such as a directory removed later, are reported by the
+command that needs it.
 
-An interrupted change is completed with the stored configuration under which it began, whatever the
-file contains by now. That runs as root: so the copy is in a directory where units that accept
-connections cannot write (``ReadOnlyPaths=``).
+An interrupted change is completed with the stored configuration, whatever the file contains by
+then. That runs as root, so the copy is in a directory where units that accept connections cannot
+write (``ReadOnlyPaths=``).
 """
 
 from __future__ import annotations
@@ -30,23 +30,23 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-#: Below the state directory: the last configuration without a mistake, below a line with the rules.
+#: Path below the state directory: the last valid configuration, after a line with the version.
 VALID = "checked/config-valid.toml"
 MOST_BYTES = MAX_CONFIG_BYTES + 1000
 
 
 def check_config(path: Path, state: Path) -> ConfigError | None:
-    """Return what is wrong with a configuration, None where nothing is.
+    """Return the error of a configuration; None if it is valid.
 
     Args:
         path: The file.
         state: The site's state directory.
     """
-    with contextlib.suppress(OSError):  # nobody has checked it yet, or this user may not look
+    with contextlib.suppress(OSError):  # not validated yet, or this user may not read it
         if read_file(state / VALID, MOST_BYTES) == _mark_of(path):
             return None
     try:
-        # What a member of the group may not look at may well be there.
+        # Paths that a group member cannot access may still exist.
         load_noted(path, look=os.access(state, os.W_OK))
     except ConfigError as error:
         return error
@@ -54,21 +54,21 @@ def check_config(path: Path, state: Path) -> ConfigError | None:
 
 
 def find_state(path: Path) -> Path:
-    """Return the state directory, whatever is wrong with the file that names it."""
+    """Return the state directory, even if the file that names it has mistakes."""
     try:
         paths = read_raw_config(path).data["paths"]
         return Path(paths.get("root", "/"), paths.get("state", DEFAULT_PATHS["state"]))
     except (ConfigError, AttributeError, KeyError, TypeError):
         return (
             path.absolute().parent.parent.parent / DEFAULT_PATHS["state"]
-        )  # as a package lays it out
+        )  # the layout of the package
 
 
 def usable_config(path: Path) -> Path:
-    """Return the file, or the last one that had no mistake where it has one; the disk is not asked.
+    """Return the file if it is valid, else the last valid copy; paths on disk are not checked.
 
     Raises:
-        ConfigError: If neither can be used: what is wrong with the file.
+        ConfigError: The error of the file, if neither is valid.
     """
     from ncen_updater.agent.config.loader import load_config
 
@@ -85,29 +85,29 @@ def usable_config(path: Path) -> Path:
 
 
 def load_noted(path: Path, *, look: bool = True) -> AgentConfig:
-    """Read the whole configuration, and keep it where this process may.
+    """Load the complete configuration, and store a copy if this process may.
 
     Args:
         path: The file.
-        look: Whether what it names is looked for on the disk.
+        look: Whether to check the paths on disk.
 
     Raises:
         ConfigError: If it has a mistake.
     """
     from ncen_updater.agent.config.loader import load_config
 
-    mark = _mark_of(path)  # before it is read: what is written meanwhile is not checked
+    mark = _mark_of(path)  # read first: a file written meanwhile must not count as validated
     config = load_config(path, look=look)
     retained = config.paths.resolve(config.paths.state) / VALID
     with contextlib.suppress(OSError):
         if mark and not (retained.exists() and retained.read_bytes() == mark):
             retained.parent.mkdir(0o700, exist_ok=True)
-            durable.write_file(retained, mark, 0o600)  # it may name passwords
+            durable.write_file(retained, mark, 0o600)  # it may contain passwords
     return config
 
 
 def _mark_of(path: Path) -> bytes:
-    """Return a file below the rules of this agent, as a comment; empty where it cannot be read."""
+    """Return a file with the version of the models as a comment; empty if it cannot be read."""
     rules = Path(__file__).with_name("agent_config.py")
     try:
         content = read_file(path, MAX_CONFIG_BYTES).removeprefix(BOM_UTF8)

@@ -1,1 +1,1 @@
-"""Plain data: what the other rooms hand to each other."""
+"""Plain data that the other packages of the agent exchange."""

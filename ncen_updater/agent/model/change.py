@@ -1,6 +1,6 @@
-"""The words of the upgrade room: changes, their states, their steps.
+"""Changes, their states and their steps.
 
-On the path of ``status``: standard library only.
+``status`` imports this module: standard library only.
 """
 
 from __future__ import annotations
@@ -13,28 +13,28 @@ from enum import StrEnum
 
 
 class ChangeKind(StrEnum):
-    """What a change is for."""
+    """Kind of a change."""
 
     UPGRADE = "upgrade"
     ROLLBACK = "rollback"
 
 
 class DatabaseMode(StrEnum):
-    """How the databases get to the target's schema."""
+    """How a change brings the databases to the target's schema."""
 
-    MIGRATE = "migrate"  # up for an upgrade, down for a rollback; every record is kept
-    RESTORE = "restore"  # from what was kept at the upgrade; later records are lost
+    MIGRATE = "migrate"  # up files for an upgrade, down files for a rollback; all records are kept
+    RESTORE = "restore"  # copy the previous databases; later records are lost
 
 
 class ChangeState(StrEnum):
-    """Where a change stands. The first three are open."""
+    """State of a change. The first three are open."""
 
     RUNNING = "running"  # before the commit: everything can be undone exactly
-    REVERTING = "reverting"  # the steps are being undone
-    COMMITTED = "committed"  # users may be in: only forward
+    REVERTING = "reverting"  # steps are being undone
+    COMMITTED = "committed"  # users may be working: the change can only be completed
     FINISHED = "finished"
     REVERTED = "reverted"
-    STUCK = "stuck"  # recovery failed too often; a person has to look
+    STUCK = "stuck"  # recovery failed too often; an operator must intervene
 
     @property
     def is_open(self) -> bool:
@@ -64,8 +64,8 @@ class StepName(StrEnum):
     PRUNE = "prune"
 
 
-# A signal waits until these have ended: each is short, and half of one is worth nothing. A command
-# that was given to the application would go on without us, and users stay out until OPEN.
+# A signal is deferred until these steps end: they are short, and must not be half done. A command
+# given to the application would continue without us, and users cannot work until MAINTENANCE_OFF.
 UNINTERRUPTIBLE_STEPS = frozenset(
     {
         StepName.STOP,
@@ -80,21 +80,21 @@ _ORDER = tuple(StepName)
 _COMMIT = _ORDER.index(StepName.COMMIT)
 STEPS_BEFORE_COMMIT = _ORDER[:_COMMIT]
 STEPS_AFTER_COMMIT = _ORDER[_COMMIT + 1 :]
-# Users are out from the first of these until OPEN is done.
+# Downtime lasts from the first of these steps until MAINTENANCE_OFF is done.
 DOWNTIME_STEPS = _ORDER[_ORDER.index(StepName.MAINTENANCE_ON) : _ORDER.index(StepName.SOAK)]
 
 
 class StepState(StrEnum):
-    """What the journal knows of a step."""
+    """State of a step in the journal."""
 
-    INTENDED = "intended"  # its effect may be there, in part or whole
+    INTENDED = "intended"  # its effect may exist, partly or completely
     DONE = "done"
     UNDOING = "undoing"
     UNDONE = "undone"
 
 
 class StepPhase(StrEnum):
-    """Instants at which a fault can strike; the fault matrix is made of them."""
+    """Points at which a fault can occur; the fault matrix covers all of them."""
 
     BEFORE_EFFECT = "before-effect"
     AFTER_EFFECT = "after-effect"  # before the record
@@ -106,7 +106,7 @@ class StepPhase(StrEnum):
 
 @dataclass(frozen=True)
 class StepRecord:
-    """One step of a change, as the journal has it."""
+    """One step of a change, as the journal records it."""
 
     name: StepName
     state: StepState
@@ -116,14 +116,14 @@ class StepRecord:
 
 @dataclass(frozen=True)
 class Change:
-    """One journaled operation.
+    """One recorded upgrade or rollback.
 
     Attributes:
-        id: Eight characters a-z and 2-7.
-        source: Id of the change whose previous databases a restore copies.
-        error_code: Code of the failure that made it go back.
-        failed_recoveries: Recoveries of it that ended by an error of their own.
-        steps: By name; steps that were never intended are not there.
+        id: Eight characters of a-z and 2-7.
+        restore_source: Id of the change whose previous databases a restore copies.
+        error_code: Code of the error because of which it was reverted.
+        failed_recoveries: Number of its recoveries that failed themselves.
+        steps: Steps by name, without steps that were never intended.
     """
 
     id: str
@@ -143,17 +143,17 @@ class Change:
 
     @property
     def is_open_after_commit(self) -> bool:
-        """Tell whether it is open after its commit, also where recovery gave up on it."""
+        """Return whether it is open after its commit, also if recovery gave up on it."""
         return self.state.is_open and self.is_committed
 
     @property
     def is_committed(self) -> bool:
-        """Return whether its commit is written; so it remains once it has come to its end."""
+        """Return whether its commit is recorded; stays true when the change has ended."""
         return self.get_step_state(StepName.COMMIT) is StepState.DONE
 
     @property
     def is_soaking(self) -> bool:
-        """Return whether users work with its release, and nothing is done but to watch it."""
+        """Return whether users work with its release during its soak period."""
         return (
             self.state is ChangeState.COMMITTED
             and self.get_step_state(StepName.MAINTENANCE_OFF) is StepState.DONE
@@ -161,7 +161,7 @@ class Change:
         )
 
     def get_step_state(self, name: StepName) -> StepState | None:
-        """State of a step, None if it was never intended."""
+        """Return the state of a step; None if it was never intended."""
         record = self.steps.get(name)
         return record.state if record else None
 
@@ -170,13 +170,13 @@ ID_ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"
 
 
 def new_change_id() -> str:
-    """Return a fresh id: eight characters of the base32 alphabet, safe in a database's name."""
+    """Return a new id: eight base32 characters, valid in a database name."""
     return "".join(secrets.choice(ID_ALPHABET) for _ in range(8))
 
 
 @dataclass(frozen=True)
 class Actor:
-    """Who acts, as the operating system knows them."""
+    """The user who gave a command, as the operating system knows them."""
 
     name: str
     uid: int

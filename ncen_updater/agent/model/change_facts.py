@@ -1,8 +1,7 @@
-"""Facts that the steps of a change record in the journal for each other and for people.
+"""Facts of a change that its steps record in the journal, for later steps and for display.
 
-A fact that was never kept is None. Facts of a newer agent are kept in ``unknown_facts`` and passed
-over.
-On the path of ``status``: standard library only.
+A fact that was never recorded is None. Facts of a newer agent are preserved in ``unknown_facts``
+and otherwise ignored. ``status`` imports this module: standard library only.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from ncen_updater.common.json_records import JsonRecord
 
 @dataclass(frozen=True)
 class DowntimeStart(JsonRecord):
-    """When users were kept out, by the clock of one boot that nobody sets; seconds."""
+    """Start of the downtime by the monotonic clock of one boot, in seconds."""
 
     boot: str
     monotonic_s: float
@@ -26,7 +25,7 @@ class DowntimeStart(JsonRecord):
 
 @dataclass(frozen=True)
 class SnapshotPlan(JsonRecord):
-    """A directory of the site's own files, and how it is kept."""
+    """A directory of site files, and how it is saved."""
 
     name: str
     directory: str
@@ -35,7 +34,7 @@ class SnapshotPlan(JsonRecord):
 
 @dataclass(frozen=True)
 class FingerprintSource(JsonRecord):
-    """Versions by which fingerprints were taken: a newer server prints a schema otherwise."""
+    """Versions that determine fingerprints: a newer server prints the same schema differently."""
 
     format: int
     engine: str
@@ -44,64 +43,63 @@ class FingerprintSource(JsonRecord):
 
 @dataclass(frozen=True)
 class ChangeFacts(JsonRecord):
-    """Facts of one change, or those that a step adds to them.
+    """Facts of a change, or those that one step adds.
 
     Attributes:
-        path_versions: The releases that were to be walked when the change began.
-        start_before: When the window closes in which users may be kept out.
-        binding: What people approved.
-        required_approvals: How many had to.
-        accepted_loss: So many records a person agreed to lose.
-        undone_upgrade: The upgrade that a rollback undoes.
-        code_only: Whether a rollback leaves the databases as they are.
-        no_copy: Whether the live databases go to the other release as they are, uncopied.
-        has_expand: Whether the release's program runs on them before, while users work.
-        expand_started: Whether that began, on schemas that were as the journal had them.
-        contract_started: The same of what brings the migrations to their end once it was watched.
-        contract_failed: With which code that failed when it was last tried.
-        contract_abandoned: Whether a person left it so.
-        contract_s: Seconds that it took, in which users worked.
-        failed_soak_upgrade: The upgrade whose release turned bad, in a rollback that nobody
-            ordered.
-        needs_operator: Whether nobody takes back by itself what turned bad.
-        confirmed_by: Who said that the release is good.
-        fetched: Whether the release had to be fetched, and
-        download_name: as which file.
-        slot_existed: Whether the slot was there before the change.
-        built_from: The file that the slot was built from.
-        snapshots: The site's own files that are kept.
-        advisories: What was found that stops no change.
-        maintenance_was_on: Whether an operator has to remove the maintenance page.
-        downtime_started: When users were kept out.
-        downtime_s: For how long.
+        path_versions: Releases of the upgrade path when the change began.
+        start_before: End of the maintenance window in which the downtime must start.
+        binding: Binding of the approval.
+        required_approvals: Number of required approvals.
+        accepted_loss: Number of records that an operator agreed to lose.
+        undone_upgrade: Id of the upgrade that a rollback undoes.
+        code_only: Whether a rollback leaves the databases unchanged.
+        no_copy: Whether the live databases are used by the other release without a copy.
+        has_expand: Whether the release's migrator runs on the live databases while users work.
+        expand_started: Whether it was started, after the schemas matched the journal.
+        contract_started: The same for the migrator's contract program after the soak period.
+        contract_failed: Error code of the contract program's last failure.
+        contract_abandoned: Whether an operator gave the contract program up.
+        contract_s: Duration of the contract program in seconds, while users worked.
+        failed_soak_upgrade: In an automatic rollback, the upgrade that failed in its soak
+            period.
+        needs_operator: Whether no automatic rollback follows a failed soak period.
+        confirmed_by: Who confirmed the release.
+        fetched: Whether the release had to be downloaded.
+        download_name: Name of the downloaded file.
+        slot_existed: Whether the slot existed before the change.
+        built_from: File from which the slot was built.
+        snapshots: Saved directories of site files.
+        advisories: Preflight findings that do not block.
+        maintenance_was_on: Whether an operator must remove the maintenance page.
+        downtime_started: Start of the downtime.
+        downtime_s: Duration of the downtime in seconds.
         was_running: Whether the application ran before.
-        ended_sessions: Whose sessions were ended when the databases were closed.
-        replaced: Databases that somebody replaced while they were closed.
-        lost_records: Records that a restore loses, counted once more in the stop.
-        copy_plan: The plan of the copy; see ``CopyPlan``.
-        checks_before: Values of the domain checks on the copies.
-        checks_after: The same once they were migrated.
-        overlay_before: What was in use of the country's merged texts and settings; empty where
-            nothing was.
-        fingerprints_before: Of the schemas of the copies, by database.
-        fingerprints: Of what became of them.
-        schema_kinds: Of each kind of things in them.
-        fingerprint_source: By what they were taken.
+        ended_sessions: Sessions that were terminated when the databases were fenced.
+        replaced: Databases that someone replaced while they were fenced.
+        lost_records: Records that a restore loses, counted again during the downtime.
+        copy_plan: Plan of the copy; see ``CopyPlan``.
+        checks_before: Values of the domain checks on the copies before the migrations.
+        checks_after: The same after the migrations.
+        overlay_before: The active merged overlay before; empty if there was none.
+        fingerprints_before: Schema fingerprints of the copies, by database.
+        fingerprints: The same after the migrations.
+        schema_kinds: Fingerprints by database and kind of object.
+        fingerprint_source: Versions that determine the fingerprints.
         databases_unchanged: Whether an upgrade changed neither schema nor rows.
-        rollback_loses_data: Whether the rollback loses what users enter.
-        schema_basis: What was known of kept databases.
-        cut_over_s: Seconds of the cut-over.
-        release_rows: Rows that the release itself made, by database and table.
+        rollback_loses_data: Whether the rollback loses data that users enter.
+        schema_basis: Source of what is known about previous databases.
+        cut_over_s: Duration of the cut-over in seconds.
+        release_rows: Rows that the release itself added, by database and table.
         startup_s: Seconds until the application was healthy.
-        remaining_parts_error: Why a part that waits for users does not start.
-        soak_started_at: When the release was first watched.
-        soak_error: Why it turned bad.
-        soak_checks: How often it was looked at, and
-        soak_failed_checks: how often in vain.
-        statistics: What was done for the planner meanwhile.
+        remaining_parts_error: Why a part that starts after maintenance did not start.
+        soak_started_at: Start of the soak period.
+        soak_error: Why the release failed in its soak period.
+        soak_checks: Number of health checks in the soak period.
+        soak_failed_checks: Number of those that failed.
+        statistics: Planner statistics that were updated in the soak period.
         dropped_changes: Changes whose previous databases were dropped.
         dropped_slots: Releases whose slots were removed.
-        unknown_facts: What this agent does not know.
+        unknown_facts: Facts of a newer agent.
     """
 
     path_versions: tuple[str, ...] | None = None
@@ -160,11 +158,11 @@ class ChangeFacts(JsonRecord):
 
     @property
     def is_soak_failed(self) -> bool:
-        """Tell whether the release failed in its soak period and was not confirmed."""
+        """Return whether the release failed in its soak period and was not confirmed."""
         return self.soak_error is not None and self.confirmed_by is None
 
     def to_json(self) -> dict[str, object]:
-        """Return what was kept by its names, as JSON has it."""
+        """Return the recorded facts as JSON values."""
         known = {
             name: value for name, value in super().to_json().items() if name != "unknown_facts"
         }
@@ -175,10 +173,10 @@ class ChangeFacts(JsonRecord):
 
     @classmethod
     def from_json(cls, data: object) -> Self:
-        """Read what :meth:`to_json` returned.
+        """Create facts from the result of :meth:`to_json`.
 
         Raises:
-            ValueError: If a fact is of another kind than its name says.
+            ValueError: If a fact has an unexpected type.
         """
         stored = dict(data) if isinstance(data, Mapping) else {}
         names = {item.name for item in fields(cls)} - {"unknown_facts"}
@@ -187,5 +185,5 @@ class ChangeFacts(JsonRecord):
         return replace(super().from_json(known), unknown_facts=unknown)
 
 
-#: A step that has nothing to say.
+#: For a step without facts.
 NO_FACTS = ChangeFacts()

@@ -1,4 +1,4 @@
-"""Errors of the agent: what several rooms raise, or read from each other."""
+"""Errors of the agent that several packages raise or handle."""
 
 from __future__ import annotations
 
@@ -32,42 +32,42 @@ from ncen_updater.common.messages import (
     UNHEALTHY,
 )
 
-#: In place of that, where no release was ever chosen.
+#: State of a site on which no release was ever selected.
 NOT_ADOPTED = N_("Not adopted. Run: sudo ncen-updater adopt VERSION")
 
 
 class JournalMissingError(UpdaterError):
-    """No journal where one has to be."""
+    """A missing journal."""
 
     message = JOURNAL_MISSING
 
 
 class JournalUnreadableError(UpdaterError):
-    """A journal that is damaged, altered, or of an unknown form."""
+    """A journal that is damaged, was altered, or has an unknown format."""
 
     message = JOURNAL_UNREADABLE
 
 
 class JournalPermissionError(JournalUnreadableError):
-    """A journal that this user may not read; nothing is wrong with it."""
+    """An intact journal that this user may not read."""
 
     message = JOURNAL_FORBIDDEN
 
 
 class JournalUnwritableError(UpdaterError):
-    """A journal that cannot take a record; nothing may be done that it does not know of."""
+    """A journal that cannot be written; nothing may be done without a record."""
 
     message = JOURNAL_UNWRITABLE
 
 
 class SiteBusyError(UpdaterError):
-    """Another change holds the lock."""
+    """A site whose lock is held by another operation."""
 
     message = BUSY
 
 
 class DomainChecksError(UpdaterError):
-    """Domain checks that do not hold on the migrated candidates."""
+    """Domain checks that failed on the migrated candidates."""
 
     message = CHECKS_FAILED
 
@@ -85,125 +85,126 @@ class ApplicationUnhealthyError(UpdaterError):
 
 
 class SoakFailedError(UpdaterError):
-    """An application that turned bad after users were let in."""
+    """An application that became unhealthy in the soak period."""
 
     message = SOAK_FAILED
 
 
 class ChangeFailedError(UpdaterError):
-    """A change that failed and was undone; the cause is chained and shown first."""
+    """A change that failed and was reverted; the cause is chained and shown first."""
 
     message = CHANGE_FAILED
 
 
 class InterventionRequiredError(UpdaterError):
-    """Facts that contradict each other, or a recovery that failed too often."""
+    """Contradictory facts, or a recovery that failed too often."""
 
     message = INTERVENTION_NEEDED
 
 
 class LockUnusableError(UpdaterError):
-    """A state directory that takes no lock; without it two agents could be at work."""
+    """A state directory that cannot be locked; without a lock two agents could work at once."""
 
     message = LOCK_UNUSABLE
 
 
-#: Classes of SQLSTATE: no such login, no such database.
+#: SQLSTATE classes: invalid authorization, invalid catalog name.
 _REFUSED = ("28", "3D")
 
 
 class DatabaseError(UpdaterError):
-    """Base of what the databases refuse or fail to do."""
+    """Base of database errors."""
 
     message = DATABASE_ERROR
 
 
 class DatabaseUnreachableError(DatabaseError):
-    """No session, or no database under its name: what may be there again at any moment."""
+    """A missing session or database, which may return at any moment."""
 
     message = DATABASE_UNREACHABLE
 
 
 def find_away(error: BaseException | None) -> DatabaseUnreachableError | None:
-    """Return the error of databases that are not there now, of which this one came; pure."""
+    """Return the unreachable-database error among an error's causes, if any. Pure."""
     while error is not None and not isinstance(error, DatabaseUnreachableError):
         error = error.__cause__
     return error
 
 
 def is_refused(error: BaseException | None) -> bool:
-    """Tell whether it came of a server that is there and lets nobody in by that login; pure.
+    """Return whether a reachable server refused the login. Pure.
 
-    Only a person mends that.
+    Only an operator can correct that.
     """
     found = find_away(error)
     return found is not None and str(found.values.get("sqlstate")).startswith(_REFUSED)
 
 
 class FenceError(DatabaseError):
-    """Sessions that stay."""
+    """Sessions that could not be ended."""
 
     message = FENCE_FAILED
 
 
 class MigrationRefusedError(DatabaseError):
-    """The ledger and the release do not fit together."""
+    """A migration ledger that does not match the release."""
 
     message = MIGRATION_REFUSED
 
 
 class MigrationFailedError(DatabaseError):
-    """A migration that the server refused or that ran out of time."""
+    """A migration that failed on the server or timed out."""
 
     message = MIGRATION_FAILED
 
 
 class LedgerUnreadableError(DatabaseError):
-    """The agent's own tables inside a database hold what no agent wrote."""
+    """Invalid content of the agent's own tables in a database."""
 
     message = LEDGER_UNREADABLE
 
 
 class ApplicationError(UpdaterError):
-    """Base of what the application refuses or fails to do."""
+    """Base of errors of the application."""
 
     message = APPLICATION_ERROR
 
 
 class CommandError(ApplicationError):
-    """A command that ended badly, was not found, or did not end in time."""
+    """A command that failed, was not found, or timed out."""
 
     message = COMMAND_FAILED
 
 
 class StopError(ApplicationError):
-    """An application that goes on running.
+    """An application that does not stop.
 
-    The value ``refused`` tells whether the order itself failed; else it may still be stopping.
+    The value ``refused`` states whether the stop command itself failed; otherwise the application
+    may still be stopping.
     """
 
     message = STOP_FAILED
 
 
 class SlotRecordError(UpdaterError):
-    """What the agent wrote down of a slot cannot be used, so the slot cannot be judged."""
+    """A slot record that cannot be used, so that the slot cannot be verified."""
 
     message = RECORD_UNUSABLE
 
 
 class SlotModifiedError(UpdaterError):
-    """Files that are not those of the release."""
+    """Files of a slot that differ from the release."""
 
     message = SLOT_DIFFERS
 
 
 class SelectionDamagedError(UpdaterError):
-    """The file that says which agent is chosen is not what it should be."""
+    """A damaged file of the selected agent version."""
 
     message = SEQUENCE_DAMAGED
 
 
 class AgentSlotError(UpdaterError):
-    """A slot of the agent that cannot be made, or does not work."""
+    """A slot of the agent that cannot be built or does not work."""
 
     message = AGENT_SLOT_FAILED

@@ -1,4 +1,4 @@
-"""Names of state files, events and kinds of notifications. Imports nothing."""
+"""Names of state files, events and notifications. Imports nothing."""
 
 from __future__ import annotations
 
@@ -7,36 +7,36 @@ from typing import Final
 
 JOURNAL_FILE: Final = "journal.sqlite"
 CHANGE_LOCK_FILE: Final = "change.lock"
-#: Below the state directory, beside what the service keeps.
+#: Path below the state directory, beside the service's files.
 SERVICE_LOCK_FILE: Final = "service/service.lock"
-#: Where people lay bundles down for the service.
+#: Import directory: where operators place offline bundles.
 INBOX_DIRECTORY: Final = "inbox"
 IMPORTED: Final = "imported"
 IMPORT_REFUSED: Final = "import-rejected"
 AGENT_SELECTED: Final = "agent-selected"
 ROLLBACK_EMERGENCY: Final = "emergency-rollback"
 AGENT_CONFIRMED: Final = "agent-confirmed"
-#: A recovery of a change began.
+#: Recovery of a change started.
 RECOVERY_STARTED: Final = "recovery"
-#: The application was started, since it ought to run and nobody came to start it.
+#: The service started the application, which should have been running.
 APPLICATION_STARTED: Final = "application-started"
-#: While a release is watched: its databases are not there, and nothing counts against it,
+#: In the soak period: a database is unavailable; this does not count against the release.
 DATABASES_UNAVAILABLE: Final = "databases-unavailable"
-#: until they are.
+#: The databases are available again.
 DATABASES_AVAILABLE: Final = "databases-available"
-#: While a release is watched: a disk of the site is full, and nothing counts against it,
+#: In the soak period: a disk of the site is full; this does not count against the release.
 DISK_FULL: Final = "disk-full"
-#: until it has room.
+#: The disk has space again.
 DISK_HAS_SPACE: Final = "disk-has-space"
-#: While a release is watched: somebody stopped the application, and nothing counts against it,
+#: In the soak period: someone stopped the application; this does not count against the release.
 APPLICATION_STOPPED: Final = "application-stopped"
-#: until it runs again.
+#: The application runs again.
 APPLICATION_RUNS: Final = "application-runs"
-#: Databases that people restored, or changed on purpose, were taken as those of a release.
+#: Databases restored or changed by an operator were adopted.
 RESTORED_ADOPTED: Final = "restored-adopted"
-#: What people approve who take restored databases for those of a release: this, and the release.
+#: Subject of the approval to adopt restored databases: this prefix and the release.
 RESTORED_APPROVAL_PREFIX: Final = "restored "
-#: People set what receipts of this site may say.
+#: An operator set the level of the site's receipts.
 RECEIPT_LEVEL_SET: Final = "receipt-level"
 #: A receipt was written, to be sent to the Secretariat.
 RECEIPT_WRITTEN: Final = "receipt-written"
@@ -45,7 +45,7 @@ RECEIPT_SENT: Final = "receipt-sent"
 
 
 class NotificationKind(StrEnum):
-    """What can be told."""
+    """Kind of a notification."""
 
     AVAILABLE = "available"
     REHEARSED = "rehearsed"
@@ -60,9 +60,9 @@ class NotificationKind(StrEnum):
     SCHEDULE_CANCELLED = "schedule-cancelled"
     UPGRADE_UPCOMING = "upgrade-upcoming"
     UPGRADED = "upgraded"
-    UPGRADE_FAILED = "upgrade-failed"  # the previous release runs, whether it was stopped or not
-    ROLLED_BACK = "rolled-back"  # a rollback after an upgrade that had been committed
-    ROLLBACK_FAILED = "rollback-failed"  # the newer release runs
+    UPGRADE_FAILED = "upgrade-failed"  # the previous release runs, with or without downtime
+    ROLLED_BACK = "rolled-back"  # a committed upgrade was rolled back
+    ROLLBACK_FAILED = "rollback-failed"  # the newer release still runs
     INTERVENTION_REQUIRED = "intervention-required"
     FEED_EXPIRING = "feed-expiring"
     FEED_EXPIRED = "feed-expired"

@@ -1,5 +1,5 @@
-"""Policies of the agent (holds, bad releases, retention, timing): pure decisions.
+"""Pure decisions of the agent: automation, windows, retention, predictions.
 
-Facts come in as values, decisions go out as values; nothing here reads a clock, a disk or the
+Facts come in as values, and decisions go out as values. Nothing here reads a clock, a disk or the
 journal.
 """

@@ -1,25 +1,26 @@
-"""Choice of the service's next automatic action, and its reason. Pure: facts in, one action out.
+"""Decide the service's next automatic action, with its reason. Pure: facts in, one action out.
 
-The order of the rules is the order of the code below:
+The rules, in the order of the code below:
 
-0. Nothing starts beside another process that is at work: its open change is not interrupted.
-1. A stuck change waits for a person and their jobs; nothing else starts.
-2. An open change is completed at once, at any hour: that is recovery, and the only way to let users
-   back in. A pending rollback of a bad release is done then; until it may be tried again, the other
-   rules apply. In a soak period, a requested rollback comes first. Where no change is open, an
-   application that does not run although nobody stopped it is started.
+0. Nothing starts while another process works on the site.
+1. A stuck change waits for an operator and their jobs; nothing else starts.
+2. An open change is completed at once, at any hour, because only that lets users work again. The
+   same applies to a pending rollback of a failed release; while its retry is delayed, the other
+   rules apply. In a soak period, a requested rollback comes first. If no change is open, an
+   application that stopped unexpectedly is started.
 3. A new agent that has not confirmed itself starts nothing else.
-4. A person's job comes before automatic actions.
-5. The feed is checked when that is due, also while upgrades are on hold.
-6. What is past its retention is pruned; the space may be needed afterwards. Then the agent updates
-   itself, before it touches the application.
-7. A hold, the mode ``notify``, and a recent failure of the release here each stop the list.
-8. A release is prepared and rehearsed ahead, at the hours for that.
-9. After approval, at the scheduled time and in a window, it is installed. Even where no approval is
-   required, a release that people rolled back waits for one. Downtime never starts at an hour that
-   nobody chose: without windows the upgrade waits for a scheduled time, or for ``upgrade``.
+4. A queued job comes before automatic actions.
+5. The feed is checked when a check is due, even while upgrades are on hold.
+6. Items past their retention are pruned, which also frees space. Then the agent updates itself,
+   before it changes the application.
+7. A hold, the mode ``notify``, and a recent failure of the release at this site end the list.
+8. A release is downloaded and rehearsed in advance, in the download windows.
+9. After approval, at the scheduled time and in a maintenance window, it is installed. A release
+   that an operator rolled back always needs a new approval. Downtime never starts at an hour that
+   nobody chose: without windows the upgrade waits for a scheduled time, or for the command
+   ``upgrade``.
 
-Automatic actions that failed are tried again after growing delays only.
+Failed automatic actions are retried after growing delays.
 """
 
 from __future__ import annotations
@@ -35,34 +36,34 @@ from ncen_updater.common.cli.render import format_scheduled_time
 from ncen_updater.common.i18n import N_, LazyText, LocalizedFigure
 from ncen_updater.common.json_records import JsonRecord
 
-#: Waits before the second, third... try of an act that failed; the last one stays.
+#: Delays before the second, third... attempt of a failed action; the last one repeats.
 RETRY_DELAYS = (
     timedelta(minutes=10),
     timedelta(hours=1),
     timedelta(hours=6),
     timedelta(days=1),
 )
-#: The same for bringing a change to its end: users may be out meanwhile, and a database server
-#: that starts slowly after a power cut is no reason to leave them there for hours.
+#: The same for resuming a change: there may be downtime meanwhile, and a database server that
+#: starts slowly after a power cut must not prolong it for hours.
 RESUME_DELAYS = (
     timedelta(minutes=1),
     timedelta(minutes=5),
     timedelta(minutes=20),
     timedelta(hours=1),
 )
-#: The same for starting an application that ought to run: what it lacks may be back any minute.
+#: The same for starting the application: the cause may end at any minute.
 START_DELAYS = (timedelta(seconds=15), timedelta(minutes=1), timedelta(minutes=5))
-#: How often it is looked whether the application runs, where it can be told whether it ought to.
+#: How often the service checks whether the application runs, if it can know that it should.
 APPLICATION_CHECK_INTERVAL = timedelta(minutes=5)
-#: How long the service sleeps at most: it looks again even where nothing is known to come.
+#: Maximum sleep of the service, even if nothing is scheduled.
 MAX_SLEEP = timedelta(hours=24)
-#: When to look again whether another process still works on the site.
+#: Interval of checks whether another process still works on the site.
 BUSY_POLL_INTERVAL = timedelta(seconds=15)
 JOB_WAITING_TEXT = N_("starting the queued job")
 
 
 class AutomationMode(StrEnum):
-    """How much the service does by itself."""
+    """Mode of the service: what it may do automatically."""
 
     NOTIFY = "notify"
     APPROVE = "approve"
@@ -70,7 +71,7 @@ class AutomationMode(StrEnum):
 
 
 class ServiceAction(StrEnum):
-    """What can be done next."""
+    """Possible next actions."""
 
     WAIT = "wait"
     RESUME = "resume"
@@ -87,7 +88,7 @@ class ServiceAction(StrEnum):
 
 
 class RehearsalStatus(StrEnum):
-    """What is known of a rehearsal of the release on offer."""
+    """Status of the rehearsal of the offered release."""
 
     MISSING = "missing"
     PASSED = "passed"
@@ -98,27 +99,26 @@ class RehearsalStatus(StrEnum):
 
 @dataclass(frozen=True)
 class ActionFailure(JsonRecord):
-    """Automatic tries of one action that failed in a row; ``code`` is of the last one's error."""
+    """Consecutive failures of an automatic action; ``code`` is that of the last error."""
 
     at: datetime
     failures: int
     code: str = ""
 
     def compute_retry_at(self, action: ServiceAction) -> datetime:
-        """Compute when the action may be tried again by itself."""
+        """Return when the action may be retried automatically."""
         delays = SOONER.get(action, RETRY_DELAYS)
         return self.at + delays[min(max(self.failures, 1), len(delays)) - 1]
 
     def is_backing_off(self, now: datetime, action: ServiceAction) -> bool:
-        """Tell whether it is too early for another try.
+        """Return whether it is too early for a retry.
 
-        A failure from the future was written by a clock that has been set back since; that is no
-        reason to wait until then.
+        A failure time in the future means that the clock was set back since; it causes no delay.
         """
         return self.at <= now < self.compute_retry_at(action)
 
 
-#: What is tried again sooner than the rest; to look once more what comes next costs little.
+#: Delays of actions that are retried sooner; assessing the next upgrade costs little.
 SOONER = {
     ServiceAction.RESUME: RESUME_DELAYS,
     ServiceAction.START_APPLICATION: START_DELAYS,
@@ -128,38 +128,37 @@ SOONER = {
 
 @dataclass(frozen=True)
 class AutomationInputs:
-    """Everything that the decision depends on.
+    """All inputs of the decision.
 
     Attributes:
         now: The time, UTC.
-        mode: How much is done by itself.
-        zone: Zone of the windows.
-        upgrade_windows: When a cut-over may begin; none means never by itself, but at a chosen
-            time.
-        download_windows: When downloads and rehearsals may run; none means at any time.
-        next_check: When the feed is to be asked again.
-        open_change: Whether a change has not come to its end.
-        stuck: Whether it waits for a person.
-        busy: Whether another process works on the site now, such as a person's command.
-        application_down: Whether the application does not run although it ought to; None where that
-            cannot
-            be told, or is not looked at.
+        mode: Mode of the service.
+        zone: Time zone of the windows.
+        upgrade_windows: Maintenance windows in which the downtime may start; without any, upgrades
+            start only at a scheduled time.
+        download_windows: Windows for downloads and rehearsals; without any, at any time.
+        next_check: When the next feed check is due.
+        open_change: Whether a change is open.
+        stuck: Whether the open change waits for an operator.
+        busy: Whether another process works on the site now, such as an operator's command.
+        application_down: Whether the application is stopped although it should run; None if that
+            is unknown or was not checked.
         agent_unconfirmed: Whether this agent is new and has not confirmed itself.
-        job_waiting: Whether a person's job waits.
-        rollback_requested: Whether they ordered to go back from a release that is watched.
-        hold_reason: The reason of a hold in force.
-        hold_until: When the holds in force end by themselves; None if one of them does not.
-        rollback_pending: Whether a release that turned bad is to be taken back, and was not yet.
-        was_rolled_back: Whether people went back from a release on the way to the target.
-        agent_offered: Version of a newer agent on offer that has not failed here.
-        target: The release that comes next.
-        retry_at: Until when the target is not tried by itself, since it failed here.
-        slot_built: Whether its slot stands.
-        rehearsal_status: What is known of its rehearsal.
-        missing_approvals: How many people have yet to approve.
-        not_before: The time that a person chose.
-        prune_at: When the days of something that is kept are over.
-        failures: Actions that failed when they were last tried by themselves.
+        job_waiting: Whether a job is queued.
+        rollback_requested: Whether a queued job rolls back the release in its soak period.
+        hold_reason: Reason of a hold in force.
+        hold_until: When the holds in force end; None if one of them has no end.
+        rollback_pending: Whether a failed release still has to be rolled back.
+        was_rolled_back: Whether an operator rolled back a release on the path to the target.
+        agent_offered: Version of a newer offered agent that is not marked bad.
+        target: The next release.
+        retry_at: Earliest automatic retry of the target, if it failed at this site.
+        slot_built: Whether its slot exists.
+        rehearsal_status: Status of its rehearsal.
+        missing_approvals: Number of missing approvals.
+        not_before: The scheduled time.
+        prune_at: When the next item passes its retention.
+        failures: The last failure of each action whose last attempt failed.
     """
 
     now: datetime
@@ -192,13 +191,13 @@ class AutomationInputs:
 
 @dataclass(frozen=True)
 class ServiceDecision:
-    """What comes next.
+    """The next action.
 
     Attributes:
-        action: What is done.
-        reason: The reason in words.
-        until: For a wait, when to look again at the latest; for an upgrade, when the window closes
-            in which the cut-over has to begin.
+        action: The action.
+        reason: The reason, for display.
+        until: For a wait, when to decide again at the latest; for an upgrade, the end of the
+            window in which the downtime must start.
     """
 
     action: ServiceAction
@@ -207,7 +206,7 @@ class ServiceDecision:
 
 
 def decide_next_action(inputs: AutomationInputs) -> ServiceDecision:
-    """Return what the service does next."""
+    """Return the service's next action."""
     if inputs.busy:
         return ServiceDecision(
             ServiceAction.WAIT,
@@ -238,7 +237,7 @@ def _prefer(
     act: ServiceDecision,
     others: Callable[[AutomationInputs], ServiceDecision],
 ) -> ServiceDecision:
-    """Do this; while it has to wait, what comes after it."""
+    """Return an action; while it has to wait, the action of the following rules."""
     if act.action is not ServiceAction.WAIT:
         return act
     other = others(facts)
@@ -248,7 +247,7 @@ def _prefer(
 
 
 def _decide_without_change(facts: AutomationInputs) -> ServiceDecision:
-    """Rules 3 to 9."""
+    """Apply rules 3 to 9."""
     if facts.agent_unconfirmed:
         words = N_("new version of ncen-updater: waiting for its confirmation")
         return ServiceDecision(ServiceAction.WAIT, LazyText(words), facts.now + MAX_SLEEP)
@@ -261,7 +260,7 @@ def _decide_without_change(facts: AutomationInputs) -> ServiceDecision:
 
 
 def _decide_idle(facts: AutomationInputs) -> ServiceDecision:
-    """Rules 4 to 9."""
+    """Apply rules 4 to 9."""
     if facts.job_waiting:
         return ServiceDecision(ServiceAction.RUN_JOB, LazyText(JOB_WAITING_TEXT))
     if facts.now >= facts.next_check:
@@ -281,7 +280,7 @@ def _decide_idle(facts: AutomationInputs) -> ServiceDecision:
 
 
 class WaitReason(StrEnum):
-    """What an upgrade waits for that no time brings."""
+    """Reasons for which an upgrade waits without an end time."""
 
     HOLD = "hold"
     NOTHING_ON_OFFER = "nothing-on-offer"
@@ -298,12 +297,12 @@ class WaitReason(StrEnum):
 
 @dataclass(frozen=True)
 class UpgradeObstacle:
-    """The first thing that stands between a release and its upgrade.
+    """The first obstacle to an upgrade.
 
     Attributes:
-        text: What it is, in words.
-        until: When it passes by itself.
-        wait_reason: What it is where it does not.
+        text: Description for display.
+        until: When it ends without any action.
+        wait_reason: The reason, if it has no such time.
     """
 
     text: LazyText
@@ -320,10 +319,10 @@ def _make_temporary_obstacle(until: datetime, words: str, **values: object) -> U
 
 
 def find_obstacle(facts: AutomationInputs) -> UpgradeObstacle | None:
-    """Return what stands between the release on offer and its upgrade now: rules 7 to 9. Pure.
+    """Return the first obstacle to upgrading to the offered release now: rules 7 to 9. Pure.
 
-    Each is looked at as if all before it had passed; nothing is said of actions that the service
-    does before by itself.
+    The obstacles are checked in order, and the first one is returned. Actions that the service
+    takes first on its own, such as a feed check, are not obstacles.
     """
     if facts.hold_reason is not None:
         words = N_("upgrades on hold: {reason}")
@@ -332,7 +331,7 @@ def find_obstacle(facts: AutomationInputs) -> UpgradeObstacle | None:
         return _make_permanent_obstacle(WaitReason.HOLD, words, reason=facts.hold_reason)
     unknown = facts.failures.get(ServiceAction.ASSESS)
     if unknown is not None:
-        # The time of the retry may pass between the assessment and this decision.
+        # The retry time may pass between the assessment and this decision.
         retry_at = unknown.compute_retry_at(ServiceAction.ASSESS)
         again = max(retry_at, facts.now + timedelta(seconds=1))
         words = N_("next upgrade could not be determined; retry at {at}")
@@ -421,7 +420,7 @@ def _find_backoff(facts: AutomationInputs, action: ServiceAction) -> UpgradeObst
 
 
 def _decide_release(facts: AutomationInputs) -> ServiceDecision:
-    """Rules 7 to 9."""
+    """Apply rules 7 to 9."""
     found = find_obstacle(facts)
     if found is not None and facts.target is not None:
         if found.wait_reason is WaitReason.NOT_PREPARED:
@@ -467,7 +466,7 @@ def _wait_for_obstacle(facts: AutomationInputs, found: UpgradeObstacle) -> Servi
 
 
 def _compute_prune_at(facts: AutomationInputs) -> datetime | None:
-    """Compute when to prune; a failed pruning holds nothing else up."""
+    """Return when to prune; a failed pruning does not delay other actions."""
     failure = facts.failures.get(ServiceAction.PRUNE)
     if (
         facts.prune_at is None
@@ -479,12 +478,12 @@ def _compute_prune_at(facts: AutomationInputs) -> datetime | None:
 
 
 def _format_local(facts: AutomationInputs, moment: datetime) -> LocalizedFigure:
-    """Return a moment as the site's wall shows it."""
+    """Format a time in the site's time zone."""
     return format_scheduled_time(moment, facts.zone)
 
 
 def _make_wait(facts: AutomationInputs, until: datetime | None, why: LazyText) -> ServiceDecision:
-    """Wait until a time, but never past the next question to the feed, nor for very long."""
+    """Wait until a time, but at most until the next feed check, and never very long."""
     ends = [facts.now + MAX_SLEEP]
     if not (facts.stuck or facts.open_change):
         ends.append(facts.next_check)
@@ -508,7 +507,7 @@ BAD_RELEASE_DELAYS = (
 
 
 def compute_retry_at(times: int, last_at: datetime) -> datetime:
-    """Return when the agent may try again by itself.
+    """Return when a release that failed may be retried automatically.
 
     Args:
         times: How often the release failed, from 1.

@@ -1,13 +1,13 @@
-"""Rule for whether users can work, from maintenance page, processes and health address. Pure.
+"""Determine whether users can work, from maintenance page, processes and health check. Pure.
 
-Nothing is guessed: what was not asked, or gave no clear answer, is said to be unknown.
+What was not checked, or gave no clear answer, is reported as unknown. The rules, in order:
 
-* The maintenance page is on: users see it, whatever runs behind it.
+* The maintenance page is on: users see it, whatever the application does.
 * The application is healthy: users can work, whatever state its unit has.
-* None of its processes runs, and nothing answers: it is not running.
-* It answers with an error, or runs and does not answer: it runs, and does not work. A healthy
-  application whose databases are on a full disk does not work either.
-* Nothing could be queried: unknown.
+* No process runs and nothing answers: it is not running.
+* It answers with an error, or runs without answering: it is unhealthy. An application whose
+  databases are on a full disk is unhealthy, too.
+* No check was possible: unknown.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from ncen_updater.common.json_records import JsonRecord
 
 
 class AvailabilityState(StrEnum):
-    """What users meet."""
+    """Whether users can work, and if not, why."""
 
     AVAILABLE = "available"
     MAINTENANCE = "maintenance"
@@ -34,7 +34,7 @@ class AvailabilityState(StrEnum):
 
 
 class HealthAnswer(StrEnum):
-    """What came of one request to the health address."""
+    """Result of one health request."""
 
     HEALTHY = "healthy"
     OTHER_VERSION = "other-version"
@@ -48,7 +48,7 @@ class HealthAnswer(StrEnum):
 
 @dataclass(frozen=True)
 class HealthProbe:
-    """What the health address answered; ``detail`` is the version, the status, or why not."""
+    """The result of a health request; ``detail`` is the version, the status or the reason."""
 
     answer: HealthAnswer
     detail: LazyText | str = ""
@@ -56,7 +56,7 @@ class HealthProbe:
 
 @dataclass(frozen=True)
 class MaintenanceProbe:
-    """State of the maintenance page, and since when it is on, where that is known."""
+    """State of the maintenance page, and since when it is on, if known."""
 
     on: bool
     since: datetime | None = None
@@ -67,17 +67,16 @@ class Availability(JsonRecord):
     """Whether users can work.
 
     Attributes:
-        state: What they meet.
-        since: Since when the maintenance page is on, the application runs or does not; None where
-            nobody knows that.
-        process_runs: Whether the part that is asked for its health runs; None where that was not
-            found out.
-        answer: What the health address answered.
-        detail: The version that it said, its status, or why it did not answer.
+        state: The state.
+        since: Since when the maintenance page is on, or the application runs or does not; None if
+            unknown.
+        process_runs: Whether the part with the health endpoint runs; None if unknown.
+        answer: Result of the health request.
+        detail: The reported version, the status, or the reason for no answer.
         missing_parts: Further parts that do not run although they should.
-        unknown_because: Why something could not be found out; empty where all was.
-        stopped_on_request: Whether somebody stopped or disabled what does not run; None where that
-            is not known.
+        unknown_because: Why a check was not possible; empty if all were.
+        stopped_on_request: Whether someone stopped or disabled the stopped application; None if
+            unknown.
     """
 
     state: AvailabilityState
@@ -90,7 +89,7 @@ class Availability(JsonRecord):
     stopped_on_request: bool | None = None
 
 
-#: Answers of an application that is there.
+#: Answers that only a running application gives.
 ANSWERS_FROM_APPLICATION = frozenset(HealthAnswer) - {
     HealthAnswer.NO_ANSWER,
     HealthAnswer.NOT_ASKED,
@@ -103,12 +102,12 @@ def judge_availability(
     health: HealthProbe,
     missing: tuple[str, ...] = (),
 ) -> Availability:
-    """Say whether users can work. Pure.
+    """Determine whether users can work. Pure.
 
     Args:
-        maintenance: The maintenance page, or why it could not be seen.
-        process: The part that is asked for its health, or why it could not be seen.
-        health: What its address answered.
+        maintenance: The maintenance page, or why it could not be checked.
+        process: The part with the health endpoint, or why it could not be checked.
+        health: Result of the health request.
         missing: Further parts that do not run.
     """
     runs = process.runs if isinstance(process, ProcessState) else None
@@ -141,17 +140,17 @@ def judge_availability(
 
 
 def _join_reasons(reasons: Sequence[LazyText | str]) -> LazyText | str:
-    """Return several reasons as one text, each once; empty where there is none."""
+    """Join reasons to one text, without duplicates; empty if there are none."""
     once = {str(one): one for one in reasons}
     return join_texts(once.values()) if once else ""
 
 
 def on_full_disk(seen: Availability, place: Path | None) -> Availability:
-    """Return it for a site where the databases have no room: what answers well saves nothing. Pure.
+    """Return an available application as unhealthy if a disk of its databases is full. Pure.
 
     Args:
-        seen: What was seen.
-        place: A full disk of the databases, if there is one.
+        seen: The availability without this rule.
+        place: Path of a full disk of the databases, if any.
     """
     if place is None or seen.state is not AvailabilityState.AVAILABLE:
         return seen
@@ -160,7 +159,7 @@ def on_full_disk(seen: Availability, place: Path | None) -> Availability:
 
 
 def _was_stopped_on_request(seen: ProcessState | LazyText) -> bool | None:
-    """Tell whether somebody stopped it, as far as the system tells."""
+    """Return whether someone stopped the application; None if the system cannot tell."""
     if isinstance(seen, LazyText) or seen.runs or seen.enabled is None:
         return None
     return not seen.enabled or stopped_in_order([seen])

@@ -1,9 +1,9 @@
-"""Prediction of the downtime: a range, from a rehearsal and from earlier changes. Pure.
+"""Prediction of the downtime as a range, from a rehearsal and from earlier changes. Pure.
 
-The downtime is the sum of its steps. Copying and migrating are measured by the rehearsal on the
-site's own data; the other steps are short, and estimated by the median of earlier changes here, or
-by the guesses below. After a few changes the range comes from their ratios of actual to predicted
-downtime.
+The downtime is the sum of its steps. The rehearsal measures copying and migrating on the site's own
+data. The other steps are short; they are estimated by the median of earlier changes at this site,
+or by the defaults below. After a few changes, the ratios of actual to predicted downtime limit the
+range.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-#: Seconds of the short steps at a site that has no history: likely, and so many more at most.
+#: Seconds of the short steps at a site without history: likely, and additional maximum.
 DEFAULT_STEP_SECONDS: Mapping[str, tuple[float, float]] = {
     "maintenance-on": (0.01, 0.5),
     "stop": (1.0, 15.0),
@@ -26,26 +26,26 @@ DEFAULT_STEP_SECONDS: Mapping[str, tuple[float, float]] = {
     "commit": (0.01, 0.5),
     "maintenance-off": (0.05, 1.0),
 }
-#: A copy beside which nobody works is faster than one in a rehearsal, and never much slower.
+#: Factors: a copy during downtime is faster than in a rehearsal, and rarely much slower.
 COPY_SPREAD = (0.4, 2.0)
 MIGRATE_SPREAD = (0.5, 2.0)
 HISTORY_SPREAD = (0.6, 1.8)
-#: So many changes are needed before their own errors say more than the spreads.
+#: Minimum number of earlier changes before their ratios are used.
 MIN_COMPARISONS = 4
-#: What an error of the next change may exceed those of the past by.
+#: Margin by which the next ratio may exceed those of the past.
 RATIO_MARGIN = 1.35
-#: Seconds that no ratio covers: a disk that flushes, a machine that is busy for a moment.
+#: Seconds added on both sides: a disk that flushes, a machine that is briefly busy.
 SLACK_S = 0.75
 
 
 @dataclass(frozen=True)
 class RehearsedDurations:
-    """What a rehearsal took.
+    """Durations that a rehearsal measured.
 
     Attributes:
-        copy_s: Copying as an upgrade copies (blocks shared or not), seconds.
-        migrate_s: Migrations, checks and fingerprints, the databases side by side, seconds. The
-            statistics are no part of the stop.
+        copy_s: Seconds of copying in the way an upgrade copies (with cloned blocks or not).
+        migrate_s: Seconds of migrations, checks and fingerprints, all databases in parallel,
+            without the planner statistics, which are not part of the downtime.
     """
 
     copy_s: float
@@ -54,7 +54,7 @@ class RehearsedDurations:
 
 @dataclass(frozen=True)
 class PastDowntime:
-    """An earlier change: what was expected of it and what it took, seconds."""
+    """Predicted and actual downtime of an earlier change, in seconds."""
 
     predicted_s: float
     actual_s: float
@@ -62,14 +62,14 @@ class PastDowntime:
 
 @dataclass(frozen=True)
 class DowntimePrediction:
-    """The stop that is expected, seconds.
+    """The predicted downtime, in seconds.
 
     Attributes:
-        low_s: It will hardly be shorter.
-        likely_s: The sum of its parts.
-        high_s: It will hardly be longer.
+        low_s: Lower end of the range.
+        likely_s: Sum of the likely step durations.
+        high_s: Upper end of the range.
         step_seconds: Likely seconds of each step.
-        from_history: Whether the range comes from earlier changes of this site.
+        from_history: Whether ratios of earlier changes limit the range.
     """
 
     low_s: float
@@ -84,12 +84,12 @@ def predict_downtime(
     history: Sequence[Mapping[str, float]],
     past: Sequence[PastDowntime],
 ) -> DowntimePrediction:
-    """Predict the stop of a change.
+    """Predict the downtime of a change.
 
     Args:
-        measured: What the rehearsal took.
-        history: Seconds of each step of earlier changes here, newest first.
-        past: What was expected of earlier changes, and what they took, newest first.
+        measured: Durations of the rehearsal.
+        history: Seconds of each step of earlier changes at this site, newest first.
+        past: Predicted and actual downtime of earlier changes, newest first.
     """
     parts = {"copy": measured.copy_s, "migrate": measured.migrate_s}
     least = {"copy": measured.copy_s * COPY_SPREAD[0]}
@@ -110,7 +110,7 @@ def predict_downtime(
     ratios = [row.actual_s / row.predicted_s for row in past if row.predicted_s > 0]
     learnt = len(ratios) >= MIN_COMPARISONS
     if learnt:
-        # Never wider than what is known without them: one odd night must not spoil the next range.
+        # Ratios only narrow the range: one unusual change must not widen the next prediction.
         low = max(low, likely_s * min(ratios) / RATIO_MARGIN)
         high = min(high, likely_s * max(ratios) * RATIO_MARGIN)
     return DowntimePrediction(
@@ -123,10 +123,10 @@ def predict_downtime(
 
 
 def _combine_spreads(spreads: Iterable[float]) -> float:
-    """Return how far a sum may be off whose parts may be so far off.
+    """Return the spread of a sum of parts with these spreads.
 
-    Between parts that know nothing of each other (their squares add up) and a machine that is slow
-    in all of them at once: halfway. Measured in ``benchmarks/prediction.py``.
+    The mean of two cases: independent parts (root of the sum of squares), and a machine that is
+    slow in all parts at once (sum). Measured in ``benchmarks/prediction.py``.
     """
     found = tuple(spreads)
     return (sum(found) + math.sqrt(sum(spread**2 for spread in found))) / 2

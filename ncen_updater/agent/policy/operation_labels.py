@@ -1,10 +1,10 @@
-"""Labels of commands, actions and operations in progress. Pure, and light."""
+"""Labels of commands, actions and operations in progress. Pure; imports little."""
 
 from __future__ import annotations
 
 from ncen_updater.common.i18n import N_, LazyText
 
-#: By the name of the command, or of the act of the service.
+#: Labels by the name of the command or of the service's action.
 _OPERATION_LABELS = {
     "adopt-restored": N_("adopting restored databases"),
     "adopt": N_("adopting the installation"),
@@ -30,10 +30,10 @@ _SOAKING_LABEL = N_("soak period of {version}")
 
 
 def label_operation(name: str) -> LazyText:
-    """Name what a command or an act does; one that is not known, by its own name.
+    """Return the label of a command or action; an unknown one by its name.
 
     Args:
-        name: As it is typed, or as the service calls it.
+        name: Name of the command or of the service's action.
     """
     return (
         LazyText(_OPERATION_LABELS[name])
@@ -43,11 +43,11 @@ def label_operation(name: str) -> LazyText:
 
 
 def describe_running_operation(holder: str, release_in_soak: str | None = None) -> LazyText:
-    """Say who works on the site just now.
+    """Describe the operation in progress.
 
     Args:
-        holder: As the holder of the lock wrote it down: a command, and its process.
-        release_in_soak: The release that is only watched, where that is all.
+        holder: The lock holder's own description: a command and its process id.
+        release_in_soak: The release, if the operation is only its soak period.
     """
     command, known, process = holder.rpartition(", process ")
     if not known:

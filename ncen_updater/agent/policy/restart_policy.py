@@ -1,17 +1,16 @@
-"""Decision to start an application that should run and that nobody else will start. Pure.
+"""Decide whether to start an application that should run and that nothing else will start. Pure.
 
-systemd gives an application up for good if the databases were not ready at its start; and a person
-who stopped it on purpose wants it stopped. So:
+systemd gives an application up for good if the databases were not ready when it started. On the
+other hand, an application that an operator stopped must stay stopped. So:
 
-* an application that runs, is starting or stopping, or is disabled is left alone;
-* one that ended by itself, or is enabled and was not started since the machine booted, is started;
-* one that was stopped by request since the boot is left alone: a person did that, or a job of
-  theirs;
-* where the system cannot tell that (an application behind commands), the service's own memory does:
-  it ran at the last look of an earlier start of the machine, and was not seen since. Seen stopped
-  while the machine was up, it was stopped by somebody, and stays so over any number of starts
-  (:func:`update_last_running_boot`). A stop between the last look and the end of the machine is the
-  one that cannot be told from a power cut: then it is started.
+* An application that runs, is starting or stopping, or is disabled is left alone.
+* One that failed, or that is enabled and was not started since boot, is started.
+* One that was stopped on request since boot is left alone: an operator or their job stopped it.
+* An application behind commands cannot report this. For it the service remembers the boot in which
+  it was last seen running (:func:`update_last_running_boot`). If that was an earlier boot, and it
+  was not seen stopped then, the application is started. If it was seen stopped while the machine
+  was up, someone stopped it, and it stays stopped, also after reboots. Only a stop between the last
+  check and the end of that boot is mistaken for a power cut; the application is then started.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from enum import StrEnum
 
 
 class RestartDecision(StrEnum):
-    """What becomes of an application that was looked at."""
+    """Decision about an application that was checked."""
 
     NONE_NEEDED = "runs"
     START = "start"
@@ -32,17 +31,16 @@ class RestartDecision(StrEnum):
 
 @dataclass(frozen=True)
 class ProcessState:
-    """One look at the part of the application that is asked for its health.
+    """Observed state of the application's part with the health endpoint.
 
     Attributes:
         runs: Whether it runs, or is starting or stopping.
-        failed: Whether it ended by itself.
-        enabled: Whether the system starts it with the machine; None where that is not known.
-        started_since_boot: Whether it was started since the machine was; None where that is not
-            known.
-        since: Since when it runs, or does not.
-        by_itself: Whether its program ended without being told to by the system, well or not: a
-            person may have told it another way.
+        failed: Whether it failed.
+        enabled: Whether the system starts it at boot; None if unknown.
+        started_since_boot: Whether it was started since boot; None if unknown.
+        since: Since when it runs or does not.
+        by_itself: Whether its program exited without a stop by the system, successfully or not:
+            an operator may have ended it in another way.
     """
 
     runs: bool
@@ -54,9 +52,9 @@ class ProcessState:
 
 
 def stopped_in_order(parts: Iterable[ProcessState]) -> bool:
-    """Tell whether a part of an application was stopped on purpose and none failed. Pure.
+    """Return whether a part of an application was stopped on request and none failed. Pure.
 
-    Only a system that tells an orderly stop from an end by itself can say so: commands cannot.
+    Only a service manager can distinguish a requested stop from a failure; commands cannot.
     """
     down = [part for part in parts if not part.runs]
     return bool(down) and not any(p.failed or p.by_itself or not p.started_since_boot for p in down)
@@ -65,7 +63,7 @@ def stopped_in_order(parts: Iterable[ProcessState]) -> bool:
 def update_last_running_boot(
     state: ProcessState, last_running_boot: str | None, boot: str
 ) -> str | None:
-    """In which start of the machine it was last seen running, after one more look. Pure."""
+    """Return the boot id in which it was last seen running, after one more check. Pure."""
     if state.runs:
         return boot
     return None if last_running_boot == boot else last_running_boot
@@ -74,12 +72,12 @@ def update_last_running_boot(
 def decide_restart(
     state: ProcessState, last_running_boot: str | None, boot: str
 ) -> RestartDecision:
-    """Say what becomes of it, while no change is open. Pure.
+    """Decide whether to start the application, while no change is open. Pure.
 
     Args:
-        state: The look.
-        last_running_boot: In which start of the machine it was last seen running; None where never.
-        boot: Which start of the machine this is.
+        state: The observed state.
+        last_running_boot: Boot id in which it was last seen running; None if never.
+        boot: The present boot id.
     """
     if state.runs:
         return RestartDecision.NONE_NEEDED

@@ -1,4 +1,4 @@
-"""Choice of the old slots and previous databases that may be pruned."""
+"""Select old slots and previous databases that may be pruned. Pure."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from packaging.version import Version
 
 @dataclass(frozen=True)
 class RetentionRule:
-    """What the operator wants to be kept.
+    """The operator's retention settings.
 
     Attributes:
-        previous_days: Days until previous databases go.
-        slots: Number of slots besides the one in use.
+        previous_days: Days until previous databases are dropped.
+        slots: Number of retained slots besides the one in use.
     """
 
     previous_days: float
@@ -27,9 +27,9 @@ class PreviousDatabases:
     """The databases that were live before a change.
 
     Attributes:
-        change: The change that made them previous.
-        since: From when on it is kept, by the time that has passed at the site.
-        release: The release that they belong to, if it is known.
+        change: Id of the change that replaced them.
+        since: Start of their retention, by the time that has passed at the site.
+        release: Their release, if known.
     """
 
     change: str
@@ -39,7 +39,7 @@ class PreviousDatabases:
 
 @dataclass(frozen=True)
 class ProtectedItems:
-    """Databases and slots that an open change or an announced rollback still needs."""
+    """Slots and databases that an open change or an announced rollback still needs."""
 
     slots: frozenset[Version] = field(default_factory=frozenset)
     changes: frozenset[str] = field(default_factory=frozenset)
@@ -47,7 +47,7 @@ class ProtectedItems:
 
 @dataclass(frozen=True)
 class PrunableItems:
-    """What may go. Truthy when there is anything."""
+    """Items that may be pruned. Truthy if there are any."""
 
     slots: tuple[Version, ...] = ()
     changes: tuple[str, ...] = ()
@@ -66,21 +66,20 @@ def find_prunable_slots(
     rule: RetentionRule,
     now: datetime,
 ) -> PrunableItems:
-    """Decide what goes.
+    """Select what may be pruned.
 
-    Never goes: the slot in use, what the journal names, and the slot of previous databases that are
-    kept, since they are of no use without it. Of the others as many stay as the rule says: the one
-    that the site came from first, then the newest. Where it is not known what is in use, nothing
-    goes at all.
+    Never pruned are the slot in use, protected items, and slots of retained previous databases,
+    which are useless without their slot. Of the other slots the configured number is retained: the
+    previous one first, then the newest. If the slot in use is unknown, nothing is pruned.
 
     Args:
         slots: All slots.
         current: The slot in use.
-        previous_slot: The slot that was in use before.
+        previous_slot: The slot in use before.
         previous: All previous databases.
-        protected: What the journal names.
-        rule: The operator's rule.
-        now: The time; previous databases from a later time are kept.
+        protected: Items that the journal still refers to.
+        rule: The retention settings.
+        now: The time; previous databases with a later time are retained.
     """
     if current is None:
         return PrunableItems()
@@ -91,7 +90,7 @@ def find_prunable_slots(
         for item in sets
         if item.change not in protected.changes and now - item.since >= age
     }
-    # One change's databases go together or not at all.
+    # The databases of one change are dropped together or not at all.
     dropped -= {item.change for item in sets if now - item.since < age}
     needed = {item.release for item in sets if item.change not in dropped}
     others = sorted({v for v in slots if v != current}, key=lambda v: (v == previous_slot, v))

@@ -1,7 +1,7 @@
-"""Time at which the next upgrade starts automatically, for approve, schedule and release. Pure.
+"""Predict when the next upgrade starts automatically, for approve, schedule and status. Pure.
 
-The service's own decision (:func:`.automation.find_obstacle`) is evaluated at each instant at which
-an obstacle ends, so that no rule exists twice.
+The service's own decision (:func:`.automation.find_obstacle`) is evaluated at each time at which an
+obstacle ends, so that no rule is written twice.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from ncen_updater.common.cli.render import format_scheduled_time
 from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.json_records import JsonRecord
 
-#: So many things are looked at that pass by themselves, one after the other; there are five kinds.
+#: Maximum number of obstacles followed, one after the other; there are five kinds with an end.
 MAX_OBSTACLES = 12
 WEEKDAY_NAMES = (
     N_("Monday"), N_("Tuesday"), N_("Wednesday"), N_("Thursday"), N_("Friday"), N_("Saturday"),
@@ -25,7 +25,7 @@ WEEKDAY_NAMES = (
 
 
 class StartKind(StrEnum):
-    """When an upgrade begins."""
+    """Whether an upgrade starts now, later or not automatically."""
 
     NOW = "now"
     AT = "at"
@@ -34,13 +34,13 @@ class StartKind(StrEnum):
 
 @dataclass(frozen=True)
 class UpgradeStart(JsonRecord):
-    """When an upgrade begins by itself.
+    """Automatic start of an upgrade.
 
     Attributes:
-        kind: Whether at once, at a time, or not without a person.
+        kind: Now, at a time, or not automatically.
         at: The time.
-        wait_reason: What it waits for, where no time brings that.
-        missing_approvals: How many people have yet to approve.
+        wait_reason: What it waits for, if it does not start automatically.
+        missing_approvals: Number of missing approvals.
     """
 
     kind: StartKind
@@ -50,11 +50,11 @@ class UpgradeStart(JsonRecord):
 
 
 def predict_start(inputs: AutomationInputs, *, service_running: bool = True) -> UpgradeStart:
-    """Return when the service begins the upgrade, if nobody does anything any more. Pure.
+    """Return when the service starts the upgrade if no operator acts. Pure.
 
     Args:
-        inputs: What the service decides by.
-        service_running: Whether it runs; nothing begins by itself without it.
+        inputs: Inputs of the service's decision.
+        service_running: Whether the service runs; otherwise nothing starts automatically.
     """
     found = _follow_obstacles(inputs)
     if service_running or found.kind is StartKind.NOT_AUTOMATIC:
@@ -82,12 +82,12 @@ def _follow_obstacles(facts: AutomationInputs) -> UpgradeStart:
 def mark_superseded(
     start: UpgradeStart, target: str | None, approved: Sequence[str]
 ) -> UpgradeStart:
-    """Return when a release begins, where another one may have been approved that goes first. Pure.
+    """Return when a release's upgrade starts if another approved one has precedence. Pure.
 
     Args:
-        start: When it would begin if it were the only one.
+        start: When it would start if it were the only one.
         target: The release.
-        approved: Releases that enough people approved; the one that goes first is first.
+        approved: Releases with enough approvals; the first has precedence.
     """
     if start.kind is StartKind.NOT_AUTOMATIC or not approved or approved[0] == target:
         return start
@@ -97,12 +97,12 @@ def mark_superseded(
 def predict_start_if_approved(
     facts: AutomationInputs, start: UpgradeStart, *, counts: bool, serves: bool = True
 ) -> UpgradeStart:
-    """Return when it would begin, once the person who is asked has approved. Pure.
+    """Return when the upgrade starts once this approver has approved. Pure.
 
     Args:
-        facts: What the service decides by.
-        start: When it begins as it stands.
-        counts: Whether theirs would be one more; that of who said yes before changes nothing.
+        facts: Inputs of the service's decision.
+        start: When it starts without this approval.
+        counts: Whether the approval is counted; a second one by the same person is not.
         serves: Whether the service runs.
     """
     if not counts:
@@ -136,11 +136,11 @@ _MANUAL_START_TEXT = N_(
 
 
 def describe_start(start: UpgradeStart, zone: tzinfo | None) -> LazyText:
-    """Say it in one sentence.
+    """Describe the start in one sentence.
 
     Args:
-        start: When it begins.
-        zone: Zone of the site; that of the machine by default.
+        start: When it starts.
+        zone: Time zone of the site; that of the machine by default.
     """
     if start.kind is StartKind.NOW:
         return LazyText(N_("The upgrade starts immediately."))

@@ -1,15 +1,13 @@
-"""Windows, and the schedule of feed checks. Pure.
+"""Maintenance and download windows, and the schedule of feed checks. Pure.
 
-Windows are the hours in which a cut-over may begin, in the wall time of the site.
+Windows are weekly hours in the site's local time. Rules for changes of the clock:
 
-Rules for the nights on which clocks change:
+* A start or end in the skipped hour (clock set forward) means the instant of the change. A window
+  entirely in the skipped hour does not open that night.
+* A start or end in the repeated hour (clock set back) means its first occurrence. So downtime never
+  starts at a time that one reading of the clock puts outside the window.
 
-* A start or end that is skipped (clocks go forward) means the instant of the change. A window that
-  lies whole in the skipped hour does not exist that night.
-* One that comes twice (clocks go back) means its first passage, for a start as for an end: a
-  cut-over never begins at an instant that some reading of the wall clock calls outside.
-
-Source of zones and of ``fold``: PEP 495, :mod:`zoneinfo`.
+Source for time zones and ``fold``: PEP 495, :mod:`zoneinfo`.
 """
 
 from __future__ import annotations
@@ -21,12 +19,12 @@ from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from enum import StrEnum
 
 SECOND = timedelta(seconds=1)
-#: Further than a window of one day a week can be, twice skipped.
+#: Days to search: more than two weekly windows that do not open because of clock changes.
 HORIZON_DAYS = 30
 
 
 class Weekday(StrEnum):
-    """A day of the week, by the name that the configuration uses."""
+    """A day of the week, named as in the configuration."""
 
     MON = "mon"
     TUE = "tue"
@@ -42,12 +40,12 @@ DAYS = tuple(Weekday)
 
 @dataclass(frozen=True)
 class WeeklyWindow:
-    """Hours that come back every week.
+    """Hours that recur every week.
 
     Attributes:
-        days: On which days it opens.
-        start: When it opens, wall time.
-        end: When it closes, wall time; not after ``start`` means on the next day.
+        days: Days on which it opens.
+        start: Opening time, local.
+        end: Closing time, local; on the next day if not after ``start``.
     """
 
     days: frozenset[Weekday]
@@ -57,23 +55,23 @@ class WeeklyWindow:
 
 @dataclass(frozen=True)
 class WindowOpening:
-    """One opening of a window, UTC; ``end`` does not belong to it."""
+    """One opening of a window, in UTC; ``end`` is exclusive."""
 
     start: datetime
     end: datetime
 
     def contains(self, now: datetime) -> bool:
-        """Tell whether it is open."""
+        """Return whether it is open at a time."""
         return self.start <= now < self.end
 
 
 def resolve_wall_time(day: date, wall: time, zone: tzinfo) -> datetime:
-    """Return the instant (UTC) that a wall time means on a day; see the rules above."""
+    """Return the instant (UTC) of a local time on a day, by the rules above."""
     local = datetime.combine(day, wall, zone)
     first = local.astimezone(UTC)
     if first.astimezone(zone).replace(tzinfo=None) == local.replace(tzinfo=None):
         return first
-    # Skipped: both readings are valid instants, one on each side of the change.
+    # In the skipped hour: both readings are valid instants, one on each side of the change.
     before, after = sorted((first, local.replace(fold=1).astimezone(UTC)))
     offset = before.astimezone(zone).utcoffset()
     while after - before > SECOND:
@@ -104,7 +102,7 @@ def _list_openings(
 def find_open_window(
     windows: Iterable[WeeklyWindow], now: datetime, zone: tzinfo
 ) -> WindowOpening | None:
-    """Return the opening that is open now, the one that lasts longest; None outside."""
+    """Return the current opening with the latest end; None if no window is open."""
     yesterday = now.astimezone(zone).date() - timedelta(days=1)
     found = [
         opening for opening in _list_openings(windows, yesterday, zone) if opening.contains(now)
@@ -115,12 +113,12 @@ def find_open_window(
 def find_next_opening(
     windows: Iterable[WeeklyWindow], now: datetime, zone: tzinfo
 ) -> WindowOpening | None:
-    """Return the opening that is open now or else comes next; None if no window ever opens.
+    """Return the current or next opening; None if no window ever opens.
 
     Args:
         windows: The windows of the site.
         now: The time, with a zone.
-        zone: The zone of the site.
+        zone: Time zone of the site.
     """
     known = tuple(windows)
     current = find_open_window(known, now, zone)
@@ -131,16 +129,16 @@ def find_next_opening(
     return min(later, key=lambda opening: (opening.start, -opening.end.timestamp()), default=None)
 
 
-#: Who missed a check asks within this part of the interval, and not all at once.
+#: Missed checks are made up within this share of the interval, not by all sites at once.
 CATCH_UP_SHARE = 0.05
-#: Between two checks while a release is open to the site and not installed: what the Secretariat
-#: halts has to reach the sites before they begin.
+#: Interval of checks while a release is open to the site and not installed: a halt must reach the
+#: sites before they start the upgrade.
 CLOSE_INTERVAL = timedelta(hours=1)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def _compute_site_fraction(site: str, purpose: str) -> float:
-    """Compute a number from 0 up to 1 that is always the same for one site."""
+    """Return a number from 0 to below 1 that is constant for a site."""
     digest = hashlib.sha256(f"{purpose}\n{site}".encode()).digest()
     return int.from_bytes(digest[:8], "big") / 2**64
 
@@ -148,18 +146,18 @@ def _compute_site_fraction(site: str, purpose: str) -> float:
 def compute_next_check(
     now: datetime, last: datetime | None, interval: timedelta, site: str
 ) -> datetime:
-    """Return the moment of the next check; ask once after each check and once at the start.
+    """Return the time of the next check; call it after each check and once at the start.
 
     Args:
         now: The time.
-        last: When the feed was asked last, whether it answered or not; None if never. A time after
-            ``now`` (the clock was set back) counts as now.
+        last: When the feed was last checked, successfully or not; None if never. A time after
+            ``now`` (the clock was set back) counts as ``now``.
         interval: Time between two checks, above zero.
         site: Id of the site.
 
     Returns:
-        The site's next place after ``last``; where that has passed already, a moment soon after
-        ``now``. Never earlier than ``now``, never later than one interval after it.
+        The site's next regular time after ``last``; if that has passed, a time soon after ``now``.
+        Never before ``now``, and never more than one interval after it.
     """
     if interval <= timedelta(0):
         raise ValueError("the interval between two checks must be positive")
@@ -181,23 +179,22 @@ def compute_check_due(
     *,
     release_pending: bool,
 ) -> datetime:
-    """Return when the feed is to be asked, by what was planned when it was asked last.
+    """Return when the next feed check is due, from the plan made at the last check.
 
     Args:
         now: The time.
-        planned: As :func:`compute_next_check` said then; None for at once.
-        asked: When the feed last answered; None where it did not, or was asked since in vain: that
-            is tried again as planned, and no sooner.
+        planned: The result of :func:`compute_next_check` at the last check; None for at once.
+        asked: When the feed last answered; None if the last check failed: it is retried as
+            planned, not sooner.
         interval: Time between two checks.
         site: Id of the site.
-        release_pending: Whether a release is open to the site that it has not installed: its wave
-            is open.
+        release_pending: Whether a release is open to the site and not installed.
     """
-    if planned is None or planned - now > interval:  # written by a clock that was set back since
+    if planned is None or planned - now > interval:  # written before the clock was set back
         return now
     missed = (
         asked is None or now - asked > 2 * CLOSE_INTERVAL
-    )  # else all that were off ask together
+    )  # otherwise all sites that were off would check at once
     if not release_pending or asked is None or missed or interval <= CLOSE_INTERVAL:
         return planned
     return min(planned, compute_next_check(asked, asked, CLOSE_INTERVAL, site))

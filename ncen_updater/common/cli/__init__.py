@@ -1,6 +1,6 @@
-"""The kit of both command lines. Thin: parse, call the rooms below, show what came of it.
+"""Shared parts of both command lines: parse options, call other packages, show the result.
 
-``program`` runs a command line and turns whatever happens into an exit code; ``render`` and
-``terminal`` show things to people; commands are imported only when they are run, so that
-``ncen-updater status`` starts fast.
+``program`` runs a command line and turns every outcome into an exit code; ``render`` and
+``characters`` format output. Commands are imported only when they run, so that ``ncen-updater
+status`` starts fast.
 """

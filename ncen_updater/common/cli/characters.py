@@ -1,7 +1,7 @@
-"""Filter of characters for a terminal: which are let through, in which direction, and how wide.
+"""Characters on a terminal: which are allowed, in which direction, and how wide they are.
 
-Text comes from databases, releases and people of any country. It must not move the cursor, hide or
-forge a line, nor turn round what stands beside it; and it must stay readable in every script.
+Texts come from databases, releases and users of all countries. They must not move the cursor, hide
+or forge lines, or reorder neighbouring text, and they must stay readable in every script.
 """
 
 from __future__ import annotations
@@ -11,32 +11,32 @@ import re
 import unicodedata
 from typing import Final
 
-#: U+200C and U+200D: without them words of Persian, Sinhala or Hindi are other words.
+#: U+200C and U+200D: without them, words in Persian, Sinhala or Hindi would change.
 JOINERS: Final = "\u200c\u200d"
-#: Left-to-right, right-to-left and Arabic letter mark: they have a place, and turn nothing round.
+#: Left-to-right, right-to-left and Arabic letter mark: they do not reorder other text.
 DIRECTION_MARKS: Final = "\u200e\u200f\u061c"
 FIRST_STRONG_ISOLATE: Final = "\u2068"  # first strong isolate
 RIGHT_TO_LEFT_ISOLATE: Final = "\u2067"  # right-to-left isolate
 POP_ISOLATE: Final = "\u2069"
 _ISOLATES: Final = frozenset({FIRST_STRONG_ISOLATE, RIGHT_TO_LEFT_ISOLATE, POP_ISOLATE})
-#: Those that a sentence of ours has around its values.
+#: Isolates that our sentences have around their values.
 _OURS: Final = frozenset({FIRST_STRONG_ISOLATE, POP_ISOLATE})
-#: Terminals that show a mark in place of what they do not know.
+#: Terminals that show a replacement character for isolates.
 _PLAIN_TERMINALS: Final = frozenset({"dumb", "linux"})
-#: What stands before the words of a line: room, a carriage return, a colour of ours.
+#: Text before the words of a line: spaces, a carriage return, our colour codes.
 _BEFORE: Final = re.compile(r"(?:\s|\x1b\[[0-9;]*[A-Za-z])*")
 SOFT_HYPHEN: Final = "\u00ad"
 _RIGHT_TO_LEFT: Final = frozenset({"R", "AL"})
-#: Control, format, and what separates lines and paragraphs.
+#: Categories: control, format, line and paragraph separators.
 _UNSEEN: Final = frozenset({"Cc", "Cf", "Zl", "Zp"})
 _COLUMNS: Final = re.compile(r"(  +|\t+)")
-#: How much further in a broken line goes on, and how little it is broken to.
+#: Extra indentation of continuation lines, and their minimum width.
 _FURTHER: Final = 2
 _SHORTEST: Final = 30
 _JAMO: Final = range(0x1160, 0x1200)
-#: The room within French quotes, and before double punctuation.
+#: The space inside French quotes, and before double punctuation.
 _GLUED: Final = re.compile(r"(?<=\u00ab) | (?=\u00bb|[:;!?](?: |$))")
-# Between quotes JSON may write any character by its number.
+# Within JSON strings any character may be written as an escape.
 _UNSEEN_IN_JSON: Final = re.compile(
     r"[\x7f-\x9f\xad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
     r"\ud800-\udfff\U000e0000-\U000e007f]"
@@ -44,15 +44,15 @@ _UNSEEN_IN_JSON: Final = re.compile(
 
 
 def strip_control_characters(text: str, *, keep_isolates: bool = False) -> str:
-    """Take out of text from elsewhere what is not seen but acts; ends of lines and tabs stay.
+    """Replace invisible control characters of an external text, except line breaks and tabs.
 
-    A joiner stays where it has something to join, and a mark of direction in text that has letters
-    from right to left; embeddings and overrides are taken out everywhere, isolates too.
+    A joiner is kept after a character that joins, and a direction mark in text with right-to-left
+    letters. Embeddings, overrides and isolates are always replaced.
 
     Args:
-        text: One line, or several.
-        keep_isolates: Whether isolates stay in lines where each has its end: those of a sentence of
-            ours, whose values were cleaned of their own.
+        text: One or several lines.
+        keep_isolates: Whether to keep balanced isolates of a line: those of a sentence of ours,
+            whose values have already been stripped of theirs.
     """
     if text.isascii() and text.isprintable():
         return text
@@ -88,27 +88,27 @@ def _clean_keeping_isolates(line: str) -> str:
 
 
 def _is_right_to_left(character: str) -> bool:
-    """Tell whether it is a letter that is written from right to left."""
+    """Return whether a character is a right-to-left letter."""
     return (
         character not in DIRECTION_MARKS and unicodedata.bidirectional(character) in _RIGHT_TO_LEFT
     )
 
 
 def _is_joinable(before: str) -> bool:
-    """Tell whether a character can be joined: a letter or mark of a script that joins."""
+    """Return whether a character is a letter or mark of a script that uses joiners."""
     return not before.isascii() and unicodedata.category(before)[0] in "LMS"
 
 
 def isolate_right_to_left(line: str, *, right_to_left: bool = False) -> str:
-    """Keep what is written from right to left from turning round what stands beside it.
+    """Enclose right-to-left text in isolates, so that it does not reorder neighbouring text.
 
-    From the first such letter to the last, which may be several words, one isolate is made; two
-    spaces part the columns of a table, each of which stays in its place.
+    One isolate covers the text from the first right-to-left letter to the last. Two spaces separate
+    table columns, each of which is isolated on its own.
 
     Args:
         line: One line.
-        right_to_left: Whether it is of a language that is written from right to left: then all of
-            it is read so, its first word may be what it will.
+        right_to_left: Whether the line is in a right-to-left language; then the whole line is
+            isolated as such, whatever its first word.
     """
     if line.isascii():
         return line
@@ -126,7 +126,7 @@ def _isolate_part(part: str) -> str:
         return part
     first, last = places[0], places[-1] + 1
     while last < len(part) and unicodedata.category(part[last]) in ("Mn", "Me", "Cf"):
-        last += 1  # what belongs to the last letter
+        last += 1  # combining marks of the last letter
     return f"{part[:first]}{FIRST_STRONG_ISOLATE}{part[first:last]}{POP_ISOLATE}{part[last:]}"
 
 
@@ -137,13 +137,14 @@ def prepare_for_terminal(
     right_to_left: bool = False,
     without_isolates: bool = False,
 ) -> str:
-    """Return lines as they may stand on a terminal: the one way there for all commands.
+    """Return lines in the form in which all commands write them to a terminal.
 
     Args:
-        text: One line, or several.
-        is_clean: Whether what stands in it was cleaned already, and colours of ours must stay.
-        right_to_left: Whether its language is written from right to left.
-        without_isolates: Whether isolates are left out, since they would be seen.
+        text: One or several lines.
+        is_clean: Whether control characters have been removed already, and our colour codes must
+            stay.
+        right_to_left: Whether the language is written from right to left.
+        without_isolates: Whether to omit isolates, because the terminal would show them.
     """
     seen = text if is_clean else strip_control_characters(text, keep_isolates=right_to_left)
     seen = seen.encode("utf-8", "replace").decode("utf-8")
@@ -155,17 +156,17 @@ def prepare_for_terminal(
 
 
 def supports_isolates(encoding: str, terminal_type: str | None) -> bool:
-    """Tell whether isolates act where they are written, and are not seen there; pure.
+    """Return whether a stream supports isolates without showing them. Pure.
 
     Args:
-        encoding: Of the stream.
-        terminal_type: Of the terminal (``TERM``), None where it is none.
+        encoding: Encoding of the stream.
+        terminal_type: Type of the terminal (``TERM``); None if the stream is not a terminal.
     """
     return encoding.lower().startswith("utf") and terminal_type not in _PLAIN_TERMINALS
 
 
 def fit_encoding(text: str, encoding: str) -> str:
-    """Return a text that an encoding can hold, what it lacks by the nearest that it has; pure."""
+    """Return a text that an encoding can represent; replace other characters. Pure."""
     try:
         text.encode(encoding)
     except UnicodeEncodeError:
@@ -182,12 +183,12 @@ def _approximate(character: str, encoding: str) -> str:
 
 
 def escape_json(document: str) -> str:
-    """Write by their numbers, in a JSON text, those characters that are not seen but act."""
+    """Escape invisible control characters in a JSON document."""
     return _UNSEEN_IN_JSON.sub(lambda found: json.dumps(found[0])[1:-1], document)
 
 
 def measure_width(text: str) -> int:
-    """Measure how many columns a text takes on a terminal, by the rules of ``wcwidth``."""
+    """Return the columns of a text on a terminal, by the rules of ``wcwidth``."""
     return sum(map(_count_columns, text))
 
 
@@ -202,12 +203,12 @@ def _count_columns(character: str) -> int:
 
 
 def pad_text(text: str, columns: int) -> str:
-    """Fill a text with spaces up to a width."""
+    """Pad a text with spaces to a width."""
     return text + " " * max(0, columns - measure_width(text))
 
 
 def truncate_text(text: str, columns: int) -> str:
-    """Return as much of a text as fits into a width; what belongs to a letter stays with it."""
+    """Truncate a text to a width, without separating combining marks from their letter."""
     taken = 0
     for place, character in enumerate(text):
         taken += _count_columns(character)
@@ -217,12 +218,12 @@ def truncate_text(text: str, columns: int) -> str:
 
 
 def protect_spacing(text: str) -> str:
-    """Return a text in which no line breaks before what French sets apart, such as `` : ``."""
+    """Replace the spaces of French punctuation, such as `` : ``, by no-break spaces."""
     return _GLUED.sub("\u00a0", text)
 
 
 def wrap_text(text: str, columns: int) -> list[str]:
-    """Break a line between words so that each part fits into a width; no word is broken."""
+    """Wrap a line at spaces to a width; words are never broken."""
     first, *words = re.findall(r" *[^ ]+", protect_spacing(text)) or [""]
     lines = [first]
     for word in words:
@@ -234,12 +235,12 @@ def wrap_text(text: str, columns: int) -> list[str]:
 
 
 def wrap_data_line(line: str, columns: int) -> list[str]:
-    """Break a line of data that is wider than a terminal; what goes on stands further in.
+    """Wrap a line of data that is wider than the terminal, with indented continuation lines.
 
-    A line with columns, which two spaces part, and one that fits stay as they are.
+    A line with table columns (two spaces) is not wrapped.
 
     Args:
-        line: Words that were cleaned.
+        line: The line, without control characters.
         columns: Width of the terminal.
     """
     words = line.lstrip(" ")

@@ -1,4 +1,4 @@
-"""Click groups that import a command when it is run, and options that every command takes."""
+"""Click groups that import a command only when it runs, and options that all commands have."""
 
 from __future__ import annotations
 
@@ -19,35 +19,35 @@ from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, list_languages, match_language, translate
 from ncen_updater.common.messages import UNKNOWN_COMMAND, VERSION_NOT_ACCEPTED, ExitCode
 
-#: How like an option has to be to what was typed, to be offered in its place.
+#: Minimum similarity of an option that is suggested for a mistyped one.
 NAME_SIMILARITY = 0.7
-#: The same for a command: two letters in the wrong order are near enough, "pause" and "prune" not.
+#: The same for a command: swapped letters are similar enough, "pause" and "prune" are not.
 COMMAND_SIMILARITY = 0.75
 VERSION_PATTERN = re.compile(r"v?\d+\.\d\S*")
 
 
 def get_session(context: click.Context) -> CliSession:
-    """Return the session of a run."""
+    """Return the session of this run."""
     session = context.find_object(CliSession)
     assert session is not None, "the program gives the session to click"  # noqa: S101
     return session
 
 
 def _store_option(context: click.Context, parameter: click.Parameter, value: Any) -> None:  # noqa: ANN401
-    # Not given here: what was given before the command's name stays.
+    # Not given after the command's name: keep the value given before it.
     if value is None or value is False or parameter.name is None:
         return
     setattr(get_session(context), parameter.name, value)
 
 
 class IntegerRange(click.IntRange):
-    """An integer between two bounds; click's own name of it is "integer range"."""
+    """An integer between two bounds, shown as "integer" instead of click's "integer range"."""
 
     name = "integer"
 
 
 class _LanguageChoice(click.Choice[str]):
-    """A language of which there is a catalogue; ``fr_CA`` and ``fr-CA`` are French, too."""
+    """A language with a catalogue; ``fr_CA`` and ``fr-CA`` select French."""
 
     def convert(
         self,
@@ -59,12 +59,12 @@ class _LanguageChoice(click.Choice[str]):
 
 
 def make_session_option(*declarations: str, **settings: Any) -> click.Option:  # noqa: ANN401
-    """Return an option that goes to the session."""
+    """Return an option whose value is stored in the session."""
     return click.Option(list(declarations), expose_value=False, callback=_store_option, **settings)
 
 
 def make_global_options(*, config: bool = True) -> list[click.Parameter]:
-    """Return the options that may stand before or after a command's name.
+    """Return the options that may be given before or after a command's name.
 
     Args:
         config: Whether the program has a configuration file.
@@ -118,7 +118,7 @@ def _show_version(context: click.Context, _parameter: click.Parameter, value: bo
 
 
 def make_version_option() -> click.Option:
-    """Return the option that shows the version; it stands before a command's name only."""
+    """Return the option that shows the version; allowed only before a command's name."""
     return click.Option(
         ["--version"], is_flag=True, expose_value=False, callback=_show_version,
         help=N_("Show the version"),
@@ -126,7 +126,7 @@ def make_version_option() -> click.Option:
 
 
 class _TranslatedCommand(click.Command):
-    """Help in the language of the run, click's own words too."""
+    """A command whose help is in the language of the run, including click's own texts."""
 
     def format_usage(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the usage line."""
@@ -137,13 +137,13 @@ class _TranslatedCommand(click.Command):
         formatter.write_usage(ctx.command_path, pieces, prefix=f"{prefix} ")
 
     def format_help_text(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write what the command is for."""
+        """Write the description of the command."""
         formatter.write_paragraph()
         with formatter.indentation():
             formatter.write_text(translate(self.help or "", get_session(ctx).language))
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """List the options."""
+        """Write the list of options."""
         language = get_session(ctx).language
         rows = []
         for parameter in self.get_params(ctx):
@@ -162,7 +162,7 @@ class _TranslatedCommand(click.Command):
             formatter.write_dl(rows)
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Show examples and exit codes, where the program has some of this command."""
+        """Write examples and exit codes of the command, if the program defines them."""
         own, above = self, ctx.parent.command if ctx.parent else None
         guide = own.command_help if isinstance(own, LazyGroup) else None
         name: str | None = None
@@ -189,7 +189,7 @@ class _TranslatedCommand(click.Command):
                 )
 
     def get_help_option(self, ctx: click.Context) -> click.Option | None:
-        """Return click's option with our words."""
+        """Return click's help option with our text."""
         found = super().get_help_option(ctx)
         if found is not None:
             found.help = N_("Show this help")
@@ -206,24 +206,24 @@ class CliCommand(_TranslatedCommand):
         self.params += make_global_options(config=self.has_config)
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Parse them; a version where none is taken is told as that.
+        """Parse the arguments; report a version given to a command that takes none.
 
         Raises:
-            UpdaterError: If so.
+            UpdaterError: If a version was given to such a command.
         """
         given = [word for word in args if VERSION_PATTERN.fullmatch(word)]
         try:
             return super().parse_args(ctx, args)
         except click.NoSuchOption as error:
-            # Of short names click finds some like '--json' for '--to'.
+            # click's own suggestions are too loose for short names, such as '--json' for '--to'.
             close = difflib.get_close_matches(
                 error.option_name, error.possibilities or (), cutoff=NAME_SIMILARITY
             )
             raise click.NoSuchOption(error.option_name, possibilities=close, ctx=ctx) from error
         except click.UsageError as error:
-            error.ctx = error.ctx or ctx  # the parser gives none
+            error.ctx = error.ctx or ctx  # the parser sets no context
             takes = any(parameter.name == "version" for parameter in self.params)
-            # What the parser could not read has a class of its own.
+            # Subclasses of UsageError have other causes.
             if self.has_config and given and not takes and type(error) is click.UsageError:
                 raise UpdaterError(
                     VERSION_NOT_ACCEPTED,
@@ -234,7 +234,7 @@ class CliCommand(_TranslatedCommand):
 
 
 class PublisherCommand(CliCommand):
-    """A command of the program that has no configuration file."""
+    """A command of the publisher, which has no configuration file."""
 
     has_config = False
 
@@ -242,12 +242,12 @@ class PublisherCommand(CliCommand):
 def make_command_table(
     package: str, help_texts: Mapping[str, str | tuple[str, str]]
 ) -> dict[str, tuple[str, str]]:
-    """Return the table of a group, in the order in which an operator meets its commands.
+    """Return the command table of a group, in the order of its help.
 
     Args:
-        package: The package with their modules.
-        help_texts: Name of a command to its short help; before it the module, where that has
-            another name than the command.
+        package: Package of the command modules.
+        help_texts: Short help by command name; as a tuple, the module's name first if it differs
+            from the command's.
     """
     return {
         name: (f"{package}.{name.replace('-', '_')}", value)
@@ -258,12 +258,12 @@ def make_command_table(
 
 
 class LazyGroup(_TranslatedCommand, click.Group):
-    """A group whose commands are imported when they are run.
+    """A group whose commands are imported when they run.
 
     Args:
-        lazy: As :func:`make_command_table` returns it.
-        aliases: Names that are not shown, and the command of each.
-        synonyms: Command to words that mean it; it is suggested for them.
+        lazy: The result of :func:`make_command_table`.
+        aliases: Hidden names and their commands.
+        synonyms: Words by command, for which the command is suggested.
         command_help: Groups of its commands, examples and exit codes.
     """
 
@@ -285,18 +285,18 @@ class LazyGroup(_TranslatedCommand, click.Group):
         self.command_help = command_help
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Names in the order in which an operator meets them."""
+        """Return the command names in the order of the help."""
         del ctx
         return list(self._lazy)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Say which command may have been meant where there is none of a name."""
+        """Resolve a command; suggest a similar one if the name is unknown."""
         args = [*(self._aliases.get(name, name) for name in args[:1]), *args[1:]]
         name = args[0] if args else ""
         if name not in self._lazy and not name.startswith("-"):
-            # By meaning first: the letters of "undo" are near those of "unhold".
+            # Synonyms first: "undo" is spelled like "unhold" but means another command.
             close = [self._synonyms[name]] if name in self._synonyms else []
             close = close or difflib.get_close_matches(
                 name, [*self._lazy, *self._aliases], n=1, cutoff=COMMAND_SIMILARITY
@@ -323,23 +323,23 @@ class LazyGroup(_TranslatedCommand, click.Group):
         return found
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """List the options and the commands."""
+        """Write the lists of options and commands."""
         super().format_options(ctx, formatter)
         self.format_commands(ctx, formatter)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """List the commands without importing one."""
+        """Write the list of commands without importing them."""
         language = get_session(ctx).language
         values = {name: translate(words, language) for name, (_, words) in self._lazy.items()}
         groups = self.command_help.groups if self.command_help else {N_("Commands"): tuple(values)}
         widest = max(map(len, values))
         for heading, names in groups.items():
             with formatter.section(translate(heading, language)):
-                # One column for all groups.
+                # Use one column width for all groups.
                 formatter.write_dl([(name.ljust(widest), values[name]) for name in names])
 
 
-#: What each exit code means, in a few words.
+#: Short meanings of the exit codes.
 EXIT_CODE_MEANINGS: Mapping[ExitCode, str] = {
     ExitCode.OK: N_("success, or nothing to do"),
     ExitCode.ERROR: N_("error"),
@@ -361,19 +361,19 @@ EXIT_CODE_MEANINGS: Mapping[ExitCode, str] = {
 }
 
 
-#: What every command may end with.
+#: Exit codes of every command.
 COMMON_EXIT_CODES = (0, 1, 2)
 
 
 @dataclass(frozen=True)
 class CommandHelp:
-    """What the help of a program says.
+    """Contents of a program's help.
 
     Attributes:
-        groups: Heading to the commands below it; every command once.
-        examples: Command to lines that can be typed, without the program's name, and what they do.
-        meanings: What exit codes mean here.
-        exit_codes: Command to the exit codes that it may end with, beside 0, 1 and 2.
+        groups: Command names by heading; each command once.
+        examples: Example lines by command, without the program's name, with their explanations.
+        meanings: Meanings of the exit codes.
+        exit_codes: Exit codes by command, besides 0, 1 and 2.
     """
 
     groups: Mapping[str, tuple[str, ...]]

@@ -1,4 +1,4 @@
-"""Run a command line: every outcome becomes data, or an error with four facts and an exit code.
+"""Run a command line: its outcome is a result or an error, and an exit code.
 
 Both programs use it. No exception leaves it, and no traceback is printed.
 """
@@ -34,12 +34,13 @@ from ncen_updater.common.messages import BAD_USAGE, OUTPUT_LOST, ExitCode
 
 
 class TerminationRequested(BaseException):
-    """A signal, on its way out of a command.
+    """A termination signal, raised in the main thread.
 
-    It is no error yet: what takes an error for a finding, and goes on, would take the signal, too.
+    It derives from BaseException, so that code that handles Exception and continues does not
+    swallow it.
 
     Attributes:
-        signal: Its name.
+        signal: Name of the signal.
     """
 
     def __init__(self, signal: str) -> None:
@@ -48,25 +49,25 @@ class TerminationRequested(BaseException):
 
 
 class TerminationHandler:
-    """Raises :class:`TerminationRequested` where the program is, and remembers it.
+    """A signal handler that raises :class:`TerminationRequested` and stores the signal.
 
-    What is raised in the middle of a library, in one that is imported just then above all, may not
-    come out of it. So who takes the signals over asks whether one came before.
+    An exception raised inside a library, above all during an import, may be lost. So code that
+    installs its own handlers checks ``received_signal`` first.
 
     Attributes:
-        told: The last signal that came.
+        received_signal: The last signal received.
     """
 
     def __init__(self) -> None:
         self.received_signal: signal.Signals | None = None
 
     def __call__(self, number: int, _frame: FrameType | None) -> None:
-        """Be the handler."""
+        """Handle a signal."""
         self.received_signal = signal.Signals(number)
         raise TerminationRequested(self.received_signal.name)
 
 
-#: Says what runs now, asked only after an error that does not know it itself.
+#: Returns the site's state; called only for an error that has no state of its own.
 StateReporter = Callable[[UpdaterError], Sequence[LazyText]]
 
 
@@ -77,9 +78,9 @@ def run_program(
 
     Args:
         group: The commands; each returns an exit code or None.
-        session: What the options are written to.
-        arguments: The words after the program's name.
-        report_state: Called for the second of the four facts.
+        session: Session that stores the options.
+        arguments: The arguments, without the program's name.
+        report_state: Called to get the state for an error.
     """
     _replace_closed_streams()
     _read_early_options(session, arguments)
@@ -103,7 +104,7 @@ def _run_group(
         failure = session.clarify_error(error) or error
     except click.ClickException as error:
         if isinstance(error, click.exceptions.NoArgsIsHelpError) and not session.as_json:
-            # The bare name is no mistake: it asks what commands exist.
+            # No command given: show the help.
             session.print_message(error.format_message())
             return int(BAD_USAGE.exit_code)
         context = getattr(error, "ctx", None)
@@ -113,7 +114,7 @@ def _run_group(
             command=command,
             detail=format_usage_error(error, session.language),
         )
-    except SystemExit:  # click gives up its help where nobody reads it any more
+    except SystemExit:  # click exits if nobody reads its help
         return ExitCode.OK
     except click.Abort:
         failure = CommandInterruptedError(signal="SIGINT")
@@ -130,8 +131,8 @@ def _run_group(
 
 
 def show_error(session: CliSession, error: UpdaterError, report_state: StateReporter) -> int:
-    """Show the four facts, in JSON on stdout or plainly on stderr; return the exit code."""
-    # Without the detail, which may quote a row of a database.
+    """Show an error, as JSON on stdout or as text on stderr; return the exit code."""
+    # Logged without the detail, which may quote a database row.
     logging.getLogger(__name__).error("%s", error.title_text, extra={"code": error.code})
     state = [error.state] if error.state is not None else _get_state_lines(error, report_state)
     contact = session.get_contact(error)
@@ -140,7 +141,7 @@ def show_error(session: CliSession, error: UpdaterError, report_state: StateRepo
         failure = error_to_json(error, state, session.language) | known
         session.write_output({**session.beside, "error": failure})
     else:
-        session.write_output({})  # what was already known is shown before the error
+        session.write_output({})  # output of the command so far, before the error
         lines = format_error(
             error, state, session.language, rich=supports_color(sys.stderr), contact=contact,
             columns=_get_terminal_width(),
@@ -150,24 +151,24 @@ def show_error(session: CliSession, error: UpdaterError, report_state: StateRepo
 
 
 def _get_terminal_width() -> int | None:
-    """Width of the terminal that errors are shown on; None where it is none."""
+    """Return the width of stderr's terminal; None if it is not a terminal."""
     return shutil.get_terminal_size().columns if sys.stderr.isatty() else None
 
 
 def _replace_closed_streams() -> None:
-    """Let a standard stream that the caller closed lead nowhere; what stdout gets there is lost.
+    """Open closed standard streams to /dev/null; output to stdout then fails and is reported.
 
-    Else Python has none, and the next file that is opened gets its number and the words for people.
+    Otherwise the next opened file would get the number of such a stream, and our messages.
     """
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
-            # The lowest free number: this one, where nobody took it. None can write to stdout's.
+            # os.open returns the lowest free number; read-only for stdout, so that writing fails.
             way = os.O_RDONLY if name == "stdout" else os.O_RDWR
             setattr(sys, name, os.fdopen(os.open(os.devnull, way), mode))
 
 
 def _flush_stdout() -> OSError | None:
-    """Write what is held, else Python's end does and fails; return why stdout's was lost."""
+    """Flush stdout and stderr, so that Python does not fail at exit; return stdout's error."""
     lost: OSError | None = None
     for stream in (sys.stderr, sys.stdout):
         lost = None
@@ -180,13 +181,13 @@ def _flush_stdout() -> OSError | None:
 
 
 def _is_help_output_error(error: OSError) -> bool:
-    """Tell whether stdout did not take words of click's own, such as those of --help."""
+    """Return whether click failed to write its own text to stdout, such as the help."""
     frames = traceback.extract_tb(error.__traceback__)
     return Path(frames[-1].filename).is_relative_to(Path(click.__file__).parent)
 
 
 def _report_lost_output(session: CliSession, lost: OSError) -> int:
-    """Say on stderr that the data were lost; what the command did is not changed by that."""
+    """Report on stderr that output was lost; the result of the command is unchanged."""
     error = UpdaterError(OUTPUT_LOST, reason=os.strerror(lost.errno or 0))
     state = [LazyText(N_("The command completed."))]
     lines = format_error(error, state, session.language, rich=supports_color(sys.stderr))
@@ -209,13 +210,13 @@ def _wrap_unexpected(error: Exception, session: CliSession) -> UnexpectedError:
     trace = "".join(traceback.format_exception(error))
     place = traceback.extract_tb(error.__traceback__)[-1:]
     where = "".join(f"{frame.filename}:{frame.lineno}" for frame in place)
-    # A person who asks for everything gets it; else nothing that may quote a row.
+    # The full traceback only with --verbose: it may quote a database row.
     detail = trace if session.verbose else f"{sanitize_error(error)} ({where})"
     return UnexpectedError(kind=name, detail=detail)
 
 
 def _read_early_options(session: CliSession, arguments: Sequence[str]) -> None:
-    """Find out how a mistake in the command line itself is to be shown."""
+    """Read the options that determine how errors of the command line itself are shown."""
     session.language = read_language_from_environment()
     words = list(arguments)
     if "--" in words:
@@ -231,7 +232,7 @@ def _read_early_options(session: CliSession, arguments: Sequence[str]) -> None:
 
 
 def _configure_logging(session: CliSession) -> None:
-    """Show the log where it was asked for; under systemd it goes to the journal, with fields."""
+    """Configure the log: to the journal under systemd, else to stderr with --verbose."""
     if "JOURNAL_STREAM" in os.environ:
         from ncen_updater.common.journald import install_logging
 
@@ -244,17 +245,17 @@ def _configure_logging(session: CliSession) -> None:
             level=logging.DEBUG, format="%(asctime)s %(levelname)s %(name)s %(message)s"
         )
     elif not logging.getLogger().handlers:
-        # Else Python writes warnings bare to stderr, between the sentences for people.
+        # Without a handler Python writes warnings to stderr.
         logging.getLogger().addHandler(logging.NullHandler())
 
 
 @contextlib.contextmanager
 def _handle_signals() -> Iterator[None]:
-    """Let SIGTERM and SIGHUP end a command as an error does; commands may take them over."""
+    """Let SIGTERM and SIGHUP end a command with an exception; commands may replace the handlers."""
     taken, end = (signal.SIGTERM, signal.SIGHUP), TerminationHandler()
     try:
         before = {number: signal.signal(number, end) for number in taken}
-    except ValueError:  # not the main thread, as in some trials: the signals stay as they are
+    except ValueError:  # not in the main thread, as in some tests: leave the handlers unchanged
         before = {}
     try:
         yield
@@ -264,7 +265,7 @@ def _handle_signals() -> Iterator[None]:
 
 
 def get_invoking_user() -> str:
-    """Return who gives the order: the person behind sudo, where there is one."""
+    """Return the user who runs the command; with sudo, the original user."""
     import getpass
 
     try:

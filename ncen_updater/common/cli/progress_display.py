@@ -1,8 +1,8 @@
-"""Progress on stderr, with a heartbeat from a thread of its own.
+"""Progress on stderr, with a heartbeat from its own thread.
 
-On a terminal one line is redrawn; elsewhere, and with ``NO_COLOR``, every sentence is a plain line.
-Silent work still shows signs of life: a line at least every two seconds on a terminal, every ten
-elsewhere, with the elapsed time and the last sentence.
+On a terminal one line is redrawn; elsewhere, and with ``NO_COLOR``, every text is a plain line.
+Without new progress, a line with the last text and the elapsed time is shown at least every two
+seconds on a terminal, every ten seconds elsewhere.
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ DONE_OF_TOTAL = LazyText(N_("{done} of {total}"))
 
 
 class ProgressDisplay:
-    """A listener that shows what it is told, and that work goes on while it is told nothing.
+    """A listener that shows progress, and repeats the last text while there is none.
 
     Args:
-        stream: Where it writes; once that fails it stays silent, since work must not end by it.
-        rich: Whether one line is redrawn.
-        language: Of the sentences.
-        interval: Seconds between two signs of life.
+        stream: Output stream; after an error it is not used again, and the work continues.
+        rich: Whether to redraw one line.
+        language: Language of the texts.
+        interval: Seconds between two heartbeats.
         monotonic: The clock.
     """
 
@@ -63,7 +63,7 @@ class ProgressDisplay:
         self._language = language
         self._turned = is_right_to_left(language)
         self._encoding = getattr(stream, "encoding", None) or "utf-8"
-        seen = not stream.closed and stream.isatty()  # one that was closed does not answer
+        seen = not stream.closed and stream.isatty()  # a closed stream has no isatty()
         kind = os.environ.get("TERM") if seen else None
         self._plain = not supports_isolates(self._encoding, kind)
         self._interval = interval or (RICH_INTERVAL_S if rich else PLAIN_INTERVAL_S)
@@ -80,7 +80,7 @@ class ProgressDisplay:
         self._dead = self._reverts = False
 
     def report(self, text: LazyText, done: int | None = None, total: int | None = None) -> None:
-        """Take note, and show a sentence that is new."""
+        """Store the figures, and show a new text."""
         message = strip_unit(text.render(self._language))
         sentence = strip_control_characters(message, keep_isolates=self._turned).replace("\n", " ")
         now = self._clock()
@@ -99,11 +99,11 @@ class ProgressDisplay:
                     self._write(f"\r\x1b[K{self._format_finished_line(before, now - began)}\n")
                 self._draw(now)
             elif last is None or now - last >= self._interval:
-                # Parts that work side by side and speak in turn are not said again each time.
+                # Parallel work alternates between texts; do not repeat each one every time.
                 self._write(f"{sentence}\n")
 
     def report_earlier(self, what: LazyText, seconds: float) -> None:
-        """Show a sentence of before, as it stands there once the next was told."""
+        """Show the text of an earlier step as finished, with its duration."""
         sentence = strip_control_characters(strip_unit(what.render(self._language))).replace(
             "\n", " "
         )
@@ -175,15 +175,15 @@ class ProgressDisplay:
             )
             self._stream.write(fit_encoding(seen, self._encoding))
             self._stream.flush()
-        except (OSError, ValueError):  # a terminal that was closed must not end an upgrade
+        except (OSError, ValueError):  # a closed terminal must not end an upgrade
             self._dead = True
 
 
 class _SilentDisplay(ProgressDisplay):
-    """A listener that shows nothing, where a context manager is wanted.
+    """A display that shows nothing.
 
     Args:
-        relay: Where it passes on what it is told, if anywhere.
+        relay: Listener that receives the progress instead, if any.
     """
 
     def __init__(self, relay: ProgressListener | None) -> None:
@@ -191,10 +191,10 @@ class _SilentDisplay(ProgressDisplay):
         self._relay = relay
 
     def report_earlier(self, what: LazyText, seconds: float) -> None:
-        """Show nothing."""
+        """Do nothing."""
 
     def report(self, text: LazyText, done: int | None = None, total: int | None = None) -> None:
-        """Pass it on."""
+        """Forward the progress to the relay."""
         if self._relay is not None:
             self._relay.report(text, done, total)
 
@@ -206,13 +206,13 @@ def make_progress_display(
     stream: TextIO | None = None,
     relay: ProgressListener | None = None,
 ) -> ProgressDisplay:
-    """Return the listener that fits the stream (stderr by default).
+    """Return the display for a stream (stderr by default).
 
     Args:
-        quiet: Whether nothing is shown.
-        language: Of the sentences.
-        stream: Where they are shown.
-        relay: Who is told instead, where nothing is shown.
+        quiet: Whether to show nothing.
+        language: Language of the texts.
+        stream: Output stream.
+        relay: Listener that receives the progress if nothing is shown.
     """
     if quiet:
         return _SilentDisplay(relay)

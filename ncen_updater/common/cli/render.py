@@ -1,4 +1,4 @@
-"""Output of values to people and to programs. Both command lines use it. Imports little."""
+"""Format values for display and for JSON, for both command lines. Imports little."""
 
 from __future__ import annotations
 
@@ -42,50 +42,50 @@ SEVERITY_COLOURS: Mapping[Severity, str] = {
     Severity.WARNING: "yellow",
     Severity.INFO: "dim",
 }
-#: Of a change: the line that is shown in colour.
+#: Line of a change that is shown in red.
 FAILED_STEP = N_("  failed {at} ({step}): {error}")
 COLOURS = {"red": "31", "green": "32", "yellow": "33", "bold": "1", "dim": "2"}
-#: Between the thousands, in French: a line is not broken there.
+#: French thousands separator, which does not break a line.
 NARROW_SPACE = "\N{NARROW NO-BREAK SPACE}"
-#: Of a very narrow terminal.
+#: Minimum width for wrapped text.
 MIN_LINE_WIDTH = 30
-#: Of work whose figures are bytes.
+#: Marks texts whose figures are bytes.
 BYTES_SUFFIX = re.compile(r"\(bytes\)$|, bytes read$")
 BYTE_UNITS = ("B", "kB", "MB", "GB", "TB")
 
 
 def supports_color(stream: TextIO, environment: Mapping[str, str] | None = None) -> bool:
-    """Tell whether colours and redrawn lines may be written: on a terminal that allows them."""
+    """Return whether a stream is a terminal that allows colours and redrawn lines."""
     env = os.environ if environment is None else environment
     return stream.isatty() and not env.get("NO_COLOR") and env.get("TERM") != "dumb"
 
 
 def colorize(text: str, colour: str, *, rich: bool) -> str:
-    """Return the text in a colour, unchanged where that is not wanted."""
+    """Return a text in a colour; unchanged if colours are not wanted."""
     return f"\x1b[{COLOURS[colour]}m{text}\x1b[0m" if rich else text
 
 
 def format_date(moment: datetime) -> LocalizedFigure:
-    """Return the day of a time, in its own zone."""
+    """Return the date of a time, in its own zone."""
     return LocalizedFigure(f"{moment:%Y-%m-%d}", fr=f"{moment:%d/%m/%Y}")
 
 
 def format_time(moment: datetime, zone: tzinfo | None = None) -> LocalizedFigure:
-    """Return a time at the site, with the name of its zone.
+    """Format a time in the site's zone, with the zone's name.
 
     Args:
-        moment: With its zone.
-        zone: The zone of the site; that of the machine by default.
+        moment: The time, with a zone.
+        zone: The site's zone; that of the machine by default.
     """
     return _format_local(moment, zone, "%H:%M:%S %Z")
 
 
 def format_scheduled_time(moment: datetime, zone: tzinfo | None = None) -> LocalizedFigure:
-    """Return a time that people chose, without seconds if it has none: as :func:`format_time`.
+    """Format a time that an operator chose: as :func:`format_time`, but without seconds if zero.
 
     Args:
-        moment: With its zone.
-        zone: The zone of the site; that of the machine by default.
+        moment: The time, with a zone.
+        zone: The site's zone; that of the machine by default.
     """
     return format_time(moment, zone) if moment.second else _format_local(moment, zone, "%H:%M %Z")
 
@@ -97,7 +97,7 @@ def _format_local(moment: datetime, zone: tzinfo | None, clock: str) -> Localize
 
 
 def format_duration(seconds: float) -> LocalizedFigure:
-    """Format seconds in the two largest units that matter; very few as less than that."""
+    """Format seconds in the two largest units that matter; very few as "< 0.1 s"."""
     if 0 < seconds < 0.05:
         return _localize_decimal("< 0.1 s")
     if seconds < 10:
@@ -116,7 +116,7 @@ def format_duration(seconds: float) -> LocalizedFigure:
 
 
 def format_bytes(count: int) -> LocalizedFigure:
-    """Return bytes in a unit that reads well (powers of 1000)."""
+    """Format bytes in a readable unit (powers of 1000)."""
     size = float(count)
     for unit in BYTE_UNITS:
         if size < 1000 or unit == BYTE_UNITS[-1]:
@@ -131,22 +131,22 @@ def format_bytes(count: int) -> LocalizedFigure:
 
 
 def format_count(count: int) -> LocalizedFigure:
-    """Return a number of things with its thousands apart."""
+    """Format a count with thousands separators."""
     return LocalizedFigure(f"{count:,}", fr=f"{count:,}".replace(",", NARROW_SPACE))
 
 
 def format_decimal(value: float) -> LocalizedFigure:
-    """Return a number with one decimal."""
+    """Format a number with one decimal."""
     return _localize_decimal(f"{value:.1f}")
 
 
 def format_amount(what: LazyText, count: int) -> LocalizedFigure:
-    """Return how much of some work is done: a size where its sentence counts bytes."""
+    """Format an amount of work: as a size if its text counts bytes, else as a count."""
     return format_bytes(count) if BYTES_SUFFIX.search(what.template) else format_count(count)
 
 
 def strip_unit(reported: str) -> str:
-    """Return a sentence of work without its unit, which stands with the figures."""
+    """Return a progress text without its unit, which the figures have."""
     return reported.removesuffix(" (bytes)")
 
 
@@ -155,29 +155,29 @@ def _localize_decimal(english: str) -> LocalizedFigure:
 
 
 def make_sentence(words: str) -> str:
-    """Return a reason, as it stands behind another word, as a sentence of its own."""
+    """Turn a reason that follows another word into a sentence."""
     end = "" if words.endswith((".", "!", "?")) else "."
     return f"{words[:1].upper()}{words[1:]}{end}"
 
 
 def group_digest(digest: str) -> str:
-    """Return a digest as it is read out and compared: in groups of eight."""
+    """Format a digest for reading aloud: in groups of eight digits."""
     return " ".join(digest[at : at + 8] for at in range(0, len(digest), 8))
 
 
 def format_table(rows: Sequence[Sequence[str]], language: str = DEFAULT_LANGUAGE) -> list[str]:
-    """Return rows as lines with columns one below the other; the first row is the heading.
+    """Format rows as lines with aligned columns; the first row is the heading.
 
     Args:
-        rows: Cells; figures are written as the language does.
-        language: Of figures.
+        rows: The cells.
+        language: Language of the figures.
     """
     if not rows:
         return []
     lines = [
         [c.render(language) if isinstance(c, LocalizedFigure) else c for c in row] for row in rows
     ]
-    # Cleaned first: nothing that is taken out later moves a column.
+    # Strip control characters first: stripping them later would move columns.
     cells = [
         [strip_control_characters(cell, keep_isolates=True).replace("\t", " ") for cell in row]
         for row in lines
@@ -200,15 +200,15 @@ def format_error(
     contact: str | None = None,
     columns: int | None = None,
 ) -> list[str]:
-    """Return an error for people: title, detail, state, what to do, code.
+    """Format an error as lines: title, detail, state, remedy, contact, code.
 
     Args:
         error: The error.
-        state: The state now.
-        language: Two letters.
-        rich: Whether colours are wanted.
-        contact: Whom to ask, where the remedy is to ask somebody.
-        columns: Width of a terminal; lines are not broken without.
+        state: The present state.
+        language: Language code.
+        rich: Whether to use colours.
+        contact: Whom to ask, if the remedy is to ask someone.
+        columns: Width of the terminal; without it lines are not wrapped.
     """
     document = error_to_json(error, state, language)
     parts = [
@@ -235,7 +235,7 @@ def format_error(
 
 
 def finding_to_json(finding: Finding, language: str = DEFAULT_LANGUAGE) -> dict[str, object]:
-    """Return a finding as JSON has it."""
+    """Return a finding as JSON values."""
     return {
         "code": finding.code,
         "severity": finding.severity.value,
@@ -246,7 +246,7 @@ def finding_to_json(finding: Finding, language: str = DEFAULT_LANGUAGE) -> dict[
 
 
 def highlight(text: str, language: str = DEFAULT_LANGUAGE) -> str:
-    """Return lines with the severity of findings, and what failed, in colour."""
+    """Colour the severities of findings, and the failed step, in lines."""
     words = {translate(label, language): severity for severity, label in SEVERITY_LABELS.items()}
 
     def mark(found: re.Match[str]) -> str:
@@ -260,7 +260,7 @@ def highlight(text: str, language: str = DEFAULT_LANGUAGE) -> str:
 
 
 def format_findings(findings: Iterable[Finding], language: str = DEFAULT_LANGUAGE) -> list[str]:
-    """Return findings for people, what blocks first."""
+    """Format findings as lines, critical ones first."""
     order = list(Severity)
     lines = []
     turned = is_right_to_left(language)

@@ -1,4 +1,4 @@
-"""Session of one run of a command line: its options, its output, and its prompts."""
+"""Session of one run of a command line: options, output and prompts."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ DEFAULT_CONFIG = Path("/etc/ncen-updater/agent.toml")
 
 
 def discard_stream(stream: TextIO) -> None:
-    """Let a stream that takes nothing lead nowhere: Python flushes it at its end, and complains."""
+    """Redirect a broken stream to /dev/null: Python would fail to flush it at exit."""
     with suppress(OSError, ValueError):
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, stream.fileno())
@@ -51,21 +51,21 @@ def _is_utf8(stream: TextIO) -> bool:
 
 @dataclass
 class CliSession:
-    """Options that every command has, and the two streams.
+    """Options that all commands have, and their output.
 
     Attributes:
-        program: Name of the program, for advice.
-        config: The configuration file.
+        program: Name of the program.
+        config: Path of the configuration file.
         as_json: Whether stdout is one JSON document.
-        language: As :func:`~ncen_updater.common.i18n.list_languages` names it.
-        quiet: Whether progress is left out.
-        verbose: Whether the log and traces are shown.
-        with_text_lines: Whether a JSON document holds the lines for people, too.
-        local_only: Whether the service is left out.
-        wraps_lines: Whether lines of data are broken to the width of a terminal.
-        output_error: Why stdout did not take the data, where it did not.
-        secret_filter: Takes secrets out of the log, where there is one for systemd's journal.
-        beside: What a JSON document has beside an error.
+        language: One of :func:`~ncen_updater.common.i18n.list_languages`.
+        quiet: Whether to hide progress.
+        verbose: Whether to show the log and tracebacks.
+        with_text_lines: Whether a JSON document includes the text output.
+        local_only: Whether to run without the service.
+        wraps_lines: Whether to wrap lines of data to the width of the terminal.
+        output_error: The error of writing to stdout, if it failed.
+        secret_filter: Masks secrets in the log, if it goes to systemd's journal.
+        beside: Further members of the JSON document of an error.
     """
 
     program: str
@@ -87,19 +87,19 @@ class CliSession:
         return LazyText(template, values).render(self.language)
 
     def get_contact(self, error: UpdaterError) -> str | None:
-        """Whom to ask about an error, where somebody said so and the error needs somebody."""
+        """Return whom to ask about an error, if configured and needed; here None."""
         del error
         return None
 
     def add_line(self, line: str | LazyText = "") -> None:
-        """Keep one line of data for people.
+        """Add a line of text output.
 
-        Shown at :meth:`write_output`, and not at all as JSON.
+        It is shown by :meth:`write_output`, but not as JSON.
         """
         self._lines.append(line.render(self.language) if isinstance(line, LazyText) else line)
 
     def write_output(self, document: Mapping[str, object]) -> None:
-        """Write the data: the document, or the lines that were kept."""
+        """Write the result: the JSON document, or the added lines."""
         lines, self._lines = self._lines, []
         if self.as_json:
             whole = {**document, "lines": lines} if self.with_text_lines else document
@@ -108,7 +108,7 @@ class CliSession:
             self.write_text("\n".join(self._wrap_lines(lines)))
 
     def _wrap_lines(self, lines: list[str]) -> list[str]:
-        """Lines of data as wide as the terminal that they are shown on, as errors are."""
+        """Wrap lines of data to the width of the terminal, like errors."""
         if not self.wraps_lines or not sys.stdout.isatty():
             return lines
         columns, turned = shutil.get_terminal_size().columns, is_right_to_left(self.language)
@@ -120,12 +120,12 @@ class CliSession:
         return [part for line in whole for part in wrap_data_line(line, columns)]
 
     def write_document(self, document: object, indent: int | None = None) -> None:
-        """Write JSON to stdout; characters that act and are not seen stand there by number."""
+        """Write JSON to stdout, with invisible control characters escaped."""
         written = json.dumps(document, indent=indent, ensure_ascii=not _is_utf8(sys.stdout))
         self._write_stdout(escape_json(written))
 
     def write_text(self, data: str) -> None:
-        """Write lines for people to stdout, whatever stands in their values."""
+        """Write text to stdout, made safe for the terminal."""
         shown = self.format_for_stream(data, sys.stdout)
         self._write_stdout(highlight(shown, self.language) if supports_color(sys.stdout) else shown)
 
@@ -140,24 +140,26 @@ class CliSession:
             discard_stream(sys.stdout)
 
     def print_message(self, line: str | LazyText, *, is_clean: bool = False) -> None:
-        """Write one line for people to stderr, now.
+        """Write text to stderr at once.
 
         Args:
-            line: The line, or several.
-            is_clean: Whether it was cleaned already, part by part, and holds colours of ours.
+            line: One or several lines.
+            is_clean: Whether control characters have been removed already, and the text contains
+                our colour codes.
         """
         text = line.render(self.language) if isinstance(line, LazyText) else line
         try:
             click.echo(self.format_for_stream(text, sys.stderr, is_clean=is_clean), err=True)
-        except OSError:  # nobody reads it, or its disk is full; the exit code still tells
+        # nobody reads it, or its disk is full; the exit code still shows the result
+        except OSError:
             discard_stream(sys.stderr)
 
     def format_for_stream(self, text: str, stream: TextIO, *, is_clean: bool = False) -> str:
-        """Return lines for people as a stream can show them.
+        """Return text in the form that a stream can show.
 
         Args:
-            text: One line, or several.
-            stream: Where they go.
+            text: One or several lines.
+            stream: The stream.
             is_clean: As for :meth:`print_message`.
         """
         kind = os.environ.get("TERM") if stream.isatty() else None
@@ -168,14 +170,14 @@ class CliSession:
         return fit_encoding(seen, stream.encoding or "utf-8")
 
     def ask_confirmation(self, question: LazyText, *, assume_yes: bool) -> None:
-        """Ask before something is changed.
+        """Ask for confirmation before a change.
 
         Args:
-            question: One that is answered with yes or no.
-            assume_yes: Whether it was answered beforehand.
+            question: A yes-or-no question.
+            assume_yes: Whether it was confirmed by an option.
 
         Raises:
-            CONFIRMATION_NEEDED: If nobody can be asked.
+            CONFIRMATION_NEEDED: If there is no terminal to ask on.
             CONFIRMATION_DECLINED: If the answer is no.
         """
         if assume_yes:
@@ -184,7 +186,7 @@ class CliSession:
             words = question.render(self.language)
             raise UpdaterError(CONFIRMATION_NEEDED, detail=words)
         lines, self._lines = self._lines, []
-        for line in lines:  # what is asked about has to be read first
+        for line in lines:  # the operator must read these lines before answering
             self.print_message(line)
         asked = self.translate(N_("{question} Type yes to confirm"), question=question)
         answer = click.prompt(
@@ -194,17 +196,17 @@ class CliSession:
         )
         yes_word, no_word = self.translate(N_("yes")).lower(), self.translate(N_("no")).lower()
         agreed = {"yes", "y", yes_word}
-        if yes_word[:1] != no_word[:1]:  # "o" of "oui", as "y" of "yes"
+        if yes_word[:1] != no_word[:1]:  # "o" for "oui", as "y" for "yes"
             agreed.add(yes_word[:1])
         if str(answer).strip().lower() not in agreed:
             raise UpdaterError(CONFIRMATION_DECLINED)
 
     def clarify_error(self, error: Exception) -> UpdaterError | None:
-        """Return what is told in place of an error, where more is known than it says itself."""
+        """Return a clearer error than the given one, if there is one; else None."""
         return None if isinstance(error, UpdaterError) else find_disk_full_error(error)
 
     def make_progress(self) -> ProgressDisplay:
-        """Return the listener of this run, a context manager."""
+        """Return the progress display of this run, a context manager."""
         from ncen_updater.common.cli.progress_display import make_progress_display
 
         return make_progress_display(

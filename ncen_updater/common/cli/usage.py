@@ -1,7 +1,7 @@
 """Errors in a command line, in the language of the run.
 
-Errors that a command finds are :class:`CommandUsageError`. click words its own errors through
-gettext: ``click.po`` beside the catalogue of ncen-updater has the translations.
+Errors found by our commands are :class:`CommandUsageError`. click translates its own errors with
+gettext; ``click.po``, beside our catalogue, has the translations.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, LazyText, LocalizedFigure, locale_directory, translate
 from ncen_updater.common.messages import BAD_VERSION, COMMAND_INTERRUPTED, UNEXPECTED
 
-#: What stands for a value in help and usage; names of commands and options are never translated.
+#: Metavars in help and usage; names of commands and options are never translated.
 METAVARS: Final = (
     N_("ARGS"), N_("CEREMONY"), N_("CHANGE"), N_("CHANNEL"), N_("COMMAND"), N_("COUNTRIES"),
     N_("COUNTRY"), N_("DIRECTORY"), N_("EVENT"), N_("FEED"), N_("FILE"), N_("FILES"), N_("HASH"),
@@ -31,7 +31,7 @@ METAVARS: Final = (
 _METAVAR: Final = re.compile(
     r"(?<![A-Za-z_-])(?:" + "|".join(sorted(METAVARS, reverse=True)) + r")(?![A-Za-z_-])"
 )
-#: The domain of what click says, and where gettext finds which language is wanted.
+#: gettext domain of click's texts, and the variable with which gettext selects the language.
 DOMAIN: Final = "click"
 LANGUAGE: Final = "LANGUAGE"
 VALUE_WITH_HELP: Final = N_("{what} {help}.")
@@ -40,7 +40,7 @@ INVALID_VALUE: Final = N_("Invalid value for {name}: {what}")
 
 @contextlib.contextmanager
 def click_in(language: str) -> Iterator[None]:
-    """Let click say in a language what is wrong."""
+    """Show click's errors in a language during the block."""
     gettext.bindtextdomain(DOMAIN, str(locale_directory(language, DOMAIN)))
     domain, before = gettext.textdomain(), os.environ.get(LANGUAGE)
     gettext.textdomain(DOMAIN)
@@ -56,13 +56,13 @@ def click_in(language: str) -> Iterator[None]:
 
 
 class CommandUsageError(click.UsageError):
-    """A mistake in the command line that a command found itself.
+    """A mistake in the command line, found by a command.
 
     Args:
-        template: What is wrong.
-        context: Of the command.
-        hint: The option or argument whose value it is about.
-        **values: Of the places of the template.
+        template: The message.
+        context: Context of the command.
+        hint: The option or argument with the invalid value.
+        **values: Values of the template's placeholders.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class CommandUsageError(click.UsageError):
         super().__init__(self.render("en"), context)
 
     def render(self, language: str) -> str:
-        """Return what is wrong."""
+        """Return the message."""
         if self.hint is None:
             return self.text.render(language)
         name = translate_metavars(self.hint, language)
@@ -86,22 +86,22 @@ class CommandUsageError(click.UsageError):
 
 
 def translate_metavars(text: str, language: str) -> str:
-    """Say what stands for a value, such as ``[OPTIONS] FILE``, in a language; pure."""
+    """Translate the metavars in a usage line, such as ``[OPTIONS] FILE``. Pure."""
     return _METAVAR.sub(lambda found: translate(found[0], language), text)
 
 
 def format_usage_error(error: click.ClickException, language: str) -> str:
-    """Return what a mistake in the command line is, of click's where :func:`click_in` is held."""
+    """Return the message of a mistake in the command line; translated within :func:`click_in`."""
     if isinstance(error, CommandUsageError):
         return error.render(language)
-    text = " ".join(error.format_message().split())  # choices stand below each other there
+    text = " ".join(error.format_message().split())  # click puts choices on separate lines
     if not isinstance(error, click.BadParameter) or error.param is None:
         return text
     parameter, hint = error.param, error.param.get_error_hint(error.ctx)
     text = text.replace(hint, translate_metavars(hint, language), 1)
     help_of = parameter.help if isinstance(parameter, click.Option) else None
     if isinstance(error, click.MissingParameter) and help_of:
-        # What it is for: nobody has to look it up to write it.
+        # Add the option's help, so that the operator need not look it up.
         values = {"what": text, "help": LazyText(help_of)}
         return LazyText(VALUE_WITH_HELP, values).render(language)
     return text
@@ -114,22 +114,22 @@ NOTHING_CHANGED = LazyText(N_("Nothing was changed."))
 
 
 class CommandInterruptedError(UpdaterError):
-    """A signal ended a command that had nothing to undo."""
+    """A command without changes to undo that a signal ended."""
 
     message = COMMAND_INTERRUPTED
 
 
 class UnexpectedError(UpdaterError):
-    """A mistake in this program; the trace is in ``detail`` or in a file that it names."""
+    """A defect of this program; the traceback is in ``detail`` or in a file that it names."""
 
     message = UNEXPECTED
 
 
 def parse_version(text: str | None) -> Version | None:
-    """Read a version that a person typed.
+    """Parse a version that the operator typed.
 
     Raises:
-        BAD_VERSION: If it is none.
+        BAD_VERSION: If it is invalid.
     """
     if text is None:
         return None

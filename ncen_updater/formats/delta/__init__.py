@@ -1,6 +1,6 @@
-"""Delta packs: from the tree of one release straight to the tree of another.
+"""Delta packs: convert the tree of one release directly into the tree of another.
 
-``make`` is the publisher's side, ``apply`` the agent's; ``docs/reference/delta-format.md`` is the
-format that they share. This room is given a pack whose length and digest were verified elsewhere,
-and still believes nothing in it: the caller compares the resulting tree with the signed one.
+The publisher uses ``pack_builder``, the agent ``apply``; ``docs/reference/delta-format.md``
+describes the format. The length and digest of a pack are verified elsewhere. This package still
+does not trust its content: the caller compares the resulting tree with the signed one.
 """

@@ -1,17 +1,17 @@
-"""Build the tree of a release from the slot in use and a pack.
+"""Build the tree of a release from the installed slot and a delta pack.
 
-The pack is not trusted: its index is checked whole before the first byte is written, every old file
-is hashed before it is used, every stream is read within its stated length. The digests of the
-returned tree are computed from the written bytes; the caller compares its digest with the signed
-one.
+The pack is not trusted. Its index is checked completely before the first byte is written, every old
+file is hashed before it is used, and every stream is read within its stated length. The digests of
+the returned tree are computed from the written bytes; the caller compares the tree's digest with
+the signed one.
 
-An unchanged file is hashed first, then shared if that is safe, or copied. A hard link is one file
-with two names: a write through one changes both slots. So a link is made only of a regular file
-that root owns and nobody may write: then no service that runs as another user can make it writable.
-See ``docs/decisions`` on links between slots.
+An unchanged file is hashed, then cloned, linked or copied. A hard link is one file with two names:
+a write through one name changes both slots. So a link is made only of a regular file that root owns
+and that nobody may write: then no service of another user can make it writable. See
+``docs/decisions`` on links between slots.
 
-An archive is put together again: its frame and its changed members come from the streams of the
-pack, its other members from the old archive, compressed as they were.
+An archive is rebuilt: its frame and its changed members come from the streams of the pack, its
+other members, still compressed, from the old archive.
 """
 
 from __future__ import annotations
@@ -81,25 +81,25 @@ from ncen_updater.formats.tree import EntryType, Tree, TreeEntry
 
 BLOCK = 1 << 20
 OPEN_FILES = 64
-PAGE, PAGES = 16 << 10, 256  # covers jump to and fro: a few MiB of what was read last are kept
+PAGE, PAGES = 16 << 10, 256  # covers jump between offsets: cache the last few MiB
 SPOOL_BYTES = 4 << 20
 MAX_SPOOL_BYTES = 2 << 30
 FICLONE = 0x40049409  # linux/fs.h
 WRITE_BITS = 0o222
 ROOT = 0
-# What a file system says that cannot share blocks, or not between these two files.
+# Errors of a file system that cannot clone blocks, or not between these two files.
 NO_CLONE = (errno.EOPNOTSUPP, errno.EXDEV, errno.EINVAL, errno.ENOTTY, errno.ENOSYS, errno.EPERM)
 NO_LINK = (errno.EMLINK, errno.EXDEV, errno.EPERM, errno.EACCES, errno.EOPNOTSUPP)
 
 
 def is_link_safe(info: os.stat_result, mode: int, user: int, linking: LinkMode) -> bool:
-    """Tell whether nothing can write through a second name of a file; pure.
+    """Return whether no process can write through a second name of a file. Pure.
 
     Args:
-        info: The file, as it is.
-        mode: What its mode will be in the new slot, before it is sealed.
-        user: The agent's own user.
-        linking: What the site allows.
+        info: Status of the file.
+        mode: Its mode in the new slot, before the write bits are removed.
+        user: User id of the agent.
+        linking: Link mode of the site.
     """
     owners = {LinkMode.SAFE: {ROOT}, LinkMode.SEALED: {ROOT, user}, LinkMode.COPY: set()}[linking]
     return (
@@ -110,12 +110,12 @@ def is_link_safe(info: os.stat_result, mode: int, user: int, linking: LinkMode) 
 
 
 class FileSharing:
-    """Brings old files into a new slot.
+    """Clones, links or copies old files into a new slot.
 
     Args:
         origin: The old slot.
-        below: The new one.
-        linking: What the site allows.
+        below: The new slot.
+        linking: Link mode of the site.
     """
 
     def __init__(self, origin: OldSlot, below: DirectoryHandle, linking: LinkMode) -> None:
@@ -123,10 +123,10 @@ class FileSharing:
         self._clones = linking is not LinkMode.COPY
 
     def share_file(self, index: int, path: str, mode: int) -> None:
-        """Bring an old file into the new slot under its path there.
+        """Bring an old file into the new slot, under its new path.
 
         Raises:
-            OLD_FILE_ALTERED: If the old file is not what its record says.
+            OLD_FILE_ALTERED: If the old file differs from its record.
             OSError: If the disk fails.
         """
         source = self._origin.open_file(index)
@@ -144,7 +144,7 @@ class FileSharing:
             os.close(source)
 
     def _try_clone(self, index: int, source: int, path: str, mode: int) -> bool:
-        """Share the blocks; a file system that once refused is not asked again."""
+        """Clone the blocks; after the first refusal of the file system, do not try again."""
         target = self._below.create_file(path)
         try:
             fcntl.ioctl(target, FICLONE, source)
@@ -161,7 +161,7 @@ class FileSharing:
         return True
 
     def _try_link(self, index: int, source: int, path: str) -> bool:
-        """Link the very file that was hashed."""
+        """Make a hard link, and check that it is the file that was hashed."""
         old = self._origin.get_entry(index).path
         try:
             made = self._below.make_hard_link(path, self._origin.below, old)
@@ -178,10 +178,10 @@ class FileSharing:
 def rebuild_archive(
     view: GroupView, recipe: ArchiveRecipe, reference: GroupReference
 ) -> Iterator[bytes]:
-    """Yield the bytes of an archive.
+    """Yield the bytes of a rebuilt archive.
 
     Raises:
-        ReferenceOutOfRangeError: If the old archive has not the members that the recipe takes.
+        ReferenceOutOfRangeError: If the old archive lacks members that the recipe uses.
     """
     for op in recipe.operations:
         if op.kind is ArchiveOperationKind.PLAIN:
@@ -198,7 +198,7 @@ def rebuild_archive(
 def _rebuild_members(
     view: GroupView, op: ArchiveOperation, source: int, reference: GroupReference
 ) -> Iterator[bytes]:
-    """Members in a row; what stood between them in the old archive comes from the stream."""
+    """Yield consecutive old members; the bytes between them come from the stream."""
     table = reference.get_zip_table(source)
     if op.argument + op.count > len(table):
         raise ReferenceOutOfRangeError("invalid reference")
@@ -229,37 +229,36 @@ def apply_pack(
     progress: ProgressListener,
     link_mode: LinkMode = LinkMode.SAFE,
 ) -> Tree:
-    """Fill an empty directory with the new release.
+    """Build the new release in an empty directory.
 
     Args:
-        pack: The pack; its length and digest were verified.
-        old: The slot that it starts from.
+        pack: The pack, with verified length and digest.
+        old: The slot that the pack starts from.
         old_tree: The tree of that slot, from its record.
         destination: An empty directory.
-        limits: What was signed about the pack.
-        progress: Told the bytes of the new release that are there.
-        link_mode: How unchanged files come over.
+        limits: The signed limits of the pack.
+        progress: Receives the bytes of the new release written so far.
+        link_mode: Whether unchanged files may be linked.
 
     Returns:
         The tree that was written.
 
     Raises:
-        DELTA_DAMAGED: If the pack is not whole.
-        DELTA_FOR_ANOTHER_BASE: If it starts from, or leads to, another tree.
-        DELTA_PATH_REFUSED: If it names a path that no release may have.
-        DELTA_OVER_LIMIT: If it takes more than was signed.
-        DELTA_RANGE_REFUSED: If its parts do not add up.
-        DELTA_UNSUPPORTED: If this machine cannot do what it needs.
-        OLD_FILE_ALTERED: If a file of the old slot is not as its record says.
-        InsufficientSpaceError: If the disk has no room for the files that are built and the
-            scratch.
+        DELTA_DAMAGED: If the pack is damaged.
+        DELTA_FOR_ANOTHER_BASE: If it starts from another tree or leads to another tree.
+        DELTA_PATH_REFUSED: If it has a path that a release may not have.
+        DELTA_OVER_LIMIT: If it needs more than the signed limits.
+        DELTA_RANGE_REFUSED: If it refers to data outside a file or stream.
+        DELTA_UNSUPPORTED: If this agent lacks a capability that it needs.
+        OLD_FILE_ALTERED: If a file of the old slot differs from its record.
+        InsufficientSpaceError: If the disk has too little space for the new and temporary files.
         OSError: If the disk fails.
     """
     missing = sorted(set(limits.required_capabilities) - list_capabilities())
     if missing:
         raise DeltaError(DELTA_UNSUPPORTED, pack=pack.name, needs=", ".join(missing))
     try:
-        # It lies where another user may have put something else since it was verified.
+        # The directory belongs to another user, who may have replaced the file meanwhile.
         stream = open_file(pack)
     except NotRegularFileError as error:
         raise DeltaError(DELTA_DAMAGED, pack=pack.name, detail=get_error_text(error)) from error
@@ -294,7 +293,7 @@ def _map_errors(pack: Path) -> Iterator[None]:
 
 
 def _read_plan(descriptor: int, pack: Path, old: Tree, limits: DeltaLimits) -> PackPlan:
-    """Read and check everything that can be checked before anything is written."""
+    """Read the index and check everything that can be checked before writing."""
     header = read_header(descriptor)
     if (header.from_tree, header.to_tree) != (limits.from_tree, limits.to_tree):
         raise DeltaError(DELTA_FOR_ANOTHER_BASE, pack=pack.name)
@@ -355,7 +354,7 @@ class _TreeBuilder:
         )
 
     def build_tree(self) -> Tree:
-        """Write everything; directories get their permissions and links are made at the end."""
+        """Write all entries; create links and set the modes of directories last."""
         copies = [
             e.size for e in self._plan.entries if isinstance(e, NewEntry) and e.copy_of is not None
         ]
@@ -385,7 +384,7 @@ class _TreeBuilder:
         return tree
 
     def _copy_duplicates(self, tree: Tree) -> None:
-        """Bring files that are in the new release more than once; each is hashed once more."""
+        """Write files that occur several times in the new release; hash each again."""
         with closing(OldSlot(self._place, tree)) as built:
             sharing = FileSharing(built, self._below, self._linking)
             for entry in self._plan.entries:
@@ -459,7 +458,7 @@ class _TreeBuilder:
             view.check_exhausted()
 
     def _make_entry(self, at: int) -> TreeEntry:
-        """Return the entry of a file that was built, with the digest of what was written."""
+        """Return the entry of a built file, with the digest of the written bytes."""
         return self._entry(at, self._plan.entries[at])
 
     def _write(self, entry: NewEntry, pieces: Iterator[bytes]) -> str:
@@ -480,7 +479,7 @@ class _TreeBuilder:
 
 
 def _join_pieces(pieces: Iterator[bytes]) -> Iterator[bytes]:
-    """Pieces put together: an archive has a hundred thousand of a few bytes."""
+    """Join small pieces: an archive has a hundred thousand of a few bytes."""
     parts: list[bytes] = []
     have = 0
     for piece in pieces:
@@ -494,11 +493,11 @@ def _join_pieces(pieces: Iterator[bytes]) -> Iterator[bytes]:
 
 
 class OldSlot:
-    """Files of the old slot.
+    """Files of a slot, verified when they are read.
 
     Args:
-        root: The slot.
-        tree: What is in it, as its record says; or some of it, by index.
+        root: Directory of the slot.
+        tree: Its tree, from its record; or some entries of it, by index.
     """
 
     def __init__(self, root: Path, tree: Tree | Mapping[int, TreeEntry]) -> None:
@@ -506,18 +505,18 @@ class OldSlot:
         self.below = DirectoryHandle(root)
 
     def close(self) -> None:
-        """Let go of the slot."""
+        """Close the directory."""
         self.below.close()
 
     def get_entry(self, index: int) -> TreeEntry:
-        """Return the entry of an index that was checked."""
+        """Return the entry of a valid index."""
         return self._entries[index]
 
     def open_file(self, index: int) -> int:
         """Open a file; return its descriptor.
 
         Raises:
-            OLD_FILE_ALTERED: If it is not there, or not a file of its size.
+            OLD_FILE_ALTERED: If it does not exist or is not a regular file of the recorded size.
         """
         entry = self._entries[index]
         try:
@@ -533,10 +532,10 @@ class OldSlot:
     def read_verified(
         self, index: int, descriptor: int, use: Callable[[bytes], object] | None = None
     ) -> None:
-        """Read a file whole, hand on what is read, and compare its digest at the end.
+        """Read a whole file, pass on its blocks, and compare its digest at the end.
 
         Raises:
-            OLD_FILE_ALTERED: If it has another content.
+            OLD_FILE_ALTERED: If the digest differs.
         """
         entry = self._entries[index]
         digest, at = hashlib.sha256(), 0
@@ -552,7 +551,7 @@ class OldSlot:
 
     @contextmanager
     def open_verified(self, index: int) -> Iterator[int]:
-        """Open a file and hash it; give its descriptor."""
+        """Open a file and verify its digest; yield the descriptor."""
         descriptor = self.open_file(index)
         try:
             self.read_verified(index, descriptor)
@@ -562,17 +561,17 @@ class OldSlot:
 
 
 class GroupReference:
-    """The old files of a group, one after the other.
+    """The concatenated reference files of a group.
 
     Args:
         origin: The old slot.
         refs: The files.
-        spool: Directory for the unpacked members of archives that do not fit into memory.
-        beside: Bytes that the same disk must have room for beside these.
-        earlier: Where files are that groups before this one built.
+        spool: Directory for decompressed archive members that do not fit into memory.
+        beside: Bytes that must stay free on the same disk for the files still to be built.
+        earlier: Files that earlier groups built.
 
     Raises:
-        InsufficientSpaceError: If the disk has no room for the members.
+        InsufficientSpaceError: If the disk has too little space for the members.
     """
 
     def __init__(
@@ -609,11 +608,11 @@ class GroupReference:
 
     @property
     def size(self) -> int:
-        """Bytes altogether."""
+        """Return the total bytes."""
         return self._starts[-1]
 
     def close(self) -> None:
-        """Let go of every file."""
+        """Close all files."""
         self._spool.close()
         while self._open:
             os.close(self._open.popitem()[1])
@@ -629,17 +628,17 @@ class GroupReference:
         return self._open[at]
 
     def get_zip_table(self, at: int) -> ZipTable:
-        """Return the table of members of an archive.
+        """Return the member table of an archive.
 
         Raises:
-            ReferenceOutOfRangeError: If it is not referred to as an archive.
+            ReferenceOutOfRangeError: If the pack does not refer to the file as an archive.
         """
         if at not in self.tables:
             raise ReferenceOutOfRangeError("invalid reference")
         return self.tables[at]
 
     def read(self, start: int, length: int) -> bytes:
-        """Return exactly these bytes."""
+        """Return exactly ``length`` bytes from ``start``."""
         page, skip = divmod(start, PAGE)
         if skip + length > PAGE:
             return self._read_across_files(start, length)
@@ -686,7 +685,7 @@ class GroupReference:
                 )
             if start + size > SPOOL_BYTES:
                 require_space(self._place, size + self._beside)
-                # Before it is written: up to Python 3.12 'writelines' looks at the end only.
+                # Roll over first: up to Python 3.12 'writelines' checks the size only at its end.
                 self._spool.rollover()
             self._spool.writelines(iter_view(table, descriptor, members))
         except NotAnArchiveError as error:

@@ -1,13 +1,12 @@
-"""Reversible transforms after which the differences of a pack compress better.
+"""Reversible transforms that make the differences of a pack compress better.
 
-* Bytes are added and subtracted one by one, modulo 256: plain Python, yet hundreds of MB a second.
-  A strip is taken as one large number. The highest bit of every byte is masked out, so that no sum
-  carries into the next byte, and is put right afterwards. Most strips of a pack need nothing.
-* Numbers of 32 bits are written in batches, each as four planes, all lowest bytes first. That
-  compresses better than anything cleverer, and is put together again without a loop.
-* Long runs of zeros are taken out of the differences, and put back. Most differences are zero. A
-  compressor finds that out by itself, but it takes long over it; without them the stream is a tenth
-  as long, and what makes it up stands closer together.
+* Bytes are added and subtracted one by one, modulo 256, in plain Python at hundreds of MB per
+  second. A strip is one large integer. The highest bit of every byte is masked, so that no sum
+  carries into the next byte, and is corrected afterwards. Most strips of a pack need no addition.
+* 32-bit numbers are written in batches, each as four planes: first all lowest bytes, and so on.
+  This compressed better than more complex encodings, and is joined without a loop.
+* Long runs of zeros are removed from the differences and restored later. Most differences are zero.
+  A compressor would remove them too, but slowly. Without them the stream has a tenth of the length.
 """
 
 from __future__ import annotations
@@ -24,14 +23,14 @@ from typing import Final
 from ncen_updater.formats.delta.lzma_streams import ReferenceOutOfRangeError
 
 BLOCK_BYTES: Final = 128 << 10
-STRIP_BYTES: Final = 16 << 10  # what stays in the processor's cache
+STRIP_BYTES: Final = 16 << 10  # fits into the processor's cache
 LOW: Final = int.from_bytes(b"\x7f" * STRIP_BYTES, "little")
 HIGH: Final = int.from_bytes(b"\x80" * STRIP_BYTES, "little")
 STRIP_ZEROS: Final = bytes(STRIP_BYTES)
 
 
 def add_bytes(one: bytes, other: bytes) -> bytes:
-    """Return the sums of the bytes of two blocks of one length."""
+    """Return the bytewise sums of two blocks of equal length, modulo 256."""
     parts = []
     for at in range(0, len(one), STRIP_BYTES):
         left, right = one[at : at + STRIP_BYTES], other[at : at + STRIP_BYTES]
@@ -45,7 +44,7 @@ def add_bytes(one: bytes, other: bytes) -> bytes:
 
 
 def subtract_bytes(one: bytes, other: bytes) -> bytes:
-    """Return what must be added to ``other`` to get ``one``; both of one length."""
+    """Return the bytewise differences ``one - other`` of two blocks of equal length."""
     parts = []
     for at in range(0, len(one), STRIP_BYTES):
         left, right = one[at : at + STRIP_BYTES], other[at : at + STRIP_BYTES]
@@ -72,7 +71,7 @@ def split_planes(numbers: Iterable[int]) -> bytes:
 
 
 def join_planes(content: bytes) -> array[int]:
-    """Put the numbers together again."""
+    """Return the numbers of four planes."""
     count = len(content) // PLANE_COUNT
     mixed = bytearray(len(content))
     for plane in range(PLANE_COUNT):
@@ -84,12 +83,12 @@ def join_planes(content: bytes) -> array[int]:
 
 
 RUN_BYTES = 2 * PLANE_COUNT
-LONG_RUN = re.compile(rb"\0{16,}")  # a shorter run costs more beside the stream than in it
+LONG_RUN = re.compile(rb"\0{16,}")  # shorter runs cost more when they are encoded separately
 ZEROS = bytes(BLOCK_BYTES)
 
 
 class ZeroRunRemover:
-    """Takes the runs out, block by block; remembers where they stood."""
+    """Removes runs of zeros block by block, and records their positions."""
 
     def __init__(self) -> None:
         self._kept, self._zeros = array("I"), array("I")
@@ -99,10 +98,10 @@ class ZeroRunRemover:
         return len(self._kept)
 
     def remove_runs(self, block: bytes) -> bytes:
-        """Return a block without its runs."""
+        """Return a block without its runs of zeros."""
         parts = []
         at = 0
-        if self._zeros and not self._since:  # the last run may go on
+        if self._zeros and not self._since:  # the last run may continue in this block
             at = len(block) - len(block.lstrip(b"\0"))
             self._zeros[-1] += at
         for run in LONG_RUN.finditer(block, at):
@@ -116,7 +115,7 @@ class ZeroRunRemover:
         return b"".join(parts)
 
     def encode_runs(self) -> Iterator[bytes]:
-        """Yield the runs as their stream has them."""
+        """Yield the encoded stream of the runs."""
         for at in range(0, len(self._kept), BATCH_NUMBERS):
             yield split_planes(self._kept[at : at + BATCH_NUMBERS])
             yield split_planes(self._zeros[at : at + BATCH_NUMBERS])
@@ -128,16 +127,16 @@ def restore_runs(
     read: Callable[[int], bytes],
     length: int,
 ) -> Iterator[bytes]:
-    """Yield the differences with their runs, in pieces of at most ``BLOCK_BYTES``.
+    """Yield the differences with their runs restored, in pieces of at most ``BLOCK_BYTES``.
 
     Args:
-        count: How many runs there are.
-        read_runs: Returns the next bytes of their stream.
+        count: Number of runs.
+        read_runs: Returns the next bytes of the stream of runs.
         read: Returns the next bytes of the stream of differences.
         length: Bytes of the differences with their runs.
 
     Raises:
-        ReferenceOutOfRangeError: If a run has no zeros, or they give another length.
+        ReferenceOutOfRangeError: If a run is empty, or the total length differs.
         MalformedColumnError: If a stream ends early.
     """
     left = length
@@ -146,7 +145,7 @@ def restore_runs(
         count -= batch
         retained = join_planes(read_runs(PLANE_COUNT * batch))
         zeros = join_planes(read_runs(PLANE_COUNT * batch))
-        if 0 in zeros:  # so that each takes us further, however many there are
+        if 0 in zeros:  # an empty run would allow endless work without progress
             raise ReferenceOutOfRangeError("empty cover or run")
         ends = list(accumulate(map(operator.add, retained, zeros)))
         left -= ends[-1]
@@ -168,7 +167,7 @@ def restore_runs(
 def _restore_short_runs(
     read: Callable[[int], bytes], retained: array[int], zeros: array[int]
 ) -> bytes:
-    """Many short runs at once; without a loop, since there may be half a million."""
+    """Restore many short runs at once, without a loop, as there may be half a million."""
     parts = [b""] * (2 * len(retained))
     parts[::2] = split_by_lengths(read(sum(retained)), retained)
     parts[1::2] = map(bytes, zeros)
@@ -180,53 +179,53 @@ def _make_zeros(length: int) -> bytes:
 
 
 def split_by_lengths(content: bytes, lengths: Iterable[int]) -> list[bytes]:
-    """Return pieces of such lengths, one after the other."""
+    """Return consecutive pieces of these lengths."""
     return [content[start:end] for start, end in pairwise(accumulate(lengths, initial=0))]
 
 
 def read_blocks(read: Callable[[int], bytes], length: int) -> Iterator[bytes]:
-    """Yield some bytes in pieces of at most ``BLOCK_BYTES``."""
+    """Yield ``length`` bytes in pieces of at most ``BLOCK_BYTES``."""
     while length:
         size = min(BLOCK_BYTES, length)
         length -= size
         yield read(size)
 
 
-# A word of at most three characters that is no property and none of the language's own.
+# A word of at most three characters that is neither a property nor a keyword.
 NAME_PATTERN: Final = re.compile(
     rb"(?<![A-Za-z0-9_$.])(?!(?:do|if|in|of|for|get|let|new|set|try|var)(?![A-Za-z0-9_$]))"
     rb"([A-Za-z_$][A-Za-z0-9_$]{0,2})(?![A-Za-z0-9_$])"
 )
 NAME_BYTES: Final = 3
-MAX_NAMES: Final = 1 << 15  # so many are remembered, then none
+MAX_NAMES: Final = 1 << 15  # the predictor forgets all names when it reaches this number
 CORRECTION_BYTES: Final = 2 * PLANE_COUNT
 NO_CORRECTION: Final = 1 << 63
 
 
 def split_names(text: bytes) -> list[bytes]:
-    """Return what stands before the first name, the name, what stands before the second, ..."""
+    """Return, in turn, the text before the first name, the name, the text before the second, ..."""
     return NAME_PATTERN.split(text)
 
 
 class NamePredictor:
-    """What each name became the last time."""
+    """Predicts that a name is renamed as it was the last time."""
 
     def __init__(self) -> None:
         self._became: dict[bytes, bytes] = {}
         self.best = self._became.get
 
     def record_correction(self, name: bytes, became: bytes) -> None:
-        """Take note that what was foretold of a name was wrong."""
+        """Record the actual new name after a wrong prediction."""
         if len(self._became) >= MAX_NAMES:
             self._became.clear()
         self._became[name] = became
 
 
 class NameReplacer:
-    """Replaces the names in old bytes.
+    """Renames the short names in old bytes.
 
     Args:
-        count: How many corrections there are.
+        count: Number of corrections.
         read: Returns the next bytes of their stream.
     """
 
@@ -238,10 +237,10 @@ class NameReplacer:
         self._until = self._read_next_correction()
 
     def replace_names(self, text: bytes) -> bytes:
-        """Return some old bytes with the names that they have in the new file.
+        """Return old bytes with the names of the new file.
 
         Raises:
-            ReferenceOutOfRangeError: If a name is corrected to nothing.
+            ReferenceOutOfRangeError: If a correction is empty.
             MalformedColumnError: If the stream ends early.
         """
         parts = split_names(text)
@@ -264,13 +263,13 @@ class NameReplacer:
         """Check that every correction was used.
 
         Raises:
-            ReferenceOutOfRangeError: If there are more than names.
+            ReferenceOutOfRangeError: If corrections are left.
         """
         if self._left or self._at != len(self._gaps) or self._right:
             raise ReferenceOutOfRangeError("invalid name correction")
 
     def _read_next_correction(self) -> int:
-        """Read how many names are as foretold before the next that is not; learns what that is."""
+        """Read the next correction; return how many names before it are predicted correctly."""
         if self._at == len(self._gaps):
             if not self._left:
                 self._right = b""

@@ -1,10 +1,10 @@
-"""Search for the bytes of new files in old ones: the one place that knows the match finder.
+"""Find bytes of new files in old files; the only module that uses the match finder.
 
-``hdiffpatch`` is used for its matching only; what it writes is read here and nothing else of it is
-kept. Where it is not installed there are no covers, and packs are as good as plain compression.
+``hdiffpatch`` is used only for matching: the covers are read from its output, the rest is
+discarded. If it is not installed, there are no covers, and a pack only compresses.
 
-Two releases of a bundled program are the same but for the names of variables, so the match finder
-is given both with one byte in the place of each name; what it finds is brought back to the files.
+Two releases of a bundled program often differ only in short variable names. So the match finder
+gets both with one byte in place of each name, and its covers are mapped back to the files.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ from ncen_updater.formats.delta.pack_plan import DeltaBuildError
 
 
 class Concatenation:
-    """Files one after the other, in a scratch file.
+    """Concatenated files, in a temporary file.
 
     Args:
-        path: Where; it must not exist.
+        path: Path of the temporary file; it must not exist.
     """
 
     def __init__(self, path: Path) -> None:
@@ -47,22 +47,22 @@ class Concatenation:
         self.starts.append(self._stream.tell())
 
     def clear(self) -> None:
-        """Begin again."""
+        """Remove all content."""
         self._stream.seek(0)
         self._stream.truncate()
         self.starts = [0]
 
     @property
     def size(self) -> int:
-        """Bytes altogether."""
+        """Return the total bytes."""
         return self.starts[-1]
 
     def read(self, start: int, length: int) -> bytes:
-        """Return some bytes; fewer at the end."""
+        """Return ``length`` bytes from ``start``; fewer at the end."""
         return os.pread(self._stream.fileno(), length, start)
 
     def close(self) -> None:
-        """Remove it."""
+        """Close and so delete the temporary file."""
         self._stream.close()
 
 
@@ -71,12 +71,12 @@ MAGIC = b"HDIFF13"
 
 @dataclass(frozen=True, slots=True)
 class Cover:
-    """Bytes that are alike, though not each the same.
+    """A range of new bytes that resembles a range of old bytes.
 
     Attributes:
         old: Offset in the old bytes.
         new: Offset in the new bytes.
-        length: How many.
+        length: Number of bytes.
     """
 
     old: int
@@ -85,7 +85,7 @@ class Cover:
 
 
 def is_finder_installed() -> bool:
-    """Tell whether the match finder is installed."""
+    """Return whether the match finder is installed."""
     try:
         import hdiffpatch  # noqa: F401
     except ImportError:
@@ -94,12 +94,12 @@ def is_finder_installed() -> bool:
 
 
 def find_covers(old: bytes, new: bytes) -> Iterator[Cover]:
-    """Yield the covers in the order of the new bytes; they do not overlap there.
+    """Yield the covers in the order of the new bytes, without overlaps there.
 
-    Takes about six times the old bytes of memory.
+    Needs about six times the size of the old bytes in memory.
 
     Raises:
-        DeltaBuildError: If the library answers in a form that is not known.
+        DeltaBuildError: If the library's output has an unknown format.
     """
     if not old or not new:
         return
@@ -109,7 +109,7 @@ def find_covers(old: bytes, new: bytes) -> Iterator[Cover]:
 
 
 class _CoverReader:
-    """The first part of what the library writes (its format 13, not compressed)."""
+    """Reads the covers, the first part of the library's output (format 13, uncompressed)."""
 
     def __init__(self, content: bytes) -> None:
         if not content.startswith(MAGIC):
@@ -123,7 +123,7 @@ class _CoverReader:
         size, packed = self._read_number(), self._read_number()
         if packed:
             raise DeltaBuildError(detail="unsupported hdiffpatch format")
-        for _ in range(6):  # lengths of the other parts, plain and packed
+        for _ in range(6):  # lengths of the other parts, plain and compressed
             self._read_number()
         end, old, new = self._at + size, 0, 0
         for _ in range(count):
@@ -142,7 +142,7 @@ class _CoverReader:
     def _read_number(self, bits: int = 8) -> int:
         """Read a variable-length number, highest bits first.
 
-        Its first byte holds ``bits - 1`` bits of it, each further byte seven.
+        Its first byte has ``bits - 1`` bits of it, each further byte seven.
         """
         byte = self._content[self._at]
         self._at += 1
@@ -159,31 +159,32 @@ class _CoverReader:
 
 SCRIPTS = (".js", ".mjs", ".cjs")
 MAX_SCRIPT_BYTES = 32 << 20
-NAME_SLOT = b"\xff"  # stands nowhere in a text of UTF-8
-MIN_COVER_BYTES = 16  # a shorter one costs more than what it covers
-PIECE = BLOCK_BYTES // 2  # at most a block of old bytes, as names stand apart
+NAME_SLOT = b"\xff"  # does not occur in UTF-8 text
+MIN_COVER_BYTES = 16  # a shorter cover costs more than it saves
+# keeps the old bytes below one block, although names are longer than one byte
+PIECE = BLOCK_BYTES // 2
 CHANGED = re.compile(rb"[^\0]+")
 
 
 def is_script(path: str) -> bool:
-    """Tell whether a file may have names that were reassigned."""
+    """Return whether a file may have renamed short names."""
     return path.endswith(SCRIPTS)
 
 
 class NameSkeleton:
-    """Files one after the other, those of a kind with one byte for each short name.
+    """Concatenated files; in scripts, each short name is replaced by one byte.
 
     Args:
-        path: Where it goes; it must not exist.
-        whole: The files as they are.
-        scripts: Which of them have names.
+        path: Path of the temporary file; it must not exist.
+        whole: The original files.
+        scripts: Which of them are scripts.
     """
 
     def __init__(self, path: Path, whole: Concatenation, scripts: Sequence[bool]) -> None:
         self.whole = whole
         self.bones = Concatenation(path)
         self._slots, self._longer = array("q"), array("q")
-        self._edges: list[int] = []  # where files with names begin and end, by turns
+        self._edges: list[int] = []  # offsets where scripts begin and end, alternating
         longer = 0
         for number, script in enumerate(scripts):
             start, end = whole.starts[number], whole.starts[number + 1]
@@ -205,25 +206,25 @@ class NameSkeleton:
         self._mark(script=False)
 
     def close(self) -> None:
-        """Remove it."""
+        """Delete the temporary file."""
         self.bones.close()
 
     @property
     def has_names(self) -> bool:
-        """Return whether there is any name in it."""
+        """Return whether any name was replaced."""
         return bool(self._slots)
 
     def map_offset(self, at: int) -> int:
-        """Return where in the files a position of the whole is."""
+        """Return the offset in the original files for an offset in the skeleton."""
         before = bisect_left(self._slots, at)
         return at + (self._longer[before - 1] if before else 0)
 
     def has_names_between(self, start: int, end: int) -> bool:
-        """Tell whether a name stands in some part."""
+        """Return whether a range of the skeleton contains a name."""
         return bisect_left(self._slots, start) != bisect_left(self._slots, end)
 
     def find_script(self, at: int) -> tuple[bool, int]:
-        """Tell whether a file with names stands at a place, and how far what stands there goes."""
+        """Return whether an offset is in a script, and where that script or the other files end."""
         after = bisect_right(self._edges, at)
         end = self._edges[after] if after < len(self._edges) else self.bones.size
         return bool(after % 2), end
@@ -234,7 +235,7 @@ class NameSkeleton:
 
 
 class NameCorrections:
-    """Where names are not what was foretold."""
+    """Names that differ from the prediction."""
 
     def __init__(self) -> None:
         self._foretelling = NamePredictor()
@@ -245,7 +246,7 @@ class NameCorrections:
         return len(self._gaps)
 
     def add_names(self, old: Sequence[bytes], new: Sequence[bytes]) -> None:
-        """Take note of some names and of what became of them."""
+        """Record old names and their new names."""
         best = self._foretelling.best
         for name, became in zip(old, new, strict=True):
             if best(name, name) == became:
@@ -257,7 +258,7 @@ class NameCorrections:
                 self._since = 0
 
     def encode_corrections(self) -> Iterator[bytes]:
-        """Yield them as their stream has them."""
+        """Yield the encoded stream of the corrections."""
         for at in range(0, len(self._gaps), BATCH_NUMBERS):
             yield split_planes(self._gaps[at : at + BATCH_NUMBERS])
             yield split_planes(self._names[at : at + BATCH_NUMBERS])
@@ -265,15 +266,15 @@ class NameCorrections:
 
 @dataclass(frozen=True, slots=True)
 class RenamedCover:
-    """A cover brought back to the files.
+    """A cover mapped back to the original files.
 
     Attributes:
         old: Offset in the old files.
-        new: Offset in the new ones.
-        length: Bytes of the old files.
-        made: Bytes of the new ones.
-        names: Old names in it, and what became of them; None if it is a cover like any other.
-        differences: What is added to the old bytes before that; of such a cover only.
+        new: Offset in the new files.
+        length: Bytes in the old files.
+        made: Bytes in the new files.
+        names: Its old names and their new names; None for a cover without renaming.
+        differences: Added to the old bytes before renaming; only for a cover with renaming.
     """
 
     old: int
@@ -287,7 +288,7 @@ class RenamedCover:
 def map_covers(
     covers: Iterator[Cover], reference: NameSkeleton, view: NameSkeleton
 ) -> Iterator[RenamedCover]:
-    """Bring covers back to the files; what does not come out right is left to the literals."""
+    """Map covers back to the files; bytes that cannot be mapped become literals."""
     for cover in covers:
         old, new, end = cover.old, cover.new, cover.new + cover.length
         while new < end:
@@ -308,7 +309,7 @@ def map_covers(
 def _fit_cover(
     reference: NameSkeleton, old: int, view: NameSkeleton, new: int, length: int
 ) -> Iterator[RenamedCover]:
-    """Covers of a piece of files with names, none across a place where only one has a name."""
+    """Yield the covers of a range of scripts, split where only one side has a name."""
     for at in range(0, length, PIECE):
         size = min(PIECE, length - at)
         before, after = reference.bones.read(old + at, size), view.bones.read(new + at, size)
@@ -326,7 +327,7 @@ def _fit_cover(
 
 
 def _find_differences(before: bytes, after: bytes) -> list[tuple[int, int]]:
-    """Find where two strings of one length differ."""
+    """Return the ranges where two strings of equal length differ."""
     return [run.span() for run in CHANGED.finditer(subtract_bytes(after, before))]
 
 
@@ -345,7 +346,7 @@ def _map_cover(
     start, here = reference.map_offset(old), view.map_offset(new)
     before = reference.whole.read(start, reference.map_offset(old + length) - start)
     after = view.whole.read(here, view.map_offset(new + length) - here)
-    if before == after:  # nothing to look for in it, where the pack is applied
+    if before == after:  # no renaming needed when the pack is applied
         return RenamedCover(start, here, len(before), len(after))
     parts, wanted = split_names(before), split_names(after)
     if list(map(len, parts[::2])) != list(map(len, wanted[::2])):

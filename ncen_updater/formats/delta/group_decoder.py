@@ -1,6 +1,6 @@
-"""Turning streams into the files of a group: covers of old bytes, corrected, between literals.
+"""Decode the streams of a group into its files: corrected covers of old bytes, and literals.
 
-A cover says: go on in the reference at *o*, after *g* literal bytes, for *l* bytes.
+A cover states: after *g* literal bytes, copy *l* bytes from offset *o* of the reference.
 """
 
 from __future__ import annotations
@@ -32,23 +32,23 @@ EMPTY_EXTENT = Extent(0, 0, 0)
 
 
 class ReferenceBytes(Protocol):
-    """All old files of a group as one long string of bytes."""
+    """The concatenated reference files of a group."""
 
     @property
     def size(self) -> int:
-        """Bytes altogether."""
+        """Return the total bytes."""
 
     def read(self, start: int, length: int) -> bytes:
-        """Return exactly these bytes, which are within ``size``."""
+        """Return exactly ``length`` bytes from ``start``; the range must be within ``size``."""
 
 
 class GroupView:
-    """The bytes of a group's files one after the other, made as they are read.
+    """The concatenated bytes of a group's files, decoded while they are read.
 
     Args:
         descriptor: The pack.
         group: The group.
-        reference: Its old files.
+        reference: Its reference files.
     """
 
     def __init__(self, descriptor: int, group: FileGroup, reference: ReferenceBytes) -> None:
@@ -71,7 +71,7 @@ class GroupView:
             )
         self._blocks = self._decode()
         if group.single_frame:
-            # Late: few packs have it, and all that reads packs would load the library.
+            # Imported late: few packs need it, and the import would load zstd for every pack.
             from ncen_updater.formats.delta.single_frame import decompress_frame
 
             if reference.size > MAX_SINGLE_FRAME_BYTES:
@@ -84,7 +84,7 @@ class GroupView:
         """Yield the next bytes, in pieces.
 
         Raises:
-            ReferenceOutOfRangeError: If the group does not have them.
+            ReferenceOutOfRangeError: If the group has fewer bytes.
         """
         while length:
             if self._at == len(self._buffer):
@@ -97,14 +97,14 @@ class GroupView:
             yield piece
 
     def read(self, length: int) -> bytes:
-        """Return the next bytes at once; for a few only."""
+        """Return the next bytes as one string; for a few bytes only."""
         return b"".join(self.read_pieces(length))
 
     def check_exhausted(self) -> None:
-        """Check that everything was used.
+        """Check that the files used all bytes of the streams.
 
         Raises:
-            ReferenceOutOfRangeError: If a stream has more than the files of the group.
+            ReferenceOutOfRangeError: If bytes are left.
         """
         if self._at != len(self._buffer) or next(self._blocks, b""):
             raise ReferenceOutOfRangeError("length mismatch")
@@ -116,7 +116,7 @@ class GroupView:
             self._names.check_exhausted()
 
     def _decode(self) -> Iterator[bytes]:
-        """Blocks of the view, each of as many covers as fit into it, and what comes after them."""
+        """Yield the view in blocks of covers with their literals, and then the last literals."""
         left = self._group.view
         for block in self._decode_covers():
             left -= len(block)
@@ -129,7 +129,7 @@ class GroupView:
         left = self._group.view
         for batch in self._read_cover_batches():
             ends = list(accumulate(map(operator.add, batch.gaps, batch.lengths)))
-            # How long what has names comes out is seen when it does.
+            # Renaming changes lengths, so the length of renamed covers is checked later.
             left -= sum(batch.gaps) if batch.named else ends[-1]
             if left < 0:
                 raise ReferenceOutOfRangeError("cover out of range")
@@ -145,7 +145,7 @@ class GroupView:
                 at, passed = end, ends[end - 1]
 
     def _read_cover_batches(self) -> Iterator[_CoverBatch]:
-        """Batches of covers. Each is in the reference and has bytes."""
+        """Yield batches of covers; each cover is not empty and lies within the reference."""
         there, left = 0, self._group.covers
         while left:
             count = min(BATCH_NUMBERS, left)
@@ -159,7 +159,7 @@ class GroupView:
                 lengths = array("I", [length >> 1 for length in lengths])
                 if max(compress(lengths, named), default=0) > BLOCK_BYTES:
                     raise ReferenceOutOfRangeError("cover too long")
-            if 0 in lengths:  # so that each takes us further, however many there are
+            if 0 in lengths:  # an empty cover would allow endless work without progress
                 raise ReferenceOutOfRangeError("empty cover or run")
             starts = []
             for jump, gap, length in zip(jumps, gaps, lengths, strict=True):
@@ -171,7 +171,7 @@ class GroupView:
             yield _CoverBatch(gaps, starts, lengths, named)
 
     def _apply_short_covers(self, batch: _CoverBatch, at: int, end: int) -> bytes:
-        """Many short covers at once, almost without a loop."""
+        """Decode many short covers at once, almost without a loop."""
         gaps, lengths = batch.gaps[at:end], batch.lengths[at:end]
         old = b"".join(map(self._reference.read, batch.starts[at:end], lengths))
         pieces = split_by_lengths(add_bytes(old, self._corrections.read(len(old))), lengths)
@@ -186,7 +186,7 @@ class GroupView:
         return b"".join(parts)
 
     def _apply_long_cover(self, batch: _CoverBatch, index: int) -> Iterator[bytes]:
-        """Yield a cover that does not fit into a block with the literals before it."""
+        """Yield the pieces of a cover that is longer than a block."""
         start, length = batch.starts[index], batch.lengths[index]
         named = any(batch.named[index : index + 1])
         for at in range(start, start + length, BLOCK_BYTES):
@@ -197,13 +197,13 @@ class GroupView:
 
 @dataclass(frozen=True, slots=True)
 class _CoverBatch:
-    """Covers.
+    """A batch of covers, in columns.
 
     Attributes:
-        gaps: Bytes of literals before each.
-        starts: Where it is in the reference.
-        lengths: How many bytes.
-        named: Whether its names were reassigned; empty where none can be.
+        gaps: Number of literal bytes before each cover.
+        starts: Offset of each cover in the reference.
+        lengths: Bytes of each cover.
+        named: Whether names in the cover are renamed; empty if the group renames none.
     """
 
     gaps: array[int]
@@ -213,7 +213,7 @@ class _CoverBatch:
 
 
 class _PieceReader:
-    """Reads pieces of any length as one string of bytes."""
+    """Reads pieces of any length as one stream."""
 
     def __init__(self, pieces: Iterator[bytes]) -> None:
         self._pieces, self._buffer, self._at = pieces, b"", 0
@@ -242,10 +242,10 @@ class _PieceReader:
         return b"".join(parts)
 
     def check_exhausted(self) -> None:
-        """Check that nothing is left.
+        """Check that no bytes are left.
 
         Raises:
-            ReferenceOutOfRangeError: If something is.
+            ReferenceOutOfRangeError: If bytes are left.
         """
         if self._at != len(self._buffer) or next(self._pieces, b""):
             raise ReferenceOutOfRangeError("length mismatch")

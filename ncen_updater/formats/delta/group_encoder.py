@@ -1,4 +1,4 @@
-"""The publisher's side of a group: covers are found, and the streams are written."""
+"""Encode a group for the publisher: find covers and write the streams."""
 
 from __future__ import annotations
 
@@ -32,15 +32,17 @@ from ncen_updater.formats.delta.lzma_streams import Extent, LzmaWriter
 from ncen_updater.formats.delta.pack_plan import MAX_SINGLE_FRAME_BYTES, MinifiedNames
 from ncen_updater.formats.delta.single_frame import compress_frame
 
-MAX_GROUP_BYTES = (1 << 30) - 1  # so that every number of a cover, also a jump back, has 32 bits
-UNCHANGED_RUN = re.compile(rb"\0{2,}")  # a shorter cover costs more than what it covers
+# keeps every number of a cover, also a backward jump, within 32 bits
+MAX_GROUP_BYTES = (1 << 30) - 1
+UNCHANGED_RUN = re.compile(rb"\0{2,}")  # a shorter cover costs more than it saves
 SAMPLE_BYTES = 4 << 20
-MAX_EXACT_RATIO = 0.95  # so many more covers take CPU, which less than that is not worth
+# splitting costs CPU time at the sites, which smaller savings do not justify
+MAX_EXACT_RATIO = 0.95
 
 
 @dataclass(frozen=True)
 class GroupStreams:
-    """What was written of a group."""
+    """The written streams of a group."""
 
     covers: int
     runs: int
@@ -53,7 +55,7 @@ class GroupStreams:
 
     @property
     def packed_bytes(self) -> int:
-        """Bytes of all of them."""
+        """Return the total compressed bytes."""
         streams = (self.control, self.zeros, self.differences, self.literals)
         return sum(stream.packed_bytes for stream in streams) + (
             self.minified_names.corrections.packed_bytes if self.minified_names else 0
@@ -61,7 +63,7 @@ class GroupStreams:
 
 
 class _CoverColumns:
-    """The covers of a group in columns; there may be many."""
+    """The covers of a group in columns, as there may be many."""
 
     def __init__(self) -> None:
         self.old, self.new, self.length = array("q"), array("q"), array("q")
@@ -92,12 +94,11 @@ def encode_group(
     """Append the streams of a group to a pack.
 
     Args:
-        reference: The old files.
-        view: The new ones.
-        paired_offsets: Where the pairs are: (offset in the view, offset in the reference),
-            ascending.
-        window: The match finder is given so many old and new bytes at once.
-        scratch: An empty one, for the differences until their length is known.
+        reference: The reference files.
+        view: The new files.
+        paired_offsets: Offsets of paired files, ascending: (in the view, in the reference).
+        window: Maximum bytes of old and of new files per call of the match finder.
+        scratch: An empty temporary file for the differences, until their length is known.
         out: The pack.
     """
     covers, runs = _CoverColumns(), ZeroRunRemover()
@@ -123,15 +124,15 @@ def encode_group_with_names(
     scratch: Concatenation,
     out: IO[bytes],
 ) -> GroupStreams | None:
-    """As :func:`encode_group`, with short names that were reassigned; None if there are none.
+    """Do the same as :func:`encode_group`, with renamed short names; None if there are no names.
 
     Args:
-        reference: The old files, also without their names.
-        view: The new ones.
-        paired_offsets: As they are without their names.
-        window: As above.
-        scratch: As above.
-        out: As above.
+        reference: The reference files, also without their names.
+        view: The new files, likewise.
+        paired_offsets: As in :func:`encode_group`, in the files without their names.
+        window: As in :func:`encode_group`.
+        scratch: As in :func:`encode_group`.
+        out: As in :func:`encode_group`.
     """
     if not (
         reference.has_names
@@ -160,9 +161,10 @@ def encode_group_with_names(
 def encode_single_frame(
     reference: Concatenation, view: Concatenation, most: int, out: IO[bytes]
 ) -> GroupStreams | None:
-    """As :func:`encode_group`, in one frame of zstd.
+    """Write a group as one zstd frame.
 
-    None if there is too much, or ``most`` is less.
+    Returns:
+        None if the files are too large, or if the frame is not smaller than ``most``.
     """
     if not view.size or reference.size + view.size > MAX_SINGLE_FRAME_BYTES:
         return None
@@ -195,7 +197,7 @@ def _split_covers_at_differences(
 def _are_literals_cheaper(
     covers: _CoverColumns, reference: Concatenation, view: Concatenation
 ) -> bool:
-    """Tell whether other bytes in covers should be literals, from a rough sample of covers."""
+    """Return whether differing bytes should become literals, estimated from a sample of covers."""
     step = 1 + sum(covers.length) // SAMPLE_BYTES
     runs, lengths, gaps = ZeroRunRemover(), array("I"), array("I")
     differences, literals = zlib.compressobj(6), zlib.compressobj(6)
@@ -256,10 +258,10 @@ def _write_streams(
 def _find_covers(
     reference: Concatenation, view: Concatenation, likely: list[tuple[int, int]], window: int
 ) -> Iterator[Cover]:
-    """Covers of the whole, or of one piece after the other where it does not fit the window.
+    """Yield the covers, window by window if the files are larger than the window.
 
-    A piece of the new files is half as long as that of the old ones, which reaches a quarter of the
-    window before and after the place where its pair stands.
+    A window of the new files has half the size of that of the old files, which extends a quarter
+    of the window before and after the paired offset.
     """
     step = window if reference.size <= window else window // 2
     for start in range(0, view.size, step):
@@ -289,7 +291,7 @@ def _write_stream(
 
 
 def _encode_control(covers: _CoverColumns, *, flags: bool) -> Iterator[bytes]:
-    """Yield the encoded covers; with ``flags`` the lowest bit of a length marks new names."""
+    """Yield the encoded covers; with ``flags`` the lowest bit of a length marks renaming."""
     here = there = 0
     columns: tuple[list[int], list[int], list[int]] = ([], [], [])
     for (old, new, length), made, named in zip(covers, covers.made, covers.named, strict=True):
@@ -311,7 +313,7 @@ def _encode_control(covers: _CoverColumns, *, flags: bool) -> Iterator[bytes]:
 def _encode_differences(
     covers: _CoverColumns, reference: Concatenation, view: Concatenation
 ) -> Iterator[bytes]:
-    """Yield the bytes to add to the old ones; many short covers are processed at once."""
+    """Yield the differences to the old bytes; many short covers are processed at once."""
     new_parts: list[bytes] = []
     old_parts: list[bytes] = []
     have = 0
@@ -339,7 +341,7 @@ def _encode_difference(
 
 
 def _join_blocks(pieces: Iterator[bytes]) -> Iterator[bytes]:
-    """Short pieces put together, so that runs of zeros that go through several are seen as one."""
+    """Join short pieces, so that runs of zeros across several of them are found."""
     parts: list[bytes] = []
     have = 0
     for piece in pieces:

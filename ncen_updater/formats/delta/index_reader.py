@@ -1,9 +1,9 @@
-"""The index of a pack as bytes: how the new tree differs from the old, and where the streams are.
+"""The index of a pack: the differences between the old and the new tree, and the streams' offsets.
 
-Both ends hold the old tree, so entries that are the same cost nothing but the length of their run.
-A new name is said by what it shares with the old file that it was paired with, and only by its last
-part: its directory is one of those that the entry before it is in.
-``docs/reference/delta-format.md`` has the whole of it.
+Publisher and agent both have the old tree, so equal entries cost only the length of their run. A
+new name is encoded as its difference from the paired old file's name. Only the last part of its
+path is encoded: the directory is one of those that contain the previous entry. The format is
+described in ``docs/reference/delta-format.md``.
 """
 
 from __future__ import annotations
@@ -55,33 +55,33 @@ COLUMN_NAMES = (
     "groups",
     "recipes",
 )
-GROUP_ENCODINGS_COLUMN = "ways"  # a further column, where groups are said in other ways
+GROUP_ENCODINGS_COLUMN = "ways"  # an additional column, if a group has another encoding than covers
 
 
 class IndexStep(IntEnum):
-    """How the list of entries goes on."""
+    """A step in the list of entries."""
 
-    KEEP = 0  # the next n old entries, as they are
-    DROP = 1  # not the next n old entries
+    KEEP = 0  # take the next n old entries unchanged
+    DROP = 1  # skip the next n old entries
     CHANGE = 2  # the next old entry, a file, with other content
     DIRECTORY = 3
     LINK = 4
-    MOVED = 5  # a file with the content of an old one
-    RENAMED = 6  # a file with content of its own, named like an old one
+    MOVED = 5  # a file with the content of an old file
+    RENAMED = 6  # a file with new content and a name similar to an old file's
     NEW = 7
-    COPY = 8  # a file with the content of one before it that the pack builds
+    COPY = 8  # a file with the content of an earlier file that the pack builds
 
 
 class GroupEncoding(IntEnum):
-    """How a group is said."""
+    """Encoding of a group."""
 
     COVERS = 0
-    MINIFIED_NAMES = 1  # covers in which names were reassigned
-    SINGLE_FRAME = 2  # one frame of zstd
+    MINIFIED_NAMES = 1  # covers with renamed short names
+    SINGLE_FRAME = 2  # one zstd frame
 
 
 class IndexColumns:
-    """The parts of the index; like stands beside like, so that it compresses well."""
+    """The columns of the index: values of one kind together, so that they compress well."""
 
     def __init__(self) -> None:
         self.steps = bytearray()
@@ -96,7 +96,7 @@ class IndexColumns:
         self.ways = bytearray()
 
     def to_bytes(self) -> bytes:
-        """Return all of it."""
+        """Return the encoded index."""
         whole = bytearray()
         for name in (*COLUMN_NAMES, GROUP_ENCODINGS_COLUMN) if self.ways else COLUMN_NAMES:
             column = getattr(self, name)
@@ -106,7 +106,7 @@ class IndexColumns:
 
 
 def split_columns(content: bytes) -> dict[str, ColumnReader]:
-    """Take the index apart.
+    """Split the index into its columns.
 
     Raises:
         MalformedColumnError: If it does not consist of its columns.
@@ -123,20 +123,19 @@ def split_columns(content: bytes) -> dict[str, ColumnReader]:
 
 
 def decode_plan(content: bytes, old: Tree, streams_start: int, most: int) -> PackPlan:
-    """Understand an index.
+    """Decode an index.
 
     Args:
-        content: The index, unpacked.
-        old: The tree that it starts from.
-        streams_start: Offset in the pack of the first stream.
-        most: How many entries the new tree may have.
+        content: The decompressed index.
+        old: The old tree.
+        streams_start: Offset of the first stream in the pack.
+        most: Maximum number of entries of the new tree.
 
     Raises:
-        MalformedColumnError: If it is not an index.
-        ReferenceOutOfRangeError: If it is not one for this tree.
-        PathRefusedError: If it names a path that no release may have.
-        FileTooLargeError: If it has more entries than were signed, or more of anything than any
-            pack has.
+        MalformedColumnError: If it is malformed.
+        ReferenceOutOfRangeError: If it does not fit the old tree.
+        PathRefusedError: If it has a path that a release may not have.
+        NumberTooLargeError: If it has more entries than signed, or exceeds a limit of all packs.
     """
     return _PlanReader(split_columns(content), old, most).read(streams_start)
 
@@ -159,7 +158,7 @@ class _PlanReader:
         if self._cursor != len(self._old):
             raise ReferenceOutOfRangeError("old entry missing")
         built = len(self._built)
-        # What one number can stand for many of is counted over the whole pack.
+        # A single number can stand for many of these, so they are counted over the whole pack.
         self._refs_left = built + len(self._changed)
         self._ops_left, self._members_left = MAX_OPS, MAX_MEMBERS
         groups, at = self._columns["groups"], streams_start
@@ -307,9 +306,9 @@ class _PlanReader:
             group.covered and not covers
         ):
             raise ReferenceOutOfRangeError("length mismatch")
-        if not 0 <= group.matched <= NAME_BYTES * group.covered:  # no name becomes nothing
+        if not 0 <= group.matched <= NAME_BYTES * group.covered:  # a renamed name is never empty
             raise ReferenceOutOfRangeError("length mismatch")
-        # Thousands of millions of them pack to nothing.
+        # Thousands of millions of covers would compress to almost nothing.
         if covers > group.matched or runs > group.matched - group.differences.plain_bytes:
             raise ReferenceOutOfRangeError("empty cover or run")
         return group, at
@@ -331,7 +330,7 @@ class _PlanReader:
         return MinifiedNames(matched, Extent(at, packed, count * CORRECTION_BYTES)), at + packed
 
     def _read_references(self, groups: ColumnReader, before: int) -> tuple[FileReference, ...]:
-        """Old files that are gone or changed and, after them, files that were built before."""
+        """Return the group's references: dropped or changed old files, then earlier built files."""
         chosen: list[FileReference] = []
         at, most = 0, len(self._changed) + min(before, len(self._built))
         for _ in range(groups.read_number(most)):
@@ -415,7 +414,7 @@ class _PlanReader:
 
 
 def list_changed_files(plan: PackPlan, old: Tree) -> list[int]:
-    """Indexes of the old files that are not in the new tree as they were; groups refer to these."""
+    """Return the indexes of old files that the new tree does not keep; groups may refer to them."""
     retained = {entry for entry in plan.entries if isinstance(entry, int)}
     return [
         index
@@ -425,7 +424,7 @@ def list_changed_files(plan: PackPlan, old: Tree) -> list[int]:
 
 
 def encode_index(plan: PackPlan, old: Tree) -> bytes:
-    """Return the byte form of a plan, not yet compressed."""
+    """Return the encoded index, not yet compressed."""
     columns = IndexColumns()
     _EntryWriter(columns, plan, old).write_entries()
     changed = [(False, index) for index in list_changed_files(plan, old)]
@@ -447,7 +446,7 @@ class _EntryWriter:
         self._steps: list[tuple[IndexStep, int]] = []
         self._cursor = self._origin = 0
         self._last = ""
-        self._number: dict[int, int] = {}  # of entries that are built, in their order
+        self._number: dict[int, int] = {}  # consecutive number of each built entry
 
     def write_entries(self) -> None:
         for at, entry in enumerate(self._plan.entries):
@@ -550,7 +549,7 @@ class _EntryWriter:
 
 
 def count_shared_characters(one: str, other: str) -> tuple[int, int]:
-    """Count the characters that two names share at the start, and at the end beside these."""
+    """Count the characters that two names share at the start, and at the end after these."""
     most = min(len(one), len(other))
     start = 0
     while start < most and one[start] == other[start]:
@@ -562,7 +561,7 @@ def count_shared_characters(one: str, other: str) -> tuple[int, int]:
 
 
 def _find_runs(numbers: Sequence[int]) -> list[tuple[int, int]]:
-    """Ascending numbers as (how many are left out, how many are taken)."""
+    """Return ascending numbers as runs: (numbers skipped, numbers taken)."""
     runs: list[tuple[int, int]] = []
     end = 0
     for number in numbers:

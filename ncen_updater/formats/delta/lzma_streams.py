@@ -1,8 +1,8 @@
-"""Bytes of a pack, read with every bound checked: columns, pieces of files, compressed streams.
+"""Read and write the bytes of a pack with all bounds checked: columns, file ranges, LZMA2 streams.
 
-Streams are raw LZMA2, read forwards in small pieces, never past what is said. The size of the
-dictionary is not in the pack: it follows from the length of the stream, and is 8 MiB at most, so
-that no pack can ask for more memory than that a stream.
+Streams are raw LZMA2, read forwards in small pieces and never past their stated length. The size of
+the dictionary is not stored in the pack. It follows from the length of the stream and is at most
+8 MiB, which limits the memory per stream.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ MAX_BITS = 63
 
 
 class MalformedColumnError(ValueError):
-    """Bytes that are no column of a pack."""
+    """Bytes that are not a valid column or stream of a pack."""
 
 
 def put_number(column: bytearray, value: int) -> None:
-    """Append a number of at most 63 bits: seven bits a byte, the lowest first."""
+    """Append a number of at most 63 bits: seven bits per byte, the lowest first."""
     if not 0 <= value < 1 << MAX_BITS:
         raise ValueError(value)
     while value > 0x7F:
@@ -33,29 +33,29 @@ def put_number(column: bytearray, value: int) -> None:
 
 
 def put_signed(column: bytearray, value: int) -> None:
-    """Append a number that may be below zero."""
+    """Append a number that may be negative."""
     put_number(column, value << 1 if value >= 0 else (-value << 1) - 1)
 
 
 def put_text(column: bytearray, text: str) -> None:
-    """Append a text with its length in bytes."""
+    """Append a text, preceded by its length in bytes."""
     content = text.encode()
     put_number(column, len(content))
     column += content
 
 
 class ReferenceOutOfRangeError(ValueError):
-    """A reference to what does not exist: outside a file, of no member, or not adding up."""
+    """A reference outside a file, to a missing member, or with inconsistent lengths."""
 
 
 class NumberTooLargeError(ValueError):
-    """More than was signed, or than any pack may have."""
+    """A number above the signed limit, or above the limit of all packs."""
 
 
 class ColumnReader:
     """Reads a column from its start.
 
-    Every way to run over its end is :class:`MalformedColumnError`.
+    Reading past its end raises :class:`MalformedColumnError`.
 
     Args:
         content: The column.
@@ -65,7 +65,7 @@ class ColumnReader:
         self._content, self._at = content, 0
 
     def read_number(self, most: int = (1 << MAX_BITS) - 1) -> int:
-        """Take a number, not larger than ``most``."""
+        """Read a number, at most ``most``."""
         value = shift = 0
         while True:
             if self._at >= len(self._content) or shift >= MAX_BITS:
@@ -83,28 +83,28 @@ class ColumnReader:
         return value
 
     def read_signed(self) -> int:
-        """Take a number that may be below zero."""
+        """Read a number that may be negative."""
         value = self.read_number()
         return -(value + 1 >> 1) if value & 1 else value >> 1
 
     def read_bytes(self, length: int) -> bytes:
-        """Take some bytes."""
+        """Read ``length`` bytes."""
         if length > len(self._content) - self._at:
             raise MalformedColumnError("truncated stream")
         self._at += length
         return self._content[self._at - length : self._at]
 
     def read_text(self, most: int) -> str:
-        """Take a text of at most so many bytes."""
+        """Read a text of at most ``most`` bytes."""
         return self.read_bytes(self.read_number(most)).decode()
 
     @property
     def remaining_bytes(self) -> int:
-        """Return how many bytes were not taken."""
+        """Return the number of unread bytes."""
         return len(self._content) - self._at
 
     def check_exhausted(self) -> None:
-        """Check that nothing is left."""
+        """Raise MalformedColumnError if bytes are left."""
         if self.remaining_bytes:
             raise MalformedColumnError("trailing data")
 
@@ -113,10 +113,10 @@ READ_AHEAD_BYTES = 128 << 10
 
 
 class ReadAheadFile:
-    """Reads a larger piece at a time and cuts from it.
+    """Reads a file in large blocks and returns parts of them.
 
     Args:
-        descriptor: Returns a descriptor of the file; it is asked each time, as it may change.
+        descriptor: Returns a descriptor of the file; called for each block, as it may change.
     """
 
     def __init__(self, descriptor: Callable[[], int]) -> None:
@@ -124,7 +124,7 @@ class ReadAheadFile:
         self._start, self._content = 0, b""
 
     def read(self, at: int, length: int) -> bytes:
-        """Return some of the bytes from an offset on; none only where the file ends."""
+        """Return some bytes from an offset; empty only at the end of the file."""
         skip = at - self._start
         if not 0 <= skip < len(self._content):
             self._start, skip = at, 0
@@ -132,7 +132,7 @@ class ReadAheadFile:
         return self._content[skip : skip + length]
 
     def read_exactly(self, at: int, length: int) -> bytes:
-        """Return these bytes, a few; fewer where the file ends before."""
+        """Return exactly ``length`` bytes, for few bytes; fewer at the end of the file."""
         piece = self.read(at, length)
         return piece if len(piece) == length else os.pread(self._descriptor(), length, at)
 
@@ -144,12 +144,12 @@ PIECE = 64 << 10
 
 @dataclass(frozen=True)
 class Extent:
-    """A stream in the pack.
+    """Position of a stream in the pack.
 
     Attributes:
-        start: Offset of its first byte in the file.
-        packed_bytes: Its length there, in bytes.
-        plain_bytes: Its length when it is unpacked, in bytes.
+        start: Offset of its first byte.
+        packed_bytes: Its compressed length.
+        plain_bytes: Its decompressed length.
     """
 
     start: int
@@ -158,7 +158,7 @@ class Extent:
 
 
 def compute_dictionary_bytes(plain: int) -> int:
-    """Bytes of the dictionary of a stream: the next power of two, from 4 KiB to 8 MiB."""
+    """Return the dictionary size of a stream: the next power of two, from 4 KiB to 8 MiB."""
     size = MIN_DICTIONARY_BYTES
     while size < plain and size < MAX_DICTIONARY_BYTES:
         size *= 2
@@ -173,8 +173,8 @@ class LzmaWriter:
     """Compresses one stream.
 
     Args:
-        plain: Its length in bytes.
-        lc: How many bits of the byte before help to foretell the next.
+        plain: Length of the stream in bytes.
+        lc: LZMA's ``lc``: bits of the previous byte used to predict the next.
     """
 
     def __init__(self, plain: int, lc: int = 3) -> None:
@@ -182,16 +182,16 @@ class LzmaWriter:
         self._packer = lzma.LZMACompressor(lzma.FORMAT_RAW, filters=_make_filters(plain, **options))
 
     def compress(self, piece: bytes) -> bytes:
-        """Take some bytes; return what is ready of the stream."""
+        """Compress a piece; return the output that is ready."""
         return self._packer.compress(piece)
 
     def flush(self) -> bytes:
-        """Return the rest of the stream."""
+        """Return the rest of the output."""
         return self._packer.flush()
 
 
 def compress_stream(content: bytes) -> bytes:
-    """Compress a stream whole; an empty one stays empty."""
+    """Compress a whole stream; an empty one stays empty."""
     if not content:
         return b""
     packer = LzmaWriter(len(content))
@@ -203,7 +203,7 @@ class LzmaReader:
 
     Args:
         descriptor: The pack.
-        extent: Where the stream is.
+        extent: Position of the stream.
     """
 
     def __init__(self, descriptor: int, extent: Extent) -> None:
@@ -220,7 +220,7 @@ class LzmaReader:
         """Return exactly ``size`` bytes.
 
         Raises:
-            MalformedColumnError: If the stream has fewer, or is not what LZMA2 writes.
+            MalformedColumnError: If the stream has fewer bytes, or is not valid LZMA2.
         """
         end = self._at + size
         if end <= len(self._buffer):
@@ -241,7 +241,7 @@ class LzmaReader:
         return b"".join(parts)
 
     def check_exhausted(self) -> None:
-        """Check that the stream ends here, in the pack too.
+        """Check that the stream ends here, and that its compressed data does too.
 
         Raises:
             MalformedColumnError: If it does not.

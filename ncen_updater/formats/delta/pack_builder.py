@@ -1,7 +1,7 @@
-"""Making a pack: the publisher's side.
+"""Build a delta pack, for the publisher.
 
-The same two trees give the same pack, byte for byte, on the same versions of the libraries. A pack
-is applied here before it is handed out: what comes out must have the digest of the new tree.
+The same two trees give the same pack, byte for byte, with the same versions of the libraries. Every
+pack is applied before it is published: the result must have the digest of the new tree.
 """
 
 from __future__ import annotations
@@ -59,19 +59,19 @@ from ncen_updater.formats.delta.zip_archive import ZipTable, iter_view
 from ncen_updater.formats.tree import EntryType, Tree
 
 PIECE = 256 << 10
-MAX_NAMES_RATIO = 0.95  # putting names right takes CPU, which less than that is not worth
-MIN_SIMILAR_BYTES = 512  # of smaller files nothing is looked for
+MAX_NAMES_RATIO = 0.95  # renaming costs CPU time at the sites, which smaller savings do not justify
+MIN_SIMILAR_BYTES = 512  # similar files are not searched for smaller ones
 
 
 @dataclass(frozen=True)
 class PackOptions:
-    """How a pack is made.
+    """Options for building a pack.
 
     Attributes:
-        scratch: Directory for the trial and for files in between; beside the pack by default.
-        group_bytes: Files are built in groups of about so many bytes.
-        window_bytes: The match finder sees so many old bytes at once; it takes six times as much
-            memory. A group refers to no more of them, unless to one file.
+        scratch: Directory for temporary files and the trial; by default that of the pack.
+        group_bytes: Approximate size of a group's files.
+        window_bytes: Old bytes per call of the match finder, which needs six times as much
+            memory. A group refers to no more than these, except for a single larger file.
         rebuild_archives: Whether archives may be rebuilt from their members.
     """
 
@@ -90,23 +90,23 @@ def build_pack(
     progress: ProgressListener,
     options: PackOptions = PackOptions(),
 ) -> DeltaInfo:
-    """Write a pack that leads from one tree to another, and prove that it does.
+    """Write a pack from one tree to another, after applying it successfully.
 
     Args:
         old: Directory of the old release.
         old_tree: Its tree.
         new: Directory of the new release.
         new_tree: Its tree.
-        pack: Where the pack goes; it appears whole, and only when it was proved.
-        progress: Told the bytes that are dealt with.
-        options: How.
+        pack: Path of the pack; created only when the pack is complete and verified.
+        progress: Receives the bytes processed.
+        options: Options.
 
     Returns:
-        What is to be signed, and figures.
+        The values to sign, and statistics.
 
     Raises:
-        DELTA_NOT_POSSIBLE: If the new tree has a path that no pack may name.
-        DeltaVerificationError: If the pack does not give the new tree.
+        DELTA_NOT_POSSIBLE: If the new tree has a path that a pack may not have.
+        DeltaVerificationError: If the pack does not produce the new tree.
         OSError: If a disk fails.
     """
     scratch = options.scratch or pack.parent
@@ -125,7 +125,7 @@ def _verify_pack(pack: Path, old: Path, old_tree: Tree, place: Path, info: Delta
     limits = DeltaLimits(**{name: getattr(info, name) for name in DeltaLimits.model_fields})
     place.mkdir()
     try:
-        # Nothing writes into what comes out, so it may share read-only files with the old release.
+        # Nothing writes to the result, so it may be linked to read-only files of the old release.
         tree = apply_pack(pack, old, old_tree, place, limits, SilentProgress(), LinkMode.SEALED)
     except DeltaError as error:
         raise DeltaVerificationError(detail=error.full_text) from error
@@ -203,7 +203,8 @@ class _PackBuilder:
                 self._plan_archive(entry)
         self._reference_similar_files(built)
         path = self._write_pack(self._work / "pack", built)
-        if self._kin.earlier:  # another group costs something, too: whichever is smaller
+        # a reference to an earlier group costs a group more: build both and keep the smaller
+        if self._kin.earlier:
             groups, self._plan.groups = self._plan.groups, []
             self._kin.earlier.clear()
             other = self._write_pack(self._work / "other", built)
@@ -214,7 +215,7 @@ class _PackBuilder:
         return _BuiltPack(path, self._plan)
 
     def _write_pack(self, path: Path, built: list[NewEntry]) -> Path:
-        """Write a pack; return where it is."""
+        """Write a pack; return its path."""
         total, streams = sum(entry.size for entry in built), self._work / "streams"
         self._done = 0
         with streams.open("wb") as out:
@@ -242,9 +243,10 @@ class _PackBuilder:
         return path
 
     def _pair_by_content(self) -> None:
-        """Pair files that have new names by what stands in them.
+        """Pair renamed files by their content.
 
-        Only where the match finder does not see all old files at once; else it finds that itself.
+        This is done only if the old files exceed the match finder's window; otherwise the match
+        finder sees them all.
         """
         old, entries = self._old_tree.entries, self._plan.entries
         changed = list_changed_files(self._plan, self._old_tree)
@@ -267,10 +269,10 @@ class _PackBuilder:
                     entries[at] = replace(entry, similar_to=best)
 
     def _reference_similar_files(self, built: list[NewEntry]) -> None:
-        """Let new files refer to those that stay or moved, where they have something of them.
+        """Let new files refer to similar files that are unchanged or moved.
 
-        Groups refer to files that are gone or changed; so one that stays is said to be gone, and
-        that one is there with its path and content.
+        Groups can refer only to old files that the new tree drops or changes. So an unchanged file
+        is encoded as dropped, plus a new entry with the same path and content.
         """
         old, entries = self._old_tree.entries, self._plan.entries
         moved = {e.origin for e in entries if isinstance(e, NewEntry) and e.origin is not None}
@@ -314,7 +316,7 @@ class _PackBuilder:
         return self._old_tree.entries[index].path
 
     def _count_stream_bytes(self, entry: NewEntry) -> int:
-        """Bytes of a file in the streams."""
+        """Return the bytes of a file in the streams."""
         plan = self._archives.get(entry.path)
         if plan is None:
             return entry.size
@@ -372,7 +374,7 @@ class _PackBuilder:
     def _try_single_frame(
         self, reference: Concatenation, view: Concatenation, made: GroupStreams, out: IO[bytes]
     ) -> GroupStreams:
-        """Put one call of zstd in the place of the streams before, if that is smaller."""
+        """Replace the streams by one zstd frame if that is smaller."""
         with (self._work / "called").open("w+b") as other:
             found = encode_single_frame(reference, view, made.packed_bytes, other)
             return made if found is None else _replace_streams(made, found, other, out)
@@ -387,7 +389,7 @@ class _PackBuilder:
         made: GroupStreams,
         out: IO[bytes],
     ) -> GroupStreams:
-        """Put streams that know of names in the place of those before, if it is worth it."""
+        """Replace the streams by streams with renamed names if that saves enough."""
         old = [r.members is None and is_script(self._source(r).name) for r in refs]
         new = [e.path not in self._archives and is_script(e.path) for e in batch.files]
         if not (any(old) and any(new)):
@@ -431,7 +433,7 @@ class _PackBuilder:
 def _replace_streams(
     made: GroupStreams, found: GroupStreams, other: IO[bytes], out: IO[bytes]
 ) -> GroupStreams:
-    """Take back the streams that were written last, and write others."""
+    """Remove the streams that were written last, and write others."""
     out.seek(-made.packed_bytes, os.SEEK_CUR)
     out.truncate()
     other.seek(0)
@@ -440,7 +442,7 @@ def _replace_streams(
 
 
 def _read_content(path: Path) -> Iterator[bytes]:
-    """Yield the content of a file; nothing for an archive, whose bytes resemble no other."""
+    """Yield the content of a file; nothing for an archive, as compressed bytes match nothing."""
     with path.open("rb") as stream:
         if not is_archive(stream.fileno()):
             yield from _read_pieces(stream)

@@ -1,12 +1,12 @@
-"""Contents of a delta pack, in memory and in its file; the paths that it may name.
+"""Contents of a delta pack, in memory and as a file, and rules for its paths.
 
-The file is a magic word, the lengths of the index, the index, the streams::
+The file consists of magic, header, index and streams::
 
     8 bytes   NCENDLT1
-    32 bytes  digest of the tree that it starts from
-    32 bytes  digest of the tree that it gives
-    4 bytes   length of the index as it stands here (little endian)
-    4 bytes   length of the index when it is unpacked
+    32 bytes  digest of the old tree
+    32 bytes  digest of the new tree
+    4 bytes   compressed length of the index (little endian)
+    4 bytes   decompressed length of the index
     ...       the index: raw LZMA2
     ...       the streams of the groups, without gaps, to the end of the file
 """
@@ -44,7 +44,7 @@ DRIVE_PREFIX_LENGTH = 2
 
 
 class PathRefusedError(ValueError):
-    """A path that no release may have."""
+    """A path that a release may not have."""
 
 
 def split_path(path: str) -> list[str]:
@@ -56,7 +56,7 @@ def check_name(name: str) -> None:
     """Check one part of a path.
 
     Raises:
-        PathRefusedError: If it is not one plain name.
+        PathRefusedError: If it is not a plain name.
     """
     if name in ("", ".", "..") or any(character in name for character in "/\\\0"):
         raise PathRefusedError(LazyText(N_("{name}: invalid path"), {"name": repr(name)}))
@@ -77,13 +77,13 @@ def check_name(name: str) -> None:
 
 
 def check_link(path: str, target: str) -> None:
-    """Check where a link leads.
+    """Check the target of a symbolic link.
 
-    Only the beginning of the target may go up, and not further than the release: so every link ends
-    inside, also through other links, all of which do.
+    Only the start of the target may go up, and not above the release. So every link ends inside the
+    release, also through other links, which fulfil the same rule.
 
     Raises:
-        PathRefusedError: If it may lead out.
+        PathRefusedError: If the link may lead out of the release.
     """
     if not target or target.startswith("/") or "\\" in target or "\0" in target:
         raise PathRefusedError(
@@ -100,7 +100,7 @@ def check_link(path: str, target: str) -> None:
 
 
 class PathChecker:
-    """Looks at the paths of a tree in their order."""
+    """Checks the paths of a tree in order."""
 
     def __init__(self) -> None:
         self._last: list[str] = []
@@ -112,7 +112,7 @@ class PathChecker:
 
         Raises:
             PathRefusedError: If it is not after the last one, is not in a directory of this tree,
-                or differs from another only by case or composition.
+                or differs from another only by case or Unicode normalisation.
         """
         parts = split_path(path)
         if parts <= self._last:
@@ -155,27 +155,27 @@ class PathChecker:
 
 
 COVER_MEMORY_BYTES = 12
-MAX_SINGLE_FRAME_BYTES = 32 << 20  # old and new files of a group that is one frame of zstd
+# maximum bytes of old and new files of a group with one zstd frame
+MAX_SINGLE_FRAME_BYTES = 32 << 20
 SINGLE_FRAME_MEMORY_BYTES = (
     2 * MAX_SINGLE_FRAME_BYTES
-)  # in memory: the library keeps old and new once more
-BUFFER_BYTES = 16 << 20  # blocks, batches of covers, members held in memory
+)  # the library copies old and new files once more
+BUFFER_BYTES = 16 << 20  # blocks, batches of covers, archive members in memory
 
 
 @dataclass(frozen=True, slots=True)
 class NewEntry:
-    """An entry of the new tree that is not in the old one under the same path, with all the same.
+    """An entry of the new tree that differs from the old tree's entry with the same path.
 
     Attributes:
-        path: Where it goes.
-        type: What it is.
+        path: Path of the entry.
+        type: Type of the entry.
         mode: Permission bits.
-        size: Bytes, of a file.
-        origin: Index of the old entry that it has the content of; None if the pack builds it.
-        target: Where a link leads.
-        copy_of: Which of the entries it has the content of, one before it that the pack builds.
-        similar_to: Index of the old file that it was paired with by name; only the maker looks at
-            it.
+        size: Bytes of a file.
+        origin: Index of the old entry with the same content; None if the pack builds the file.
+        target: Target of a symbolic link.
+        copy_of: Index of an earlier entry, built by the pack, with the same content.
+        similar_to: Index of the old file that it was paired with; used by the publisher only.
     """
 
     path: str
@@ -189,26 +189,26 @@ class NewEntry:
 
     @property
     def is_built(self) -> bool:
-        """Return whether the pack brings its content."""
+        """Return whether the pack builds the file's content."""
         return self.type is EntryType.FILE and self.origin is None and self.copy_of is None
 
 
 class ArchiveOperationKind(IntEnum):
-    """A piece of an archive that is rebuilt."""
+    """Kind of a piece of a rebuilt archive."""
 
-    PLAIN = 0  # bytes of the stream as they are
-    MEMBERS = 1  # members of the old archive, compressed as they were, between bytes of the stream
+    PLAIN = 0  # bytes of the stream
+    MEMBERS = 1  # old members, still compressed; the bytes between them come from the stream
     DEFLATE = 2  # bytes of the stream, deflated
 
 
 @dataclass(frozen=True, slots=True)
 class ArchiveOperation:
-    """One piece.
+    """One piece of a rebuilt archive.
 
     Attributes:
-        kind: Which.
+        kind: Kind of the piece.
         count: Bytes of the stream for PLAIN and DEFLATE, number of members for MEMBERS.
-        argument: First member for MEMBERS, level for DEFLATE.
+        argument: First member for MEMBERS, compression level for DEFLATE.
     """
 
     kind: ArchiveOperationKind
@@ -218,11 +218,11 @@ class ArchiveOperation:
 
 @dataclass(frozen=True, slots=True)
 class ArchiveRecipe:
-    """How an archive is rebuilt.
+    """Instructions to rebuild an archive.
 
     Attributes:
-        target: Which file of the group.
-        source: Which of the group's references is the old archive.
+        target: Index of the file in the group.
+        source: Index of the old archive among the group's references.
         operations: Its pieces in order.
     """
 
@@ -236,10 +236,10 @@ class FileReference:
     """A file that the group's streams refer to.
 
     Attributes:
-        origin: Index of the entry in the old tree; in the new one if it is ``built``.
-        members: None for the file as it is. For an archive: it is seen without its members, but
-            with these, unpacked, in their places.
-        is_built: Whether it is no old file, but one that a group before this one built.
+        origin: Index of the entry in the old tree, or in the new tree if ``is_built``.
+        members: None for the unchanged bytes of the file. For an archive: the members whose
+            decompressed data are part of the reference; the data of the others are left out.
+        is_built: Whether it is a file that an earlier group built.
     """
 
     origin: int
@@ -249,11 +249,11 @@ class FileReference:
 
 @dataclass(frozen=True, slots=True)
 class MinifiedNames:
-    """Short names in covers are what they became the last time, but for corrections.
+    """Renaming of short names in covers: a name is renamed as last time unless it is corrected.
 
     Attributes:
-        matched: Bytes of the reference that the covers take.
-        corrections: Where a name became something else: see ``renaming``.
+        matched: Bytes of the reference that the covers copy.
+        corrections: Stream of the corrections: see ``byte_transforms``.
     """
 
     matched: int
@@ -266,17 +266,17 @@ class FileGroup:
 
     Attributes:
         files: Number of files, in the order of the tree.
-        references: Old files, seen one after the other as one long reference.
-        recipes: For those of the files that are archives to be rebuilt.
-        view: Bytes of all files together, archives as the recipes see them.
-        covers: Number of places that are taken from the reference.
-        runs: Number of places where nothing is added to many of these bytes in a row.
-        control: Where the covers are: see ``codec``.
-        zeros: Where these runs are: see ``runs``.
-        differences: What is added to the bytes of the reference, without the runs.
-        literals: What is in no cover.
-        minified_names: Where names in its covers may have been reassigned.
-        single_frame: Whether the literals are one frame of zstd, which refers to the old files.
+        references: The reference files, concatenated into one reference.
+        recipes: Instructions for the files that are rebuilt archives.
+        view: Total bytes of all files; of archives, the bytes that come from the streams.
+        covers: Number of covers.
+        runs: Number of long runs of zeros in the differences.
+        control: Stream of the covers: see ``group_decoder``.
+        zeros: Stream of the runs: see ``byte_transforms``.
+        differences: Values added to the reference's bytes, without the runs.
+        literals: Bytes outside covers.
+        minified_names: Renaming of short names in covers, if any.
+        single_frame: Whether the literals are one zstd frame with the old files as prefix.
     """
 
     files: int
@@ -294,23 +294,23 @@ class FileGroup:
 
     @property
     def streams(self) -> tuple[Extent, ...]:
-        """Return all of them, as they follow each other in the pack."""
+        """Return all streams, in their order in the pack."""
         named = () if self.minified_names is None else (self.minified_names.corrections,)
         return (self.control, self.zeros, self.differences, self.literals, *named)
 
     @property
     def covered(self) -> int:
-        """Bytes of the view that are in covers."""
+        """Return the bytes of the view that are in covers."""
         return self.view - self.literals.plain_bytes
 
     @property
     def matched(self) -> int:
-        """Bytes of the reference that are in covers, as often as they are."""
+        """Return the total bytes of the reference that the covers copy."""
         return self.covered if self.minified_names is None else self.minified_names.matched
 
     @property
     def memory_bytes(self) -> int:
-        """Return what building it takes: a dictionary a stream, and buffers."""
+        """Return the memory for building the group: one dictionary per stream, and buffers."""
         if self.single_frame:
             return BUFFER_BYTES + SINGLE_FRAME_MEMORY_BYTES
         return BUFFER_BYTES + sum(
@@ -320,11 +320,11 @@ class FileGroup:
 
 @dataclass
 class PackPlan:
-    """The new tree, and how its files are built.
+    """The new tree, and the groups that build its files.
 
     Attributes:
-        entries: In order: an index into the old tree where nothing differs, or what is new.
-        groups: Together they build every entry that is built, in order.
+        entries: In order: the index of an unchanged old entry, or a new entry.
+        groups: The groups; together they build all built entries, in order.
     """
 
     entries: list[int | NewEntry] = field(default_factory=list)
@@ -332,7 +332,7 @@ class PackPlan:
 
     @property
     def required_capabilities(self) -> tuple[str, ...]:
-        """Return what of the format it uses that not every agent knows."""
+        """Return the capabilities that the pack needs and older agents may lack."""
         used = {
             SINGLE_FRAME: any(group.single_frame for group in self.groups),
             COPIES: any(isinstance(e, NewEntry) and e.copy_of is not None for e in self.entries),
@@ -343,7 +343,7 @@ class PackPlan:
 
     @property
     def memory_bytes(self) -> int:
-        """Return what building it takes at most: that of its largest group."""
+        """Return the maximum memory of the groups."""
         return max((group.memory_bytes for group in self.groups), default=BUFFER_BYTES)
 
 
@@ -354,12 +354,12 @@ MAX_INDEX_BYTES = 16 << 20
 
 @dataclass(frozen=True)
 class PackHeader:
-    """The start of a pack.
+    """The header of a pack.
 
     Attributes:
         from_tree: Digest of the old tree, hexadecimal.
-        to_tree: Digest of the new one.
-        index: Where the index is.
+        to_tree: Digest of the new tree, hexadecimal.
+        index: Position of the index.
     """
 
     from_tree: str
@@ -368,16 +368,16 @@ class PackHeader:
 
     @property
     def streams_start(self) -> int:
-        """Offset of the first stream."""
+        """Return the offset of the first stream."""
         return self.index.start + self.index.packed_bytes
 
 
 def read_header(descriptor: int) -> PackHeader:
-    """Read the start of a pack.
+    """Read the header of a pack.
 
     Raises:
-        MalformedColumnError: If it is no pack.
-        FileTooLargeError: If its index is larger than any can be.
+        MalformedColumnError: If the file is not a pack.
+        NumberTooLargeError: If its index is larger than allowed.
     """
     content = os.pread(descriptor, HEADER_STRUCT.size, 0)
     if len(content) < HEADER_STRUCT.size or not content.startswith(MAGIC):
@@ -391,7 +391,7 @@ def read_header(descriptor: int) -> PackHeader:
 
 
 def read_index(descriptor: int, header: PackHeader) -> bytes:
-    """Unpack the index.
+    """Decompress the index.
 
     Raises:
         MalformedColumnError: If it is damaged.
@@ -403,7 +403,7 @@ def read_index(descriptor: int, header: PackHeader) -> bytes:
 
 
 def check_no_trailing_data(descriptor: int, header: PackHeader, plan: PackPlan) -> None:
-    """Check that the streams are all there, and nothing after them.
+    """Check that the file ends with the last stream.
 
     Raises:
         MalformedColumnError: If the file has another length.
@@ -417,33 +417,33 @@ def check_no_trailing_data(descriptor: int, header: PackHeader, plan: PackPlan) 
 
 
 def encode_header(from_tree: str, to_tree: str, index: bytes) -> bytes:
-    """Return the start of a pack, with its index."""
+    """Return the header of a pack, with its index."""
     packed = compress_stream(index)
     origin, result = bytes.fromhex(from_tree), bytes.fromhex(to_tree)
     return HEADER_STRUCT.pack(MAGIC, origin, result, len(packed), len(index)) + packed
 
 
 class DeltaError(TransferError):
-    """Base: a pack that could not be applied. What was written of the new release is removed."""
+    """Base of failures to apply a pack. The files written so far are removed."""
 
     message = DELTA_ERROR
     code_range = range(3150, 3160)
 
 
 class DeltaBuildError(TransferError):
-    """Base: the publisher's side could not make a pack."""
+    """Base of failures to build a pack."""
 
     message = DELTA_BUILD_FAILED
     code_range = range(3160, 3170)
 
 
 class DeltaVerificationError(DeltaBuildError):
-    """The pack was applied and gave something else than the new tree; it was removed."""
+    """A new pack that did not produce the new tree when it was applied; it was removed."""
 
     message = DELTA_NOT_VERIFIED
 
 
-# SHA-256 of the sample in capabilities(), deflated by zlib 1.2.11 to 1.3.1 at each level.
+# SHA-256 of the sample in list_capabilities(), deflated by zlib 1.2.11 to 1.3.1 at each level.
 DEFLATE_DIGESTS = {
     1: "02981d35999b5a98bd366eb92888fc555e41d1bfaf4f9dfb938b0786cc2455dd",
     6: "3d87e6c11bb0a2485bff1d77e0e218d4da2ce58b83abe7d45ab5daceb05fd0d5",
@@ -451,16 +451,16 @@ DEFLATE_DIGESTS = {
 }
 
 
-SINGLE_FRAME = "zstd-prefix"  # a group may be one frame of zstd that refers to old files
+SINGLE_FRAME = "zstd-prefix"  # a group may be one zstd frame that refers to old files
 
 
-COPIES = "copies"  # packs may say that a file is the copy of one that they build
+COPIES = "copies"  # a file may be a copy of a file that the pack builds
 
 
-EARLIER_FILES = "earlier"  # groups may refer to files that a group before them builds
+EARLIER_FILES = "earlier"  # groups may refer to files that earlier groups build
 
 
-MINIFIED_NAMES = "names"  # packs may say that short names were reassigned
+MINIFIED_NAMES = "names"  # short names in covers may be renamed
 
 
 Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
@@ -470,10 +470,10 @@ Capability = Annotated[str, StringConstraints(pattern=r"^[a-z0-9.-]{1,40}$")]
 
 
 class LinkMode(StrEnum):
-    """How an unchanged file of the old slot comes into the new one.
+    """How an unchanged file of the old slot is brought into the new one.
 
-    ``SAFE`` shares blocks where the file system can (reflink); otherwise it makes a hard link if
-    the file is read-only and root's, so that no service can write through it; otherwise it copies.
+    ``SAFE`` clones blocks if the file system can (reflink). Otherwise it makes a hard link if the
+    file is read-only and owned by root, so that no service can write to it; otherwise it copies.
     ``SEALED`` also links read-only files of the agent's own user. ``COPY`` always copies.
     """
 
@@ -483,16 +483,16 @@ class LinkMode(StrEnum):
 
 
 class DeltaLimits(BaseModel):
-    """The signed facts of a pack: what it is for, and what applying it may cost.
+    """The signed facts and limits of a pack.
 
     Attributes:
-        from_tree: Digest of the tree that it starts from.
-        to_tree: Digest of the tree that it gives.
-        out_bytes: Bytes of all files of the new tree.
-        out_files: Entries of the new tree, of every type.
-        max_memory_bytes: Buffers and dictionaries that applying it takes, on top of the program
-            and of the two trees.
-        required_capabilities: What the agent must be capable of; see ``capabilities``.
+        from_tree: Digest of the old tree.
+        to_tree: Digest of the new tree.
+        out_bytes: Total bytes of all files of the new tree.
+        out_files: Number of entries of the new tree, of every type.
+        max_memory_bytes: Memory for buffers and dictionaries, besides the program and the two
+            trees.
+        required_capabilities: Capabilities that the agent must have; see ``list_capabilities``.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -506,14 +506,14 @@ class DeltaLimits(BaseModel):
 
 
 class DeltaInfo(DeltaLimits):
-    """The facts of a pack that was made, and figures for people.
+    """The signed facts of a new pack, and statistics.
 
     Attributes:
         pack_bytes: Length of the pack.
-        same_files: Files that come from the old slot as they are, moved or not.
-        written_files: Files that the pack builds.
-        written_bytes: Bytes of these.
-        rebuilt_archives: How many of them are archives that are rebuilt from their members.
+        same_files: Number of files with unchanged content, moved or not.
+        written_files: Number of files that the pack builds.
+        written_bytes: Total bytes of these.
+        rebuilt_archives: Number of archives that are rebuilt from their members.
     """
 
     pack_bytes: int
@@ -524,7 +524,7 @@ class DeltaInfo(DeltaLimits):
 
 
 def name_deflate_capability(level: int) -> str:
-    """Name of the capability to deflate exactly as the publisher's library does."""
+    """Return the name of the capability to deflate exactly as the publisher's zlib does."""
     return f"deflate-zlib-{level}.8"
 
 
@@ -535,10 +535,10 @@ def make_deflater(level: int) -> zlib._Compress:
 
 @lru_cache(maxsize=1)
 def list_capabilities() -> frozenset[str]:
-    """Tell what packs may ask of this machine.
+    """Return the capabilities of this machine.
 
-    Another library than zlib itself (zlib-ng, for one) deflates to other bytes, which are as right
-    but are not those that were signed. So the library is tried on a sample, once a process.
+    Another library than zlib (for example zlib-ng) deflates to other bytes: valid, but not those
+    that were signed. So the library is tested on a sample, once per process.
     """
     sample = b"".join(b"%d of %d;" % (n * n % 977, n) for n in range(7000))
     able = {SINGLE_FRAME, COPIES, EARLIER_FILES, MINIFIED_NAMES}

@@ -1,7 +1,7 @@
-"""Plain alternative to covers: one frame of zstd that refers to the old files of a group.
+"""Alternative to covers: one zstd frame with the old files of a group as prefix.
 
-It takes old and new files in memory, so it is only for groups that are small. There a pack is never
-larger than what one call of ``zstd --patch-from`` writes: the maker keeps whichever is smaller.
+It needs old and new files in memory, so it is for small groups only. For these it ensures that a
+pack is never larger than the output of ``zstd --patch-from``: the publisher keeps the smaller one.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ if sys.version_info >= (3, 14):
 else:
     from backports import zstd
 
-WINDOW_LOG: Final = MAX_SINGLE_FRAME_BYTES.bit_length() - 1  # so that the frame reaches all
-MIN_DICTIONARY_BYTES: Final = 8  # the library knows no shorter one
+WINDOW_LOG: Final = MAX_SINGLE_FRAME_BYTES.bit_length() - 1  # lets the frame refer to all old bytes
+MIN_DICTIONARY_BYTES: Final = 8  # the library's minimum
 BEST_LEVEL, QUICK_LEVEL = 19, 9
-# The best level is not tried where it had to be below this part of the quick one, which takes a
-# tenth of the time: of a hundred pairs made to be hard on it, it was 0.58 at least.
+# The best level is skipped if its result would have to be below this fraction of the quick level's,
+# which takes a tenth of the time: for a hundred difficult pairs the ratio was at least 0.58.
 BEST_BY_QUICK: Final = 0.5
-MIN_SAVED_BYTES: Final = 128  # what is gained must be more, as older agents cannot read it
+MIN_SAVED_BYTES: Final = 128  # minimum gain, because older agents cannot read a frame
 PIECE = 64 << 10
 
 
@@ -51,12 +51,12 @@ def _compress_at_level(before: bytes, after: bytes, level: int) -> bytes:
 
 
 def compress_frame(before: bytes, after: bytes, most: int) -> bytes | None:
-    """Return a frame that makes new bytes of old ones; None if it is not worth it.
+    """Return a frame that encodes the new bytes; None if it is not small enough.
 
     Args:
-        before: The old files, one after the other.
-        after: The new ones; at most ``MAX_SINGLE_FRAME_BYTES`` together with the old ones.
-        most: How many bytes say the same in another way.
+        before: The concatenated old files.
+        after: The new files; at most ``MAX_SINGLE_FRAME_BYTES`` together with the old ones.
+        most: Size of the same group encoded with covers.
     """
     if most < len(_compress_at_level(before, after, QUICK_LEVEL)) * BEST_BY_QUICK:
         return None
@@ -69,12 +69,12 @@ def decompress_frame(descriptor: int, extent: Extent, before: bytes) -> Iterator
 
     Args:
         descriptor: The pack.
-        extent: Where the frame is.
+        extent: Position of the frame.
         before: The old files.
 
     Raises:
-        ReferenceOutOfRangeError: If there is more of it than of any pack.
-        MalformedColumnError: If it is no frame of so many bytes.
+        ReferenceOutOfRangeError: If old and new files exceed the limit.
+        MalformedColumnError: If the frame is damaged or has another length.
     """
     if len(before) + extent.plain_bytes > MAX_SINGLE_FRAME_BYTES:
         raise ReferenceOutOfRangeError("call too long")

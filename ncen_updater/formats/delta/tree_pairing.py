@@ -1,15 +1,15 @@
-"""Compare two trees to publish: unchanged, moved, renamed and new files, and similar old ones.
+"""Compare two trees for a delta pack: unchanged, moved, renamed, new and similar files.
 
-Renames are the rule, not the exception: a hash in the name of an asset, a version in that of a
-library or of its directory. So paths are compared with hashes, versions and numbers left out. Of
-archives it says which members changed, proved to be made again exactly.
+Renames are common: assets have hashes in their names, libraries and their directories have
+versions. So paths are compared without hashes, versions and numbers. For archives, the changed
+members are found, and whether they can be reproduced exactly.
 
-The match finder sees the old files that are gone or changed. What a new file has of others would
-have to come in full, so those that stay are looked for by samples of their content, and so are new
-files that stand too far before it for a dictionary. They are referred to as well.
+The match finder sees only old files that were dropped or changed. Unchanged old files, and new
+files beyond the reach of a dictionary, may be similar as well. They are found by samples of their
+content, so that a group can refer to them.
 
-A new file whose name says nothing is compared by its words: names of properties, paths, texts for
-people stand in few other files. Each such word speaks for the old files that it stands in.
+A new file without a paired name is compared by its words: names of properties, paths and texts
+occur in few other files. Each such word counts for the old files that contain it.
 """
 
 from __future__ import annotations
@@ -49,16 +49,16 @@ from ncen_updater.formats.delta.zip_archive import (
 )
 from ncen_updater.formats.tree import EntryType, Tree, TreeEntry
 
-# Some bytes after one of a few that are frequent in text or in programs: wherever two files are the
-# same for a while, the same places are found in both.
+# Bytes after one of a few byte values that are frequent in text or programs. Where two files have
+# equal bytes, the same samples are found in both.
 SAMPLE_PATTERN = re.compile(rb"[,;aeo\x01\x08\x24\x40\x83\x8b\xc0\xe8].{23}", re.DOTALL)
-SAMPLE_ONE_IN = 4  # one sample in so many is looked at, the same ones in every file
-LEAST_SAMPLES = 4  # so many must be found again
-MIN_SHARED_SAMPLES_NEW = 512  # or in a new file, as that takes another group: of some 80 kB
+SAMPLE_ONE_IN = 4  # one sample in this many is used, the same ones in every file
+LEAST_SAMPLES = 4  # minimum number of equal samples
+MIN_SHARED_SAMPLES_NEW = 512  # minimum for a new file, which requires another group: some 80 kB
 
 Pieces = Callable[[], Iterable[bytes]]
-MIN_COPY_BYTES = 4096  # a smaller one costs next to nothing, where it is packed beside the first
-# A run of hexadecimal digits with at least one figure, of six or more; or a run of figures.
+MIN_COPY_BYTES = 4096  # a smaller copy compresses to almost nothing beside the first
+# Hexadecimal digits with at least one decimal digit, six or more; or a run of decimal digits.
 VERSION_LIKE_PART = re.compile(r"(?=[0-9a-f]*[0-9])[0-9a-f]{6,}|[0-9]+(?:[._-]?[0-9]+)*")
 
 
@@ -68,10 +68,10 @@ def strip_varying_parts(path: str) -> str:
 
 
 def pair_trees(old: Tree, new: Tree) -> PackPlan:
-    """Say where each entry of the new tree comes from; the plan has no groups yet.
+    """Determine the source of each entry of the new tree; the plan has no groups yet.
 
     Raises:
-        DELTA_NOT_POSSIBLE: If the new tree has a path that no pack may name.
+        DELTA_NOT_POSSIBLE: If the new tree has a path that a pack may not have.
     """
     _check_paths(new)
     pairs = _TreePairing(old, new)
@@ -112,7 +112,7 @@ class _TreePairing:
                     self._by_stem[strip_varying_parts(entry.path)].append(index)
 
     def pair_entry(self, entry: TreeEntry) -> int | NewEntry:
-        """Find where one entry comes from."""
+        """Determine the source of one entry."""
         index = self._at.get(entry.path)
         if index is not None and self._old[index] == entry:
             return index
@@ -132,7 +132,7 @@ class _TreePairing:
         return fresh
 
     def _make_distance_key(self, index: int, path: str) -> tuple[bool, bool, bool, int]:
-        """Of files with one content: the same path, else one with the same stem or name."""
+        """Return the sort key for old files of equal content: same path, stem or name first."""
         other = self._old[index].path
         return (
             other != path,
@@ -148,8 +148,8 @@ def _set_origin(fresh: NewEntry, origin: int | None = None, like: int | None = N
     )
 
 
-MAX_TRIED_MEMBERS = 4  # old members of the same length and check sum
-DEFLATE_LEVELS = (6, 9, 1)  # what makers of archives use, the usual one first
+MAX_TRIED_MEMBERS = 4  # old members of the same length and checksum
+DEFLATE_LEVELS = (6, 9, 1)  # levels that archivers use, the default first
 PIECE = 256 << 10
 
 
@@ -158,8 +158,8 @@ class ArchivePlan:
     """How an archive can be rebuilt from an older one.
 
     Attributes:
-        members: Members of the old archive that are seen unpacked.
-        ops: What the new one consists of.
+        members: Old members that are decompressed for the reference.
+        ops: Pieces of the new archive.
     """
 
     members: tuple[int, ...]
@@ -167,7 +167,7 @@ class ArchivePlan:
 
 
 def is_archive(descriptor: int) -> bool:
-    """Tell whether a file begins as an archive does."""
+    """Return whether a file begins with the signature of a zip archive."""
     return os.pread(descriptor, 4, 0) == b"PK\3\4"
 
 
@@ -176,10 +176,10 @@ def plan_archive(old: int, new: int) -> ArchivePlan | None:
 
     Args:
         old: Descriptor of the old archive.
-        new: Descriptor of the new one.
+        new: Descriptor of the new archive.
 
     Returns:
-        None if one is no archive, or if nothing would be won.
+        None if one is not an archive, or if rebuilding saves nothing.
     """
     try:
         return _ArchiveComparison(old, new).plan_rebuilding()
@@ -221,7 +221,8 @@ class _ArchiveComparison:
             if level is None:
                 self._add_plain_bytes(gap + member.packed)
                 continue
-            levels.sort(key=lambda other: other != level)  # a maker keeps to its level
+            # all members of an archive usually have one level
+            levels.sort(key=lambda other: other != level)
             self._add_plain_bytes(gap)
             self._ops.append(ArchiveOperation(ArchiveOperationKind.DEFLATE, member.plain, level))
             self._unpack_old(index)
@@ -235,13 +236,13 @@ class _ArchiveComparison:
         return table.checks[index], member.packed, member.plain, member.method
 
     def _find_same_member(self, index: int, member: ZipMember) -> int | None:
-        """Return an old member with the same packed bytes, preferably the next in sequence."""
+        """Return an old member with the same compressed bytes, preferably the next in sequence."""
         alike = self._by_content.get(self._key(self._new, index, member), [])
         last = self._ops[-1] if self._ops else None
         line = (
             last.argument + last.count if last and last.kind is ArchiveOperationKind.MEMBERS else -1
         )
-        at = bisect_left(alike, line)  # there may be thousands, of empty files for one
+        at = bisect_left(alike, line)  # there may be thousands, for example of empty files
         next_in_line = alike[at : at + 1] if alike[at : at + 1] == [line] else []
         for candidate in (*next_in_line, *alike[:MAX_TRIED_MEMBERS]):
             if self._is_equal(self._old[candidate], member):
@@ -354,7 +355,7 @@ def _read_range(descriptor: int, at: int, length: int) -> Iterator[bytes]:
 
 
 def sample_content(pieces: Iterable[bytes]) -> set[int]:
-    """Return numbers that stand for what is in a file."""
+    """Return the sample numbers of a file's content."""
     found: set[int] = set()
     for piece in pieces:
         found.update(map(crc32, SAMPLE_PATTERN.findall(piece)))
@@ -363,11 +364,11 @@ def sample_content(pieces: Iterable[bytes]) -> set[int]:
 
 @dataclass
 class SimilarFiles:
-    """What new files have something of, by their paths.
+    """Files that are similar to new files, by the new files' paths.
 
     Attributes:
-        stays: Old files that stay or only moved, by index.
-        earlier: New files that stand before them, by path.
+        stays: Unchanged or moved old files, by index.
+        earlier: Earlier new files, by path.
     """
 
     stays: dict[str, set[int]] = field(default_factory=lambda: defaultdict(set))
@@ -377,12 +378,12 @@ class SimilarFiles:
 def find_similar_files(
     built: Mapping[str, Pieces], known: Iterable[Pieces], unchanged_files: Mapping[int, Pieces]
 ) -> SimilarFiles:
-    """Say which files that stay, and which others that are new, have what new ones have.
+    """Find unchanged old files and earlier new files that are similar to new files.
 
     Args:
         built: Content of the new files, by path, in the order in which they are built.
-        known: Content of the old ones that they are compared with in any case.
-        unchanged_files: Content of the others, by index.
+        known: Content of the old files that groups refer to anyway.
+        unchanged_files: Content of the other old files, by index.
     """
     similar = SimilarFiles()
     owner: dict[int, str] = {}
@@ -400,7 +401,7 @@ def find_similar_files(
         for path, numbers in _map_samples_to_owners(owner, sample_content(pieces())).items():
             if len(numbers) >= LEAST_SAMPLES:
                 similar.stays[path].add(index)
-                for number in numbers:  # what another file has of it is not needed then
+                for number in numbers:  # these samples are covered: other files need not have them
                     del owner[number]
     for path, repeated in again.items():
         for first, numbers in _map_samples_to_owners(owner, repeated).items():
@@ -421,24 +422,24 @@ def _map_samples_to_owners(
 
 
 WORD_PATTERN = re.compile(rb"[0-9A-Za-z_$-]{8,64}")
-WORD_ONE_IN = 8  # one word in so many is looked at, the same ones in every file
-MAX_FILES_PER_WORD = 4  # a word that stands in more old files says nothing
-LEAST_WORDS = 3  # so many words must speak for a file
+WORD_ONE_IN = 8  # one word in this many is used, the same ones in every file
+MAX_FILES_PER_WORD = 4  # a word in more old files is ignored
+LEAST_WORDS = 3  # minimum number of words that a similar file shares
 
 
 class TextSimilarityIndex:
-    """Old files by their words."""
+    """Index of old files by their words."""
 
     def __init__(self) -> None:
         self._where: dict[int, list[int]] = defaultdict(list)
 
     def add_file(self, index: int, pieces: Iterable[bytes]) -> None:
-        """Take in an old file; in ascending order, so that the same files give the same answers."""
+        """Add an old file; add files in ascending order, so that results are reproducible."""
         for word in _sample_words(pieces):
             self._where[word].append(index)
 
     def find_most_similar(self, pieces: Iterable[bytes]) -> int | None:
-        """Return the index of the old file that a new one is most like; None if it is like none."""
+        """Return the index of the most similar old file; None if none is similar enough."""
         votes: Counter[int] = Counter()
         for word in _sample_words(pieces):
             where = self._where.get(word, ())
@@ -462,9 +463,9 @@ class FileBatch:
     """Files of one group.
 
     Attributes:
-        files: In the order of the tree.
+        files: New files, in the order of the tree.
         refs: Indexes of old files, ascending.
-        earlier: Indexes of entries that groups before it build, ascending.
+        earlier: Indexes of entries that earlier groups build, ascending.
     """
 
     files: list[NewEntry] = field(default_factory=list)
@@ -480,21 +481,21 @@ def plan_batches(
     reference_bytes: int,
     similar_files: SimilarFiles,
 ) -> list[FileBatch]:
-    """Cut the files that are built into groups, in the order of the tree.
+    """Divide the built files into groups, in the order of the tree.
 
-    Code moves between files, so a group refers to every old file that is gone or changed, not only
-    to those that its files are paired with; where there are several groups, to those that stood
-    where its files stand, as far as the match finder sees them all at once, or else where there is
-    room. Old files that only moved are left out: nothing else is likely in them.
+    Code moves between files, so a group refers to all old files that were dropped or changed, not
+    only to the paired ones. If there are several groups, each gets the old files from the same part
+    of the tree, as far as they fit into the match finder's window, else those for which there is
+    room. Old files that only moved are left out, because they are unlikely to resemble other files.
 
     Args:
         plan: The entries.
         old: The old tree.
-        weight: Bytes of a file in the streams.
-        group_bytes: A group is closed before it gets larger, unless it is one file.
-        reference_bytes: Likewise before the old files that it is paired with get larger.
-        similar_files: What else new files have something of. A group is closed before one that is
-            like another in it which is further away than a dictionary reaches.
+        weight: Returns the bytes of a file in the streams.
+        group_bytes: A group is closed before it exceeds this size, unless it has one file.
+        reference_bytes: The same for the paired old files of a group.
+        similar_files: Further similar files. A group is closed before a file that is similar to
+            another one of the group beyond the reach of the dictionary.
     """
     made: list[FileBatch] = []
     pairs: set[int] = set()
@@ -527,7 +528,7 @@ def plan_batches(
 
 
 def _count_added_reference_bytes(entry: NewEntry, pairs: set[int], old: Tree) -> int:
-    """Bytes that a group refers to beside its pairs if a file comes into it."""
+    """Return the additional reference bytes if a file joins a group."""
     return (
         0
         if entry.similar_to is None or entry.similar_to in pairs
@@ -573,7 +574,7 @@ def _add_references(
 def _add_earlier_references(
     made: list[FileBatch], plan: PackPlan, room: list[int], similar: SimilarFiles
 ) -> None:
-    """Let groups refer to what those before them build, as far as there is room."""
+    """Let groups refer to files that earlier groups build, as far as there is room."""
     number = {
         entry.path: at for at, entry in enumerate(plan.entries) if isinstance(entry, NewEntry)
     }

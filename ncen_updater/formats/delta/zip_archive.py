@@ -1,8 +1,8 @@
-"""Archives of the zip family (jar, war, wheel), seen as their members.
+"""Archives of the zip family (jar, war, wheel) as lists of members.
 
-The table of a file's members is read alike by who makes a pack and by who applies it, from a file
-whose digest both have verified; so a pack need not carry it. A file that is unusual in any way
-(overlapping, encrypted, over 4 GiB, over a million members) is simply no archive for this room.
+Publisher and agent both read the member table from the same verified file, so a pack does not have
+to contain it. A file that is unusual in any way (overlapping members, encryption, over 4 GiB, over
+a million members) is not treated as an archive.
 """
 
 from __future__ import annotations
@@ -31,17 +31,17 @@ PIECE = 256 << 10
 
 
 class NotAnArchiveError(ValueError):
-    """Not a zip file, or one with something that is not dealt with here."""
+    """A file that is not a zip archive, or has unsupported features."""
 
 
 @dataclass(frozen=True, slots=True)
 class ZipMember:
-    """Where the data of a member are.
+    """Position of a member's data.
 
     Attributes:
         start: Offset of the first byte.
-        packed: Bytes there.
-        plain: Bytes when it is unpacked.
+        packed: Compressed bytes.
+        plain: Decompressed bytes.
         method: ``STORED`` or ``DEFLATED``.
     """
 
@@ -52,21 +52,21 @@ class ZipMember:
 
     @property
     def end(self) -> int:
-        """Offset after the last byte."""
+        """Return the offset after the last byte."""
         return self.start + self.packed
 
 
 class ZipTable:
-    """The members of an archive that have data, in the order of the file.
+    """The non-empty members of an archive, in the order of the file.
 
-    Kept in arrays, since there may be many thousands.
+    They are stored in arrays, since there may be many thousands.
 
     Args:
         descriptor: The file.
-        names: Also keep the names (the maker pairs by them).
+        names: Whether to store names, too; the publisher pairs members by name.
 
     Raises:
-        NotAnArchiveError: If it is not an archive as this room knows them.
+        NotAnArchiveError: If the file is not a supported archive.
     """
 
     def __init__(self, descriptor: int, *, names: bool = False) -> None:
@@ -90,9 +90,9 @@ class ZipTable:
         )
 
     def get_gap(self, index: int) -> tuple[int, int]:
-        """Offset and length of what stands between a member's data and those before it.
+        """Return offset and length of the bytes between a member's data and the previous member's.
 
-        For the index after the last member: what stands after all data.
+        For the index after the last member: the bytes after all data.
         """
         start = self._starts[index - 1] + self.packed[index - 1] if index else 0
         end = self._starts[index] if index < len(self) else self.size
@@ -176,10 +176,10 @@ def _find_data_start(ahead: ReadAheadFile, header: int) -> int:
 
 
 def inflate_member(descriptor: int, member: ZipMember) -> Iterator[bytes]:
-    """Yield the content of a member in pieces; never more than it says.
+    """Yield the content of a member in pieces, never more than its stated size.
 
     Raises:
-        NotAnArchiveError: If it has another size, or is not deflated data.
+        NotAnArchiveError: If its size differs or its data is damaged.
     """
     left, at = member.plain, member.start
     if member.method == STORED:
@@ -215,7 +215,7 @@ def count_view_bytes(table: ZipTable, members: Sequence[int]) -> int:
     """Count the bytes that ``iter_view`` yields.
 
     Raises:
-        NotAnArchiveError: If there are fewer members.
+        NotAnArchiveError: If a member does not exist.
     """
     if members and members[-1] >= len(table):
         raise NotAnArchiveError("damaged archive")
@@ -223,10 +223,10 @@ def count_view_bytes(table: ZipTable, members: Sequence[int]) -> int:
 
 
 def iter_view(table: ZipTable, descriptor: int, members: Sequence[int]) -> Iterator[bytes]:
-    """Yield an archive without its members' data, but with some of them unpacked in their places.
+    """Yield an archive without its members' data, except for the decompressed data of ``members``.
 
     Raises:
-        NotAnArchiveError: If there are fewer members, or one is not what it says.
+        NotAnArchiveError: If a member does not exist or is damaged.
     """
     if members and members[-1] >= len(table):
         raise NotAnArchiveError("damaged archive")

@@ -1,1 +1,1 @@
-"""Files of translations and settings that a release carries: what they hold, and their places."""
+"""Translation and settings files of a release: formats, contents and paths."""

@@ -1,10 +1,10 @@
-"""Contents of a file of texts or settings in any format, and the placeholders of its texts.
+"""Contents of a translation or settings file in any format, and the placeholders of its texts.
 
-A translation with ``%s`` where the program passes a name ``{case}`` shows nonsense or crashes the
-program, so it is not used. Known are printf's (``%s``, ``%1$s``, ``%(name)s``), braces
-(``{}``, ``{0}``, ``{name}``, ``${x}``, the argument of ``{n, plural, ...}``), tags of HTML, and the
-``&`` before a letter that stands for a key. Places that are filled in turn are numbered, so that
-``%2$s %1$s`` fits ``%s %s``, and ``{0}`` fits ``{}``.
+A translation with ``%s`` for a text with ``{case}`` shows nonsense or crashes the program, so it is
+not used. The placeholders are printf's (``%s``, ``%1$s``, ``%(name)s``), braces (``{}``, ``{0}``,
+``{name}``, ``${x}``, the argument of ``{n, plural, ...}``), HTML tags, and the ``&`` before an
+access key. Unnumbered placeholders are numbered in order, so that ``%2$s %1$s`` matches ``%s %s``,
+and ``{0}`` matches ``{}``.
 """
 
 from __future__ import annotations
@@ -31,20 +31,20 @@ _PLACE = re.compile(
     """,
     re.VERBOSE,
 )
-#: Kinds of printf that take the same values.
+#: Maps printf conversions that take the same values to one letter.
 _KINDS = str.maketrans("iuoxXeEFgGr", "dddddfffffs")
-#: gettext's formats with braces; its others have printf's places, or none that are known here.
+#: gettext's format flags with braces; other flags mean printf's or unsupported placeholders.
 _BRACES = frozenset({"python-brace", "perl-brace", "csharp", "java", "c++", "rust", "smalltalk"})
-#: The parts of a key, as its format has them: context and text, section and name, names of objects.
+#: Parts of a key, by format: context and text, section and name, or nested object names.
 TextKey = tuple[str, ...]
 
 
 class UnusableFileError(Exception):
-    """A file that cannot be read as what it should be.
+    """A file that cannot be parsed in its declared format.
 
     Attributes:
-        why: For people.
-        line: Where, if that is known.
+        why: The reason, for display.
+        line: The line, if known.
     """
 
     def __init__(self, why: LazyText | str, line: int | None = None) -> None:
@@ -55,15 +55,15 @@ class UnusableFileError(Exception):
 
 @dataclass(frozen=True)
 class TextEntry:
-    """One text or one value.
+    """One text or one setting.
 
     Attributes:
-        value: The text; in settings and in JSON also another value.
-        plural: The forms of a text that counts, the first of them again with them.
-        source: The text that it translates, where the format has it beside.
-        source_plural: The same in the plural.
-        fuzzy: Whether its translator was not sure.
-        formats: gettext's flags of what a program fills in; None in other formats.
+        value: The text; in settings and in JSON also a value of another type.
+        plural: All plural forms, including the first.
+        source: The source text, if the format has it beside the translation.
+        source_plural: The source text's plural.
+        fuzzy: Whether the translation is marked as fuzzy.
+        formats: gettext's ``*-format`` flags; None in other formats.
     """
 
     value: object
@@ -75,34 +75,34 @@ class TextEntry:
 
     @property
     def forms(self) -> tuple[str, ...]:
-        """Its texts; none where it is no text."""
+        """Return the forms of the text; empty if the value is not a text."""
         if self.plural:
             return self.plural
         return (self.value,) if isinstance(self.value, str) else ()
 
     @property
     def is_empty(self) -> bool:
-        """Return whether nobody has written anything yet."""
+        """Return whether the entry has no text yet."""
         return self.value in ("", None) and not any(self.plural)
 
     @property
     def digest(self) -> str:
-        """Names what was written; short, since it only has to tell a change of it."""
+        """Return a short digest of the text, to detect a change."""
         content = repr((self.value, self.plural)).encode("utf-8", "surrogatepass")
         return hashlib.sha256(content).hexdigest()[:16]
 
     def has_same_text(self, other: TextEntry) -> bool:
-        """Tell whether it says the same."""
+        """Return whether both entries have the same text."""
         return (self.value, self.plural) == (other.value, other.plural)
 
 
 @dataclass(frozen=True)
 class TextCatalog:
-    """Everything in one file, in its order.
+    """All entries of one file, in its order.
 
     Attributes:
-        entries: By key.
-        header: What a format has beside its entries.
+        entries: Entries by key.
+        header: Metadata of the file, if its format has any.
     """
 
     entries: Mapping[TextKey, TextEntry] = field(default_factory=dict)
@@ -121,12 +121,12 @@ class TextCatalog:
 
 
 def format_key(key: TextKey) -> str:
-    """Name a key for people, and for patterns of a manifest: its parts with dots between."""
+    """Return a key for display and for patterns of a manifest: its parts, joined with dots."""
     return ".".join(part.replace(".", "\\.") if len(key) > 1 else part for part in key if part)
 
 
 def matches_pattern(key: TextKey, pattern: str) -> bool:
-    """Tell whether a pattern of a manifest means a key."""
+    """Return whether a key matches a pattern of a manifest."""
     return fnmatch.fnmatchcase(format_key(key), pattern)
 
 
@@ -135,13 +135,13 @@ def count_placeholders(text: str, *, gettext: bool = False) -> set[str]:
 
     Args:
         text: The text.
-        gettext: Whether a doubled brace stands for itself, as in formats of gettext.
+        gettext: Whether a doubled brace is a literal brace, as in gettext's formats.
     """
     found: set[str] = set()
     turns, numbers = 0, 0
     for match in _PLACE.finditer(re.sub(r"\{\{|\}\}", "", text) if gettext else text):
         if match["printf"]:
-            turns += 1 + match["printf"].count("*")  # a width takes a value, too
+            turns += 1 + match["printf"].count("*")  # a width given as * takes a value, too
             found.add(f"%{match['name'] or f'{turns}$'}{match['kind'].translate(_KINDS)}")
         elif match["brace"]:
             inner = match["inner"] or str(numbers)
@@ -157,20 +157,20 @@ def count_placeholders(text: str, *, gettext: bool = False) -> set[str]:
 def compare_placeholders(
     own: Iterable[str], theirs: Iterable[str], formats: Iterable[str] | None = None
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Compare the forms of a translation with those of what it translates.
+    """Compare the placeholders of a translation with those of its source text.
 
-    A form may leave out what another has ("one seizure"), never all of them what the source has in
-    each; none may have what the source has nowhere.
+    A plural form may omit a placeholder ("one seizure"), but not every form may omit one that every
+    source form has. No form may have a placeholder that the source lacks.
 
     Args:
-        own: The translation.
-        theirs: What it translates.
-        formats: Flags of a catalogue of gettext, such as ``python-format`` and ``no-c-format``:
-            compared is what ``msgfmt --check`` compares, and where nothing is flagged, what both
-            texts have. None for other files: all is compared.
+        own: Forms of the translation.
+        theirs: Forms of the source text.
+        formats: Flags of a gettext catalogue, such as ``python-format`` and ``no-c-format``: the
+            comparison is that of ``msgfmt --check``; without flags, only kinds of placeholders
+            that both texts have are compared. None for other file formats: all are compared.
 
     Returns:
-        The places that are missing, and those that nothing fills; both empty where it fits.
+        The missing and the unknown placeholders; both empty if the translation matches.
     """
     gettext = formats is not None
     ours, sources = (
@@ -183,7 +183,7 @@ def compare_placeholders(
 
 
 def _not_compared(flags: frozenset[str], there: set[str], known: set[str]) -> set[str]:
-    """Return which of ``%`` and ``{`` no program fills in, by the flags of a text."""
+    """Return the kinds of placeholders (``%``, ``{``) that the flags exclude from comparison."""
     names = {flag.removesuffix("-format") for flag in flags if flag.endswith("-format")}
     used = {_notation(name) for name in names if not name.startswith("no-")}
     unused = {_notation(name.removeprefix("no-")) for name in names if name.startswith("no-")}

@@ -1,6 +1,6 @@
-"""The formats of texts and settings: read strictly, written whole.
+"""File formats of translations and settings: strict parsing, complete writing.
 
-A key that stands twice is refused, since one of the two would be lost in silence.
+Duplicate keys are refused, because one of the two values would be lost silently.
 """
 
 from __future__ import annotations
@@ -21,30 +21,30 @@ MAX_ENTRIES = 200_000
 
 
 class TextFileFormat(Protocol):
-    """How one format is read and written."""
+    """A parser and writer of one format."""
 
     def read(self, text: str) -> TextCatalog:
-        """Read a file.
+        """Parse a file.
 
         Raises:
-            UnusableFileError: If it is not what the format says, or names a key twice.
+            UnusableFileError: If it is malformed or has a duplicate key.
         """
 
     def write(self, catalogue: TextCatalog) -> str:
-        """Return a file."""
+        """Return the content of the file."""
 
 
 class PoFormat:
-    """gettext's catalogues; the key is context and text, or the text alone."""
+    """gettext catalogues; the key is context and text, or the text alone."""
 
     def read(self, text: str) -> TextCatalog:
-        """Read a ``.po`` or ``.pot``; what is obsolete is none of it."""
+        """Parse a ``.po`` or ``.pot`` file, without obsolete entries."""
         import polib
 
         if not text.strip():
             raise UnusableFileError("empty file")
         try:
-            # Polib takes what names no file for the content itself; a line end makes that sure.
+            # polib takes an argument that is not a file name as content; the line end ensures that.
             found = polib.pofile(text + "\n", check_for_duplicates=False, encoding="utf-8")
         except (OSError, ValueError, UnicodeError) as error:
             raise UnusableFileError(_describe_po_error(error)) from error
@@ -68,11 +68,11 @@ class PoFormat:
         return TextCatalog(_limit_entries(entries), dict(found.metadata))
 
     def write(self, catalogue: TextCatalog) -> str:
-        """Write a ``.po``; a text of whose translation its translator was not sure is used."""
+        """Return the ``.po`` file; fuzzy translations are included."""
         return str(self._make_polib_file(catalogue)) + "\n"
 
     def compile_mo(self, catalogue: TextCatalog) -> bytes:
-        """Return the same as programs read it (``.mo``)."""
+        """Return the compiled catalogue (``.mo``)."""
         content: bytes = self._make_polib_file(catalogue).to_binary()
         return content
 
@@ -100,7 +100,7 @@ class PropertiesFormat:
     """Java's ``.properties``."""
 
     def read(self, text: str) -> TextCatalog:
-        """Read one; comments are not kept."""
+        """Parse a file, without its comments."""
         import javaproperties
 
         entries: dict[TextKey, TextEntry] = {}
@@ -119,7 +119,7 @@ class PropertiesFormat:
         return TextCatalog(_limit_entries(entries))
 
     def write(self, catalogue: TextCatalog) -> str:
-        """Write one; what is not ASCII is escaped, as every reader understands."""
+        """Return the file, with characters beyond ASCII escaped for every reader."""
         import javaproperties
 
         pairs = [(key[-1], str(entry.value)) for key, entry in catalogue.entries.items()]
@@ -127,12 +127,12 @@ class PropertiesFormat:
 
 
 class JsonFormat:
-    """Objects within objects; a list is one value."""
+    """Nested JSON objects; a list is one value."""
 
     def read(self, text: str) -> TextCatalog:
-        """Read one object."""
+        """Parse one object."""
         try:
-            parse_json(text)  # refuses what is nested too deeply
+            parse_json(text)  # refuses too deep nesting
             data = json.loads(
                 text, object_pairs_hook=_refuse_duplicate_keys, parse_constant=_refuse_constant
             )
@@ -147,7 +147,7 @@ class JsonFormat:
         return TextCatalog(_limit_entries(entries))
 
     def write(self, catalogue: TextCatalog) -> str:
-        """Write one object; readable, since people look at it."""
+        """Return the object, indented for readers."""
         data: dict[str, Any] = {}
         for key, entry in catalogue.entries.items():
             place = data
@@ -158,10 +158,10 @@ class JsonFormat:
 
 
 class IniFormat:
-    """Sections with names and values; nothing in a value stands for anything else."""
+    """Sections with names and values; values are not interpolated."""
 
     def read(self, text: str) -> TextCatalog:
-        """Read one."""
+        """Parse an INI file."""
         parser = _make_ini_parser()
         try:
             parser.read_string(text)
@@ -176,7 +176,7 @@ class IniFormat:
         return TextCatalog(_limit_entries(entries))
 
     def write(self, catalogue: TextCatalog) -> str:
-        """Write one."""
+        """Return the INI file."""
         parser = _make_ini_parser()
         for (section, name), entry in ((k, e) for k, e in catalogue.entries.items()):
             if not parser.has_section(section):
@@ -196,15 +196,15 @@ FORMATS: Mapping[OverlayFormat, TextFileFormat] = {
 
 
 def read_catalog(content: bytes, declared: OverlayManifest) -> TextCatalog:
-    """Return what a file holds that a manifest declares.
+    """Return the content of a file that a manifest declares.
 
     Raises:
-        UnusableFileError: If it is not what is declared, for whatever reason.
+        UnusableFileError: If it is not in the declared format or encoding.
     """
     if b"\0" in content:
         raise UnusableFileError("null byte")
     try:
-        # A mark at the beginning, which some editors write, is no text.
+        # utf-8-sig removes a byte order mark, which some editors write.
         encoding = "utf-8-sig" if declared.encoding == "utf-8" else declared.encoding
         return FORMATS[declared.format].read(content.decode(encoding))
     except UnicodeDecodeError as error:
@@ -213,14 +213,14 @@ def read_catalog(content: bytes, declared: OverlayManifest) -> TextCatalog:
             LazyText(N_("not encoded in {encoding}"), {"encoding": declared.encoding}), line
         ) from error
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
-        # A reader of a library's that was not made for what people may write.
+        # Unexpected exceptions of a library on unusual input.
         raise UnusableFileError(
             LazyText(N_("cannot be read ({reason})"), {"reason": type(error).__name__})
         ) from error
 
 
 def compile_mo(catalogue: TextCatalog) -> bytes:
-    """Return a catalogue of gettext's as programs read it."""
+    """Return a catalogue in the compiled form (``.mo``)."""
     return PoFormat().compile_mo(catalogue)
 
 
@@ -231,7 +231,7 @@ def _limit_entries(entries: dict[TextKey, TextEntry]) -> dict[TextKey, TextEntry
 
 
 def _describe_po_error(error: Exception) -> LazyText | str:
-    # The library tells the whole content as the name of the file.
+    # polib names the whole content as the file's name.
     words = str(error)
     _, found, line = words.rpartition("(line ")
     return (

@@ -1,4 +1,4 @@
-"""Files of a release that its ``[[overlays]]`` select. Pure."""
+"""Files of a release that its ``[[overlays]]`` select, and rules for settings. Pure."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from ncen_updater.formats.manifest import (
 )
 from ncen_updater.formats.texts.catalog import TextCatalog, TextKey
 
-#: No file of texts or settings is larger.
+#: Maximum bytes of a translation or settings file.
 MAX_OVERLAY_FILE_BYTES = 20_000_000
 
 
 @dataclass(frozen=True)
 class OverlayFile:
-    """One file that a release ships of what it declares.
+    """One file of a release that an ``[[overlays]]`` entry selects.
 
     Attributes:
-        declared: What the release says of it.
-        path: Its path in the release.
-        language: Which; None for settings, and for a template.
+        declared: The entry.
+        path: Path of the file in the release.
+        language: Language of the file; None for settings and for a template.
     """
 
     declared: OverlayManifest
@@ -35,18 +35,18 @@ class OverlayFile:
 
 
 def fill_language(path: str, language: str | None) -> str:
-    """Fill a language into a path of the manifest."""
+    """Replace ``{lang}`` in a path of the manifest."""
     return path if language is None else path.replace(LANGUAGE_PLACEHOLDER, language)
 
 
 def list_overlay_files(
     overlays: Iterable[OverlayManifest], paths: Iterable[str]
 ) -> list[OverlayFile]:
-    """Return the files of a release that are carried, in the order of what declares them.
+    """Return the overlay files of a release, in the order of their ``[[overlays]]`` entries.
 
     Args:
-        overlays: What the release declares.
-        paths: Every path of the release.
+        overlays: The entries of the manifest.
+        paths: All paths of the release.
     """
     there = sorted(paths)
     return [found for declared in overlays for found in _match_files(declared, there)]
@@ -70,7 +70,7 @@ BOOLEANS = frozenset({"true", "false", "yes", "no", "1", "0"})
 
 
 def describe_rule_violation(rule: SettingRule, value: object) -> str:
-    """Say in what a value breaks a rule, without telling the value; empty where it does not."""
+    """Return the rule that a value violates, without the value itself; empty if none."""
     number = _parse_number(rule, value)
     if rule.type in ("integer", "number") and number is None:
         return f"{rule.type}"
@@ -97,22 +97,22 @@ def _parse_number(rule: SettingRule, value: object) -> float | None:
 
 @dataclass(frozen=True)
 class ShippedTexts:
-    """What one release ships.
+    """The texts or settings that a release ships for one ``[[overlays]]`` entry.
 
     Attributes:
-        own: Its file in this language, or its settings.
-        source: Its texts in the language that all are written in first.
+        own: The texts in one language, or the settings.
+        source: The texts in the source language.
     """
 
     own: TextCatalog = field(default_factory=TextCatalog)
     source: TextCatalog = field(default_factory=TextCatalog)
 
     def list_keys(self) -> dict[TextKey, None]:
-        """Return every key that it knows, in the order of its own file, then of the source."""
+        """Return all keys: in the order of ``own``, then further ones of ``source``."""
         return dict.fromkeys((*self.own, *self.source))
 
     def get_source_text(self, key: TextKey) -> tuple[str, ...]:
-        """Return the source text of a key in its plural forms; empty where the release has none."""
+        """Return the source text of a key in its plural forms; empty if there is none."""
         entry = self.source.find_entry(key)
         if entry is not None:
             return entry.forms
@@ -122,7 +122,7 @@ class ShippedTexts:
         return tuple(form for form in (entry.source, entry.source_plural) if form is not None)
 
     def formats(self, key: TextKey) -> tuple[str, ...] | None:
-        """Return gettext's placeholder flags of a key; None in other formats."""
+        """Return gettext's ``*-format`` flags of a key; None in other formats."""
         entry = self.source.entries.get(key) or self.own.entries.get(key)
         return entry.formats if entry is not None else None
 
@@ -130,15 +130,15 @@ class ShippedTexts:
 def collect_shipped_texts(
     declared: OverlayManifest, language: str | None, read: Callable[[str], TextCatalog]
 ) -> ShippedTexts:
-    """Gather what a release ships.
+    """Read the texts or settings that a release ships for one ``[[overlays]]`` entry.
 
     Args:
-        declared: What it says of it.
-        language: Which; None for settings.
-        read: Reads one of its files by its path; an empty catalogue where there is none.
+        declared: The entry.
+        language: The language; None for settings.
+        read: Reads one of the release's files by its path; returns an empty catalogue if absent.
 
     Raises:
-        UnusableFileError: If a file cannot be read.
+        UnusableFileError: If a file cannot be parsed.
     """
     own = read(fill_language(declared.release_path, language))
     if declared.kind is OverlayKind.SETTINGS:

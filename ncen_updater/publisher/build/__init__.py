@@ -1,1 +1,1 @@
-"""A release directory to targets, the same bytes every time; with SBOM, provenance and packs."""
+"""Build TUF targets reproducibly from a release directory, with SBOM, provenance and packs."""

@@ -1,15 +1,14 @@
 """Known advisories of the packages that are locked, for sites and for the publishing side.
 
-The documents are OSV's (https://ossf.github.io/osv-schema/), of its interface on the network or of
-the database that it offers as one file, so that a machine without a network can look, too::
+The data is OSV's (https://ossf.github.io/osv-schema/), from its API or from its database, which is
+one file, so that a machine without a network can check, too::
 
-    script/advisories                            ask api.osv.dev
-    script/advisories --download PyPI.zip        fetch the database, and look in it
-    script/advisories --database PyPI.zip        look in one that was fetched, and ask nobody
+    script/advisories                            query api.osv.dev
+    script/advisories --download PyPI.zip        download the database, and search it
+    script/advisories --database PyPI.zip        search a downloaded database, without a network
 
-Ends with 0 where nothing is known, 1 where something is, and 2 where nobody could be asked. The
-judgment is :func:`match_advisory`, which is pure: OSV's own rule, with versions compared as
-Python's packages are.
+Exit status 0: no known advisory; 1: advisories found; 2: the lookup failed. :func:`match_advisory`,
+which is pure, decides by OSV's rule, with versions compared as Python packages' are.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ from ncen_updater.common.bounded_io import parse_json
 from ncen_updater.common.cli.characters import prepare_for_terminal
 
 LOCKS = Path(__file__).resolve().parents[3] / "locks"
-#: What a site runs, and what the Secretariat does; the rest is for developers alone.
+#: Locks of sites and of the Secretariat; the other locks are for developers only.
 DEFAULT_LOCKS = ("agent", "debian", "build", "publisher", "hsm", "s3")
 API = "https://api.osv.dev"
 DATABASE = "https://osv-vulnerabilities.storage.googleapis.com/PyPI/all.zip"
@@ -46,12 +45,12 @@ MAX_PAGES = 50
 
 
 class AdvisoryLookupError(Exception):
-    """Nobody could be asked, or the answer cannot be understood."""
+    """A lookup without a usable answer."""
 
 
 @dataclass(frozen=True, order=True)
 class LockedPackage:
-    """A package that a lock names, with its version."""
+    """A package that a lock file pins, with its version."""
 
     name: str
     version: str
@@ -59,14 +58,14 @@ class LockedPackage:
 
 @dataclass(frozen=True, order=True)
 class Advisory:
-    """What is known of a package.
+    """A known advisory about a package.
 
     Attributes:
         package: The package.
-        id: OSV's name of it.
-        aliases: Other names, CVE numbers above all.
-        summary: What it is.
-        fixed: Versions in which it is mended.
+        id: OSV's id.
+        aliases: Other ids, above all CVE numbers.
+        summary: Short description.
+        fixed: Versions with the fix.
     """
 
     package: LockedPackage
@@ -77,7 +76,7 @@ class Advisory:
 
 
 def parse_locked_packages(text: str) -> frozenset[LockedPackage]:
-    """Return what a lock file pins."""
+    """Return the packages that a lock file pins."""
     return frozenset(
         LockedPackage(canonicalize_name(name), version)
         for name, version in PINNED_REQUIREMENT.findall(text)
@@ -85,10 +84,10 @@ def parse_locked_packages(text: str) -> frozenset[LockedPackage]:
 
 
 def match_advisory(document: Mapping[str, object], package: LockedPackage) -> Advisory | None:
-    """Say whether an advisory is about a package in its version; pure.
+    """Return the advisory if it affects a package in its version, else None. Pure.
 
     Raises:
-        AdvisoryLookupError: If it is no document of OSV.
+        AdvisoryLookupError: If the document is not OSV's.
     """
     if document.get("withdrawn"):
         return None
@@ -127,7 +126,7 @@ def _make_version_key(version: str) -> tuple[int, Version | str]:
 
 
 def _is_in_range(events: Sequence[Mapping[str, str]], version: str) -> bool:
-    """Walk the events of a range in the order of their versions, as OSV's rule has it."""
+    """Return whether a version is in a range, whose events are sorted by version as OSV demands."""
     here = _make_version_key(version)
     inside = False
     lines = [(kind, text) for event in events for kind, text in event.items()]
@@ -142,10 +141,10 @@ def _is_in_range(events: Sequence[Mapping[str, str]], version: str) -> bool:
 
 
 def search_database(path: Path, packages: Iterable[LockedPackage]) -> Iterator[Advisory]:
-    """Look in a database that was downloaded.
+    """Search a downloaded database.
 
     Raises:
-        AdvisoryLookupError: If it is none.
+        AdvisoryLookupError: If the file is not such a database.
     """
     wanted: dict[str, list[LockedPackage]] = {}
     for package in packages:
@@ -184,19 +183,19 @@ def _list_names(document: Mapping[str, object]) -> set[str]:
 
 
 def query_osv(api: str, packages: Sequence[LockedPackage]) -> Iterator[Advisory]:
-    """Ask OSV's interface; only names and versions that are public anyway are told to it.
+    """Query OSV's API; it receives only names and versions, which are public.
 
     Raises:
-        AdvisoryLookupError: If it does not answer, or not what it should.
+        AdvisoryLookupError: If there is no valid response.
     """
     with requests.Session() as session:
-        session.trust_env = True  # this is for people at work, behind their own proxy
+        session.trust_env = True  # for use at a workplace, behind its own proxy
         documents: dict[str, Mapping[str, object]] = {}
         for package, names in _query_batches(session, api, packages):
             for name in names:
                 if name not in documents:
                     documents[name] = _send_request(session, "GET", f"{api}/v1/vulns/{name}")
-                # It may know of versions that are written otherwise: its word is taken.
+                # OSV may know other spellings of a version: its result is accepted.
                 found = match_advisory(documents[name], package)
                 yield found or Advisory(package, name)
 
@@ -255,7 +254,7 @@ def _send_request(
 
 
 def _download_database(address: str, path: Path) -> None:
-    """Fetch the database whole, or leave what was there."""
+    """Download the complete database; on failure leave the old one unchanged."""
     partial = path.with_name(f".{path.name}.partial")
     try:
         with (
@@ -285,7 +284,7 @@ def _format_advisories(found: Advisory, locks: Iterable[str]) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Look, tell, and return the exit status."""
+    """Run the lookup, print the advisories, and return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--database", type=Path, help="look in this file, and ask nobody")
     parser.add_argument("--download", type=Path, help="fetch the database to this file first")

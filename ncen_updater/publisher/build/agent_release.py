@@ -1,14 +1,14 @@
-"""The release directory of the agent itself, from its wheel, the lock file and the locked wheels.
+"""Make the release directory of the agent from its wheel, the lock file and the locked wheels.
 
-What comes out is an ordinary release: ``lint``, ``build`` and ``draft`` take it as any other::
+The result is an ordinary release for ``lint``, ``build`` and ``draft``::
 
     manifest.toml
     requirements.txt    the lock file and the agent's own wheel, each with its digests
-    wheels/             every wheel that a site may need; nothing is asked of an index there
-    units/              units for systemd, if any
+    wheels/             every wheel that a site may need; sites use no package index
+    units/              systemd units, if any
     install             installs the agent on a server that has none
 
-The lock decides: a wheel that it does not name by its digest is refused.
+A wheel whose digest is not in the lock file is refused.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from ncen_updater.formats.tree import hash_file
 from ncen_updater.publisher.errors import describe_system_error
 
 UNITS_DIRECTORY = "units"
-#: Pythons of the servers; a requirement whose marker holds on none of them needs no wheel.
+#: Python versions of the servers; a requirement needed by none of them needs no wheel.
 PYTHON_VERSIONS = ("3.11", "3.12", "3.13")
 
 MANIFEST_TEMPLATE = """\
@@ -69,12 +69,12 @@ fi
 
 @dataclass(frozen=True)
 class LockedRequirement:
-    """One requirement of the lock.
+    """One requirement of the lock file.
 
     Attributes:
-        name: Normal form.
-        version: The only one that it allows.
-        digests: SHA-256 of every file that counts.
+        name: Normalized name.
+        version: The pinned version.
+        digests: SHA-256 of each allowed file.
         is_needed: Whether any server needs it.
     """
 
@@ -86,12 +86,12 @@ class LockedRequirement:
 
 @dataclass(frozen=True)
 class AgentRelease:
-    """What was made.
+    """The release directory that was made.
 
     Attributes:
-        version: Of the agent.
+        version: Version of the agent.
         wheels: Number of wheels.
-        bytes: Of all wheels.
+        bytes: Total bytes of the wheels.
     """
 
     version: str
@@ -100,7 +100,7 @@ class AgentRelease:
 
 
 def parse_lock(text: str) -> Mapping[str, LockedRequirement]:
-    """Read a lock file with digests; pure.
+    """Parse a lock file with digests. Pure.
 
     Raises:
         ValueError: If a line is not a pinned requirement with digests.
@@ -145,13 +145,13 @@ def make_agent_release(
     """Make the release directory.
 
     Args:
-        wheels: Holds the agent's own wheel and the locked ones.
+        wheels: Directory with the agent's own wheel and the locked wheels.
         lock: The lock file.
-        place: Where the release is made; not there yet.
-        units: Units for systemd that come along.
+        place: The release directory to create.
+        units: Directory of systemd units to include.
 
     Raises:
-        WHEELS_UNUSABLE: If a wheel is not in the lock, or one of the lock is missing.
+        WHEELS_UNUSABLE: If a wheel is not in the lock file, or a locked wheel is missing.
     """
     if place.exists():
         raise UpdaterError(

@@ -1,14 +1,14 @@
-"""SBOM and provenance of a release: made at the build, checked before anybody signs.
+"""SBOM and provenance of a release: made by the build, checked before anyone signs.
 
-Provenance says what built a release, from what: an in-toto statement, SLSA provenance v1 in a DSSE
-envelope, signed by the builder's own key. It holds no time and no name of a machine, so the same
-build gives the same bytes. The builder is no signer: its key signs nothing that sites trust.
+The provenance states what built a release and from which source: an in-toto statement (SLSA
+provenance v1) in a DSSE envelope, signed by the builder's own key. It has no time and no machine
+name, so that the same build gives the same bytes. Sites do not trust the builder's key.
 
-The SBOM (CycloneDX 1.6) is found in the tree, or handed in and checked. What is found, and nothing
-else: Python packages (``*.dist-info/METADATA``, and wheels), Java archives that name themselves
-(``META-INF/maven/**/pom.properties``), and what a ``package-lock.json`` names. Libraries that were
-compiled in or copied without such a label are not; who needs them hands in a list made by the
-product's own build.
+The SBOM (CycloneDX 1.6) is generated from the tree, or supplied and checked. Generation finds only
+Python packages (``*.dist-info/METADATA``, and wheels), Java archives with
+``META-INF/maven/**/pom.properties``, and the entries of a ``package-lock.json``. It misses
+libraries that were compiled in or copied without such a label; to cover these, supply an SBOM from
+the product's own build.
 """
 
 from __future__ import annotations
@@ -60,18 +60,18 @@ from ncen_updater.publisher.feed.feed_directory import FeedDirectory
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
 STATEMENT = "https://in-toto.io/Statement/v1"
 PREDICATE = "https://slsa.dev/provenance/v1"
-#: What 'build' does; docs/reference/release-format.md describes it.
+#: What 'build' does; described in docs/reference/release-format.md.
 BUILD_TYPE = f"{STATEMENT_TYPES}/build/v1"
 MAX_BYTES = 1_000_000
 
 
 @dataclass(frozen=True)
 class BuildSource:
-    """What a release was built from, and by whom.
+    """Source and builder of a release.
 
     Attributes:
-        builder: Address of the builder, any URI.
-        uri: Where the source lies, such as ``git+https://host/repository@refs/tags/v3.3.0``.
+        builder: Any URI that identifies the builder.
+        uri: URI of the source, such as ``git+https://host/repository@refs/tags/v3.3.0``.
         commit: Its Git commit, in hexadecimal; empty if it is not in Git.
     """
 
@@ -90,16 +90,16 @@ def make_provenance(
     *,
     build_type: str = BUILD_TYPE,
 ) -> bytes:
-    """Write and sign the statement.
+    """Make and sign the provenance statement.
 
     Args:
-        product: What the release is of.
-        version: Its version.
-        subjects: What was built.
-        source: From what, by whom.
-        epoch: The time that was given to all members of the archive.
+        product: Product of the release.
+        version: Version of the release.
+        subjects: The targets that were built.
+        source: Source and builder.
+        epoch: Time of all members of the archive, seconds since 1970.
         signer: The builder's key.
-        build_type: What the build does, and with which parameters.
+        build_type: URI that defines the build and its parameters.
     """
     material: dict[str, Any] = {"uri": source.uri}
     if source.commit:
@@ -126,16 +126,16 @@ def make_provenance(
 def check_provenance(
     content: bytes, path: str, key: Key, wanted: Sequence[TargetRef]
 ) -> Mapping[str, Any]:
-    """Check signature and subjects; return the predicate.
+    """Verify signature and subjects; return the predicate.
 
     Args:
         content: The envelope.
-        path: What it is called.
+        path: Its name for errors.
         key: The builder's public key.
-        wanted: What has to be among its subjects, by digest.
+        wanted: Targets that must be among its subjects, with their digests.
 
     Raises:
-        PROVENANCE_INVALID: If anything does not hold.
+        PROVENANCE_INVALID: If a check fails.
     """
     try:
         if len(content) > MAX_BYTES:
@@ -190,19 +190,19 @@ def check_provenance(
 
 MAX_SBOM_BYTES = 50_000_000
 MAX_LABEL_BYTES = 5_000_000
-#: Name of the property that says where in the tree a part was found.
+#: Property with the path in the tree where a component was found.
 PATH_PROPERTY = "ncen:path"
 PYPI_SEPARATORS = re.compile(r"[-_.]+")
 
 
 @dataclass(frozen=True, order=True)
 class SbomComponent:
-    """One package that is inside a release.
+    """One package in a release.
 
     Attributes:
-        kind: As in package URLs: ``pypi``, ``maven``, ``npm``.
-        group: Namespace, for kinds that have one.
-        path: Where it was found, in the tree.
+        kind: Type of its package URL: ``pypi``, ``maven``, ``npm``.
+        group: Namespace, if its type has one.
+        path: Path in the tree where it was found.
     """
 
     kind: str
@@ -213,11 +213,11 @@ class SbomComponent:
 
 
 def find_components(directory: Path, tree: Tree) -> list[SbomComponent]:
-    """Return every package that names itself in a tree, sorted; each once, at its first place.
+    """Return all labelled packages in a tree, sorted; each once, with its first path.
 
     Args:
-        directory: The release.
-        tree: What of it goes into the slot.
+        directory: Directory of the release.
+        tree: Its tree.
     """
     found: dict[tuple[str, str, str, str], SbomComponent] = {}
     for entry in tree.entries:
@@ -252,7 +252,7 @@ def _find_in_archive(path: Path, name: str) -> Iterator[SbomComponent]:
                     with archive.open(member) as stream:
                         yield from _read_maven_properties(stream, name)
     except (zipfile.BadZipFile, NotImplementedError, EOFError):
-        return  # not an archive after all: nothing in it names itself
+        return  # not a valid archive, so it has no labels
 
 
 def _read_text(stream: IO[bytes]) -> str:
@@ -294,9 +294,9 @@ def make_sbom(manifest: Manifest, parts: Iterable[SbomComponent], epoch: int) ->
     """Make a reproducible CycloneDX document.
 
     Args:
-        manifest: Of the release.
-        parts: See :func:`find_components`.
-        epoch: Its time, seconds since 1970.
+        manifest: Manifest of the release.
+        parts: The components, see :func:`find_components`.
+        epoch: Its timestamp, seconds since 1970.
     """
     from cyclonedx.model import Property
     from cyclonedx.model.bom import Bom, BomMetaData
@@ -328,19 +328,19 @@ def make_sbom(manifest: Manifest, parts: Iterable[SbomComponent], epoch: int) ->
     about = BomMetaData(component=product, timestamp=datetime.fromtimestamp(epoch, UTC))
     number = uuid.uuid5(uuid.NAMESPACE_URL, repr((manifest.product, manifest.version, listed)))
     bom = Bom(components=components, metadata=about, serial_number=number)
-    # Who needs whom among the parts is not known; that the product holds them is.
+    # Only the product's dependency on all components is known, not those among them.
     bom.register_dependency(product, components)
     written = json.loads(JsonV1Dot6(bom).output_as_string())
-    # The library's own mark names its version and is none of the release's facts.
+    # The library's name and version would make the result depend on the library.
     written["metadata"].pop("tools", None)
     return json.dumps(written, sort_keys=True, separators=(",", ":")).encode() + b"\n"
 
 
 def check_sbom(content: bytes, path: str, manifest: Manifest) -> int:
-    """Check a document against the format and the release; return how many parts it lists.
+    """Validate an SBOM against schema and release; return its number of components.
 
     Raises:
-        SBOM_INVALID: If it is too large, breaks the schema, or is of another release.
+        SBOM_INVALID: If it is too large, invalid, or belongs to another release.
     """
     from cyclonedx.schema import SchemaVersion
     from cyclonedx.validation.json import JsonStrictValidator
@@ -372,12 +372,12 @@ def check_sbom(content: bytes, path: str, manifest: Manifest) -> int:
 
 @dataclass(frozen=True)
 class AttachmentReport:
-    """What the attachments of a release say, after they were checked.
+    """Summary of a release's checked attachments.
 
     Attributes:
-        component_count: How many parts the SBOM lists; None if there is none.
-        provenance: The predicate of the builder's statement; None if there is none.
-        provenance_unchecked: Whether there is a statement that was not compared with a key.
+        component_count: Number of components in the SBOM; None without an SBOM.
+        provenance: Predicate of the provenance; None without one.
+        provenance_unchecked: Whether a provenance exists but was not verified with a key.
     """
 
     component_count: int | None
@@ -387,11 +387,11 @@ class AttachmentReport:
 
 @dataclass(frozen=True)
 class AttachmentBuilder:
-    """What ``build`` is told of attachments.
+    """Options of ``build`` for attachments.
 
     Attributes:
-        sbom: A file of the product's own build, ``auto`` to look into the tree, None for none.
-        source: From what the release is built; needed with ``signer``.
+        sbom: A file from the product's own build, ``auto`` to generate it, None for none.
+        source: Source and builder; required with ``signer``.
         signer: The builder's key; None for no provenance.
     """
 
@@ -402,10 +402,10 @@ class AttachmentBuilder:
     def make_sbom(
         self, directory: Path, tree: Tree, manifest: Manifest, targets: Path, epoch: int
     ) -> TargetRef | None:
-        """Write the SBOM below ``targets``; what an earlier build left is removed.
+        """Write the SBOM below ``targets``; remove that of an earlier build.
 
         Raises:
-            SBOM_INVALID: If the file that was handed in cannot be used.
+            SBOM_INVALID: If the supplied file is invalid.
         """
         name = get_sbom_target_name(manifest.product, manifest.version)
         if self.sbom is None:
@@ -421,7 +421,7 @@ class AttachmentBuilder:
     def make_provenance(
         self, manifest: Manifest, subjects: tuple[TargetRef, ...], targets: Path, epoch: int
     ) -> TargetRef | None:
-        """Write the builder's statement below ``targets``; an earlier one is removed."""
+        """Write the provenance below ``targets``; remove that of an earlier build."""
         name = get_provenance_target_name(manifest.product, manifest.version)
         if self.signer is None or self.source is None:
             durable.remove_file(targets / name)
@@ -439,18 +439,18 @@ def check_attachments(
     *,
     allow_unchecked: bool = False,
 ) -> AttachmentReport:
-    """Check the attachments of a release against it.
+    """Check the attachments of a release.
 
     Args:
-        document: The release.
-        files: Where each target lies, by its name.
+        document: The release document.
+        files: Paths of the targets, by name.
         builder: The builder's public key.
-        allow_unchecked: Leave a provenance alone where no key is given, and say so.
+        allow_unchecked: Whether to accept a provenance without a key, and report that.
 
     Raises:
-        TargetMissingError: If one is not there, or is another file.
-        SBOM_INVALID, PROVENANCE_INVALID: If one does not hold.
-        BUILDER_KEY_MISSING: If there is a provenance and no key to compare it with.
+        TargetMissingError: If a file is missing or differs.
+        SBOM_INVALID, PROVENANCE_INVALID: If an attachment is invalid.
+        BUILDER_KEY_MISSING: If there is a provenance and no key.
     """
     parts, predicate = None, None
     if document.sbom is not None:
@@ -470,17 +470,17 @@ def check_attachments(
 def check_published_attachments(
     feed: FeedDirectory, product: str, version: str, builder: Key | None
 ) -> tuple[ReleaseDocument, AttachmentReport]:
-    """Check the attachments of a published release; for auditors.
+    """Check the attachments of a published release, for auditors.
 
     Args:
-        feed: Any copy of the feed, verified whole first.
-        product: What the release is of.
-        version: Its version.
+        feed: Any copy of the feed, which is verified first.
+        product: Product of the release.
+        version: Version of the release.
         builder: The builder's public key.
 
     Raises:
-        FEED_BROKEN: If the feed is not whole.
-        UNKNOWN_RELEASE: If it does not carry the version.
+        FEED_BROKEN: If the feed is incomplete or invalid.
+        UNKNOWN_RELEASE: If it does not contain the version.
         UpdaterError: As :func:`check_attachments`.
     """
     role = feed.read_state().delegated.get(product)
@@ -513,7 +513,7 @@ def _read(path: Path) -> bytes:
 
 
 def write_target(targets: Path, name: str, content: bytes) -> TargetRef:
-    """Write a target whole, and return what a list says of it."""
+    """Write a target atomically; return its reference for the release document."""
     path = targets / name
     durable.make_directory(path.parent)
     durable.write_file(path, content)

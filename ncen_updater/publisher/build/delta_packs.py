@@ -1,7 +1,7 @@
-"""Delta packs of a release that is being built, from releases that the feed still offers.
+"""Delta packs of a new release, from releases that the feed still offers.
 
-A pack leads from one earlier release straight to the new one. Each is applied where it is made, and
-the tree that comes out is compared, before anybody is asked to sign.
+A pack leads from one earlier release directly to the new one. Each is applied when it is built, and
+the resulting tree is compared, before anyone is asked to sign.
 """
 
 from __future__ import annotations
@@ -41,12 +41,12 @@ from ncen_updater.publisher.feed.feed_directory import FeedDirectory, FeedState,
 logger = logging.getLogger(__name__)
 
 MAX_BASE_RELEASES: Final = 5
-MAX_SIZE_RATIO: Final = 0.8  # a pack that is not below this part of the archive is not kept
+MAX_SIZE_RATIO: Final = 0.8  # a pack above this fraction of the archive's size is dropped
 
 
 @dataclass(frozen=True)
 class DroppedPack:
-    """A pack that was made and not kept, since it would save too little."""
+    """A pack that was dropped because it would save too little."""
 
     from_version: str
     pack_bytes: int
@@ -56,17 +56,16 @@ class DroppedPack:
 def choose_base_releases(
     offers: Sequence[Offer], manifest: Manifest, wanted: Sequence[str] | None
 ) -> tuple[Offer, ...]:
-    """From which releases packs are made; pure.
+    """Choose the releases from which packs are built. Pure.
 
     Args:
-        offers: What the feed offers of the product.
-        manifest: The new release.
-        wanted: Versions that were asked for; None for the newest five that it may be installed
-            over.
+        offers: The feed's offers of the product.
+        manifest: Manifest of the new release.
+        wanted: Requested versions; None for the newest five over which it may be installed.
 
     Raises:
-        UNKNOWN_RELEASE: If a version that was asked for is not on offer.
-        BuildError: If the new release may not be installed over it.
+        UNKNOWN_RELEASE: If a requested version is not offered.
+        BuildError: If the new release may not be installed over a requested version.
     """
     admits = SpecifierSet(manifest.upgrade_from)
     admitted = [
@@ -89,11 +88,11 @@ def choose_base_releases(
 
 @dataclass(frozen=True)
 class FailedPack:
-    """A pack that cannot be made; sites fetch the archive.
+    """A pack that cannot be built; sites download the archive instead.
 
     Attributes:
         from_version: The release that it would start from.
-        error: Why.
+        error: The reason.
     """
 
     from_version: str
@@ -102,15 +101,15 @@ class FailedPack:
 
 @dataclass
 class DeltaPackBuilder:
-    """Makes the packs of one release.
+    """Builds the packs of one release.
 
     Attributes:
-        feed: The published feed; earlier releases are unpacked from it.
-        progress: Told what is being done.
-        base_versions: As for :func:`choose_base_releases`.
-        scratch: Where releases are unpacked; the system's own place by default.
-        dropped: Filled while it works: what was not worth keeping.
-        failed: Likewise: what could not be made.
+        feed: The published feed, with the earlier releases.
+        progress: Receives the progress.
+        base_versions: As ``wanted`` of :func:`choose_base_releases`.
+        scratch: Directory for unpacked releases; the system's default if None.
+        dropped: Dropped packs, filled by :meth:`build_packs`.
+        failed: Packs that could not be built, filled by :meth:`build_packs`.
     """
 
     feed: FeedDirectory
@@ -123,20 +122,20 @@ class DeltaPackBuilder:
     def build_packs(
         self, directory: Path, tree: Tree, manifest: Manifest, archive: TargetRef, targets: Path
     ) -> tuple[DeltaRef, ...]:
-        """Make every pack into ``targets``; return what the release document says of them.
+        """Build all packs into ``targets``; return their references for the release document.
 
         Args:
-            directory: The new release.
+            directory: Directory of the new release.
             tree: Its tree.
             manifest: Its manifest.
-            archive: Its archive, which a pack must be smaller than.
-            targets: Where targets are written.
+            archive: Its archive, with whose size a pack is compared.
+            targets: Directory of the targets.
 
         Raises:
             UNKNOWN_RELEASE, BuildError: As :func:`choose_base_releases`.
-            FEED_BROKEN: If the feed does not hold what it lists.
-            DeltaVerificationError: If a pack does not give the tree: releases change while they are
-                read, or the program errs, and neither may be passed over.
+            FEED_BROKEN: If the feed lacks a file that it lists.
+            DeltaVerificationError: If a pack does not produce the tree, because a release changed
+                during the build or the program is faulty; neither may be ignored.
         """
         state = self.feed.read_state()
         role = state.delegated.get(manifest.product)
@@ -204,13 +203,13 @@ class DeltaPackBuilder:
             state, get_archive_target_name(document.manifest.product, version)
         )
         unpack_archive(archive, tree, place, self.progress)
-        for entry in tree.entries:  # read-only, so that the proof of a pack need not copy them
+        for entry in tree.entries:  # sealed, so that the verification of a pack can link them
             if entry.type is EntryType.FILE:
                 (place / entry.path).chmod(get_sealed_mode(entry))
         return tree
 
     def _find_target_file(self, state: FeedState, name: str) -> Path:
-        """Find where a target of the feed lies, hashed."""
+        """Return the path of a target in the feed, after hashing it."""
         for role in state.delegated.values():
             target = role.signed.targets.get(name)
             if target is not None:

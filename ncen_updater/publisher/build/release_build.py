@@ -1,14 +1,14 @@
-"""A release directory to TUF targets, reproducibly.
+"""Build TUF targets from a release directory, reproducibly.
 
-The directory holds ``manifest.toml`` and, beside it, everything that goes into the slot. The
-manifest itself travels inside the release document. Out come, below ``targets/`` of the staging
-directory, the archive, the tree and the release document; what else lies there for this release
-(delta packs, an SBOM) is taken along when the release is drafted.
+The directory contains ``manifest.toml`` and all files of the slot. The manifest itself becomes part
+of the release document. The build writes archive, tree and release document below ``targets/`` of
+the staging directory. ``draft`` also includes other files for this release there (delta packs, an
+SBOM).
 
-The archive has the same bytes from the same files, on any machine, at any time: sorted, owned by 0,
-one time for all, permissions of two kinds, no name of a user, nothing of the clock. What still may
-differ is the compressor: another build of zlib can write other bytes for the same content, so two
-builders compare archives made with the same Python image.
+The same files give the same archive on any machine at any time: entries are sorted and owned by 0,
+with one fixed time and normalized modes, without user names. Only the compressor may differ:
+another build of zlib can write other bytes. So two builders compare archives made with the same
+Python image.
 """
 
 from __future__ import annotations
@@ -49,11 +49,11 @@ BLOCK: Final = 1 << 20
 
 
 def compute_chunk_digests(path: Path, length: int) -> ChunkDigests | None:
-    """Read a file part by part; None where it is a single part.
+    """Compute the digests of a file's chunks; return None for a single chunk.
 
     Args:
         path: The file.
-        length: Its length, bytes.
+        length: Its length in bytes.
     """
     size = compute_chunk_bytes(length)
     if length <= size:
@@ -68,17 +68,17 @@ def compute_chunk_digests(path: Path, length: int) -> ChunkDigests | None:
     return ChunkDigests(size=size, sha256=tuple(digests))
 
 
-DEFAULT_EPOCH: Final = 315_532_800  # 1980-01-01, the earliest time that every tool understands
+DEFAULT_EPOCH: Final = 315_532_800  # 1980-01-01, the earliest time that all tools support
 LEVEL: Final = 9
 OWNER_EXECUTES: Final = 0o100
 
 
 def normalize_modes(tree: Tree, excluded_paths: frozenset[str]) -> Tree:
-    """Return the tree with normalized permissions: 0755 for directories and programs, else 0644.
+    """Return the tree with normalized modes: 0755 for directories and programs, else 0644.
 
     Args:
-        tree: As the directory was scanned.
-        excluded_paths: Paths at the top that do not belong to the release.
+        tree: The tree as scanned.
+        excluded_paths: Top-level paths that do not belong to the release.
     """
     return Tree(
         entries=tuple(
@@ -98,7 +98,7 @@ def _get_mode(entry: TreeEntry) -> int:
 
 
 class _CountingStream(io.RawIOBase):
-    """Passes bytes on and keeps their number and digest."""
+    """A stream that counts and hashes the written bytes."""
 
     def __init__(self, stream: IO[bytes]) -> None:
         self._stream = stream
@@ -115,7 +115,7 @@ class _CountingStream(io.RawIOBase):
 
 
 class _HashingReader(io.RawIOBase):
-    """Reads a file and keeps the digest of what was read."""
+    """A reader that hashes the bytes that it reads."""
 
     def __init__(self, stream: IO[bytes], on_bytes: Callable[[int], None] | None) -> None:
         self._stream = stream
@@ -141,15 +141,15 @@ def write_archive(
     epoch: int = DEFAULT_EPOCH,
     on_bytes: Callable[[int], None] | None = None,
 ) -> TargetRef:
-    """Pack a tree; memory does not grow with its size.
+    """Pack a tree; memory use does not depend on its size.
 
     Args:
-        root: Where the files are.
-        tree: What goes in, with the permissions to be written; every file is checked against it.
-        path: The archive to write; it appears whole or not at all.
+        root: Directory of the files.
+        tree: The tree, with the modes to write; every file is compared with it.
+        path: Path of the archive, which is created atomically.
         name: Name of the target.
-        epoch: Seconds since 1970 that every member is dated with.
-        on_bytes: Told the bytes of each block read.
+        epoch: Modification time of all members, seconds since 1970.
+        on_bytes: Receives the number of bytes of each block.
 
     Raises:
         BuildError: If a file changed since the tree was scanned.
@@ -204,18 +204,18 @@ def _add_entry(
 
 
 MANIFEST_NAME: Final = "manifest.toml"
-# Fixed, so that the same tree gives the same bytes; higher levels gain nothing on lists of digests.
+# Fixed, so that the same tree gives the same bytes; higher levels do not shrink digests.
 ZSTD_LEVEL: Final = 12
 
 
 @dataclass(frozen=True)
 class BuiltRelease:
-    """What ``build`` wrote.
+    """Result of ``build``.
 
     Attributes:
-        staging: The staging directory; the targets lie in its ``targets``.
+        staging: The staging directory, with the targets in ``targets``.
         document: The release document.
-        targets: Every target written, by name.
+        targets: All written targets.
     """
 
     staging: Path
@@ -227,7 +227,7 @@ def scan_release(directory: Path, on_bytes: Callable[[int], None] | None = None)
     """Scan a release directory; return its tree as it will be in a slot.
 
     Raises:
-        BuildError: If it holds what no release may hold.
+        BuildError: If it contains an entry that a release may not have.
     """
     try:
         tree = scan_tree(directory, on_bytes)
@@ -244,10 +244,10 @@ def scan_release(directory: Path, on_bytes: Callable[[int], None] | None = None)
 def list_migration_files(
     migration: Migration, tree_files: frozenset[str]
 ) -> tuple[list[str], list[str]]:
-    """Files of a migration that are there, and those that are missing.
+    """Return the existing and the missing files of a migration.
 
-    A path with ``{engine}`` has a file for each engine that the migration supports; it supports an
-    engine when its ``up`` is there for it, and it must support at least one.
+    A path with ``{engine}`` stands for one file per supported engine. A migration supports an
+    engine if its ``up`` file for the engine exists, and must support at least one.
     """
     paths = [path for path in (migration.up, migration.down, migration.verify) if path]
     engines = [e for e in ENGINE_NAMES if fill_engine(e, migration.up) in tree_files]
@@ -266,20 +266,20 @@ def build_release(
     deltas: DeltaPackBuilder | None = None,
     attachments: AttachmentBuilder | None = None,
 ) -> BuiltRelease:
-    """Build a release; twice the same bytes.
+    """Build a release, reproducibly.
 
     Args:
-        directory: The release as the Secretariat wrote it.
-        staging: Where ``targets/`` is written.
-        epoch: Seconds since 1970 for all members of the archive.
-        on_bytes: Told the bytes of each block read; every file is read twice.
-        deltas: Makes the delta packs; None for none.
-        attachments: Makes SBOM and provenance; none of either by default.
+        directory: The release directory, as the Secretariat wrote it.
+        staging: Directory in which ``targets/`` is written.
+        epoch: Modification time of all members of the archive, seconds since 1970.
+        on_bytes: Receives the number of bytes of each block; every file is read twice.
+        deltas: Builder of delta packs; None for none.
+        attachments: Builder of SBOM and provenance; by default neither.
 
     Raises:
-        ManifestError: If the manifest is not valid.
-        BuildError: If the directory holds what no release may hold, a file that the manifest
-            names is missing, or something changed during the build.
+        ManifestError: If the manifest is invalid.
+        BuildError: If the directory contains an entry that a release may not have, lacks a file
+            of the manifest, or changed during the build.
     """
     manifest = load_manifest(directory / MANIFEST_NAME)
     tree = scan_release(directory, on_bytes)
@@ -328,7 +328,7 @@ def build_release(
 
 
 def _remove_old_packs(targets: Path, manifest: Manifest, packs: tuple[DeltaRef, ...]) -> None:
-    """Packs of an earlier build of the same version lead to another tree."""
+    """Remove packs of an earlier build of the same version, which lead to another tree."""
     made = {targets / ref.target for ref in packs}
     for path in (targets / "deltas" / manifest.product).glob(f"*--{manifest.version}"):
         if path not in made:

@@ -1,1 +1,1 @@
-"""Publication, copies of the feed elsewhere, and a look at what the public gets."""
+"""Publish the feed, copy it to other places, and monitor the public feed."""

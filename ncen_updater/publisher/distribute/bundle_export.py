@@ -1,7 +1,7 @@
-"""Bundles for sites without a network: what they need on their path, and nothing else.
+"""Export offline bundles: exactly the files that sites need on their upgrade path.
 
-No key is needed: a bundle holds the published lists as they are. It is written beside its place,
-imported by the agent's own client into an empty site for each destination, and only then named.
+No key is needed, because a bundle contains the published metadata unchanged. Before it gets its
+name, the agent's own client imports it into an empty state for each site.
 """
 
 from __future__ import annotations
@@ -61,22 +61,22 @@ from ncen_updater.publisher.feed.feed_directory import (
     make_unknown_role_error,
 )
 
-#: What sites grant the short-lived lists of a bundle unless they are configured otherwise.
+#: Default grace of sites for timestamp and snapshot of a bundle.
 DEFAULT_GRACE = timedelta(days=90)
 BLOCK = 1 << 20
 
 
 @dataclass(frozen=True)
 class ExportedBundle:
-    """A bundle that was written and tried.
+    """A bundle that was written and tested.
 
     Attributes:
-        file: Where it is.
+        file: Path of the bundle.
         bytes: Its size.
-        releases: Version to how it is in it: ``delta`` or ``archive``.
-        expires_at: When the first of its lists lapses.
-        usable_until: Until when sites with the usual grace take it.
-        agents: Versions of the agent that are in it, oldest first.
+        releases: Form of each release in it, ``delta`` or ``archive``, by version.
+        expires_at: When the first role expires.
+        usable_until: Until when sites with the default grace accept it.
+        agents: Versions of the agent in it, oldest first.
     """
 
     file: Path
@@ -99,19 +99,19 @@ def export_bundle(
     """Write a bundle.
 
     Args:
-        feed: The published feed; read only.
-        order: What it shall hold.
-        output: The file.
-        clock: The time (UTC).
-        progress: Told what is done.
-        dry_run: Make and try it, and throw it away.
+        feed: The published feed, which is only read.
+        order: What the bundle shall contain.
+        output: Path of the bundle.
+        clock: Returns the time (UTC).
+        progress: Receives the progress.
+        dry_run: Whether to write and test the bundle, and then delete it.
 
     Raises:
-        PUBLISHER_BUNDLE_EXISTS: If there is such a file already.
+        PUBLISHER_BUNDLE_EXISTS: If the file already exists.
         NOTHING_TO_EXPORT: If there is no release for one of the sites.
         RELEASE_NOT_FOR_SITE: If the named target may not be installed at one of them.
-        FILE_TOO_LARGE: If the file system of the output holds no file of that size.
-        UNUSABLE_BUNDLE: If a site would refuse it; nothing was written.
+        FILE_TOO_LARGE: If the output's file system does not support files of that size.
+        UNUSABLE_BUNDLE: If a site would refuse the bundle; it was deleted.
         FEED_BROKEN, FEED_BUSY: If the feed cannot be read.
     """
     with feed.lock():
@@ -229,11 +229,11 @@ def _write_bundle(
     *,
     dry_run: bool,
 ) -> None:
-    """Write beside the output, try it, and only then give it its name."""
+    """Write the bundle to a temporary directory, test it, and then rename it."""
     durable.make_directory(output.parent)
     prefix = f".{output.name}{durable.PARTIAL_PREFIX}"
     for left in [path for path in output.parent.iterdir() if path.name.startswith(prefix)]:
-        shutil.rmtree(left)  # of an export that was killed: none runs while we hold the feed
+        shutil.rmtree(left)  # left by an interrupted export; the lock excludes a running one
     with tempfile.TemporaryDirectory(prefix=prefix, dir=output.parent) as folder:
         written = Path(folder) / output.name
         with durable.open_for_replace(written) as stream:
@@ -252,7 +252,7 @@ def _test_import(
     order: ExportRequest,
     clock: Callable[[], datetime],
 ) -> None:
-    """Import the bundle into an empty site, with no grace at all."""
+    """Import the bundle into an empty state, without any grace."""
     from ncen_updater.feed.bundle_import import BundleImporter, ImportSite
 
     site = ImportSite(
@@ -287,11 +287,11 @@ def _test_import(
 
 @dataclass(frozen=True)
 class ExportSite:
-    """A site that the bundle is for.
+    """A site for which a bundle is made.
 
     Attributes:
         country: ISO 3166-1 alpha-2.
-        site: Its id, by which the waves are reckoned.
+        site: Its id, which determines its bucket in rollout waves.
     """
 
     country: str
@@ -300,18 +300,18 @@ class ExportSite:
 
 @dataclass(frozen=True)
 class ExportRequest:
-    """What a bundle shall hold.
+    """Contents of a bundle to export.
 
     Attributes:
         product: The product.
-        sites: The sites; at least one.
+        sites: The sites, at least one.
         origin: The release that runs there.
-        target: Where to; the newest that each of them may have by default.
-        channel: The channel that they follow.
+        target: The release to reach; by default the newest available to each site.
+        channel: The channel of the sites.
         agent: Version of their agent.
-        archives: Whether the whole archive goes in where a delta pack would do.
-        with_origin: Whether ``origin`` goes in too, so that a site can be taken over from it.
-        with_agent: Whether newer agents for these sites go in too.
+        archives: Whether to include full archives even if delta packs suffice.
+        with_origin: Whether to include ``origin``, so that a site can be adopted with it.
+        with_agent: Whether to include newer agents for these sites.
     """
 
     product: str
@@ -328,10 +328,10 @@ class ExportRequest:
 def find_agent_paths(
     order: ExportRequest, state: FeedState, now: datetime
 ) -> dict[ExportSite, tuple[Offer, ...]]:
-    """Return for each destination the upgrade path of its agent, which may be empty.
+    """Return the upgrade path of the agent for each site, possibly empty.
 
     Raises:
-        UNKNOWN_PRODUCT: If the feed carries no agents.
+        UNKNOWN_PRODUCT: If the feed does not contain the agent.
     """
     role = state.delegated.get(AGENT_PRODUCT)
     if role is None:
@@ -355,7 +355,7 @@ def find_agent_paths(
 def list_agent_targets(
     feed: FeedDirectory, listed: dict[str, TargetFile], versions: Iterable[Version]
 ) -> list[str]:
-    """List the targets of agent releases, which are always fetched whole."""
+    """Return the targets of agent releases, which are always included completely."""
     wanted = []
     for version in versions:
         name = get_release_target_name(AGENT_PRODUCT, str(version))
@@ -370,7 +370,7 @@ def list_hops(
     ways: Mapping[ExportSite, Sequence[Offer]],
     now: datetime,
 ) -> list[tuple[Version | None, Offer]]:
-    """List the releases on the paths of all destinations with their predecessors, oldest first."""
+    """Return the releases on the paths of all sites with their predecessors, oldest first."""
     known = {offer.release_version for offer in offers}
     if order.target is not None and order.target not in known:
         raise UpdaterError(UNKNOWN_RELEASE, product=order.product, version=order.target)
@@ -383,13 +383,13 @@ def list_hops(
                 site=place.site,
                 country=place.country,
                 channel=order.channel,
-                # The newer agent that comes along is there before the release is planned.
+                # The included newer agent is installed before the release is planned.
                 agent=max((h.release_version for h in ways.get(place, ())), default=order.agent),
                 now=now,
                 target=order.target,
             )
         except UpgradePathError as error:
-            # What it tells a site to do is nothing that a signer could.
+            # The error's remedy is for sites, not for signers.
             raise UpdaterError(
                 RELEASE_NOT_FOR_SITE,
                 version=order.target,
@@ -425,14 +425,15 @@ def list_bundle_targets(
     hops: Sequence[tuple[Version | None, Offer]],
     listed: dict[str, TargetFile],
 ) -> tuple[list[str], dict[str, str]]:
-    """List the targets of the bundle, and the form of each release in it."""
+    """Return the targets of the bundle, and the form of each release in it."""
     wanted: set[str] = set()
     releases: dict[str, str] = {}
     for before, hop in hops:
         name = get_release_target_name(order.product, hop.version)
         wanted.add(name)
         document = _read_document(feed, listed[name], name)
-        whole = order.archives or order.product == AGENT_PRODUCT  # an agent's slot is recreated
+        # an agent's slot is always created anew
+        whole = order.archives or order.product == AGENT_PRODUCT
         refs = [] if whole else _find_delta_pack(order, before, document, listed)
         if refs:
             releases.setdefault(hop.version, "delta")
@@ -449,10 +450,10 @@ def _find_delta_pack(
     document: ReleaseDocument,
     listed: dict[str, TargetFile],
 ) -> list[TargetRef]:
-    """Return the delta pack from the version that the site runs now.
+    """Return the delta pack from the version that the site runs now, if there is one.
 
-    From the second release of a path on the whole archive is taken: the release before it is not
-    there yet when its upgrade is planned.
+    From the second release of a path on, the archive is included: the release before it is not
+    installed yet when the upgrade to it is planned.
     """
     if before != order.origin:
         return []

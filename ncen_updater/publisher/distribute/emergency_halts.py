@@ -1,4 +1,4 @@
-"""Emergency halts at the publisher: signed by one signer alone, carried by the timestamp."""
+"""Emergency halts for publishing: signed by one signer, contained in the timestamp."""
 
 from __future__ import annotations
 
@@ -35,17 +35,17 @@ from ncen_updater.formats.rollout import (
 from ncen_updater.publisher.feed.feed_directory import FeedState, list_offers
 from ncen_updater.publisher.signing.keys import get_key_owner
 
-#: An expired emergency halt is carried for so long, so that its key cannot repeat it.
+#: How long an expired emergency halt stays in the timestamp, so that its key cannot repeat it.
 RETENTION = timedelta(days=30)
 
 
 @dataclass(frozen=True)
 class EmergencyHaltStatus:
-    """An emergency halt that holds.
+    """An active emergency halt.
 
     Attributes:
-        owner: Who set it.
-        until: When it ends by itself.
+        owner: Owner of the key.
+        until: When it ends.
     """
 
     product: str
@@ -65,7 +65,7 @@ def read_emergency_halts(state: FeedState) -> tuple[tuple[EmergencyHaltStatement
 def list_active_halts(
     found: Sequence[tuple[EmergencyHaltStatement, str]], now: datetime
 ) -> tuple[EmergencyHaltStatus, ...]:
-    """Return those that hold."""
+    """Return the active emergency halts."""
     return tuple(
         EmergencyHaltStatus(one.product, one.version, owner, format_utc_time(one.until), one.reason)
         for one, owner in found
@@ -85,9 +85,9 @@ def sign_emergency_halt(
     """Sign an emergency halt.
 
     Raises:
-        KEY_NOT_ALLOWED: If the root does not name the key.
-        EMERGENCY_HALT_ALREADY_USED: If the key was used for this release before.
-        EMERGENCY_HALT_INVALID: If the feed offers no such release, or the reason cannot be one.
+        KEY_NOT_ALLOWED: If the root does not list the key.
+        EMERGENCY_HALT_ALREADY_USED: If the key was already used for this release.
+        EMERGENCY_HALT_INVALID: If the feed does not offer the release, or the reason is invalid.
     """
     _require_halt_key(state, signer, product)
     product_role = state.get_role(product)
@@ -113,11 +113,11 @@ def sign_emergency_halt(
 def sign_emergency_halt_end(
     state: FeedState, signer: Signer, product: str, version: str, now: datetime
 ) -> EmergencyHaltStatement:
-    """Sign the end of an emergency halt, by the key that set it.
+    """Sign the end of an emergency halt, with the key that signed the halt.
 
     Raises:
-        KEY_NOT_ALLOWED: If the root does not name the key.
-        EMERGENCY_HALT_INVALID: If this key has no emergency halt of this release that holds.
+        KEY_NOT_ALLOWED: If the root does not list the key.
+        EMERGENCY_HALT_INVALID: If this key has no active emergency halt for the release.
     """
     _require_halt_key(state, signer, product)
     for one, _ in read_emergency_halts(state):
@@ -173,15 +173,15 @@ def merge_emergency_halts(
     """Return the emergency halts for the next timestamp: the retained ones and the new one.
 
     Raises:
-        TOO_MANY_EMERGENCY_HALTS: If this key has as many halts of newer releases as a site reads.
-        EMERGENCY_HALT_INVALID: If it is longer than a timestamp can carry.
+        TOO_MANY_EMERGENCY_HALTS: If the key already has the maximum, all of newer releases.
+        EMERGENCY_HALT_INVALID: If it is too long for the timestamp.
     """
     place = (new.keyid, new.product, new.version)
     timestamp = state.timestamp
     found = (
         iter_verified_halts(state.root.signed, timestamp.signed) if timestamp is not None else ()
     )
-    # As they were signed: a newer program may have said more, and the signature is over that, too.
+    # Keep the signed data unchanged: it may have fields of a newer program.
     retained = [
         (one, dict(data))
         for one, _, data in found
@@ -197,7 +197,7 @@ def merge_emergency_halts(
         )
     while not _has_room([*retained, (new, value)], new.keyid):
         mine = [one for one, _ in retained if one.keyid == new.keyid]
-        # One that is over gives its place first, then one of an older release.
+        # Drop an expired halt first, else the one of the oldest release.
         (last,) = [one for one in mine if one.until <= now][:1] or newest_first([*mine, new])[-1:]
         if last == new:
             raise UpdaterError(TOO_MANY_EMERGENCY_HALTS, count=len(mine))

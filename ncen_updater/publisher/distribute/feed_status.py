@@ -1,7 +1,7 @@
-"""Status of a feed, of an event's missing signatures, and of the signers of published metadata.
+"""Status of a feed, missing signatures of an event, and signers of published metadata.
 
-The signing history is read from the metadata itself, which a feed keeps for ever; there is no other
-record. Metadata without its signatures is invalid, so that the history cannot be lost, nor differ
+The signing history is read from the metadata itself, which a feed retains for ever; there is no
+other record. Metadata without its signatures is invalid, so the history cannot be lost, nor differ
 from what sites accepted.
 """
 
@@ -29,12 +29,12 @@ from ncen_updater.publisher.signing.signing_event import SigningEvent
 
 @dataclass(frozen=True)
 class RoleStatus:
-    """One role of a feed.
+    """Status of one role.
 
     Attributes:
-        days_left: Whole days until it expires; negative when it has.
-        holders: Who may sign it.
-        due: Whether it is to be signed again by now.
+        days_left: Whole days until it expires; negative if it has expired.
+        holders: Owners of the keys that may sign it.
+        due: Whether its renewal is due.
     """
 
     role: str
@@ -50,13 +50,13 @@ class RoleStatus:
 
 @dataclass(frozen=True)
 class ReleaseStatus:
-    """One release that the feed offers.
+    """Status of one release in the feed.
 
     Attributes:
-        countries: For which it is; for all if there is none.
-        waves: How many waves open it.
-        halted: Why no further site shall begin with it.
-        withdrawn: Why it was taken back.
+        countries: Countries that it is for; empty for all.
+        waves: Number of its waves.
+        halted: Reason of a halt.
+        withdrawn: Reason of its withdrawal.
     """
 
     product: str
@@ -71,13 +71,13 @@ class ReleaseStatus:
 
 @dataclass(frozen=True)
 class SignatureStatus:
-    """What a draft has and needs.
+    """Signatures of a draft.
 
     Attributes:
-        signed: Owners whose signatures are there and count.
+        signed: Owners of valid signatures.
         missing: Owners who may still sign.
-        missing_count: How many signatures are missing.
-        complete: Whether it may be published.
+        missing_count: Number of missing signatures.
+        complete: Whether the threshold is reached.
     """
 
     role: str
@@ -92,7 +92,7 @@ class SignatureStatus:
 def read_feed_status(
     state: FeedState, now: datetime
 ) -> tuple[list[RoleStatus], list[ReleaseStatus]]:
-    """Roles with their dates, and releases, of a feed."""
+    """Return the status of the roles and releases of a feed."""
     roles = []
     for role in (*state.list_offline_roles(), *ONLINE_ROLES):
         metadata = state.get_role(role)
@@ -131,13 +131,13 @@ def read_feed_status(
 
 
 def list_due_roles(state: FeedState, now: datetime) -> tuple[str, ...]:
-    """Roles that signers sign, and that are to be signed again by now."""
+    """Return the offline roles whose renewal is due."""
     roles, _ = read_feed_status(state, now)
     return tuple(role.role for role in roles if role.due and role.role not in ONLINE_ROLES)
 
 
 def read_signature_status(event: SigningEvent) -> list[SignatureStatus]:
-    """For each draft who signed, and whether it is enough.
+    """Return the signatures of each draft.
 
     Raises:
         UpdaterError: If a signature file does not belong to the event.
@@ -170,11 +170,11 @@ def read_signature_status(event: SigningEvent) -> list[SignatureStatus]:
 
 @dataclass(frozen=True)
 class SignedMetadata:
-    """One list that signers signed.
+    """A version of an offline role and its signers.
 
     Attributes:
-        drafted: When it was drafted (UTC); empty if it does not say.
-        signed: Who signed it: owners of keys that some list of this feed names.
+        drafted: Issue time (UTC); empty without one.
+        signed: Owners of the keys with valid signatures, as far as this feed knows the keys.
     """
 
     role: str
@@ -184,7 +184,7 @@ class SignedMetadata:
 
 
 def list_signing_history(feed: FeedDirectory) -> tuple[SignedMetadata, ...]:
-    """Return every version of every list that signers sign, the newest first.
+    """Return all versions of all offline roles, the newest first.
 
     Raises:
         FEED_BROKEN: If one cannot be read.
@@ -217,5 +217,5 @@ def _list_signers(metadata: Metadata[Any], keys: Mapping[str, Key]) -> Iterator[
             try:
                 keys[keyid].verify_signature(signature, metadata.signed_bytes)
             except UnverifiedSignatureError:
-                continue  # it counted for nobody
+                continue  # an invalid signature
             yield get_key_owner(keys[keyid])

@@ -1,12 +1,11 @@
-"""Copy a published feed to a place, so that a client sees the old feed or the new one.
+"""Copy a published feed to a storage, so that clients always see the old or the new feed.
 
-The directory that ``publish`` writes stays the record; a place is a copy of it: a directory, or an
-S3-compatible object store. It knows names, bytes and nothing of feeds. Names are written in the
-order of :mod:`.publishing`, each is read back, and nothing is ever deleted.
-What was interrupted is completed by the same call: what is there in the right size is left; the
-metadata, which are small, are compared byte by byte each time. Each write leaves the old object or
-the new one, whole; stores promise that of a single object, and directories are written through
-``durable``.
+The directory that ``publish`` writes remains the original; a storage is a copy: a directory or an
+S3-compatible object store. A storage knows names and bytes only. Files are written in the order of
+:mod:`.publishing` and read back; nothing is ever deleted. An interrupted upload is completed by the
+same call: targets of the right size are skipped, and metadata, which is small, is compared byte by
+byte. Each write is atomic: object stores guarantee that for a single object, and directories are
+written with ``durable``.
 """
 
 from __future__ import annotations
@@ -49,13 +48,13 @@ from ncen_updater.publisher.feed.feed_directory import (
 from ncen_updater.publisher.feed.role_policy import ONLINE_ROLES
 
 BLOCK = 1 << 20
-#: Of a feed the timestamp alone changes under its name; caches must ask for it each time.
+#: The timestamp is the only mutable file of a feed; caches must revalidate it.
 MUTABLE_CACHE_CONTROL = "no-cache, max-age=60"
 IMMUTABLE_CACHE_CONTROL = "public, max-age=31536000, immutable"
 
 
 def get_cache_control(name: str) -> str:
-    """Return how long caches may keep an object of a feed or of a package repository."""
+    """Return the Cache-Control header for an object of a feed or of a package repository."""
     index = name.startswith("dists/") and "/by-hash/" not in name
     keyring = name.endswith(".deb") and "/" not in name
     mutable = index or keyring or name == "metadata/timestamp.json"
@@ -63,30 +62,30 @@ def get_cache_control(name: str) -> str:
 
 
 class FeedStorage(Protocol):
-    """Somewhere to copy to. Names are relative, with slashes."""
+    """A storage for a copy of the feed. Names are relative, with slashes."""
 
     @property
     def name(self) -> str:
-        """Return what a person calls it."""
+        """Return the name for display."""
 
     def list_sizes(self) -> Mapping[str, int]:
-        """Bytes of every object, by its name."""
+        """Return the sizes of all objects, by name."""
 
     def read_object(self, name: str) -> bytes:
-        """Read a small object whole."""
+        """Return the content of a small object."""
 
     def compute_sha256(self, name: str) -> str:
-        """Digest of an object, read back from where it lies."""
+        """Return the digest of an object, read back from the storage."""
 
     def write_object(self, name: str, source: Path) -> None:
-        """Write or replace an object, in one step."""
+        """Write or replace an object atomically."""
 
 
 class DirectoryStorage:
     """A directory, for example one that another machine mounts.
 
     Args:
-        directory: Made if it is not there.
+        directory: The directory; created if missing.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -94,7 +93,7 @@ class DirectoryStorage:
         self.name = str(directory)
 
     def list_sizes(self) -> Mapping[str, int]:
-        """Bytes of every file; unfinished ones are left out."""
+        """Return the sizes of all files, without unfinished ones."""
         with self._map_errors():
             return {
                 path.relative_to(self._directory).as_posix(): path.stat().st_size
@@ -103,12 +102,12 @@ class DirectoryStorage:
             }
 
     def read_object(self, name: str) -> bytes:
-        """Read a small file whole."""
+        """Return the content of a small file."""
         with self._map_errors():
             return (self._directory / name).read_bytes()
 
     def compute_sha256(self, name: str) -> str:
-        """Digest of a file."""
+        """Return the digest of a file."""
         with self._map_errors(), (self._directory / name).open("rb") as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()
 
@@ -131,17 +130,17 @@ class DirectoryStorage:
 
 
 class ObjectStorage:
-    """A bucket, or a part of one, through fsspec's s3fs.
+    """An S3 bucket, or a prefix in one, accessed with s3fs.
 
-    Credentials come from where AWS's tools look for them: variables, ``~/.aws``, or the machine's
-    role; never from the command line.
+    Credentials come from the usual AWS sources (environment, ``~/.aws``, the machine's role), never
+    from the command line.
 
     Args:
         url: ``s3://BUCKET/PREFIX``.
-        endpoint: Address of a store that is not Amazon's.
+        endpoint: Address of an object store other than Amazon's.
 
     Raises:
-        STORAGE_INVALID: If the address has no bucket or the library is not installed.
+        STORAGE_INVALID: If the URL has no bucket, or s3fs is not installed.
     """
 
     def __init__(self, url: str, endpoint: str | None = None) -> None:
@@ -163,13 +162,13 @@ class ObjectStorage:
             ) from error
         self._errors = (OSError, BotoCoreError, ClientError)
         self._no_credentials = (NoCredentialsError, PartialCredentialsError)
-        # What another machine wrote a second ago must be seen: no listing is remembered.
+        # Do not cache listings: another machine may have written objects just now.
         self._store: Any = S3FileSystem(
             endpoint_url=endpoint, use_listings_cache=False, skip_instance_cache=True
         )
 
     def list_sizes(self) -> Mapping[str, int]:
-        """Bytes of every object below the prefix."""
+        """Return the sizes of all objects below the prefix."""
         with self._map_errors():
             found = self._store.find(self._root, detail=True)
         return {
@@ -177,12 +176,12 @@ class ObjectStorage:
         }
 
     def read_object(self, name: str) -> bytes:
-        """Read a small object whole."""
+        """Return the content of a small object."""
         with self._map_errors():
             return bytes(self._store.cat_file(f"{self._root}/{name}"))
 
     def compute_sha256(self, name: str) -> str:
-        """Digest of an object, downloaded again in blocks."""
+        """Return the digest of an object, downloaded in blocks."""
         digest = hashlib.sha256()
         with self._map_errors(), self._store.open(f"{self._root}/{name}", "rb", BLOCK) as stream:
             while block := stream.read(BLOCK):
@@ -190,7 +189,7 @@ class ObjectStorage:
         return digest.hexdigest()
 
     def write_object(self, name: str, source: Path) -> None:
-        """Write or replace an object; large ones in parts that appear together."""
+        """Write or replace an object; large ones as one multipart upload."""
         kind = "application/json" if name.endswith(".json") else "application/octet-stream"
         with self._map_errors():
             self._store.put_file(
@@ -216,14 +215,14 @@ _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
 
 
 def open_storage(address: str, endpoint: str | None = None) -> FeedStorage:
-    """Open a place by its address: a path, or ``s3://BUCKET/PREFIX``.
+    """Open a storage by its address: a path, or ``s3://BUCKET/PREFIX``.
 
     Raises:
         STORAGE_INVALID: If it is neither.
     """
     if address.startswith("s3://"):
         return ObjectStorage(address, endpoint)
-    # A word with a colon is meant as an address: "s3:/bucket" would be a directory here.
+    # A word with a colon is a mistyped URL: "s3:/bucket" would be a local directory.
     if not address or _SCHEME.match(address):
         raise UpdaterError(STORAGE_INVALID, place=address)
     return DirectoryStorage(Path(address))
@@ -235,12 +234,12 @@ METADATA = re.compile(r"metadata/(?P<version>[1-9][0-9]*)\.(?P<role>[a-z][a-z0-9
 
 @dataclass(frozen=True)
 class UploadReport:
-    """What a copy came to.
+    """Result of an upload.
 
     Attributes:
-        written: Names in the order in which they were written.
-        unchanged: How many were there already.
-        timestamp: Version of the timestamp that clients are served now.
+        written: Names of the written files, in order.
+        unchanged: Number of files that were already there.
+        timestamp: Version of the timestamp that clients now get.
     """
 
     written: tuple[str, ...]
@@ -249,11 +248,11 @@ class UploadReport:
 
 
 def sort_for_upload(names: Iterable[str], *, root_last: bool) -> list[str]:
-    """Names in the order in which they may be written; what is no part of a feed is left out. Pure.
+    """Sort names in the order in which they may be written, without foreign files. Pure.
 
     Args:
-        names: Relative to the feed.
-        root_last: Whether the timestamp goes before new roots, see :func:`upload_feed`.
+        names: Paths relative to the feed.
+        root_last: Whether the timestamp is written before new roots, see :func:`upload_feed`.
     """
     ranks = {"targets": 2, "snapshot": 3, "root": 6 if root_last else 4}
 
@@ -277,20 +276,20 @@ def upload_feed(
     progress: ProgressListener,
     accept_interruption: bool = False,
 ) -> UploadReport:
-    """Bring a place up to what a feed holds.
+    """Copy the feed to a storage.
 
     Args:
-        feed: Published, whole; verified first.
-        storage: Where to.
-        progress: Told each name.
-        accept_interruption: Go on even where a change of keys makes clients that ask between two
-            writes fail once.
+        feed: The published feed, which is verified first.
+        storage: The storage.
+        progress: Receives the name of each file.
+        accept_interruption: Whether to continue even if a change of keys makes a request of a
+            client between two writes fail once.
 
     Raises:
-        FEED_BROKEN, FEED_BUSY: If the feed is not whole, or being published to.
-        OTHER_FEED, STORAGE_AHEAD: If the place holds what must not be written over.
+        FEED_BROKEN, FEED_BUSY: If the feed is incomplete, or being published to.
+        OTHER_FEED, STORAGE_AHEAD: If the storage has files that must not be overwritten.
         KEY_CHANGE_NOT_ATOMIC: If there is no safe order of writes.
-        STORAGE_FAILED, STORAGE_DIFFERS: If the place does not take or keep what it is given.
+        STORAGE_FAILED, STORAGE_DIFFERS: If writing fails, or a file read back differs.
     """
     with feed.lock():
         state = feed.read_state()
@@ -319,7 +318,7 @@ def upload_feed(
 
 
 def _is_uploaded(path: Path, name: str, place: FeedStorage, there: Mapping[str, int]) -> bool:
-    """Tell whether an object is already there; a list that others signed otherwise is not ours."""
+    """Return whether an object is already there; refuse metadata that differs from ours."""
     if name.startswith("targets/"):
         return there.get(name) == path.stat().st_size
     if name not in there:
@@ -329,7 +328,7 @@ def _is_uploaded(path: Path, name: str, place: FeedStorage, there: Mapping[str, 
         try:
             other = Metadata.from_bytes(content).signed
         except RepositoryError:
-            return False  # damaged on the way; rewritten
+            return False  # damaged in transfer; rewritten
         if other != Metadata.from_bytes(mine).signed:
             raise UpdaterError(
                 STORAGE_AHEAD,
@@ -416,7 +415,7 @@ def _parse_root_version(name: str) -> int:
 def _must_write_root_last(
     served: FeedState | None, state: FeedState, there: Mapping[str, int], accept: bool
 ) -> bool:
-    """Tell whether the timestamp has to go before new roots, as the publisher decides."""
+    """Return whether the timestamp must be written before new roots, by the publisher's rules."""
     if served is None or served.root.signed.version == state.root.signed.version:
         return False
     if _is_verifiable(replace(served, root=state.root)):

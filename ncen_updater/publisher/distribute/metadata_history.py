@@ -1,15 +1,15 @@
-"""Metadata versions that a feed has shown, per mirror and over time: no version number twice.
+"""History of the metadata that mirrors of a feed served: detect two files with one version.
 
-Two versions of one role's metadata with the same number and different bytes are both valid, and
-some sites see one and some the other: a signer signed twice, or the holder of the online keys shows
-different files to different sites. No site notices that alone. So the metadata of several mirrors
-is compared, also with a history that anybody can keep, publish and compare: one JSON line for each,
-with the digest of the line before it, so that no line can be removed or inserted unnoticed::
+Two different metadata files of one role and version can both be valid, and some sites then see one,
+some the other: a signer signed twice, or the holder of the online keys serves different files to
+different sites. No single site notices that. So the metadata of several mirrors is compared with
+each other and with a history that anyone can keep, publish and compare: one JSON line per file,
+with the digest of the previous line, so that no line can be removed or inserted unnoticed::
 
     {"at":"2026-11-26T07:00:00Z","before":"0000...","digest":"9f3c...","place":"https://...",
      "role":"ncen","version":3}
 
-A history belongs to one feed. It records what was shown; who signed is in the metadata.
+A history belongs to one feed. It records what was served; the signers are in the metadata.
 """
 
 from __future__ import annotations
@@ -47,13 +47,13 @@ Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 
 @dataclass(frozen=True, order=True)
 class ObservedMetadata:
-    """A list as a place showed it.
+    """Metadata as a mirror served it.
 
     Attributes:
-        role: Which list.
-        version: Its number.
-        digest: Of the bytes that were signed.
-        source: Who showed it: an address, or the name of a history.
+        role: The role.
+        version: Its version.
+        digest: Digest of the signed bytes.
+        source: The mirror's address, or the name of a history.
     """
 
     role: str
@@ -63,7 +63,7 @@ class ObservedMetadata:
 
 
 def observe_metadata(place: str, lists: dict[str, Metadata[Any]]) -> tuple[ObservedMetadata, ...]:
-    """Return the observations of verified metadata at one place."""
+    """Return the observations of verified metadata at one mirror."""
     return tuple(
         ObservedMetadata(role, metadata.signed.version, compute_signed_digest(metadata), place)
         for role, metadata in sorted(lists.items())
@@ -71,7 +71,7 @@ def observe_metadata(place: str, lists: dict[str, Metadata[Any]]) -> tuple[Obser
 
 
 def find_equivocations(shown: Iterable[ObservedMetadata]) -> Iterator[Finding]:
-    """Say which lists have one number and are not one list; pure."""
+    """Yield a finding for each version of a role with two different files. Pure."""
     first: dict[tuple[str, int], ObservedMetadata] = {}
     reported: set[tuple[str, int, str]] = set()
     for one in shown:
@@ -106,14 +106,14 @@ def find_equivocations(shown: Iterable[ObservedMetadata]) -> Iterator[Finding]:
 def find_outdated(
     places: Sequence[Sequence[ObservedMetadata]], before: Iterable[ObservedMetadata] = ()
 ) -> Iterator[Finding]:
-    """Say which place shows an older list than another one, or than was shown before; pure.
+    """Yield a finding for each mirror with older metadata than another mirror or a history. Pure.
 
-    A copy may be some minutes behind; one that stays so keeps its sites from what is new, as from
-    an emergency halt.
+    A copy may be some minutes old. One that stays old withholds new metadata from its sites, such
+    as an emergency halt.
 
     Args:
-        places: What each place shows now.
-        before: What histories hold.
+        places: Present observations, by mirror.
+        before: Observations of histories.
     """
     newest: dict[str, ObservedMetadata] = {}
     for one in (*before, *(one for place in places for one in place)):
@@ -139,7 +139,7 @@ def find_outdated(
 
 
 class _HistoryLine(BaseModel):
-    model_config = ConfigDict(extra="ignore", frozen=True)  # a newer program may note more
+    model_config = ConfigDict(extra="ignore", frozen=True)  # a newer program may record more
 
     at: str
     before: Sha256
@@ -151,19 +151,19 @@ class _HistoryLine(BaseModel):
 
 @dataclass(frozen=True)
 class MetadataHistory:
-    """The file; it need not be there yet.
+    """A history file; it need not exist yet.
 
     Attributes:
-        path: Where it lies.
+        path: Path of the file.
     """
 
     path: Path
 
     def read_observed(self) -> tuple[ObservedMetadata, ...]:
-        """Return all that was shown, oldest first.
+        """Return all observations, oldest first.
 
         Raises:
-            HISTORY_BROKEN: If the file is no such history, or its chain does not close.
+            HISTORY_BROKEN: If the file is not a history, or its chain of digests is broken.
         """
         return tuple(self._iter_observed())
 
@@ -195,12 +195,13 @@ class MetadataHistory:
         return UpdaterError(HISTORY_BROKEN, path=self.path, line=line, detail=str(reason)[:500])
 
     def append_new(self, shown: Iterable[ObservedMetadata], now: datetime) -> int:
-        """Add what is not in it yet; return how many lists that were.
+        """Append new observations; return their number.
 
-        A list is added also where it contradicts one that is there: that is what it is for.
+        An observation is added even if it contradicts an earlier one, which is the history's
+        purpose.
 
         Raises:
-            HISTORY_BROKEN: If what is there cannot be followed, or the disk does not take it.
+            HISTORY_BROKEN: If the present history is invalid, or the file cannot be written.
         """
         known = {(one.role, one.version, one.digest) for one in self.read_observed()}
         content = self._read_content()

@@ -1,13 +1,13 @@
-"""A look at the public feed as a site has it: now, in some days, and after weeks without a renewal.
+"""Check the public feed as a site sees it: now, in some days, and after weeks without renewal.
 
-The real client reads the real addresses, each time from an empty directory and the first root, so
-that whatever would stop a site stops this look as well: a list that lapses, a root that is missing,
-a page of a proxy in the place of a file. Three looks:
+The agent's own client reads the public addresses, each time from an empty directory and the first
+root. So whatever would stop a site also fails this check: expired metadata, a missing root, a
+proxy's page in place of a file. The three checks are:
 
-* now: everything has to be valid;
-* in ``ahead`` days: still, without anything being signed until then;
-* in ``offline_ahead`` days: what signers sign has to be valid, the online roles are left out,
-  since a machine renews them. Signers need weeks to come together.
+* now: everything must be valid;
+* in ``ahead`` days: everything must still be valid, even if nothing is signed until then;
+* in ``offline_ahead`` days: the offline roles must still be valid. Online roles are excluded, since
+  a machine renews them, while signers need weeks to come together.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ FEED_OUTDATED: Final = "NU-7203"
 ROLE_RENEWAL_DUE: Final = "NU-7204"
 FEED_NOT_CHECKED: Final = "NU-7208"
 EXPIRY_CODES: Final = frozenset({FEED_FAILED, FEED_WILL_FAIL, FEED_OUTDATED})
-#: Errors after which nobody knows anything of the feed: no whole answer came from it.
+#: Errors that say nothing about the feed, because no complete response arrived.
 NETWORK_CODES: Final = frozenset(
     message.code
     for message in (FEED_CONNECTION_LOST, FEED_ERROR, FEED_PROXY, FEED_TOO_SLOW, FEED_UNREACHABLE)
@@ -73,7 +73,7 @@ NETWORK_CODES: Final = frozenset(
 
 @dataclass(frozen=True)
 class ObservedRole:
-    """One role as the public feed has it."""
+    """One role of the public feed."""
 
     role: str
     version: int
@@ -83,15 +83,15 @@ class ObservedRole:
 
 @dataclass(frozen=True)
 class FeedReport:
-    """What was seen.
+    """Result of a check.
 
     Attributes:
-        roles: Every role; empty if the feed cannot be read.
-        targets: How many files are signed.
-        bytes: Their size together.
-        findings: What is wrong, or soon will be.
-        emergency_halts: Which releases one signer halted for a while.
-        observed_metadata: Every list that was verified, to be compared with those of other places.
+        roles: All roles; empty if the feed cannot be read.
+        targets: Number of targets.
+        bytes: Their total size.
+        findings: Present and expected problems.
+        emergency_halts: Active emergency halts.
+        observed_metadata: All verified metadata, for comparison with other mirrors.
     """
 
     roles: tuple[ObservedRole, ...]
@@ -103,10 +103,10 @@ class FeedReport:
 
 
 def choose_exit_code(findings: Sequence[Finding]) -> ExitCode:
-    """0 while no strict finding stands; else what says most of the feed.
+    """Return 0 without critical findings, else the most specific exit code.
 
-    14 if a list lapses or is old, 7 if all that is known is that a place, or a file of it, did not
-    answer, else 1.
+    14 if metadata is expired or outdated, 7 if the only problem is that a mirror or file could not
+    be reached, else 1.
     """
     strict = {finding.code for finding in findings if finding.severity is Severity.CRITICAL}
     if not strict:
@@ -117,14 +117,14 @@ def choose_exit_code(findings: Sequence[Finding]) -> ExitCode:
 
 
 class FeedMonitor:
-    """Looks at one feed.
+    """Checks one public feed.
 
     Args:
-        root: A root that is trusted from elsewhere.
-        make_fetcher: Opens the feed as an agent does.
-        probe: Asks for single files.
-        clock: The time (UTC).
-        progress: Told what is being done.
+        root: A trusted root.
+        make_fetcher: Creates a fetcher as the agent does.
+        probe: Checks single files.
+        clock: Returns the time (UTC).
+        progress: Receives the progress.
     """
 
     def __init__(
@@ -149,17 +149,17 @@ class FeedMonitor:
         deep: bool = False,
         place: str = "-",
     ) -> FeedReport:
-        """Look at everything.
+        """Run all checks.
 
         Args:
-            published: What the Secretariat has published, to compare with.
+            published: The Secretariat's feed, for comparison.
             ahead: Days after which everything must still be valid.
-            offline_ahead: Days after which what signers sign must still be valid.
-            deep: Fetch and hash every file, in place of asking for its length.
-            place: What the feed is called where it is compared.
+            offline_ahead: Days after which the offline roles must still be valid.
+            deep: Whether to download and hash every file, instead of checking its length.
+            place: Name of the feed for comparison with others.
 
         Returns:
-            What was seen; failures are findings.
+            The report; failures are findings.
         """
         now = self._clock()
         findings: list[Finding] = []
@@ -202,10 +202,10 @@ class FeedMonitor:
         )
 
     def observe_metadata(self, place: str) -> tuple[ObservedMetadata, ...]:
-        """Return the lists that a place shows, verified as a site does.
+        """Return the metadata that a mirror serves, verified as a site does.
 
         Raises:
-            UpdaterError: If sites could not use them.
+            UpdaterError: If sites could not use it.
         """
         now = self._clock()
         self._progress.report(LazyText(N_("reading the metadata of {place}"), {"place": place}))
@@ -214,7 +214,7 @@ class FeedMonitor:
     def _verify_feed(
         self, now: datetime, grace: timedelta, fetcher: HttpFetcher | _UndatedFetcher
     ) -> dict[str, Metadata[Any]]:
-        """Let the real client verify the whole feed at a moment, from nothing but the root."""
+        """Verify the whole feed with the agent's client at a given time, from the root on."""
         with tempfile.TemporaryDirectory(prefix="nu-monitor-") as folder:
             directory = Path(folder) / "metadata"
             clock = TrustClock(Path(folder) / "clock.json", lambda: now)
@@ -241,7 +241,7 @@ class FeedMonitor:
 
 
 class _UndatedFetcher(FeedFetcher):
-    """A feed whose server says no time: at a later moment it would only seem to be wrong."""
+    """A fetcher without the server's date, which would contradict a simulated future time."""
 
     def __init__(self, inner: HttpFetcher) -> None:
         self._inner = inner
@@ -250,7 +250,7 @@ class _UndatedFetcher(FeedFetcher):
         yield self.download_bytes(url, MAX_LIST_BYTES)
 
     def download_bytes(self, url: str, max_length: int) -> bytes:
-        """Return a list."""
+        """Return metadata."""
         return self._inner.download_bytes(url, max_length)
 
     def open_stream(self, url: str, offset: int) -> DownloadStream:
@@ -275,7 +275,7 @@ def _list_names(seen: dict[str, Metadata[Any]]) -> list[str]:
 
 
 def _list_targets(seen: dict[str, Metadata[Any]]) -> list[TargetFile]:
-    """Return every signed file once."""
+    """Return all targets, each once."""
     named = {
         get_target_file_name(target): target
         for role, metadata in seen.items()
@@ -293,7 +293,7 @@ def _observe_role(role: str, metadata: Metadata[Any], now: datetime) -> Observed
 
 
 def make_place_finding(place: str, error: UpdaterError) -> Finding:
-    """Say that another place cannot be compared."""
+    """Return the finding for a mirror that cannot be compared."""
     if error.code in NETWORK_CODES:
         return _make_not_checked_finding(place, error)
     values = {"place": place, "what": error.title_text}
@@ -307,7 +307,7 @@ def make_place_finding(place: str, error: UpdaterError) -> Finding:
 
 
 def _make_not_checked_finding(place: str, error: UpdaterError) -> Finding:
-    """Say that nobody could look, which is no fault of the feed."""
+    """Return the finding for a feed that could not be reached, which may be no fault of it."""
     words = N_("Feed unreachable: {place}. {what}")
     remedy = N_(
         "Check the URL, the network and the proxy, and try from another network. If it"
@@ -355,11 +355,11 @@ def _make_warning_finding(place: str, error: UpdaterError, days: int) -> Finding
 
 
 def _find_due_roles(seen: dict[str, Metadata[Any]], now: datetime) -> list[Finding]:
-    """Roles that signers are to sign again by now, by the periods that they agreed on."""
+    """Return findings for the offline roles whose renewal is due by the signed policy."""
     try:
         policy = read_policy(seen["root"].signed)
     except ValueError:
-        return []  # a feed of another publisher: it says no periods
+        return []  # the feed of another publisher has no policy
     found = []
     for role, metadata in seen.items():
         left = metadata.signed.expires - now

@@ -1,19 +1,19 @@
-"""Publishing: thresholds first, then the online roles, then the files in an order that is safe.
+"""Publish a signing event: check thresholds, sign online roles, write files in a safe order.
 
-What a client sees at each instant. It reads ``timestamp.json``, then the snapshot and roles that
-it names by version; of the root it takes every next number that is there. So:
+A client reads ``timestamp.json``, then the snapshot and roles that it names by version, and every
+next root that exists. So the order of writes is:
 
-1. targets, 2. product roles, 3. targets role, 4. snapshot: new names that nothing points to yet;
-5. the new root, if there is one: the old metadata are still valid under it (this is checked);
-6. ``timestamp.json``, replaced by a rename: from here on a client sees the new feed.
+1. targets, 2. product roles, 3. targets role, 4. snapshot: new names that nothing refers to yet;
+5. a new root, under which the old metadata must still be valid (this is checked);
+6. ``timestamp.json``, replaced by a rename: from here on clients see the new feed.
 
-A kill between any two of these leaves the old feed or the new one. Where a change of keys makes the
-old metadata invalid under the new root, the timestamp goes first, if the new metadata are valid
-under the old root as well (old and new keys have both signed). Where neither holds, there is no
-safe order, and nothing is written unless that is accepted explicitly.
+An interruption between any two writes leaves the old or the new feed. If a change of keys makes the
+old metadata invalid under the new root, the timestamp is written first, provided that the new
+metadata is also valid under the old root (old and new keys have both signed). If neither holds,
+there is no safe order, and nothing is written unless that is accepted explicitly.
 
-A publication that was killed is completed by the same call. Nothing that was published is ever
-deleted; what was left half-written is, by the next call that writes.
+An interrupted publication is completed by the same call. Published files are never deleted;
+temporary files are, by the next call that writes.
 """
 
 from __future__ import annotations
@@ -78,11 +78,11 @@ OnlineSigners = Mapping[str, Sequence[Signer]]
 
 @dataclass(frozen=True)
 class PublishReport:
-    """What a publication wrote.
+    """Result of a publication.
 
     Attributes:
-        versions: The version of every role as it is served now.
-        new_roles: Roles that got a new version.
+        versions: The version of every role that is now served.
+        new_roles: Roles with a new version.
         new_targets: Targets that were copied.
     """
 
@@ -95,10 +95,10 @@ class Publisher:
     """Writes to one feed.
 
     Args:
-        feed: Where to.
-        clock: The time (UTC).
-        writer: How files are written; tests put one in its place that stops half-way.
-        progress: Told what is being written.
+        feed: The feed directory.
+        clock: Returns the time (UTC).
+        writer: Writes the files; tests pass one that stops midway.
+        progress: Receives the progress.
     """
 
     def __init__(
@@ -121,24 +121,24 @@ class Publisher:
         accept_interruption: bool = False,
         waivers: Sequence[Waiver] = (),
     ) -> PublishReport:
-        """Publish an event whose every role has its signatures.
+        """Publish an event whose roles all have enough signatures.
 
         Args:
-            event: With the signatures that signers gave.
-            staging: Where new target files lie, each with a ``targets`` directory.
-            online: Keys of snapshot and timestamp.
-            accept_interruption: Publish a change of keys even where clients that ask between two
-                writes fail once.
-            waivers: What it does not wait for; the snapshot says it for ever.
+            event: The event, with the signers' signatures.
+            staging: Directories with new target files, each with a ``targets`` directory.
+            online: Signers of snapshot and timestamp.
+            accept_interruption: Whether to publish a change of keys even if a request of a client
+                between two writes fails once.
+            waivers: Waived conditions, which the snapshot records for ever.
 
         Raises:
-            BELOW_THRESHOLD: If a role has too few signatures; also those of the previous root.
-            STALE_EVENT: If the feed moved on since the event was drafted.
-            PUBLISHER_ROLE_EXPIRED: If a role that signers sign has expired.
-            TargetMissingError: If a file that the metadata name is not there or is another.
+            BELOW_THRESHOLD: If a role has too few signatures, also those of the previous root.
+            STALE_EVENT: If the feed changed since the event was drafted.
+            PUBLISHER_ROLE_EXPIRED: If an offline role has expired.
+            TargetMissingError: If a target's file is missing or differs.
             KEY_CHANGE_NOT_ATOMIC: If there is no safe order of writes.
-            DUPLICATE_KEY, KEY_NOT_ALLOWED: If keys are used as they must not be.
-            FEED_BROKEN, FEED_BUSY: If the feed cannot be built on.
+            DUPLICATE_KEY, KEY_NOT_ALLOWED: If a key is used for roles that exclude each other.
+            FEED_BROKEN, FEED_BUSY: If the feed cannot be read or locked.
         """
         with self._feed.lock(make=not event.base):
             self._progress.report(LazyText(N_("verifying the signatures and the feed")))
@@ -153,7 +153,7 @@ class Publisher:
             whole = state.replace_roles(online_roles)
             root_last = self._must_write_root_last(base, whole, accept_interruption)
             if root_last and base is not None:
-                # The timestamp goes out before the root; it must not name a root that is not there.
+                # The timestamp is written before the root, so it must not name the new root.
                 seen = base.root.signed.version
                 online_roles = self._sign_online(state, base, online, now, seen, waivers=waivers)
                 whole = state.replace_roles(online_roles)
@@ -163,18 +163,18 @@ class Publisher:
             return _make_report(whole, [*drafts, *online_roles], [t.path for t, _ in new_files])
 
     def refresh_online_roles(self, online: OnlineSigners) -> PublishReport:
-        """Sign the online roles that are due, and write nothing if none is.
+        """Sign and publish the online roles that are due; write nothing if none is.
 
-        A role is due when its signing window has begun, when its signatures are not those that the
-        newest root asks for (a change of keys was interrupted), or when it does not name the newest
-        version of what it points to.
+        A role is due when its renewal window has begun, when the newest root does not accept its
+        signatures (after an interrupted change of keys), or when it does not name the newest
+        versions.
 
         Returns:
-            What is served now; ``new_roles`` is empty if nothing was due.
+            The versions now served; ``new_roles`` is empty if nothing was due.
 
         Raises:
-            FEED_BROKEN, FEED_BUSY: If the feed cannot be built on.
-            BELOW_THRESHOLD, KEY_NOT_ALLOWED: If the online keys are not those of the root.
+            FEED_BROKEN, FEED_BUSY: If the feed cannot be read or locked.
+            BELOW_THRESHOLD, KEY_NOT_ALLOWED: If the root does not list the online keys.
             BAD_DATES: If this machine's clock is behind.
         """
         with self._feed.lock():
@@ -196,15 +196,15 @@ class Publisher:
         statement: Callable[[FeedState, datetime], EmergencyHaltStatement],
         online: OnlineSigners,
     ) -> PublishReport:
-        """Publish an emergency halt, or its end: only the timestamp is signed for it.
+        """Publish an emergency halt, or its end: only the timestamp is signed again.
 
         Args:
-            statement: Signs it for the feed as it is.
-            online: Keys of snapshot and timestamp.
+            statement: Signs the halt for the present feed.
+            online: Signers of snapshot and timestamp.
 
         Raises:
-            TOO_MANY_EMERGENCY_HALTS: If there are as many as a site reads.
-            FEED_BROKEN, FEED_BUSY: If the feed cannot be built on.
+            TOO_MANY_EMERGENCY_HALTS: If the maximum number is reached.
+            FEED_BROKEN, FEED_BUSY: If the feed cannot be read or locked.
             KEY_NOT_ALLOWED, BAD_DATES: As :meth:`refresh_online_roles`.
         """
         with self._feed.lock():
@@ -238,7 +238,7 @@ class Publisher:
                 ),
             )
 
-    # What is published stands on what is there.
+    # ---- base and checks -------------------------------------------------------------------------
 
     def _read_base(
         self, event: SigningEvent, drafts: Mapping[str, Metadata[Any]]
@@ -247,7 +247,7 @@ class Publisher:
             if event.base:
                 raise UpdaterError(FEED_BROKEN, path=self._feed.directory, reason="no timestamp")
             started = (self._feed.metadata_directory / "1.root.json").exists()
-            # A first publication that was killed; only the same one may complete it.
+            # An interrupted first publication; only the same event may complete it.
             if started and compute_signed_digest(
                 self._feed.read_roots()[0]
             ) != compute_signed_digest(drafts["root"]):

@@ -1,8 +1,8 @@
-"""Single questions to the public server: is the file there, how long is it, may caches keep it.
+"""Check single files on the public server: existence, length and caching.
 
-Signed metadata say what must be there; what a server and the caches in front of it say of a file is
-not signed, and is where feeds break: an old ``timestamp.json`` from a cache, a "not found" for the
-next root that a cache remembers, files that are compressed on the way.
+Signed metadata states which files must exist. The responses of the server and of caches are not
+signed, and often the cause of failures: an old ``timestamp.json`` from a cache, a cached "not
+found" for the next root, files that are compressed in transfer.
 """
 
 from __future__ import annotations
@@ -24,23 +24,23 @@ from ncen_updater.publisher.errors import describe_system_error
 
 TIMEOUT_S: Final = (20.0, 60.0)
 BLOCK: Final = 1 << 16
-#: A cached timestamp is at most so old; the timestamp itself is valid for days.
+#: Maximum age of a cached timestamp; the timestamp itself is valid for days.
 TIMESTAMP_MAX_AGE_S: Final = 600
-#: Sites ask for the next root at every check, and must see it soon after it is there.
+#: Sites ask for the next root at every check, and must see it soon after publication.
 ABSENT_MAX_AGE_S: Final = 600
 UNREACHABLE: Final = "NU-7211"
 NO_RANGES: Final = "NU-7215"
 OK, PARTIAL, FORBIDDEN, NOT_FOUND, GONE = 200, 206, 403, 404, 410
-#: Servers that answer a HEAD so may still give the file; some stores want a right of its own.
+#: Statuses of a HEAD after which GET may still work; some object stores require another right.
 NO_HEAD: Final = frozenset({403, 405, 501})
 
 
 class ServerProbe:
-    """Asks one server.
+    """Sends requests to one server.
 
     Args:
         url: Address of the feed.
-        session: Proxy and certificates are set in it.
+        session: HTTP session with proxy and certificates.
     """
 
     def __init__(self, url: str, session: BoundedHttpSession) -> None:
@@ -48,7 +48,7 @@ class ServerProbe:
         self._session = session
 
     def check_metadata(self, prefix: str, root_version: int, names: list[str]) -> list[Finding]:
-        """Look at the headers of the lists, and at the answer for a root that is not there."""
+        """Check the headers of the metadata files, and the response for a missing root."""
         found: list[Finding] = []
         following = f"{prefix}{root_version + 1}.root.json"
         for name in [*(prefix + name for name in names), following]:
@@ -67,13 +67,13 @@ class ServerProbe:
         return found
 
     def check_target(self, name: str, length: int, sha256: str, deep: bool) -> list[Finding]:
-        """Look whether a signed file is there, and whole.
+        """Check that a target exists and is complete.
 
         Args:
-            name: Below the feed's address.
-            length: Signed length, bytes.
+            name: Path below the feed's address.
+            length: Signed length in bytes.
             sha256: Signed digest.
-            deep: Fetch and hash it.
+            deep: Whether to download and hash it.
         """
         try:
             if deep:
@@ -131,7 +131,7 @@ class ServerProbe:
 
 @contextlib.contextmanager
 def _map_errors() -> Iterator[None]:
-    """Whatever way an answer fails in, one finding tells of it."""
+    """Convert all errors of a request to one type, for one finding."""
     try:
         yield
     except requests.RequestException:
@@ -141,7 +141,7 @@ def _map_errors() -> Iterator[None]:
 
 
 def _parse_max_age(answer: requests.Response) -> int | None:
-    """Return the seconds for which a cache may keep an answer; None if that is not said."""
+    """Return the maximum seconds that a cache may keep a response; None if not stated."""
     value = answer.headers.get("Cache-Control", "").lower()
     if "no-store" in value or "no-cache" in value:
         return 0
@@ -215,7 +215,7 @@ def _make_range_finding(name: str, count: int = 1) -> Finding:
 
 
 def merge_range_findings(findings: Sequence[Finding]) -> list[Finding]:
-    """Say once of all files together that the server sends no parts: it is so of every file."""
+    """Merge the findings about missing Range support, which concern all files of a server."""
     parts = [finding for finding in findings if finding.code == NO_RANGES]
     others = [finding for finding in findings if finding.code != NO_RANGES]
     return [

@@ -1,1 +1,1 @@
-"""The published directory, and the policy in its root: reading, verifying, editing."""
+"""The feed directory and the policy in its root: reading, verifying, editing."""

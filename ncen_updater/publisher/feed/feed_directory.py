@@ -1,10 +1,10 @@
-"""The published directory: read and verified whole, edited as drafts, written file by file.
+"""The feed directory: read and verified completely, edited as drafts, written file by file.
 
-``metadata/`` and ``targets/`` below one directory that any static web server can serve. The feed is
-its own record: what it holds is what the publisher builds on, so nothing beside it can disagree.
+``metadata/`` and ``targets/`` are in one directory that any static web server can serve. The
+publisher keeps no other record of the feed, so no second record can contradict it.
 
-:class:`FeedRepository` is the one place for version, expiry, issue time and signing. Offline roles
-come out as drafts without signatures; online roles come out signed, or not at all.
+:class:`FeedRepository` alone sets version, expiry, issue time and signatures. Offline roles become
+drafts without signatures; online roles are signed at once.
 """
 
 from __future__ import annotations
@@ -67,9 +67,10 @@ class FeedState:
     Attributes:
         root: The newest root.
         targets: The top-level targets that the snapshot names.
-        delegated: One role for each product that was published at least once.
-        snapshot: None before the first publication, as is ``timestamp``.
-        chain: All published roots, from the first to the newest.
+        delegated: Metadata of each product's role that has been published.
+        snapshot: None before the first publication.
+        timestamp: None before the first publication.
+        previous_roots: All published roots, from the first to the newest.
     """
 
     root: Metadata[Root]
@@ -80,7 +81,7 @@ class FeedState:
     previous_roots: tuple[Metadata[Root], ...] = ()
 
     def get_role(self, role: str) -> Metadata[Any] | None:
-        """Metadata of a role, or None if it has none yet."""
+        """Return the metadata of a role; None if it has none yet."""
         if role in ("root", "targets", "snapshot", "timestamp"):
             return cast("Metadata[Any] | None", getattr(self, role))
         return self.delegated.get(role)
@@ -88,7 +89,7 @@ class FeedState:
     def replace_roles(self, changed: Mapping[str, Metadata[Any]]) -> FeedState:
         """Return a state with new versions of some roles; this one is not changed.
 
-        A product that new targets no longer delegate to is gone.
+        Products that the new targets no longer delegate to are removed.
         """
         top: dict[str, Any] = {
             k: v for k, v in changed.items() if k in ("root", "targets", "snapshot", "timestamp")
@@ -100,23 +101,23 @@ class FeedState:
 
     @property
     def policy(self) -> FeedPolicy:
-        """Return what the signers agreed on beside keys and thresholds."""
+        """Return the policy of the newest root."""
         return read_policy(self.root.signed)
 
     def list_offline_roles(self) -> list[str]:
-        """Roles that signers sign and that have a version."""
+        """Return the offline roles that have a version."""
         return ["root", "targets", *self.delegated]
 
 
 def list_delegated_roles(targets: Targets) -> dict[str, DelegatedRole]:
-    """Return the delegations of the top-level targets, in their order of search."""
+    """Return the delegations of the top-level targets, in search order."""
     if targets.delegations is None or targets.delegations.roles is None:
         return {}
     return dict(targets.delegations.roles)
 
 
 def list_offers(targets: Targets) -> list[Offer]:
-    """List the offers of a product's role, oldest version first."""
+    """Return the offers of a product's role, oldest version first."""
     offers = [
         Offer.model_validate(target.custom[OFFER_FIELD])
         for name, target in targets.targets.items()
@@ -126,15 +127,15 @@ def list_offers(targets: Targets) -> list[Offer]:
 
 
 def make_unknown_role_error(state: FeedState, name: str) -> UpdaterError:
-    """Make the error for an unknown role, which names the existing ones."""
+    """Return the error for an unknown role, which names the existing ones."""
     known = ", ".join(sorted(list_delegated_roles(state.targets.signed)))
     return UpdaterError(UNKNOWN_PRODUCT, product=name, products=known or "-")
 
 
 def verify_role(state: FeedState, role: str) -> VerificationResult:
-    """Count the signatures of a role against the keys that its delegator names in ``state``.
+    """Verify the signatures of a role with the keys that its delegator has in ``state``.
 
-    The root is counted against itself only; the step from the previous root is checked where a
+    The root is verified with its own keys only; the step from the previous root is verified when a
     new root is published.
     """
     metadata = state.get_role(role)
@@ -149,32 +150,32 @@ def verify_role(state: FeedState, role: str) -> VerificationResult:
 
 
 def get_target_file_name(target: TargetFile) -> str:
-    """Path of a target below ``targets/``: the digest goes before the last part of the name."""
+    """Return the path of a target below ``targets/``: its file name is prefixed by the digest."""
     directory, _, name = target.path.rpartition("/")
     hashed = f"{target.hashes['sha256']}.{name}"
     return f"{directory}/{hashed}" if directory else hashed
 
 
 class SourceChangedError(Exception):
-    """A file that is not what it was when it was looked at."""
+    """A file that changed after it was checked."""
 
 
 class FeedWriter(Protocol):
-    """Where files of the feed go. Each call leaves the old file, or the new one, and durably."""
+    """Writes files of the feed. Each call is atomic and durable."""
 
     def write_file(self, path: Path, content: bytes) -> None:
         """Write or replace a small file."""
 
     def copy_file(self, path: Path, source: Path, sha256: str) -> None:
-        """Copy a large one.
+        """Copy a large file.
 
         Raises:
-            SourceChangedError: If it is not the one with this digest; nothing was written.
+            SourceChangedError: If its digest differs; nothing was written.
         """
 
 
 class DurableWriter:
-    """Temporary file, flush, rename, flush of the directory."""
+    """A writer that uses temporary file, flush, rename, and flush of the directory."""
 
     def write_file(self, path: Path, content: bytes) -> None:
         """Write or replace a small file."""
@@ -182,7 +183,7 @@ class DurableWriter:
         durable.write_file(path, content)
 
     def copy_file(self, path: Path, source: Path, sha256: str) -> None:
-        """Copy a large one in blocks of 1 MiB; what is written is what was hashed."""
+        """Copy a large file in blocks of 1 MiB; the written bytes are those that were hashed."""
         durable.make_directory(path.parent)
         digest = hashlib.sha256()
         with source.open("rb") as reader, durable.open_for_replace(path) as stream:
@@ -197,7 +198,7 @@ class FeedDirectory:
     """A feed directory.
 
     Args:
-        directory: What the web server serves; holds ``metadata`` and ``targets``.
+        directory: The directory that the web server serves, with ``metadata`` and ``targets``.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -207,19 +208,20 @@ class FeedDirectory:
 
     @property
     def exists(self) -> bool:
-        """Tell whether a publication was ever finished: the timestamp is written last."""
+        """Return whether a publication was ever completed: the timestamp is written last."""
         return (self.metadata_directory / "timestamp.json").exists()
 
     @contextlib.contextmanager
     def lock(self, *, make: bool = False) -> Iterator[None]:
-        """Keep other publishers out until the block ends; the lock dies with its holder.
+        """Lock the feed against other publishers during the block; a lock ends with its process.
 
         Args:
-            make: Whether a feed may begin here; else a mistyped name makes no directory.
+            make: Whether to create the directory for a new feed; otherwise a mistyped path is an
+                error.
 
         Raises:
-            FEED_DIRECTORY_MISSING: If the directory is not there.
-            FEED_BUSY: If another one is in.
+            FEED_DIRECTORY_MISSING: If the directory does not exist.
+            FEED_BUSY: If another process holds the lock.
         """
         if make:
             durable.make_directory(self.directory)
@@ -240,9 +242,9 @@ class FeedDirectory:
         """Return all roots, from the first on.
 
         Raises:
-            FEED_DIRECTORY_MISSING: If the directory is not there.
-            FEED_BROKEN: If there is none, one is missing in between, or one does not follow from
-                the one before it.
+            FEED_DIRECTORY_MISSING: If the directory does not exist.
+            FEED_BROKEN: If there is no root, one is missing, or one is not signed by its
+                predecessor.
         """
         numbers = sorted(
             int(path.name.split(".")[0])
@@ -265,14 +267,14 @@ class FeedDirectory:
         return chain
 
     def read_state(self, verify: bool = True) -> FeedState:
-        """Read what a client would see and verify every signature and version, but no expiry.
+        """Read the feed and verify all signatures and versions, but not expiry.
 
         Args:
-            verify: False to leave out the thresholds of all roles but the root, where a change of
-                keys may have been interrupted and is about to be completed.
+            verify: False to skip the thresholds of all roles but the root, because an interrupted
+                change of keys is about to be completed.
 
         Raises:
-            FEED_BROKEN: Naming what is missing or wrong.
+            FEED_BROKEN: Naming what is missing or invalid.
         """
         chain = tuple(self.read_roots())
         timestamp: Metadata[Timestamp] = self._read_metadata("timestamp.json", Timestamp, None)
@@ -306,10 +308,10 @@ class FeedDirectory:
         return state
 
     def iter_signed_metadata(self) -> Iterator[tuple[str, Metadata[Any]]]:
-        """Return every version that is here of every list that signers sign, with its role.
+        """Yield all versions of all offline roles in the feed, each with its role.
 
         Raises:
-            FEED_BROKEN: If one cannot be read, or says that it is another.
+            FEED_BROKEN: If one cannot be read, or has another role or version.
         """
         for path in sorted(self.metadata_directory.glob("*.json")):
             found = re.fullmatch(r"([0-9]{1,9})\.([a-z][a-z0-9-]*)\.json", path.name)
@@ -318,9 +320,9 @@ class FeedDirectory:
                 yield found[2], self._read_metadata(path.name, kind, int(found[1]))
 
     def list_waivers(self) -> tuple[tuple[date, Waiver], ...]:
-        """List the publications that did not wait for receipts, each with its day, oldest first.
+        """Return the publications that waived a condition, each with its day, oldest first.
 
-        A snapshot says what its publication did not wait for, so that each took place.
+        The snapshot of a publication records its waivers, so each listed publication took place.
 
         Raises:
             FEED_BROKEN: If a snapshot cannot be read.
@@ -337,12 +339,12 @@ class FeedDirectory:
         return tuple(found)
 
     def get_metadata_path(self, role: str, version: int) -> Path:
-        """Return where a version of a role lies."""
+        """Return the path of a version of a role."""
         name = "timestamp.json" if role == "timestamp" else f"{version}.{role}.json"
         return self.metadata_directory / name
 
     def get_target_path(self, target: TargetFile) -> Path:
-        """Return where a target lies."""
+        """Return the path of a target."""
         return self.targets_directory / get_target_file_name(target)
 
     def _make_broken_error(self, reason: str) -> UpdaterError:
@@ -366,12 +368,12 @@ class FeedDirectory:
 
 
 class FeedRepository(Repository):
-    """New versions of roles on top of a state.
+    """Makes new versions of roles, based on a state.
 
     Args:
-        state: What they stand on, never changed; None for the first versions of a feed.
-        policy: Where the periods come from; that of the newest root.
-        now: Moment of the edit (UTC); issue time and expiry count from it.
+        state: The base, which is not changed; None for the first versions of a feed.
+        policy: Policy with the expiry periods.
+        now: Time of the edit (UTC), from which issue time and expiry are computed.
         signers: Signers of the online roles.
 
     Attributes:
@@ -397,7 +399,7 @@ class FeedRepository(Repository):
             return deepcopy(self.changed[role])
         known = deepcopy(self._get_published(role))
         if known is not None:
-            # It was of the publication of that version, which took place.
+            # These fields belong to the publication of that version only.
             for field in (PUBLISH_AFTER_FIELD, WAIVERS_FIELD):
                 known.signed.unrecognized_fields.pop(field, None)
             return known
@@ -425,13 +427,13 @@ class FeedRepository(Repository):
         md.signatures.clear()
         for signer in self._signers.get(role, ()):
             signature = md.sign(signer, append=True)
-            # A token whose key is not the one of its public file signs without complaint.
+            # A token signs without an error even if its key does not match the public key file.
             signer.public_key.verify_signature(signature, md.signed_bytes)
         self.changed[role] = md
 
     @property
     def targets_infos(self) -> dict[str, MetaFile]:
-        """Versions of the roles that the next snapshot names."""
+        """Return the versions of the roles for the next snapshot."""
         state = self._now_known()
         return {
             "targets.json": MetaFile(version=state.targets.signed.version),
@@ -443,7 +445,7 @@ class FeedRepository(Repository):
 
     @property
     def snapshot_info(self) -> MetaFile:
-        """Version of the snapshot that the next timestamp names."""
+        """Return the version of the snapshot for the next timestamp."""
         snapshot = self._now_known().snapshot
         if snapshot is None:
             raise RuntimeError("publish snapshot before timestamp")

@@ -1,4 +1,4 @@
-"""Roles of a feed, the paths that each may sign, and the policy stored in the signed root."""
+"""Roles of a feed, the target paths that each may sign, and the policy in the signed root."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ Days = Annotated[int, Field(ge=1, le=3660)]
 
 
 class FeedPolicy(BaseModel):
-    """What the signers agreed on beside keys and thresholds; part of the signed root.
+    """The signers' policy beside keys and thresholds; part of the signed root.
 
     Attributes:
-        expiry_days: For each role, how many days a version is valid.
-        signing_days: For each role, how many days before its expiry it is to be signed again.
-        plain_tufup: Products whose archives are signed in the top-level targets role as well, for
-            clients that look nowhere else.
+        expiry_days: Days until a version expires, by role.
+        signing_days: Days before expiry at which a role is to be signed again, by role.
+        plain_tufup: Products whose archives are also listed in the top-level targets, for clients
+            that read only that role.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -39,7 +39,7 @@ class FeedPolicy(BaseModel):
     plain_tufup: tuple[str, ...] = ()
 
     def get_renewal_window(self, role: str) -> timedelta:
-        """Return how long before its expiry a role is signed again; at most its validity."""
+        """Return how long before its expiry a role is signed again; at most its whole validity."""
         days = self.expiry_days[role]
         return timedelta(
             days=min(days, self.signing_days.get(role) or compute_default_window(role, days))
@@ -47,10 +47,10 @@ class FeedPolicy(BaseModel):
 
 
 def compute_default_window(role: str, days: int) -> int:
-    """Days before the expiry at which a role is signed again where the signers said nothing.
+    """Return the default number of days before expiry at which a role is signed again.
 
-    The timestamp after one day, so that a week of standstill is noticed and survived; the snapshot
-    at half time; what signers sign with time to bring them together.
+    The timestamp is renewed daily, so that a week without renewal is noticed and survived, and the
+    snapshot after half its validity. Offline roles have enough time to bring the signers together.
     """
     if role == "timestamp":
         return max(1, days - 1)
@@ -60,10 +60,10 @@ def compute_default_window(role: str, days: int) -> int:
 
 
 def read_policy(root: Root) -> FeedPolicy:
-    """Read the policy of a root.
+    """Return the policy of a root.
 
     Raises:
-        ValueError: If it has none or it is not valid.
+        ValueError: If it is missing or invalid.
     """
     try:
         return FeedPolicy.model_validate(root.unrecognized_fields[POLICY_FIELD])
@@ -72,10 +72,10 @@ def read_policy(root: Root) -> FeedPolicy:
 
 
 def read_publish_condition(signed: Signed) -> PublishCondition | None:
-    """Read when a version of a product's role may be published; None where it does not say.
+    """Return the condition for publishing a version of a product's role; None without one.
 
     Raises:
-        ValueError: If what it says is no such condition.
+        ValueError: If it is invalid.
     """
     value = signed.unrecognized_fields.get(PUBLISH_AFTER_FIELD)
     if value is None:
@@ -87,9 +87,9 @@ def read_publish_condition(signed: Signed) -> PublishCondition | None:
 
 
 def list_target_patterns(product: str) -> list[str]:
-    """Patterns of the targets that a product's role may sign.
+    """Return the patterns of the targets that a product's role may sign.
 
-    The archive's pattern asks for a digit after the name, so that ``ncen`` never covers an archive
+    The archive's pattern requires a digit after the name, so that ``ncen`` never covers an archive
     of ``ncen-updater``, whatever the order of the delegations.
     """
     return [
@@ -103,16 +103,16 @@ def list_target_patterns(product: str) -> list[str]:
 
 
 def sort_delegations(products: Iterable[str]) -> list[str]:
-    """Products in the order in which they are asked, the longest name first.
+    """Sort products in the order of their delegations, the longest name first.
 
-    Terminating delegations are walked in order and the first that matches decides, so a product
-    whose name begins with another's has to be asked before it.
+    Terminating delegations are searched in order, and the first match decides. So a product whose
+    name begins with another product's name must come first.
     """
     return sorted(products, key=lambda name: (-len(name), name))
 
 
 def stamp_metadata(signed: Signed, role: str, now: datetime) -> None:
-    """Note what role a version is for and when it was made."""
+    """Set role and issue time in a new version."""
     signed.unrecognized_fields[ROLE_FIELD] = role
     signed.unrecognized_fields[ISSUE_TIME_FIELD] = now.astimezone(UTC).strftime(
         "%Y-%m-%dT%H:%M:%SZ"
@@ -120,5 +120,5 @@ def stamp_metadata(signed: Signed, role: str, now: datetime) -> None:
 
 
 def read_issue_time(signed: Signed) -> str:
-    """Read when a version was made, as it is written in it; empty if it does not say."""
+    """Return the issue time of a version as written; empty without one."""
     return str(signed.unrecognized_fields.get(ISSUE_TIME_FIELD, ""))

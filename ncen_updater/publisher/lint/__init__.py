@@ -1,1 +1,1 @@
-"""Checks of a release directory before anybody signs it."""
+"""Checks of a release directory before anyone signs it."""

@@ -1,8 +1,8 @@
-"""Rules of ``lint`` about what local overlays replace: files, and changes since the last release.
+"""Rules of ``lint`` for local overlays: their files, and changes since the previous release.
 
-A country's texts never bar an upgrade, so what they lose is advised. A setting bars it where the
-release says so, and a file that no site can read would be shown to signers: these forbid it, or
-are said as what they are. No more than a few keys are named in a line.
+A country's texts never block an upgrade, so losses among them are advisory. A setting blocks it
+only where the release demands a value. Files that no site could read forbid the release. A finding
+names only a few keys.
 """
 
 from __future__ import annotations
@@ -39,14 +39,14 @@ from ncen_updater.formats.tree import EntryType
 from ncen_updater.publisher.lint import rules
 from ncen_updater.publisher.lint.rules import LintedRelease
 
-#: So much of one text or name is shown.
+#: Maximum shown length of a text or name.
 MAX_LINE_CHARS = 100
-#: So many names are listed.
+#: Maximum number of listed names.
 MOST = 5
 Forms = tuple[str, ...]
-#: Findings that do not forbid a release, and bar its way at sites or end what a country did.
+#: Advisory findings because of which sites cannot upgrade, or lose changes of a country.
 SITE_BLOCKING_CODES = frozenset({"NU-7153", "NU-7157", "NU-7158"})
-#: Findings that every signer should have seen, as most releases have some.
+#: Advisory findings that signers must see; most releases have some.
 COUNTRY_NOTICE_CODES = frozenset({"NU-7148", "NU-7149", "NU-7152", "NU-7155", "NU-7156"})
 
 
@@ -81,7 +81,7 @@ def _list_expected_paths(release: LintedRelease, declared: OverlayManifest) -> l
         return [declared.release_path]
     if declared.template is not None:
         return [declared.template]
-    # Gettext's files tell the text of the source beside; the others are nothing without it.
+    # gettext files contain the source texts; other formats need the source language's file.
     value = declared.format is OverlayFormat.PO and list_overlay_files([declared], release.files)
     return [] if value else [fill_language(declared.release_path, declared.source)]
 
@@ -96,7 +96,7 @@ def _lacks_source(release: LintedRelease, declared: OverlayManifest) -> bool:
 
 
 def make_unreadable_finding(path: str, error: UnusableFileError) -> Finding:
-    """Make the finding for an overlay file that does not have the declared format."""
+    """Return the finding for an overlay file that does not have the declared format."""
     return rules.CARRIED_FILE_UNREADABLE.report(
         path=path if error.line is None else f"{path}:{error.line}", why=error.why
     )
@@ -128,7 +128,7 @@ def check_placeholders(release: LintedRelease) -> Iterator[Finding]:
 
 
 def _is_substituted(place: str) -> bool:
-    """Tell whether a program fills it in; a tag or a shortcut it does not."""
+    """Return whether a program replaces the placeholder; tags and access keys are not replaced."""
     return place.startswith(("%", "{", "${"))
 
 
@@ -277,7 +277,7 @@ def _check_changed_settings(change: OverlayChange, last: str) -> Iterator[Findin
 
 
 def _is_stricter_rule(rule: SettingRule, then: OverlayManifest) -> bool:
-    """Tell whether a rule may refuse what was taken before; one that only takes more does not."""
+    """Return whether a rule may refuse values that the old rule accepted."""
     old = next((item for item in then.rules if item.key == rule.key), SettingRule(key=rule.key))
     if old == rule:
         return False
@@ -292,14 +292,14 @@ def _is_stricter_rule(rule: SettingRule, then: OverlayManifest) -> bool:
 
 @dataclass(frozen=True)
 class OverlayChange:
-    """One ``[[overlays]]`` against that of the release before, in the words that all are made for.
+    """Changes of one ``[[overlays]]`` entry since the previous release, in source texts or values.
 
     Attributes:
-        declared: What the release says of it.
-        previous: What the release before said of it.
-        after: Every key of the release, with its text or value.
-        before: The same of the release before.
-        renamed: Gone keys with the new key that says the same, and that nobody declared.
+        declared: The entry in the release.
+        previous: The entry in the previous release.
+        after: All keys of the release, with text or value.
+        before: The same of the previous release.
+        renamed: Removed keys with a new key of the same text, if the manifest does not declare it.
     """
 
     declared: OverlayManifest
@@ -310,14 +310,14 @@ class OverlayChange:
 
     @property
     def added(self) -> tuple[TextKey, ...]:
-        """Keys that are new, also by another name."""
+        """Return the new keys, without declared renames."""
         old = {format_key(key) for key in self.before}
         names = {new for was, new in self.declared.renamed.items() if was in old}
         return tuple(k for k in self.after if k not in self.before and format_key(k) not in names)
 
     @property
     def removed(self) -> tuple[TextKey, ...]:
-        """Keys that are no longer there, under no name that is declared."""
+        """Return the removed keys, without declared renames."""
         new = {format_key(key) for key in self.after}
         return tuple(
             key
@@ -327,28 +327,28 @@ class OverlayChange:
 
     @property
     def changed(self) -> tuple[TextKey, ...]:
-        """Keys whose text or value is another one."""
+        """Return the keys with another text or value."""
         return tuple(k for k in self.after if k in self.before and self.after[k] != self.before[k])
 
     @property
     def placeholders_changed(self) -> tuple[TextKey, ...]:
-        """Keys of a text that has other places than before: no translation of before fits."""
+        """Return the keys whose text has other placeholders, so that no old translation fits."""
         return tuple(
             k for k in self.changed if any(compare_placeholders(self.before[k], self.after[k]))
         )
 
     def format_keys(self, keys: Sequence[TextKey]) -> str:
-        """Format keys for people: the first ones, and whether there are more."""
+        """Format keys for display: the first ones, with an ellipsis if there are more."""
         return format_names([format_key(key) for key in keys])
 
 
 def format_names(names: Sequence[str]) -> str:
-    """List the first of some names, and that there are more."""
+    """Format the first names, with an ellipsis if there are more."""
     return ", ".join([*map(format_line, names[:MOST]), *(["..."] if len(names) > MOST else [])])
 
 
 def format_line(text: str, longest: int | None = MAX_LINE_CHARS) -> str:
-    """Return one line of text for people, without what would write over what stands around it."""
+    """Return a text as one line for display, without control characters."""
     line = "".join(c if c.isprintable() else " " for c in text)
     return line if longest is None or len(line) <= longest else f"{line[: longest - 3]}..."
 
@@ -359,13 +359,13 @@ def compare_overlays(
     before: Manifest | None,
     texts_before: Mapping[str, bytes],
 ) -> Iterator[OverlayChange]:
-    """Compare what both releases carry and can be read; the country's path says what is the same.
+    """Yield the changes of overlays that both releases have; entries are matched by ``site_path``.
 
     Args:
-        manifest: The release.
-        texts: Its carried files, by path.
-        before: The release before.
-        texts_before: Its carried files.
+        manifest: Manifest of the release.
+        texts: Its overlay files, by path.
+        before: Manifest of the previous release.
+        texts_before: Its overlay files, by path.
     """
     old = {item.site_path: item for item in before.overlays} if before else {}
     for declared in manifest.overlays:
@@ -379,7 +379,7 @@ def compare_overlays(
 
 
 def _find_renamed_keys(change: OverlayChange) -> dict[TextKey, TextKey]:
-    """Gone keys whose text stands under one new key alone."""
+    """Return removed keys whose text now has exactly one new key."""
     if change.declared.kind is OverlayKind.SETTINGS:
         return {}  # many settings have the same value
     gone = {key: change.before[key] for key in change.removed if any(change.before[key])}
@@ -394,7 +394,7 @@ def _find_renamed_keys(change: OverlayChange) -> dict[TextKey, TextKey]:
 
 
 def read_shipped_catalog(declared: OverlayManifest, content: bytes | None) -> TextCatalog | None:
-    """Read one file; None where it is not there or cannot be read: another rule says so."""
+    """Read one file; return None if it is missing or invalid, which another rule reports."""
     try:
         return read_catalog(content, declared) if content is not None else None
     except UnusableFileError:
@@ -404,10 +404,10 @@ def read_shipped_catalog(declared: OverlayManifest, content: bytes | None) -> Te
 def list_source_forms(
     declared: OverlayManifest, texts: Mapping[str, bytes]
 ) -> dict[TextKey, Forms] | None:
-    """Return every key with its source text, or its value; None where none is known.
+    """Return all keys with their source texts or values; None if there are none.
 
-    It is the template, else the file of the source language, else (gettext's files tell it beside)
-    all languages together.
+    The source is the template, else the file of the source language, else, for gettext, all
+    languages together, since their files contain the source texts.
     """
     files = list_overlay_files([declared], texts)
     first = [file for file in files if file.language is None]

@@ -1,10 +1,10 @@
-"""Checks of a release directory before anybody signs it.
+"""Checks of a release directory before anyone signs it.
 
-Every rule is a function from what was read to findings. Strict findings forbid the release,
-advisory ones are for a person to weigh. The numbers 7101 to 7199 are those of the rules.
+Every rule is a function from a release to findings. Strict findings forbid the release; advisory
+ones are for a person to weigh. Findings have the numbers 7101 to 7199.
 
-Where two releases have the same number, sites run no migrator between them. So a number that stays
-although something would have to run is the one mistake here that no later release puts right.
+Between two releases with the same schema number, sites run no migrator. So a schema number that is
+not raised although a migration must run is a mistake that no later release can correct.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ SUSPICIOUS_NAMES: Final = frozenset(
     {".env", ".git", ".hg", ".svn", "id_rsa", "id_ed25519", ".pgpass"}
 )
 SUSPICIOUS_SUFFIXES: Final = (".p12", ".pfx", ".jks")
-#: Certificates, which everybody may read, have these names as well: what is in them decides.
+#: Certificates, which may be public, have these suffixes too: their content decides.
 KEY_SUFFIXES: Final = (".pem", ".key")
 PRIVATE_KEY: Final = b"PRIVATE KEY-----"
 PEEK_BYTES: Final = 100_000
@@ -82,12 +82,12 @@ def lint_release(
     texts_before: Mapping[str, bytes] | None = None,
     tree_before: Tree | None = None,
 ) -> list[Finding]:
-    """Apply every rule.
+    """Apply all rules to a release directory.
 
     Args:
-        directory: The release as it would be built.
-        previous: The newest published release of the same product, where there is one.
-        texts_before: Its files of texts and settings, by path.
+        directory: The release directory.
+        previous: The newest published release of the same product, if any.
+        texts_before: Its overlay files, by path.
         tree_before: Its tree.
 
     Returns:
@@ -119,7 +119,7 @@ def lint_release(
 
 
 def lint_against(feed: FeedDirectory | None, directory: Path) -> list[Finding]:
-    """Apply every rule, against the release of a feed that comes before, where there is one.
+    """Apply all rules, comparing with the previous release of a feed, if any.
 
     Raises:
         UpdaterError: As :func:`find_previous_release`, :func:`read_previous_texts` and
@@ -149,17 +149,17 @@ def lint_tree(
     tree_before: Tree | None = None,
     peek: Callable[[str], bytes | None] = lambda _path: None,
 ) -> list[Finding]:
-    """Apply every rule to a release that may lie elsewhere than in a directory.
+    """Apply all rules to a release, which need not be in a directory.
 
     Args:
         manifest: Its manifest.
         tree: Its tree.
-        previous: The release before, where there is one.
-        read_bytes: Reads one of its SQL files by its path.
-        texts: Its files of texts and settings, by path.
-        texts_before: Those of the release before; None where they are not at hand.
-        tree_before: The tree of the release before; None likewise.
-        peek: The beginning of any of its files; None where it is not at hand.
+        previous: The previous release, if any.
+        read_bytes: Reads one of its SQL files by path.
+        texts: Its overlay files, by path.
+        texts_before: Those of the previous release; None if not available.
+        tree_before: Tree of the previous release; None if not available.
+        peek: Returns the beginning of any of its files; None if not available.
 
     Returns:
         Findings, strict ones first.
@@ -181,10 +181,10 @@ def lint_tree(
 
 
 def refuse_critical_findings(name: str, findings: Iterable[Finding]) -> None:
-    """Refuse to go on with a release that has a strict finding.
+    """Refuse a release with a strict finding.
 
     Raises:
-        LINT_REFUSES: With the first of them.
+        LINT_REFUSES: With the first strict finding.
     """
     for found in findings:
         if found.severity is Severity.CRITICAL:
@@ -194,18 +194,18 @@ def refuse_critical_findings(name: str, findings: Iterable[Finding]) -> None:
 def find_previous_release(feed: FeedDirectory, directory: Path) -> ReleaseDocument | None:
     """Return the published release with which the one in ``directory`` is compared, if any.
 
-    The newest; one that was withdrawn only where this release can be installed over it, or has a
-    number that is used.
+    It is the newest one. A withdrawn one counts only if this release can be installed over it, or
+    does not have a higher version.
 
     Raises:
-        FEED_BROKEN: If the feed cannot be read, or a root is missing in it.
-        DUPLICATE_KEY: If one public key stands under two ids.
-        ReleaseDocumentError: If the published document cannot.
+        FEED_BROKEN: If the feed cannot be read, or a root is missing.
+        DUPLICATE_KEY: If one public key has two ids.
+        ReleaseDocumentError: If the published document cannot be parsed.
     """
     try:
         manifest = load_manifest(directory / MANIFEST_NAME)
     except ManifestError:
-        return None  # lint says so itself, with every mistake
+        return None  # lint itself reports it, with every mistake
     state = feed.read_state()
     refuse_invalid_drafts(state.root.signed, state.targets.signed, {})
     role = state.delegated.get(manifest.product)
@@ -226,10 +226,10 @@ def find_previous_release(feed: FeedDirectory, directory: Path) -> ReleaseDocume
 def read_previous_texts(
     feed: FeedDirectory, previous: ReleaseDocument | None
 ) -> dict[str, bytes] | None:
-    """Read the texts and settings of the previous release, by path; None without one.
+    """Read the overlay files of the previous release, by path; return None without one.
 
     Raises:
-        BuildError: If its archive does not hold them as its tree says.
+        BuildError: If its archive lacks files of its tree.
         UpdaterError: If the feed cannot be read.
     """
     if previous is None:
@@ -246,10 +246,10 @@ def read_previous_texts(
 
 
 def read_previous_tree(feed: FeedDirectory, previous: ReleaseDocument | None) -> Tree | None:
-    """Read the tree of the previous release; None without one.
+    """Read the tree of the previous release; return None without one.
 
     Raises:
-        TrustError: If it is not the one that the document names.
+        TrustError: If it does not match the document.
         UpdaterError: If the feed cannot be read.
     """
     if previous is None:
@@ -296,7 +296,7 @@ def _check_history(release: LintedRelease) -> Iterator[Finding]:
         for key, (path, digest) in list_migration_content(migration, release.files).items():
             _, old = was.get(key, ("", None))
             if old is not None and digest is not None and digest != old:
-                edited.add(path)  # also where another file was put in its place
+                edited.add(path)  # also if the migration now names another file
     for path in sorted(edited):
         yield rules.PUBLISHED_FILE_CHANGED.report(
             path=path, version=release.previous.manifest.version
@@ -348,7 +348,7 @@ def _check_rollback(release: LintedRelease) -> Iterator[Finding]:
 
 def _check_health(release: LintedRelease) -> Iterator[Finding]:
     if release.manifest.health or release.manifest.product == AGENT_PRODUCT:
-        return  # an agent confirms itself; nobody asks it over HTTP
+        return  # an agent confirms itself; it has no health endpoint
     serves = bool(release.manifest.databases or release.manifest.migrator)
     yield rules.HEALTH_PROBE_MISSING.report(Severity.CRITICAL if serves else Severity.WARNING)
 
@@ -386,7 +386,7 @@ def _check_reported_version(release: LintedRelease) -> Iterator[Finding]:
     try:
         value = Version(reports) if reports else None
     except InvalidVersion:
-        return  # a name, which nothing can be said of
+        return  # a name, which cannot be compared
     own = release.manifest.release_version
     if value is not None and Version(value.base_version) != Version(own.base_version):
         yield rules.REPORTED_VERSION_DIFFERS.report(version=own, reports=reports)
@@ -460,9 +460,9 @@ def _check_unchanged_schema(
 
 
 def _list_new_migration_files(release: LintedRelease) -> tuple[list[str], list[str]]:
-    """List new migration files: of the application, and of its libraries.
+    """Return the new migration files of the application, and those of its libraries.
 
-    A library's may be of a part that the application does not use.
+    The application may not use the part of a library to which its migration belongs.
     """
     if release.files_before is None:
         return [], []

@@ -1,7 +1,7 @@
-"""Findings of ``lint`` in one table (code, severity, words), and the release that rules read.
+"""Findings of ``lint`` in one table (code, severity, texts), and the release as rules see it.
 
-Strict findings forbid the release, advisory ones are for a person to weigh. The numbers 7101 to
-7199 are those of the rules, which say what a finding is about.
+Strict findings forbid the release; advisory ones are for a person to weigh. They have the numbers
+7101 to 7199.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from ncen_updater.formats.tree import EntryType, Tree
 
 @dataclass(frozen=True)
 class LintRule:
-    """What is said where a release breaks a rule.
+    """A rule, with the finding for its violation.
 
     Attributes:
-        number: Of its code.
+        number: Number of the finding's code.
         severity: Whether it forbids the release.
-        what: Template of what was found.
-        remedy: Template of what is done about it.
+        what: Template of the title.
+        remedy: Template of the remedy.
     """
 
     number: int
@@ -40,11 +40,11 @@ class LintRule:
     remedy: str
 
     def report(self, severity: Severity | None = None, /, **values: object) -> Finding:
-        """Make a finding; its figures hold paths as the manifest has them.
+        """Make a finding; its figures have the paths as in the manifest.
 
         Args:
-            severity: Another one than usual.
-            **values: What stands in the templates.
+            severity: Overrides the rule's severity.
+            **values: Values of the templates.
         """
         reported = {key: describe_path(v) if isinstance(v, str) else v for key, v in values.items()}
         return Finding(
@@ -57,17 +57,17 @@ class LintRule:
 
 
 def strict(number: int, what: str, remedy: str) -> LintRule:
-    """Name a rule whose breach forbids the release."""
+    """Define a rule whose violation forbids the release."""
     return LintRule(number, Severity.CRITICAL, what, remedy)
 
 
 def advisory(number: int, what: str, remedy: str) -> LintRule:
-    """Name a rule whose breach a person weighs."""
+    """Define a rule whose violation a person has to weigh."""
     return LintRule(number, Severity.WARNING, what, remedy)
 
 
 def info(number: int, what: str, remedy: str) -> LintRule:
-    """Name a fact for the page of the signers."""
+    """Define a fact for the signers' review page."""
     return LintRule(number, Severity.INFO, what, remedy)
 
 
@@ -439,18 +439,18 @@ CONTRACT_SAME_NUMBER = advisory(
 
 @dataclass(frozen=True)
 class LintedRelease:
-    """What the rules look at.
+    """A release as the rules see it.
 
     Attributes:
         manifest: Its manifest.
         tree: Its tree.
         files: Digest of every file, by path.
         previous: The newest published release of the product, if any.
-        read_bytes: Reads an SQL file by its path; each that it is asked for is there.
-        texts: Content of its carried files, by path.
-        texts_before: The same of the release before; None where nobody has it at hand.
-        files_before: Digest of every file of the release before, by path; None likewise.
-        peek: The beginning of any of its files; None where it is not at hand.
+        read_bytes: Reads an existing SQL file by its path.
+        texts: Content of its overlay files, by path.
+        texts_before: The same of the previous release; None if not available.
+        files_before: Digests of the previous release's files, by path; None if not available.
+        peek: Returns the beginning of any of its files; None if not available.
     """
 
     manifest: Manifest
@@ -464,13 +464,13 @@ class LintedRelease:
     peek: Callable[[str], bytes | None] = lambda _path: None
 
     def iter_migrations(self) -> Iterator[tuple[str, Migration]]:
-        """Each migration with its database."""
+        """Yield each migration with its database."""
         for database in self.manifest.databases:
             for migration in database.migrations:
                 yield database.name, migration
 
     def iter_new_migrations(self) -> Iterator[tuple[str, Migration]]:
-        """Return those that the newest published release does not have."""
+        """Yield the migrations that the newest published release does not have."""
         known = list_known_migrations(self.previous)
         for database, migration in self.iter_migrations():
             if migration.id not in known.get(database, ()):
@@ -478,7 +478,7 @@ class LintedRelease:
 
 
 def describe_path(path: str) -> LazyText | str:
-    """Say of a path of a manifest what its place stands for; other words stay as they are."""
+    """Return a path of a manifest with an explanation of its placeholder, if it has one."""
     if " " in path:
         return path
     if ENGINE_PLACEHOLDER in path:
@@ -489,12 +489,12 @@ def describe_path(path: str) -> LazyText | str:
 
 
 def list_files(tree: Tree) -> dict[str, str]:
-    """Digest of every file of a tree, by path."""
+    """Return the digest of every file of a tree, by path."""
     return {e.path: e.sha256 or "" for e in tree.entries if e.type is EntryType.FILE}
 
 
 def list_known_migrations(previous: ReleaseDocument | None) -> dict[str, set[str]]:
-    """Ids of the migrations of the published release, by database."""
+    """Return the ids of the published release's migrations, by database."""
     if previous is None:
         return {}
     return {d.name: {m.id for m in d.migrations} for d in previous.manifest.databases}
@@ -503,7 +503,7 @@ def list_known_migrations(previous: ReleaseDocument | None) -> dict[str, set[str
 def list_migration_content(
     migration: Migration, digests: Mapping[str, str]
 ) -> dict[tuple[str, str], tuple[str, str | None]]:
-    """Path and digest of each of its files, by direction and engine.
+    """Return path and digest of each file of a migration, by direction and engine.
 
     Args:
         migration: The migration.

@@ -1,8 +1,8 @@
-"""Rules of ``lint`` about SQL: migrations, down migrations, checks, and maps of reference data.
+"""Rules of ``lint`` for SQL: migrations, down migrations, checks, and reference maps.
 
-What a site refuses is decided by :mod:`ncen_updater.formats.sql`, here and there; what a down
-migration does not keep, by :mod:`.data_loss`. Plain mistakes of syntax, which a site would
-only find while it runs, are judged without a server by other programs, in their own words.
+:mod:`ncen_updater.formats.sql` decides what a site refuses, here as there, and :mod:`.data_loss`
+what a down migration loses. Syntax errors, which a site would find only at run time, are found
+without a server by SQLite and squawk, and quoted in their own words.
 """
 
 from __future__ import annotations
@@ -42,17 +42,17 @@ from ncen_updater.publisher.build.release_build import list_migration_files
 from ncen_updater.publisher.lint import rules
 from ncen_updater.publisher.lint.rules import LintedRelease
 
-#: A text, and whether it is a ``verify`` file, of whose statements the rows are counted.
+#: A text, and whether it is a ``verify`` file, whose statements' rows are counted.
 SyntaxQuery = tuple[str, bool]
 
 TIMEOUT_S: Final = 120.0
-# What the library says about the text alone, and not about tables that are not there.
+# SQLite's messages about the text itself, not about missing tables.
 _SYNTAX_MESSAGES: Final = re.compile(r"syntax error|incomplete input|unrecognized token")
 _NO_TABLE: Final = re.compile(r"no such table: (?:\w+\.)?(?P<name>.+)", re.DOTALL)
 
 
 class SyntaxUncheckedError(Exception):
-    """That nobody has looked at the syntax, and why."""
+    """Syntax could not be checked; with the reason."""
 
     def __init__(self, reason: LazyText) -> None:
         super().__init__(reason)
@@ -65,7 +65,7 @@ def _find_sqlite_errors(asked: Collection[SyntaxQuery]) -> dict[SyntaxQuery, str
 
 
 def _find_sqlite_error(sql: str, *, verifies: bool) -> str | None:
-    """Return the first error: each statement is compiled in an empty database, and none is run."""
+    """Return the first error: statements are compiled in an empty database, but not run."""
     with closing(sqlite3.connect(":memory:")) as database:
         for statement in split_statements(sql, "sqlite"):
             text = make_count_query(statement) if verifies else statement.text
@@ -82,15 +82,15 @@ def _compile(database: sqlite3.Connection, statement: SqlStatement) -> str | Non
     except sqlite3.OperationalError as error:
         missing = _NO_TABLE.match(str(error))
         if missing and "TRIGGER" in statement.words[:3]:
-            # The body of a trigger is looked at only where its table is.
+            # SQLite compiles the body of a trigger only if its table exists.
             name = missing["name"].replace('"', '""')
-            with contextlib.suppress(sqlite3.Error):  # no table can have that name, or it is there
+            with contextlib.suppress(sqlite3.Error):  # no table can have that name, or it exists
                 database.execute(f'CREATE TABLE "{name}" (x)')
                 return _compile(database, statement)
             return None
         return str(error) if _SYNTAX_MESSAGES.search(str(error)) else None
     except sqlite3.Error:
-        return None  # not about the text alone: a rehearsal tells
+        return None  # not about the text itself: a rehearsal will show it
     return None
 
 
@@ -105,7 +105,7 @@ def _find_postgresql_errors(asked: Collection[SyntaxQuery]) -> dict[SyntaxQuery,
     with tempfile.TemporaryDirectory() as directory:
         for name, text in numbered.items():
             Path(directory, name).write_text(text, "utf-8", newline="")
-        # Its rules about style are not ours, and no file of somebody's may switch this one off.
+        # Only syntax errors are used, and no configuration file may disable them.
         argv = [str(program), "--config", os.devnull, "--reporter", "json", *numbered]
         try:
             done = subprocess.run(
@@ -124,7 +124,7 @@ def _find_postgresql_errors(asked: Collection[SyntaxQuery]) -> dict[SyntaxQuery,
 
 
 def _find_squawk() -> Path | None:
-    """Return the program of the package squawk-cli; whatever else has its name is none of ours."""
+    """Return the program of the package squawk-cli, not any other program of that name."""
     try:
         files = metadata.distribution("squawk-cli").files or []
     except metadata.PackageNotFoundError:
@@ -133,7 +133,7 @@ def _find_squawk() -> Path | None:
     return next((place for place in places if os.access(place, os.X_OK)), None)
 
 
-#: Who knows an engine's syntax; of another engine nobody says anything.
+#: Syntax checkers by engine; for other engines syntax is not checked.
 _CHECKERS: Final[Mapping[str, Callable[[Collection[SyntaxQuery]], dict[SyntaxQuery, str]]]] = {
     "postgresql": _find_postgresql_errors,
     "sqlite": _find_sqlite_errors,
@@ -141,14 +141,14 @@ _CHECKERS: Final[Mapping[str, Callable[[Collection[SyntaxQuery]], dict[SyntaxQue
 
 
 def find_syntax_errors(engine: str, asked: Collection[SyntaxQuery]) -> dict[SyntaxQuery, str]:
-    """Return the first mistake of each text that has one, with its line.
+    """Return the first syntax error of each text that has one, with its line.
 
     Args:
-        engine: For which it is.
+        engine: The engine.
         asked: The texts.
 
     Raises:
-        SyntaxUncheckedError: The program that knows is not installed, or did not answer.
+        SyntaxUncheckedError: If the checker is not installed or failed.
     """
     judge = _CHECKERS.get(engine)
     return judge(asked) if judge is not None and asked else {}
@@ -156,16 +156,16 @@ def find_syntax_errors(engine: str, asked: Collection[SyntaxQuery]) -> dict[Synt
 
 @dataclass(frozen=True)
 class SqlText:
-    """One text that sites run, and what they say to it.
+    """One SQL text that sites run, with the sites' verdict.
 
     Attributes:
         name: Path of the file, or name of the check.
-        database: Where it runs.
+        database: Database in which it runs.
         sql: The text.
-        refusals: By each engine it is for; None where it runs.
-        engines_declared: Whether the release is for all of these engines: else nobody can tell, and
-            that one of them refuses is left to the signer.
-        file: The file that it is; None where it is a question.
+        refusals: Refusal by engine; None if the engine accepts it.
+        engines_declared: Whether the release is declared for all these engines. If not, a refusal
+            by one of them is left to the signers.
+        file: The migration file; None for a query of the manifest.
     """
 
     name: str
@@ -177,7 +177,7 @@ class SqlText:
 
 
 def _list_engines(release: LintedRelease) -> tuple[str, ...]:
-    """List the engines for which the release has files with an engine in the name."""
+    """Return the engines for which the release has files with an engine in the name."""
     places = {m.up for _, m in release.iter_migrations() if ENGINE_PLACEHOLDER in m.up}
     return tuple(
         engine
@@ -188,7 +188,7 @@ def _list_engines(release: LintedRelease) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class MigrationSqlFile:
-    """A file of a new migration that is there, and the engines that would run it."""
+    """An existing file of a new migration, and the engines that would run it."""
 
     database: str
     migration: Migration
@@ -256,7 +256,7 @@ def _make_syntax_query(text: SqlText) -> SyntaxQuery:
 
 
 def _add_syntax_errors(text: SqlText, reported: Mapping[str, Mapping[SyntaxQuery, str]]) -> SqlText:
-    """Add what is no SQL at all to what was refused."""
+    """Add syntax errors to the refusals of a text."""
     refusals = dict(text.refusals)
     for engine, refused in text.refusals.items():
         mistake = reported[engine].get(_make_syntax_query(text))
@@ -266,7 +266,7 @@ def _add_syntax_errors(text: SqlText, reported: Mapping[str, Mapping[SyntaxQuery
 
 
 def check_sql_accepted(release: LintedRelease) -> Iterator[Finding]:
-    """Check that every text is one that sites run."""
+    """Check that sites accept every text."""
     texts = list(_list_sql_texts(release))
     values: dict[str, Mapping[SyntaxQuery, str]] = {}
     for engine in ENGINE_NAMES:
@@ -315,7 +315,7 @@ def _make_refusal_findings(text: SqlText) -> Iterator[Finding]:
 
 
 def check_costs(release: LintedRelease) -> Iterator[Finding]:
-    """Name an UPDATE of every row: PostgreSQL writes each row again, and its index entries."""
+    """Report an UPDATE of all rows: PostgreSQL rewrites each row and its index entries."""
     for file in _list_sql_files(release):
         content = release.read_bytes(file.path)
         if file.verifies or "postgresql" not in file.engines or check_file_content(content):
@@ -330,7 +330,7 @@ def check_costs(release: LintedRelease) -> Iterator[Finding]:
 
 
 def check_queries(release: LintedRelease) -> Iterator[Finding]:
-    """There is a question about lost records, and unmapped rows stop the upgrade."""
+    """Check that there are domain checks, and that unmapped rows block the upgrade."""
     manifest = release.manifest
     for item in manifest.reference_maps:
         if not item.strict:
@@ -340,10 +340,10 @@ def check_queries(release: LintedRelease) -> Iterator[Finding]:
 
 
 def check_unmapped_codes(release: LintedRelease) -> Iterator[Finding]:
-    """Check that every old code of a map stands, quoted, in a migration of its database.
+    """Check that every old code of a reference map occurs, quoted, in a migration of its database.
 
-    This reads text and does not understand SQL: it finds the class that was forgotten, and not the
-    one that is mapped to the wrong place.
+    The check searches text and does not parse SQL: it finds a forgotten code, but not a wrong
+    mapping.
     """
     names = frozenset(release.files)
     for item in release.manifest.reference_maps:

@@ -1,4 +1,4 @@
-"""All that a signer reads of an event, gathered once, shown on a terminal and on paper."""
+"""Build the review page of an event, for the terminal and for paper."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ from ncen_updater.publisher.signing.value_format import format_signed_time
 
 
 def summarize_event(event: SigningEvent) -> list[LazyText]:
-    """Say it, who may sign first; never nothing."""
+    """Return the summary of an event, root first; never empty."""
     found: list[LazyText] = []
     for role, draft in sorted(event.drafts.items(), key=lambda item: item[0] != "root"):
         base = event.base.get(role)
@@ -158,7 +158,7 @@ def _format_audience(offer: Mapping[str, Any]) -> LazyText:
 
 
 def _format_schedule(waves: list[dict[str, Any]]) -> LazyText:
-    """Return every step of a schedule with its countries; one left out would mislead."""
+    """Format all steps of a rollout with their countries; an omitted one would mislead."""
     if not waves:
         return LazyText(N_("all sites at once"))
     steps = [_format_wave(wave) for wave in sorted(waves, key=_make_wave_key)]
@@ -192,15 +192,15 @@ NO_FILES = N_("no previous release to compare with")
 
 @dataclass(frozen=True)
 class SqlReview:
-    """One SQL file of a new migration, whole.
+    """One SQL file of a new migration.
 
     Attributes:
-        path: Its path in the release.
-        database: Which one it changes.
-        migration: Its id.
+        path: Path in the release.
+        database: The database that it changes.
+        migration: Id of the migration.
         direction: ``up``, ``down`` or ``verify``.
-        lines: Its text.
-        marks: Statements to look at.
+        lines: The complete text.
+        marks: Statements to review.
     """
 
     path: str
@@ -211,11 +211,11 @@ class SqlReview:
     marks: tuple[StatementMark, ...]
 
     def find_mark(self, number: int) -> StatementMark | None:
-        """Return the mark whose statement begins in this line."""
+        """Return the mark of the statement that begins in this line."""
         return next((mark for mark in self.marks if mark.line == number), None)
 
     def is_marked(self, number: int) -> bool:
-        """Tell whether a marked statement stands in this line, from 1."""
+        """Return whether a line, counted from 1, belongs to a marked statement."""
         return any(mark.line <= number <= mark.last_line for mark in self.marks)
 
 
@@ -224,21 +224,21 @@ class ReleaseReview:
     """One release that an event adds.
 
     Attributes:
-        product: What it is of.
-        version: Its version.
-        before: The version before; empty for a first one.
+        product: Product of the release.
+        version: Version of the release.
+        before: The previous version; empty for the first release.
         notes: Title and text by language.
-        rollback: What becomes of a site that goes back, in sentences.
-        manifest: Each field of its manifest that is not as in the release before.
-        files: What changed since the release before; None where nothing could be compared.
-        overlays: What it words or sets otherwise of what countries own; None without any.
-        sql: Every SQL file of its new migrations.
-        known_migration_count: How many migrations it brings along that were published before.
-        findings: What lint says, here and now.
-        critical: What of the release itself is to be decided before all.
-        warnings: What else of it is marked.
-        info_count: How many statements touch nothing but what the release itself made.
-        missing: Files that were not found, so that nobody has read them.
+        rollback: Effects of a rollback, in sentences.
+        manifest: Fields of the manifest that differ from the previous release.
+        files: Changed files since the previous release; None if they cannot be compared.
+        overlays: Changed texts and settings that countries can override; None without overlays.
+        sql: All SQL files of its new migrations.
+        known_migration_count: Number of its migrations that were published before.
+        findings: Findings of lint, run for this page.
+        critical: Critical warnings about the release itself.
+        warnings: Other warnings.
+        info_count: Number of statements that affect only objects of the release itself.
+        missing: Files that were not found and so not reviewed.
     """
 
     product: str
@@ -259,7 +259,7 @@ class ReleaseReview:
 
     @property
     def sections(self) -> tuple[Section, ...]:
-        """Return the lists of its page, each whole."""
+        """Return the lists of its page."""
         of = f"{self.product} {self.version}"
         files: tuple[LazyText, ...] = (LazyText(NO_FILES),)
         if self.files is not None:
@@ -276,18 +276,18 @@ class ReleaseReview:
 
 @dataclass(frozen=True)
 class EventReview:
-    """The page.
+    """The review page.
 
     Attributes:
-        title: Of the event, as its drafter wrote it.
-        sentences: What happens to whom and when.
-        critical: What is marked and to be decided before all.
-        warnings: What else is marked: most releases have such lines.
-        info_count: How many statements touch nothing but what a release itself made.
-        releases: What it adds.
-        lines: Everything that changes in the lists, in sentences.
+        title: Title of the event, as its drafter wrote it.
+        sentences: The summary: what happens to which sites, and when.
+        critical: Critical warnings, to be decided first.
+        warnings: Other warnings, which most releases have.
+        info_count: Number of statements that affect only objects of the release itself.
+        releases: Added releases.
+        lines: All changes of the metadata, in sentences.
         annex: The digests.
-        digest: Of the event.
+        digest: Digest of the event.
     """
 
     title: str
@@ -302,7 +302,7 @@ class EventReview:
 
     @property
     def annexes(self) -> tuple[Section, ...]:
-        """Return the long lists of the page."""
+        """Return the long lists, which are shown in annexes."""
         return tuple(one for page in self.releases for one in page.sections if one.annexed)
 
 
@@ -313,17 +313,18 @@ def build_review(
     *,
     complete: bool = False,
 ) -> EventReview:
-    """Gather the page of an event.
+    """Build the review page of an event.
 
     Args:
-        event: The event, loaded.
-        staging: What ``build`` wrote, where it travels along: lines are counted.
-        feed: The published feed, likewise.
-        complete: Refuse where something could not be read: nobody signs what was not shown.
+        event: The loaded event.
+        staging: Output directory of ``build``, if available; it allows counting changed lines.
+        feed: The published feed, if available; likewise.
+        complete: Whether to refuse if a file could not be read, because nobody may sign what was
+            not shown.
 
     Raises:
-        REVIEW_FILES_MISSING: If something could not be read, where that is refused.
-        BuildError, TrustError, TransferError: If files do not agree with each other.
+        REVIEW_FILES_MISSING: If a file could not be read, and ``complete`` is set.
+        BuildError, TrustError, TransferError: If files contradict each other.
     """
     with tempfile.TemporaryDirectory(prefix="nu-review-") as folder:
         scratch = Path(folder) if staging is not None else None
@@ -377,7 +378,7 @@ def _review_releases(event: SigningEvent, evidence: ReviewFiles) -> Iterator[Rel
 
 
 def _list_missing_texts(shown: ReviewedRelease, last: ReviewedRelease) -> list[str]:
-    """Files of texts of the release before without which nothing can be compared."""
+    """Return the overlay files of the previous release that are missing for a comparison."""
     if last.tree is None or not shown.document.manifest.overlays:
         return []
     return [
@@ -388,12 +389,12 @@ def _list_missing_texts(shown: ReviewedRelease, last: ReviewedRelease) -> list[s
 def release_page(
     shown: ReviewedRelease, last: ReviewedRelease | None, *, first: bool = False
 ) -> ReleaseReview:
-    """Make the page of one release.
+    """Build the page of one release.
 
     Args:
         shown: The release.
-        last: The release before; None where it could not be read, or there is none.
-        first: Whether there is none.
+        last: The previous release; None if there is none or it could not be read.
+        first: Whether there is no previous release.
     """
     manifest = shown.document.manifest
     known = {
@@ -402,7 +403,7 @@ def release_page(
         for migration in database.migrations
     }
     migrations = [(d.name, m) for d in manifest.databases for m in d.migrations]
-    # One that was published with other files, or another down migration, is shown once more.
+    # A migration published with other files, or another down migration, is shown again.
     fresh = [
         (d, m) for d, m in migrations if known.get((d, m.id)) != _get_migration_facts(m, shown)
     ]
@@ -431,7 +432,7 @@ def release_page(
             )
         )
     programs = tuple(c.path for c in files or () if c.is_program and not c.is_new_program)
-    # What can be run as it lies is told by itself: it is not lost among what is only named so.
+    # Files that are executable now are listed separately from those with a program's name.
     new = [
         tuple(c.path for c in files or () if c.is_new_program and c.became_executable is runs)
         for runs in (True, False)
@@ -475,14 +476,14 @@ def release_page(
 
 
 def _get_migration_facts(migration: Migration, shown: ReviewedRelease | None) -> object:
-    """Return all of a migration that signers decided, wherever its files lie."""
+    """Return the signed properties of a migration, independent of the paths of its files."""
     files = list_migration_content(migration, shown.document.migrations if shown else {})
     value = migration.model_dump(exclude={"up", "down", "verify"})
     return value, {key: digest for key, (_, digest) in files.items()}
 
 
 def _list_names(release: ReviewedRelease | None) -> frozenset[str]:
-    """Return what the SQL of a release defines."""
+    """Return the names that the SQL of a release defines."""
     texts = (text.decode("utf-8", "replace") for text in (release.sql if release else {}).values())
     found = (defined_names(text, engine) for text in texts for engine in ENGINE_NAMES)
     return frozenset().union(*found)
@@ -503,7 +504,8 @@ def _review_sql(
             if path in shown.sql:
                 text = text_of(path)
                 ways = {fill_engine(engine, migration.up) for engine in runs}
-                # Where each engine has another file, nothing is proven by one of them.
+                # If the engines have different up files, none of them can prove anything for a
+                # shared file.
                 forth = text_of(ways.pop()) if len(ways) == 1 else ""
                 found = tuple(find_marks(text, runs, direction, up=forth, names=names))
                 lines = tuple(text.split("\n"))

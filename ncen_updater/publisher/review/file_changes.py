@@ -1,7 +1,7 @@
-"""Changes of a release's program files, and which of them may run. Pure.
+"""Changes of a release's files, and which of them may run as programs. Pure.
 
-A program needs no right to be run: an application loads what lies where it looks, and so does a
-service manager, a web server, an interpreter. So the kinds are named that are data; every other
+A file needs no execute permission to run: applications, service managers, web servers and
+interpreters load files by their place or name. So the known kinds of data are listed; any other
 file may run.
 """
 
@@ -19,25 +19,25 @@ from typing import Any, Final
 from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.formats.tree import EntryType, Tree, TreeEntry
 
-#: What is known to be harmless, files and SQL.
+#: Known harmless files and SQL.
 HARMLESS: Final[dict[str, Any]] = tomllib.loads(
     files(__package__).joinpath("templates/harmless.toml").read_text("utf-8")
 )
 _DATA: Final = frozenset(HARMLESS["data"].split())
 _TEXTS: Final = frozenset(HARMLESS["texts"].split())
 _OBEYED: Final = re.compile(HARMLESS["obeyed"], re.IGNORECASE)
-#: In such directories whatever lies there is read by an installer or a service.
+#: Suffixes of directories whose files installers or services read.
 _READ: Final = (".d", ".dist-info", ".egg-info")
-#: So many are listed by name; of more, how many there are in each directory.
+#: Maximum number of files listed by name; more are counted by directory.
 MAX_LISTED: Final = 12
-#: So many directories are listed.
+#: Maximum number of listed directories.
 MAX_DIRECTORIES: Final = 10
-#: So many names stand beside a number.
+#: Number of example names beside a count.
 FIRST: Final = 3
 
 
 def may_run(path: str) -> bool:
-    """Tell whether a file is not of a kind that is data."""
+    """Return whether a file is not of a known kind of data."""
     place = PurePosixPath(path)
     if any(part.lower().endswith(_READ) for part in place.parts[:-1]):
         return True
@@ -47,11 +47,11 @@ def may_run(path: str) -> bool:
 
 
 def format_programs(paths: Sequence[str], templates: str) -> tuple[LazyText, ...]:
-    """Say which programs there are: each by name, or very many by directory.
+    """List programs: each by name, or very many by directory.
 
     Args:
-        paths: Where they are.
-        templates: A template with a place ``{paths}``.
+        paths: Their paths.
+        templates: A template with the placeholder ``{paths}``.
     """
     if 0 < len(paths) <= MAX_LISTED:
         return (LazyText(templates, {"paths": ", ".join(paths)}),)
@@ -69,7 +69,7 @@ def _format_directory(place: str, names: Sequence[str]) -> LazyText | str:
 
 
 def group_by_directory(paths: Iterable[str]) -> dict[str, list[str]]:
-    """Names below directories: as near to the files as a few directories allow."""
+    """Group paths by directory, as deep as the maximum number of directories allows."""
     split = [PurePosixPath(path) for path in sorted(paths)]
     found: dict[str, list[str]] = {}
     for depth in range(max((len(path.parts) - 1 for path in split), default=0), -1, -1):
@@ -83,10 +83,10 @@ def group_by_directory(paths: Iterable[str]) -> dict[str, list[str]]:
     return found
 
 
-#: More than this is not counted line by line.
+#: Larger files are not compared line by line.
 MAX_COUNTED = 5_000_000
 EXECUTE_BITS = 0o111
-#: How a file begins that can be run, whatever its mode says now: a script, and ELF.
+#: First bytes of executable files, whatever their mode: a script, and ELF.
 PROGRAM_MAGIC = (b"#!", b"\x7fELF")
 
 ReadFile = Callable[[TreeEntry], bytes | None]
@@ -95,17 +95,17 @@ ReadFile = Callable[[TreeEntry], bytes | None]
 
 @dataclass(frozen=True)
 class FileChange:
-    """One path that is not as in the release before.
+    """A path that differs from the previous release.
 
     Attributes:
-        path: Its path.
-        before: As it was; None if it is new.
-        after: As it will be; None if it is gone.
-        lines_added: Lines that are new; None where nobody counted.
-        lines_removed: Lines that are gone.
-        became_program: Whether its content is that of a program, and was not before, where that was
-            read.
-        shown_elsewhere: Whether all of it is shown elsewhere on the page, as SQL that sites run.
+        path: The path.
+        before: The old entry; None if it is new.
+        after: The new entry; None if it was removed.
+        lines_added: Number of added lines; None if not counted.
+        lines_removed: Number of removed lines.
+        became_program: Whether its content is executable now and was not before, as far as it
+            could be read.
+        shown_elsewhere: Whether it is shown elsewhere on the page, like SQL that sites run.
     """
 
     path: str
@@ -118,28 +118,28 @@ class FileChange:
 
     @property
     def is_program(self) -> bool:
-        """Return whether it may run, or might until now."""
+        """Return whether it may run as a program, now or before."""
         if self.shown_elsewhere and _is_executable(self.after) is _is_executable(self.before):
             return self.became_program
         return _may_run(self.before) or _may_run(self.after)
 
     @property
     def became_executable(self) -> bool:
-        """Tell whether it can be run and could not before, by its mode or first bytes."""
+        """Return whether it became executable, by its mode or first bytes."""
         return self.became_program or (
             _is_executable(self.after) and not _is_executable(self.before)
         )
 
     @property
     def is_new_program(self) -> bool:
-        """Return whether it may run and might not before, or is another kind of thing by now."""
+        """Return whether it may run and could not before, or changed its type."""
         other = self.before and self.after and self.before.type is not self.after.type
         fresh = _may_run(self.after) and not _may_run(self.before)
         return self.became_executable or (self.is_program and bool(other or fresh))
 
     @property
     def text(self) -> LazyText:
-        """Return what became of it."""
+        """Return the description of the change."""
         note: LazyText | str = LazyText(N_(" (executable)")) if self.is_program else ""
         values: dict[str, object] = {"path": self.path, "note": note}
         if self.after is None:
@@ -164,7 +164,7 @@ def _is_executable(entry: TreeEntry | None) -> bool:
 
 
 def _may_run(entry: TreeEntry | None) -> bool:
-    """Also a link: what it leads to is run by its name."""
+    """Return whether an entry may run; a link counts if its target may."""
     if entry is None or entry.type is EntryType.DIRECTORY:
         return False
     led = entry.type is EntryType.SYMLINK and may_run(entry.target or "")
@@ -189,13 +189,13 @@ def _describe_kind(entry: TreeEntry, *, mode: bool = False) -> LazyText:
 
 
 def compare_trees(before: Tree, after: Tree, old: ReadFile, new: ReadFile) -> list[FileChange]:
-    """Return every path that differs; directories only where they are all that differs.
+    """Return all differing paths; directories only if they changed themselves.
 
     Args:
-        before: The tree of the release before.
-        after: The tree of the release.
-        old: Reads a file of the first.
-        new: Reads a file of the second.
+        before: Tree of the previous release.
+        after: Tree of the release.
+        old: Reads a file of the previous release.
+        new: Reads a file of the release.
     """
     return list(_iter_changes(before, after, old, new))
 
@@ -223,7 +223,7 @@ def _is_only_directory(first: TreeEntry | None, second: TreeEntry | None) -> boo
 def _count_lines(
     first: TreeEntry, second: TreeEntry, old: ReadFile, new: ReadFile
 ) -> tuple[int, int] | None:
-    """Lines more and lines less, whatever their order; None for what is no text."""
+    """Count added and removed lines, whatever their order; None for files that are not text."""
     if max(first.size, second.size) > MAX_COUNTED or first.sha256 == second.sha256:
         return None
     before, after = old(first), new(second)

@@ -1,10 +1,11 @@
-"""Grouping of marks: which come first, which are one mark, and which go into an annex. Pure.
+"""Group marks of SQL statements: which come first, which are equal, which are only counted. Pure.
 
-A release for two engines says nearly everything twice, and puts in order what its own rollback
-parked. Where all of that is a warning, nobody finds the one that matters. So what is grave stands
-first; what both engines do alike is said once; and of statements that touch nothing but what the
-release itself made, or exactly undo that (:mod:`.statement_marks`), only the number is shown: the
-SQL follows whole, with each of them marked. All of a list is on the page, a long one in an annex.
+A release for two engines contains nearly every statement twice, and cleans up what its own rollback
+parked. If all of these were warnings, nobody would find the one that matters. So critical marks
+come first, and equal statements of both engines are shown once. Statements that affect only objects
+of the release itself, or exactly undo such statements (:mod:`.statement_marks`), are only counted:
+the SQL follows completely, with each of them marked. Every list is on the page, a long one in an
+annex.
 """
 
 from __future__ import annotations
@@ -17,20 +18,20 @@ from ncen_updater.common.i18n import N_, LazyText, LocalizedFigure
 from ncen_updater.publisher.review.statement_marks import StatementKind, StatementMark
 from ncen_updater.publisher.signing.value_format import join_texts
 
-#: What most releases do: it is to be decided, and does nothing to what stands in a database.
+#: Kinds that most releases have: to be reviewed, but they do not change existing data.
 WARNING_KINDS = {StatementKind.ADDS, StatementKind.RENAMES, StatementKind.EMPTIES}
 
-#: A release writes its own number into the product's own row: nothing else, and in every row.
+#: An UPDATE that only sets the release's own number in the product's row.
 _NUMBER = re.compile(r"UPDATE (?P<table>\w+) SET \w+ = '\d+(?:\.\d+)*'")
 
 
 @dataclass(frozen=True)
 class LocatedMark:
-    """A mark and where it stands.
+    """A mark and its place.
 
     Attributes:
         location: Database, migration and direction.
-        path: The file.
+        path: Path of the file.
         mark: The mark.
     """
 
@@ -44,10 +45,10 @@ class GroupedMarks:
     """Warnings about the SQL of a release.
 
     Attributes:
-        critical: What has to be decided before all.
-        warnings: What most releases do, and is to be decided as well.
-        info_count: How many statements touch nothing but what the release itself made.
-        beyond: How many of a ``down`` file do more than undo the release.
+        critical: Critical warnings.
+        warnings: Warnings that most releases have.
+        info_count: Number of statements that affect only objects of the release itself.
+        beyond: Number of statements in ``down`` files that do more than undo the release.
     """
 
     critical: tuple[LazyText, ...]
@@ -57,11 +58,11 @@ class GroupedMarks:
 
 
 def group_marks(placed: Iterable[LocatedMark], product: str = "") -> GroupedMarks:
-    """Put marks in groups, each in the order of the files.
+    """Group marks, in the order of the files.
 
     Args:
         placed: The marks.
-        product: Whose release it is: that it writes its number into ``<product>_release`` is usual.
+        product: Product of the release; that it sets its number in ``<product>_release`` is usual.
     """
     same: dict[tuple[object, ...], list[LocatedMark]] = {}
     harmless = 0
@@ -93,7 +94,8 @@ def _format_marks(items: list[LocatedMark]) -> LazyText:
         "path": items[0].path,
         "line": items[0].mark.line,
         "kinds": _format_kinds(items[0]),
-        "statement": LocalizedFigure(items[0].mark.text),  # as it is, whatever its words mean
+        # verbatim, even if its words are in the catalogue
+        "statement": LocalizedFigure(items[0].mark.text),
     }
     if len(items) == 1:
         return LazyText(N_("WARNING: {path}, line {line}, {kinds}: {statement}"), values)
@@ -108,7 +110,7 @@ def _format_locations(items: list[LocatedMark]) -> Iterator[str]:
 
 
 def _format_kinds(item: LocatedMark) -> LazyText | str:
-    """Several kinds in one sentence: each is translated by itself."""
+    """Join several kinds; each is translated separately."""
     mark = item.mark
     message: LazyText | str = join_texts([LazyText(kind.value) for kind in mark.kinds])
     if item.location[2] == "down":
@@ -120,18 +122,18 @@ def _format_kinds(item: LocatedMark) -> LazyText | str:
 
 
 NOTHING = N_("nothing")
-#: A list of more lines stands in the annexes.
+#: Longer lists are shown in annexes.
 MOST = 200
 
 
 @dataclass(frozen=True)
 class Section:
-    """One list under its heading, whole.
+    """One list with a heading.
 
     Attributes:
-        title: Its heading.
-        lines: Its lines.
-        of: What it is about, for the heading in the annex.
+        title: The heading.
+        lines: All lines.
+        of: Its subject, for the heading in the annex.
     """
 
     title: str
@@ -140,12 +142,12 @@ class Section:
 
     @property
     def annexed(self) -> bool:
-        """Return whether it stands in the annexes."""
+        """Return whether it is shown in an annex."""
         return len(self.lines) > MOST
 
     @property
     def shown(self) -> tuple[LazyText, ...]:
-        """Return what stands under the heading on the page itself."""
+        """Return the lines shown under the heading on the page itself."""
         if self.annexed:
             words = N_("{count} lines, listed in the annexes")
             return (LazyText(words, {"count": len(self.lines)}),)

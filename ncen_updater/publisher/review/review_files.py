@@ -1,8 +1,8 @@
-"""The files that a signer's program reads besides the lists, each by the digest that is signed.
+"""Files that a signer's program reads besides the metadata, each verified by its signed digest.
 
-They travel in the event (``review/<sha256>``): document and tree of each release that it adds and
-of the release before, and every SQL file. Where the staging directory, or the published feed,
-travels along, they are looked for there too, and the archives are unpacked to count lines.
+They are in the event (``review/<sha256>``): document and tree of each added release and of the
+previous release, and all SQL files. If the staging directory or the published feed is available,
+files are searched there too, and archives are unpacked to count changed lines.
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ from ncen_updater.publisher.signing.signing_event import SigningEvent
 
 @dataclass(frozen=True)
 class ReviewSources:
-    """Where files may lie, besides the event.
+    """Directories with files, besides the event.
 
     Attributes:
-        staging: What ``build`` wrote.
+        staging: Output directory of ``build``.
         feed: The published feed.
-        scratch: An empty directory to unpack archives in.
+        scratch: An empty directory for unpacked archives.
     """
 
     staging: Path | None = None
@@ -54,15 +54,15 @@ class ReviewSources:
 
 @dataclass(frozen=True)
 class ReviewedRelease:
-    """A release of an event, or the one before it, as far as it could be read.
+    """A release of an event, or the previous one, as far as its files could be read.
 
     Attributes:
-        document: Its document.
-        tree: Its tree; None if it is not at hand.
+        document: The release document.
+        tree: The tree; None if it is not available.
         sql: Content of each SQL file, by path.
-        texts: Content of each file of texts and settings that countries own, by path.
-        missing: Files that are named and were not found.
-        unpacked: Where its archive was unpacked; None where none is at hand.
+        texts: Content of each overlay file, by path.
+        missing: Files that were not found.
+        unpacked: Directory of the unpacked archive; None if it is not available.
     """
 
     document: ReleaseDocument
@@ -81,11 +81,11 @@ class ReviewedRelease:
 
 @dataclass
 class ReviewFiles:
-    """Finds files by the digest that the lists name, wherever they lie.
+    """Finds files by their signed digest in all available directories.
 
     Attributes:
         event: The event.
-        sources: Where else to look.
+        sources: Further directories.
     """
 
     event: SigningEvent
@@ -100,18 +100,18 @@ class ReviewFiles:
             yield self.sources.feed / "targets" / hashed
 
     def find_file(self, name: str, sha256: str, length: int, limit: int) -> bytes | None:
-        """Return the content of a small file that has this digest; None if there is none."""
+        """Return the content of a small file with this digest; None if it is not found."""
         for path in self._list_candidates(name, sha256, length):
             try:
                 content = read_regular_file(path, limit)
             except (OSError, ValueError):
-                continue  # looked for elsewhere; what is nowhere is said to the signer
+                continue  # try the next place; missing files are reported to the signer
             if compute_sha256(content) == sha256:
                 return content
         return None
 
     def load_release(self, name: str, target: TargetFile) -> ReviewedRelease | None:
-        """Read a release by the document that a list names; None if that is nowhere."""
+        """Load a release by the document in the metadata; return None if that is not found."""
         content = self.find_file(name, target.hashes["sha256"], target.length, MAX_DOCUMENT_BYTES)
         if content is None:
             return None
@@ -129,7 +129,7 @@ class ReviewFiles:
     def _find_files(
         self, wanted: Mapping[str, str], unpacked: Path | None, most: int, missing: list[str]
     ) -> dict[str, bytes]:
-        """Files of a release by path, each with its digest; what is nowhere joins ``missing``."""
+        """Return files of a release by path, verified; add those not found to ``missing``."""
         sought: dict[str, bytes] = {}
         for path, digest in sorted(wanted.items()):
             found = self.find_file(path, digest, 0, most)
@@ -171,7 +171,7 @@ def _is_target_file(path: Path, ref: TargetRef) -> bool:
 
 
 def _require_sql_in_tree(document: ReleaseDocument, tree: Tree) -> None:
-    """Check that the SQL that is shown is the SQL in the release."""
+    """Check that the SQL files shown are those of the release."""
     files = {e.path: e.sha256 for e in tree.entries if e.type is EntryType.FILE}
     for path, digest in document.migrations.items():
         if files.get(path) != digest:
@@ -180,9 +180,9 @@ def _require_sql_in_tree(document: ReleaseDocument, tree: Tree) -> None:
 
 
 def list_added_releases(event: SigningEvent, role: str) -> list[tuple[str, TargetFile]]:
-    """Releases that a product's draft adds, or puts in the place of another, oldest first.
+    """Return the releases that a product's draft adds or replaces, oldest first.
 
-    Two names may say one version, such as 3.3 and 3.3.0: each of them is a release.
+    Two names may have equal versions, such as 3.3 and 3.3.0: both are releases.
     """
     new, base = event.drafts[role].signed, event.base.get(role)
     if not isinstance(new, Targets):
@@ -214,7 +214,7 @@ Forms = tuple[str, ...]
 def format_overlay_changes(
     release: ReviewedRelease, last: ReviewedRelease | None
 ) -> Iterator[LazyText]:
-    """Say each text or setting that is new, another one, or gone, in every language."""
+    """Describe each new, changed or removed text or setting, in every language."""
     after, before = (_texts(one) if one is not None else {} for one in (release, last))
     for path in sorted(after.keys() | before.keys()):
         now, then = after.get(path, {}), before.get(path, {})
@@ -226,7 +226,7 @@ def format_overlay_changes(
 
 
 def difference_words(before: bool, after: bool) -> str:
-    """Return the sentence for what was, or is, there."""
+    """Return the sentence template for an added, removed or changed text."""
     if not before:
         return N_("added: {path}: {key}, {new}")
     if not after:
@@ -252,7 +252,7 @@ def _forms(entry: TextEntry) -> Forms:
 
 
 def quote_forms(forms: tuple[str, ...]) -> LocalizedFigure:
-    """Return a text in all its forms, between the quotes of the reader's language."""
+    """Return all forms of a text, in the quotation marks of the reader's language."""
     english, french = (
         " / ".join(f"{begin}{format_line(form, None)}{end}" for form in forms) or "-"
         for begin, end in (("“", "”"), ("« ", " »"))

@@ -1,21 +1,20 @@
-"""Marks on the SQL statements of a release that a person has to review. Pure.
+"""Mark the SQL statements of a release that a signer has to review. Pure.
 
-It is no judgement: a good migration deletes and changes, too. Whatever is not known to be harmless
-is marked, so that a way of saying it that nobody thought of is marked as unusual. What a rollback
-does not keep is no matter of marks: :mod:`.data_loss` reads it, for this page, for
-``lint`` and for the sites.
+A mark is no verdict: good migrations delete and change data, too. Every statement that is not known
+to be harmless is marked, so that an unforeseen way to write it is marked as unusual. Data loss of a
+rollback is not a matter of marks: :mod:`.data_loss` finds it, for this page, for ``lint`` and for
+the sites.
 
-A function, a trigger, a rule or a DO is one thing with what stands in it. The head of a trigger or
-of a rule names what it waits for (``AFTER UPDATE ON cases``): that changes nothing. What its body
-does, or the body of a function, happens when it runs.
+A function, trigger, rule or DO is one unit with its body. The head of a trigger or rule names the
+event that it waits for (``AFTER UPDATE ON cases``), which changes nothing. The statements in a body
+take effect when it runs.
 
-Statements that touch nothing but what the release itself made, or exactly undo that, are found so
-that less of what is harmless is shown: that rather says no too often. What a statement calls is not
-looked at.
+Statements that affect only objects of the release itself, or exactly undo such statements, are
+recognised, so that fewer harmless statements are shown. In doubt a statement is not recognised. The
+bodies of called functions are not analysed.
 
-Harmless clauses: It is a list of what is harmless, so that a clause that nobody thought of is
-marked. A statement is read as tokens without spaces in them (:func:`tokens_of`), and compared with
-the clauses of ``templates/harmless.toml``.
+``templates/harmless.toml`` lists harmless clauses, so that an unforeseen clause is marked. A
+statement is compared with it as tokens without spaces in them (:func:`tokens_of`).
 """
 
 from __future__ import annotations
@@ -38,19 +37,19 @@ from ncen_updater.publisher.review.file_changes import HARMLESS
 _MODIFIERS: Final = {"OR", "REPLACE", "CONSTRAINT", "EVENT", "TEMP", "TEMPORARY"}
 _CALLED: Final = {"FUNCTION", "PROCEDURE"}
 _BY_ITSELF: Final = {"TRIGGER", "RULE"}
-#: Languages whose words are those of SQL.
+#: Languages whose bodies can be parsed as SQL.
 _READ: Final = {"SQL", "PLPGSQL"}
 
 
 @dataclass(frozen=True)
 class SqlProgram:
-    """What a statement defines, or runs at once.
+    """The program that a statement defines or runs.
 
     Attributes:
-        by_itself: Whether the database runs it when something else happens.
-        head: The words of the statement outside its body.
-        inside: The words of each statement in its body.
-        unread: Whether there is something in it that cannot be read here.
+        by_itself: Whether the database runs it on an event (trigger, rule).
+        head: Words of the statement outside the body.
+        inside: Words of each statement in the body.
+        unread: Whether parts of the body cannot be parsed.
     """
 
     by_itself: bool
@@ -60,11 +59,11 @@ class SqlProgram:
 
 
 def parse_program(statement: SqlStatement, engine: str) -> SqlProgram | None:
-    """Return the program of a statement; None where it defines and runs none.
+    """Return the program of a statement; None if it neither defines nor runs one.
 
     Args:
         statement: One statement of a file.
-        engine: As which engine it is read.
+        engine: The engine whose dialect is used.
     """
     words, thing = statement.words, _find_program_kind(statement.words)
     if thing in _BY_ITSELF:
@@ -81,9 +80,9 @@ def parse_program(statement: SqlStatement, engine: str) -> SqlProgram | None:
 
 
 def supports_programs(statement: SqlStatement, engine: str) -> bool:
-    """Tell whether an engine has such programs at all: one that has not refuses the whole file."""
+    """Return whether an engine supports the statement's kind of program, or refuses the file."""
     thing, bodies = _find_program_kind(statement.words), DIALECTS[engine].bodies
-    if thing == "TRIGGER":  # with a body of its own, or the name of a function
+    if thing == "TRIGGER":  # with a body of its own, or with the name of a function
         return ("EXECUTE" in statement.words) is ("TRIGGER" not in bodies)
     return thing is None or "FUNCTION" in bodies
 
@@ -99,7 +98,7 @@ def _find_program_kind(words: Sequence[str]) -> str | None:
 
 
 def _split_body(words: Sequence[str]) -> tuple[tuple[str, ...], ...]:
-    """Statements of a body that was read with the statement around it."""
+    """Split the body of a program, which was parsed with its statement, into statements."""
     parts = [tuple(part) for is_end, part in itertools.groupby(words, ";".__eq__) if not is_end]
     return tuple(part for part in parts if part != ("END",))
 
@@ -113,7 +112,7 @@ def _parse_quoted_body(statement: SqlStatement, engine: str, thing: str) -> SqlP
     for place, (before, word) in enumerate(itertools.pairwise(words), 1):
         begins = before == "AS" or (thing == "DO" and before != "LANGUAGE")
         if begins and word == "" and (text := _unquote_text(found[place])) is not None:
-            more = words[place + 1 : place + 2] == ("",)  # a text that goes on in the next line
+            more = words[place + 1 : place + 2] == ("",)  # a text that continues in the next line
             escaped = found[place][:1] not in "'$"
             head = (*words[:place], *words[place + 1 :])
             if language not in _READ:
@@ -124,7 +123,7 @@ def _parse_quoted_body(statement: SqlStatement, engine: str, thing: str) -> SqlP
 
 
 def _is_dynamic(inside: Sequence[Sequence[str]]) -> bool:
-    """Tell whether a body runs statements that it puts together itself."""
+    """Return whether a body runs dynamic SQL."""
     return any("EXECUTE" in words and "GRANT" not in words for words in inside)
 
 
@@ -145,7 +144,7 @@ _NAME: Final = r"[\w$]+(?: \. [\w$]+)?"
 _NUMBER: Final = r"'3[0-9](?:2e|3[0-9])*'"  # a version, as a token
 _MADE: Final = re.compile(rf"CREATE TABLE (?!IF NOT EXISTS )({_NAME}) (?:\(|AS ).*")
 _ADDED: Final = re.compile(rf"ALTER ({_NAME}) ADD (?!IF |CONSTRAINT )([\w$]+) .*")
-#: What a file does, and what exactly undoes it.
+#: Statements, each with the statement that exactly undoes it.
 _UNDONE_BY: Final = tuple(
     (re.compile(form), undo)
     for form, undo in (
@@ -156,7 +155,7 @@ _UNDONE_BY: Final = tuple(
         (rf"ALTER ({_NAME}) ADD CONSTRAINT ([\w$]+) .*", r"ALTER \1 DROP CONSTRAINT \2"),
         (rf"ALTER ({_NAME}) RENAME ([\w$]+) TO ([\w$]+)", r"ALTER \1 RENAME \3 TO \2"),
         (rf"ALTER ({_NAME}) ALTER ([\w$]+) DROP NOT NULL", r"ALTER \1 ALTER \2 SET NOT NULL"),
-        # A release writes its own number into the one row of the product.
+        # A release writes its own number into the single row of the product's table.
         (rf"UPDATE (\w+_RELEASE) SET (RELEASE|VERSION) = {_NUMBER}", r"UPDATE \1 SET \2 = 0"),
     )
 )
@@ -173,7 +172,7 @@ _WRITES: Final = re.compile(
 
 
 def fills_own(up: str, engine: str) -> list[bool]:
-    """Say of each statement of an ``up`` file whether it writes into what the file made before."""
+    """Return for each statement of an ``up`` file whether it writes to an object made before it."""
     statements = _read(up, engine)
     plain = is_plain(up, engine) and not _has_referential_actions(statements)
     moved, made = _find_renamed(statements), set[str]()
@@ -183,19 +182,19 @@ def fills_own(up: str, engine: str) -> list[bool]:
         for unit in units if plain else ():
             made |= {undo for undo in _undoing(unit) if undo.split()[-1] not in moved}
             if unit.startswith("DROP "):
-                moved.add(unit.split()[-1])  # it may be another one from here on
+                moved.add(unit.split()[-1])  # the name may now refer to another object
             written = _WRITES.fullmatch(unit)
             if written is not None:
                 into = {undo for undo in made & _places(written) if undo.split()[-1] not in moved}
                 mine = bool(into)
-                # What people entered stands there from here on.
+                # From here on the object contains data that users entered.
                 made -= into if "NCEN_KEPT" in unit else set()
         found.append(mine)
     return found
 
 
 def undoes(up: str, down: str, engine: str) -> list[bool]:
-    """Say of each statement of a ``down`` file whether it only undoes ``up``, or parks."""
+    """Return for each statement of a ``down`` file whether it only undoes ``up``, or parks."""
     there, back = _read(up, engine), _read(down, engine)
     if not (is_plain(up, engine) and is_plain(down, engine)):
         return [False] * len(back)
@@ -218,7 +217,7 @@ def undoes(up: str, down: str, engine: str) -> list[bool]:
 
 
 def made_tables(sql: str, engine: str) -> frozenset[str]:
-    """Return the tables that a file creates, as far as that is certain."""
+    """Return the tables that a file certainly creates."""
     plain = is_plain(sql, engine)
     units = {unit for units in _read(sql, engine) for unit in units} if plain else set[str]()
     made = {found[1] for unit in units if (found := _MADE.fullmatch(unit))}
@@ -237,17 +236,17 @@ def _undoing(unit: str) -> Iterator[str]:
 
 
 def _find_renamed(statements: Sequence[list[str]]) -> set[str]:
-    """Return the names from and to which something is renamed."""
+    """Return the old and new names of renamed objects."""
     renames = [unit.split() for units in statements for unit in units if " RENAME " in unit]
     return {name for words in renames for name in (words[-1], words[-3])}
 
 
 def _has_referential_actions(statements: Sequence[list[str]]) -> bool:
-    """Tell whether rows of a table follow those of another."""
+    """Return whether a foreign key has a referential action."""
     return any(re.search(r" ON (?:DELETE|UPDATE) ", unit) for units in statements for unit in units)
 
 
-@lru_cache(maxsize=8)  # each of a page's files is asked for more than once
+@lru_cache(maxsize=8)  # each file of a page is read several times
 def _read(sql: str, engine: str) -> list[list[str]]:
     return [
         list(_units(tokens_of(statement, engine))) for statement in split_statements(sql, engine)
@@ -255,7 +254,7 @@ def _read(sql: str, engine: str) -> list[list[str]]:
 
 
 def _units(tokens: Sequence[str]) -> Iterator[str]:
-    """Yield the actions of a statement, one text each."""
+    """Yield the actions of a statement, each as one text."""
     words = " ".join(token.strip('"') for token in tokens)
     words = words.replace(" IF EXISTS ", " ").replace(" COLUMN ", " ")
     head = re.match(rf"(ALTER) TABLE (?:ONLY )?({_NAME}) |(DROP \w+) (?!.*\()", words)
@@ -266,16 +265,16 @@ def _units(tokens: Sequence[str]) -> Iterator[str]:
 
 @dataclass(frozen=True)
 class StatementMark:
-    """One statement to look at.
+    """One statement to review.
 
     Attributes:
-        line: Of its first character, from 1.
-        last_line: Of its last character.
-        kinds: What it does.
-        inside: What the program does that it defines or runs.
+        line: First line, from 1.
+        last_line: Last line.
+        kinds: Effects of the statement.
+        inside: Effects of the program that it defines or runs.
         text: Its beginning, in one line.
-        own_kind: Whether it touches nothing but what the release itself made, or undoes it.
-        normalized: All of it in one form, in which both engines' statements are compared.
+        own_kind: Whether it affects only objects of the release itself, or undoes such a statement.
+        normalized: The normalized statement, for comparing the files of both engines.
     """
 
     line: int
@@ -288,7 +287,7 @@ class StatementMark:
 
     @property
     def descriptions(self) -> tuple[LazyText, ...]:
-        """Return what it does, one sentence each."""
+        """Return its effects, one sentence each."""
         body = N_("body: {kind}")
         return (
             *(LazyText(kind.value) for kind in self.kinds),
@@ -306,14 +305,14 @@ _CODE = {
     "OPERATOR", "PROCEDURE", "PROGRAM", "PUBLICATION", "ROUTINE", "RULE", "SERVER", "SUBSCRIPTION",
     "TRIGGER", "WRAPPER",
 }  # fmt: skip
-#: A word of these sets says it wherever it stands, for heads that define something.
+#: In statements with these words, a word of the sets above counts at any position.
 _DEFINES = {"ALTER", "CREATE", "DROP", "GRANT", "REVOKE", "REASSIGN", "SECURITY"}
-#: What is only about rights, whatever it names that somebody may do.
+#: Statements that only define privileges, whatever operations they name.
 _RIGHTS_ONLY = {("CREATE", "POLICY"), ("ALTER", "DEFAULT")}
-#: In the head of a program: with whose rights it runs.
+#: In the head of a program: it runs with other privileges.
 _OF_OTHERS = {("SECURITY", "DEFINER"), ("SET", "ROLE"), ("SET", "SESSION")}
 _SWITCHES = {"DISABLE", "ENABLE"}
-#: Of these their kind says all; whatever else a file begins with is compared with known clauses.
+#: The kind describes these completely; other statements are compared with known clauses.
 _SAID_BY_KIND = {"DELETE", "DROP", "INSERT", "MERGE", "REPLACE", "TRUNCATE", "UPDATE"}
 _ASKS: Final = {"DELETE", "INSERT", "MERGE", "SELECT", "UPDATE", "WITH"}
 _QUESTIONS = {"SELECT", "WITH", "VALUES", "TABLE", "(", "PERFORM", "EXPLAIN"}
@@ -328,15 +327,14 @@ def find_marks(
     up: str = "",
     names: Collection[str] = frozenset(),
 ) -> list[StatementMark]:
-    """Return every statement to look at, as each of the engines reads the text.
+    """Return all statements to review, as each of the engines parses the text.
 
     Args:
-        sql: An ``up``, ``down`` or ``verify`` file, or a question of the manifest.
-        engines: Those that it may run on.
-        direction: Which of these; a question is a ``verify``, which a site asks and which changes
-            nothing there.
-        up: For a ``down`` file, what it goes back from.
-        names: What the other SQL of the release defines, as :func:`defined_names` finds it.
+        sql: An ``up``, ``down`` or ``verify`` file, or a query of the manifest.
+        engines: Engines on which it may run.
+        direction: The kind of file; a query is a ``verify``, which changes nothing at a site.
+        up: For a ``down`` file, its ``up`` file.
+        names: Names that other SQL of the release defines, from :func:`defined_names`.
     """
     found: dict[tuple[int, int, str], StatementMark] = {}
     read = {engine: _split_with_offsets(sql, engine) for engine in engines}
@@ -363,7 +361,7 @@ def find_marks(
             last = statement.line + statement.text.count("\n")
             place = (statement.line, last, statement.text)
             own = mine[number] and not program and named <= harmless
-            if known := found.get(place):  # two engines may read it as two things
+            if known := found.get(place):  # two engines may parse it differently
                 named |= set(known.kinds)
                 inside |= set(known.inside)
                 own = own and known.own_kind
@@ -377,7 +375,7 @@ def find_marks(
 
 
 def _split_with_offsets(sql: str, engine: str) -> list[tuple[int, SqlStatement]]:
-    """Each statement with the place of its first character."""
+    """Return each statement with the offset of its first character."""
     found, end = [], 0
     for statement in split_statements(sql, engine):
         start = sql.index(statement.text, end)
@@ -389,10 +387,10 @@ def _split_with_offsets(sql: str, engine: str) -> list[tuple[int, SqlStatement]]
 def _pieces(
     engine: str, read: Mapping[str, Sequence[tuple[int, SqlStatement]]]
 ) -> list[tuple[int, int]]:
-    """Find programs that the other engine reads whole and of which this one runs no piece.
+    """Return the ranges of programs that only another engine can run.
 
-    An engine that has no such programs cuts one at each semicolon in it, and runs no piece: it
-    refuses the program's head, and with it the file.
+    An engine without such programs splits them at each semicolon, but runs no part: it refuses the
+    program's head, and with it the file.
     """
     refused = {
         place for place, statement in read[engine] if not supports_programs(statement, engine)
@@ -406,7 +404,7 @@ def _pieces(
 
 
 def _normalize(words: Sequence[str]) -> str:
-    """Return one text for a statement, whatever its spaces and wherever the engine parks."""
+    """Return the statement without differences of spacing and of the place for parked values."""
     text = " ".join(words)
     return text.replace("NCEN_KEPT . ", "NCEN_KEPT__")
 
@@ -431,7 +429,7 @@ def _find_kinds(
             yield StatementKind.RIGHTS
         return
     if head in ("GRANT", "REVOKE") or words[:2] in _RIGHTS_ONLY:
-        yield StatementKind.RIGHTS  # it names what others may do, and does none of it
+        yield StatementKind.RIGHTS  # it names what others may do, and does nothing itself
         return
     known = known_kinds(tokens, made)
     found = list(
@@ -455,7 +453,7 @@ def _find_kinds(
 
 
 def _find_query_kinds(tokens: Sequence[str], names: Collection[str]) -> Iterator[StatementKind]:
-    """Yield what a query does that a site runs in a read-only transaction."""
+    """Yield the kinds of a query, which a site runs in a read-only transaction."""
     yield from _find_row_kinds(tuple(tokens))
     if calls_unknown(tokens, names):
         yield StatementKind.CALLS
@@ -477,7 +475,7 @@ def _list_pairs(words: Sequence[str]) -> list[tuple[str, str]]:
 
 
 def _find_row_kinds(words: tuple[str, ...]) -> Iterator[StatementKind]:
-    """Yield what a statement does to records and to database objects."""
+    """Yield the effects of a statement on records and objects."""
     head, pairs = words[0] if words else "", _list_pairs(words)
     if any(word == "TRUNCATE" or (word == "DELETE" and before != "ON") for before, word in pairs):
         yield StatementKind.DELETES
@@ -488,7 +486,7 @@ def _find_row_kinds(words: tuple[str, ...]) -> Iterator[StatementKind]:
         for before, word in pairs
     ):
         yield StatementKind.CHANGES
-    if words[:2] == ("ALTER", "TABLE") and "TYPE" in words:  # it may hold less
+    if words[:2] == ("ALTER", "TABLE") and "TYPE" in words:  # the new type may hold fewer values
         yield StatementKind.CHANGES
     if "INSERT" in words or head == "REPLACE":
         yield StatementKind.ADDS
@@ -500,7 +498,7 @@ def _find_row_kinds(words: tuple[str, ...]) -> Iterator[StatementKind]:
 
 
 def _find_definition_kinds(head: str, words: tuple[str, ...]) -> Iterator[StatementKind]:
-    """Yield what a statement does to definitions, rights and code."""
+    """Yield the effects of a statement on definitions, privileges and code."""
     defines = head in _DEFINES
     if "GRANT" in words or "REVOKE" in words or (defines and _RIGHTS & set(words)):
         yield StatementKind.RIGHTS
@@ -514,7 +512,7 @@ def _find_definition_kinds(head: str, words: tuple[str, ...]) -> Iterator[Statem
 
 
 class StatementKind(Enum):
-    """What a statement does that a signer should have decided."""
+    """Effect of a statement that a signer has to review."""
 
     DELETES = N_("deletes records")
     CHANGES = N_("changes records")
@@ -541,18 +539,18 @@ def _fill_clauses(form: str) -> str:
     return form.replace("\n", "")
 
 
-#: Before a name that is a table's, whatever stands behind it.
+#: Words before the name of a table, which may be followed by a parenthesis.
 _TABLE_NEXT: Final = {"AS", "EXISTS", "INTO", "REFERENCES", "TABLE", "VIEW", "WITH"}
 PURE: Final = frozenset(HARMLESS["pure"].split())
 _TYPES: Final = frozenset(HARMLESS["types"].split())
 _BEFORE_TEXT: Final = frozenset(HARMLESS["before_text"].split())
-#: These may be names of types: an operator has a value before it, the others these words.
+#: These may also be names of types: an operator follows a value, a type one of these words.
 _TEXT_OPERATORS: Final = {"AFTER", "BEFORE", "ESCAPE", "GLOB", "ILIKE", "IS", "LIKE"}
 _PAIRS_BEFORE_TEXT: Final = {
     ("ADD", "VALUE"), ("BIT", "VARYING"), ("CHARACTER", "VARYING"), ("DOUBLE", "PRECISION"),
     ("GROUP", "BY"), ("ORDER", "BY"), ("PARTITION", "BY"), ("RENAME", "VALUE"), ("TIME", "ZONE"),
 }  # fmt: skip
-#: Before the name of a table with its schema, and of what else a schema holds.
+#: Words before a qualified name of a table or other object.
 _SCHEMA_NEXT: Final = _TABLE_NEXT - {"AS", "WITH"} | {
     "COLLATE", "INDEX", "JOIN", "ONLY", "SEQUENCE", "TYPE", "UPDATE",
 }  # fmt: skip
@@ -572,12 +570,12 @@ _FORMS: Final = {
     for kind, forms in HARMLESS["statements"].items()
     for form in forms
 }
-#: It takes away what a down migration parked before, and nothing else.
+#: Removes values that a down migration parked, and nothing else.
 EMPTIED: Final = re.compile(
     r'(?:DROP TABLE|DELETE FROM)(?: IF EXISTS)? "?NCEN_KEPT(?:"? \. |__)(?!.* CASCADE)[^,(]*'
     r"(?:\([^()]*\))?"
 )
-#: In the place of a table: WITH gone AS (DELETE ... RETURNING ...).
+#: A write in place of a table: WITH gone AS (DELETE ... RETURNING ...).
 _WRITES_INSIDE: Final = re.compile(r"[()] (?:DELETE|INSERT|MERGE|UPDATE) ")
 _BINDS: Final = re.compile(
     r"CREATE UNIQUE INDEX .*|ALTER TABLE .* (?:ADD|SET|ALTER) .*"
@@ -586,7 +584,7 @@ _BINDS: Final = re.compile(
 
 
 def tokens_of(statement: SqlStatement, engine: str) -> list[str]:
-    """Return a statement's tokens, none with a space in it: ``'68'``, ``"ID"`` in quotes."""
+    """Return the tokens of a statement, without spaces in them; texts and names are encoded."""
     found = []
     for word, text in zip(statement.words, list_lexemes(statement.text, engine), strict=True):
         if word or not text:
@@ -602,7 +600,7 @@ def tokens_of(statement: SqlStatement, engine: str) -> list[str]:
 
 
 def split_parts(words: Sequence[str]) -> Iterator[list[str]]:
-    """Cut at the commas outside brackets, and put ``()`` for each bracket and what is in it."""
+    """Split at commas outside parentheses; replace each parenthesis and its content by ``()``."""
     depth, part = 0, list[str]()
     for word in words:
         if word == "," and not depth:
@@ -619,11 +617,11 @@ def split_parts(words: Sequence[str]) -> Iterator[list[str]]:
 def known_kinds(
     tokens: Sequence[str], made: Collection[str] = ()
 ) -> frozenset[StatementKind] | None:
-    """Say what a statement of known clauses does; None where a clause is not known.
+    """Return the kinds of a statement with only known clauses; None if a clause is unknown.
 
     Args:
-        tokens: Of the statement.
-        made: Tables that the release itself makes: they may have any rules.
+        tokens: Tokens of the statement.
+        made: Tables that the release itself creates, which may have any constraints.
     """
     flat, text = " ".join(tokens), " , ".join(map(" ".join, split_parts(tokens)))
     if match := _ALTERS.match(text):
@@ -652,7 +650,7 @@ def known_kinds(
 
 
 def unknown_kind(tokens: Sequence[str]) -> StatementKind:
-    """Name what a statement with an unknown clause does."""
+    """Return the kind of a statement with an unknown clause."""
     text = " ".join(tokens)
     if text.startswith("CREATE OR REPLACE VIEW "):
         return StatementKind.SHOWS
@@ -662,11 +660,11 @@ def unknown_kind(tokens: Sequence[str]) -> StatementKind:
 
 
 def calls_unknown(tokens: Sequence[str], names: Collection[str]) -> bool:
-    """Tell whether a statement runs a function or operator not known to only compute.
+    """Return whether a statement calls a function or operator that may do more than compute.
 
     Args:
-        tokens: Of the statement.
-        names: Of columns that are known: any other ``a.b`` may be ``b(a)``.
+        tokens: Tokens of the statement.
+        names: Names of known columns: any other ``a.b`` may mean ``b(a)``.
     """
     indexes = tokens[:1] == ["CREATE"] and "INDEX" in tokens[1:3]
     return (
@@ -680,7 +678,7 @@ def calls_unknown(tokens: Sequence[str], names: Collection[str]) -> bool:
 
 
 def _calls_by_sign(tokens: Sequence[str]) -> bool:
-    """Tell whether an operator, or a cast into a type of somebody's, runs rules of theirs."""
+    """Return whether an unknown operator, or a cast to an unknown type, may run code."""
     signs, casts = "", list[bool]()
     for place, word in enumerate(tokens):
         if word in _SIGNS:
@@ -700,7 +698,7 @@ def _calls_by_sign(tokens: Sequence[str]) -> bool:
 
 
 def _calls_by_name(tokens: Sequence[str], names: Collection[str], tables: Collection[str]) -> bool:
-    """Tell whether ``b(a)`` or ``a.b``, which may be the same, is not known to only compute."""
+    """Return whether a call ``b(a)``, or ``a.b``, which may mean the same, is not known as pure."""
     queries = [True]
     for place, word in enumerate(tokens):
         after = tokens[place + 1] if place + 1 < len(tokens) else ""
@@ -721,7 +719,7 @@ def _calls_by_name(tokens: Sequence[str], names: Collection[str], tables: Collec
             if before not in _TABLE_NEXT and before not in tables and not pure:
                 return True
         elif first != place and word not in names:
-            # Not IS DISTINCT FROM, and not FROM in the bracket of a function.
+            # Not IS DISTINCT FROM, and not FROM inside the parentheses of a function.
             of_table = before == "FROM" and tokens[first - 2] != "DISTINCT" and queries[-1]
             if before not in _SCHEMA_NEXT and before not in tables and not of_table:
                 return True
@@ -733,7 +731,7 @@ def _is_name(word: str) -> bool:
 
 
 def _may_precede_text(tokens: Sequence[str]) -> bool:
-    """Tell whether a text behind the last of these is only a text, or of a known type."""
+    """Return whether a text after the last token is a plain literal or of a known type."""
     word, before = tokens[-1], tokens[-2:-1]
     if word in _TEXT_OPERATORS:
         rest = tokens[: -2 if before == ["NOT"] else -1]
@@ -743,7 +741,7 @@ def _may_precede_text(tokens: Sequence[str]) -> bool:
     return word in _TYPES and before != ["."]
 
 
-#: What a schema holds, with the names of its columns.
+#: Objects of a schema, with the names of their columns.
 _DEFINED: Final = re.compile(
     _fill_clauses(
         r"CREATE (?:[A-Z]+ )*?(?:TABLE|VIEW|TYPE|SEQUENCE) (?:IF NOT EXISTS )?"
@@ -775,7 +773,7 @@ def defined_names(sql: str, engine: str) -> frozenset[str]:
 
 
 def _take_bracket(tokens: Sequence[str]) -> Sequence[str]:
-    """Return what stands before the bracket's end; its begin was read."""
+    """Return the tokens before the closing parenthesis; the opening one has been consumed."""
     depth = 1
     for place, word in enumerate(tokens):
         depth += (word == "(") - (word == ")")

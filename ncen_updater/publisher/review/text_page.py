@@ -1,4 +1,4 @@
-"""The page of an event: lines on a terminal in the order of reading, and one HTML file to sign."""
+"""Show the review page: as lines on a terminal, and as one HTML file to print and sign."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ncen_updater.publisher.signing.value_format import encode_as_words
 
 MARKED_LINE_SIGN, PLAIN_LINE_SIGN = ">", "|"
 
-#: How drafts call themselves (in an event's file, in English), as sentences of the catalogue.
+#: Titles that our programs write into events, in English, as catalogue sentences.
 EVENT_TITLES = (
     N_("New feed"),
     N_("Change of keys, thresholds or expiry periods"),
@@ -45,7 +45,7 @@ def translate_title(title: str) -> LazyText | str:
 
 
 def format_summary(page: EventReview) -> Iterator[LazyText | str]:
-    """Yield the summary that is repeated before signing: the sentences and the marks."""
+    """Yield the summary that is repeated before signing: the sentences and the warnings."""
     yield translate_title(page.title)
     for sentence in page.sentences:
         yield _indent(sentence)
@@ -56,7 +56,7 @@ def format_summary(page: EventReview) -> Iterator[LazyText | str]:
 
 
 def group_marked_lines(page: EventReview) -> Iterator[tuple[LazyText, tuple[LazyText, ...]]]:
-    """Yield the marked lines in groups with a heading, the critical ones first."""
+    """Yield the warnings in groups with a heading, the critical ones first."""
     if page.critical:
         yield LazyText(N_("Critical")), page.critical
     usual = page.warnings
@@ -70,14 +70,14 @@ def group_marked_lines(page: EventReview) -> Iterator[tuple[LazyText, tuple[Lazy
 
 
 def unshown(page: EventReview, language: str) -> LazyText:
-    """Say how much of the page stands in neither the sentences nor the marks."""
+    """Return how many lines of the page are neither in the summary nor in the warnings."""
     words = N_("{count} more lines, {annexed} of them in annexes. Run: ncen-publisher show")
     count = sum(1 for _ in (*format_details(page, language), *format_annex(page)))
     return LazyText(words, {"count": count, "annexed": sum(len(one.lines) for one in page.annexes)})
 
 
 def format_details(page: EventReview, language: str) -> Iterator[LazyText | str]:
-    """Yield the details, from the marks to the annex."""
+    """Yield the details, from the warnings to the annexes."""
     for release in page.releases:
         yield from _format_release(release, language)
     for line in page.lines[1:]:
@@ -85,7 +85,7 @@ def format_details(page: EventReview, language: str) -> Iterator[LazyText | str]
 
 
 def format_annex(page: EventReview) -> Iterator[LazyText | str]:
-    """Yield the annex: the long lists and the digests."""
+    """Yield the annexes: the long lists and the digests."""
     for section in page.annexes:
         yield ""
         yield LazyText(N_("Annex: {of}"), {"of": section.of})
@@ -100,7 +100,7 @@ def format_annex(page: EventReview) -> Iterator[LazyText | str]:
 
 
 def _indent(text: LazyText | str) -> LazyText:
-    """Below a heading; what is no sentence of ours stays as somebody wrote it."""
+    """Indent a line below a heading; a text that is not ours is not translated."""
     return LazyText(
         "  {line}", {"line": text if isinstance(text, LazyText) else LocalizedFigure(text)}
     )
@@ -174,14 +174,14 @@ def render_html(
     compared: Sequence[tuple[LazyText, Sequence[LazyText]]] = (),
     signed: Sequence[LazyText] = (),
 ) -> bytes:
-    """Write the page.
+    """Render the page as HTML.
 
     Args:
-        page: What it shows.
-        remarks: What else the program has to say, such as that nothing was compared.
-        language: Of the sentences.
-        compared: What was compared of each release, and what its attachments say.
-        signed: Who has signed when it was written.
+        page: The review page.
+        remarks: Further remarks, for example that no files were compared.
+        language: Language of the sentences.
+        compared: Per release the compared files, and a summary of its attachments.
+        signed: Who had signed when the page was rendered.
     """
     title = translate_title(page.title)
     return render_page(

@@ -1,6 +1,6 @@
-"""Changes of a manifest, and warnings about those of an event that weaken protection. Pure.
+"""Changed manifest fields, and warnings about changes of an event that weaken protection. Pure.
 
-The fields are those of the model, so that none can be forgotten, and each that is not known to be
+The fields come from the models, so that none is forgotten. Every change that is not known to be
 harmless is marked.
 """
 
@@ -39,30 +39,30 @@ from ncen_updater.publisher.signing.value_format import (
     parse_signed_time,
 )
 
-#: Of a list of more values than this those are told that differ.
+#: In longer lists only the differing values are shown.
 MOST: Final = 20
-#: What every release says again, or what is said elsewhere on the page.
+#: Fields that change in every release, or are shown elsewhere on the page.
 _HARMLESS: Final = re.compile(
     r"schema|product|version|urgency|notes\.\w+\.\w+|databases\[\w+\]\.name"
     r"|databases\[\w+\]\.migrations\[\w+\]\.(?:id|up|down|verify|data_loss|irreversible)"
 )
-#: By these a site judges an upgrade, or no longer asks; a new probe makes it ask for something.
+#: Fields by which a site judges an upgrade; adding a new probe is harmless.
 _GRAVE: Final = re.compile(
     r"(?:health|checks|reference_maps|compatibility|migrator|smoke)\b.*"
     r"|databases\[\w+\]\.(?:tables_without_records|self_managed)"
 )
 _SQL: Final = re.compile(r".*\.(?:sql|sql_after|unmapped|affected)", re.DOTALL)
-#: Longer than until now by this factor is much.
+#: Growth of a validity period above which there is a warning.
 PERIOD_GROWTH_LIMIT: Final = 1.5
-#: What a first ceremony may agree on without a word, as a multiple of the usual period.
+#: Limit of a first ceremony's periods without a warning, as a multiple of the default.
 DEFAULT_PERIOD_FACTOR: Final = 2
-#: A wave that opened so long before it was drafted is a slip of the pen.
+#: A wave that opened longer than this before it was drafted is probably a mistake.
 PAST_TOLERANCE: Final = timedelta(days=1)
 ALL_PERCENT: Final = 100
 
 
 def find_weakened_protection(event: SigningEvent) -> list[LazyText]:
-    """Return every warning about keys, thresholds, periods, waves and countries."""
+    """Return all warnings about keys, thresholds, periods, waves and countries."""
     found: list[LazyText] = []
     for role, draft in event.drafts.items():
         base = event.base.get(role)
@@ -79,7 +79,7 @@ def find_weakened_protection(event: SigningEvent) -> list[LazyText]:
 
 
 def _check_duplicate_owners(lists: Iterable[Root | Targets]) -> Iterator[LazyText]:
-    """Two keys under one name: the fingerprint that was read out is that of one of them."""
+    """Warn about owners with several keys: a fingerprint read aloud verifies only one of them."""
     held: dict[str, set[str]] = {}
     for signed in lists:
         named: list[tuple[str, str]] = []
@@ -107,7 +107,7 @@ def _check_duplicate_owners(lists: Iterable[Root | Targets]) -> Iterator[LazyTex
 
 
 def _read_root_holders(root: Root | None) -> dict[str, tuple[int, dict[str, str]]]:
-    """Threshold and keys (fingerprint to owner) of each role."""
+    """Return threshold and keys (fingerprint to owner) of each role."""
     if root is None:
         return {}
     return {
@@ -204,9 +204,9 @@ def check_waves(
     """Yield warnings about unusual rollout waves.
 
     Args:
-        name: The release, for the sentences.
-        waves: As they are signed.
-        drafted: When; None where nobody knows.
+        name: Name of the release, for the sentences.
+        waves: The signed waves.
+        drafted: Issue time of the draft; None if unknown.
     """
     highest: dict[tuple[str, ...], int] = {}
     everybody = 0
@@ -241,7 +241,7 @@ def check_waves(
 
 
 def is_rollback_code_only(manifest: Manifest, before: Manifest | None) -> bool:
-    """Tell whether both releases say that the one before runs on the databases of this one."""
+    """Return whether both releases declare that the previous one runs on the new databases."""
     new, old = manifest.compatibility, before.compatibility if before else None
     return new is not None and old is not None and old.schema_number >= new.compatible_down_to
 
@@ -251,7 +251,7 @@ def find_release_warnings(manifest: Manifest, before: Manifest | None) -> Iterat
 
     Args:
         manifest: The release.
-        before: The release before; None if there is none.
+        before: The previous release; None if there is none.
     """
     name = f"{manifest.product} {manifest.version}"
     migrator, was = manifest.migrator, before.migrator if before else None
@@ -301,12 +301,12 @@ def find_release_warnings(manifest: Manifest, before: Manifest | None) -> Iterat
 
 @dataclass(frozen=True)
 class FieldChange:
-    """One value that is not as in the release before.
+    """A value of the manifest that differs from the previous release.
 
     Attributes:
-        path: Where it stands: ``health[answers].path``.
-        old: As it was; None if it was not there.
-        new: As it is; None if it is gone.
+        path: Path of the value: ``health[answers].path``.
+        old: The old value; None if it is new.
+        new: The new value; None if it was removed.
     """
 
     path: str
@@ -315,13 +315,13 @@ class FieldChange:
 
     @property
     def item(self) -> str:
-        """Return the part of the manifest that it belongs to, as far as it is told at once."""
+        """Return the manifest entry that the value belongs to; its changes are shown together."""
         listed = re.match(r"(?:health|checks|reference_maps|files|overlays)\[.*\]", self.path)
         return listed[0] if listed else self.path
 
     @property
     def text(self) -> LazyText:
-        """Return what became of it."""
+        """Return the description of the change."""
         old, new = (
             LocalizedFigure(json.dumps(value, ensure_ascii=False)) for value in (self.old, self.new)
         )
@@ -334,7 +334,7 @@ class FieldChange:
 
 
 def manifest_changes(manifest: Manifest, before: Manifest | None) -> list[FieldChange]:
-    """Return every value that differs, in the order of their places."""
+    """Return all differing values, sorted by path."""
     new, old = (
         dict(_values(one.model_dump(mode="json", by_alias=True, exclude_defaults=True), ""))
         if one is not None
@@ -352,11 +352,11 @@ def manifest_changes(manifest: Manifest, before: Manifest | None) -> list[FieldC
 def manifest_marks(
     changes: list[FieldChange], names: Collection[str] = frozenset()
 ) -> Iterator[tuple[bool, LazyText]]:
-    """Mark what is not known to be harmless: whether it is grave, and what differs.
+    """Yield changes that are not known to be harmless: whether each is critical, and its text.
 
     Args:
-        changes: As :func:`manifest_changes` found them.
-        names: What the SQL of the release defines.
+        changes: The result of :func:`manifest_changes`.
+        names: Names that the SQL of the release defines.
     """
     differs = [change for change in changes if not _HARMLESS.fullmatch(change.path)]
     for item, group in itertools.groupby(differs, lambda change: change.item):
@@ -384,7 +384,7 @@ def _values(value: object, path: str) -> Iterator[tuple[str, object]]:
         for number, item in enumerate(value):
             known = (item[key] for key in ("name", "id", "site_path", "key", "keys") if key in item)
             name = str(next(known, number))
-            while name in names:  # one may be called "a (2)" so that the second "a" is not seen
+            while name in names:  # an entry could be named "a (2)" to hide the second "a"
                 name += " (2)"
             names.append(name)
             yield from _values(item, f"{path}[{names[-1]}]")
@@ -401,6 +401,6 @@ def _changes(path: str, old: object, new: object) -> Iterator[FieldChange]:
     one, other = (Counter(json.dumps(item) for item in side) for side in (old, new))
     if one == other or (len(old) + len(new) <= MOST and not path.endswith("[]")):
         yield FieldChange(path, old, new)
-    elif not path.endswith("[]"):  # what is named there is told by itself
+    elif not path.endswith("[]"):  # the entries of a list of names are compared on their own
         yield from (FieldChange(path, None, json.loads(item)) for item in other - one)
         yield from (FieldChange(path, json.loads(item)) for item in one - other)

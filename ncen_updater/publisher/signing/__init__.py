@@ -1,1 +1,1 @@
-"""Signing events: drafts, what they stand on, what signers read and sign, with which keys."""
+"""Signing events: drafts, their base, review, keys and signatures."""

@@ -1,8 +1,8 @@
-"""The ceremony: who holds which role, with how many signatures, for how long.
+"""The ceremony file: the keys, threshold and expiry period of each role.
 
-A ceremony file is written by hand once, read aloud by the signers, and turned into the drafts of
-root and targets. The same file, changed, is how keys and thresholds change later. The
-Secretariat's is ``keys/ceremony.toml`` in the repository.
+Signers write it by hand once and read it aloud; drafts of root and targets are made from it. Keys
+and thresholds are changed later by changing the same file. The Secretariat's is
+``keys/ceremony.toml`` in the repository.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ from ncen_updater.publisher.signing.keys import (
 
 RoleName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,40}$")]
 MAX_CEREMONY_BYTES = 200_000
-#: So many must sign what sites believe.
+#: Minimum threshold of metadata that sites trust.
 MIN_THRESHOLD = 2
 
 
@@ -54,9 +54,9 @@ class RoleHolders:
 
     Attributes:
         keys: Public keys, each of another person or machine.
-        threshold: How many of them must sign.
-        expiry_days: How long a version of the role's metadata is valid.
-        signing_days: How long before its expiry it is to be signed again; a usual time if None.
+        threshold: Number of required signatures.
+        expiry_days: Days until a version of the role's metadata expires.
+        signing_days: Days before expiry at which it is to be signed again; None for the default.
     """
 
     keys: tuple[Key, ...]
@@ -67,12 +67,12 @@ class RoleHolders:
 
 @dataclass(frozen=True)
 class Ceremony:
-    """Roles of a feed: the four of TUF, one for each product, and emergency halt keys.
+    """Roles of a feed: TUF's four roles, one role per product, and emergency halt keys.
 
     Raises:
         BAD_CEREMONY: If a role is missing, a threshold cannot be met, or an online key may sign
-            what is signed offline.
-        DUPLICATE_KEY: If a public key stands under two ids.
+            for an offline role.
+        DUPLICATE_KEY: If one public key has two ids.
     """
 
     roles: Mapping[str, RoleHolders]
@@ -119,11 +119,11 @@ class Ceremony:
 
     @property
     def products(self) -> tuple[str, ...]:
-        """Products that have a role of their own, in the order in which they are asked."""
+        """Return the products with a role, in the order of their delegations."""
         return tuple(sort_delegations(name for name in self.roles if name not in TOP_ROLES))
 
     def refuse_one_signature(self) -> None:
-        """Refuse a ceremony in which one person alone could speak to every site.
+        """Refuse a ceremony in which a single person could sign metadata for all sites.
 
         Raises:
             ONE_SIGNATURE: Naming the roles.
@@ -137,7 +137,7 @@ class Ceremony:
             raise UpdaterError(ONE_SIGNATURE, roles=", ".join(alone))
 
     def make_policy(self) -> FeedPolicy:
-        """Return the policy that is stored in the root beside keys and thresholds."""
+        """Return the policy that the root stores beside keys and thresholds."""
         return FeedPolicy(
             expiry_days={name: self.roles[name].expiry_days for name in sorted(self.roles)},
             signing_days={
@@ -171,12 +171,12 @@ class _CeremonyModel(BaseModel):
 
 
 def load_ceremony(path: Path) -> Ceremony:
-    """Read a ceremony file; key files are looked for beside it.
+    """Read a ceremony file; paths of key files are relative to it.
 
     Raises:
         BAD_CEREMONY: With every mistake and its place.
-        BAD_KEY_FILE: If a public key cannot be used.
-        DUPLICATE_KEY: If a public key stands under two ids.
+        BAD_KEY_FILE: If a public key file is invalid.
+        DUPLICATE_KEY: If one public key has two ids.
     """
     try:
         content = path.read_bytes()
@@ -233,7 +233,7 @@ def make_root(ceremony: Ceremony, version: int, now: datetime) -> Root:
 
 
 def set_delegations(targets: Targets, ceremony: Ceremony) -> None:
-    """Make the delegations of the top-level targets those of the ceremony."""
+    """Set the delegations of the top-level targets to those of the ceremony."""
     targets.delegations = Delegations(
         keys={k.keyid: k for name in ceremony.products for k in ceremony.roles[name].keys},
         roles={

@@ -1,8 +1,7 @@
-"""Contents of the drafts of a signing event: pure decisions over a feed's state.
+"""Drafts of a signing event: pure functions of the feed's state.
 
-Each function returns the new versions, without signatures, and the title of the event. A release
-that is published never changes; what changes is the offer that the product's signers sign: its
-waves, a halt, its channel and its countries.
+Each function returns new unsigned versions of roles, and a title. A published release never
+changes; only its offer does, which the product's signers sign: waves, halt, channel and countries.
 """
 
 from __future__ import annotations
@@ -71,13 +70,13 @@ from ncen_updater.publisher.signing.event_files import collect_review_files
 
 @dataclass(frozen=True)
 class Draft:
-    """New versions without signatures.
+    """New metadata versions without signatures.
 
     Attributes:
-        title: What they are about, in one line.
+        title: Their subject in one line.
         roles: The new versions, by role.
-        review_files: Documents, trees, SQL and attachments of added releases, by SHA-256:
-            what a signer reads besides the lists.
+        review_files: Files that signers review besides the metadata, by SHA-256: documents, trees,
+            SQL and attachments of added releases.
     """
 
     title: str
@@ -98,14 +97,14 @@ def draft_initial_roles(ceremony: Ceremony, now: datetime) -> Draft:
 
 
 def draft_key_change(state: FeedState, ceremony: Ceremony, now: datetime) -> Draft:
-    """Other keys, thresholds, periods or products.
+    """Draft a change of keys, thresholds, periods or products.
 
-    Roles whose present signatures are too few under the new keys are drafted again as they stand,
+    Roles whose present signatures do not reach the new threshold are drafted again without change,
     so that the whole change is one event.
 
     Raises:
-        NOTHING_TO_DO: If the ceremony says what the feed says already.
-        BAD_CEREMONY: If a product comes back that was taken out before.
+        NOTHING_TO_DO: If the feed already matches the ceremony.
+        BAD_CEREMONY: If a product's name was used before by a removed product.
     """
     changed: dict[str, Metadata[Any]] = {}
     root = make_root(ceremony, state.root.signed.version + 1, now)
@@ -152,7 +151,7 @@ def _refuse_return(state: FeedState, ceremony: Ceremony, product: str) -> None:
 def _list_under_signed_roles(
     state: FeedState, changed: Mapping[str, Metadata[Any]], repository: FeedRepository
 ) -> Mapping[str, Metadata[Any]]:
-    """Roles that stay as they are, but whose signatures do not reach the new threshold."""
+    """Draft unchanged roles again whose signatures do not reach the new threshold."""
     whole = state.replace_roles(changed)
     retained = list_delegated_roles(whole.targets.signed)
     for role in ("targets", *state.delegated):
@@ -168,7 +167,7 @@ def draft_renewal(state: FeedState, roles: Sequence[str], now: datetime) -> Draf
 
     Raises:
         UNKNOWN_PRODUCT: If a role does not exist.
-        NOTHING_TO_DO: If no role is named, or one that no signer signs.
+        NOTHING_TO_DO: If no role is named, or an online role, which no signer signs.
     """
     repository = FeedRepository(state, state.policy, now)
     for role in roles:
@@ -194,23 +193,23 @@ def draft_releases(
     builder: Key | None = None,
     feed: FeedDirectory | None = None,
 ) -> Draft:
-    """Return every release that lies in a staging directory and is not published yet.
+    """Draft all releases of a staging directory that are not yet published.
 
     Args:
         state: The published feed.
-        staging: What ``build`` wrote.
-        now: Moment of the draft (UTC).
-        waves: When they open to which sites; to all at once if there is none.
-        builder: The key of their builder, to check their provenance with.
-        feed: Where the release before lies, for the signers to compare with.
+        staging: Output directory of ``build``.
+        now: Time of the draft (UTC).
+        waves: Rollout waves; without any, the releases open to all sites at once.
+        builder: The builder's public key, to verify the provenance.
+        feed: The feed with the previous release, for the signers to compare.
 
     Raises:
-        BuildError: If a file in it does not belong to one of its releases, is not the one that
-            its release document names, or is a link.
+        BuildError: If a file belongs to no release, differs from its release document, or is a
+            symbolic link.
         UNKNOWN_PRODUCT: If a product has no role.
-        ALREADY_PUBLISHED: If a name is taken by other content.
-        UpdaterError: If SBOM or provenance of a release do not hold.
-        NOTHING_TO_DO: If all of it is published.
+        ALREADY_PUBLISHED: If a target name exists with other content.
+        UpdaterError: If SBOM or provenance of a release are invalid.
+        NOTHING_TO_DO: If everything is already published.
     """
     root = staging / "targets"
     files = _list_staged_files(root)
@@ -262,7 +261,7 @@ def draft_releases(
 
 
 def _list_staged_files(root: Path) -> list[str]:
-    """Names of all files, without what a build that was killed left half-written."""
+    """Return the names of all files, without temporary files of an interrupted build."""
     found = []
     for path in root.rglob("*"):
         if path.is_symlink():
@@ -298,11 +297,11 @@ def draft_withdrawal(
 ) -> Draft:
     """Draft the withdrawal of a release.
 
-    Its files stay, so that sites that run it can still read its document.
+    Its files are kept, so that sites that run it can still read its document.
 
     Raises:
         UNKNOWN_PRODUCT: If the product has no role.
-        UNKNOWN_RELEASE: If the feed does not carry the version.
+        UNKNOWN_RELEASE: If the feed does not contain the version.
     """
     if product not in state.delegated:
         raise make_unknown_role_error(state, product)
@@ -318,21 +317,21 @@ def draft_withdrawal(
         }
     archive = get_archive_target_name(product, version)
     if archive in state.targets.signed.targets:
-        # A client that lists the top level only knows no withdrawal: what it does not see, it
-        # does not take.
+        # A tufup client reads the top level only and knows no withdrawals, so the archive is
+        # removed there.
         with repository.edit_targets() as top:
             del top.targets[archive]
     return Draft(f"Withdrawal of {product} {version}", repository.changed)
 
 
 def encode_offer(offer: Offer) -> dict[str, Any]:
-    """Encode an offer for signing, without empty values, since every site fetches it."""
+    """Encode an offer for signing, without empty values, since every site downloads it."""
     dumped = offer.model_dump(mode="json", exclude_none=True)
     return {key: value for key, value in dumped.items() if value not in ([], {})}
 
 
 def is_visible_to_tufup(offer: Offer) -> bool:
-    """Tell whether a client that reads nothing but names of archives may be shown a release."""
+    """Return whether a release may be shown to a client that knows no waves, halts, withdrawals."""
     return not (offer.waves or offer.halted or offer.withdrawn)
 
 
@@ -365,15 +364,15 @@ def _make_target_file(
 
 
 def list_target_refs(document: ReleaseDocument) -> list[TargetRef]:
-    """Return every file that a release document names."""
+    """Return all files that a release document names."""
     attachments = (document.sbom, document.provenance)
     refs = [document.archive, document.tree, *document.deltas]
     return [*refs, *(ref for ref in attachments if ref is not None)]
 
 
 def _make_tufup_custom(document: ReleaseDocument) -> dict[str, Any]:
-    # Exactly these two keys: with any other beside them a tufup client looks for 'required' at the
-    # top and would walk past a required stop.
+    # Exactly these two keys: with any other key a tufup client looks for 'required' at the top
+    # level and would skip a required release.
     return {"user": {}, "tufup": {"required": document.manifest.required}}
 
 
@@ -393,7 +392,7 @@ def _add_targets(
     *,
     listed: bool,
 ) -> set[str]:
-    """Add what is not published yet; return its names."""
+    """Add targets that are not yet published; return their names."""
     known = state.delegated[product].signed.targets if product in state.delegated else {}
     fresh: list[TargetFile] = []
     for target in files:
@@ -418,7 +417,7 @@ def find_offer(state: FeedState, product: str, version: str) -> Offer:
 
     Raises:
         UNKNOWN_PRODUCT: If the product has no role.
-        UNKNOWN_RELEASE: If the feed does not carry the version.
+        UNKNOWN_RELEASE: If the feed does not contain the version.
     """
     if product not in state.delegated:
         raise make_unknown_role_error(state, product)
@@ -438,20 +437,20 @@ def draft_waves(
     add: bool = False,
     condition: PublishCondition | None = None,
 ) -> Draft:
-    """Another schedule; it lifts a halt.
+    """Draft new rollout waves, which also end a halt.
 
     Args:
         state: The published feed.
-        product: What the release is of.
-        version: Which one.
-        waves: The schedule; none opens the release to every site at once.
-        now: Moment of the draft (UTC).
-        add: Keep the waves that are there, and add these.
-        condition: When it may be published; at any time if there is none.
+        product: Product of the release.
+        version: Version of the release.
+        waves: The waves; without any, the release opens to all sites at once.
+        now: Time of the draft (UTC).
+        add: Whether to keep the present waves and add these.
+        condition: Condition for publishing; None for at any time.
 
     Raises:
         UNKNOWN_PRODUCT, UNKNOWN_RELEASE: As :func:`find_offer`.
-        NOTHING_TO_DO: If that is the schedule already, or the release was withdrawn.
+        NOTHING_TO_DO: If the waves are unchanged, or the release is withdrawn.
     """
     retained = find_offer(state, product, version).waves if add else ()
     schedule = tuple(sorted({*retained, *waves}, key=lambda w: (w.opens, w.percent, w.countries)))
@@ -463,7 +462,7 @@ def draft_waves(
 def draft_halt(
     state: FeedState, product: str, version: str, halt: ReleaseHalt, now: datetime
 ) -> Draft:
-    """Keep a release from sites that have not begun with it.
+    """Draft a halt: no more sites start to install the release.
 
     Raises:
         UNKNOWN_PRODUCT, UNKNOWN_RELEASE, NOTHING_TO_DO: As :func:`draft_waves`.
@@ -474,7 +473,7 @@ def draft_halt(
 
 
 def draft_halt_end(state: FeedState, product: str, version: str, now: datetime) -> Draft:
-    """Lift a halt; the waves go on as they were signed.
+    """Draft the end of a halt; the signed waves apply again.
 
     Raises:
         UNKNOWN_PRODUCT, UNKNOWN_RELEASE, NOTHING_TO_DO: As :func:`draft_waves`.
@@ -486,7 +485,7 @@ def draft_halt_end(state: FeedState, product: str, version: str, now: datetime) 
 def draft_channel(
     state: FeedState, product: str, version: str, channel: Channel, now: datetime
 ) -> Draft:
-    """Another channel: a preview that proved good becomes stable.
+    """Draft another channel, for example from preview to stable.
 
     Raises:
         UNKNOWN_PRODUCT, UNKNOWN_RELEASE, NOTHING_TO_DO: As :func:`draft_waves`.
@@ -498,7 +497,7 @@ def draft_channel(
 def draft_audience(
     state: FeedState, product: str, version: str, countries: Sequence[str], now: datetime
 ) -> Draft:
-    """Other countries; none means all of them.
+    """Draft other countries; none means all countries.
 
     Raises:
         UNKNOWN_PRODUCT, UNKNOWN_RELEASE, NOTHING_TO_DO: As :func:`draft_waves`.
@@ -550,7 +549,7 @@ def _draft_offer_change(
 def _update_tufup_visibility(
     repository: FeedRepository, state: FeedState, own: Targets, offer: Offer
 ) -> None:
-    """Let plain tufup clients see a release when it is open to everybody, and only then."""
+    """List a release for plain tufup clients if and only if it is open to everyone."""
     archive = get_archive_target_name(offer.product, offer.version)
     listed = archive in state.targets.signed.targets
     if listed == is_visible_to_tufup(offer):
@@ -577,5 +576,5 @@ COUNTRIES: Final = frozenset(
 
 
 def impossible(codes: Iterable[str]) -> list[str]:
-    """Codes of which there is no country, each once."""
+    """Return the codes that are not ISO 3166-1 country codes, each once."""
     return sorted({code for code in codes if code not in COUNTRIES})

@@ -1,11 +1,8 @@
-"""The difference between published metadata and a draft, in words that a signer can read.
+"""Describe the difference between published metadata and a draft, in sentences for signers.
 
-A signer signs bytes. Whatever in them differs from what is published and has no sentence of its
-own is listed raw, so that nothing can be signed unseen, not even a field that nobody thought of.
-
-Everything that differs is said: what is known in its own words, what is not known by its name. A
-key is shown with its owner and its fingerprint, because the owner's name is only what the key says
-of itself.
+Signers sign bytes. So any difference without a sentence of its own is listed raw, even in an
+unknown field, and nothing can be signed unseen. A key is shown with its owner and its fingerprint,
+because the owner's name is only what the key file claims.
 """
 
 from __future__ import annotations
@@ -52,17 +49,17 @@ from ncen_updater.publisher.signing.value_format import (
     join_texts,
 )
 
-#: Fields of an offer that :func:`describe_rollout_changes` speaks of.
+#: Fields of an offer that :func:`describe_rollout_changes` describes.
 ROLLOUT_FIELDS = ("waves", "halted", "channel", "countries")
 _URGENCIES = {urgency.value: urgency for urgency in Urgency}
 
 
 def describe_rollout_changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[LazyText]:
-    """Say what becomes of waves, halt, channel and countries; nothing where they stay.
+    """Describe changes of waves, halt, channel and countries.
 
     Args:
-        old: The offer that is published; empty for a new release.
-        new: The offer that is drafted.
+        old: The published offer; empty for a new release.
+        new: The drafted offer.
     """
     name = {"product": new.get("product"), "version": new.get("version")}
     if old.get("halted") != new.get("halted"):
@@ -133,11 +130,11 @@ def _describe_waves(
 
 
 def describe_offer_field(offer: Mapping[str, Any], key: str) -> LazyText | None:
-    """Say what an offer says of its release; None for what has no words, or another form.
+    """Describe a field of an offer; return None for a field without a sentence, or another type.
 
     Args:
-        offer: The offer that is drafted.
-        key: The field.
+        offer: The drafted offer.
+        key: Name of the field.
     """
     name = {"product": offer.get("product"), "version": offer.get("version")}
     match key, offer.get(key):
@@ -194,7 +191,7 @@ FieldPath = tuple[str, ...]
 def find_undescribed_changes(
     old: Mapping[str, Any], new: Mapping[str, Any]
 ) -> Iterator[tuple[str, Any]]:
-    """Yield the place and the new value (None where it is gone) of what has no sentence.
+    """Yield path and new value (None if removed) of each change that has no sentence.
 
     Args:
         old: The published version as a dictionary, empty if there is none.
@@ -284,13 +281,13 @@ def _is_target_described(rest: FieldPath, target: Mapping[str, Any] | None) -> b
         return True
     if rest[:1] != ("custom",):
         return False
-    # Custom fields without an offer are said whole; beside an offer, only the offer is.
+    # Custom fields without an offer are shown completely; beside an offer, only the offer is.
     custom = target.get("custom")
     return not isinstance(custom, dict) or OFFER_FIELD not in custom or rest[1:2] == (OFFER_FIELD,)
 
 
 NO_LONGER_WITHDRAWN = N_("WARNING: {product} {version}: withdrawal ends")
-#: What an archive says to clients that are plain tufup, in these bytes alone.
+#: Sentences for the custom field that plain tufup clients read, if it has exactly this content.
 PLAIN_CUSTOM_TEXTS = {
     '{"tufup": {"required": false}, "user": {}}': N_("{key}: optional for plain tufup clients"),
     '{"tufup": {"required": true}, "user": {}}': N_("{key}: required for plain tufup clients"),
@@ -299,14 +296,14 @@ PLAIN_CUSTOM_TEXTS = {
 
 @dataclass(frozen=True)
 class DiffLine:
-    """One sentence, and the same for programs.
+    """One sentence of the description.
 
     Attributes:
-        role: The role that it is about; empty for the whole event.
+        role: The role concerned; empty for the whole event.
         text: The sentence.
-        heading: Whether the lines after it belong below it.
-        figures: The same for programs.
-        annex: Whether it only names what was hashed: what a machine compares, and no person judges.
+        heading: Whether it is a heading of the lines after it.
+        figures: Its values for programs.
+        annex: Whether it only names digests, which programs compare and signers need not judge.
     """
 
     role: str
@@ -317,7 +314,7 @@ class DiffLine:
 
 
 def describe_event(event: SigningEvent) -> list[DiffLine]:
-    """Say everything that an event changes."""
+    """Return the description of all changes of an event."""
     lines = [
         _make_line("", N_("{title}"), heading=True, title=event.title),
         _make_line("", N_("Event digest: {digest}"), annex=True, digest=group_digest(event.digest)),
@@ -337,7 +334,7 @@ def describe_event(event: SigningEvent) -> list[DiffLine]:
     return list(_shorten_repeated_keys(lines))
 
 
-#: A key that is told, and the same where its fingerprint stands above.
+#: Sentence for a key, and the short one if its fingerprint was shown before.
 KEY_HOLDER_LINE = N_("{name}: {owner} can sign ({kind} key {fingerprint})")
 EMERGENCY_HALT_KEY_LINE = N_("emergency halt: {owner}, key {fingerprint}")
 SAME_KEY_LINES = {
@@ -347,7 +344,7 @@ SAME_KEY_LINES = {
 
 
 def _shorten_repeated_keys(lines: Iterable[DiffLine]) -> Iterator[DiffLine]:
-    """Tell the whole fingerprint of a key once: nobody compares the same one eight times."""
+    """Show the full fingerprint of each key only once."""
     seen: set[object] = set()
     for line in lines:
         mark = line.figures.get("fingerprint")
@@ -368,7 +365,7 @@ def _make_line(
 def _make_verbatim_line(
     role: str, text: LazyText, *, heading: bool = False, annex: bool = False
 ) -> DiffLine:
-    """Make a line whose values are shown verbatim from the metadata, unless they are texts."""
+    """Return a line whose figures are its text's values, except translated ones."""
     reported = (LazyText, LocalizedFigure)
     figures = {key: value for key, value in text.values.items() if not isinstance(value, reported)}
     return DiffLine(role, text, heading, figures, annex)
@@ -418,7 +415,7 @@ def _diff_role(event: SigningEvent, role: str, draft: Metadata[Any]) -> Iterator
 
 
 def format_publish_condition(condition: PublishCondition) -> LazyText:
-    """Say what has to be reported before an event may be published."""
+    """Describe which reports an event needs before it may be published."""
     words = N_(
         "Published only after sites in {count} of these countries report that {product} {version}"
         " completed its soak period: {countries}"
@@ -687,7 +684,7 @@ def _diff_custom(role: str, path: str, old: Mapping[str, Any], new: Any) -> Iter
 
 
 def _diff_rest(role: str, old: Any, new: Any) -> Iterator[DiffLine]:  # noqa: ANN401 - any role
-    """Whatever the sentences above do not know."""
+    """Describe all changes without a sentence above."""
     for place, value in find_undescribed_changes(old.to_dict() if old else {}, new.to_dict()):
         if place == f"{POLICY_FIELD}/plain_tufup" and value == []:
             yield _make_line(role, N_("no product for plain tufup clients"))

@@ -1,17 +1,17 @@
-"""Files of a signing event, in a directory or packed into one; the attachments for its signers.
+"""Files of a signing event, as a directory or packed into one file, and the files for review.
 
-They come from somebody else on a medium. A link, a device or a pipe in the place of a file is
-refused before it is opened for good, and no more than a limit is ever read.
+Events come from other people on removable media. Symbolic links, devices and FIFOs are refused, and
+no file is read beyond a limit.
 
-An event is a directory while it is made and published. To travel it is packed into one file,
-``NAME.event``, a ZIP of exactly the files that an event has; a signer's signatures come back in
-one file, ``NAME.SIGNER.sig``. Neither is believed: what is unpacked is checked as any event is,
-and each signature is verified when it is merged.
+An event is a directory while it is drafted and published. For transport it is packed into one file,
+``NAME.event``, a ZIP of exactly the event's files. A signer sends the signatures back in one file,
+``NAME.SIGNER.sig``. Neither is trusted: an unpacked event is checked like any other, and each
+signature is verified when it is merged.
 
-Attachments are what a signer needs to read a release whole. The document and the tree of each
-release that is added, every SQL file of it, and document and tree of the release before; of both,
-the files that local overlays replace. Each is named by its SHA-256, which the lists lead to: nobody
-can change it on its way.
+Review files let a signer review a release completely: document and tree of each added release, all
+its SQL files, document and tree of the previous release, and of both the files that local overlays
+replace. Each is named by its SHA-256, which the signed metadata leads to, so that it cannot be
+changed on the way.
 """
 
 from __future__ import annotations
@@ -60,18 +60,18 @@ from ncen_updater.publisher.feed.feed_directory import FeedDirectory
 MAX_FILE_BYTES: Final = 10_000_000
 MAX_ENTRIES: Final = 5_000
 MAX_REVIEW_FILE_BYTES: Final = 50_000_000
-#: Release documents and attachments, each named by its SHA-256.
+#: Directory of the review files, each named by its SHA-256.
 REVIEW_DIRECTORY: Final = "review"
 EVENT_DIRECTORIES: Final = ("draft", "base", "roots", "sig", REVIEW_DIRECTORY)
 _FLAGS: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 def read_regular_file(path: Path, limit: int = MAX_FILE_BYTES) -> bytes:
-    """Read a file that is one.
+    """Read a regular file.
 
     Raises:
-        OSError: If it is a link or cannot be read.
-        ValueError: If it is no plain file or too large.
+        OSError: If it is a symbolic link or cannot be read.
+        ValueError: If it is not a regular file, or too large.
     """
     descriptor = os.open(path, _FLAGS)
     with os.fdopen(descriptor, "rb") as stream:
@@ -84,10 +84,10 @@ def read_regular_file(path: Path, limit: int = MAX_FILE_BYTES) -> bytes:
 
 
 def check_directories(directory: Path) -> None:
-    """Refuse an event whose folders are links to elsewhere, or hold too many files.
+    """Refuse an event whose directories are symbolic links or contain too many files.
 
     Raises:
-        BAD_EVENT: Naming the folder.
+        BAD_EVENT: Naming the directory.
     """
     for name in EVENT_DIRECTORIES:
         folder = directory / name
@@ -114,11 +114,11 @@ def read_metadata(path: Path, role: str) -> Metadata[Any]:
     """Read the metadata of one role.
 
     Raises:
-        BAD_EVENT: If the file is not such metadata.
+        BAD_EVENT: If the file is not metadata of this role.
     """
     try:
         metadata: Metadata[Any] = Metadata.from_bytes(read_regular_file(path))
-        # Once more as JSON: what cannot be written again in the same way cannot be signed.
+        # Serialize it again: metadata that cannot be serialized cannot be signed.
         metadata.signed_bytes  # noqa: B018
     except (OSError, ValueError, RecursionError, RepositoryError) as error:
         raise UpdaterError(
@@ -133,10 +133,10 @@ def read_metadata(path: Path, role: str) -> Metadata[Any]:
 
 
 def read_root_chain(directory: Path) -> list[Metadata[Root]]:
-    """Read the roots that an event carries, from the first on; each follows from the one before.
+    """Read the roots of an event, from the first on; each must be signed by its predecessor.
 
     Raises:
-        BAD_EVENT: If one is missing in between, or one does not follow.
+        BAD_EVENT: If a root is missing or not signed by its predecessor.
     """
     folder = directory / "roots"
     names = {path.name for path in folder.glob("*.root.json")} if folder.is_dir() else set()
@@ -162,14 +162,14 @@ def read_root_chain(directory: Path) -> list[Metadata[Root]]:
 
 
 def write_review_files(directory: Path, attachments: Mapping[str, Path | bytes]) -> None:
-    """Copy what a signer reads besides the lists into a new event.
+    """Copy review files into a new event.
 
     Args:
-        directory: The event.
-        attachments: The files, or what stands in them, by the SHA-256 that the lists name.
+        directory: Directory of the event.
+        attachments: Paths or contents of the files, by the SHA-256 in the metadata.
 
     Raises:
-        TargetMissingError: If one is not what it was when the lists were made.
+        TargetMissingError: If a file changed after the metadata was drafted.
     """
     durable.make_directory(directory / REVIEW_DIRECTORY)
     for sha256, path in attachments.items():
@@ -196,7 +196,7 @@ _PACKED_DIRECTORIES: Final = tuple(name for name in EVENT_DIRECTORIES if name !=
 _NAME: Final = re.compile(
     rf"event\.json|(?:draft|base|roots)/[a-z0-9][a-z0-9.-]{{0,80}}\.json|{REVIEW_DIRECTORY}/[0-9a-f]{{64}}"
 )
-#: One time for all, so that one event is one file, whenever it is packed.
+#: Fixed time of all members, so that packing an event again gives the same bytes.
 _TIME: Final = (1980, 1, 1, 0, 0, 0)
 
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
@@ -204,7 +204,7 @@ RoleName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,40}$")]
 
 
 class DetachedSignature(BaseModel):
-    """One signer's answer."""
+    """One signature of a signer, separate from the metadata."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -223,15 +223,15 @@ class _SignaturesFile(BaseModel):
 
 
 def get_packed_path(directory: Path) -> Path:
-    """Return where the one file of an event lies: beside its directory."""
+    """Return the path of an event's packed file, beside its directory."""
     return directory.with_name(directory.name + EVENT_SUFFIX)
 
 
 def pack_event(directory: Path) -> Path:
-    """Write the one file of an event, without signatures; the same event gives the same bytes.
+    """Pack an event into one file, without signatures; the same event gives the same bytes.
 
     Raises:
-        BAD_EVENT: If a file of it cannot be read.
+        BAD_EVENT: If one of its files cannot be read.
     """
     path = get_packed_path(directory)
     try:
@@ -251,14 +251,14 @@ def _list_names(directory: Path) -> Iterator[str]:
         for path in sorted((directory / folder).glob("*")):
             if _NAME.fullmatch(f"{folder}/{path.name}"):
                 yield f"{folder}/{path.name}"
-    yield EVENT_NAME  # last, as in a directory: half of one is none
+    yield EVENT_NAME  # last: without it an event is incomplete
 
 
 def unpack_event(path: Path, directory: Path) -> None:
-    """Lay out the one file of an event in an empty directory.
+    """Unpack an event into an empty directory.
 
     Raises:
-        BAD_EVENT: If it is no such file, holds anything else, or more than an event may.
+        BAD_EVENT: If the file is not a packed event, has other members, or exceeds a limit.
     """
     try:
         with path.open("rb") as stream, zipfile.ZipFile(stream) as packed:
@@ -298,13 +298,13 @@ def _refuse_unexpected_entries(entries: Sequence[zipfile.ZipInfo]) -> None:
 
 
 def write_signatures(path: Path, signatures: Sequence[DetachedSignature]) -> None:
-    """Write a signer's signatures as one file."""
+    """Write the signatures of a signer to one file."""
     document = _SignaturesFile(signatures=tuple(signatures))
     durable.write_file(path, encode_canonical_json(document.model_dump(mode="json", by_alias=True)))
 
 
 def read_signatures(path: Path) -> tuple[DetachedSignature, ...]:
-    """Read the signatures of a file: all of a signer's, or one as older programs write them.
+    """Read the signatures of a file: all of a signer, or a single one in the older format.
 
     Raises:
         BAD_EVENT: If it is neither.
@@ -323,16 +323,16 @@ def read_signatures(path: Path) -> tuple[DetachedSignature, ...]:
 def collect_review_files(
     targets: Path, document: ReleaseDocument, feed: FeedDirectory | None, before: Targets | None
 ) -> dict[str, Path | bytes]:
-    """Collect the files from which the review page is made, by SHA-256, for the event.
+    """Collect the files that the review page needs, by SHA-256, for the event.
 
     Args:
-        targets: Where the files of the release lie.
-        document: The release.
-        feed: The published feed, where the release before lies.
+        targets: Directory of the release's files.
+        document: The release document.
+        feed: The published feed, which has the previous release.
         before: The published metadata of the product.
 
     Raises:
-        BuildError: If the archive does not hold the SQL that the document names.
+        BuildError: If the archive lacks SQL files that the document names.
     """
     tree, archive = targets / document.tree.target, targets / document.archive.target
     found: dict[str, Path | bytes] = {document.tree.sha256: tree}
@@ -355,7 +355,7 @@ def collect_review_files(
 
 
 def list_overlay_digests(document: ReleaseDocument, tree: Tree) -> dict[str, str]:
-    """Digests of the files of texts and settings that a release carries, by path."""
+    """Return the digests of a release's translation and settings files, by path."""
     files = {e.path: e.sha256 or "" for e in tree.entries if e.type is EntryType.FILE}
     return {
         file.path: files[file.path]
@@ -364,11 +364,11 @@ def list_overlay_digests(document: ReleaseDocument, tree: Tree) -> dict[str, str
 
 
 def read_overlay_files(document: ReleaseDocument, tree: Path, archive: Path) -> dict[str, bytes]:
-    """Files of texts and settings of a release, by path, as its tree names them.
+    """Return the translation and settings files of a release, by path.
 
     Raises:
-        BuildError: If the archive does not hold them.
-        UpdaterError: If the tree is not that of the document.
+        BuildError: If the archive lacks them.
+        UpdaterError: If the tree does not match the document.
     """
     if not document.manifest.overlays:
         return {}
@@ -384,16 +384,16 @@ def parse_document_version(name: str) -> Version | None:
     try:
         return Version(name.rpartition("/")[2].removesuffix(".json"))
     except InvalidVersion:
-        return None  # no release that a site would take; the lists are said by name all the same
+        return None  # not a valid version: sites ignore it, and signers see its raw name
 
 
 def find_previous_document(
     manifest: Manifest, targets: Mapping[str, TargetFile]
 ) -> TargetFile | None:
-    """Return the newest older release in the targets, with which a release is compared.
+    """Return the newest older release in the targets, for comparison with a release.
 
-    A withdrawn one counts, since sites may have it, unless the release cannot be installed over it:
-    then no site comes from there, and what was wrong with it need not be carried on for ever.
+    A withdrawn release counts, since sites may run it, unless the release cannot be installed over
+    it: then no site upgrades from it.
     """
     older = {
         version: target
@@ -409,11 +409,11 @@ def _is_withdrawn(target: TargetFile) -> bool:
     try:
         return Offer.model_validate((target.custom or {})[OFFER_FIELD]).withdrawn is not None
     except (KeyError, ValidationError):
-        return False  # no offer that a site would take; the rules of lists say what is wrong
+        return False  # an invalid offer, which metadata_rules reports
 
 
 def _read_archive_members(archive: Path, wanted: Mapping[str, str], most: int) -> dict[str, bytes]:
-    """Files of an archive, by their digest; each is looked for where it should lie."""
+    """Return members of an archive by digest; each is looked up by its expected path."""
     found: dict[str, bytes] = {}
     missing = dict(wanted)
     if not wanted:

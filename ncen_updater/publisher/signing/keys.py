@@ -1,18 +1,17 @@
-"""Keys: encrypted PKCS#8 files, public key files, and the signers made of them.
+"""Keys: encrypted PKCS#8 files, public key files, and signers for them.
 
-A private key lives in ``NAME.pem``, encrypted with the signer's passphrase (scrypt), and is not
-used where others may read it. Its public half lives in ``NAME.pub.json``: the TUF key with the
-owner's name in it, so that signers read names and not digests. The key id is the SHA-256 of the
-key's canonical JSON and is computed again at every load: an id that does not belong to its content
-is refused.
+A private key is stored in ``NAME.pem``, encrypted with the signer's passphrase (scrypt), and is
+refused if other users may read it. Its public key is stored in ``NAME.pub.json``: the TUF key with
+the owner's name, so that signers read names instead of digests. The key id is the SHA-256 of the
+key's canonical JSON. It is computed again at every load, and an id that does not match is refused.
 
-``file:`` addresses mean two different formats in the versions of the signing library that we must
-support, so the encrypted PKCS#8 file has a scheme of its own, ``ncen-pem:``.
+``file:`` URIs have two meanings in the supported versions of securesystemslib, so encrypted PKCS#8
+files have their own scheme, ``ncen-pem:``.
 
-The library that reads such files writes PBKDF2
-with 2048 rounds only: a graphics card tries millions of passphrases a second against that. So the
-few bytes around the encrypted key are put together here (RFC 5958, 8018 and 7914); the cipher, the
-derivation and the reading are the library's.
+``cryptography`` can write such files only with PBKDF2 and 2048 rounds, against which a graphics
+card tries millions of passphrases per second. So this module encodes the few bytes around the
+encrypted key itself (RFC 5958, 8018 and 7914). Cipher, key derivation and reading are the
+library's.
 """
 
 from __future__ import annotations
@@ -65,7 +64,7 @@ Passphrase = Callable[[Path], str]
 
 
 class Algorithm(StrEnum):
-    """What kind of key; tokens can do ECDSA only."""
+    """Algorithm of a key; tokens support ECDSA only."""
 
     ED25519 = "ed25519"
     ECDSA_P256 = "ecdsa-p256"
@@ -73,7 +72,7 @@ class Algorithm(StrEnum):
 
 @dataclass(frozen=True)
 class KeyFiles:
-    """The two files of a new key, and the id by which metadata name it."""
+    """The two files of a new key, and its key id."""
 
     private: Path
     public: Path
@@ -85,12 +84,12 @@ def _get_keyid(key: Mapping[str, Any]) -> str:
 
 
 def compute_keyid(key: Key) -> str:
-    """Compute the id of a key from its content."""
+    """Return the id of a key, computed from its content."""
     return _get_keyid(key.to_dict())
 
 
 def set_key_owner(key: Key, owner: str) -> Key:
-    """Write the owner's name into a key; its id changes with it."""
+    """Set the owner's name in a key, which also changes its id."""
     key.unrecognized_fields[KEY_OWNER] = owner
     key.keyid = compute_keyid(key)
     return key
@@ -107,11 +106,11 @@ def _refuse_name(name: str) -> None:
 
 
 def check_new_key_name(directory: Path, name: str) -> None:
-    """Refuse what cannot become a key, before anybody is asked for its passphrase.
+    """Refuse an invalid or existing key name, before anyone is asked for a passphrase.
 
     Raises:
         KEY_EXISTS: If a file of that name exists.
-        KEY_NAME: If the name cannot be one.
+        KEY_NAME: If the name is invalid.
     """
     _refuse_name(name)
     for suffix in (PRIVATE_SUFFIX, PUBLIC_SUFFIX):
@@ -121,11 +120,11 @@ def check_new_key_name(directory: Path, name: str) -> None:
 
 
 def write_public_key(directory: Path, name: str, key: Key) -> Path:
-    """Write a public key file, never over an existing one.
+    """Write a public key file; never overwrite one.
 
     Raises:
         KEY_EXISTS: If a file of that name exists.
-        KEY_NAME: If the name cannot be one.
+        KEY_NAME: If the name is invalid.
     """
     path = directory / f"{name}{PUBLIC_SUFFIX}"
     _refuse_name(name)
@@ -137,7 +136,7 @@ def write_public_key(directory: Path, name: str, key: Key) -> Path:
 
 
 def list_key_owners(keys: Iterable[Key]) -> tuple[str, ...]:
-    """Return the owners of keys in order; with the key beside a name that stands twice."""
+    """Return the owners of keys, sorted; a name that occurs twice is followed by its key."""
     held = [(get_key_owner(key), key) for key in keys]
     named = [name for name, _ in held]
     return tuple(
@@ -149,17 +148,17 @@ def list_key_owners(keys: Iterable[Key]) -> tuple[str, ...]:
 
 
 def get_key_owner(key: Key) -> str:
-    """Name of the person or machine that holds a key."""
+    """Return the name of the person or machine that holds a key."""
     return str(key.unrecognized_fields.get(KEY_OWNER, key.keyid[:12]))
 
 
 def get_public_path(private: Path) -> Path:
-    """Return where the public half of ``NAME.pem`` lies."""
+    """Return the path of the public key file for ``NAME.pem``."""
     return private.with_name(private.name.removesuffix(PRIVATE_SUFFIX) + PUBLIC_SUFFIX)
 
 
 def make_private_key_uri(path: Path) -> str:
-    """Address of an encrypted key file for ``Signer.from_priv_key_uri``."""
+    """Return the URI of an encrypted key file for ``Signer.from_priv_key_uri``."""
     return f"{PemSigner.SCHEME}:{quote(str(path.absolute()))}"
 
 
@@ -170,19 +169,19 @@ def create_key(
     algorithm: Algorithm = Algorithm.ED25519,
     cost: int | None = None,
 ) -> KeyFiles:
-    """Make a key and write both files; never over an existing one.
+    """Create a key and write both files; never overwrite one.
 
     Args:
-        directory: Where the files go; made with mode 0700 if it is not there.
-        name: Owner's name: the name of the files, and shown to all signers.
+        directory: Directory of the files; created with mode 0700.
+        name: The owner's name, shown to all signers; also the name of the files.
         passphrase: At least fourteen characters.
         algorithm: Ed25519 unless the verifier needs ECDSA.
-        cost: What a try of the passphrase costs, a power of two; the usual one by default.
+        cost: scrypt's cost parameter, a power of two; None for the default.
 
     Raises:
         KEY_EXISTS: If a file of that name exists.
-        PASSPHRASE_SHORT: If it is.
-        KEY_NAME: If the name cannot be one.
+        PASSPHRASE_SHORT: If the passphrase is too short.
+        KEY_NAME: If the name is invalid.
     """
     private = directory / f"{name}{PRIVATE_SUFFIX}"
     public = get_public_path(private)
@@ -218,7 +217,7 @@ def load_public_key(path: Path) -> Key:
     """Read a public key file.
 
     Raises:
-        BAD_KEY_FILE: If it cannot be read or its id does not belong to its content.
+        BAD_KEY_FILE: If it cannot be read, or its id does not match its content.
     """
     try:
         content = path.read_bytes()
@@ -237,10 +236,10 @@ def load_public_key(path: Path) -> Key:
 
 
 def compute_fingerprint(key: Key) -> str:
-    """SHA-256 of the public key itself, whatever it is called and however it is written.
+    """Return the SHA-256 of the public key itself, independent of its name and encoding.
 
     Raises:
-        ValueError: If the key is of a kind that we do not use.
+        ValueError: If the key type is not supported.
     """
     value = key.keyval["public"]
     if key.keytype == "ed25519":
@@ -256,7 +255,7 @@ def compute_fingerprint(key: Key) -> str:
 
 
 def refuse_duplicate_keys(role: str, keys: Iterable[Key]) -> None:
-    """Refuse one public key under two ids: it would satisfy a threshold of two alone.
+    """Refuse one public key with two ids: it alone would reach a threshold of two.
 
     Raises:
         DUPLICATE_KEY: Naming both.
@@ -272,7 +271,7 @@ def refuse_duplicate_keys(role: str, keys: Iterable[Key]) -> None:
 
 
 class PemSigner(CryptoSigner):  # type: ignore[misc] # the library has no types
-    """A signer over an encrypted PKCS#8 file; address ``ncen-pem:/path/NAME.pem``."""
+    """A signer with an encrypted PKCS#8 file; its URI is ``ncen-pem:/path/NAME.pem``."""
 
     SCHEME: Final = "ncen-pem"
 
@@ -283,12 +282,12 @@ class PemSigner(CryptoSigner):  # type: ignore[misc] # the library has no types
         public_key: Key,
         secrets_handler: Callable[[str], str] | None = None,
     ) -> PemSigner:
-        """Open the file that the address names; the library's own entry point.
+        """Open the file of a URI; called by securesystemslib.
 
         Raises:
-            BAD_KEY_FILE: If it cannot be read, is not encrypted, or is another key's.
-            KEY_READABLE: If others may read it.
-            WRONG_PASSPHRASE: If it does not open.
+            BAD_KEY_FILE: If it cannot be read, is not encrypted, or is not the public key's.
+            KEY_READABLE: If other users may read it.
+            WRONG_PASSPHRASE: If the passphrase is wrong.
         """
         parts = urlsplit(priv_key_uri)
         path = Path(unquote(parts.path))
@@ -322,16 +321,16 @@ class PemSigner(CryptoSigner):  # type: ignore[misc] # the library has no types
         return cls(secret, public_key)
 
 
-# The library's own table of schemes; nothing else is registered here.
+# securesystemslib's registry of URI schemes.
 SIGNER_FOR_URI_SCHEME[PemSigner.SCHEME] = PemSigner
 
 
 def open_signer(private: Path, passphrase: Passphrase) -> Signer:
-    """Open a private key with its public file beside it.
+    """Open a private key, with its public key file beside it.
 
     Raises:
-        BAD_KEY_FILE: If one of the two files cannot be used or they do not belong together.
-        WRONG_PASSPHRASE: If the passphrase is wrong; never asked twice here.
+        BAD_KEY_FILE: If a file is invalid, or the two do not match.
+        WRONG_PASSPHRASE: If the passphrase is wrong; it is asked for only once.
     """
     if private.name.endswith(PUBLIC_SUFFIX):
         name = private.name.removesuffix(PUBLIC_SUFFIX)
@@ -346,7 +345,7 @@ def open_signer(private: Path, passphrase: Passphrase) -> Signer:
     )
 
 
-#: 128 MiB and half a second a try, as OWASP has it for passphrases.
+#: 128 MiB and half a second per attempt, as OWASP recommends for passphrases.
 SCRYPT_COST: Final = 1 << 17
 SCRYPT_BLOCK_SIZE, SCRYPT_PARALLELISM, KEY_BYTES = 8, 1, 32
 _PBES2 = bytes.fromhex("06092a864886f70d01050d")
@@ -358,12 +357,12 @@ def encrypt_private_key(private_info: bytes, passphrase: str, cost: int = SCRYPT
     """Encrypt a private key.
 
     Args:
-        private_info: The key, as unencrypted PKCS#8 (DER).
-        passphrase: Of the signer.
-        cost: How much a try costs, a power of two.
+        private_info: The key as unencrypted PKCS#8 (DER).
+        passphrase: The signer's passphrase.
+        cost: scrypt's cost parameter, a power of two.
 
     Returns:
-        The file, PEM.
+        The PEM file.
     """
     salt, start = os.urandom(16), os.urandom(16)
     key = Scrypt(
@@ -389,7 +388,7 @@ def encrypt_private_key(private_info: bytes, passphrase: str, cost: int = SCRYPT
 
 
 def _encode_der(tag: int, content: bytes) -> bytes:
-    """Return one value in DER."""
+    """Return one DER value."""
     size = len(content)
     if size < 0x80:
         return bytes((tag, size)) + content
@@ -402,5 +401,5 @@ def _encode_der_sequence(content: bytes) -> bytes:
 
 
 def _encode_der_integer(value: int) -> bytes:
-    # One bit more than it has, so that it is never read as negative.
+    # One bit more than needed, so that the integer is not negative.
     return _encode_der(0x02, value.to_bytes(value.bit_length() // 8 + 1, "big"))

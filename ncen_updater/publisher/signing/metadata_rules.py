@@ -1,7 +1,6 @@
-"""Rules that every set of metadata must meet before anybody signs or publishes it. Pure.
+"""Rules that metadata must fulfil before anyone signs or publishes it. Pure.
 
-The same rules stand at both ends: a signer's program refuses to sign what breaks them, and the
-publisher refuses to publish it, so neither has to trust the other.
+Both the signer's program and the publisher apply them, so that neither has to trust the other.
 """
 
 from __future__ import annotations
@@ -47,17 +46,17 @@ from ncen_updater.publisher.signing.keys import (
 )
 from ncen_updater.publisher.signing.value_format import format_signed_time
 
-#: The issue time becomes the least time of every site's clock: one in the future would shut them
-#: out for good. Two days, since a signer's machine without network has no exact clock.
+#: Issue times raise every site's clock floor, so a time far in the future would lock all sites out.
+#: Two days, since a signer's machine without a network may have an inaccurate clock.
 CLOCK_TOLERANCE: Final = timedelta(days=2)
-# Printable ASCII without backslash and without what a shell, a URL or a terminal may take amiss.
+# Printable ASCII, without characters that are special in a shell, a URL or a terminal.
 TARGET_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+~@/-]{0,299}")
 
 
 def refuse_invalid_drafts(
     root: Root, targets: Targets, drafts: Mapping[str, Metadata[Any]]
 ) -> None:
-    """Refuse drafts that no signer should have to judge.
+    """Refuse drafts that break a rule, before a signer has to judge them.
 
     Args:
         root: The newest root, drafted or published.
@@ -65,9 +64,9 @@ def refuse_invalid_drafts(
         drafts: The new versions.
 
     Raises:
-        UNSOUND_DRAFT: Naming the first thing that is wrong.
-        DUPLICATE_KEY: If one public key stands under two ids.
-        KEY_NOT_ALLOWED: If an online key may sign what is signed offline.
+        UNSOUND_DRAFT: With the first problem.
+        DUPLICATE_KEY: If one public key has two ids.
+        KEY_NOT_ALLOWED: If an online key may sign for an offline role.
     """
     for role, problem in _find_problems(root, targets, drafts):
         raise UpdaterError(UNSOUND_DRAFT, role=role, reason=problem)
@@ -197,12 +196,12 @@ def _find_offer_problems(path: str, targets: Targets) -> Iterator[str]:
 def refuse_invalid_dates(
     root: Root, drafts: Mapping[str, Metadata[Any]], now: datetime | None = None
 ) -> None:
-    """Refuse drafts that last longer than the signers agreed on, or come from the future.
+    """Refuse drafts that are valid for longer than the policy allows, or issued in the future.
 
     Args:
-        root: The newest root; its policy says how long each role may last.
+        root: The newest root, with the policy.
         drafts: The new versions.
-        now: The time (UTC); None to leave the clock out.
+        now: The time (UTC); None to skip the check of the clock.
 
     Raises:
         BAD_DATES: Naming the role.
@@ -233,12 +232,12 @@ def refuse_invalid_dates(
 def refuse_backdated(
     base: Mapping[str, Metadata[Any]], drafts: Mapping[str, Metadata[Any]]
 ) -> None:
-    """Refuse drafts that are older than what they replace: the drafter's clock is behind.
+    """Refuse drafts issued before the versions they replace: the drafter's clock is behind.
 
-    They would lapse as much earlier than was agreed.
+    They would expire too early by the same time.
 
     Args:
-        base: What is published, by role.
+        base: The published metadata, by role.
         drafts: The new versions.
 
     Raises:
@@ -254,12 +253,12 @@ def refuse_backdated(
 
 
 def refuse_clock_behind(published: FeedState | None, now: datetime) -> None:
-    """Refuse to sign by a clock that has not reached what signers signed already.
+    """Refuse to sign if the clock is behind the issue times of published metadata.
 
-    What it signed would have lapsed for every site.
+    Metadata signed with such a clock could be expired when it is published.
 
     Args:
-        published: What is served; None before the first publication.
+        published: The published feed; None before the first publication.
         now: The time (UTC).
 
     Raises:
@@ -288,7 +287,7 @@ def _parse_time(role: str, text: str) -> datetime:
 
 
 def require_threshold(role: str, result: VerificationResult) -> None:
-    """Require the threshold of one count of signatures.
+    """Require the threshold of a role.
 
     Raises:
         BELOW_THRESHOLD: Naming who may still sign.
@@ -304,15 +303,15 @@ def require_threshold(role: str, result: VerificationResult) -> None:
 
 
 def require_signatures(state: FeedState, previous: Root | None, roles: Iterable[str]) -> None:
-    """Require the threshold of every role; of a new root also that of the root before it.
+    """Require the threshold of every role; for a new root also that of the previous root.
 
     Args:
-        state: What would be served.
-        previous: The root before a new one; None where the root stays or is the first.
-        roles: Which roles to count.
+        state: The feed to publish.
+        previous: The previous root; None if the root is unchanged or the first.
+        roles: The roles to check.
 
     Raises:
-        BELOW_THRESHOLD: If one has too few signatures.
+        BELOW_THRESHOLD: If a role has too few signatures.
     """
     root = state.root
     step = root.signed.get_root_verification_result(previous, root.signed_bytes, root.signatures)
@@ -326,10 +325,10 @@ def require_signatures(state: FeedState, previous: Root | None, roles: Iterable[
 
 
 def refuse_expired_roles(state: FeedState, now: datetime) -> None:
-    """Refuse to publish where a role that signers sign has expired.
+    """Refuse to publish if an offline role has expired.
 
     Raises:
-        PUBLISHER_ROLE_EXPIRED: Naming all of them, since they have to be renewed in one event.
+        PUBLISHER_ROLE_EXPIRED: Naming all of them, so that one event can renew them.
     """
     lapsed = {
         role: metadata.signed.expires

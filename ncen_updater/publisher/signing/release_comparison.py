@@ -1,8 +1,8 @@
-"""Comparing what a release is made of with the lists that a signer is asked to sign.
+"""Compare the files of releases with the metadata of a signing event.
 
-An event holds the lists, and of each release that it adds the small files: its document and its
-attachments, by their digests. A signer's program reads these before it signs. A signer who is given
-the staging directory too can let it hash every file.
+An event contains the metadata, and for each added release the release document and the attachments,
+by digest. A signer's program checks these before it signs. With the staging directory it can also
+hash every file of a release.
 """
 
 from __future__ import annotations
@@ -44,13 +44,13 @@ from ncen_updater.publisher.signing.signing_event import SigningEvent
 
 @dataclass(frozen=True)
 class ComparedRelease:
-    """A release that is what an event says of it.
+    """A release that matches the metadata of an event.
 
     Attributes:
-        product: What it is of.
-        version: Its version.
-        files: How many files were hashed; None where only what the event carries was read.
-        attachments: What its attachments say.
+        product: Product of the release.
+        version: Version of the release.
+        files: Number of hashed files; None if only files in the event were checked.
+        attachments: Summary of its attachments.
     """
 
     product: str
@@ -62,16 +62,16 @@ class ComparedRelease:
 def compare_staged_files(
     event: SigningEvent, staging: Path, builder: Key | None
 ) -> list[ComparedRelease]:
-    """Hash every file of the releases that an event adds, and check their attachments.
+    """Hash all files of the releases that an event adds, and check their attachments.
 
     Args:
         event: The event.
-        staging: What 'build' wrote, here or elsewhere.
-        builder: The builder's public key, where a release has a provenance.
+        staging: Output directory of 'build', here or on another machine.
+        builder: The builder's public key, needed if a release has a provenance.
 
     Raises:
-        TargetMissingError: If a file is not there, or is another one.
-        BuildError: If a document says something else than the lists.
+        TargetMissingError: If a file is missing or differs.
+        BuildError: If a release document contradicts the metadata.
         NOTHING_TO_DO: If the event adds no release.
         SBOM_INVALID, PROVENANCE_INVALID, BUILDER_KEY_MISSING: As :func:`check_attachments`.
     """
@@ -97,19 +97,19 @@ def compare_staged_files(
 def compare_event_files(
     event: SigningEvent, builder: Key | None, *, unread: bool = False
 ) -> list[ComparedRelease]:
-    """Check the documents and attachments that an event carries against its lists.
+    """Check the release documents and attachments in an event against its metadata.
 
     Args:
         event: The event.
-        builder: The builder's public key, where a release has a provenance.
-        unread: Leave a provenance alone where no key is given; only to show, never to sign.
+        builder: The builder's public key, needed if a release has a provenance.
+        unread: Whether to skip a provenance without a key; for display only, not for signing.
 
     Returns:
-        The releases that it adds; none for an event about something else.
+        The releases that the event adds; empty for an event on another subject.
 
     Raises:
-        REVIEW_FILES_MISSING: If the event does not carry one of them, or carries another file.
-        BuildError: If a document says something else than the lists, or names too little.
+        REVIEW_FILES_MISSING: If the event lacks one of the files, or has another file.
+        BuildError: If a release document contradicts the metadata, or does not name all targets.
         SBOM_INVALID, PROVENANCE_INVALID, BUILDER_KEY_MISSING: As :func:`check_attachments`.
     """
     found = []
@@ -129,7 +129,7 @@ def compare_event_files(
 
 
 def _refuse_unnamed_files(event: SigningEvent, named: Collection[str]) -> None:
-    """Refuse files that no release names; a client that knows no documents would install them."""
+    """Refuse targets that no release names: a plain tufup client could install them."""
     products = [
         d.signed.targets for role, d in event.drafts.items() if role not in OFFLINE_TOP_ROLES
     ]
@@ -174,7 +174,7 @@ def _list_added_targets(event: SigningEvent, role: str) -> Mapping[str, TargetFi
 def _read_document(
     content: bytes, name: str, added: Mapping[str, TargetFile], place: Path
 ) -> ReleaseDocument:
-    """Read a document; refuse one that says something else than the lists."""
+    """Parse a release document; refuse one that contradicts the metadata."""
     document = parse_release_document(content, name)
     offer = Offer.model_validate((added[name].custom or {})[OFFER_FIELD])
     if not document.to_offer().is_same_release(offer):

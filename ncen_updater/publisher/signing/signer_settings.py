@@ -1,8 +1,8 @@
-"""``signer.toml``: what a signer's program remembers, so that it need not be typed each time.
+"""``signer.toml``: stored options of a signer's program.
 
-It has the key or token, the signer's own root, the builder's key and the directory of releases. It
-never holds a secret; but anyone who could write it could replace the signer's root, so nobody else
-may write it.
+It names the key or token, the signer's own copy of the root, the builder's key and the directory of
+releases. It contains no secret. But whoever can write it could replace the signer's root, so only
+the signer may write it.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ SETTINGS_VARIABLE: Final = "NCEN_SIGNER"
 DEFAULT_SETTINGS_PATH: Final = ".config/ncen-publisher/signer.toml"
 MAX_BYTES: Final = 20_000
 FORBIDDEN_MODE_BITS: Final = 0o077
-#: Words of which none may be in the name of a setting: what they hold belongs in no file.
+#: Words that no setting's name may contain: such values must not be stored in a file.
 SECRET_WORDS: Final = ("pass", "pin", "secret", "pwd")
 
 SettingText = Annotated[
@@ -41,20 +41,20 @@ SettingText = Annotated[
 
 @dataclass(frozen=True)
 class SignerSettings:
-    """What is remembered; None where it is not.
+    """Stored settings; None if not set.
 
     Attributes:
-        source: The file; None where there is none.
-        name: Of the signer: the key has to be theirs.
+        source: Path of the file; None if there is none.
+        name: The signer's name, which must be the key's owner.
         key: Private key file.
-        emergency_halt_key: Private key file with which releases are braked, where that is another.
-        token: Label of a token, in place of it.
+        emergency_halt_key: Private key file for emergency halts, if different.
+        token: Label of a token, instead of ``key``.
         key_id: Id of the key on the token.
-        module: Driver of the token.
-        root: A root of the feed that the signer had from elsewhere.
-        builder_key: Public file of the builder.
-        staging: Where files of releases lie.
-        feed: Where the published feed lies.
+        module: PKCS#11 driver of the token.
+        root: A root of the feed that the signer got through another channel.
+        builder_key: Public key file of the builder.
+        staging: Directory of the files of releases.
+        feed: Directory of the published feed.
     """
 
     source: Path | None = None
@@ -70,7 +70,7 @@ class SignerSettings:
     feed: Path | None = None
 
     def refuse_other_owner(self, owner: str) -> None:
-        """Refuse a key that says that it is somebody else's.
+        """Refuse a key of another owner.
 
         Raises:
             SIGNER_SETTINGS_INVALID: Naming both.
@@ -102,11 +102,11 @@ class _SignerModel(BaseModel):
 
 
 def find_settings_path(named: Path | None, environment: Mapping[str, str]) -> Path | None:
-    """Say which file is meant; None where none is named and the usual one is not there.
+    """Return the path of the settings; None if none is named and the default does not exist.
 
     Args:
-        named: On the command line.
-        environment: Of the process.
+        named: Path given on the command line.
+        environment: Environment of the process.
     """
     if named is not None:
         return named
@@ -118,14 +118,13 @@ def find_settings_path(named: Path | None, environment: Mapping[str, str]) -> Pa
 
 
 def load_signer_settings(path: Path | None) -> SignerSettings:
-    """Read the file; nothing is remembered where there is none.
+    """Read the settings; return empty ones without a file.
 
     Raises:
-        SIGNER_SETTINGS_INVALID: If it cannot be read or is not in order, with every place.
-        SIGNER_SETTINGS_EXPOSED: If somebody else may read or write it, or write what it has
-            believed: the
-            root, the builder's key, the driver of a token.
-        SIGNER_SETTINGS_HOLD_SECRET: If it holds what belongs in no file.
+        SIGNER_SETTINGS_INVALID: If the file cannot be read or is invalid, with all mistakes.
+        SIGNER_SETTINGS_EXPOSED: If another user may read or write it, or write a file that it
+            makes trusted: the root, the builder's key, the driver of a token.
+        SIGNER_SETTINGS_HOLD_SECRET: If it contains a secret.
     """
     if path is None:
         return SignerSettings()
@@ -157,7 +156,7 @@ def load_signer_settings(path: Path | None) -> SignerSettings:
             if found is not None and trusted:
                 _require_safe_owner(found)
             return found
-        except RuntimeError as error:  # of a user who is not known here
+        except RuntimeError as error:  # ~user of an unknown user
             raise UpdaterError(
                 SIGNER_SETTINGS_INVALID, path=path, detail=f"{text}: {describe_system_error(error)}"
             ) from error
@@ -178,18 +177,18 @@ def load_signer_settings(path: Path | None) -> SignerSettings:
 
 
 def _require_safe_owner(path: Path) -> None:
-    """Refuse a file that somebody else may write: what it says is believed as this file is.
+    """Refuse a trusted file that another user may write.
 
-    That it is not there is for the caller to say.
+    A missing file is reported by the caller.
 
     Raises:
-        SIGNER_SETTINGS_EXPOSED: If so.
+        SIGNER_SETTINGS_EXPOSED: If another user may write it.
     """
     try:
         info = path.stat()
     except OSError:
         return
-    # A group of one's own, which many systems give, is nobody else.
+    # The user's own private group, which many systems create, is allowed.
     group = info.st_mode & 0o020 and info.st_gid not in (0, os.getegid())
     if group or info.st_mode & 0o002 or info.st_uid not in (0, os.geteuid()):
         raise UpdaterError(

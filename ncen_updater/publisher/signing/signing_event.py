@@ -1,23 +1,22 @@
-"""A signing event: drafts, the known good metadata they stand on, and detached signatures.
+"""A signing event: drafts, the published metadata they are based on, and detached signatures.
 
-It is a directory that travels on a USB stick::
+It is a directory that is carried on a USB stick::
 
-    event.json                   what is drafted: version and digest of each role
+    event.json                   version and digest of each draft
     draft/<role>.json            the drafts, without signatures
     base/<role>.json             the published versions they were drafted from
     roots/<n>.root.json          all published roots, from the first
     review/<sha256>              document, tree, SQL, SBOM and provenance of each release that is
-                                 added; document and tree of the release before
+                                 added; document and tree of the previous release
     sig/<role>.<keyid>.json      one file for each signature
 
-A signer's answer is the signature file alone. The digest of the event is the SHA-256 over its
-title and the roles, versions and digests of all drafts and of what they stand on: the one number
-that signers read to each other.
+A signer returns only the signature file. The digest of the event is the SHA-256 over its title and
+the roles, versions and digests of all drafts and of their base: the one number that signers read to
+each other.
 
-Nothing in the directory is believed because it is there: the base must carry the signatures of the
-roots beside it, and a signer compares these with a root of their own
-(:meth:`SigningEvent.verify_root`), else a drafter could show the difference to a feed that never
-was.
+No file in the directory is trusted. The base must be signed according to the roots beside it, and a
+signer compares these roots with their own copy (:meth:`SigningEvent.verify_root`). Otherwise a
+drafter could show the difference to a feed that never existed.
 """
 
 from __future__ import annotations
@@ -91,19 +90,19 @@ class _EventFile(BaseModel):
 
 
 def compute_signed_digest(metadata: Metadata[Any]) -> str:
-    """SHA-256 of exactly the bytes that are signed."""
+    """Return the SHA-256 of exactly the bytes that are signed."""
     return compute_sha256(metadata.signed_bytes)
 
 
 @dataclass(frozen=True)
 class SigningEvent:
-    """One signing event, checked against itself.
+    """A signing event whose files are consistent.
 
     Attributes:
-        directory: Where it lies.
-        title: What it is about, in one line.
+        directory: Directory of the event.
+        title: Its subject in one line.
         drafts: New versions without signatures, by role.
-        base: What they were drafted from; empty for the first event of a feed.
+        base: The published versions they are based on; empty for the first event of a feed.
         roots: All published roots; empty for the first event of a feed.
     """
 
@@ -122,18 +121,18 @@ class SigningEvent:
         base: FeedState | None,
         review_files: Mapping[str, Path | bytes] | None = None,
     ) -> SigningEvent:
-        """Write a new event; ``event.json`` last, so that a half-written one is none.
+        """Write a new event; ``event.json`` is written last, so that an incomplete one is invalid.
 
         Args:
-            directory: A new one.
-            title: What it is about, in one line.
+            directory: A new directory.
+            title: Its subject in one line.
             drafts: New versions without signatures, by role.
-            base: What they were drafted from; None for the first event of a feed.
-            review_files: Files that a signer reads besides, by SHA-256.
+            base: The published feed they are based on; None for the first event of a feed.
+            review_files: Files for review, by SHA-256.
 
         Raises:
             FEED_EXISTS: If the directory is not empty.
-            TargetMissingError: If one of the files is not what it was a moment ago.
+            TargetMissingError: If a review file has changed meanwhile.
         """
         if directory.exists() and any(directory.iterdir()):
             raise UpdaterError(FEED_EXISTS, path=directory)
@@ -161,12 +160,12 @@ class SigningEvent:
 
     @classmethod
     def load(cls, directory: Path) -> SigningEvent:
-        """Read an event and check that every file is the one that ``event.json`` names.
+        """Load an event and check that every file matches ``event.json``.
 
         Raises:
-            BAD_EVENT: If it cannot be read or does not agree with itself.
+            BAD_EVENT: If it cannot be read or is inconsistent.
             DIGEST_MISMATCH: If a draft was changed after it was made.
-            EVENT_BASE_UNTRUSTED: If its base metadata is not signed by its signers.
+            EVENT_BASE_UNTRUSTED: If its base lacks signatures.
             UNSOUND_DRAFT, BAD_DATES, DUPLICATE_KEY, KEY_NOT_ALLOWED: If a draft breaks a rule.
         """
         check_directories(directory)
@@ -223,13 +222,13 @@ class SigningEvent:
                 )
 
     def verify_root(self, trusted: Metadata[Root] | None) -> None:
-        """Compare what the event stands on with a root that the signer has from elsewhere.
+        """Compare the event's roots with a root that the signer got through another channel.
 
         Args:
             trusted: Any root of the feed, the first or a later one; None if the signer has none.
 
         Raises:
-            EVENT_BASE_UNTRUSTED: If the event does not lead from it, or nothing was given to
+            EVENT_BASE_UNTRUSTED: If the event does not contain this root, or there is none to
                 compare.
         """
         if trusted is None:
@@ -250,7 +249,7 @@ class SigningEvent:
 
     @property
     def digest(self) -> str:
-        """Return the number that signers compare."""
+        """Return the digest that signers compare."""
         record = _EventFile(
             title=self.title, drafts=_make_refs(self.drafts), base=_make_refs(self.base)
         )
@@ -261,7 +260,7 @@ class SigningEvent:
         return self.drafts.get(role) or self.base.get(role)
 
     def list_signers(self, role: str) -> dict[str, Key]:
-        """Keys that may sign a draft: those of the new version of its delegator and of the old."""
+        """Return the keys that may sign a draft, by its old and its new delegator."""
         keys: dict[str, Key] = {}
         top = role in ("root", "targets")
         for delegator in (self.base, self.drafts):
@@ -275,16 +274,16 @@ class SigningEvent:
 
         Args:
             signer: The signer's key.
-            digest: Digest of the event as the signer was told it: eight words, or its first 32 or
-                more digits; spaces do not count.
-            answer: One file for all of them; else each goes into the event.
+            digest: Digest of the event as the signer was told: eight words, or its first 32 or more
+                digits; spaces are ignored.
+            answer: File for all signatures; without it, each is stored in the event.
 
         Returns:
             The signature files, to be sent back.
 
         Raises:
-            DIGEST_SHORT: If it is too short to be compared.
-            DIGEST_MISMATCH: If this is not the event that the signer was told of.
+            DIGEST_SHORT: If the digest is too short to compare.
+            DIGEST_MISMATCH: If the digest is that of another event.
             KEY_NOT_ALLOWED: If the key may sign none of the drafts.
         """
         self.refuse_other_digest(digest)
@@ -316,7 +315,7 @@ class SigningEvent:
         return path
 
     def is_renewal_of(self, state: FeedState, roles: Sequence[str]) -> bool:
-        """Tell whether it has the next version of each of these roles."""
+        """Return whether the event has the next version of each of these roles."""
         return all(
             role in self.drafts
             and (published := state.get_role(role)) is not None
@@ -325,7 +324,7 @@ class SigningEvent:
         )
 
     def list_signable_roles(self, key: Key) -> list[str]:
-        """List which drafts a key may sign.
+        """Return the roles whose drafts a key may sign.
 
         Raises:
             KEY_NOT_ALLOWED: If it may sign none of them.
@@ -336,13 +335,14 @@ class SigningEvent:
         return roles
 
     def refuse_other_digest(self, digest: str) -> None:
-        """Compare the digest that a person was told; asked before the key is opened.
+        """Compare the digest that the signer typed; called before the key is opened.
 
-        The right one is never printed: a signer who has another one is to ask, not to copy.
+        The correct digest is never printed, so that a signer with another one asks instead of
+        copying.
 
         Raises:
-            DIGEST_SHORT: If it is too short to be compared.
-            DIGEST_MISMATCH: If it is another one.
+            DIGEST_SHORT: If it is too short to compare.
+            DIGEST_MISMATCH: If it differs.
         """
         typed = parse_digest(digest)
         if len(typed) < MIN_DIGEST_DIGITS:
@@ -351,7 +351,7 @@ class SigningEvent:
             raise UpdaterError(DIGEST_MISMATCH, role=self.title, expected=digest.strip())
 
     def refuse_future_drafts(self, now: datetime) -> None:
-        """Refuse drafts whose issue time this machine has not reached.
+        """Refuse drafts issued later than this machine's time.
 
         Raises:
             BAD_DATES: Naming the role.
@@ -361,13 +361,13 @@ class SigningEvent:
         refuse_invalid_dates(root, self.drafts, now)
 
     def merge_signatures(self, path: Path) -> list[DetachedSignature]:
-        """Take in a signature file from elsewhere, whole or not at all, after verifying it.
+        """Merge a signature file, completely or not at all, after verifying it.
 
         Raises:
             BAD_EVENT: If it cannot be read.
-            DIGEST_MISMATCH: If it was made over another draft.
-            KEY_NOT_ALLOWED: If its key may not sign this role.
-            BadSignatureError: If it does not verify.
+            DIGEST_MISMATCH: If it was made for another draft.
+            KEY_NOT_ALLOWED: If its key may not sign for this role.
+            BadSignatureError: If a signature is invalid.
         """
         found = [answer for answer, _ in self._check_signature_file(path)]
         for answer in found:
@@ -375,7 +375,7 @@ class SigningEvent:
         return found
 
     def apply_signatures(self) -> dict[str, Metadata[Any]]:
-        """Return the drafts with all signatures in ``sig``, each verified again.
+        """Return the drafts with all signatures of ``sig``, each verified again.
 
         Raises:
             BAD_EVENT, DIGEST_MISMATCH, KEY_NOT_ALLOWED, BadSignatureError: As for

@@ -1,8 +1,8 @@
-"""Signing ledger of a signer: no two metadata files of one version are signed.
+"""Signing ledger of a signer: never sign two different metadata files of one version.
 
 Two drafts of one version with enough signatures each are both valid. The holder of the online keys
-could then show one of them to some countries and the other to the rest, unnoticed. So the signer's
-program records what it signed, and asks for the reason of a second draft.
+could then serve one of them to some countries and the other to the rest, unnoticed. So the signer's
+program records what it signed, and requires a reason to sign a second draft.
 """
 
 from __future__ import annotations
@@ -30,18 +30,18 @@ Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 
 
 class _LedgerEntry(BaseModel):
-    """One list that was signed.
+    """One signed metadata file.
 
     Attributes:
-        feed: Digest of the feed's first root: a signer may serve several.
-        role: Which list.
-        version: Its number.
-        digest: Of the bytes that were signed.
-        title: Of the event.
-        at: When (UTC).
+        feed: Digest of the feed's first root, since a signer may sign for several feeds.
+        role: The role.
+        version: Version of its metadata.
+        digest: Digest of the signed bytes.
+        title: Title of the event.
+        at: Time of signing (UTC).
     """
 
-    model_config = ConfigDict(extra="ignore", frozen=True)  # a newer program may note more
+    model_config = ConfigDict(extra="ignore", frozen=True)  # a newer program may record more
 
     feed: Sha256
     role: str
@@ -53,23 +53,23 @@ class _LedgerEntry(BaseModel):
 
 @dataclass(frozen=True)
 class SigningLedger:
-    """The file, beside the signer's key.
+    """The ledger file, beside the signer's key.
 
     Attributes:
-        path: Where it lies; it need not be there.
+        path: Path of the file; it need not exist.
     """
 
     path: Path
 
     def refuse_second_draft(self, event: SigningEvent, roles: Sequence[str]) -> None:
-        """Refuse another draft of a list that was signed.
+        """Refuse another draft of metadata that was already signed.
 
         Args:
-            event: What is to be signed.
-            roles: Which lists of it.
+            event: The event to sign.
+            roles: The roles to sign.
 
         Raises:
-            OTHER_DRAFT_SIGNED: Naming what was signed.
+            OTHER_DRAFT_SIGNED: Naming the signed draft.
             LEDGER_BROKEN: If the file cannot be read.
         """
         known = {(one.feed, one.role, one.version): one for one in self._read_entries()}
@@ -85,7 +85,7 @@ class SigningLedger:
                 )
 
     def record_signing(self, event: SigningEvent, roles: Sequence[str], now: datetime) -> None:
-        """Write down what is about to be signed; what stands there already stays as it is.
+        """Record what is about to be signed; existing entries are not changed.
 
         Raises:
             LEDGER_BROKEN: If the file cannot be read.

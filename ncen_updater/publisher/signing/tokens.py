@@ -1,8 +1,8 @@
-"""Keys on PKCS#11 tokens: smart cards, YubiKeys, hardware modules.
+"""Keys on PKCS#11 tokens: smart cards, YubiKeys, hardware security modules.
 
-The library's ``HSMSigner`` does the signing. Here is what it leaves open: which driver may be
-loaded, one question for the PIN a run and never a second try, the owner's name in the public key,
-and errors of our own. Tokens hold ECDSA keys (P-256, P-384); they cannot do Ed25519.
+securesystemslib's ``HSMSigner`` signs. This module adds what it lacks: which drivers may be loaded,
+one PIN prompt per run without a second attempt, the owner's name in the public key, and our error
+messages. Tokens have ECDSA keys (P-256, P-384); they do not support Ed25519.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from ncen_updater.common.messages import NO_TOKEN_SUPPORT, TOKEN_LOCKED, TOKEN_U
 from ncen_updater.publisher.errors import describe_system_error
 from ncen_updater.publisher.signing.keys import compute_fingerprint, set_key_owner, write_public_key
 
-#: Drivers that are looked for where none is named, the most special one first.
+#: Drivers to try if none is named, the most specific first.
 PKCS11_MODULES: Final = tuple(
     f"/usr/lib/{place}{name}"
     for name in ("libykcs11.so", "opensc-pkcs11.so", "softhsm/libsofthsm2.so")
@@ -32,7 +32,7 @@ PKCS11_MODULES: Final = tuple(
 )
 MODULE_ROOTS: Final = ("/usr/lib", "/usr/lib64", "/usr/local/lib", "/lib", "/lib64")
 MODULE_VARIABLE: Final = "NCEN_PKCS11_MODULE"
-#: Where the library looks for the driver, once a process.
+#: Variable with the driver's path, which PyKCS11 reads once per process.
 _LIBRARY_VARIABLE: Final = "PYKCS11LIB"
 KEY_ID_RANGE: Final = range(1, 256)
 
@@ -42,9 +42,9 @@ class TokenKey:
     """One key on one token.
 
     Attributes:
-        label: Of the token; with two of the same label plugged in neither is used.
-        key_id: Id of the key on it, 1 to 255 (the signature slot 9c of a PIV card is 2).
-        module: The driver.
+        label: Label of the token; if two tokens have it, neither is used.
+        key_id: Id of the key on the token, 1 to 255 (the signature slot 9c of a PIV card is 2).
+        module: Path of the driver.
     """
 
     label: str
@@ -61,13 +61,13 @@ class TokenKey:
 
 
 def find_module(named: Path | None, candidates: Iterable[str] = PKCS11_MODULES) -> Path:
-    """Choose the driver: the one that is named, in the option or the variable, else a usual one.
+    """Return the driver: the one named by option or variable, else an installed default.
 
-    A driver is code that sees the PIN, so only one that root installed among the system's
-    libraries is loaded.
+    A driver is code that sees the PIN. So it must be in a system library directory and writable
+    only by root.
 
     Raises:
-        TOKEN_UNUSABLE: If there is none or it may not be loaded.
+        TOKEN_UNUSABLE: If there is none, or it may not be loaded.
     """
     given = named or (Path(value) if (value := os.environ.get(MODULE_VARIABLE)) else None)
     if given is None:
@@ -137,10 +137,10 @@ def _translate_driver_error(text: str, module: Path) -> str:
 
 
 def read_public_key(token: TokenKey) -> Key:
-    """Read the public half of a key on a token, without the PIN.
+    """Read the public key of a key on a token, without the PIN.
 
     Raises:
-        TOKEN_UNUSABLE: If the token or the key is not there, or is of another kind.
+        TOKEN_UNUSABLE: If the token or the key is missing, or the key type is not supported.
     """
     with _map_errors(token):
         _, key = HSMSigner.import_(token.key_id, {"label": token.label})
@@ -148,23 +148,23 @@ def read_public_key(token: TokenKey) -> Key:
 
 
 def import_token(token: TokenKey, directory: Path, owner: str) -> tuple[Path, Key]:
-    """Write the public half of a key on a token as ``OWNER.pub.json``; the PIN is not needed.
+    """Write the public key of a key on a token as ``OWNER.pub.json``, without the PIN.
 
     Raises:
-        TOKEN_UNUSABLE: If the token or the key is not there, or is of another kind.
-        BAD_KEY_FILE: If there is a file of that name already.
+        TOKEN_UNUSABLE: If the token or the key is missing, or the key type is not supported.
+        BAD_KEY_FILE: If a file of that name exists.
     """
     key = set_key_owner(read_public_key(token), owner)
     return write_public_key(directory, owner, key), key
 
 
 class TokenSigner(Signer):  # type: ignore[misc] # the library has no types
-    """Signs with a token and verifies what it gave.
+    """A signer that uses a token, and verifies each signature.
 
     Args:
-        token: Which key.
-        public_key: Its public half, as the metadata name it.
-        pin: The PIN; used for every signature of a run, since each needs a login.
+        token: The key on the token.
+        public_key: Its public key, as the metadata contains it.
+        pin: The PIN, used for every signature, since each needs a login.
     """
 
     def __init__(self, token: TokenKey, public_key: Key, pin: str) -> None:
@@ -173,16 +173,16 @@ class TokenSigner(Signer):  # type: ignore[misc] # the library has no types
 
     @property
     def public_key(self) -> Key:
-        """Return the public half."""
+        """Return the public key."""
         return self._key
 
     @classmethod
     def from_priv_key_uri(cls, priv_key_uri: str, public_key: Key, secrets_handler: Any) -> Signer:  # noqa: ANN401
-        """Part of the library's interface; tokens are opened by :func:`open_token`."""
+        """Implement the library's interface; :func:`open_token` is used instead."""
         raise UpdaterError(TOKEN_UNUSABLE, label=priv_key_uri, detail="a token has no URL")
 
     def sign(self, payload: bytes) -> Signature:
-        """Sign; one try, since tokens lock themselves after a few wrong PINs.
+        """Sign, with one attempt only, since tokens lock after a few wrong PINs.
 
         Raises:
             WRONG_PIN: If the token refuses the PIN.
@@ -205,10 +205,10 @@ class TokenSigner(Signer):  # type: ignore[misc] # the library has no types
 
 
 def find_token_key(token: TokenKey, known: Iterable[Key]) -> Key:
-    """Find which of the keys that may sign a token holds; it has no PIN to give for that.
+    """Return the authorized key that the token holds; needs no PIN.
 
     Raises:
-        TOKEN_UNUSABLE: If it is none of them.
+        TOKEN_UNUSABLE: If the token holds none of them.
     """
     held = compute_fingerprint(read_public_key(token))
     for key in known:
@@ -218,15 +218,15 @@ def find_token_key(token: TokenKey, known: Iterable[Key]) -> Key:
 
 
 def open_token(token: TokenKey, known: Iterable[Key], pin: Callable[[], str]) -> TokenSigner:
-    """Make a signer of a token.
+    """Return a signer for a token.
 
     Args:
-        token: Which key.
-        known: Keys that may sign, as the metadata have them; the token's is looked for among them
-            before the PIN is asked.
+        token: The key on the token.
+        known: Authorized keys of the metadata; the token's key must be one of them. This is
+            checked before the PIN is asked for.
         pin: Asks for the PIN, once.
 
     Raises:
-        TOKEN_UNUSABLE: If the token's key is none of them.
+        TOKEN_UNUSABLE: If the token's key is not authorized.
     """
     return TokenSigner(token, find_token_key(token, known), pin())

@@ -1,12 +1,12 @@
-"""Signed values and digests as people read and type them. Pure.
+"""Format signed values and digests for display and typing. Pure.
 
-What does not have its agreed form stays as it stands: a drafter may have written anything,
-and nothing of it is signed unseen.
+Values without the expected format are shown unchanged: a drafter may have written anything, and
+signers must see all of it.
 
-Digests are typed in groups, or read as words that can be said on a telephone. A word has five
-letters and stands for 16 bits (a *proquint*): consonant, vowel, consonant, vowel, consonant. It is
-spelled the same way in every language, and needs no list of words. Eight words are 128 bits, of
-which nobody finds a second event.
+Digests are typed in groups of digits, or as words that can be said on the telephone. A word
+(*proquint*) has five letters, consonant, vowel, consonant, vowel, consonant, and encodes 16 bits.
+It is spelled alike in every language and needs no word list. Eight words are 128 bits, too many to
+find a second event with the same words.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _OPERATOR_TEXTS: Final = {
 
 
 def parse_signed_time(text: str) -> datetime | None:
-    """Return a signed time; None if it does not have the agreed form, or is none."""
+    """Parse a signed time; return None if it does not have the signed format."""
     if not TIME_PATTERN.fullmatch(text):
         return None
     try:
@@ -43,7 +43,7 @@ def parse_signed_time(text: str) -> datetime | None:
 
 
 def format_signed_time(text: object) -> LocalizedFigure | str:
-    """Say a signed time as all pages do: where it is read, and in UTC."""
+    """Format a signed time in the local time zone; return other values unchanged."""
     moment = parse_signed_time(str(text))
     if moment is None:
         return str(text)
@@ -51,7 +51,7 @@ def format_signed_time(text: object) -> LocalizedFigure | str:
 
 
 def format_version_range(text: object) -> LazyText | str:
-    """Say a range of versions, such as ``>=3.2.4,<3.3.0``."""
+    """Describe a version range, such as ``>=3.2.4,<3.3.0``."""
     parts = [_PART.fullmatch(part) for part in str(text).split(",")]
     found = [
         LazyText(_OPERATOR_TEXTS[part[1]], {"version": part[2]})
@@ -62,7 +62,7 @@ def format_version_range(text: object) -> LazyText | str:
 
 
 def join_texts(parts: Sequence[LazyText | str]) -> LazyText | str:
-    """Return parts as one list, each in the language of its reader."""
+    """Join parts to a list, separated as the reader's language does."""
     message: LazyText | str = parts[0] if parts else ""
     for part in parts[1:]:
         message = LazyText(N_("{first}, {second}"), {"first": message, "second": part})
@@ -99,7 +99,7 @@ def encode_as_words(digest: str) -> str:
 def parse_digest(text: str) -> str:
     """Convert a typed digest, in words or in digits, to hexadecimal digits.
 
-    What is neither comes back without spaces, and fits no digest.
+    Any other text is returned without separators, and matches no digest.
     """
     parts = [part for part in _BETWEEN.split(text.lower()) if part]
     if parts and all(_WORD.fullmatch(part) for part in parts):
@@ -108,5 +108,5 @@ def parse_digest(text: str) -> str:
 
 
 def generate_words(count: int) -> str:
-    """So many words that nobody can guess; each is 16 bits."""
+    """Return random words of 16 bits each, as a secret that cannot be guessed."""
     return " ".join(_encode_word(secrets.randbits(BITS_PER_WORD)) for _ in range(count))

@@ -89,7 +89,7 @@ def test_what_python_runs_at_each_start_is_in_no_release(agent: Path) -> None:
 def test_release_that_unpacks_to_more_than_its_limit_is_refused(
     agent: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(slots, "MOST_BYTES", 1_000_000)
+    monkeypatch.setattr(slots.landlock, "MAX_CONFINED_BYTES", 1_000_000)
     raw = io.BytesIO()
     with zipfile.ZipFile(raw, "w", zipfile.ZIP_DEFLATED) as bomb:
         bomb.writestr("zeros", b"\0" * 1_000_001)

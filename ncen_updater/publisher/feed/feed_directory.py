@@ -19,7 +19,7 @@ from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 from securesystemslib.signer import Signer
 from tuf.api.exceptions import RepositoryError
@@ -159,22 +159,11 @@ class SourceChangedError(Exception):
     """A file that is not what it was when it was looked at."""
 
 
-class FeedWriter(Protocol):
-    """Where files of the feed go. Each call leaves the old file, or the new one, and durably."""
-
-    def write_file(self, path: Path, content: bytes) -> None:
-        """Write or replace a small file."""
-
-    def copy_file(self, path: Path, source: Path, sha256: str) -> None:
-        """Copy a large one.
-
-        Raises:
-            SourceChangedError: If it is not the one with this digest; nothing was written.
-        """
-
-
 class DurableWriter:
-    """Temporary file, flush, rename, flush of the directory."""
+    """Writes files of the feed: temporary file, flush, rename, flush of the directory.
+
+    Each call leaves the old file or the new one.
+    """
 
     def write_file(self, path: Path, content: bytes) -> None:
         """Write or replace a small file."""
@@ -182,7 +171,11 @@ class DurableWriter:
         durable.write_file(path, content)
 
     def copy_file(self, path: Path, source: Path, sha256: str) -> None:
-        """Copy a large one in blocks of 1 MiB; what is written is what was hashed."""
+        """Copy a large one in blocks of 1 MiB; what is written is what was hashed.
+
+        Raises:
+            SourceChangedError: If it is not the one with this digest; nothing was written.
+        """
         durable.make_directory(path.parent)
         digest = hashlib.sha256()
         with source.open("rb") as reader, durable.open_for_replace(path) as stream:

@@ -18,7 +18,7 @@ from securesystemslib.signer import CryptoSigner
 from tuf.api.metadata import Metadata, Root  # type: ignore[attr-defined]
 
 from ncen_updater.agent.cli.main import run
-from ncen_updater.agent.config.secrets import find_secrets
+from ncen_updater.agent.config.raw_config import find_secrets
 from ncen_updater.agent.model.change import StepName
 from ncen_updater.agent.model.errors import JournalMissingError
 from ncen_updater.agent.storage.journal.journal import Journal

@@ -137,7 +137,7 @@ class LocalRecords:
 
         By the last assessment of the service; nothing is known while a change is open.
         """
-        from ncen_updater.agent.service.next_upgrade_report import NEXT_UPGRADE_PARTS
+        from ncen_updater.agent.service.assessment import NEXT_UPGRADE_PARTS
 
         status = self._read_status(NEXT_UPGRADE_PARTS)
         # Without an assessment of the service nobody knows what comes next.
@@ -185,7 +185,7 @@ class LocalRecords:
         self, status: SiteStatus, not_before: datetime | None = None
     ) -> JsonDocument:
         from ncen_updater.agent.config.loader import load_config
-        from ncen_updater.agent.service.next_upgrade_report import build_next_upgrade
+        from ncen_updater.agent.service.assessment import build_next_upgrade
 
         document = build_next_upgrade(
             status,
@@ -257,7 +257,7 @@ class LocalRecords:
         """
         from ncen_updater.agent.engine.approvals import upgrade_approvals as approving
         from ncen_updater.agent.engine.pending_rollback import find_rolled_back_releases
-        from ncen_updater.agent.service.next_upgrade_report import NEXT_UPGRADE_PARTS
+        from ncen_updater.agent.service.assessment import NEXT_UPGRADE_PARTS
 
         site = self._site
         change = build_open_change(self._read_status(CHANGE_STATUS_PARTS))

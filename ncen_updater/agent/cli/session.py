@@ -113,8 +113,7 @@ class AgentSession(CliSession):
     def mask_secrets(self) -> None:
         """Keep what the configuration has of passwords out of the log."""
         if self.secret_filter is not None:
-            from ncen_updater.agent.config.raw_config import read_raw_config
-            from ncen_updater.agent.config.secrets import find_secrets
+            from ncen_updater.agent.config.raw_config import find_secrets, read_raw_config
 
             self.secret_filter.add_secrets(find_secrets(read_raw_config(self.config).data))
 

@@ -7,9 +7,11 @@ import re
 import shlex
 import stat
 import tomllib
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 from ncen_updater.agent.config.errors import ConfigError
 from ncen_updater.common.bounded_io import parse_toml
@@ -25,6 +27,10 @@ from ncen_updater.common.messages import (
     CONFIG_UNREADABLE,
 )
 
+#: Tables whose values may be anything, passwords too.
+FREE_FORM_TABLES = frozenset({"environment", "health_headers", "migrator_environment"})
+#: Shorter ones ("1", "en", "yes") are no secrets, and would mask half of every line.
+MIN_SECRET_LENGTH = 6
 POSITION = N_("line {line}, column {column}")
 MAX_CONFIG_BYTES = 1_000_000
 #: Environment variable with the file's path, used without an option.
@@ -146,3 +152,51 @@ def format_start_command(unit: object, start: object, environment: object) -> st
     names = environment if isinstance(environment, dict) else {}
     variables = ["env", *(f"{name}={HIDDEN_VALUE}" for name in names)] if names else []
     return " ".join((*variables, shlex.join(map(str, start))))
+
+
+def find_secrets(data: Mapping[str, Any]) -> frozenset[str]:
+    """Return the texts that must not appear in logs and bundles.
+
+    Args:
+        data: The configuration as the file has it: passwords in addresses, and every value of a
+            table of environment variables or headers.
+    """
+    return frozenset(
+        text for text in _iter_secrets(data, free=False) if len(text) >= MIN_SECRET_LENGTH
+    )
+
+
+def _iter_secrets(value: object, *, free: bool) -> Iterator[str]:
+    if isinstance(value, Mapping):
+        for name, inner in value.items():
+            yield from _iter_secrets(inner, free=free or name in FREE_FORM_TABLES)
+    elif isinstance(value, str):
+        if free:
+            yield value
+        yield from _iter_url_passwords(value)
+    elif isinstance(value, Sequence):
+        for inner in value:
+            yield from _iter_secrets(inner, free=free)
+
+
+def _iter_url_passwords(text: str) -> Iterator[str]:
+    if "://" not in text or "@" not in text:
+        return
+    try:
+        password = urlsplit(text).password
+    except ValueError:
+        return
+    if password:
+        yield password
+        yield unquote(password)
+
+
+def strip_credentials(value: object) -> object:
+    """Return a value of the configuration without the user and the password of an address."""
+    if not isinstance(value, str) or "://" not in value or "@" not in value:
+        return value
+    try:
+        parts = urlsplit(value)
+    except ValueError:
+        return value.partition("://")[0] + "://"
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))

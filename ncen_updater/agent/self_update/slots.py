@@ -28,10 +28,9 @@ from pathlib import Path
 
 from ncen_updater.agent.adapters.application.process import run_supervised
 from ncen_updater.agent.model.errors import AgentSlotError
-from ncen_updater.agent.self_update import confined_unpacking as confine
-from ncen_updater.agent.self_update.confined_unpacking import MOST_BYTES
 from ncen_updater.agent.storage.agent_selection import VERSION_PATTERN
 from ncen_updater.common import atomic_files as durable
+from ncen_updater.common import landlock
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.messages import AGENT_RELEASE_UNUSABLE
@@ -85,7 +84,7 @@ def require_release(directory: Path) -> None:
             path=directory,
             reason=LazyText("no wheel in {wheels}/", {"wheels": WHEELS}),
         )
-    room = MOST_BYTES
+    room = landlock.MAX_CONFINED_BYTES
     for wheel in wheels:
         try:
             with zipfile.ZipFile(wheel) as content:
@@ -96,7 +95,9 @@ def require_release(directory: Path) -> None:
         # Python runs such a file at each start, whatever program is started.
         starts = next((one.filename for one in members if one.filename.endswith(".pth")), None)
         if room < 0 or starts:
-            too_large = LazyText(N_("larger than {limit_bytes}"), {"limit_bytes": MOST_BYTES})
+            too_large = LazyText(
+                N_("larger than {limit_bytes}"), {"limit_bytes": landlock.MAX_CONFINED_BYTES}
+            )
             raise UpdaterError(AGENT_RELEASE_UNUSABLE, path=wheel, reason=starts or too_large)
 
 
@@ -299,7 +300,7 @@ class AgentSlots:
     def _run_command(version: str, command: Sequence[str], writes: Path) -> str:
         environment = {"PATH": os.environ.get("PATH", os.defpath), "TMPDIR": str(writes)}
         environment["PIP_CONFIG_FILE"] = os.devnull
-        confined = [sys.executable, "-I", "-m", confine.__name__, str(writes), *command]
+        confined = [sys.executable, "-I", "-m", landlock.__name__, str(writes), *command]
         # What pip has started, too, writes into a slot: nothing of it outlives this process.
         ended = run_supervised(
             confined,

@@ -1,7 +1,7 @@
-"""Assessment of what blocks the next release, by a process of its own.
+"""Assessment of what blocks the next release, and the document about the next upgrade.
 
-Reads the last verified list, the slots, the journal and the live databases; uses no network, and
-writes nothing but the dossiers.
+A process of its own assesses. It reads the last verified list, the slots, the journal and the live
+databases; it uses no network, and writes nothing but the dossiers.
 """
 
 from __future__ import annotations
@@ -20,7 +20,12 @@ from ncen_updater.agent.engine.approvals.approval_status import ApprovalStatus, 
 from ncen_updater.agent.engine.approvals.approved_release import find_approved_release, find_path_to
 from ncen_updater.agent.engine.pending_rollback import find_rolled_back_releases
 from ncen_updater.agent.engine.prune import compute_next_prune
-from ncen_updater.agent.engine.rehearsal.rehearsal_store import RehearsalState, RehearsalStore
+from ncen_updater.agent.engine.rehearsal.downtime_forecasts import sum_predicted_range
+from ncen_updater.agent.engine.rehearsal.rehearsal_store import (
+    RehearsalState,
+    RehearsalStore,
+    serialize_rehearsal,
+)
 from ncen_updater.agent.engine.steps.outage import room_of_databases
 from ncen_updater.agent.model.change import ChangeState
 from ncen_updater.agent.model.event_names import JOURNAL_FILE
@@ -31,8 +36,14 @@ from ncen_updater.agent.policy.automation import (
     ServiceAction,
     compute_retry_at,
 )
+from ncen_updater.agent.policy.upgrade_start import (
+    mark_superseded,
+    predict_start,
+    predict_start_if_approved,
+)
 from ncen_updater.agent.policy.windows import compute_check_due
 from ncen_updater.agent.reports.status import SiteStatus, require_part
+from ncen_updater.agent.service.site_report import build_open_change
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.agent.storage.journal.site_history import FailedReleaseRecord, SiteHistory
 from ncen_updater.agent.storage.service_state import Assessment, ServiceState, WithheldRelease
@@ -278,3 +289,73 @@ def build_decision_inputs(
         prune_at=found.prune_at,
         failures=service_state.failures,
     )
+
+
+#: Parts of a site that :func:`build_next_upgrade` tells of.
+NEXT_UPGRADE_PARTS = frozenset({"journal", "soak_s", "rehearsals", "service_state"})
+
+
+def build_next_upgrade(
+    status: SiteStatus,
+    settings: ServiceSettings,
+    uid: int,
+    *,
+    release: Assessment | None = None,
+    not_before: datetime | None = None,
+    service_running: bool = True,
+) -> dict[str, object]:
+    """Return what comes next, and what it waits for; pure.
+
+    Args:
+        status: The parts :data:`NEXT_UPGRADE_PARTS` of the site.
+        settings: The table ``[service]``.
+        uid: Number of the user who asks.
+        release: A release that is named; the next one by default.
+        not_before: A start time that nobody has chosen yet.
+        service_running: Whether the service runs; nothing starts automatically without it.
+
+    Raises:
+        UpdaterError: If a part could not be read.
+    """
+    known, journal = status.next_upgrade, require_part(status.journal)
+    found = release or known or Assessment(last_event=0)
+    status = replace(
+        status, service_state=replace(require_part(status.service_state), assessment=found)
+    )
+    facts = build_decision_inputs(status, require_part(status.service_state), settings, status.now)
+    if not_before is not None:
+        facts = replace(facts, not_before=not_before)
+    approved = known.approved if known else ()
+    people = journal.count_approvals(found.binding, settings.required_approvals)
+    start = mark_superseded(
+        predict_start(facts, service_running=service_running), found.target, approved
+    )
+    start_if_approved = predict_start_if_approved(
+        facts, start, counts=people.would_count(uid), serves=service_running
+    )
+    schedule = journal.find_schedule(found.binding) if found.binding else None
+    rehearsal = status.rehearsal
+    downtime = sum_predicted_range(rehearsal)
+    return {
+        "current": found.current,
+        "target": found.target,
+        "hops": list(found.hops),
+        "rehearsal_status": found.rehearsal_status.value if known else None,
+        "plan": found.plan or str((found.basis or {}).get("plan", "")) or None,
+        "binding": found.binding or None,
+        "retry_at": found.retry_at,
+        "void_reasons": list(found.void_reasons),
+        "approvals": [{"actor": a.actor, "uid": a.uid, "at": a.at} for a in people.approvals],
+        "required_approvals": people.needed,
+        "missing": people.missing,
+        "scheduled": schedule and {"not_before": schedule.not_before, "actor": schedule.actor},
+        "rehearsal": rehearsal and serialize_rehearsal(rehearsal),
+        "downtime_s": downtime and {"low": downtime[0], "high": downtime[1]},
+        "starts_at": start.to_json(),
+        "starts_at_if_approved": start_if_approved.to_json(),
+        "newest": known.newest if known and known.newest != found.target else None,
+        "also_approved": [version for version in approved if version != found.target],
+        "approved_but_unavailable": list(known.unavailable if known else ()),
+        "consumed_approvals": list(journal.consumed_approvals),
+        "open_change": build_open_change(status),
+    }

@@ -20,12 +20,22 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from typing import Annotated
+
+from pydantic import Field, StringConstraints
 
 from ncen_updater.agent.model.change import Actor
+from ncen_updater.agent.service.api.forms import (
+    CHAIN_HEAD_PATTERN,
+    ApiForm,
+    Language,
+    RecordCount,
+    ReleaseVersion,
+)
 from ncen_updater.agent.service.apply_runner import ApplyRunner, WorkerResult
 from ncen_updater.agent.service.errors import RequestRefusedError
 from ncen_updater.common.errors import UpdaterError
-from ncen_updater.common.i18n import LazyText, list_languages
+from ncen_updater.common.i18n import DEFAULT_LANGUAGE, LazyText, list_languages
 from ncen_updater.common.messages import (
     INSPECTION_FAILED,
     INSPECTION_OVERDUE,
@@ -75,32 +85,41 @@ TIMEOUTS_S: Mapping[InspectionKind, float] = {
 }
 
 
-@dataclass(frozen=True)
-class InspectionRequest:
+_ChainHeads = Annotated[
+    tuple[Annotated[str, StringConstraints(pattern=CHAIN_HEAD_PATTERN)], ...],
+    Field(max_length=20, strict=False),
+]
+_BundleParts = Annotated[
+    tuple[Annotated[str, StringConstraints(pattern=r"^[a-z]{1,20}\.(json|txt)$")], ...],
+    Field(max_length=20, strict=False),
+]
+
+
+class InspectionForm(ApiForm):
     """What is to be looked at; equal orders are one inspection.
 
     Attributes:
         kind: What.
         version: Of a plan or a dossier: which release; the one that comes next if left out.
         retry: Of a plan: whether releases are taken that failed here.
-        chain_heads: Of a proof: events that somebody kept elsewhere.
+        chain_heads: Of a proof or a verification: events that somebody kept, as NUMBER:HASH.
         accept_loss: Of the rollback: so many records may be lost.
         leave_out: Of a support bundle: parts that are not wanted.
         show: Of a support bundle: parts whose text is wanted.
         language: Of sentences in what is found.
     """
 
-    kind: InspectionKind
-    version: str | None = None
+    kind: Annotated[InspectionKind, Field(strict=False)]
+    version: ReleaseVersion | None = None
     retry: bool = False
-    chain_heads: tuple[str, ...] = ()
-    accept_loss: int | None = None
-    leave_out: tuple[str, ...] = ()
-    show: tuple[str, ...] = ()
-    language: str = "en"
+    chain_heads: _ChainHeads = ()
+    accept_loss: RecordCount | None = None
+    leave_out: _BundleParts = ()
+    show: _BundleParts = ()
+    language: Language = DEFAULT_LANGUAGE
 
 
-def build_inspection_command(request: InspectionRequest) -> tuple[str, ...]:
+def build_inspection_command(request: InspectionForm) -> tuple[str, ...]:
     """Return the command that looks; pure. None of its words is a place on the disk."""
     value = ("--lang", request.language) if request.language in list_languages()[1:] else ()
     named = (request.version,) if request.version else ()
@@ -145,7 +164,7 @@ class Inspection:
     """
 
     number: int
-    request: InspectionRequest
+    request: InspectionForm
     actor: Actor
     requested_at: datetime
     ended_at: datetime | None = None
@@ -190,7 +209,7 @@ class InspectionQueue:
         self._workers: dict[bool, threading.Thread] = {}
         self._next, self._closed = 1, False
 
-    def submit(self, request: InspectionRequest, actor: Actor) -> Inspection:
+    def submit(self, request: InspectionForm, actor: Actor) -> Inspection:
         """Begin one, or return the one that is under way.
 
         Raises:

@@ -17,7 +17,7 @@ from ncen_updater.agent.adapters.databases.postgresql.connection import ADMITS
 from ncen_updater.agent.config.agent_config import AgentConfig, ApplicationSettings
 from ncen_updater.agent.config.errors import InvalidConfigError
 from ncen_updater.agent.config.loader import load_config
-from ncen_updater.agent.config.secrets import find_secrets
+from ncen_updater.agent.config.raw_config import find_secrets
 from ncen_updater.agent.setup.adoption_step import AdoptStep, DownloadStep, is_plain
 from ncen_updater.agent.setup.answers import DatabaseAnswers, SetupAnswers
 from ncen_updater.agent.setup.facts import Cluster, SiteFacts, find_proxied_ports, survey_cluster

@@ -54,7 +54,6 @@ from ncen_updater.publisher.feed.feed_directory import (
     FeedDirectory,
     FeedRepository,
     FeedState,
-    FeedWriter,
     SourceChangedError,
     get_target_file_name,
     list_delegated_roles,
@@ -105,7 +104,7 @@ class Publisher:
         self,
         feed: FeedDirectory,
         clock: Callable[[], datetime],
-        writer: FeedWriter | None = None,
+        writer: DurableWriter | None = None,
         progress: ProgressListener | None = None,
     ) -> None:
         self._feed = feed

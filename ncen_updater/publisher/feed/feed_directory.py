@@ -19,7 +19,7 @@ from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 from securesystemslib.signer import Signer
 from tuf.api.exceptions import RepositoryError
@@ -160,22 +160,11 @@ class SourceChangedError(Exception):
     """A file that changed after it was checked."""
 
 
-class FeedWriter(Protocol):
-    """Writes files of the feed. Each call is atomic and durable."""
-
-    def write_file(self, path: Path, content: bytes) -> None:
-        """Write or replace a small file."""
-
-    def copy_file(self, path: Path, source: Path, sha256: str) -> None:
-        """Copy a large file.
-
-        Raises:
-            SourceChangedError: If its digest differs; nothing was written.
-        """
-
-
 class DurableWriter:
-    """A writer that uses temporary file, flush, rename, and flush of the directory."""
+    """A writer that uses temporary file, flush, rename, and flush of the directory.
+
+    Each call leaves the old file or the new one.
+    """
 
     def write_file(self, path: Path, content: bytes) -> None:
         """Write or replace a small file."""
@@ -183,7 +172,11 @@ class DurableWriter:
         durable.write_file(path, content)
 
     def copy_file(self, path: Path, source: Path, sha256: str) -> None:
-        """Copy a large file in blocks of 1 MiB; the written bytes are those that were hashed."""
+        """Copy a large file in blocks of 1 MiB; the written bytes are those that were hashed.
+
+        Raises:
+            SourceChangedError: If its digest differs; nothing was written.
+        """
         durable.make_directory(path.parent)
         digest = hashlib.sha256()
         with source.open("rb") as reader, durable.open_for_replace(path) as stream:

@@ -87,7 +87,7 @@ def test_release_may_not_contain_python_startup_files(agent: Path) -> None:
 
 
 def test_oversized_release_is_refused(agent: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(slots, "MOST_BYTES", 1_000_000)
+    monkeypatch.setattr(slots.landlock, "MAX_CONFINED_BYTES", 1_000_000)
     raw = io.BytesIO()
     with zipfile.ZipFile(raw, "w", zipfile.ZIP_DEFLATED) as bomb:
         bomb.writestr("zeros", b"\0" * 1_000_001)

@@ -22,9 +22,9 @@ from ncen_updater.agent.service import inspections as module
 from ncen_updater.agent.service.apply_runner import ApplyRunner, WorkerResult
 from ncen_updater.agent.service.errors import BadRequestError, RequestRefusedError
 from ncen_updater.agent.service.inspections import (
+    InspectionForm,
     InspectionKind,
     InspectionQueue,
-    InspectionRequest,
     build_inspection_command,
 )
 from ncen_updater.agent.service.serve import _create_blocking_check
@@ -39,14 +39,14 @@ from tests.agent.service.api.conftest import NOW, PlayedInspector
 from tests.support.forks import DEADLINE_S
 
 AMINA, BRUNO, ROOT = Actor("amina", 1001), Actor("bruno", 1002), Actor("root", 0)
-FINDINGS = InspectionRequest(InspectionKind.FINDINGS)
-PLAN = InspectionRequest(InspectionKind.PLAN)
+FINDINGS = InspectionForm(kind=InspectionKind.FINDINGS)
+PLAN = InspectionForm(kind=InspectionKind.PLAN)
 LIMITS = {"seconds": 60, "most": 1000}
 
 
-def kinds(count: int) -> list[InspectionRequest]:
+def kinds(count: int) -> list[InspectionForm]:
     """Orders that differ."""
-    return [InspectionRequest(InspectionKind.PLAN, version=f"3.3.{n}") for n in range(count)]
+    return [InspectionForm(kind=InspectionKind.PLAN, version=f"3.3.{n}") for n in range(count)]
 
 
 class Clock:
@@ -74,27 +74,28 @@ def made(inspector: PlayedInspector, **more: Any) -> InspectionQueue:
     ("order", "words"),
     [
         (PLAN, "plan --prepared"),
-        (InspectionRequest(InspectionKind.PLAN, "3.3.0", retry=True, language="fr"),
+        (InspectionForm(kind=InspectionKind.PLAN, version="3.3.0", retry=True, language="fr"),
          "plan 3.3.0 --prepared --retry --lang fr"),
-        (InspectionRequest(InspectionKind.DOSSIER, "3.3.0"), "dossier 3.3.0 --prepared"),
-        (InspectionRequest(InspectionKind.ROLLBACK_PLAN, accept_loss=0),
+        (InspectionForm(kind=InspectionKind.DOSSIER, version="3.3.0"), "dossier 3.3.0 --prepared"),
+        (InspectionForm(kind=InspectionKind.ROLLBACK_PLAN, accept_loss=0),
          "rollback --dry-run --accept-loss 0"),
         (FINDINGS, "doctor"),
-        (InspectionRequest(InspectionKind.VERIFY, chain_heads=("1:ab",)), "verify --head 1:ab"),
-        (InspectionRequest(InspectionKind.AUDIT_LOG), "verify --journal"),
-        (InspectionRequest(InspectionKind.SUPPORT_BUNDLE, leave_out=("log.txt",),
+        (InspectionForm(kind=InspectionKind.VERIFY, chain_heads=("1:" + "ab" * 8,)),
+         "verify --head 1:abababababababab"),
+        (InspectionForm(kind=InspectionKind.AUDIT_LOG), "verify --journal"),
+        (InspectionForm(kind=InspectionKind.SUPPORT_BUNDLE, leave_out=("log.txt",),
                          show=("site.json",)),
          "support-bundle --in-document --leave-out log.txt --show site.json"),
     ],
 )  # fmt: skip
-def test_inspection_commands_are_parsed(order: InspectionRequest, words: str) -> None:
+def test_inspection_commands_are_parsed(order: InspectionForm, words: str) -> None:
     asked = build_inspection_command(order)
     assert asked == tuple(words.split())
     assert applying.parse_command({"command": list(asked), "inspect": LIMITS}) == asked
 
 
 def test_every_inspection_kind_is_a_read_only_command() -> None:
-    asked = {build_inspection_command(InspectionRequest(kind))[0] for kind in InspectionKind}
+    asked = {build_inspection_command(InspectionForm(kind=kind))[0] for kind in InspectionKind}
     assert asked == set(REQUIRED_INSPECTION_OPTIONS)
 
 
@@ -224,7 +225,7 @@ def test_long_inspection_does_not_block_others(inspector: PlayedInspector) -> No
 
     inspector.inspect = slowly  # type: ignore[method-assign]
     long = [
-        inspections.submit(InspectionRequest(InspectionKind.VERIFY, language=of), AMINA)
+        inspections.submit(InspectionForm(kind=InspectionKind.VERIFY, language=of), AMINA)
         for of in ("en", "fr")
     ]
     assert reading.wait(30)
@@ -340,7 +341,7 @@ def test_starting_operation_ends_running_and_queued_inspections(inspector: Playe
 
 def test_journal_inspection_continues_during_operations(inspector: PlayedInspector) -> None:
     inspections = made(inspector, is_blocked=lambda: True)
-    proof = inspections.submit(InspectionRequest(InspectionKind.AUDIT_LOG), AMINA)
+    proof = inspections.submit(InspectionForm(kind=InspectionKind.AUDIT_LOG), AMINA)
     inspections.wait(proof, 30)
     assert (proof.error, proof.exit_code) == (None, 0)
     inspections.close()

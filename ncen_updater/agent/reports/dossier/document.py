@@ -60,41 +60,23 @@ def _describe_row_change(before: int, after: int) -> str:
 
 
 DowntimeBounds = tuple[float, float, float]
+#: Facts that only the page shows.
+PAGE_ONLY_FACTS = frozenset({"zone", "past_predictions", "basis"})
 
 
 def build_dossier_document(dossier: Dossier, language: str = DEFAULT_LANGUAGE) -> dict[str, object]:
     """Return what a person decides on; its SQL is the plan's."""
+    shown = {name: value for name, value in vars(dossier).items() if name not in PAGE_ONLY_FACTS}
     return {
-        "site": dossier.site,
-        "country": dossier.country,
-        "product": dossier.product,
-        "agent": dossier.agent,
-        "made_at": dossier.made_at,
-        "current": dossier.current,
-        "target": dossier.target,
+        **shown,
         "downtime_s": _build_downtime(dossier.downtime_s),
         "keeps_records": dossier.keeps_records,
-        "lost_objects": list(dossier.lost_objects),
+        "lost_objects": dossier.lost_objects,
         "hops": [_build_hop(hop, language) for hop in dossier.hops],
         "findings": [finding_to_json(finding, language) for finding in dossier.findings],
-        "sizes": dict(dossier.sizes),
-        "rehearsed_at": dossier.rehearsed_at,
-        "rehearsal": dossier.rehearsal,
-        "rehearsal_expires_at": dossier.rehearsal_expires_at,
-        "backup_s": dossier.backup_s,
-        "not_in_backup": {name: list(objects) for name, objects in dossier.not_in_backup.items()},
-        "not_before": dossier.not_before,
-        "window_opens_at": dossier.window_opens_at,
-        "window_closes_at": dossier.window_closes_at,
-        "starts_automatically": dossier.starts_automatically,
         "approvals": [
             {"actor": given.actor, "uid": given.uid, "at": given.at} for given in dossier.approvals
         ],
-        "required_approvals": dossier.required_approvals,
-        "retention_days": dossier.retention_days,
-        "soak_s": dossier.soak_s,
-        "rolls_back_automatically": dossier.rolls_back_automatically,
-        "chain_head": dossier.chain_head,
     }
 
 

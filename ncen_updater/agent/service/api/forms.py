@@ -149,13 +149,11 @@ Language = Annotated[
     str, AfterValidator(_validate_language), Field(json_schema_extra=_add_language_enum)
 ]
 CHAIN_HEAD_PATTERN = r"^[1-9][0-9]{0,17}:[0-9a-f]{16,64}$"
-ChainHeadText = Annotated[str, StringConstraints(pattern=CHAIN_HEAD_PATTERN)]
 InboxFileName = Annotated[
     str,
     StringConstraints(min_length=1, max_length=MAX_NAME_LENGTH),
     AfterValidator(_validate_inbox_name),
 ]
-BundlePartName = Annotated[str, StringConstraints(pattern=r"^[a-z]{1,20}\.(json|txt)$")]
 
 
 class RejectionForm(ApiForm):
@@ -201,39 +199,6 @@ class JobForm(ApiForm):
     emergency_reason: ReasonText | None = None
     file: InboxFileName | None = None
     dry_run: bool = False
-    language: Language = DEFAULT_LANGUAGE
-
-
-class InspectionForm(ApiForm):
-    """Something that is to be looked at.
-
-    Attributes:
-        kind: What.
-        version: Of a plan or a dossier: which release; the one that comes next if left out.
-        retry: Of a plan: whether releases are taken that failed here.
-        chain_heads: Of a proof or a verification: events that somebody kept, as NUMBER:HASH.
-        accept_loss: Of the way back: so many records may be lost.
-        leave_out: Of a support bundle: parts that are not wanted.
-        show: Of a support bundle: parts whose text is wanted.
-        language: Of the words in what is found.
-    """
-
-    kind: Literal[
-        "plan",
-        "dossier",
-        "rollback-plan",
-        "findings",
-        "verify",
-        "audit-log",
-        "support-bundle",
-        "receipts",
-    ]
-    version: ReleaseVersion | None = None
-    retry: bool = False
-    chain_heads: Annotated[list[ChainHeadText], Field(max_length=20)] = Field(default_factory=list)
-    accept_loss: RecordCount | None = None
-    leave_out: Annotated[list[BundlePartName], Field(max_length=20)] = Field(default_factory=list)
-    show: Annotated[list[BundlePartName], Field(max_length=20)] = Field(default_factory=list)
     language: Language = DEFAULT_LANGUAGE
 
 

@@ -14,7 +14,6 @@ from ncen_updater.agent.model.change import ChangeState
 from ncen_updater.agent.model.errors import SlotRecordError
 from ncen_updater.agent.service.api.authorization import ApiContext, ApiRole
 from ncen_updater.agent.service.api.forms import (
-    InspectionForm,
     parse_release_version,
     parse_whole_number,
     validate_form,
@@ -23,7 +22,6 @@ from ncen_updater.agent.service.api.queries import (
     ApiRequest,
     Document,
     HtmlPage,
-    build_progress_document,
 )
 from ncen_updater.agent.service.errors import (
     NOTHING_CHANGED,
@@ -34,8 +32,8 @@ from ncen_updater.agent.service.errors import (
 from ncen_updater.agent.service.inspections import (
     ALWAYS_ALLOWED_KINDS,
     Inspection,
+    InspectionForm,
     InspectionKind,
-    InspectionRequest,
 )
 from ncen_updater.agent.storage.agent_selection import AgentSelectionFile
 from ncen_updater.agent.storage.slots.records import SlotRecords
@@ -191,7 +189,7 @@ def _submit_inspection(
         OPEN_CHANGE: If a change is open that the service finishes; not in a soak period, nor where
             the change is stuck and waits for an operator.
     """
-    kind = InspectionKind(form.kind)
+    kind = form.kind
     _require_role(request, kind)
     given = form.model_dump(exclude={"kind", "language"}, exclude_defaults=True)
     for name in given.keys() - ACCEPTED_FIELDS[kind]:
@@ -206,17 +204,7 @@ def _submit_inspection(
             )
             if not looked_at:
                 require_no_open_change(journal)
-    order = InspectionRequest(
-        kind=kind,
-        version=form.version,
-        retry=form.retry,
-        chain_heads=tuple(form.chain_heads),
-        accept_loss=form.accept_loss,
-        leave_out=tuple(form.leave_out),
-        show=tuple(form.show),
-        language=form.language,
-    )
-    return context.inspections.submit(order, request.caller.actor)
+    return context.inspections.submit(form, request.caller.actor)
 
 
 def _run_inspection(
@@ -257,6 +245,6 @@ def _build_inspection_document(inspection: Inspection, language: str) -> dict[st
         "uid": inspection.actor.uid,
         "requested_at": inspection.requested_at,
         "ended_at": inspection.ended_at,
-        "progress": build_progress_document(inspection.progress),
+        "progress": inspection.progress,
         "result": result,
     }

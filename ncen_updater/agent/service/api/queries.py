@@ -11,8 +11,11 @@ from typing import Any, cast
 from packaging.version import Version
 
 from ncen_updater.agent.config.loader import load_config
-from ncen_updater.agent.config.raw_config import read_raw_config
-from ncen_updater.agent.config.secrets import FREE_FORM_TABLES, strip_credentials
+from ncen_updater.agent.config.raw_config import (
+    FREE_FORM_TABLES,
+    read_raw_config,
+    strip_credentials,
+)
 from ncen_updater.agent.engine.approvals.approval import SHARED_UIDS, ApprovalCount
 from ncen_updater.agent.engine.approvals.approval_store import reject_shared_account
 from ncen_updater.agent.engine.approvals.rollback_approvals import (
@@ -39,8 +42,8 @@ from ncen_updater.agent.service.api.forms import (
     parse_time,
     parse_whole_number,
 )
+from ncen_updater.agent.service.assessment import NEXT_UPGRADE_PARTS, build_next_upgrade
 from ncen_updater.agent.service.errors import BadRequestError, RequestRefusedError
-from ncen_updater.agent.service.next_upgrade_report import NEXT_UPGRADE_PARTS, build_next_upgrade
 from ncen_updater.agent.service.site_report import (
     SITE_REPORT_PARTS,
     build_change_report,
@@ -61,7 +64,6 @@ from ncen_updater.common.messages import (
     TARGET_HALTED,
     TARGET_WITHDRAWN,
 )
-from ncen_updater.common.progress import ProgressUpdate
 from ncen_updater.feed.upgrade_path import RejectionReason
 
 #: Settings that are command lines: the arguments of the program may be secret.
@@ -255,29 +257,16 @@ def _get_running_command(moment: ServiceSnapshot) -> tuple[tuple[str, ...], date
     return None if running is None else (running.command, running.since)
 
 
-def build_progress_document(progress: ProgressUpdate | None) -> dict[str, object] | None:
-    """Return the progress of an operation as JSON has it."""
-    if progress is None:
-        return None
-    return {
-        "template": progress.template,
-        "values": progress.values,
-        "done": progress.done,
-        "total": progress.total,
-    }
-
-
 def build_activity_document(snapshot: ServiceSnapshot, language: str) -> dict[str, object]:
     """Return the current work as JSON has it, with its reason in a language."""
     running = snapshot.running
-    progress = build_progress_document(running.progress if running else None)
     return {
         "action": snapshot.action,
         "reason": snapshot.reason and snapshot.reason.render(language),
         "status_read_at": snapshot.status_read_at,
         "running": running
         and {
-            "command": running.command, "since": running.since, "progress": progress,
+            "command": running.command, "since": running.since, "progress": running.progress,
             "title": label_operation(running.command[0]).render(language),
         },
     }  # fmt: skip

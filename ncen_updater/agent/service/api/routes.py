@@ -10,13 +10,13 @@ from ncen_updater.agent.service.api.forms import (
     ApiForm,
     ApprovalForm,
     HoldForm,
-    InspectionForm,
     JobForm,
     ReceiptLevelForm,
     RejectionForm,
     ScheduleForm,
 )
 from ncen_updater.agent.service.api.queries import Handler
+from ncen_updater.agent.service.inspections import InspectionForm
 from ncen_updater.common.http_server import Route
 
 EVENTS_PATH = "/v1/events"

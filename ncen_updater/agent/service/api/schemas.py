@@ -38,7 +38,6 @@ from ncen_updater.agent.service.api.forms import (
     MAX_NUMBER,
     ApprovalForm,
     HoldForm,
-    InspectionForm,
     JobForm,
     ReceiptLevelForm,
     ScheduleForm,
@@ -46,7 +45,7 @@ from ncen_updater.agent.service.api.forms import (
 from ncen_updater.agent.service.api.inspections import MAX_WAIT_S
 from ncen_updater.agent.service.api.queries import MAX_ROWS
 from ncen_updater.agent.service.api.routes import EVENTS_PATH, ROUTES, ApiRoute
-from ncen_updater.agent.service.inspections import InspectionKind
+from ncen_updater.agent.service.inspections import InspectionForm, InspectionKind
 from ncen_updater.agent.storage.journal.jobs import JobKind
 from ncen_updater.agent.storage.journal.site_history import FailedReleaseRecord, HoldRecord
 from ncen_updater.common.findings import Severity

@@ -128,26 +128,10 @@ MAX_VALUE_CHARS = 64
 MAX_ID_CHARS = 100
 
 
-def _matches_pattern(pattern: re.Pattern[str], value: object) -> bool:
-    return (
+def _make_pattern_check(pattern: re.Pattern[str]) -> Callable[[object], bool]:
+    return lambda value: (
         isinstance(value, str) and len(value) <= MAX_VALUE_CHARS and bool(pattern.fullmatch(value))
     )
-
-
-def _is_version(value: object) -> bool:
-    return _matches_pattern(VERSION_PATTERN, value)
-
-
-def _is_code(value: object) -> bool:
-    return _matches_pattern(CODE_PATTERN, value)
-
-
-def _is_change_id(value: object) -> bool:
-    return _matches_pattern(CHANGE_ID_PATTERN, value)
-
-
-def _is_login(value: object) -> bool:
-    return _matches_pattern(LOGIN_PATTERN, value)
 
 
 def _is_number(value: object) -> bool:
@@ -163,70 +147,64 @@ def _is_time(value: object) -> bool:
         return False
 
 
-_DOWNTIME_VALUES = {"low_s": _is_number, "high_s": _is_number}
-_CHANGE_VALUES = {"change": _is_change_id, "from": _is_version, "version": _is_version}
+#: The form of each value.
+_VALUE_CHECKS: Mapping[str, Callable[[object], bool]] = {
+    "change": _make_pattern_check(CHANGE_ID_PATTERN),
+    "code": _make_pattern_check(CODE_PATTERN),
+    **dict.fromkeys(("from", "version"), _make_pattern_check(VERSION_PATTERN)),
+    "by": _make_pattern_check(LOGIN_PATTERN),
+    "at": _is_time,
+    **dict.fromkeys(
+        (
+            "low_s", "high_s", "downtime_s", "mapped", "unmapped", "checks", "missing",
+            "approvals", "days", "free_percent",
+        ),
+        _is_number,
+    ),
+}  # fmt: skip
+_CHANGE_VALUES = ("change", "from", "version")
 
-#: The values that each kind may carry, and their form.
-ALLOWED_VALUES = {
-    NotificationKind.AVAILABLE: {"version": _is_version, "from": _is_version},
-    NotificationKind.REHEARSED: {
-        "from": _is_version,
-        "version": _is_version,
-        **_DOWNTIME_VALUES,
-        "mapped": _is_number,
-        "unmapped": _is_number,
-        "checks": _is_number,
-    },
-    NotificationKind.REHEARSAL_FAILED: {
-        "from": _is_version,
-        "version": _is_version,
-        "code": _is_code,
-    },
-    NotificationKind.WAITING_FOR_APPROVAL: {"version": _is_version, "missing": _is_number},
-    NotificationKind.APPROVED: {"version": _is_version, "by": _is_login},
-    NotificationKind.ROLLBACK_APPROVED: {"version": _is_version, "by": _is_login},
-    NotificationKind.RESTORE_APPROVED: {"version": _is_version, "by": _is_login},
-    NotificationKind.EMERGENCY_ROLLBACK: {
-        "from": _is_version,
-        "version": _is_version,
-        "by": _is_login,
-    },
-    NotificationKind.APPROVAL_VOID: {"version": _is_version},
-    NotificationKind.SCHEDULED: {"version": _is_version, "at": _is_time, "by": _is_login},
-    NotificationKind.SCHEDULE_CANCELLED: {"version": _is_version, "by": _is_login},
-    NotificationKind.UPGRADE_UPCOMING: {"version": _is_version, "at": _is_time, **_DOWNTIME_VALUES},
-    NotificationKind.UPGRADED: {**_CHANGE_VALUES, **_DOWNTIME_VALUES, "downtime_s": _is_number},
-    NotificationKind.UPGRADE_FAILED: {
-        **_CHANGE_VALUES,
-        "code": _is_code,
-        "downtime_s": _is_number,
-        "approvals": _is_number,
-    },
-    NotificationKind.ROLLED_BACK: {**_CHANGE_VALUES, "code": _is_code, "downtime_s": _is_number},
-    NotificationKind.ROLLBACK_FAILED: {
-        **_CHANGE_VALUES,
-        "code": _is_code,
-        "downtime_s": _is_number,
-        "approvals": _is_number,
-    },
-    NotificationKind.INTERVENTION_REQUIRED: {**_CHANGE_VALUES, "code": _is_code},
-    NotificationKind.FEED_EXPIRING: {"at": _is_time, "days": _is_number},
-    NotificationKind.FEED_EXPIRED: {"at": _is_time},
-    NotificationKind.RELEASE_WITHDRAWN: {"version": _is_version},
-    NotificationKind.APPLICATION_STARTED: {"version": _is_version},
-    NotificationKind.STOPPED: {},
-    NotificationKind.APPLICATION_DOWN: {"version": _is_version, "at": _is_time},
-    NotificationKind.APPLICATION_UP: {"version": _is_version, "at": _is_time},
-    NotificationKind.AGENT_UPDATED: {"version": _is_version},
-    NotificationKind.AGENT_REVERTED: {"version": _is_version},
-    NotificationKind.DISK_SPACE_LOW: {"free_percent": _is_number},
-}
+#: The values that each kind may carry.
+ALLOWED_VALUES: Mapping[NotificationKind, tuple[str, ...]] = {
+    NotificationKind.AVAILABLE: ("version", "from"),
+    NotificationKind.REHEARSED: (
+        "from", "version", "low_s", "high_s", "mapped", "unmapped", "checks",
+    ),
+    NotificationKind.REHEARSAL_FAILED: ("from", "version", "code"),
+    NotificationKind.WAITING_FOR_APPROVAL: ("version", "missing"),
+    NotificationKind.APPROVED: ("version", "by"),
+    NotificationKind.ROLLBACK_APPROVED: ("version", "by"),
+    NotificationKind.RESTORE_APPROVED: ("version", "by"),
+    NotificationKind.EMERGENCY_ROLLBACK: ("from", "version", "by"),
+    NotificationKind.APPROVAL_VOID: ("version",),
+    NotificationKind.SCHEDULED: ("version", "at", "by"),
+    NotificationKind.SCHEDULE_CANCELLED: ("version", "by"),
+    NotificationKind.UPGRADE_UPCOMING: ("version", "at", "low_s", "high_s"),
+    NotificationKind.UPGRADED: (*_CHANGE_VALUES, "low_s", "high_s", "downtime_s"),
+    NotificationKind.UPGRADE_FAILED: (*_CHANGE_VALUES, "code", "downtime_s", "approvals"),
+    NotificationKind.ROLLED_BACK: (*_CHANGE_VALUES, "code", "downtime_s"),
+    NotificationKind.ROLLBACK_FAILED: (*_CHANGE_VALUES, "code", "downtime_s", "approvals"),
+    NotificationKind.INTERVENTION_REQUIRED: (*_CHANGE_VALUES, "code"),
+    NotificationKind.FEED_EXPIRING: ("at", "days"),
+    NotificationKind.FEED_EXPIRED: ("at",),
+    NotificationKind.RELEASE_WITHDRAWN: ("version",),
+    NotificationKind.APPLICATION_STARTED: ("version",),
+    NotificationKind.STOPPED: (),
+    NotificationKind.APPLICATION_DOWN: ("version", "at"),
+    NotificationKind.APPLICATION_UP: ("version", "at"),
+    NotificationKind.AGENT_UPDATED: ("version",),
+    NotificationKind.AGENT_REVERTED: ("version",),
+    NotificationKind.DISK_SPACE_LOW: ("free_percent",),
+}  # fmt: skip
 
 
 def filter_values(kind: NotificationKind, values: Mapping[str, object]) -> dict[str, object]:
     """Return the values that may be told, and nothing else."""
-    forms = ALLOWED_VALUES[kind]
-    return {name: value for name, value in values.items() if name in forms and forms[name](value)}
+    return {
+        name: value
+        for name, value in values.items()
+        if name in ALLOWED_VALUES[kind] and _VALUE_CHECKS[name](value)
+    }
 
 
 @dataclass(frozen=True)

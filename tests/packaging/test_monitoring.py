@@ -29,6 +29,50 @@ ROW = re.compile(rf"^\| `{PREFIX}(\w+)` \|[^|]*\| `state` ?: ([^|]*) \|", re.MUL
 STATE = re.compile(rf'\b{PREFIX}(\w+)\{{state=~?"([^"]*)"')
 
 
+#: Present with ``[notify]`` alone, as both pages say.
+ONLY_WITH_NOTIFY = {
+    f"notifications_{name}{label}" for name in ("failures", "waiting") for label in ("", "{way}")
+}
+
+
+def needed_series() -> set[str]:
+    """Every metric of a rule or a panel, and beside it each label that this reads."""
+    panels = json.loads(DASHBOARD.read_text("utf-8"))["panels"]
+    uses = [
+        (target["expr"], target["legendFormat"])
+        for panel in panels
+        for target in panel.get("targets", ())
+    ]
+    uses += [
+        (rule, rule)
+        for rule in re.sub(r"(?m)^ *#.*$", "", RULES.read_text("utf-8")).split("alert:")
+    ]
+    found = set()
+    for expression, text in uses:
+        shown = re.findall(r"\$labels\.(\w+)|\{\{(\w+)\}\}", text)
+        for name, matchers in re.findall(rf"\b{PREFIX}(\w+)(?:\{{([^}}]*)\}})?", expression):
+            labels = {one or other for one, other in shown}
+            labels.update(re.findall(r"(\w+)[=!]", matchers))
+            found |= {name, *(f"{name}{{{label}}}" for label in labels - {"instance"})}
+    return found
+
+
+def find_missing_series(metrics: str) -> set[str]:
+    """What rules and panels need, and a file of metrics does not have."""
+    found = set()
+    for name, labels in re.findall(rf"(?m)^{PREFIX}(\w+)(?:\{{(.*)\}})? ", metrics):
+        found |= {name, *(f"{name}{{{label}}}" for label in re.findall(r'(\w+)="', labels))}
+    return needed_series() - found
+
+
+def test_needed_series_are_found() -> None:
+    needed = needed_series()
+    assert {"info", "change_state{state}", "disk_free_ratio{place}"} <= needed
+    assert "journal_readable{state}" not in needed
+    text = f'# HELP {PREFIX}info x\n{PREFIX}info 1.0\n{PREFIX}change_state{{state="none"}} 1.0\n'
+    assert needed - find_missing_series(text) == {"info", "change_state", "change_state{state}"}
+
+
 @pytest.mark.parametrize("path", [RULES, TESTS, DASHBOARD], ids=lambda path: path.name)
 def test_every_metric_is_exported(path: Path) -> None:
     names = set(NAME.findall(path.read_text("utf-8")))

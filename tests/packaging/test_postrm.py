@@ -92,13 +92,55 @@ def test_purge_of_an_unadopted_site_leaves_nothing(tmp_path: Path) -> None:
     assert set(gone) == {f"userdel {u}" for u in users} | {f"groupdel {g}" for g in groups}
 
 
-def _run(root: Path, act: str) -> str:
+@pytest.mark.parametrize(
+    "left",
+    [
+        None,
+        "etc/ncen-publisher/keys/snapshot.pem",
+        "srv/ncen-feed/metadata/1.root.json",
+        "var/lib/ncen-publisher/fleet.db",
+        "etc/systemd/system/ncen-publisher-refresh.service.d/feed.conf",
+    ],
+)
+def test_user_of_the_publisher_goes_where_nothing_of_it_stays(
+    tmp_path: Path, left: str | None
+) -> None:
+    for place in ("etc/ncen-publisher/keys", "var/lib/ncen-publisher"):
+        (tmp_path / place).mkdir(parents=True)
+    if left is not None:
+        (tmp_path / left).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / left).touch()
+    (tmp_path / "userdel").write_text(f"#!/bin/sh\necho $1 >> {tmp_path}/gone\n")
+    (tmp_path / "userdel").chmod(0o755)
+    said = _run(tmp_path, "remove", "publisher/postrm", PLACES_OF_THE_PUBLISHER)
+    assert said == "" and not (tmp_path / "gone").exists()
+    said = _run(tmp_path, "purge", "publisher/postrm", PLACES_OF_THE_PUBLISHER)
+    assert (tmp_path / "gone").exists() is (left is None)
+    if left is None:
+        assert said == ""
+    else:
+        assert (tmp_path / left).exists()
+        (line,) = [line for line in said.splitlines() if "nobody needs" in line]
+        named = line.split("rm -r ")[1].removesuffix("; sudo userdel ncen-publisher").split()
+        assert any((tmp_path / left).is_relative_to(place) for place in named)
+
+
+PLACES = (
+    "/opt/ncen-updater", "/var/lib/ncen-updater", "/run/systemd/system", "/etc/systemd/system",
+    "/etc/ncen-updater", "/opt/ncen/slots", "/opt/ncen ", "/run/ncen-updater", "/run/ncen;",
+)  # fmt: skip
+PLACES_OF_THE_PUBLISHER = (
+    "/etc/systemd/system", "/run/systemd/system", "/etc/ncen-publisher", "/var/lib/ncen-publisher",
+    "/srv/ncen-feed",
+)  # fmt: skip
+
+
+def _run(
+    root: Path, act: str, script_name: str = "postrm", places: tuple[str, ...] = PLACES
+) -> str:
     """Run the script with its places below a directory; returns what it says."""
-    text = (PACKAGING / "debian" / "postrm").read_text("utf-8")
-    for place in (
-        "/opt/ncen-updater", "/var/lib/ncen-updater", "/run/systemd/system", "/etc/systemd/system",
-        "/etc/ncen-updater", "/opt/ncen/slots", "/opt/ncen ", "/run/ncen-updater", "/run/ncen;",
-    ):  # fmt: skip
+    text = (PACKAGING / "debian" / script_name).read_text("utf-8")
+    for place in places:
         assert place in text
         text = text.replace(place, f"{root}{place}")
     helper = root / "deb-systemd-helper"

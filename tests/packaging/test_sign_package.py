@@ -86,6 +86,19 @@ def test_signed_package_is_accepted(place: Path, keys: Keys) -> None:
     assert checked(place, keys.signers)
 
 
+def test_bundle_for_signers_is_signed_too(place: Path, keys: Keys) -> None:
+    bundle = place / "ncen-publisher-0.1.0-signers-x86_64.tar"
+    bundle.write_bytes(b"a bundle")
+    (place / "other.tar").touch()
+    done = script(place, keys.private, keys.signers)
+    assert (bundle.name in done.stdout, "other.tar" in done.stdout) == (True, False)
+    bundle.write_bytes(b"another bundle")
+    assert not checked(place, keys.signers)
+    (place / NAME).unlink()
+    assert script(place, keys.private, keys.signers).returncode == 0
+    assert checked(place, keys.signers)
+
+
 def test_signer_is_told_how_to_sign(place: Path, keys: Keys) -> None:
     done = script(place)
     assert done.returncode == 0

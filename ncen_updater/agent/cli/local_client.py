@@ -62,6 +62,9 @@ if TYPE_CHECKING:
     from ncen_updater.feed.upgrade_path import NoUpgradePath, UpgradePath
 
 
+READY = LazyText(N_("Ready for an upgrade"))
+
+
 class LocalSiteClient(LocalRecords):
     """Works on the site itself, with the rights of this process."""
 
@@ -266,7 +269,7 @@ class LocalSiteClient(LocalRecords):
         blocks = any(finding.severity is Severity.CRITICAL for finding in findings)
         words: list[OutputLine] = list(format_findings(findings, self._run.language))
         if not (blocks or any(found.code == "NU-6001" for found in findings)):
-            words.append(LazyText(N_("Ready for an upgrade")))
+            words.append(READY)
         document = {
             "healthy": not blocks,
             "findings": [finding_to_json(found, self._run.language) for found in findings],

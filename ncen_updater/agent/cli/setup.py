@@ -15,10 +15,11 @@ from ncen_updater.common.cli.lazy import CliCommand
 from ncen_updater.common.cli.session import DEFAULT_CONFIG
 from ncen_updater.common.cli.usage import NOTHING_CHANGED, CommandUsageError
 from ncen_updater.common.errors import UpdaterError
-from ncen_updater.common.i18n import N_, LazyText
+from ncen_updater.common.i18n import N_, LazyText, join_texts
 from ncen_updater.common.messages import (
     SETUP_ANSWERS_NEEDED,
     SETUP_CONFIGURED,
+    SETUP_FEED_UNREADABLE,
     SETUP_NOT_ROOT,
     SETUP_NOTHING_TO_UNDO,
     SETUP_OTHER_CONFIG,
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from ncen_updater.agent.cli.session import AgentSession
+    from ncen_updater.agent.reports.command_results import CommandResult
     from ncen_updater.agent.setup.answers import SetupAnswers
     from ncen_updater.agent.setup.dialog import Question
     from ncen_updater.agent.setup.facts import SiteFacts
@@ -127,7 +129,7 @@ def _apply(session: AgentSession, record: SetupRecord, plan: SetupPlan | None = 
         else:
             record.apply(progress)
     session.add_line(LazyText(N_("Setup is complete.")))
-    result = session.get_local_site().run_doctor() if is_adopted(record) else None
+    result = prove_site(session, record)
     for text in result.lines if result else ():
         session.add_line(text)
     for words in record.by_hand:
@@ -140,11 +142,40 @@ def _apply(session: AgentSession, record: SetupRecord, plan: SetupPlan | None = 
     return result.exit_code if result else ExitCode.OK
 
 
-def is_adopted(record: SetupRecord) -> bool:
-    """Tell whether a setup adopts the site, so that it can be checked."""
-    from ncen_updater.agent.setup.record import AdoptStep
+def prove_site(session: AgentSession, record: SetupRecord) -> CommandResult | None:
+    """Read the feed and look at the site, both as its units do.
 
-    return any(isinstance(step, AdoptStep) for step in record.steps)
+    Returns:
+        None where the site was not adopted: there is nothing to look at yet.
+    """
+    from ncen_updater.agent.cli.local_client import READY
+    from ncen_updater.agent.reports.command_results import CommandResult
+    from ncen_updater.agent.setup.record import AdoptStep
+    from ncen_updater.common.cli.render import finding_to_json, format_findings
+    from ncen_updater.common.findings import Finding, Severity
+
+    if not any(isinstance(step, AdoptStep) for step in record.steps):
+        return None
+    try:
+        error = session.get_client().check_feed().error
+    except UpdaterError as raised:
+        error = raised
+    result = session.get_local_site().run_doctor()
+    if error is None:
+        return result
+    failure = UpdaterError(SETUP_FEED_UNREADABLE, path=session.config)
+    parts = (part for part in (error.title_text, error.detail_text) if part)
+    figures = {"detail": join_texts(parts), "cause": error.code}
+    finding = Finding(
+        failure.code, Severity.CRITICAL, failure.title_text, failure.remedy_text, figures
+    )
+    lines = [*format_findings([finding], session.language), *result.lines]
+    findings = [finding_to_json(finding, session.language), *result.document["findings"]]
+    return CommandResult(
+        {**result.document, "healthy": False, "findings": findings},
+        [line for line in lines if line != READY],
+        ExitCode.BLOCKED,
+    )
 
 
 def _undo(session: AgentSession, record: SetupRecord, *, yes: bool, dry_run: bool) -> ExitCode:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ncen_updater.agent.cli.session import AgentSession
-from ncen_updater.agent.cli.setup import is_adopted
+from ncen_updater.agent.cli.setup import prove_site
 from ncen_updater.agent.setup.answers import SetupAnswers, load_answers, make_answers
 from ncen_updater.agent.setup.dialog import (
     QUESTIONS,
@@ -110,8 +110,9 @@ def _apply(order: Order, record: SetupRecord, progress: ProgressListener) -> dic
     else:
         record.apply(progress)
     session = AgentSession("ncen-updater", config, language=order["language"], adopting=True)
-    doctor = session.get_local_site().run_doctor().document if is_adopted(record) else {}
-    return {"by_hand": [encode_value(line) for line in record.by_hand], "doctor": dict(doctor)}
+    result = prove_site(session, record)
+    doctor = dict(result.document) if result else {}
+    return {"by_hand": [encode_value(line) for line in record.by_hand], "doctor": doctor}
 
 
 def main() -> int:

@@ -8,16 +8,16 @@ import json
 import os
 import pwd
 import re
-import shutil
 import socket
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from ncen_updater.agent.adapters.application.base import HealthExpectation
 from ncen_updater.agent.adapters.application.health import HealthProber
-from ncen_updater.agent.config.agent_config import ApplicationSettings
+from ncen_updater.agent.adapters.databases.postgresql.copies import supports_reflink
+from ncen_updater.agent.config.agent_config import ApplicationSettings, PathSettings
 from ncen_updater.agent.setup.machine import (
     QUICK_LIMIT_S,
     Machine,
@@ -26,17 +26,19 @@ from ncen_updater.agent.setup.machine import (
 )
 from ncen_updater.agent.setup.web_servers import WEB_SERVERS, WebServer
 from ncen_updater.common.bounded_io import read_file
+from ncen_updater.common.disk_space import get_free_bytes
 from ncen_updater.common.errors import UpdaterError
 
 SOCKETS = "/var/run/postgresql"
 HEALTH_PATHS = ("/healthz", "/health", "/api/health", "/")
 MAX_FILE_BYTES = 1_000_000
+SLOTS = f"/{PathSettings().slots}"
 #: Users of services that no request is sent to: those of the system, and of PostgreSQL.
 NEVER_ASKED = frozenset({"root", "postgres"})
 UNIT_PROPERTIES = "Id,MainPID,User,ExecStart,WorkingDirectory,ActiveState"
 _QUERIES = (
     "SELECT current_setting('server_version_num')::int / 10000, current_setting('hba_file'),"
-    " current_setting('ident_file')",
+    " current_setting('ident_file'), current_setting('data_directory')",
     "SELECT datname, pg_get_userbyid(datdba), pg_encoding_to_char(encoding),"
     " pg_database_size(d.oid) FROM pg_database d JOIN pg_roles r ON r.oid = datdba"
     " WHERE NOT datistemplate AND datallowconn AND NOT rolsuper ORDER BY 1",
@@ -96,6 +98,7 @@ class Cluster:
     rules: tuple[HbaRule, ...] = ()
     members: Mapping[str, frozenset[str]] | None = None
     login_roles: frozenset[str] = frozenset()
+    data_directory: str = ""
 
     @property
     def name(self) -> str:
@@ -131,6 +134,19 @@ class FoundHealth:
 
 
 @dataclass(frozen=True)
+class FoundDisk:
+    """The file system of a directory.
+
+    Attributes:
+        free_bytes: For an ordinary account.
+        clones: Whether a copy of a file there can share its blocks.
+    """
+
+    free_bytes: int
+    clones: bool = False
+
+
+@dataclass(frozen=True)
 class SiteFacts:
     """What was seen of the machine.
 
@@ -139,6 +155,7 @@ class SiteFacts:
         refused: What servers said that could not be asked.
         sqlite: Databases that lie where a site keeps them.
         sites: Web server, file and text of each site.
+        disks: By the directory of databases, or of ``SLOTS``.
     """
 
     hostname: str = ""
@@ -153,7 +170,7 @@ class SiteFacts:
     sites: tuple[tuple[WebServer, str, str], ...] = ()
     system_users: frozenset[str] = frozenset()
     groups: frozenset[str] = frozenset()
-    free_bytes: int = 0
+    disks: Mapping[str, FoundDisk] = field(default_factory=dict)
 
 
 def gather_facts(
@@ -174,7 +191,12 @@ def gather_facts(
     urls = [*health_urls, *(f"http://127.0.0.1:{port}" for port in ports)]
     clusters, refused = ([named], []) if named else _find_clusters(machine)
     zone = _find_time_zone(machine)
-    state = machine.path("/var/lib")
+    sqlite = tuple(sorted(_find_sqlite(machine)))
+    files = {path for found in (sqlite, *(unit.sqlite for unit in units)) for path in found}
+    places = [str(Path(path).parent) for path in files]
+    places += [one.data_directory for one in clusters]
+    disks = {place: _measure_disk(Path(place)) for place in places}
+    disks[SLOTS] = _measure_disk(machine.path(SLOTS))
     return SiteFacts(
         hostname=socket.gethostname(),
         time_zone=zone,
@@ -183,12 +205,12 @@ def gather_facts(
         clusters=tuple(clusters),
         refused=tuple(refused),
         units=units,
-        sqlite=tuple(sorted(_find_sqlite(machine))),
+        sqlite=sqlite,
         health=tuple(found for url in urls for found in _probe_health(url)),
         sites=sites,
         system_users=frozenset(entry.pw_name for entry in pwd.getpwall()),
         groups=frozenset(entry.gr_name for entry in grp.getgrall()),
-        free_bytes=shutil.disk_usage(state).free if state.is_dir() else 0,
+        disks={place: disk for place, disk in disks.items() if disk},
     )
 
 
@@ -244,6 +266,7 @@ def survey_cluster(address: ServerAddress) -> Cluster:
         ),
         {name: frozenset(found) for name, found in groups.items()},
         frozenset(name for name, may in roles if may),
+        server[3],
     )  # fmt: skip
 
 
@@ -353,6 +376,14 @@ def find_proxied_ports(text: str) -> set[int]:
     """Return the local ports that a site hands requests to; pure."""
     found = re.compile(r"(?:http://|\bserver\s+)(?:127\.0\.0\.1|localhost|\[::1\]):(\d{1,5})")
     return {int(port) for port in found.findall(re.sub(r"(?m)^\s*#.*$", "", text))}
+
+
+def _measure_disk(place: Path) -> FoundDisk | None:
+    """Look at the file system of a directory, or of the one that it will be made in."""
+    with contextlib.suppress(OSError):
+        there = next(path for path in (place, *place.parents) if path.exists())
+        return FoundDisk(get_free_bytes(there), supports_reflink(there))
+    return None
 
 
 def _find_time_zone(machine: Machine) -> str:

@@ -5,13 +5,22 @@ from __future__ import annotations
 import contextlib
 import itertools
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import PurePosixPath
 from urllib.parse import urlsplit
 
-from ncen_updater.agent.setup.facts import Cluster, FoundHealth, FoundUnit, HbaRule, SiteFacts
+from ncen_updater.agent.adapters.databases.postgresql.copies import CLONE_MIN_MAJOR
+from ncen_updater.agent.setup.facts import (
+    SLOTS,
+    Cluster,
+    FoundHealth,
+    FoundUnit,
+    HbaRule,
+    SiteFacts,
+    find_proxied_ports,
+)
 from ncen_updater.common.i18n import N_, LazyText
 
 
@@ -35,7 +44,7 @@ class Guess:
     """
 
     what: LazyText
-    value: str
+    value: str | LazyText
     certainty: Certainty
     reason: LazyText
 
@@ -71,9 +80,14 @@ class SiteProposal:
 
 SEEN_AT_WORK = LazyText(N_("in use now"))
 ONLY_ONE = LazyText(N_("the only one"))
+READ_NOW = LazyText(N_("read from the system"))
+BY_FILE_SYSTEM = LazyText(N_("by the file system"))
 BY_NAME = LazyText(N_("by its name"))
 DATABASES, UNIT, HEALTH = (
     LazyText(N_("databases")), LazyText(N_("unit")), LazyText(N_("health URL")),
+)  # fmt: skip
+WEB_SERVER, DISK, COPIES = (
+    LazyText(N_("web server")), LazyText(N_("disk")), LazyText(N_("database copies")),
 )  # fmt: skip
 
 
@@ -91,9 +105,9 @@ def make_proposal(
     guesses: list[Guess] = []
     cluster, owner, certainty = _choose_databases(facts.clusters, product, owner)
     names: Mapping[str, str] = {}
-    engine = directory = ""
+    engine = directory = place = ""
     if cluster is not None:
-        engine = "postgresql"
+        engine, place = "postgresql", cluster.data_directory
         owned = [found.name for found in cluster.databases if found.owner == owner]
         names = make_logical_names(owned, product, owner)
         found = f"{cluster.name}: {', '.join(owned)} ({owner})"
@@ -108,6 +122,7 @@ def make_proposal(
             directory, names = find_sqlite(files)
             if directory:
                 engine = "sqlite"
+                place = next(str(PurePosixPath(f).parent) for f in files if f.startswith(directory))
                 guesses.append(Guess(DATABASES, directory, certainty, reason))
                 break
     guesses.append(unit_guess)
@@ -115,6 +130,8 @@ def make_proposal(
     certainty = Certainty.SEEN if health else Certainty.GUESSED
     value = f"{health.url}{health.path} ({health.version})" if health else ""
     guesses.append(Guess(HEALTH, value, certainty, SEEN_AT_WORK))
+    guesses.append(_find_web_server(facts, health))
+    guesses += _describe_disks(facts, place, cluster)
     user = chosen.user if chosen else owner if owner in facts.system_users else ""
     return SiteProposal(
         engine, cluster, owner, names, directory, user, chosen.name if chosen else "",
@@ -216,6 +233,43 @@ def _is_named(unit: FoundUnit, product: str) -> bool:
 def _choose_health(found: Sequence[FoundHealth], unit: FoundUnit | None) -> FoundHealth | None:
     own = [one for one in found if unit is not None and get_port(one.url) in unit.ports]
     return next(iter(own or found), None)
+
+
+def _find_web_server(facts: SiteFacts, health: FoundHealth | None) -> Guess:
+    port = get_port(health.url) if health else 0
+    found = [
+        f"{server.unit.removesuffix('.service')}, {path}"
+        for server, path, text in facts.sites
+        if port in find_proxied_ports(text)
+    ]
+    return Guess(WEB_SERVER, "; ".join(found), Certainty.SEEN, SEEN_AT_WORK)
+
+
+def _describe_disks(facts: SiteFacts, place: str, cluster: Cluster | None) -> Iterator[Guess]:
+    """Yield the room for databases and releases, and how databases will be copied.
+
+    Args:
+        facts: What was seen.
+        place: Directory of the databases; empty where there are none.
+        cluster: Their server; None with files.
+    """
+    for path in (place, SLOTS):
+        if disk := facts.disks.get(path):
+            words = N_("{free_bytes} free in {path}; files cannot be cloned")
+            if disk.clones:
+                words = N_("{free_bytes} free in {path}; files can be cloned")
+            values = {"free_bytes": disk.free_bytes, "path": path}
+            yield Guess(DISK, LazyText(words, values), Certainty.SEEN, READ_NOW)
+    if disk := facts.disks.get(place):
+        words = N_("full copies")
+        if disk.clones and cluster is not None and cluster.major < CLONE_MIN_MAJOR:
+            words = N_(
+                "full copies; PostgreSQL {major} recommended: clones need almost no space and time"
+            )
+        elif disk.clones:
+            words = N_("clones, with almost no space and time")
+        copies = LazyText(words, {"major": CLONE_MIN_MAJOR})
+        yield Guess(COPIES, copies, Certainty.LIKELY, BY_FILE_SYSTEM)
 
 
 def get_port(url: str) -> int:

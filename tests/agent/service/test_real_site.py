@@ -16,6 +16,7 @@ from ncen_updater.agent.policy.automation import RehearsalStatus, ServiceAction
 from ncen_updater.agent.storage.journal.jobs import JobKind
 from ncen_updater.agent.storage.service_state import Assessment
 from ncen_updater.common.messages import ExitCode
+from tests.packaging.test_monitoring import ONLY_WITH_NOTIFY, find_missing_series
 from tests.support.described import ordered, undescribed, undescribed_events
 from tests.support.serving import AMINA, BO, ServedSite, closed_hours, open_hours
 from tests.support.sites import TrialFeed, connect, serve
@@ -44,6 +45,7 @@ def served(tmp_path: Path, feed: TrialFeed, url: str) -> Iterator[ServedSite]:
         settings={
             "service": {**SERVICE, "windows": [closed_hours()]},
             "retention": {"previous_days": 2 / DAY_S},
+            "metrics": {"file": "metrics.prom"},
         },
     )  # fmt: skip
     with DemoSite(tmp_path / "site", None, options) as demo:
@@ -91,6 +93,11 @@ def test_release_is_offered_installed_and_retained(served: ServedSite) -> None:
     assert version_of(served.demo).whole == "3.3.0"
     served.until("collected", lambda: "prune-finished" in served.kinds())
     served.until("at rest", served.at_rest)
+    figures = served.demo.root / "metrics.prom"
+    served.until(
+        "what rules and panels need",
+        lambda: find_missing_series(figures.read_text("utf-8")) <= ONLY_WITH_NOTIFY,
+    )
     assert served.judge(before, "3.2.4") == []
     assert all("bo" in page for page in dossiers(served)), "what was approved stays on paper"
     assert served.outside(open_hours(), began) == []

@@ -6,9 +6,12 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 
+from ncen_updater.agent.setup.dialog import format_found
 from ncen_updater.agent.setup.facts import (
+    SLOTS,
     Cluster,
     FoundDatabase,
+    FoundDisk,
     FoundHealth,
     FoundUnit,
     HbaRule,
@@ -17,11 +20,15 @@ from ncen_updater.agent.setup.facts import (
 )
 from ncen_updater.agent.setup.machine import ServerAddress
 from ncen_updater.agent.setup.proposal import (
+    DATABASES,
     Certainty,
     find_first_rule,
     make_logical_names,
     make_proposal,
 )
+from ncen_updater.agent.setup.proposal import HEALTH as HEALTH_URL
+from ncen_updater.agent.setup.proposal import UNIT as UNIT_NAME
+from ncen_updater.agent.setup.web_servers import APACHE, NGINX
 
 ADDRESS = ServerAddress("/var/run/postgresql", 5432, 101, 104)
 OWN = tuple(FoundDatabase(f"ncen_{name}", "ncen") for name in ("cases", "messages", "reference"))
@@ -93,7 +100,58 @@ def test_proposal_is_decided(row: Row) -> None:
     found = make_proposal(row.facts, "ncen")
     assert (found.engine, found.owner, found.unit) == (row.engine, row.owner, row.unit)
     assert (found.parts, found.health, dict(found.names)) == (row.parts, row.health, row.names)
-    assert tuple(guess.certainty for guess in found.guesses) == row.certainties
+    asked = [one for one in found.guesses if one.what in (DATABASES, UNIT_NAME, HEALTH_URL)]
+    assert tuple(guess.certainty for guess in asked) == row.certainties
+
+
+SPACE, CLONES = FoundDisk(42_000_000_000), FoundDisk(42_000_000_000, clones=True)
+DISK = "disk: 42.0 GB free in {}; files {} be cloned (sure: read from the system)"
+RECOMMENDED = "PostgreSQL 18 recommended: clones need almost no space and time"
+
+
+@pytest.mark.parametrize(
+    ("major", "disk", "copies"),
+    [
+        (17, SPACE, "full copies"),
+        (18, SPACE, "full copies"),
+        (17, CLONES, f"full copies; {RECOMMENDED}"),
+        (18, CLONES, "clones, with almost no space and time"),
+    ],
+)
+def test_copies_are_told_by_disk_and_version(major: int, disk: FoundDisk, copies: str) -> None:
+    cluster = replace(USED, major=major, data_directory="/data")
+    facts = SiteFacts(clusters=(cluster,), disks={"/data": disk, SLOTS: SPACE})
+    assert [line.render() for line in format_found(make_proposal(facts, "ncen"))][-3:] == [
+        DISK.format("/data", "can" if disk.clones else "cannot"),
+        DISK.format(SLOTS, "cannot"),
+        f"database copies: {copies} (likely: by the file system)",
+    ]
+
+
+def test_files_of_sqlite_are_cloned_where_the_disk_can() -> None:
+    live = "/var/lib/ncen/databases/live"
+    facts = SiteFacts(sqlite=FILES, disks={live: CLONES, SLOTS: SPACE, "/x": SPACE})
+    lines = [line.render() for line in format_found(make_proposal(facts, "ncen"))]
+    assert lines[-3:] == [
+        DISK.format(live, "can"),
+        DISK.format(SLOTS, "cannot"),
+        "database copies: clones, with almost no space and time (likely: by the file system)",
+    ]
+
+
+def test_web_server_is_the_one_that_asks_the_application() -> None:
+    sites = (
+        (NGINX, "/etc/nginx/sites-enabled/ncen", "proxy_pass http://127.0.0.1:8080;"),
+        (APACHE, "/etc/apache2/sites-enabled/wiki.conf", "ProxyPass / http://127.0.0.1:8081/"),
+    )
+    facts = SiteFacts(clusters=(USED,), units=(UNIT,), health=(HEALTH,), sites=sites)
+    for some, expected in (
+        (facts, "nginx, /etc/nginx/sites-enabled/ncen (sure: in use now)"),
+        (replace(facts, sites=sites[1:]), "not found"),
+        (replace(facts, health=()), "not found"),
+    ):
+        lines = [line.render() for line in format_found(make_proposal(some, "ncen"))]
+        assert f"web server: {expected}" in lines
 
 
 def test_given_answers_prevail() -> None:

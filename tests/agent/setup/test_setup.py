@@ -9,14 +9,15 @@ import subprocess
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from ncen_updater.agent.cli import main
 from ncen_updater.agent.setup import server_files
-from ncen_updater.agent.setup.record import SetupPhase
+from ncen_updater.agent.setup.record import SetupPhase, SetupRecord
 from ncen_updater.agent.setup.server_files import LoginLines
-from ncen_updater.common.messages import SETUP_STEP_FAILED, SETUP_UNDO_FAILED
+from ncen_updater.common.messages import SETUP_STEP_FAILED, SETUP_UNDO_FAILED, ExitCode
 from tests.agent.setup.site import AGENT, VERSION, BareSite, bare_site
 from tests.support.errors import refused
 from tests.support.forks import run_agent
@@ -73,6 +74,9 @@ def test_setup_and_undo_restore_the_site(site: BareSite) -> None:
     if site.server is not None:
         for expected in (f"CREATE ROLE {AGENT!r}".replace("'", '"'), "+ncen_updater "):
             assert expected in shown.stdout
+    if site.server is not None:
+        assert f"free in {site.server.data}; files can" in shown.stdout
+        assert "database copies: " in shown.stdout
     assert run(site, "--answers", answers).returncode == 2  # nobody can be asked
     assert differences(site, before) == set()
 
@@ -92,6 +96,29 @@ def test_setup_and_undo_restore_the_site(site: BareSite) -> None:
     assert differences(site, before) == set()
     nothing = run(site, "--undo", "--yes", "--json")
     assert json.loads(nothing.stdout)["error"]["code"] == "NU-1213"
+
+
+def test_feed_that_is_lost_after_the_adoption_is_told(
+    site: BareSite, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (url,) = site.answers["feed"]["urls"]
+    apply = SetupRecord.apply
+
+    def apply_and_lose(record: SetupRecord, *given: Any) -> None:
+        apply(record, *given)
+        text = site.demo.config_path.read_text("utf-8")
+        site.demo.config_path.write_text(text.replace(url, "http://127.0.0.1:1"), "utf-8")
+
+    monkeypatch.setattr(SetupRecord, "apply", apply_and_lose)
+    words = ["setup", "--root", str(site.demo.root), "--answers", str(site.write_answers())]
+    code, shown = main.run([*words, "--yes"]), capsys.readouterr().out
+    assert (code, is_set_up(site)) == (ExitCode.BLOCKED, True)
+    assert "Setup is complete, but the feed cannot be read" in shown
+    assert "then run: ncen-updater check" in shown
+    assert "Ready for an upgrade" not in shown
+    text = site.demo.config_path.read_text("utf-8")
+    site.demo.config_path.write_text(text.replace("http://127.0.0.1:1", url), "utf-8")
+    site.undo()
 
 
 def test_undo_empties_the_packaged_slots_directory(site: BareSite) -> None:

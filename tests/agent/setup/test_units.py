@@ -356,6 +356,8 @@ def test_seven_answers_are_sufficient(site: BareSite) -> None:
     assert trust["fingerprint"] in shown
     assert "unit: ncen.service (sure" in shown
     assert f"health URL: {site.demo.app_url}/healthz ({VERSION}) (sure" in shown
+    assert "web server: nginx, " in shown
+    assert f"free in {site.demo.root}/srv/ncen/databases/live; files can" in shown
     config = load_config(site.demo.config_path)
     assert (config.site.country, config.application.unit) == ("KE", "ncen.service")
     assert len(config.service.windows) == 1

@@ -18,4 +18,5 @@ def block_unused_imports() -> None:
     third of the time of a check and loads a hundred modules into a process that reads untrusted
     bytes. A program that only reads a feed calls this function before its first import of TUF.
     """
-    sys.modules.setdefault("boto3", None)  # documented: None in sys.modules makes the import fail
+    # Documented: None in sys.modules makes the import fail.
+    sys.modules.setdefault("boto3", None)  # type: ignore[arg-type]

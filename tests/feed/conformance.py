@@ -30,12 +30,13 @@ class TwoPlaces(HttpFetcher):
         self._places = {"metadata": metadata, "targets": targets or metadata}
 
     def _open_at_mirror(
-        self, base: str, url: str, offset: int, deadline_s: float
+        self, base: str, url: str, offset: int, deadline_s: float, gzip_limit: int | None = None
     ) -> DownloadStream:
         kind, _, name = url.removeprefix(FEED_SCHEME).partition("/")
         place = self._places[kind]
         base = place if place.endswith("/") else f"{place}/"
-        return super()._open_at_mirror(base, FEED_SCHEME + name, offset, deadline_s)
+        name = FEED_SCHEME + name
+        return super()._open_at_mirror(base, name, offset, deadline_s, gzip_limit)
 
 
 def main() -> int:

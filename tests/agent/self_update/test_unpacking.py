@@ -9,11 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from ncen_updater.agent.self_update import slots
 from ncen_updater.agent.self_update.slots import AgentSlots
 from ncen_updater.agent.storage.agent_selection import AgentSelection, AgentSelectionFile
+from ncen_updater.common import landlock
 from ncen_updater.common.errors import UpdaterError
-from ncen_updater.common.landlock import get_abi_version
 from ncen_updater.common.messages import AGENT_RELEASE_UNUSABLE
 from ncen_updater.common.progress import SilentProgress
 from tests.agent.self_update.factories import agent_release, agent_wheel, wheel
@@ -58,7 +57,7 @@ def filling(version: str, content: bytes) -> Callable[[Path], None]:
     return fill
 
 
-@pytest.mark.skipif(get_abi_version() < 2, reason="this kernel knows no Landlock")
+@pytest.mark.skipif(landlock.get_abi_version() < 2, reason="this kernel knows no Landlock")
 def test_unconfirmed_agent_writes_nothing(agent: Path) -> None:
     """Seen: one that wrote the failsafe, chose itself, and removed the agent in use."""
     content = agent_wheel("2.0", agent=HOSTILE.format(agent=str(agent)))
@@ -87,7 +86,7 @@ def test_release_may_not_contain_python_startup_files(agent: Path) -> None:
 
 
 def test_oversized_release_is_refused(agent: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(slots.landlock, "MAX_CONFINED_BYTES", 1_000_000)
+    monkeypatch.setattr(landlock, "MAX_CONFINED_BYTES", 1_000_000)
     raw = io.BytesIO()
     with zipfile.ZipFile(raw, "w", zipfile.ZIP_DEFLATED) as bomb:
         bomb.writestr("zeros", b"\0" * 1_000_001)

@@ -452,7 +452,8 @@ def adopt_restored(
 ) -> None:
     """Set databases, code and journal to the same release; can be repeated after a crash.
 
-    The site files retained by the replaced change are restored or kept with it.
+    Site files are restored from the snapshot of the replaced change, unless the adopted release is
+    the one that it installed.
 
     Args:
         site: The site.

@@ -1,7 +1,7 @@
 """Operations of an operator: upgrade, roll back, resume, confirm. One change at a time.
 
-Each operation of :class:`Operations` takes the lock, opens the journal and compares the site with
-the journal before it begins.
+Upgrade, rollback and resume take the lock, open the journal and compare the site with the journal
+before they begin.
 
 The ``require_`` functions check and refuse. They change nothing, except that
 :func:`require_consistent_site` repairs a marker that some of the databases have lost.
@@ -510,8 +510,8 @@ class Operations:
     ) -> OperationResult:
         """Run the rollback of a release that failed in its soak period, if it was interrupted.
 
-        Not while the machine starts: the rollback needs the running application, which the system
-        starts only after the agent.
+        Not while the machine starts: there the application has to start first, and the system
+        starts it only after the agent.
         """
         pending = find_pending_rollback(journal)
         if pending is None or at_boot or not (by_operator or pending.is_automatic):

@@ -164,7 +164,7 @@ class _AvailabilityProbe:
         for thread in threads:
             thread.join(self._compute_remaining_s())
         found = dict(self._found)
-        # end late queries now, so that nothing waits for them later
+        # End late queries now, so that nothing waits for them later
         for connection in self._connections:
             with contextlib.suppress(OSError, AttributeError):
                 connection.sock.shutdown(socket.SHUT_RDWR)

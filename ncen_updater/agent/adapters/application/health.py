@@ -172,7 +172,7 @@ class HealthProber:
         answers.append(answer)
         problems = [] if answer.status == 200 else [describe_status(answer.status)]
         if problems and settings.version_command:
-            # a body that is not parsed for a version tells nothing more
+            # A body that is not parsed for a version tells nothing more
             return answer.refusal or problems[0]
         try:
             fields = self._parse_fields(answer.body)

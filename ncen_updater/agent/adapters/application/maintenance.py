@@ -1,7 +1,7 @@
 """Maintenance file: while it exists, the web server shows the maintenance page.
 
 The web server in front checks for it at every request, so the maintenance page survives crashes and
-restarts of everything else. The content is for the page and for people.
+restarts of everything else. The content is shown on the page and helps an operator.
 """
 
 from __future__ import annotations

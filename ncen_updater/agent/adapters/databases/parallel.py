@@ -53,7 +53,8 @@ def run_in_parallel(
     closed, over, one_ended = threading.Event(), threading.Event(), threading.Event()
 
     def run(name: Key, act: Callable[[], Value]) -> None:
-        # This order guarantees that either the task sees the end, or the main thread sees the task.
+        # Either this task sees that the end has begun, or the main thread sees the task and cancels
+        # it.
         running.add(name)
         try:
             if not closed.is_set():

@@ -269,8 +269,7 @@ class Rehearser:
         self._report_progress(N_("measuring the copy time"))
         made: list[CopyPlan] = []
         if any(item.get("method") == "clone" for item in copy.copies.values()):
-            # The first clone also flushes the data just restored, which an upgrade does not have
-            # to.
+            # The first clone also flushes the restored data; in an upgrade there are none to flush.
             engine.discard_candidates(
                 again, engine.copy_candidates(reference, again, self._progress)
             )

@@ -148,7 +148,7 @@ class Journal(JournalFile):
                 "UPDATE changes SET state = ? WHERE id = ?", (ChangeState.COMMITTED, change)
             )
             facts = self.read_facts(change)
-            # without copies there are no previous databases
+            # Without copies there are no previous databases
             if facts.snapshots or not facts.no_copy:
                 connection.execute(
                     "INSERT INTO previous_sets (change, since) VALUES (?, ?)"

@@ -229,7 +229,7 @@ class JournalFile:
         Raises:
             JOURNAL_EXISTS: If a file exists already, whatever its content.
         """
-        if path.exists() or path.is_symlink():  # also a link to an absent disk
+        if path.exists() or path.is_symlink():  # also refuse a link to an absent disk
             raise UpdaterError(JOURNAL_EXISTS, path=path)
         durable.make_directory(path.parent, 0o750)
         temporary = path.with_name(f".{path.name}{durable.PARTIAL_PREFIX}new")

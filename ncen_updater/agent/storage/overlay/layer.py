@@ -341,7 +341,7 @@ class LocalOverlay:
             return _MergedFile(replace(report, problem=problem), _get_content(shipped))
         base = None
         if then is not None and origin is not None:
-            # An unreadable file of the installed release can only lead to the outcome "unchanged".
+            # Without it, a key that the release changed can only be reported as unchanged.
             with contextlib.suppress(UnusableFileError):
                 base = self.read_shipped(then, origin, language)
         try:

@@ -326,7 +326,7 @@ class DirectorySnapshot:
         self, live: DirectoryHandle, tree: DirectoryHandle, path: str, was: DirectoryEntry
     ) -> None:
         if was.kind == FileKind.DIRECTORY:
-            # owner and time are set when its contents are complete
+            # Owner and time are set when its contents are complete
             _make_directory(live, path, was)
         elif was.kind == FileKind.LINK:
             live.make_symlink(path, was.target)

@@ -237,7 +237,7 @@ def has_tables(connection: Connection, *names: str) -> bool:
         connection: A session of :meth:`Server.open_control_session`.
         names: Tables of the schema ``public``.
     """
-    # not the control database: its tables may belong to anyone
+    # Not the control database: its tables may belong to anyone
     if connection.info.dbname in FALLBACK_DATABASES:
         return False
     known: frozenset[str] = getattr(connection, "found_tables", frozenset())
@@ -361,7 +361,7 @@ class Server:
         if code in _ADMITTED | _BUSY:
             return error
         owner = self.settings.owner
-        # an unreachable server has not refused the login
+        # An unreachable server has not refused the login
         with self.open_control_session() as connection:
             if not (self._owner_logs_in or is_login_recorded(connection, owner)):
                 return None
@@ -588,7 +588,7 @@ class Server:
         """Return the environment of a child process that connects: a password file, no password."""
         environment = dict(os.environ if base is None else base)
         environment.pop("PGPASSWORD", None)
-        # the language of a user, which concerns only the agent's own messages
+        # The language of a user, which concerns only the agent's own messages
         environment.pop("LANGUAGE", None)
         if self.settings.password_file is not None:
             environment["PGPASSFILE"] = str(self.settings.password_file)

@@ -228,7 +228,7 @@ class TemplateCopies:
         Args:
             targets: Names of candidates.
             change: The change.
-            plan: Its copies; directories are removed by hand only for their object ids.
+            plan: Its copies; the agent removes directories only for their object ids.
 
         Raises:
             ORPHAN_DIRECTORY: A killed server left a directory that the agent cannot see (only if

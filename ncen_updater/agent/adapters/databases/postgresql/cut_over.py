@@ -423,7 +423,7 @@ class CutOver:
         )
         counts = {**entered, **counts}
         name_of = quarantine_name if counts else candidate_name
-        # deleted with the databases; the previous ones have their own
+        # Deleted with the databases; the previous ones have their own
         for live in self._names.values():
             take_saved_grants(connection, live)
         for _name, live in sorted(self._names.items()):

@@ -209,7 +209,7 @@ def _end_transaction(database: sqlite3.Connection) -> None:
         try:
             database.execute("COMMIT")
         except (sqlite3.IntegrityError, sqlite3.OperationalError):
-            # a deferred foreign key: the values of the table are rolled back
+            # A deferred foreign key: the values of the table are rolled back
             database.execute("ROLLBACK")
 
 

@@ -28,9 +28,9 @@ SQLITE_TIMES = 2
 
 #: What takes longest, and the share of it that a whole run takes.
 LONG = Path(__file__).parents[1] / "long.txt"
-SHARES = {"all": 1, "1/2": 2, "1/4": 4, "1/8": 8}
+SHARES = {"all": 1, "1/4": 4, "1/8": 8, "1/16": 16}
 #: From this share on all rooms are one: a room of a few dear tests is not met in every run.
-TOGETHER = 8
+TOGETHER = 16
 
 T = TypeVar("T")
 

@@ -221,7 +221,7 @@ def test_worker_that_ignores_the_request_is_ended(
 FAILING = {
     "nothing": "",
     "no JSON": "print('hello')",
-    "a torn line": "sys.stdout.write('{\"done\": tr')",
+    "a partial line": "sys.stdout.write('{\"done\": tr')",
     "a list": "print('[]')",
     "nested": "print('[' * 100000)",
     "not UTF-8": "sys.stdout.buffer.write(b'\\xff\\n')",
@@ -264,7 +264,7 @@ def test_endless_worker_output_is_limited(run: Any, name: str) -> None:
 
 SILENT = {
     "says nothing": ("", "time.sleep(1000)"),
-    "drips bytes": ("", "while not time.sleep(0.1): os.write(1, b' ')"),
+    "sends bytes slowly": ("", "while not time.sleep(0.1): os.write(1, b' ')"),
     "a child of it": ("os.fork()", "time.sleep(1000)"),
     "after progress": ("say(template='a')", "time.sleep(1000)"),
     "after the result": ("say(done=True)", "time.sleep(1000)"),

@@ -106,7 +106,7 @@ DEEDS: dict[str, tuple[dict[str, Any], dict[str, Any] | None, tuple[str, str, st
     "the service works": (
         {"service": {"running": {"title": "check"}}}, next_upgrade(), ("look", "/live", ""),
     ),
-    "owed": (
+    "pending rollback": (
         {"journal": {"pending_rollback": {"version": "3.3.0"}}}, None, ("job", "", "resume"),
     ),
     "held": ({"journal": {"holds": [HELD]}}, next_upgrade(), ("unhold", "", "")),
@@ -386,7 +386,7 @@ SAID = {"exit_code": 0, "document": {"lines": ["Nothing to do."]}}
 JOBS: dict[str, tuple[dict[str, Any], dict[str, Any], tuple[str, str, bool]]] = {
     "it waits": (job(AFTER), IDLE, ("Queued", "", True)),
     "another one runs": (job(AFTER), BUSY, ("Queued", "", True)),
-    "the command of before runs": (
+    "the previous command runs": (
         job(AFTER, started_at="2026-11-24T07:00:00+00:00"), BUSY, ("In progress", "", True),
     ),
     "it runs": (

@@ -253,7 +253,7 @@ FORGERIES: dict[str, Callable[[Country], list[Any]]] = {
     "another reason": lambda c: [another(c, START, reason="none")],
     "a field more": lambda c: [another(c, START, more="x")],
     "another's name on it": lambda c: [another(c, START, keyid=c.halt_keys["bo"].public_key.keyid)],
-    "a key of nobody": lambda c: [another(c, START, keyid="0" * 64)],
+    "an unknown key": lambda c: [another(c, START, keyid="0" * 64)],
     "a signer's key that may not halt": lambda c: [
         another(c, START, keyid=c.keys.signers[0].public_key.keyid)
     ],

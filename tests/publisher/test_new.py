@@ -61,7 +61,7 @@ TREES: dict[str, tuple[Mapping[str, str], MigratorKind, list[str]]] = {
         ["alembic", "--database", "shop", "--path", ".", "--path", "lib",
          "--config", "alembic.ini"],
     ),
-    "Alembic in a package of somebody else's": (
+    "Alembic in a third-party package": (
         {"alembic.ini": INI, "site/other/tests/alembic.ini": INI},
         MigratorKind.ALEMBIC,
         ["alembic", "--database", "shop", "--path", ".", "--config", "alembic.ini"],

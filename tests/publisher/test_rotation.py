@@ -116,8 +116,8 @@ ACTS: dict[str, tuple[tuple[str, ...], int, tuple[str, ...], list[tuple[str, ...
     # name: (signers, threshold, who is enough, who is not)
     "bo leaves, dia comes": (("amina", "chen", "dia"), 2, ("amina", "chen"), TOO_FEW),
     "chen lost the key": (("amina", "bo", "eva"), 2, ("amina", "bo"), [("amina", "eva")]),
-    "one officer more": (("amina", "bo", "chen", "dia"), 2, ("amina", "chen"), [("amina", "dia")]),
-    "one officer less": (("amina", "bo"), 2, ("amina", "bo"), [("amina", "chen")]),
+    "one signer more": (("amina", "bo", "chen", "dia"), 2, ("amina", "chen"), [("amina", "dia")]),
+    "one signer less": (("amina", "bo"), 2, ("amina", "bo"), [("amina", "chen")]),
     "all must sign": (("amina", "bo", "chen"), 3, ("amina", "bo", "chen"), [("amina", "bo")]),
     "one is enough": (("amina", "bo", "chen"), 1, ("amina", "bo"), [("amina",)]),
     "bo's key is stolen": (

@@ -59,7 +59,7 @@ BAD = [
     Bad("what belongs to a token", 'key = "k"\nmodule = "m"', words="need token"),
     Bad("an empty path", 'root = ""', words="root"),
     Bad("a path with a line in it", 'root = "a\\nb"', words="root"),
-    Bad("a home of nobody", 'key = "~no-such-user/k"', words="~no-such-user/k"),
+    Bad("a missing home directory", 'key = "~no-such-user/k"', words="~no-such-user/k"),
     Bad("too long", "#" * 30_000, words="over 20000 bytes"),
     Bad("a table", '[key]\npath = "k"', words="key"),
     Bad("a passphrase", 'passphrase = "six words"', SIGNER_SETTINGS_HOLD_SECRET, "passphrase"),

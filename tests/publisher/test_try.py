@@ -307,7 +307,7 @@ def test_possible_production_site_is_refused(
     assert not desk.trusted_root.exists()
 
 
-@pytest.mark.parametrize("what", ["state", "root", "nobody agrees", "port"])
+@pytest.mark.parametrize("what", ["state", "root", "no consent", "port"])
 def test_existing_files_are_not_touched(
     desk: DemoSite, tmp_path: Path, what: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

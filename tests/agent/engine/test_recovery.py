@@ -36,7 +36,7 @@ EXPECTED = [
         RecoveryAction.REVERT,
     ),
     (
-        "cut-over made and nobody told",
+        "cut-over done but not recorded",
         ObservedState(RUNNING, cut_over=INTENDED, cut_over_done=True),
         RecoveryAction.REVERT,
     ),

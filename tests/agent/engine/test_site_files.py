@@ -152,7 +152,7 @@ CHANGE = Change(
 )  # fmt: skip
 
 
-@pytest.mark.parametrize("way", ["link", "somebody else's"])
+@pytest.mark.parametrize("way", ["link", "of another user"])
 def test_inaccessible_snapshot_does_not_block_pruning(tmp_path: Path, way: str) -> None:
     """Their disk was replaced by a link since, or somebody took the place for their own."""
     photos = tmp_path / "srv" / "photos"

@@ -115,7 +115,7 @@ ROWS = (
         "2.0",
     ),
     Row("another one does not", TRYING, TRYING, "1.0"),
-    Row("nor one that nobody knows", TRYING, TRYING, "3.0"),
+    Row("unknown agent", TRYING, TRYING, "3.0"),
 )
 
 

@@ -65,10 +65,10 @@ class Row:
 
 
 ROWS = (
-    Row("officers are out", (StepName.MAINTENANCE_ON,)),
-    Row("committed, and officers are still out", (StepName.COMMIT,)),
-    Row("officers work, and it is watched", WATCHED, ends=True),
-    Row("what was kept is dropped by now", (*WATCHED, StepName.SOAK)),
+    Row("in downtime", (StepName.MAINTENANCE_ON,)),
+    Row("committed and still in downtime", (StepName.COMMIT,)),
+    Row("in the soak period", WATCHED, ends=True),
+    Row("previous databases already pruned", (*WATCHED, StepName.SOAK)),
     Row("it has come to its end", WATCHED, ChangeState.FINISHED),
     Row("it is stuck, which is another matter", WATCHED, ChangeState.STUCK),
 )

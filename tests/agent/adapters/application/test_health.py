@@ -258,7 +258,7 @@ def _nonsense(connection: socket.socket, late: threading.Event) -> None:
         (_hang_up, ""),
         (_nonsense, "no response"),
     ],
-    ids=["silent", "drips headers", "drips the body", "hangs up", "nonsense"],
+    ids=["silent", "sends headers slowly", "sends the body slowly", "hangs up", "nonsense"],
 )
 def test_misbehaving_server_is_abandoned(
     behave: Callable[[socket.socket, threading.Event], None], words: str

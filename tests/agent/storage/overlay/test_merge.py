@@ -47,7 +47,7 @@ class Row:
 ROWS = [
     Row("nothing changed", ({"k": "fr"}, {"k": "en"}), ({"k": "fr"}, {"k": "en"}),
         {"k": "mine"}, KeyOutcome.UNCHANGED, "mine"),
-    Row("the release words its own anew", ({"k": "fr"}, {"k": "en"}), ({"k": "fr2"}, {"k": "en"}),
+    Row("the release changes its text", ({"k": "fr"}, {"k": "en"}), ({"k": "fr2"}, {"k": "en"}),
         {"k": "mine"}, KeyOutcome.BOTH_CHANGED, "mine"),
     Row("the source text changed", ({"k": "fr"}, {"k": "en"}), ({"k": "fr2"}, {"k": "en2"}),
         {"k": "mine"}, KeyOutcome.OUTDATED, "mine"),

@@ -84,7 +84,7 @@ def settings(root: Path, **application: object) -> AgentConfig:
 
 @dataclass(frozen=True)
 class Report:
-    """Findings by what they mean; truthy when nothing blocks."""
+    """Findings by severity; truthy when nothing blocks."""
 
     findings: tuple[Finding, ...]
 
@@ -108,7 +108,7 @@ class Report:
 
 
 class World:
-    """A site in which nothing is wrong, until a test makes it so."""
+    """A healthy site, until a test changes it."""
 
     def __init__(self, root: Path) -> None:
         self.root = root

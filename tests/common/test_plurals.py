@@ -1,4 +1,4 @@
-"""A sentence that counts is said by the rules of its language, wherever its template comes from."""
+"""Tests of plural forms by the rules of each language."""
 
 from __future__ import annotations
 

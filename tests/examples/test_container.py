@@ -1,4 +1,4 @@
-"""The container example without an agent: which image runs, what a stop leaves, what is kept."""
+"""Tests of the container example without an agent: its image, its stop, its leftovers."""
 
 from __future__ import annotations
 

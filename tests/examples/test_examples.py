@@ -1,4 +1,4 @@
-"""Each example of the guide, from its tree to a site that went over, was killed, and went back."""
+"""Tests of each example of the guide: build, upgrade, kill, rollback."""
 
 from __future__ import annotations
 

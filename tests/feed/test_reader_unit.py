@@ -1,4 +1,4 @@
-"""The process that reads the feed as systemd starts it: one for each connection to a socket."""
+"""Tests of the feed reader as systemd starts it: one process for each connection."""
 
 from __future__ import annotations
 

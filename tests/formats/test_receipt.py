@@ -1,4 +1,4 @@
-"""Receipts: only what the table allows, only in one form, only signed with the key they name."""
+"""Tests of receipts: only permitted fields, in one form, signed by their key."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The console behind a web server: real passwords of two people, the helper and the service."""
+"""Tests of the console behind a web server: real passwords, the helper and the service."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A real password of a real account, looked at by the system; and what a console is never given."""
+"""Tests of the login helper: real accounts, PAM, and limits of the console."""
 
 from __future__ import annotations
 

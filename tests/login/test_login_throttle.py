@@ -1,4 +1,4 @@
-"""Each name has to wait the longer, the more often it was tried in vain."""
+"""Tests of the login throttle: failed attempts prolong the wait for a name."""
 
 from __future__ import annotations
 

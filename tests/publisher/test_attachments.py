@@ -1,4 +1,4 @@
-"""SBOM and provenance: the same bytes every time, checked before anybody signs."""
+"""Tests of SBOM and provenance: reproducible, and checked before signing."""
 
 from __future__ import annotations
 

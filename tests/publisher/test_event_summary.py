@@ -1,4 +1,4 @@
-"""The one sentence that signers read first: true of every step, every country, and what stays."""
+"""Tests of the summary that signers read first: every step, country, and unchanged part."""
 
 from __future__ import annotations
 

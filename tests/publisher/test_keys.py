@@ -1,4 +1,4 @@
-"""Keys stay encrypted, belong to their ids, and open with their passphrase only."""
+"""Tests of keys: encrypted, bound to their ids, opened by their passphrase only."""
 
 from __future__ import annotations
 

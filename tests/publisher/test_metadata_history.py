@@ -1,4 +1,4 @@
-"""Two lists of one number: found between places, and in a history that anybody keeps."""
+"""Tests of two contents of one metadata version: between places, and in a history."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``new`` writes a manifest that lint takes, and a program that runs the application's migrator.
+"""Tests of ``new``: its manifest passes lint, its program runs the application's migrator.
 
 Django, Alembic and Java are not installed here: where their part of the program is run, small
 stand-ins under their names record what they were told.

@@ -1,4 +1,4 @@
-"""The page of signers as somebody reads it who never saw one: no field, no raw time, no JSON."""
+"""Tests of plain wording for signers: no field names, no raw times, no JSON."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""PostgreSQL's own parser judges the reader of SQL: never fewer statements, never a clause unseen.
+"""Tests of the SQL reader against PostgreSQL's own parser: no statement or clause is missed.
 
 What is read: every SQL file of the servers that the tests run on (extensions, catalogues), and
 statements made by putting clauses into harmless ones. PostgreSQL's regression files are in no

@@ -1,4 +1,4 @@
-"""Keys come and go: who must sign for it, what clients see, and how a stolen key is got rid of."""
+"""Tests of key rotation: required signatures, clients, and replacement of stolen keys."""
 
 from __future__ import annotations
 

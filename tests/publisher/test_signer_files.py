@@ -1,4 +1,4 @@
-"""``signer.toml``: what it remembers, what it never may, and one file in and one file out."""
+"""Tests of ``signer.toml``: stored settings, forbidden ones, and single-file events."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``try`` takes a release over to a site on the desk and back, and refuses any other site."""
+"""Tests of ``try``: upgrade and rollback in a sandbox, and refusal of any other site."""
 
 from __future__ import annotations
 

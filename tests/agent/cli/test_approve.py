@@ -1,4 +1,4 @@
-"""``rehearse``, ``approve`` and ``schedule`` as people type them, on the smallest kind of site."""
+"""Tests of ``rehearse``, ``approve`` and ``schedule`` on the smallest kind of site."""
 
 from __future__ import annotations
 

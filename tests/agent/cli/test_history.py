@@ -1,4 +1,4 @@
-"""``history CHANGE``: a dozen lines for people, the events where they are asked for."""
+"""Tests of ``history CHANGE``: a summary for people, events on request."""
 
 from __future__ import annotations
 

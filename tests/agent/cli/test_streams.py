@@ -1,4 +1,4 @@
-"""Standard streams that are closed or full: the exit code is right, and nothing breaks."""
+"""Tests of standard streams that are closed or full: the exit code is right."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``watch`` shows people what ``upgrade`` shows; the events of the journal only where asked for."""
+"""Tests of ``watch``: the output of ``upgrade``; events of the journal on request."""
 
 from __future__ import annotations
 

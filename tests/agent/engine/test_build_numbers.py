@@ -1,4 +1,4 @@
-"""Releases with a build number that the application does not report: two of them answer alike."""
+"""Tests of releases with a build number that the application does not report."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Releases that bring their migrations after the soak period, once they were watched."""
+"""Tests of releases whose migrations run after the soak period."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A release by a delta pack, end to end: signed feed, web server, source, slots."""
+"""Tests of a release by delta pack, end to end: signed feed, web server, source, slots."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Releases whose program works on the live databases while users do, before the stop."""
+"""Tests of releases whose program works on the live databases before the downtime."""
 
 from __future__ import annotations
 

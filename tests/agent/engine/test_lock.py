@@ -1,4 +1,4 @@
-"""One at a time, whatever happens to the lock's file."""
+"""Tests of the change lock, whatever happens to its file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A down migration that does not keep what was entered: said, counted, asked, and never more."""
+"""Tests of a down migration that loses entered values: counted, confirmed, and bounded."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One yes for one stop; and a release that turned bad is taken back in the end."""
+"""Tests of approvals for one downtime, and of automatic rollback of a bad release."""
 
 from __future__ import annotations
 

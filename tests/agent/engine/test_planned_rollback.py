@@ -1,4 +1,4 @@
-"""The rollback is the one that was planned, and nothing of the old release runs on it."""
+"""Tests that the rollback is the planned one, and runs nothing of the old release."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The recovery table: every row is reached, every situation has an answer, and it converges."""
+"""Tests of the recovery table: every row is reached, every situation decided, and it converges."""
 
 from __future__ import annotations
 

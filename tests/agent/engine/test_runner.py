@@ -1,4 +1,4 @@
-"""The runner's own rules, with steps that only write down that they were called."""
+"""Tests of the change runner, with steps that only record their calls."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The statistics after a change: beside the soak, never its failure, and ended with it."""
+"""Tests of statistics after a change: during the soak, never its failure, and ended with it."""
 
 from __future__ import annotations
 

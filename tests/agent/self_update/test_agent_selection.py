@@ -1,4 +1,4 @@
-"""The choice of an agent: how it may change, and that the failsafe reads what is written here."""
+"""Tests of the agent selection and its transitions; the failsafe reads the same file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The renewal from a real feed into a real slot, and everything that leaves the agent as it was."""
+"""Tests of an agent update from a real feed into a real slot, and of every refusal."""
 
 from __future__ import annotations
 

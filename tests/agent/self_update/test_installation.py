@@ -1,4 +1,4 @@
-"""The agent comes to a server that has nothing, by the program as it is typed, and leaves it."""
+"""Tests of installing the agent on an empty server, and of removing it, by its commands."""
 
 from __future__ import annotations
 

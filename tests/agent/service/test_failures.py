@@ -1,4 +1,4 @@
-"""Of what failed only what nobody has done since is told."""
+"""Tests that only unresolved failures are reported."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Importing by the service for a person without root: a real site, a real bundle, a real order."""
+"""Tests of import by the service for users without root: real site, bundle and job."""
 
 from __future__ import annotations
 

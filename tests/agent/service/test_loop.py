@@ -1,4 +1,4 @@
-"""The loop on a site in memory: what is done, in which order, and what is not."""
+"""Tests of the loop on a simulated site: actions, their order, and omissions."""
 
 from __future__ import annotations
 

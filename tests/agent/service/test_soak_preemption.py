@@ -1,4 +1,4 @@
-"""An order to go back ends the watching of a release, and nothing else does."""
+"""Tests that only a rollback job ends the soak period."""
 
 from __future__ import annotations
 

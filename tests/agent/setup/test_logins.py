@@ -1,4 +1,4 @@
-"""The application as a system user of its own: how it logs in, and who becomes a member."""
+"""Tests of an application with its own system user: its logins, and group members."""
 
 from __future__ import annotations
 

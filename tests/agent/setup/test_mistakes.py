@@ -1,4 +1,4 @@
-"""Mistakes that people make in a setup: each is named, changes nothing, and is told how to mend.
+"""Tests of mistakes in a setup: each is named with its remedy, and changes nothing.
 
 What needs a booted Debian is tried by ``benchmarks.machine --parts mistakes``.
 """

@@ -1,4 +1,4 @@
-"""What is decided from what was seen: a table of machines."""
+"""Tests of the proposal from observed facts: a table of machines."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The maintenance page in nginx and Apache: what is added to their files, and what they show."""
+"""Tests of the maintenance page in nginx and Apache: added lines, and the served page."""
 
 from __future__ import annotations
 

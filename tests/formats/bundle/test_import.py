@@ -1,4 +1,4 @@
-"""A bundle at a site without a network: from the import to the releases ready on the disk."""
+"""Tests of a bundle at an offline site: from the import to downloaded releases."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Both programs as their users call them: from a bundle to an upgrade and back, with no network."""
+"""Tests of both programs, from a bundle to an upgrade and rollback, offline."""
 
 from __future__ import annotations
 

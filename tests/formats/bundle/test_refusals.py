@@ -1,4 +1,4 @@
-"""Whatever is wrong with a bundle has its own code, and nothing of it is kept."""
+"""Tests that each invalid bundle has its own code, and nothing of it is stored."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Packs put together by an attacker: each is refused with its own error, and nothing leads out."""
+"""Tests of packs made by an attacker: each is refused with its own error."""
 
 from __future__ import annotations
 

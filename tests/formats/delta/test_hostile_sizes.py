@@ -1,4 +1,4 @@
-"""Packs whose sizes, counts and streams lie: refused with their own error, at no cost."""
+"""Tests of packs with false sizes, counts and streams: refused at little cost."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The web server in front is asked whether it keeps users out: real servers, a real upgrade."""
+"""Tests of the check that the front end keeps users out: real servers, a real upgrade."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Acts side by side end together: by success, by the first failure, or by a signal."""
+"""Tests of parallel operations: they end by success, by the first failure, or by a signal."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Somebody who may write the journal alters it, with care: what verify finds, and how."""
+"""Tests that ``verify`` finds careful alterations of the journal."""
 
 from __future__ import annotations
 

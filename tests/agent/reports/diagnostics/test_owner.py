@@ -1,4 +1,4 @@
-"""Names of a server that are misspelt, told as that, once, whatever follows; and its roles."""
+"""Tests of misspelt names of a server, reported once each; and of its roles."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Going back through the service: those who may operate, those who approve, and an emergency."""
+"""Tests of rollback through the service: permissions, approvals, and emergencies."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The real server: who asks is told by the kernel, and no client can hold it up."""
+"""Tests of the real server: callers are identified by the kernel, and no client blocks it."""
 
 from __future__ import annotations
 

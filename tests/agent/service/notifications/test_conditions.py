@@ -1,4 +1,4 @@
-"""Lasting states: told when they begin, not again before they have ended."""
+"""Tests of lasting conditions: reported when they start, not again before they ended."""
 
 from __future__ import annotations
 

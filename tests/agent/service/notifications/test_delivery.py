@@ -1,4 +1,4 @@
-"""Messages to a real mail server and a real receiver of webhooks, some by the real process."""
+"""Tests of delivery to a real mail server and a real webhook receiver."""
 
 from __future__ import annotations
 

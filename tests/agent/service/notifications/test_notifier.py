@@ -1,4 +1,4 @@
-"""Rounds over a real journal: what is told, once, whatever dies between."""
+"""Tests of notifier rounds over a real journal: each notification once, despite kills."""
 
 from __future__ import annotations
 

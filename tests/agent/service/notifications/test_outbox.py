@@ -1,4 +1,4 @@
-"""The outbox: nothing twice, nothing lost, never larger than it may be."""
+"""Tests of the outbox: nothing twice, nothing lost, and bounded."""
 
 from __future__ import annotations
 

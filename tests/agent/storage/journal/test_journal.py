@@ -1,4 +1,4 @@
-"""The journal keeps what it was told, one change at a time, and refuses to be anything else."""
+"""Tests of the journal: durable records, one open change, and refusal of other files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An upgrade and the rollback with texts and settings of the country's own, on a site that runs."""
+"""Tests of an upgrade and rollback with a local overlay, on a running site."""
 
 from __future__ import annotations
 

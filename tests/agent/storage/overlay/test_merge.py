@@ -1,4 +1,4 @@
-"""The table of outcomes, in every format: what becomes of each key, and what is shown."""
+"""Tests of the merge table, in every format: the outcome of each key."""
 
 from __future__ import annotations
 

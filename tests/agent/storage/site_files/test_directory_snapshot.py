@@ -1,4 +1,4 @@
-"""One directory of the site's own files: kept, put back, given back its names. Real files."""
+"""Tests of snapshots of one directory of site files, on real files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Slots are built whole, adopted and removed."""
+"""Tests of building, adopting and removing slots."""
 
 from __future__ import annotations
 

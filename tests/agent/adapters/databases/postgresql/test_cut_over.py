@@ -1,4 +1,4 @@
-"""The whole way: fence, copy, cut over, and back, to the last grant and row."""
+"""Tests of fence, copy, cut-over and revert, to the last grant and row."""
 
 from __future__ import annotations
 

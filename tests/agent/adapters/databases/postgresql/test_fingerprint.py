@@ -1,4 +1,4 @@
-"""The fingerprint sees what programs rely on, also where no table changes, and nothing else."""
+"""Tests that the fingerprint covers everything that programs rely on, and nothing else."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A signal ends what runs in the server's sessions, however long that would have taken."""
+"""Tests that a signal ends the agent's sessions in the server."""
 
 from __future__ import annotations
 

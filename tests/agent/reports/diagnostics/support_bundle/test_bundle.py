@@ -1,4 +1,4 @@
-"""The support bundle on a real site over SQLite: what is in it, and that no record gets out."""
+"""Tests of the support bundle on a real SQLite site: its contents, and that no record leaks."""
 
 from __future__ import annotations
 

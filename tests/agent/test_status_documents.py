@@ -302,7 +302,7 @@ def _flat(value: object, path: str = "") -> Iterator[tuple[str, object]]:
 
 
 def describe_site(directory: Path, name: str) -> dict[str, object]:
-    """Everything that is said of one site, each value by where it stands."""
+    """Every displayed value of one site, by its place."""
     site = make_site(directory / "site")
     with site.config.open("a") as config_file:
         config_file.write(
@@ -372,7 +372,7 @@ def describe_site(directory: Path, name: str) -> dict[str, object]:
 
 
 def differing(base: Mapping[str, object], found: Mapping[str, object]) -> dict[str, object]:
-    """What is said otherwise; ``-`` in front of what is not said at all."""
+    """Differing values; ``-`` in front of missing ones."""
     more = {key: value for key, value in found.items() if key not in base or base[key] != value}
     gone = [key for key in base if key not in found]
     told = [key for key in gone if not any(one.startswith(f"{key}.") for one in found)]

@@ -45,7 +45,7 @@ PICTURED = {
 
 @dataclass(frozen=True)
 class Telling:
-    """One way in which the story is told."""
+    """One variant of the story."""
 
     language: str
     scripts: bool

@@ -458,7 +458,7 @@ def test_job_error_is_preferred_to_the_step_error() -> None:
     ("ended", "older"), [(BEFORE, False), (AFTER, True), (None, False), ("none", False)]
 )
 def test_prediction_is_outdated_after_a_change(ended: str | None, older: bool) -> None:
-    """Also where people may decide on it still: an upgrade and a way back leave the binding."""
+    """Also where a decision is still possible: upgrade and rollback keep the binding."""
     last = status(
         journal={"last_change": None if ended == "none" else {"ended_at": ended}},
     )

@@ -31,7 +31,7 @@ class Signed:
 
 
 class Event:
-    """Stands in for an event with one list."""
+    """A fake event with one role."""
 
     def __init__(self, new: Signed, old: Signed | None = None) -> None:
         self.drafts = {"ncen": new}

@@ -71,7 +71,7 @@ def site(feed: Path, tmp_path: Path) -> Site:
 def people(
     made: tuple[Path, FeedKeys], tmp_path_factory: pytest.TempPathFactory
 ) -> Mapping[str, Signer]:
-    """Everybody who ever holds a key, by name."""
+    """All key holders, by name."""
     fresh = tmp_path_factory.mktemp("people")
     amina, bo, chen = made[1].signers
     return {
@@ -316,7 +316,7 @@ def test_missing_root_is_an_error(feed: Path, keys: FeedKeys) -> None:
 def test_root_signed_by_a_foreign_key_is_ignored(
     feed: Path, tmp_path: Path, keys: FeedKeys
 ) -> None:
-    """A root that somebody put into the directory counts as damage, never as the newest root."""
+    """A foreign root in the directory counts as damage, never as the newest root."""
     stranger = fresh_signer(tmp_path / "own", "mallory")
     root = FeedDirectory(feed).read_roots()[0]
     root.signed.version = 2

@@ -267,7 +267,7 @@ HOSTILE: dict[str, Callable[[bytes], bytes]] = {
 def test_non_event_file_is_refused(
     how: str, desk: RememberedDesk, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """It is told as that, nothing is written anywhere, nothing is signed."""
+    """It is reported as such, nothing is written, nothing is signed."""
     desk.event.write_bytes(HOSTILE[how](desk.event.read_bytes()))
     there = sorted(path for path in tmp_path.rglob("*"))
     assert run(["sign", str(desk.event), "--signer", str(desk.signer), "--yes",

@@ -250,7 +250,7 @@ def test_changed_schema_names_the_missing_declaration(
 
 
 def test_application_with_token_health_is_started(tmp_path: Path) -> None:
-    """The desk asks as the site does, and gives the token to nobody who is redirected to."""
+    """The sandbox requests as the site does, and sends no token to redirect targets."""
     heard: list[str | None] = []
 
     class Handler(BaseHTTPRequestHandler):

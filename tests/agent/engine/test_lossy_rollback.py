@@ -46,7 +46,7 @@ KEPT = {"postgresql": "ncen_kept.companies", "sqlite": "ncen_kept__companies"}
 
 
 def with_country(sources: Path, version: str) -> Path:
-    """The review's release: a new column, and the down migration that everybody would write."""
+    """A release with a new column, and the obvious down migration."""
     made = release(sources, version, None)
     manifest = made / "manifest.toml"
     text = manifest.read_text("utf-8")

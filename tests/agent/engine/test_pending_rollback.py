@@ -148,7 +148,7 @@ def test_rejection_during_preparation_prevents_the_downtime(
 
 
 def interrupt_rollback(site: Site) -> None:
-    """The upgrade turns bad in its soak, and the power goes while it is taken back."""
+    """The upgrade fails its soak, and a power cut interrupts the rollback."""
 
     def die() -> None:
         raise Power

@@ -18,7 +18,7 @@ WATCHING = LazyText("soak period")
 
 
 class Engine:
-    """Does as it is told, until it is halted."""
+    """Does as requested, until it is halted."""
 
     def __init__(self, *, fails: bool = False, hangs: bool = False) -> None:
         self.fails, self.hangs = fails, hangs

@@ -194,7 +194,7 @@ def upgrade(served: ServedSite) -> int:
 
 @pytest.mark.parametrize("killed", ["nobody", "service", "both"])
 def test_rollback_during_the_soak_survives_kills(served: ServedSite, killed: str) -> None:
-    """Whichever process dies, the order is carried out, one process works at a time."""
+    """Whichever process dies, the job is completed, with one process at a time."""
     before = served.records()
     upgraded = upgrade(served)
     if killed != "nobody":

@@ -54,7 +54,7 @@ def server() -> Iterator[ServerAddress]:
 
 @pytest.fixture
 def open_directory() -> Iterator[Path]:
-    """A directory that everybody can enter."""
+    """A world-readable directory."""
     with tempfile.TemporaryDirectory(prefix="nu-") as place:
         Path(place).chmod(0o755)
         yield Path(place)

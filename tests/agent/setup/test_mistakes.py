@@ -39,7 +39,7 @@ class Mistake:
         what: Name of the row.
         edit: Makes it.
         code: Of the error; where a step failed, the code of its cause.
-        helps: What the error names, so that a person can mend it.
+        helps: Text of the error that helps to correct it.
     """
 
     what: str

@@ -60,7 +60,7 @@ def test_export_is_reproducible(bundle: Path, shared: Publication, tmp_path: Pat
 
 
 def test_leftovers_of_a_killed_export_are_removed(shared: Publication, tmp_path: Path) -> None:
-    """Gigabytes each time, under hidden names; what belongs to somebody else stays."""
+    """Gigabytes each time, under hidden names; files of other users stay."""
     for name in (".ke.ncen.partial-a1b2c3", ".ke-of-mine"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "ke.ncen").write_bytes(b"half")

@@ -297,7 +297,7 @@ BAD = HealthResult((ProbeResult("health", LazyText("down")),))
 
 
 class Time:
-    """A clock that only goes on while somebody waits or looks."""
+    """A clock that advances only during waits and checks."""
 
     def __init__(self, looks: str, look_s: float = 0.0) -> None:
         self.now = 100.0

@@ -27,7 +27,7 @@ def front(door: Path, away: int = 503, after: int = 0) -> Iterator[tuple[str, li
     """Run a web server that looks for the maintenance file at each request; yield its address.
 
     Args:
-        door: The file that it looks for.
+        door: The maintenance file that it checks.
         away: Its answer while the file is there.
         after: So many requests it remembers that the file was not there.
     """

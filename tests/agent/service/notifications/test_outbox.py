@@ -120,7 +120,7 @@ STORED = """{"channels": {
 
 
 def test_earlier_outbox_is_read_and_written_unchanged(tmp_path: Path) -> None:
-    """An agent that goes back reads what the newer one wrote."""
+    """An older agent reads the outbox of the newer one."""
     path = tmp_path / "outbox.json"
     path.write_text(STORED)
     box = OutboxFile(path).load()

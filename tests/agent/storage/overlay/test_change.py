@@ -55,7 +55,7 @@ def seen(site: DemoSite, path: str) -> Any:
 
 
 def refreshed(demo: DemoSite) -> Site:
-    """The agent's site, with the list read."""
+    """The agent's site, with current metadata."""
     site = site_in_process(demo)
     site.release_source.refresh()
     return site

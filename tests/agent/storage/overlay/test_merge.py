@@ -31,7 +31,7 @@ class Row:
         before: Texts of the release that is left: in the language, in the source language.
         after: The same of the release that is gone to.
         own: What the country has.
-        outcome: What becomes of its key; None where nothing is told.
+        outcome: The outcome of its key; None where none is reported.
         text: What users read; None for nothing.
     """
 

@@ -288,7 +288,7 @@ def test_removed_snapshot_file_is_reported(photos: Path) -> None:
 
 
 def test_last_name_of_a_file_is_never_removed(photos: Path) -> None:
-    """Its kept one was taken away by somebody, and the release had moved it."""
+    """Its snapshot file was removed by another user, and the release had moved it."""
     directory = take_snapshot(photos, SnapshotMethod.LINK)
     (get_snapshot_directory(photos) / "abcdefgh" / "tree" / "8.jpg").unlink()
     (photos / "8.jpg").rename(photos / "moved.jpg")

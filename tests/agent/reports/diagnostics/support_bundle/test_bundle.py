@@ -114,7 +114,7 @@ def test_healthy_site_is_bundled(site: TrialSite) -> None:
 
 
 def plant(site: TrialSite, value: str) -> None:
-    """Write a value wherever somebody or something may write: events, reasons, errors, reports."""
+    """Write a value into every free text: events, reasons, errors, reports."""
     with Journal.open(site.journal) as journal:
         journal.record_event("held", reason=value, by=value)
         journal.record_event("step-failed", code="NU-4150", error=f"Key (name)=({value}) exists")

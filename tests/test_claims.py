@@ -1,4 +1,4 @@
-"""Each claim of the explanation pages stands below a heading that is there, and has its tests."""
+"""Tests that each claim of the explanation pages has an existing heading and tests."""
 
 from __future__ import annotations
 

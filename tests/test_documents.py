@@ -64,7 +64,7 @@ def find_repeated(pages: list[Path]) -> list[tuple[str, str, str]]:
 
 
 def unlisted_rooms(root: Path) -> list[str]:
-    """Packages that the list of rooms in docs/explanation/architecture.md leaves out."""
+    """Packages missing in the list of rooms in docs/explanation/architecture.md."""
     text = (root / "docs/explanation/architecture.md").read_text("utf-8")
     rooms = [("  ", path.parent) for path in (root / "ncen_updater").glob("*/__init__.py")]
     rooms += [("    ", path.parent) for path in (root / "ncen_updater/agent").glob("*/__init__.py")]
@@ -75,7 +75,7 @@ def unlisted_rooms(root: Path) -> list[str]:
 
 
 def missing_modules(root: Path) -> list[str]:
-    """Modules that docs/explanation/architecture.md names and nobody finds."""
+    """Missing modules that docs/explanation/architecture.md names."""
     package = root / "ncen_updater"
     places = (root, package, package / "agent", package / "agent/adapters")
     text = (root / "docs/explanation/architecture.md").read_text("utf-8")
@@ -95,7 +95,7 @@ def unexplained(root: Path) -> list[str]:
 
 
 def broken_tables(root: Path) -> list[str]:
-    """Rows that a blank line parts from their table: they are shown as text with bars in it."""
+    """Rows separated from their table by a blank line, which render as text."""
     found = []
     pages = [*root.glob("*.md"), *root.glob("docs/**/*.md"), *root.glob("*/README.md")]
     for document in sorted(pages):

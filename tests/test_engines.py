@@ -1,4 +1,4 @@
-"""A database engine is its package and one line: nobody else knows one by its name."""
+"""Tests that a database engine is its package and one line: no other room names it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An error has a class of its own only where somebody catches it, or tells by the class."""
+"""Tests that each error class is caught somewhere, or has its reason."""
 
 from __future__ import annotations
 

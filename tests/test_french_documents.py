@@ -1,4 +1,4 @@
-"""Guides in two languages say the same, and what they quote is what the program says."""
+"""Tests that guides in two languages agree, and quote the program's text."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Imports point down: a total order of the rooms, without an exception.
+"""Tests that imports point down: a total order of the rooms, without an exception.
 
 Read from the imports themselves, also those within functions: what loads late is used all the same.
 """

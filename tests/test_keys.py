@@ -1,4 +1,4 @@
-"""``keys/``: the ceremony can be held as it is written, and no private key is anywhere here."""
+"""Tests of ``keys/``: the ceremony is possible as documented, and no private key is stored."""
 
 from __future__ import annotations
 

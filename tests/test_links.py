@@ -1,4 +1,4 @@
-"""Links between documents lead somewhere, and so do the names of documents in messages."""
+"""Tests that links between documents, and document names in messages, resolve."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The lists of what is run when name what there is, and what depends on the user is in its."""
+"""Tests of the lists of test modules: entries exist, and user-dependent tests are listed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Modules: one class name for one thing in a room, docstrings that name what exists, and size."""
+"""Tests of modules: unique class names in a room, valid docstring references, and size."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Generated parts of pages are current, and cover every command, option and exit code."""
+"""Tests that generated parts of pages are current and complete."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Commands that documents tell people to type exist, and so do their options."""
+"""Tests that commands and options in the documents exist."""
 
 from __future__ import annotations
 

@@ -163,7 +163,7 @@ def test_missing_part_is_reported(site: TrialSite) -> None:
 
 @contextmanager
 def answering(answer: bytes, heard: list[bytes] | None = None) -> Iterator[str]:
-    """Give one answer to everybody who asks, and keep the connection and what was asked."""
+    """Give one answer to every request, and record connections and requests."""
     asked = [] if heard is None else heard
     with socket.create_server(("127.0.0.1", 0)) as server:
         held: list[socket.socket] = []

@@ -46,7 +46,7 @@ def lay(inbox: Inbox, name: str, content: bytes = b"bundle") -> Path:
 
 
 class RecordingProgress:
-    """Remembers what was told."""
+    """Records reported progress."""
 
     def __init__(self) -> None:
         self.said: list[tuple[str, int | None, int | None]] = []

@@ -1,4 +1,4 @@
-"""Releases beside the path that a person may name: ``check`` tells of them."""
+"""Tests of releases beside the path, which ``check`` lists."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Work on the site gives up reading what the database server keeps for itself."""
+"""Tests that work on the site drops access to files of the database server."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One snapshot of a site: read once, each part a value or its error, at one instant."""
+"""Tests of one snapshot of a site: read once, each part a value or its error."""
 
 from __future__ import annotations
 

@@ -221,8 +221,8 @@ SITES: Mapping[str, Callable[[Stage], object]] = {
     **{f"a change is {state}": _changed(state) for state in ChangeState},
     "undone after a failure": lambda s: s.change(ChangeState.REVERTED, "NU-6008"),
     "a release waits for a person": _waits,
-    "a rollback is owed": lambda s: s.pending_rollback(1),
-    "a rollback is owed and given up": lambda s: s.pending_rollback(MAX_ATTEMPTS),
+    "a rollback is pending": lambda s: s.pending_rollback(1),
+    "a pending rollback is given up": lambda s: s.pending_rollback(MAX_ATTEMPTS),
     "on hold": _hold(None),
     "on hold until tomorrow": _hold(NOW + DAY),
     "the hold has ended": _hold(NOW - timedelta(hours=1)),
@@ -231,7 +231,7 @@ SITES: Mapping[str, Callable[[Stage], object]] = {
         rehearsal_status=RehearsalStatus.MISSING, binding="", basis=None, slot_built=False
     ),
     "nothing is next": lambda s: s.next(target=None, binding="", basis=None),
-    "a rehearsal was torn": _write(
+    "a rehearsal was interrupted": _write(
         lambda j: RehearsalStore(j).record_start("rrrrrrrr", "a", "b", RehearsalCopyPlans())
     ),
     "rehearsed": lambda s: s.rehearsed(),
@@ -239,7 +239,7 @@ SITES: Mapping[str, Callable[[Stage], object]] = {
     "approved": lambda s: s.rehearsed(AMINA, BO),
     "approved and scheduled": _scheduled,
     "approved, on hold": _both(lambda s: s.rehearsed(AMINA, BO), _hold(None)),
-    "going back is approved": _rollback_change,
+    "a rollback is approved": _rollback_change,
     "an approval is void": lambda s: s.rehearsed(
         AMINA,
         binding="",
@@ -247,10 +247,10 @@ SITES: Mapping[str, Callable[[Stage], object]] = {
         rehearsal_status=RehearsalStatus.OUTDATED,
         void_reasons=(LazyText("the upgrade path changed"),),
     ),
-    "somebody ordered": _write(lambda j: JobQueue(j).enqueue(JobKind.CHECK, {}, AMINA)),
+    "a job was queued": _write(lambda j: JobQueue(j).enqueue(JobKind.CHECK, {}, AMINA)),
     "a list": lambda s: s.view(),
-    "a list lapses": lambda s: s.view(expires_at=(NOW + 4 * DAY).isoformat()),
-    "a list has lapsed": lambda s: s.view(expires_at=(NOW - DAY).isoformat()),
+    "metadata expires soon": lambda s: s.view(expires_at=(NOW + 4 * DAY).isoformat()),
+    "metadata has expired": lambda s: s.view(expires_at=(NOW - DAY).isoformat()),
     "the clock is days behind what was signed": _signed_at(NOW + 2 * DAY),
     "the clock is years ahead of it": _signed_at(NOW - 500 * DAY),
     "what runs is withdrawn": lambda s: s.view(
@@ -259,7 +259,7 @@ SITES: Mapping[str, Callable[[Stage], object]] = {
     "the list is damaged": lambda s: s.view(version="x"),
     "signed lists": _lists,
     "an agent was given up": _agent,
-    "the door is closed": lambda s: (s.root / "door").touch(),
+    "the maintenance page is shown": lambda s: (s.root / "door").touch(),
     "the link leads astray": _astray,
     "astray, with a list": _both(_astray, lambda s: s.view()),
     "the journal is damaged": lambda s: s.counter.site.journal.write_bytes(b"no journal" * 100),
@@ -268,7 +268,7 @@ SITES: Mapping[str, Callable[[Stage], object]] = {
 }
 #: What users meet, at sites that are like the first one otherwise.
 OFFICERS: Mapping[str, Availability] = {
-    "officers work": Availability(
+    "users can work": Availability(
         AvailabilityState.AVAILABLE, NOW - DAY, True, HealthAnswer.HEALTHY, "3.2.4"
     ),
     "another release answers": Availability(
@@ -284,7 +284,9 @@ OFFICERS: Mapping[str, Availability] = {
         HealthAnswer.NO_ANSWER,
         "Connection refused",
     ),
-    "nobody may ask": Availability(AvailabilityState.UNKNOWN, unknown_because="Access denied"),
+    "the application cannot be probed": Availability(
+        AvailabilityState.UNKNOWN, unknown_because="Access denied"
+    ),
 }
 #: Sites for which something has to last while they are looked at.
 LASTING = ("the configuration is gone", "the disk is full", "another operation is in progress")
@@ -300,7 +302,7 @@ def _flat(value: object, path: str = "") -> Iterator[tuple[str, object]]:
 
 
 def describe_site(directory: Path, name: str) -> dict[str, object]:
-    """Everything that is said of one site, each value by where it stands."""
+    """Every displayed value of one site, by its place."""
     site = make_site(directory / "site")
     with site.config.open("a") as config_file:
         config_file.write(
@@ -370,7 +372,7 @@ def describe_site(directory: Path, name: str) -> dict[str, object]:
 
 
 def differing(base: Mapping[str, object], found: Mapping[str, object]) -> dict[str, object]:
-    """What is said otherwise; ``-`` in front of what is not said at all."""
+    """Differing values; ``-`` in front of missing ones."""
     more = {key: value for key, value in found.items() if key not in base or base[key] != value}
     gone = [key for key in base if key not in found]
     told = [key for key in gone if not any(one.startswith(f"{key}.") for one in found)]

@@ -91,7 +91,7 @@ def typed(act: Callable[[], object]) -> UpdaterError | None:
 
 @contextlib.contextmanager
 def bounded(seconds: int = 10) -> Iterator[None]:
-    """Fail instead of waiting for ever, as reading a pipe that nobody writes to does."""
+    """Fail instead of waiting for ever, as on a FIFO without a writer."""
 
     def ring(_number: int, _frame: FrameType | None) -> None:
         raise AssertionError(f"still waiting after {seconds} s")

@@ -1,4 +1,4 @@
-"""The kept list, the clock's floor, and the process that reads the feed."""
+"""Tests of the stored feed summary, the clock floor, and the feed reader."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A journal that is none, or was altered: it stops the work, and stays as it is."""
+"""Tests of an invalid or altered journal: it stops the operation, and is preserved."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Nonsense in the agent's own tables inside a database is told, not tripped over."""
+"""Tests that nonsense in the agent's own database tables is reported."""
 
 from __future__ import annotations
 

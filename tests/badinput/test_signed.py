@@ -84,7 +84,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
 
 
 def file_of(feed: Feed, role: str) -> Path:
-    """Where the list in use is served from."""
+    """The served metadata file of a role."""
     if role == "timestamp":
         return feed.metadata / "timestamp.json"
     return feed.metadata / f"{feed.roles[role].version}.{role}.json"
@@ -122,7 +122,7 @@ def signed_again(feed: Feed, role: str, signed: object) -> bytes:
 
 
 def judge(place: Place, role: str, content: bytes, scratch: Path, *, known: bool) -> None:
-    """Serve bytes in place of a list; a site refuses them or sees what it would have seen."""
+    """Serve bytes in place of metadata; a site refuses them or sees the original."""
     path = file_of(place.feed, role)
     good = path.read_bytes()
     shutil.rmtree(scratch, ignore_errors=True)
@@ -200,7 +200,7 @@ def test_arbitrary_stored_metadata_is_verified(
 
 @dataclass
 class Named:
-    """What a signed list says of a file."""
+    """The signed description of a file."""
 
     length: int
     hashes: dict[str, str]

@@ -1,4 +1,4 @@
-"""Ends of time: what is over is called, what was taken back is not, by one thread for all."""
+"""Tests of deadlines: called when expired, not when cancelled, by one thread for all."""
 
 from __future__ import annotations
 

@@ -145,7 +145,7 @@ def test_nothing_is_elided_before_a_consonant() -> None:
 
 
 def _is_english(node: ast.expr) -> bool:
-    """Whether a reason is joined from English words: nobody can translate it any more."""
+    """Whether a reason is joined from English words, and so untranslatable."""
     parts = node.values if isinstance(node, ast.JoinedStr) else ()
     return any(
         isinstance(part, ast.Constant) and re.search(r"[A-Za-z]{2,}", str(part.value))

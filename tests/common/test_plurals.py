@@ -1,4 +1,4 @@
-"""A sentence that counts is said by the rules of its language, wherever its template comes from."""
+"""Tests of plural forms by the rules of each language."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def catalogue(directory: Path, language: str, rule: str, *entries: polib.POEntry
 
 
 def forms(language: str) -> polib.POEntry:
-    """A sentence whose form tells its number."""
+    """A text whose plural form shows its number."""
     how_many = int(RULES[language][len("nplurals=")])
     said = {number: f"{{count}}:{number}" for number in range(how_many)}
     return polib.POEntry(msgctxt="count", msgid=HELD, msgid_plural=HELD, msgstr_plural=said)

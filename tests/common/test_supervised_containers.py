@@ -57,7 +57,7 @@ class Machine:
     become: tuple[int, int] | None
 
     def words(self, *options: str) -> list[str]:
-        """A container with processes that do not end by themselves."""
+        """A container with processes that never exit."""
         return [*stored(self.place), "run", "--rm", "--network=host", "--read-only", *options,
                 "--env=NCEN_TRIAL", "--rootfs", str(self.place / "rootfs"),
                 "/bin/sh", "-c", WORK]  # fmt: skip
@@ -151,7 +151,7 @@ def test_timed_out_container_is_gone_when_the_agent_continues(machine: Machine) 
 
 
 def test_migrator_with_a_killed_podman_leaves_nothing(machine: Machine) -> None:
-    """The agent is told of the end when what ran on without it is gone."""
+    """The agent learns of the end once the remaining processes have ended."""
     with machine.supervised(machine.words(), AllowedLeftovers.NOTHING) as command:
         until(machine.inside)
         for pid, words in sorted(machine.processes().items()):

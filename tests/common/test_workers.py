@@ -1,4 +1,4 @@
-"""The protocol between our processes, with real ones: whatever a worker or who asks does."""
+"""The protocol between our processes, with real ones, and faults of worker and caller."""
 
 from __future__ import annotations
 
@@ -56,19 +56,19 @@ SAY = "import json, os, sys, time\ndef say(**line): print(json.dumps(line), flus
 
 
 class Listener:
-    """Keeps what it is told."""
+    """Records reported progress."""
 
     def __init__(self) -> None:
         self.heard: list[tuple[str, int | None, int | None]] = []
 
     def report(self, text: LazyText, done: int | None = None, total: int | None = None) -> None:
-        """Keep it."""
+        """Record it."""
         self.heard.append((text.render(), done, total))
 
 
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Ask a worker that runs some code in place of a module."""
+    """Call a worker that runs some code in place of a module."""
 
     def run(code: str, order: dict[str, object] | None = None, **options: Any) -> dict[str, object]:
         words = [sys.executable, "-I", "-c", code]
@@ -80,12 +80,12 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def serving(body: str) -> str:
-    """A worker by :func:`serve`, whose handler is this."""
+    """Return code of a worker by :func:`serve` with this handler."""
     return SERVE.format(body=textwrap.indent(textwrap.dedent(body), "    "))
 
 
 def speaking_worker(body: str) -> str:
-    """A worker that says lines of its own."""
+    """Return code of a worker that writes lines of its own."""
     return SAY + textwrap.dedent(body)
 
 
@@ -143,7 +143,7 @@ def test_worker_is_asked_to_end_once(run: Any) -> None:
 
 
 def test_exchange_ends_at_its_first_result(tmp_path: Path) -> None:
-    """As where systemd starts a worker again on its connection: the next waits for an order."""
+    """As where systemd starts a worker again on its connection: the next waits for a request."""
     path = tmp_path / "socket"
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(path))
@@ -185,7 +185,7 @@ def test_caller_reports_progress_while_waiting_for_the_end(run: Any) -> None:
 
 
 def test_silent_worker_is_ended(run: Any, tmp_path: Path) -> None:
-    """What it has under way would keep the next one out."""
+    """Its running work would block the next one."""
     note = tmp_path / "pid"
     body = f"open({str(note)!r}, 'w').write(str(os.getpid())); time.sleep(1000)"
     with pytest.raises(WorkerTimeoutError):
@@ -198,7 +198,7 @@ def test_silent_worker_is_ended(run: Any, tmp_path: Path) -> None:
 def test_worker_that_ignores_the_request_is_ended(
     run: Any, monkeypatch: pytest.MonkeyPatch, by: str
 ) -> None:
-    """As in a long query; where it is a unit, who asks cannot end it, so it ends itself."""
+    """As in a long query; a unit cannot be ended by its caller, so it ends itself."""
     monkeypatch.setattr(workers, "EXIT_GRACE_S", 0.0 if by == "who asks" else 60.0)
     body = """
     workers.LAST_S = {last}
@@ -221,7 +221,7 @@ def test_worker_that_ignores_the_request_is_ended(
 FAILING = {
     "nothing": "",
     "no JSON": "print('hello')",
-    "a torn line": "sys.stdout.write('{\"done\": tr')",
+    "a partial line": "sys.stdout.write('{\"done\": tr')",
     "a list": "print('[]')",
     "nested": "print('[' * 100000)",
     "not UTF-8": "sys.stdout.buffer.write(b'\\xff\\n')",
@@ -264,7 +264,7 @@ def test_endless_worker_output_is_limited(run: Any, name: str) -> None:
 
 SILENT = {
     "says nothing": ("", "time.sleep(1000)"),
-    "drips bytes": ("", "while not time.sleep(0.1): os.write(1, b' ')"),
+    "sends bytes slowly": ("", "while not time.sleep(0.1): os.write(1, b' ')"),
     "a child of it": ("os.fork()", "time.sleep(1000)"),
     "after progress": ("say(template='a')", "time.sleep(1000)"),
     "after the result": ("say(done=True)", "time.sleep(1000)"),
@@ -286,7 +286,7 @@ def test_silent_worker_is_killed_with_its_group(
     clock = time.monotonic
 
     def hurrying() -> float:
-        """From the instant at which the worker is so far, a thousand times as fast."""
+        """Return a clock that runs a thousand times as fast once the worker is ready."""
         now = clock()
         if not began and place.exists():
             began.append(now)
@@ -323,7 +323,7 @@ def test_end_of_worker_output_is_the_reason_of_its_failure(run: Any) -> None:
     ],
 )
 def test_silent_failed_worker_is_described_by_its_exit(run: Any, code: str, words: str) -> None:
-    """Seen: "exit status None", where systemd had started what was killed; in French, too."""
+    """Seen: "exit status None" of a killed worker that systemd had started; in French, too."""
     with pytest.raises(WorkerError, match=re.escape(words)) as ended:
         run(code)
     why = LazyText("{why}", {"why": ended.value.detail}).render("fr")
@@ -337,7 +337,7 @@ def test_exit_of_a_worker_behind_a_socket_is_unknown() -> None:
 def test_suspended_caller_reads_pending_output_before_judging(
     run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Ctrl-Z, a machine that was paused, a terminal that takes nothing: the worker is alive."""
+    """Ctrl-Z, a suspended machine, a blocked terminal: the worker is alive."""
     told, answered = tmp_path / "told", tmp_path / "answered"
     os.mkfifo(told)
     os.mkfifo(answered)
@@ -382,7 +382,7 @@ def test_unstartable_worker_is_reported(run: Any, monkeypatch: pytest.MonkeyPatc
 
 
 def gone(group: int) -> bool:
-    """Whether no process of a group is left, or soon."""
+    """Whether a process group has ended, or soon will."""
     deadline = time.monotonic() + DEADLINE_S
     while True:
         try:
@@ -417,7 +417,7 @@ def _zombie(pid: int) -> bool:
 
 @pytest.fixture
 def planted(tmp_path: Path) -> Iterator[Path]:
-    """A directory as somebody may hand it over: modules that would run in place of ours."""
+    """A hostile directory: its modules would run in place of ours."""
     mark = f"open({str(tmp_path / 'ran')!r}, 'a').write(__name__)\n"
     place = tmp_path / "stick"
     (place / "ncen_updater").mkdir(parents=True)

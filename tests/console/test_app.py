@@ -1,4 +1,4 @@
-"""A real console before a real service: who comes in, what is refused, what is done once."""
+"""A real console before a real service: login, refused requests, repeated forms."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def test_foreign_host_name_is_refused(guest: Guest, host: str) -> None:
     assert guest.get("/", Host=host.format(port=guest.port)).status in (400, 403)
 
 
-# ---- what every answer carries -------------------------------------------------------------------
+# ---- headers of every answer ---------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("path", [*PAGES, "/console.css", "/live.js", "/nothing", "/enter?key=x"])
@@ -163,7 +163,7 @@ def test_form_is_accepted_once(counter: Counter, guest: Guest) -> None:
 def test_repeated_click_waits_for_the_first(
     counter: Counter, socket: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is answered with what the first came to, and not before."""
+    """It gets the result of the first, and not before."""
     counter.know(replace(NEXT, slot_built=False, binding=""))
     begun, gate = threading.Event(), threading.Event()
 
@@ -202,7 +202,7 @@ def count_unholds(counter: Counter) -> int:
 
 
 def test_hold_is_removed_once_per_click(counter: Counter, guest: Guest) -> None:
-    """The same click that comes again lifts nothing that somebody set meanwhile."""
+    """A repeated click does not remove a hold that was set meanwhile."""
     for reason in ("customs fair", "audit"):
         guest.submit(guest.get("/hold"), "/hold", reason=reason)
     fields = guest.get("/").form("/unhold")
@@ -346,7 +346,7 @@ def test_form_of_another_browser_is_refused(counter: Counter, place: Place) -> N
 
 
 def test_refused_form_stays_refused(counter: Counter, guest: Guest) -> None:
-    """A browser that goes back and sends it again hears the same, and nothing is done."""
+    """A resubmitted form gets the same answer, and nothing is done."""
     fields = {**guest.get("/hold").form("/hold"), "reason": "x" * 501}
     first, again = guest.post("/hold", fields), guest.post("/hold", fields)
     assert (first.status, again.status) == (400, 400)
@@ -366,7 +366,7 @@ def test_oversized_form_is_refused(guest: Guest) -> None:
 
 @pytest.mark.parametrize("length", ["+0", "0_0", "-0"])
 def test_non_decimal_content_length_is_refused(guest: Guest, length: str) -> None:
-    """A server in front may read it differently."""
+    """A reverse proxy may parse it differently."""
     assert guest.get("/settings", Content_Length=length).status == 400
 
 
@@ -451,7 +451,7 @@ def test_explanations_have_no_unfilled_placeholder(guest: Guest, language: str) 
 
 
 def test_approval_without_a_shown_dossier_is_impossible(counter: Counter, guest: Guest) -> None:
-    """The dossier could not be made here: its digest is shown, and there is no button."""
+    """The dossier could not be generated: its digest is shown, and there is no button."""
     found = guest.settled("/approve")
     assert found.heading == "Approve upgrade to ncen 3.3.0?"
     assert "abababab abababab" in found.text, "in groups, to compare"
@@ -486,7 +486,7 @@ def test_service_that_never_answered_is_reported(tmp_path: Path) -> None:
 
 
 def test_service_that_stops_midway_is_reported_with_the_last_known_state(counter: Counter) -> None:
-    """What was known is shown with its age; a form says that nobody knows what became of it."""
+    """The last known state is shown with its age; a form says that its result is unknown."""
     from tests.agent.service.api.serving import answering
 
     with answering(counter) as path:
@@ -518,7 +518,7 @@ def test_live_page_is_unchanged_until_an_event(counter: Counter, guest: Guest) -
         return found[1]
 
     while (empty := guest.get(f"/live?seen={seen()}")).text:
-        pass  # the service has just said what it does
+        pass  # the service has just reported its activity
     assert empty.status == 200
     number = seen()
     counter.site.open_change()
@@ -528,14 +528,14 @@ def test_live_page_is_unchanged_until_an_event(counter: Counter, guest: Guest) -
 
 
 def label(page: Answer) -> str:
-    """The state of what a page is about."""
+    """Return the state of the subject of a page."""
     found = re.search(r'<p class="label [a-z]+">(.*?)</p>', page.text)
     assert found is not None
     return found[1]
 
 
 def test_job_page_never_shows_the_change_of_another_job(counter: Counter, guest: Guest) -> None:
-    """Its page shows it from the click on, also to somebody else and after a reload."""
+    """Its page shows it from the click on, also to other users and after a reload."""
     assert counter.ask("POST", "/v1/jobs", {"kind": "upgrade"}).status == 202
     assert (label(guest.get("/live")), label(guest.get("/jobs/1"))) == ("Queued", "Queued")
     with Journal.open(counter.site.journal) as journal:
@@ -601,13 +601,13 @@ def test_prediction_is_renewed_after_a_change(counter: Counter, guest: Guest) ->
 
 
 def as_user(monkeypatch: pytest.MonkeyPatch, user: str) -> None:
-    """Play the kernel's part towards the service: it says that this user asks."""
+    """Fake the kernel's peer credentials: the service sees this user as caller."""
     uid = uid_of(user)
     monkeypatch.setattr(server, "get_peer_uid", lambda _: uid)
 
 
 def has_dossier(counter: Counter, binding: str = BINDING) -> None:
-    """Let the dossier be found, of what has this binding."""
+    """Let the dossier with this binding be found."""
     style = "p { color: red }"
     facts = {"downtime_s": None, "keeps_records": True}
     page = f"<!DOCTYPE html><html><head><style>{style}</style></head><body><p>x</p></body></html>"
@@ -645,7 +645,7 @@ def test_concurrent_approvals_of_one_user_count_once(
 def test_only_the_shown_dossier_is_approvable(
     counter: Counter, guest: Guest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A rehearsal that voids what somebody reads: no button, and an old form is refused."""
+    """A new rehearsal voids the shown dossier: no button, and an old form is refused."""
     as_user(monkeypatch, APPROVER)
     has_dossier(counter)
     old = guest.settled("/approve").form("/approve")
@@ -702,7 +702,7 @@ def test_missing_permission_names_its_holders_instead_of_a_button(
 def test_service_enforces_permissions_against_forged_forms(
     counter: Counter, guest: Guest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A form that somebody without the right kept, or made: refused by who asks the kernel."""
+    """A saved or forged form of a user without permission is refused by the service."""
     page = guest.get("/hold")
     as_user(monkeypatch, READER)
     found = guest.post("/hold", {**page.form("/hold"), "reason": "x"})
@@ -722,7 +722,7 @@ def test_user_without_a_role_sees_nothing(
 
 
 def test_rollback_requires_the_shown_loss(counter: Counter, guest: Guest) -> None:
-    """What would be lost is counted; another number, or none, orders nothing."""
+    """The loss is counted; another number, or none, starts nothing."""
     counter.site.open_change(StepName.FETCH)
     with Journal.open(counter.site.journal) as journal:
         journal.set_change_state(CHANGE.id, ChangeState.REVERTED)

@@ -74,7 +74,7 @@ def as_usual(person: Browser) -> Iterator[Browser]:
 
 
 def test_every_page_is_accessible_at_any_width(as_usual: Browser) -> None:
-    """At any width, in both schemes, enlarged: nothing is cut off, refused or kept from anybody."""
+    """At any width, in both schemes, enlarged: nothing is cut off or inaccessible."""
     person, axe = as_usual, fetch_axe()
     person.complaints()
     found = []
@@ -114,7 +114,7 @@ def test_pages_work_without_scripts(as_usual: Browser, name: str) -> None:
 @in_turns("name")
 @pytest.mark.parametrize("name", PAGES)
 def test_printed_pages_omit_controls(as_usual: Browser, name: str) -> None:
-    """On paper stands what was asked for, and nothing that can only be clicked."""
+    """Paper shows the requested content, and no controls."""
     go(as_usual, name)
     paper = as_usual.printed()
     assert paper.startswith(b"%PDF-")

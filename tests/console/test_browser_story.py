@@ -1,4 +1,4 @@
-"""From a release on offer to the way back, by people who have nothing but a browser.
+"""Tests from an offered release to its rollback, by users with nothing but a browser.
 
 One who operates and two who approve, each in a console and a browser of their own. The service, the
 site and its databases are real, and the service is killed with all that it does in the middle.
@@ -45,7 +45,7 @@ PICTURED = {
 
 @dataclass(frozen=True)
 class Telling:
-    """One way in which the story is told."""
+    """One variant of the story."""
 
     language: str
     scripts: bool

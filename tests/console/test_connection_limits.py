@@ -33,7 +33,7 @@ from tests.support.forks import DEADLINE_S
 
 @dataclass
 class OnePlace:
-    """A service that counts everybody, and has one place for each."""
+    """A service with one connection for each user."""
 
     counter: Counter
     path: Path
@@ -41,7 +41,7 @@ class OnePlace:
 
     @contextmanager
     def taken(self) -> Iterator[None]:
-        """Somebody has the only place until an inspection has ended."""
+        """Occupy the only connection until an inspection has ended."""
         self.counter.inspector.door.clear()
         body = {"kind": "findings"}
         number = ServiceClient(self.path).call("POST", "/v1/inspections", "en", body)["id"]
@@ -96,7 +96,7 @@ def test_evicted_request_is_repeated(one: OnePlace, monkeypatch: pytest.MonkeyPa
 def test_rejected_request_reports_its_reason(
     one: OnePlace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also where nobody reads what is sent: why stands in what was answered before."""
+    """Also where the body is not read: the reason stands in the earlier answer."""
     monkeypatch.setattr("ncen_updater.console.service_client.MAX_TRIES", 1)
     body = {"reason": "x" * 500_000}
     with one.taken():
@@ -154,7 +154,7 @@ def test_inspection_occupies_no_connection(counter: Counter, socket: Path) -> No
 def test_pages_are_updated_by_polling_without_a_stream(
     socket: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What goes on is asked for, where nobody tells it."""
+    """The state is polled where no stream reports it."""
     monkeypatch.setattr("ncen_updater.console.inspection_poller.RETRY_S", 0.01)
     tried = threading.Semaphore(0)
 

@@ -26,7 +26,7 @@ def test_page_is_consistent(counter: Counter, socket: Path) -> None:
 
 
 def test_discarded_inspection_does_not_return(counter: Counter, socket: Path) -> None:
-    """Work that was begun before somebody asked anew says nothing of what was begun after it."""
+    """An older inspection says nothing about one started after it."""
     counter.inspector.door.clear()
     looking = InspectionPoller(ServiceClient(socket))
     first = look(looking)

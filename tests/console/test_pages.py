@@ -106,7 +106,7 @@ DEEDS: dict[str, tuple[dict[str, Any], dict[str, Any] | None, tuple[str, str, st
     "the service works": (
         {"service": {"running": {"title": "check"}}}, next_upgrade(), ("look", "/live", ""),
     ),
-    "owed": (
+    "pending rollback": (
         {"journal": {"pending_rollback": {"version": "3.3.0"}}}, None, ("job", "", "resume"),
     ),
     "held": ({"journal": {"holds": [HELD]}}, next_upgrade(), ("unhold", "", "")),
@@ -386,7 +386,7 @@ SAID = {"exit_code": 0, "document": {"lines": ["Nothing to do."]}}
 JOBS: dict[str, tuple[dict[str, Any], dict[str, Any], tuple[str, str, bool]]] = {
     "it waits": (job(AFTER), IDLE, ("Queued", "", True)),
     "another one runs": (job(AFTER), BUSY, ("Queued", "", True)),
-    "the command of before runs": (
+    "the previous command runs": (
         job(AFTER, started_at="2026-11-24T07:00:00+00:00"), BUSY, ("In progress", "", True),
     ),
     "it runs": (
@@ -458,7 +458,7 @@ def test_job_error_is_preferred_to_the_step_error() -> None:
     ("ended", "older"), [(BEFORE, False), (AFTER, True), (None, False), ("none", False)]
 )
 def test_prediction_is_outdated_after_a_change(ended: str | None, older: bool) -> None:
-    """Also where people may decide on it still: an upgrade and a way back leave the binding."""
+    """Also where a decision is still possible: upgrade and rollback keep the binding."""
     last = status(
         journal={"last_change": None if ended == "none" else {"ended_at": ended}},
     )

@@ -1,4 +1,4 @@
-"""Whose a connection is: the kernel says so, and nobody else's is taken."""
+"""Tests of the owner of a connection, as the kernel reports it."""
 
 from __future__ import annotations
 

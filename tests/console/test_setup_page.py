@@ -77,7 +77,7 @@ def setting_up(site: BareSite, *words: str) -> Iterator[tuple[str, subprocess.Po
 
 
 def checked(person: Browser, name: str) -> None:
-    """The page is for everybody, at any width and in both schemes."""
+    """The page is accessible at any width and in both schemes."""
     found = []
     for scheme in ("light", "dark"):
         person.media(scheme=scheme)

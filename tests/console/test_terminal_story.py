@@ -36,7 +36,7 @@ def service() -> Iterator[Served]:
 
 @dataclass
 class Typist:
-    """Somebody at a terminal of the server."""
+    """A user at a terminal of the server."""
 
     service: Served
     user: str

@@ -50,7 +50,7 @@ def processes_with(text: str) -> list[str]:
 
 @pytest.fixture
 def place() -> Iterator[Path]:
-    """A directory that every user may enter: as root the server runs as nobody."""
+    """A world-readable directory: for root the server runs as the user nobody."""
     with tempfile.TemporaryDirectory(prefix="nu-show-") as directory:
         path = Path(directory)
         path.chmod(0o755)
@@ -116,7 +116,7 @@ class _Struck(BaseException):
 
 @pytest.fixture
 def newly_started(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[subprocess.Popen[bytes]]]:
-    """Where a process has just begun, and nobody has its number yet, a signal comes."""
+    """A signal arrives when a process has just started, before its pid is stored."""
     found: list[subprocess.Popen[bytes]] = []
 
     def strike(_number: int, _frame: FrameType | None) -> None:

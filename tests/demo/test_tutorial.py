@@ -23,7 +23,7 @@ CODES = {"ncen-updater upgrade 3.3.2": {11}, "timeout": {0, 137}, "ncen-updater 
 
 
 def find_lines() -> list[str]:
-    """Return what the page tells to type at the site."""
+    """Return the lines that the page lets users type at the site."""
     text = PAGE.read_text("utf-8").partition("## Inspect the site")[2]
     return re.findall(r"(?m)^ {4}((?:ncen|timeout).*)$", text)
 
@@ -46,7 +46,7 @@ class Reader:
         }
 
     def type(self, line: str, codes: set[int]) -> str:
-        """Type a line; return what it said."""
+        """Type a line; return its output."""
         typed = f"{line} --yes" if ASKS.search(line) else line
         if line.startswith("ncen-publisher sign"):
             typed += f' --digest "{self._words}"'

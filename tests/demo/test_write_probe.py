@@ -1,4 +1,4 @@
-"""The stand-in's health tells that its databases have no room: on a real disk that is full."""
+"""Tests that the stand-in's health reports full databases, on a real full disk."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The container example without an agent: which image runs, what a stop leaves, what is kept."""
+"""Tests of the container example without an agent: its image, its stop, its leftovers."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SECRET = "postgresql://parcels:of-nobody@127.0.0.1:1/parcels"
 
 
 class Site:
-    """Slots beside each other, and what the site's commands are told."""
+    """Adjacent slots, and the settings of the site's commands."""
 
     def __init__(self, root: Path) -> None:
         self.slots, self.run, self.store = root / "slots", root / "run", root / "images"
@@ -126,7 +126,7 @@ def test_container_starts_once_stops_and_leaves_nothing(site: Site) -> None:
 def test_container_with_outdated_podman_state_is_stopped_and_restarted(
     site: Site, whom: str
 ) -> None:
-    """As after somebody's SIGKILL: podman believes that it runs, or nobody looks after it."""
+    """As after SIGKILL: podman believes that it runs, or its monitor is gone."""
     assert site.control("start") == 0
     held = site.processes()
     os.kill(held[whom], signal.SIGKILL)
@@ -148,7 +148,7 @@ def test_unresponsive_container_is_killed(site: Site) -> None:
 
 
 def test_only_the_image_of_the_release_runs(site: Site) -> None:
-    """A layer of which one byte differs; a digest that nobody here has."""
+    """A layer with one changed byte; an unknown digest."""
     layer = max((site.slots / OLD / "image/blobs/sha256").iterdir(), key=lambda f: f.stat().st_size)
     content = bytearray(layer.read_bytes())
     content[5_000_000] ^= 1
@@ -166,7 +166,7 @@ def test_store_below_a_slot_is_refused(site: Site) -> None:
 
 
 def test_store_contains_the_images_of_existing_slots(site: Site) -> None:
-    """What runs is kept; what was left before the machine was last started is not."""
+    """Running images are kept; leftovers of an earlier boot are not."""
     old, new = (site.image_of(version) for version in (OLD, CONTAINER.release))
     before = site.store / "another-start-of-the-machine"
     (before / "overlay/work").mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""Each example of the guide, from its tree to a site that went over, was killed, and went back."""
+"""Tests of each example of the guide: build, upgrade, kill, rollback."""
 
 from __future__ import annotations
 
@@ -155,7 +155,7 @@ def by_the_guide(example: Example, ground: Ground) -> None:
 
 
 def run_trial(example: Example, ground: Ground) -> None:
-    """``try`` takes the site over, rehearses, upgrades, verifies, goes back, verifies."""
+    """``try`` adopts the site, rehearses, upgrades, verifies, rolls back, verifies."""
     with ground.at_work(example) as (desk, old, new):
         words = ["try", str(new), "--before", str(old), "--site", str(desk.config), "--yes"]
         status = run([*words, "--json"])
@@ -250,7 +250,7 @@ def kill_in_the_migrator(desk: Desk) -> None:
 
 
 def migrators(desk: Desk) -> list[str]:
-    """Command lines of whatever was told the address of a database of this site to migrate."""
+    """Command lines of programs that got the address of a database of this site."""
     product, name = desk.example.product, "" if desk.example.expands else "__next_"
     told = re.compile(rf"(^|\0)NCEN_DB_{product.upper()}_URL=[^\0]*{name}[^\0]*{desk.server.port}")
     found = []

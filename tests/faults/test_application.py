@@ -225,7 +225,7 @@ def test_foreign_application_at_the_address_is_reported_without_blame(trial: Tri
 
 
 def test_revert_waits_for_a_slow_stop_before_starting(trial: Trial) -> None:
-    """The stop was ordered and takes longer than the agent waits; it ends while rolling back."""
+    """The stop takes longer than the agent waits; it ends during the revert."""
     configure(trial, stop=["true"], stop_timeout_s=0.5)
     left: list[Callable[[], None]] = []
 
@@ -287,7 +287,7 @@ else:
 
 
 class Parts:
-    """A worker that health needs, and one that waits until users are let in."""
+    """A worker that health needs, and one that starts after maintenance."""
 
     def __init__(self, trial: Trial) -> None:
         self.trial = trial

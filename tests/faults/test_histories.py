@@ -62,7 +62,7 @@ def test_successful_upgrade_is_accepted() -> None:
         pytest.param(
             dataclasses.replace(site(keys=("A",)), kept={"set 1": {CASES: frozenset("B")}}),
             "kept in set 1 and not told",
-            id="a record that is kept and not told",
+            id="a record that is retained but not reported",
         ),
         pytest.param(
             dataclasses.replace(site(), schemas={**site().schemas, "suspects": "3.2.4"}),
@@ -76,7 +76,9 @@ def test_successful_upgrade_is_accepted() -> None:
         pytest.param(
             dataclasses.replace(site(), different=("seizures.cases",)), "not as release", id="rows"
         ),
-        pytest.param(dataclasses.replace(site(), door_open=False), "kept out", id="the door"),
+        pytest.param(
+            dataclasses.replace(site(), door_open=False), "kept out", id="the maintenance page"
+        ),
         pytest.param(
             dataclasses.replace(site(), officer_in=False), "no officer", id="cases not taken"
         ),

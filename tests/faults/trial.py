@@ -147,7 +147,7 @@ class Trial:
         )
 
     def settle(self) -> tuple[str, int]:
-        """Resume until nothing is open, then look whether every promise was kept."""
+        """Resume until no change is open, then check every promise."""
         resumes = 0
         while True:
             output = self.operate("resume-auto")

@@ -25,7 +25,7 @@ from tests.faults.landlock import forbid_writing
 
 
 class InjectedFaultError(Exception):
-    """What nobody foresaw."""
+    """An unexpected fault."""
 
 
 class Striker:

@@ -96,7 +96,7 @@ def pinned_digest(feed: Feed, _: WebServer) -> None:
 
 
 def announced_length(role: str) -> Attack:
-    """The thief of an online key allows a list a gigabyte; the mirror sends what is too much."""
+    """A stolen online key permits metadata of a gigabyte; the mirror sends too much."""
 
     def attack(feed: Feed, server: WebServer) -> None:
         feed.publish("ncen")
@@ -143,7 +143,7 @@ def hidden_root_403(feed: Feed, server: WebServer) -> None:
 
 
 def other_role(feed: Feed, _: WebServer) -> None:
-    """A list that the same signers signed for the agent is served as the application's."""
+    """Metadata that the same signers signed for the agent is served as the application's."""
     feed.signers["ncen-updater"] = feed.signers["ncen"]
     signed = copy.deepcopy(feed.roles["ncen"])
     signed.unrecognized_fields[ROLE_FIELD] = "ncen-updater"
@@ -173,7 +173,7 @@ def one_stolen_root_key(feed: Feed, _: WebServer) -> None:
 
 
 def one_key_twice(feed: Feed, _: WebServer) -> None:
-    """One signature stands in the list under both key ids of the role."""
+    """One signature is listed under both key ids of the role."""
     feed.publish("ncen")
     version = feed.roles["ncen"].version
     first, second = feed.signers["ncen"]
@@ -184,7 +184,7 @@ def one_key_twice(feed: Feed, _: WebServer) -> None:
 
 
 def online_keys_stolen(feed: Feed, server: WebServer) -> None:
-    """The thief of timestamp and snapshot names a list of the thief's own."""
+    """Stolen timestamp and snapshot keys name metadata of the attacker."""
     forged("ncen")(feed, server)
 
 
@@ -199,7 +199,7 @@ def no_delegation(feed: Feed, _: WebServer) -> None:
 
 
 def other_product(feed: Feed, _: WebServer) -> None:
-    """The keys of the agent's role sign a release of the application into their own list."""
+    """The keys of the agent's role sign an application release into their own metadata."""
     feed.roles["ncen"].targets.clear()
     feed.add_release("9.9.9", role="ncen-updater")
     feed.publish()

@@ -28,10 +28,10 @@ class Row:
 CUT = attacks.junk("timestamp.json", b'{"signed": {')
 STALE, NETWORK = ExitCode.FEED_STALE, ExitCode.NETWORK
 ROWS = (
-    Row("timestamp by a stranger", attacks.forged("timestamp"), "NU-2003", "timestamp"),
-    Row("snapshot by a stranger", attacks.forged("snapshot"), "NU-2003", "snapshot"),
-    Row("targets by strangers", attacks.forged("targets"), "NU-2003", "targets"),
-    Row("product by strangers", attacks.forged("ncen"), "NU-2003", "ncen"),
+    Row("timestamp by a foreign key", attacks.forged("timestamp"), "NU-2003", "timestamp"),
+    Row("snapshot by a foreign key", attacks.forged("snapshot"), "NU-2003", "snapshot"),
+    Row("targets by foreign keys", attacks.forged("targets"), "NU-2003", "targets"),
+    Row("product by foreign keys", attacks.forged("ncen"), "NU-2003", "ncen"),
     Row("targets below threshold", attacks.below_threshold("targets"), "NU-2003", "targets"),
     Row("product below threshold", attacks.below_threshold("ncen"), "NU-2003", "ncen"),
     Row("root by new keys only", attacks.root_by_new_keys_only, "NU-2003", "root"),

@@ -87,7 +87,7 @@ def test_second_refresh_requests_only_the_timestamp(clients: Clients, server: We
 def test_metadata_without_expiry_is_accepted(
     clients: Clients, feed: Feed, grace: timedelta
 ) -> None:
-    """A grace behind the calendar's last day was an error that nobody foresaw."""
+    """A grace beyond the last day of the calendar was an unhandled error."""
     for role in ("timestamp", "snapshot"):
         feed.roles[role].expires = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
         feed.publish(role, keep_expiry=True)

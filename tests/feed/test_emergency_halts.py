@@ -73,10 +73,10 @@ FULL = Halt(0, 72)
 CASES = [
     Case("none", [(1, ())]),
     Case("one", [(1, [FULL])], ("amina 3.4.0",)),
-    Case("it ends by itself", [(1, [FULL]), (72, [FULL])]),
+    Case("it expires", [(1, [FULL]), (72, [FULL])]),
     Case("a moment before", [(1, [FULL]), (71.9, [FULL])], ("amina 3.4.0",)),
     Case("a shorter one", [(1, [Halt(0, 5)]), (6, [Halt(0, 5)])]),
-    Case("it is no longer carried", [(1, [FULL]), (2, ())]),
+    Case("it is no longer listed", [(1, [FULL]), (2, ())]),
     Case("lifted", [(1, [FULL]), (2, [Halt(0, 2)])]),
     Case("lifted, and played again", [(1, [FULL]), (2, [Halt(0, 2)]), (3, [FULL])]),
     Case("hidden for a while", [(1, [FULL]), (2, ()), (3, [FULL])], ("amina 3.4.0",)),
@@ -94,7 +94,7 @@ CASES = [
          ("amina 3.4.0",)),
     Case("signed ahead, three days later", [(1, [Halt(500, 572)]), (73, [Halt(500, 572)])]),
     Case("signed ahead, when it would begin", [(1, [Halt(500, 572)]), (510, [Halt(500, 572)])]),
-    Case("a release that no officers signed", [(1, [Halt(0, 72, version="9.9")])]),
+    Case("a release without signatures", [(1, [Halt(0, 72, version="9.9")])]),
     Case("of another product", [(1, [Halt(0, 72, product="ncen-updater")])]),
 ]  # fmt: skip
 

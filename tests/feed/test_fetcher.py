@@ -104,7 +104,7 @@ FAULTS: dict[str, tuple[Fault, NetworkFailure | type[DownloadError]]] = {
         Fault("", status=302, headers={"Location": "/x"}),
         NetworkFailure.UNREACHABLE,
     ),
-    "drip": (Fault("", drip=0.02), TransferTooSlowError),
+    "slow bytes": (Fault("", drip=0.02), TransferTooSlowError),
 }
 
 

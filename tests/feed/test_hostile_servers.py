@@ -1,4 +1,4 @@
-"""Servers that speak HTTP to do harm: each is left within bounds, and the next address is asked."""
+"""Tests of hostile HTTP servers: each is abandoned within bounds for the next address."""
 
 from __future__ import annotations
 

@@ -116,7 +116,7 @@ def test_release_of_an_attacker_is_refused(
 def test_attacker_metadata_below_honest_metadata_is_refused(
     agent: Agent, feed: Feed, left: DownloadedRelease, user: User, tmp_path: Path, kept: str
 ) -> None:
-    """The chain is honest down to one list, and the attacker's from there on."""
+    """The chain is honest down to one role, and the attacker's from there on."""
     honest = tmp_path / "honest"
     shutil.copytree(agent.state / "metadata", honest)
     _, offer = _taken_over(agent, feed, tmp_path)
@@ -131,7 +131,7 @@ def test_attacker_metadata_below_honest_metadata_is_refused(
 def test_other_release_under_a_signed_name_is_refused(
     agent: Agent, left: DownloadedRelease, user: User
 ) -> None:
-    """Document and record are exchanged; the lists are honest."""
+    """Document and record are exchanged; the metadata is honest."""
     place = left.archive.parent
     offer = left.document.to_offer()
     for change in ({"unpacked_bytes": 1}, {"upgrade_from": ">=1"}, {"required": True}):
@@ -151,7 +151,7 @@ def test_other_release_under_a_signed_name_is_refused(
 def test_metadata_signed_for_another_role_is_refused(
     agent: Agent, server: WebServer, feed: Feed, left: DownloadedRelease, user: User
 ) -> None:
-    """The same signers hold both roles; the attacker lays one list in the place of the other."""
+    """The same signers hold both roles; the attacker serves one in place of the other."""
     offer = left.document.to_offer()
     feed.roles["ncen"].unrecognized_fields["x-ncen-role"] = "ncen-updater"
     feed.roles["ncen"].version += 1
@@ -187,7 +187,7 @@ def test_gap_in_the_stored_roots_is_repaired_by_the_next_check(
     agent: Agent, server: WebServer, feed: Feed, user: User, number: int,
     damage: Callable[[Path], None],
 ) -> None:  # fmt: skip
-    """Root 2 brings new keys of root, and 3 new keys of the lists: both are needed."""
+    """Root 2 has new root keys, and root 3 new targets keys: both are needed."""
     root = feed.roles["root"]
     for role in ("root", "targets"):
         old, new = feed.signers[role], [CryptoSigner.generate_ed25519() for _ in range(2)]
@@ -228,7 +228,7 @@ def test_unavailable_old_roots_do_not_block_a_check(
 
 
 def test_stored_newest_root_is_sufficient(agent: Agent, server: WebServer, feed: Feed) -> None:
-    """As at a site without a network, whose agent before kept no older roots."""
+    """As at an offline site, whose older agent stored no older roots."""
     feed.rotate_root()
     agent.source(server.url).refresh()
     history = agent.state / "metadata/root_history"

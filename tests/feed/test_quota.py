@@ -71,7 +71,7 @@ CASES = (
         announced=DiskAllowance(1 << 30),
     ),
     Case(
-        "a release came, and no list can be proved",
+        "a release came and no metadata can be verified",
         DiskVerdict.OK,
         now=DiskUsage(1 << 30),
         order=DiskAllowance(1 << 30),
@@ -118,7 +118,7 @@ CASES = (
         room=FreeSpace(RESERVED_BYTES - 4096),
     ),
     Case(
-        "the same, and no list can be proved",
+        "the same and no metadata can be verified",
         DiskVerdict.NO_SPACE,
         before=DiskUsage(MARGIN_BYTES + SLACK_BYTES),
         now=DiskUsage(MARGIN_BYTES + SLACK_BYTES + 4096),

@@ -1,4 +1,4 @@
-"""The process that reads the feed as systemd starts it: one for each connection to a socket."""
+"""Tests of the feed reader as systemd starts it: one process for each connection."""
 
 from __future__ import annotations
 
@@ -170,7 +170,7 @@ def _wait_for(what: Callable[[], bool]) -> None:
 
 @needs_activator
 def test_unit_ends_with_its_caller(config: Path) -> None:
-    """A download that nobody waits for any more does not go on."""
+    """A download without a caller does not continue."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
         accepted: list[socket.socket] = []
         threading.Thread(target=lambda: accepted.append(silent.accept()[0]), daemon=True).start()

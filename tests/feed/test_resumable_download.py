@@ -189,7 +189,7 @@ def test_space_is_checked_before_the_request(
 def test_space_is_allocated_before_the_download(
     opener: Callable[[int], DownloadStream], target: Path, server: WebServer
 ) -> None:
-    """What fills the disk meanwhile does not stop a download that has begun."""
+    """A disk that fills up meanwhile does not stop a running download."""
     server.faults = [Fault("big", cut_after=1000)]
     with pytest.raises(ConnectionLostError):
         download_file(opener, target, WANTED, SilentProgress())

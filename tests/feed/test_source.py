@@ -275,7 +275,7 @@ def test_no_temporary_files_are_used_elsewhere(
 
 
 def test_check_without_news_sends_two_requests(agent: Agent, server: WebServer, feed: Feed) -> None:
-    """Nothing new: two questions, and the only answer is a small list."""
+    """Nothing new: two requests, and the only answer is small metadata."""
     agent.source(server.url).refresh()
     server.requests.clear()
     agent.source(server.url).refresh()

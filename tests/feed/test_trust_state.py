@@ -77,7 +77,7 @@ class Place:
 
     @property
     def grace(self) -> timedelta:
-        """How long a list counts that may have come on a medium."""
+        """The grace of metadata that may have been imported."""
         return timedelta(days=load_config(self.config).feed.offline_grace_days)
 
     @property
@@ -240,7 +240,7 @@ def test_signed_time_is_the_clock_floor(place: Place, product: str) -> None:
 
 @both
 def test_feed_summary_of_the_reader_is_not_trusted(place: Place, product: str) -> None:
-    """The list in our own form names what no signer signed, and for ever."""
+    """The stored summary names an unsigned release, without expiry."""
     source = place.source(product)
     offer, _ = _read(source)  # two proofs: of the first it is not known whether a medium brought it
     path = place.received / "feed" / f"{product}.json"
@@ -267,7 +267,7 @@ def test_feed_summary_of_the_reader_is_not_trusted(place: Place, product: str) -
 def test_newer_snapshot_with_older_targets_keeps_the_earlier_expiry(
     place: Place, product: str
 ) -> None:
-    """The reader may be interrupted between the two; what holds then lapses as it did before."""
+    """The reader may be interrupted between the two; the earlier expiry remains then."""
     source = place.source(product)
     source.refresh()
     kept = (place.received / f"metadata/{product}.json").read_bytes()
@@ -299,7 +299,7 @@ def test_metadata_never_verified_together_is_refused(place: Place) -> None:
 
 
 def test_reader_without_new_metadata_does_not_extend_expiry(place: Place, monkeypatch) -> None:  # type: ignore[no-untyped-def]
-    """It says that it verified the lists just now, and they lapsed."""
+    """It claims that it verified the metadata just now, and it expired."""
     source = place.source("ncen")
     source.refresh()
     monkeypatch.setattr(WorkerReleaseSource, "_ask_worker", lambda *_: {})
@@ -309,7 +309,7 @@ def test_reader_without_new_metadata_does_not_extend_expiry(place: Place, monkey
 
 @both
 def test_rotated_keys_are_followed(place: Place, product: str) -> None:
-    """Also back from numbers that a thief drove up; and no list goes back by that."""
+    """Also back from versions raised by a thief; no other role goes back by that."""
     for role in ("targets", *PRODUCTS, "snapshot", "timestamp"):
         place.feed.roles[role].version = 10_000
     place.feed.publish()
@@ -459,7 +459,7 @@ def test_mirror_made_older_is_refused(place: Place, tmp_path: Path) -> None:
 def test_product_removed_from_the_feed_does_not_block_a_mirror(
     place: Place, tmp_path: Path
 ) -> None:
-    """The mirror has no list of it any more, and this site proved one."""
+    """The mirror has no metadata of it any more, and this site verified some."""
     for product in PRODUCTS:
         place.source(product).refresh()
     gone = place.feed.roles["ncen-updater"].version

@@ -1,4 +1,4 @@
-"""The choice of a path: a table of sites and offers, and properties over many feeds."""
+"""Tests of the choice of a path: a table of sites and offers, and properties over many feeds."""
 
 from __future__ import annotations
 

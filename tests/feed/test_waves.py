@@ -1,4 +1,4 @@
-"""Waves and halts: who may have a release when, and what stands in the way."""
+"""Tests of waves and halts: which site gets a release, when, and why not."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Archives against the signed tree: exactly that, or nothing at all."""
+"""Tests of archives against the signed tree."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Documents that were signed for newer agents."""
+"""Tests of documents that were signed for newer agents."""
 
 from __future__ import annotations
 

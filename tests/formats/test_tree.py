@@ -1,4 +1,4 @@
-"""The byte form of a tree, which is signed."""
+"""Tests of the signed byte form of a tree."""
 
 from __future__ import annotations
 

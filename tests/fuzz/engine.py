@@ -128,7 +128,7 @@ def run(
     Args:
         readers: Who reads.
         place: A directory for them.
-        corpus: Where inputs are kept; None to keep none but findings.
+        corpus: Directory of inputs; None to store only findings.
         seed: Of all chance.
         until: Told the number of inputs so far; whether it is enough.
         by_time: Whether each reader gets as much time, or as many inputs.

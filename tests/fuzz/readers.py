@@ -167,7 +167,7 @@ def _pack(place: Path) -> tuple[bytes, Callable[[Path, bytes], object]]:
 
 
 def _lists(place: Path) -> tuple[Reader, ...]:
-    """Each list of a feed in turn, as its server serves it."""
+    """Each role of a feed in turn, as its server serves it."""
     feed = Feed(place / "feed")
     feed.add_release("3.3.0", manifest={"upgrade_from": ">=3.2"})
     feed.publish()

@@ -1,4 +1,4 @@
-"""A short part of the fuzzing, by the run's seed; and that it finds what it is there to find."""
+"""Tests of a short part of the fuzzing, by the run's seed; and that it finds faults."""
 
 from __future__ import annotations
 

@@ -190,7 +190,7 @@ class KintoSite:
                 return error.code, json.loads(error.read() or b"{}")
 
     def wait_listening(self) -> None:
-        """Wait until the port takes connections, whether or not anybody answers."""
+        """Wait until the port accepts connections, whether or not it answers."""
         deadline = time.monotonic() + HEALTHY_S
         while True:
             try:

@@ -1,4 +1,4 @@
-"""The files of ``docs/examples/kinto`` are what the programs accept."""
+"""Tests that the files of ``docs/examples/kinto`` are accepted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Kinto by hand, without the agent: what the end-to-end test stands on."""
+"""Tests of Kinto without the agent, on which the end-to-end test is based."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The agent upgrades Kinto, an application that nobody here wrote, and goes back."""
+"""Tests of upgrading and rolling back Kinto, a third-party application."""
 
 from __future__ import annotations
 

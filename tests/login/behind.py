@@ -80,7 +80,7 @@ class UnixConnection(http.client.HTTPConnection):
 
 
 class PasswordGuest(Guest):
-    """A browser of somebody who has a password."""
+    """A browser of a user with a password."""
 
     def log_in(self, user: str, password: str, **headers: str | None) -> Answer:
         """Send the form as the page has it, and keep the cookie."""
@@ -103,7 +103,7 @@ class Person(PasswordGuest):
 
 
 def approvals(counter: Counter) -> list[str]:
-    """Who has said yes."""
+    """The approvers."""
     return [
         user for user in SECRETS if any(user in map(str, r) for r in counter.rows()["approvals"])
     ]

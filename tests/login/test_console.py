@@ -1,4 +1,4 @@
-"""The console behind a web server: real passwords of two people, the helper and the service."""
+"""Tests of the console behind a web server: real passwords, the helper and the service."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_cross_site_login_is_refused(web: Path, headers: dict[str, str | None]) 
 
 
 def test_two_users_of_one_console_are_separate(web: Path, counter: Counter) -> None:
-    """Each sees themselves, says their own yes with their own password, and goes by themselves."""
+    """Each sees their own name, approves with their own password, and logs out alone."""
     first, second = entered(web, AMINA), entered(web, MARIE)
     for person, name, other in ((first, AMINA, MARIE), (second, MARIE, AMINA)):
         text = person.get("/").text

@@ -1,4 +1,4 @@
-"""A real password of a real account, looked at by the system; and what a console is never given."""
+"""Tests of the login helper: real accounts, PAM, and limits of the console."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_pam_verdict_is_reported(
 
 
 def test_missing_pam_rules_refuse_everybody(people: None, tmp_path: Path) -> None:
-    """Also not by those of whatever has none, which may let everybody in."""
+    """The default rules are not used, which may admit everyone."""
     (tmp_path / "other").write_text("auth required pam_permit.so\naccount required pam_permit.so\n")
     answer = PamService("trial", tmp_path).check_password(AMINA, SECRETS[AMINA])
     assert (answer.verdict, "trial" in answer.detail) == (PamVerdict.UNAVAILABLE, True)
@@ -98,7 +98,7 @@ def test_unsuitable_account_is_refused(
 def test_correct_password_of_an_excluded_account_is_not_revealed(
     counter: Counter, place: Path
 ) -> None:
-    """Every password is right here: root, who is in no group and nobody at all hear the same."""
+    """Every password is right here: all excluded accounts get the same answer."""
     rules = "auth required pam_permit.so\naccount required pam_permit.so\n"
     with answering(counter) as service, login_socket(place, service, rules=rules) as login:
         opened(service)
@@ -331,7 +331,7 @@ def test_malformed_first_line_is_refused(login: LoginSocket, said: bytes) -> Non
 
 
 def test_unit_command_starts_the_helper(tmp_path: Path) -> None:
-    """Its options were renamed and their reader was not, so that nobody came in."""
+    """Its options were renamed and their parser was not, so that every login failed."""
     unit = PACKAGING / "systemd/ncen-updater-login@.service"
     (started,) = re.findall(r"^ExecStart=(.*)$", unit.read_text("utf-8"), re.MULTILINE)
     words = shlex.split(started)

@@ -1,4 +1,4 @@
-"""Each name has to wait the longer, the more often it was tried in vain."""
+"""Tests of the login throttle: failed attempts prolong the wait for a name."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_attempt_is_counted_before_it_is_judged(tmp_path: Path) -> None:
 def test_attempts_from_elsewhere_do_not_lock_a_user_out(
     tmp_path: Path, user: str, address: str, inside: bool, same: bool
 ) -> None:
-    """Anyone who knows a name slows that name at their own address, and nobody who is in."""
+    """An attacker slows a name only at their own address, and no existing session."""
     kept = LoginThrottle(tmp_path / "tries", lambda: 1.0)
     while kept.record_attempt(AMINA) == 0.0:
         pass
@@ -79,7 +79,7 @@ def test_ipv6_network_counts_as_one_address() -> None:
 
 
 def test_distributed_attempts_are_slowed_but_never_locked_out(tmp_path: Path) -> None:
-    """From as many addresses as one likes; what was right counts for nobody."""
+    """From any number of addresses; a success resets only its own."""
     now = [1000.0]
     kept = LoginThrottle(tmp_path / "tries", lambda: now[0])
     for number in range(EVERYBODY.free):

@@ -1,4 +1,4 @@
-"""The Ansible role uses names and options that exist; Ansible runs it where it is installed."""
+"""Tests that the Ansible role uses existing names and options; run by Ansible where installed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The lock files: one resolution, so that what is shipped is what was tested."""
+"""Tests of the lock files: one resolution, so that packages contain the tested versions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Alert rules and the dashboard use what the agent exports; promtool judges the rules."""
+"""Tests of alert rules and dashboard against exported metrics; promtool checks the rules."""
 
 from __future__ import annotations
 

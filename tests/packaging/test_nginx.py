@@ -1,4 +1,4 @@
-"""The nginx configuration that we hand out, with a real nginx and the agent's real client."""
+"""Tests of the packaged nginx configuration, with a real nginx and the agent's client."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The spool for receipts that we hand out, with a real nginx and the agent's real sender."""
+"""Tests of the packaged receipt spool, with a real nginx and the agent's sender."""
 
 from __future__ import annotations
 

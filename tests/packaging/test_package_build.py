@@ -1,4 +1,4 @@
-"""Steps of script/debian that are scripts of their own: RECORD, SBOM, packing."""
+"""Tests of steps of script/debian: RECORD, SBOM, packing."""
 
 from __future__ import annotations
 

@@ -110,7 +110,7 @@ def test_old_agent_is_usable_until_the_new_one_is_configured(tmp_path: Path, end
 
 
 def test_no_page_tells_to_edit_a_conffile() -> None:
-    """An answer that nobody gives leaves the agent unpacked and not set up."""
+    """An unanswered question leaves the agent unpacked and not configured."""
     asked = (DEBIAN / "conffiles").read_text("utf-8").split()
     pages = [page.read_text("utf-8") for page in (ROOT / "docs").rglob("*.md")]
     assert asked and len(pages) > 20

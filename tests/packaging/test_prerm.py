@@ -59,7 +59,7 @@ class Package:
         """Let systemd's links be there, and a stand-in for Debian's helper, which touches none.
 
         Returns:
-            The links, and what the helper was told.
+            The links, and the calls of the helper.
         """
         root = self.config.parent
         calls, helper = root / "helped", root / "bin/deb-systemd-helper"

@@ -1,4 +1,4 @@
-"""The provenance of our own packages, by the program that people run."""
+"""Tests of the provenance of our packages, by the verifying program."""
 
 from __future__ import annotations
 

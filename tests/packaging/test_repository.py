@@ -1,4 +1,4 @@
-"""The apt repository of script/repository, judged by apt itself in a root of its own."""
+"""Tests of the apt repository of script/repository, by apt itself in its own root."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The package's signature: made by script/sign-package, checked with the lines of the guides."""
+"""Tests of the package signature: made by script/sign-package, checked as in the guides."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The units that we hand out, judged by systemd's own programs; no service manager is needed."""
+"""The packaged units, checked by systemd's own programs; no service manager is needed."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def program(name: str) -> str:
 
 
 def settings(path: Path, name: str) -> list[str]:
-    """Values of a setting, in their order."""
+    """Return the values of a setting, in their order."""
     return re.findall(rf"^{name}=(.*)$", path.read_text("utf-8"), re.MULTILINE)
 
 
@@ -85,7 +85,7 @@ def test_exposure_is_low(path: Path) -> None:
 
 @pytest.mark.parametrize("path", UNITS, ids=ids)
 def test_systemd_accepts_every_line(path: Path, tmp_path: Path) -> None:
-    """The programs of a unit are not on this machine; everything else is as handed out."""
+    """The programs of a unit are not on this machine; everything else is as packaged."""
     for unit in path.parent.iterdir():
         if unit.suffix in (".service", ".socket", ".timer"):
             text = re.sub(r"^(Exec\w+=)\S+", r"\1/bin/true", unit.read_text("utf-8"), flags=re.M)
@@ -101,7 +101,7 @@ def test_systemd_accepts_every_line(path: Path, tmp_path: Path) -> None:
 
 
 def calls_of(path: Path) -> set[str]:
-    """System calls that a unit's filter lets through, with the groups that systemd knows."""
+    """Return the system calls that a unit's filter permits, with systemd's groups."""
     said = subprocess.run(
         [program("systemd-analyze"), "syscall-filter", "--no-pager"],
         capture_output=True, text=True, check=True,
@@ -127,7 +127,7 @@ def calls_of(path: Path) -> set[str]:
 
 @pytest.mark.parametrize("path", SERVICES, ids=ids)
 def test_unit_that_changes_users_keeps_the_capability(path: Path) -> None:
-    """Of a named user whose filter lets it change capabilities, systemd takes CAP_SETUID."""
+    """systemd drops CAP_SETUID of a named user whose filter permits capset."""
     capabilities = " ".join(settings(path, "CapabilityBoundingSet")).split()
     calls = calls_of(path)
     assert "read" in calls
@@ -143,7 +143,7 @@ def test_root_units_write_below_run_only_named_paths(path: Path) -> None:
 
 
 def test_recovery_inputs_are_writable_only_by_apply_units() -> None:
-    """A service that was taken over would name the commands that resume runs as root."""
+    """A compromised service would choose the commands that resume runs as root."""
     state = f"/{DEFAULT_PATHS['state']}"
     kept = f"{state}/{Path(VALID).parent}"
     writers = set()
@@ -254,7 +254,7 @@ def test_worker_is_started_only_by_its_socket(path: Path) -> None:
 
 
 def test_worker_starts_are_not_logged() -> None:
-    """What comes by stderr, such as a trace, counts as what was done; who logs in is told."""
+    """Output on stderr, such as a trace, is logged as an operation; logins are logged."""
     quiet = {path.name for path in WORKERS if settings(path, "LogLevelMax") == ["notice"]}
     assert quiet == {path.name for path in WORKERS} - {"ncen-updater-login@.service"}
     assert all(
@@ -292,7 +292,7 @@ def test_needrestart_ignores_our_units(tmp_path: Path) -> None:
 
 
 def test_concurrent_service_requests_fit_the_apply_socket() -> None:
-    """It works on one thing, inspects two, and looks for its interface and for its messages."""
+    """One operation, two inspections, and probes for the API and for notifications."""
     (most,) = settings(PACKAGING / "systemd/ncen-updater-apply.socket", "MaxConnections")
     at_once = 1 + 2 + 2
     assert int(most) >= 2 * at_once, "some end late, and must not keep work out"
@@ -318,7 +318,7 @@ def test_network_units_cannot_reach_the_databases() -> None:
 
 @pytest.mark.parametrize("unit", ["apply@", "resume"])
 def test_database_units_see_free_disk_space(unit: str) -> None:
-    """Seen: every site of the package was told that the room cannot be seen (NU-4125)."""
+    """Seen: every packaged site reported that free space cannot be determined (NU-4125)."""
     where = PACKAGING / f"systemd/ncen-updater-{unit}.service"
     assert not [line for line in settings(where, "InaccessiblePaths") if "postgresql" in line]
     assert settings(where, "ProtectSystem") == ["strict"]
@@ -349,7 +349,7 @@ def test_received_mount_example_is_valid(tmp_path: Path) -> None:
         [program("systemd-escape"), "--path", "--suffix=mount", settings(example, "Where")[0]],
         capture_output=True, text=True, check=True,
     ).stdout.strip()  # fmt: skip
-    assert f"/{escaped}'" in example.read_text("utf-8")  # what the person is told to call it
+    assert f"/{escaped}'" in example.read_text("utf-8")  # the name in the guide
     (tmp_path / escaped).write_text(example.read_text("utf-8"), "utf-8")
     ended = subprocess.run(
         [program("systemd-analyze"), "verify", "--man=no", str(tmp_path / escaped)],
@@ -385,7 +385,7 @@ def test_root_units_cannot_read_login_credentials(path: Path) -> None:
 
 @pytest.mark.parametrize("unit", ["apply@", "resume"])
 def test_change_to_the_application_user_needs_no_hidden_file(unit: str, tmp_path: Path) -> None:
-    """Tried with all of it covered, as systemd does it."""
+    """Tried with all of it hidden, as by systemd."""
     if os.geteuid() != 0:
         pytest.skip("only root becomes somebody")
     hidden = hidden_by(PACKAGING / f"systemd/ncen-updater-{unit}.service")
@@ -447,7 +447,7 @@ def test_package_knows_every_socket() -> None:
 
 
 def test_writable_paths_match_the_configuration_defaults() -> None:
-    """The start of the machine renews no agent."""
+    """The boot does not update the agent."""
     paths = PathSettings()
     site = (paths.state, paths.slots, paths.current)
     for name, places in (
@@ -518,7 +518,7 @@ def entry(tag: int, rights: int, number: int = 0xFFFFFFFF) -> bytes:
 
 
 def installed(root: Path) -> tuple[Path, Path, Path]:
-    """Users, groups and a configuration as somebody copied it; its state and import directory."""
+    """Users, groups and a copied configuration; its state and import directory."""
     (root / "etc/ncen-updater").mkdir(parents=True)
     config = root / "etc/ncen-updater/agent.toml"
     config.touch(0o600)
@@ -528,7 +528,7 @@ def installed(root: Path) -> tuple[Path, Path, Path]:
 
 
 def started(root: Path, *files: Path) -> None:
-    """What a start of the machine does to directories and files."""
+    """Apply the changes of a boot to directories and files."""
     make = [program("systemd-tmpfiles"), f"--root={root}", "--create"]
     for file in files or (PACKAGING / "systemd/ncen-updater.tmpfiles",):
         subprocess.run([*make, str(file)], check=True, capture_output=True)
@@ -537,7 +537,7 @@ def started(root: Path, *files: Path) -> None:
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give directories an owner")
 @pytest.mark.parametrize("guide", ["docs", "docs/fr"])
 def test_site_groups_survive_a_reboot(tmp_path: Path, guide: str) -> None:
-    """Seen: of another viewer_group or operator_group, given by the guide, nothing was left."""
+    """Seen: another viewer_group or operator_group, set as in the guide, was lost."""
     config, state, inbox = installed(tmp_path)
     text = (PACKAGING.parent / guide / "how-to/install-agent.md").read_text("utf-8")
     for place in (config, inbox):
@@ -554,7 +554,7 @@ def test_site_groups_survive_a_reboot(tmp_path: Path, guide: str) -> None:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give directories an owner")
 def test_copied_configuration_is_readable_by_viewers(tmp_path: Path) -> None:
-    """The lines of the package with groups of this machine: a list takes no others."""
+    """The packaged lines with groups of this machine: an ACL accepts no others."""
     config, _, _ = installed(tmp_path / "root")
     own = tmp_path / "own.conf"
     packaged = (PACKAGING / "systemd/ncen-updater.tmpfiles").read_text("utf-8")
@@ -572,7 +572,7 @@ def test_copied_configuration_is_readable_by_viewers(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give directories an owner")
 def test_access_list_of_the_import_directory_is_preserved(tmp_path: Path) -> None:
-    """As the guide had it before: a line of tmpfiles.d for another operator_group."""
+    """As in an earlier guide: a line of tmpfiles.d for another operator_group."""
     own, root = tmp_path / "own.conf", tmp_path / "root"
     own.write_text("a+ /var/lib/ncen-updater/inbox - - - - group:daemon:rwx\n")
     _, _, inbox = installed(root)
@@ -611,7 +611,7 @@ def test_every_unit_is_documented() -> None:
 
 @pytest.mark.parametrize("path", SERVICES, ids=ids)
 def test_exposure_is_not_above_the_documented_value(path: Path) -> None:
-    """The reckoning differs a little from one version of systemd to the next."""
+    """The exposure differs slightly between versions of systemd."""
     ended = subprocess.run(
         [program("systemd-analyze"), "security", "--offline=true", "--no-pager", str(path)],
         capture_output=True, text=True, check=False,

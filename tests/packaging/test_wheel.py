@@ -1,4 +1,4 @@
-"""The built wheel has everything that the package reads: templates, catalogues."""
+"""Tests that the built wheel has every file of the package: templates, catalogues."""
 
 from __future__ import annotations
 

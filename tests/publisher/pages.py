@@ -29,7 +29,7 @@ Files = Mapping[str, str | Link]
 def release(
     manifest: Mapping[str, Any], files: Files, *, executable: tuple[str, ...] = ()
 ) -> ReviewedRelease:
-    """A release as an event carries it."""
+    """A release as in an event."""
     parsed = parse_manifest({"schema": 1, "product": "ncen", **manifest}, "manifest")
     digests = {
         path: hashlib.sha256(content.encode()).hexdigest()

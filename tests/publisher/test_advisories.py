@@ -1,4 +1,4 @@
-"""Advisories of locked packages: documents as OSV serves them, from a stand-in for it."""
+"""Tests of advisories for locked packages, with a stand-in for OSV."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The release directory of the agent: what is in it, and what is refused."""
+"""Tests of the release directory of the agent: its contents, and refusals."""
 
 from __future__ import annotations
 

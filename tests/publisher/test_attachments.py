@@ -1,4 +1,4 @@
-"""SBOM and provenance: the same bytes every time, checked before anybody signs."""
+"""Tests of SBOM and provenance: reproducible, and checked before signing."""
 
 from __future__ import annotations
 
@@ -199,7 +199,7 @@ def test_signer_compares_files_with_the_draft(
 def test_document_contradicting_the_metadata_is_refused(
     release: Path, feed: Path, tmp_path: Path
 ) -> None:
-    """Sites would refuse it; a signer is told before signing."""
+    """Sites would refuse it; a signer learns of it before signing."""
     staging = tmp_path / "staging"
     build_release(release, staging)
     state = FeedDirectory(feed).read_state()

@@ -1,4 +1,4 @@
-"""Twice the same bytes, whatever the machine's settings; and what cannot be built."""
+"""Tests of reproducible builds, and of refused releases."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Digests of the parts of an archive: made by the publisher, used by a site between two mirrors."""
+"""Tests of chunk digests of an archive: made by the publisher, used between two mirrors."""
 
 from __future__ import annotations
 

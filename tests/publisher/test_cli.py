@@ -1,4 +1,4 @@
-"""The program from the first key to a withdrawal, as signers type it."""
+"""Tests of the program from the first key to a withdrawal, as signers type it."""
 
 from __future__ import annotations
 

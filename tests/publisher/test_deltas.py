@@ -173,7 +173,7 @@ def test_unreferenced_pack_is_not_signed(tmp_path: Path, feed: PackFeed) -> None
 
 
 def test_document_without_packs_is_readable(tmp_path: Path) -> None:
-    """Documents of before there were packs have no such field."""
+    """Documents from before packs existed have no such field."""
     release = build_release(write_large(tmp_path / "r", FIRST), tmp_path / "staging")
     data = json.loads(release.document.to_canonical_json())
     del data["deltas"]

@@ -163,7 +163,7 @@ def goes(path: UpgradePath | NoUpgradePath) -> bool:
 
 
 def test_one_signer_halts_a_release_for_three_days(country: Country) -> None:
-    """It begins at the next look, is told with its end, names no other release, ends by itself."""
+    """It starts at the next check, shows its end, names one release, and expires."""
     assert goes(country.path())
     country.halt()
     found = country.path()
@@ -253,7 +253,7 @@ FORGERIES: dict[str, Callable[[Country], list[Any]]] = {
     "another reason": lambda c: [another(c, START, reason="none")],
     "a field more": lambda c: [another(c, START, more="x")],
     "another's name on it": lambda c: [another(c, START, keyid=c.halt_keys["bo"].public_key.keyid)],
-    "a key of nobody": lambda c: [another(c, START, keyid="0" * 64)],
+    "an unknown key": lambda c: [another(c, START, keyid="0" * 64)],
     "a signer's key that may not halt": lambda c: [
         another(c, START, keyid=c.keys.signers[0].public_key.keyid)
     ],
@@ -267,7 +267,7 @@ FORGERIES: dict[str, Callable[[Country], list[Any]]] = {
 
 @pytest.mark.parametrize("how", FORGERIES)
 def test_forged_halts_are_ignored(country: Country, how: str) -> None:
-    """The holder of the online keys can set no emergency halt, and block no list with a bad one."""
+    """The online keys can set no emergency halt, and block no metadata with a bad one."""
     country.carry(lambda _: FORGERIES[how](country))
     assert goes(country.path())
     assert country.look().emergency_halts == ()
@@ -280,7 +280,7 @@ def test_malformed_halt_does_not_hide_a_valid_one(country: Country) -> None:
 
 
 def test_feed_reader_can_neither_set_nor_lift_a_halt(country: Country) -> None:
-    """What it leaves for others is not believed: the offers are read out of the lists."""
+    """Its stored summary is not trusted: offers are read from the metadata."""
     country.halt()
     assert not goes(country.path())
     stored = country.place / "state/feed/ncen.json"
@@ -295,7 +295,7 @@ def test_feed_reader_can_neither_set_nor_lift_a_halt(country: Country) -> None:
 
 
 def test_root_without_halt_keys_permits_no_halt(country: Country) -> None:
-    """A feed of before, or one whose signers took the keys away: nobody may set one."""
+    """An earlier feed, or one whose signers removed the keys: no key may set one."""
     country.halt()
     assert not goes(country.path())
     ceremony = ceremony_of(
@@ -367,7 +367,7 @@ def test_older_program_ignores_halts(country: Country) -> None:
 def test_halt_is_set_shown_and_lifted_by_commands(
     country: Country, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """'halt --emergency' asks; 'status' and 'monitor' tell of it; '--lift' ends it."""
+    """'halt --emergency' prompts; 'status' and 'monitor' show it; '--lift' ends it."""
     place = country.place
     secret = place / "secret"
     secret.write_text(PASSPHRASE)

@@ -1,4 +1,4 @@
-"""A drafter who lies, and media that bite: each refused with a code before anybody signs."""
+"""Tests of a dishonest drafter and hostile media: each refused with a code before signing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The one sentence that signers read first: true of every step, every country, and what stays."""
+"""Tests of the summary that signers read first: every step, country, and unchanged part."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Signed:
 
 
 class Event:
-    """Stands in for an event with one list."""
+    """A fake event with one role."""
 
     def __init__(self, new: Signed, old: Signed | None = None) -> None:
         self.drafts = {"ncen": new}

@@ -46,7 +46,7 @@ CASES = [
          grave=("p.sql, line 1, changes", "s.sql, line 1, changes")),
     Case("alike in what is shown of them only", f"{LONG}'MU'", f"{LONG}'SN'",
          grave=("p.sql, line 1, changes", "s.sql, line 1, changes")),
-    Case("grave on one engine only", "SELECT 1", "DELETE FROM cases",
+    Case("critical on one engine only", "SELECT 1", "DELETE FROM cases",
          grave=("p.sql, line 1, calls a function",
                 "s.sql, line 1, deletes records: DELETE FROM cases")),
     Case("usual", "INSERT INTO codes VALUES (1); ALTER TABLE a RENAME b TO c",
@@ -101,7 +101,7 @@ CASES = [
     Case("the harmless hides nothing in its line",
          NEW + "DELETE FROM cases; INSERT INTO visits VALUES (1)",
          grave=("p.sql, line 1, deletes records: DELETE FROM cases",), harmless=1),
-    Case("a way back undoes", "DROP INDEX i; ALTER TABLE cases DROP COLUMN country;"
+    Case("a rollback reverts", "DROP INDEX i; ALTER TABLE cases DROP COLUMN country;"
          "DROP VIEW IF EXISTS v; ALTER TABLE cases RENAME COLUMN b TO a; DROP TABLE visits;"
          "UPDATE cases SET code = 'A' WHERE code = 'B'; INSERT INTO ncen_kept.c SELECT * FROM a;"
          "UPDATE ncen_release SET release = '3.2.4'; UPDATE cases SET country = upper(country);"
@@ -111,7 +111,7 @@ CASES = [
          "CREATE INDEX i ON cases (country); CREATE VIEW v AS SELECT 1;"
          "ALTER TABLE cases RENAME a TO b; UPDATE cases SET code = 'B' WHERE code = 'A';"
          "UPDATE ncen_release SET release = '3.3.0'"),
-    Case("a way back takes and changes", "DROP TABLE a; UPDATE b SET c = 1; DELETE FROM d",
+    Case("a rollback removes and changes", "DROP TABLE a; UPDATE b SET c = 1; DELETE FROM d",
          direction="down", grave=("p.sql, line 1, on rollback, drops an object",
          "p.sql, line 1, on rollback, changes records",
          "p.sql, line 1, on rollback, deletes records")),
@@ -130,14 +130,14 @@ CASES = [
     Case("another case is another table", "DROP TABLE cases",
          undoes='CREATE TABLE "Cases" (id int)',
          direction="down", grave=("p.sql, line 1, on rollback, drops",)),
-    Case("a way back does more", "GRANT ALL ON a TO PUBLIC", direction="down",
+    Case("a rollback does more", "GRANT ALL ON a TO PUBLIC", direction="down",
          grave=("p.sql, line 1, on rollback, changes privileges",)),
-    Case("a way back hides what it deletes",
+    Case("a rollback hides its deletions",
          "WITH d AS (DELETE FROM cases RETURNING 1) SELECT 1", direction="down",
          grave=("p.sql, line 1, on rollback, deletes records, calls a function: WITH d",)),
-    Case("a way back drops where others parked", "DROP SCHEMA IF EXISTS ncen_kept CASCADE",
+    Case("a rollback drops parked data of others", "DROP SCHEMA IF EXISTS ncen_kept CASCADE",
          direction="down", grave=("p.sql, line 1, on rollback, drops",)),
-    Case("a way back takes columns with it", "DROP TYPE kind CASCADE", direction="down",
+    Case("a rollback drops columns", "DROP TYPE kind CASCADE", direction="down",
          grave=("p.sql, line 1, on rollback, drops",), undoes="CREATE TYPE kind AS ENUM ('a')"),
 ]  # fmt: skip
 

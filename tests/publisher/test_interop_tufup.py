@@ -1,4 +1,4 @@
-"""An unmodified tufup client updates from our feed, when the feed is told to serve such clients."""
+"""Tests of an unmodified tufup client on our feed, where the feed serves such clients."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Keys stay encrypted, belong to their ids, and open with their passphrase only."""
+"""Tests of keys: encrypted, bound to their ids, opened by their passphrase only."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def test_key_readable_by_others_is_refused(tmp_path: Path, mode: int) -> None:
 def test_passphrase_attempt_costs_128_mebibytes(
     tmp_path: Path, algorithm: Algorithm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As anybody's tools read the file, not as we say."""
+    """As standard tools read the file, not our own code."""
     monkeypatch.setattr(key_files, "SCRYPT_COST", REAL_COST)
     pair = create_key(tmp_path, "amina", PASSPHRASE, algorithm)
     said = subprocess.run(

@@ -1,4 +1,4 @@
-"""A signer's program remembers what it signed, and signs no second list of one number."""
+"""Tests of the signing ledger: no second content of one version is signed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Each rule finds its mistake, and a good release has none."""
+"""Tests that each lint rule finds its mistake, and a valid release has none."""
 
 from __future__ import annotations
 

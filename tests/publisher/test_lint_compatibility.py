@@ -61,15 +61,15 @@ class Side:
 ROWS: dict[str, tuple[Side, Side, set[str]]] = {
     "the same": (Side((4, 2)), Side((4, 2)), set()),
     "neither says anything": (Side(None), Side(None), set()),
-    "it was said, and is not": (Side((4, 2)), Side(None), {"7161 warning"}),
-    "it is said, and was not": (Side(None), Side((4, 2)), {"7162 warning"}),
+    "declared before, not now": (Side((4, 2)), Side(None), {"7161 warning"}),
+    "declared now, not before": (Side(None), Side((4, 2)), {"7162 warning"}),
     "the number falls": (Side((4, 2)), Side((3, 2)), {"7163 critical"}),
     "it rises for nothing": (Side((4, 2)), Side((5, 2)), {"7164 warning"}),
     "it rises for a migration": (Side((4, 2)), Side((5, 2), sql=("001",)), set()),
     "it rises for a migrator": (Side((4, 2)), Side((5, 2), migrator=True), set()),
     "older releases are let back": (Side((4, 3)), Side((4, 2)), {"7165 warning"}),
     "fewer releases are let back": (Side((4, 2)), Side((4, 3)), set()),
-    "a migrator that none goes back over": (
+    "a migrator that blocks the rollback": (
         Side((4, 2), migrator=True), Side((5, 5), migrator=True), {"7166 warning"},
     ),
     "files have ways down of their own": (Side((4, 2)), Side((5, 5), sql=("001",)), set()),
@@ -83,7 +83,7 @@ ROWS: dict[str, tuple[Side, Side, set[str]]] = {
     "new files of Django, and the number rises": (
         Side((4, 2), migrator=True, files=FIRST), Side((5, 2), migrator=True, files=SECOND), set(),
     ),
-    "new files of nobody": (Side((4, 2), files=FIRST), Side((4, 2), files=SECOND), set()),
+    "new undeclared files": (Side((4, 2), files=FIRST), Side((4, 2), files=SECOND), set()),
     "the same files of Django": (
         Side((4, 2), migrator=True, files=FIRST), Side((4, 2), migrator=True, files=FIRST), set(),
     ),
@@ -103,7 +103,7 @@ ROWS: dict[str, tuple[Side, Side, set[str]]] = {
         Side((4, 2), migrator=True, files={"db/changelog-master.xml": "1"}),
         Side((4, 2), migrator=True, files={"db/changelog-master.xml": "2"}), {"7169 critical"},
     ),
-    "a migrator while officers work": (
+    "a migrator before the downtime": (
         Side((4, 2), migrator=True), Side((5, 4), migrator=True, expand=True), set(),
     ),
     "the release before would not bear it": (

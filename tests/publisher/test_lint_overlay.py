@@ -167,7 +167,7 @@ ALONE: dict[str, tuple[Callable[[Path], None], dict[str, str]]] = {
         lambda r: po(r, PO.replace("Sous %s", "Sous %s %d")),
         {"7143": "warning", "7145": "critical"},
     ),
-    "gettext with a text that is said to be no format": (
+    "gettext with a text flagged no-format": (
         lambda r: po(
             r,
             PO.replace("Sous %s", "Sous %s %d").replace(
@@ -224,7 +224,7 @@ AFTER: dict[str, tuple[Callable[[Path], None], dict[str, str]]] = {
         {},
     ),
     "a language less": (gone("i18n/fr.json"), {"7152": "warning"}),
-    "carried no longer": (
+    "no longer declared": (
         text("manifest.toml", "i18n/{lang}.json", "i18n2/{lang}.json"),
         {"7142": "critical", "7153": "warning"},
     ),

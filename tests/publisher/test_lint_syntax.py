@@ -1,4 +1,4 @@
-"""Mistakes of syntax are found, and what only a database can tell is not taken for one."""
+"""Tests that syntax errors are found, without false alarms."""
 
 from __future__ import annotations
 

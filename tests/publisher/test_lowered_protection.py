@@ -1,4 +1,4 @@
-"""Schedules, ceremonies and products: what is marked, refused, and taken for granted."""
+"""Tests of weakened protection: schedules, ceremonies and products."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The manifest is shown field by field: none can be forgotten, and each is marked that matters."""
+"""Tests of the manifest comparison: every field is shown, and important changes are marked."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Two lists of one number: found between places, and in a history that anybody keeps."""
+"""Tests of two contents of one metadata version: between places, and in a history."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def test_altered_history_is_detected(tmp_path: Path) -> None:
 
 
 def fork(public: Public, keys: FeedKeys, place: Path) -> None:
-    """Two lists of one number: the feed as all see it, and another one, signed as well."""
+    """Two contents of one version: the public feed, and another one, also signed."""
     shutil.copytree(public.feed, place)
     for feed, later in ((public.feed, 0), (place, 1)):
         when = _now() + timedelta(seconds=later)
@@ -143,7 +143,7 @@ def test_two_places_with_different_metadata_are_found(public: Public, tmp_path: 
 
 
 def test_contradiction_with_foreign_observations_is_found(public: Public, tmp_path: Path) -> None:
-    """The other list is shown to others alone; they publish what they saw."""
+    """The other content is shown only to others; they publish their observations."""
     public.make()
     fork(public, public.keys, tmp_path / "other")
     ours, theirs = tmp_path / "ours.jsonl", tmp_path / "theirs.jsonl"

@@ -85,7 +85,7 @@ def test_passphrase_is_not_requested_without_a_terminal(
 
 
 def test_missing_product_is_resolved_or_named(signer: SignerCli, tmp_path: Path) -> None:
-    """With one product besides the agent nobody has to name it; one that is not there is named."""
+    """With one product besides the agent it is the default; an unknown one is named."""
     signer.json("init", tmp_path / "ceremony.toml", "--event", tmp_path / "e")
     signer.sign_and_publish(tmp_path / "e")
     told = ("--reason", "x", "--feed", tmp_path / "feed", "--event", tmp_path / "halt")
@@ -98,7 +98,7 @@ def test_missing_product_is_resolved_or_named(signer: SignerCli, tmp_path: Path)
 
 
 def test_missing_option_includes_its_help(signer: SignerCli) -> None:
-    """Nobody can write an advice without knowing who reads it."""
+    """An advice can only be written knowing its readers."""
     told = ("--reason", "x", "--feed", signer.work, "--event", signer.work / "e")
     exit_code, _, err = signer.run("withdraw", "3.3.0", *told)
     assert exit_code == 2

@@ -1,4 +1,4 @@
-"""A feed whose name was typed wrong is not one that is broken."""
+"""Tests that a mistyped feed path is not reported as a damaged feed."""
 
 from __future__ import annotations
 

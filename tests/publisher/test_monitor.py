@@ -1,4 +1,4 @@
-"""The look at the public feed, over real HTTP: each thing that breaks feeds is said before it does.
+"""Tests of monitoring the public feed over real HTTP: each fault is reported in advance.
 
 The program runs by the real clock, so the feeds here are made for it: a feed that will lapse is one
 whose signers agreed on short periods.

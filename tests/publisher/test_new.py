@@ -1,4 +1,4 @@
-"""``new`` writes a manifest that lint takes, and a program that runs the application's migrator.
+"""Tests of ``new``: its manifest passes lint, its program runs the application's migrator.
 
 Django, Alembic and Java are not installed here: where their part of the program is run, small
 stand-ins under their names record what they were told.
@@ -61,7 +61,7 @@ TREES: dict[str, tuple[Mapping[str, str], MigratorKind, list[str]]] = {
         ["alembic", "--database", "shop", "--path", ".", "--path", "lib",
          "--config", "alembic.ini"],
     ),
-    "Alembic in a package of somebody else's": (
+    "Alembic in a third-party package": (
         {"alembic.ini": INI, "site/other/tests/alembic.ini": INI},
         MigratorKind.ALEMBIC,
         ["alembic", "--database", "shop", "--path", ".", "--config", "alembic.ini"],

@@ -1,4 +1,4 @@
-"""The page of signers as somebody reads it who never saw one: no field, no raw time, no JSON."""
+"""Tests of plain wording for signers: no field names, no raw times, no JSON."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ def test_page_uses_the_wording_of_other_pages(
 def test_json_figures_keep_the_signed_values(
     made: Made, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """However it is told to people, ``figures`` hold it as it is signed."""
+    """Whatever the text, ``figures`` hold the signed value."""
     capsys.readouterr()
     assert run(["show", str(made.place / "release-event"), "--json"]) == 0
     figures = [change["figures"] for change in json.loads(capsys.readouterr().out)["changes"]]

@@ -1,4 +1,4 @@
-"""PostgreSQL's own parser judges the reader of SQL: never fewer statements, never a clause unseen.
+"""Tests of the SQL reader against PostgreSQL's own parser: no statement or clause is missed.
 
 What is read: every SQL file of the servers that the tests run on (extensions, catalogues), and
 statements made by putting clauses into harmless ones. PostgreSQL's regression files are in no
@@ -52,7 +52,7 @@ TYPES = {*HARMLESS["types"].split(), "BPCHAR"}
 
 
 class _Calls(Visitor):
-    """Collects what runs code of somebody's.
+    """Collects nodes that run user-defined code.
 
     Args:
         names: Of columns that are known.
@@ -83,7 +83,7 @@ class _Calls(Visitor):
 
 
 def unseen(statement: Any, names: frozenset[str]) -> list[str]:
-    """Clauses of a statement that nothing was said of, and that are not known to be harmless."""
+    """Clauses of a statement without a mark that are not known to be harmless."""
     calls = _Calls(names)
     calls(statement)
     found = calls.found
@@ -141,7 +141,7 @@ def count(text: str) -> None:
 
 
 def judge(text: str) -> None:
-    """Compare what is said of a text with what the server reads."""
+    """Compare the marks of a text with the server's parse."""
     parsed = parse(text)
     if parsed is not None and not find_marks(text, ["postgresql"]):
         names = defined_names(text, "postgresql")

@@ -1,4 +1,4 @@
-"""A public server that does harm: the monitor tells of it and ends."""
+"""Tests of a hostile public server: the monitor reports it and ends."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Programs of a release, whether they may be run as they lie or not: each is seen, none drowns."""
+"""Tests of programs in a release, executable or not: each is found and listed."""
 
 from __future__ import annotations
 

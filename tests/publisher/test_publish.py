@@ -1,4 +1,4 @@
-"""Nothing below its threshold is published."""
+"""Tests that nothing below its threshold is published."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""New keys are published only with the old ones behind them."""
+"""Tests that new keys are published only with signatures of the old ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A publication that is killed or meets a full disk leaves a whole feed."""
+"""Tests of a publication that is killed or meets a full disk: the feed stays valid."""
 
 from __future__ import annotations
 

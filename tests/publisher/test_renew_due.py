@@ -1,4 +1,4 @@
-"""A timer opens the renewal before anything lapses, once."""
+"""Tests of the timer that drafts a renewal before expiry, once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tests of the signer's page: ten dangers, each of which the page has to mark."""
+"""Tests of the signer's page: ten dangers, each of which it must mark."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ DOWN = (
 
 @dataclass
 class Desk:
-    """A feed with one release, and what is drafted on top of it."""
+    """A feed with one release, and drafts on top of it."""
 
     place: Path
     keys: FeedKeys
@@ -89,7 +89,7 @@ class Desk:
         )
 
     def agreed(self, role: str, **changes: Any) -> SigningEvent:
-        """What signers would sign for another ceremony."""
+        """Draft the event of another ceremony."""
         ceremony = ceremony_of(
             self.keys.signers, {name: held[0] for name, held in self.keys.online.items()}
         )
@@ -239,7 +239,7 @@ def test_replaced_program_is_a_warning(desk: Desk) -> None:
 def test_new_program_is_critical(
     desk: Desk, was: str, content: bytes, mode: int, seen: str
 ) -> None:
-    """New, or no program until now: by its mode, and by its content where that is at hand."""
+    """New, or not executable until now: by its mode, and by its content where available."""
     release = desk.next()
     path = release / ("bin/new" if was == "nothing" else "data/words.txt")
     path.parent.mkdir(exist_ok=True)
@@ -257,7 +257,7 @@ def test_new_program_is_critical(
 
 
 def test_implicitly_loaded_file_is_marked(desk: Desk) -> None:
-    """A new one is grave, a changed one is usual; many are counted, and each stands in the list."""
+    """A new one is critical, a changed one a warning; many are counted, and each is listed."""
     first = desk.place / "again"
     create_feed(first / "feed", desk.keys, clock)
     old = replace(desk, place=first)
@@ -302,7 +302,7 @@ def test_marks_fit_a_terminal(desk: Desk, capsys: pytest.CaptureFixture[str]) ->
 
 
 def test_each_key_is_shown_completely_once(desk: Desk) -> None:
-    """The same signers sign four lists: one fingerprint each is what is compared."""
+    """The same signers sign four roles: one fingerprint each is compared."""
     held = ceremony_of(
         desk.keys.signers, {name: held[0] for name, held in desk.keys.online.items()}
     )
@@ -335,7 +335,7 @@ def test_each_danger_is_marked(desk: Desk, danger: str) -> None:
 
 
 def test_each_of_many_dangers_is_marked(desk: Desk) -> None:
-    """All that one release can hold at once: none is lost among the others, in either form."""
+    """All dangers in one release: none is lost among the others, in either form."""
     together = [
         "silent UPDATE", "GRANT", "function", "trigger", "dropped column",
         "file that phones home", "file that phones home when it is loaded", "wave", "country",
@@ -388,7 +388,7 @@ def test_page_shows_the_whole_release(desk: Desk) -> None:
     annex = lines.index("Annex: digests")
     assert not [line for line in lines[:annex] if re.search(r"[0-9a-f]{8} [0-9a-f]{8}", line)]
     assert [line for line in lines[annex:] if "Event digest: " in line]
-    # Without the archives nobody counts lines, and the file is named all the same.
+    # Without the archives lines are not counted, and the file is named nevertheless.
     shown = render_lines(build_review(event, complete=True))
     assert [line for line in shown if line.startswith("  changed: bin/app, 24 B to 3")]
 
@@ -429,7 +429,7 @@ def test_changed_file_of_an_earlier_migration_is_shown(desk: Desk, direction: st
 
 @pytest.mark.parametrize("which", ["SQL", "tree", "release before", "tree before"])
 def test_unshown_content_cannot_be_signed(desk: Desk, which: str) -> None:
-    """A drafter could leave out of the event what is not to be seen."""
+    """A drafter could omit hidden content from the event."""
     event = desk.event(desk.next())
     document = json.loads((desk.place / "staging/targets/releases/ncen/3.4.0.json").read_bytes())
     listed = desk.feed.read_state().delegated["ncen"].signed.targets
@@ -460,7 +460,7 @@ def test_two_spellings_of_a_version_are_two_releases(desk: Desk) -> None:
 
 
 def test_replaced_release_is_shown(desk: Desk) -> None:
-    """The program that drafts refuses it; a drafter may use another one."""
+    """The drafting program refuses it; a drafter may use another one."""
     build_release(
         desk.release(desk.place / "next", "3.3.0", ["DELETE FROM cases;"]), desk.place / "staging"
     )
@@ -477,7 +477,7 @@ def test_replaced_release_is_shown(desk: Desk) -> None:
 
 
 def test_lint_is_repeated_for_the_signer(desk: Desk) -> None:
-    """A drafter may not have asked it."""
+    """A drafter may not have run it."""
     page = build_review(desk.event(desk.next(up="COMMIT;")), complete=True)
     assert [finding.code for finding in page.releases[0].findings][:1] == ["NU-7111"]
     assert [line for line in warnings(page) if "blocked by lint (NU-7111)" in line]
@@ -496,7 +496,7 @@ def test_release_content_is_escaped(desk: Desk) -> None:
 def test_page_is_shown_and_confirmed_by_commands(
     desk: Desk, language: str, capsys: pytest.CaptureFixture[str], published: Desk
 ) -> None:
-    """'show' prints the page and writes it; 'sign' says the marks and asks by name."""
+    """'show' prints the page and writes it; 'sign' prints the marks and asks by name."""
     event = desk.event(desk.next(up=HARMLESS + "DELETE FROM cases;"))
     shutil.copytree(published.place / "keys", desk.place / "keys")
     root, html = desk.place / "feed/metadata/1.root.json", desk.place / "page.html"
@@ -512,7 +512,7 @@ def test_page_is_shown_and_confirmed_by_commands(
     sign = ["sign", str(event.directory), "--root", str(root), "--digest", event.digest,
             "--key", str(desk.place / "keys/amina.pem"), "--passphrase-file", str(secret),
             "--lang", language]  # fmt: skip
-    assert run(sign) == 2  # nobody can be asked
+    assert run(sign) == 2  # no prompt is possible
     said = capsys.readouterr().err
     assert "NU-1102" in said and "?" in said.split("State:")[0], "it says what it would ask"
     assert not list((event.directory / "sig").iterdir())

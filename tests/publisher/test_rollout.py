@@ -1,4 +1,4 @@
-"""Waves, halts, channels and countries: as signing events, in words, and as a site sees them."""
+"""Tests of waves, halts, channels and countries: as events, in text, and at a site."""
 
 from __future__ import annotations
 

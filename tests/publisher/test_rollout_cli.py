@@ -1,4 +1,4 @@
-"""Waves, halts, channels and countries as signers type them."""
+"""Tests of waves, halts, channels and countries as signers type them."""
 
 from __future__ import annotations
 

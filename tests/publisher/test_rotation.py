@@ -1,4 +1,4 @@
-"""Keys come and go: who must sign for it, what clients see, and how a stolen key is got rid of."""
+"""Tests of key rotation: required signatures, clients, and replacement of stolen keys."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def site(feed: Path, tmp_path: Path) -> Site:
 def people(
     made: tuple[Path, FeedKeys], tmp_path_factory: pytest.TempPathFactory
 ) -> Mapping[str, Signer]:
-    """Everybody who ever holds a key, by name."""
+    """All key holders, by name."""
     fresh = tmp_path_factory.mktemp("people")
     amina, bo, chen = made[1].signers
     return {
@@ -116,8 +116,8 @@ ACTS: dict[str, tuple[tuple[str, ...], int, tuple[str, ...], list[tuple[str, ...
     # name: (signers, threshold, who is enough, who is not)
     "bo leaves, dia comes": (("amina", "chen", "dia"), 2, ("amina", "chen"), TOO_FEW),
     "chen lost the key": (("amina", "bo", "eva"), 2, ("amina", "bo"), [("amina", "eva")]),
-    "one officer more": (("amina", "bo", "chen", "dia"), 2, ("amina", "chen"), [("amina", "dia")]),
-    "one officer less": (("amina", "bo"), 2, ("amina", "bo"), [("amina", "chen")]),
+    "one signer more": (("amina", "bo", "chen", "dia"), 2, ("amina", "chen"), [("amina", "dia")]),
+    "one signer less": (("amina", "bo"), 2, ("amina", "bo"), [("amina", "chen")]),
     "all must sign": (("amina", "bo", "chen"), 3, ("amina", "bo", "chen"), [("amina", "bo")]),
     "one is enough": (("amina", "bo", "chen"), 1, ("amina", "bo"), [("amina",)]),
     "bo's key is stolen": (
@@ -316,7 +316,7 @@ def test_missing_root_is_an_error(feed: Path, keys: FeedKeys) -> None:
 def test_root_signed_by_a_foreign_key_is_ignored(
     feed: Path, tmp_path: Path, keys: FeedKeys
 ) -> None:
-    """A root that somebody put into the directory counts as damage, never as the newest root."""
+    """A foreign root in the directory counts as damage, never as the newest root."""
     stranger = fresh_signer(tmp_path / "own", "mallory")
     root = FeedDirectory(feed).read_roots()[0]
     root.signed.version = 2

@@ -163,7 +163,7 @@ def test_files_changed_between_show_and_sign_are_refused(desk: Desk) -> None:
 
 
 def replaced(desk: Desk, draft: Draft, name: str, content: bytes) -> Draft:
-    """A drafter who lets the lists and the document name another paper."""
+    """A drafter whose metadata and document name another attachment."""
     targets = draft.roles["ncen"].signed.targets
     document = json.loads((desk.targets / DOCUMENT).read_bytes())
     named = document["sbom" if name == SBOM else "provenance"]
@@ -179,7 +179,7 @@ def replaced(desk: Desk, draft: Draft, name: str, content: bytes) -> Draft:
 
 
 def test_attachments_of_another_release_are_refused(desk: Desk) -> None:
-    """The lists name them, every digest is right, and they speak of another release."""
+    """The metadata names them, every digest is right, and they describe another release."""
     other = json.loads((desk.targets / SBOM).read_bytes())
     other["metadata"]["component"]["version"] = "3.2.9"
     event = desk.event(replaced(desk, desk.draft(), SBOM, encode_canonical_json(other)))

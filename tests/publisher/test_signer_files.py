@@ -1,4 +1,4 @@
-"""``signer.toml``: what it remembers, what it never may, and one file in and one file out."""
+"""Tests of ``signer.toml``: stored settings, forbidden ones, and single-file events."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ BAD = [
     Bad("what belongs to a token", 'key = "k"\nmodule = "m"', words="need token"),
     Bad("an empty path", 'root = ""', words="root"),
     Bad("a path with a line in it", 'root = "a\\nb"', words="root"),
-    Bad("a home of nobody", 'key = "~no-such-user/k"', words="~no-such-user/k"),
+    Bad("a missing home directory", 'key = "~no-such-user/k"', words="~no-such-user/k"),
     Bad("too long", "#" * 30_000, words="over 20000 bytes"),
     Bad("a table", '[key]\npath = "k"', words="key"),
     Bad("a passphrase", 'passphrase = "six words"', SIGNER_SETTINGS_HOLD_SECRET, "passphrase"),
@@ -267,7 +267,7 @@ HOSTILE: dict[str, Callable[[bytes], bytes]] = {
 def test_non_event_file_is_refused(
     how: str, desk: RememberedDesk, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """It is told as that, nothing is written anywhere, nothing is signed."""
+    """It is reported as such, nothing is written, nothing is signed."""
     desk.event.write_bytes(HOSTILE[how](desk.event.read_bytes()))
     there = sorted(path for path in tmp_path.rglob("*"))
     assert run(["sign", str(desk.event), "--signer", str(desk.signer), "--yes",

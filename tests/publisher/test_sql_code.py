@@ -1,4 +1,4 @@
-"""A program in SQL is one thing, marked once: what defines it, and what stands in its body."""
+"""Tests of SQL programs: one mark for the definition and its body."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ class Case:
 CASES = [
     Case("fills a column of its own", ADD + "UPDATE cases SET country = 'MU'", (None, N)),
     Case("of another table", ADD + "UPDATE persons SET country = 'MU'", (None, None)),
-    Case("two columns, one of before", ADD + "UPDATE cases SET country = 'MU', kg = 0",
+    Case("two columns, one from before", ADD + "UPDATE cases SET country = 'MU', kg = 0",
          (None, None)),
     Case("a column that may have been there",
          "ALTER TABLE cases ADD COLUMN IF NOT EXISTS country text; UPDATE cases SET country = ''",

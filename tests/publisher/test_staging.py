@@ -54,7 +54,7 @@ def test_foreign_files_in_staging_are_refused(feed: Path, staged: Path, make: ob
 def test_draft_with_a_clock_behind_is_refused(
     feed: Path, tmp_path: Path, days: int, is_refused: bool
 ) -> None:
-    """What is drafted would lapse as much earlier; each signer's program refuses it."""
+    """The draft would expire earlier; each signer's program refuses it."""
     state = FeedDirectory(feed).read_state()
     draft = draft_renewal(state, ["ncen"], NOW - timedelta(days=days))
     if is_refused:
@@ -68,7 +68,7 @@ def test_draft_with_a_clock_behind_is_refused(
 def test_publishing_with_a_clock_behind_is_refused(
     feed: Path, keys: FeedKeys, days: int, is_refused: bool
 ) -> None:
-    """It would sign lists that have lapsed for every site."""
+    """It would sign metadata that has expired for every site."""
     (feed / "metadata/timestamp.json").write_bytes(
         _renewed_timestamp(feed, keys.online["timestamp"][0], NOW - timedelta(days=days))
     )
@@ -83,7 +83,7 @@ def test_publishing_with_a_clock_behind_is_refused(
 
 
 def _renewed_timestamp(feed: Path, signer: Signer, expires: datetime) -> bytes:
-    """A timestamp that is due: it lapses just now."""
+    """A timestamp that is due: it expires just now."""
     timestamp = Metadata.from_file(str(feed / "metadata/timestamp.json"))
     timestamp.signed.expires = expires
     timestamp.sign(signer)

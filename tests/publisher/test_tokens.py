@@ -1,4 +1,4 @@
-"""Keys on tokens, with SoftHSM as a real PKCS#11 driver.
+"""Tests of keys on tokens, with SoftHSM as a real PKCS#11 driver.
 
 The token's own state is read back with pkcs11-tool, so that "the PIN was tried once" is a fact.
 """

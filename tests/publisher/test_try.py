@@ -1,4 +1,4 @@
-"""``try`` takes a release over to a site on the desk and back, and refuses any other site."""
+"""Tests of ``try``: upgrade and rollback in a sandbox, and refusal of any other site."""
 
 from __future__ import annotations
 
@@ -250,7 +250,7 @@ def test_changed_schema_names_the_missing_declaration(
 
 
 def test_application_with_token_health_is_started(tmp_path: Path) -> None:
-    """The desk asks as the site does, and gives the token to nobody who is redirected to."""
+    """The sandbox requests as the site does, and sends no token to redirect targets."""
     heard: list[str | None] = []
 
     class Handler(BaseHTTPRequestHandler):
@@ -307,7 +307,7 @@ def test_possible_production_site_is_refused(
     assert not desk.trusted_root.exists()
 
 
-@pytest.mark.parametrize("what", ["state", "root", "nobody agrees", "port"])
+@pytest.mark.parametrize("what", ["state", "root", "no consent", "port"])
 def test_existing_files_are_not_touched(
     desk: DemoSite, tmp_path: Path, what: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,4 +1,4 @@
-"""A copy of the feed in a directory or an object store: old or new for clients, never half."""
+"""Tests of a feed copy in a directory or object store: old or new for clients, never mixed."""
 
 from __future__ import annotations
 

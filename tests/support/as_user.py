@@ -1,4 +1,4 @@
-"""A command of the agent as somebody else: a fork of an interpreter of root's becomes that user.
+"""A command of the agent as another user: a fork of root's interpreter becomes that user.
 
 What the program may import is imported before: the interpreter of a trial may lie where others
 cannot read, which says nothing of the program.

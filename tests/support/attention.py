@@ -1,10 +1,10 @@
-"""Count of what an operation asks of a person, with an estimate by one stated rule."""
+"""Count of the user actions of an operation, with an estimate by one stated rule."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-#: Seconds of the keystroke-level model: a key of who does not type for a living, pointing, a press
+#: Seconds of the keystroke-level model: a key of an average typist, pointing, a press
 #: and a release of the button, the hand to mouse or keyboard, and thinking of what to do. Card,
 #: Moran, Newell: The keystroke-level model for user performance time with interactive systems,
 #: Communications of the ACM 23 (1980) 7, pages 396 to 410.
@@ -13,11 +13,11 @@ KEY_S, POINT_S, CLICK_S, HAND_S, MIND_S = 0.28, 1.1, 0.2, 0.4, 1.35
 
 @dataclass
 class Attention:
-    """What one person does.
+    """Actions of one user.
 
     Attributes:
-        pages: Pages gone to, each by a click in the line of pages.
-        clicks: Clicks on a page: buttons, boxes, what is opened.
+        pages: Pages opened, each by a click in the navigation.
+        clicks: Clicks on a page: buttons, boxes, sections.
         fields: Fields that are filled in.
         commands: Lines typed at a prompt.
         answers: Questions that are answered.
@@ -52,7 +52,7 @@ class Attention:
 
     @property
     def estimate_s(self) -> float:
-        """Seconds by the model, without reading and waiting: who decides reads either way."""
+        """Seconds by the model, without reading and waiting, which every approver needs."""
         pointed = (self.pages + self.clicks + self.fields) * (MIND_S + POINT_S + CLICK_S)
         typed = (self.commands + self.answers) * MIND_S + self.keys * KEY_S
         return pointed + typed + self.fields * 2 * HAND_S

@@ -1,4 +1,4 @@
-"""axe-core, which looks for what keeps people out: within a wheel, by pip, and never kept here."""
+"""axe-core, which finds accessibility violations: from a wheel, by pip, never stored here."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 
 from tests.support.webdriver import Browser
 
-#: The wheel has axe-core 4.12; what else is in it is not used.
+#: The wheel has axe-core 4.12; the rest of it is not used.
 REQUIREMENT = (
     "axe-playwright-python==0.1.8 "
     "--hash=sha256:fdd263c998388f1a8e67cad02677e612d946248bd44d163be5e8650ea31f95f8\n"
@@ -45,7 +45,7 @@ class Axe:
     reason: str = ""
 
     def violations(self, browser: Browser) -> list[str]:
-        """Return what keeps people out of the page that is shown, each with where."""
+        """Return the accessibility violations of the page that is shown, each with its place."""
         if not self.source:
             return []
         browser.run(self.source)

@@ -36,12 +36,12 @@ def _mistakes(schema: Mapping[str, Any], document: object, place: str) -> Iterat
 
 
 def undescribed(socket: Path, language: str = "en", refused: Collection[str] = ()) -> list[str]:
-    """Ask for everything that can be looked at; return what is answered otherwise than described.
+    """Request every readable address; return the answers that differ from the description.
 
     Args:
         socket: Of the service.
         language: Of its sentences.
-        refused: Addresses that are refused as the site is; whatever else is refused is told, too.
+        refused: Addresses that this site refuses; any other refusal is returned, too.
     """
     client, found = SiteServiceClient(socket, language), list[str]()
     addresses = [
@@ -71,7 +71,7 @@ def undescribed(socket: Path, language: str = "en", refused: Collection[str] = (
 
 
 def _got(client: SiteServiceClient, address: str) -> Mapping[str, Any]:
-    """Ask for something, again while it is being looked at or gives way to work."""
+    """Request an address, again while its inspection runs or yields to an operation."""
     deadline = time.monotonic() + PATIENCE_S
     while True:
         try:

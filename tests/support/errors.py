@@ -1,4 +1,4 @@
-"""Errors as tests expect them: by what they say, or by a class that somebody catches."""
+"""Errors as tests expect them: by their message, or by a class that code catches."""
 
 from __future__ import annotations
 

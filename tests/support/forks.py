@@ -34,7 +34,7 @@ MOST_BYTES = 1 << 17
 ROOT = Path(__file__).resolve().parents[2]
 AGENT = "ncen_updater.agent.cli.main"
 PUBLISHER = "ncen_updater.publisher.cli.main"
-# What the agent imports while it works. (The publisher names in its commands what it needs.)
+# Modules that the agent imports late. (Commands of the publisher name theirs.)
 HEAVY = (
     "ncen_updater.agent.adapters.databases.migrations.runner",
     "ncen_updater.agent.adapters.databases.postgresql.engine",
@@ -49,7 +49,7 @@ HEAVY = (
 
 
 class Fork:
-    """A process that was begun.
+    """A process that was started.
 
     Attributes:
         pid: Its number.
@@ -95,9 +95,9 @@ class Forks:
 
     Args:
         program: The module.
-        function: What of it takes the words and returns the exit status.
+        function: Takes the arguments and returns the exit status.
         environment: Of the interpreter; ours by default.
-        workers: Where those come who want a worker forked, too; it listens.
+        workers: Listening socket for callers that want a worker forked, too.
     """
 
     def __init__(
@@ -119,7 +119,7 @@ class Forks:
         self._orders.settimeout(DEADLINE_S)
 
     def close(self) -> None:
-        """End it; what it began goes on."""
+        """End it; the processes that it started continue."""
         self._orders.close()
         self._process.wait(DEADLINE_S)
 
@@ -134,7 +134,7 @@ class Forks:
         """Begin a process.
 
         Args:
-            words: For the program.
+            words: Arguments of the program.
             streams: Its standard streams; they stay open here.
             environment: All its variables; those of the one that forks by default.
             session: Whether it has a session of its own.
@@ -188,7 +188,7 @@ def begin_agent(
     """Begin a command of the agent with no terminal.
 
     Args:
-        words: Its words.
+        words: Its arguments.
         environment: All its variables.
         log: Where both its streams go.
         session: Whether it has a session of its own.
@@ -247,7 +247,7 @@ def _publisher() -> Forks:
 
 
 def _answer(program: Callable[[list[str]], int], order: str, files: list[int]) -> None:
-    """Begin the process, tell its number, wait for it and tell its status. Does not return."""
+    """Start the process, report its pid, wait for it and report its status. Does not return."""
     words, environment, directory, session = json.loads(order)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     told, *streams = files
@@ -273,10 +273,10 @@ def work(
     *,
     session: bool,
 ) -> None:
-    """Do in a fork what an interpreter of its own would do. Does not return.
+    """Do in a fork the work of an interpreter of its own. Does not return.
 
     Args:
-        program: What it does.
+        program: The function that it runs.
         streams: Which descriptor becomes which of its own.
         environment: All its variables; those of the one that forked by default.
         directory: Where it works.
@@ -317,9 +317,9 @@ def main() -> None:
     for name, _ in getattr(module, "COMMANDS", {}).values():
         import_module(name)
     program = getattr(module, sys.argv[2])
-    gc.freeze()  # what is never collected is never copied by a fork
+    gc.freeze()  # frozen objects are not copied by a fork
     gc.set_threshold(50_000, 20, 20)  # short commands end before there is anything to find
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # who waits for orders waits for nobody
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # it reaps no children
     for number in map(int, sys.argv[3:]):
         import_module("tests.support.workers").begin(number)
     with socket.socket(fileno=os.dup(0)) as orders:

@@ -1,4 +1,4 @@
-"""Finds what is not French in what a French session reads."""
+"""Finds text in a French session that is not French."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from pathlib import Path
 import polib
 
 CATALOGUES = Path(__file__).resolve().parents[2] / "ncen_updater/locale/fr/LC_MESSAGES"
-#: What is a name in every language, and no word of one.
+#: Names that are the same in every language.
 NAMES = re.compile(
-    r"(?m:(?:^ +(?:\$ )?|(?<=: ))ncen-(?:updater|publisher) .*$)"  # what is typed
-    r"|\{\w+\}|«[^»]*»"  # what others said, and what was typed: told as such
+    r"(?m:(?:^ +(?:\$ )?|(?<=: ))ncen-(?:updater|publisher) .*$)"  # typed input
+    r"|\{\w+\}|«[^»]*»"  # quoted text of others, and typed input
     r"|'[^'\n]*'"  # commands, and names of files as Python quotes them
-    # what the system says
+    # messages of the system
     r"|Connection refused|No such file or directory|Permission denied|Is a directory"
     r"|https?://\S+|(?<![\w/])~?/[^\s«»,;)]+"  # addresses and paths
     r"|\b[\w-]+(?:\.[\w-]+)+\b"  # settings, files, versions
@@ -25,13 +25,13 @@ NAMES = re.compile(
     # A digest is shown in groups of eight; one of three hundred has a group without a figure.
     r"|\b[0-9a-f]{8}\b"
 )
-#: More of an error: what PostgreSQL, the system or a library said is quoted as it stands.
+#: Details of an error: text of PostgreSQL, the system or a library is quoted unchanged.
 DETAIL = re.compile(r"^ *Détail : .*(?:\n {5,}.*)*\n", re.MULTILINE)
 WORD = re.compile(r"[^\W\d_]{2,}")
 
 
 def _plain(text: str) -> str:
-    """Without names, and without the apostrophes within words."""
+    """Return the text without names, and without the apostrophes within words."""
     text = re.sub(r"-\n\s+", "-", text)  # help breaks lines there
     return NAMES.sub(" ", re.sub("(?<=\\w)['\u2019](?=\\w)", " ", text))
 
@@ -51,7 +51,7 @@ def foreign(text: str, *names: str) -> list[str]:
     """Return the words that are neither of the catalogue nor names.
 
     Args:
-        text: What was shown.
+        text: Shown text.
         *names: More names: of people, places and data of the trial.
     """
     login = pwd.getpwuid(os.geteuid()).pw_name  # may be an English word

@@ -17,7 +17,7 @@ from tests.support.trees import remove_tree
 
 GROUND = "NCEN_TEST_GROUND"
 MEMORY = Path("/dev/shm")
-# The largest run was seen to take less than one; what is kept of failures comes on top.
+# The largest run was seen to take less than one; directories of failed tests come on top.
 ROOM = 4 << 30
 SPARE = 2 << 30
 
@@ -25,7 +25,7 @@ SPARE = 2 << 30
 def lay_ground(wish: str) -> Path:
     """Make the directory in which everything of this run lies.
 
-    As ``/tmp`` is: as root the database servers run as nobody, who has to come in.
+    As ``/tmp`` is: for root the database servers run as the user nobody, who needs access.
 
     Args:
         wish: ``memory``, ``disk``, or ``auto`` for memory where it will do.
@@ -66,5 +66,5 @@ def _remove_those_of_the_dead(below: Path) -> None:
     for place in below.glob("nu-run-*"):
         number = place.name.rpartition("-")[2]
         if number.isdigit() and not Path("/proc", number).exists():
-            with contextlib.suppress(OSError):  # somebody else's
+            with contextlib.suppress(OSError):  # of another user
                 remove_tree(place)

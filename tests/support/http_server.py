@@ -17,7 +17,7 @@ PORTAL = b"<!DOCTYPE html><html><body>Welcome to Airport Wi-Fi. Please log in.</
 
 @dataclass
 class Fault:
-    """What goes wrong with requests whose path contains ``match``.
+    """A fault of requests whose path contains ``match``.
 
     Attributes:
         times: How often; for ever by default.
@@ -27,7 +27,7 @@ class Fault:
         cut_after: Break the connection after so many bytes of the body.
         drip: Send one byte, then wait for the client to give up, one byte in each ``drip`` seconds.
         endless: Go on sending after the end.
-        etag: The entity tag to tell.
+        etag: The entity tag to send.
     """
 
     match: str

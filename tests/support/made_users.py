@@ -1,4 +1,4 @@
-"""People with accounts of this machine, made for a trial and taken away after it; only root can."""
+"""Accounts of this machine, created for a trial and removed after it; needs root."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ import pytest
 #: How the names of such people begin.
 OURS = "nu-"
 PROGRAMS = ("useradd", "userdel", "groupadd", "groupdel", "chpasswd")
-#: Where these programs are, also for who has no such path.
+#: Directories of these programs, also for users without them in PATH.
 PATH = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
 
 
 def require_made_users() -> None:
-    """Skip where nobody can be made, and say why."""
+    """Skip where no account can be created, with the reason."""
     if os.getuid() != 0:
         pytest.skip("only root can make people, and be them")
     lacks = [name for name in PROGRAMS if shutil.which(name, path=PATH) is None]
@@ -32,13 +32,13 @@ def require_made_users() -> None:
 def made_users(
     people: Mapping[str, str], passwords: Mapping[str, str] | None = None
 ) -> Iterator[None]:
-    """Make people, and the group of each, while the block runs; waits while others have the same.
+    """Create users, each with a group, while the block runs; waits while others have the same.
 
-    Who has such a name already was left by a run that was killed, and is removed first.
+    An existing account of that name was left by a killed run, and is removed first.
 
     Args:
         people: Name to group; several may have one.
-        passwords: Name to password; who has none cannot come in by one.
+        passwords: Name to password; without one the user cannot log in by password.
     """
     require_made_users()
     groups = sorted(set(people.values()))

@@ -62,7 +62,7 @@ def nginx(
         feed: The directory.
         work: For configuration, log and temporary files.
         configuration: In place of ours.
-        places: What stands for what in the configuration; the feed's directory by default.
+        places: Replacements of paths in the configuration; the feed's directory by default.
         listens: The port that the configuration names.
         user: Of the workers of a server that root starts.
     """
@@ -76,7 +76,7 @@ def nginx(
         rules = rules.replace(given, here)
     work.mkdir(parents=True, exist_ok=True)
     (work / "feed.conf").write_text(rules)
-    # Workers of a server that root starts would be nobody, who may not enter a test's directory.
+    # Workers of a server started by root would be the user nobody, without access to a test.
     whose = f"user {user};" if os.geteuid() == 0 else ""
     bodies = " ".join(
         f"{kind}_temp_path {work}/{kind};"

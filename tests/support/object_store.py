@@ -17,7 +17,7 @@ from tests.support.forks import DEADLINE_S
 
 
 def _readable(bucket: str) -> dict[str, object]:
-    """The policy of docs/how-to/serve-the-feed.md: all may read, and learn what is missing."""
+    """The policy of docs/how-to/serve-the-feed.md: everyone may read, and gets 404 for missing."""
     read = {"Effect": "Allow", "Principal": "*"}
     name = f"arn:aws:s3:::{bucket}"
     return {
@@ -51,7 +51,7 @@ def object_store(monkeypatch: pytest.MonkeyPatch, bucket: str = "releases") -> I
     try:
         host, port = server.get_host_and_port()
         url = f"http://{host}:{port}"
-        # What an earlier server of this process kept would still be there.
+        # Objects of an earlier server of this process would still be there.
         _put(f"{url}/moto-api/reset", b"", "POST")
         _put(f"{url}/{bucket}", b"")
         _put(f"{url}/{bucket}?policy", json.dumps(_readable(bucket)).encode())

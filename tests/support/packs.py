@@ -52,7 +52,7 @@ class PackFeed:
 
     @property
     def root(self) -> Path:
-        """What a site trusts first."""
+        """The trusted root of a new site."""
         return self.directory / "metadata" / "1.root.json"
 
     def publish(self, version: str) -> None:

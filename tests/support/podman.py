@@ -30,7 +30,7 @@ SETTINGS = {
 
 
 def podman_settings() -> str:
-    """What podman has to be told so that it runs a container here; skips where nothing helps."""
+    """Settings with which podman runs a container here; skips where none work."""
     found, reason = _settings()
     if not found:
         pytest.skip(f"{reason}; {INSTALL}")
@@ -85,7 +85,7 @@ def environment_in(place: Path, settings: str) -> dict[str, str]:
 
 
 def forget(place: Path) -> None:
-    """End what podman leaves behind for its next call, so that a directory can be removed.
+    """End the processes that podman leaves for its next call, so that a directory can be removed.
 
     Args:
         place: As for :func:`environment_in`, or ``RUN`` and ``STORE`` of the example are below it.
@@ -106,7 +106,7 @@ def forget(place: Path) -> None:
 
 
 def _podmans(place: Path) -> list[int]:
-    """What tidies up after a container, or waits for the next one, in this directory."""
+    """Podman's helper processes in this directory: cleanup, and waiting for the next container."""
     told = re.compile(rb"(^|\0)XDG_RUNTIME_DIR=" + re.escape(os.fsencode(place)) + rb"(/[^\0]*)?\0")
     found = []
     for one in Path("/proc").glob("[0-9]*"):
@@ -120,7 +120,7 @@ def _podmans(place: Path) -> list[int]:
 
 
 def rootfs(place: Path, *programs: str) -> Path:
-    """What a container sees as its machine, also one of who may not write there.
+    """The root file system of a container, also for users who may not write there.
 
     Args:
         place: Made in this directory.

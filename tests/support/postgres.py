@@ -11,7 +11,7 @@ from pathlib import Path
 
 from demo.embedded_postgres import EmbeddedPostgres, PostgresBinaries, find_binaries
 
-# fsync is off where a test kills processes, not machines: the kernel keeps what was written.
+# fsync is off where a test kills processes, not machines: the kernel keeps written pages.
 FAST_SETTINGS = (
     "fsync=off",
     "full_page_writes=off",
@@ -44,7 +44,7 @@ def running(
         binaries: Which programs.
         directory: Of the cluster.
         settings: Of the server.
-        port: At the loopback, for who opens no socket; none by default.
+        port: At the loopback, for clients without Unix sockets; none by default.
     """
     shared = os.environ.get(SHARED)
     if shared is not None:

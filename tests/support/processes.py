@@ -21,7 +21,7 @@ def is_application(pid: int) -> bool:
 
 
 def ours_below(pid: int) -> list[int]:
-    """What a process has started and what that has started, but not the application."""
+    """Return all descendants of a process, without the application."""
     found, todo = [], [pid]
     while todo:
         mine = [child for child in _children(todo.pop()) if not is_application(child)]
@@ -31,7 +31,7 @@ def ours_below(pid: int) -> list[int]:
 
 
 def stop(pid: int) -> list[int]:
-    """SIGSTOP to a process and to all below it, from above: nothing new is begun; returns those."""
+    """Send SIGSTOP to a process and its descendants, parents first; return them."""
     found, todo = [], [pid]
     while todo:
         parent = todo.pop()
@@ -56,10 +56,10 @@ def kill(pids: Iterable[int]) -> None:
 
 
 def with_variable(mark: str) -> Iterator[tuple[int, list[str]]]:
-    """Yield number and words of each process that inherited a variable, ``NAME=value``."""
+    """Yield pid and arguments of each process that inherited a variable, ``NAME=value``."""
     wanted = os.fsencode(mark)
     for one in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):  # it ended meanwhile, or is somebody else's
+        with contextlib.suppress(OSError):  # it ended meanwhile, or belongs to another user
             if wanted in (one / "environ").read_bytes().split(b"\0"):
                 yield int(one.name), (one / "cmdline").read_bytes().decode().split("\0")
 

@@ -34,7 +34,7 @@ def iter_blocks(text: str) -> Iterator[str]:
 
 
 def iter_sentences(text: str) -> Iterator[str]:
-    """Yield the sentences of a document; what is typed counts as one word."""
+    """Yield the sentences of a document; inline code counts as one word."""
     for block in iter_blocks(text):
         words = re.sub(r"`[^`]*`", "`", _LINK.sub(r"\1", block))
         yield from filter(None, (part.strip() for part in _END.split(" ".join(words.split()))))

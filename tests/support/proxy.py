@@ -15,7 +15,7 @@ POLL_S = 0.05  # only how soon a tunnel sees that the test is over
 
 @dataclass
 class Proxy:
-    """What it does and what it saw.
+    """Behaviour and recorded requests of a proxy.
 
     Attributes:
         url: Its address.

@@ -23,10 +23,10 @@ EITHER_ENGINE = "either_engine"
 #: is a superuser of it.
 ALWAYS = frozenset({"postgres", "any_site"})
 #: How often SQLite is chosen where either engine will do, for once that another one is: a site on
-#: it costs a third, and what engines do is held elsewhere.
+#: it costs a third, and the engines have their own tests.
 SQLITE_TIMES = 2
 
-#: What takes longest, and the share of it that a whole run takes.
+#: The longest modules, and the share of each that a whole run takes.
 LONG = Path(__file__).parents[1] / "long.txt"
 SHARES = {"all": 1, "1/4": 4, "1/8": 8, "1/16": 16}
 #: From this share on all rooms are one: a room of a few dear tests is not met in every run.
@@ -68,7 +68,7 @@ def one_of_each(
 
     Args:
         items: All of them.
-        name: What those have in common of which one is enough for a run.
+        name: The common name of items of which one is enough for a run.
         weight: How often one is chosen for each time that one of weight 1 is.
     """
     alike: dict[str, list[int]] = {}
@@ -96,7 +96,7 @@ def in_shares(items: Sequence[T], name: Callable[[T], str], shares: Mapping[str,
 
     The room decides, not the module: one whole site is much like another, and so a module of a
     single test is not in every run. Each run meets every room, and all runs together each test.
-    Of what is dearest (:data:`TOGETHER`) the rooms do not count: a run meets some of them.
+    Of the most expensive ones (:data:`TOGETHER`) a run takes some, whatever their room.
 
     Args:
         items: Tests in their order.
@@ -132,10 +132,10 @@ def in_turns(*parameters: str) -> pytest.MarkDecorator:
 
 
 def either_engine(parameter: str) -> pytest.MarkDecorator:
-    """Mark tests, or a module of them, whose claims are about what is above the engines.
+    """Mark tests, or a module of them, whose claims are about layers above the engines.
 
     A whole run tries each of them on one engine, whichever the seed chooses, and that is SQLite in
-    two of three runs. What an engine does is held by its contract and by the fault matrix, which
+    two of three runs. Engines have their own contract and the fault matrix, which
     are tried on all of them in every run.
 
     Args:
@@ -146,7 +146,7 @@ def either_engine(parameter: str) -> pytest.MarkDecorator:
 
 
 class Kinds:
-    """Tells what a test has in common with those of which one is enough for a run.
+    """Names the kind of a test; one test of each kind is enough for a run.
 
     Asked for each test of a run in their order: values are numbered as they are met. (The numbers
     that pytest gives them will not do. Beside a parameter of a fixture those of a test of its own
@@ -160,7 +160,7 @@ class Kinds:
         """The name of its kind.
 
         Raises:
-            pytest.UsageError: If what is in turns is no parameter of it.
+            pytest.UsageError: If a rotating name is no parameter of it.
         """
         call = getattr(item, "callspec", None)
         named = [name for mark in item.iter_markers(IN_TURNS) for name in mark.args]

@@ -1,4 +1,4 @@
-"""The service as a process of its own beside a stand-in site, and people who speak with it."""
+"""The service as a process of its own beside a stand-in site, and its clients."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ class Served:
         processes.kill(below)
 
     def until_logged(self, words: str) -> None:
-        """Wait until its log has these words."""
+        """Wait until its log contains this text."""
         self._until(lambda: words in self.log.read_text("utf-8"))
 
     def until(self, kind: str, after: int = 0, **values: object) -> StreamEvent:
@@ -93,7 +93,7 @@ class Served:
         raise AssertionError("the stream ended")
 
     def until_next_upgrade(self, holds: Callable[[Mapping[str, Any]], bool]) -> Mapping[str, Any]:
-        """Wait until what comes next is so; looked at whenever something happens."""
+        """Wait until the next upgrade matches; checked at each event."""
         for _ in self.client.stream(0):
             found = self.client.get("/v1/next-upgrade")
             if holds(found):

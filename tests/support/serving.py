@@ -1,4 +1,4 @@
-"""The real service on a real stand-in site: started, told, killed, and judged from outside."""
+"""The real service on a real stand-in site: started, signalled, killed, judged from outside."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def _hours(start: datetime, end: datetime) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Records:
-    """What users have entered, and everything that the databases hold."""
+    """Records that users entered, and the contents of the databases."""
 
     cases: Mapping[str, set[str]]
     digests: Mapping[str, str]
@@ -111,7 +111,7 @@ class ServedSite:
             self._process = None
 
     def kill(self, *, service: bool = True, children: bool = True) -> None:
-        """SIGKILL to the service, to what it started, or to both at once."""
+        """Send SIGKILL to the service, to its children, or to both at once."""
         assert self._process is not None
         found = self.children() if children else []
         if service:
@@ -121,11 +121,11 @@ class ServedSite:
         processes.kill(found)
 
     def children(self) -> list[int]:
-        """What the service has started and what that has started, but not the application."""
+        """Return all descendants of the service, without the application."""
         return [] if self._process is None else processes.ours_below(self._process.pid)
 
     def said(self, words: str) -> bool:
-        """Whether the service has logged these words."""
+        """Whether the service has logged this text."""
         return words in self.log.read_text("utf-8", "replace")
 
     def until(self, what: str, holds: Callable[[], bool], seconds: float = PATIENCE_S) -> None:
@@ -142,7 +142,7 @@ class ServedSite:
                 raise AssertionError(f"never: {what}\n{tail}")
             time.sleep(0.05)
 
-    # ---- what is known of the site -------------------------------------------------------------
+    # ---- state of the site ---------------------------------------------------------------------
 
     def journal(self) -> Journal:
         """The journal, to read."""
@@ -154,7 +154,7 @@ class ServedSite:
             return [event.kind for event in journal.list_events()]
 
     def service_state(self) -> ServiceState:
-        """What the service keeps."""
+        """The stored state of the service."""
         return ServiceStateFile(self.demo.state / SERVICE_STATE_PATH).load()
 
     def current(self) -> str:
@@ -171,12 +171,12 @@ class ServedSite:
         return not (open_work or busy or self.children())
 
     def records(self) -> Records:
-        """What the databases hold now."""
+        """The current contents of the databases."""
         place = self.demo.databases
         return Records(case_references(place), database_digests(place))
 
     def judge(self, before: Records, start: str) -> list[str]:
-        """Say what is wrong with the site; empty where it is one whole version with all records."""
+        """List faults of the site; empty for one consistent version with all records."""
         found, now = [], self.records()
         whole = version_of(self.demo).whole
         if whole is None:
@@ -190,7 +190,7 @@ class ServedSite:
         return found
 
     def outside(self, hours: Mapping[str, str], since: datetime) -> list[str]:
-        """Changes since a time that kept users out outside of the window."""
+        """Return changes since a time whose downtime was outside of the window."""
         window = WindowSettings.model_validate(dict(hours)).to_window()
         with self.journal() as journal:
             closes = [
@@ -200,14 +200,14 @@ class ServedSite:
             ]
         return [name for name, at in closes if find_open_window([window], at, UTC) is None]
 
-    # ---- what people do --------------------------------------------------------------------------
+    # ---- actions of users ------------------------------------------------------------------------
 
     def configure(self, **tables: Mapping[str, Any]) -> None:
         """Write tables of the configuration again; the others stay."""
         self.demo.configure({**(self.demo.options.settings or {}), **tables})
 
     def approve(self, person: Actor, version: str | None = None) -> int:
-        """Approve what was rehearsed; returns how many more have to."""
+        """Approve the rehearsed release; return the number of missing approvals."""
         site = build_site(load_config(self.demo.config_path), self.demo.config_path)
         target = Version(version) if version else None
         with Journal.open(site.state_directory / JOURNAL_FILE) as journal:
@@ -223,7 +223,7 @@ class ServedSite:
             return JobQueue(journal).enqueue(kind, data, AMINA)
 
     def result(self, number: int) -> Mapping[str, Any] | None:
-        """What came of an order, once it has ended."""
+        """Return the result of a job, once it has ended."""
         with self.journal() as journal:
             order = JobQueue(journal).find(number)
         return order.result if order else None

@@ -1,7 +1,7 @@
 """A site that exists only in memory, with a clock that jumps: for the service's decisions.
 
 A stand-in for everything below the service: the journal, the children that work, the feed. It keeps
-a diary of what was done when, so that anyone who runs it can judge.
+a diary of actions and their times, which the caller judges.
 """
 
 from __future__ import annotations
@@ -42,18 +42,18 @@ class Entry:
 
 @dataclass
 class SimulatedSite:
-    """The site: facts that a trial may change between two steps, and what a child does to them.
+    """The site: facts that a trial may change between two steps, and the effects of a child.
 
     Attributes:
         now: The clock, UTC.
         current: The release in use.
-        offered: What the feed offers, oldest first.
-        seen: What the site knows of it.
+        offered: Releases that the feed offers, oldest first.
+        seen: Releases that the site knows.
         feed_up: Whether the feed answers.
-        lapsed: Whether its lists have lapsed.
+        lapsed: Whether its metadata has expired.
         failing: Releases that fail at the cut-over.
         minutes: How long an act takes, by its command.
-        keep_for: So long is kept what an upgrade put aside; None for nothing to drop.
+        keep_for: Retention of previous databases; None if there are none.
         agent: A newer agent that is on offer; ``agent_fails`` where its slot cannot be made.
         full: Whether the disk of the service's notes is full.
         approve_after: So long after the rehearsal people approve; None for never.
@@ -86,7 +86,7 @@ class SimulatedSite:
     diary: list[Entry] = field(default_factory=list)
     kept: ServiceState = field(default_factory=ServiceState)
 
-    # ---- what the service is given ---------------------------------------------------------------
+    # ---- interface of the service ----------------------------------------------------------------
 
     def look(self) -> SiteStatus:
         """The disk's part."""

@@ -33,12 +33,12 @@ def _now() -> datetime:
 
 @dataclass(frozen=True)
 class Publication:
-    """What is published at once.
+    """Releases that are published at once.
 
     Attributes:
         versions: Releases of the stand-in.
         packs: Whether with delta packs from the ones before.
-        faults: What the newest of them does besides, as ``fault.toml`` has it.
+        faults: Faults of the newest of them, as in ``fault.toml``.
         made: Makes the newest of the sources of 3.2.4, see :func:`as_code_only`; None: it is the
             stand-in's own. The ones before say then that they run on schema 1.
     """
@@ -118,7 +118,7 @@ class TrialFeed:
 def as_code_only(source: Path, version: str) -> None:
     """Make of the sources of 3.2.4 a release of another number that changes only the code.
 
-    What it says of its schema, :func:`demo.releases.declare` adds.
+    Its declared schema is added by :func:`demo.releases.declare`.
     """
     manifest = source / "manifest.toml"
     text = manifest.read_text("utf-8").replace(
@@ -179,7 +179,7 @@ def running_site(
     Args:
         versions: The releases.
         own_words: Whether the country has texts and settings of its own.
-        faults: What the newest release does besides.
+        faults: Faults of the newest release.
     """
     with tempfile.TemporaryDirectory(prefix="nu-site-") as directory:
         feed = TrialFeed(Path(directory))

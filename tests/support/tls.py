@@ -1,4 +1,4 @@
-"""A private authority and what it certifies, made on the spot."""
+"""A private certificate authority and its certificates, created on demand."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Authority:
             .add_extension(_AUTHORITY_USAGE, critical=True)
             .sign(self._key, hashes.SHA256())
         )
-        #: What a client trusts.
+        #: The certificate that a client trusts.
         self.file = directory / f"{name}.pem"
         self.file.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
 
@@ -98,7 +98,7 @@ class Authority:
         return path
 
     def server_context(self, certificate: Path, *, clients: Path | None = None) -> ssl.SSLContext:
-        """What a server needs to answer with TLS.
+        """The TLS context of a server.
 
         Args:
             certificate: Its own.

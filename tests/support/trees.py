@@ -1,4 +1,4 @@
-"""Trees that the agent froze: its slots and kept databases bar everybody but root from deleting."""
+"""Read-only trees of the agent: only root can delete its slots and retained databases."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from pathlib import Path
 
 
 def remove_tree(place: Path) -> None:
-    """Remove a directory with everything in it, also from directories that nobody may write to.
+    """Remove a directory with everything in it, also from read-only directories.
 
     Only directories become writable: a file may be a link to that of a tree which stays. Each is
-    brought to the top before it is looked into, for a tree may be deeper than a path may be long.
+    moved to the top before it is scanned, for a tree may be deeper than a path may be long.
     Does nothing where there is nothing.
     """
     if not place.exists():

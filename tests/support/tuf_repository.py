@@ -166,12 +166,12 @@ class Feed:
         self.publish()
 
     def expiry(self, role: str) -> datetime:
-        """When a role signed now lapses."""
+        """Return when a role signed now expires."""
         return self.now + timedelta(days=PERIODS.get(role, 365))
 
     @property
     def metadata(self) -> Path:
-        """Where the lists are served from."""
+        """Return the directory of the served metadata."""
         return self.directory / "metadata"
 
     @property

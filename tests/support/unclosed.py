@@ -1,4 +1,4 @@
-"""Connections of SQLite that nobody closed: a warning on every version of Python, not from 3.13 on.
+"""Unclosed SQLite connections: a warning on every version of Python, not only from 3.13 on.
 
 A connection and its cache of statements refer to each other, so the warning comes when circles are
 collected, in whatever test runs then. It therefore says where the connection was opened.

@@ -31,7 +31,7 @@ from tests.support.attention import Attention
 CHROMIUM, DRIVER = "chromium", "chromedriver"
 #: Pixels of a window on a desk.
 DESK = 1440
-#: Limit of what stands still.
+#: Limit of a command without progress.
 PATIENCE_S = 300.0
 ELEMENT = "element-6066-11e4-a52e-4f735466cecf"
 WORDS = (
@@ -44,13 +44,13 @@ Found = TypeVar("Found")
 
 
 def as_user(user: str, *groups: str, reads_all: bool = False) -> tuple[str, ...]:
-    """Return the words before a command that make it another user's; only root may say them.
+    """Return the command prefix that runs it as another user; needs root.
 
     Args:
         user: Whose.
         groups: Further groups of the process.
         reads_all: Whether it reads every file all the same: an interpreter of root's is one that
-            nobody else may read, which says nothing of the program.
+            no other user may read, which is no fault of the program.
     """
     entry = pwd.getpwnam(user)
     numbers = ",".join(str(grp.getgrnam(name).gr_gid) for name in groups)
@@ -62,7 +62,7 @@ def as_user(user: str, *groups: str, reads_all: bool = False) -> tuple[str, ...]
 
 
 def missing() -> str | None:
-    """What a browser lacks here, in words; None where it can be started."""
+    """Describe what a browser lacks here; None where it can be started."""
     lacks = [name for name in (CHROMIUM, DRIVER) if shutil.which(name) is None]
     if not lacks:
         return None
@@ -78,7 +78,7 @@ class Element:
 
     @property
     def text(self) -> str:
-        """What a person reads of it."""
+        """The visible text of the element."""
         return str(self.browser.call("GET", f"/element/{self.id}/text"))
 
     @property
@@ -97,7 +97,7 @@ class Element:
         self.browser.call("POST", f"/element/{self.id}/click", {})
 
     def type(self, text: str) -> None:
-        """Type into it what stands there afterwards."""
+        """Replace the content of a field by typed text."""
         self.browser.attention.filled(text)
         self.browser.call("POST", f"/element/{self.id}/clear", {})
         self.browser.call("POST", f"/element/{self.id}/value", {"text": text})
@@ -111,7 +111,7 @@ class Browser:
         session: Its number there.
 
     Attributes:
-        attention: What was asked of the person before it.
+        attention: Actions of the user before it.
     """
 
     def __init__(self, address: str, session: str) -> None:
@@ -122,7 +122,7 @@ class Browser:
         """Give one command.
 
         Raises:
-            AssertionError: If the driver refuses it, with its words.
+            AssertionError: If the driver refuses it, with its message.
         """
         answer = requests.request(method, self._address + path, json=body, timeout=PATIENCE_S)
         value = answer.json()["value"]
@@ -173,11 +173,11 @@ class Browser:
 
     @property
     def text(self) -> str:
-        """What a person reads of the page."""
+        """The visible text of the page."""
         return "\n".join(part.text for part in self.all("body"))
 
     def run(self, script: str, *arguments: object) -> Any:
-        """Run a script in the page, beside those of its own; returns what that returns."""
+        """Run a script in the page, beside its own scripts; return the result."""
         return self.call("POST", "/execute/sync", {"script": script, "args": list(arguments)})
 
     def run_to_end(self, script: str, *arguments: object) -> Any:
@@ -185,7 +185,7 @@ class Browser:
         return self.call("POST", "/execute/async", {"script": script, "args": list(arguments)})
 
     def until(self, what: str, holds: Callable[[], Found], seconds: float = PATIENCE_S) -> Found:
-        """Wait until something holds, and return it; the page may change while it is looked at."""
+        """Wait until something holds, and return it; the page may change during the check."""
         end, last = time.monotonic() + seconds, ""
         while time.monotonic() < end:
             try:
@@ -229,7 +229,7 @@ class Browser:
         return base64.b64decode(self.call("POST", "/print", {"page": page, "background": False}))
 
     def picture(self) -> bytes:
-        """Return what is seen, as PNG."""
+        """Return a screenshot, as PNG."""
         return base64.b64decode(self.call("GET", "/screenshot"))
 
     def overflows(self) -> bool:
@@ -238,21 +238,21 @@ class Browser:
         return int(self.run(wide)) > 0
 
     def pushed(self) -> list[str]:
-        """What has to be pushed sideways within the page to be read: the texts of such boxes."""
+        """Return the texts of boxes that need horizontal scrolling within the page."""
         script = """return [...document.querySelectorAll(".table")]
             .filter((box) => box.scrollWidth > box.clientWidth).map((box) => box.innerText)"""
         return list(map(str, self.run(script)))
 
     def complaints(self) -> list[str]:
-        """What the browser had to complain of since it was asked last: refused loads, errors."""
+        """Return complaints of the browser since the last call: refused loads, errors."""
         entries = self.call("POST", "/se/log", {"type": "browser"})
         return [str(entry["message"]) for entry in entries]
 
 
 def known_place(name: str, certificate: Path) -> tuple[str, ...]:
-    """Return the words for a browser that finds a name on this machine, and knows its certificate.
+    """Return options for a browser that resolves a name to this machine and trusts its certificate.
 
-    It believes this one alone, as after a person has looked at its digits.
+    It trusts this one alone, as after a user compared its fingerprint.
     """
     key = x509.load_pem_x509_certificate(certificate.read_bytes()).public_key()
     digest = hashlib.sha256(
@@ -271,9 +271,9 @@ def browser(
     """Start a browser with an empty profile; it ends with the block.
 
     Args:
-        user: As whom; as who runs the trial if left out.
+        user: User to run as; by default that of the trial.
         language: That it asks pages for.
-        more: Words for it.
+        more: Further options.
     """
     with tempfile.TemporaryDirectory(prefix="nu-browser-", ignore_cleanup_errors=True) as profile:
         if user is not None:

@@ -6,7 +6,7 @@ with who asked. What is judged about starting and rights has an interpreter of i
 workers that become another user.
 
 In the place of the interpreter stands :mod:`tests.support.forked_worker`, and behind it the fork.
-Who kills the one sees with :func:`gone` that the other has ended, too.
+After one is killed, :func:`gone` shows that the other has ended, too.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from typing import NoReturn
 from ncen_updater.common.workers import Worker
 from tests.support.forks import DEADLINE_S, work, workers_place
 
-#: What is forked, and what that imports while it works.
+#: Modules that are forked, and those that they import late.
 FORKED = (
     "ncen_updater.agent.service.notifications.send_worker",
     "ncen_updater.agent.adapters.feed_reader.worker",
@@ -101,7 +101,7 @@ def begin(number: int) -> None:
 
 def _wait(waits: socket.socket, parent: int) -> NoReturn:
     with Path(os.devnull).open() as nothing:
-        os.dup2(nothing.fileno(), 0)  # in the place of what the parent listens to
+        os.dup2(nothing.fileno(), 0)  # in place of the sockets of the parent
     watched: list[socket.socket | int] = [waits, parent]
     while waits in select.select(watched, [], [])[0]:
         other, _ = waits.accept()
@@ -114,7 +114,7 @@ def _wait(waits: socket.socket, parent: int) -> NoReturn:
 
 
 def _answer(other: socket.socket) -> NoReturn:
-    """Begin a worker, and tell how it ended; it ends where nobody waits."""
+    """Start a worker, and report how it ended; it ends without a caller."""
     told, (note, *files), _, _ = socket.recv_fds(other, MOST_BYTES, MOST_FILES)
     stands_in, directory, given, count, *rest = told.decode().split("\0")
     words, variables = rest[: int(count)], rest[int(count) :]

@@ -72,7 +72,7 @@ def wait_for(process: subprocess.Popen[str], words: str) -> None:
 
 @contextmanager
 def live_site(directory: Path, versions: Sequence[str], soak_s: float) -> Iterator[LiveSite]:
-    """Lay out a site that nobody has taken over, and start it."""
+    """Lay out a site that is not adopted, and start it."""
     feed = TrialFeed(directory)
     feed.publish(versions)
     with ExitStack() as stack:

@@ -1,4 +1,4 @@
-"""Somebody who may not look at the site is told which group, and what to type."""
+"""Tests of the error for users who may not read the site."""
 
 from __future__ import annotations
 

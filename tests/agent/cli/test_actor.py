@@ -1,4 +1,4 @@
-"""Tests of the caller's identity where somebody became root."""
+"""Tests of the caller's identity behind sudo."""
 
 from __future__ import annotations
 

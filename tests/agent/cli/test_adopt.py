@@ -1,4 +1,4 @@
-"""``adopt`` as a real process: it believes application and databases, not what was typed."""
+"""Tests of ``adopt`` as a real process: application and databases prevail over the argument."""
 
 from __future__ import annotations
 

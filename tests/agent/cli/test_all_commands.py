@@ -1,4 +1,4 @@
-"""Every command of both programs: help in both languages, and one JSON document of each error."""
+"""Tests of every command of both programs: help in both languages, one JSON document per error."""
 
 from __future__ import annotations
 

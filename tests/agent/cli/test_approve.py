@@ -1,4 +1,4 @@
-"""``rehearse``, ``approve`` and ``schedule`` as people type them, on the smallest kind of site."""
+"""Tests of ``rehearse``, ``approve`` and ``schedule`` on the smallest kind of site."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tests.support.sites import TrialFeed, connect, serve
 
 
 class Desk:
-    """Somebody who types commands."""
+    """A user who types commands."""
 
     def __init__(self, config: Path, capsys: pytest.CaptureFixture[str]) -> None:
         self.config, self._capsys = config, capsys
@@ -137,7 +137,7 @@ def be(monkeypatch: pytest.MonkeyPatch, name: str, uid: int) -> None:
 
 
 def the_dossier_of_it(desk: Desk, directory: Path, binding: str) -> None:
-    """The page says who approved what; one in each language is kept."""
+    """The page lists approvers; one in each language is stored."""
     kept = directory / "site/var/lib/ncen-updater/dossiers"
     assert sorted(path.name for path in kept.iterdir()) == [
         f"{binding}.en.html", f"{binding}.fr.html",

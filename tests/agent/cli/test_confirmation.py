@@ -1,4 +1,4 @@
-"""Tests of yes at a terminal: the word or its first letter, in the reader's language."""
+"""Tests of confirmations at a terminal, in the reader's language."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every event of the journal, and of the service, is told in the language of a session."""
+"""Tests that every event of journal and service is described in the session's language."""
 
 from __future__ import annotations
 

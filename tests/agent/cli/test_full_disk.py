@@ -1,4 +1,4 @@
-"""A disk that really fills up while a release is fetched, through the real program."""
+"""Tests of a disk that fills up during a download, through the real program."""
 
 from __future__ import annotations
 

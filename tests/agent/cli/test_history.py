@@ -1,4 +1,4 @@
-"""``history CHANGE``: a dozen lines for people, the events where they are asked for."""
+"""Tests of ``history CHANGE``: a summary for people, events on request."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def interrupt_migration(journal: Journal) -> None:
 
 
 def interrupted(journal: Journal) -> None:
-    """By a person; what is said of it has no words of its own."""
+    """Interrupted by an operator, without a message of its own."""
     journal.begin_change(UPGRADE)
     steps(journal, StepName.FETCH)
     journal.record_event("step-failed", UPGRADE.id, step="copy", code="NU-9999", error="it is gone")

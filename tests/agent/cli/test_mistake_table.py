@@ -58,9 +58,9 @@ class Mistake:
         typed: The words after the program's name; ``{tmp}`` is a directory with odd files.
         exit_code: Of the command.
         code: Of the error or finding; empty where there is none.
-        words: What has to be said.
+        words: Required text of the answer.
         edit: What is wrong in the configuration.
-        never: What must not be said.
+        never: Text that must not occur.
     """
 
     number: int
@@ -261,7 +261,7 @@ def test_invalid_trusted_root_is_reported(site: LiveSite, content: bytes | None)
 
 
 def test_root_of_another_feed_is_reported(site: LiveSite, tmp_path: Path) -> None:
-    """It is told as that, and once it is put right nothing is left of it."""
+    """It is reported as such, and once it is replaced nothing is left of it."""
     root = site.demo.trusted_root
     good = root.read_bytes()
     keys = create_keys(tmp_path / "keys", "another long pass phrase")

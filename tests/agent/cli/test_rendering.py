@@ -1,4 +1,4 @@
-"""The parts that show things: forms of figures, errors, progress, the state, and mistakes."""
+"""Tests of rendering: figures, errors, progress, the site state, and usage mistakes."""
 
 from __future__ import annotations
 

@@ -64,7 +64,7 @@ READS = (
 
 @dataclass(frozen=True)
 class CommandOutput:
-    """What a command said."""
+    """The output of a command."""
 
     code: int
     document: Any
@@ -201,7 +201,7 @@ class Both:
         return [*found, dry.part("confirm"), done.part("confirm")]
 
     def compare_during_soak(self) -> None:
-        """The rollback is shown and asked for both ways, also while somebody watches."""
+        """Show and request the rollback both ways, also during the soak."""
         assert self.same("rollback --dry-run").document["to"] == "3.2.4"
         for command in ("verify", "doctor", "status"):
             self.same(command)
@@ -214,7 +214,7 @@ class Both:
 
 
 def site_of(directory: Path, feed: TrialFeed, url: str, place: PostgresPlace | None) -> DemoSite:
-    """A site whose service does nothing by itself."""
+    """A site whose service does nothing automatically."""
     options = SiteOptions(
         feed_urls=(url,), cases=20, icomm=False, soak_s=600.0, soak_interval_s=0.1,
         settings={"service": {"timezone": "UTC", "mode": "notify"}},
@@ -288,7 +288,7 @@ def test_changing_commands_agree_with_and_without_the_service(
 
 
 def changes(both: Both, way: str) -> list[tuple[str, object]]:
-    """Every command that changes something, one way; what was said at each."""
+    """Run every changing command, one way; return the output of each."""
     said: list[tuple[str, object]] = []
 
     def run(command: str) -> None:

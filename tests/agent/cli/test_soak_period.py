@@ -1,4 +1,4 @@
-"""While a release is watched: what is approved, what an order waits for, and until when."""
+"""Tests of the soak period: approvals, waiting jobs, and its end."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``status`` is light, needs nothing but the disk, and says what cannot be had."""
+"""``status`` is light, needs nothing but the disk, and reports unavailable facts."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_unhealthy_application_is_shown_with_the_next_command(site: TrialSite) -
 
 @pytest.mark.parametrize("state", ["state", None])
 def test_new_site_names_the_next_command(site: TrialSite, state: str | None) -> None:
-    """Whether its state directory was made already, or not."""
+    """Whether its state directory exists already, or not."""
     (site.root / "current").unlink()
     site.journal.unlink()
     if state is None:
@@ -240,7 +240,7 @@ def test_fresh_metadata_is_reported(site: TrialSite) -> None:
 
 
 def test_offered_release_is_named_before_it_is_prepared(site: TrialSite) -> None:
-    """The list is of every country: what of it is for this site, the service found."""
+    """The metadata covers every country: the service selects the releases of this site."""
     _write_view(site, datetime.now(UTC) + timedelta(days=1))
     assert "Available" not in site.run("status").stdout
     with Journal.open(site.state / JOURNAL_FILE, read_only=True) as journal:
@@ -285,7 +285,7 @@ def test_release_halted_by_the_signers_is_shown_to_viewers(site: TrialSite) -> N
         "3.5.0 (staged rollout: date for this site not set",
     ):
         assert f"Not available for this site: {line}" in said
-    # What an emergency halt says is said once, and what runs here is told by itself.
+    # An emergency halt is described once, and the running release separately.
     assert said.count("3.6.0") == 1
     assert said.count("Not available for this site") == 4
     feed = json.loads(site.run("status", "--json").stdout)["feed"]
@@ -313,7 +313,7 @@ def test_advice_for_a_withdrawn_release_is_shown(site: TrialSite) -> None:
 
 
 def test_emergency_halt_is_shown_until_it_expires(site: TrialSite) -> None:
-    """Out of what was proved, and not out of what the process that reads the feed left."""
+    """From verified metadata, and not from the files of the feed reader."""
     _write_view(site, datetime.now(UTC) + timedelta(days=1))
     now = datetime.now(UTC).replace(microsecond=0)
     memory = TrustStateStore(site.state)
@@ -410,7 +410,7 @@ def test_configuration_mistake_does_not_hide_the_rest(
 def test_unreadable_paths_are_not_reported_as_missing(
     site: TrialSite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A member of the group is not told that files are missing that only root sees."""
+    """A member of the group gets no report of missing files that only root can see."""
     text = site.config.read_text("utf-8")
     site.config.write_text(
         text.replace('maintenance_file = "door"', 'maintenance_file = "no/door"')
@@ -459,7 +459,7 @@ def test_hold_shows_its_end_and_no_start_time(
     monkeypatch.setattr(session, "add_line", shown.append)
     resting = {"running": None, "reason": "release 3.3.0 waits for the window: 22:00"}
     _show_service(session, resting, held=True)
-    _show_service(session, resting, at_work=True)  # which is said by itself
+    _show_service(session, resting, at_work=True)  # which is reported separately
     assert shown == []
     _show_service(session, resting)
     assert [str(text) for text in shown] == ["Release 3.3.0 waits for the window: 22:00."]

@@ -1,4 +1,4 @@
-"""Standard streams that are closed or full: the exit code is right, and nothing breaks."""
+"""Tests of standard streams that are closed or full: the exit code is right."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_closed_or_full_streams_give_the_right_exit_code(
     [("--help", 0), ("upgrade --help", 0), ("status", 0), ("doctor", 3), ("nonsense", 2)],
 )
 def test_closed_pipe_ends_the_command_quietly(site: TrialSite, words: str, exit_code: int) -> None:
-    """As with ``| true``: what the command came to is told, and nothing else."""
+    """As with ``| true``: the result is reported, and nothing else."""
     reader, writer = os.pipe()
     os.close(reader)
     done = subprocess.run(

@@ -1,4 +1,4 @@
-"""Times that people write are at the site's hours."""
+"""Tests of times that users type, in the site's timezone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``watch`` shows people what ``upgrade`` shows; the events of the journal only where asked for."""
+"""Tests of ``watch``: the output of ``upgrade``; events of the journal on request."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Service:
         return StreamEvent("service", document)
 
     def happens(self, *_: object, **__: object) -> Iterator[StreamEvent]:
-        """What the stream tells from when somebody looks: one more sentence, a step, the end."""
+        """Yield the events of the stream: one more message, a step, the end."""
         yield self.moment()
         self.snapshots.record_progress(ProgressUpdate("switching to the new release"))
         yield self.moment()

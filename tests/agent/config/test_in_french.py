@@ -1,4 +1,4 @@
-"""Mistakes in the configuration are told in French whole, with their lines."""
+"""Tests that configuration mistakes are reported in French, with their lines."""
 
 from __future__ import annotations
 

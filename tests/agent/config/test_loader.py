@@ -140,7 +140,7 @@ MISTAKES: dict[str, ROW] = {
     "name in the server": ('"ncen_cases"', '"a b"', 12, "databases.names.cases", "underscores"),
     "name": ("cases =", "Cases =", 12, "databases.names.Cases", "underscores"),
     "relative root": ('root = "{root}"', 'root = "here"', 6, "paths.root", "absolute"),
-    "no door": ('"door"', '"no/such/door"', 18, "application.maintenance_file", "not found"),
+    "no such file": ('"door"', '"no/such/door"', 18, "application.maintenance_file", "not found"),
     "schema": ("schema = 1", "schema = 2", 1, "schema", "one of: 1"),
     "no password file": ("port = 5433", 'password_file = "p"', 14,
                          "databases.postgresql.password_file", "not found"),

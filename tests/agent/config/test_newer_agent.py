@@ -1,4 +1,4 @@
-"""An agent that a site returned to, and a configuration for the newer one."""
+"""Tests of an older agent with a configuration for the newer one."""
 
 from __future__ import annotations
 

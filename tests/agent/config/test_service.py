@@ -1,4 +1,4 @@
-"""The table [service]: hours as people write them, and mistakes in them."""
+"""Tests of the table [service]: hours, and mistakes in them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command that starts the application, as status, resume and doctor show it."""
+"""Tests of the start command, as status, resume and doctor show it."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ def came(demo: DemoSite, table: str = "came_with_new") -> set[str]:
 
 
 def numbers(demo: DemoSite) -> list[object]:
-    """What tells one database from another of the same name."""
+    """Object ids, which distinguish databases of the same name."""
     engine = site_in_process(demo).database_engine
     if isinstance(demo.databases, PostgresPlace):
         sql = "SELECT oid FROM pg_database WHERE datname = current_database()"

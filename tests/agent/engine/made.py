@@ -102,7 +102,7 @@ def release(
         contract: What a second program does once the release was watched, if there is one.
         limit_s: Seconds that this one may take.
         at_start: A statement that the application runs at its start, whatever it says.
-        self_managed: What it says that the application changes in suspects by itself.
+        self_managed: Declared schema changes by the application in suspects.
         one_way: A statement of a migration of suspects that only goes forward.
     """
     made = assemble(FIRST, directory / version)

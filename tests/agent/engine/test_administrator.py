@@ -47,7 +47,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Administrator:
-    """Somebody with every right on the server, who knows nothing of the change."""
+    """A superuser of the server, who knows nothing of the change."""
 
     def __init__(self, demo: DemoSite) -> None:
         assert isinstance(demo.databases, PostgresPlace)

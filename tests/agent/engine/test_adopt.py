@@ -1,4 +1,4 @@
-"""Taking over a site on SQLite files whose application brings a migrator of its own."""
+"""Tests of adopting a site on SQLite files whose application has its own migrator."""
 
 from __future__ import annotations
 

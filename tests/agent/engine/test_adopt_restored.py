@@ -1,4 +1,4 @@
-"""Markers that were lost in part, and databases that people restored by hand. On both engines."""
+"""Tests of partly lost markers, and of manually restored databases. On both engines."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Releases with a build number that the application does not report: two of them answer alike."""
+"""Tests of releases with a build number that the application does not report."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_build_number_is_accepted_by_every_check(demo: DemoSite) -> None:
 
 
 def test_unhealthy_build_is_blamed(demo: DemoSite) -> None:
-    """It answers as the build before would; nobody else was there, so it is its own answer."""
+    """It answers as the previous build would; no other one ran, so the answer is its own."""
     with pytest.raises(ChangeFailedError):
         operations(demo).upgrade(Version(UNWELL))
     with Journal.open(demo.state / JOURNAL_FILE, read_only=True) as journal:
@@ -86,7 +86,7 @@ def test_unhealthy_build_is_blamed(demo: DemoSite) -> None:
 
 
 def test_previous_build_does_not_pass_for_the_new_one(demo: DemoSite) -> None:
-    """After the commit the agent is killed, and somebody starts the build before."""
+    """The agent is killed after the commit, and the previous build is started manually."""
 
     def strike(step: StepName, phase: StepPhase) -> None:
         if (step, phase) == (StepName.MAINTENANCE_OFF, StepPhase.BEFORE_EFFECT):

@@ -1,4 +1,4 @@
-"""Releases that say that databases stay as they are: only the code changes, there and back."""
+"""Tests of releases with a compatible schema: only the code changes, in both directions."""
 
 from __future__ import annotations
 

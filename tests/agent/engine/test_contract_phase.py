@@ -1,4 +1,4 @@
-"""Releases that bring their migrations after the soak period, once they were watched."""
+"""Tests of releases whose migrations run after the soak period."""
 
 from __future__ import annotations
 
@@ -209,7 +209,7 @@ def test_failed_contract_phase_is_reported_and_retried_or_confirmed(demo: DemoSi
 
 @not_as_root
 def test_partial_result_of_a_second_attempt_is_recorded_at_confirmation(demo: DemoSite) -> None:
-    """The second try was killed after it made a table; then somebody confirms."""
+    """The second attempt was killed after it made a table; then an operator confirms."""
     with refused(CONTRACT_FAILED):
         operations(demo).upgrade(Version(WAITS))
     assert "NU-4208" in run_text(demo, "doctor")

@@ -1,4 +1,4 @@
-"""A release by a delta pack, end to end: signed feed, web server, source, slots."""
+"""Tests of a release by delta pack, end to end: signed feed, web server, source, slots."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ PACK = f"{FIRST}--{SECOND}"
 
 
 class RecordingProgress:
-    """Keeps what was told."""
+    """Records reported progress."""
 
     def __init__(self) -> None:
         self.lines: list[str] = []
@@ -124,7 +124,7 @@ def test_release_may_be_skipped(place: Place) -> None:
 
 
 def test_any_installed_slot_may_be_the_base(place: Place) -> None:
-    """After a rollback the newer slot is kept; the smaller pack may start from it."""
+    """After a rollback the newer slot remains; the smaller pack may start from it."""
     place.install(SECOND)
     place.store.switch_current(Version(FIRST))
     document = place.obtain(THIRD)

@@ -1,4 +1,4 @@
-"""Time that has passed, whatever the wall clock was set to."""
+"""Tests of elapsed time, whatever the wall clock was set to."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Releases whose program works on the live databases while users do, before the stop."""
+"""Tests of releases whose program works on the live databases before the downtime."""
 
 from __future__ import annotations
 
@@ -186,7 +186,7 @@ def test_kill_at_any_instant_leaves_one_consistent_version(
 
 
 def test_leftover_expand_program_of_a_killed_agent_is_awaited(demo: DemoSite) -> None:
-    """Until it is gone, nobody can say what the schemas are."""
+    """Until it has ended, the schemas are unknown."""
 
     def strike(step: StepName, phase: StepPhase) -> None:
         if (step, phase) == (StepName.PREFLIGHT, StepPhase.AFTER_EFFECT):

@@ -1,4 +1,4 @@
-"""One at a time, whatever happens to the lock's file."""
+"""Tests of the change lock, whatever happens to its file."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_error_under_the_lock_is_reported_unchanged(path: Path) -> None:
 def test_disk_filled_later_does_not_block_the_lock(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As root, on a disk that somebody keeps full: the lock's holder gives no room away."""
+    """As root, on a disk that others fill: the holder of the lock releases no space."""
     if os.geteuid() != 0:
         pytest.skip("only root can mount a small disk")
     path.parent.mkdir()

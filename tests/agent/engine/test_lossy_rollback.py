@@ -1,4 +1,4 @@
-"""A down migration that does not keep what was entered: said, counted, asked, and never more."""
+"""Tests of a down migration that loses entered values: counted, confirmed, and bounded."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ KEPT = {"postgresql": "ncen_kept.companies", "sqlite": "ncen_kept__companies"}
 
 
 def with_country(sources: Path, version: str) -> Path:
-    """The review's release: a new column, and the down migration that everybody would write."""
+    """A release with a new column, and the obvious down migration."""
     made = release(sources, version, None)
     manifest = made / "manifest.toml"
     text = manifest.read_text("utf-8")

@@ -1,4 +1,4 @@
-"""One yes for one stop; and a release that turned bad is taken back in the end."""
+"""Tests of approvals for one downtime, and of automatic rollback of a bad release."""
 
 from __future__ import annotations
 
@@ -148,7 +148,7 @@ def test_rejection_during_preparation_prevents_the_downtime(
 
 
 def interrupt_rollback(site: Site) -> None:
-    """The upgrade turns bad in its soak, and the power goes while it is taken back."""
+    """The upgrade fails its soak, and a power cut interrupts the rollback."""
 
     def die() -> None:
         raise Power

@@ -1,4 +1,4 @@
-"""The rollback is the one that was planned, and nothing of the old release runs on it."""
+"""Tests that the rollback is the planned one, and runs nothing of the old release."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def test_plan_and_rollback_use_the_same_sentence(
 
 
 def previous_address(demo: DemoSite, name: str) -> str:
-    """Where the kept database of the newest upgrade is."""
+    """The address of the previous database of the newest upgrade."""
     site = site_in_process(demo)
     with Journal.open(demo.state / JOURNAL_FILE, read_only=True) as journal:
         change = journal.list_changes(1)[0]
@@ -180,7 +180,7 @@ def test_rollback_needs_no_migrator_or_files_of_the_old_release(demo: DemoSite) 
 
 
 def test_damaged_release_files_block_only_down_migrations(demo: DemoSite) -> None:
-    """3.2.6 goes back by what its files say; without them what was kept is restored."""
+    """3.2.6 rolls back by its files; without them the previous databases are restored."""
     operations(demo).upgrade(Version("3.2.6"))
     enter(demo)
     kind = "postgresql" if isinstance(demo.databases, PostgresPlace) else "sqlite"

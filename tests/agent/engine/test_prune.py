@@ -98,7 +98,7 @@ def upgraded(site: Site, version: str = "3.3.0") -> str:
 
 
 def let_days_pass(site: Site, days: float) -> None:
-    """Make what is kept older than it is."""
+    """Make previous databases older than they are."""
     with Journal.open(site.state_directory / JOURNAL_FILE) as journal:
         record_elapsed_time(journal, site.clock)
         with journal.transaction() as connection:
@@ -170,7 +170,7 @@ def test_previous_databases_are_pruned_after_their_retention(demo: DemoSite, sit
 
 
 def test_pruning_works_without_verified_metadata(demo: DemoSite, site: Site) -> None:
-    """Else a full disk, on which nothing proved can be remembered, would never have room again."""
+    """Otherwise a full disk, where no verified state can be stored, would never be freed."""
     change = upgraded(site)
     let_days_pass(site, DAYS)
     (site.state_directory / TRUST_STATE_NAME).write_text("damaged")
@@ -180,7 +180,7 @@ def test_pruning_works_without_verified_metadata(demo: DemoSite, site: Site) -> 
 
 
 def test_newer_slot_is_retained_while_the_offer_is_unknown(site: Site) -> None:
-    """The list is gone, as from a received directory that was emptied: that says nothing."""
+    """The metadata is gone, as from an emptied directory: that is no evidence."""
     operations = Operations(site, SilentProgress())
     with operations.read_journal() as journal:
         path, current = operations.find_cached_path(journal), site.slots.read_current()

@@ -1,4 +1,4 @@
-"""A row that a database or a migrator quotes is in one file of root's, and nowhere else."""
+"""Tests that rows quoted by a database or a migrator are stored for root only."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The recovery table: every row is reached, every situation has an answer, and it converges."""
+"""Tests of the recovery table: every row is reached, every situation decided, and it converges."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ EXPECTED = [
         RecoveryAction.REVERT,
     ),
     (
-        "cut-over made and nobody told",
+        "cut-over done but not recorded",
         ObservedState(RUNNING, cut_over=INTENDED, cut_over_done=True),
         RecoveryAction.REVERT,
     ),

@@ -1,4 +1,4 @@
-"""The runner's own rules, with steps that only write down that they were called."""
+"""Tests of the change runner, with steps that only record their calls."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ CHANGE = Change(
 
 
 class Noted(Step):
-    """Writes down what is called; fails where it is told."""
+    """Records its calls; fails where requested."""
 
     name: ClassVar[StepName]
     title = LazyText("a step")
@@ -226,7 +226,7 @@ def test_failed_undo_stops_and_is_resumed(trial: Trial, how: str) -> None:
 def test_reestablished_effect_is_undone_again(
     trial: Trial, monkeypatch: pytest.MonkeyPatch, stands: bool
 ) -> None:
-    """What is there counts, and not that it was recorded: of the fence and of the stop."""
+    """The observed state decides, not the record: for the fence and the stop."""
     last, fence = trial.steps[StepName.MAINTENANCE_ON], trial.steps[StepName.FENCE]
     trial.steps[StepName.MIGRATE].do_error = last.undo_error = RuntimeError()
     with refused(REVERT_FAILED):
@@ -359,7 +359,7 @@ def test_signal_ends_a_step_and_reverts_the_change(trial: Trial) -> None:
 
 
 class RecordingProgress:
-    """Keeps what it is told."""
+    """Records reported progress."""
 
     def __init__(self) -> None:
         self.said: list[str] = []

@@ -1,4 +1,4 @@
-"""Two agents with a journal each on one application: none of them leaves users out."""
+"""Tests of two agents with a journal each on one application: users are never locked out."""
 
 from __future__ import annotations
 

@@ -152,9 +152,9 @@ CHANGE = Change(
 )  # fmt: skip
 
 
-@pytest.mark.parametrize("way", ["link", "somebody else's"])
+@pytest.mark.parametrize("way", ["link", "of another user"])
 def test_inaccessible_snapshot_does_not_block_pruning(tmp_path: Path, way: str) -> None:
-    """Their disk was replaced by a link since, or somebody took the place for their own."""
+    """Their directory was replaced by a symlink, or taken by another user."""
     photos = tmp_path / "srv" / "photos"
     photos.mkdir(parents=True)
     (photos / "a.jpg").write_bytes(b"as it was")

@@ -1,4 +1,4 @@
-"""The statistics after a change: beside the soak, never its failure, and ended with it."""
+"""Tests of statistics after a change: during the soak, never its failure, and ended with it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ WATCHING = LazyText("soak period")
 
 
 class Engine:
-    """Does as it is told, until it is halted."""
+    """Does as requested, until it is halted."""
 
     def __init__(self, *, fails: bool = False, hangs: bool = False) -> None:
         self.fails, self.hangs = fails, hangs

@@ -1,4 +1,4 @@
-"""A path of two changes, of which the second fails."""
+"""Tests of a path of two changes, of which the second fails."""
 
 from __future__ import annotations
 

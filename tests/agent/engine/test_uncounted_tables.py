@@ -1,4 +1,4 @@
-"""Tables that a release calls no records: what is lost of them is told, and nobody has to agree."""
+"""Tests of tables declared as no records: their loss is reported and needs no consent."""
 
 from __future__ import annotations
 

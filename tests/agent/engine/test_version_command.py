@@ -1,4 +1,4 @@
-"""An application whose answer says no version: a command of the site says which slot runs."""
+"""Tests of an application whose answer has no version: a command reports the running slot."""
 
 from __future__ import annotations
 

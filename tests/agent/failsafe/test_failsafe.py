@@ -1,4 +1,4 @@
-"""The failsafe: its decision as a table, and the file as it is run."""
+"""Tests of the failsafe: its decision as a table, and the file as it runs."""
 
 from __future__ import annotations
 

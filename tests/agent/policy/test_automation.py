@@ -77,7 +77,7 @@ ROWS = (
         ServiceAction.RESUME,
     ),
     Row(
-        "an order to go back ends the watching, also of a new agent",
+        "rollback job ends the soak, also of a new agent",
         replace(
             READY,
             open_change=True,
@@ -100,12 +100,12 @@ ROWS = (
         NOW + timedelta(minutes=4),
     ),
     Row(
-        "officers may be out: the next try is soon",
+        "possible downtime: the retry is soon",
         replace(READY, open_change=True, failures=failed(ServiceAction.RESUME, 1)),
         ServiceAction.RESUME,
     ),
     Row(
-        "an application that nobody stopped is started, before anything else",
+        "application that was not stopped deliberately is started first",
         replace(
             READY, application_down=True, job_waiting=True, next_check=NOW, agent_unconfirmed=True
         ),
@@ -139,7 +139,7 @@ ROWS = (
         NOW + timedelta(minutes=5),
     ),
     Row(
-        "a release that turned bad is taken back",
+        "bad release is rolled back",
         replace(READY, rollback_pending=True, job_waiting=True, next_check=NOW),
         ServiceAction.RESUME,
     ),
@@ -160,7 +160,7 @@ ROWS = (
         NOW + timedelta(minutes=4),
     ),
     Row(
-        "people left it: they are asked also where nobody is",
+        "rolled back manually: approvals are required",
         replace(READY, mode=AutomationMode.AUTOMATIC, was_rolled_back=True, missing_approvals=1),
         ServiceAction.WAIT,
         NOW + 6 * HOUR,
@@ -244,7 +244,10 @@ ROWS = (
     ),
     Row("on hold", replace(READY, hold_reason="audit"), ServiceAction.WAIT, NOW + 6 * HOUR),
     Row(
-        "only told", replace(READY, mode=AutomationMode.NOTIFY), ServiceAction.WAIT, NOW + 6 * HOUR
+        "notify only",
+        replace(READY, mode=AutomationMode.NOTIFY),
+        ServiceAction.WAIT,
+        NOW + 6 * HOUR,
     ),
     Row("failed here lately", replace(READY, retry_at=NOW + HOUR), ServiceAction.WAIT, NOW + HOUR),
     Row("failed here long ago", replace(READY, retry_at=NOW), ServiceAction.UPGRADE),
@@ -321,9 +324,9 @@ ROWS = (
         replace(READY, rehearsal_status=RehearsalStatus.NOT_REQUIRED),
         ServiceAction.UPGRADE,
     ),
-    Row("nobody approved", replace(READY, missing_approvals=1), ServiceAction.WAIT, NOW + 6 * HOUR),
+    Row("no approvals", replace(READY, missing_approvals=1), ServiceAction.WAIT, NOW + 6 * HOUR),
     Row(
-        "nobody has to approve",
+        "no required approvals",
         replace(READY, missing_approvals=2, mode=AutomationMode.AUTOMATIC),
         ServiceAction.UPGRADE,
     ),
@@ -360,9 +363,9 @@ ROWS = (
         NOW + timedelta(minutes=5),
     ),
     Row("all is ready", READY, ServiceAction.UPGRADE),
-    Row("nobody chose an hour", UNTIMED, ServiceAction.WAIT, NOW + 6 * HOUR),
+    Row("no schedule", UNTIMED, ServiceAction.WAIT, NOW + 6 * HOUR),
     Row(
-        "nobody chose an hour, and nobody has to approve",
+        "no schedule and no required approvals",
         replace(UNTIMED, mode=AutomationMode.AUTOMATIC),
         ServiceAction.WAIT,
         NOW + 6 * HOUR,

@@ -68,7 +68,7 @@ TABLE = {
     "closed and stopped": Row(
         CLOSED, DOWN, HealthAnswer.NO_ANSWER, AvailabilityState.MAINTENANCE, CLOSED.since
     ),
-    "door not seen": Row(
+    "maintenance file not visible": Row(
         LazyText("hidden"),
         UP,
         HealthAnswer.HEALTHY,

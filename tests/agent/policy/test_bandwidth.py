@@ -1,4 +1,4 @@
-"""The rate by wall time, on nights on which clocks change too."""
+"""Tests of the rate limit by wall time, also on nights with clock changes."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ def test_every_operation_has_a_label(name: str) -> None:
         ("rehearse, process 7", None, "rehearsing a release (process 7)"),
         ("resume, process 7", "3.3.0", "soak period of 3.3.0 (process 7)"),
         ("resume, process 7", None, "resuming a change (process 7)"),
-        ("what nobody knows, process 7", None, "what nobody knows (process 7)"),
+        ("unknown command, process 7", None, "unknown command (process 7)"),
         ("?", None, "Operation in progress: ?"),
     ],
 )

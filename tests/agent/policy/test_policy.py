@@ -59,9 +59,9 @@ def v(*texts: str) -> tuple[Version, ...]:
 SLOT_ROWS: dict[str, tuple[str, str | None, str | None, str, int, str]] = {
     "nothing to do": ("1 2", "2", "1", "", 1, ""),
     "the oldest goes": ("1 2 3", "3", "2", "", 1, "1"),
-    "two are kept": ("1 2 3 4", "4", "3", "", 2, "1"),
-    "after going back": ("1 2 3 4", "2", "4", "", 1, "1 3"),
-    "the way back comes first": ("1 2 3 4", "4", "1", "", 1, "2 3"),
+    "two are retained": ("1 2 3 4", "4", "3", "", 2, "1"),
+    "after a rollback": ("1 2 3 4", "2", "4", "", 1, "1 3"),
+    "the previous slot comes first": ("1 2 3 4", "4", "1", "", 1, "2 3"),
     "named by the journal": ("1 2 3", "3", "2", "1", 1, ""),
     "as versions, not as text": ("3.9 3.10 3.11", "3.11", None, "", 1, "3.9"),
     "unknown current": ("1 2 3", None, None, "", 1, ""),

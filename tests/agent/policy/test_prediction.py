@@ -1,4 +1,4 @@
-"""Ranges of the stop."""
+"""Tests of the predicted range of the downtime."""
 
 from __future__ import annotations
 

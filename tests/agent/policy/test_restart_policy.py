@@ -35,7 +35,7 @@ NOW, BEFORE = "this-boot", "boot-before"
             RestartDecision.LEAVE_STOPPED,
         ),
         (
-            "it ended by itself",
+            "unexpected exit",
             ProcessState(runs=False, failed=True, enabled=True, started_since_boot=True),
             NOW,
             RestartDecision.START,
@@ -71,7 +71,7 @@ UP = ProcessState(runs=True)
     ("name", "looks", "verdict"),
     [
         ("the power goes", [(UP, BEFORE), (DOWN, NOW)], RestartDecision.START),
-        ("stopped by somebody", [(UP, NOW), (DOWN, NOW)], RestartDecision.LEAVE_STOPPED),
+        ("stopped manually", [(UP, NOW), (DOWN, NOW)], RestartDecision.LEAVE_STOPPED),
         (
             "stopped, then a new start",
             [(UP, BEFORE), (DOWN, BEFORE), (DOWN, NOW)],

@@ -117,7 +117,7 @@ ROWS = (
         "The upgrade starts on Tuesday 2026-11-24 15:05 EAT.",
     ),
     Row(
-        "only told",
+        "notify only",
         replace(APPROVED, mode=AutomationMode.NOTIFY, upgrade_windows=(DAY,)),
         "The upgrade does not start automatically. An operator starts it.",
     ),

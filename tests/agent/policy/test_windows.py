@@ -1,4 +1,4 @@
-"""Windows on ordinary days and on the nights on which clocks change."""
+"""Tests of maintenance windows, also on nights with clock changes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Receipts of a real site: what they say after each change, and who agreed."""
+"""Tests of receipts of a real site after each change, and of consent."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Receipts on their way: what a person begins, what the service continues, and what stops it."""
+"""Tests of sending receipts: by command, by the service, and obstacles."""
 
 from __future__ import annotations
 

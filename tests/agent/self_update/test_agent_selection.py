@@ -1,4 +1,4 @@
-"""The choice of an agent: how it may change, and that the failsafe reads what is written here."""
+"""Tests of the agent selection and its transitions; the failsafe reads the same file."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ ROWS = (
         "2.0",
     ),
     Row("another one does not", TRYING, TRYING, "1.0"),
-    Row("nor one that nobody knows", TRYING, TRYING, "3.0"),
+    Row("unknown agent", TRYING, TRYING, "3.0"),
 )
 
 

@@ -1,4 +1,4 @@
-"""The renewal from a real feed into a real slot, and everything that leaves the agent as it was."""
+"""Tests of an agent update from a real feed into a real slot, and of every refusal."""
 
 from __future__ import annotations
 
@@ -324,7 +324,7 @@ def test_slot_must_report_its_version(tmp_path: Path, said: str, works: bool) ->
 def test_slot_is_executable_by_everyone_whatever_the_umask(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The unit that makes its slot lets nobody read; what reads the feed is another user."""
+    """The building unit creates private files; the feed reader is another user."""
 
     def installed(_: AgentSlots, partial: Path, *__: object) -> None:
         (partial / "lib").mkdir()

@@ -1,4 +1,4 @@
-"""The ways in which the benchmark breaks real agents still fit the agent."""
+"""Tests that the patches with which the benchmark breaks agents still apply."""
 
 from __future__ import annotations
 

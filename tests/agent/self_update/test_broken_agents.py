@@ -1,4 +1,4 @@
-"""A part of ``python -m benchmarks.selfupdate``, and every instant of a choice."""
+"""Tests of a part of ``python -m benchmarks.selfupdate``, and of every instant of a selection."""
 
 from __future__ import annotations
 

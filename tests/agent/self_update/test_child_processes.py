@@ -1,4 +1,4 @@
-"""Programs that a renewal of the agent starts: kept variables, a limit, nothing left behind."""
+"""Tests of programs that an agent update starts: environment, time limit, no leftovers."""
 
 from __future__ import annotations
 

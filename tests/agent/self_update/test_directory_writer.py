@@ -1,4 +1,4 @@
-"""Five actions in the agent's own directory, done by the unit that may write there."""
+"""Tests of five actions in the agent's directory, done by the unit that may write there."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The agent comes to a server that has nothing, by the program as it is typed, and leaves it."""
+"""Tests of installing the agent on an empty server, and of removing it, by its commands."""
 
 from __future__ import annotations
 
@@ -209,7 +209,7 @@ def test_failsafe_incompatible_with_this_python_is_rejected(copied: Server) -> N
 def test_defective_failsafe_is_rejected(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sound: str, broken: str
 ) -> None:
-    """It would be the end of every agent, and nobody could bring one back."""
+    """It would disable every agent, without a way to restore one."""
     older = read_failsafe() + b"# older\n"
     (tmp_path / "failsafe.py").write_bytes(older)
     (tmp_path / ".failsafe.py.left").mkdir()  # of a trial that a power cut ended

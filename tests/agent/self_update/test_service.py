@@ -1,4 +1,4 @@
-"""The real service on trial: it confirms itself, gives itself up, and leaves its place."""
+"""Tests of the real service on trial: confirmation, giving up, and handing over."""
 
 from __future__ import annotations
 

@@ -100,7 +100,7 @@ def test_invalid_wheel_is_refused(agent: Path) -> None:
 
 
 def test_slot_symlinks_are_rejected(agent: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By a link whose end somebody else may write."""
+    """By a symlink whose target another user may write."""
 
     def installed(_: AgentSlots, partial: Path, *__: object) -> None:
         (partial / "module.py").symlink_to("/tmp/module.py")

@@ -1,4 +1,4 @@
-"""A check that was missed while the machine was off: soon, but not for all sites together."""
+"""Tests of a check that was missed while the machine was off: soon, and spread over sites."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The client before a server that is none, or breaks off."""
+"""Tests of the client before a faulty or interrupted server."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Of what failed only what nobody has done since is told."""
+"""Tests that only unresolved failures are reported."""
 
 from __future__ import annotations
 
@@ -75,9 +75,7 @@ TABLE = {
     "nothing was upgraded since": Row(
         ServiceAction.UPGRADE, True, changed(ChangeState.FINISHED, EARLIER)
     ),
-    "somebody upgraded since": Row(
-        ServiceAction.UPGRADE, False, changed(ChangeState.FINISHED, LATER)
-    ),
+    "upgraded since": Row(ServiceAction.UPGRADE, False, changed(ChangeState.FINISHED, LATER)),
     "an upgrade was undone since": Row(
         ServiceAction.UPGRADE, True, changed(ChangeState.REVERTED, LATER)
     ),
@@ -85,7 +83,7 @@ TABLE = {
     "the upgrade that failed was undone": Row(ServiceAction.UPGRADE, False, ended(AT - SECOND)),
     "one was undone, and a later try failed": Row(ServiceAction.UPGRADE, True, ended(EARLIER)),
     "nothing is next": Row(ServiceAction.UPGRADE, False, found=replace(NEXT, target=None)),
-    "nobody has looked since": Row(ServiceAction.UPGRADE, True, found=None),
+    "no check since": Row(ServiceAction.UPGRADE, True, found=None),
     "it was prepared since": Row(
         ServiceAction.PREPARE, False, found=replace(NEXT, slot_built=True)
     ),

@@ -1,4 +1,4 @@
-"""Importing by the service for a person without root: a real site, a real bundle, a real order."""
+"""Tests of import by the service for users without root: real site, bundle and job."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def feed(place: Path) -> TrialFeed:
 
 @pytest.fixture(scope="module")
 def bundle(place: Path, feed: TrialFeed) -> Path:
-    """A bundle on a medium that everybody may read."""
+    """A bundle on a world-readable medium."""
     output = place / "mu.ncen"
     done = run_publisher(
         "export", str(feed.directory), "--for-site", "MU/mu-national", "--from", "3.2.4",
@@ -74,7 +74,7 @@ def bundle(place: Path, feed: TrialFeed) -> Path:
 
 @pytest.fixture
 def service(place: Path, feed: TrialFeed) -> Iterator[Served]:
-    """A site with an import directory, whose service does nothing by itself."""
+    """A site with an import directory, whose service does nothing automatically."""
     directory = Path(tempfile.mkdtemp(dir=place))
     directory.chmod(0o755)
     settings: dict[str, dict[str, Any]] = {
@@ -100,7 +100,7 @@ def lies(service: Served) -> list[str]:
 
 
 def import_events(service: Served) -> list[tuple[str, object]]:
-    """What the journal tells of imports: each event, and whose."""
+    """Import events of the journal: each kind, and its actor."""
     with Journal.open(service.demo.state / JOURNAL_FILE, read_only=True) as journal:
         return [
             (e.kind, e.data["by"]) for e in journal.list_events() if e.kind.startswith("import")
@@ -129,7 +129,7 @@ def timeless(document: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_import_by_service_and_by_command_agree(service: Served, bundle: Path) -> None:
-    """What is kept, what is only verified, and what is refused."""
+    """Stored, only verified, and refused bundles."""
     name, path = lay(service, bundle), str(bundle)
     for words, more in ((("--dry-run",), {"dry_run": True}), ((), {})):
         alone = service.run("--local", "--json", "--text", "--quiet", "import", path, *words)
@@ -272,7 +272,7 @@ def test_killed_import_leaves_a_file_its_owner_can_continue_with(
 
 @needs_people
 def test_partial_copy_is_not_accepted_as_a_bundle(service: Served, bundle: Path) -> None:
-    """Anyone who presses the button for what was left is told that it is cut."""
+    """A user who imports the leftover learns that it is truncated."""
     cut_off(service, bundle, "while it is copied")
     os.chown(service.demo.state / "inbox" / bundle.name, 0, -1)
     refused = ordered(service, bundle.name)["document"]["error"]["code"]

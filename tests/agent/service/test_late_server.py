@@ -1,4 +1,4 @@
-"""A database server that is late, or away, when the machine starts: nobody has to come."""
+"""Tests of a database server that is late or unreachable at boot: recovery is automatic."""
 
 from __future__ import annotations
 

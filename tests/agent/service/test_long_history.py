@@ -39,7 +39,7 @@ def ids(count: int) -> list[str]:
 
 
 def make(path: Path, count: int) -> None:
-    """A site that was upgraded and taken back, again and again, the last time forward."""
+    """A site that was upgraded and rolled back repeatedly, and upgraded at last."""
     Journal.create(path).close()
     with Journal.open(path) as journal:
         SiteHistory(journal).mark_bad("ncen", "3.3.0", "NU-4201", None)
@@ -150,7 +150,7 @@ def test_each_rollback_costs_one_more_value(
 
 
 def record_jobs(path: Path, checks: int) -> None:
-    """Orders, one after the other; a change begins while the one of ``amina`` is carried out."""
+    """Record successive jobs; a change starts during that of ``amina``."""
     clock = [AT]
     Journal.create(path).close()
     given = [(JobKind.CHECK, "bo")] * checks + [

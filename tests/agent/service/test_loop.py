@@ -1,4 +1,4 @@
-"""The loop on a site in memory: what is done, in which order, and what is not."""
+"""Tests of the loop on a simulated site: actions, their order, and omissions."""
 
 from __future__ import annotations
 
@@ -153,7 +153,7 @@ def test_open_change_is_resumed_first(trial: Trial) -> None:
 
 
 def test_next_action_is_reported_after_each_action(trial: Trial) -> None:
-    """What was told before is out of date by then, and is not shown any more."""
+    """The earlier report is outdated by then, and is not shown any more."""
     trial.site.open_change = True
     for _ in range(2):
         trial.service.run_once()
@@ -362,7 +362,7 @@ def test_end_of_a_hold_wakes_the_service(trial: Trial) -> None:
 def test_feed_is_checked_more_often_while_a_release_is_open(
     offered: list[str], least: int, most: int
 ) -> None:
-    """What is halted has to reach a site before it begins; else it asks as often as it was told."""
+    """A halt must reach a site before its upgrade; otherwise the interval is as configured."""
     trial = Trial(SimulatedSite(MORNING, offered=offered))
     trial.site.approve_after = None
     trial.until(MORNING + timedelta(hours=12))

@@ -42,7 +42,7 @@ EACH_TIME = (
 
 @pytest.fixture(scope="module")
 def service() -> Iterator[Served]:
-    """A site whose next release was rehearsed, and nobody but root and the agent may look at it."""
+    """A site with a rehearsed release, readable only by root and the agent."""
     place = Path(tempfile.mkdtemp(prefix="nu-members-"))
     place.chmod(0o755)
     feed = TrialFeed(place)

@@ -1,4 +1,4 @@
-"""The real service on a real site, from a release on offer to one that is watched and kept."""
+"""Tests of the real service on a real site, from an offered release to the end of its soak."""
 
 from __future__ import annotations
 

@@ -42,7 +42,7 @@ def test_variables_of_application_and_migrator_are_inherited() -> None:
 
 
 def test_silent_job_is_terminated(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """A thread that held the interpreter kept the application out until a person ended it."""
+    """A blocked thread kept the application down until an operator ended it."""
     given: list[Worker] = []
 
     def ask(worker: Worker, *_: object, **__: object) -> dict[str, object]:

@@ -78,7 +78,7 @@ def code_of(out: str) -> str:
 
 
 def test_users_without_journal_access_upgrade_through_the_service(service: Served) -> None:
-    """An operator and an approver bring a release in; nobody of them can read the journal."""
+    """Operator and approver install a release; neither can read the journal."""
     needs_other_users()
     service.demo.state.chmod(0o700)
     seen = service.until_next_upgrade(lambda next_upgrade: next_upgrade["binding"] is not None)
@@ -123,7 +123,7 @@ def test_users_without_journal_access_upgrade_through_the_service(service: Serve
 
 
 def test_job_of_a_killed_service_is_completed_by_the_next(service: Served) -> None:
-    """The next start brings it to its end, and anyone who follows it is told."""
+    """The next start completes it, and followers see its end."""
     service.until_next_upgrade(lambda next_upgrade: next_upgrade["binding"] is not None)
     with service.started("upgrade", "--yes", "--json") as person:
         service.until("step-intended", step="migrate")

@@ -1,4 +1,4 @@
-"""An order to go back ends the watching of a release, and nothing else does."""
+"""Tests that only a rollback job ends the soak period."""
 
 from __future__ import annotations
 
@@ -65,10 +65,10 @@ class Row:
 
 
 ROWS = (
-    Row("officers are out", (StepName.MAINTENANCE_ON,)),
-    Row("committed, and officers are still out", (StepName.COMMIT,)),
-    Row("officers work, and it is watched", WATCHED, ends=True),
-    Row("what was kept is dropped by now", (*WATCHED, StepName.SOAK)),
+    Row("in downtime", (StepName.MAINTENANCE_ON,)),
+    Row("committed and still in downtime", (StepName.COMMIT,)),
+    Row("in the soak period", WATCHED, ends=True),
+    Row("previous databases already pruned", (*WATCHED, StepName.SOAK)),
     Row("it has come to its end", WATCHED, ChangeState.FINISHED),
     Row("it is stuck, which is another matter", WATCHED, ChangeState.STUCK),
 )
@@ -194,7 +194,7 @@ def upgrade(served: ServedSite) -> int:
 
 @pytest.mark.parametrize("killed", ["nobody", "service", "both"])
 def test_rollback_during_the_soak_survives_kills(served: ServedSite, killed: str) -> None:
-    """Whichever process dies, the order is carried out, one process works at a time."""
+    """Whichever process dies, the job is completed, with one process at a time."""
     before = served.records()
     upgraded = upgrade(served)
     if killed != "nobody":

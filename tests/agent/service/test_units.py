@@ -216,7 +216,7 @@ def test_second_line_requests_termination() -> None:
 
 
 def test_operation_continues_after_the_service_died(tmp_path: Path) -> None:
-    """And ends well, with nobody to tell of it."""
+    """And completes, without a caller to report to."""
     ours, theirs = socket.socketpair()
     with theirs:
         code = WAITING.replace("import signal", "import signal, sys; signal.alarm(20); import os")

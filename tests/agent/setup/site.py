@@ -177,7 +177,7 @@ def running_as_debian(
     """Run a server of its own that lets people in as Debian does.
 
     Args:
-        trust: Whether it lets everybody in yet, until :func:`_set_rules`.
+        trust: Whether it still trusts every login, until :func:`_set_rules`.
         port: At the loopback; none by default.
     """
     with (

@@ -1,4 +1,4 @@
-"""The file with all answers that the package brings as an example."""
+"""Tests of the answers file that the package brings as an example."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The application as a system user of its own: how it logs in, and who becomes a member."""
+"""Tests of an application with its own system user: its logins, and group members."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def server() -> Iterator[ServerAddress]:
 
 @pytest.fixture
 def open_directory() -> Iterator[Path]:
-    """A directory that everybody can enter."""
+    """A world-readable directory."""
     with tempfile.TemporaryDirectory(prefix="nu-") as place:
         Path(place).chmod(0o755)
         yield Path(place)

@@ -1,4 +1,4 @@
-"""Mistakes that people make in a setup: each is named, changes nothing, and is told how to mend.
+"""Tests of mistakes in a setup: each is named with its remedy, and changes nothing.
 
 What needs a booted Debian is tried by ``benchmarks.machine --parts mistakes``.
 """
@@ -39,7 +39,7 @@ class Mistake:
         what: Name of the row.
         edit: Makes it.
         code: Of the error; where a step failed, the code of its cause.
-        helps: What the error names, so that a person can mend it.
+        helps: Text of the error that helps to correct it.
     """
 
     what: str
@@ -193,11 +193,11 @@ MISTAKES = (
     Mistake("name that the release has not", put("databases.names", NAMES), "NU-6061", "seizure"),
     Mistake("PostgreSQL elsewhere", put("databases.host", NOWHERE), "NU-1202", NOWHERE),
     Mistake("PostgreSQL by a host name", put("databases.host", "localhost"), "NU-1005", "socket"),
-    Mistake("port of nobody", put("databases.port", 5999), "NU-1202", "5999"),
+    Mistake("unused port", put("databases.port", 5999), "NU-1202", "5999"),
     Mistake("no password file", put("databases.password_file", NOWHERE), "NU-1005", NOWHERE),
     Mistake("password file that all can read", open_password_file, "NU-1005", "chmod 600"),
     Mistake("no pg_dump", put("databases.bin_directory", "/etc"), "NU-4108", "client programs"),
-    Mistake("health URL of nobody", unused_health_address, "NU-1226", "health URL"),
+    Mistake("unused health URL", unused_health_address, "NU-1226", "health URL"),
     Mistake("health URL without a scheme", put("application.health_url", "127.0.0.1:8080"),
             "NU-1005", "Begin with http"),
     Mistake("health path that is not there", put("application.health_path", "/nowhere"),

@@ -1,4 +1,4 @@
-"""An application that logs in by a password, which setup never learns."""
+"""Tests of an application that logs in by a password, which setup never learns."""
 
 from __future__ import annotations
 

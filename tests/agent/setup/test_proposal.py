@@ -1,4 +1,4 @@
-"""What is decided from what was seen: a table of machines."""
+"""Tests of the proposal from observed facts: a table of machines."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ ROWS = [
         certainties=(GUESSED, LIKELY, GUESSED), health=None),
     Row("two units, one by name", SiteFacts(clusters=(ONE,), units=(UNIT, MAIL)),
         parts=("ncen-mail.service",), certainties=(LIKELY, GUESSED, GUESSED), health=None),
-    Row("two owners that nobody can tell",
+    Row("two indistinguishable owners",
         SiteFacts(clusters=(replace(ONE, databases=(OTHER, FoundDatabase("a", "b"))),)),
         engine="", owner="", unit="", names={}, certainties=(GUESSED, GUESSED), health=None),
     Row("no unit at all", SiteFacts(clusters=(ONE,), health=(HEALTH,)), unit="",
@@ -85,7 +85,7 @@ ROWS = [
         SiteFacts(units=(replace(UNIT, sqlite=FILES),), health=(HEALTH,)), engine="sqlite",
         owner="", names={"cases": "cases", "messages": "messages"},
         certainties=(SEEN, SEEN, SEEN)),
-    Row("files of SQLite that nobody has open", SiteFacts(sqlite=FILES), engine="sqlite",
+    Row("SQLite files without open handles", SiteFacts(sqlite=FILES), engine="sqlite",
         owner="", unit="", names={"cases": "cases", "messages": "messages"}, health=None,
         certainties=(LIKELY, GUESSED, GUESSED)),
     Row("files of SQLite in two places", SiteFacts(sqlite=(*FILES, "/srv/x/live/y.sqlite")),

@@ -1,4 +1,4 @@
-"""Killed before every change to the disk, there and back: all is done, or all is as before."""
+"""Tests of kills before every disk change of a setup and its undo."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is added to the files of PostgreSQL."""
+"""Tests of additions to the files of PostgreSQL."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A whole setup on real servers, there and back: files byte for byte, databases as they were."""
+"""Tests of a whole setup on real servers and its undo: files byte for byte, databases unchanged."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A site whose application is a unit behind nginx: programs that play systemd and nginx."""
+"""Tests of a site whose application is a unit behind nginx, with fake systemd and nginx."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The maintenance page in nginx and Apache: what is added to their files, and what they show."""
+"""Tests of the maintenance page in nginx and Apache: added lines, and the served page."""
 
 from __future__ import annotations
 
@@ -162,7 +162,7 @@ def lay_out(
 
 
 def prove(front: Front | None, directory: Path, file: Path) -> None:
-    """Look at the page as setup does; nobody else sees it then."""
+    """Check the page as setup does; users do not see it then."""
     assert front is not None
     step, machine = PageStep(dataclasses.asdict(front), str(file)), Machine(directory)
     before = step.capture(machine)
@@ -232,7 +232,7 @@ def serving_at_work(port: int) -> Iterator[None]:
 
 
 def fetch(port: int, path: str = "/", language: str = "de") -> tuple[int, str]:
-    """Return status and text of a page; 0 where nobody listens."""
+    """Return status and text of a page; 0 without a listener."""
     asked = urllib.request.Request(
         f"http://127.0.0.1:{port}{path}", headers={"Accept-Language": language}
     )

@@ -1,4 +1,4 @@
-"""Agents by bundle: a site without a network has no other way to them."""
+"""Tests of agents in bundles, for sites without a network."""
 
 from __future__ import annotations
 

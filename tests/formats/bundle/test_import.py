@@ -1,4 +1,4 @@
-"""A bundle at a site without a network: from the import to the releases ready on the disk."""
+"""Tests of a bundle at an offline site: from the import to downloaded releases."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_export_is_reproducible(bundle: Path, shared: Publication, tmp_path: Pat
 
 
 def test_leftovers_of_a_killed_export_are_removed(shared: Publication, tmp_path: Path) -> None:
-    """Gigabytes each time, under hidden names; what belongs to somebody else stays."""
+    """Gigabytes each time, under hidden names; files of other users stay."""
     for name in (".ke.ncen.partial-a1b2c3", ".ke-of-mine"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "ke.ncen").write_bytes(b"half")

@@ -1,4 +1,4 @@
-"""An import killed before each of its changes to the disk: the old list or the new one, whole."""
+"""Tests of an import killed before each disk change: old or new metadata, complete."""
 
 from __future__ import annotations
 

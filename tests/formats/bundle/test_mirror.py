@@ -1,4 +1,4 @@
-"""A national mirror: made from the feed or from a bundle, read by the real client over HTTP."""
+"""Tests of a national mirror from feed or bundle, read by the real client over HTTP."""
 
 from __future__ import annotations
 

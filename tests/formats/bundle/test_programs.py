@@ -1,4 +1,4 @@
-"""Both programs as their users call them: from a bundle to an upgrade and back, with no network."""
+"""Tests of both programs, from a bundle to an upgrade and rollback, offline."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def feed(tmp_path_factory: pytest.TempPathFactory) -> TrialFeed:
 
 @pytest.fixture
 def live(tmp_path: Path, feed: TrialFeed) -> Iterator[LiveSite]:
-    """A site that nobody has taken over and that does not run; its feed cannot be reached."""
+    """A site that is neither adopted nor running; its feed is unreachable."""
     options = SiteOptions(cases=20, icomm=False, soak_s=0.5)
     with DemoSite(tmp_path / "site", None, options) as demo:
         shutil.copyfile(feed.root, demo.trusted_root)

@@ -1,4 +1,4 @@
-"""Whatever is wrong with a bundle has its own code, and nothing of it is kept."""
+"""Tests that each invalid bundle has its own code, and nothing of it is stored."""
 
 from __future__ import annotations
 
@@ -385,7 +385,7 @@ def test_missing_newest_root_is_refused(
 
 
 def test_release_missing_in_the_feed_is_reported(publication: Publication, tmp_path: Path) -> None:
-    """A publisher is told of the feed's releases, and of no command of a site."""
+    """A publisher gets the feed's releases, and no command of a site."""
     order = replace(ORDER, target=Version("9.9.9"))
     with refused(UNKNOWN_RELEASE) as caught:
         publication.export(tmp_path / "b.ncen", order)

@@ -1,4 +1,4 @@
-"""Packs and old files that were altered: named or refused, and never a tree that was not signed."""
+"""Tests of altered packs and old files: reported, and never another tree."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Anything in the place of a pack or a part of one: our own errors, and never another tree.
+"""Tests of arbitrary packs and parts of packs: typed errors, and never another tree.
 
 What is altered is altered where it is understood: a pack whose index was changed by one number is
 packed again as an honest one, so that the checks behind the first are reached.

@@ -1,4 +1,4 @@
-"""Packs put together by an attacker: each is refused with its own error, and nothing leads out."""
+"""Tests of packs made by an attacker: each is refused with its own error."""
 
 from __future__ import annotations
 
@@ -302,7 +302,7 @@ def test_built_files_offer_no_archive_members(forge: Forge) -> None:
 def test_built_file_is_hashed_again_before_reuse(
     forge: Forge, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Somebody else may have written there meanwhile."""
+    """Another process may have written there meanwhile."""
     groups, streams = _two_groups(FileReference(1, is_built=True))
     forge.plan([0, fresh("dir/a", 3), fresh("dir/b", 3)], *groups, streams=streams)
     end = GroupView.check_exhausted

@@ -1,4 +1,4 @@
-"""Packs whose sizes, counts and streams lie: refused with their own error, at no cost."""
+"""Tests of packs with false sizes, counts and streams: refused at little cost."""
 
 from __future__ import annotations
 
@@ -228,7 +228,7 @@ def test_covers_beyond_the_differences_are_refused(forge: Forge) -> None:
 
 
 def test_scattered_covers_of_a_large_old_file_are_applied(tmp_path: Path) -> None:
-    """What was read last is kept by its place; no place is taken for another."""
+    """The last block is cached by its offset; no offset is taken for another."""
     old = random.Random(5).randbytes(9 << 20)
     forge = Forge(tmp_path / "site", {"old": old})
     places = [0, 4 << 20, 8 << 20, 100, (4 << 20) + 16_380, 8_000_000, 5, (9 << 20) - 200, 16_300]

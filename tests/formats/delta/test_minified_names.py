@@ -1,4 +1,4 @@
-"""Short names that a bundler reassigns: packs are small, and what comes out is right."""
+"""Tests of short names that a bundler reassigns: packs are small and exact."""
 
 from __future__ import annotations
 

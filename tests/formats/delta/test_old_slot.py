@@ -1,4 +1,4 @@
-"""The old files of a group: what waits in memory, and what on the disk."""
+"""Tests of the old files of a group: buffers in memory, and on disk."""
 
 from __future__ import annotations
 

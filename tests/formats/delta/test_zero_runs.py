@@ -1,4 +1,4 @@
-"""Runs of zeros: what is taken out comes back, wherever blocks and batches end."""
+"""Tests of runs of zeros, across blocks and batches."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Placeholders: found in every notation, and compared without refusing what is right."""
+"""Tests of placeholders: found in every notation, and compared without false alarms."""
 
 from __future__ import annotations
 

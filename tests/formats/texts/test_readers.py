@@ -1,4 +1,4 @@
-"""Formats of texts and settings: what people write in them, and what is refused."""
+"""Tests of text and settings formats: accepted content, and refusals."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ RELEASES = {
 
 @dataclass
 class SimulatedSite:
-    """A site, and what is true of what it told.
+    """A site, and the truth about its receipts.
 
     Attributes:
         leads: Whether its country leads a region.
@@ -118,7 +118,7 @@ class Fleet:
         self.boards = 0
 
     def play(self) -> list[str]:
-        """Play all days; return what the board said wrongly."""
+        """Play all days; return wrong claims of the board."""
         mistakes: list[str] = []
         with FleetStore.open(self.record) as store:
             for day in range(DAYS):

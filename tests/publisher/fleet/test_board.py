@@ -1,4 +1,4 @@
-"""The board: right against what the sites did, and silent about what nobody said."""
+"""Tests of the board: it matches the sites' history, and claims nothing unreported."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The board in a real browser: on a telephone, on a desk and on paper, and kept from nobody."""
+"""Tests of the board in a real browser: on telephone, desktop and paper, and accessible."""
 
 from __future__ import annotations
 

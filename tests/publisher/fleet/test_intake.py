@@ -1,4 +1,4 @@
-"""Intake: each file is stored once, or refused with its code; a kill loses and doubles nothing."""
+"""Tests of receipt intake: each file is stored once, or refused; kills lose nothing."""
 
 from __future__ import annotations
 

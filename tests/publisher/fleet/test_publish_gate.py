@@ -1,4 +1,4 @@
-"""Publication that waits for receipts: signed, shown to signers, asked when it is published."""
+"""Tests of publication that waits for receipts: signed, shown, and enforced."""
 
 from __future__ import annotations
 

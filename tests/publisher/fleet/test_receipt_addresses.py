@@ -1,4 +1,4 @@
-"""Where receipts go: named by the root, shown to its signers, and in no other form."""
+"""Tests of receipt addresses: named by the root and shown to its signers."""
 
 from __future__ import annotations
 

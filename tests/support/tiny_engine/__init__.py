@@ -1,1 +1,1 @@
-"""A third database engine, as small as one can be: what a package beside the others has to hold."""
+"""A third database engine, as small as possible: the required contents of such a package."""

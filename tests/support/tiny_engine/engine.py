@@ -1,4 +1,4 @@
-"""The adapter: it answers what the test asks, and nothing else."""
+"""The adapter: it implements only what the test calls."""
 
 from __future__ import annotations
 

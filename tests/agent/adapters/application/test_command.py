@@ -349,7 +349,7 @@ def test_unit_in_transition_counts_as_running(
 def test_stopped_unit_is_not_restarted_by_systemd(
     unit: SystemdApplication, tmp_path: Path, more: str, failed: bool
 ) -> None:
-    """A program of Java ends with 143 when it is told to; systemd calls that a failure."""
+    """A Java program exits with 143 on SIGTERM; systemd calls that a failure."""
     (tmp_path / "state").write_text("failed\n")
     enabled = "UnitFileState=enabled\nActiveEnterTimestampMonotonic=7\n"
     (tmp_path / "more").write_text(enabled + more)
@@ -366,7 +366,7 @@ DEAD = "ExecMainExitTimestampMonotonic={dead}\nActiveExitTimestampMonotonic={lef
     ("state", "more", "on_purpose"),
     [
         ("inactive", STARTED, True),
-        # Also one that nobody starts with the machine, and that was disabled when it was stopped.
+        # Also one that is not enabled, and was disabled when it was stopped.
         (
             "inactive",
             STARTED + "UnitFileState=disabled\n",
@@ -383,7 +383,7 @@ DEAD = "ExecMainExitTimestampMonotonic={dead}\nActiveExitTimestampMonotonic={lef
         # Too slow to end, or to start.
         ("failed", STARTED + "Result=timeout\nInactiveExitTimestampMonotonic=6\n", True),
         ("failed", STARTED + "Result=timeout\nInactiveExitTimestampMonotonic=8\n", False),
-        # It ended well, before the system knew of it, or after it was told to.
+        # It ended well, before systemd knew of it, or after SIGTERM.
         ("inactive", STARTED + DEAD.format(dead=8, left=9), False),
         ("inactive", STARTED + DEAD.format(dead=9, left=8), True),
         ("inactive", STARTED + DEAD.format(dead=6, left=8), True),  # RemainAfterExit=
@@ -429,7 +429,7 @@ def test_maintenance_enabled_again_keeps_its_first_start_time(tmp_path: Path) ->
 
 
 def test_queued_start_of_systemd_is_cancelled(unit: SystemdApplication, tmp_path: Path) -> None:
-    """The agent that ordered it was killed; systemd would start the unit some time later."""
+    """The agent that requested it was killed; systemd would start the unit some time later."""
     (tmp_path / "job").write_text("1234\n")
     assert not unit.is_running()
     unit.stop()
@@ -437,7 +437,7 @@ def test_queued_start_of_systemd_is_cancelled(unit: SystemdApplication, tmp_path
 
 
 def test_queued_start_counts_as_starting(unit: SystemdApplication, tmp_path: Path) -> None:
-    """Such as behind our own unit that resumes, which the start pulled in."""
+    """Such as behind our own resume unit, which the start pulled in."""
     (tmp_path / "job").write_text("1234\n")
     assert not unit.is_running()
     assert unit.why_down() is None
@@ -482,7 +482,7 @@ def test_unit_of_another_installation_is_found(
 
 @pytest.fixture
 def units(unit: SystemdApplication, tmp_path: Path) -> SystemdApplication:
-    """Three units: one that is asked for health, an import, and mail that waits for the opening."""
+    """Three units: one with health checks, an import, and mail that starts after maintenance."""
     for name in ("import", "mail"):
         (tmp_path / f"state.{name}.service").write_text("inactive\n")
     settings = unit._settings.model_copy(
@@ -546,7 +546,7 @@ def test_restart_loop_counts_as_not_running(units: SystemdApplication, tmp_path:
 
 
 def test_single_restart_is_one_failed_check(units: SystemdApplication, tmp_path: Path) -> None:
-    """The soak wants several in a row; one end in an hour must not take a release back."""
+    """The soak needs several in a row; one exit in an hour must not roll a release back."""
     units.start()
     for name in ("state", "state.import.service", "state.mail.service"):
         (tmp_path / name).write_text("active\n")
@@ -600,7 +600,7 @@ def test_command_waits_for_that_of_a_killed_agent(site: Site) -> None:
 
 
 def test_maintenance_file_in_the_state_directory_does_not_block_commands(site: Site) -> None:
-    """The agent that holds the lock of changes, the directory's too, is the one that orders."""
+    """The agent that holds the change lock, also by the directory, gives the commands."""
     times = itertools.count()
     application = CommandApplication(
         site.settings(), site.root / "current",

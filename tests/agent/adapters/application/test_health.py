@@ -258,7 +258,7 @@ def _nonsense(connection: socket.socket, late: threading.Event) -> None:
         (_hang_up, ""),
         (_nonsense, "no response"),
     ],
-    ids=["silent", "drips headers", "drips the body", "hangs up", "nonsense"],
+    ids=["silent", "sends headers slowly", "sends the body slowly", "hangs up", "nonsense"],
 )
 def test_misbehaving_server_is_abandoned(
     behave: Callable[[socket.socket, threading.Event], None], words: str
@@ -297,7 +297,7 @@ BAD = HealthResult((ProbeResult("health", LazyText("down")),))
 
 
 class Time:
-    """A clock that only goes on while somebody waits or looks."""
+    """A clock that advances only during waits and checks."""
 
     def __init__(self, looks: str, look_s: float = 0.0) -> None:
         self.now = 100.0

@@ -1,4 +1,4 @@
-"""Applications that want a login to be asked, or tell their version nowhere."""
+"""Tests of health requests with credentials, headers and version commands."""
 
 from __future__ import annotations
 

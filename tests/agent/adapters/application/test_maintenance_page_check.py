@@ -1,4 +1,4 @@
-"""The web server in front is asked whether it keeps users out: real servers, a real upgrade."""
+"""Tests of the check that the front end keeps users out: real servers, a real upgrade."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def front(door: Path, away: int = 503, after: int = 0) -> Iterator[tuple[str, li
     """Run a web server that looks for the maintenance file at each request; yield its address.
 
     Args:
-        door: The file that it looks for.
+        door: The maintenance file that it checks.
         away: Its answer while the file is there.
         after: So many requests it remembers that the file was not there.
     """

@@ -90,7 +90,7 @@ def test_slow_application_is_waited_for() -> None:
 
 
 def test_rollback_waits_for_the_whole_timeout() -> None:
-    """The release of before is the last one there is: nothing else could be started."""
+    """The previous release is the last one there is: nothing else could be started."""
     waited = waited_for(forever(answered(500)), 120, patient=True)
     assert not waited and waited.seconds > 119 and waited.same is None
 

@@ -1,4 +1,4 @@
-"""``systemctl`` while the service manager starts itself again."""
+"""Tests of ``systemctl`` while the service manager restarts itself."""
 
 from __future__ import annotations
 

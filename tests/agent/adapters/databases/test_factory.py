@@ -1,4 +1,4 @@
-"""From the configuration to the adapter, with relative paths below the site's root."""
+"""Tests of building the adapter from the configuration, with paths below the site's root."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Acts side by side end together: by success, by the first failure, or by a signal."""
+"""Tests of parallel operations: they end by success, by the first failure, or by a signal."""
 
 from __future__ import annotations
 
@@ -140,7 +140,7 @@ def test_exception_while_stopping_leaves_no_thread(what: str) -> None:
 
 
 def test_operation_of_a_late_thread_does_not_start(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A signal in the middle of a start leaves a thread that nobody knows to be alive."""
+    """A signal during a thread start leaves a thread that is not known to be alive."""
     late: list[threading.Thread] = []
     begun = threading.Event()
     start = threading.Thread.start

@@ -1,4 +1,4 @@
-"""Approvals, schedules, orders and rehearsals in the journal."""
+"""Tests of approvals, schedules, jobs and rehearsals in the journal."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ class Row:
 
 BOTH = ((OLD, AMINA), (OLD, BO))
 ROWS = (
-    Row("nobody approved", (), ()),
+    Row("no approvals", (), ()),
     Row("one of two", ((OLD, AMINA),), ()),
     Row("one, where one is enough", ((OLD, AMINA),), ("3.3.0",), needed=1),
     Row("root, where one is enough", ((OLD, ROOT),), ("3.3.0",), needed=1),
@@ -59,7 +59,7 @@ ROWS = (
         "one took the newer back", (*BOTH, (NEW, BO), (NEW, AMINA)), ("3.3.0",),
         taken_back=((NEW, AMINA),),
     ),
-    Row("going back is another matter", ((BACK, AMINA), (BACK, BO)), ()),
+    Row("rollback approvals are separate", ((BACK, AMINA), (BACK, BO)), ()),
     Row("what is chosen is below it", (*BOTH, (BACK, AMINA)), ("3.3.0",)),
 )  # fmt: skip
 

@@ -84,7 +84,7 @@ def settings(root: Path, **application: object) -> AgentConfig:
 
 @dataclass(frozen=True)
 class Report:
-    """Findings by what they mean; truthy when nothing blocks."""
+    """Findings by severity; truthy when nothing blocks."""
 
     findings: tuple[Finding, ...]
 
@@ -108,7 +108,7 @@ class Report:
 
 
 class World:
-    """A site in which nothing is wrong, until a test makes it so."""
+    """A healthy site, until a test changes it."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -335,7 +335,7 @@ ROWS: dict[str, tuple[Callable[[World], object], str, Severity, str]] = {
         _part_without_program, "NU-6308", STRICT, "'parts.mail.start'",
     ),
     "not well": (_unhealthy, "NU-6310", ADVISORY, "down"),
-    "nobody answers": (_unanswered, "NU-6128", STRICT, "not responding: http"),
+    "no answer": (_unanswered, "NU-6128", STRICT, "not responding: http"),
     "a token that cannot be read": (_token_away, "NU-5090", STRICT, "/no/token"),
     "a token that is refused": (_token_refused, "NU-5094", STRICT, "status 401"),
     "no such program for the version": (
@@ -364,7 +364,7 @@ ROWS: dict[str, tuple[Callable[[World], object], str, Severity, str]] = {
     "old partial slot": (
         lambda w: (w.root / "slots" / "3.1.0.partial").mkdir(), "NU-6317", ADVISORY, "3.1.0",
     ),
-    "kept databases": (_leftover(DatabaseRole.PREVIOUS), "NU-6318", INFO, "retained"),
+    "previous databases": (_leftover(DatabaseRole.PREVIOUS), "NU-6318", INFO, "retained"),
     "other databases": (
         lambda w: w.manifest(databases=[{"name": "x"}]), "NU-6319", STRICT, "(x)",
     ),

@@ -1,4 +1,4 @@
-"""Rehearsals on real databases while the application works, and what hangs on them."""
+"""Tests of rehearsals on real databases while the application works."""
 
 from __future__ import annotations
 

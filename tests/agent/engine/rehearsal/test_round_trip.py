@@ -1,4 +1,4 @@
-"""Values written on trial into the rehearsed copies: what a down migration really keeps of them."""
+"""Tests of the round-trip test: sample values through a migration and its down migration."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A rehearsal tries the code of a release on the migrated copies, where the release says how."""
+"""Tests of running the code of a release on the migrated copies."""
 
 from __future__ import annotations
 

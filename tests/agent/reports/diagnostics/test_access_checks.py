@@ -88,7 +88,7 @@ def trial() -> Iterator[Trial]:
 
 @pytest.fixture
 def state(trial: Trial) -> Iterator[Path]:
-    """The state of a site that has proved a list and has it on the disk, put back afterwards."""
+    """The state of a site with verified metadata on the disk, restored afterwards."""
     state = trial.demo.state
     received = site_in_process(trial.demo).config.paths.feed_state_directory
     view, before = get_view_path(received, "ncen"), (state / TRUST_STATE_NAME)

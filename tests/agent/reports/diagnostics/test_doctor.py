@@ -79,7 +79,7 @@ def with_maintenance(trial: Trial) -> set[str]:
 
 
 def with_clock(trial: Trial, ahead: timedelta) -> set[str]:
-    """What is said where the clock is so far ahead of the newest list that was signed."""
+    """Findings with the clock this far ahead of the newest signed metadata."""
     memory = TrustStateStore(trial.demo.state)
     floor = memory.load().clock_floor
     try:
@@ -168,7 +168,7 @@ def test_every_altered_file_is_named(trial: Trial) -> None:
 
 
 def test_changed_schema_asks_first_who_changed_it(trial: Trial) -> None:
-    """A database administrator who added an index was told to call the Secretariat, and no more."""
+    """An administrator who added an index was only sent to the Secretariat."""
     with Journal.open(trial.demo.state / JOURNAL_FILE) as journal:
         change = journal.list_changes(1)[0].id
         kept = journal.read_facts(change).fingerprints or {}
@@ -204,7 +204,7 @@ def test_import_directory_writable_by_others_is_reported(trial: Trial) -> None:
 
 
 def test_import_directory_of_another_group_is_reported(trial: Trial) -> None:
-    """Operators were refused by their own copying, and 'doctor' said nothing."""
+    """Operators could not use their own copies, and 'doctor' reported nothing."""
     config, inbox = trial.demo.config_path, trial.demo.state / "inbox"
     before = config.read_text("utf-8")
     its_group = grp.getgrgid(os.getegid()).gr_name
@@ -336,7 +336,7 @@ def test_tampering_is_found(
 def test_deliberately_stopped_application_does_not_block_an_upgrade(
     trial: Trial, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As in a planned maintenance; only the system can tell that, not the demo's commands."""
+    """As in a planned maintenance; only systemd can tell that, not the demo's commands."""
     monkeypatch.setattr(CommandApplication, "stopped_in_order", lambda _: True)
     trial.demo.stop_app()
     try:

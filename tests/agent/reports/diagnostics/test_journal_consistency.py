@@ -1,4 +1,4 @@
-"""Somebody who may write the journal alters it, with care: what verify finds, and how."""
+"""Tests that ``verify`` finds careful alterations of the journal."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def alter(path: Path, *statements: str) -> None:
 
 
 def rebuild_chain(path: Path) -> None:
-    """What somebody does who knows how it is made."""
+    """Rebuild the hash chain, as an informed attacker would."""
     with closing(sqlite3.connect(path)) as connection, connection:
         previous = FIRST_HASH
         rows = connection.execute(
@@ -90,7 +90,7 @@ def test_unaltered_journal_is_consistent(path: Path) -> None:
 
 
 def test_truncated_events_are_detected_by_the_chain_head(path: Path) -> None:
-    """The chain closes; only who kept the head knows."""
+    """The chain is valid; only a stored chain head reveals it."""
     kept = head(path)
     alter(path, f"DELETE FROM events WHERE number = {kept.number}")
     assert "NU-6108" in finding_codes(path, kept)
@@ -138,7 +138,7 @@ def test_record_without_its_event_is_detected(path: Path, statement: str) -> Non
 
 
 def test_event_without_its_record_is_detected(path: Path) -> None:
-    """As somebody would who only makes the chain again."""
+    """As by an attacker who only rebuilds the chain."""
     alter(path, "DELETE FROM events WHERE kind IN ('change-started', 'job-queued')")
     with closing(sqlite3.connect(path)) as connection, connection:
         numbers = connection.execute("SELECT number FROM events ORDER BY number").fetchall()

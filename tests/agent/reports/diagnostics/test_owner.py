@@ -1,4 +1,4 @@
-"""Names of a server that are misspelt, told as that, once, whatever follows; and its roles."""
+"""Tests of misspelt names of a server, reported once each; and of its roles."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def config() -> Iterator[Path]:
 
 
 def blocking(config: Path, begins: str, line: str) -> list[Finding]:
-    """What bars an upgrade once a line of the configuration is another one."""
+    """Findings that block an upgrade once a line of the configuration is changed."""
     text = config.read_text()
     lines = [line if old.startswith(begins) else old for old in text.splitlines()]
     assert line in lines
@@ -66,7 +66,7 @@ def test_unknown_database_is_reported(config: Path) -> None:
     ],
 )
 def test_refused_command_is_explained(config: Path, detail: str | None, code: str | None) -> None:
-    """Where the server tells it while something else is asked, as in ``plan``."""
+    """Where the server reports it during another query, as in ``plan``."""
     from ncen_updater.agent.model.errors import DatabaseError
 
     error = DatabaseError(database="postgres", detail=detail)
@@ -78,7 +78,7 @@ def test_refused_command_is_explained(config: Path, detail: str | None, code: st
 
 
 def test_superuser_agent_role_is_reported() -> None:
-    """Told before there is a release to upgrade to."""
+    """Reported before there is a release to upgrade to."""
     with prepared("postgresql") as trial:
         trial.reset()
         place = trial.demo.databases

@@ -1,4 +1,4 @@
-"""The page: what it says in both languages, and that no value of a site or release is markup."""
+"""Tests of the dossier page: its content in both languages, and that no value is markup."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Requests, good and bad: what is refused changes nothing, and says why in a stable code."""
+"""Valid and invalid requests: a refusal changes nothing, and has a stable code."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def test_older_release_is_approved_by_version_or_binding(
 
 
 def test_permissions_are_reported_in_advance(counter: Counter) -> None:
-    """As what takes it is refused, with who has it; root is nobody where two have to approve."""
+    """As in refusals, with the members who have it; root cannot approve where two must."""
     for user, role, status in (
         (READER, "operate", 403), (READER, "approve", 403), (OPERATOR, "operate", 200),
         (OPERATOR, "approve", 403), (APPROVER, "approve", 200), (APPROVER, "operate", 403),
@@ -279,7 +279,7 @@ def test_unsupported_method_lists_the_supported_ones(counter: Counter) -> None:
 
 @pytest.mark.parametrize("meant", ["", "%2Fetc%2Fother%20site.toml", "agent.toml"])
 def test_service_of_another_configuration_refuses(counter: Counter, meant: str) -> None:
-    """Else a file with a mistake in it would be answered for by the service of another one."""
+    """Otherwise the service of another file would answer for a file with a mistake."""
     answer = counter.ask("GET", "/v1/status", HTTP_NCEN_CONFIGURATION=meant)
     assert (answer.status, answer.code) == (400, "NU-9338")
     mine = quote(str(counter.site.config))
@@ -322,7 +322,7 @@ def test_two_approvers_approve_and_one_withdraws(counter: Counter) -> None:
 
 
 def test_rejection_holds_upgrades_with_its_reason(counter: Counter) -> None:
-    """What was not seen as it is cannot be rejected; an approval of one's own goes with it."""
+    """Only the current dossier can be rejected; the caller's own approval is withdrawn."""
     counter.know(NEXT)
     assert counter.ask("POST", "/v1/approvals", YES, APPROVER).status == 201
     other = counter.ask("POST", "/v1/rejections", {**NO, "binding": OTHER}, APPROVER)
@@ -340,7 +340,7 @@ def test_rejection_holds_upgrades_with_its_reason(counter: Counter) -> None:
 
 
 def test_job_names_the_change_that_it_started(counter: Counter) -> None:
-    """By the order of the events, whatever the clock says; another change is none of it."""
+    """By the sequence of events, whatever the clock says; another change is not its own."""
 
     def start_job(kind: str) -> int:
         number = int(counter.ask("POST", "/v1/jobs", {"kind": kind}).document["id"])

@@ -1,4 +1,4 @@
-"""Importing as an order: who may, what is refused before it is written down, and what is not."""
+"""Tests of import as a job: permissions, refusals, and the job itself."""
 
 from __future__ import annotations
 

@@ -247,7 +247,7 @@ def test_concurrent_requests_share_one_inspection(counter: Counter) -> None:
 
 
 def test_waiting_for_an_inspection_does_not_delay_jobs(counter: Counter) -> None:
-    """An upgrade can be ordered, approved and followed while somebody looks and others wait."""
+    """An upgrade can be started, approved and followed during inspections."""
     counter.know(NEXT)
     counter.inspector.door.clear()
     with answering(counter) as path:

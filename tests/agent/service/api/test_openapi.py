@@ -1,4 +1,4 @@
-"""The description against the running server, and against docs/reference/api.md."""
+"""Tests of the API description against the running server, and against docs/reference/api.md."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Going back through the service: those who may operate, those who approve, and an emergency."""
+"""Tests of rollback through the service: permissions, approvals, and emergencies."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def test_operator_cannot_roll_back_without_approvals(upgraded: Counter) -> None:
 
 
 def test_operator_may_roll_back_during_the_soak(counter: Counter) -> None:
-    """Whoever may operate ends the watching by an order; who asked and what is allowed is said."""
+    """An operator ends the soak by a job; requester and permission are recorded."""
     counter.site.open_change(StepName.FETCH)
     counter.know(replace(NEXT, current="3.2.4", target=None, binding="", basis=None))
     refused_now = counter.ask("POST", "/v1/jobs", ROLLBACK, OPERATOR)
@@ -207,7 +207,7 @@ def test_lower_accepted_loss_after_the_job_is_respected(upgraded: Counter) -> No
 
 
 def test_approvals_are_checked_again_at_the_start_of_a_rollback(upgraded: Counter) -> None:
-    """By the order, not by who the service runs as; a yes that was taken back is missed."""
+    """By the job's requester, not the service user; a withdrawn approval is missed."""
     _one_is_enough(upgraded)
     yes = {"binding": _binding(upgraded), "change_kind": "rollback"}
     upgraded.ask("POST", "/v1/approvals", yes, APPROVER)

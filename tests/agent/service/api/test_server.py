@@ -1,4 +1,4 @@
-"""The real server: who asks is told by the kernel, and no client can hold it up."""
+"""Tests of the real server: callers are identified by the kernel, and no client blocks it."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ print(answered)
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can be another user")
 @pytest.mark.parametrize("user", ["root", OPERATOR, READER])
 def test_slow_client_does_not_block_others(counter: Counter, user: str) -> None:
-    """Neither root, nor another member, nor other programs of the one who drips."""
+    """Neither root, nor another member, nor other programs of that user."""
     with answering(counter) as path:
         path.chmod(0o666)
         path.parent.chmod(0o755)
@@ -174,7 +174,7 @@ def test_evicted_request_is_not_executed(counter: Counter, monkeypatch: pytest.M
 
 
 def test_header_has_its_own_timeout(counter: Counter, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who has said the head may take longer for the rest; who has not is cut off."""
+    """After the header a client may take longer for the body; without it, it is cut off."""
     monkeypatch.setattr(http_server, "HEADER_TIMEOUT_S", 0.2)
     with answering(counter) as path:
         with connect_unix_socket(path, 30) as slow:
@@ -194,7 +194,7 @@ def test_header_has_its_own_timeout(counter: Counter, monkeypatch: pytest.Monkey
 
 
 def test_unread_answer_times_out(counter: Counter, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One that takes too long is cut off, whoever waits for it."""
+    """A slow reader is cut off, whoever waits for it."""
     monkeypatch.setattr(http_server, "REQUEST_TIMEOUT_S", 0.1)
     monkeypatch.setattr(http_server, "RESPONSE_TIMEOUT_S", 0.1)
     over = threading.Event()

@@ -1,4 +1,4 @@
-"""The socket: its rights, what a killed service left, and never two servers."""
+"""Tests of the socket: its modes, leftovers of a killed service, and a second server."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The stream of events: from a number on, as they come, for a few listeners at a time."""
+"""Tests of the event stream: its start, its order, and its limit of listeners."""
 
 from __future__ import annotations
 

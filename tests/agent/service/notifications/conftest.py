@@ -10,7 +10,7 @@ from tests.support.tls import Authority
 
 @pytest.fixture
 def site(tmp_path: Path) -> TrialSite:
-    """A site that runs 3.2.4 and tells nobody."""
+    """A site that runs 3.2.4, without recipients."""
     return make_site(tmp_path / "site")
 
 

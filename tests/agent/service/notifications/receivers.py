@@ -162,7 +162,7 @@ def hook_server(tls: ssl.SSLContext | None = None) -> Iterator[Hook]:
 
 @contextlib.contextmanager
 def dead_port() -> Iterator[int]:
-    """A port where connections are taken and nothing is ever said."""
+    """A port that accepts connections and never answers."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen(16)

@@ -1,4 +1,4 @@
-"""Lasting states: told when they begin, not again before they have ended."""
+"""Tests of lasting conditions: reported when they start, not again before they ended."""
 
 from __future__ import annotations
 
@@ -172,13 +172,13 @@ ROWS = (
         (NotificationKind.AVAILABLE, NotificationKind.WAITING_FOR_APPROVAL),
     ),
     Row(
-        "nobody has to approve",
+        "no required approvals",
         awaiting(),
         (NotificationKind.AVAILABLE,),
         AlertSettings(approves_automatically=True),
     ),
     Row(
-        "the service only tells",
+        "notify only",
         awaiting(),
         (NotificationKind.AVAILABLE,),
         AlertSettings(starts_automatically=False),
@@ -201,12 +201,12 @@ ROWS = (
     ),
     Row("lists are fresh", replace(CALM, feed_view=LIST), ()),
     Row(
-        "lists lapse soon",
+        "metadata expires soon",
         replace(CALM, feed_view=replace(LIST, expires_at=NOW + 4 * DAY)),
         (NotificationKind.FEED_EXPIRING,),
     ),
     Row(
-        "lists have lapsed",
+        "metadata has expired",
         replace(CALM, feed_view=replace(LIST, expires_at=NOW)),
         (NotificationKind.FEED_EXPIRED,),
     ),
@@ -239,7 +239,7 @@ ROWS = (
         AlertSettings(reports_only=True),
     ),
     Row(
-        "or the agent goes back by itself",
+        "automatic rollback",
         at(open_change=change(ChangeState.COMMITTED, steps=COMMIT), bad_releases=(BAD,)),
         (),
     ),
@@ -261,7 +261,7 @@ ROWS = (
         (NotificationKind.INTERVENTION_REQUIRED,),
     ),
     Row(
-        "what turned bad could not be taken back",
+        "bad release could not be rolled back",
         at(pending_rollback=PendingRollback(change(ChangeState.FINISHED), MAX_ATTEMPTS)),
         (NotificationKind.INTERVENTION_REQUIRED,),
     ),

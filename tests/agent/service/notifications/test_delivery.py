@@ -1,4 +1,4 @@
-"""Messages to a real mail server and a real receiver of webhooks, some by the real process."""
+"""Tests of delivery to a real mail server and a real webhook receiver."""
 
 from __future__ import annotations
 
@@ -380,7 +380,7 @@ def test_send_unit_without_an_answer_is_not_awaited(
 
 @needs_activator
 def test_send_unit_ends_with_its_caller(site: TrialSite, tmp_path: Path) -> None:
-    """Nobody would write down that the message was taken."""
+    """The delivery could not be recorded."""
     path = tmp_path / "send.sock"
     with socket.create_server(("127.0.0.1", 0)) as silent:
         silent.settimeout(60)

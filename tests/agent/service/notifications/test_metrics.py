@@ -1,4 +1,4 @@
-"""Metrics: what Prometheus itself reads out of the file."""
+"""Tests of metrics, as Prometheus itself reads the file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rounds over a real journal: what is told, once, whatever dies between."""
+"""Tests of notifier rounds over a real journal: each notification once, despite kills."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class Killed(BaseException):
 
 @dataclass
 class Trial:
-    """A teller over a site; the mail server is a list."""
+    """A notifier over a site; the mail server is a list."""
 
     site: TrialSite
     now: datetime = START
@@ -117,7 +117,7 @@ def trial(site: TrialSite) -> Trial:
 def test_outage_and_recovery_are_notified(
     site: TrialSite,
 ) -> None:
-    """Nobody changed anything, and nobody looks: they are told all the same."""
+    """Without any change or request: recipients are notified nevertheless."""
     trial = Trial(site)
     heard = [Availability(AvailabilityState.AVAILABLE)]
     notifier = Notifier(

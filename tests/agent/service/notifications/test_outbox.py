@@ -1,4 +1,4 @@
-"""The outbox: nothing twice, nothing lost, never larger than it may be."""
+"""Tests of the outbox: nothing twice, nothing lost, and bounded."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ STORED = """{"channels": {
 
 
 def test_earlier_outbox_is_read_and_written_unchanged(tmp_path: Path) -> None:
-    """An agent that goes back reads what the newer one wrote."""
+    """An older agent reads the outbox of the newer one."""
     path = tmp_path / "outbox.json"
     path.write_text(STORED)
     box = OutboxFile(path).load()

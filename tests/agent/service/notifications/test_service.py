@@ -1,4 +1,4 @@
-"""The real service tells by real mail, and goes on where nobody can be told."""
+"""Tests of notifications by the real service, and of failing delivery."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Facts of a change keep the form that they have had in every journal since the first release."""
+"""Tests that facts of a change keep their stored form."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The journal keeps what it was told, one change at a time, and refuses to be anything else."""
+"""Tests of the journal: durable records, one open change, and refusal of other files."""
 
 from __future__ import annotations
 
@@ -304,7 +304,7 @@ def test_bad_releases_and_holds_are_stored(journal: Journal) -> None:
 
 
 def test_first_event_is_written_at_creation(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A journal without it would be one that nobody may make again, and that knows nothing."""
+    """A journal without it could not be created again, and would be empty."""
 
     def interrupt(source: Path, _target: Path) -> None:
         with Journal.open(source) as journal:

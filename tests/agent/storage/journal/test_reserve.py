@@ -1,4 +1,4 @@
-"""A disk that fills up in the downtime, for real: a small file system of its own."""
+"""Tests of a disk that really fills up in the downtime, on a small file system."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ TEXTS: dict[str, Any] = {
 
 
 def declared(**more: Any) -> OverlayManifest:
-    """What a manifest says; translations as JSON unless said otherwise."""
+    """A manifest's declaration; translations as JSON by default."""
     return OverlayManifest.model_validate({**TEXTS, **more})
 
 

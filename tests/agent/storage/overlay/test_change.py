@@ -1,4 +1,4 @@
-"""An upgrade and the rollback with texts and settings of the country's own, on a site that runs."""
+"""Tests of an upgrade and rollback with a local overlay, on a running site."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def seen(site: DemoSite, path: str) -> Any:
 
 
 def refreshed(demo: DemoSite) -> Site:
-    """The agent's site, with the list read."""
+    """The agent's site, with current metadata."""
     site = site_in_process(demo)
     site.release_source.refresh()
     return site

@@ -1,4 +1,4 @@
-"""To translators and back: only what is to do, with the text that each was made for."""
+"""Tests of exporting texts to translators and importing them."""
 
 from __future__ import annotations
 

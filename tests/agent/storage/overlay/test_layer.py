@@ -1,4 +1,4 @@
-"""The layer of a site: found, merged, built aside, chosen, collected; whatever lies there."""
+"""Tests of the overlay layer: merged, built, selected, and pruned; whatever it contains."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The table of outcomes, in every format: what becomes of each key, and what is shown."""
+"""Tests of the merge table, in every format: the outcome of each key."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Row:
         before: Texts of the release that is left: in the language, in the source language.
         after: The same of the release that is gone to.
         own: What the country has.
-        outcome: What becomes of its key; None where nothing is told.
+        outcome: The outcome of its key; None where none is reported.
         text: What users read; None for nothing.
     """
 
@@ -47,7 +47,7 @@ class Row:
 ROWS = [
     Row("nothing changed", ({"k": "fr"}, {"k": "en"}), ({"k": "fr"}, {"k": "en"}),
         {"k": "mine"}, KeyOutcome.UNCHANGED, "mine"),
-    Row("the release words its own anew", ({"k": "fr"}, {"k": "en"}), ({"k": "fr2"}, {"k": "en"}),
+    Row("the release changes its text", ({"k": "fr"}, {"k": "en"}), ({"k": "fr2"}, {"k": "en"}),
         {"k": "mine"}, KeyOutcome.BOTH_CHANGED, "mine"),
     Row("the source text changed", ({"k": "fr"}, {"k": "en"}), ({"k": "fr2"}, {"k": "en2"}),
         {"k": "mine"}, KeyOutcome.OUTDATED, "mine"),

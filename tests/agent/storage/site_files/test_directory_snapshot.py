@@ -1,4 +1,4 @@
-"""One directory of the site's own files: kept, put back, given back its names. Real files."""
+"""Tests of snapshots of one directory of site files, on real files."""
 
 from __future__ import annotations
 
@@ -288,7 +288,7 @@ def test_removed_snapshot_file_is_reported(photos: Path) -> None:
 
 
 def test_last_name_of_a_file_is_never_removed(photos: Path) -> None:
-    """Its kept one was taken away by somebody, and the release had moved it."""
+    """Its snapshot file was removed by another user, and the release had moved it."""
     directory = take_snapshot(photos, SnapshotMethod.LINK)
     (get_snapshot_directory(photos) / "abcdefgh" / "tree" / "8.jpg").unlink()
     (photos / "8.jpg").rename(photos / "moved.jpg")

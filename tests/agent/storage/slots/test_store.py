@@ -1,4 +1,4 @@
-"""Slots are built whole, adopted and removed."""
+"""Tests of building, adopting and removing slots."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_built_slot_is_complete_read_only_and_recorded(store: SlotStore, tmp_pat
 
 
 def test_application_reads_its_slot_whatever_the_umask(tmp_path: Path) -> None:
-    """The units that work on the site let nobody read what they make."""
+    """The units that change the site create private files."""
     place = tmp_path / "opt" / "releases"
     store = SlotStore(place, tmp_path / "srv" / "current")
     before = os.umask(0o077)

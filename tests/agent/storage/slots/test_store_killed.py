@@ -1,4 +1,4 @@
-"""The process is killed at every instant of building, switching and removing."""
+"""Tests of kills at every instant of building, switching and removing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One link says which slot is in use."""
+"""Tests of the link that selects the slot in use."""
 
 from __future__ import annotations
 

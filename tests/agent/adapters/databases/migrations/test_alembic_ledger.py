@@ -1,4 +1,4 @@
-"""Databases that an agent on Alembic migrated go on, and are left as it would find them."""
+"""Tests of databases that an agent on Alembic migrated, and of their ledger."""
 
 from __future__ import annotations
 

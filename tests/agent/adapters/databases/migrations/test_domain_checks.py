@@ -1,4 +1,4 @@
-"""Domain checks: what is asked on which side, and when an answer holds."""
+"""Tests of domain checks: the query of each side, and its comparison."""
 
 from __future__ import annotations
 

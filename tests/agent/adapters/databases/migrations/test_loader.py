@@ -1,4 +1,4 @@
-"""Every migration file of a release is looked at before anything uses it."""
+"""Tests that every migration file of a release is validated before its use."""
 
 from __future__ import annotations
 

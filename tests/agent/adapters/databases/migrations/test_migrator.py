@@ -1,4 +1,4 @@
-"""The application's own migrator: real programs, real kills."""
+"""Tests of the application's own migrator: real programs, real kills."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The SQL that is shown is the SQL that runs: the rendered text is run here on a real database."""
+"""Tests that the displayed SQL is executable: it is run here on a real database."""
 
 from __future__ import annotations
 

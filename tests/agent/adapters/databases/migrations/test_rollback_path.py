@@ -323,9 +323,9 @@ class DeclaredCompatibility:
 
 
 SAID = [
-    DeclaredCompatibility("nobody says anything", None, None, forward=False, back=False),
-    DeclaredCompatibility("the older says nothing", None, (1, 1), forward=False, back=False),
-    DeclaredCompatibility("the newer says nothing", (1, 1), None, forward=False, back=False),
+    DeclaredCompatibility("neither declares anything", None, None, forward=False, back=False),
+    DeclaredCompatibility("the older declares nothing", None, (1, 1), forward=False, back=False),
+    DeclaredCompatibility("the newer declares nothing", (1, 1), None, forward=False, back=False),
     DeclaredCompatibility("the same", (1, 1), (1, 1), forward=True, back=True),
     DeclaredCompatibility(
         "the same, with an older one in sight", (5, 3), (5, 1), forward=True, back=True

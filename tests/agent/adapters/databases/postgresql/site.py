@@ -172,7 +172,7 @@ class Site:
 
 
 def need_chosen_numbers(site: Site) -> None:
-    """Skip where the server does not let anybody choose the object id of a database."""
+    """Skip where the server does not permit choosing the object id of a database."""
     if site.server.binaries.major < 15:
         pytest.skip("PostgreSQL 14 chooses the object ids of databases itself")
 

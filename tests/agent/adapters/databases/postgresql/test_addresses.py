@@ -1,4 +1,4 @@
-"""The address of a database, as those read it for whom it is meant."""
+"""Tests of database addresses, as each reader parses them."""
 
 from __future__ import annotations
 

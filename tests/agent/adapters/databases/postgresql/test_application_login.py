@@ -1,4 +1,4 @@
-"""The application's own way into the server, which the agent's lines may close."""
+"""Tests of the application's login to the server, which the agent's rules may block."""
 
 from __future__ import annotations
 

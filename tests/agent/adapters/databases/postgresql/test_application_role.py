@@ -92,7 +92,7 @@ def plain(postgres: EmbeddedPostgres) -> Iterator[Site]:
 
 @pytest.fixture
 def closed(own_server: EmbeddedPostgres) -> Iterator[Site]:
-    """A site that was set up for an agent of before: none but the application logs in as it."""
+    """A site set up for an older agent: only the application logs in as its role."""
     site = Site(own_server, user=AGENT)
     site.build()
     rules = own_server.data / "pg_hba.conf"
@@ -402,7 +402,7 @@ def test_session_opened_beside_the_maintenance_session_is_detected(
 
 @NEWEST
 def test_application_with_other_roles_is_checked_after_the_cut_over(plain: Site) -> None:
-    """Then the owner may not connect, and is let in for that moment alone."""
+    """The owner has no CONNECT then, and gets it for that moment only."""
     settings = plain.engine()._settings.model_copy(update={"application_roles": ("app ro",)})
     engine = type(plain.engine())(settings, plain.names)
     fenced_copies(engine)

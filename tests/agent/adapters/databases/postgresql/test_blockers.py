@@ -1,4 +1,4 @@
-"""Each blocker, made on a real server and found; and none on a site where all is well."""
+"""Tests of each blocker, made on a real server; a healthy site has none."""
 
 from __future__ import annotations
 

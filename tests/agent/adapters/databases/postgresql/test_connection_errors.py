@@ -1,4 +1,4 @@
-"""The SQLSTATE of a session that is refused, in whatever language the server speaks."""
+"""Tests of the SQLSTATE of a refused session, in any language of the server."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The whole way: fence, copy, cut over, and back, to the last grant and row."""
+"""Tests of fence, copy, cut-over and revert, to the last grant and row."""
 
 from __future__ import annotations
 
@@ -333,7 +333,7 @@ def test_refused_rollback_revokes_no_privileges(any_site: Site) -> None:
 
 
 def barred(seen: Seen, agent: str) -> Seen:
-    """The same between cut-over and commit: nobody but the application and the agent connects."""
+    """The same between cut-over and commit: only the application and the agent connect."""
     others = tuple(g for g in seen[0].grants if g.privilege != "CONNECT")
     ours = {DatabaseGrant(OWNER, "CONNECT", False), DatabaseGrant(agent, "CONNECT", False)}
     return in_any_order((replace(seen[0], grants=(*{*others, *ours},)), *seen[1:]))

@@ -1,4 +1,4 @@
-"""Tests of what a dump by the agent's role carries: by the catalogue, and by the programs."""
+"""Tests of the objects that a dump by the agent's role contains."""
 
 from __future__ import annotations
 

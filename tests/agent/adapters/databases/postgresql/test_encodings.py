@@ -1,4 +1,4 @@
-"""Clusters as Debian makes them under LANG=C, and older ones: their texts are read as texts."""
+"""Tests of clusters with LANG=C, as Debian makes them: their texts are read as texts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The fingerprint sees what programs rely on, also where no table changes, and nothing else."""
+"""Tests that the fingerprint covers everything that programs rely on, and nothing else."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ def had(site: Site) -> Site:
 
 
 def test_schema_changes_are_reported_by_kind(had: Site) -> None:
-    """Nothing that may run what somebody left is of a kind that a release may declare."""
+    """Kinds that may run foreign code cannot be declared by a release."""
     before, told = had.engine().read_schema(LiveDatabase("seizure")).kinds, {}
     more = Site(had.server, names={"seizure": "t_more"})
     for statement in KINDS:

@@ -1,4 +1,4 @@
-"""Sessions and writes that are not the application's: seen, kept out, noticed, never lost.
+"""Sessions and writes that are not the application's: listed, ended, detected, never lost.
 
 The agent is no superuser here unless a test says so: then the server hides from it what others do.
 """
@@ -46,7 +46,7 @@ KEPT = {name: quarantine_name(name, CHANGE.id) for name in ("t_seizure", 'T"susp
 
 @pytest.fixture
 def plain(postgres: EmbeddedPostgres) -> Iterator[Site]:
-    """A site whose agent is an ordinary role, and a role that is nobody's."""
+    """A site whose agent is an ordinary role, and an unrelated role."""
     site = Site(postgres, user=AGENT)
     site.build()
     site.sql("postgres", "CREATE ROLE report LOGIN")
@@ -78,7 +78,7 @@ def _engine(site: Site, **settings: object) -> PostgresEngine:
 
 
 def opened_and_closed(site: Site, *statements: str, database: str = "t_seizure") -> None:
-    """What a database administrator does who has to correct something at once."""
+    """Act as a database administrator with an urgent correction."""
     name = quoted(database)
     site.sql("postgres", f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")
     site.sql(database, *statements)
@@ -116,7 +116,7 @@ def test_foreign_sessions_are_judged_by_role(plain: Site) -> None:
         assert "of-report (1, report)" in str(unknown.title)
         assert not any("of-ncen" in str(finding.title) for finding in found.values())
 
-        # Who says which roles are the application's is only told what will be ended.
+        # With configured application roles, only the sessions to be ended are reported.
         found = look(plain, application_roles=("ncen",))
         assert "NU-4153" not in found
         assert found["NU-4120"].severity is Severity.WARNING
@@ -310,7 +310,7 @@ def test_connect_grants_are_restored_after_any_interruption(any_site: Site, lost
 
 @NEWEST
 def test_connect_grants_of_an_interrupted_change_are_restored_by_the_next(site: Site) -> None:
-    """Its agent did not come back before the commit, and another one goes on."""
+    """Its agent did not return before the commit, and another one continues."""
     before = site.snapshot()
     copy_and_cut_over(site, CHANGE, site.engine())
     engine = site.engine()
@@ -345,7 +345,7 @@ def test_rows_written_after_the_cut_over_are_retained(any_site: Site) -> None:
     with pytest.raises(psycopg.OperationalError, match="not currently accepting"):
         site.sql(KEPT["t_seizure"], "SELECT 1")
 
-    # It is in nobody's way, and goes when a person says so.
+    # It blocks nothing, and is pruned by command.
     later = ChangeRef("bbbbbbbb", 2, "3.3.1")
     copy_and_cut_over(site, later, engine)
     engine.record_commit(later)

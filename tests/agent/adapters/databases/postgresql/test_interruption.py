@@ -1,4 +1,4 @@
-"""A signal ends what runs in the server's sessions, however long that would have taken."""
+"""Tests that a signal ends the agent's sessions in the server."""
 
 from __future__ import annotations
 
@@ -244,7 +244,7 @@ def test_failed_copy_terminates_the_others(site: Site) -> None:
 def test_immediate_server_stop_during_a_migration_is_not_blamed_on_the_release(
     doomed: Site, tmp_path: Path
 ) -> None:
-    """As ``pg_ctl stop -m immediate``, or a kernel that runs out of memory: nobody's release."""
+    """As ``pg_ctl stop -m immediate``, or the OOM killer: not the release's fault."""
     engine, over = doomed.engine(), threading.Event()
     fenced_copies(engine)
     pid = doomed.server.pid()

@@ -1,4 +1,4 @@
-"""A change that leaves the databases as they are: the marker, and nothing else."""
+"""Tests of a change without copies: only the marker changes."""
 
 from __future__ import annotations
 

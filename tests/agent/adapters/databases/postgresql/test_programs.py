@@ -1,4 +1,4 @@
-"""Programs of the server's own version are found; those of another one are refused in time."""
+"""Tests that programs of the server's own version are found, and others refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The decisions that need no server."""
+"""Tests of decisions that need no server."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sessions in the control database serve the next question, as long as they are good for it."""
+"""Tests of reusing sessions in the control database."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Tests that a write to closed files is noticed and kept.
+"""Tests that a write to closed files is detected and retained.
 
 The other programs are real processes, by whatever path they come. One runs as another user, while
-the agent has no more than the capabilities of its unit: then nobody can be seen in /proc.
+the agent has only the capabilities of its unit: then /proc shows no other users.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def target(tmp_path: Path) -> MigrationSet:
 
 @pytest.fixture
 def open_site() -> Iterator[Path]:
-    """A place that other users reach."""
+    """A directory that other users can access."""
     directory = Path(tempfile.mkdtemp(prefix="nu-noticed-"))
     directory.chmod(0o755)
     yield directory / "db"
@@ -82,7 +82,7 @@ def open_site() -> Iterator[Path]:
 
 
 class Program:
-    """Another process with a connection to a database of the site; it does what it is told.
+    """Another process with a connection to a database of the site; it runs given commands.
 
     Args:
         path: The database.
@@ -143,7 +143,7 @@ class Program:
 
 
 def enter(path: Path, note: str) -> None:
-    """Open, write, close: as a person with a shell does."""
+    """Open, write, close: as a user with a shell does."""
     program = Program(path)
     program.enters(note)
     program.ends()
@@ -161,7 +161,7 @@ def until_migrated(engine: SqliteEngine, change: ChangeRef, target: MigrationSet
 
 
 def blind(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the agent sees of others, as the package runs it: nothing."""
+    """Hide the processes of others, as in the packaged unit."""
     monkeypatch.setattr(
         "ncen_updater.agent.adapters.databases.sqlite.engine.find_holders", lambda _: ()
     )
@@ -171,7 +171,7 @@ def blind(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def unit_capabilities() -> set[str]:
-    """What the unit leaves of root; the same for both that work on a site."""
+    """Return the capabilities that the unit keeps; equal for both units that change a site."""
     found = set()
     for name in ("ncen-updater-apply@.service", "ncen-updater-resume.service"):
         text = (UNITS / name).read_text("utf-8")
@@ -182,7 +182,7 @@ def unit_capabilities() -> set[str]:
 
 
 def keep_only(capabilities: set[str]) -> None:
-    """Give up every other capability of this process, for good."""
+    """Drop every other capability of this process permanently."""
     wanted = sum(1 << CAPABILITIES[name] for name in capabilities)
     header = (ctypes.c_uint32 * 2)(0x2008_0522, 0)  # _LINUX_CAPABILITY_VERSION_3
     low = wanted & 0xFFFF_FFFF
@@ -192,7 +192,7 @@ def keep_only(capabilities: set[str]) -> None:
 
 
 def as_the_unit(act: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """Run an act in a child with the unit's capabilities; return what it says."""
+    """Run a function in a child with the unit's capabilities; return its output."""
     read, write = os.pipe()
     child = os.fork()
     if child == 0:
@@ -238,7 +238,7 @@ def test_write_by_another_user_is_detected(open_site: Path, target: MigrationSet
     found = as_the_unit(attempt)
     program.ends()
     assert found.get("error") is None
-    assert set(found["codes"]) == {"NU-4250"}  # it says that it cannot see, and nobody was seen
+    assert set(found["codes"]) == {"NU-4250"}  # it reports that it cannot see others, and saw none
     assert "NU-4222" in found["said"]
     assert "cases.sqlite" in found["said"]
     assert notes_of(open_site / "live" / "cases.sqlite")[-1] == "late"
@@ -359,7 +359,7 @@ def test_reader_does_not_disturb(site: Path, target: MigrationSet, wal: bool) ->
 
 
 def test_finished_journal_raises_no_false_alarm(site: Path, target: MigrationSet) -> None:
-    """Of a WAL and of a rollback journal that a killed application left."""
+    """A WAL or a rollback journal of a killed application."""
     engine = build(site)
     base = site / "sets" / "base"
     program = Program(base / "cases.sqlite", wal=True)
@@ -487,7 +487,7 @@ def test_later_writes_to_previous_files_are_retained(
 
 
 def test_damaged_snapshot_does_not_block_pruning(site: Path, target: MigrationSet) -> None:
-    """Whether somebody wrote to the old files cannot be said then, so they are kept."""
+    """Writes to the previous files cannot be excluded then, so the files are retained."""
     engine = build(site)
     upgrade(engine, COPY, target)
     engine.record_commit(COPY)
@@ -499,7 +499,7 @@ def test_damaged_snapshot_does_not_block_pruning(site: Path, target: MigrationSe
 
 
 def list_retained(engine: SqliteEngine) -> list[tuple[object, ...]]:
-    """Change, place and rows of what was kept."""
+    """List change, path and rows of retained databases."""
     names = ("change", "path", "rows")
     return [tuple(finding.figures[name] for name in names) for finding in engine.list_quarantined()]
 
@@ -523,7 +523,7 @@ def test_revert_retains_rows_entered_in_the_new_set(site: Path, target: Migratio
 
 
 def test_row_with_an_explicit_number_is_retained(site: Path, target: MigrationSet) -> None:
-    """It does not count on: the newest row is the one of before."""
+    """Its number is not the next one: the newest row is still the previous one."""
     engine = build(site)
     before = contents(site)
     upgrade(engine, COPY, target)

@@ -55,7 +55,7 @@ needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can be anot
 
 
 def run_as(user: int, act: Callable[[], object]) -> int:
-    """Do something as somebody else; return the error's number, 0 where there was none."""
+    """Run a function as another user; return the error's number, 0 where there was none."""
     child = os.fork()
     if child == 0:
         status = 255
@@ -205,7 +205,7 @@ def test_incomplete_marker_is_refused_with_our_message(ground: Ground, said: str
 def test_commit_is_known_although_the_agent_directory_was_restored_from_a_backup(
     ground: Ground, tmp_path: Path
 ) -> None:
-    """Decision 9: the journal and the records are restored from a backup of before the commit."""
+    """Decision 9: journal and records are restored from a backup taken before the commit."""
     upgrade(ground.engine, COPY, new_release(tmp_path / "slot"))
     shutil.copytree(ground.top / "state", ground.top / "backup")
     ground.engine.record_commit(COPY)

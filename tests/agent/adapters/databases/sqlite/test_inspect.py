@@ -1,4 +1,4 @@
-"""Digests, fingerprints and lost rows of one file: what counts, and what must not."""
+"""Tests of digests, fingerprints and lost rows of one file."""
 
 from __future__ import annotations
 

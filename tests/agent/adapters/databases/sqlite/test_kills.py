@@ -267,7 +267,7 @@ def test_killed_while_the_previous_set_is_dropped(tmp_path: Path, share: int) ->
 
 
 def enter(path: Path) -> None:
-    """Write to a database as somebody else does, whatever the modes of its files."""
+    """Write to a database as another user, whatever the modes of its files."""
     modes = {item: item.stat().st_mode for item in (path.parent, path)}
     for item in modes:
         item.chmod(0o755)
@@ -279,7 +279,7 @@ def enter(path: Path) -> None:
 
 
 def list_retained_sets(site: Path) -> list[str]:
-    """Sets that are kept since somebody wrote to them, each with that row in it."""
+    """List sets that are retained because of foreign writes, each with that row in it."""
     found = []
     for path in sorted((site / "sets").glob("written_*")):
         with closing(sqlite3.connect(f"{path.as_uri()}/cases.sqlite?mode=ro", uri=True)) as opened:
@@ -365,7 +365,7 @@ def test_killed_while_the_commit_is_recorded(tmp_path: Path, share: int) -> None
 
 
 def test_killed_while_previous_databases_are_restored(tmp_path: Path) -> None:
-    """A restore: the copies are taken from the kept set; the live one stays until the cut-over."""
+    """A restore: copies are made of the previous set; the live one stays until the cut-over."""
     change, target = reference(), new_release(tmp_path / "slot")
     back = ChangeRef("bcdefgha", 2, "1.0", retained_from=change.id)
     old = release(tmp_path / "slot", "1.0")

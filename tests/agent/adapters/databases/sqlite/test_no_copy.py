@@ -1,4 +1,4 @@
-"""A change that leaves the files as they are: the mark, and nothing else."""
+"""Tests of a change without copies: only the marker changes."""
 
 from __future__ import annotations
 

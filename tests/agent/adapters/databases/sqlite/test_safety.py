@@ -212,7 +212,7 @@ def locked(path: Path, how: str) -> Iterator[None]:
 
 
 class Patience(SqliteDialect):
-    """Remembers how long it was told to wait, each time that a transaction could begin."""
+    """Records the lock timeout of each transaction start."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
@@ -337,7 +337,7 @@ def test_revert_waits_for_processes_with_open_files(site: Path, tmp_path: Path) 
 def test_evidence_of_a_first_upgrade_tolerates_a_leftover_journal(
     tmp_path: Path,
 ) -> None:
-    """No record of the set is there yet, so its file is asked; nobody may write to it."""
+    """No record of the set exists yet, so its file is read; no other user may write to it."""
     base = tmp_path / "sets/base"
     base.mkdir(parents=True)
     (tmp_path / "live").symlink_to("sets/base")

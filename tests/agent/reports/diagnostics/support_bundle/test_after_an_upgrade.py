@@ -1,4 +1,4 @@
-"""The support bundle where there is something to tell: after an upgrade, on both engines."""
+"""Tests of the support bundle after an upgrade, on both engines."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The support bundle on a real site over SQLite: what is in it, and that no record gets out."""
+"""Tests of the support bundle on a real SQLite site: its contents, and that no record leaks."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def test_healthy_site_is_bundled(site: TrialSite) -> None:
 
 
 def plant(site: TrialSite, value: str) -> None:
-    """Write a value wherever somebody or something may write: events, reasons, errors, reports."""
+    """Write a value into every free text: events, reasons, errors, reports."""
     with Journal.open(site.journal) as journal:
         journal.record_event("held", reason=value, by=value)
         journal.record_event("step-failed", code="NU-4150", error=f"Key (name)=({value}) exists")

@@ -1,4 +1,4 @@
-"""Sampling PostgreSQL: every kind of text column, both ends of a table."""
+"""Tests of sampling PostgreSQL: every kind of text column, both ends of a table."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Run a program that may write below one directory alone: before a new agent's trial.
+"""Run a command that may write only below one directory; used to build the slot of a new agent.
 
-The words are that directory, then the program with its arguments.
+Arguments: the directory, then the command.
 """
 
 import contextlib
@@ -11,14 +11,14 @@ from pathlib import Path
 
 from ncen_updater.common.landlock import get_abi_version, restrict_writes
 
-#: Of one file, and of all that a release unpacks to.
+#: Limit for one file, and for all unpacked files of a release.
 MOST_BYTES = 1_000_000_000
 
 
 def main() -> None:
-    """Become the program; another user's already, where there is one for this."""
+    """Restrict this process and execute the command; the caller has already switched the user."""
     place, *words = sys.argv[1:]
-    with contextlib.suppress(OSError, ValueError):  # a unit may forbid it, or allow less
+    with contextlib.suppress(OSError, ValueError):  # a unit may forbid it, or have a lower limit
         resource.setrlimit(resource.RLIMIT_FSIZE, (MOST_BYTES, MOST_BYTES))
     if get_abi_version() >= 2:
         restrict_writes([Path(os.devnull), Path(place)])

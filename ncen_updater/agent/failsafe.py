@@ -1,32 +1,34 @@
 #!/usr/bin/python3
-"""Start the agent from the selected slot, and return to the previous one where a new one fails.
+"""Start the agent from the selected slot; return to the previous slot if a new agent fails.
 
 The service's unit runs it with the system's Python::
 
     /usr/bin/python3 -I /opt/ncen-updater/failsafe.py serve
 
-It lies beside the slots and imports the standard library alone: a broken agent cannot break it.
-``--check`` as first argument prints what would be started; ``resume`` is for the boot (8). For a
-service that may not write here, ``--count`` is run first with more rights, and the service then
-executes the slot of the link ``current``.
+It is in the directory of the slots and imports only the standard library, so that a broken agent
+cannot break it. The option ``--check`` prints which agent would be started; ``resume`` is for the
+boot (rule 8). If the service may not write to the directory, the unit first runs ``--count`` with
+more privileges; the service then executes the slot of the link ``current``.
 
-The rules, over ``sequence.json`` beside it (whose fields are declared again here, on purpose):
+Rules for ``sequence.json`` in the same directory (its fields are declared again here, on purpose):
 
-1. Each start is counted on the disk before it happens. The agent resets the count: a new one when
-   it confirms itself, a confirmed one after it has run for a while. Another start in the same boot
-   shows that the last one ended early; after a reboot nobody knows whether the agent or the machine
-   ended, so that start is not counted.
-2. A new agent (``on-trial``) that was started twice and has not confirmed itself is given up: the
-   previous one is selected in one step, the new one is marked bad.
-3. A ``confirmed`` agent is given up only where it ended early five times in a row and there is
-   another; it removes from the count what is not its fault (an invalid configuration).
-4. A slot that cannot be started is skipped, and so is, for root, one that anybody else may write.
-5. Where the file is missing or damaged, the slot that the link ``current`` leads to is started, and
-   has to confirm itself like a new one.
-6. Where a start cannot be counted (a full disk), a new agent is not started: the previous one is.
-7. Where no slot can be started, it says so and ends with 1.
-8. The application waits for ``resume``, so a confirmed agent runs it, and one on trial only where
-   that fails. Nothing is counted or selected: a confirmed agent started the open change.
+1. Each start is counted on disk before it happens. The agent resets the count: a new agent when it
+    confirms itself, a confirmed agent after it has run for a while. A second start in the same boot
+    shows that the previous start ended early. After a reboot it is unknown whether the agent or the
+    machine ended, so that the last start before the reboot is not counted.
+2. A new agent (``on-trial``) that was started twice without confirming itself is given up: the
+    previous agent is selected and the new one is marked bad in one step.
+3. A ``confirmed`` agent is given up only if it ended early five times in a row and another agent
+    exists. The agent itself undoes the count of a start that failed for another reason (an invalid
+    configuration).
+4. A slot that cannot be executed is skipped; root also skips a slot that another user may write.
+5. If the file is missing or damaged, the slot of the link ``current`` is started and must confirm
+    itself like a new one.
+6. If a start cannot be counted (a full disk), the previous agent is started instead of a new one.
+7. If no slot can be started, the failsafe logs this and exits with status 1.
+8. The application waits for ``resume``, so a confirmed agent runs it, and an agent on trial only if
+    the confirmed agent fails. Nothing is counted or selected: a confirmed agent started the open
+    change.
 """
 
 from __future__ import annotations
@@ -46,17 +48,17 @@ from pathlib import Path
 from typing import Any
 
 STATE_FILE, CURRENT_LINK, LOCK_FILE = "sequence.json", "current", "sequence.lock"
-#: So ends the name of a slot that was not finished, or of which something is gone.
+#: Suffix of a slot that is incomplete.
 PARTIAL_SUFFIX = ".partial"
-#: So begins the name of a whole copy that a package keeps while it exchanges the slot itself.
+#: Prefix of a complete copy that a package keeps while it replaces the slot.
 KEPT = ".kept-"
 ON_TRIAL, CONFIRMED = "on-trial", "confirmed"
-#: So many starts of a new agent, and so many early deaths in a row of a confirmed one.
+#: Limits: starts of a new agent, consecutive early exits of a confirmed agent.
 MAX_TRIAL_STARTS, MAX_EARLY_EXITS = 2, 5
-#: What an agent ends with that could not say what stands in the way (1 is Python's for a crash).
+#: Exit statuses of an agent that failed without reporting a cause (1 is a Python traceback).
 UNEXPLAINED_EXIT_CODES = frozenset({1, 2, 126, 127})
 MAX_STATE_BYTES = 100_000
-#: Variable that tells the agent where its choice is, also where it cannot read its configuration.
+#: Variable with the directory of the selection, for an agent that cannot read its configuration.
 DIRECTORY_VARIABLE = "NCEN_FAILSAFE_DIRECTORY"
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 LOCK_TIMEOUT_S = 10.0
@@ -65,12 +67,16 @@ SLOT_NAME_PATTERN = re.compile(r"[0-9][0-9A-Za-z.+!]{0,63}")
 
 @dataclass(frozen=True)
 class SlotSelection:
-    """What ``sequence.json`` holds.
+    """Content of ``sequence.json``.
 
     Attributes:
-        attempts: Starts that were not taken back.
-        failed: Versions that were given up here: how often, and when last.
-        boot: Of the machine, in which the last start was; None where that does not matter.
+        current: The selected version.
+        previous: The version selected before; None without one.
+        state: ``on-trial`` or ``confirmed``.
+        attempts: Counted starts.
+        failed: Versions that were given up at this site: number of failures and time of the last
+            one.
+        boot: Boot ID of the last start; None if it does not matter.
     """
 
     current: str
@@ -83,12 +89,12 @@ class SlotSelection:
 
 @dataclass(frozen=True)
 class StartDecision:
-    """What is started.
+    """Decision which slot to start.
 
     Attributes:
-        version: The version; None where nothing can be.
-        selection: What is written before.
-        reason: In words, where it is not the usual.
+        version: The version to start; None if no slot can be started.
+        selection: The selection to write before the start.
+        reason: Log message; empty for an ordinary start.
     """
 
     version: str | None
@@ -97,7 +103,7 @@ class StartDecision:
 
 
 def find_newest(versions: Sequence[str]) -> str | None:
-    """Return the version with the highest numbers."""
+    """Return the highest version."""
     return max(
         versions, key=lambda v: [int(part) for part in re.findall(r"[0-9]+", v)], default=None
     )
@@ -110,14 +116,14 @@ def decide_start(
     now: str,
     boot: str | None = None,
 ) -> StartDecision:
-    """Decide what is started; pure.
+    """Decide which slot to start. Pure.
 
     Args:
-        state: What the file says; None where it is missing or damaged.
-        link: The version that the link leads to.
+        state: Content of the file; None if it is missing or damaged.
+        link: Version of the link ``current``.
         usable: Slots that can be started.
-        now: The time, for the memory of bad versions.
-        boot: Of the machine; None where it is not known.
+        now: The time, recorded with a failed version.
+        boot: Boot ID of the machine; None if unknown.
     """
     if state is None:
         return _decide_without_state(link, usable, boot)
@@ -140,7 +146,7 @@ def decide_start(
     if other is None:
         return StartDecision(None, None, f"{why}, and there is no other to go back to")
     bad = dict(state.failed)
-    if there or state.state == ON_TRIAL:  # a slot that was lost says nothing against its release
+    if there or state.state == ON_TRIAL:  # a lost slot does not indicate a defect of its release
         times = bad[state.current]["failures"] if state.current in bad else 0
         bad[state.current] = {"failures": times + 1, "at": now}
     return StartDecision(
@@ -166,7 +172,7 @@ def _find_linked(link: str | None, usable: Sequence[str]) -> str | None:
 
 
 def _find_fallback(state: SlotSelection, usable: Sequence[str]) -> str | None:
-    """Find where to go back to: the previous one, else the newest that is not known as bad."""
+    """Return the fallback version: the previous one, else the newest that is not marked bad."""
     if state.previous in usable and state.previous != state.current:
         return state.previous
     return find_newest([v for v in usable if v != state.current and v not in state.failed])
@@ -175,11 +181,11 @@ def _find_fallback(state: SlotSelection, usable: Sequence[str]) -> str | None:
 def order_for_resume(
     state: SlotSelection | None, link: str | None, usable: Sequence[str]
 ) -> list[str]:
-    """Return who is asked to resume, the proven agent first; pure.
+    """Return the versions that may resume a change, a confirmed agent first. Pure.
 
     Args:
-        state: What the file says; None where it is missing or damaged.
-        link: The version that the link leads to.
+        state: Content of the file; None if it is missing or damaged.
+        link: Version of the link ``current``.
         usable: Slots that can be started.
     """
     if state is None:
@@ -192,11 +198,11 @@ def order_for_resume(
     return [version for version in found if version is not None]
 
 
-# ---- the disk ------------------------------------------------------------------------------------
+# ---- disk access ---------------------------------------------------------------------------------
 
 
 def read_selection(directory: Path) -> SlotSelection | None:
-    """Read the file; None where it is missing or is not what it should be."""
+    """Return the content of the file; None if it is missing or invalid."""
     try:
         with (directory / STATE_FILE).open("rb") as stream:
             data = json.loads(stream.read(MAX_STATE_BYTES))
@@ -230,15 +236,15 @@ def _is_row(row: object) -> bool:
 
 
 def is_version(value: object) -> bool:
-    """Tell whether a value can be the name of a slot."""
+    """Return whether a value is a valid slot name."""
     return isinstance(value, str) and SLOT_NAME_PATTERN.fullmatch(value) is not None
 
 
 def write_selection(directory: Path, state: SlotSelection) -> None:
-    """Replace the file in one step that survives a power cut.
+    """Replace the file atomically and durably.
 
     Raises:
-        OSError: If the disk does not take it; the file is as it was.
+        OSError: If it cannot be written; the file is unchanged.
     """
     data = {
         "schema": 1,
@@ -259,10 +265,10 @@ def write_selection(directory: Path, state: SlotSelection) -> None:
 
 
 def switch_link(directory: Path, version: str) -> None:
-    """Let the link ``current`` lead to a slot, in one step; does nothing where it does.
+    """Point the link ``current`` to a slot atomically, unless it does already.
 
     Raises:
-        OSError: If the disk does not take it.
+        OSError: If the link cannot be replaced.
     """
     link, target = directory / CURRENT_LINK, slot(directory, version).name
     if link.is_symlink() and str(link.readlink()) == target:
@@ -284,7 +290,7 @@ def sync_directory(directory: Path) -> None:
 
 
 def read_link(directory: Path) -> str | None:
-    """Return the version that the link leads to."""
+    """Return the version of the link ``current``."""
     try:
         name = (directory / CURRENT_LINK).readlink().name.removeprefix(KEPT)
     except OSError:
@@ -293,7 +299,7 @@ def read_link(directory: Path) -> str | None:
 
 
 def list_usable_slots(directory: Path) -> list[str]:
-    """Slots with a program and an interpreter that can be run."""
+    """Return the slots whose program and interpreter can be executed."""
     try:
         names = {item.name.removeprefix(KEPT) for item in directory.iterdir()}
     except OSError:
@@ -320,13 +326,13 @@ def slot(directory: Path, version: str) -> Path:
 
 
 def is_foreign(place: Path) -> bool:
-    """Tell whether root would start what somebody else may write; says where."""
+    """Return whether root would execute files that another user may write; log the path."""
     places = [place] if os.geteuid() == 0 else []
     while places:
         path = places.pop()
         try:
             here, there = path.lstat(), path.stat()
-        except FileNotFoundError:  # a link that leads nowhere
+        except FileNotFoundError:  # a dangling link
             continue
         if here.st_uid or there.st_uid or there.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
             log_message(
@@ -345,7 +351,7 @@ def get_program_path(directory: Path, version: str) -> Path:
 
 
 def read_boot() -> str | None:
-    """Return the id of this boot of the machine."""
+    """Return the boot ID of the machine."""
     try:
         return BOOT_ID.read_text("ascii").strip()
     except OSError:
@@ -353,13 +359,13 @@ def read_boot() -> str | None:
 
 
 def log_message(text: str) -> None:
-    """Say a sentence where the service's log goes."""
+    """Write a message to the service's log."""
     sys.stderr.write(f"failsafe: {text}\n")
     sys.stderr.flush()
 
 
 def hold_lock(directory: Path) -> int | None:
-    """Keep the agent from changing the file meanwhile; go on without after ten seconds."""
+    """Lock the file against changes by the agent; continue without the lock after ten seconds."""
     try:
         descriptor = os.open(directory / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
     except OSError:
@@ -377,7 +383,7 @@ def hold_lock(directory: Path) -> int | None:
 
 
 def record_decision(directory: Path, choice: StartDecision, usable: Sequence[str]) -> str | None:
-    """Write what was chosen; return what is started, which is another if it cannot be written."""
+    """Write the decision; return the version to start, another one if writing fails."""
     state = choice.selection
     if choice.version is None or state is None:
         return None
@@ -394,7 +400,7 @@ def record_decision(directory: Path, choice: StartDecision, usable: Sequence[str
             )
             version = state.previous
     try:
-        # Also where it could not be written: the other units start what the link leads to.
+        # Also if the selection could not be written: other units start the slot of the link.
         switch_link(directory, version)
     except OSError as error:
         log_message(
@@ -404,7 +410,7 @@ def record_decision(directory: Path, choice: StartDecision, usable: Sequence[str
 
 
 def count(directory: Path, broken: Collection[str] = ()) -> str | None:
-    """Choose and count; return what is to be started."""
+    """Decide and count the start; return the version to start."""
     descriptor = hold_lock(directory)
     usable = [name for name in list_usable_slots(directory) if name not in broken]
     now = datetime.now(UTC).isoformat()
@@ -418,7 +424,7 @@ def count(directory: Path, broken: Collection[str] = ()) -> str | None:
 
 
 def start_agent(directory: Path, arguments: Sequence[str]) -> int:
-    """Choose, count, and become the agent. Returns only where nothing can be started."""
+    """Decide, count, and execute the agent. Returns only if no slot can be started."""
     broken: set[str] = set()
     while True:
         if os.access(directory, os.W_OK):
@@ -439,9 +445,9 @@ def start_agent(directory: Path, arguments: Sequence[str]) -> int:
 
 
 def run_resume(directory: Path, arguments: Sequence[str]) -> int:
-    """Let the proven agent bring an open change to its end; return the exit status."""
-    # Told to end, this waits for the agent, which was told too, and asks no other. A handler is not
-    # inherited.
+    """Let a confirmed agent complete an open change; return the exit status."""
+    # On a signal, wait for the agent, which received the signal as well, and try no other version.
+    # Signal handlers are not inherited by the child.
     reported: list[int] = []
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda number, _: reported.append(number))
@@ -466,7 +472,7 @@ def run_resume(directory: Path, arguments: Sequence[str]) -> int:
 
 
 def print_decision(directory: Path) -> int:
-    """Say what would be started."""
+    """Print which version would be started."""
     state, link, usable = (
         read_selection(directory),
         read_link(directory),
@@ -478,7 +484,7 @@ def print_decision(directory: Path) -> int:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Be the program; the slots lie where this file lies."""
+    """Run the command; the slots are in the directory of this file."""
     directory = Path(__file__).resolve().parent
     if arguments and arguments[0] == "--check":
         return print_decision(directory)

@@ -1,6 +1,7 @@
-"""The web console: a process of its own, which knows the agent by its API alone.
+"""The web console: a separate process that uses the agent's service only through its API.
 
-It runs as the person who started it, has no rights of its own, and shows nothing but what the
-service answers to that person. ``program`` starts it, ``app`` answers, ``pages`` says what each of
-them shows: documents of the service in, values of a template out.
+It runs as the user who started it (``local_console``), or as a user of its own behind a web server
+(``reverse_proxy``), has no privileges of its own, and shows only what the service returns to the
+signed-in user. ``app`` handles requests; each module in ``pages`` turns documents of the service
+into the values of one template.
 """

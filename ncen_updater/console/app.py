@@ -1,4 +1,4 @@
-"""From a request to an answer: who may come in, what is refused, which page it is. WSGI."""
+"""The WSGI application: authenticate a request, refuse it, or dispatch it to its page or form."""
 
 from __future__ import annotations
 
@@ -50,13 +50,13 @@ NOTHING_CHANGED = LazyText(N_("Nothing was changed."))
 OUTCOME_UNKNOWN = LazyText(
     N_("Unknown whether the service accepted the request. Reload this page once it responds.")
 )
-#: A page that was only to be shown could have changed nothing.
+#: State for the error page of a GET request, which cannot have changed anything.
 NO_STATE = LazyText("-")
-#: A page without a service looks for one again so often.
+#: Refresh interval of a page that could not reach the service.
 RETRY_S = 5
-#: A second form of the same waits so long for what the first one comes to.
+#: How long a second submission of a form waits for the outcome of the first one.
 OUTCOME_TIMEOUT_S = 50.0
-#: The form by which who came in by a password goes.
+#: Path of the logout form of a password session.
 LOGOUT_PATH = "/leave"
 STATIC_FILES = {
     "/console.css": "text/css; charset=utf-8",
@@ -76,13 +76,13 @@ class _Response:
 
 
 class ConsoleApplication:
-    """Answers browsers: of one person, or of each who came in.
+    """Serve the browsers of one user (link login) or of all users (password login).
 
     Args:
-        auth_backend: How people come in.
-        zone: Of the times; None for that which the service tells.
-        language: Of pages for who has no session.
-        routes: Pages and forms of another kind of console; by default all of a site.
+        auth_backend: The login method.
+        zone: Time zone of displayed times; None for the time zone that the service reports.
+        language: Language of pages without a session.
+        routes: Pages and forms of another kind of console; by default those of a site.
     """
 
     def __init__(
@@ -98,14 +98,14 @@ class ConsoleApplication:
         self._cookie = COOKIE_PREFIX + secrets.token_hex(4)
 
     def close(self) -> None:
-        """Let go of every page that waits for something."""
+        """End all sessions and close the authentication backend."""
         self._sessions.end_all()
         self._entrance.close()
 
     def __call__(
         self, environ: Mapping[str, Any], start_response: Callable[..., object]
     ) -> Iterable[bytes]:
-        """Answer one request."""
+        """Handle one request."""
         language, head = self._language, environ.get("REQUEST_METHOD") == "HEAD"
         try:
             request = parse_request(environ, self._cookie, self._entrance.origin.hosts)
@@ -122,7 +122,7 @@ class ConsoleApplication:
         start_response(f"{reply.status} {HTTPStatus(reply.status).phrase}", headers)
         return [b"" if head else reply.content]
 
-    # ---- who comes in ----------------------------------------------------------------------------
+    # ---- login and dispatch ----------------------------------------------------------------------
 
     def _dispatch(
         self, environ: Mapping[str, Any], request: WebRequest, language: str
@@ -134,7 +134,7 @@ class ConsoleApplication:
         require_same_origin(request, self._entrance.origin.scheme)
         if method == "GET" and request.path in STATIC_FILES:
             return _Response(200, _read_static_file(request.path[1:]), STATIC_FILES[request.path])
-        if request.path == "/favicon.ico":  # browsers ask for one, which needs no page of refusal
+        if request.path == "/favicon.ico":  # browsers request an icon; answer without an error page
             return _Response(204, b"", "image/x-icon")
         if request.path == self._entrance.login_path:
             return self._log_in(environ, request, language)
@@ -153,7 +153,7 @@ class ConsoleApplication:
     def _dispatch_in_session(
         self, environ: Mapping[str, Any], request: WebRequest, session: BrowserSession
     ) -> _Response:
-        """Answer somebody who is in."""
+        """Handle a request of a logged-in user."""
         method = request.method
         if (method, request.path) == ("POST", LOGOUT_PATH) and self._entrance.uses_form:
             return self._log_out(environ, request, session)
@@ -180,16 +180,16 @@ class ConsoleApplication:
         if self._zone is None and service.get_last_status() is None:
             with contextlib.suppress(
                 UpdaterError, ServiceRefusedError
-            ):  # the page asks, too, and says it
+            ):  # the page requests the status as well, and shows the error
                 service.get_status(session.language)
         known = service.get_last_status()
         return self._zone or (known.zone if known else None)
 
     def _log_in(self, environ: Mapping[str, Any], request: WebRequest, language: str) -> _Response:
-        """Let a browser in whose link or password is good.
+        """Log a browser in if its link or password is valid.
 
-        What follows comes from a page of ours, and so has the cookie in every browser, wherever the
-        link was clicked.
+        The response is a page that leads on, not a redirect: the next request then comes from our
+        own page, so that every browser sends the SameSite cookie wherever the link was clicked.
         """
         if self._entrance.uses_form:
             if request.method == "GET":
@@ -209,7 +209,7 @@ class ConsoleApplication:
     def _respond_login_page(
         self, language: str, status: int, error: UpdaterError | None = None
     ) -> _Response:
-        """Ask who it is."""
+        """Return the login page, with an error if there is one."""
         document = (
             build_error_document(error, NOTHING_CHANGED, language) if error is not None else None
         )
@@ -219,7 +219,7 @@ class ConsoleApplication:
     def _log_out(
         self, environ: Mapping[str, Any], request: WebRequest, session: BrowserSession
     ) -> _Response:
-        """End a session, for who goes."""
+        """End the session of a user who logs out."""
         if not session.form_tokens.is_valid(LOGOUT_PATH, read_form(environ).get("token", "")):
             error = UpdaterError(CONSOLE_FORM, reason="does not belong to this session")
             return self._respond_error(error, NOTHING_CHANGED, session)
@@ -257,7 +257,7 @@ class ConsoleApplication:
     def _handle_form(
         self, route: FormRoute, asking: PageRequest, environ: Mapping[str, Any], request: WebRequest
     ) -> _Response:
-        """Carry out a form once, and send the browser to where it is seen."""
+        """Run a form's action once and redirect the browser to the page of the outcome."""
         session, form = asking.session, read_form(environ)
         token = form.get("token", "")
         if not session.form_tokens.is_valid(request.path, token):
@@ -300,7 +300,7 @@ class ConsoleApplication:
             outcome.refused = 500, build_error_document(UpdaterError(), OUTCOME_UNKNOWN, language)
             raise
 
-    # ---- what went wrong -------------------------------------------------------------------------
+    # ---- errors ----------------------------------------------------------------------------------
 
     def _respond_refused(
         self, status: int, error: Mapping[str, str], session: BrowserSession, address: str = "/"
@@ -318,7 +318,7 @@ class ConsoleApplication:
         return self._respond_content(shown, session, address)
 
     def _respond_logged_out(self, error: UpdaterError, language: str) -> _Response:
-        """Answer somebody who is not in."""
+        """Return an error page to a browser without a session, or the login page."""
         if error.message is self._entrance.logged_out_message and self._entrance.uses_form:
             return self._respond_login_page(language, 401, error)
         document = build_error_document(error, NOTHING_CHANGED, language)
@@ -326,7 +326,7 @@ class ConsoleApplication:
         shown = PageContent("outside", {"error": document}, "refused", status)
         return _Response(status, self._render(shown, language))
 
-    # ---- bytes -----------------------------------------------------------------------------------
+    # ---- responses -------------------------------------------------------------------------------
 
     def _respond_content(
         self,
@@ -356,7 +356,7 @@ class ConsoleApplication:
 
 
 def _build_refresh_header(shown: PageContent) -> tuple[tuple[str, str], ...]:
-    """Have a page loaded once more that is not there yet; one with a script does so by itself."""
+    """Return a Refresh header for a loading page; the live page reloads itself by script."""
     if not shown.refresh_s or shown.template == "live":
         return ()
     return (("Refresh", str(shown.refresh_s)),)
@@ -376,10 +376,10 @@ def _compute_static_digest() -> str:
 
 @dataclass(frozen=True)
 class PageRoute(Route):
-    """An address at which a page is.
+    """A path that shows a page.
 
     Attributes:
-        build_page: Makes it.
+        build_page: Builds the page.
     """
 
     build_page: Callable[[PageRequest], PageContent | FileResponse | None]
@@ -387,10 +387,10 @@ class PageRoute(Route):
 
 @dataclass(frozen=True)
 class FormRoute(Route):
-    """An address to which a form is sent.
+    """A path to which a form is posted.
 
     Attributes:
-        act: Carries it out; returns where that is seen and what there is to say.
+        act: Performs the action; returns the path of the outcome's page and a notice for it.
     """
 
     act: Callable[[PageRequest], tuple[str, LazyText | None]]

@@ -19,20 +19,20 @@ from ncen_updater.common.messages import (
 from ncen_updater.console.password_login import LoginClient, ProxiedServiceClient
 from ncen_updater.console.sessions import LoginKeys, UserContext, have_place
 
-#: This machine as a browser of it, or behind SSH, has it. Not by a name: of 'localhost' browsers
-#: try ::1 first, and whoever listens there is of the same place for them.
+#: Host header of a browser on this machine or behind an SSH tunnel. Not 'localhost': browsers try
+#: ::1 first for that name, and another user's server there would count as the same site.
 _LOCAL_HOSTS = re.compile(r"127\.0\.0\.1:[0-9]{1,5}")
-#: Names as a web server in front takes them, who knows its own.
+#: Host header behind a web server, which checks its own names.
 _NAMED_HOSTS = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,250}[A-Za-z0-9])?(:[0-9]{1,5})?")
 
 
 @dataclass(frozen=True)
 class WebOrigin:
-    """Where browsers find a console.
+    """Scheme and host names under which browsers reach the console.
 
     Attributes:
-        scheme: Of its addresses.
-        hosts: What names it.
+        scheme: URL scheme.
+        hosts: Pattern of the accepted Host headers.
     """
 
     scheme: str
@@ -43,17 +43,17 @@ LOCAL_ORIGIN, TLS_ORIGIN = WebOrigin("http", _LOCAL_HOSTS), WebOrigin("https", _
 
 
 class AuthBackend(Protocol):
-    """One way in.
+    """A login method.
 
     Attributes:
-        login_path: The page on which people come in.
-        uses_form: Whether they fill in a form there; else the address itself brings the key.
-        origin: Where browsers find the console.
-        logged_out_message: What somebody hears who has no session.
-        idle_s: A session that nobody uses for so long ends; None for never.
-        max_sessions: So many one person has at the same time.
-        threads: So many requests are answered at a time.
-        ends_with_terminal: Whether the console ends with a person's terminal.
+        login_path: Path of the login page.
+        uses_form: Whether the login page is a form; otherwise the link itself contains the key.
+        origin: Origin of the console.
+        logged_out_message: Error for a request without a session.
+        idle_s: Idle time after which a session ends, in seconds; None for never.
+        max_sessions: Concurrent sessions per user.
+        threads: Requests handled at the same time.
+        ends_with_terminal: Whether the console ends with the terminal that started it.
     """
 
     login_path: str
@@ -66,26 +66,26 @@ class AuthBackend(Protocol):
     ends_with_terminal: bool
 
     def authenticate(self, credentials: Mapping[str, str], address: str) -> UserContext:
-        """Return what a session is given.
+        """Return the user's context for a new session.
 
         Args:
-            credentials: What a form or a link brings.
-            address: Of the browser.
+            credentials: Fields of the form, or query of the link.
+            address: Client address of the browser.
 
         Raises:
-            UpdaterError: If this is nobody who may come in.
+            UpdaterError: If the login is refused.
         """
 
     def close(self) -> None:
-        """Release what the backend holds when the console ends."""
+        """Release the backend's resources when the console ends."""
 
 
 class LinkAuthBackend:
-    """By a link that is good once; everybody who has one is the person who started the console.
+    """Login by a one-time link; every browser acts as the user who started the console.
 
     Args:
-        keys: Of the links.
-        inside: Of that person.
+        keys: Keys of the links.
+        inside: Context of that user.
     """
 
     login_path, uses_form, origin, logged_out_message = (
@@ -101,22 +101,22 @@ class LinkAuthBackend:
         self._keys, self._inside = keys, inside
 
     def authenticate(self, credentials: Mapping[str, str], address: str) -> UserContext:
-        """Take a link; errors as in :meth:`AuthBackend.authenticate`."""
-        del address  # whose the connection is was asked before
+        """Consume the key of a link; errors as in :meth:`AuthBackend.authenticate`."""
+        del address  # the server checked the owner of the connection before
         if not self._keys.consume_key(credentials.get("key", "")):
             raise UpdaterError(CONSOLE_LINK_EXPIRED)
         return self._inside
 
     def close(self) -> None:
-        """Let go of every page."""
+        """Close the user's context."""
         self._inside.close()
 
 
 class PasswordAuthBackend:
-    """By the password of an account of this machine, behind a web server that speaks TLS.
+    """Login by the password of a system account, behind a web server that terminates TLS.
 
     Args:
-        login: Has passwords looked at, by a process that is not the console.
+        login: Client of the separate process that checks passwords.
     """
 
     login_path, uses_form, origin, logged_out_message = (
@@ -130,14 +130,15 @@ class PasswordAuthBackend:
 
     def __init__(self, login: LoginClient) -> None:
         self._login = login
-        #: By name. Sessions of one person share one way to the service, and what was looked at.
+        #: By user name. All sessions of a user share one connection to the service, and
+        #: inspections.
         self._people: dict[str, tuple[UserContext, ProxiedServiceClient]] = {}
         self._lock = threading.Lock()
-        #: A password takes seconds: who comes in, or tries to, leaves room for who is in.
+        #: A password check takes seconds: logins may use only a quarter of the request threads.
         self._logins = threading.BoundedSemaphore(self.threads // 4)
 
     def authenticate(self, credentials: Mapping[str, str], address: str) -> UserContext:
-        """Have a password looked at; errors as in :meth:`AuthBackend.authenticate`."""
+        """Check a password; errors as in :meth:`AuthBackend.authenticate`."""
         user, password = credentials.get("user", "").strip(), credentials.get("password", "")
         if not user or not password:
             raise UpdaterError(CONSOLE_FORM, reason="name or password missing")
@@ -155,4 +156,4 @@ class PasswordAuthBackend:
         return made[0]
 
     def close(self) -> None:
-        """Release what it holds; their owner ends the sessions."""
+        """Do nothing: the application ends the sessions, and these release the contexts."""

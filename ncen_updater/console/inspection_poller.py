@@ -1,7 +1,7 @@
 """Inspections requested from the service: started once, polled, and cached for a while.
 
-An inspection takes seconds to minutes. A page never waits for it: it says that the site is being
-looked at, and shows what was found as soon as that is there.
+An inspection takes seconds to minutes. A page never waits for it: the page says that the inspection
+is running and shows the result once it is available.
 """
 
 from __future__ import annotations
@@ -24,28 +24,28 @@ from ncen_updater.console.service_client import (
     build_error_document,
 )
 
-#: So many things are kept, the newest; and so many are looked at together, as the service lets one
-#: person.
+#: Cached inspections (the newest), and inspections run at the same time, which is the service's
+#: limit per user.
 MAX_RETAINED, MAX_PARALLEL = 24, 2
-#: The service has no room for one more; so long is waited for that, and so often.
+#: Error of the service at its limit of inspections; retry interval and number of retries.
 TOO_MANY_INSPECTIONS_CODE, RETRY_S, MAX_TRIES = "NU-9324", 5.0, 60
-#: Between two looks how far it is, first and at last. A request that waits would hold one of the
-#: few places of its person.
+#: First and longest interval between two polls. A long-polling request would occupy one of the
+#: user's few connections.
 MIN_POLL_S, MAX_POLL_S = 0.1, 1.0
 
 
 @dataclass(frozen=True)
 class InspectionState:
-    """One thing that is looked at, as it is at one moment: pages are made of it while work goes on.
+    """Snapshot of one inspection; pages render it while the inspection continues.
 
     Attributes:
-        revision: What the site was like when it was begun; of another mark it is stale.
-        requested_at: When.
-        serial: Tells it from one of the same that was begun before or after it.
-        document: The document, once it is there.
-        error: Why nothing was found, as an error has it.
-        progress: What the work said last.
-        ended_at: When it ended.
+        revision: Revision of the site at the start; the result is stale once the revision differs.
+        requested_at: When the inspection was requested.
+        serial: Distinguishes repeated inspections with the same parameters.
+        document: The result, once available.
+        error: Why the inspection failed, as an error document.
+        progress: The last progress message.
+        ended_at: When the inspection ended.
         stale: Whether the site has changed since.
     """
 
@@ -60,15 +60,15 @@ class InspectionState:
 
     @property
     def is_loading(self) -> bool:
-        """Return whether it is not there yet."""
+        """Return whether the inspection is still running."""
         return self.ended_at is None
 
 
 class InspectionPoller:
-    """Keeps what was looked at.
+    """Runs and caches the inspections of one user.
 
     Args:
-        service: That looks.
+        service: Client of the service.
     """
 
     def __init__(self, service: ServiceClient) -> None:
@@ -81,15 +81,16 @@ class InspectionPoller:
     def inspect(
         self, kind: str, revision: str, form: Mapping[str, object], *, refresh: bool = False
     ) -> InspectionState:
-        """Return what was found, or is being found; begun where there is nothing of it.
+        """Return the inspection with these parameters; start it if it is not cached.
 
-        What was found before the site changed is returned as stale, until somebody asks anew.
+        A result from before the last change of the site is returned as stale until the user
+        requests a new one. A stale failure is repeated at once.
 
         Args:
-            kind: Of the inspection.
-            revision: What the site is like now.
-            form: What the inspection takes.
-            refresh: Whether what is there is not wanted.
+            kind: Kind of the inspection.
+            revision: Current revision of the site.
+            form: Parameters of the inspection.
+            refresh: Whether to ignore a cached result.
         """
         name = json.dumps([kind, form], sort_keys=True)
         with self._lock:
@@ -112,7 +113,7 @@ class InspectionPoller:
         return begun
 
     def discard(self, kind: str) -> None:
-        """Let go of everything of a kind that has ended: it is looked at once more."""
+        """Remove ended inspections of a kind from the cache, so that they are repeated."""
         with self._lock:
             for name in [
                 n for n, one in self._kept.items() if json.loads(n)[0] == kind and one.ended_at
@@ -131,12 +132,13 @@ class InspectionPoller:
                 error = ServiceRefusedError(409, wrong).error
         except ServiceRefusedError as refused:
             error = refused.error
-        except UpdaterError as away:  # nothing else is raised; a page would wait for ever
+        # no other exception is raised; without this the page would wait forever
+        except UpdaterError as away:
             error = build_error_document(away, LazyText("-"), language)
         self._update(name, begun, document=found, error=error, ended_at=self._service.now())
 
     def _update(self, name: str, begun: InspectionState, **more: object) -> None:
-        """Keep what is known now in one step, unless it was begun anew or let go of meanwhile."""
+        """Replace the cached state atomically, unless it was restarted or discarded meanwhile."""
         with self._lock:
             cached = self._kept.get(name)
             if cached is not None and cached.serial == begun.serial:
@@ -156,7 +158,7 @@ class InspectionPoller:
         return found
 
     def _start_inspection(self, form: Mapping[str, object], language: str) -> Document:
-        """Begin an inspection, once there is room: a terminal of this person may look, too."""
+        """Start an inspection; retry at the limit, since the user's terminals count as well."""
         for _ in range(MAX_TRIES):
             try:
                 return self._service.call("POST", "/v1/inspections", language, form)
@@ -167,22 +169,22 @@ class InspectionPoller:
         return self._service.call("POST", "/v1/inspections", language, form)
 
 
-#: Between two tries to reach a service that is away.
+#: Interval between two attempts to reach an unresponsive service.
 RETRY_S = 1.0
 
 
-#: The service has no place for one more listener: it is asked instead.
+#: Error of the service at its limit of event streams; the console then polls instead.
 TOO_MANY_STREAMS_CODE = "NU-9320"
 
 
 class EventFollower:
-    """Follows the service from the first page that wants to know.
+    """Follows the service's event stream from the first page that needs it.
 
-    The service keeps few places for listeners; the pages of one person share one of them.
+    The service allows few streams per user; all pages of one user share one stream.
 
     Args:
-        service: That is followed.
-        clock: A clock that is never set.
+        service: Client of the service.
+        clock: A monotonic clock.
     """
 
     def __init__(self, service: ServiceClient, clock: Callable[[], float] = time.monotonic) -> None:
@@ -194,7 +196,7 @@ class EventFollower:
         self._ended = threading.Event()
 
     def start(self) -> None:
-        """Begin, if that has not been done."""
+        """Start the thread, unless it was started before."""
         with self._lock:
             if self._thread is None:
                 self._heard = self._clock()
@@ -202,16 +204,16 @@ class EventFollower:
                 self._thread.start()
 
     def stop(self) -> None:
-        """Follow no longer."""
+        """Stop following."""
         self._ended.set()
 
     @property
     def is_stopped(self) -> bool:
-        """Return whether the console ends."""
+        """Return whether :meth:`stop` was called."""
         return self._ended.is_set()
 
     def get_activity(self) -> tuple[int, Document | None, float]:
-        """Return the number of what happened last, what the service does, how long it is silent."""
+        """Return the event counter, the last service state, and the seconds since an event."""
         with self._lock:
             return self._number, self._moment, self._clock() - self._heard
 
@@ -229,7 +231,7 @@ class EventFollower:
             self._ended.wait(RETRY_S)
 
     def _poll_activity(self, *, instead: bool) -> None:
-        """Ask what goes on, where nobody tells it; pages follow a little later then."""
+        """Poll the status once if no stream is available; pages then update a little later."""
         moment: Document | None = None
         with suppress(UpdaterError, ServiceRefusedError):
             moment = self._service.get("/v1/status", "en")["service"] if instead else None

@@ -1,8 +1,9 @@
-"""Console on the loopback interface for the person who started it; ends with the terminal.
+"""Console on the loopback interface for the user who started it; ends with the terminal.
 
-Every user of a machine can connect to a port of its loopback. The kernel is asked for the one
-socket at the other end, and whose it is: sock_diag(7), which costs the same however many there are.
-What comes through SSH belongs to the person who logged in, for its process became that person.
+Every user of a machine can connect to a port on its loopback interface. So the console asks the
+kernel for the owner of the socket at the other end of each connection (sock_diag(7)); the cost does
+not depend on the number of connections. A connection through SSH belongs to the user who logged in,
+because sshd switches to that user.
 """
 
 from __future__ import annotations
@@ -42,35 +43,35 @@ FORBIDDEN_RESPONSE = (
 )
 
 _SOCK_DIAG, _BY_FAMILY, _REQUEST = 4, 20, 1
-#: Of linux/netlink.h and linux/inet_diag.h: the head of a message; a family, a protocol, extensions
-#: and states; ports and addresses of a socket; and of an answer its ports, its user and its inode.
+#: From linux/netlink.h and linux/inet_diag.h: message header; family, protocol, extensions and
+#: states; ports and addresses of a socket; and in the reply: ports, user and inode.
 _HEAD, _WANTED = struct.Struct("=IHHII"), struct.Struct("=BBBxI")
 _SOCKET, _FOUND = struct.Struct("!HH4s12x4s12x"), struct.Struct("=4x4s44x12xII")
 _ANY_INTERFACE_AND_COOKIE = struct.pack("=III", 0, 0xFFFFFFFF, 0xFFFFFFFF)
 _ALL_STATES = 0xFFFFFFFF
-#: The kernel answers at once.
+#: Timeout; the kernel replies at once.
 _ANSWER_S = 5.0
 NOTHING_CHANGED = LazyText(N_("Nothing was changed."))
-#: Between two looks whether a setup is over, which its page may say.
+#: Interval at which the terminal checks whether the setup page is over.
 SETUP_CHECK_S = 1.0
 END_SIGNALS = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
 
 
 class TerminalOutput:
-    """Writes to the terminal, or for a program."""
+    """Output to the terminal, or as JSON for a program."""
 
     def __init__(self, language: str, *, as_json: bool) -> None:
         self.language, self.as_json = language, as_json
 
     def write_line(self, text: LazyText) -> None:
-        """Say one line."""
+        """Print one line."""
         words = prepare_for_terminal(
             text.render(self.language), right_to_left=is_right_to_left(self.language)
         )
         print(fit_encoding(words, sys.stdout.encoding or "utf-8"), flush=True)  # noqa: T201
 
     def show_link(self, key: str, port: int) -> None:
-        """Show a link, and how a browser elsewhere reaches it."""
+        """Print a one-time link."""
         link = f"http://{LOOPBACK_ADDRESS}:{port}/enter?key={key}"
         if self.as_json:
             document = {"link": link, "port": port, "valid_s": int(KEY_LIFETIME_S)}
@@ -81,7 +82,7 @@ class TerminalOutput:
         self.write_line(LazyText("  {link}", {"link": link}))
 
     def show_ssh_hint(self, port: int) -> None:
-        """Say how a browser elsewhere comes here, once."""
+        """Print once how to reach the console from a browser on another machine."""
         if self.as_json:
             return
         place = f"{LOOPBACK_ADDRESS}:{port}"
@@ -94,16 +95,16 @@ class TerminalOutput:
 
 
 def _build_ssh_destination() -> str:
-    """Return who and where this is, as SSH has it."""
+    """Return ``user@host`` of this login for the ssh command."""
     try:
         name = os.environ.get("SUDO_USER") or getpass.getuser()
-    except (KeyError, OSError):  # a number that has no name here
+    except (KeyError, OSError):  # a UID without an account name
         name = "USER"
     return f"{name}@{socket.gethostname()}"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Be the console until its terminal ends; returns the exit status."""
+    """Run the console until its terminal ends; return the exit status."""
     parser = argparse.ArgumentParser(prog="ncen_updater.console.local_console", allow_abbrev=False)
     parser.add_argument("--socket", type=Path, default=Path())
     parser.add_argument("--setup", type=json.loads)
@@ -123,16 +124,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _serve(options: argparse.Namespace, output: TerminalOutput) -> None:
-    """Serve until somebody or something ends it.
+    """Serve until a signal, the end of the input or the end of the setup.
 
     Raises:
-        UpdaterError: If it cannot begin.
+        UpdaterError: If the console cannot start.
     """
     if not can_find_owner():
         raise UpdaterError(CONSOLE_PEER_UNKNOWN)
     ended, ends = os.pipe()
     os.set_blocking(ends, False)
-    # Written by the handler below Python's own: one that comes just before the wait wakes it, too.
+    # Python's C-level signal handler writes to the pipe, so that a signal just before select()
+    # wakes it as well.
     signal.set_wakeup_fd(ends, warn_on_full_buffer=False)
     for number in END_SIGNALS:
         signal.signal(number, lambda *_: None)
@@ -140,7 +142,7 @@ def _serve(options: argparse.Namespace, output: TerminalOutput) -> None:
     zone: tzinfo | None = ZoneInfo(options.zone) if options.zone else None
     setup = SetupPage(options.setup) if options.setup else None
     if setup is not None:
-        zone = datetime.now().astimezone().tzinfo  # no service says it
+        zone = datetime.now().astimezone().tzinfo  # no service reports a time zone
     inside = UserContext(ServiceClient(options.socket), persistent=True)
     routes = None if setup is None else setup.make_routes()
     application = ConsoleApplication(LinkAuthBackend(keys, inside), zone, options.language, routes)
@@ -157,9 +159,9 @@ def _serve(options: argparse.Namespace, output: TerminalOutput) -> None:
 
 
 def _wait_for_enter(ended: int, setup: SetupPage | None) -> bool:
-    """Wait for Enter; False once the console is to end.
+    """Wait for Enter; return False once the console must end.
 
-    Without a terminal nobody is heard: then signals alone end it, and the end of what is read.
+    Without a terminal only signals and the end of the input end the console.
     """
     terminal, ready = sys.stdin.fileno(), list[int]()
     while not ready:
@@ -170,12 +172,12 @@ def _wait_for_enter(ended: int, setup: SetupPage | None) -> bool:
         return False
     try:
         return bool(os.read(terminal, 4096))
-    except OSError:  # the terminal has gone
+    except OSError:  # the terminal is gone
         return False
 
 
 def can_find_owner() -> bool:
-    """Tell whether the kernel says whose a connection is: it is asked for one of ours."""
+    """Check on a connection of our own whether the kernel reports the owner of a connection."""
     with (
         socket.create_server(("127.0.0.1", 0)) as listener,
         socket.create_connection(listener.getsockname(), _ANSWER_S) as far,
@@ -184,9 +186,9 @@ def can_find_owner() -> bool:
 
 
 def list_allowed_uids(environment: Mapping[str, str]) -> frozenset[int]:
-    """Return the numbers of those whose connections are taken: who started the console.
+    """Return the UIDs whose connections are accepted: the user who started the console.
 
-    Behind ``sudo`` that is root, and who typed it: their SSH connects as them.
+    Under ``sudo`` these are root and the user who ran sudo: an SSH tunnel connects as that user.
     """
     me = os.geteuid()
     behind = environment.get("SUDO_UID", "")
@@ -194,11 +196,11 @@ def list_allowed_uids(environment: Mapping[str, str]) -> frozenset[int]:
 
 
 def find_owner(local: tuple[str, int], remote: tuple[str, int]) -> int | None:
-    """Return the number of the user who connected; None where nobody holds that end any more.
+    """Return the UID of the peer of a TCP connection; None if the peer closed its end.
 
     Args:
         local: Address and port of our end.
-        remote: Of the other one.
+        remote: Address and port of the peer.
     """
     addresses = (socket.inet_aton(place[0]) for place in (remote, local))
     wanted = _SOCKET.pack(remote[1], local[1], *addresses)
@@ -212,40 +214,40 @@ def find_owner(local: tuple[str, int], remote: tuple[str, int]) -> int | None:
             answer = kernel.recv(4096)
     except OSError:
         return None
-    if _HEAD.unpack_from(answer)[1] != _BY_FAMILY:  # an error: there is none
+    if _HEAD.unpack_from(answer)[1] != _BY_FAMILY:  # an error message: no such socket
         return None
     ports, user, inode = _FOUND.unpack_from(answer, _HEAD.size)
-    # Without a connection the kernel names who listens there, whose other end has no port; and an
-    # end without an inode was let go of, and is listed as root's.
+    # Without such a connection the kernel returns the listening socket, whose remote port is 0. A
+    # socket without an inode was closed by its process and is listed with UID 0.
     return int(user) if ports == wanted[:4] and inode else None
 
 
 class LoopbackServer(LimitedServer):
-    """Takes connections of those alone who may have them."""
+    """Server that accepts connections only from the user who started the console."""
 
     def __init__(self, port: int, application: Callable[..., object]) -> None:
         super().__init__((LOOPBACK_ADDRESS, port), application, threads=LinkAuthBackend.threads)
         self._allowed = list_allowed_uids(os.environ)
 
     def admit_connection(self, conn: LimitedConnection) -> bytes | None:
-        """Ask the kernel whose the other end is."""
+        """Refuse the connection unless the kernel names an allowed user as its owner."""
         try:
             near, far = conn.socket.getsockname(), conn.socket.getpeername()
-        except OSError:  # it has gone
+        except OSError:  # the peer disconnected
             return FORBIDDEN_RESPONSE
         return None if find_owner(near, far) in self._allowed else FORBIDDEN_RESPONSE
 
 
 @contextmanager
 def serve_on_loopback(port: int, application: Callable[..., object]) -> Iterator[int]:
-    """Answer while the block runs; yields the port.
+    """Serve in a thread during the block; yield the port.
 
     Args:
-        port: Which; 0 for any that is free.
-        application: WSGI.
+        port: The port; 0 for any free one.
+        application: The WSGI application.
 
     Raises:
-        UpdaterError: If the port cannot be had.
+        UpdaterError: If the port is not available.
     """
     server = LoopbackServer(port, application)
     with ExitStack() as stack:

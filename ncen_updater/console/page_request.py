@@ -1,4 +1,4 @@
-"""Request of a page: the person, the parameters, and the service that answers them."""
+"""Page requests and page contents; a request gives access to the service as its user."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class PageContent:
-    """A page: its template and what that shows.
+    """Template of a page and the values it renders.
 
     Attributes:
-        template: Of the template, and of the page.
-        values: What the template shows, by name.
+        template: Name of the template, without ``.html``; also the name of the page.
+        values: Template variables by name.
         state: ``ready``, ``empty``, ``loading``, ``refused``, ``stale`` or ``broken``.
-        status: Of HTTP.
-        refresh_s: After so long a browser without scripts looks again; 0 for never.
+        status: HTTP status.
+        refresh_s: Refresh interval for browsers without scripts, in seconds; 0 for never.
     """
 
     template: str
@@ -44,12 +44,12 @@ class PageRequest:
     """One request of a session.
 
     Attributes:
-        session: Of the browser.
-        zone: The zone of the site; None for that of the machine.
-        path_parameters: Parts of the address.
-        query: What stands behind the question mark.
-        form: What was sent.
-        origin: The address of the browser; empty where that is not known.
+        session: The browser session.
+        zone: Time zone of the site; None for the machine's time zone.
+        path_parameters: Parameters in the path.
+        query: Query parameters.
+        form: Fields of the posted form.
+        origin: Client address of the browser; empty if unknown.
     """
 
     session: BrowserSession
@@ -61,54 +61,54 @@ class PageRequest:
 
     @property
     def service(self) -> ServiceClient:
-        """That is asked, as the person."""
+        """Return the client of the service, which acts as the user."""
         return self.session.user_context.service
 
     @property
     def inspections(self) -> InspectionPoller:
-        """Return what was looked at for the person."""
+        """Return the user's inspections."""
         return self.session.user_context.inspections
 
     @property
     def event_follower(self) -> EventFollower:
-        """Return what goes on."""
+        """Return the user's follower of the event stream."""
         return self.session.user_context.event_follower
 
     @property
     def language(self) -> str:
-        """Of everything that is shown."""
+        """Return the language of the page."""
         return self.session.language
 
     @property
     def now(self) -> datetime:
-        """Return the time."""
+        """Return the current time."""
         return self.service.now()
 
     def get_document(self, address: str) -> Document:
-        """Ask the service."""
+        """GET a document from the service."""
         return self.service.get(address, self.language)
 
     def get_status(self) -> Document:
-        """Ask how the site is."""
+        """GET the status of the site."""
         return self.service.get_status(self.language)
 
     def call_service(
         self, method: str, address: str, body: Mapping[str, object] | None = None
     ) -> Document:
-        """Have the service change something."""
+        """Send a request to the service that changes something."""
         return self.service.call(method, address, self.language, body)
 
     def call_with_password(
         self, method: str, address: str, body: Document | None = None
     ) -> Document:
-        """Have the service do what the person answers for, with their password if it takes one."""
+        """Send a request that needs the user's password, if the login method uses passwords."""
         secret = self.form.get("secret", "")
         return self.service.call_with_password(
             method, address, self.language, body, secret, self.origin
         )
 
     def find_missing_role(self, role: str) -> dict[str, str] | None:
-        """Return None for who has a right, else the words that say who has."""
+        """Return the service's error if the user lacks a role; None if the user has it."""
         try:
             self.get_document(f"/v1/rights/{quote(role, safe='')}")
         except ServiceRefusedError as refused:
@@ -116,7 +116,7 @@ class PageRequest:
         return None
 
     def inspect(self, kind: str, revision: str, **data: object) -> InspectionState:
-        """Return what an inspection found, which is begun if there is none of this mark."""
+        """Return the inspection of this revision; start it if it is not cached."""
         return self.inspections.inspect(kind, revision, {**data, "language": self.language})
 
     def get_notice(self) -> LazyText | None:

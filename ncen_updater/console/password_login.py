@@ -1,7 +1,8 @@
-"""The process that looks at passwords, and the one of each person that asks the service for them.
+"""Clients of the login helper: check passwords, and send requests through a user's process.
 
-The console itself may not speak with the service: it is nobody there. It names what it wants on a
-line to a process that became the person (``ncen_updater.login``), and is handed the answer.
+The console's own user has no access to the service. The console sends each request on a connection
+to a process that runs as the logged-in user (``ncen_updater.login``) and receives the connection
+with the service's response.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ from ncen_updater.common.unix_http import (
 )
 from ncen_updater.console.service_client import Document, ServiceClient
 
-#: PAM lets whoever was wrong wait, and there may be a directory behind it that is far away.
+#: PAM delays the reply to a wrong password, and may query a remote directory.
 LOGIN_TIMEOUT_S = 60.0
 MAX_REPLY_BYTES = 4096
 REFUSAL_MESSAGES: Mapping[str, ErrorMessage] = {
@@ -49,31 +50,31 @@ REFUSAL_MESSAGES: Mapping[str, ErrorMessage] = {
 
 
 class SessionEndedError(UpdaterError):
-    """The process of a person has ended: their session is over."""
+    """The user's process has ended, and so has the session."""
 
     message = CONSOLE_NOT_LOGGED_IN
 
 
 class LoginClient:
-    """Has passwords looked at.
+    """Client of the login helper.
 
     Args:
-        path: The socket of who looks.
+        path: Socket of the login helper.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
     def log_in(self, user: str, password: str, address: str = "") -> tuple[socket.socket, str]:
-        """Return a line on which requests of a person are named, and who that is.
+        """Check a password; return the connection to the user's process and the account name.
 
         Args:
-            user: The name that was typed.
-            password: What was typed with it.
-            address: Where that was.
+            user: User name as typed.
+            password: Password as typed.
+            address: Client address of the browser.
 
         Raises:
-            UpdaterError: If they are not let in.
+            UpdaterError: If the login is refused.
         """
         line = self._connect({"user": user, "password": password, "address": address})
         try:
@@ -90,14 +91,14 @@ class LoginClient:
         return line, who
 
     def send_confirmed(self, first: Mapping[str, object]) -> socket.socket:
-        """Have one request made that a person answers for; returns the line with its answer.
+        """Send one request that needs a password; return the connection with its response.
 
         Args:
-            first: Their name, password and address, and the request.
+            first: User name, password, client address and the request.
 
         Raises:
-            UpdaterError: If the password is not theirs.
-            ServiceUnresponsiveError: If the service did not take it.
+            UpdaterError: If the password is wrong.
+            ServiceUnresponsiveError: If the service did not accept the request.
         """
         with self._connect(first) as line:
             try:
@@ -119,12 +120,12 @@ class LoginClient:
 
 
 class ProxiedServiceClient(ServiceClient):
-    """Asks the service by the process of a person.
+    """Client of the service that sends requests through a user's process.
 
     Args:
-        connection: To that process.
-        user: The person.
-        login: Looks at their password once more, for what they answer for.
+        connection: Connection to that process.
+        user: User name.
+        login: Checks the password again for requests that need one.
     """
 
     requires_password = True
@@ -136,9 +137,9 @@ class ProxiedServiceClient(ServiceClient):
         self._ended = False
 
     def replace_connection(self, line: socket.socket) -> bool:
-        """Go on by the process of a session that came in later; False where all have left.
+        """Use the process of a newer login; return False if this client is closed.
 
-        It lives longer than the one of before, whose time ends first.
+        The newer process ends later than the previous one.
         """
         with self._one:
             if self._ended:
@@ -151,12 +152,12 @@ class ProxiedServiceClient(ServiceClient):
         self, method: str, address: str, language: str, body: Mapping[str, object] | None,
         secret: str, origin: str = "",
     ) -> Document:  # fmt: skip
-        """Have something done that a person answers for, with their password.
+        """Send a request that needs the user's password.
 
         Raises:
-            UpdaterError: If the password is not theirs.
-            ServiceUnresponsiveError: If no answer came that can be understood.
-            ServiceRefusedError: If it was refused.
+            UpdaterError: If the password is wrong.
+            ServiceUnresponsiveError: If there was no valid response.
+            ServiceRefusedError: If the service refused the request.
         """
         request = {"method": method, "address": address, "body": body, "language": language}
         first = {"user": self._who, "password": secret, "address": origin, "act": request}
@@ -168,9 +169,9 @@ class ProxiedServiceClient(ServiceClient):
             return self._parse_response(response)
 
     def close(self) -> None:
-        """Let the process of the person go."""
+        """Close the connection, which ends the user's process."""
         with contextlib.suppress(OSError):
-            self._line.shutdown(socket.SHUT_RDWR)  # also one that is waited for
+            self._line.shutdown(socket.SHUT_RDWR)  # also wakes a thread that waits for a reply
         with self._one:
             self._ended = True
             _close_socket(self._line)
@@ -213,11 +214,11 @@ def _read_response(
 
 
 def _receive_reply(line: socket.socket) -> tuple[Mapping[str, Any], list[int]]:
-    """Read one line, and the connection that may come with it.
+    """Receive one line of JSON and the file descriptor that may come with it.
 
     Raises:
-        OSError: If the line has ended.
-        ValueError: If it says what cannot be understood.
+        OSError: If the connection was closed.
+        ValueError: If the line is not a JSON object.
     """
     content, found = b"", list[int]()
     while not content.endswith(b"\n"):

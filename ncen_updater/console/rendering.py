@@ -1,4 +1,4 @@
-"""Render pages to bytes, and responses that are no pages."""
+"""Render pages to bytes; file responses and job labels."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ncen_updater.console.service_client import HARMLESS_ORDERS, Document
 from ncen_updater.console.web_request import PAGE_POLICY
 
 TEMPLATE_PACKAGE = "ncen_updater.console"
-#: Of languages, as those call themselves; another is named by its letters.
+#: Names of the languages in those languages; others are shown by their code.
 LANGUAGE_NAMES = {
     "ar": "العربية", "de": "Deutsch", "en": "English", "es": "Español", "fr": "Français",
     "pt": "Português", "ru": "Русский", "sw": "Kiswahili", "zh": "中文",
@@ -23,12 +23,12 @@ LANGUAGE_NAMES = {
 
 
 def parse_time(text: str) -> datetime:
-    """Read a time of the service."""
+    """Parse a timestamp of the service."""
     return datetime.fromisoformat(text)
 
 
 def compute_age_s(text: str, now: datetime) -> float:
-    """Return how many seconds ago a time was."""
+    """Return the seconds since a timestamp, at least 0."""
     return max(0.0, (now - parse_time(text)).total_seconds())
 
 
@@ -47,21 +47,21 @@ def render_response(
     navigable: bool = True,
     requires_password: bool = False,
 ) -> bytes:
-    """Return a page.
+    """Render a page.
 
     Args:
-        shown: The page.
-        language: Of the sentences.
-        now: The time.
-        zone: The zone of times; that of the machine by default.
-        token: Gives a form to an address what it has to bring along; None where no session is.
-        site: What is known of the site, for the head of the page.
-        address: Of the page.
-        notice: What there is to say of the form that led here.
-        styles: Marks of the files that belong to it.
-        ends_with_terminal: Whether the console ends with a person's terminal.
-        navigable: Whether there are the pages of a site.
-        requires_password: Whether people type their password for what they answer for.
+        shown: Content of the page.
+        language: Language of the page.
+        now: The current time.
+        zone: Time zone of displayed times; by default that of the machine.
+        token: Returns the token of a form for its path; None without a session.
+        site: Last known status, for the page header.
+        address: Path of the page.
+        notice: Notice about the form that was submitted before.
+        styles: Digest of the static files.
+        ends_with_terminal: Whether the console ends with the terminal that started it.
+        navigable: Whether to show the navigation of a site's pages.
+        requires_password: Whether decisions require the user's password.
     """
     values: dict[str, object] = {
         "when": lambda text: format_time(parse_time(text), zone).render(language),
@@ -91,14 +91,14 @@ def render_response(
 
 @dataclass(frozen=True)
 class FileResponse:
-    """Bytes of a kind.
+    """Response with bytes other than a rendered page.
 
     Attributes:
-        content: The bytes.
-        content_type: As ``Content-Type`` says it.
-        headers: More headers.
-        content_security_policy: Its ``Content-Security-Policy``.
-        allows_framing: Whether a page of ours shows it within itself.
+        content: The body.
+        content_type: Value of ``Content-Type``.
+        headers: Additional headers.
+        content_security_policy: Value of ``Content-Security-Policy``.
+        allows_framing: Whether a page of the console may embed it in a frame.
     """
 
     content: bytes
@@ -108,7 +108,7 @@ class FileResponse:
     allows_framing: bool = False
 
 
-#: Jobs as people see them.
+#: Labels of the kinds of jobs.
 JOB_KINDS: Mapping[str, str] = {
     "check": N_("check"),
     "prepare": N_("download"),
@@ -123,7 +123,7 @@ JOB_KINDS: Mapping[str, str] = {
 
 
 def describe_job(job: Document) -> tuple[str, str, Document | None]:
-    """Return the tone and the label of a job without a change, and why it failed; pure."""
+    """Return tone, label and error of a job without a change. Pure."""
     if job["ended_at"] is None:
         return "wait", N_("In progress") if job["started_at"] else N_("Queued"), None
     result = job["result"] or {}

@@ -1,8 +1,8 @@
-"""The console behind a web server: a process of its own user, to which every person comes in.
+"""Console behind a web server: one process with its own user, in which every user logs in.
 
-It has one socket on which the web server speaks, which the service manager gives it, and one at
-which passwords are looked at; no root, no database, no journal, no network, and no right of its own
-at the service: whatever it shows was answered to a person who is in.
+It has a socket for the web server, passed by systemd, and connects to the socket of the login
+helper. It has no root privileges, no access to databases, journal or network, and no role at the
+service: everything it shows was returned to a logged-in user.
 """
 
 from __future__ import annotations
@@ -23,27 +23,27 @@ from ncen_updater.console.app import ConsoleApplication
 from ncen_updater.console.authentication import PasswordAuthBackend
 from ncen_updater.console.password_login import LoginClient
 
-#: Of what the service manager gives, sd_listen_fds(3).
+#: First file descriptor that systemd passes, sd_listen_fds(3).
 SD_LISTEN_FDS_START = 3
 SD_LISTEN_VARIABLES = ("LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES")
 
 
 class ProxiedServer(LimitedServer):
-    """Takes what comes on a socket: who may connect there is for the socket's own rights to say."""
+    """Server on a Unix socket; the permissions of the socket decide who can connect."""
 
     def admit_connection(self, conn: LimitedConnection) -> bytes | None:
-        """Take everybody who could connect."""
+        """Accept every connection."""
         del conn
         return None
 
 
 @contextmanager
 def serve_behind_proxy(listener: socket.socket, login: Path) -> Iterator[None]:
-    """Answer on a socket while the block runs.
+    """Serve on a socket during the block.
 
     Args:
-        listener: On which the web server speaks.
-        login: The socket of who looks at passwords.
+        listener: Socket for the web server.
+        login: Path of the login helper's socket.
     """
     entrance = PasswordAuthBackend(LoginClient(login))
     application = ConsoleApplication(entrance)
@@ -57,7 +57,7 @@ def serve_behind_proxy(listener: socket.socket, login: Path) -> Iterator[None]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Answer until the service manager ends it."""
+    """Serve until systemd stops the process."""
     parser = argparse.ArgumentParser(prog="ncen_updater.console.reverse_proxy", allow_abbrev=False)
     parser.add_argument("--login", type=Path, required=True)
     given = parser.parse_args(arguments)
@@ -66,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error("it is started by ncen-updater-console.socket")
     for (
         name
-    ) in SD_LISTEN_VARIABLES:  # they are for this process, and the server's library would take them
+    ) in SD_LISTEN_VARIABLES:  # meant for this process only; cheroot would use the socket itself
         os.environ.pop(name, None)
     ended = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

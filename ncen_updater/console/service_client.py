@@ -1,7 +1,7 @@
-"""Client of the site's service, with the status of its last answer.
+"""Client of the site's service; keeps the last status that it returned.
 
-The socket is asked as the person who started the console: the kernel tells the service who that is,
-and nothing that a browser sends does.
+Requests are sent as the user who started the console: the kernel tells the service the UID of the
+peer. Nothing that a browser sends can change the user.
 """
 
 from __future__ import annotations
@@ -28,28 +28,29 @@ from ncen_updater.common.unix_http import (
     send_request,
 )
 
-#: The service answers within this, or says that something takes longer.
+#: The service responds within this time, or reports that the operation continues.
 READ_TIMEOUT_S = 40.0
-#: It gives a sign of life on a stream more often than this.
+#: The service sends keep-alives on an event stream more often than this.
 STREAM_TIMEOUT_S = 45.0
-#: So many requests are made at a time: the service counts those of a person, and one stream and
-#: other programs of theirs have to find a place beside them.
+#: Parallel requests: the service limits the connections of a user, and one event stream and other
+#: programs of the user need connections as well.
 MAX_PARALLEL = 4
-#: The service had no place for this person's request, and did nothing of it: it is made again.
+#: Error of the service at its limit of connections; it did nothing, so the request is repeated.
 TOO_MANY_CONNECTIONS_CODE, RETRY_S, MAX_TRIES = "NU-9322", 0.25, 40
 
-#: Orders that look or fetch, and decide nothing: all else takes the password of who came in by one.
+#: Jobs that only read or download. All other requests that change something need the password of a
+#: user who logged in with one.
 HARMLESS_ORDERS = frozenset({"check", "import", "prepare", "rehearse"})
 
 Document = Mapping[str, Any]
 
 
 class ServiceRefusedError(Exception):
-    """What the service refused, in its own words.
+    """Error document that the service returned.
 
     Args:
-        status: Of HTTP.
-        error: ``code``, ``what``, ``state``, ``remedy`` and ``detail``.
+        status: HTTP status.
+        error: ``code``, ``title``, ``state``, ``remedy`` and ``detail``.
     """
 
     def __init__(self, status: int, error: Document) -> None:
@@ -65,11 +66,11 @@ class ServiceRefusedError(Exception):
 
 @dataclass(frozen=True)
 class LastStatus:
-    """What the service said last of the site.
+    """The last status that the service returned.
 
     Attributes:
-        status: The answer.
-        at: When it came.
+        status: The status document.
+        at: When it was received.
     """
 
     status: Document
@@ -77,7 +78,7 @@ class LastStatus:
 
     @property
     def zone(self) -> tzinfo | None:
-        """Return the time zone of the site; None for the machine's own."""
+        """Return the time zone of the site; None for the machine's time zone."""
         try:
             return ZoneInfo(self.status["service"]["timezone"])
         except (
@@ -85,19 +86,19 @@ class LastStatus:
             TypeError,
             ValueError,
             OSError,
-        ):  # of an older service, or unknown here
+        ):  # from an older service, or a zone unknown on this machine
             return None
 
 
 class ServiceClient:
-    """Asks the service of one site.
+    """Client of the service of one site.
 
     Args:
-        path: The socket.
-        now: The clock of the wall.
+        path: Socket of the service.
+        now: The wall clock.
     """
 
-    #: Whether people type their password once more for what they answer for.
+    #: Whether decisions require the user's password again.
     requires_password = False
 
     def __init__(self, path: Path, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
@@ -107,30 +108,30 @@ class ServiceClient:
         self._turn = threading.BoundedSemaphore(MAX_PARALLEL)
 
     def get_last_status(self) -> LastStatus | None:
-        """Return what was known last; None where nothing ever was."""
+        """Return the last known status; None if there was none yet."""
         with self._lock:
             return self._known
 
     def get_status(self, language: str) -> Document:
-        """Ask how the site is, and keep that; errors as in :meth:`get`."""
+        """GET the status of the site and keep it; errors as in :meth:`get`."""
         found = self.get("/v1/status", language)
         with self._lock:
             self._known = LastStatus(found, self.now())
         return found
 
     def get(self, path: str, language: str) -> Document:
-        """Ask for something.
+        """GET a document.
 
         Raises:
-            ServiceUnresponsiveError: If no answer came that can be understood.
-            ServiceRefusedError: If it was refused.
+            ServiceUnresponsiveError: If there was no valid response.
+            ServiceRefusedError: If the service refused the request.
         """
         return self.call("GET", path, language)
 
     def call(
         self, method: str, path: str, language: str, body: Mapping[str, object] | None = None
     ) -> Document:
-        """Ask for something, or change something; errors as in :meth:`get`."""
+        """Send a request; retry at the limit of connections. Errors as in :meth:`get`."""
         for _ in range(MAX_TRIES):
             try:
                 return self._call_once(method, path, language, body)
@@ -154,21 +155,21 @@ class ServiceClient:
         self, method: str, address: str, language: str, body: Mapping[str, object] | None,
         secret: str, origin: str = "",
     ) -> Document:  # fmt: skip
-        """Have something done that a person answers for; errors as in :meth:`get`.
+        """Send a request that may need the user's password; errors as in :meth:`get`.
 
         Args:
-            method: Of HTTP.
-            address: What is asked for.
-            language: Of sentences in the answer.
+            method: HTTP method.
+            address: Path of the request.
+            language: Language of texts in the response.
             body: Sent as JSON.
-            secret: Of the person, where one is asked for.
-            origin: The address at which it was typed.
+            secret: The user's password, if one is needed.
+            origin: Client address of the browser.
         """
-        del secret, origin  # who has this terminal has said who they are
+        del secret, origin  # the owner of the terminal is already authenticated
         return self.call(method, address, language, body)
 
     def close(self) -> None:
-        """Let go of what is kept for the person."""
+        """Release the user's connection, if the client has one."""
 
     @contextlib.contextmanager
     def _request(
@@ -190,11 +191,11 @@ class ServiceClient:
         raise ServiceRefusedError(status, refused)
 
     def stream(self, language: str) -> Iterator[tuple[int | None, str, Document]]:
-        """Yield what happens from now on: its number, its kind, and what it holds.
+        """Yield the events from now on: number, kind and document.
 
         Raises:
-            ServiceUnresponsiveError: If the line ends or says nothing.
-            ServiceRefusedError: If there is no place for one more listener.
+            ServiceUnresponsiveError: If the stream ends or is silent.
+            ServiceRefusedError: If the service is at its limit of event streams.
         """
         with (
             report_connection_errors(),
@@ -209,7 +210,7 @@ class ServiceClient:
 
 
 def build_error_document(error: UpdaterError, state: LazyText, language: str) -> dict[str, str]:
-    """Return an error of ours as those of the service come."""
+    """Return a local error in the form of the service's error documents."""
     return {
         "code": error.code, "title": error.title_text.render(language),
         "state": state.render(language), "remedy": error.remedy_text.render(language),

@@ -1,6 +1,6 @@
-"""Login keys, browser sessions with their forms, and what one signed-in person's sessions share.
+"""Login keys, browser sessions with their forms, and the context that a user's sessions share.
 
-Nothing of it is kept anywhere but in memory: with the console every session ends.
+Everything is in memory only: all sessions end with the console.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from ncen_updater.common.messages import CONSOLE_BUSY
 from ncen_updater.console.inspection_poller import EventFollower, InspectionPoller
 from ncen_updater.console.service_client import ServiceClient
 
-#: So many requests of one person are answered at a time.
+#: Parallel requests per user.
 REQUESTS = 8
-#: So long is a link good.
+#: Validity of a login link.
 KEY_LIFETIME_S = 60.0
-#: Of keys that wait, and of what one session may do.
+#: Limits: unused login keys; submitted forms per session.
 MAX_KEYS, MAX_FORMS = 20, 2_000
 
 
@@ -33,10 +33,10 @@ def _digest(secret: str) -> bytes:
 
 
 class LoginKeys:
-    """Keys of links: each is good once, and not long.
+    """One-time, short-lived keys of login links.
 
     Args:
-        clock: A clock that is never set.
+        clock: A monotonic clock.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -45,7 +45,7 @@ class LoginKeys:
         self._lock = threading.Lock()
 
     def issue_key(self) -> str:
-        """Return a new key; of too many that nobody used the oldest is void."""
+        """Return a new key; above the limit, discard the oldest unused key."""
         key = secrets.token_urlsafe(32)
         with self._lock:
             while len(self._open) >= MAX_KEYS:
@@ -54,7 +54,7 @@ class LoginKeys:
         return key
 
     def consume_key(self, key: str) -> bool:
-        """Tell whether a key is good; it is not any more after this."""
+        """Return whether a key is valid, and invalidate it."""
         with self._lock:
             ends = self._open.pop(_digest(key), None)
         return ends is not None and self._clock() < ends
@@ -62,13 +62,13 @@ class LoginKeys:
 
 @dataclass
 class FormOutcome:
-    """What became of a form.
+    """Outcome of a submitted form.
 
     Attributes:
-        address: Where the browser goes.
-        notice: What the page says there of it.
-        refused: Why nothing was done, as an error has it, and the status of HTTP.
-        ended: Set once it is known.
+        address: Path to which the browser is redirected.
+        notice: Notice for that page.
+        refused: HTTP status and error document if the action failed.
+        ended: Set once the outcome is known.
     """
 
     address: str = "/"
@@ -78,7 +78,7 @@ class FormOutcome:
 
 
 class FormTokens:
-    """What a session has sent: each form is carried out once, however often it comes."""
+    """Form tokens of a session: each form is processed once, however often it is submitted."""
 
     def __init__(self) -> None:
         self._secret = secrets.token_bytes(32)
@@ -86,22 +86,22 @@ class FormTokens:
         self._lock = threading.Lock()
 
     def create_token(self, address: str) -> str:
-        """Return what a form to an address has to bring along; never the same twice."""
+        """Return a new unique token for a form that is posted to a path."""
         number = secrets.token_urlsafe(12)
         return f"{number}.{self._sign(address, number)}"
 
     def is_valid(self, address: str, token: str) -> bool:
-        """Tell whether a form to this address was given out with this token."""
+        """Return whether a token was issued for a form with this path."""
         number, _, signature = token.partition(".")
         return hmac.compare_digest(
             signature.encode("utf-8", "replace"), self._sign(address, number).encode()
         )
 
     def start_form(self, token: str) -> tuple[FormOutcome, bool]:
-        """Return what became of a form, and whether it is to be carried out now.
+        """Return the outcome of a form, and whether the caller must process the form now.
 
         Raises:
-            OverflowError: If this session has done more than anybody does.
+            OverflowError: If the session has submitted too many forms.
         """
         with self._lock:
             found = self._begun.get(token)
@@ -113,7 +113,7 @@ class FormTokens:
             return made, True
 
     def get_notice(self, token: str) -> LazyText | None:
-        """Return what there is to say of a form that was carried out."""
+        """Return the notice for a processed form; None if there is none."""
         with self._lock:
             found = self._begun.get(token)
         return found.notice if found is not None and found.ended.is_set() else None
@@ -124,13 +124,13 @@ class FormTokens:
 
 
 class BrowserSession:
-    """One browser that came in.
+    """Session of one browser.
 
     Attributes:
-        inside: What it is given.
-        language: In which it is shown everything.
-        acts: What it has sent.
-        used: When it asked for something last.
+        user_context: Context of the user.
+        language: Language of the pages.
+        form_tokens: The session's form tokens.
+        last_used: Time of the last request, on the monotonic clock.
     """
 
     def __init__(
@@ -141,13 +141,13 @@ class BrowserSession:
 
 
 class BrowserSessions:
-    """Sessions by the secret in their cookie, of which a digest is kept.
+    """Sessions by the secret in their cookie; only a digest of the secret is stored.
 
     Args:
-        max_sessions: So many one person has at the same time; else theirs that was used longest ago
+        max_sessions: Concurrent sessions per user; above it, the user's least recently used session
             ends.
-        idle_s: One that nobody uses for so long ends; None for never.
-        clock: A clock that is never set.
+        idle_s: Idle time after which a session ends, in seconds; None for never.
+        clock: A monotonic clock.
     """
 
     def __init__(
@@ -161,7 +161,7 @@ class BrowserSessions:
         self._lock = threading.Lock()
 
     def start_session(self, language: str, inside: UserContext) -> str:
-        """Begin a session and return its secret."""
+        """Start a session and return its secret."""
         secret, now = secrets.token_urlsafe(32), self._clock()
         with self._lock:
             gone = self._pop_idle(now)
@@ -173,7 +173,7 @@ class BrowserSessions:
         return secret
 
     def find_session(self, secret: str) -> BrowserSession | None:
-        """Return a session; None for a secret of none, or of one that was not used for long."""
+        """Return the session; None if the secret is unknown or the session has expired."""
         now = self._clock()
         with self._lock:
             gone = self._pop_idle(now)
@@ -190,7 +190,7 @@ class BrowserSessions:
         self._release_contexts([found] if found is not None else [])
 
     def end_all(self) -> None:
-        """End every session."""
+        """End all sessions."""
         with self._lock:
             gone = list(self._open.values())
             self._open.clear()
@@ -204,7 +204,7 @@ class BrowserSessions:
         return [self._open.pop(name) for name in names]
 
     def _release_contexts(self, gone: list[BrowserSession]) -> None:
-        """End what those were given whom nobody else shares it with."""
+        """Release the contexts that no remaining session uses."""
         with self._lock:
             shared = {id(one.user_context) for one in self._open.values()}
         for one in gone:
@@ -214,10 +214,10 @@ class BrowserSessions:
 
 @contextmanager
 def have_place(places: threading.Semaphore) -> Iterator[None]:
-    """Have one of few places for the block; never waits.
+    """Hold one place of a semaphore during the block; never wait.
 
     Raises:
-        UpdaterError: If there is none.
+        UpdaterError: If no place is free.
     """
     if not places.acquire(blocking=False):
         raise UpdaterError(CONSOLE_BUSY)
@@ -228,17 +228,17 @@ def have_place(places: threading.Semaphore) -> Iterator[None]:
 
 
 class UserContext:
-    """Of one person; browsers of the same person may share it.
+    """Context of one user, shared by all browser sessions of that user.
 
     Args:
-        service: Answers as that person's.
-        persistent: Whether it stays when no browser has it any more.
+        service: Client of the service that acts as the user.
+        persistent: Whether the context outlives the last session.
 
     Attributes:
-        service: Answers as that person's.
-        looking: What was looked at for them.
-        following: What goes on.
-        requests: Places for what is asked for them at a time.
+        service: Client of the service that acts as the user.
+        inspections: The user's inspections.
+        event_follower: The user's follower of the event stream.
+        requests: Semaphore for the user's parallel requests.
     """
 
     def __init__(self, service: ServiceClient, *, persistent: bool = False) -> None:
@@ -247,11 +247,11 @@ class UserContext:
         self.requests = threading.BoundedSemaphore(REQUESTS)
 
     def release(self) -> None:
-        """No browser has it any more."""
+        """Close the context after its last session, unless it is persistent."""
         if not self._lasting:
             self.close()
 
     def close(self) -> None:
-        """Let go of every page that waits for something, and of the line to the service."""
+        """Stop the event follower and close the connection to the service."""
         self.event_follower.stop()
         self.service.close()

@@ -1,7 +1,7 @@
-"""The page of a site that is not set up: what was found, questions, the plan, and its steps.
+"""Setup page for a new site: findings, questions, the plan and its steps.
 
-Root starts it, and it ends with the setup. It decides nothing: it shows what a worker of the agent
-answers, and hands back the plan that was shown. All browsers of it see the same.
+Root starts it, and it ends with the setup. The page decides nothing: it shows the answers of a
+worker of the agent and returns the plan that was shown. All browsers see the same state.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ from ncen_updater.console.service_client import build_error_document
 WORKER = Worker(
     "ncen_updater.agent.cli.setup_worker",
     expected_errors=(range(10_000),),
-    ends_with_caller=False,  # what was begun goes on when the page is closed
+    ends_with_caller=False,  # a started setup continues after the page is closed
     inherited_variables=(*INHERITED_VARIABLES, "SUDO_UID", "SUDO_USER"),
 )
-#: Nobody looks for so long, and nothing goes on; and so long the last page has to arrive.
+#: Idle time after which the page closes while no worker runs; delay for delivering the last page.
 IDLE_S, FAREWELL_S = 1800.0, 5.0
-#: Of errors that tell no state of their own.
+#: State for errors without a state of their own.
 UNKNOWN_STATE = LazyText("-")
 LOOKING = LazyText(N_("looking at this server"))
 
@@ -48,16 +48,16 @@ RunOrder = Callable[[Mapping[str, object], ProgressListener], Mapping[str, Any]]
 
 @dataclass(frozen=True)
 class SetupState:
-    """What there is to show.
+    """State of the setup page.
 
     Attributes:
-        act: What a worker does now; empty where none is at work.
-        found: What it answered last: what was found, questions, the plan.
-        error: Why it did not do it.
-        progress: What it said last.
-        step: Number of the step that is done or undone.
-        reverting: Whether steps are undone.
-        done: What came of the setup; None before its end.
+        act: Action of the running worker; empty without one.
+        found: The worker's last answer: findings, questions, plan.
+        error: Why the last action failed.
+        progress: The last progress message.
+        step: Number of the step that is being applied or reverted.
+        reverting: Whether steps are being reverted.
+        done: Result of the setup; None before its end.
     """
 
     act: str = ""
@@ -70,12 +70,12 @@ class SetupState:
 
 
 class SetupPage:
-    """One setup, for all browsers that come in.
+    """One setup, shared by all browsers.
 
     Args:
-        order: Where it is about, as the command says it.
-        run: Has an order done.
-        clock: A clock that is never set.
+        order: Parameters of the setup from the command line.
+        run: Runs a worker.
+        clock: A monotonic clock.
     """
 
     def __init__(
@@ -91,15 +91,15 @@ class SetupPage:
 
     @property
     def is_applying(self) -> bool:
-        """Whether steps are being done."""
+        """Return whether a worker is applying the plan."""
         return self._state.act == "apply"
 
     def is_over(self) -> bool:
-        """Tell whether it was closed, or nobody has looked for long."""
+        """Return whether the page was closed or has been idle for too long."""
         return not self._state.act and self._clock() > self._ends_at
 
     def make_routes(self) -> tuple[PageRoute | FormRoute, ...]:
-        """Return its addresses."""
+        """Return the paths of the page."""
         return (
             PageRoute("GET", "/", self._build_page),
             FormRoute("POST", "/answers", self._give_answers),
@@ -108,10 +108,10 @@ class SetupPage:
             FormRoute("POST", "/close", self._close),
         )
 
-    # ---- work ------------------------------------------------------------------------------------
+    # ---- worker ----------------------------------------------------------------------------------
 
     def report(self, text: LazyText, done: int | None = None, total: int | None = None) -> None:
-        """Take what a worker says; a step that comes a second time is undone."""
+        """Record the worker's progress; a step number that repeats or decreases means reverting."""
         del total
         with self._lock:
             before, number = self._state, self._state.step if done is None else done
@@ -119,10 +119,10 @@ class SetupPage:
             self._state = replace(before, progress=text, step=number, reverting=back)
 
     def _start(self, act: str, more: Mapping[str, object], plan: str | None = None) -> None:
-        """Have a worker begin, unless one is at work or another plan is shown by now.
+        """Start a worker, unless one is running, the setup is done, or the plan has changed.
 
         Raises:
-            UpdaterError: If so.
+            UpdaterError: If the worker cannot be started for these reasons.
         """
         with self._lock:
             before = self._state
@@ -154,7 +154,7 @@ class SetupPage:
                 found, done = ({} if error else found), answer
             elif answer is not None:
                 found = answer
-            elif answers := order["answers"]:  # what was typed is not typed again
+            elif answers := order["answers"]:  # keep what the user typed
                 rows = [{**row, "answer": answers[row["name"]]} for row in found["questions"]]
                 found = {**found, "questions": rows}
             self._state = replace(self._state, act="", found=found, error=error, done=done)
@@ -163,20 +163,20 @@ class SetupPage:
     # ---- forms -----------------------------------------------------------------------------------
 
     def _give_answers(self, asking: PageRequest) -> FormResult:
-        """Have the plan made of the answers; with none of them the questions are asked again."""
+        """Request a plan with the user's answers; without answers the worker asks again."""
         questions = self._state.found.get("questions", ())
         answers = {row["name"]: asking.form.get(row["name"], "") for row in questions}
         self._start("plan", {"answers": answers})
         return "/", None
 
     def _start_again(self, asking: PageRequest) -> FormResult:
-        """Look again."""
+        """Repeat the inspection of the server."""
         del asking
         self._start("plan", {"answers": {}})
         return "/", None
 
     def _apply(self, asking: PageRequest) -> FormResult:
-        """Do the plan that was shown."""
+        """Apply the plan that was shown."""
         if "plan" in self._state.found and asking.form.get("compared") != "yes":
             raise UpdaterError(
                 CONSOLE_FORM, reason=LazyText("'{name}' is missing", {"name": "compared"})
@@ -185,12 +185,12 @@ class SetupPage:
         return "/", None
 
     def _close(self, asking: PageRequest) -> FormResult:
-        """End all of it once the last page was shown."""
+        """Close the page after the last response was delivered."""
         del asking
         self._ends_at = self._clock() + FAREWELL_S
         return "/", LazyText(N_("This page is closed now."))
 
-    # ---- what is shown ---------------------------------------------------------------------------
+    # ---- page ------------------------------------------------------------------------------------
 
     def _build_page(self, asking: PageRequest) -> PageContent:
         state = self._state
@@ -211,13 +211,13 @@ class SetupPage:
 
 
 def _compute_digest(found: Mapping[str, Any]) -> str:
-    """Return by what a form says which plan it is about; pure."""
+    """Return the digest of the plan, by which a form names the plan it was shown with. Pure."""
     shown = [found.get("plan"), found.get("interrupted")]
     return hashlib.sha256(json.dumps(shown, sort_keys=True).encode()).hexdigest()
 
 
 def _decode(value: Any) -> Any:  # noqa: ANN401 - as JSON has it
-    """Return an answer with its texts as texts; pure."""
+    """Return the answer with encoded texts decoded. Pure."""
     if isinstance(value, Mapping) and "text" in value and "values" in value:
         return decode_value(value)
     if isinstance(value, Mapping):
@@ -226,7 +226,7 @@ def _decode(value: Any) -> Any:  # noqa: ANN401 - as JSON has it
 
 
 def _build_steps(state: SetupState, language: str) -> Sequence[LiveStep]:
-    """Return the steps of the plan as they stand; pure."""
+    """Return the steps of the plan with their states. Pure."""
     plan, rows = state.found.get("plan"), []
     for number, step in enumerate(plan["steps"] if plan else ()):
         key = "intended" if number == state.step else "done" if number < state.step else ""

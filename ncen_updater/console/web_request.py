@@ -1,4 +1,4 @@
-"""Requests of browsers, parsed strictly: a mistake is refused and never guessed at."""
+"""Strict parsing of browser requests: malformed input is refused, never corrected."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ class WebRequest:
     """One request.
 
     Attributes:
-        method: Of HTTP.
-        path: The address.
-        query: What stands behind the question mark.
-        host: As the browser names this place.
-        languages: That the browser asks for, the one liked best first.
-        session_secret: Of its session; empty if it brings none.
-        origin: Where the page is from that sends it.
-        fetch_site: What the browser says of that (``Sec-Fetch-Site``).
-        fetch_mode: How the answer is used (``Sec-Fetch-Mode``).
-        address: Of the browser, as a web server in front says; from elsewhere it is not believed.
+        method: HTTP method.
+        path: Path of the URL.
+        query: Query parameters.
+        host: Host header.
+        languages: Accepted languages, most preferred first.
+        session_secret: Secret from the session cookie; empty without one.
+        origin: ``Origin`` header.
+        fetch_site: ``Sec-Fetch-Site`` header.
+        fetch_mode: ``Sec-Fetch-Mode`` header.
+        address: Client address from the web server in front (``X-Real-IP``).
     """
 
     method: str
@@ -47,15 +47,15 @@ class WebRequest:
 
 
 def parse_request(environ: Mapping[str, Any], cookie: str, hosts: re.Pattern[str]) -> WebRequest:
-    """Read the head of a request.
+    """Parse the head of a request.
 
     Args:
-        environ: As WSGI has it.
-        cookie: Name of the cookie with the secret of a session.
-        hosts: What names this place.
+        environ: WSGI environment.
+        cookie: Name of the session cookie.
+        hosts: Pattern of the accepted Host headers.
 
     Raises:
-        UpdaterError: If it cannot be understood, or is for another place.
+        UpdaterError: If the request is malformed or for another host.
     """
     host = str(environ.get("HTTP_HOST", ""))
     if hosts.fullmatch(host) is None:
@@ -75,14 +75,13 @@ def parse_request(environ: Mapping[str, Any], cookie: str, hosts: re.Pattern[str
 
 
 def require_same_origin(request: WebRequest, scheme: str) -> None:
-    """Refuse what another place has a browser send.
+    """Refuse cross-site requests.
 
-    A page that names no referrer sends ``Origin: null``; then what the browser says of the place
-    decides. To look, a person may come from anywhere, with a whole page; but without the cookie,
-    which goes with what our own pages ask for alone.
+    A page with the policy ``no-referrer`` sends ``Origin: null``; then ``Sec-Fetch-Site`` decides.
+    A GET navigation may come from any site; the SameSite cookie is sent only from our own pages.
 
     Raises:
-        UpdaterError: If it is foreign, or nothing says that it is not.
+        UpdaterError: If the request is cross-site, or a POST has no header that proves same origin.
     """
     own = request.origin == f"{scheme}://{request.host}"
     same = request.fetch_site == "same-origin"
@@ -99,10 +98,10 @@ def require_same_origin(request: WebRequest, scheme: str) -> None:
 
 
 def read_form(environ: Mapping[str, Any]) -> Mapping[str, str]:
-    """Read the body of a form.
+    """Read the fields of a posted form.
 
     Raises:
-        UpdaterError: If it is none.
+        UpdaterError: If the body is not a valid form.
     """
     kind = str(environ.get("CONTENT_TYPE", "")).partition(";")[0].strip().lower()
     if kind != FORM_CONTENT_TYPE:
@@ -123,7 +122,7 @@ def _parse_pairs(text: str) -> Mapping[str, str]:
             text, keep_blank_values=True, strict_parsing=bool(text), max_num_fields=MAX_FIELDS,
             errors="strict",
         )  # fmt: skip
-    except ValueError as error:  # and what is no UTF-8
+    except ValueError as error:  # also for invalid UTF-8
         raise UpdaterError(CONSOLE_FORM, reason="not readable") from error
     found = dict(pairs)
     if len(found) != len(pairs):
@@ -140,7 +139,7 @@ def _read_session_cookie(header: str, cookie: str) -> str:
 
 
 def _parse_languages(header: str) -> list[str]:
-    """Languages of ``Accept-Language``, the one that is liked best first."""
+    """Return the languages of ``Accept-Language``, most preferred first."""
     found = []
     for part in header[:1000].split(","):
         name, _, weight = part.partition(";q=")
@@ -151,13 +150,13 @@ def _parse_languages(header: str) -> list[str]:
     return [name for _, name in sorted(found, key=lambda item: item[0])]
 
 
-#: Of the names of cookies: with this a browser takes one from a secure place alone, for this host
-#: and every path. What comes from the machine itself counts as secure, also without TLS: W3C Secure
-#: Contexts, 3.1. A host has many ports: each console has a name of its own behind it.
+#: With the prefix ``__Host-``, browsers accept the cookie only from a secure origin, for this host
+#: and all paths. Loopback counts as secure even without TLS (W3C Secure Contexts, 3.1). Cookies do
+#: not distinguish ports, so each console appends a name of its own.
 COOKIE_PREFIX = "__Host-ncen-console-"
 
 
-#: Nothing from elsewhere; scripts and styles are files of ours, never part of a page.
+#: No content from other origins; scripts and styles only from files of the console, never inline.
 PAGE_POLICY = "; ".join(
     (
         "default-src 'none'",
@@ -176,11 +175,11 @@ PAGE_POLICY = "; ".join(
 
 
 def build_security_headers(policy: str, *, framed: bool = False) -> Iterator[tuple[str, str]]:
-    """Yield the headers of an answer.
+    """Yield the security headers of a response.
 
     Args:
-        policy: Its ``Content-Security-Policy``.
-        framed: Whether a page of ours shows it within itself.
+        policy: Value of ``Content-Security-Policy``.
+        framed: Whether a page of the console may embed the response in a frame.
     """
     yield "Content-Security-Policy", policy
     yield "X-Frame-Options", "SAMEORIGIN" if framed else "DENY"
@@ -193,6 +192,6 @@ def build_security_headers(policy: str, *, framed: bool = False) -> Iterator[tup
 
 
 def build_session_cookie(name: str, secret: str, *, expire: bool = False) -> tuple[str, str]:
-    """Return the header that gives a browser the secret of its session, or takes it back."""
+    """Return the Set-Cookie header that sets or expires the session cookie."""
     age = "; Max-Age=0" if expire else ""
     return "Set-Cookie", f"{name}={secret}; Path=/; Secure; HttpOnly; SameSite=Strict{age}"

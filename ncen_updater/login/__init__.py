@@ -1,7 +1,6 @@
-"""Login to the console by a password: the system checks it, then only that user's process acts.
+"""Password login to the console: PAM checks the password, the user's process sends the requests.
 
-Each person gets a separate process (``helper``). It starts as root, which PAM and ``setuid`` need,
-reads one line, and becomes that person for good before it does anything else. ``user_proxy``
-decides which requests it then forwards to the service for a console. Imports nothing but
-``common``.
+Each connection gets a separate process (``helper``). It starts as root, which PAM and ``setuid``
+require, reads one line, and switches to the user for good before anything else. ``user_proxy``
+then decides which requests it forwards to the service. Imports only ``common``.
 """

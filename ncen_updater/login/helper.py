@@ -1,11 +1,11 @@
-"""``python -m ncen_updater.login.helper``: one connection of the console, one person.
+"""``python -m ncen_updater.login.helper``: one connection of the console, one user.
 
-The first line has a user name, the password and the client's address. It is accepted only from the
-console's own user. PAM is asked only about users who may use the service; anyone else, or a wrong
-password, gets the same answer after the same time, and has to wait longer after each failure. Then
-this process becomes that user for good: with their groups, and without a way to become anybody
-else. It either sends the one request that came with the password to the service, or serves the
-console until that closes the connection.
+The first line contains a user name, the password and the client's address. It is accepted only from
+the console's own user. PAM is asked only about users who may use the service; any other user and
+a wrong password get the same reply after the same time, with a longer delay after each failure.
+Then the process switches to that user for good, with the user's groups and ``no_new_privs``. It
+either sends the one request that came with the password to the service, or forwards requests of the
+console until the console closes the connection.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ from ncen_updater.login.user_proxy import MAX_LINE_BYTES, UserProxy, is_allowed,
 
 logger = logging.getLogger("ncen-updater-login")
 
-#: Of the file of rules, /etc/pam.d/ncen-updater.
+#: Name of the PAM configuration, /etc/pam.d/ncen-updater.
 PAM_SERVICE_NAME = "ncen-updater"
 FIRST_LINE_TIMEOUT_S = 10.0
-#: A console that says nothing for so long has forgotten its person.
+#: A connection of the console that is idle for this time is abandoned.
 IDLE_TIMEOUT_S = 3600.0
 MAX_NAME_CHARS, MAX_PASSWORD_CHARS = 100, 1000
-#: A refusal comes after so long, or a multiple of that: more than PAM takes to be sure and to wait.
+#: A refusal is sent after a multiple of this time, which exceeds PAM's check and its own delay.
 REFUSED_S = 4.0
 _NO_NEW_PRIVILEGES = 38  # prctl(2)
 
@@ -48,12 +48,12 @@ class LoginHelper:
     """Serves one connection.
 
     Args:
-        connection: To the console.
-        console_uid: Number of its user.
-        service_socket: The socket of the service of the site.
-        pam: Judges passwords.
-        throttle: Counts them.
-        refused_s: A refusal comes after so long, or a multiple of that.
+        connection: Connection to the console.
+        console_uid: UID of the console's user.
+        service_socket: Socket of the site's service.
+        pam: Checks passwords.
+        throttle: Delays repeated attempts.
+        refused_s: A refusal is sent after a multiple of this time, in seconds.
     """
 
     def __init__(
@@ -69,11 +69,11 @@ class LoginHelper:
         self._pam, self._tries, self._refused_s = pam, throttle, refused_s
 
     def run(self) -> None:
-        """Let one person in and answer for them, or say why not.
+        """Check one login and serve its user, or refuse it.
 
         Raises:
-            OSError: If the line breaks, or this process cannot become the person.
-            ValueError: If what comes is none of ours.
+            OSError: If the connection breaks, or the process cannot switch to the user.
+            ValueError: If the first line is invalid.
         """
         if get_peer_uid(self._line) != self._console:
             self._send_reply(refused="foreign")
@@ -87,7 +87,7 @@ class LoginHelper:
             return
         try:
             reached = self._service.stat()
-        except OSError:  # who may ask it is not known then
+        except OSError:  # its permissions, and so the allowed users, are unknown
             self._send_reply(refused="away")
             return
         begun, entry = time.monotonic(), _account(user)
@@ -103,7 +103,8 @@ class LoginHelper:
             why = verdict.value
         del password
         if entry is None or verdict is not PamVerdict.ACCEPTED:
-            who = name if entry is not None else "a name of nobody"  # it may be a password
+            # the user may have typed a password as the name
+            who = name if entry is not None else "a name of nobody"
             logger.info("%s does not come in from %s: %s", who, address or "-", why)
             if self._refused_s:
                 time.sleep(self._refused_s - (time.monotonic() - begun) % self._refused_s)
@@ -121,7 +122,7 @@ class LoginHelper:
             self._forward_request(act)
 
     def _judge_password(self, entry: pwd.struct_passwd, password: str, address: str) -> PamVerdict:
-        """Ask the system; a name that it takes for somebody else's is nobody's."""
+        """Check the password with PAM; refuse it if PAM maps the name to another account."""
         if len(password) > MAX_PASSWORD_CHARS:
             return PamVerdict.WRONG
         answer = self._pam.check_password(entry.pw_name, password, address)
@@ -131,7 +132,7 @@ class LoginHelper:
         return PamVerdict.WRONG if right and _account(answer.user) != entry else answer.verdict
 
     def _read_first_line(self) -> Mapping[str, Any]:
-        """Read the first line, byte by byte: what follows belongs to the bridge."""
+        """Read the first line byte by byte: later bytes belong to :class:`UserProxy`."""
         content = bytearray()
         while not content.endswith(b"\n"):
             byte = self._line.recv(1)
@@ -157,17 +158,17 @@ class LoginHelper:
 
 
 def _takes_password(act: object) -> bool:
-    """Tell whether it is a request that takes a password; anything else has the bridge."""
+    """Return whether a request needs a password; :class:`UserProxy` forwards all others."""
     if not isinstance(act, dict) or not isinstance(act.get("body"), dict | None):
         return False
     return not is_allowed(str(act.get("method")), str(act.get("address")), act.get("body"))
 
 
 def switch_user(entry: pwd.struct_passwd) -> None:
-    """Be somebody for good, with their groups, and never more than that.
+    """Switch to a user and their groups for good, without a way to gain privileges.
 
     Raises:
-        OSError: If that did not come about: nothing may be done then.
+        OSError: If the switch failed; the process must then do nothing.
     """
     os.initgroups(entry.pw_name, entry.pw_gid)
     os.setresgid(entry.pw_gid, entry.pw_gid, entry.pw_gid)
@@ -182,15 +183,15 @@ def switch_user(entry: pwd.struct_passwd) -> None:
 
 
 def _account(user: str) -> pwd.struct_passwd | None:
-    """Return whose account a name is, None for nobody's."""
+    """Return the account with this name; None if there is none."""
     try:
         return pwd.getpwnam(user) if 0 < len(user) <= MAX_NAME_CHARS else None
-    except (KeyError, ValueError):  # not known, or no name at all
+    except (KeyError, ValueError):  # unknown, or not a valid name
         return None
 
 
 def _may_ask(service: os.stat_result, entry: pwd.struct_passwd) -> bool:
-    """Tell whether an account may ask the service, by the rights of its socket."""
+    """Return whether an account may connect to the service, by the permissions of its socket."""
     if service.st_uid == entry.pw_uid:
         return bool(service.st_mode & stat.S_IWUSR)
     member = service.st_gid in os.getgrouplist(entry.pw_name, entry.pw_gid)
@@ -198,7 +199,7 @@ def _may_ask(service: os.stat_result, entry: pwd.struct_passwd) -> bool:
 
 
 def _address(given: object) -> str:
-    """Return an address as it is written, empty for what is none."""
+    """Return an IP address in canonical form; empty if it is not one."""
     try:
         return str(ip_address(str(given)))
     except ValueError:
@@ -206,7 +207,7 @@ def _address(given: object) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Serve the connection that is the standard input."""
+    """Serve the connection on standard input."""
     parser = argparse.ArgumentParser(prog="ncen_updater.login.helper", allow_abbrev=False)
     parser.add_argument("--console", required=True, help="name of the console's user")
     parser.add_argument("--socket", type=Path, required=True)

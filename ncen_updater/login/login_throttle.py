@@ -1,7 +1,7 @@
-"""Delay after failed logins, until the next password is checked.
+"""Delay between a failed login and the next password check.
 
-An attempt is counted before PAM is asked, and the count is taken back where the password was right:
-parallel and interrupted attempts count as well.
+An attempt is counted before PAM is asked, and the count is reduced again after a correct password:
+parallel and interrupted attempts are counted as well.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
-#: So many are free, and the longest wait; after so long without one everything is forgotten.
+#: Attempts without a delay, longest delay, and time after which the count is reset.
 FREE_ATTEMPTS, MAX_WAIT_S, RESET_AFTER_S = 4, 60.0, 900.0
-#: Names and addresses are the choice of who tries: so many are kept, the latest.
+#: Attackers choose names and addresses freely: only the latest ones are stored.
 MAX_NAMES = 1000
 MAX_FILE_BYTES = 200_000
 
 
 @dataclass(frozen=True)
 class TryLimit:
-    """By what tries are counted, and how long they wait.
+    """A counter of attempts and its delay.
 
     Attributes:
-        name: Of whom.
-        free: So many do not wait.
-        longest_s: The longest wait.
+        name: Name of the counter.
+        free: Attempts without a delay.
+        longest_s: The longest delay, in seconds.
     """
 
     name: str
@@ -40,36 +40,36 @@ class TryLimit:
     longest_s: float = MAX_WAIT_S
 
 
-#: Of all together: slow enough that no count of a name is pushed out before it is forgotten.
+#: Counter of all attempts: it limits their rate, so that no counter is evicted before its reset.
 EVERYBODY = TryLimit("", 100, 2.0)
 
 
 def limits_for(user: str, address: str, *, inside: bool) -> tuple[TryLimit, ...]:
-    """Return by what tries of a password are counted; pure.
+    """Return the counters of an attempt. Pure.
 
-    Attempts for a name from one address lock nobody out at another one, and nobody outside slows
-    down the decisions of people who are logged in.
+    Attempts for a name from one address do not lock the user out at another address, and attempts
+    from outside do not delay the decisions of logged-in users.
 
     Args:
-        user: The name, as the system has it.
-        address: Where it is typed.
-        inside: Whether somebody who is in types it once more.
+        user: The account name.
+        address: Client address.
+        inside: Whether a logged-in user enters the password again.
     """
     if inside:
         return (TryLimit(f"in\n{user}"),)
-    if ":" in address:  # one line has as many addresses of IPv6 as it likes
+    if ":" in address:  # one connection may have many IPv6 addresses
         address = str(ip_network((address, 64), strict=False))
     return TryLimit(f"{user}\n{address}"), EVERYBODY
 
 
 def compute_wait_s(limit: TryLimit, count: int, last: float, now: float) -> float:
-    """Return how long it is until the next try; pure.
+    """Return the delay until the next attempt, in seconds. Pure.
 
     Args:
-        limit: By what is counted.
-        count: Tries in vain.
-        last: When the last of them was.
-        now: The time, of the same clock, which is never set.
+        limit: The counter.
+        count: Failed attempts.
+        last: Time of the last one.
+        now: The current time on the same monotonic clock.
     """
     if count < limit.free or now - last >= RESET_AFTER_S:
         return 0.0
@@ -77,11 +77,11 @@ def compute_wait_s(limit: TryLimit, count: int, last: float, now: float) -> floa
 
 
 class LoginThrottle:
-    """Keeps them in a file, for every process that checks a password.
+    """Counters in a file, shared by all processes that check a password.
 
     Args:
-        path: Of the file; its directory belongs to this user alone.
-        clock: A clock that is never set, of the machine and not of the process.
+        path: The file; its directory belongs to root alone.
+        clock: A monotonic clock of the machine, not of the process.
     """
 
     def __init__(
@@ -92,10 +92,10 @@ class LoginThrottle:
         self._path, self._clock = path, clock
 
     def record_attempt(self, limits: Sequence[TryLimit]) -> float:
-        """Count a try, and return 0; or how long to wait, and count nothing.
+        """Count an attempt and return 0; or return the delay and count nothing.
 
         Raises:
-            OSError: If that cannot be kept; then nobody is let in.
+            OSError: If the count cannot be stored; the login must then be refused.
         """
         now, wait, counts = self._clock(), 0.0, dict[str, tuple[int, float]]()
         with self._lock_records() as held:
@@ -112,7 +112,7 @@ class LoginThrottle:
         return wait
 
     def clear_attempts(self, limits: Sequence[TryLimit]) -> None:
-        """Clear the attempts of a person whose password was right.
+        """Remove the attempts of a user whose password was correct.
 
         Errors as in :meth:`record_attempt`.
         """
@@ -138,7 +138,7 @@ class LoginThrottle:
 
 
 def _parse_records(content: bytes) -> dict[str, tuple[int, float]]:
-    """Parse the stored attempts; a damaged file holds none, as after a restart of the machine."""
+    """Parse the stored counters; return none for a damaged file, as after a reboot."""
     try:
         found: Mapping[str, Any] = json.loads(content)
         return {str(name): (int(count), float(last)) for name, (count, last) in list(found.items())}

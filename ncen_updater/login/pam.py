@@ -1,6 +1,6 @@
-"""Check a user's password with PAM, by the five calls that this takes.
+"""Check a user's password with PAM.
 
-Written against the C library, as each binding for Python is (decision 82). pam(3), pam_conv(3).
+Calls the C library directly, as every Python binding does (decision 82). pam(3), pam_conv(3).
 """
 
 from __future__ import annotations
@@ -11,22 +11,22 @@ from enum import Enum
 from pathlib import Path
 
 PAM_LIBRARY = "libpam.so.0"
-#: Where the system has its files of rules.
+#: Directory of the PAM configurations.
 PAM_DIRECTORY = Path("/etc/pam.d")
-#: Of Linux-PAM, _pam_types.h.
+#: From Linux-PAM, _pam_types.h.
 _SUCCESS, _BUFFER, _CONVERSATION = 0, 5, 19
 _EXPIRED = frozenset({12, 13})  # the password, the account
 _WRONG = frozenset({6, 7, 8, 10, 11})
 _USER, _REMOTE_HOST = 2, 4
 _NO_ECHO_PROMPT, _ECHO_PROMPT = 1, 2
-#: Nothing is shown, and an account without a password lets nobody in.
+#: PAM_SILENT | PAM_DISALLOW_NULL_AUTHTOK.
 _FLAGS = 0x8000 | 0x1
-#: More parts than any module asks for at once.
+#: Limit on prompts per conversation; no module needs more.
 _MAX_PROMPTS = 32
 
 
 class PamVerdict(Enum):
-    """What the system says."""
+    """Result of a password check."""
 
     ACCEPTED = "right"
     WRONG = "wrong"
@@ -37,13 +37,12 @@ class PamVerdict(Enum):
 
 @dataclass(frozen=True)
 class PamResult:
-    """What came of asking.
+    """Verdict of PAM, with details.
 
     Attributes:
-        verdict: What the system says; ``MORE_REQUIRED`` where it wants to know more than a
-            password.
-        user: Who it is, as the system calls them; empty unless it is right.
-        detail: Why it could not be asked.
+        verdict: The verdict; ``MORE_REQUIRED`` if PAM asks for more than a password.
+        user: Account name according to PAM; empty unless the password was accepted.
+        detail: Why PAM could not be used.
     """
 
     verdict: PamVerdict
@@ -70,26 +69,25 @@ class _Conversation(ctypes.Structure):
 
 
 class PamService:
-    """One service of PAM: a file of rules.
+    """One PAM service, that is, one configuration file.
 
     Args:
-        name: Of the file.
-        directory: Where it lies, if not where the system has them.
+        name: Name of the service.
+        directory: Directory of the file; by default that of the system.
     """
 
     def __init__(self, name: str, directory: Path | None = None) -> None:
         self._name, self._directory = name, directory
 
     def check_password(self, user: str, password: str, address: str = "") -> PamResult:
-        """Return whether a password is a person's, and whether their account is good; waits.
+        """Check a password and whether the account is valid; blocks.
 
-        The system is asked for nothing else, and no session of it is opened. What wants to know
-        more than one secret is not answered.
+        No PAM session is opened. A request for more than one secret is not answered.
 
         Args:
-            user: The name.
-            password: What was typed.
-            address: Of where it was typed; empty where that is not known.
+            user: User name.
+            password: Password as typed.
+            address: Client address; empty if unknown.
         """
         try:
             given = user.encode(), password.encode(), address.encode()
@@ -98,7 +96,7 @@ class PamService:
         if any(b"\0" in part for part in given):
             return PamResult(PamVerdict.WRONG)
         rules = (self._directory or PAM_DIRECTORY) / self._name
-        if not rules.is_file():  # PAM would take those of whatever has none
+        if not rules.is_file():  # PAM would use the service "other" instead
             return PamResult(PamVerdict.UNAVAILABLE, detail=f"no {rules}")
         try:
             return self._authenticate(*given)
@@ -113,10 +111,10 @@ class PamService:
         libc.strdup.argtypes = (ctypes.c_char_p,)
         pam.pam_strerror.restype = ctypes.c_char_p
         pam.pam_strerror.argtypes = (ctypes.c_void_p, ctypes.c_int)
-        asked = [0, 0]  # secrets that were asked for, and anything else
+        asked = [0, 0]  # prompts for a secret, other prompts
 
         def converse(count: int, messages: object, responses: object, _: object) -> int:
-            """Give the password once; what is allocated belongs to the library."""
+            """Answer the first secret prompt with the password; PAM frees the allocated memory."""
             if not 0 < count <= _MAX_PROMPTS:
                 return _CONVERSATION
             room = libc.calloc(count, ctypes.sizeof(_Response))

@@ -1,9 +1,10 @@
-"""Forward requests of the console to the service, as the user that this process became.
+"""Forward requests of the console to the service, as the user that this process switched to.
 
-The console names a request. If it is allowed, it is sent here over a connection of the user, which
-is then closed for writing and handed over: the console reads the answer, and can send nothing more
-on it. Decisions (an approval, an upgrade, a schedule, a hold) are never forwarded for a console
-alone: they need the password again (``helper``).
+The console sends a request as one line of JSON. If the request is allowed, this process sends it to
+the service on a new connection as the user, closes the connection for writing, and passes its file
+descriptor: the console can read the response but send nothing more. Decisions (an approval, an
+upgrade, a schedule, a hold) are never forwarded this way: they need the password again
+(``helper``).
 """
 
 from __future__ import annotations
@@ -20,15 +21,15 @@ from ncen_updater.common.unix_http import connect_unix_socket
 
 MAX_LINE_BYTES = 100_000
 RESPONSE_TIMEOUT_S = 40.0
-#: What looks or fetches, and decides nothing: it is asked for a console alone. Whatever else
-#: changes something takes the password, also what is not known here.
+#: Requests that only read or download are forwarded without a password. Any other request that
+#: changes something needs the password, including unknown ones.
 INSPECT, ORDER = ("POST", "/v1/inspections"), ("POST", "/v1/jobs")
 HARMLESS_ORDERS = frozenset({"check", "import", "prepare", "rehearse"})
 REFUSED_REPLY, UNAVAILABLE_REPLY = b'{"refused": true}\n', b'{"away": true}\n'
 
 
 def is_allowed(method: str, address: str, body: Mapping[str, Any] | None) -> bool:
-    """Tell whether a request is asked for a console alone; pure."""
+    """Return whether a request is forwarded without a password. Pure."""
     if method == "GET":
         return address.startswith("/v1/")
     if (method, address) == ORDER:
@@ -37,11 +38,11 @@ def is_allowed(method: str, address: str, body: Mapping[str, Any] | None) -> boo
 
 
 def send_request(path: Path, request: Mapping[str, Any]) -> socket.socket:
-    """Send a request to the service; returns the connection, on which nothing more can be said.
+    """Send a request to the service; return the connection, already closed for writing.
 
     Raises:
-        OSError: If the service is not there.
-        ValueError: If it is no request.
+        OSError: If the service is not reachable.
+        ValueError: If the request is invalid.
     """
     method, address = str(request["method"]), str(request["address"])
     body, language = request.get("body"), str(request.get("language", "en"))
@@ -56,7 +57,7 @@ def send_request(path: Path, request: Mapping[str, Any]) -> socket.socket:
     line = http.client.HTTPConnection("localhost")
     line.sock = connect_unix_socket(path, RESPONSE_TIMEOUT_S)
     try:
-        # Who is refused at once cannot say everything; why stands in the answer.
+        # The service may refuse and close before the request is sent; its response says why.
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             line.request(method, address, content, headers)
         with contextlib.suppress(OSError):
@@ -68,22 +69,22 @@ def send_request(path: Path, request: Mapping[str, Any]) -> socket.socket:
 
 
 class UserProxy:
-    """Answers one console until it goes.
+    """Forwards requests of one console connection.
 
     Args:
-        connection: To the console.
-        service_socket: The socket of the service.
+        connection: Connection to the console.
+        service_socket: Socket of the service.
     """
 
     def __init__(self, connection: socket.socket, service_socket: Path) -> None:
         self._line, self._service = connection, service_socket
 
     def serve(self) -> None:
-        """Answer, one request after the other, until the line ends.
+        """Serve one request after the other until the connection ends.
 
         Raises:
-            OSError: If it breaks.
-            ValueError: If what comes on it is none of ours.
+            OSError: If the connection breaks.
+            ValueError: If a request is invalid.
         """
         with self._line.makefile("rb") as lines:
             while line := lines.readline(MAX_LINE_BYTES + 1):

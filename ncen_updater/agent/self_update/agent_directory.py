@@ -1,16 +1,16 @@
 """Changes of a running agent to its own directory: selection, failsafe and old slots.
 
-The failsafe is never exchanged together with the agent: it alone brings the previous
-agent back. It is renewed here, by an agent that has just shown that it works, and only if the new
-file, run by the interpreter that runs the service, does what it should beside two slots of a trial
-and then chooses the slot that is chosen.
+The failsafe is never replaced together with the agent, since only the failsafe can restart the
+previous agent. An agent that has just confirmed itself replaces it here, and only if the new file,
+run by the interpreter that runs the service, starts the right agents in a test directory with two
+slots and then decides for the selected slot.
 
-The service parses requests of local users, and the directory holds code that root runs: neither the
-unit of the service nor the worker unit may write there. A separate unit may; the service requests
-one of five actions from it, without any parameter. The rules of ``agent_selection.py`` apply to
-them. Where one process does everything, it does these, too.
+The service parses requests of local users, and the directory contains code that root runs: so
+neither the service's unit nor the worker's unit may write there. A separate unit may; the service
+requests one of five actions from it, without parameters, under the rules of
+``agent_selection.py``. If a single process does everything, it also performs these actions.
 
-The failsafe counts and chooses before the service is there.
+The failsafe counts and selects before the service starts.
 """
 
 from __future__ import annotations
@@ -46,13 +46,13 @@ from ncen_updater.common.workers import Worker, WorkerError, WorkerLimits, call_
 
 logger = logging.getLogger(__name__)
 
-#: First word of an order of one action.
+#: First word of a worker command for an action in the agent's directory.
 OWN = "own"
 LIMITS = WorkerLimits(total_timeout_s=600.0)
 FAILSAFE_FILE = "failsafe.py"
 SYSTEM_PYTHON = Path("/usr/bin/python3")
 CHECK_TIMEOUT_S = 60
-#: What is chosen, how the failsafe is called, and whom it has to start then.
+#: Selection, argument of the failsafe, and version that it must start.
 FAILSAFE_TRIALS = (
     (AgentSelection("2.0", "1.0", TrialState.ON_TRIAL), "serve", "2.0"),
     (AgentSelection("2.0", "1.0", TrialState.ON_TRIAL, 99), "serve", "1.0"),
@@ -62,21 +62,21 @@ FAILSAFE_TRIALS = (
 
 
 def read_failsafe() -> bytes:
-    """Read the failsafe that came with this agent."""
+    """Return the content of the failsafe that belongs to this agent."""
     return (resources.files("ncen_updater.agent") / FAILSAFE_FILE).read_bytes()
 
 
 def update_failsafe(directory: Path, python: Path) -> bool:
-    """Put this agent's failsafe in the place of another; return whether anything was done.
+    """Replace the installed failsafe by this agent's one if they differ; return whether it did.
 
     Args:
-        directory: Where the slots are.
-        python: The interpreter that runs it.
+        directory: Directory of the slots.
+        python: Interpreter that runs the failsafe.
 
     Raises:
-        OSError: If the disk does not take it.
+        OSError: If a file cannot be written.
     """
-    for left in directory.glob(f".{FAILSAFE_FILE}.*"):  # by a trial that was cut off
+    for left in directory.glob(f".{FAILSAFE_FILE}.*"):  # left by an interrupted test
         shutil.rmtree(left) if left.is_dir() else durable.remove_file(left)
     content, place = read_failsafe(), directory / FAILSAFE_FILE
     if place.exists() and place.read_bytes() == content:
@@ -98,8 +98,8 @@ def update_failsafe(directory: Path, python: Path) -> bool:
 
 
 def _passes_trials(content: bytes, directory: Path, python: Path) -> bool:
-    """Tell whether a failsafe starts and exchanges agents; those here only record their names."""
-    # Beside the slots: elsewhere a disk may not let programs be run.
+    """Return whether a failsafe starts the right versions; test agents only log their version."""
+    # In the directory of the slots: other file systems may be mounted noexec.
     with tempfile.TemporaryDirectory(prefix=f".{FAILSAFE_FILE}.", dir=directory) as name:
         place = Path(name)
         started = place / "started"
@@ -126,7 +126,7 @@ def _replace_selection(wanted: AgentSelection, _: AgentSelection | None) -> Agen
 
 
 def _run_failsafe(command: list[str]) -> str | None:
-    """Run the failsafe; return what it said, None where it did not work."""
+    """Run the failsafe; return its output, or None if it failed."""
     try:
         ended = run_command(command, build_minimal_environment(), CHECK_TIMEOUT_S)
     except OSError as error:
@@ -152,24 +152,24 @@ def _selects_chosen_slot(trial: Path, directory: Path, python: Path) -> bool:
 
 
 def prune_slots(directory: Path, send_heartbeat: Callable[[], object]) -> tuple[str, ...]:
-    """Remove the slots that nobody goes back to; the chosen and the previous one always stay.
+    """Remove unused slots; the selected and the previous slot always remain.
 
     Args:
-        directory: Where the slots are.
-        send_heartbeat: Called before each removal: a sign of life for who watches.
+        directory: Directory of the slots.
+        send_heartbeat: Called before each removal; sends a heartbeat to the watchdog.
 
     Raises:
-        OSError: If the disk refuses.
-        SelectionDamagedError: If it is not known which those are.
+        OSError: If a slot cannot be removed.
+        SelectionDamagedError: If the selection cannot be read.
     """
     sequence = AgentSelectionFile(directory).load()
     if sequence is None or sequence.previous is None:
-        return ()  # without a previous one the failsafe looks among all that are there
+        return ()  # without a previous version the failsafe may fall back to any slot
     return AgentSlots(directory).prune({sequence.current, sequence.previous}, send_heartbeat)
 
 
 class DirectoryAction(StrEnum):
-    """What a running agent does in its own directory."""
+    """Action of a running agent in its own directory."""
 
     CONFIRM = "confirm"
     RESET_ATTEMPTS = "reset-attempts"
@@ -184,11 +184,11 @@ ActionHandler = Callable[[DirectoryAction], None]
 def create_action_handler(
     directory: Path, version: str, now: Callable[[], datetime], send_heartbeat: Callable[[], object]
 ) -> ActionHandler:
-    """Return what does an action, here and now.
+    """Return a function that performs an action in this process.
 
     Args:
-        directory: Where the slots of the agent are.
-        version: The version that runs.
+        directory: Directory of the agent's slots.
+        version: The running version.
         now: The wall clock.
         send_heartbeat: Called while old slots are removed.
     """
@@ -225,14 +225,14 @@ def own_doer(
     now: Callable[[], datetime],
     alive: Callable[[], object],
 ) -> ActionHandler:
-    """Return what does an action: here, where this process may, else by the unit that may.
+    """Return a function that performs an action: here if permitted, otherwise through its unit.
 
     Args:
-        directory: Where the slots of the agent are.
-        socket: Where that unit is asked.
-        version: The version that runs.
+        directory: Directory of the agent's slots.
+        socket: Socket of the unit that may write to the directory.
+        version: The running version.
         now: The wall clock.
-        alive: Called while it is waited for.
+        alive: Called while the function waits for the unit.
     """
     if os.access(directory, os.W_OK) or not socket.exists():
         return create_action_handler(directory, version, now, alive)

@@ -1,7 +1,7 @@
-"""Update of the agent: fetch it, build its slot, select it. The service then exits for the new one.
+"""Update of the agent: download it, build its slot, select it; then the service exits for it.
 
-It holds the lock of changes, and never runs while a change is open: the agent that completes a
-change must not be replaced meanwhile.
+The update holds the change lock and never runs while a change is open, since the agent that
+completes a change must not be replaced meanwhile.
 """
 
 from __future__ import annotations
@@ -55,9 +55,9 @@ logger = logging.getLogger(__name__)
 
 
 def check_site(site: Site) -> None:
-    """Look at journal, list, databases and room, while a new agent is on trial.
+    """Check that the agent can read its site: journal, metadata, databases, and disk space.
 
-    Changes nothing and talks to no network.
+    A new agent runs this while on trial. It changes nothing and does not use the network.
 
     Raises:
         UpdaterError: If one of them cannot be read, or a disk of the agent is full.
@@ -65,8 +65,8 @@ def check_site(site: Site) -> None:
     paths = site.config.paths
     for place in (site.state_directory, paths.resolve(paths.agent_slots)):
         if place.is_dir():
-            # No more than is always kept free: an agent that fills the disk must not confirm itself
-            # with the last block.
+            # Require only the reserve that is always kept free: an agent that fills the disk must
+            # not use the last blocks to confirm itself.
             require_space(place, 0)
     with Journal.open(site.state_directory / JOURNAL_FILE, read_only=True) as journal:
         journal.list_changes()
@@ -78,7 +78,7 @@ def check_site(site: Site) -> None:
 
 
 def run_self_check(path: Path) -> dict[str, object]:
-    """Look at the site of a configuration file.
+    """Check the site of a configuration file.
 
     Raises:
         UpdaterError: As :func:`check_site`.
@@ -89,12 +89,12 @@ def run_self_check(path: Path) -> dict[str, object]:
 
 @dataclass(frozen=True)
 class AgentUpdateResult:
-    """What came of it.
+    """Result of an update of the agent.
 
     Attributes:
-        origin: The agent that was chosen before.
-        version: The agent on offer; None where there is none.
-        chosen: Whether it was chosen; the service leaves its place to it.
+        origin: Version selected before.
+        version: Version on offer; None without one.
+        chosen: Whether the new version was selected; the service then exits.
     """
 
     origin: str
@@ -103,20 +103,20 @@ class AgentUpdateResult:
 
 
 def get_agent_directory(site: Site) -> Path:
-    """Return where the slots of the agent are."""
+    """Return the directory of the agent's slots."""
     return site.config.paths.resolve(site.config.paths.agent_slots)
 
 
 def create_agent_source(site: Site, config_path: Path) -> TufReleaseSource:
-    """Create the source of the agent's own releases."""
+    """Return the source of the agent's own releases."""
     return WorkerReleaseSource(site.config, config_path, AGENT_PRODUCT)
 
 
 def refresh_agent_metadata(site: Site, config_path: Path) -> UpdaterError | None:
-    """Fetch and verify the list of agents; return why it could not be had.
+    """Download and verify the metadata of the agent's releases; return the error, if any.
 
-    That the feed carries no agents, or not now, takes nothing from what it says of the application.
-    Where this agent does not run from a slot, nobody is asked.
+    An error, or a feed without agents, does not affect the releases of the application. An agent
+    that does not run from a slot requests nothing.
     """
     try:
         if AgentSelectionFile(get_agent_directory(site)).load() is not None:
@@ -128,10 +128,10 @@ def refresh_agent_metadata(site: Site, config_path: Path) -> UpdaterError | None
 
 
 def find_offered_agent(site: Site, config_path: Path) -> str | None:
-    """Return the next agent version by the last metadata on the disk; None where there is none.
+    """Return the next agent version according to the stored metadata; None without one.
 
-    None too where this agent does not run from a selected slot, where an agent is on trial, and, at
-    a site without a network, where no bundle brought the release.
+    Also None if this agent does not run from a selected slot, if an agent is on trial, and, at an
+    offline site, if no bundle contained the release.
     """
     try:
         sequence = AgentSelectionFile(get_agent_directory(site)).load()
@@ -149,7 +149,7 @@ def find_offered_agent(site: Site, config_path: Path) -> str | None:
             and site.config.feed.offline
             and source.find_downloaded_release(offer) is None
         ):
-            offer = None  # no bundle brought it
+            offer = None  # no bundle contained it
     except UpdaterError as error:
         logger.warning("no agent is looked for: %s", error)
         return None
@@ -167,23 +167,23 @@ def update_agent(
     retry: bool = False,
     dry_run: bool = False,
 ) -> AgentUpdateResult:
-    """Fetch the next agent, make its slot and choose it.
+    """Download the next agent, build its slot and select it.
 
     Args:
         site: The site.
-        source: Of the agent's own releases.
-        slots: Of the agent.
-        progress: Told what is being done.
-        actor: Who ordered it.
-        target: The version that a person named; the newest by default.
-        retry: Whether agents that were given up here are tried again.
-        dry_run: Only say what would be done.
+        source: Source of the agent's own releases.
+        slots: Slots of the agent.
+        progress: Receives the progress.
+        actor: User who requested the update.
+        target: Version requested by a user; by default the newest.
+        retry: Whether to retry agents that failed at this site.
+        dry_run: Only return what would be done.
 
     Raises:
-        AGENT_NOT_FROM_SLOT: If this agent was not installed in slots.
-        AGENT_ON_TRIAL: If the present one has not confirmed itself.
+        AGENT_NOT_FROM_SLOT: If this agent does not run from a slot.
+        AGENT_ON_TRIAL: If the current agent has not confirmed itself.
         SiteBusyError, OPEN_CHANGE: If the application is being changed.
-        UpdaterError: Whatever stands in the way; the agent in use is as it was.
+        UpdaterError: If the update fails; the selected agent is unchanged.
     """
     file = AgentSelectionFile(slots.directory)
     sequence = _require_confirmed_agent(file, str(site.agent_version))
@@ -201,7 +201,7 @@ def update_agent(
             require_no_unfinished_change(journal)
         return AgentUpdateResult(sequence.current, offer.version)
     with _lock_without_open_change(site) as journal:
-        # Another renewal may have been at work before this one had the lock.
+        # Another update may have run before this one acquired the lock.
         sequence = _require_confirmed_agent(file, str(site.agent_version))
         check_site(site)
         _remove_failed_slots(slots, sequence, offer.version)
@@ -240,7 +240,7 @@ def _lock_without_open_change(site: Site) -> Iterator[Journal]:
 
 
 def _remove_failed_slots(slots: AgentSlots, sequence: AgentSelection, wanted: str) -> None:
-    """Remove the slots of agents that were given up: nobody goes back to them."""
+    """Remove the slots of failed agents, which are never selected again."""
     needed = {sequence.current, sequence.previous, wanted}
     for version in slots.list_versions():
         if version in sequence.failed and version not in needed:
@@ -273,21 +273,21 @@ def choose_next_agent(
     target: Version | None = None,
     retry: bool = False,
 ) -> Offer | None:
-    """Return the first step of the way to the newest agent; None where there is none.
+    """Return the first hop of the path to the newest agent; None without one.
 
-    Countries, channel, waves, halts, withdrawals and required stops count as for releases of the
+    Countries, channel, waves, halts, withdrawals and required stops apply as for releases of the
     application.
 
     Args:
-        selection: What is chosen here, and what was given up.
-        offers: What the signed list holds.
-        site: Who asks.
-        now: The time by which signed dates are judged (UTC).
-        target: A version that a person named.
-        retry: Whether agents that were given up here count, too.
+        selection: The selected and failed agents of this site.
+        offers: Offers in the verified metadata.
+        site: Settings of the site.
+        now: Reference time for dates in the metadata (UTC).
+        target: Version requested by a user.
+        retry: Whether to include agents that failed at this site.
 
     Raises:
-        UpgradePathError: If the named version may not be installed.
+        UpgradePathError: If the requested version may not be installed.
     """
     current = Version(selection.current)
     path = choose_path(
@@ -310,6 +310,6 @@ def _list_failed_versions(sequence: AgentSelection) -> frozenset[Version]:
     for name in sequence.failed:
         try:
             found.add(Version(name))
-        except InvalidVersion:  # no offer can have it
+        except InvalidVersion:  # no offer can have this version
             continue
     return frozenset(found)

@@ -1,6 +1,6 @@
-"""Import everything that the service and its children need: the trial of a new slot.
+"""Import all modules that the service and its worker processes need: the test of a new slot.
 
-Run as ``python -m ncen_updater.agent.self_update.import_check`` by the agent that makes the slot.
+The agent that builds the slot runs it as ``python -m ncen_updater.agent.self_update.import_check``.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ CHECKED_MODULES = (
 
 
 def main() -> int:
-    """Import them all, and the engines of databases with their libraries."""
+    """Import all modules, and the database engines with their libraries."""
     for name in CHECKED_MODULES:
         importlib.import_module(name)
     return 0

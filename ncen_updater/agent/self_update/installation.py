@@ -1,7 +1,7 @@
-"""Install the agent on a server, and remove it, as lists of parts.
+"""Install the agent on a server and remove it, as lists of parts.
 
-Everything is below one root, so that it can be tried without rights. What only the system itself
-has (users, groups, units) is a part only where the root is ``/`` and the user is root.
+All files are below one root directory, so that tests need no privileges. Users, groups and units
+are parts only if the root directory is ``/`` and the user is root.
 """
 
 from __future__ import annotations
@@ -50,25 +50,25 @@ from ncen_updater.formats.target_names import AGENT_PRODUCT, REQUIREMENTS
 
 COMMAND_TIMEOUT_S = 120
 UNITS_DIRECTORY = "units"
-#: Where the system looks for what comes in ``units``, by the end of its name.
+#: Directories for files of ``units`` by suffix; other files are systemd units.
 UNIT_DIRECTORIES = {".sysusers": Path("etc/sysusers.d"), ".tmpfiles": Path("etc/tmpfiles.d")}
 SYSTEMD_UNIT_DIRECTORY = Path("etc/systemd/system")
 PROGRAM_PATH = Path("usr/local/bin") / PROGRAM_NAME
-#: Where a package of the system has the unit without which the application does not start.
+#: Path at which a system package installs the unit that the application waits for.
 PACKAGED_UNIT_PATH = Path("usr/lib/systemd/system/ncen-updater-resume.service")
 
 
 @dataclass(frozen=True)
 class InstallOptions:
-    """What is installed where.
+    """Options of an installation.
 
     Attributes:
-        root: Everything is below it.
-        config: The configuration; made from ``settings`` where it is not there yet.
+        root: Directory below which everything is installed.
+        config: The configuration file; created from ``settings`` if missing.
         release: An unpacked release of the agent.
-        trusted_root: The root that the Secretariat handed over; None where one is installed.
-        settings: Text of a first configuration.
-        python: The interpreter that slots are made with; that of this program by default.
+        trusted_root: Root metadata from the Secretariat; None if one is installed.
+        settings: Content of a new configuration file.
+        python: Interpreter for the venvs of the slots; by default that of this program.
     """
 
     root: Path
@@ -80,21 +80,21 @@ class InstallOptions:
 
     @property
     def is_live_system(self) -> bool:
-        """Return whether this is the machine itself."""
+        """Return whether the installation is for the running system."""
         return self.root == Path("/") and os.geteuid() == 0
 
     def load_paths(self) -> PathSettings:
-        """Load the paths from the configuration, or the defaults where there is none."""
+        """Return the paths from the configuration, or the defaults without one."""
         return (
             load_config(self.config).paths if self.config.exists() else PathSettings(root=self.root)
         )
 
 
 def load_trusted_root(path: Path) -> bytes:
-    """Return a trusted root, checked against itself.
+    """Return the content of root metadata, verified with its own keys.
 
     Raises:
-        ROOT_UNUSABLE: If it is none, or not signed by its own keys.
+        ROOT_UNUSABLE: If it is not root metadata, or not signed by its own keys.
     """
     from tuf.api.exceptions import RepositoryError
     from tuf.api.metadata import Metadata, Root  # type: ignore[attr-defined]
@@ -117,12 +117,12 @@ def load_trusted_root(path: Path) -> bytes:
 def build_install_parts(
     options: InstallOptions, progress: ProgressListener
 ) -> tuple[InstallationPart, ...]:
-    """Return everything that belongs to an installation, in order.
+    """Return all parts of an installation, in order.
 
     Raises:
-        AGENT_RELEASE_UNUSABLE: If the directory is no release of the agent.
-        ROOT_UNUSABLE, ROOT_ALREADY_INSTALLED: If the root cannot be taken.
-        ConfigError: If a configuration is there and has mistakes.
+        AGENT_RELEASE_UNUSABLE: If the directory is not a release of the agent.
+        ROOT_UNUSABLE, ROOT_ALREADY_INSTALLED: If the root metadata cannot be installed.
+        ConfigError: If the existing configuration is invalid.
     """
     require_release(options.release)
     manifest = load_manifest(options.release / "manifest.toml")
@@ -226,7 +226,7 @@ def _build_slot_part(
     options: InstallOptions, agent: Path, version: str, progress: ProgressListener
 ) -> InstallationPart:
     slots = AgentSlots(agent, options.python)
-    # Every wheel is in it by its digest, the agent's own too.
+    # The requirements contain the digest of every wheel, including the agent's own.
     digest = compute_sha256((options.release / REQUIREMENTS).read_bytes())
 
     def fill(place: Path) -> None:
@@ -255,7 +255,7 @@ def _build_selection_part(agent: Path, version: str) -> InstallationPart:
 
 
 def _build_failsafe_part(agent: Path) -> InstallationPart:
-    """Build the failsafe; while an agent is on trial, the existing one stays."""
+    """Return the failsafe's part; the existing failsafe remains while an agent is on trial."""
     made = build_file_part(LazyText(N_("failsafe")), agent / FAILSAFE_FILE, read_failsafe(), 0o755)
 
     def is_there() -> bool:
@@ -291,20 +291,20 @@ def _build_unit_parts(options: InstallOptions) -> Iterator[InstallationPart]:
 
 
 def locate_unit(root: Path, unit: Path) -> Path:
-    """Find where a file of ``units`` goes."""
+    """Return the path at which a file of ``units`` is installed."""
     if unit.suffix in UNIT_DIRECTORIES:
         return root / UNIT_DIRECTORIES[unit.suffix] / f"{unit.stem}.conf"
     return root / SYSTEMD_UNIT_DIRECTORY / unit.name
 
 
-# ---- taking it away ------------------------------------------------------------------------------
+# ---- removal -------------------------------------------------------------------------------------
 
 
 def reject_packaged_install(root: Path) -> None:
-    """Leave to a package of the system what it brought: its units would stay, and fail.
+    """Refuse to remove a system package's installation: its units would remain, and fail.
 
     Raises:
-        UpdaterError: If it came with one.
+        UpdaterError: If a system package installed the agent.
     """
     if (root / PACKAGED_UNIT_PATH).exists():
         raise UpdaterError(INSTALLED_BY_PACKAGE, path=root / PACKAGED_UNIT_PATH)
@@ -312,12 +312,12 @@ def reject_packaged_install(root: Path) -> None:
 
 @contextlib.contextmanager
 def hold_idle_site(state: Path) -> Iterator[None]:
-    """Keep changes away while the agent is taken away.
+    """Prevent changes while the agent is being removed.
 
     Raises:
-        CHANGE_STILL_OPEN: If one is open.
-        SiteBusyError: If one is at work.
-        SERVICE_STILL_RUNS: If the service runs.
+        CHANGE_STILL_OPEN: If a change is open.
+        SiteBusyError: If a change is running.
+        SERVICE_STILL_RUNS: If the service is running.
     """
     if not state.is_dir():
         yield
@@ -337,15 +337,15 @@ def hold_idle_site(state: Path) -> Iterator[None]:
 
 
 def build_uninstall_parts(root: Path, config: Path, *, purge: bool) -> tuple[InstallationPart, ...]:
-    """Return everything that goes; the application, its slots and its databases never do.
+    """Return the parts to remove; never the application, its slots or its databases.
 
     Args:
-        root: Everything is below it.
-        config: The configuration.
-        purge: Whether journal, lists and configuration go, too.
+        root: Directory below which everything is installed.
+        config: The configuration file.
+        purge: Whether to remove journal, metadata and configuration as well.
 
     Raises:
-        ConfigError: If the configuration cannot be read: then it is not known what belongs to it.
+        ConfigError: If the configuration is invalid, so that the paths are unknown.
     """
     paths = load_config(config).paths if config.exists() else PathSettings(root=root)
     agent = paths.resolve(paths.agent_slots)
@@ -363,24 +363,25 @@ def build_uninstall_parts(root: Path, config: Path, *, purge: bool) -> tuple[Ins
     )
 
 
-# ---- units that systemd starts by itself ---------------------------------------------------------
+# ---- enabled units -------------------------------------------------------------------------------
 #
-# Enabled with the agent, disabled before its files go. A link that names a unit which is no more
-# would keep the application from starting, since it waits for the unit that resumes. Without that
-# link, an upgrade that a power cut interrupted would not be brought to its end before the
-# application works again.
+# Units are enabled when the agent is installed and disabled before their files are removed. A
+# dangling link would keep the application from starting, since the application waits for the
+# resume unit. Without the link, an upgrade that a power failure interrupted would not be completed
+# before the application starts.
 
 SYSTEMD_BOOTED_PATH = Path("/run/systemd/system")  # sd_booted(3)
 SYSTEMCTL_S = 60
-#: In a unit that a site switches on itself: what begins with X- is for us, systemd.unit(5).
+#: In units that are enabled only by the administrator; systemd ignores X- sections,
+#: systemd.unit(5).
 OPTIONAL_SECTION = "\n[X-ncen-updater]\nOptional=yes\n"
 
 
 def build_enable_parts(units: Iterable[Path]) -> Iterator[InstallationPart]:
-    """Let systemd start by itself what is meant for that, and not only for sites that want it.
+    """Yield the parts that enable units, except optional ones.
 
     Args:
-        units: Unit files, in their places or still where they are taken from.
+        units: Unit files, installed or in the release.
     """
     for unit in _list_installable_units(units):
         if OPTIONAL_SECTION in unit.read_text("utf-8"):
@@ -393,10 +394,10 @@ def build_enable_parts(units: Iterable[Path]) -> Iterator[InstallationPart]:
 def build_disable_parts(units: Iterable[Path]) -> Iterator[InstallationPart]:
     """Yield the parts that disable units.
 
-    The unit that resumes is not stopped: the application would end with it.
+    The resume unit is not stopped: systemd would stop the application with it.
 
     Args:
-        units: Unit files that are about to go.
+        units: Unit files that will be removed.
     """
     for unit in _list_installable_units(units):
         what = LazyText(N_("disable {name}"), {"name": unit.name})
@@ -411,7 +412,7 @@ def _list_installable_units(units: Iterable[Path]) -> Iterator[Path]:
 
 
 def _build_now_option(unit: Path) -> list[str]:
-    """Sockets wait at once; services when a person or the next start of the machine says so."""
+    """Return ``--now`` for sockets; services start at the next boot or when a user starts them."""
     return ["--now"] if unit.suffix == ".socket" and SYSTEMD_BOOTED_PATH.is_dir() else []
 
 
@@ -426,12 +427,12 @@ def _is_disabled(name: str) -> bool:
 
 @dataclass(frozen=True)
 class InstallationPart:
-    """One thing that is to be as it should.
+    """One part of an installation.
 
     Attributes:
-        description: In words, for the list.
-        is_present: Whether nothing is left to do.
-        create: Does it; may be repeated.
+        description: Description for the list of parts.
+        is_present: Returns whether the part is complete.
+        create: Creates the part; may be repeated.
     """
 
     description: LazyText
@@ -440,18 +441,18 @@ class InstallationPart:
 
 
 def list_missing(parts: Iterable[InstallationPart]) -> tuple[InstallationPart, ...]:
-    """Return the parts that have something left to do."""
+    """Return the parts that are not complete."""
     return tuple(part for part in parts if not part.is_present())
 
 
 def create_missing(
     parts: Iterable[InstallationPart], progress: ProgressListener
 ) -> tuple[InstallationPart, ...]:
-    """Do what is left to do, in order; return it.
+    """Create the incomplete parts in order and return them.
 
     Raises:
-        INSTALL_FAILED: If the system refuses a part; those before it stay.
-        UpdaterError: Of a part of our own.
+        INSTALL_FAILED: If the system refuses a part; the parts before it remain.
+        UpdaterError: If a part itself reports an error.
     """
     done = []
     for part in parts:
@@ -472,7 +473,7 @@ def create_missing(
 
 
 def build_directory_part(description: LazyText, path: Path, mode: int) -> InstallationPart:
-    """Build a directory; an existing one keeps its mode."""
+    """Return the part for a directory; an existing one keeps its mode."""
 
     def make() -> None:
         durable.make_directory(path.parent)
@@ -486,7 +487,7 @@ def build_directory_part(description: LazyText, path: Path, mode: int) -> Instal
 def build_file_part(
     description: LazyText, path: Path, content: bytes, mode: int
 ) -> InstallationPart:
-    """Build a file with exactly this content."""
+    """Return the part for a file with this content."""
 
     def make() -> None:
         durable.make_directory(path.parent)
@@ -499,7 +500,7 @@ def build_file_part(
 
 
 def build_link_part(description: LazyText, path: Path, target: Path) -> InstallationPart:
-    """Build a symbolic link."""
+    """Return the part for a symbolic link."""
 
     def make() -> None:
         durable.make_directory(path.parent)
@@ -513,7 +514,7 @@ def build_link_part(description: LazyText, path: Path, target: Path) -> Installa
 def build_command_part(
     description: LazyText, command_line: Sequence[str], is_there: Callable[[], bool]
 ) -> InstallationPart:
-    """Build a command of the system."""
+    """Return the part for a system command."""
 
     def make() -> None:
         ended = run_systemctl(command_line, build_minimal_environment(), COMMAND_TIMEOUT_S)
@@ -530,7 +531,7 @@ def build_command_part(
 
 
 def build_removal_part(description: LazyText, path: Path) -> InstallationPart:
-    """Something that is to be gone."""
+    """Return the part that removes a path."""
 
     def make() -> None:
         if path.is_symlink() or not path.is_dir():

@@ -1,4 +1,4 @@
-"""Chooses the agent that a system's package brought: run by the package once its slot is there."""
+"""Select the agent of a system package; the package runs this after installing its slot."""
 
 from __future__ import annotations
 
@@ -23,25 +23,26 @@ from ncen_updater.common.errors import UpdaterError
 def select_packaged_agent(
     before: AgentSelection | None, version: str, *, slot_exists: bool
 ) -> AgentSelection:
-    """Return what is chosen from now on; pure.
+    """Return the new selection. Pure.
 
-    An agent that renewed itself beyond the package stays.
+    An agent that has updated itself to a newer version than the package's stays selected.
 
     Args:
-        before: What is chosen now.
-        version: The agent of the package.
-        slot_exists: Whether the slot of the one that is chosen now is there.
+        before: The current selection.
+        version: Version of the package's agent.
+        slot_exists: Whether the slot of the currently selected version exists.
     """
     if before is not None and slot_exists and Version(before.current) > Version(version):
         return before
     if before is not None and not slot_exists and before.current != version:
-        # Its slot went with the old package: nothing is left to go back to but what 'previous' says
+        # The slot was removed with the old package, so that there is no previous version to return
+        # to.
         return AgentSelection(version, None, failed=before.failed)
     return select_installed(before, version)
 
 
 def main() -> int:
-    """Take the directory of the slots and the version as arguments."""
+    """Run with the directory of the slots and the version as arguments."""
     directory, version = Path(sys.argv[1]), sys.argv[2]
     file = AgentSelectionFile(directory)
 
@@ -64,7 +65,7 @@ def main() -> int:
 
 
 def _quarantine_if_damaged(file: AgentSelectionFile) -> None:
-    """As the failsafe does; the package could never be set up otherwise."""
+    """Rename a damaged file, as the failsafe does, since the package would fail on it each time."""
     try:
         file.load()
     except SelectionDamagedError as error:
@@ -73,7 +74,7 @@ def _quarantine_if_damaged(file: AgentSelectionFile) -> None:
 
 
 def _read_selection_from_link(link: Path, there: Callable[[str], bool]) -> AgentSelection | None:
-    """Return the selected agent by the link, where the file is lost; None where there is none."""
+    """Return the selection according to the link if the file is lost; None without a link."""
     name = link.readlink().name if link.is_symlink() else ""
     return AgentSelection(name) if VERSION_PATTERN.fullmatch(name) and there(name) else None
 

@@ -1,13 +1,13 @@
-"""Slots of the agent: one directory a version, each with a venv of its own, made without a network.
+"""Slots of the agent: one directory per version, each with its own venv, built without a network.
 
-What is on the disk at each instant: ``<version>.partial`` (worthless, removed by the next try),
-then the slot under its own name, by one rename after it was tried and flushed. ``slot.json`` in it
-says which release it was made from: the same name with another content is another slot. The release
-itself stays in it, so that the slot can be recreated where the system's Python was exchanged.
+A slot is built as ``<version>.partial`` (worthless, removed by the next attempt), tested, flushed
+to disk, and renamed to its final name. Its ``slot.json`` contains the digest of the release that it
+was built from: another release with the same version is another slot. The slot includes the release
+itself, so that it can be rebuilt after the system's Python was replaced.
 
-Code of a release runs here before its trial: pip unpacks it, and it is asked for its version. That
-runs as a user who owns nothing else (where root makes slots), and who may write to the partial slot
-alone, and after pip to a directory for temporary files alone.
+Code of a release runs here before its trial: pip unpacks it, and the new agent prints its version.
+Both run as a user who owns nothing else (if root builds the slot) and who may write only to the
+partial slot, and after pip only to a temporary directory.
 """
 
 from __future__ import annotations
@@ -42,15 +42,15 @@ logger = logging.getLogger(__name__)
 
 PARTIAL_SUFFIX = ".partial"
 RECORD_FILE, RELEASE_DIRECTORY = "slot.json", "release"
-#: Who unpacks; comes with the units.
+#: User who unpacks releases; the units create it.
 BUILDER = "ncen-updater-build"
 PROGRAM_NAME = "ncen-updater"
-#: Modules by which an agent and the units know the next one: their names stay. The second imports
-#: everything that the service and its children need.
+#: Modules that agents and units of other versions call, so their names must not change. The
+#: second one imports everything that the service and its worker processes need.
 CLI = "ncen_updater.agent.cli.main"
 IMPORT_CHECK_MODULE = "ncen_updater.agent.self_update.import_check"
-#: Isolated: neither the directory that it is called in nor PYTHONPATH may bring a module. It finds
-#: its slot by itself, since a package moves it.
+#: Isolated mode: neither the current directory nor PYTHONPATH can add modules. The script resolves
+#: its own path, since a package moves the slot.
 LAUNCHER = f"""\
 #!/bin/sh
 program=$(/usr/bin/readlink -f -- "$0")
@@ -61,15 +61,15 @@ MAX_DETAIL_CHARS = 1500
 
 
 def find_base_python() -> Path:
-    """Return the system's interpreter with which this program's venv was made."""
+    """Return the system interpreter of this program's venv."""
     return Path(getattr(sys, "_base_executable", None) or sys.executable)
 
 
 def require_release(directory: Path) -> None:
-    """Refuse a directory that is no release of the agent.
+    """Refuse a directory that is not a release of the agent.
 
     Raises:
-        AGENT_RELEASE_UNUSABLE: If so.
+        AGENT_RELEASE_UNUSABLE: If it is not one.
     """
     if not (directory / REQUIREMENTS).is_file():
         raise UpdaterError(
@@ -92,7 +92,7 @@ def require_release(directory: Path) -> None:
         except (OSError, zipfile.BadZipFile) as error:
             raise UpdaterError(AGENT_RELEASE_UNUSABLE, path=wheel, reason=str(error)) from error
         room -= sum(member.file_size for member in members)
-        # Python runs such a file at each start, whatever program is started.
+        # Python executes .pth files whenever an interpreter of the venv starts.
         starts = next((one.filename for one in members if one.filename.endswith(".pth")), None)
         if room < 0 or starts:
             too_large = LazyText(
@@ -102,17 +102,17 @@ def require_release(directory: Path) -> None:
 
 
 def _builder() -> tuple[int, int] | None:
-    """User and group that unpack; None for our own."""
+    """Return UID and GID of the user who unpacks releases; None for the current user."""
     found = next((one for one in pwd.getpwall() if one.pw_name == BUILDER), None)
     return (found.pw_uid, found.pw_gid) if found and os.geteuid() == 0 else None
 
 
 class AgentSlots:
-    """The slots below one directory.
+    """The agent's slots in one directory.
 
     Args:
-        directory: Where they are.
-        python: The interpreter that venvs are made with.
+        directory: The directory.
+        python: Interpreter for the venvs.
     """
 
     def __init__(self, directory: Path, python: Path | None = None) -> None:
@@ -120,18 +120,18 @@ class AgentSlots:
         self._python = python or find_base_python()
 
     def get_path(self, version: str) -> Path:
-        """Directory of a slot, whether it exists or not."""
+        """Return the directory of a slot, whether it exists or not."""
         return self.directory / version
 
     def list_versions(self) -> tuple[str, ...]:
-        """Return every slot that is whole."""
+        """Return the versions of all complete slots."""
         if not self.directory.is_dir():
             return ()
         names = (item.parent.name for item in self.directory.glob(f"*/{RECORD_FILE}"))
         return tuple(sorted(name for name in names if VERSION_PATTERN.fullmatch(name)))
 
     def read_source_digest(self, version: str) -> str | None:
-        """Digest of the release that a slot was made from; None where there is no whole slot."""
+        """Return the digest of the release that a slot was built from; None if it is incomplete."""
         try:
             digest = json.loads((self.get_path(version) / RECORD_FILE).read_bytes())["digest"]
         except (OSError, ValueError, KeyError, TypeError):
@@ -147,18 +147,19 @@ class AgentSlots:
         *,
         in_use: Collection[str] = (),
     ) -> None:
-        """Make the slot of a release and try it; does nothing where it is there and works.
+        """Build and test the slot of a release, unless it exists and works.
 
         Args:
-            version: Which.
-            digest: Of the release, for the record.
-            fill: Puts the release, wheels and requirements, into an empty directory.
-            progress: Told what is being done.
-            in_use: Versions whose slots are not recreated.
+            version: Version of the release.
+            digest: Digest of the release, stored in the slot.
+            fill: Writes the release (wheels and requirements) into an empty directory.
+            progress: Receives the progress.
+            in_use: Versions whose slots must not be rebuilt.
 
         Raises:
-            AgentSlotError: If it cannot be made, or does not work; nothing is left of it.
-            AGENT_RELEASE_UNUSABLE: If what ``fill`` brought is no release of the agent.
+            AgentSlotError: If the slot cannot be built or does not work; the partial slot is
+                removed.
+            AGENT_RELEASE_UNUSABLE: If ``fill`` wrote something else than a release of the agent.
         """
         place, partial = self.get_path(version), self.directory / f"{version}{PARTIAL_SUFFIX}"
         if self.read_source_digest(version) == digest and self.is_working(version):
@@ -166,7 +167,7 @@ class AgentSlots:
         if version in in_use:
             raise AgentSlotError(version=version, reason="in use, cannot be replaced")
         try:
-            # What reads the feed runs this agent too, and so do people; as other users.
+            # The feed reader and local users run this agent as well, under other UIDs.
             with durable.make_world_readable():
                 durable.make_directory(self.directory)
                 _delete(partial)
@@ -198,7 +199,7 @@ class AgentSlots:
         logger.info("slot of the agent made", extra={"release": version})
 
     def remove(self, version: str) -> None:
-        """Remove a slot; its name goes first."""
+        """Remove a slot, renaming it first."""
         place, partial = self.get_path(version), self.directory / f"{version}{PARTIAL_SUFFIX}"
         if place.exists():
             _delete(partial)
@@ -208,11 +209,11 @@ class AgentSlots:
     def prune(
         self, keep: Collection[str], send_heartbeat: Callable[[], object] = lambda: None
     ) -> tuple[str, ...]:
-        """Remove every slot but these, and what interrupted builds left; return what went.
+        """Remove all slots except these, and leftovers of interrupted builds; return the versions.
 
         Args:
-            keep: Versions that stay.
-            send_heartbeat: Called before each removal, which may take a while on a slow disk.
+            keep: Versions that remain.
+            send_heartbeat: Called before each removal, which may be slow.
         """
         gone = tuple(version for version in self.list_versions() if version not in keep)
         for version in gone:
@@ -223,12 +224,12 @@ class AgentSlots:
             _delete(left)
         return gone
 
-    # ---- parts -----------------------------------------------------------------------------------
+    # ---- building --------------------------------------------------------------------------------
 
     def _install(self, partial: Path, release: Path, version: str) -> None:
         builder = _builder()
         if builder is not None:
-            # What is root's in it stays: the release, which the slot may be made from again.
+            # Sticky bit: the builder cannot replace root's files, in particular the release.
             os.chown(partial, 0, builder[1])
             partial.chmod(0o1770)
         venv = [str(self._python), "-I", "-m", "venv", "--symlinks", str(partial)]
@@ -245,7 +246,7 @@ class AgentSlots:
         )  # fmt: skip
 
     def _take_over(self, partial: Path, version: str) -> None:
-        """Make our own what was unpacked; nobody else writes there from now on."""
+        """Change the owner of all files to the current user and make them unwritable for others."""
         partial.chmod(0o755)
         ends = partial.resolve(), self._python.resolve()
         for path in (partial, *partial.rglob("*")):
@@ -262,16 +263,16 @@ class AgentSlots:
 
     @staticmethod
     def _write_launcher(partial: Path) -> None:
-        """Write the program again: what pip wrote names a directory that is about to be renamed."""
+        """Rewrite the program: pip's version contains the directory's path before its renaming."""
         program = partial / "bin" / PROGRAM_NAME
         program.unlink(missing_ok=True)
         program.write_text(LAUNCHER, "utf-8")
         program.chmod(0o755)
 
     def _test_slot(self, partial: Path, version: str) -> None:
-        """Ask the new agent who it is, and let it import all that it needs."""
+        """Check the version that the new agent prints, and run its import check."""
         python, builder = [str(partial / "bin/python"), "-I", "-m"], _builder()
-        # Libraries look for a place for temporary files as they are imported.
+        # Libraries look for a temporary directory while they are imported.
         with tempfile.TemporaryDirectory() as name:
             if builder is not None:
                 os.chown(name, *builder)
@@ -288,7 +289,7 @@ class AgentSlots:
             self._run_command(version, [*python, IMPORT_CHECK_MODULE], place)
 
     def is_working(self, version: str) -> bool:
-        """Tell whether the slot's agent says who it is, and imports all that it needs."""
+        """Return whether the slot's agent prints its version and passes its import check."""
         try:
             self._test_slot(self.get_path(version), version)
         except (AgentSlotError, OSError) as error:
@@ -301,7 +302,7 @@ class AgentSlots:
         environment = {"PATH": os.environ.get("PATH", os.defpath), "TMPDIR": str(writes)}
         environment["PIP_CONFIG_FILE"] = os.devnull
         confined = [sys.executable, "-I", "-m", landlock.__name__, str(writes), *command]
-        # What pip has started, too, writes into a slot: nothing of it outlives this process.
+        # Also kill the descendants of pip, which could write to the slot later.
         ended = run_supervised(
             confined,
             environment,
@@ -332,5 +333,5 @@ def _delete(path: Path) -> None:
 
 
 def _discard(partial: Path) -> None:
-    """Remove a partial slot, so that a full disk has room to report the failure."""
+    """Remove a partial slot, so that a full disk has space for reporting the failure."""
     shutil.rmtree(partial, ignore_errors=True)

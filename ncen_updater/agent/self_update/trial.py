@@ -1,9 +1,9 @@
-"""The trial of a new agent, from inside: when it may confirm itself, and when it gives up.
+"""Trial of a new agent, seen from the agent: when it may confirm itself, and when it gives up.
 
-A new agent confirms itself once the service went through its loop, has run for a minimum time, and
-a child reached journal, metadata and databases. Until then it only completes an open change. An
-agent that cannot confirm itself in ten times that minimum exits, so that the failsafe counts it.
-What a crash leaves: docs/explanation/crash-safety.md.
+A new agent confirms itself after the service has completed a cycle and run for a minimum time, and
+a worker process could read journal, metadata and databases. Until then the service only completes
+an open change. An agent that cannot confirm itself within ten times the minimum time exits, so that
+the failsafe counts a failed start. For crashes see docs/explanation/crash-safety.md.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from ncen_updater.common.messages import AGENT_NOT_CONFIRMED
 
 logger = logging.getLogger(__name__)
 
-#: So many times the minimum: until a new agent gives itself up, and until a confirmed one counts as
-#: steady.
+#: Multiple of the minimum time after which a new agent gives up, and after which the count of
+#: failed starts of a confirmed agent is reset.
 TIMEOUT_FACTOR = 10
 
 
 class TrialDuty(StrEnum):
-    """What a running agent owes to the file."""
+    """Change that a running agent must make to its selection."""
 
     NOTHING = "nothing"
     CONFIRM = "confirm"
@@ -39,7 +39,7 @@ class TrialDuty(StrEnum):
 
 
 def decide_duty(selection: AgentSelection | None, version: str) -> TrialDuty:
-    """Return what an agent of this version has to do; pure."""
+    """Return the duty of an agent of this version. Pure."""
     if selection is None:
         return TrialDuty.NOTHING
     trying = selection.state is TrialState.ON_TRIAL
@@ -47,17 +47,17 @@ def decide_duty(selection: AgentSelection | None, version: str) -> TrialDuty:
         if trying:
             return TrialDuty.CONFIRM
         return TrialDuty.RESET_ATTEMPTS if selection.attempts else TrialDuty.NOTHING
-    # The failsafe could not write that it went back, or the file would say so.
+    # The failsafe returned to this version but could not write the file.
     return TrialDuty.REVERT if trying and selection.previous == version else TrialDuty.NOTHING
 
 
 @dataclass(frozen=True)
 class TrialVerdict:
-    """What the service does after a step.
+    """Instruction to the service after a step.
 
     Attributes:
-        retry_after_s: Seconds until it asks again at the latest; None for whenever it likes.
-        should_exit: Whether it ends, because another agent was chosen.
+        retry_after_s: Maximum time until the next call, in seconds; None for any time.
+        should_exit: Whether the service must exit because another agent was selected.
     """
 
     retry_after_s: float | None = None
@@ -65,17 +65,18 @@ class TrialVerdict:
 
 
 class AgentTrial:
-    """What the service asks after each of its steps.
+    """Trial logic that the service calls after each of its steps.
 
     Args:
-        selection_file: The choice.
-        version: The version that runs.
-        confirm_s: The minimum time, seconds.
-        check_reachability: Lets a child look at journal, lists and databases; whether all are in
-            reach.
-        record_confirmation: Called once before the confirmation is written (the journal takes it).
-        run_action: Does what changes the choice, and what follows a confirmation.
-        monotonic: A clock that is never set.
+        selection_file: The selection.
+        version: The running version.
+        confirm_s: The minimum time, in seconds.
+        check_reachability: Checks in a worker process whether journal, metadata and databases can
+            be read.
+        record_confirmation: Called once before the confirmation is written; records it in the
+            journal.
+        run_action: Performs actions in the agent's directory.
+        monotonic: A monotonic clock.
     """
 
     def __init__(
@@ -104,14 +105,14 @@ class AgentTrial:
 
     @property
     def on_trial(self) -> bool:
-        """Return whether this agent has yet to confirm itself."""
+        """Return whether this agent is still on trial."""
         return self._trying
 
     def run_after_step(self) -> TrialVerdict:
-        """Do what is due.
+        """Perform the current duty.
 
         Raises:
-            AGENT_NOT_CONFIRMED: If its time is over.
+            AGENT_NOT_CONFIRMED: If the trial has timed out.
         """
         found = self._load_selection()
         if found is not None and found.current not in (self._version, self._chosen):
@@ -132,10 +133,10 @@ class AgentTrial:
                 return TrialVerdict()
 
     def uncount_start(self) -> None:
-        """Take back the count of this start: an order to end says nothing against the agent.
+        """Undo the count of this start: a requested stop does not indicate a defect of the agent.
 
-        Without this, a machine that is switched off early a few times, or a person who restarts the
-        service while they try settings, would have a good agent given up.
+        Otherwise a machine that is shut down early a few times, or a user who restarts the service
+        while editing settings, would cause a working agent to be given up.
         """
         found = self._load_selection()
         if found is not None and found.current == self._version and found.attempts:
@@ -156,9 +157,9 @@ class AgentTrial:
             self._trying = False
             logger.info("agent %s has confirmed itself", self._version)
             self._run_action(DirectoryAction.CLEAN_UP)
-            # What waited for it begins now. The journal says so only where it was noted just now.
+            # Operations that waited for the confirmation start now.
             return TrialVerdict(retry_after_s=0.0)
-        # Also one that filled the disk of its own choice, and runs on.
+        # Applies also to an agent that fills its own disk but continues to run.
         if age >= TIMEOUT_FACTOR * self._confirm_s:
             raise UpdaterError(
                 AGENT_NOT_CONFIRMED,
@@ -176,7 +177,7 @@ class AgentTrial:
         return TrialVerdict()
 
     def _load_selection(self) -> AgentSelection | None:
-        """Read the choice; a damaged one is the failsafe's to mend, at the next start."""
+        """Return the selection; the failsafe repairs a damaged one at the next start."""
         try:
             return self._file.load()
         except UpdaterError as error:

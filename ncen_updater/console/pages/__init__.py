@@ -1,1 +1,1 @@
-"""Pages and forms of the console: a module a page, with a template of its name."""
+"""Pages and forms of the console: one module per page, with a template of the same name."""

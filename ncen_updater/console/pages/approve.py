@@ -1,4 +1,4 @@
-"""*Approve*: the dossier itself, its digest, who has said yes, and the yes."""
+"""Page *Approve*: the dossier, its digest, the approvals given, and the approval form."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def build_page(asking: PageRequest) -> PageContent:
             **values,
             "looked": looked,
             "stop": format_downtime(found["facts"]["downtime_s"]) if found else None,
-            # What is shown is what is approved, or nobody is asked.
+            # The form is shown only if the dossier has the binding that would be approved.
             "same": found is not None and found["binding"] == next_upgrade["binding"],
             "mine": any(given["uid"] == uid for given in next_upgrade["approvals"]),
             "may": asking.find_missing_role("approve"),
@@ -70,7 +70,7 @@ def get_dossier_file(asking: PageRequest) -> FileResponse:
 
 
 def _build_policy(content: bytes) -> str:
-    """Allow the styles that stand in the page, by their digests, and nothing else."""
+    """Return a policy that allows only the inline styles of the document, by their digests."""
     digests = " ".join(
         f"'sha256-{base64.b64encode(hashlib.sha256(style).digest()).decode()}'"
         for style in _STYLE.findall(content)

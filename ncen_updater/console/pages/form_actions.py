@@ -1,4 +1,4 @@
-"""Actions of forms: each is one request to the service, and names the page of its outcome."""
+"""Form actions: each sends a request to the service and returns the path of the outcome's page."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from ncen_updater.common.messages import CONSOLE_FORM, CONSOLE_LOSS_COUNT_MISMAT
 from ncen_updater.console.page_request import PageRequest
 from ncen_updater.console.service_client import HARMLESS_ORDERS
 
-#: Addresses of pages.
+#: Paths of pages.
 PAGE_PATH = re.compile(r"/[a-z0-9-]*(/[a-z0-9-]+)?")
 FormResult = tuple[str, LazyText | None]
-#: What a person may have looked at anew, and the page that shows it.
+#: Inspections that the user may repeat, and the page that shows each.
 INSPECTION_PAGES = {
     "plan": "/upgrade", "dossier": "/upgrade", "rollback-plan": "/rollback-plan",
     "findings": "/help", "receipts": "/sharing",
@@ -24,10 +24,10 @@ INSPECTION_PAGES = {
 
 
 def require_field(asking: PageRequest, name: str) -> str:
-    """Return what a form says.
+    """Return a field of the form.
 
     Raises:
-        UpdaterError: If it does not.
+        UpdaterError: If the field is missing or empty.
     """
     found = asking.form.get(name, "").strip()
     if not found:
@@ -36,7 +36,7 @@ def require_field(asking: PageRequest, name: str) -> str:
 
 
 def submit_job(asking: PageRequest) -> FormResult:
-    """Have the service do something; its number is there at once."""
+    """Submit a job; return the page of the job."""
     kind = require_field(asking, "kind")
     wanted: dict[str, object] = {"kind": kind, "language": asking.language}
     if asking.form.get("version"):
@@ -51,7 +51,7 @@ def submit_job(asking: PageRequest) -> FormResult:
 
 
 def import_bundle(asking: PageRequest) -> FormResult:
-    """Import a bundle that lies in the inbox."""
+    """Import a bundle from the import directory."""
     file = require_field(asking, "file")
     return _post_job(asking, {"kind": "import", "language": asking.language, "file": file})
 
@@ -63,7 +63,7 @@ def _post_job(asking: PageRequest, job: dict[str, object]) -> FormResult:
 
 
 def start_rollback(asking: PageRequest) -> FormResult:
-    """Go back; what would be lost was counted, and the count is typed by who agrees."""
+    """Start a rollback; the user confirms data loss by typing the number of lost records."""
     wanted: dict[str, object] = {"kind": "rollback", "language": asking.language}
     wanted["undoes"] = require_field(asking, "undoes")
     wanted |= _read_accepted_loss(asking)
@@ -84,7 +84,7 @@ def _read_accepted_loss(asking: PageRequest) -> dict[str, object]:
 
 
 def approve(asking: PageRequest) -> FormResult:
-    """Approve what was seen."""
+    """Approve the upgrade or rollback that the page showed."""
     of = "rollback" if asking.form.get("change_kind") == "rollback" else "upgrade"
     wanted: dict[str, object] = {"binding": require_field(asking, "binding"), "change_kind": of}
     if of == "rollback":
@@ -95,12 +95,12 @@ def approve(asking: PageRequest) -> FormResult:
 
 
 def _find_approval_page(asking: PageRequest) -> str:
-    """Find the page of an approval."""
+    """Return the path of the page with the approval form."""
     return "/rollback-plan" if asking.form.get("change_kind") == "rollback" else "/approve"
 
 
 def withdraw_approval(asking: PageRequest) -> FormResult:
-    """Take one's own yes back."""
+    """Withdraw the user's own approval."""
     binding = require_field(asking, "binding")
     if not (binding.isascii() and binding.isalnum()):
         raise UpdaterError(CONSOLE_FORM, reason="'binding' is not a digest")
@@ -109,7 +109,7 @@ def withdraw_approval(asking: PageRequest) -> FormResult:
 
 
 def reject(asking: PageRequest) -> FormResult:
-    """Reject what was seen, and say why."""
+    """Reject the upgrade that the page showed, with a reason."""
     wanted = {
         "binding": require_field(asking, "binding"),
         "reason": require_field(asking, "reason"),
@@ -120,7 +120,7 @@ def reject(asking: PageRequest) -> FormResult:
 
 
 def hold(asking: PageRequest) -> FormResult:
-    """Forbid upgrades."""
+    """Put upgrades on hold."""
     until = _parse_time(asking, "until")
     wanted = {"reason": require_field(asking, "reason"), "until": until}
     asking.call_with_password("POST", "/v1/holds", wanted)
@@ -128,13 +128,13 @@ def hold(asking: PageRequest) -> FormResult:
 
 
 def unhold(asking: PageRequest) -> FormResult:
-    """Allow upgrades again."""
+    """Remove all holds."""
     asking.call_with_password("DELETE", "/v1/holds")
     return "/", LazyText(N_("All holds removed."))
 
 
 def schedule(asking: PageRequest) -> FormResult:
-    """Choose when what was seen may begin."""
+    """Schedule the earliest start of the upgrade that the page showed."""
     wanted = {"binding": require_field(asking, "binding"), "not_before": _parse_time(asking, "at")}
     if wanted["not_before"] is None:
         raise UpdaterError(CONSOLE_FORM, reason="'at' is missing")
@@ -143,19 +143,19 @@ def schedule(asking: PageRequest) -> FormResult:
 
 
 def cancel_schedule(asking: PageRequest) -> FormResult:
-    """Take the time back."""
+    """Cancel the schedule."""
     asking.call_with_password("DELETE", "/v1/schedule")
     return "/upgrade", LazyText(N_("Schedule cancelled."))
 
 
 def confirm_release(asking: PageRequest) -> FormResult:
-    """End the watched time."""
+    """End the soak period."""
     asking.call_with_password("POST", "/v1/confirmation")
     return "/", LazyText(N_("Release confirmed. The soak period has ended."))
 
 
 def refresh_inspection(asking: PageRequest) -> FormResult:
-    """Have something looked at once more."""
+    """Repeat an inspection."""
     kind = require_field(asking, "kind")
     if kind not in INSPECTION_PAGES:
         raise UpdaterError(CONSOLE_FORM, reason="unknown 'kind'")
@@ -165,7 +165,7 @@ def refresh_inspection(asking: PageRequest) -> FormResult:
 
 
 def set_language(asking: PageRequest) -> FormResult:
-    """Show everything in another language."""
+    """Set the language of the session."""
     known = match_language(require_field(asking, "language"))
     if known is not None:
         asking.session.language = known
@@ -174,10 +174,10 @@ def set_language(asking: PageRequest) -> FormResult:
 
 
 def _parse_time(asking: PageRequest, name: str) -> str | None:
-    """Return a time as a browser's field has it, which is the site's; None where it is empty.
+    """Return a local time of the site from a form field; None if the field is empty.
 
     Raises:
-        UpdaterError: If it is none.
+        UpdaterError: If the field is not a time.
     """
     text = asking.form.get(name, "").strip()
     if not text:

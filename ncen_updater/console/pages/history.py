@@ -1,4 +1,4 @@
-"""*History*: changes, predicted and real; one change in a dozen lines; and the audit log."""
+"""Page *History*: changes with predicted and actual downtime, one change, and the audit log."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ from ncen_updater.console.pages.live import (
 from ncen_updater.console.rendering import JOB_KINDS
 from ncen_updater.console.service_client import Document
 
-#: So many changes are listed, and of so many stops are drawn, the newest.
+#: Changes per page; number of the newest changes whose downtime is drawn.
 MAX_CHANGES, MAX_BARS = 50, 8
 
 
 @dataclass(frozen=True)
 class DowntimeBar:
-    """A stop as it was predicted and as it was; places are 0 to 100.
+    """Predicted and actual downtime of a change; ``left``, ``right`` and ``mark`` are 0 to 100.
 
     Attributes:
-        name: Of the change.
-        left: The least that was predicted; None where nothing was.
-        right: The most.
-        mark: The real one.
-        low_s: The least, in seconds.
-        high_s: The most.
-        actual_s: The real one.
-        state: Of the change.
+        name: Versions of the change.
+        left: Position of the lowest prediction; None without a prediction.
+        right: Position of the highest prediction.
+        mark: Position of the actual downtime.
+        low_s: The lowest prediction, in seconds.
+        high_s: The highest prediction, in seconds.
+        actual_s: The actual downtime, in seconds.
+        state: State of the change.
     """
 
     name: str
@@ -72,7 +72,7 @@ def build_page(asking: PageRequest) -> PageContent:
 
 
 def build_downtime_bars(changes: Sequence[Document]) -> tuple[DowntimeBar, ...]:
-    """Return what can be drawn of stops, the oldest first; pure."""
+    """Return the downtime bars, oldest change first. Pure."""
     rows = []
     for one in reversed(changes):
         foretold = one.get("predicted_downtime_s") or {}
@@ -94,7 +94,7 @@ def build_downtime_bars(changes: Sequence[Document]) -> tuple[DowntimeBar, ...]:
 
 
 def build_change_page(asking: PageRequest) -> PageContent:
-    """Build the page of one change, in a dozen lines."""
+    """Build the page of one change."""
     asking.get_status()
     report = asking.get_document(f"/v1/history/{asking.path_parameters['id']}")
     return PageContent(
@@ -113,7 +113,7 @@ def build_change_page(asking: PageRequest) -> PageContent:
 
 
 def build_rollback_page(asking: PageRequest) -> PageContent:
-    """Build the page of the rollback plan, with the form to start it."""
+    """Build the page of the rollback plan, with the form that starts the rollback."""
     status = asking.get_status()
     newest = asking.get_document("/v1/history?limit=1")["changes"]
     values: dict[str, object] = {"status": status}
@@ -142,7 +142,7 @@ def build_rollback_page(asking: PageRequest) -> PageContent:
 
 
 def inspect_rollback(asking: PageRequest, status: Document, newest: Document) -> InspectionState:
-    """Return the rollback plan; made again where a change or an approval came since."""
+    """Return the rollback plan; repeat it after a new change or approval."""
     about = (newest["id"], newest["state"], status["journal"].get("rollback_approved"))
     looked = asking.inspect("rollback-plan", f"{about}")
     if looked.stale:
@@ -160,7 +160,7 @@ def build_audit_page(asking: PageRequest) -> PageContent:
     journal = status["journal"]
     mark = f"{journal.get('chain_head')}"
     chain = asking.inspect("audit-log", mark)
-    # Everything takes longer, and is looked at where somebody asks for it.
+    # The full verification takes longer and runs only on request.
     wanted = asking.query.get("look") == "verify"
     whole = asking.inspect("verify", mark) if wanted else None
     both = [one for one in (chain, whole) if one is not None]

@@ -1,8 +1,9 @@
-"""*Activity*: what goes on, step by step, with its time; and whether users can work.
+"""Page *Activity*: the current operation step by step, with times, and whether users can work.
 
-The page of a job shows that job, the change that it began, and never another one. Without a job it
-shows the newest. The page is made whole here, and loaded again by a script, which puts in place
-what is different. Every browser shows the same, since it comes from the journal.
+The page of a job shows that job and the change that it started, never another one. Without a job
+number, the page shows the newest change or job. The server renders the whole page; a script reloads
+it and replaces the parts that differ. All browsers show the same, since the data comes from the
+journal.
 """
 
 from __future__ import annotations
@@ -19,13 +20,13 @@ from ncen_updater.console.page_request import PageContent, PageRequest
 from ncen_updater.console.rendering import JOB_KINDS, FileResponse, describe_job, parse_time
 from ncen_updater.console.service_client import Document
 
-#: How the site is is kept so long while users can work, and while they cannot.
+#: Maximum age of a cached status while users can work, and while they cannot.
 KEEP_S, BUSY_KEEP_S = 30.0, 3.0
-#: Times of events are told by whole seconds: what happened in the one of a status may be newer.
+#: Event times have whole seconds: an event in the same second as a status may be newer than it.
 TIMES_OF = timedelta(seconds=1)
-#: Jobs that come to a change, looked for among so many.
+#: Jobs that start or resume a change; number of recent jobs searched for one.
 CHANGING, JOBS = frozenset({"upgrade", "rollback", "resume"}), 10
-#: Jobs whose report is the page *Updates*, in the language of each reader.
+#: Jobs whose result is shown on the page *Upgrade*, in each reader's language.
 REPORTED = frozenset({"prepare", "rehearse"})
 STEP_STATES: Mapping[str, tuple[str, str]] = {
     "done": ("done", N_("done")),
@@ -60,7 +61,7 @@ ROLLBACK_HEADLINES: Mapping[str, str] = {
     "reverted": N_("Rollback to {version} failed; {previous} is back in use"),
     "stuck": N_("Manual intervention required: rollback to {version}"),
 }
-#: Of a release whose program had worked on the databases before the downtime.
+#: Headline for a release that had run its expand step before the downtime.
 REVERTED_AFTER_EXPAND = N_(
     "Upgrade to {version} failed; {previous} is back in use; additions made before the downtime"
     " remain in the databases"
@@ -81,7 +82,7 @@ USERS_OUT: tuple[str, str] = ("bad", N_("Users cannot work"))
 
 @dataclass(frozen=True)
 class LiveStep:
-    """A step, in words."""
+    """One step of a change, as displayed."""
 
     name: str
     style: str
@@ -91,27 +92,27 @@ class LiveStep:
 
 @dataclass(frozen=True)
 class LiveView:
-    """What the page shows, in words.
+    """Values of the page, as displayed.
 
     Attributes:
         tone: ``good``, ``wait`` or ``bad``.
-        label: The state in a word or two.
+        label: The state in one or two words.
         headline: One sentence.
-        brief: The same for the title of the page, with how far it is.
-        progress: What the work says of itself; empty where nothing goes on.
-        done: How much of it, where that is known.
-        total: Of how much.
-        spoken: What is read out where it changes: the step that goes on.
-        downtime: How long users are out, or were; empty where they were not.
-        predicted: What was predicted of that.
-        again: Whether users were out, and are let in again.
-        steps: Of the change that goes on, or went last.
-        change: Its id; empty without.
-        version: Where it leads.
-        problem: Why it failed, as an error has it.
-        lines: What the job said.
-        can_end_soak: Whether its watched time can be ended.
-        busy: Whether anything goes on.
+        brief: Title of the browser window: progress in percent and the current step.
+        progress: Progress message; empty without a running operation.
+        done: Completed amount, if known.
+        total: Total amount, if known.
+        spoken: Text for screen readers when the page changes: the current step.
+        downtime: Duration of the downtime so far or in total; empty without downtime.
+        predicted: Predicted downtime.
+        again: Whether users can work again after a downtime.
+        steps: Steps of the current or last change.
+        change: ID of the change; empty without one.
+        version: Target version.
+        problem: Why the change failed, as an error document.
+        lines: Output of the job.
+        can_end_soak: Whether the soak period can be ended.
+        busy: Whether an operation is running.
     """
 
     tone: str
@@ -135,12 +136,12 @@ class LiveView:
 
     @property
     def failed_step(self) -> str:
-        """Name of the step that failed; empty without one."""
+        """Return the name of the failed step; empty without one."""
         return next((step.name for step in self.steps if step.style == "failed"), "")
 
 
 def build_page(asking: PageRequest) -> PageContent | FileResponse:
-    """Build the page of what goes on, or went last."""
+    """Build the page of the current or last operation."""
     return _build(asking, None)
 
 
@@ -150,7 +151,7 @@ def build_job_page(asking: PageRequest) -> PageContent | FileResponse:
 
 
 def _build(asking: PageRequest, job_address: str | None) -> PageContent | FileResponse:
-    """Build the page; the answer is empty if the browser already shows this state."""
+    """Build the page; the response is empty if the browser already shows this state."""
     asking.event_follower.start()
     number, moment, silent = asking.event_follower.get_activity()
     running = moment is not None and moment["running"] is not None
@@ -188,7 +189,7 @@ def _read_change(asking: PageRequest, change_id: str | None) -> Document | None:
 
 
 def _find_newest(asking: PageRequest) -> tuple[Document | None, Document | None]:
-    """Return the newest change and the job that began it; or the job alone, which has none yet."""
+    """Return the newest change and its job, or only the job if it is newer and has no change."""
     changes = asking.get_document("/v1/history?limit=1")["changes"]
     report = _read_change(asking, changes[0]["id"] if changes else None)
     jobs = asking.get_document(f"/v1/jobs?limit={JOBS}")["jobs"]
@@ -200,19 +201,20 @@ def _find_newest(asking: PageRequest) -> tuple[Document | None, Document | None]
 def choose_newest(
     report: Document | None, job: Document | None
 ) -> tuple[Document | None, Document | None]:
-    """Return the change with its job, or the one that is newer; pure."""
+    """Return the change and its job, or only the newer of the two. Pure."""
     if report is None or job is None or job["change"] == report["id"]:
         return report, job
     if report["ended_at"] is None:
-        return report, None  # the job waits for it
+        return report, None  # the job waits for the change to end
     newer = job["change"] is None and parse_time(job["at"]) > parse_time(report["ended_at"])
     return (None, job) if job["ended_at"] is None or newer else (report, None)
 
 
 def read_recent_status(asking: PageRequest, report: Document | None) -> Document:
-    """Return how the site is; asked anew after a while, and whenever the change has gone on.
+    """Return the status of the site, cached until it is too old or the change has a newer event.
 
-    To ask has the service ask the application, which is too much for each second of a stop.
+    For each status the service queries the application, which is too costly every second of a
+    downtime.
     """
     known = asking.service.get_last_status()
     newest = report["events"][-1:] if report is not None else ()
@@ -224,7 +226,7 @@ def read_recent_status(asking: PageRequest, report: Document | None) -> Document
 
 
 def describe_users(status: Document, view: LiveView) -> tuple[str, str]:
-    """Return the tone of whether users can work, and a sentence; pure."""
+    """Return a tone and a sentence on whether users can work. Pure."""
     running = status["running"]
     if running.get("version") is None:
         return USERS["unknown" if "error" in running else "none"]
@@ -237,14 +239,14 @@ def describe_users(status: Document, view: LiveView) -> tuple[str, str]:
 def build_live_view(
     report: Document | None, job: Document | None, moment: Document, now: datetime, language: str
 ) -> LiveView:
-    """Say what goes on; pure.
+    """Build the values of the page. Pure.
 
     Args:
-        report: The change; None where there is none.
-        job: The job that began it, or has come to no change; None where nobody ordered anything.
-        moment: What the service does.
-        now: The time.
-        language: Of the words.
+        report: The change; None without one.
+        job: The job that started the change, or has no change; None without a job.
+        moment: Current state of the service.
+        now: The current time.
+        language: Language of the texts.
     """
 
     def say(template: str, **values: object) -> str:
@@ -254,9 +256,9 @@ def build_live_view(
     job_open = job is not None and job["ended_at"] is None
     open_change = report is not None and report["ended_at"] is None
     if job is not None and (not job_open or not _is_of(running, job)):
-        running = None  # what the service does now is no part of this job
+        running = None  # the running operation does not belong to this job
     elif job is None and running and not open_change:
-        report = None  # what is past is not what goes on
+        report = None  # the last change has ended; the running operation is another one
     steps = tuple(build_steps(report, now, language)) if report is not None else ()
     progress = ProgressUpdate.from_json((running or {}).get("progress"))
     doing = _format_progress(running, progress, language)
@@ -284,7 +286,7 @@ def build_live_view(
     else:
         tone, label, headline = "good", N_("Idle"), say(N_("No operation in progress"))
     stated = N_("{name}: {text}")
-    # The headline of a change says its state.
+    # The headline of a change already states its state.
     summary = say(stated, name=LazyText(label), text=headline) if report is None else headline
     current = next((step for step in steps if open_change and step.style == "now"), None)
     clock, predicted = _format_downtime(report, now, language) if report is not None else ("", "")
@@ -314,7 +316,7 @@ def build_live_view(
 
 
 def _is_of(running: Document | None, job: Document) -> bool:
-    """Tell whether the command that runs is that of a job: one is carried out at a time."""
+    """Return whether the running operation belongs to a job: only one job runs at a time."""
     return (
         running is not None
         and job["started_at"] is not None
@@ -332,14 +334,14 @@ def _format_kind(job: Document) -> LazyText:
 
 
 def get_shown_state(report: Document) -> str:
-    """Return the state of a change as users have it: no soak period before they can work; pure."""
+    """Return the state to display: no soak period before the maintenance page is off. Pure."""
     state = str(report["state"])
     opened = any(s["name"] == "maintenance-off" and s["state"] == "done" for s in report["steps"])
     return "running" if state == "committed" and not opened else state
 
 
 def choose_headline(report: Document) -> str:
-    """Return the sentence on a change, with places for its versions; pure."""
+    """Return the headline template of a change. Pure."""
     state = get_shown_state(report)
     if state == "reverted" and report.get("expand_started"):
         return REVERTED_AFTER_EXPAND
@@ -348,9 +350,10 @@ def choose_headline(report: Document) -> str:
 
 
 def find_problem(report: Document, job: Document | None, language: str) -> Document | None:
-    """Say why a change failed: what was written down, and what to do about it.
+    """Return why a change failed, as an error document with a remedy; None if it did not fail.
 
-    The job of the change has the error whole, once it has ended.
+    The result of an ended job has the complete error; otherwise the error is built from the
+    journal.
     """
     failure = report.get("failure") or {}
     code = str(failure.get("code") or report.get("error_code") or "")
@@ -387,7 +390,7 @@ def _format_progress(
 
 
 def build_steps(report: Document, now: datetime, language: str) -> Iterator[LiveStep]:
-    """Yield the steps of a change in words; pure."""
+    """Yield the steps of a change, as displayed. Pure."""
     failed = (report.get("failure") or {}).get("step") if report["state"] in FAILED else None
     for step in report["steps"]:
         state = "failed" if step["name"] == failed and step["state"] != "done" else step["state"]
@@ -403,7 +406,7 @@ def build_steps(report: Document, now: datetime, language: str) -> Iterator[Live
 
 
 def _are_users_back(report: Document) -> bool:
-    """Tell whether users were out in a change, and have been let in again."""
+    """Return whether a change had a downtime and users can work again."""
     closed = any(s["name"] == "maintenance-on" for s in report["steps"])
     opened = any(s["name"] == "maintenance-off" and s["state"] == "done" for s in report["steps"])
     return report["downtime_s"] is not None or (
@@ -412,7 +415,7 @@ def _are_users_back(report: Document) -> bool:
 
 
 def _format_downtime(report: Document, now: datetime, language: str) -> tuple[str, str]:
-    """Say how long users have been out, and what was predicted of it."""
+    """Return the duration of the downtime so far or in total, and the predicted duration."""
     closed = next((step for step in report["steps"] if step["name"] == "maintenance-on"), None)
     foretold = report.get("predicted_downtime_s")
     predicted = ""

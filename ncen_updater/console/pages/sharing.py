@@ -1,4 +1,4 @@
-"""*Sharing*: what receipts tell the Secretariat, seen before it leaves, and the level of it."""
+"""Page *Sharing*: preview of the receipts sent to the Secretariat, and their sharing level."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ncen_updater.console.page_request import PageContent, PageRequest
 from ncen_updater.console.pages.form_actions import FormResult, require_field
 from ncen_updater.console.service_client import Document
 
-#: Each level and what the Secretariat learns by it, from the lowest up.
+#: The levels, lowest first, and the data that each shares with the Secretariat.
 LEVELS: Mapping[str, tuple[str, str]] = {
     "none": (N_("Nothing"), N_("The Secretariat learns nothing from this site.")),
     "version": (N_("Version"), N_("The Secretariat learns which release is installed here.")),
@@ -30,14 +30,14 @@ LEVELS: Mapping[str, tuple[str, str]] = {
 
 @dataclass(frozen=True)
 class SharingLevel:
-    """One level as the page shows it.
+    """One level as displayed.
 
     Attributes:
         level: The level.
-        name: For people.
-        meaning: What it tells.
-        action: ``raise``, ``lower``, or empty for the one in force.
-        added: Sentences that the level before does not have; None while they are not known.
+        name: Its displayed name.
+        meaning: The data that it shares.
+        action: ``raise``, ``lower``, or empty for the current level.
+        added: Sentences added to those of the level below; None while unknown.
         statement: The bytes that would be signed.
     """
 
@@ -50,7 +50,7 @@ class SharingLevel:
 
 
 def build_page(asking: PageRequest) -> PageContent:
-    """Build the page of what is shared."""
+    """Build the sharing page."""
     status, receipts = asking.get_status(), asking.get_document("/v1/receipts")
     revision = f"{receipts['written']} {status['running'].get('version')}"
     looked = asking.inspect("receipts", revision)
@@ -70,7 +70,7 @@ def build_page(asking: PageRequest) -> PageContent:
 
 
 def build_levels(agreed: str, found: Document | None) -> Iterator[SharingLevel]:
-    """Yield the levels, from the lowest up; pure."""
+    """Yield the levels, lowest first. Pure."""
     names = list(LEVELS)
     shown = {row["level"]: row for row in found["levels"]} if found else {}
     before: Sequence[str] = ()
@@ -87,7 +87,7 @@ def build_levels(agreed: str, found: Document | None) -> Iterator[SharingLevel]:
 
 
 def set_level(asking: PageRequest) -> FormResult:
-    """Set the level; who raises it has marked that the Secretariat may see more."""
+    """Set the level; a higher level requires the checkbox in the form."""
     level, names = require_field(asking, "level"), list(LEVELS)
     agreed = asking.get_document("/v1/receipts")["level"]
     if level not in names:

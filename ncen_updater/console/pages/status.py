@@ -1,4 +1,4 @@
-"""*Now*: one sentence, what waits for whom, and the one thing to do next."""
+"""Page *Now*: the status in one sentence, pending items, and the next action."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ncen_updater.console.pages.upgrade import format_start, has_failed_here
 from ncen_updater.console.rendering import parse_time
 from ncen_updater.console.service_client import Document, ServiceRefusedError
 
-#: States of a change in which a person has to do something.
+#: State of a change that requires manual intervention.
 STUCK_STATE = "stuck"
 SOAK_STEPS = frozenset({"soak", "prune"})
 #: Tone, label and sentence by the availability of the application.
@@ -30,16 +30,15 @@ HEADLINES: Mapping[str, tuple[str, str, str]] = {
 
 @dataclass(frozen=True)
 class NextAction:
-    """What to do next.
+    """The next action.
 
     Attributes:
-        action: What it is: ``look``, ``approve``, ``order``, ``unhold``, ``confirm``; empty for
-            nothing.
-        reason: Why.
-        button: What stands on it.
-        role: Who may do it.
-        job_kind: Of an order.
-        link: The page on which it is done.
+        action: ``look``, ``job`` or ``unhold``; empty for none.
+        reason: Why it is needed.
+        button: Label of the button.
+        role: Role that may perform it.
+        job_kind: Kind of the job for ``job``.
+        link: Page on which it is performed.
     """
 
     action: str
@@ -51,7 +50,7 @@ class NextAction:
 
 
 def build_page(asking: PageRequest) -> PageContent:
-    """Build the page of the site's status."""
+    """Build the status page."""
     status = asking.get_status()
     journal_broken = _find_error(status, "journal")
     next_upgrade = None
@@ -59,7 +58,7 @@ def build_page(asking: PageRequest) -> PageContent:
         try:
             next_upgrade = asking.get_document("/v1/next-upgrade")
         except ServiceRefusedError:
-            next_upgrade = None  # what comes next cannot be told; how the site is can
+            next_upgrade = None  # the status is available without the next upgrade
     todo = find_next_action(status, next_upgrade)
     tone, state_word, sentence = build_headline(status)
     return PageContent(
@@ -90,7 +89,7 @@ def build_page(asking: PageRequest) -> PageContent:
 
 
 def build_hold_page(asking: PageRequest) -> PageContent:
-    """Forbid upgrades for a while."""
+    """Build the page with the form that puts upgrades on hold."""
     return PageContent(
         "hold", {"status": asking.get_status(), "may": asking.find_missing_role("operate")}
     )
@@ -103,7 +102,7 @@ def _find_error(status: Document, name: str) -> Document | None:
 
 
 def build_headline(status: Document) -> tuple[str, str, LazyText]:
-    """Return the tone of how it is for users, its label, and a sentence; pure."""
+    """Return tone, label and headline of the status. Pure."""
     running = status["running"]
     if "error" in running:
         _, label, words = HEADLINES["unknown"]
@@ -133,7 +132,7 @@ def _find_open_change(status: Document) -> Document | None:
 def list_pending(
     status: Document, next_upgrade: Document | None, zone: tzinfo | None = None
 ) -> Iterator[LazyText]:
-    """Say what waits, and for whom; pure."""
+    """Yield the pending items: holds, approvals, soak period, start time, failures. Pure."""
     journal = status["journal"]
     if "error" in journal:
         return
@@ -155,7 +154,7 @@ def list_pending(
     if change is not None and until is not None:
         values = {"version": change["to"], "until": format_time(parse_time(until), zone)}
         yield LazyText(N_("Soak period of {version} until {until}"), values)
-    # What comes next is of before an open change, and nothing is approved beside it.
+    # During an open change the data on the next upgrade is outdated, and nothing can be approved.
     if next_upgrade is not None and next_upgrade["target"] is not None and change is None:
         version = next_upgrade["target"]
         for given in next_upgrade["approvals"]:
@@ -180,7 +179,7 @@ def list_pending(
 
 
 def _format_rollback_approvals(approvals: Document) -> Iterator[LazyText]:
-    """Say who approved going back, and up to what loss."""
+    """Yield who approved the rollback, what is missing, and the accepted data loss."""
     for who in approvals["approvers"]:
         values = {"by": who, "version": approvals["version"]}
         yield LazyText(N_("Rollback to {version} approved by {by}"), values)
@@ -194,7 +193,7 @@ def _format_rollback_approvals(approvals: Document) -> Iterator[LazyText]:
 
 
 def find_next_action(status: Document, next_upgrade: Document | None) -> NextAction:
-    """Return the one thing to do next; pure."""
+    """Return the next action. Pure."""
     nothing = NextAction("", LazyText(N_("No action required.")), LazyText(""))
     journal, running = status["journal"], status["service"]["running"]
     if "error" in journal:
@@ -260,7 +259,7 @@ def _find_release_action(
 
 
 def format_full_disk(status: Document) -> LazyText | None:
-    """Say that the disk of the agent is full, if it is; pure."""
+    """Return a warning if the agent's disk is full. Pure."""
     full = status["running"].get("full_disk")
     if full is None:
         return None

@@ -1,4 +1,4 @@
-"""*Help* and *Settings*: what blocks an upgrade, what a code means, the support bundle."""
+"""Pages *Help* and *Settings*: problems, error codes, the support bundle, settings in force."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from ncen_updater.console.rendering import FileResponse
 from ncen_updater.console.service_client import ServiceRefusedError
 
 _CODE = re.compile(r"(?:NU-?)?([0-9]{4})", re.IGNORECASE)
-#: Of each part of a bundle so much is shown.
+#: Characters displayed of each part of a support bundle.
 PREVIEW_CHARS = 4_000
 
 
 def build_page(asking: PageRequest) -> PageContent:
-    """Build the page of help: where to look, and whom to ask."""
+    """Build the help page."""
     status = asking.get_status()
     mark = f"{status['journal'].get('chain_head')}"
     doctor = asking.inspect("findings", mark)
@@ -49,7 +49,7 @@ def build_page(asking: PageRequest) -> PageContent:
 
 
 def _explain_code(typed: str) -> tuple[str, LazyText, LazyText] | None:
-    """Return what a code says: the code, what happened, what to do; None for one not known."""
+    """Return an error code, its meaning and its remedy; None for an unknown code."""
     found = _CODE.fullmatch(typed.strip())
     code = f"NU-{found[1]}" if found else ""
     known = explain_code(code)
@@ -71,7 +71,7 @@ def get_bundle_file(asking: PageRequest) -> FileResponse:
 
 
 def build_settings_page(asking: PageRequest) -> PageContent:
-    """Build the page of the settings in force and of the agent."""
+    """Build the page with the settings in force and the state of the agent."""
     status = asking.get_status()
     agent, refused = asking.get_document("/v1/agent"), None
     rows: list[Mapping[str, Any]] = []
@@ -96,11 +96,11 @@ def build_settings_page(asking: PageRequest) -> PageContent:
 def group_by_table(
     rows: Iterable[Mapping[str, Any]], *, explicit: bool
 ) -> dict[str, list[tuple[str, LazyText]]]:
-    """Return settings by their table: the name and the value; pure.
+    """Return names and values of the settings by table. Pure.
 
     Args:
         rows: The settings.
-        explicit: Whether those are meant that the file sets, or those that it leaves out.
+        explicit: Whether to return the settings that the file sets, or the defaults.
     """
     found: dict[str, list[tuple[str, LazyText]]] = {}
     for row in rows:

@@ -1,4 +1,4 @@
-"""*Upgrade*: what comes next, what it would do here, and how sure that is."""
+"""Page *Upgrade*: the next upgrade, its effects at this site, and the predicted downtime."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ncen_updater.console.pages.live import REPORTED
 from ncen_updater.console.rendering import parse_time
 from ncen_updater.console.service_client import Document, ServiceRefusedError
 
-#: What no time brings, as the service names it.
+#: Reasons of the service for which an upgrade does not start at a known time.
 WAIT_REASONS: Mapping[str, str] = {
     "hold": N_("The upgrade waits for the end of the hold."),
     "notify-only": N_("The upgrade does not start automatically. An operator starts it."),
@@ -33,15 +33,15 @@ WAIT_REASONS: Mapping[str, str] = {
     "service-not-running": N_("The upgrade does not start automatically: the service is stopped."),
     "superseded": N_("The upgrade waits for another approved upgrade."),
 }
-#: States of a rehearsal in which there is nothing to decide on.
+#: States of a rehearsal without a result to decide on.
 NOT_REHEARSED = ("missing", "outdated")
-#: The service assesses the site within seconds of a job; it is not waited for longer than this.
+#: The service assesses the site within seconds after a job; the page waits no longer than this.
 ASSESSMENT_LIMIT_S = 60.0
 
 
 @dataclass(frozen=True)
 class DowntimeScale:
-    """A range as a bar: where it begins and ends, and the likely value; 0 to 100."""
+    """A range as a bar: start, end and likely value; 0 to 100."""
 
     left: float
     right: float
@@ -49,9 +49,10 @@ class DowntimeScale:
 
 
 def compute_revision(status: Document, next_upgrade: Document) -> str:
-    """Return what tells the site as it is from what it was; pure.
+    """Return a string that identifies the state of the site that the inspections depend on. Pure.
 
-    The binding covers what people decide on. Where there is none yet, any event may change that.
+    The binding covers all data that users decide on. Before there is a binding, any event in the
+    journal may change that data.
     """
     binding = next_upgrade["binding"]
     return f"{next_upgrade['target']} {binding or status['journal'].get('chain_head')}"
@@ -60,9 +61,9 @@ def compute_revision(status: Document, next_upgrade: Document) -> str:
 def inspect_site(
     asking: PageRequest, kind: str, status: Document, next_upgrade: Document
 ) -> InspectionState:
-    """Return what an inspection found of the next upgrade; begun again where a change ended since.
+    """Return an inspection of the next upgrade; repeat it if a change has ended since.
 
-    People may decide on it still, which the binding tells; but what it predicts is of before.
+    Such a change may leave the binding unchanged, but the predictions were made before it.
     """
     mark = compute_revision(status, next_upgrade)
     looked = asking.inspect(kind, mark)
@@ -73,18 +74,18 @@ def inspect_site(
 
 
 def is_older_than_last_change(looked: InspectionState, status: Document) -> bool:
-    """Tell whether a change has ended since something was looked at; pure."""
+    """Return whether a change has ended since the inspection. Pure."""
     ended = (status["journal"].get("last_change") or {}).get("ended_at")
     return looked.ended_at is not None and ended is not None and parse_time(ended) > looked.ended_at
 
 
 def has_failed_here(next_upgrade: Document, journal: Document) -> bool:
-    """Tell whether the next release is marked bad; pure."""
+    """Return whether the next release is marked bad. Pure."""
     return any(row["version"] == next_upgrade["target"] for row in journal.get("bad_releases", ()))
 
 
 def is_assessing(job: Document | None, next_upgrade: Document, now: datetime) -> bool:
-    """Tell whether what a download or rehearsal came to is not in the next upgrade yet; pure."""
+    """Return whether the result of a download or rehearsal is not assessed yet. Pure."""
     if next_upgrade["up_to_date"] or job is None or job["kind"] not in REPORTED:
         return False
     ended = job["ended_at"]
@@ -101,10 +102,10 @@ def build_page(asking: PageRequest) -> PageContent:
         "status": status, "next_upgrade": next_upgrade, "may": asking.find_missing_role("operate"),
         "busy": status["service"]["running"] is not None, **_read_inbox(asking),
     }  # fmt: skip
-    # During a change, what the service knows of the next one is older than the change.
+    # During a change, the service's data on the next upgrade is older than the change.
     if version is None or next_upgrade.get("open_change"):
         return PageContent("upgrade", {**common, "way": None}, "empty")
-    # What was not downloaded or rehearsed yet is the next action, and no error.
+    # A missing download or rehearsal is the next action, not an error.
     plan = dossier = None
     if next_upgrade["slot_built"]:
         plan = inspect_site(asking, "plan", status, next_upgrade)
@@ -113,7 +114,7 @@ def build_page(asking: PageRequest) -> PageContent:
     try:
         notes = asking.get_document(f"/v1/notes?version={quote(version, safe='')}")
     except ServiceRefusedError:
-        notes = None  # what is not here yet says nothing
+        notes = None  # no notes before the release is downloaded
     both = [one for one in (plan, dossier) if one is not None]
     facts = dossier.document["facts"] if dossier is not None and dossier.document else None
     stop = facts["downtime_s"] if facts else None
@@ -139,7 +140,7 @@ def build_page(asking: PageRequest) -> PageContent:
 
 
 def format_downtime(stop: Document | None) -> LazyText:
-    """Say how long users would be out; pure."""
+    """Return the predicted downtime as text. Pure."""
     if stop is None:
         return LazyText(N_("unknown (no rehearsal yet)"))
     values = {name: format_duration(stop[name]) for name in ("likely", "high")}
@@ -147,7 +148,7 @@ def format_downtime(stop: Document | None) -> LazyText:
 
 
 def build_scale(stop: Document | None) -> DowntimeScale | None:
-    """Return a stop as shares of its longest; None where it is not known. Pure."""
+    """Return the predicted downtime as shares of its maximum; None if unknown. Pure."""
     if stop is None or stop["high"] <= 0:
         return None
     left, right, mark = (round(100 * stop[n] / stop["high"], 2) for n in ("low", "high", "likely"))
@@ -155,7 +156,7 @@ def build_scale(stop: Document | None) -> DowntimeScale | None:
 
 
 def format_start(start: Document | None, zone: tzinfo | None = None) -> LazyText:
-    """Say when an upgrade begins by itself; pure."""
+    """Return a sentence on when the upgrade starts automatically. Pure."""
     if start is None:
         return LazyText(N_("The start time is unknown."))
     if start["kind"] == "now":
@@ -170,7 +171,7 @@ def format_start(start: Document | None, zone: tzinfo | None = None) -> LazyText
 
 
 def _read_inbox(asking: PageRequest) -> dict[str, object]:
-    """Return what the page shows of the import directory, or why it cannot be used."""
+    """Return the contents of the import directory, or why it cannot be read."""
     try:
         return {"inbox": asking.get_document("/v1/inbox"), "inbox_error": None}
     except ServiceRefusedError as refused:

@@ -79,16 +79,24 @@ def settled(person: Browser) -> None:
     person.until("settled", lambda: person.all('main:not([data-state="loading"])'))
 
 
-def keep(person: Browser, name: str, language: str = "en", part: str = "body") -> None:
+def keep(
+    person: Browser, name: str, language: str = "en", part: str = "body", root: Path | None = None
+) -> None:
     """Take pictures of a page, where the environment names a place for them.
 
-    They begin with a part of the page. The first one, ``NAME.png`` in English and ``NAME-fr.png``
-    in French, is what the guides show.
+    They begin with a part of the page, and leave out the directory that stands for the root. The
+    first one, ``NAME.png`` in English and ``NAME-fr.png`` in French, is what the guides show.
     """
     place = os.environ.get(PICTURES)
     if not place:
         return
     tail = "" if language == "en" else f"-{language}"
+    if root is not None:
+        person.run(
+            """for (const texts = document.createTreeWalker(document.body, 4); texts.nextNode(); )
+                texts.currentNode.data = texts.currentNode.data.replaceAll(arguments[0], "")""",
+            str(root),
+        )
     for width, height, size in (
         (GUIDE, 560, ""),
         (WIDE, 900, f"-{WIDE}"),

@@ -240,6 +240,8 @@ def test_release_is_installed_and_rolled_back_by_browsers_alone(
         service.until("change-reverted")
         goes_on(first, told)
         assert version_of(service.demo).whole == "3.2.4"
+        look(second, "/live")
+        keep(second, "failure", told.language)
         # Once more, since one yes was for one stop; both say it at once, and both count.
         service.until_next_upgrade(lambda next_upgrade: next_upgrade["binding"] is not None)
         approve_concurrently((first, second), "/approve")
@@ -258,6 +260,8 @@ def test_release_is_installed_and_rolled_back_by_browsers_alone(
         for name, (path, part) in PICTURED.items():
             look(second, path)
             keep(second, name, told.language, part)
+        look(operator, "/hold")
+        keep(operator, "hold", told.language)
         assert version_of(service.demo).whole == "3.3.0"
         # What was: predicted and real, and each change in a dozen lines.
         changes = service.client.get("/v1/history")["changes"]

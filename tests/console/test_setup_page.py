@@ -126,6 +126,7 @@ def test_site_is_set_up_in_a_browser(site: BareSite, language: str) -> None:
             assert part in person.text, part
         assert site.look() == before
         checked(person, "plan")
+        keep(person, "plan", language, ".plan li:nth-last-child(4)", site.demo.root)
         person.one('form[action="/apply"] button').click()
         assert not person.all("main[data-state=loading]"), "it was not said to be compared"
         person.one("#compared").click()

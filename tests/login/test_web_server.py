@@ -26,7 +26,7 @@ import pytest
 from ncen_updater.console.web_request import COOKIE_PREFIX
 from tests.agent.service.api.conftest import Counter
 from tests.agent.service.api.serving import answering
-from tests.console.browsers import settled
+from tests.console.browsers import keep, settled
 from tests.console.support import Answer
 from tests.console.test_app import has_dossier
 from tests.login.behind import PasswordGuest, approvals, console_process
@@ -161,7 +161,13 @@ def test_user_logs_in_and_approves_with_a_password(site: Site, counter: Counter)
     has_dossier(counter)
     with site.web() as web, browser(more=known_place(NAME, site.certificate)) as person:
         address = f"https://{NAME}:{web.port}"
+        person.open(f"{address}/login")
+        keep(person, "login")
         person.open(f"{address}/approve")
+        assert [one.text for one in person.all('[role="alert"] p')] == [
+            "Not signed in, or session ended",
+            "Sign in with your account on this server.",
+        ]
         log_in(person, "wrong")
         wait_for_text(person, "NU-9711")
         assert person.cookies() == []
@@ -201,6 +207,8 @@ def test_login_and_approval_are_in_french(site: Site, counter: Counter) -> None:
     more = known_place(NAME, site.certificate)
     with site.web() as web, browser(language="fr", more=more) as person:
         address = f"https://{NAME}:{web.port}"
+        person.open(f"{address}/login")
+        keep(person, "login", "fr")
         person.open(f"{address}/approve")
         assert person.one("html").attribute("lang") == "fr"
         assert person.one("h1").text == FRENCH["way in"]

@@ -16,8 +16,8 @@ from ncen_updater.agent.policy.automation import RehearsalStatus, ServiceAction
 from ncen_updater.agent.storage.journal.jobs import JobKind
 from ncen_updater.agent.storage.service_state import Assessment
 from ncen_updater.common.messages import ExitCode
-from tests.support.described import ordered, undescribed, undescribed_events
-from tests.support.serving import AMINA, BO, ServedSite, closed_hours, open_hours
+from tests.support.api_conformance import ordered, undescribed, undescribed_events
+from tests.support.live_service import AMINA, BO, ServedSite, closed_hours, open_hours
 from tests.support.sites import TrialFeed, connect, serve
 
 SERVICE = {"timezone": "UTC", "required_approvals": 2}

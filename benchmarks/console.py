@@ -41,8 +41,8 @@ from ncen_updater.agent.model.change_facts import ChangeFacts
 from ncen_updater.agent.model.event_names import JOURNAL_FILE
 from ncen_updater.agent.storage.journal.journal import Journal
 from tests.console.support import Guest, entered
-from tests.login.behind import Person, console_process
-from tests.login.logins import LoginSocket, login_socket, opened
+from tests.login.login_socket import LoginSocket, login_socket, opened
+from tests.login.proxied_console import Person, console_process
 from tests.support.webdriver import browser, missing
 
 PAGES = (

@@ -18,7 +18,7 @@ from benchmarks.sites import server
 from demo.databases import PostgresPlace
 from demo.site import DemoSite, SiteOptions
 from ncen_updater.agent.service.inspections import InspectionKind
-from tests.support.served import Served, served
+from tests.support.service_process import Served, served
 from tests.support.sites import TrialFeed, connect, serve
 
 SAMPLE_S = 0.1

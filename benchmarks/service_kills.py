@@ -34,7 +34,7 @@ from ncen_updater.agent.model.event_names import JOURNAL_FILE
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.agent.storage.service_state import SERVICE_STATE_PATH
 from ncen_updater.common.progress import SilentProgress
-from tests.support.serving import ServedSite, closed_hours, open_hours
+from tests.support.live_service import ServedSite, closed_hours, open_hours
 from tests.support.sites import TrialFeed, connect, serve, site_in_process
 
 START, TARGET = "3.2.4", "3.3.0"

@@ -14,7 +14,6 @@ import hypothesis
 import pytest
 
 from demo.embedded_postgres import EmbeddedPostgres, PostgresBinaries
-from tests.support.ground import GROUND, lay_ground
 from tests.support.postgres import SHARED, available, running
 from tests.support.rotation import (
     EITHER_ENGINE,
@@ -28,6 +27,7 @@ from tests.support.rotation import (
     seed,
     weight,
 )
+from tests.support.run_directory import GROUND, lay_ground
 from tests.support.trees import remove_tree
 from tests.support.unclosed import watch_connections
 

@@ -23,7 +23,6 @@ from ncen_updater.common.workers import Worker
 from tests.support import processes
 from tests.support.axe import fetch_axe
 from tests.support.forks import AGENT, DEADLINE_S, run_agent, workers_place
-from tests.support.ground import other_than
 from tests.support.rotation import (
     EITHER_ENGINE,
     IN_TURNS,
@@ -37,6 +36,7 @@ from tests.support.rotation import (
     part,
     weight,
 )
+from tests.support.run_directory import other_than
 from tests.support.trees import remove_tree
 from tests.support.webdriver import Browser
 from tests.support.workers import behind, forked

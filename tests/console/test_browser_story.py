@@ -19,10 +19,10 @@ import pytest
 from demo.site import DemoSite, SiteOptions, version_of
 from tests.console.browsers import entered, keep, origin, settled
 from tests.support.attention import Attention, row
-from tests.support.made_users import made_users, require_made_users
 from tests.support.rotation import in_turns
-from tests.support.served import ROOT, Served, served
+from tests.support.service_process import ROOT, Served, served
 from tests.support.sites import TrialFeed, connect, serve
+from tests.support.system_users import create_users, require_user_creation
 from tests.support.webdriver import Browser, missing
 
 LACKS = missing()
@@ -60,7 +60,7 @@ TOLD = {
 @contextmanager
 def story_site() -> Iterator[Served]:
     """The site of the story, and its service."""
-    require_made_users()
+    require_user_creation()
     place = Path(tempfile.mkdtemp(prefix="nu-story-"))
     place.chmod(0o755)
     feed = TrialFeed(place)
@@ -69,7 +69,7 @@ def story_site() -> Iterator[Served]:
         "timezone": "UTC", "mode": "notify", "required_approvals": 2, "viewer_group": READERS,
         "operator_group": OPERATORS, "approver_group": APPROVERS,
     }  # fmt: skip
-    with made_users(PEOPLE), serve(feed.directory) as url:
+    with create_users(PEOPLE), serve(feed.directory) as url:
         options = SiteOptions(
             feed_urls=(url,), cases=20, icomm=False, soak_s=0.0, settings={"service": rights}
         )

@@ -21,7 +21,7 @@ from tests.console.test_browser_story import (
     story_site,
 )
 from tests.support.attention import Attention
-from tests.support.served import ROOT, Served
+from tests.support.service_process import ROOT, Served
 from tests.support.webdriver import as_user
 
 QUESTION = "yes to confirm"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from demo.releases import declare
 from ncen_updater.formats.sql import ENGINE_NAMES
-from tests.agent.engine.made import with_program, write_program
+from tests.agent.engine.trial_releases import with_program, write_program
 from tests.support.sites import as_code_only
 
 #: What a program that only adds does, and may do again.

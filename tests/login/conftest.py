@@ -12,14 +12,14 @@ from ncen_updater.agent.service.snapshot import SnapshotStore
 from tests.agent.cli.site import make_site
 from tests.agent.service.api.conftest import NEXT, NOW, SETTINGS, Counter
 from tests.agent.service.api.serving import answering
-from tests.login.logins import GROUP, SECRETS, LoginSocket, login_socket, opened
-from tests.support.made_users import made_users, require_made_users
+from tests.login.login_socket import GROUP, SECRETS, LoginSocket, login_socket, opened
+from tests.support.system_users import create_users, require_user_creation
 
 
 @pytest.fixture(scope="module")
 def people() -> Iterator[None]:
-    require_made_users()
-    with made_users(dict.fromkeys(SECRETS, GROUP), SECRETS):
+    require_user_creation()
+    with create_users(dict.fromkeys(SECRETS, GROUP), SECRETS):
         yield
 
 

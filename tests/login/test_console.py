@@ -22,14 +22,14 @@ from tests.agent.service.api.conftest import BINDING, Counter
 from tests.agent.service.api.serving import answering
 from tests.console.support import Answer
 from tests.console.test_app import has_dossier
-from tests.login.behind import NAME, Person, approvals, served_behind
-from tests.login.logins import AMINA, MARIE, SECRETS, LoginSocket, login_socket, opened
+from tests.login.login_socket import AMINA, MARIE, SECRETS, LoginSocket, login_socket, opened
+from tests.login.proxied_console import NAME, Person, approvals, serve_proxied_console
 from tests.support.forks import DEADLINE_S
 
 
 @pytest.fixture
 def web(login: LoginSocket, place: Path) -> Iterator[Path]:
-    with served_behind(place / "console.sock", login.path) as path:
+    with serve_proxied_console(place / "console.sock", login.path) as path:
         yield path
 
 
@@ -93,7 +93,7 @@ def test_user_without_a_role_cannot_log_in(counter: Counter, place: Path) -> Non
     with (
         answering(counter) as service,
         login_socket(place, service) as login,
-        served_behind(place / "console.sock", login.path) as web,
+        serve_proxied_console(place / "console.sock", login.path) as web,
     ):
         opened(service)
         service.chmod(0o660)

@@ -29,7 +29,7 @@ from ncen_updater.login.pam import PamResult, PamService, PamVerdict
 from ncen_updater.login.user_proxy import HARMLESS_ORDERS, is_allowed
 from tests.agent.service.api.conftest import BINDING, READER, Counter
 from tests.agent.service.api.serving import answering
-from tests.login.logins import (
+from tests.login.login_socket import (
     AMINA,
     GROUP,
     MARIE,
@@ -39,7 +39,7 @@ from tests.login.logins import (
     login_socket,
     opened,
 )
-from tests.support.made_users import expired, without_password
+from tests.support.system_users import expired, without_password
 
 PACKAGING = Path(__file__).resolve().parents[2] / "packaging"
 APPROVE = {"binding": BINDING, "change_kind": "upgrade"}

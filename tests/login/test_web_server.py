@@ -29,11 +29,11 @@ from tests.agent.service.api.serving import answering
 from tests.console.browsers import keep, settled
 from tests.console.support import Answer
 from tests.console.test_app import has_dossier
-from tests.login.behind import PasswordGuest, approvals, console_process
-from tests.login.logins import AMINA, SECRETS, login_socket, opened
+from tests.login.login_socket import AMINA, SECRETS, login_socket, opened
+from tests.login.proxied_console import PasswordGuest, approvals, console_process
 from tests.support.forks import DEADLINE_S
-from tests.support.made_users import made_users
 from tests.support.nginx import Nginx, find_nginx, nginx
+from tests.support.system_users import create_users
 from tests.support.webdriver import Browser, browser, known_place, missing
 
 PROGRAM, LACKS = find_nginx(), missing()
@@ -128,7 +128,7 @@ def test_guide_creates_the_certificate_before_testing_the_rules() -> None:
 def site(counter: Counter, place: Path) -> Iterator[Site]:
     make_certificate(place)
     with (
-        made_users({CONSOLE: CONSOLE}),
+        create_users({CONSOLE: CONSOLE}),
         answering(counter) as service,
         socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener,
     ):

@@ -28,7 +28,7 @@ from ncen_updater.common.cli.render import make_sentence
 from tests.agent.cli.terminal_run import run_on_terminal
 from tests.support.postgres import available, running
 from tests.support.rotation import in_turns
-from tests.support.served import PROGRAM, Served, served
+from tests.support.service_process import PROGRAM, Served, served
 from tests.support.sites import TrialFeed, connect, serve
 
 #: What must not be the same, by command and place in its document, and why.

@@ -33,7 +33,7 @@ from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.findings import Severity
 from ncen_updater.common.messages import REVERT_FAILED
 from ncen_updater.common.progress import SilentProgress
-from tests.agent.engine.made import run_text
+from tests.agent.engine.trial_releases import run_text
 from tests.support.errors import refused
 
 NEW = Version("3.3.0")

@@ -19,8 +19,8 @@ from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.agent.storage.journal.site_history import SiteHistory
 from ncen_updater.agent.storage.slots.link import switch_current
 from ncen_updater.common.progress import SilentProgress
-from tests.agent.engine.looks import Killed
-from tests.agent.engine.made import operations, release, run_text, served_feed, site_on
+from tests.agent.engine.site_views import Killed
+from tests.agent.engine.trial_releases import operations, release, run_text, served_feed, site_on
 from tests.support.sites import TrialFeed, site_in_process
 
 REPORTED = "3.2.5"

@@ -14,8 +14,8 @@ from ncen_updater.agent.adapters.databases.base import LiveDatabase
 from ncen_updater.agent.engine.rollback_plan import CODE_ONLY_TEXT
 from ncen_updater.agent.model.change import StepName, StepPhase
 from ncen_updater.agent.model.errors import ChangeFailedError
-from tests.agent.engine.looks import enter, facts, is_there, numbers, strict
-from tests.agent.engine.made import (
+from tests.agent.engine.site_views import enter, facts, is_there, numbers, strict
+from tests.agent.engine.trial_releases import (
     FIRST,
     operations,
     rehearse,

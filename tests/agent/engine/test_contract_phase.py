@@ -41,7 +41,7 @@ from ncen_updater.common.messages import (
     OPEN_CHANGE,
 )
 from ncen_updater.formats.manifest import DatabaseProgram, MigratorCommand
-from tests.agent.engine.looks import (
+from tests.agent.engine.site_views import (
     Killed,
     came,
     enter,
@@ -52,7 +52,7 @@ from tests.agent.engine.looks import (
     numbers,
     strict,
 )
-from tests.agent.engine.made import (
+from tests.agent.engine.trial_releases import (
     execute,
     operations,
     rehearse,

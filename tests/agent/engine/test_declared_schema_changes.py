@@ -29,8 +29,8 @@ from ncen_updater.common.findings import Severity
 from ncen_updater.common.messages import PREFLIGHT_BLOCKED
 from ncen_updater.common.progress import SilentProgress
 from ncen_updater.formats.manifest import SelfManagedObject
-from tests.agent.engine.looks import list_findings
-from tests.agent.engine.made import (
+from tests.agent.engine.site_views import list_findings
+from tests.agent.engine.trial_releases import (
     FIRST,
     execute,
     operations,

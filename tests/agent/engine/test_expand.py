@@ -25,7 +25,7 @@ from ncen_updater.agent.storage.journal.site_history import SiteHistory
 from ncen_updater.common.findings import Severity
 from ncen_updater.common.messages import EXPAND_FAILED, PREFLIGHT_BLOCKED, ExitCode
 from ncen_updater.common.progress import SilentProgress
-from tests.agent.engine.looks import (
+from tests.agent.engine.site_views import (
     Killed,
     came,
     enter,
@@ -35,7 +35,7 @@ from tests.agent.engine.looks import (
     numbers,
     strict,
 )
-from tests.agent.engine.made import (
+from tests.agent.engine.trial_releases import (
     execute,
     operations,
     rehearse,

@@ -18,8 +18,8 @@ from ncen_updater.agent.model.errors import ChangeFailedError
 from ncen_updater.agent.model.event_names import JOURNAL_FILE
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.common.messages import PREVIOUS_SCHEMA_CHANGED, RECORDS_WOULD_BE_LOST
-from tests.agent.engine.looks import enter, facts, is_there
-from tests.agent.engine.made import (
+from tests.agent.engine.site_views import enter, facts, is_there
+from tests.agent.engine.trial_releases import (
     execute,
     operations,
     rehearse,

@@ -25,7 +25,7 @@ from ncen_updater.agent.model.event_names import JOURNAL_FILE
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import UNEXPECTED
-from tests.agent.engine.made import (
+from tests.agent.engine.trial_releases import (
     execute,
     operations,
     rehearse,

@@ -19,7 +19,7 @@ from ncen_updater.agent.model.errors import ChangeFailedError, SiteBusyError
 from ncen_updater.agent.reports.diagnostics.doctor import diagnose
 from ncen_updater.common.messages import PREFLIGHT_BLOCKED
 from ncen_updater.common.progress import SilentProgress
-from tests.agent.engine.looks import Killed
+from tests.agent.engine.site_views import Killed
 from tests.support.errors import refused
 from tests.support.rotation import either_engine, in_turns
 

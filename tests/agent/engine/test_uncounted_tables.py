@@ -16,7 +16,15 @@ from ncen_updater.agent.model.change import StepName, StepPhase
 from ncen_updater.common.messages import RECORDS_WOULD_BE_LOST
 from ncen_updater.formats.errors import ManifestError
 from ncen_updater.formats.manifest import parse_manifest
-from tests.agent.engine.made import FIRST, execute, operations, run_text, runs, served_feed, site_on
+from tests.agent.engine.trial_releases import (
+    FIRST,
+    execute,
+    operations,
+    run_text,
+    runs,
+    served_feed,
+    site_on,
+)
 from tests.support.errors import refused
 from tests.support.rotation import either_engine
 from tests.support.sites import TrialFeed

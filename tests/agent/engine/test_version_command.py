@@ -30,8 +30,8 @@ from ncen_updater.common.messages import (
     PREFLIGHT_BLOCKED,
 )
 from ncen_updater.common.progress import SilentProgress
-from tests.agent.engine.looks import latest
-from tests.agent.engine.made import run_text
+from tests.agent.engine.site_views import latest
+from tests.agent.engine.trial_releases import run_text
 from tests.support.errors import refused
 from tests.support.sites import running_site, site_in_process
 

@@ -18,7 +18,7 @@ from ncen_updater.agent.storage.agent_selection import (
     confirm_agent,
 )
 from tests.support.forks import DEADLINE_S
-from tests.support.killing import changes_of, killed_at
+from tests.support.kill_points import changes_of, killed_at
 
 ROOT = Path(__file__).resolve().parents[3]
 

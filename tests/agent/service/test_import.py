@@ -34,7 +34,7 @@ from ncen_updater.common.progress import ProgressListener, SilentProgress
 from ncen_updater.common.workers import Worker, call_worker
 from tests.agent.service.api.conftest import OPERATOR, READER, uid_of
 from tests.support.forks import run_publisher
-from tests.support.served import Served, served
+from tests.support.service_process import Served, served
 from tests.support.sites import TrialFeed, connect
 
 ROOT = os.geteuid() == 0

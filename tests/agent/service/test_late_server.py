@@ -23,8 +23,8 @@ from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.agent.storage.service_state import SERVICE_STATE_PATH, ServiceStateFile
 from tests.faults.cells import Cell, Fault, Strike
 from tests.support.forks import DEADLINE_S
+from tests.support.live_service import ServedSite
 from tests.support.postgres import available, running
-from tests.support.serving import ServedSite
 from tests.support.sites import TrialFeed, connect, serve
 
 PROGRAM = (sys.executable, "-m", "ncen_updater.agent.cli.main", "--config")

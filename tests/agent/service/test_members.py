@@ -28,7 +28,7 @@ from tests.agent.service.test_serving import (
     run_as_member,
     settings,
 )
-from tests.support.served import Served, served
+from tests.support.service_process import Served, served
 from tests.support.sites import TrialFeed, connect, serve
 
 #: What is another one each time: when a page was made, and what that changes in it.

@@ -17,8 +17,8 @@ from ncen_updater.agent.storage.journal.jobs import JobKind
 from ncen_updater.agent.storage.service_state import Assessment
 from ncen_updater.common.messages import ExitCode
 from tests.packaging.test_monitoring import ONLY_WITH_NOTIFY, find_missing_series
-from tests.support.described import ordered, undescribed, undescribed_events
-from tests.support.serving import AMINA, BO, ServedSite, closed_hours, open_hours
+from tests.support.api_conformance import ordered, undescribed, undescribed_events
+from tests.support.live_service import AMINA, BO, ServedSite, closed_hours, open_hours
 from tests.support.sites import TrialFeed, connect, serve
 
 SERVICE = {"timezone": "UTC", "required_approvals": 2}

@@ -19,7 +19,7 @@ from demo.site import DemoSite, SiteOptions, version_of
 from ncen_updater.agent.model.event_names import JOURNAL_FILE
 from ncen_updater.agent.storage.journal.journal import Journal
 from tests.support.forks import DEADLINE_S
-from tests.support.served import Served, served
+from tests.support.service_process import Served, served
 from tests.support.sites import TrialFeed, connect, serve
 
 READER, OPERATOR, APPROVER = "daemon", "bin", "mail"

@@ -24,7 +24,7 @@ from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import LazyText
 from ncen_updater.common.messages import ExitCode
 from tests.agent.cli.site import CHANGE, TrialSite, make_site
-from tests.support.serving import AMINA, ServedSite
+from tests.support.live_service import AMINA, ServedSite
 from tests.support.sites import TrialFeed, connect, serve
 
 WATCHED = (StepName.COMMIT, StepName.MAINTENANCE_OFF)

@@ -12,7 +12,7 @@ from ncen_updater.agent.setup.adoption_step import _ask, _make_plain
 from ncen_updater.common import atomic_files
 from ncen_updater.common.messages import SETUP_DATABASE_REFUSED
 from tests.support.errors import refused
-from tests.support.killing import changes_of, killed_at
+from tests.support.kill_points import changes_of, killed_at
 
 
 def lay_out(place: Path) -> SqliteEngine:

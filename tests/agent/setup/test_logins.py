@@ -34,7 +34,7 @@ from ncen_updater.common.messages import (
 from ncen_updater.common.progress import SilentProgress
 from tests.agent.setup.site import CATALOGUE, facts_of, running_as_debian
 from tests.support.errors import refused
-from tests.support.made_users import made_users
+from tests.support.system_users import create_users
 
 root_alone = pytest.mark.skipif(
     os.geteuid() != 0, reason="only root becomes the application's user"
@@ -228,7 +228,7 @@ def test_file_of_another_user_cannot_redirect_root(open_directory: Path) -> None
 
 @root_alone
 def test_only_added_members_are_removed(tmp_path: Path) -> None:
-    with made_users({"nu-setup-a": "nu-setup", "nu-setup-b": "nu-setup"}):
+    with create_users({"nu-setup-a": "nu-setup", "nu-setup-b": "nu-setup"}):
         machine = Machine(tmp_path)
         machine.require(("gpasswd", "--add", "nu-setup-a", "nu-setup"))
         before = Path("/etc/group").read_text()

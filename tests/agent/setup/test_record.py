@@ -29,7 +29,7 @@ from ncen_updater.common.messages import (
 from ncen_updater.common.progress import SilentProgress
 from tests.agent.setup.site import facts_of
 from tests.support.errors import refused
-from tests.support.killing import changes_of, killed_at
+from tests.support.kill_points import changes_of, killed_at
 
 OLD = "a line\nno end"
 

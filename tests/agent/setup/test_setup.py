@@ -21,7 +21,7 @@ from ncen_updater.common.messages import SETUP_STEP_FAILED, SETUP_UNDO_FAILED, E
 from tests.agent.setup.site import AGENT, VERSION, BareSite, bare_site
 from tests.support.errors import refused
 from tests.support.forks import run_agent
-from tests.support.killing import changes_of, killed_at
+from tests.support.kill_points import changes_of, killed_at
 from tests.support.rotation import seed
 
 #: Kills on real servers in each direction; more by the environment, for a longer trial.

@@ -42,7 +42,7 @@ from tests.agent.setup.test_setup import KILLS
 from tests.support.activation import ACTIVATOR, activated
 from tests.support.errors import refused
 from tests.support.forks import run_agent
-from tests.support.killing import changes_of, killed_at
+from tests.support.kill_points import changes_of, killed_at
 from tests.support.rotation import seed
 
 CURRENT = "/opt/ncen/current"

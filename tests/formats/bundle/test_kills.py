@@ -15,7 +15,7 @@ from ncen_updater.feed import import_store
 from ncen_updater.feed.import_store import lock_metadata, read_import_record
 from tests.formats.bundle.conftest import OfflineSite, Publication
 from tests.support.errors import refused
-from tests.support.killing import changes_of, instants, killed_at
+from tests.support.kill_points import changes_of, instants, killed_at
 from tests.support.rotation import in_turns
 
 

@@ -35,7 +35,7 @@ from tests.publisher.feeds import fresh_signer
 from tests.publisher.releases import write_release
 from tests.support.errors import refused
 from tests.support.http_server import serving
-from tests.support.killing import changes_of, killed_at
+from tests.support.kill_points import changes_of, killed_at
 from tests.support.rotation import in_turns
 
 DAYS = timedelta(days=1)

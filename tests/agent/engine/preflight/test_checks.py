@@ -44,7 +44,7 @@ from ncen_updater.common.progress import SilentProgress
 from ncen_updater.formats.manifest import SiteFileEffect, SiteFilesManifest
 from tests.agent.storage.slots.factories import document_for, make_release
 from tests.support.errors import refused
-from tests.support.ground import other_than
+from tests.support.run_directory import other_than
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 OLD = Version("3.2.4")

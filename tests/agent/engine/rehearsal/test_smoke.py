@@ -12,7 +12,7 @@ from ncen_updater.agent.engine.rehearsal.rehearsal_store import RehearsalStore
 from ncen_updater.agent.model.event_names import JOURNAL_FILE
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.common.messages import REHEARSAL_FAILED
-from tests.agent.engine.made import (
+from tests.agent.engine.trial_releases import (
     FIRST,
     operations,
     rehearse,

@@ -25,7 +25,7 @@ from ncen_updater.common.findings import Severity
 from ncen_updater.formats.tree import scan_tree
 from tests.agent.storage.overlay.factories import TEXTS
 from tests.agent.storage.slots.factories import document_for
-from tests.support.killing import killed_at
+from tests.support.kill_points import killed_at
 from tests.support.trees import remove_tree
 
 OLD, NEW = Version("3.2.4"), Version("3.3.0")

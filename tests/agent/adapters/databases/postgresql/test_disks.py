@@ -18,7 +18,7 @@ from ncen_updater.agent.adapters.databases.postgresql.catalogue import (
 from ncen_updater.agent.adapters.databases.postgresql.connection import Server
 from ncen_updater.common.disk_space import get_free_bytes
 from tests.agent.adapters.databases.postgresql.site import LIMITS, NEWEST, Site
-from tests.support.ground import other_than
+from tests.support.run_directory import other_than
 
 
 def seen(site: Site, host: str | None = None) -> dict[str, ServerDisk]:

@@ -23,7 +23,7 @@ from demo.site import DemoSite, SiteOptions
 from ncen_updater.agent.adapters.databases.postgresql import candidate_migrations
 from ncen_updater.agent.adapters.databases.postgresql import dump_portability as carrying
 from ncen_updater.agent.adapters.databases.postgresql import inspection as reading
-from tests.agent.engine.made import execute, operations, rehearse, run_text, runs
+from tests.agent.engine.trial_releases import execute, operations, rehearse, run_text, runs
 from tests.support.postgres import FAST_SETTINGS, available, running
 from tests.support.sites import TrialFeed, connect, serve
 

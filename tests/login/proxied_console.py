@@ -15,7 +15,7 @@ from urllib.parse import urlencode
 from ncen_updater.console.reverse_proxy import serve_behind_proxy
 from tests.agent.service.api.conftest import Counter
 from tests.console.support import Answer, Guest
-from tests.login.logins import SECRETS
+from tests.login.login_socket import SECRETS
 from tests.support.forks import DEADLINE_S
 from tests.support.webdriver import as_user
 
@@ -31,7 +31,7 @@ NAME = "ncen-console.example.org:8443"
 
 
 @contextmanager
-def served_behind(path: Path, login: Path) -> Iterator[Path]:
+def serve_proxied_console(path: Path, login: Path) -> Iterator[Path]:
     """Answer in this process, at a socket as the service manager gives it."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
         listener.bind(str(path))

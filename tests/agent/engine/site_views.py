@@ -14,7 +14,7 @@ from ncen_updater.agent.reports.diagnostics.verify import verify_site
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.common.findings import Finding
 from ncen_updater.common.progress import SilentProgress
-from tests.agent.engine.made import execute
+from tests.agent.engine.trial_releases import execute
 from tests.support.sites import site_in_process
 
 

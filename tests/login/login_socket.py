@@ -59,7 +59,7 @@ def login_socket(
     found.path.chmod(0o666)
     listener.listen()
     words = [
-        sys.executable, "-m", "tests.login.played",
+        sys.executable, "-m", "tests.login.helper_process",
         str(os.getuid() if console is None else console), str(service), str(directory / "tries"),
         str(directory / "pam.d"),
     ]  # fmt: skip

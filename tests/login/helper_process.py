@@ -1,6 +1,6 @@
 """The helper for one connection, as systemd starts it, with rules of PAM that a trial wrote.
 
-python -m tests.login.played CONSOLE_UID SOCKET TRIES RULES
+python -m tests.login.helper_process CONSOLE_UID SOCKET TRIES RULES
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ PROGRAMS = ("useradd", "userdel", "groupadd", "groupdel", "chpasswd")
 PATH = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
 
 
-def require_made_users() -> None:
+def require_user_creation() -> None:
     """Skip where no account can be created, with the reason."""
     if os.getuid() != 0:
         pytest.skip("only root can make people, and be them")
@@ -29,7 +29,7 @@ def require_made_users() -> None:
 
 
 @contextmanager
-def made_users(
+def create_users(
     people: Mapping[str, str], passwords: Mapping[str, str] | None = None
 ) -> Iterator[None]:
     """Create users, each with a group, while the block runs; waits while others have the same.
@@ -40,7 +40,7 @@ def made_users(
         people: Name to group; several may have one.
         passwords: Name to password; without one the user cannot log in by password.
     """
-    require_made_users()
+    require_user_creation()
     groups = sorted(set(people.values()))
     with ExitStack() as locks:
         for name in sorted(people):

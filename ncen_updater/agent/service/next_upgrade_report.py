@@ -1,4 +1,4 @@
-"""Next upgrade, its approvals and its start time: for commands and the local interface."""
+"""Next upgrade with its approvals and start time, for commands and the local API."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ncen_updater.agent.service.assessment import build_decision_inputs
 from ncen_updater.agent.service.site_report import build_open_change
 from ncen_updater.agent.storage.service_state import Assessment
 
-#: Parts of a site that :func:`build_next_upgrade` tells of.
+#: Parts of the status that :func:`build_next_upgrade` needs.
 NEXT_UPGRADE_PARTS = frozenset({"journal", "soak_s", "rehearsals", "service_state"})
 
 
@@ -31,14 +31,14 @@ def build_next_upgrade(
     not_before: datetime | None = None,
     service_running: bool = True,
 ) -> dict[str, object]:
-    """Return what comes next, and what it waits for; pure.
+    """Return the next upgrade and what it waits for. Pure.
 
     Args:
         status: The parts :data:`NEXT_UPGRADE_PARTS` of the site.
         settings: The table ``[service]``.
-        uid: Number of the user who asks.
-        release: A release that is named; the next one by default.
-        not_before: A start time that nobody has chosen yet.
+        uid: UID of the requesting user.
+        release: A requested release; by default the next one.
+        not_before: A start time that is not scheduled yet.
         service_running: Whether the service runs; nothing starts automatically without it.
 
     Raises:

@@ -366,7 +366,7 @@ def get_approvals(context: ApiContext, request: ApiRequest) -> tuple[int, Docume
 
 
 def _find_usable_roles(caller: Caller, needed: int) -> frozenset[ApiRole]:
-    """Return the caller's roles; a shared account does not approve if two approvals are required."""
+    """Return the caller's roles; a shared account cannot approve if two are required."""
     shared = needed > 1 and caller.actor.uid in SHARED_UIDS | {os.geteuid()}
     return caller.roles - {ApiRole.APPROVE} if shared else caller.roles
 

@@ -1,6 +1,6 @@
-"""The service: it reads the status, decides, and lets a child process do the work.
+"""The service: reads the status of the site, decides, and runs commands in a worker process.
 
 It reads the configuration, the journal and its own state; it connects neither to the feed nor to a
-database. The decisions are in :mod:`ncen_updater.agent.policy.automation`; each action is a command
-of ``ncen-updater``, run as a child, so that a person may do the same by hand.
+database. :mod:`ncen_updater.agent.policy.automation` makes the decisions; each action is a command
+of ``ncen-updater`` that a user can also run by hand.
 """

@@ -1,4 +1,4 @@
-"""The client of the local interface: the standard library's HTTP over the Unix socket."""
+"""Client of the local API: HTTP over the Unix socket, with the standard library."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from ncen_updater.common.unix_http import (
 )
 
 CONNECT_TIMEOUT_S = 10.0
-#: The service gives a sign of life more often than this.
+#: The service sends keep-alives more often than this.
 READ_TIMEOUT_S = 45.0
-#: So long may the service be away, to start again.
+#: How long the client waits for a service that restarts.
 RECONNECT_TIMEOUT_S = 120.0
 
-#: Names the configuration that the caller means.
+#: Header with the path of the caller's configuration.
 CONFIG_HEADER = "Ncen-Configuration"
 
 Document = dict[str, Any]
@@ -37,11 +37,12 @@ Document = dict[str, Any]
 
 @dataclass(frozen=True)
 class StreamEvent:
-    """One message of the stream.
+    """One message of the event stream.
 
     Attributes:
-        kind: ``service`` for the present moment, else the kind of an event of the journal.
-        data: What it holds.
+        kind: ``service`` for the current state of the service, otherwise the kind of a journal
+            event.
+        data: Content of the message.
     """
 
     kind: str
@@ -49,13 +50,13 @@ class StreamEvent:
 
 
 class SiteServiceClient:
-    """Speaks with the service of one site.
+    """Client of the service of one site.
 
     Args:
         path: The socket.
-        language: Of sentences in answers.
-        config: The configuration that the caller means; a service of another one refuses.
-        sleep: Waits between two tries to reach a service that starts again.
+        language: Language of texts in responses.
+        config: The caller's configuration; a service with another configuration refuses requests.
+        sleep: Waits between two attempts to reach a restarting service.
     """
 
     def __init__(
@@ -71,7 +72,7 @@ class SiteServiceClient:
         self._language, self._sleep = language, sleep
 
     def is_reachable(self) -> bool:
-        """Tell whether a service listens that may be spoken with."""
+        """Return whether a service accepts connections of this user."""
         try:
             connect_unix_socket(self.path, CONNECT_TIMEOUT_S).close()
         except OSError:
@@ -79,15 +80,15 @@ class SiteServiceClient:
         return True
 
     def get(self, path: str, *, patiently: bool = False) -> Document:
-        """Ask for something.
+        """GET a document.
 
         Args:
-            path: What.
-            patiently: Wait for a service that starts again, as one that renewed itself.
+            path: Path of the request.
+            patiently: Whether to wait for a service that restarts, for example after a self-update.
 
         Raises:
-            ServiceUnresponsiveError: If no answer came that can be understood.
-            UpdaterError: If it was refused, with the service's own code and words.
+            ServiceUnresponsiveError: If there was no valid response.
+            UpdaterError: If the service refused the request; with the service's code and texts.
         """
         left = RECONNECT_TIMEOUT_S if patiently else 0.0
         while True:
@@ -100,17 +101,17 @@ class SiteServiceClient:
                 self._sleep(1.0)
 
     def call(self, method: str, path: str, body: Mapping[str, object] | None = None) -> Document:
-        """Ask for something, or change something; errors as in :meth:`get`."""
+        """Send a request; errors as in :meth:`get`."""
         with self._request(method, path, body, READ_TIMEOUT_S * 2) as response:
             return read_response(response)
 
     def stream(self, after: int | None) -> Iterator[StreamEvent]:
-        """Yield what happens after an event of the journal, or from now on, for ever.
+        """Yield the events after an event of the journal, or from now on, without end.
 
-        A service that goes away and comes back, as one that renews itself, is waited for.
+        Waits for a service that restarts, for example after a self-update.
 
         Raises:
-            ServiceUnresponsiveError: If it does not come back.
+            ServiceUnresponsiveError: If the service does not restart in time.
         """
         left = RECONNECT_TIMEOUT_S
         while True:

@@ -1,4 +1,4 @@
-"""Runner of the service's work: a process for each command, one at a time."""
+"""Runner of the service's commands: one worker process at a time."""
 
 from __future__ import annotations
 
@@ -24,22 +24,22 @@ from ncen_updater.common.workers import (
 
 logger = logging.getLogger(__name__)
 
-#: Shell for "cannot be run"; no command of ours ends with it.
+#: Exit status of a shell for a command that cannot be executed; no command of the agent uses it.
 EXIT_CANNOT_RUN = 126
-#: What writes to the agent's own code, for which there is a unit of its own.
+#: Commands that write to the agent's own directory, for which there is a separate unit.
 RENEWING = frozenset({"self-update"})
 APPLY_WORKER_MODULE = "ncen_updater.agent.cli.worker"
-#: Work on the site may last for hours, and gives signs of life all the time. A unit that gives none
-#: is ended by systemd before that (WatchdogSec=).
+#: Changes may take hours but report progress all the time. A silent unit is ended earlier by
+#: systemd (WatchdogSec=).
 APPLY_WORKER_LIMITS = WorkerLimits(silence_timeout_s=600, max_line_bytes=100_000_000)
-#: What stands around what an inspection found, and so many lines of progress, in bytes; what is
-#: not English takes up to three times as many on the way, where only ASCII crosses.
+#: Bytes around the result of an inspection; bytes of progress messages. Non-ASCII text is escaped
+#: for the transfer and takes up to three times its size.
 ENVELOPE_BYTES, PROGRESS_BYTES, ASCII_EXPANSION = 100_000, 10_000_000, 3
-#: So much longer than the inspection's own limit is waited for its end.
+#: Time added to the inspection's own limit before the worker is killed.
 GRACE_S = 15.0
-#: What work on the site gets of the environment beside that: what the commands of the application
-#: and its migrators inherit in turn, the way to the journal of systemd, and libpq's own names for
-#: what the configuration has no setting for.
+#: Environment variables of the worker in addition to the inherited ones: those that the
+#: application's commands and migrators need, access to the systemd journal, and libpq variables for
+#: which the configuration has no setting.
 WORK_VARIABLES = (
     *INHERITED_VARIABLES,
     "JOURNAL_STREAM", "LC_MESSAGES", "LOGNAME", "NCEN_LANG", "TMPDIR", "USER", "XDG_RUNTIME_DIR",
@@ -51,11 +51,11 @@ WORK_VARIABLES = (
 
 @dataclass(frozen=True)
 class WorkerResult:
-    """What a command came to.
+    """Result of a command.
 
     Attributes:
-        exit_code: Its exit code; 128 plus the number of the signal that ended it.
-        document: What it wrote with ``--json``; empty where that could not be read.
+        exit_code: Its exit status; 128 plus the signal number if a signal ended it.
+        document: Its ``--json`` output; empty if that was invalid.
     """
 
     exit_code: int
@@ -63,26 +63,28 @@ class WorkerResult:
 
     @property
     def error_code(self) -> str | None:
-        """Return the stable code of its error, if it ended with one."""
+        """Return the code of the command's error, if any."""
         error = self.document.get("error")
         code = error.get("code") if isinstance(error, dict) else None
         return code if isinstance(code, str) else None
 
 
 class ApplyRunner:
-    """Lets :mod:`~ncen_updater.agent.cli.worker` do each command.
+    """Runs commands in :mod:`~ncen_updater.agent.cli.worker`.
 
-    It is a child, or one that systemd starts with rights of its own. It goes on when the service
-    dies: what it leaves is brought to its end by the next ``resume``. When the service is stopped
-    it is asked to end too, and reverts where that costs nothing.
+    The worker is a child process, or a unit that systemd starts with its own privileges. It
+    continues if the service crashes: the next ``resume`` completes an interrupted change. If the
+    service is stopped, the worker is asked to stop as well, and reverts the change if that needs no
+    downtime.
 
     Args:
         config: The configuration file.
-        socket: Where systemd waits; None for a child.
-        send_heartbeat: Called about once a second while the work goes on.
-        is_stopping: Whether the service is to end.
-        observer: Told of commands and of their progress.
-        renew: Where systemd waits for what writes the agent's own code; as ``socket`` by default.
+        socket: Socket of the worker unit; None for a child process.
+        send_heartbeat: Called about once a second during a command.
+        is_stopping: Returns whether the service is stopping.
+        observer: Receives commands and their progress.
+        renew: Socket of the unit for commands that write to the agent's own directory; by default
+            ``socket``.
     """
 
     def __init__(
@@ -99,7 +101,7 @@ class ApplyRunner:
         self._renew = renew or socket
 
     def run(self, command: Sequence[str]) -> WorkerResult:
-        """Run a command; what it says of its work goes to the watcher."""
+        """Run a command; its progress goes to the observer."""
         self._watcher.record_start(command)
         try:
             return self._run_worker(command)
@@ -107,7 +109,7 @@ class ApplyRunner:
             self._watcher.record_end()
 
     def assess(self) -> WorkerResult:
-        """Run what assesses."""
+        """Run the assessment."""
         return self._run_worker(["assess"])
 
     def inspect(
@@ -119,22 +121,22 @@ class ApplyRunner:
         timeout_s: float,
         max_bytes: int,
     ) -> WorkerResult:
-        """Run a command that only reads.
+        """Run a read-only command.
 
-        It may go on beside :meth:`run`, of which the watcher is told and of this not. It ends with
-        this process.
+        It may run at the same time as :meth:`run`, and does not report to the observer. It ends
+        with this process.
 
         Args:
             command: The command.
-            on_progress: Called with progress.
-            should_stop: Asked about once a second whether it is to end.
-            timeout_s: After which it is ended.
-            max_bytes: Bytes that it may find.
+            on_progress: Called with the progress.
+            should_stop: Called about once a second; returns whether to stop the command.
+            timeout_s: Time limit in seconds.
+            max_bytes: Size limit of the result in bytes.
 
         Raises:
-            TimeoutError: If its time was over.
-            OverflowError: If it found more than that.
-            UpdaterError: If it came to no result.
+            TimeoutError: If the command exceeded the time limit.
+            OverflowError: If the result exceeded the size limit.
+            UpdaterError: If there was no result.
         """
         line = ASCII_EXPANSION * max_bytes + ENVELOPE_BYTES
         limits = WorkerLimits(
@@ -160,11 +162,11 @@ class ApplyRunner:
         raise UpdaterError(INSPECTION_FAILED, reason="no result")
 
     def check_reachability(self) -> bool:
-        """Tell whether journal, lists and databases are in reach of who works on the site."""
+        """Return whether the worker can read journal, metadata and databases."""
         return self._run_worker(["in-reach"]).exit_code == 0
 
     def report(self, text: LazyText, done: int | None = None, total: int | None = None) -> None:
-        """Pass progress on to the watcher."""
+        """Forward progress to the observer."""
         _ProgressForwarder(self._watcher.record_progress).report(text, done, total)
 
     def _run_worker(self, command: Sequence[str]) -> WorkerResult:
@@ -183,7 +185,8 @@ class ApplyRunner:
     ) -> Worker:
         return Worker(
             APPLY_WORKER_MODULE,
-            # The words are for people who look at the processes; the order has them, too.
+            # The arguments are only shown in process lists; the worker reads the command from the
+            # socket.
             (str(self._config), *command),
             self._renew if command[0] in RENEWING else self._socket,
             limits,
@@ -208,7 +211,7 @@ class ApplyRunner:
 
 
 class _ProgressForwarder:
-    """Passes progress on as it crosses."""
+    """Forwards progress in its serialized form."""
 
     def __init__(self, on_progress: Callable[[ProgressUpdate], None]) -> None:
         self._on_progress = on_progress

@@ -1,7 +1,7 @@
-"""Assessment of what blocks the next release, and the document about the next upgrade.
+"""Assessment of the next upgrade and what it waits for, in a separate process.
 
-A process of its own assesses. It reads the last verified list, the slots, the journal and the live
-databases; it uses no network, and writes nothing but the dossiers.
+It reads the last verified metadata, the slots, the journal and the live databases; it does not use
+the network, and writes only the dossiers.
 """
 
 from __future__ import annotations
@@ -56,25 +56,26 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-#: So many further releases are looked at.
+#: Number of other releases that are assessed.
 MAX_ALTERNATIVES = 3
 
 
 def assess_upgrade(site: Site, offered_agent: str | None = None) -> Assessment:
-    """Find out what is next for a site.
+    """Assess the next upgrade of a site.
 
     Args:
         site: The site.
-        offered_agent: The agent that is on offer, if any.
+        offered_agent: Version of the agent on offer, if any.
 
     Raises:
-        UpdaterError: If something cannot be read.
+        UpdaterError: If data of the site cannot be read.
     """
     current = site.slots.read_current()
     try:
         view = site.release_source.load_last_view()
     except TrustError as error:
-        # Nothing is installed by it; but what is kept too long is dropped, which may make room.
+        # Nothing is installed from such metadata, but previous databases are still pruned, freeing
+        # space.
         logger.warning("what is on offer cannot be proved: %s", error)
         view = None
     with Journal.open(site.state_directory / JOURNAL_FILE, read_only=True) as journal:
@@ -118,7 +119,7 @@ def _assess_path(
     path: UpgradePath,
     bad: Mapping[str, FailedReleaseRecord],
 ) -> Assessment:
-    """Assess what stands between the site and the end of a path."""
+    """Assess the upgrade to the end of a path."""
     worst = [bad[hop.version] for hop in path.hops if hop.version in bad]
     again = [compute_retry_at(row.failures, row.last_at) for row in worst]
     plan, standing = _build_plan_status(site, journal, path)
@@ -141,7 +142,7 @@ def _assess_path(
 def _find_rehearsed_paths(
     site: Site, journal: Journal, current: Version, offers: tuple[Offer, ...], target: str | None
 ) -> Iterator[UpgradePath]:
-    """Paths to other releases that were rehearsed here, those that were last first."""
+    """Yield paths to other releases that were rehearsed here, the last rehearsed first."""
     known = {target}
     for record in RehearsalStore(journal).list_newest():
         passed = record.state is RehearsalState.PASSED and record.from_version == str(current)
@@ -158,7 +159,7 @@ def _find_rehearsed_paths(
 def _choose_path(
     site: Site, current: Version, offers: tuple[Offer, ...], bad: frozenset[Version]
 ) -> tuple[UpgradePath | None, tuple[WithheldRelease, ...]]:
-    """Choose the service's path, avoiding releases marked bad; return what is withheld too."""
+    """Return the service's path, which avoids releases marked bad, and the withheld releases."""
     from ncen_updater.feed.upgrade_path import UpgradePath, choose_path
 
     revoked: tuple[WithheldRelease, ...] = ()
@@ -181,7 +182,7 @@ def _choose_path(
 
 
 def list_withheld_releases(rejected: Iterable[OfferRejection]) -> tuple[WithheldRelease, ...]:
-    """List releases that the Secretariat withholds, so that viewers learn of them too."""
+    """Return the releases that the Secretariat withholds, so that viewers see them as well."""
     from ncen_updater.feed.upgrade_path import RejectionReason
 
     reported = {RejectionReason.HALTED, RejectionReason.WITHDRAWN, RejectionReason.WAVE_NOT_OPEN}
@@ -208,17 +209,17 @@ def _build_plan_status(
 
 
 def is_slot_built(site: Site, hop: Offer) -> bool:
-    """Tell whether the slot of an offer stands, so that a plan of it needs no network."""
+    """Return whether the slot of an offer is built, so that planning needs no network."""
     if hop.release_version not in site.slots.list_versions():
         return False
     return site.slots.read_document(hop.release_version).archive.sha256 == hop.archive.sha256
 
 
 def assess_site(path: Path) -> dict[str, object]:
-    """Assess the site of a configuration file, and renew its dossiers.
+    """Assess the site of a configuration file and update its dossiers.
 
     Raises:
-        UpdaterError: If something cannot be read.
+        UpdaterError: If data of the site cannot be read.
     """
     from ncen_updater.agent.config.loader import load_config
     from ncen_updater.agent.engine.site_factory import build_site
@@ -234,13 +235,13 @@ def assess_site(path: Path) -> dict[str, object]:
 def build_decision_inputs(
     status: SiteStatus, service_state: ServiceState, settings: ServiceSettings, now: datetime
 ) -> AutomationInputs:
-    """Return what the service decides by; who is at work and trials of agents are its own to add.
+    """Return the service's decision inputs, except the lock holder and the trial of an agent.
 
     Args:
         status: The parts ``journal`` and ``rehearsals`` of the site.
-        service_state: What is known of what is next.
+        service_state: The service's state with the last assessment.
         settings: The table ``[service]``.
-        now: The time.
+        now: The current time.
 
     Raises:
         UpdaterError: If a part could not be read.
@@ -248,7 +249,7 @@ def build_decision_inputs(
     journal = require_part(status.journal)
     found = service_state.assessment or Assessment(last_event=0)
     if ServiceAction.ASSESS in service_state.failures:
-        found = Assessment(last_event=0)  # nothing is begun by what was known before
+        found = Assessment(last_event=0)  # do not start anything based on an outdated assessment
     change, chosen = journal.open_change, journal.find_schedule(found.binding)
     return AutomationInputs(
         now=now,

@@ -1,11 +1,11 @@
-"""Cache of whether users can work, for the service: queried by itself or by a unit with the rights.
+"""Cache of the application's availability for the service, probed directly or through a unit.
 
-The unit of the service has no network and no access to systemd; its worker has. Many clients may
-ask at once and repeatedly: at most one probe runs, all of them get its result, and probes leave
-most of the time to other work. A probe that no client waits for any more runs to its end: on a slow
-machine a second one beside it would only add load, until the socket accepts no work at all. An
-answer from before the
-maintenance page was turned on or off is never used afterwards, however little time has passed.
+The service's unit has no network and no access to systemd; its worker unit has both. Many clients
+may query at once and repeatedly: at most one probe runs, all clients receive its result, and pauses
+between probes leave most of the time to other work. A probe continues after its clients have timed
+out: on a slow machine a second concurrent probe would only add load, until the socket accepts no
+more connections. A result from before the maintenance page was switched on or off is never used
+afterwards, even within the cache time.
 """
 
 from __future__ import annotations
@@ -31,25 +31,24 @@ from ncen_updater.common.workers import Worker, WorkerError, WorkerLimits, call_
 
 logger = logging.getLogger(__name__)
 
-#: So long what was heard is told again: who mended something and asks at once hears the new.
+#: Minimum cache time: a user who repairs the application soon sees the new state.
 CACHE_S = 1.0
-#: Longer where a look takes long: so many times as long as it took, up to a limit.
+#: Cache time as a multiple of the probe's duration, and its maximum.
 CACHE_FACTOR, MAX_CACHE_S = 2.0, 15.0
-#: So long somebody waits for a look.
+#: How long a client waits for a probe.
 WAIT_TIMEOUT_S = 10.0
-#: So long one may take: a machine that is busy with all it has starts no process in less.
+#: Time limit of a probe: a fully loaded machine cannot start a process in less.
 PROBE_LIMITS = WorkerLimits(silence_timeout_s=60.0, total_timeout_s=60.0)
 
 
 class AvailabilityCache:
-    """Asks, and tells what it heard to everybody who wants to know at about that time.
+    """Runs probes and shares each result among all clients for a short time.
 
     Args:
-        probe: Asks once.
-        monotonic: The clock.
-        timeout_s: So long is an answer waited for.
-        read_cache_key: What tells that an answer is outdated, at little cost: another mark,
-            another site.
+        probe: Probes the availability.
+        monotonic: A monotonic clock.
+        timeout_s: How long a client waits for a result.
+        read_cache_key: Returns a cheap key; a result with another key is outdated.
     """
 
     def __init__(
@@ -68,7 +67,7 @@ class AvailabilityCache:
         self._until = 0.0
 
     def __call__(self) -> Availability:
-        """Return what was heard last, or what is heard now; unknown if that takes too long."""
+        """Return the cached or a new result; "unknown" if the probe takes too long."""
         mark = self._mark()
         with self._changed:
             if self._heard is not None and self._heard_at == mark and self._clock() <= self._until:
@@ -78,14 +77,14 @@ class AvailabilityCache:
             if heard is not None and self._heard_at != mark:
                 heard = self._wait_for_probe(
                     until
-                )  # that look was begun before; the next one was not
+                )  # the finished probe had started before the key changed; the next one has not
             if heard is not None:
                 return heard
         why = make_late_text(self._patience_s)
         return Availability(AvailabilityState.UNKNOWN, unknown_because=why)
 
     def _wait_for_probe(self, until: float) -> Availability | None:
-        """Wait for the end of the look that is under way, or of one that begins now."""
+        """Wait for the end of the running probe, or of a new one."""
         ended = self._ended
         if not self._looking:
             self._looking = True
@@ -97,7 +96,7 @@ class AvailabilityCache:
         began, mark = self._clock(), self._mark()
         try:
             answer = self._look()
-        except Exception:  # those who wait must not wait for nothing
+        except Exception:  # clients must be woken in any case
             logger.exception("cannot determine whether users can work")
             why = LazyText(N_("unexpected error; run: journalctl -u ncen-updater"))
             answer = Availability(AvailabilityState.UNKNOWN, unknown_because=why)
@@ -110,11 +109,11 @@ class AvailabilityCache:
 
 
 def create_availability_cache(config_path: Path, config: AgentConfig) -> AvailabilityCache:
-    """Return who asks, as the configuration has the work done.
+    """Create the cache with the probe that the configuration requires.
 
     Args:
         config_path: The configuration file.
-        config: What it says.
+        config: The configuration.
     """
     look = partial(probe_availability, load_essential_settings(config_path))
     if config.service.runner == "systemd":
@@ -127,7 +126,7 @@ def create_availability_cache(config_path: Path, config: AgentConfig) -> Availab
 
 
 def _read_maintenance_mtime(maintenance_file: Path) -> int | None:
-    """Return since when the maintenance page is on; None where it is off, or cannot be seen."""
+    """Return when the maintenance page was switched on; None if it is off or unreadable."""
     try:
         return maintenance_file.lstat().st_mtime_ns
     except OSError:

@@ -1,4 +1,4 @@
-"""Errors of the service's local interface. Codes 9301 to 9399. Imports nothing heavy."""
+"""Errors of the service's local API. Codes 9301 to 9399. Imports no large modules."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ ASK_FOR_STATUS = LazyText(N_("Run: ncen-updater status"))
 
 
 class RequestRefusedError(UpdaterError):
-    """A request that was refused before anything was changed."""
+    """A request that the service refused before changing anything."""
 
     def __init__(self, message: ErrorMessage | None = None, /, **values: object) -> None:
         detail = values.pop("detail", None)
@@ -24,35 +24,35 @@ class RequestRefusedError(UpdaterError):
 
 
 class BadRequestError(RequestRefusedError):
-    """A request that cannot be understood."""
+    """A malformed request."""
 
     message = BAD_REQUEST
 
 
 class ReportedError(UpdaterError):
-    """An error that the service told of: its words are said as they came."""
+    """An error reported by the service; its texts are shown as received."""
 
     @property
     def title_text(self) -> LazyText:
-        """Return what happened."""
+        """Return the title."""
         return LazyText("{words}", {"words": self.message.title})
 
     @property
     def remedy_text(self) -> LazyText:
-        """Return what to do."""
+        """Return the remedy."""
         return LazyText("{words}", {"words": self.message.remedy})
 
 
 def build_error_document(
     error: UpdaterError, state: Sequence[LazyText], language: str
 ) -> dict[str, object]:
-    """Return the document that tells of an error; arguments as of :func:`error_to_json`."""
+    """Return the document of an error; arguments as of :func:`error_to_json`."""
     document = error_to_json(error, state, language)
     return {"error": {**document, "exit_code": int(error.exit_code)}}
 
 
 def parse_error_document(document: Mapping[str, object]) -> UpdaterError:
-    """Return the error that the service told of, with its own code and words."""
+    """Return the error that the service reported, with its own code and texts."""
     code, number = document.get("code"), document.get("exit_code")
     error = ReportedError(
         ErrorMessage(
@@ -64,7 +64,7 @@ def parse_error_document(document: Mapping[str, object]) -> UpdaterError:
     )
     values, detail, state = document.get("values"), document.get("detail"), document.get("state")
     error.values = dict(values) if isinstance(values, dict) else {}
-    # What this process may read of the site says less than the service knows.
+    # The service knows the state of the site; this process may not be permitted to read it.
     error.state = (
         LazyText("{said}", {"said": state}) if isinstance(state, str) and state else ASK_FOR_STATUS
     )

@@ -1,13 +1,13 @@
-"""Inspections: readings of the site that a process of its own makes, beside the service's work.
+"""Inspections: read-only commands in a separate process, concurrent with the service's work.
 
-The basis of decisions (the plan with its SQL, the dossier, the rollback) and the answers about the
-site (findings, verification) need the databases, which neither people nor the service can reach. So
-a child reads them, as a command of the agent that changes nothing, while the loop goes on: an
-approved upgrade never waits for an inspection. One inspection runs at a time, and beside it one
-that reads every file of every slot, since that takes long. The queue is short: root is first, then
-the user with the fewest inspections. Each has limits of time and size, and is stopped as soon as an
-operation with downtime begins. A request for the running inspection joins it. Results are never
-stored on disk, and are discarded after some minutes.
+The data for decisions (the plan with its SQL, the dossier, the rollback plan) and reports on the
+site (findings, verification) require the databases, to which neither users nor the service have
+access. So a worker process reads them with a command of the agent that changes nothing, while the
+service loop continues: an approved upgrade never waits for an inspection. One inspection runs at a
+time, and in addition one verification, since that reads every file of every slot. The queue is
+short: root comes first, then the user with the fewest inspections. Each inspection has limits of
+time and size, and is stopped when an operation with downtime starts. A request equal to the running
+inspection joins it. Results are never stored on disk and are discarded after some minutes.
 """
 
 from __future__ import annotations
@@ -47,16 +47,16 @@ from ncen_updater.common.progress import ProgressUpdate
 
 logger = logging.getLogger(__name__)
 
-#: Bytes of what an inspection may find.
+#: Size limit of a result in bytes.
 MAX_RESULT_BYTES = 8_000_000
-#: So many may be open at a time, and so many of one person; root may have as many besides.
+#: Limits of pending inspections: in total and per user; root has a separate total.
 MAX_PENDING, MAX_PENDING_PER_USER = 6, 2
-#: What was found is kept for so long and so much of it, for who comes to fetch it.
+#: Limits for retained results: number, bytes, and seconds.
 MAX_RETAINED, MAX_RETAINED_BYTES, RETENTION_S = 12, 16_000_000, 600.0
 
 
 class InspectionKind(StrEnum):
-    """What can be looked at."""
+    """Kind of an inspection."""
 
     PLAN = "plan"
     DOSSIER = "dossier"
@@ -68,11 +68,11 @@ class InspectionKind(StrEnum):
     RECEIPTS = "receipts"
 
 
-#: Kinds that read neither databases nor slots: they stand in nobody's way, whatever goes on.
+#: Kinds that read neither databases nor slots, and so may run during any operation.
 ALWAYS_ALLOWED_KINDS = frozenset({InspectionKind.AUDIT_LOG})
-#: Kinds for which nobody waits who wants another one.
+#: Kinds that run in a thread of their own, so that others do not wait for them.
 LONG_RUNNING_KINDS = frozenset({InspectionKind.VERIFY})
-#: Seconds after which one is ended. To verify is to read every file of every slot.
+#: Time limits in seconds. A verification reads every file of every slot.
 TIMEOUTS_S: Mapping[InspectionKind, float] = {
     InspectionKind.PLAN: 180,
     InspectionKind.DOSSIER: 180,
@@ -96,17 +96,17 @@ _BundleParts = Annotated[
 
 
 class InspectionForm(ApiForm):
-    """What is to be looked at; equal orders are one inspection.
+    """Parameters of an inspection; equal requests share one inspection.
 
     Attributes:
-        kind: What.
-        version: Of a plan or a dossier: which release; the one that comes next if left out.
-        retry: Of a plan: whether releases are taken that failed here.
-        chain_heads: Of a proof or a verification: events that somebody kept, as NUMBER:HASH.
-        accept_loss: Of the rollback: so many records may be lost.
-        leave_out: Of a support bundle: parts that are not wanted.
-        show: Of a support bundle: parts whose text is wanted.
-        language: Of sentences in what is found.
+        kind: The kind.
+        version: For a plan or dossier: the release; by default the next one.
+        retry: For a plan: whether to include releases that failed at this site.
+        chain_heads: For a verification: events that a user has recorded elsewhere.
+        accept_loss: For a rollback plan: number of records that may be lost.
+        leave_out: For a support bundle: parts to omit.
+        show: For a support bundle: parts whose text is returned.
+        language: Language of texts in the result.
     """
 
     kind: Annotated[InspectionKind, Field(strict=False)]
@@ -120,7 +120,7 @@ class InspectionForm(ApiForm):
 
 
 def build_inspection_command(request: InspectionForm) -> tuple[str, ...]:
-    """Return the command that looks; pure. None of its words is a place on the disk."""
+    """Return the command of an inspection, which contains no file paths. Pure."""
     value = ("--lang", request.language) if request.language in list_languages()[1:] else ()
     named = (request.version,) if request.version else ()
     heads = tuple(word for head in request.chain_heads for word in ("--head", head))
@@ -150,17 +150,19 @@ def build_inspection_command(request: InspectionForm) -> tuple[str, ...]:
 
 @dataclass
 class Inspection:
-    """One inspection, from the order to what was found.
+    """One inspection, from its request to its result.
 
     Attributes:
-        number: Counts from the start of the service.
-        person: Who asked first.
-        requested_at: When it was asked for.
-        ended_at: When it had ended.
-        progress: What it said last of its work.
-        exit_code: What the command came to.
-        error: Why there is no document, where there is none.
-        content: The document as JSON, made once for all who fetch it.
+        number: Number since the start of the service.
+        request: Its parameters.
+        actor: The user who requested it first.
+        requested_at: Time of the request.
+        ended_at: Time of the end.
+        progress: The last progress message.
+        exit_code: Exit status of the command.
+        error: Why there is no document.
+        content: The document as JSON, serialized once for all clients.
+        ended_monotonic: Time of the end on the monotonic clock.
     """
 
     number: int
@@ -176,22 +178,22 @@ class Inspection:
 
     @property
     def document(self) -> Mapping[str, object] | None:
-        """Return what was found."""
+        """Return the result."""
         found = json.loads(self.content) if self.content else None
         return found if isinstance(found, dict) else None
 
 
 class InspectionQueue:
-    """Makes inspections one after the other, in a thread of its own that ends when none waits.
+    """Runs inspections one after the other, in a thread that ends when the queue is empty.
 
-    Those that take long have another one.
+    Long-running kinds have a second thread.
 
     Args:
-        inspector: Who looks.
+        inspector: Runs the commands.
         now: The wall clock.
-        is_blocked: Whether work goes on that no inspection may stand in the way of.
-        exempt_uids: Numbers of users that may have as many as there are.
-        monotonic: The clock of what is kept.
+        is_blocked: Returns whether an operation is running that must not be disturbed.
+        exempt_uids: UIDs without a limit per user.
+        monotonic: A monotonic clock for the retention of results.
     """
 
     def __init__(
@@ -210,10 +212,10 @@ class InspectionQueue:
         self._next, self._closed = 1, False
 
     def submit(self, request: InspectionForm, actor: Actor) -> Inspection:
-        """Begin one, or return the one that is under way.
+        """Queue an inspection, or return the pending one with the same parameters.
 
         Raises:
-            RequestRefusedError: If too many are open, or too many of this person.
+            RequestRefusedError: If too many inspections are pending, in total or of this user.
         """
         with self._changed:
             self._evict_expired()
@@ -245,18 +247,18 @@ class InspectionQueue:
             return made
 
     def find(self, number: int) -> Inspection | None:
-        """Return one by its number; None where there was none, or it is forgotten."""
+        """Return an inspection by its number; None if it is unknown or no longer retained."""
         with self._changed:
             self._evict_expired()
             return self._known.get(number)
 
     def wait(self, inspection: Inspection, seconds: float) -> None:
-        """Wait until it has ended, or the time has passed."""
+        """Wait until an inspection has ended or the time has passed."""
         with self._changed:
             self._changed.wait_for(lambda: inspection.ended_at is not None, seconds)
 
     def close(self) -> None:
-        """End what is under way, and take no more."""
+        """Stop running inspections and refuse new ones."""
         with self._changed:
             self._closed = True
             workers = tuple(self._workers.values())
@@ -264,7 +266,7 @@ class InspectionQueue:
         for worker in workers:
             worker.join()
 
-    # ---- the thread ----------------------------------------------------------------------------
+    # ---- worker threads ------------------------------------------------------------------------
 
     def _list_pending(self) -> list[Inspection]:
         return [known for known in self._known.values() if known.ended_at is None]
@@ -284,7 +286,7 @@ class InspectionQueue:
             self._run_inspection(here)
 
     def _compute_priority(self, inspection: Inspection) -> tuple[bool, int, int]:
-        """Compute its turn: root's first, then those of who had least, then by their numbers."""
+        """Return the sort key: root first, then users with fewest inspections, then by number."""
         uid = inspection.actor.uid
         had = sum(
             known.actor.uid == uid for known in self._known.values() if known.ended_at is not None
@@ -329,7 +331,7 @@ class InspectionQueue:
             self._changed.notify_all()
 
     def _evict_expired(self) -> None:
-        """Forget what was found too long ago, or would fill memory together with what is newer."""
+        """Discard results that are too old, too many or too large in total."""
         ended = [known for known in self._known.values() if known.ended_at is not None]
         size = 0
         for place, known in enumerate(reversed(ended)):
@@ -343,7 +345,7 @@ def _serialize_document(kind: InspectionKind, finished: WorkerResult) -> bytes:
     """Return the document as JSON.
 
     Raises:
-        UpdaterError: If the command left none.
+        UpdaterError: If the command returned none.
     """
     if not finished.document:
         raise UpdaterError(
@@ -352,5 +354,5 @@ def _serialize_document(kind: InspectionKind, finished: WorkerResult) -> bytes:
         )
     document = dict(finished.document)
     if kind is InspectionKind.DOSSIER:
-        document.pop("lines", None)  # the page itself, which the document has
+        document.pop("lines", None)  # the same text as in the HTML page of the document
     return json.dumps(document, ensure_ascii=False).encode("utf-8", "backslashreplace")

@@ -1,7 +1,7 @@
-"""The service loop: read the status, decide, do one thing, begin again.
+"""The service loop: read the status, decide, perform one action, repeat.
 
-All state here can be read again, so that the service may be killed at any instant; and the loop
-does nothing but start children.
+All state can be read again from disk, so that the service may be killed at any time. The loop
+itself only starts worker processes.
 """
 
 from __future__ import annotations
@@ -39,39 +39,39 @@ from ncen_updater.common.messages import JOB_EXPIRED, SOAK_ENDED_BY_ROLLBACK, Ex
 
 logger = logging.getLogger(__name__)
 
-#: How long to wait where the journal cannot be read: a person has to come.
+#: Retry interval for an unreadable journal, which needs manual intervention.
 JOURNAL_RETRY_S = 600.0
-#: A job that waited for longer is not carried out: who gave it has gone home, and does not
-#: expect it in the middle of another day.
+#: Jobs that waited longer are not run: their requester no longer expects them to start, for example
+#: on another day.
 JOB_MAX_AGE = timedelta(hours=12)
-#: Exit codes after which an action counts as done.
+#: Exit statuses with which an action is successful, if not only 0.
 SUCCESS_EXIT_CODES: Mapping[ServiceAction, frozenset[int]] = {
     ServiceAction.PREPARE: frozenset({ExitCode.OK, ExitCode.BLOCKED}),
 }
 
 
-#: Parts of a site that the loop looks at each time: what may have changed while nobody told it.
+#: Parts of the status that the loop reads each time, since they change without notice.
 STATUS_PARTS = frozenset({"lock_holder", "journal", "rehearsals"})
-#: Gives the next time to ask the feed, from now and the failure of the last question, if it failed.
+#: Returns the next check of the feed, from the current time and the failure of the last check.
 CheckScheduler = Callable[[datetime, ActionFailure | None], datetime]
 
 
 class ServiceLoop:
-    """One site's service.
+    """The service of one site.
 
     Args:
         settings: The table ``[service]``; replaced by :meth:`reload`.
         read_status: Reads the parts :data:`STATUS_PARTS` of the site.
-        state_store: Keeps what is known.
-        job_recorder: Marks jobs.
-        runner: Runs children.
-        schedule_check: Spreads the questions to the feed.
+        state_store: Stores the service's state.
+        job_recorder: Records the start and end of jobs.
+        runner: Runs commands.
+        schedule_check: Schedules the checks of the feed.
         now: The wall clock.
-        publish: Called with what happens.
-        is_on_trial: Whether this agent is new and has not confirmed itself.
-        probe_running: Looks whether the application runs; None where that cannot be told.
-        get_boot_id: Which start of the machine this is.
-        find_due_receipt: Gives when a receipt is to leave; None where none is.
+        publish: Receives the service's events.
+        is_on_trial: Returns whether this agent is on trial.
+        probe_running: Returns whether the application is running; None if unknown.
+        get_boot_id: Returns the boot ID of the machine.
+        find_due_receipt: Returns when a receipt is due; None without one.
     """
 
     def __init__(
@@ -99,17 +99,17 @@ class ServiceLoop:
         self._said: str | None = None
 
     def reload(self, settings: ServiceSettings) -> None:
-        """Go on with other settings."""
+        """Continue with other settings."""
         self._settings = settings
         self._save_state(_mark_assessment_outdated(self._service_state))
 
     @property
     def state(self) -> ServiceState:
-        """Return what is known now."""
+        """Return the current state."""
         return self._service_state
 
     def run_once(self) -> ServiceDecision:
-        """Look, decide, and do it. Returns what was done; a wait is the caller's to keep."""
+        """Read the status, decide, and perform the action; for a wait, only return the decision."""
         try:
             status = self._read_status()
         except UpdaterError as error:
@@ -134,7 +134,7 @@ class ServiceLoop:
     def _send_receipt_meanwhile(
         self, status: SiteStatus, decision: ServiceDecision
     ) -> ServiceDecision:
-        """Where nothing else is to be done, send a receipt that is due, or come back for it."""
+        """Replace a wait by sending a receipt that is due, or shorten the wait until it is due."""
         if decision.action is not ServiceAction.WAIT or require_part(status.lock_holder):
             return decision
         due, now = self._find_due_receipt(), self._now()
@@ -147,10 +147,10 @@ class ServiceLoop:
             return replace(decision, until=due)
         return ServiceDecision(ServiceAction.SEND_RECEIPT, LazyText(N_("a receipt is due")))
 
-    # ---- looking -------------------------------------------------------------------------------
+    # ---- reading -------------------------------------------------------------------------------
 
     def _read_status(self) -> SiteStatus:
-        """Look; what cannot be read is raised, for nothing may be decided without it."""
+        """Return the status; raise its first error: nothing may be decided on partial data."""
         status = self._read()
         for error in status.errors:
             raise error
@@ -179,7 +179,7 @@ class ServiceLoop:
         )
 
     def _refresh_assessment(self, status: SiteStatus) -> SiteStatus:
-        """Let a child find out what is next; where it cannot, what was found last stays told."""
+        """Run the assessment; if it fails, keep the last result for display."""
         before = self._service_state.assessment
         finished = self._runner.assess()
         try:
@@ -197,7 +197,7 @@ class ServiceLoop:
         )
         if before is None or before.target != found.target:
             for action in (ServiceAction.PREPARE, ServiceAction.REHEARSE, ServiceAction.UPGRADE):
-                # What failed before was another release.
+                # The failures belong to another release.
                 service_state = service_state.without_failures(action) if before else service_state
         self._save_state(service_state)
         if found.target is not None and (before is None or before.target != found.target):
@@ -221,7 +221,7 @@ class ServiceLoop:
         )
 
     def _is_application_down(self) -> bool | None:
-        """Tell whether the application does not run although it ought to."""
+        """Return whether the application is stopped although it should run; None if unknown."""
         seen = self._running()
         if seen is None:
             return None
@@ -236,7 +236,7 @@ class ServiceLoop:
             is RestartDecision.START
         )
 
-    # ---- doing ---------------------------------------------------------------------------------
+    # ---- acting --------------------------------------------------------------------------------
 
     def _run_decision(self, act: ServiceDecision) -> None:
         finished = self._runner.run(build_command(act, self._service_state.assessment))
@@ -274,8 +274,8 @@ class ServiceLoop:
                     now, service_state.failures.get(ServiceAction.CHECK_FEED)
                 ),
             )
-        self._said = None  # what comes next is told again, also where it is the same again
-        # A child may have changed anything: what was known before it is not known any more.
+        self._said = None  # announce the next decision even if it is the same as before
+        # The command may have changed anything, so the assessment is outdated.
         self._save_state(_mark_assessment_outdated(service_state))
         values: dict[str, object] = {"action": action.value, "exit_code": finished.exit_code}
         if not done:
@@ -287,7 +287,7 @@ class ServiceLoop:
         save_service_state(self._keeper, service_state)
 
     def _announce_decision(self, act: ServiceDecision) -> None:
-        """Log what comes next, once as long as it stays the same."""
+        """Log and publish the decision, once until it changes."""
         why = act.reason.render()
         if why != self._said:
             self._said = why
@@ -296,7 +296,7 @@ class ServiceLoop:
 
 
 def save_service_state(keeper: ServiceStateFile, service_state: ServiceState) -> None:
-    """Write down what is known; where that cannot be done, the service knows it all the same."""
+    """Store the service's state; without disk space the service continues with it in memory."""
     try:
         keeper.save(service_state)
     except OSError as error:
@@ -304,20 +304,20 @@ def save_service_state(keeper: ServiceStateFile, service_state: ServiceState) ->
 
 
 def _was_preempted_by_rollback(finished: WorkerResult) -> bool:
-    """Tell whether a command left off watching a release for a job to roll back: no failure."""
+    """Return whether a command ended a soak period for a requested rollback: not a failure."""
     return finished.error_code == SOAK_ENDED_BY_ROLLBACK.code
 
 
 def _mark_assessment_outdated(service_state: ServiceState) -> ServiceState:
-    """Return it with an assessment that is made again before the next decision."""
+    """Return the state with an assessment that is repeated before the next decision."""
     before = service_state.assessment
     return replace(service_state, assessment=replace(before, last_event=-1) if before else None)
 
 
 def build_command(decision: ServiceDecision, assessment: Assessment | None) -> tuple[str, ...]:
-    """Return the command that does an act; pure."""
+    """Return the command of a decision. Pure."""
     target = assessment.target if assessment and assessment.target else None
-    # Its time has come again, or there would be nothing to do.
+    # The decision is only made after the retry time.
     retry = ("--retry",) if assessment and assessment.retry_at else ()
     match decision.action:
         case ServiceAction.RESUME | ServiceAction.START_APPLICATION:
@@ -349,7 +349,7 @@ def build_command(decision: ServiceDecision, assessment: Assessment | None) -> t
 
 
 def build_job_command(job: Job) -> tuple[str, ...]:
-    """Return the command that does what a person ordered; pure."""
+    """Return the command of a job. Pure."""
     version = job.data.get("version")
     named = _build_version_argument(version if isinstance(version, str) else None)
     retry = ("--retry",) if job.data.get("retry") is True else ()
@@ -367,7 +367,8 @@ def build_job_command(job: Job) -> tuple[str, ...]:
         case JobKind.REHEARSE:
             return ("rehearse", *named, *retry, *value)
         case JobKind.UPGRADE:
-            # Who may approve agrees by the job; anybody else needs the approvals of others.
+            # A job of an approver counts as approval; a job of another user needs separate
+            # approvals.
             agreed = () if job.data.get("by_approver") is True else ("--scheduled",)
             return ("upgrade", *named, "--yes", *agreed, *retry, *value)
         case JobKind.ROLLBACK:
@@ -380,7 +381,7 @@ def build_job_command(job: Job) -> tuple[str, ...]:
         case JobKind.SELF_UPDATE:
             return ("self-update", *named, *retry, *value)
         case JobKind.IMPORT:
-            # What to open, and for whom, is read from the job itself where that is done.
+            # The command reads the file and its user from the job itself.
             dry = ("--dry-run",) if job.data.get("dry_run") is True else ()
             return ("import", "--job", str(job.id), *dry, *value)
 

@@ -56,16 +56,16 @@ from ncen_updater.common.messages import RUNNER_UNIT_MISMATCH
 logger = logging.getLogger(__name__)
 
 MAX_SLEEP_S = 20.0
-#: So far may wall clock and monotonic clock drift apart in one sleep before it counts as a jump.
+#: Difference between wall clock and monotonic clock in one sleep that counts as a clock change.
 CLOCK_JUMP_S = 5.0
-#: Variable with which the unit of the package says that others do the work.
+#: Environment variable by which the packaged unit states that worker units run the commands.
 RUNNER_VARIABLE = "NCEN_RUNNER"
 
-#: Commands whose copies and cut-over want the databases for themselves.
+#: Commands that need the databases without other sessions.
 EXCLUSIVE_COMMANDS = frozenset({"upgrade", "rollback", "resume"})
-#: Between two acts, so that no mistake can make the service spin.
+#: Minimum pause between two actions, so that an error cannot cause a busy loop.
 MIN_PAUSE_S = 0.5
-#: How long to wait where the machine refused what a step needs, such as room on a disk.
+#: Retry interval after an operating system error, such as a full disk.
 RETRY_S = 60
 
 Listener = Callable[[ServiceEvent], None]
@@ -76,11 +76,11 @@ def _now() -> datetime:
 
 
 def create_check_scheduler(config: AgentConfig) -> CheckScheduler:
-    """Return when the feed is asked next, for one site.
+    """Return a function that schedules the checks of a site's feed.
 
-    A question that was not answered is repeated after delays that grow, so that a feed that is away
-    for half a day does not meet every site every ten minutes; the site's own place in the interval
-    keeps thousands of sites apart all the same.
+    A failed check is repeated with increasing delays, so that a feed that is down for half a day
+    does not receive requests from every site every ten minutes. Each site also has its own offset
+    within the interval, which spreads the load of thousands of sites.
     """
 
     def schedule(now: datetime, failure: ActionFailure | None) -> datetime:
@@ -96,9 +96,9 @@ def create_check_scheduler(config: AgentConfig) -> CheckScheduler:
 def delay_missed_check(
     service_state: ServiceState, config: AgentConfig, now: datetime
 ) -> ServiceState:
-    """Return it with a question that was missed put a little off, for each site by another time.
+    """Return the state with a missed check delayed by an offset of the site. Pure.
 
-    Many machines may be switched on at eight, or come back together after a power cut. Pure.
+    Many machines may be switched on at the same time in the morning or after a power failure.
     """
     if service_state.next_check is None or service_state.next_check > now:
         return service_state
@@ -114,17 +114,17 @@ def run_service(
     listeners: tuple[Listener, ...] = (),
     in_force: Path | None = None,
 ) -> None:
-    """Be the service until a signal ends it.
+    """Run the service until a signal stops it.
 
     Args:
-        config_path: The configuration file; read again at SIGHUP.
-        listeners: Told what happens; one that fails is logged and does not stop the service.
-        in_force: The configuration to begin with, where that file has a mistake: as when it is read
-            again, the one before stays in force, and nothing new is begun by the one that is wrong.
+        config_path: The configuration file; read again on SIGHUP.
+        listeners: Receive the service's events; an exception of a listener is only logged.
+        in_force: Configuration to start with if that file is invalid. As on a reload, the previous
+            configuration stays in force, and nothing new starts from the invalid one.
 
     Raises:
-        UpdaterError: If the configuration cannot be used, another service runs, or this agent is
-            new and could not confirm itself.
+        UpdaterError: If the configuration is invalid, another service is running, or this agent
+            could not confirm itself.
     """
     usable = in_force or config_path
     config = load_config(usable, look=in_force is None)
@@ -156,7 +156,7 @@ def run_service(
     ):
         probation = _create_agent_trial(config, runner, notifier.ping_watchdog)
         keeper = ServiceStateFile(state / SERVICE_STATE_PATH)
-        # Written down, so that a service that is started again and again does ask in the end.
+        # Stored, so that a service that restarts repeatedly still checks eventually.
         save_service_state(keeper, delay_missed_check(keeper.load(), config, _now()))
         service = ServiceLoop(
             config.service,
@@ -191,10 +191,10 @@ def run_service(
 
 
 def _create_blocking_check(snapshots: SnapshotStore, journal_path: Path) -> Callable[[], bool]:
-    """Return a check whether work goes on during which the site must not be inspected.
+    """Return a function that tells whether an operation is running that inspections would disturb.
 
-    That is what the service carries out itself, and a change that anybody else began: the databases
-    are closed to every session then. Not while a release is only watched.
+    Such operations are commands of the service and changes of any process, during which the
+    databases accept no other sessions; not a soak period.
     """
     changed, opened, watched = -1, False, False
 
@@ -208,7 +208,7 @@ def _create_blocking_check(snapshots: SnapshotStore, journal_path: Path) -> Call
             try:
                 with Journal.open(journal_path, read_only=True) as journal:
                     change = journal.find_open_change()
-            except UpdaterError:  # who inspects says what is wrong with it
+            except UpdaterError:  # the inspection itself reports the error
                 return works
             opened = change is not None and change.state is not ChangeState.STUCK
             watched = change is not None and change.is_soaking
@@ -219,7 +219,7 @@ def _create_blocking_check(snapshots: SnapshotStore, journal_path: Path) -> Call
 
 
 def _find_due_receipt(journal: Path) -> datetime | None:
-    """Find when a receipt leaves automatically; None where none does, or nobody can tell."""
+    """Return when a receipt is due to be sent; None if none is, or if the journal is unreadable."""
     from ncen_updater.agent.reports.receipt import find_due_receipt
 
     try:
@@ -232,7 +232,7 @@ def _find_due_receipt(journal: Path) -> datetime | None:
 
 
 def _probe_running(config_path: Path) -> ProcessState | None:
-    """Look whether the application runs; None where this process cannot tell."""
+    """Return whether the application is running; None if this process cannot tell."""
     from ncen_updater.agent.engine.site_factory import make_application
 
     try:
@@ -307,9 +307,9 @@ def _run_loop(
 
 
 def _run_step(service: ServiceLoop, recorder: JournalJobRecorder) -> ServiceDecision:
-    """Do one thing, or wait where that cannot be done now: a full disk must not end the service.
+    """Perform one action, or wait after an error: a full disk must not end the service.
 
-    What was begun is in the journal; the next step finds it there.
+    An interrupted action is in the journal, and the next step resumes it.
     """
     if recorder.interrupted:
         _end_interrupted_jobs(recorder)
@@ -323,7 +323,7 @@ def _run_step(service: ServiceLoop, recorder: JournalJobRecorder) -> ServiceDeci
 
 
 def _reload_config(service: ServiceLoop, snapshots: SnapshotStore, config_path: Path) -> None:
-    """Go on with a new configuration, or with the old one, and say why."""
+    """Continue with the new configuration, or with the old one if the new one is invalid."""
     try:
         settings = load_config(config_path).service
         service.reload(settings)
@@ -335,13 +335,13 @@ def _reload_config(service: ServiceLoop, snapshots: SnapshotStore, config_path: 
 
 
 class WakeupPipe:
-    """The service's sleep, and what ends it.
+    """Interruptible sleep of the service.
 
     Args:
-        send_heartbeat: Called before each slice of sleep: a sign of life for the watchdog.
-        read_mtime: When the journal was last written; a change ends the sleep.
-        max_sleep_s: Longest time without a look, seconds.
-        wall: The wall clock, seconds.
+        send_heartbeat: Called before each slice of sleep; sends a heartbeat to the watchdog.
+        read_mtime: Returns the journal's modification time; a change ends the sleep.
+        max_sleep_s: Length of a slice, in seconds.
+        wall: The wall clock, in seconds.
     """
 
     def __init__(
@@ -358,30 +358,30 @@ class WakeupPipe:
 
     @property
     def is_stopping(self) -> bool:
-        """Return whether the service is to end."""
+        """Return whether the service is stopping."""
         return self._stop
 
     def stop(self) -> None:
-        """Ask the service to end."""
+        """Request the stop of the service."""
         self._stop = True
         self.wake()
 
     def wake(self) -> None:
-        """End a sleep; safe in a signal handler and from any thread."""
-        # A full pipe has woken the sleeper already.
+        """End a sleep; safe in signal handlers and from any thread."""
+        # If the pipe is full, the sleeper is already being woken.
         with contextlib.suppress(BlockingIOError):
             os.write(self._writer, b"x")
 
     def consume_reload(self) -> bool:
-        """Tell whether the configuration is to be read again; asked once."""
+        """Return whether a reload was requested, and clear the request."""
         asked, self._reload = self._reload, False
         return asked
 
     @contextlib.contextmanager
     def handle_signals(self) -> Iterator[None]:
-        """Take SIGTERM and SIGINT for an end, SIGHUP for reading the configuration again.
+        """Handle SIGTERM and SIGINT as a stop, and SIGHUP as a reload.
 
-        An earlier SIGTERM that did not come through is one, too.
+        A SIGTERM received earlier by :class:`TerminationHandler` counts as a stop as well.
         """
 
         def on_signal(number: int, _frame: FrameType | None) -> None:
@@ -403,21 +403,21 @@ class WakeupPipe:
                 signal.signal(number, handler)
 
     def read_journal_mtime(self) -> int:
-        """Return what :meth:`sleep` compares the journal with; taken before the site is looked at.
+        """Return the journal's modification time for :meth:`sleep`; call before reading the status.
 
-        Else what another process writes between the look and the sleep would be slept through.
+        Otherwise a change between reading the status and sleeping would be missed.
         """
         return self._changed_at()
 
     def sleep(self, seconds: float, seen_mtime: int | None = None) -> None:
-        """Sleep until the time has passed, somebody wakes us, or the journal changes.
+        """Sleep until the time has passed, :meth:`wake` is called, or the journal changes.
 
-        So does a wall clock that was set, or that went on while the machine slept: what is waited
-        for may have come. It is noticed within a slice.
+        A clock change or a suspend of the machine ends the sleep within one slice, since the
+        awaited time may have come.
 
         Args:
-            seconds: How long at most.
-            seen_mtime: The mark of what was looked at; the journal as it is now by default.
+            seconds: Maximum duration.
+            seen_mtime: Modification time when the status was read; by default the current one.
         """
         began = time.monotonic()
         until, apart = began + seconds, self._wall() - began

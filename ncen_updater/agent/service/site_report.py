@@ -1,6 +1,6 @@
-"""Documents about the site from disk and journal: for ``status``, ``history`` and JSON.
+"""Documents on the site from disk and journal, for ``status``, ``history`` and JSON output.
 
-Standard library only: this module is on the path of ``status``.
+Standard library only, since ``status`` must start fast.
 """
 
 from __future__ import annotations
@@ -74,12 +74,12 @@ if TYPE_CHECKING:
 Document = dict[str, object]
 
 
-#: Among so many rehearsals those that failed are looked for.
+#: Number of recent rehearsals searched for failed ones.
 REHEARSALS_SEARCHED = 100
-#: Steps that are interrupted where they are cut off; a release that is watched is watched on.
+#: Steps that a crash interrupts; a soak period simply continues.
 _INTERRUPTIBLE_STEPS = frozenset(DOWNTIME_STEPS) | frozenset(STEPS_BEFORE_COMMIT)
 _STEP_IN_PROGRESS_EVENTS = frozenset({f"step-{StepState.INTENDED}", f"step-{StepState.UNDOING}"})
-#: Parts of a site that :func:`build_site_report` tells of.
+#: Parts of the status that :func:`build_site_report` needs.
 SITE_REPORT_PARTS = frozenset(
     {
         "current", "configuration_error", "maintenance_on", "availability", "lock_holder",
@@ -90,11 +90,11 @@ SITE_REPORT_PARTS = frozenset(
 
 
 def build_site_report(status: SiteStatus, language: str) -> tuple[Document, list[UpdaterError]]:
-    """Say what runs, what the agent did last, and what is on offer.
+    """Return the site's status: running release, last change, releases on offer.
 
     Args:
         status: The parts :data:`SITE_REPORT_PARTS` of the site.
-        language: Of errors that stand in the place of what could not be had.
+        language: Language of the errors that replace unreadable parts.
 
     Returns:
         The document, and these errors.
@@ -141,19 +141,19 @@ def _build_running(status: SiteStatus) -> Document:
 
 
 def _build_availability(seen: Availability) -> Document:
-    """Return whether users can work, with its texts still in any language."""
+    """Return the availability, with texts not yet translated."""
     return {**seen.to_json(), "detail": seen.detail, "unknown_because": seen.unknown_because}
 
 
 def _clock(status: SiteStatus) -> Document | None:
-    """Return what is wrong with the clock, by the newest signed time; None where nothing is."""
+    """Return the clock's error according to the newest signed time; None without an error."""
     newest = get_part_or_none(status.signed_at)
     found = clock_findings(status.now, newest, None)
     return {"code": found[0].code, "signed_at": newest} if found else None
 
 
 def _build_full_disk(status: SiteStatus) -> Document:
-    """Report a full disk on its own, since other parts report it only as failures."""
+    """Return a full disk separately, since other parts report it only as failures."""
     found = get_part_or_none(status.full_disk)
     if found is None:
         return {}
@@ -162,7 +162,7 @@ def _build_full_disk(status: SiteStatus) -> Document:
 
 def _build_configuration(status: SiteStatus) -> Document:
     wrong = status.configuration_error
-    if isinstance(wrong, Exception):  # a mistake, or why it could not be checked
+    if isinstance(wrong, Exception):  # an invalid configuration, or why it could not be checked
         raise wrong
     return {"checked": True}
 
@@ -202,17 +202,17 @@ def _build_journal(status: SiteStatus) -> Document:
 
 
 def _build_job(job: Job) -> Document:
-    """Build the document of a queued job."""
+    """Return the document of a queued job."""
     return {"id": job.id, "kind": job.kind.value, "actor": job.actor.name, "at": job.requested_at}
 
 
 def _build_approvals(
     journal: JournalSnapshot, needed: int | None, assessment: Assessment | None
 ) -> list[dict[str, object]]:
-    """Return who approved which release, what comes first at the head; pure.
+    """Return the approvals by release, the next to be installed first. Pure.
 
-    Whether that still holds is known of what the service looked at after the last event alone.
-    Nothing is told where it is not known how many have to approve: why not is told elsewhere.
+    The validity of an approval is included only if the assessment is newer than the last event. The
+    list is empty if the number of required approvals is unknown, which is reported elsewhere.
     """
     if needed is None:
         return []
@@ -227,7 +227,7 @@ def _build_approvals(
         bindings = dict.fromkeys(approval.binding for approval in reversed(mine))
         counts = [count_approvals(mine, binding, needed) for binding in bindings]
         best = min(counts, key=lambda count: count.missing)
-        if best.approvals:  # root counts as none where two have to
+        if best.approvals:  # empty if only root approved and two approvals are required
             of_it = seen.find_release(version) if seen else None
             rows.append(
                 {
@@ -245,10 +245,10 @@ def _build_approvals(
 def _build_rollback_approvals(
     journal: JournalSnapshot, needed: int | None, current: str | None
 ) -> dict[str, object] | None:
-    """Return who approved a rollback from the release in use, and up to what loss; pure.
+    """Return the approvals of a rollback from the current release, and their accepted loss. Pure.
 
-    None where nobody did, and where it is not known how many have to; and while a change is open or
-    a rollback is pending, which nobody has to approve.
+    None without approvals, if the number of required approvals is unknown, and while a change is
+    open or a rollback is pending, since these need no approval.
     """
     if (
         needed is None
@@ -260,7 +260,8 @@ def _build_rollback_approvals(
     given = [one for one in journal.rollback_approvals if Version(one.origin) == Version(current)]
     last = given[-1] if given else None
     people = journal.count_approvals(last.approval.binding if last else "", needed)
-    if last is None or not people.approvals:  # root counts as none where two have to
+    # empty if only root approved and two approvals are required
+    if last is None or not people.approvals:
         return None
     return {
         "from": last.origin,
@@ -272,7 +273,7 @@ def _build_rollback_approvals(
 
 
 def _is_resolved(status: SiteStatus, journal: JournalSnapshot, bad: FailedReleaseRecord) -> bool:
-    """Tell whether a failure is history: the release succeeded later, or a newer one is in use."""
+    """Return whether a failure is resolved: it succeeded later, or a newer release is in use."""
     well, current = journal.good_since.get(bad.version), get_part_or_none(status.current)
     if well is not None and well >= bad.last_at:
         return True
@@ -285,11 +286,11 @@ def list_unresolved_failures(
     assessment: Assessment | None,
     status: SiteStatus,
 ) -> Iterator[tuple[ServiceAction, ActionFailure]]:
-    """Yield what the service did in vain and nobody has done since. Pure.
+    """Yield the failures of the service that nobody has resolved since. Pure.
 
     Args:
-        failures: As the service keeps them.
-        assessment: What is next, as it found last.
+        failures: Failures from the service's state.
+        assessment: The last assessment.
         status: The parts :data:`SITE_REPORT_PARTS` of the site.
     """
     view, journal = get_part_or_none(status.feed_view), get_part_or_none(status.journal)
@@ -315,14 +316,14 @@ def list_unresolved_failures(
             or (assessment is not None and not assessment.target),
             ServiceAction.SELF_UPDATE: assessment is not None and assessment.agent_version is None,
             ServiceAction.PRUNE: assessment is not None and assessment.prune_at is None,
-            ServiceAction.RUN_JOB: True,  # its requester was told
+            ServiceAction.RUN_JOB: True,  # its requester received the error
         }
         if not over.get(deed, False):
             yield deed, failure
 
 
 def _is_reported_by_change(last: Change | None, failure: ActionFailure) -> bool:
-    """Tell whether an undone change reports its failure itself; the next try comes later."""
+    """Return whether a reverted change already reports the failure, until the next attempt."""
     if last is None or last.state is not ChangeState.REVERTED or last.ended_at is None:
         return False
     return last.ended_at <= failure.at < last.ended_at + RETRY_DELAYS[0]
@@ -352,7 +353,7 @@ def _build_feed(status: SiteStatus) -> Document | None:
 
 
 def _list_withheld_releases(status: SiteStatus) -> Iterator[WithheldRelease]:
-    """Return the newer releases that signers keep back, without those under an emergency halt."""
+    """Yield newer releases that the Secretariat withholds, except those under an emergency halt."""
     current, halts = require_part(status.current), get_part_or_none(status.emergency_halts) or ()
     for one in status.next_upgrade.withheld if status.next_upgrade is not None else ():
         reported = any(
@@ -365,7 +366,7 @@ def _list_withheld_releases(status: SiteStatus) -> Iterator[WithheldRelease]:
 
 
 def _discard_outdated(assessment: Assessment | None, journal: JournalSnapshot) -> Assessment | None:
-    """Return the assessment if it was made after the last event; None where it is outdated."""
+    """Return the assessment if it was made after the last event; None if it is outdated."""
     return (
         assessment
         if assessment is not None and assessment.last_event == journal.last_event
@@ -374,7 +375,7 @@ def _discard_outdated(assessment: Assessment | None, journal: JournalSnapshot) -
 
 
 def _find_current_step(change: Change) -> tuple[StepName, StepState] | None:
-    """Return the current step of a change: the one that was touched last."""
+    """Return the current step of a change: the one updated last."""
     order = list(StepName)
     records = [
         r for r in change.steps.values() if r.state in (StepState.INTENDED, StepState.UNDOING)
@@ -387,7 +388,7 @@ def _find_current_step(change: Change) -> tuple[StepName, StepState] | None:
 
 
 def build_open_change(status: SiteStatus) -> Document | None:
-    """Return the change that has not come to its end, and until when its release is watched.
+    """Return the open change and the end of its soak period; None without an open change.
 
     Args:
         status: The parts ``journal`` and ``soak_s`` of the site.
@@ -406,14 +407,14 @@ def build_open_change(status: SiteStatus) -> Document | None:
 
 
 def compute_step_seconds(record: StepRecord) -> float | None:
-    """Return the seconds that a step took; None where it was undone or has not ended."""
+    """Return the duration of a step; None if it was reverted or has not ended."""
     if record.ended_at is None or record.state is not StepState.DONE:
         return None
     return measure_seconds(record.started_at, record.ended_at)
 
 
 def _measure_attempt(events: Sequence[JournalEvent], record: StepRecord) -> float | None:
-    """Return how long a step that was reverted took before, or until it failed."""
+    """Return how long a reverted step took until it was done or failed."""
     if record.state is StepState.INTENDED:
         return None
     ended = [
@@ -425,16 +426,16 @@ def _measure_attempt(events: Sequence[JournalEvent], record: StepRecord) -> floa
 
 
 def build_history_report(journal: Journal, limit: int, before: str | None = None) -> Document:
-    """Return changes, imports and failed rehearsals, each newest first; as much is read as told.
+    """Return changes, imports and failed rehearsals, each newest first.
 
     Args:
         journal: The journal.
-        limit: At most so many of each.
-        before: Only changes that were begun before this one.
+        limit: Maximum number of each.
+        before: ID of a change; return only earlier changes.
 
     Raises:
-        KeyError: If the journal knows none of this id.
-        JournalUnreadableError: If it holds what no agent wrote.
+        KeyError: If the journal has no change with this ID.
+        JournalUnreadableError: If the journal has invalid content.
     """
     from ncen_updater.agent.engine.rehearsal.downtime_forecasts import find_predicted_ranges
 
@@ -473,19 +474,19 @@ def build_history_report(journal: Journal, limit: int, before: str | None = None
 
 
 def _is_interrupted(journal: Journal, change: Change) -> bool:
-    """Tell whether a change stands in its middle while nobody works on this site."""
+    """Return whether a change is incomplete and no process is working on the site."""
     if change.state not in (ChangeState.RUNNING, ChangeState.REVERTING):
         return False
     try:
         holder = read_lock_holder(journal.path.parent / CHANGE_LOCK_FILE)
-    except OSError:  # without the right to read it, nobody can tell
+    except OSError:  # without read permission the holder is unknown
         return False
-    # It may have come to its end since it was read.
+    # The change may have ended since it was read.
     return holder is None and journal.read_change(change.id).state is change.state
 
 
 def _list_failed_rehearsals(journal: Journal, limit: int) -> Iterator[Document]:
-    """Rehearsals that failed, the newest first: no change tells of them."""
+    """Yield failed rehearsals, newest first; these are not part of any change."""
     known = {
         record.id: record for record in RehearsalStore(journal).list_newest(REHEARSALS_SEARCHED)
     }
@@ -499,7 +500,7 @@ def _list_failed_rehearsals(journal: Journal, limit: int) -> Iterator[Document]:
 
 
 def _list_changes_before(journal: Journal, change_id: str, limit: int) -> tuple[Change, ...]:
-    """List changes that were started before one, newest first."""
+    """Return the changes that were started before a given one, newest first."""
     ids = [row["id"] for row in journal.query("SELECT id FROM changes ORDER BY rowid DESC")]
     if change_id not in ids:
         raise KeyError(change_id)
@@ -510,7 +511,7 @@ def _list_changes_before(journal: Journal, change_id: str, limit: int) -> tuple[
 def _list_newest_events(
     journal: Journal, kinds: Sequence[str], limit: int
 ) -> tuple[JournalEvent, ...]:
-    """Events of some kinds, newest first."""
+    """Return events of some kinds, newest first."""
     wanted = ", ".join(f"'{kind}'" for kind in kinds)
     with guard_reads(journal.path):
         rows = journal.query(
@@ -525,7 +526,7 @@ def _build_range(predicted: tuple[float, float] | None) -> Document | None:
 
 
 def _find_failure(events: Sequence[JournalEvent]) -> Document | None:
-    """Find where a change failed last, and by what."""
+    """Return the step at which a change failed last, and its error."""
     failed = [e for e in events if e.kind == "step-failed"]
     if not failed:
         return None
@@ -536,7 +537,7 @@ def _find_failure(events: Sequence[JournalEvent]) -> Document | None:
 def _find_interruption(events: Sequence[JournalEvent]) -> Document | None:
     """Return the step at which a change was last interrupted, and when it was resumed.
 
-    None for one that was only in its soak period: nothing failed there.
+    None for a change interrupted only in its soak period, which does not fail.
     """
     found, step = None, None
     for event in events:
@@ -552,7 +553,7 @@ def _find_interruption(events: Sequence[JournalEvent]) -> Document | None:
 
 
 def _find_rolled_back_by(journal: Journal, change: Change) -> str | None:
-    """Return the id of the rollback that undid an upgrade, if there is one."""
+    """Return the ID of the rollback that undid an upgrade, if any."""
     with guard_reads(journal.path):
         rows = journal.query(
             "SELECT change, value FROM facts JOIN changes ON id = change"
@@ -568,10 +569,10 @@ def _find_rolled_back_by(journal: Journal, change: Change) -> str | None:
 
 
 def _find_requester(journal: Journal, change: Change) -> str | None:
-    """Find who requested a change: one job is carried out at a time.
+    """Return who requested a change, by its time: only one job runs at a time.
 
-    Reads the one row, however many jobs there were. Times stand in UTC, so that their text is in
-    their order.
+    The query reads one row, regardless of the number of jobs. Times are stored as UTC text, so that
+    text order is time order.
     """
     at = change.created_at.astimezone(UTC).isoformat()
     with guard_reads(journal.path):
@@ -584,9 +585,9 @@ def _find_requester(journal: Journal, change: Change) -> str | None:
 
 
 def _find_emergency(journal: Journal, change: Change, begun: int) -> Document | None:
-    """Find who went back without the approvals that it takes, and why; None where nobody did.
+    """Return who started an emergency rollback without approvals, and why; None otherwise.
 
-    It is written down right before the rollback begins, and nothing else comes between.
+    The journal has this event directly before the start of the rollback.
     """
     if change.kind is not ChangeKind.ROLLBACK:
         return None
@@ -602,11 +603,11 @@ def _find_emergency(journal: Journal, change: Change, begun: int) -> Document | 
 
 
 def build_change_report(journal: Journal, change_id: str) -> Document:
-    """Return one change whole: steps, facts, events, and what they came to for people.
+    """Return a complete change: steps, facts, events, and its outcome.
 
     Raises:
-        KeyError: If the journal knows none of this id.
-        JournalUnreadableError: If it holds what no agent wrote.
+        KeyError: If the journal has no change with this ID.
+        JournalUnreadableError: If the journal has invalid content.
     """
     from ncen_updater.agent.engine.rehearsal.downtime_forecasts import find_predicted_range
 

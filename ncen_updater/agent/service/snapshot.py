@@ -1,4 +1,4 @@
-"""Snapshot of the service's present work for readers: never stored, safe between threads."""
+"""Snapshot of the service's current work for API requests: never stored, thread-safe."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from ncen_updater.agent.config.service import ServiceSettings
 from ncen_updater.common.i18n import LazyText
 from ncen_updater.common.progress import ProgressUpdate
 
-#: Sentences of a command that are kept.
+#: Number of progress messages retained per command.
 MAX_PROGRESS_LINES = 100
 
 
 @dataclass(frozen=True)
 class ServiceEvent:
-    """Something that people may want to be told.
+    """An event of the service for its listeners.
 
     Attributes:
-        kind: A stable word.
-        values: Plain values and sentences; never data of the application.
+        kind: A stable identifier.
+        values: Plain values and texts; never data of the application.
     """
 
     kind: str
@@ -30,14 +30,14 @@ class ServiceEvent:
 
 @dataclass(frozen=True)
 class RunningCommand:
-    """A command that is being carried out.
+    """A running command.
 
     Attributes:
         command: The command.
-        since: When it began.
-        progress: What it said last of its work, and
-        progress_since: when it began to say so.
-        earlier_progress: What it had said before, each with its seconds; of very many the last.
+        since: When it started.
+        progress: The last progress message.
+        progress_since: When the message first appeared.
+        earlier_progress: Earlier messages with their durations in seconds; only the latest ones.
     """
 
     command: tuple[str, ...]
@@ -47,7 +47,7 @@ class RunningCommand:
     earlier_progress: tuple[tuple[ProgressUpdate, float], ...] = ()
 
     def with_progress(self, progress: ProgressUpdate, now: datetime) -> RunningCommand:
-        """Return it with what the command says now; figures alone are the same sentence."""
+        """Return the command with new progress; amounts do not count as a new message."""
         before, since = self.progress, self.progress_since
         if before is not None and (before.template, before.values) == (
             progress.template,
@@ -56,7 +56,7 @@ class RunningCommand:
             return replace(self, progress=progress)
         value = self.earlier_progress
         if before is not None and since is not None and before.template:
-            # As a terminal shows it; parts that work side by side are not said each time again.
+            # As on a terminal; messages of parallel parts are not repeated.
             took = max(0.0, (now - since).total_seconds())
             value = (*(one for one in value if one[0].text != before.text), (before, took))[
                 -MAX_PROGRESS_LINES:
@@ -66,16 +66,16 @@ class RunningCommand:
 
 @dataclass(frozen=True)
 class ServiceSnapshot:
-    """Everything at one moment.
+    """State of the service at one moment.
 
     Attributes:
-        sequence: Grows with every change.
-        action: What the service decided to do next.
-        reason: Why, in words.
-        status_read_at: Of when the site is that it decided that of, also where it was the same
-            again.
-        running: The command that is being carried out.
-        closing: Whether the service is about to end.
+        sequence: Increases with every change.
+        action: The next action that the service decided on.
+        reason: The reason of the decision.
+        status_read_at: When the status for the decision was read, even if the decision is
+            unchanged.
+        running: The running command.
+        closing: Whether the service is stopping.
     """
 
     sequence: int = 0
@@ -87,7 +87,7 @@ class ServiceSnapshot:
 
 
 class SnapshotStore:
-    """Written by the loop, read by requests.
+    """The latest snapshot, written by the loop and read by requests.
 
     Args:
         settings: The table ``[service]`` in force.
@@ -105,32 +105,32 @@ class SnapshotStore:
         return self._settings
 
     def update_settings(self, settings: ServiceSettings) -> None:
-        """Take other settings."""
+        """Replace the settings."""
         self._settings = settings
 
     def handle_event(self, event: ServiceEvent) -> None:
-        """Take note of what comes next; a listener of the service."""
+        """Record the service's decision; a listener of the service."""
         if event.kind == "next":
             self._update(action=str(event.values["action"]), reason=event.values["reason"])
         elif event.kind == "looked":
             self._update(status_read_at=event.values["at"])
 
     def record_start(self, command: Sequence[str]) -> None:
-        """Take note of a command that begins."""
+        """Record the start of a command."""
         self._update(running=RunningCommand(tuple(command), self._now()))
 
     def record_progress(self, progress: ProgressUpdate) -> None:
-        """Take note of progress of the command."""
+        """Record progress of the command."""
         running = self._moment.running
         if running is not None:
             self._update(running=running.with_progress(progress, self._now()))
 
     def record_end(self) -> None:
-        """Take note that the command has ended; why it began is no longer told."""
+        """Record the end of the command, and clear the decision that started it."""
         self._update(running=None, action=None, reason=None)
 
     def close(self) -> None:
-        """Send everybody home who waits."""
+        """End all waits, since the service is stopping."""
         self._update(closing=True)
 
     def get_latest(self) -> ServiceSnapshot:
@@ -138,7 +138,7 @@ class SnapshotStore:
         return self._moment
 
     def wait_for_change(self, number: int, seconds: float) -> ServiceSnapshot:
-        """Wait until something is newer than a number, or the time has passed."""
+        """Wait until the snapshot differs from a sequence number, or the time has passed."""
         with self._changed:
             self._changed.wait_for(lambda: self._moment.sequence != number, seconds)
             return self._moment

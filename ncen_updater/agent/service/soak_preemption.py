@@ -1,9 +1,9 @@
-"""End of a soak period by a request for a rollback.
+"""End of a soak period by a requested rollback.
 
-The soak period holds the lock of changes for as long as an hour. A requested rollback does not wait
-for that: the soak period is ended, which is recorded first, and the rollback takes the change over
-under the lock, as after an interruption. After a crash in between, the release is still in its soak
-period or the job is still queued: the next service runs the job first. On the path of ``status``.
+The soak period holds the change lock for up to an hour. A requested rollback does not wait for it:
+the soak period is ended, which is recorded first, and the rollback takes the change over under the
+lock, as after an interruption. After a crash in between, the release is still in its soak period or
+the job is still queued; the next service runs the job first. Imported by ``status``.
 """
 
 from __future__ import annotations
@@ -24,23 +24,23 @@ from ncen_updater.common.messages import INTERRUPTED, SOAK_ENDED_BY_ROLLBACK
 
 logger = logging.getLogger(__name__)
 
-#: How often it is looked whether somebody gave a job.
+#: How often the journal is checked for a rollback job.
 POLL_INTERVAL_S = 1.0
-#: The watching ends, since somebody requested the rollback.
+#: Event: the soak period ended because a user requested a rollback.
 SOAK_ENDED = "soak-ended"
 
 
 @contextmanager
 def preempt_soak_for_rollback(path: Path) -> Iterator[None]:
-    """End this process's soak period, no matter who started it, once a rollback was requested.
+    """End this process's soak period, no matter who started it, once a rollback is requested.
 
-    To be called within :meth:`.SignalHandler.handle_signals`: it sends the signal of a person.
+    Call it within :meth:`.SignalHandler.handle_signals`, since it sends SIGTERM to this process.
 
     Args:
         path: The journal.
 
     Raises:
-        SOAK_ENDED_BY_ROLLBACK: In the place of an interruption by that.
+        SOAK_ENDED_BY_ROLLBACK: Instead of the interruption by that signal.
     """
     over, found = threading.Event(), list[Job]()
 
@@ -53,7 +53,7 @@ def preempt_soak_for_rollback(path: Path) -> Iterator[None]:
             try:
                 job = _record_soak_end(path)
             except UpdaterError as error:
-                # It is watched on; the next look may fare better.
+                # The soak period continues; the next check may succeed.
                 logger.warning("whether somebody requested the rollback is not known: %s", error)
                 continue
             seen = changed
@@ -77,7 +77,7 @@ def preempt_soak_for_rollback(path: Path) -> Iterator[None]:
 
 
 def _record_soak_end(path: Path) -> Job | None:
-    """Write down that the watching ends, and for whom; None where it does not."""
+    """Record the end of the soak period and its job; return None without a rollback job."""
     with Journal.open(path, read_only=True) as journal:
         job, change = find_rollback_job(journal), journal.find_open_change()
     if job is None or change is None:

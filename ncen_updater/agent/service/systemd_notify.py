@@ -1,6 +1,6 @@
-"""Telling systemd how the service is (sd_notify(3)): a datagram to a socket that it names.
+"""Notifications to systemd (sd_notify(3)): datagrams to the socket in ``NOTIFY_SOCKET``.
 
-Where nobody listens, as on a terminal, nothing is sent.
+Without that variable, as on a terminal, nothing is sent.
 """
 
 from __future__ import annotations
@@ -15,38 +15,38 @@ logger = logging.getLogger(__name__)
 
 
 class SystemdNotifier:
-    """Sends states to the service manager.
+    """Sends notifications to the service manager.
 
     Args:
-        environment: Where ``NOTIFY_SOCKET`` and ``WATCHDOG_USEC`` are looked for.
+        environment: Source of ``NOTIFY_SOCKET`` and ``WATCHDOG_USEC``.
     """
 
     def __init__(self, environment: Mapping[str, str] = os.environ) -> None:
         address = environment.get("NOTIFY_SOCKET", "")
         self._address = "\0" + address[1:] if address.startswith("@") else address
         limit = environment.get("WATCHDOG_USEC", "")
-        #: Seconds between two signs of life: half of what systemd allows; None where it asks none.
+        #: Seconds between two heartbeats: half of the watchdog timeout; None without a watchdog.
         self.interval_s = int(limit) / 2e6 if limit.isdigit() and int(limit) else None
 
     def notify_ready(self) -> None:
-        """Say that the service works."""
+        """Notify that the service is ready."""
         self._send("READY=1")
 
     def notify_reloading(self) -> None:
-        """Say that the configuration is read again; :meth:`notify_ready` ends it."""
+        """Notify that the configuration is being reloaded; :meth:`notify_ready` ends the reload."""
         self._send(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
 
     def notify_stopping(self) -> None:
-        """Say that the service is about to end."""
+        """Notify that the service is stopping."""
         self._send("STOPPING=1")
 
     def ping_watchdog(self) -> None:
-        """Give a sign of life."""
+        """Send a heartbeat to the watchdog."""
         if self.interval_s is not None:
             self._send("WATCHDOG=1")
 
     def notify_status(self, line: str) -> None:
-        """Say in one line what the service does; ``systemctl status`` shows it."""
+        """Set the status line that ``systemctl status`` shows."""
         self._send("STATUS=" + " ".join(line.split()))
 
     def _send(self, message: str) -> None:
@@ -57,5 +57,5 @@ class SystemdNotifier:
                 sender.connect(self._address)
                 sender.sendall(message.encode())
         except OSError as error:
-            # The manager then acts as it would for a silent service; the work goes on.
+            # systemd then treats the service as silent; the service continues.
             logger.warning("the service manager could not be told: %s", error)

@@ -1,6 +1,6 @@
-"""The local interface: HTTP and JSON over a Unix socket, for the people of this machine.
+"""The local API: HTTP and JSON over a Unix socket, for users of this machine.
 
-It reads the configuration, the journal and the service's notes, and writes approvals, holds, times
-and jobs into the journal. No work lives in a request, and nothing here opens a connection. Who
-asks is told by the kernel, never by the request.
+It reads the configuration, the journal and the service's state, and writes approvals, holds,
+schedules and jobs into the journal. Requests do no long work and open no network connections. The
+caller's identity comes from the kernel (peer credentials), never from the request.
 """

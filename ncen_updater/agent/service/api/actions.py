@@ -62,14 +62,14 @@ from ncen_updater.common.messages import (
 from ncen_updater.formats.receipt import ReceiptLevel
 
 MAX_QUEUED_JOBS = 20
-#: Where one approver is enough, requesting the job is an approval.
+#: If only one approval is required, an approver's job counts as the approval.
 _JOBS_IMPLYING_APPROVAL = frozenset({JobKind.UPGRADE, JobKind.ROLLBACK})
 #: Jobs that do not start while a change is open.
 _EXCLUSIVE_JOBS = frozenset({JobKind.UPGRADE, JobKind.ROLLBACK, JobKind.REHEARSE})
 
 
 def hold(context: ApiContext, request: ApiRequest) -> tuple[int, Document]:
-    """Forbid upgrades."""
+    """Put upgrades on hold."""
     form, person = request.get_form(HoldForm), request.caller.actor
     if form.until is not None and form.until <= context.now():
         raise BadRequestError(reason="'until' is in the past")
@@ -82,7 +82,7 @@ def hold(context: ApiContext, request: ApiRequest) -> tuple[int, Document]:
 
 
 def unhold(context: ApiContext, request: ApiRequest) -> tuple[int, Document]:
-    """Allow upgrades again."""
+    """Remove all holds."""
     with context.write_journal() as journal:
         count = SiteHistory(journal).lift_holds(request.caller.actor.name)
     return 200, {"held": False, "lifted": count}
@@ -91,15 +91,15 @@ def unhold(context: ApiContext, request: ApiRequest) -> tuple[int, Document]:
 def _require_current_binding(
     context: ApiContext, binding: str, version: str | None, event: int
 ) -> tuple[Assessment, str]:
-    """Return the release that can be approved now, if the caller saw it as it is.
+    """Return the release that can be approved now, if it is still the one that the caller saw.
 
-    Databases are not asked: the binding is compared again when the upgrade starts.
+    The databases are not queried: the binding is compared again when the upgrade starts.
 
     Raises:
         NEXT_UPGRADE_UNKNOWN: If the service has not assessed the site yet.
-        FEED_NEVER_READ: If the feed was never read.
+        FEED_NEVER_READ: If the feed was never checked.
         NOTHING_TO_APPROVE, NOT_REHEARSED, NOT_THE_NEXT_UPGRADE: If nothing can be approved.
-        APPROVAL_SUBJECT_CHANGED: If the binding is another one than the caller saw.
+        APPROVAL_SUBJECT_CHANGED: If the binding differs from the one that the caller saw.
     """
     found = context.load_assessment()
     if found is None:
@@ -121,7 +121,7 @@ def _require_current_binding(
         if found.last_event != event:
             raise RequestRefusedError(
                 NEXT_UPGRADE_UNKNOWN
-            )  # an event came since, such as a rehearsal that passed
+            )  # a newer event, such as a passed rehearsal, is not assessed yet
         raise UpdaterError(NOT_REHEARSED, version=found.target)
     if binding != found.binding:
         raise RequestRefusedError(APPROVAL_SUBJECT_CHANGED)
@@ -129,7 +129,7 @@ def _require_current_binding(
 
 
 def approve(context: ApiContext, request: ApiRequest) -> tuple[int, Document]:
-    """Say yes to what was seen; who had done so before changes nothing."""
+    """Approve an upgrade or a rollback; repeating an approval changes nothing."""
     form, person = request.get_form(ApprovalForm), request.caller.actor
     needed, no_user = context.snapshots.settings.required_approvals, SHARED_UIDS | {os.geteuid()}
     if form.accept_loss is not None and form.change_kind != "rollback":
@@ -151,7 +151,7 @@ def approve(context: ApiContext, request: ApiRequest) -> tuple[int, Document]:
 
 
 def _require_rollback_subject(context: ApiContext, journal: Journal) -> RollbackSubject:
-    """Return the rollback that can be approved, by the last assessment of the service.
+    """Return the rollback that can be approved, according to the service's last assessment.
 
     Raises:
         NEXT_UPGRADE_UNKNOWN: If the service does not know the installed release.
@@ -167,7 +167,7 @@ def _require_rollback_subject(context: ApiContext, journal: Journal) -> Rollback
 
 
 def withdraw_approval(context: ApiContext, request: ApiRequest) -> tuple[int, Document]:
-    """Take one's own yes back, whatever stands now."""
+    """Withdraw the caller's own approval, whether it is still current or not."""
     with context.write_journal() as journal:
         count = ApprovalStore(journal).withdraw(
             request.path_parameters["binding"], request.caller.actor
@@ -176,7 +176,7 @@ def withdraw_approval(context: ApiContext, request: ApiRequest) -> tuple[int, Do
 
 
 def withdraw_all_approvals(context: ApiContext, request: ApiRequest) -> tuple[int, Document]:
-    """Take back every yes of one's own: to upgrades, or to going back; whatever is on offer."""
+    """Withdraw all approvals of the caller for upgrades or for rollbacks."""
     of = request.query.get("change_kind", "upgrade")
     if of not in ("upgrade", "rollback"):
         raise BadRequestError(reason="change_kind: upgrade or rollback")
@@ -190,7 +190,7 @@ def withdraw_all_approvals(context: ApiContext, request: ApiRequest) -> tuple[in
 
 
 def reject(context: ApiContext, request: ApiRequest) -> tuple[int, Document]:
-    """Reject what was seen: hold upgrades, and withdraw the caller's own approval."""
+    """Reject the upgrade: put upgrades on hold, and withdraw the caller's own approval."""
     form, person = request.get_form(RejectionForm), request.caller.actor
     with context.write_journal() as journal:
         require_no_open_change(journal)
@@ -205,7 +205,7 @@ def reject(context: ApiContext, request: ApiRequest) -> tuple[int, Document]:
 
 
 def schedule(context: ApiContext, request: ApiRequest) -> tuple[int, Document]:
-    """Choose when what was seen may begin."""
+    """Schedule the earliest start of the upgrade."""
     form = request.get_form(ScheduleForm)
     if form.not_before <= context.now():
         raise BadRequestError(reason="'not_before' is in the past")
@@ -219,21 +219,21 @@ def schedule(context: ApiContext, request: ApiRequest) -> tuple[int, Document]:
 
 
 def cancel_schedule(context: ApiContext, request: ApiRequest) -> tuple[int, Document]:
-    """Take the chosen time back."""
+    """Cancel the schedule."""
     with context.write_journal() as journal:
         count = ApprovalStore(journal).cancel_schedule(request.caller.actor)
     return 200, {"cancelled": count}
 
 
 def confirm_release(context: ApiContext, request: ApiRequest) -> tuple[int, Document]:
-    """End the watched time."""
+    """End the soak period."""
     with context.write_journal() as journal:
         change = confirm_soak(journal, request.caller.actor.name)
     return 200, {"confirmed": True, "change": serialize_change(change)}
 
 
 def set_receipt_level(context: ApiContext, request: ApiRequest) -> tuple[int, Document]:
-    """Set what receipts of this site may say; in force at once, and told to nobody."""
+    """Set the sharing level of receipts; it is in force at once, and nobody is notified."""
     level = ReceiptLevel(request.get_form(ReceiptLevelForm).level)
     with context.write_journal() as journal:
         before = read_receipt_state(journal)
@@ -243,7 +243,7 @@ def set_receipt_level(context: ApiContext, request: ApiRequest) -> tuple[int, Do
 
 
 def create_job(context: ApiContext, request: ApiRequest) -> tuple[int, Document]:
-    """Write down what the service is to do."""
+    """Queue a job for the service."""
     form, caller = request.get_form(JobForm), request.caller
     _validate_job_form(form)
     kind = JobKind(form.kind)
@@ -294,7 +294,7 @@ def _require_startable(context: ApiContext, journal: Journal, kind: JobKind, *, 
     """Refuse a job that would be refused when it starts.
 
     Raises:
-        OPEN_CHANGE: If a change is open, which the service finishes first; one that is stuck may be
+        OPEN_CHANGE: If a change is open, which the service completes first. A stuck change may be
             resumed or rolled back, and a rollback (``goes``) ends a soak period.
         HELD: If upgrades are on hold.
     """
@@ -313,9 +313,9 @@ def _require_rollback_approval(
     """Refuse a rollback with missing approvals; they are checked again when it starts.
 
     Raises:
-        ROLLBACK_NEEDS_APPROVAL: If so.
+        ROLLBACK_NEEDS_APPROVAL: If approvals are missing.
     """
-    # Where there is nothing to roll back, the job itself reports that.
+    # If there is nothing to roll back, the job itself reports that.
     subject = find_rollback_subject(context, journal, context.load_assessment())
     if subject is not None and emergency is None:
         request = RollbackRequest(caller.actor, ApiRole.APPROVE in caller.roles)

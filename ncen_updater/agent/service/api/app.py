@@ -1,4 +1,4 @@
-"""The application: from a request to an answer. WSGI (PEP 3333)."""
+"""The WSGI application (PEP 3333) of the API."""
 
 from __future__ import annotations
 
@@ -49,18 +49,18 @@ from ncen_updater.common.messages import (
     TOO_MANY_STREAMS,
 )
 
-#: So many at once, as people and scripts of theirs do, and one more after each of these times.
+#: Rate limit per user: initial burst, and seconds until one more request is allowed.
 BURST, REFILL_INTERVAL_S = 60, 30.0
 
 
 class RateLimiter:
-    """Counts what each user changes.
+    """Limits the changes that each user makes.
 
-    Each act is a record in the journal for good, and most are told to people.
+    Each change is recorded in the journal permanently, and most cause notifications.
 
     Args:
-        exempt_uids: Numbers of users that are not counted: root and the service's own.
-        monotonic: The clock.
+        exempt_uids: UIDs without a limit: root and the service's own user.
+        monotonic: A monotonic clock.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class RateLimiter:
         self._lock = threading.Lock()
 
     def try_acquire(self, uid: int) -> bool:
-        """Count one more of a user; False where that is one too many: then it does not count."""
+        """Count a request of a user; return False, without counting, if the limit is exceeded."""
         if uid in self._free:
             return True
         with self._lock:
@@ -91,11 +91,11 @@ class RateLimiter:
 logger = logging.getLogger(__name__)
 
 Environ = Mapping[str, Any]
-#: Where the server puts the number of the user that the kernel named.
+#: WSGI variable with the peer's UID, which the server got from the kernel.
 PEER_UID = "ncen_updater.peer_uid"
-#: What is told that the request is here whole, and refuses one whose connection had to leave.
+#: WSGI variable with a function that marks the request as received; it raises after an eviction.
 REQUEST_COMPLETE = "ncen_updater.whole"
-#: A page of ours asks for nothing and runs nothing, whatever stands in it.
+#: The HTML pages load no resources and run no scripts, whatever they contain.
 HTML_HEADERS = [
     ("Content-Type", "text/html; charset=utf-8"),
     ("Cache-Control", "no-store"),
@@ -103,7 +103,7 @@ HTML_HEADERS = [
     ("X-Content-Type-Options", "nosniff"),
 ]
 CHUNK_BYTES = 65_536
-#: After so long who was refused may try again.
+#: Retry-After in seconds, by error.
 _RETRY_S = {
     TOO_MANY_STREAMS: 30,
     TOO_MANY_JOBS: 30,
@@ -115,18 +115,18 @@ JSON_HEADERS = [("Content-Type", "application/json"), ("Cache-Control", "no-stor
 
 
 class StartResponse(Protocol):
-    """What a WSGI server gives to begin an answer."""
+    """The ``start_response`` function of a WSGI server."""
 
     def __call__(self, status: str, headers: list[tuple[str, str]], /) -> object:
-        """Begin it."""
+        """Start the response."""
 
 
 class ApiApplication:
-    """Answers requests of the people of this machine.
+    """The API for users of this machine.
 
     Args:
-        context: What answers are made of.
-        uid_of: Finds who asks; by default as the server of this package names them.
+        context: Resources of the requests.
+        uid_of: Returns the caller's UID; by default from :data:`PEER_UID`.
     """
 
     def __init__(
@@ -139,7 +139,7 @@ class ApiApplication:
         self._acts = RateLimiter({0, os.geteuid()})
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
-        """Answer one request."""
+        """Handle one request."""
         language = _negotiate_language(environ.get("HTTP_ACCEPT_LANGUAGE", ""))
         try:
             return self._dispatch(environ, start_response, language)
@@ -153,7 +153,7 @@ class ApiApplication:
     def _dispatch(
         self, environ: Environ, start_response: StartResponse, language: str
     ) -> Iterable[bytes]:
-        # First of all: who is refused before has not said everything yet, and hears nothing.
+        # Read the body first: a client that is refused earlier would not read the response.
         content = _read_body(environ)
         environ.get(REQUEST_COMPLETE, lambda: None)()
         asks = identify_caller(self._uid_of(environ), self._context.snapshots.settings)
@@ -198,7 +198,7 @@ class ApiApplication:
         self, error: UpdaterError, start_response: StartResponse, language: str
     ) -> Iterable[bytes]:
         status = status_of(error)
-        # A refusal comes before anything is written, or takes it back.
+        # An error occurs before anything is written, or is rolled back.
         state = [error.state if isinstance(error.state, LazyText) else NOTHING_CHANGED]
         document = build_error_document(error, state, language)
         more = [("Retry-After", str(wait))] if (wait := _RETRY_S.get(error.message)) else []
@@ -222,7 +222,7 @@ def _respond_json(
 def _respond(
     status: int, headers: list[tuple[str, str]], content: bytes, start_response: StartResponse
 ) -> Iterable[bytes]:
-    """Answer in pieces: who reads slowly holds up a small one, not a copy of all of it."""
+    """Respond in chunks: a slow client then occupies one chunk, not the whole response."""
     start_response(
         f"{status} {HTTPStatus(status).phrase}",
         [*headers, ("Content-Length", str(len(content)))],
@@ -232,10 +232,10 @@ def _respond(
 
 
 def _read_body(environ: Environ) -> bytes:
-    """Read the body, which has to say how long it is.
+    """Read the body, which must have a Content-Length.
 
     Raises:
-        FileTooLargeError, BadRequestError: If it does not, or is longer than any that is wanted.
+        RequestRefusedError, BadRequestError: If the length is missing, invalid or too large.
     """
     length = environ.get("CONTENT_LENGTH") or "0"
     if "HTTP_TRANSFER_ENCODING" in environ:
@@ -252,10 +252,10 @@ def _read_body(environ: Environ) -> bytes:
 
 
 def _parse_form(kind: type[ApiForm] | None, content: bytes, content_type: str) -> ApiForm | None:
-    """Return what the body says.
+    """Return the form in the body.
 
     Raises:
-        BadRequestError: If it is not what the form wants, or is there where none is wanted.
+        BadRequestError: If the body does not match the form, or is unexpected.
     """
     if kind is not None:
         return read_form(kind, content, content_type)
@@ -265,18 +265,18 @@ def _parse_form(kind: type[ApiForm] | None, content: bytes, content_type: str) -
 
 
 def _negotiate_language(accepted: str) -> str:
-    """Return the first language that is asked for and that we speak."""
+    """Return the first accepted language that has a catalogue."""
     asked = (part.partition(";")[0].strip() for part in accepted.split(","))
     return match_language(*asked) or DEFAULT_LANGUAGE
 
 
 class ConnectionLimits:
-    """Counts the open connections of each user.
+    """Limits the open connections of each user.
 
     Args:
-        per_user: So many may one user hold.
-        total: So many may all of them hold; what is left serves those that are not counted.
-        exempt_uids: Numbers of users that are not counted: root and the service's own.
+        per_user: Limit per user.
+        total: Limit for all users together; the rest is reserved for exempt users.
+        exempt_uids: UIDs without a limit: root and the service's own user.
     """
 
     def __init__(self, per_user: int, total: int, exempt_uids: Collection[int]) -> None:
@@ -285,7 +285,7 @@ class ConnectionLimits:
         self._lock = threading.Lock()
 
     def try_acquire(self, uid: int) -> bool:
-        """Count one more of a user; False where that is one too many: then it does not count."""
+        """Count a connection of a user; return False, without counting, if a limit is exceeded."""
         if uid in self._free:
             return True
         with self._lock:
@@ -295,12 +295,12 @@ class ConnectionLimits:
             return True
 
     def count_held(self, uid: int) -> int:
-        """Count the streams of a user."""
+        """Return the number of a user's connections."""
         with self._lock:
             return self._held[uid]
 
     def release(self, uid: int) -> None:
-        """Forget one that had entered."""
+        """Release a counted connection."""
         if uid in self._free:
             return
         with self._lock:
@@ -309,21 +309,21 @@ class ConnectionLimits:
                 del self._held[uid]
 
 
-#: Of all that are counted, and of one person.
+#: Limits of event streams: for all users together, and per user.
 MAX_STREAMS, MAX_STREAMS_PER_USER = 9, 3
 HEARTBEAT_S = 15.0
-#: Between two looks at the journal's file, which children write without telling us.
+#: Interval for checking the journal's file, since workers write it without notice.
 POLL_INTERVAL_S = 0.25
 EVENT_BATCH_SIZE = 200
 
 
 class EventStreams:
-    """Gives out streams, as many as there is room for.
+    """Limits and generates event streams.
 
     Args:
-        context: What they are made of.
-        max_streams: How many at the same time; root as many besides.
-        monotonic: The clock of the heartbeat.
+        context: Resources of the requests.
+        max_streams: Limit for all users together; root has a separate limit of the same size.
+        monotonic: A monotonic clock for keep-alives.
     """
 
     def __init__(
@@ -337,11 +337,11 @@ class EventStreams:
         self._roots = ConnectionLimits(max_streams, max_streams, ())
 
     def open_stream(self, request: ApiRequest) -> Iterator[bytes]:
-        """Return a stream; it begins with what came after an event of the journal.
+        """Return a stream of the events after a given one.
 
         Raises:
-            RequestRefusedError: If there is no room, or this person has as many as one may.
-            BadRequestError: If the number is none.
+            RequestRefusedError: If a limit is exceeded.
+            BadRequestError: If the event number is invalid.
             UpdaterError: If the journal cannot be read.
         """
         wanted = request.query.get("after", request.last_event)
@@ -396,7 +396,7 @@ class EventStreams:
 
 
 class _StreamIterator:
-    """An iterator that gives its place back, also where it was never begun."""
+    """Iterator that releases its place when closed, even if it was never started."""
 
     def __init__(self, messages: Iterator[bytes], release: Callable[[], None]) -> None:
         self._messages, self._release = messages, release
@@ -409,7 +409,7 @@ class _StreamIterator:
         return next(self._messages)
 
     def close(self) -> None:
-        """Give the place back; WSGI servers call it at every end."""
+        """Release the place; WSGI servers always call this at the end of a response."""
         if self._open:
             self._open = False
             self._release()

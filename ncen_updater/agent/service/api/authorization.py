@@ -1,4 +1,4 @@
-"""Callers of the interface, their rights, and what requests use."""
+"""Callers of the API, their roles, and the resources of requests."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.agent.storage.service_state import Assessment, ServiceState, ServiceStateFile
 from ncen_updater.common.messages import NOT_ALLOWED, ErrorMessage
 
-#: At most so many members of a group are named.
+#: Maximum number of group members listed in a refusal.
 MAX_MEMBERS_SHOWN = 10
 
 
 class ApiRole(StrEnum):
-    """What somebody may do."""
+    """Role of a user."""
 
     READ = "read"
     OPERATE = "operate"
@@ -43,8 +43,8 @@ class Caller:
 
     Attributes:
         actor: The user.
-        roles: Their rights.
-        groups: Group that has each right, for a refusal.
+        roles: The user's roles.
+        groups: Group of each role, for the text of a refusal.
     """
 
     actor: Actor
@@ -54,15 +54,15 @@ class Caller:
     def require_role(
         self, role: ApiRole, message: ErrorMessage | None = None, **values: object
     ) -> None:
-        """Refuse a caller without a right.
+        """Refuse a caller without a role.
 
         Args:
-            role: The right.
-            message: A message that says more than that the right is missing.
+            role: The role.
+            message: A more specific message than the default.
             **values: Values of the message.
 
         Raises:
-            RequestRefusedError: If so.
+            RequestRefusedError: If the caller lacks the role.
         """
         if role not in self.roles:
             group = self.groups.get(role, "-")
@@ -79,16 +79,16 @@ def resolve_roles(
     *,
     service_uid: int,
 ) -> frozenset[ApiRole]:
-    """Return what a user may do; pure.
+    """Return the roles of a user. Pure.
 
-    Operators and approvers are viewers, too; an approver is no operator. Root and the user of the
-    service have every right: they could write to the journal anyway.
+    Operators and approvers are viewers as well; an approver is not an operator. Root and the user
+    of the service have every role: they could write to the journal anyway.
 
     Args:
-        uid: Number of the user.
-        group_ids: Numbers of all groups of the user.
-        role_groups: Group of each right; None where this machine has no such group.
-        service_uid: Number of the user of the service.
+        uid: UID of the user.
+        group_ids: GIDs of all groups of the user.
+        role_groups: GID of each role's group; None if this machine has no such group.
+        service_uid: UID of the service's user.
     """
     if uid in (0, service_uid):
         return frozenset(ApiRole)
@@ -99,18 +99,18 @@ def resolve_roles(
 
 
 def list_group_members(group: str) -> tuple[str, ...]:
-    """Return the names of the members of a group; none where there is no such group."""
+    """Return the names of a group's members; empty if the group does not exist."""
     try:
         entry = grp.getgrnam(group)
     except KeyError:
         return ()
-    # The group of a user's own entry does not list the user.
+    # The member list of a group does not include users with that group as primary group.
     first = {user.pw_name for user in pwd.getpwall() if user.pw_gid == entry.gr_gid}
     return tuple(sorted(first.union(entry.gr_mem)))
 
 
 def _format_members(group: str) -> str:
-    """Return the members of a group in brackets; nothing where there are none."""
+    """Return the members of a group in brackets; empty without members."""
     names = list_group_members(group)
     more = ["..."] if len(names) > MAX_MEMBERS_SHOWN else []
     shown = ", ".join([*names[:MAX_MEMBERS_SHOWN], *more])
@@ -118,10 +118,10 @@ def _format_members(group: str) -> str:
 
 
 def identify_caller(uid: int, settings: ServiceSettings) -> Caller:
-    """Return the user with a number that the kernel gave.
+    """Return the caller with the UID that the kernel reported.
 
-    Groups are read at each request: a user who is removed from a group loses the right at once,
-    also in open sessions.
+    The groups are read for each request: a user who is removed from a group loses the role at once,
+    even in open sessions.
     """
     try:
         entry = pwd.getpwuid(uid)
@@ -140,18 +140,18 @@ def identify_caller(uid: int, settings: ServiceSettings) -> Caller:
 
 @dataclass(frozen=True)
 class ApiContext:
-    """What requests use.
+    """Resources of the requests.
 
     Attributes:
         config_path: The configuration file.
-        essential_settings: Its places.
+        essential_settings: Paths and site settings from it.
         state_file: State of the service.
         snapshots: Current work of the service.
         wake: Wakes the service.
         now: The wall clock.
         inspections: Queue of inspections.
-        agent_directory: Where the slots of the agent are.
-        read_availability: Reads whether users can work; this process probes without it.
+        agent_directory: Directory of the agent's slots.
+        read_availability: Returns the availability; without it this process probes it.
     """
 
     config_path: Path
@@ -166,11 +166,11 @@ class ApiContext:
 
     @property
     def journal_path(self) -> Path:
-        """Return where the journal is."""
+        """Return the path of the journal."""
         return self.essential_settings.state / JOURNAL_FILE
 
     def open_journal(self) -> Journal:
-        """Open the journal for reading; a context manager.
+        """Open the journal for reading, as a context manager.
 
         Raises:
             UpdaterError: If it is missing or unreadable.
@@ -179,15 +179,15 @@ class ApiContext:
 
     @contextmanager
     def write_journal(self) -> Iterator[Journal]:
-        """Open the journal for writing, and wake the service after it; see :meth:`open_journal`."""
+        """Open the journal for writing, then wake the service; see :meth:`open_journal`."""
         with Journal.open(self.journal_path) as journal:
             yield journal
         self.wake()
 
     def load_service_state(self) -> ServiceState:
-        """Load what the service knew at its last check."""
+        """Return the service's stored state."""
         return self.state_file.load()
 
     def load_assessment(self) -> Assessment | None:
-        """Load the service's last assessment of the next release."""
+        """Return the service's last assessment of the next upgrade."""
         return self.load_service_state().assessment

@@ -1,4 +1,4 @@
-"""Forms of requests, parsed strictly: a mistake is refused and never guessed at."""
+"""Strict parsing of request bodies and queries: malformed input is refused, never corrected."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from ncen_updater.common.json_records import parse_stored_time
 
 MAX_BODY_BYTES = 65_536
 MAX_VERSION_LENGTH = 50
-#: SQLite's largest number.
+#: SQLite's largest integer.
 MAX_NUMBER = 2**63 - 1
 
 
@@ -51,7 +51,7 @@ def _require_printable(text: str) -> str:
 
 
 def _parse_utc_time(value: object) -> object:
-    """Take text only: a number would be taken for seconds."""
+    """Accept only text: a number would be read as seconds."""
     if not isinstance(value, str):
         raise ValueError("not a time")
     try:
@@ -76,17 +76,17 @@ UtcTime = Annotated[AwareDatetime, BeforeValidator(_parse_utc_time)]
 
 
 class ApiForm(BaseModel):
-    """Base of all forms."""
+    """Base class of all forms."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
 class HoldForm(ApiForm):
-    """A refusal to upgrade.
+    """A hold on upgrades.
 
     Attributes:
-        reason: Why, for whoever finds it.
-        until: When it ends by itself; without end if left out.
+        reason: Reason, shown to other users.
+        until: When the hold ends automatically; without an end if left out.
     """
 
     reason: ReasonText
@@ -94,14 +94,13 @@ class HoldForm(ApiForm):
 
 
 class ApprovalForm(ApiForm):
-    """A yes.
+    """An approval.
 
     Attributes:
-        binding: What was seen.
-        version: The release that was meant, where it was named.
-        change_kind: What is approved: the upgrade that comes next, or going back from the release
-            in use.
-        accept_loss: Of going back: so many records may be lost.
+        binding: Binding of the dossier or rollback plan that the user saw.
+        version: The release, if the user named one.
+        change_kind: Whether the next upgrade is approved, or a rollback of the installed release.
+        accept_loss: For a rollback: number of records that may be lost.
     """
 
     binding: Binding
@@ -111,12 +110,12 @@ class ApprovalForm(ApiForm):
 
 
 class ScheduleForm(ApiForm):
-    """A time for an upgrade.
+    """A scheduled start of an upgrade.
 
     Attributes:
-        binding: What was seen.
-        not_before: When it may begin.
-        version: The release that was meant, where it was named.
+        binding: Binding of the dossier that the user saw.
+        not_before: Earliest start.
+        version: The release, if the user named one.
     """
 
     binding: Binding
@@ -125,7 +124,7 @@ class ScheduleForm(ApiForm):
 
 
 class ReceiptLevelForm(ApiForm):
-    """What receipts of this site may say.
+    """Sharing level of receipts.
 
     Attributes:
         level: The level.
@@ -157,13 +156,13 @@ InboxFileName = Annotated[
 
 
 class RejectionForm(ApiForm):
-    """A refusal of an upgrade by a person who could approve it.
+    """A rejection of an upgrade by an approver.
 
     Attributes:
-        binding: What was seen.
-        version: The release that was seen; the next one if left out.
-        reason: Why, for those who prepare another one.
-        language: Of the hold that tells of it.
+        binding: Binding of the dossier that the user saw.
+        version: The release; the next one if left out.
+        reason: Reason, shown to other users.
+        language: Language of the hold's text.
     """
 
     binding: Binding
@@ -173,19 +172,20 @@ class RejectionForm(ApiForm):
 
 
 class JobForm(ApiForm):
-    """Something that the service is to do.
+    """A job for the service.
 
     Attributes:
-        kind: What.
-        version: Which release; the one that comes next if left out.
-        retry: Whether releases are taken that failed here.
-        change_kind: For a prepare: what is looked at, the upgrade or the way back.
-        accept_loss: For a rollback: so many records may be lost.
-        undoes: For a rollback: the upgrade whose way back was seen; another is not undone.
-        emergency_reason: For a rollback: why it does not wait for those who have to approve it.
-        file: For an import: name of the bundle in the inbox.
-        dry_run: For an import: whether the bundle is verified only, and nothing of it kept.
-        language: Of the words in its result.
+        kind: Kind of the job.
+        version: The release; the next one if left out.
+        retry: Whether to include releases that failed at this site.
+        change_kind: For a prepare: whether an upgrade or a rollback is prepared.
+        accept_loss: For a rollback: number of records that may be lost.
+        undoes: For a rollback: ID of the upgrade whose rollback plan the user saw; no other is
+            undone.
+        emergency_reason: For a rollback: why it starts without the required approvals.
+        file: For an import: file name of the bundle in the import directory.
+        dry_run: For an import: whether the bundle is only verified and not stored.
+        language: Language of texts in the result.
     """
 
     kind: Literal[
@@ -206,10 +206,10 @@ AnyForm = TypeVar("AnyForm", bound=ApiForm)
 
 
 def read_form(kind: type[AnyForm], content: bytes, content_type: str) -> AnyForm:
-    """Read the body of a request.
+    """Parse the body of a request.
 
     Raises:
-        BadRequestError: If it is not what the form wants.
+        BadRequestError: If it does not match the form.
     """
     if content_type.partition(";")[0].strip().lower() != "application/json":
         raise BadRequestError(reason="Content-Type is not application/json")
@@ -223,10 +223,10 @@ def read_form(kind: type[AnyForm], content: bytes, content_type: str) -> AnyForm
 
 
 def validate_form(kind: type[AnyForm], data: object) -> AnyForm:
-    """Return what a form says.
+    """Validate data as a form.
 
     Raises:
-        BadRequestError: If it is not what the form wants.
+        BadRequestError: If it does not match the form.
     """
     try:
         return kind.model_validate(data)
@@ -248,10 +248,10 @@ def _reject_constant(name: str) -> None:
 
 
 def parse_query(text: str, known: frozenset[str]) -> Mapping[str, str]:
-    """Read what stands behind the question mark.
+    """Parse the query string.
 
     Raises:
-        BadRequestError: If a name is not known or stands twice.
+        BadRequestError: If a name is unknown or duplicate.
     """
     try:
         pairs = parse_qsl(
@@ -270,10 +270,10 @@ def parse_query(text: str, known: frozenset[str]) -> Mapping[str, str]:
 
 
 def parse_time(text: str | None, name: str) -> datetime | None:
-    """Read a time.
+    """Parse a time.
 
     Raises:
-        BadRequestError: If it is none, or says nothing of its zone.
+        BadRequestError: If it is invalid or has no time zone.
     """
     if text is None:
         return None
@@ -286,10 +286,10 @@ def parse_time(text: str | None, name: str) -> datetime | None:
 
 
 def parse_release_version(text: str) -> Version:
-    """Read a version.
+    """Parse a version.
 
     Raises:
-        BadRequestError: If it is none.
+        BadRequestError: If it is invalid.
     """
     try:
         return Version(text if len(text) <= MAX_VERSION_LENGTH else "")
@@ -300,10 +300,10 @@ def parse_release_version(text: str) -> Version:
 def parse_whole_number(
     text: str | None, name: str, default: int, largest: int = MAX_NUMBER, smallest: int = 0
 ) -> int:
-    """Read a whole number.
+    """Parse a whole number.
 
     Raises:
-        BadRequestError: If it is none, or outside its limits.
+        BadRequestError: If it is invalid or out of range.
     """
     if text is None:
         return default

@@ -1,7 +1,7 @@
 """Requests for inspections by a worker, and for the state of the agent itself.
 
-Nothing is changed. Viewers see what approvers decide on; the support bundle, which quotes the log,
-is for operators.
+They change nothing. Viewers see the data on which approvers decide; the support bundle, which
+contains log lines, is for operators only.
 """
 
 from __future__ import annotations
@@ -46,13 +46,13 @@ from ncen_updater.common.messages import (
     NOT_PREPARED,
 )
 
-#: Rights that a kind needs beside that of a viewer.
+#: Roles that a kind requires in addition to the viewer's.
 REQUIRED_ROLES: Mapping[InspectionKind, ApiRole] = {InspectionKind.SUPPORT_BUNDLE: ApiRole.OPERATE}
-#: A request for a result waits so long; after that it returns the number of the inspection.
+#: How long a request waits for a result before it returns the number of the inspection.
 WAIT_S = 30.0
 #: Longest wait for an inspection by its number.
 MAX_WAIT_S = 30
-#: Fields that a kind takes beside the language.
+#: Fields that a kind accepts in addition to the language.
 ACCEPTED_FIELDS: Mapping[InspectionKind, frozenset[str]] = {
     InspectionKind.PLAN: frozenset({"version", "retry"}),
     InspectionKind.DOSSIER: frozenset({"version"}),
@@ -66,13 +66,13 @@ ACCEPTED_FIELDS: Mapping[InspectionKind, frozenset[str]] = {
 
 
 def start_inspection(context: ApiContext, request: ApiRequest) -> tuple[int, Document]:
-    """Have something looked at; the one that is under way, if it is the same."""
+    """Start an inspection, or return the pending one with the same parameters."""
     inspection = _submit_inspection(context, request, request.get_form(InspectionForm))
     return 202, _build_inspection_document(inspection, request.language)
 
 
 def get_inspection(context: ApiContext, request: ApiRequest) -> tuple[int, Document]:
-    """Return one inspection and its result; with 'wait', after its end or that time."""
+    """Return an inspection and its result; with 'wait', after its end or that many seconds."""
     seconds = parse_whole_number(request.query.get("wait"), "wait", 0, MAX_WAIT_S)
     found = context.inspections.find(int(request.path_parameters["number"]))
     if found is None:
@@ -99,17 +99,17 @@ def get_dossier(context: ApiContext, request: ApiRequest) -> tuple[int, Document
 
 
 def get_rollback_plan(context: ApiContext, request: ApiRequest) -> tuple[int, Document]:
-    """Return how a rollback would go, what it would lose, and who has to approve it yet."""
+    """Return the rollback plan: the method, the data that would be lost, the missing approvals."""
     return 200, _run_inspection(context, request, {"kind": "rollback-plan"})
 
 
 def get_findings(context: ApiContext, request: ApiRequest) -> tuple[int, Document]:
-    """Return everything that blocks an upgrade."""
+    """Return all problems that block an upgrade."""
     return 200, _run_inspection(context, request, {"kind": "findings"})
 
 
 def get_audit_log_check(context: ApiContext, request: ApiRequest) -> tuple[int, Document]:
-    """Tell whether the journal is whole, and holds an event that somebody kept elsewhere."""
+    """Return whether the audit log is intact and contains an event that was recorded elsewhere."""
     head = request.query.get("chain_head")
     return 200, _run_inspection(
         context, request, {"kind": "audit-log", "chain_heads": [] if head is None else [head]}
@@ -144,7 +144,7 @@ def get_release_notes(context: ApiContext, request: ApiRequest) -> tuple[int, Do
 
 
 def get_agent(context: ApiContext, request: ApiRequest) -> tuple[int, Document]:
-    """Return the state of the agent itself: running, selected and offered versions."""
+    """Return the running, selected and offered versions of the agent."""
     del request
     sequence = AgentSelectionFile(context.agent_directory).load()
     known = context.load_assessment()
@@ -166,7 +166,7 @@ def get_agent(context: ApiContext, request: ApiRequest) -> tuple[int, Document]:
     }
 
 
-# ---- parts ---------------------------------------------------------------------------------------
+# ---- helpers -------------------------------------------------------------------------------------
 
 
 def _read_version_query(request: ApiRequest) -> dict[str, object]:
@@ -181,13 +181,13 @@ def _require_role(request: ApiRequest, kind: InspectionKind) -> None:
 def _submit_inspection(
     context: ApiContext, request: ApiRequest, form: InspectionForm
 ) -> Inspection:
-    """Begin an inspection.
+    """Queue an inspection.
 
     Raises:
-        RequestRefusedError: If the caller lacks the right, or too many are open.
-        BadRequestError: If a field does not apply to its kind.
-        OPEN_CHANGE: If a change is open that the service finishes; not in a soak period, nor where
-            the change is stuck and waits for an operator.
+        RequestRefusedError: If the caller lacks the role, or too many inspections are pending.
+        BadRequestError: If a field does not apply to the kind.
+        OPEN_CHANGE: If a change is in progress; not in a soak period, and not if the change is
+            stuck and waits for an operator.
     """
     kind = form.kind
     _require_role(request, kind)
@@ -210,10 +210,10 @@ def _submit_inspection(
 def _run_inspection(
     context: ApiContext, request: ApiRequest, data: Mapping[str, object]
 ) -> Document:
-    """Run an inspection, and return its result.
+    """Run an inspection and return its result.
 
     Raises:
-        RequestRefusedError: If it takes longer; the error has its number.
+        RequestRefusedError: If it takes longer; the error contains its number.
         UpdaterError: If it failed.
     """
     form = validate_form(InspectionForm, {**data, "language": request.language})

@@ -1,4 +1,4 @@
-"""Requests that only read. Each takes the context and the request, and returns a document."""
+"""Read-only requests. Each handler takes the context and the request, and returns a document."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ from ncen_updater.common.messages import (
 )
 from ncen_updater.feed.upgrade_path import RejectionReason
 
-#: Settings that are command lines: the arguments of the program may be secret.
+#: Settings that are command lines, whose arguments may be secret.
 COMMAND_SETTINGS = frozenset({"start", "stop", "status", "version_command"})
 
 
@@ -75,11 +75,11 @@ class SettingRow:
     """One setting.
 
     Attributes:
-        table: Its table, such as ``service`` or ``application.parts.1``; empty at the top.
+        table: Its table, such as ``service`` or ``application.parts.1``; empty at the top level.
         name: Its name.
         value: The effective value, or a list of values.
-        explicit: Whether the file sets it; else it is the default.
-        redacted: Whether a part of it is hidden.
+        explicit: Whether the file sets it; otherwise it is the default.
+        redacted: Whether a part of the value is hidden.
     """
 
     table: str
@@ -104,12 +104,12 @@ def get_settings(context: ApiContext, request: ApiRequest) -> tuple[int, Documen
 def list_settings(
     effective: Mapping[str, object], explicit: object, table: str = ""
 ) -> Iterator[SettingRow]:
-    """Yield every setting of a configuration; pure.
+    """Yield every setting of a configuration. Pure.
 
     Args:
         effective: Effective settings, with defaults.
-        explicit: Settings of the file at the same place.
-        table: The place.
+        explicit: Settings of the file in the same table.
+        table: The table.
     """
     content = explicit if isinstance(explicit, Mapping) else {}
     for name, value in effective.items():
@@ -128,7 +128,7 @@ def list_settings(
 
 
 def _redact(table: str, name: str, value: object) -> tuple[object, bool]:
-    """Return a value without its secrets, and whether something is hidden."""
+    """Return a value without its secrets, and whether anything was hidden."""
     if table in FREE_FORM_TABLES:
         return None, True
     if name in COMMAND_SETTINGS and isinstance(value, list):
@@ -142,21 +142,21 @@ def _redact(table: str, name: str, value: object) -> tuple[object, bool]:
 
 Document = Mapping[str, Any]
 MAX_ROWS = 10_000
-#: How often a site is read for one response, while the service begins and ends work.
+#: Limit on reading the site for one response while operations start and end.
 MAX_STATUS_READS = 3
 
 
 @dataclass(frozen=True)
 class ApiRequest:
-    """One request that passed all checks which need no site.
+    """One request that has passed the checks which do not need the site.
 
     Attributes:
         caller: The user who sent it.
         path: The path, for messages.
-        path_parameters: Parts of the path.
-        query: The query.
+        path_parameters: Parameters in the path.
+        query: Query parameters.
         form: The body.
-        language: Of sentences in the response.
+        language: Language of texts in the response.
         last_event: Event after which a stream continues.
     """
 
@@ -169,12 +169,12 @@ class ApiRequest:
     last_event: str | None = None
 
     def get_form(self, kind: type[AnyForm]) -> AnyForm:
-        """Return the body, of the form that the table of routes names."""
+        """Return the body, which has the type that the route declares."""
         assert isinstance(self.form, kind)  # noqa: S101 - the table of routes says so
         return self.form
 
     def get_limit(self) -> int:
-        """Return how many rows are requested."""
+        """Return the requested number of rows."""
         return parse_whole_number(self.query.get("limit"), "limit", 50, MAX_ROWS, 1)
 
 
@@ -185,12 +185,12 @@ class HtmlPage:
     content: bytes
 
 
-#: Status of HTTP, and the document.
+#: HTTP status and document.
 Handler = Callable[[ApiContext, ApiRequest], tuple[int, Document | HtmlPage]]
 
 
 def get_receipt_state(context: ApiContext, request: ApiRequest) -> tuple[int, Document]:
-    """Return what receipts of this site may say, and how many were written."""
+    """Return the sharing level of receipts and the number of receipts created."""
     del request
     with context.open_journal() as journal:
         state = read_receipt_state(journal)
@@ -198,7 +198,7 @@ def get_receipt_state(context: ApiContext, request: ApiRequest) -> tuple[int, Do
 
 
 def get_status(context: ApiContext, request: ApiRequest) -> tuple[int, Document]:
-    """Return what runs, the last change, what is on offer, and what the service does."""
+    """Return the running release, the last change, releases on offer, and the service's work."""
     looked, moment = _read_consistent_status(context)
     document, _ = build_site_report(looked, request.language)
     settings, known = context.snapshots.settings, context.load_service_state()
@@ -235,7 +235,7 @@ def get_status(context: ApiContext, request: ApiRequest) -> tuple[int, Document]
 
 
 def _read_consistent_status(context: ApiContext) -> tuple[SiteStatus, ServiceSnapshot]:
-    """Read the site and the work of the service; again where another operation began meanwhile."""
+    """Read the site and the service's work; repeat if another operation started meanwhile."""
     moment = context.snapshots.get_latest()
     for _ in range(MAX_STATUS_READS):
         before = moment
@@ -252,13 +252,13 @@ def _read_consistent_status(context: ApiContext) -> tuple[SiteStatus, ServiceSna
 
 
 def _get_running_command(moment: ServiceSnapshot) -> tuple[tuple[str, ...], datetime] | None:
-    """Return the running command and its start; None where no operation is in progress."""
+    """Return the running command and its start; None without an operation."""
     running = moment.running
     return None if running is None else (running.command, running.since)
 
 
 def build_activity_document(snapshot: ServiceSnapshot, language: str) -> dict[str, object]:
-    """Return the current work as JSON has it, with its reason in a language."""
+    """Return the current work as a JSON document, with the reason in a language."""
     running = snapshot.running
     return {
         "action": snapshot.action,
@@ -273,12 +273,12 @@ def build_activity_document(snapshot: ServiceSnapshot, language: str) -> dict[st
 
 
 def check_role(context: ApiContext, request: ApiRequest) -> tuple[int, Document]:
-    """Tell whether who asks has a right; refused as what takes it would be.
+    """Check whether the caller has a role; refused like a request that needs the role.
 
     Raises:
-        RequestRefusedError: If they have not.
-        APPROVER_IS_SHARED_ACCOUNT: If their approval could be anybody's, where two people have to
-            approve.
+        RequestRefusedError: If the caller lacks the role.
+        APPROVER_IS_SHARED_ACCOUNT: If the caller is a shared account and two approvals are
+            required.
     """
     role, person = ApiRole(request.path_parameters["role"]), request.caller.actor
     request.caller.require_role(role)
@@ -291,10 +291,10 @@ def check_role(context: ApiContext, request: ApiRequest) -> tuple[int, Document]
 def get_next_upgrade(context: ApiContext, request: ApiRequest) -> tuple[int, Document]:
     """Return the next upgrade, or a rehearsed release, and what it waits for.
 
-    With a time: also when it would start if that time were chosen.
+    With a time: also when it would start if that time were scheduled.
 
     Raises:
-        NOT_THE_NEXT_UPGRADE: If the release that is named cannot be approved.
+        NOT_THE_NEXT_UPGRADE: If the requested release cannot be approved.
         BadRequestError: If the time is invalid.
     """
     not_before = parse_time(request.query.get("not_before"), "not_before")
@@ -321,7 +321,7 @@ def get_next_upgrade(context: ApiContext, request: ApiRequest) -> tuple[int, Doc
 
 
 def get_approvals(context: ApiContext, request: ApiRequest) -> tuple[int, Document]:
-    """Return the approvals of what can be approved now, the missing number, and the approvers."""
+    """Return the approvals of the upgrade and rollback that can be approved, and the approvers."""
     status = read_status(context.essential_settings, context.now(), {"journal", "service_state"})
     journal, known = require_part(status.journal), require_part(status.service_state).assessment
     settings, asks = context.snapshots.settings, request.caller
@@ -355,7 +355,7 @@ def get_approvals(context: ApiContext, request: ApiRequest) -> tuple[int, Docume
 
 
 def _find_usable_roles(caller: Caller, needed: int) -> frozenset[ApiRole]:
-    """Return the roles of a caller; a shared account is no approver where others approve, too."""
+    """Return the caller's roles; a shared account cannot approve if two are required."""
     shared = needed > 1 and caller.actor.uid in SHARED_UIDS | {os.geteuid()}
     return caller.roles - {ApiRole.APPROVE} if shared else caller.roles
 
@@ -372,7 +372,7 @@ def _build_approvals(people: ApprovalCount, caller: Caller) -> dict[str, object]
 def find_rollback_subject(
     context: ApiContext, journal: Journal, known: Assessment | None
 ) -> RollbackSubject | None:
-    """Return the rollback that can be approved; None where there is nothing to roll back."""
+    """Return the rollback that can be approved; None if there is nothing to roll back."""
     if known is None or known.current is None:
         return None
     if find_installing_upgrade(journal, known.current) is None:
@@ -386,8 +386,8 @@ def require_approvable_release(known: Assessment, version: str) -> Assessment:
     """Return the assessment of a release that can be approved.
 
     Raises:
-        BadRequestError: If it is no version.
-        RequestRefusedError: If it cannot be approved.
+        BadRequestError: If the version is invalid.
+        RequestRefusedError: If the release cannot be approved.
     """
     try:
         found = known.find_release(version[:50])
@@ -399,7 +399,7 @@ def require_approvable_release(known: Assessment, version: str) -> Assessment:
 
 
 def _build_not_approvable_error(known: Assessment, version: str) -> RequestRefusedError:
-    """Return why a release cannot be approved: it is withheld, or it was not rehearsed here."""
+    """Return why a release cannot be approved: it is withheld or was not rehearsed here."""
     retained = {
         RejectionReason.HALTED.value: TARGET_HALTED,
         RejectionReason.WITHDRAWN.value: TARGET_WITHDRAWN,
@@ -429,7 +429,7 @@ def list_holds(context: ApiContext, request: ApiRequest) -> tuple[int, Document]
 
 
 def get_history(context: ApiContext, request: ApiRequest) -> tuple[int, Document]:
-    """Return changes, and imports of bundles, newest first."""
+    """Return changes and bundle imports, newest first."""
     before = request.query.get("before")
     with context.open_journal() as journal:
         try:
@@ -439,13 +439,13 @@ def get_history(context: ApiContext, request: ApiRequest) -> tuple[int, Document
 
 
 def get_change(context: ApiContext, request: ApiRequest) -> tuple[int, Document]:
-    """Return one change whole."""
+    """Return one complete change."""
     with context.open_journal() as journal:
         try:
             report = build_change_report(journal, request.path_parameters["id"])
         except KeyError as error:
             raise RequestRefusedError(API_PATH_UNKNOWN, path=request.path) from error
-    # As JSON has it, which is what the lines are made of.
+    # The lines are formatted from JSON values.
     reported = cast("Document", to_json_value(report, request.language))
     lines = [
         line.render(request.language).strip() for line in format_change(reported, request.language)
@@ -454,14 +454,14 @@ def get_change(context: ApiContext, request: ApiRequest) -> tuple[int, Document]
 
 
 def list_rehearsals(context: ApiContext, request: ApiRequest) -> tuple[int, Document]:
-    """Rehearsals, newest first."""
+    """Return the rehearsals, newest first."""
     with context.open_journal() as journal:
         found = RehearsalStore(journal).list_newest(request.get_limit())
         return 200, {"rehearsals": [serialize_rehearsal(record) for record in found]}
 
 
 def build_job_document(job: Job) -> dict[str, object]:
-    """Return a job as JSON has it, without its result."""
+    """Return a job as a JSON document, without its result."""
     return {
         "id": job.id,
         "kind": job.kind.value,
@@ -475,14 +475,14 @@ def build_job_document(job: Job) -> dict[str, object]:
 
 
 def list_jobs(context: ApiContext, request: ApiRequest) -> tuple[int, Document]:
-    """Jobs, newest first."""
+    """Return the jobs, newest first."""
     with context.open_journal() as journal:
         found = JobQueue(journal).list_newest(request.get_limit())
         return 200, {"jobs": [build_job_document(one) for one in found]}
 
 
 def get_job(context: ApiContext, request: ApiRequest) -> tuple[int, Document]:
-    """Return one job, the change that it began or resumed, and what it came to."""
+    """Return one job, the change that it started or resumed, and its result."""
     number = int(request.path_parameters["number"])
     with context.open_journal() as journal:
         event = journal.read_last_event_number()

@@ -1,4 +1,4 @@
-"""Table of routes: method, path, required right and handler."""
+"""Table of routes: method, path, required role and handler."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ class ApiRoute(Route):
     """Route of the API.
 
     Attributes:
-        handler: Makes the response; None for the stream and the description.
-        role: Required right.
-        form: Form of the body.
+        role: Required role.
+        handler: Builds the response; None for the event stream and the OpenAPI document.
+        form: Type of the body.
         query: Accepted query parameters.
         statuses: Statuses of success.
     """
@@ -42,7 +42,7 @@ class ApiRoute(Route):
 
     @property
     def writes(self) -> bool:
-        """Return whether it writes to the journal."""
+        """Return whether the request writes to the journal."""
         return self.method != "GET" and self.role is not ApiRole.READ
 
 

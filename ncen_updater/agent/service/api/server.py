@@ -1,4 +1,4 @@
-"""The server beside the loop: on our socket, in threads of its own, fair to each user."""
+"""The API server: threads beside the service loop, with limits that keep it fair to each user."""
 
 from __future__ import annotations
 
@@ -47,19 +47,18 @@ logger = logging.getLogger(__name__)
 
 @contextlib.contextmanager
 def open_listener(path: Path, group: int | None) -> Iterator[socket.socket]:
-    """Listen at a place while the block runs.
+    """Listen on a Unix socket during the block.
 
-    A lock beside the socket says whether the one that lies there is in use; it dies with its holder
-    however that dies, so that what a killed service left is removed, and what lives is not.
+    A lock file beside the socket shows whether the socket is in use. The kernel releases the lock
+    when its holder dies, so that only the socket of a dead service is replaced.
 
     Args:
-        path: Where.
-        group: Number of the group that may connect; None where only the service's own user and
-            root may.
+        path: Path of the socket.
+        group: GID of the group that may connect; None for only root and the service's own user.
 
     Raises:
-        SOCKET_TAKEN: If another service listens there.
-        SOCKET_UNUSABLE: If the place takes no socket, or others could put theirs there.
+        SOCKET_TAKEN: If another service listens on it.
+        SOCKET_UNUSABLE: If the socket cannot be created, or other users may write to its directory.
     """
     with contextlib.ExitStack() as stack:
         try:
@@ -109,12 +108,12 @@ def _remove_stale(path: Path) -> None:
 
 
 def _bind(path: Path, group: int | None) -> socket.socket:
-    """Bind beside the name, give it away, and only then let it be found."""
+    """Bind to a temporary name, set the permissions, and only then rename the socket."""
     beside = path.with_name(f".{path.name}.new")
     beside.unlink(missing_ok=True)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
     try:
-        os.fchmod(listener.fileno(), 0o600)  # the mode that the file is made with
+        os.fchmod(listener.fileno(), 0o600)  # the mode of the file that bind() creates
         with shorten_socket_path(beside) as address:
             listener.bind(address)
         beside.chmod(0o600)
@@ -129,7 +128,7 @@ def _bind(path: Path, group: int | None) -> socket.socket:
 
 
 def _grant_group_access(path: Path, group: int | None, mode: int) -> None:
-    """Let a group in; where that cannot be done, nobody else is."""
+    """Grant a group access; if that is not permitted, only log a warning."""
     if group is None:
         return
     try:
@@ -144,34 +143,34 @@ Connection = TypeVar("Connection")
 
 @dataclass(frozen=True)
 class Admission(Generic[Connection]):
-    """Whether a connection comes in, and which one leaves for it."""
+    """Whether a connection is admitted, and which connection is evicted for it."""
 
     admitted: bool
     evicted: Connection | None = None
 
     def __bool__(self) -> bool:
-        """Tell whether it comes in."""
+        """Return whether the connection is admitted."""
         return self.admitted
 
 
 class AdmissionController(Generic[Connection]):
-    """Knows every open connection that is counted.
+    """Limits on open connections.
 
     Args:
-        per_user: So many may one user hold.
-        total: So many may all of them hold; what is left serves those that are not counted.
-        exempt_uids: Numbers of users that are not counted.
+        per_user: Limit per user.
+        total: Limit for all users together; the rest is reserved for exempt users.
+        exempt_uids: UIDs without a limit.
     """
 
     def __init__(self, per_user: int, total: int, exempt_uids: Collection[int]) -> None:
         self._each, self._all, self._free = per_user, total, frozenset(exempt_uids)
-        #: Oldest first: whose, and whether it is answered.
+        #: UIDs by connection, oldest connection first.
         self._held: dict[Connection, int] = {}
         self._answered: set[Connection] = set()
         self._lock = threading.Lock()
 
     def admit(self, uid: int, connection: Connection) -> Admission[Connection]:
-        """Let one more in, if there is a place or one can be had."""
+        """Admit a connection if there is a free place or an idle connection can be evicted."""
         if uid in self._free:
             return Admission(admitted=True)
         with self._lock:
@@ -193,7 +192,7 @@ class AdmissionController(Generic[Connection]):
             return Admission(admitted=True, evicted=leaves)
 
     def mark_busy(self, uid: int, connection: Connection) -> bool:
-        """Its request is here whole; False if it was made to leave before."""
+        """Mark a request as completely received; return False if its connection was evicted."""
         if uid in self._free:
             return True
         with self._lock:
@@ -208,23 +207,23 @@ class AdmissionController(Generic[Connection]):
             self._answered.discard(connection)
 
     def release(self, connection: Connection) -> None:
-        """Release a closed connection; do nothing where it was evicted before."""
+        """Release a closed connection; do nothing if it was evicted before."""
         with self._lock:
             self._held.pop(connection, None)
             self._answered.discard(connection)
 
     def _find_oldest_idle(self, uids: Collection[int]) -> Connection | None:
-        """Return the oldest of some users that waits."""
+        """Return the oldest idle connection of some users."""
         return next(
             (c for c, uid in self._held.items() if uid in uids and c not in self._answered), None
         )
 
 
-#: Three people with two pages each, and a terminal: each page listens, and asks for something.
+#: Three users with two pages each, and a terminal: each page has an event stream and one request.
 THREADS = 26
-#: Connections of one user; root and the service's own user are not counted.
+#: Connections per user; root and the service's own user have no limit.
 MAX_CONNECTIONS_PER_USER = 8
-#: Of all that are counted: two threads are always left for root.
+#: Connections of all other users; two threads always remain for root.
 MAX_UNPRIVILEGED_CONNECTIONS = THREADS - 2
 
 
@@ -244,7 +243,7 @@ TOO_MANY_RESPONSE = _build_too_many_response()
 
 
 class _PeerGateway(LimitedGateway):
-    """Says who is at the other end, as the kernel knows it."""
+    """Adds the peer's UID to the WSGI environment."""
 
     def get_environ(self) -> dict[str, Any]:  # type: ignore[override]
         return {
@@ -255,23 +254,24 @@ class _PeerGateway(LimitedGateway):
 
 
 class _UserConnection(LimitedConnection):
-    """A connection of one user, who has a place among all."""
+    """Connection of one user, with admission control."""
 
     server: _FairServer
     uid = -1
 
     def mark_request_complete(self) -> None:
-        """Its request is here.
+        """Mark the request as completely received.
 
         Raises:
-            RequestRefusedError: If it had to leave meanwhile, so that nothing may be done of it.
+            RequestRefusedError: If the connection was evicted, so that the request must not be
+                executed.
         """
         if not self.server.limits.mark_busy(self.uid, self):
             raise RequestRefusedError(TOO_MANY_CONNECTIONS, count=MAX_CONNECTIONS_PER_USER)
 
 
 class _FairServer(LimitedServer):
-    """Lets each user have their share."""
+    """Server with limits per user."""
 
     ConnectionClass = _UserConnection
     GatewayClass = _PeerGateway
@@ -283,7 +283,7 @@ class _FairServer(LimitedServer):
         )
 
     def admit_connection(self, conn: LimitedConnection) -> bytes | None:
-        """Ask the kernel whose it is, and let it in if there is a place or one can be had."""
+        """Get the peer's UID from the kernel, and admit the connection if possible."""
         assert isinstance(conn, _UserConnection)  # noqa: S101 - it is made by this server
         conn.uid = get_peer_uid(conn.socket)
         admission = self.limits.admit(conn.uid, conn)
@@ -297,7 +297,7 @@ class _FairServer(LimitedServer):
         super().on_request_done(conn)
 
     def on_connection_closed(self, conn: LimitedConnection) -> None:
-        """Its place is free."""
+        """Release the connection's place."""
         self.limits.release(conn)
 
 
@@ -312,7 +312,7 @@ def start_api(
     inspections: InspectionQueue,
     places: EssentialSettings | None = None,
 ) -> Callable[[], None]:
-    """Start to answer; return what ends it.
+    """Start the API server; return a function that stops it.
 
     Raises:
         SOCKET_TAKEN, SOCKET_UNUSABLE: If the socket cannot be used.

@@ -1,4 +1,4 @@
-"""Notifications of lasting conditions, told once, and of journal events."""
+"""Notifications of lasting conditions, sent once each, and of journal events."""
 
 from __future__ import annotations
 
@@ -33,28 +33,28 @@ from ncen_updater.agent.storage.journal.rows import JournalEvent
 from ncen_updater.agent.storage.journal.site_history import SiteHistory
 from ncen_updater.common.errors import UpdaterError
 
-#: A disk has to have so much more free space, per cent, before it may be told again.
+#: Free space above the limit, in percent, before low disk space may be reported again.
 DISK_RECOVERY_PERCENT = 2.0
-#: An application that is away for less was restarted; nobody is told of that.
+#: Shorter outages are restarts and are not reported.
 MIN_OUTAGE = timedelta(minutes=2)
-#: What asks people for something, or tells them when it begins.
+#: Notifications that request an approval or announce the start of an upgrade.
 UPGRADE_PROMPT_KINDS = (NotificationKind.WAITING_FOR_APPROVAL, NotificationKind.UPGRADE_UPCOMING)
 
 
 @dataclass(frozen=True)
 class AlertSettings:
-    """From when on a state is told.
+    """Thresholds of the conditions.
 
     Attributes:
-        upgrade_notice: So long before an upgrade begins.
-        expiry_notice: So long before the lists lapse.
-        min_free_percent: Less free space than this.
-        approves_automatically: Whether nobody has to approve.
-        starts_automatically: Whether the service begins upgrades by itself at all.
-        reports_only: Whether a release that turns bad in its watched time waits for a person.
-        required_approvals: How many people have to approve.
-        windows: When a cut-over may begin; none means at any time.
-        zone: Zone of the windows.
+        upgrade_notice: Time before the start of an upgrade.
+        expiry_notice: Time before the metadata expires.
+        min_free_percent: Free disk space in percent below which a condition is reported.
+        approves_automatically: Whether no approval is required.
+        starts_automatically: Whether the service starts upgrades automatically.
+        reports_only: Whether a release that fails in its soak period is only reported.
+        required_approvals: Number of required approvals.
+        windows: Maintenance windows; upgrades may start at any time without them.
+        zone: Time zone of the windows.
     """
 
     upgrade_notice: timedelta = timedelta(hours=12)
@@ -70,7 +70,7 @@ class AlertSettings:
 
 @dataclass(frozen=True)
 class Condition:
-    """One state: ``key`` says whether it is the same as before."""
+    """One condition; it counts as new when its ``key`` changes."""
 
     kind: NotificationKind
     key: str
@@ -78,10 +78,10 @@ class Condition:
 
 
 def is_unplanned_outage(now: SiteStatus) -> bool | None:
-    """Tell whether users cannot work although nobody keeps them out; None where that is not known.
+    """Return whether users cannot work without an operation as the reason; None if unknown.
 
-    What was stopped by somebody, as far as the system tells that, is theirs to start. Nor does an
-    open change keep users out while its release is watched.
+    An application that somebody stopped, as far as systemd reports that, is not an outage. An open
+    change in its soak period does not explain an outage.
     """
     seen, journal = get_part_or_none(now.availability), get_part_or_none(now.journal)
     if seen is None:
@@ -101,13 +101,13 @@ def list_conditions(
     reported: Mapping[str, str],
     down_since: datetime | None = None,
 ) -> Iterator[Condition]:
-    """Yield the states that hold and are to be told.
+    """Yield the conditions that hold.
 
     Args:
-        now: How the site stands.
-        limits: From when on a state is told.
-        reported: What was told and has not ended since.
-        down_since: When the application was first seen down, if it still was when last seen.
+        now: Status of the site.
+        limits: Thresholds.
+        reported: Conditions that were reported and have not ended since.
+        down_since: Start of the current outage, if any.
     """
     yield from _detect_outage(now, reported, down_since)
     yield from _detect_intervention(now, limits)
@@ -134,7 +134,7 @@ def list_conditions(
 def _detect_outage(
     now: SiteStatus, reported: Mapping[str, str], down_since: datetime | None
 ) -> Iterator[Condition]:
-    """Yield an outage, which lasts until users can work, whatever is done about it meanwhile."""
+    """Yield an outage, which lasts until users can work, even if an operation starts meanwhile."""
     known, down = reported.get(NotificationKind.APPLICATION_DOWN), is_unplanned_outage(now)
     if down is False:
         return
@@ -195,8 +195,9 @@ def _detect_upgrade(
             NotificationKind.APPROVAL_VOID, f"{found.target} {len(found.void_reasons)}", version
         )
     if journal is not None and found.last_event != journal.last_event:
-        # It was found before what happened last: it may be installed, or have failed, by now. What
-        # was told lasts until the service has looked again; nobody is asked for anything till then.
+        # The assessment is older than the last event: the release may be installed or have failed
+        # since. Reported conditions last until the next assessment, and no new prompts are sent
+        # until then.
         yield from (
             Condition(kind, reported[kind], {}) for kind in UPGRADE_PROMPT_KINDS if kind in reported
         )
@@ -231,7 +232,7 @@ def _detect_upgrade(
 def _find_start(
     now: datetime, not_before: datetime | None, limits: AlertSettings
 ) -> datetime | None:
-    """Find when an upgrade may begin at the earliest; None where that is now, or never."""
+    """Return the earliest start of an upgrade; None if that is now or never."""
     start = max(now, not_before) if not_before else now
     if limits.windows:
         opening = find_next_opening(limits.windows, start, limits.zone)
@@ -260,14 +261,14 @@ def detect_new_conditions(
     reported: Mapping[str, str],
     down_since: datetime | None = None,
 ) -> tuple[tuple[Notification, ...], dict[str, str]]:
-    """Return the states that have begun, as news, and what now counts as told.
+    """Return notifications of new conditions, and the conditions that now count as reported.
 
-    That users can work again is told where they were told that they cannot.
+    The end of an outage is reported if the outage was reported.
     """
     news: list[Notification] = []
     after: dict[str, str] = {}
     for state in list_conditions(now, limits, reported, down_since):
-        # Several of one kind (agents that were given up) count together.
+        # Several conditions of one kind (agents that failed) are stored together.
         kind = state.kind.value
         after[kind] = f"{after[kind]}; {state.key}" if kind in after else state.key
         if state.key not in reported.get(kind, "").split("; "):
@@ -287,10 +288,10 @@ def detect_new_conditions(
 
 
 def collect_notifications(journal: Journal, after: int, last: int) -> tuple[Notification, ...]:
-    """Return what is to be told of the events after one number and up to another, oldest first."""
+    """Return the notifications of events after one number and up to another, oldest first."""
     found = []
     for event in journal.list_events(after):
-        if event.number > last:  # came while we looked: the next look tells it
+        if event.number > last:  # recorded after the snapshot; the next round reports it
             break
         made = _EventTranslator(journal, event).translate()
         if made is not None:
@@ -420,6 +421,6 @@ class _EventTranslator:
         }
 
     def _find_rollback_cause(self, rollback: Change) -> str | None:
-        """Find why a rollback was made: the failure of the release that it leaves, if it failed."""
+        """Return why a rollback was made: the failure code of the release that it left."""
         known = SiteHistory(self._journal).list_bad_releases()
         return next((r.code for r in known if r.version == rollback.from_version), None)

@@ -1,8 +1,8 @@
-"""Figures for Prometheus, in its text format, for the node exporter's textfile collector.
+"""Metrics in the Prometheus text format, for the textfile collector of the node exporter.
 
-Written by hand: the usual library would cost the service more memory than all of this room
-(locks/README.md). Times are given as seconds since 1970, so that the age of anything is
-``time() - x`` whenever the file is read. The table of all figures: docs/reference/monitoring.md.
+Formatted without the Prometheus library, which would need more memory than the rest of this package
+(locks/README.md). Times are in seconds since 1970, so that an age is ``time() - x`` whenever the
+file is read. All metrics are listed in docs/reference/monitoring.md.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from ncen_updater.common import atomic_files as durable
 
 PREFIX = "ncen_updater_"
 CHANGE_STATES = ("none", "running", "reverting", "committed", "stuck")
-#: Action and exit code to how often.
+#: Number of runs by action and exit status.
 RunCounts = Mapping[tuple[str, int], int]
 
-#: Name to type and meaning.
+#: Type and help text by name.
 METRIC_FAMILIES: Mapping[str, tuple[str, str]] = {
     "info": ("gauge", "The site: what runs, and which agent. Always 1."),
     "journal_readable": ("gauge", "1 if the journal can be read."),
@@ -52,7 +52,7 @@ METRIC_FAMILIES: Mapping[str, tuple[str, str]] = {
 
 @dataclass(frozen=True)
 class MetricSample:
-    """One figure."""
+    """One sample."""
 
     name: str
     value: float
@@ -60,7 +60,7 @@ class MetricSample:
 
     @classmethod
     def create(cls, name: str, value: float, **labels: str) -> MetricSample:
-        """Make one."""
+        """Create a sample."""
         return cls(name, value, labels)
 
 
@@ -105,15 +105,15 @@ def collect_metrics(
     runs: RunCounts,
     status_read_at: datetime | None,
 ) -> Iterator[MetricSample]:
-    """Yield every figure that is known; pure.
+    """Yield all known samples. Pure.
 
     Args:
         config: The configuration.
-        site: How the site stands.
-        outbox: What is still to be told.
-        agent_version: Version of this program.
-        runs: What the service ran.
-        status_read_at: When its loop last looked.
+        site: Status of the site.
+        outbox: Pending notifications.
+        agent_version: Version of the agent.
+        runs: Commands that the service ran.
+        status_read_at: When the service loop last read the status.
     """
     version: str | None = get_part_or_none(site.current)
     yield MetricSample.create(
@@ -158,7 +158,7 @@ def _escape_label(text: str) -> str:
 
 
 def render_metrics(samples: Iterable[MetricSample]) -> str:
-    """Return the text: each family once, with its help and type; pure."""
+    """Return the text: each family once, with its help and type. Pure."""
     by_name: dict[str, list[MetricSample]] = {name: [] for name in METRIC_FAMILIES}
     for sample in samples:
         by_name[sample.name].append(sample)
@@ -178,5 +178,5 @@ def render_metrics(samples: Iterable[MetricSample]) -> str:
 
 
 def write_metrics(path: Path, samples: Iterable[MetricSample]) -> None:
-    """Replace the file in one step; the collector reads it as another user."""
+    """Replace the file atomically; the collector reads it as another user."""
     durable.write_file(path, render_metrics(samples).encode(), 0o644)

@@ -1,8 +1,8 @@
-"""Notification, its text, and the values allowed in it: an allow-list keeps case data out.
+"""Notification, its text, and its allowed values: an allow-list excludes personal and case data.
 
-A value that is not listed for its kind, or does not have its form, is left out. Error texts are
-never sent, since a database's message may quote a row; their stable code is, with the sentence that
-belongs to it. Pure.
+A value is dropped if it is not listed for its kind or has the wrong format. Error texts are never
+sent, since a message of the database may quote a row; the stable error code is sent with its
+general explanation. Pure.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ RECORD_COUNTS = N_(
     "Records with a new code: {mapped}; without a new code: {unmapped}; checks: {checks}"
 )
 APPROVE_AGAIN = N_("A retry requires new approvals.")
-#: What stands where a value is not known.
+#: Placeholder for an unknown value.
 UNKNOWN = "?"
 URGENT_KINDS = frozenset(
     {
@@ -117,7 +117,7 @@ URGENT_KINDS = frozenset(
     }
 )
 
-#: Told whatever a site leaves out.
+#: Kinds that a site cannot disable.
 MANDATORY_KINDS = frozenset({NotificationKind.EMERGENCY_ROLLBACK})
 
 VERSION_PATTERN = re.compile(r"\d+(\.\d+){0,5}((a|b|rc|\.post|\.dev)\d+)*")
@@ -164,7 +164,7 @@ _VALUE_CHECKS: Mapping[str, Callable[[object], bool]] = {
 }  # fmt: skip
 _CHANGE_VALUES = ("change", "from", "version")
 
-#: The values that each kind may carry.
+#: Values that each kind may contain.
 ALLOWED_VALUES: Mapping[NotificationKind, tuple[str, ...]] = {
     NotificationKind.AVAILABLE: ("version", "from"),
     NotificationKind.REHEARSED: (
@@ -199,7 +199,7 @@ ALLOWED_VALUES: Mapping[NotificationKind, tuple[str, ...]] = {
 
 
 def filter_values(kind: NotificationKind, values: Mapping[str, object]) -> dict[str, object]:
-    """Return the values that may be told, and nothing else."""
+    """Return only the allowed values."""
     return {
         name: value
         for name, value in values.items()
@@ -209,13 +209,13 @@ def filter_values(kind: NotificationKind, values: Mapping[str, object]) -> dict[
 
 @dataclass(frozen=True)
 class Notification(JsonRecord):
-    """One thing that is told.
+    """One notification.
 
     Attributes:
-        id: The same for the same thing, also after a crash.
-        kind: What happened.
-        at: When, UTC.
-        values: What may be said of it.
+        id: Stable ID, the same after a crash.
+        kind: The kind of event.
+        at: Time of the event, in UTC.
+        values: Allowed values.
     """
 
     id: str
@@ -227,32 +227,32 @@ class Notification(JsonRecord):
     def create(
         cls, number: str, kind: NotificationKind, at: datetime, **values: object
     ) -> Notification:
-        """Make one; values that may not be told are left out.
+        """Create a notification; values that are not allowed are dropped.
 
         Args:
-            number: Its id.
-            kind: What happened.
-            at: When.
-            **values: What to say of it; ``from_`` and ``at_`` stand for ``from`` and ``at``.
+            number: Its ID.
+            kind: The kind of event.
+            at: Time of the event.
+            **values: Its values; ``from_`` and ``at_`` stand for ``from`` and ``at``.
         """
         given = {name.removesuffix("_"): value for name, value in values.items()}
         return cls(number, kind, at.astimezone(UTC), filter_values(kind, given))
 
     @property
     def urgent(self) -> bool:
-        """Return whether it does not wait for others."""
+        """Return whether the notification is sent without waiting for others."""
         return self.kind in URGENT_KINDS
 
     def to_json(self) -> dict[str, object]:
-        """Return it as files and messages have it."""
+        """Return the JSON document for files and messages."""
         return {**super().to_json(), "urgent": self.urgent}
 
     @classmethod
     def from_json(cls, data: object) -> Self:
-        """Read one; what may not be told is left out here too.
+        """Parse a notification; values that are not allowed are dropped here as well.
 
         Raises:
-            ValueError: If it is none.
+            ValueError: If it is invalid.
         """
         found = super().from_json(data)
         reported = filter_values(found.kind, found.values)
@@ -262,7 +262,7 @@ class Notification(JsonRecord):
 
 
 def format_span(seconds: float) -> str:
-    """Return a duration in figures and units that every language reads: ``4 min 10 s``."""
+    """Return a duration with international units: ``4 min 10 s``."""
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"
@@ -285,19 +285,19 @@ def _fill_template(template: str, notification: Notification, zone: tzinfo) -> L
 
 
 def format_title(notification: Notification, zone: tzinfo) -> LazyText:
-    """Return the one sentence that says what happened."""
+    """Return the title in one sentence."""
     return _fill_template(TITLES[notification.kind], notification, zone)
 
 
 def format_notification(
     notification: Notification, zone: tzinfo, explain: Explain
 ) -> list[LazyText]:
-    """Return everything that is said of one thing, its title first.
+    """Return all lines of a notification, its title first.
 
     Args:
-        notification: What happened.
-        zone: Zone of the site, for times.
-        explain: Says what a code means.
+        notification: The notification.
+        zone: Time zone of the site, for displayed times.
+        explain: Returns the explanation of a code.
     """
     lines = [format_title(notification, zone), *_format_figures(notification)]
     code = notification.values.get("code")
@@ -305,7 +305,7 @@ def format_notification(
     if isinstance(code, str) and known is not None and not has_hidden_values(known[0]):
         lines.append(LazyText(N_("Code {code}: {what}"), {"code": code, "what": known[0]}))
     elif isinstance(code, str):
-        # Half a sentence helps nobody, and what belongs into its gaps may quote the databases.
+        # A sentence without its values is useless, and the values may quote the databases.
         text = N_("Code {code}. Run on the server: ncen-updater history")
         lines.append(LazyText(text, {"code": code}))
     if known is not None and not has_hidden_values(known[1]):

@@ -1,7 +1,7 @@
-"""Find new events, store them, and have them sent, beside the service's loop.
+"""Find new events, store them in the outbox, and have them sent, beside the service loop.
 
-One round reads the journal and the site, writes new events into the outbox, and lets a child send
-what is due. A failure is logged and tried again; it does not affect the loop.
+Each round reads the journal and the site, writes new events into the outbox, and lets a worker send
+due messages. A failure is logged and retried; it does not affect the service loop.
 """
 
 from __future__ import annotations
@@ -65,22 +65,22 @@ from ncen_updater.common.workers import (
 
 logger = logging.getLogger(__name__)
 
-#: A server that gives one byte now and then keeps each time limit of its own; not this one.
+#: Total time limit: a server that sends single bytes slowly never exceeds its own read timeouts.
 SEND_TIMEOUT_S = 180.0
 RECEIPT_ERROR_CODES = range(9801, 9820)
 
-#: Sends what an order says; the code of the error, or None where it was taken.
+#: Sends a request; returns the error code, or None on success.
 Sender = Callable[[Mapping[str, object]], str | None]
 
 
 def create_sender(config_path: Path, config: AgentConfig) -> Sender:
-    """Return what sends one message at a site: a child, or a process that systemd starts.
+    """Return a function that sends one message: through a child process or a systemd unit.
 
-    In the second case the service itself is on no network.
+    With the unit, the service itself has no network access.
 
     Args:
-        config_path: The configuration file; the process reads it again.
-        config: What it says.
+        config_path: The configuration file; the worker reads it again.
+        config: The configuration.
     """
     if config.service.runner != "systemd":
         return create_worker_sender(config_path)
@@ -90,12 +90,12 @@ def create_sender(config_path: Path, config: AgentConfig) -> Sender:
 def create_worker_sender(
     config_path: Path, socket: Path | None = None, limit_s: float = SEND_TIMEOUT_S
 ) -> Sender:
-    """Return what sends one message by a process of its own.
+    """Return a function that sends one message in a worker process.
 
     Args:
         config_path: The configuration file.
-        socket: Where systemd waits; else it is a child.
-        limit_s: After this nobody waits any longer, and the message counts as not taken.
+        socket: Socket of the worker unit; None for a child process.
+        limit_s: Time limit in seconds, after which the message counts as not delivered.
     """
     worker = _create_worker(config_path, socket, limit_s)
     return lambda order: _send(worker, order)
@@ -109,17 +109,17 @@ def _create_worker(config_path: Path, socket: Path | None, limit_s: float) -> Wo
         WorkerLimits(total_timeout_s=limit_s, max_line_bytes=100_000, max_stream_bytes=100_000),
         expected_errors=(NotificationError, ConfigError, RECEIPT_ERROR_CODES),
         inherited_variables=(*INHERITED_VARIABLES, "CREDENTIALS_DIRECTORY"),
-        stderr=False,  # a trace of it would quote what it was given
+        stderr=False,  # a traceback would contain the message
     )
 
 
 def send_receipt(config_path: Path, config: AgentConfig, address: str, content: bytes) -> None:
-    """Let the process that has the network send a receipt.
+    """Send a receipt through the worker process, which has network access.
 
     Args:
         config_path: The configuration file.
-        config: What it says.
-        address: Of the signed root.
+        config: The configuration.
+        address: Address from the signed root metadata.
         content: The receipt.
 
     Raises:
@@ -168,14 +168,14 @@ def _build_log_fields(code: str) -> dict[str, str]:
     return {"code": code}
 
 
-#: Below the state directory.
+#: Path below the state directory.
 OUTBOX_PATH = "service/outbox.json"
-#: How long a round may be away at most: conditions such as a full disk wake nobody.
+#: Maximum time between two rounds: conditions such as a full disk cause no wake-up.
 MAX_INTERVAL = timedelta(minutes=5)
 
 
 def build_alert_settings(config: AgentConfig) -> AlertSettings:
-    """Return from when on lasting states are told at a site."""
+    """Return the thresholds of a site's conditions."""
     notify = config.notify
     return AlertSettings(
         upgrade_notice=timedelta(hours=notify.upgrade_notice_hours),
@@ -191,16 +191,16 @@ def build_alert_settings(config: AgentConfig) -> AlertSettings:
 
 
 class Notifier:
-    """Tells people about one site.
+    """Notifier of one site.
 
     Args:
-        config_path: The configuration file; read again when it was changed.
-        config: What it says now.
+        config_path: The configuration file; read again after it changes.
+        config: The current configuration.
         send: Sends one message.
         now: The wall clock.
-        on_status: Called with each look at the site, for metrics.
-        create_availability_reader: Gives who asks whether users can work; this process does by
-            default.
+        on_status: Called with each status of the site, for metrics.
+        create_availability_reader: Creates a reader of the availability; by default this process
+            probes it.
     """
 
     def __init__(
@@ -239,7 +239,7 @@ class Notifier:
             return 0
 
     def _reload_config(self) -> None:
-        """Go on with a configuration that was changed, or with the old one."""
+        """Apply a changed configuration; keep the old one if the new one is invalid."""
         mark = self._read_config_mtime()
         if mark == self._config_mark:
             return
@@ -250,7 +250,7 @@ class Notifier:
             self._config_mark = mark
 
     def run_round(self) -> datetime:
-        """Look, keep, send; return when to come again, if nobody wakes us before."""
+        """Read, store and send; return the time of the next round, unless it is woken earlier."""
         self._reload_config()
         status = read_status(
             self._places,
@@ -270,12 +270,12 @@ class Notifier:
         self._seen(self._config, status, outbox)
         return self._compute_next_round(outbox, self._now())
 
-    # ---- finding ---------------------------------------------------------------------------------
+    # ---- collecting ------------------------------------------------------------------------------
 
     def _collect_notifications(self, status: SiteStatus) -> Outbox:
         before, journal = self._file.load(), get_part_or_none(status.journal)
         ways = [w for w in ("mail", "webhook") if getattr(self._config.notify, w) is not None]
-        # The first time, what happened long ago is not told.
+        # In the first round, past events are not reported.
         outbox = before or Outbox(last_event=journal.last_event if journal else 0)
         found = self._collect_from_journal(outbox.last_event, journal)
         event = journal.last_event if journal else outbox.last_event
@@ -294,12 +294,12 @@ class Notifier:
     def _collect_from_journal(
         self, after: int, seen: JournalSnapshot | None
     ) -> tuple[Notification, ...]:
-        """Collect notifications of events since a number, up to the instant of the snapshot."""
+        """Return the notifications of events after a number, up to the time of the snapshot."""
         if seen is None:
             return ()
         try:
             with Journal.open(self._journal, read_only=True) as journal:
-                # Of another journal than before, with fewer events, nothing is told: it is old.
+                # A restored journal with fewer events yields nothing: its events are old.
                 return collect_notifications(journal, after, seen.last_event)
         except UpdaterError as error:
             logger.debug("the journal is not read: %s", error)
@@ -365,11 +365,11 @@ class Notifier:
         return min(ends)
 
 
-#: How often the journal's file is looked at, and the shortest time between two rounds.
+#: Interval for checking the journal's file; minimum pause between two rounds.
 POLL_INTERVAL_S, MIN_PAUSE_S = 10.0, 0.5
 
 
-#: What does not end in this time at the end of the service ends with the process.
+#: How long the service waits for the thread when it stops.
 JOIN_TIMEOUT_S = 3.0
 
 
@@ -378,11 +378,11 @@ def _now() -> datetime:
 
 
 class NotifierThread:
-    """Tells about one site as long as the service runs.
+    """Thread that runs the notifier of one site while the service runs.
 
     Args:
         config_path: The configuration file.
-        send: Sends one message; as the configuration says by default.
+        send: Sends one message; by default as configured.
     """
 
     def __init__(self, config_path: Path, send: Sender | None = None) -> None:
@@ -395,7 +395,7 @@ class NotifierThread:
         self._agent = version("ncen-updater")
 
     def handle_event(self, event: ServiceEvent) -> None:
-        """Hear what the service did, and begin when it says that it has; never waits."""
+        """Receive an event of the service; start the thread at the first one. Never blocks."""
         self._looked_at = _now()
         if self._thread is None:
             self._start()
@@ -406,7 +406,7 @@ class NotifierThread:
         self._woken.set()
 
     def stop(self) -> None:
-        """End; a message that is under way goes again with the next start."""
+        """Stop the thread; a message that is being sent is sent again after the next start."""
         self._ending = True
         self._woken.set()
         if self._thread is not None:
@@ -440,7 +440,7 @@ class NotifierThread:
             self._sleep(journal, seen, until)
 
     def _sleep(self, journal: Path, seen: int, until: datetime | None) -> None:
-        """Sleep until the time, a word of the service, or a change of the journal."""
+        """Sleep until the given time, an event of the service, or a change of the journal."""
         slept = 0.0
         while not self._ending:
             left = (until - _now()).total_seconds() if until else 300.0 - slept
@@ -448,7 +448,7 @@ class NotifierThread:
             woken = self._woken.wait(pause)
             slept += pause
             if woken:
-                # What a command writes in quick succession is looked at once.
+                # Let a command finish a burst of writes, so that one round reports them.
                 self._pause()
             if woken or left <= pause or read_mtime_ns(journal) != seen:
                 return

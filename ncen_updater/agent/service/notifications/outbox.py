@@ -1,9 +1,8 @@
-"""Outbox of sent and pending notifications: one file, replaced in one step.
+"""Outbox of sent and pending notifications: one file, replaced atomically.
 
-The number of the last event that was read and its notifications are in the same file, so a crash
-neither loses nor duplicates one. A message is stored before it is sent, and sent again under the
-same number where its delivery is unknown: receivers recognise it by that number (``Message-ID``,
-``NCEN-Message``).
+The number of the last event read and its notifications are in the same file, so that a crash
+neither loses nor duplicates one. A message is stored before it is sent, and is sent again with the
+same ID if its delivery is unknown: receivers recognise the ID (``Message-ID``, ``NCEN-Message``).
 """
 
 from __future__ import annotations
@@ -26,23 +25,23 @@ logger = logging.getLogger(__name__)
 
 SCHEMA_VERSION = 1
 MAX_FILE_BYTES = 4_000_000
-#: What nobody took for so long, or beyond so many, is given up; the message says how much that was.
+#: Limits for undelivered notifications; beyond them they are dropped, and the next message says so.
 MAX_PENDING = 300
 MAX_AGE = timedelta(days=7)
 RATE_WINDOW = timedelta(hours=2)
 HOUR = timedelta(hours=1)
-#: So many news go into one message.
+#: Notifications per message.
 MAX_PER_MESSAGE = 50
 FIRST_RETRY_DELAY = timedelta(minutes=1)
 
 
 @dataclass(frozen=True)
 class MessageLimits:
-    """How often may be told.
+    """Rate limits.
 
     Attributes:
-        per_hour: The most messages in any hour.
-        batch_delay: What is not urgent waits so long for others.
+        per_hour: Maximum number of messages in any hour.
+        batch_delay: Time that a notification waits for others if it is not urgent.
     """
 
     per_hour: int
@@ -51,7 +50,7 @@ class MessageLimits:
 
 @dataclass(frozen=True)
 class SendNow:
-    """Send these now, in this order."""
+    """Send these notifications now, in this order."""
 
     ids: tuple[str, ...]
 
@@ -69,27 +68,27 @@ def decide_sending(
     now: datetime,
     limits: MessageLimits,
 ) -> SendNow | SendLater | None:
-    """Decide what is sent on one way. Pure.
+    """Decide what to send on a channel now. Pure.
 
-    What is urgent goes at once, and takes along whatever else waits. What is not urgent waits a
-    while for others, and leaves the last message of the hour to what is urgent (where there is more
-    than one an hour).
+    Urgent notifications are sent at once, together with all others that wait. Others wait for the
+    batch delay, and leave the last message of the hour to urgent ones (if more than one message per
+    hour is allowed).
 
     Args:
-        waiting: What has not been told on this way.
-        sent: When messages were sent on it; a time that has not come yet counts as now.
-        now: The time.
-        limits: How often may be told.
+        waiting: Pending notifications of the channel.
+        sent: Times of its sent messages; a future time counts as now.
+        now: The current time.
+        limits: Rate limits.
 
     Returns:
-        What to send, until when to wait, or None where there is nothing to tell.
+        What to send, until when to wait, or None if nothing is pending.
     """
     if not waiting:
         return None
     recent = sorted(at for at in (min(at, now) for at in sent) if at > now - HOUR)
     urgent = any(item.urgent for item in waiting)
     reserved = 0 if urgent or limits.per_hour == 1 else 1
-    # So many have to be older than an hour before one more may go.
+    # Number of messages that must be older than an hour before the next one.
     too_many = len(recent) - (limits.per_hour - reserved) + 1
     if too_many > 0:
         return SendLater(recent[too_many - 1] + HOUR)
@@ -102,18 +101,18 @@ def decide_sending(
 
 
 def compute_retry_at(last: datetime, failures: int) -> datetime:
-    """Return when a message is tried again after so many failures in a row, at least one."""
+    """Return the time of the next attempt after consecutive failures, at least one."""
     delay: timedelta = FIRST_RETRY_DELAY * 2 ** min(failures - 1, 10)
     return last + min(HOUR, delay)
 
 
 @dataclass(frozen=True)
 class OutboxMessage(JsonRecord):
-    """What was put together to be sent.
+    """A message that is being sent.
 
     Attributes:
-        id: Of the message; the same for every try.
-        notification_ids: Ids of what is in it, in order.
+        id: Message ID, the same for every attempt.
+        notification_ids: IDs of its notifications, in order.
     """
 
     id: str
@@ -122,15 +121,15 @@ class OutboxMessage(JsonRecord):
 
 @dataclass(frozen=True)
 class DeliveryChannel(JsonRecord):
-    """One way on which people are told: ``mail`` or ``webhook``.
+    """One channel: ``mail`` or ``webhook``.
 
     Attributes:
-        pending: Ids of news that were not told on it.
-        sent_at: When messages were sent, as far as that still counts.
-        message: What is being sent, from before its first try until it was taken.
-        failures: Tries in a row that failed.
-        last_attempt_at: The last of them.
-        dropped: News that were given up.
+        pending: IDs of undelivered notifications.
+        sent_at: Times of sent messages, as far as the rate limit needs them.
+        message: The message that is being sent, from before its first attempt until its delivery.
+        failures: Consecutive failed attempts.
+        last_attempt_at: Time of the last failed attempt.
+        dropped: Number of dropped notifications.
     """
 
     pending: tuple[str, ...] = ()
@@ -141,7 +140,7 @@ class DeliveryChannel(JsonRecord):
     dropped: int = 0
 
     def restrict_to(self, notification_ids: Collection[str]) -> DeliveryChannel:
-        """Return it with what is there to be told; a message of nothing is none."""
+        """Return the channel with only existing notifications; an empty message is removed."""
         waiting = tuple(number for number in self.pending if number in notification_ids)
         content = (
             tuple(i for i in self.message.notification_ids if i in notification_ids)
@@ -152,7 +151,7 @@ class DeliveryChannel(JsonRecord):
         return replace(self, pending=waiting, message=message)
 
     def compute_retry_time(self) -> datetime | None:
-        """Compute when it may be tried again after failures."""
+        """Return the earliest time of the next attempt after failures; None without failures."""
         if not self.failures or self.last_attempt_at is None:
             return None
         return compute_retry_at(self.last_attempt_at, self.failures)
@@ -160,13 +159,13 @@ class DeliveryChannel(JsonRecord):
 
 @dataclass(frozen=True)
 class Outbox(JsonRecord):
-    """Everything that is kept.
+    """Content of the outbox file.
 
     Attributes:
-        last_event: Number of the journal's last event that was looked at.
-        reported: Kind of a lasting state to the key under which it was told.
-        notifications: What is still to be told on some way, by id.
-        channels: By name.
+        last_event: Number of the last journal event processed.
+        reported: Key of each reported condition by its kind.
+        notifications: Notifications pending on any channel, by ID.
+        channels: Channels by name.
     """
 
     last_event: int
@@ -181,7 +180,7 @@ class Outbox(JsonRecord):
         notifications: Iterable[Notification],
         channels: Iterable[str],
     ) -> Self:
-        """Return it with what was found since; ways that are configured no more are forgotten."""
+        """Return the outbox with new notifications; channels no longer configured are removed."""
         fresh = {item.id: item for item in notifications}
         retained = {name: self.channels.get(name, DeliveryChannel()) for name in channels}
         grown = {
@@ -197,7 +196,7 @@ class Outbox(JsonRecord):
         )._drop_unreferenced()
 
     def without_expired(self, now: datetime) -> Self:
-        """Return it without what nobody took for too long."""
+        """Return the outbox without notifications that were undelivered for too long."""
         ways = {}
         for name, way in self.channels.items():
             fixed = set(way.message.notification_ids) if way.message else set()
@@ -214,12 +213,12 @@ class Outbox(JsonRecord):
         return replace(self, channels=ways)._drop_unreferenced()
 
     def start_delivery(self, name: str, ids: tuple[str, ...]) -> Self:
-        """Return it with a message put together for a way."""
+        """Return the outbox with a new message for a channel."""
         number = hashlib.sha256("\n".join((name, *ids)).encode()).hexdigest()[:32]
         return self._update_channel(name, message=OutboxMessage(number, ids))
 
     def mark_sent(self, name: str, at: datetime) -> Self:
-        """Return it after the message of a way was taken."""
+        """Return the outbox after a channel's message was delivered."""
         way = self.channels[name]
         done = set(way.message.notification_ids) if way.message else set()
         recent = tuple(t for t in way.sent_at if at - RATE_WINDOW < t <= at)
@@ -229,7 +228,7 @@ class Outbox(JsonRecord):
         )._drop_unreferenced()  # fmt: skip
 
     def mark_failed(self, name: str, at: datetime) -> Self:
-        """Return it after the message of a way was not taken."""
+        """Return the outbox after an attempt to deliver a channel's message failed."""
         return self._update_channel(
             name, failures=self.channels[name].failures + 1, last_attempt_at=at
         )
@@ -248,16 +247,16 @@ class Outbox(JsonRecord):
     # ---- the file --------------------------------------------------------------------------------
 
     def to_json(self) -> dict[str, object]:
-        """Return it as the file holds it."""
+        """Return the JSON document of the file."""
         news = [item.to_json() for item in self.notifications.values()]
         return {**super().to_json(), "schema": SCHEMA_VERSION, "notifications": news}
 
     @classmethod
     def from_json(cls, data: object) -> Self:
-        """Read what the file holds.
+        """Parse the JSON document of the file.
 
         Raises:
-            ValueError, KeyError, TypeError: If it is something else.
+            ValueError, KeyError, TypeError: If it is invalid.
         """
         if not isinstance(data, dict) or data["schema"] != SCHEMA_VERSION:
             raise ValueError("not an outbox of this version")
@@ -268,17 +267,17 @@ class Outbox(JsonRecord):
 
 
 class OutboxFile:
-    """The file that keeps it.
+    """The outbox file.
 
     Args:
-        path: Where it is.
+        path: Path of the file.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
     def load(self) -> Outbox | None:
-        """Read it; None where there is none, or one that is damaged and put aside."""
+        """Read the file; None if it is missing, or damaged and therefore renamed."""
         try:
             data = parse_json(read_file(self._path, MAX_FILE_BYTES))
             return Outbox.from_json(data)
@@ -293,6 +292,6 @@ class OutboxFile:
             return None
 
     def save(self, outbox: Outbox) -> None:
-        """Replace it in one step."""
+        """Replace the file atomically."""
         content = json.dumps(outbox.to_json(), sort_keys=True, indent=1).encode()
         durable.write_file(self._path, content, 0o640)

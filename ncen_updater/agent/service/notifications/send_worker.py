@@ -1,12 +1,12 @@
-"""The process that sends notifications and receipts: it talks to the network, and to no database.
+"""Worker process that sends notifications and receipts: it uses the network and no database.
 
-Started by :mod:`.notifier`. Mail goes over TLS unless the server is
-said to need none. A webhook gets JSON, signed with a shared secret: the header
-``NCEN-Signature: t=<seconds>,v1=<hex>`` is HMAC-SHA-256 over ``<seconds>.<body>``; a receiver
-computes the same, compares in constant time, and refuses what is older than some minutes.
-``NCEN-Message`` is the same for each try of one message. A receipt goes by ``PUT`` under the name
-of its digest, or as the attachment of a mail; nothing but a receipt is taken for one. Secrets come
-from a file or a systemd credential, never from an argument.
+Started by :mod:`.notifier`. Mail is sent over TLS unless the configuration disables it. A webhook
+receives JSON signed with a shared secret: the header ``NCEN-Signature: t=<seconds>,v1=<hex>``
+contains the HMAC-SHA-256 of ``<seconds>.<body>``. The receiver computes the same value, compares it
+in constant time, and refuses messages older than some minutes. ``NCEN-Message`` is the same for
+each attempt of one message. A receipt is sent with ``PUT`` to a path with its digest, or as the
+attachment of a mail; content that is not a valid receipt is refused. Secrets come from a file or a
+systemd credential, never from an argument.
 """
 
 from __future__ import annotations
@@ -67,14 +67,14 @@ from ncen_updater.formats.receipt import SignedReceipt, read_receipt
 def build_email(
     message: NotificationMessage, settings: MailSettings, now: datetime
 ) -> EmailMessage:
-    """Return the letter as a mail; its ``Message-ID`` is the same for each try."""
+    """Return the message as a mail; its ``Message-ID`` is the same for each attempt."""
     mail = EmailMessage()
     mail["From"] = settings.sender
     mail["To"] = ", ".join(settings.to)
     mail["Subject"] = message.subject
     mail["Date"] = format_datetime(now)
     mail["Message-ID"] = f"<{message.id}@{settings.sender.partition('@')[2]}>"
-    mail["Auto-Submitted"] = "auto-generated"  # RFC 3834: no answers by machines
+    mail["Auto-Submitted"] = "auto-generated"  # RFC 3834: suppresses automatic replies
     if message.urgent:
         mail["Importance"] = "high"
     mail.set_content(message.body)
@@ -84,7 +84,7 @@ def build_email(
 def build_receipt_email(
     signed: SignedReceipt, address: str, settings: MailSettings, now: datetime
 ) -> EmailMessage:
-    """Return a receipt as a mail: one attachment, and no word that the receipt does not say."""
+    """Return a receipt as a mail: one attachment, and no information beyond the receipt's."""
     receipt = signed.receipt
     mail = EmailMessage()
     mail["From"], mail["To"] = settings.sender, address
@@ -98,13 +98,13 @@ def build_receipt_email(
 
 
 def send_mail(mail: EmailMessage, settings: MailSettings, environment: Mapping[str, str]) -> int:
-    """Deliver a mail.
+    """Send a mail.
 
     Returns:
-        How many addresses the server did not take while it took others.
+        The number of recipients that the server refused while it accepted others.
 
     Raises:
-        NotificationError: If it was not delivered to anybody.
+        NotificationError: If the mail was not delivered to any recipient.
     """
     place: dict[str, Any] = {"host": settings.host, "port": settings.port}
     password = (
@@ -157,7 +157,7 @@ def _connect(settings: MailSettings) -> smtplib.SMTP:
 
 
 MIN_SECRET_CHARS = 16
-#: A server that says nothing for so long is not waited for; the whole has a limit of its own.
+#: Timeout of each network operation; the worker has a total time limit as well.
 RECEIPT_TIMEOUT_S = 30.0
 
 
@@ -165,9 +165,9 @@ def sign_body(secret: str, body: bytes, at: int) -> str:
     """Return the value of ``NCEN-Signature``.
 
     Args:
-        secret: What both sides know.
-        body: The bytes of the message.
-        at: When it was signed, seconds since 1970.
+        secret: The shared secret.
+        body: The body of the message.
+        at: Time of the signature, in seconds since 1970.
     """
     signed = hmac.new(secret.encode(), f"{at}.".encode() + body, hashlib.sha256)
     return f"t={at},v1={signed.hexdigest()}"
@@ -179,10 +179,10 @@ def post_webhook(
     environment: Mapping[str, str],
     now: datetime,
 ) -> None:
-    """Deliver a letter.
+    """Post a message to the webhook.
 
     Raises:
-        NotificationError: If it was not taken.
+        NotificationError: If it was not accepted.
     """
     import requests
 
@@ -196,7 +196,8 @@ def post_webhook(
         raise NotificationError(SECRET_MISSING, name=settings.ca_file, reason="not a file")
     body = json.dumps(message.document, ensure_ascii=False, sort_keys=True).encode()
     with requests.Session() as session:
-        session.trust_env = False  # no password from a .netrc, no proxy that nobody configured
+        # use neither passwords from .netrc nor proxies from the environment
+        session.trust_env = False
         if settings.proxy:
             session.proxies = {"http": settings.proxy, "https": settings.proxy}
         session.verify = str(settings.ca_file) if settings.ca_file else True
@@ -211,8 +212,8 @@ def post_webhook(
                     "NCEN-Signature": sign_body(secret, body, int(now.timestamp())),
                 },
                 timeout=settings.timeout_s,
-                allow_redirects=False,  # what was signed for one place is not carried to another
-                stream=True,  # the answer's body is not read
+                allow_redirects=False,  # the signed message is meant for this address only
+                stream=True,  # the response body is not read
             ) as answer:
                 status = answer.status_code
         except requests.exceptions.SSLError as error:
@@ -226,15 +227,16 @@ def post_webhook(
 
 
 def put_receipt(signed: SignedReceipt, address: str, settings: FeedSettings) -> None:
-    """Put a receipt where a web server takes it, through the proxy of the feed.
+    """Upload a receipt to a web server, through the proxy of the feed; follow no redirects.
 
     Raises:
-        RECEIPT_NOT_DELIVERED: If it was not taken. No redirection is followed, no answer read.
+        RECEIPT_NOT_DELIVERED: If it was not accepted.
     """
     import requests
 
     with requests.Session() as session:
-        session.trust_env = False  # no password from a .netrc, no proxy that nobody configured
+        # use neither passwords from .netrc nor proxies from the environment
+        session.trust_env = False
         if settings.proxy:
             session.proxies = {"https": settings.proxy}
         session.verify = str(settings.ca_file) if settings.ca_file else True
@@ -242,7 +244,8 @@ def put_receipt(signed: SignedReceipt, address: str, settings: FeedSettings) -> 
             with session.put(
                 f"{address.rstrip('/')}/{compute_sha256(signed.content)}",
                 data=signed.content,
-                # What a library says of itself and its version is no field of a receipt.
+                # Default headers would disclose library versions, which are not part of the
+                # receipt.
                 headers={"User-Agent": "ncen-updater", "Accept": None},
                 timeout=RECEIPT_TIMEOUT_S,
                 allow_redirects=False,
@@ -258,11 +261,11 @@ def put_receipt(signed: SignedReceipt, address: str, settings: FeedSettings) -> 
 
 
 def deliver_receipt(config: AgentConfig, request: Mapping[str, Any]) -> None:
-    """Send the receipt of an order.
+    """Send the receipt in a request.
 
     Raises:
-        RECEIPT_INVALID: If it is none.
-        RECEIPT_NOT_DELIVERED, NotificationError: If it was not taken.
+        RECEIPT_INVALID: If it is not a valid receipt.
+        RECEIPT_NOT_DELIVERED, NotificationError: If it was not accepted.
     """
     signed = read_receipt(str(request["content"]).encode())
     scheme, _, rest = str(request["address"]).partition(":")
@@ -278,17 +281,17 @@ def deliver_receipt(config: AgentConfig, request: Mapping[str, Any]) -> None:
 def read_secret(
     file: Path | None, credential: str | None, environment: Mapping[str, str], min_chars: int = 1
 ) -> str:
-    """Return a secret, without the line's end.
+    """Return a secret without the line end.
 
     Args:
-        file: Its file; others may not read it.
-        credential: Name of a credential that systemd passed on, used where there is no file.
-        environment: Where ``CREDENTIALS_DIRECTORY`` is looked for.
-        min_chars: So many characters it has to have.
+        file: File with the secret; other users must not be able to read it.
+        credential: Name of a systemd credential, used without a file.
+        environment: Source of ``CREDENTIALS_DIRECTORY``.
+        min_chars: Minimum length.
 
     Raises:
-        SECRET_MISSING: If it cannot be read, or is too short.
-        SecretExposedError: If others may read the file.
+        SECRET_MISSING: If the secret cannot be read or is too short.
+        SECRET_EXPOSED: If other users can read the file.
     """
     if file is not None:
         path = file
@@ -300,7 +303,8 @@ def read_secret(
             )
         path = Path(directory) / credential
     try:
-        # systemd gives a credential to one user, with an access list that shows as a group's.
+        # systemd grants a credential to one user with an ACL, whose mask appears as group
+        # permissions.
         text = read_secret_file(path, listed=file is None)
     except SecretExposedError as error:
         raise NotificationError(SECRET_EXPOSED, name=path) from error
@@ -312,7 +316,7 @@ def read_secret(
 
 
 def deliver_message(config_path: Path, request: Mapping[str, Any]) -> int:
-    """Send what an order says; return how many addresses were refused beside others.
+    """Send the message of a request; return the number of recipients refused while others accepted.
 
     Raises:
         UpdaterError: If it was not delivered.
@@ -344,7 +348,7 @@ def deliver_message(config_path: Path, request: Mapping[str, Any]) -> int:
 def main() -> int:
     """Send one message; return the exit status."""
     config = Path(sys.argv[1])
-    # Bound to the service: nobody would write down that the message was taken.
+    # Ends with the service: otherwise nobody would record that the message was delivered.
     return serve_request(lambda order, _: {"sent": True, "refused": deliver_message(config, order)})
 
 
@@ -357,12 +361,12 @@ class NotificationError(UpdaterError):
 
 @dataclass(frozen=True)
 class MessageContext:
-    """For whom a message is.
+    """Recipient context of a message.
 
     Attributes:
-        site: Id of the site.
-        language: Language of the words.
-        zone: Zone of times.
+        site: ID of the site.
+        language: Language of the texts.
+        zone: Time zone of displayed times.
     """
 
     site: str
@@ -372,14 +376,14 @@ class MessageContext:
 
 @dataclass(frozen=True)
 class NotificationMessage:
-    """A message.
+    """A composed message.
 
     Attributes:
-        id: The same for each try.
+        id: Message ID, the same for each attempt.
         subject: One line.
         body: Plain text.
-        urgent: Whether something in it is.
-        document: The same as values.
+        urgent: Whether it contains an urgent notification.
+        document: The same content as a JSON document.
     """
 
     id: str
@@ -397,15 +401,15 @@ def compose_message(
     explain: Explain,
     chain_head: str = "",
 ) -> NotificationMessage:
-    """Put a message together.
+    """Compose a message.
 
     Args:
-        number: Its id.
-        notifications: What is in it, at least one, the most urgent first.
-        dropped: How much earlier news was given up undelivered.
-        context: For whom.
-        explain: Says what a code means.
-        chain_head: The newest event of the journal, by number and hash.
+        number: Its ID.
+        notifications: Its notifications, at least one, the most urgent first.
+        dropped: Number of earlier notifications that were dropped.
+        context: The recipient context.
+        explain: Returns the explanation of a code.
+        chain_head: Number and hash of the newest journal event.
     """
 
     def say(text: LazyText) -> str:

@@ -507,6 +507,8 @@ PUBLICATION_WAITS: ErrorMessage
 RECEIPT_ADDRESS_UNKNOWN: ErrorMessage
 RECEIPT_NOT_DELIVERED: ErrorMessage
 SPOOL_UNUSABLE: ErrorMessage
+RECEIPT_TOO_LARGE: ErrorMessage
+RECEIPTS_UNCONFIRMED: ErrorMessage
 
 
 def _read() -> dict[str, ErrorMessage]:

@@ -79,7 +79,9 @@ def settled(person: Browser) -> None:
     person.until("settled", lambda: person.all('main:not([data-state="loading"])'))
 
 
-def keep(person: Browser, name: str, language: str = "en", part: str = "body") -> None:
+def keep(
+    person: Browser, name: str, language: str = "en", part: str = "body", of: str = "console"
+) -> None:
     """Take pictures of a page, where the environment names a place for them.
 
     They begin with a part of the page. The first one, ``NAME.png`` in English and ``NAME-fr.png``
@@ -98,5 +100,5 @@ def keep(person: Browser, name: str, language: str = "en", part: str = "body") -
         person.run(f"document.querySelector('{part}').scrollIntoView()")
         picture = person.picture()
         assert size or len(picture) < MOST_BYTES, f"the picture of {name} is too large for a guide"
-        (Path(place) / f"console-{name}{tail}{size}.png").write_bytes(picture)
+        (Path(place) / f"{of}-{name}{tail}{size}.png").write_bytes(picture)
     person.width(WIDE)

@@ -38,11 +38,15 @@ from tests.publisher.fleet.sites import RELEASES, TODAY, Reporter, lay
 KNOWN, STORED = "known", "stored and marked"
 
 
+#: So many receipts of keys that nobody confirmed.
+FLOOD = 5000
+
+
 class Attacker:
     """Makes hostile receipts out of what a site wrote, also with its own key.
 
     Args:
-        site: Whose key was confirmed; it wrote numbers 1 to 20 and 1,000,000.
+        site: Whose key was confirmed; it wrote numbers 1 to 20 and 90,001.
         genuine: Its receipts, as they were imported.
         chance: Decides.
     """
@@ -107,7 +111,7 @@ class Attacker:
 
     def _contradict(self) -> bytes:
         number = self._chance.randrange(20)
-        head = f"{self._chance.randrange(10**14)}:{'0' * 16}"
+        head = f"{self._chance.randrange(10**8)}:{'0' * 16}"
         return replace(self._site, number=number).write(chain_head=head).content
 
     def _write_ahead(self) -> bytes:
@@ -150,7 +154,7 @@ def _measure(place: Path, sites: int, receipts: int, hostile: int) -> dict[str, 
 
         target = Reporter("victim", "KE")
         genuine = [target.write(outcome="upgraded") for _ in range(20)]
-        target.number = 999_999
+        target.number = 90_000
         genuine.append(target.write())
         lay(spool, *genuine)
         store.import_spool(spool, RELEASES, day, keep=False)
@@ -167,12 +171,17 @@ def _measure(place: Path, sites: int, receipts: int, hostile: int) -> dict[str, 
             "hostile_cpu_s": round(time.process_time() - used, 1), "hostile_peak_mb": _peak_mb(),
             **_judge(bad, laid, spool / REFUSED_DIRECTORY, kinds),
         }  # fmt: skip
+        for number in range(FLOOD):
+            lay(spool, Reporter(f"forged-{number}", f"F{chr(65 + number % 26)}").write(TODAY))
+        flood = store.import_spool(spool, RELEASES, day, keep=False)
+        figures |= {"unconfirmed": flood.stored, "unconfirmed_dropped": flood.dropped}
         began = time.monotonic()
         sites_now = store.list_sites()
         (victim,) = (one for one in sites_now if one.site == "victim")
         render_board(build_board(sites_now, {}, day), "en")
         return figures | {
             "victim_marks": sorted(victim.marks),
+            "record_mb": round((place / "fleet.db").stat().st_size / 1e6, 1),
             "board_s": round(time.monotonic() - began, 1), "board_peak_mb": _peak_mb(),
         }  # fmt: skip
 

@@ -117,7 +117,9 @@ DOCUMENTS: Mapping[str, str | tuple[str, ...]] = {
         "file", "bytes", "releases", "agents", "expires_at", "usable_until", "written",
     ),
     "ncen-publisher status": ("roles", "releases", "emergency_halts", "metadata", "waivers"),
-    "ncen-publisher fleet import": ("stored", "known", "refused", "removed", "codes", "refusals"),
+    "ncen-publisher fleet import": (
+        "stored", "known", "refused", "removed", "dropped", "codes", "refusals",
+    ),
     "ncen-publisher fleet confirm": ("site", "fingerprint"),
     "ncen-publisher fleet forget": ("site", "count", "files"),
     "ncen-publisher fleet board": ("path", "sites", "attention"),

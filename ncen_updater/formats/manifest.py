@@ -73,6 +73,7 @@ SpecifierText = Annotated[str, StringConstraints(max_length=200), AfterValidator
 ReportedText = Annotated[str, StringConstraints(pattern=r"^[!-~]{1,100}$")]
 Identifier = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,40}$")]
 ProductName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,40}$")]
+SiteId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,40}$")]
 Country = Annotated[str, StringConstraints(pattern=r"^[A-Z]{2}$")]
 PathInside = Annotated[str, StringConstraints(max_length=400), AfterValidator(_check_relative_path)]
 Sql = Annotated[

@@ -2,7 +2,7 @@
 
 A receipt is an in-toto statement in a DSSE envelope (https://in-toto.io/Statement/v1,
 https://github.com/secure-systems-lab/dsse), signed with the site's own Ed25519 key. Its subject is
-the installed release, by name and by the digest of its release document. :data:`FIELDS` lists the
+the installed release, by name and by the digest of its release document. :class:`Receipt` lists the
 possible fields, each with its lowest level. A receipt with any other field is refused, even if its
 signature is valid, so that no site can be made to report more than it agreed to. Values that follow
 from another field are omitted.
@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
 from enum import StrEnum
+from functools import partial
 from typing import Annotated, Any, Final, Literal
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -31,15 +32,17 @@ from ncen_updater.common.json_records import (
     compute_sha256,
     encode_canonical_json,
 )
-from ncen_updater.common.messages import RECEIPT_INVALID
+from ncen_updater.common.messages import RECEIPT_INVALID, RECEIPT_TOO_LARGE
 from ncen_updater.formats.errors import describe_mistakes
-from ncen_updater.formats.manifest import Country, ProductName, SignedModel, VersionText
+from ncen_updater.formats.manifest import Country, ProductName, SignedModel, SiteId, VersionText
 
 STATEMENT_TYPE: Final = "https://in-toto.io/Statement/v1"
 PREDICATE_TYPE: Final = f"{STATEMENT_TYPES}/receipt/v1"
 PAYLOAD_TYPE: Final = "application/vnd.in-toto+json"
-#: Larger files are refused; the largest receipt of a site has less than 1,400 bytes.
-MAX_RECEIPT_BYTES: Final = 4096
+#: Larger files are refused.
+MAX_RECEIPT_BYTES: Final = 1100
+#: Limit of the statement, which base64 and the signature make longer.
+MAX_STATEMENT_BYTES: Final = 684
 
 
 class ReceiptLevel(StrEnum):
@@ -76,7 +79,7 @@ class Fault(StrEnum):
 
 @dataclass(frozen=True)
 class ReceiptField:
-    """One field of a receipt.
+    """What is agreed on one field of a receipt.
 
     Attributes:
         level: The lowest level that includes the field.
@@ -87,35 +90,9 @@ class ReceiptField:
     sentence: str
 
 
-_VERSION, _OUTCOME, _FIGURES = (
-    ReceiptLevel.VERSION, ReceiptLevel.OUTCOME, ReceiptLevel.FIGURES,
-)  # fmt: skip
-#: All fields of a receipt. No other fact ever leaves a site.
-FIELDS: Final[Mapping[str, ReceiptField]] = {
-    "site": ReceiptField(_VERSION, N_("Site: {value}")),
-    "country": ReceiptField(_VERSION, N_("Country: {value}")),
-    "product": ReceiptField(_VERSION, N_("Application: {value}")),
-    "running": ReceiptField(_VERSION, N_("Installed release: {value}")),
-    "agent": ReceiptField(_VERSION, N_("Version of ncen-updater: {value}")),
-    "root": ReceiptField(_VERSION, N_("Version of the trusted root: {value}")),
-    "level": ReceiptField(_VERSION, N_("Level of this receipt: {value}")),
-    "number": ReceiptField(_VERSION, N_("Number of this receipt: {value}")),
-    "previous": ReceiptField(_VERSION, N_("Digest of the receipt before it: {value}")),
-    "epoch": ReceiptField(_VERSION, N_("Series of receipts, new after a restore: {value}")),
-    "chain_head": ReceiptField(_VERSION, N_("Chain head of the audit log: {value}")),
-    "day": ReceiptField(_VERSION, N_("Day of this receipt: {value}")),
-    "key": ReceiptField(_VERSION, N_("Public key of this site: {value}")),
-    "change": ReceiptField(_OUTCOME, N_("Last change: {value}")),
-    "outcome": ReceiptField(_OUTCOME, N_("Last change, outcome: {value}")),
-    "code": ReceiptField(_OUTCOME, N_("Last change, error code: {value}")),
-    "fault": ReceiptField(_OUTCOME, N_("Last change, failure attributed to: {value}")),
-    "soaked": ReceiptField(_OUTCOME, N_("Last change, soak period completed: {value}")),
-    "ended": ReceiptField(_OUTCOME, N_("Last change, day: {value}")),
-    "databases": ReceiptField(_OUTCOME, N_("Last change, databases: {value}")),
-    "downtime": ReceiptField(_FIGURES, N_("Last change, downtime: {value}")),
-    "size": ReceiptField(_FIGURES, N_("Size of the databases: {value}")),
-    "engine": ReceiptField(_FIGURES, N_("Database server: {value}")),
-}
+_version = partial(ReceiptField, ReceiptLevel.VERSION)
+_outcome = partial(ReceiptField, ReceiptLevel.OUTCOME)
+_figures = partial(ReceiptField, ReceiptLevel.FIGURES)
 
 #: Field of ``root``: addresses for receipts, ``https:`` before ``mailto:``.
 RECEIPT_ADDRESSES_FIELD: Final = "x-ncen-receipts"
@@ -132,42 +109,54 @@ ReceiptAddresses = tuple[
 ]
 _ADDRESSES: TypeAdapter[ReceiptAddresses] = TypeAdapter(ReceiptAddresses)
 
-Seconds = Annotated[int, Field(ge=0, le=10_000_000)]
+#: No downtime is said to be longer; it is 11 days.
+MAX_SECONDS: Final = 999_999
+Seconds = Annotated[int, Field(ge=0, le=MAX_SECONDS)]
+Count = Annotated[int, Field(ge=1, lt=100_000)]
 ShortDigest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{16}$")]
+Epoch = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{8}$")]
+ShortHead = Annotated[str, StringConstraints(pattern=r"^[0-9]{1,8}:[0-9a-f]{16}$")]
 PublicKey = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{43}$")]
+ErrorCode = Annotated[str, StringConstraints(pattern=r"^NU-[0-9]{4}$")]
+Versions = Annotated[tuple[VersionText, ...], Field(min_length=2, max_length=2)]
+SentLevel = Literal[ReceiptLevel.VERSION, ReceiptLevel.OUTCOME, ReceiptLevel.FIGURES]
+Downtime = tuple[Seconds] | tuple[Seconds, Seconds, Seconds]
 
 
 class Receipt(SignedModel):
-    """A site's report; :data:`FIELDS` explains each field.
+    """A site's report: all fields that a receipt can contain.
 
     Days are local dates of the site, without a time. ``downtime`` has whole seconds: the actual
     downtime, then the lowest and highest prediction, if there was one. ``fault`` is set for
     failures only, ``soaked`` for upgrades that did not fail.
     """
 
-    site: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,100}$")]
-    country: Country
-    product: ProductName
-    running: VersionText
-    agent: VersionText
-    root: Annotated[int, Field(ge=1, lt=2**31)]
-    level: Literal[ReceiptLevel.VERSION, ReceiptLevel.OUTCOME, ReceiptLevel.FIGURES]
-    number: Annotated[int, Field(ge=1, lt=2**31)]
-    previous: ShortDigest | None = None
-    epoch: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{8}$")]
-    chain_head: Annotated[str, StringConstraints(pattern=r"^[0-9]{1,15}:[0-9a-f]{16}$")]
-    day: date
-    key: PublicKey
-    change: Annotated[tuple[VersionText, ...], Field(min_length=2, max_length=2)] | None = None
-    outcome: Outcome | None = None
-    code: Annotated[str, StringConstraints(pattern=r"^NU-[0-9]{4}$")] | None = None
-    fault: Fault | None = None
-    soaked: bool | None = None
-    ended: date | None = None
-    databases: Literal["copied", "unchanged", "in-place"] | None = None
-    downtime: tuple[Seconds] | tuple[Seconds, Seconds, Seconds] | None = None
-    size: Literal["<1 GB", "1-10 GB", "10-100 GB", ">100 GB"] | None = None
-    engine: Annotated[str, StringConstraints(pattern=r"^[a-z]{1,20} [0-9]{1,3}$")] | None = None
+    site: Annotated[SiteId, _version(N_("Site: {value}"))]
+    country: Annotated[Country, _version(N_("Country: {value}"))]
+    product: Annotated[ProductName, _version(N_("Application: {value}"))]
+    running: Annotated[VersionText, _version(N_("Installed release: {value}"))]
+    agent: Annotated[VersionText, _version(N_("Version of ncen-updater: {value}"))]
+    root: Annotated[Count, _version(N_("Version of the trusted root: {value}"))]
+    level: Annotated[SentLevel, _version(N_("Level of this receipt: {value}"))]
+    number: Annotated[Count, _version(N_("Number of this receipt: {value}"))]
+    previous: Annotated[
+        ShortDigest | None, _version(N_("Digest of the receipt before it: {value}"))
+    ] = None
+    epoch: Annotated[Epoch, _version(N_("Series of receipts, new after a restore: {value}"))]
+    chain_head: Annotated[ShortHead, _version(N_("Chain head of the audit log: {value}"))]
+    day: Annotated[date, _version(N_("Day of this receipt: {value}"))]
+    key: Annotated[PublicKey, _version(N_("Public key of this site: {value}"))]
+    change: Annotated[Versions | None, _outcome(N_("Last change: {value}"))] = None
+    outcome: Annotated[Outcome | None, _outcome(N_("Last change, outcome: {value}"))] = None
+    code: Annotated[ErrorCode | None, _outcome(N_("Last change, error code: {value}"))] = None
+    fault: Annotated[Fault | None, _outcome(N_("Last change, failure attributed to: {value}"))] = (
+        None
+    )
+    soaked: Annotated[bool | None, _outcome(N_("Last change, soak period completed: {value}"))] = (
+        None
+    )
+    ended: Annotated[date | None, _outcome(N_("Last change, day: {value}"))] = None
+    downtime: Annotated[Downtime | None, _figures(N_("Last change, downtime: {value}"))] = None
 
     @model_validator(mode="after")
     def _check_level(self) -> Receipt:
@@ -193,6 +182,13 @@ class Receipt(SignedModel):
             for name, field in FIELDS.items()
             if name in values
         )
+
+
+#: Everything that a receipt may contain. A fact that is not here never leaves a site.
+FIELDS: Final[Mapping[str, ReceiptField]] = {
+    name: next(one for one in field.metadata if isinstance(one, ReceiptField))
+    for name, field in Receipt.model_fields.items()
+}
 
 
 @dataclass(frozen=True)
@@ -221,11 +217,17 @@ def make_receipt(facts: Mapping[str, object], level: ReceiptLevel) -> Receipt:
     """Make a receipt of the facts that its level includes; ignore facts without a field.
 
     Args:
-        facts: Values by names of :data:`FIELDS`; None for an unknown value.
+        facts: Values by names of fields; None for an unknown value.
         level: Level of the receipt.
+
+    Raises:
+        RECEIPT_TOO_LARGE: If the version names are too long for a receipt.
     """
     values = {name: value for name, value in facts.items() if is_within(name, level)}
-    return Receipt.model_validate({**values, "level": level})
+    receipt = Receipt.model_validate({**values, "level": level})
+    if len(encode_statement(receipt, "0" * 64)) > MAX_STATEMENT_BYTES:
+        raise UpdaterError(RECEIPT_TOO_LARGE, limit_bytes=MAX_RECEIPT_BYTES)
+    return receipt
 
 
 def sign_receipt(receipt: Receipt, release_digest: str, signer: CryptoSigner) -> SignedReceipt:
@@ -357,9 +359,6 @@ _WORDS = {
     "release": N_("the release"),
     "site": N_("the site"),
     "interrupted": N_("an interruption"),
-    "copied": N_("copied"),
-    "unchanged": N_("unchanged"),
-    "in-place": N_("extended in place"),
 }
 
 

@@ -80,7 +80,12 @@ def settled(person: Browser) -> None:
 
 
 def keep(
-    person: Browser, name: str, language: str = "en", part: str = "body", root: Path | None = None
+    person: Browser,
+    name: str,
+    language: str = "en",
+    part: str = "body",
+    root: Path | None = None,
+    of: str = "console",
 ) -> None:
     """Take pictures of a page, where the environment names a place for them.
 
@@ -106,5 +111,5 @@ def keep(
         person.run(f"document.querySelector('{part}').scrollIntoView()")
         picture = person.picture()
         assert size or len(picture) < MOST_BYTES, f"the picture of {name} is too large for a guide"
-        (Path(place) / f"console-{name}{tail}{size}.png").write_bytes(picture)
+        (Path(place) / f"{of}-{name}{tail}{size}.png").write_bytes(picture)
     person.width(WIDE)

@@ -5,7 +5,10 @@ from __future__ import annotations
 import hashlib
 import http.client
 import os
+import pwd
 import ssl
+import stat
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,12 +19,14 @@ from ncen_updater.agent.config.agent_config import FeedSettings
 from ncen_updater.agent.service.notifications.send_worker import put_receipt
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import RECEIPT_NOT_DELIVERED
-from tests.publisher.fleet.sites import Reporter
+from ncen_updater.publisher.fleet.store import FleetStore
+from tests.publisher.fleet.sites import RELEASES, TODAY, Reporter
 from tests.support.forks import DEADLINE_S
 from tests.support.nginx import CONFIGURATION, Nginx, find_nginx, nginx
 from tests.support.tls import Authority
 
 PROGRAM = find_nginx()
+TMPFILES = Path(__file__).parents[2] / "packaging/publisher/ncen-publisher.tmpfiles"
 pytestmark = pytest.mark.skipif(PROGRAM is None, reason="nginx is not installed")
 
 
@@ -55,7 +60,7 @@ def spool(tmp_path: Path) -> Iterator[Spool]:
     root = tmp_path / "srv"
     (root / "spool").mkdir(parents=True)
     places = {
-        "/srv/ncen-receipts": str(root),
+        "/var/lib/ncen-receipts": str(root),
         "/etc/ssl/receipts.pem": str(authority.certify("receipts")),
     }
     rules = (CONFIGURATION.parent / "receipts.conf").read_text("utf-8")
@@ -91,6 +96,50 @@ def test_other_paths_return_404(spool: Spool, name: str) -> None:
     for method in ("GET", "PUT", "DELETE"):
         assert spool.ask(method, name, b"x") == 404
     assert [*spool.directory.iterdir()] == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="root gives directories away")
+def test_what_nginx_writes_is_imported_by_the_user_of_the_package() -> None:
+    """Directories as the package makes them; nginx as www-data, the import as another user."""
+    users = {"root": 0, "www-data": pwd.getpwnam("www-data").pw_uid, "ncen-publisher": 64_999}
+    with tempfile.TemporaryDirectory() as place:
+        work, lines = Path(place), TMPFILES.read_text("utf-8").splitlines()
+        work.chmod(0o755)  # both users come in
+        for _, path, mode, user, group, _ in (line.split() for line in lines if line[:1] == "d"):
+            made = work / path.lstrip("/")
+            made.mkdir(parents=True)
+            os.chown(made, users[user], users[group])
+            made.chmod(int(mode, 8))
+        state = work / "var/lib/ncen-publisher"
+        state.mkdir()
+        os.chown(state, users["ncen-publisher"], users["ncen-publisher"])
+        authority, root = Authority(work / "tls"), work / "var/lib/ncen-receipts"
+        places = {
+            "/var/lib/ncen-receipts": str(root),
+            "/etc/ssl/receipts.pem": str(authority.certify("receipts")),
+        }
+        rules = (CONFIGURATION.parent / "receipts.conf").read_text("utf-8")
+        settings = FeedSettings(urls=("http://127.0.0.1:9/",), ca_file=authority.file)
+        site, spool = Reporter("ke-1", "KE"), root / "spool"
+        given = str(PROGRAM), root, work / "nginx", rules, places
+        with nginx(*given, listens=443, user="www-data") as server:
+            for version in ("3.2.4", "9.9.9"):
+                put_receipt(site.write(running=version), f"{server.url}/spool/", settings)
+        assert {path.owner() for path in spool.iterdir()} == {"www-data"}
+        assert {stat.S_IMODE(path.stat().st_mode) for path in spool.iterdir()} == {0o640}
+        pid = os.fork()
+        if pid == 0:
+            try:
+                os.setgroups([])
+                os.setgid(users["ncen-publisher"])
+                os.setuid(users["ncen-publisher"])
+                with FleetStore.open(state / "fleet.db") as store:
+                    taken = store.import_spool(spool, RELEASES, TODAY, keep=False)
+                    os._exit(10 * taken.stored + taken.refused)
+            finally:
+                os._exit(99)
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 11
+        assert [path.name for path in spool.iterdir()] == ["refused"]
 
 
 def test_large_file_is_refused(spool: Spool) -> None:

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
-from ncen_updater.common.cli.render import group_digest
+from ncen_updater.common.cli.render import encode_as_words, group_digest, parse_digest
 from ncen_updater.common.json_records import compute_sha256
 from ncen_updater.common.messages import (
     BAD_CEREMONY,
@@ -38,7 +38,6 @@ from ncen_updater.publisher.signing.keys import (
     load_public_key,
     open_signer,
 )
-from ncen_updater.publisher.signing.value_format import encode_as_words, parse_digest
 from tests.publisher.releases import PASSPHRASE
 from tests.support.errors import refused
 

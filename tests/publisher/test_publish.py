@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from securesystemslib.signer import CryptoSigner
 
+from ncen_updater.common.cli.render import encode_as_words
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import (
     BELOW_THRESHOLD,
@@ -31,7 +32,6 @@ from ncen_updater.publisher.signing.draft import (
     draft_renewal,
 )
 from ncen_updater.publisher.signing.signing_event import SigningEvent
-from ncen_updater.publisher.signing.value_format import encode_as_words
 from tests.publisher.feeds import (
     client_sees,
     contents,

@@ -12,9 +12,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ncen_updater.agent.cli.common import dry_run_option, get_agent_session, yes_option
+from ncen_updater.agent.cli.common import get_agent_session, yes_option
+from ncen_updater.agent.model.event_names import JOURNAL_FILE
+from ncen_updater.agent.reports import receipt as receipts
+from ncen_updater.agent.service.notifications.notifier import send_receipt
+from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.common.cli.lazy import CliCommand
 from ncen_updater.common.cli.program import get_invoking_user
+from ncen_updater.common.cli.render import encode_as_words
 from ncen_updater.common.cli.usage import CommandUsageError
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, LazyText
@@ -24,12 +29,18 @@ from ncen_updater.common.messages import (
     RECEIPT_UNWRITABLE,
     ExitCode,
 )
+from ncen_updater.formats.receipt import (
+    Receipt,
+    ReceiptLevel,
+    SignedReceipt,
+    compute_fingerprint,
+    describe_word,
+    encode_statement,
+)
 
 if TYPE_CHECKING:
     from ncen_updater.agent.cli.session import AgentSession
     from ncen_updater.agent.engine.site import Site
-    from ncen_updater.agent.storage.journal.journal import Journal
-    from ncen_updater.formats.receipt import Receipt, ReceiptLevel, SignedReceipt
 
 RECEIPTS_ARE_OFF = N_("Receipts are off: this site tells nothing.")
 LEVEL_SHOWN = N_("Level of receipts: {level}")
@@ -52,7 +63,6 @@ LEVELS = ("none", "version", "outcome", "figures")
 @click.option("--mail", is_flag=True, help=N_("Send it by mail"))
 @click.option("--scheduled", is_flag=True, hidden=True)
 @yes_option
-@dry_run_option
 @click.pass_context
 def receipt(
     context: click.Context,
@@ -65,35 +75,29 @@ def receipt(
     mail: bool,
     scheduled: bool,
     yes: bool,
-    dry_run: bool,
 ) -> ExitCode:
-    from ncen_updater.agent.model.event_names import JOURNAL_FILE
-    from ncen_updater.agent.reports.receipt import read_receipt_state
-    from ncen_updater.agent.storage.journal.journal import Journal
-    from ncen_updater.formats.receipt import ReceiptLevel
-
     sends, writes = send or mail or scheduled, directory is not None or qr
     if (show or all_levels) and (level or sends or writes):
         words = N_("--show and --all-levels show only, without other options")
         raise CommandUsageError(words, context)
     session = get_agent_session(context)
     site = session.open_site()
-    reads_only = dry_run or not (level or sends or writes)
+    reads_only = not (level or sends or writes)
     with Journal.open(site.state_directory / JOURNAL_FILE, read_only=reads_only) as journal:
-        desk = _ReceiptDesk(session, site, journal, read_receipt_state(journal).level)
+        desk = _ReceiptDesk(session, site, journal, receipts.read_receipt_state(journal).level)
         if all_levels:
-            return desk.show_levels(in_bytes=show)
+            return desk.show_levels()
         if level is not None:
-            if level != desk.level and not dry_run:
+            if level != desk.level:
                 desk.set_level(ReceiptLevel(level), yes=yes)
             desk = replace(desk, level=ReceiptLevel(level))
             if level == "none" and not (writes or send):
                 return desk.report(None, None)
-        if writes and not dry_run:
+        if writes:
             return desk.write(directory, qr=qr)
-        if sends and not dry_run:
+        if sends:
             return desk.send(None if scheduled else "mailto" if mail else "https", yes=yes)
-        return desk.show_next(in_bytes=show)
+        return desk.show_next()
 
 
 def offer_receipt(session: AgentSession, directory: Path, *, wanted: bool) -> Path | None:
@@ -110,16 +114,12 @@ def offer_receipt(session: AgentSession, directory: Path, *, wanted: bool) -> Pa
     Raises:
         RECEIPT_UNWRITABLE: If it cannot be written.
     """
-    from ncen_updater.agent.model.event_names import JOURNAL_FILE
-    from ncen_updater.agent.reports.receipt import read_receipt_state
-    from ncen_updater.agent.storage.journal.journal import Journal
-
     site = session.open_site()
     file = site.state_directory / JOURNAL_FILE
     if not os.access(file, os.W_OK):
         return None  # the first bundle comes before the journal; and only root writes receipts
     with Journal.open(file) as journal:
-        state = read_receipt_state(journal)
+        state = receipts.read_receipt_state(journal)
         desk = _ReceiptDesk(session, site, journal, state.level)
         if state.level == "none":
             if wanted:
@@ -153,9 +153,7 @@ class _ReceiptDesk:
     level: ReceiptLevel
 
     def prepare(self, level: ReceiptLevel | None = None) -> tuple[Receipt, str]:
-        from ncen_updater.agent.reports.receipt import prepare_receipt
-
-        return prepare_receipt(self.site, self.journal, level or self.level)
+        return receipts.prepare_receipt(self.site, self.journal, level or self.level)
 
     def ask(self, question: LazyText, level: ReceiptLevel | None = None, *, yes: bool) -> None:
         """Show the next receipt at once, and ask about it."""
@@ -174,46 +172,37 @@ class _ReceiptDesk:
             self.session.add_line(LazyText("  {line}", {"line": line}))
 
     def add_level(self, words: str, level: ReceiptLevel) -> None:
-        from ncen_updater.formats.receipt import describe_word
-
         self.session.add_line(LazyText(words, {"level": describe_word(level)}))
 
-    def add_next(self, level: ReceiptLevel, *, in_bytes: bool) -> tuple[Receipt, str]:
+    def add_next(self, level: ReceiptLevel) -> tuple[Receipt, str]:
         """Show the next receipt at a level; return it, and the bytes that would be signed.
 
         They are not signed: a receipt that nobody allowed must not be there to be sent.
         """
-        from ncen_updater.formats.receipt import encode_statement
-
         following, release = self.prepare(level)
         statement = encode_statement(following, release).decode()
         self.add_lines(following)
-        if in_bytes:
-            self.session.add_line(LazyText(N_("These bytes are signed:")))
-            self.session.add_line(statement.rstrip())
+        self.session.add_line(LazyText(N_("These bytes are signed:")))
+        self.session.add_line(statement.rstrip())
         return following, statement
 
-    def show_next(self, *, in_bytes: bool) -> ExitCode:
+    def show_next(self) -> ExitCode:
         """Show the next receipt; where nobody agreed, what the lowest level would say."""
-        from ncen_updater.formats.receipt import ReceiptLevel
-
         if self.level is ReceiptLevel.NONE:
             self.session.add_line(LazyText(RECEIPTS_ARE_OFF))
             self.session.add_line(LazyText(N_("A receipt of the level 'version' would say:")))
         else:
             self.add_level(N_("The next receipt (level: {level}):"), self.level)
         level = ReceiptLevel.VERSION if self.level is ReceiptLevel.NONE else self.level
-        following, statement = self.add_next(level, in_bytes=in_bytes)
+        following, statement = self.add_next(level)
         return self.report(following, None, statement=statement)
 
-    def show_levels(self, *, in_bytes: bool) -> ExitCode:
+    def show_levels(self) -> ExitCode:
         """Show the next receipt as each level would have it."""
-        from ncen_updater.formats.receipt import ReceiptLevel
-
         shown = []
         for level in list(ReceiptLevel)[1:]:
             self.add_level(LEVEL_SHOWN, level)
-            following, statement = self.add_next(level, in_bytes=in_bytes)
+            following, statement = self.add_next(level)
             shown.append({
                 "level": level,
                 "sentences": [
@@ -226,23 +215,19 @@ class _ReceiptDesk:
 
     def set_level(self, wanted: ReceiptLevel, *, yes: bool) -> None:
         """Set the level; who raises it sees what would be sent, and is asked."""
-        from ncen_updater.agent.reports.receipt import set_receipt_level
-
         if wanted.rank > self.level.rank:
             words = N_("Allow receipts that tell the Secretariat this?")
             self.ask(LazyText(words), wanted, yes=yes)
-        set_receipt_level(self.journal, wanted, get_invoking_user())
+        receipts.set_receipt_level(self.journal, wanted, get_invoking_user())
         if wanted == "none":
             self.session.add_line(LazyText(RECEIPTS_ARE_OFF))
         else:
             self.add_level(LEVEL_SHOWN, wanted)
 
     def write_file(self, directory: Path) -> tuple[SignedReceipt, Path]:
-        from ncen_updater.agent.reports.receipt import write_receipt
-
         actor = get_invoking_user()
         try:
-            return write_receipt(self.site, self.journal, self.level, directory, actor)
+            return receipts.write_receipt(self.site, self.journal, self.level, directory, actor)
         except OSError as error:
             raise UpdaterError(RECEIPT_UNWRITABLE, path=directory, detail=str(error)) from error
 
@@ -266,9 +251,6 @@ class _ReceiptDesk:
 
     def send(self, way: str | None, *, yes: bool) -> ExitCode:
         """Send what is next; without a way, as the last person did, and only if it is due."""
-        from ncen_updater.agent.reports import receipt as receipts
-        from ncen_updater.agent.service.notifications.notifier import send_receipt
-
         scheduled, actor = way is None, get_invoking_user()
         if scheduled:
             due = receipts.find_due_receipt(self.journal)
@@ -299,11 +281,8 @@ class _ReceiptDesk:
 
     def show_fingerprint(self, signed: SignedReceipt) -> str:
         """Return the key's fingerprint; say of the first receipt's where it has to be read out."""
-        from ncen_updater.common.cli.render import group_digest
-        from ncen_updater.formats.receipt import compute_fingerprint
-
         fingerprint = compute_fingerprint(signed.receipt.key)
         if signed.receipt.number == 1:
             words = N_("Read this fingerprint to the Secretariat by telephone: {fingerprint}")
-            self.session.add_line(LazyText(words, {"fingerprint": group_digest(fingerprint)}))
+            self.session.add_line(LazyText(words, {"fingerprint": encode_as_words(fingerprint)}))
         return fingerprint

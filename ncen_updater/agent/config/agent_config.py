@@ -31,7 +31,7 @@ from ncen_updater.agent.config.service import (
     WindowSettings,
 )
 from ncen_updater.common.i18n import LazyText
-from ncen_updater.formats.manifest import Channel, Country, Identifier, ProductName
+from ncen_updater.formats.manifest import Channel, Country, Identifier, ProductName, SiteId
 
 Seconds = Annotated[float, Field(gt=0, le=7 * 86_400)]
 Argv = Annotated[tuple[str, ...], Field(min_length=1, max_length=100)]
@@ -53,7 +53,7 @@ class SiteSettings(BaseSettings):
         contact: Person to ask, with a telephone number; shown with errors that need help.
     """
 
-    id: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,100}$")]
+    id: SiteId
     country: Country
     product: ProductName = "ncen"
     channel: Channel = Channel.STABLE

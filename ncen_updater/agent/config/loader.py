@@ -73,7 +73,7 @@ SEE_DOCUMENTATION = LazyText(N_("See docs/reference/configuration.md."))
 
 # Expected formats, for settings whose pattern would not help an operator.
 FORMAT_HINTS: Mapping[str, str] = {
-    "site.id": N_("Use letters, digits, dots and hyphens, at most 100."),
+    "site.id": N_("Use letters, digits, dots and hyphens, at most 40."),
     "site.country": N_("Use an ISO 3166 code in capitals, such as KE."),
     "site.product": N_("Use the product name in lower case, such as ncen."),
     "feed.urls": N_("Begin with http:// or https://, without spaces."),

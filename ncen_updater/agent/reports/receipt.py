@@ -10,11 +10,11 @@ from __future__ import annotations
 import errno
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -33,7 +33,7 @@ from ncen_updater.agent.model.event_names import (
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.agent.storage.journal.rows import JournalEvent, guard_reads
 from ncen_updater.common import atomic_files as durable
-from ncen_updater.common.bounded_io import parse_json, read_file
+from ncen_updater.common.bounded_io import FileTooLargeError, parse_json, read_file
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.json_records import compute_sha256
 from ncen_updater.common.messages import (
@@ -49,6 +49,7 @@ from ncen_updater.common.messages import (
 from ncen_updater.feed.trust_state import TrustStateStore
 from ncen_updater.formats.receipt import (
     MAX_RECEIPT_BYTES,
+    MAX_SECONDS,
     Fault,
     Outcome,
     Receipt,
@@ -64,9 +65,6 @@ from ncen_updater.formats.receipt import (
     sign_receipt,
 )
 
-if TYPE_CHECKING:
-    from packaging.version import Version
-
 #: The site's private key, below the state directory: 32 bytes, readable by root alone.
 KEY_FILE = "receipt.key"
 #: Below the state directory: receipts that were not delivered yet.
@@ -78,8 +76,6 @@ REPORT_INTERVAL = timedelta(days=30)
 MAX_DELAY = timedelta(days=1)
 #: But a release's own fault: other countries are about to install it.
 MAX_FAILURE_DELAY = timedelta(minutes=15)
-_GB = 1_000_000_000
-_SIZES = ((_GB, "<1 GB"), (10 * _GB, "1-10 GB"), (100 * _GB, "10-100 GB"))
 
 
 @dataclass(frozen=True)
@@ -144,9 +140,15 @@ def prepare_receipt(site: Site, journal: Journal, level: ReceiptLevel) -> tuple[
     key = load_key(site.state_directory)
     state = read_receipt_state(journal)
     running = require_current_version(site)
+    config, last = site.config.site, find_last_change(journal)
     facts = {
-        **_collect_site_facts(site, running, level),
-        **_collect_change_facts(journal),
+        **(last.facts if last is not None else {}),
+        "site": config.id,
+        "country": config.country,
+        "product": config.product,
+        "running": str(running),
+        "agent": str(site.agent_version),
+        "root": TrustStateStore(site.state_directory).load().root_version or 1,
         "number": state.number + 1,
         "previous": state.previous,
         "epoch": state.epoch,
@@ -201,11 +203,12 @@ def list_outgoing(state: Path, level: ReceiptLevel) -> list[tuple[SignedReceipt,
     """List receipts that wait to be sent, by number; remove what says more than is agreed now."""
     found = []
     for path in (state / OUTGOING_DIRECTORY).glob("receipt-*.json"):
-        signed = read_receipt(read_file(path, MAX_RECEIPT_BYTES), verify=False)
-        if signed.receipt.level.rank > level.rank:
-            durable.remove_file(path)
-        else:
-            found.append((signed, path))
+        with suppress(UpdaterError, FileTooLargeError):  # of another version of this program
+            signed = read_receipt(read_file(path, MAX_RECEIPT_BYTES), verify=False)
+            if signed.receipt.level.rank <= level.rank:
+                found.append((signed, path))
+                continue
+        durable.remove_file(path)
     return sorted(found, key=lambda one: one[0].receipt.number)
 
 
@@ -241,12 +244,12 @@ def send_outgoing(
         actor: Who asked.
         scheduled: Whether nobody did.
     """
-    sent = []
+    sent, last = [], find_last_change(journal)
     for signed, path in list_outgoing(journal.path.parent, level):
         deliver(signed)
         journal.record_event(
             RECEIPT_SENT, number=signed.receipt.number, digest=signed.digest, way=way,
-            level=signed.receipt.level.value, news=_identify_last_change(journal)[0], by=actor,
+            level=signed.receipt.level.value, news=last.news if last else "", by=actor,
             scheduled=scheduled,
         )  # fmt: skip
         durable.make_directory(path.parent / SENT_DIRECTORY, 0o700)
@@ -274,11 +277,11 @@ def find_due_receipt(journal: Journal) -> tuple[datetime, str] | None:
         ]
         if level is ReceiptLevel.NONE or not by_people:
             return None
-        news, changed_at, is_release_bad = _identify_last_change(journal)
-        since, is_urgent = sent[-1].at + REPORT_INTERVAL, False
-        if news != sent[-1]["news"] and changed_at is not None:
-            since, is_urgent = changed_at, is_release_bad and is_within("fault", level)
-        secret = f"{journal.read_event_hash(sent[-1].number)} {news}"
+        since, is_urgent, last = sent[-1].at + REPORT_INTERVAL, False, find_last_change(journal)
+        if last is not None and last.news != sent[-1]["news"]:
+            is_release_bad = last.facts["fault"] is Fault.RELEASE
+            since, is_urgent = last.since, is_release_bad and is_within("fault", level)
+        secret = f"{journal.read_event_hash(sent[-1].number)} {last.news if last else ''}"
         return since + compute_delay(secret, is_urgent=is_urgent), str(by_people[-1]["way"])
 
 
@@ -319,49 +322,6 @@ def _find_last_event(journal: Journal, kind: str) -> JournalEvent | None:
     return JournalEvent(rows[0]) if rows else None
 
 
-def _collect_site_facts(site: Site, running: Version, level: ReceiptLevel) -> dict[str, object]:
-    config = site.config.site
-    facts: dict[str, object] = {
-        "site": config.id,
-        "country": config.country,
-        "product": config.product,
-        "running": str(running),
-        "agent": str(site.agent_version),
-        "root": TrustStateStore(site.state_directory).load().root_version or 1,
-    }
-    if level is ReceiptLevel.FIGURES:  # asked only where the level allows it
-        engine = site.database_engine
-        version = engine.read_version()
-        facts["engine"] = f"{engine.engine_name} {version.partition('.')[0]}"
-        total = sum(one.size_bytes for one in engine.describe_databases())
-        facts["size"] = next((name for limit, name in _SIZES if total < limit), ">100 GB")
-    return facts
-
-
-def _collect_change_facts(journal: Journal) -> dict[str, object]:
-    """Return what is known of the newest change that has an outcome; nothing before the first."""
-    last = _find_last_change(journal)
-    if last is None:
-        return {}
-    change, facts = last
-    real, predicted = measure_downtime(change, facts), find_predicted_range(journal, change.id)
-    seconds = None if real is None else [round(one) for one in (real, *(predicted or ()))]
-    outcome = classify_outcome(change, facts)
-    blame = find_blame(journal, facts.failed_soak_upgrade or change.id)
-    code = change.error_code or (str(blame["code"]) if blame else None)
-    return {
-        "change": [change.from_version, change.to_version],
-        "outcome": outcome,
-        "code": code,
-        "fault": choose_fault(outcome, code, blamed=blame is not None),
-        # A person can end a soak period early.
-        "soaked": facts.confirmed_by is None if outcome is Outcome.UPGRADED else None,
-        "ended": (change.ended_at or change.created_at).astimezone().date(),
-        "databases": _describe_databases(facts),
-        "downtime": seconds,
-    }
-
-
 def classify_outcome(change: Change, facts: ChangeFacts) -> Outcome:
     """Return how a change ended; pure."""
     if change.state is ChangeState.REVERTED:
@@ -371,29 +331,52 @@ def classify_outcome(change: Change, facts: ChangeFacts) -> Outcome:
     return Outcome.SOAK_ROLLBACK if facts.failed_soak_upgrade else Outcome.ROLLED_BACK
 
 
-def _find_last_change(journal: Journal) -> tuple[Change, ChangeFacts] | None:
+@dataclass(frozen=True)
+class LastChange:
+    """The newest change that has an outcome.
+
+    Attributes:
+        news: Tells this outcome from the next one.
+        since: When it had this outcome.
+        facts: Values by fields of a receipt.
+    """
+
+    news: str
+    since: datetime
+    facts: Mapping[str, object]
+
+
+def find_last_change(journal: Journal) -> LastChange | None:
+    """Return the newest change that has an outcome; None before the first."""
     for change in journal.list_changes(limit=10):
         facts = journal.read_facts(change.id)
         # Of those that are open, only one whose release failed its soak period has an outcome.
         if not change.state.is_open or (change.is_soaking and facts.is_soak_failed):
-            return change, facts
+            return _read_outcome(journal, change, facts)
     return None
 
 
-def _identify_last_change(journal: Journal) -> tuple[str, datetime | None, bool]:
-    """Return what tells one outcome from the next, since when there is the last, and its blame.
-
-    The last tells whether the release failed by its own fault.
-    """
-    last = _find_last_change(journal)
-    if last is None:
-        return "", None, False
-    change, facts = last
+def _read_outcome(journal: Journal, change: Change, facts: ChangeFacts) -> LastChange:
+    real, predicted = measure_downtime(change, facts), find_predicted_range(journal, change.id)
+    seconds = [min(round(one), MAX_SECONDS) for one in (real or 0, *(predicted or ()))]
     outcome = classify_outcome(change, facts)
     blame = find_blame(journal, facts.failed_soak_upgrade or change.id)
-    fault = choose_fault(outcome, change.error_code, blamed=blame is not None)
-    since = change.ended_at or (blame.at if blame else facts.soak_started_at) or change.created_at
-    return f"{change.id} {outcome}", since, fault is Fault.RELEASE
+    code = change.error_code or (str(blame["code"]) if blame else None)
+    ended, soaking_since = change.ended_at or change.created_at, facts.soak_started_at
+    return LastChange(
+        news=f"{change.id} {outcome}",
+        since=change.ended_at or (blame.at if blame else soaking_since) or change.created_at,
+        facts={
+            "change": [change.from_version, change.to_version],
+            "outcome": outcome,
+            "code": code,
+            "fault": choose_fault(outcome, code, blamed=blame is not None),
+            # A person can end a soak period early.
+            "soaked": facts.confirmed_by is None if outcome is Outcome.UPGRADED else None,
+            "ended": ended.astimezone().date(),
+            "downtime": None if real is None else seconds,
+        },
+    )
 
 
 #: Errors that end with these exit codes pass: a full disk, no network, a hold, a closed window.
@@ -430,9 +413,3 @@ def find_blame(journal: Journal, change: str) -> JournalEvent | None:
         elif event.kind == "release-bad-withdrawn" and blames:
             blames.pop()
     return blames[-1] if blames else None
-
-
-def _describe_databases(facts: ChangeFacts) -> str:
-    if facts.has_expand:
-        return "in-place"
-    return "unchanged" if facts.no_copy or facts.code_only else "copied"

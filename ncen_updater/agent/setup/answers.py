@@ -23,6 +23,7 @@ from ncen_updater.agent.config.loader import make_invalid_setting
 from ncen_updater.agent.config.raw_config import read_raw_config
 from ncen_updater.agent.config.service import WindowSettings
 from ncen_updater.agent.config.setting_lines import locate_settings
+from ncen_updater.common.cli.render import parse_digest
 from ncen_updater.common.i18n import LazyText
 from ncen_updater.formats.manifest import Identifier
 
@@ -37,7 +38,7 @@ class TrustAnswers(BaseSettings):
 
     Attributes:
         root: ``root.json`` as the Secretariat gave it.
-        fingerprint: Its SHA-256, as the Secretariat read it out; blanks count for nothing.
+        fingerprint: Its SHA-256, as the Secretariat read it out, in digits or in eight words.
     """
 
     root: Path
@@ -46,9 +47,9 @@ class TrustAnswers(BaseSettings):
     @field_validator("fingerprint")
     @classmethod
     def _require_digest(cls, value: str) -> str:
-        digest = re.sub(r"\s", "", value).lower()
-        if not re.fullmatch(r"[0-9a-f]{64}", digest):
-            raise ValueError("use 64 hexadecimal digits")
+        digest = parse_digest(value)
+        if not re.fullmatch(r"[0-9a-f]{32}([0-9a-f]{32})?", digest):
+            raise ValueError("use eight words or 64 hexadecimal digits")
         return digest
 
 

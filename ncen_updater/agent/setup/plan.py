@@ -37,7 +37,7 @@ from ncen_updater.agent.setup.steps import (
 )
 from ncen_updater.agent.setup.unit_files import RestartStep, list_paths, make_unit_drop_in
 from ncen_updater.common.bounded_io import parse_json, read_file
-from ncen_updater.common.cli.render import group_digest
+from ncen_updater.common.cli.render import encode_as_words
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, LazyText, join_texts
 from ncen_updater.common.messages import (
@@ -72,7 +72,7 @@ class SetupPlan:
     Attributes:
         steps: In order.
         config: The configuration, as it will be read.
-        fingerprint: Of the root of trust, in groups of eight.
+        fingerprint: Of the root of trust, in words to be read out.
         by_hand: What setup leaves to a person.
         guesses: What was found.
     """
@@ -136,7 +136,7 @@ def build_plan(
         for error in facts.refused:  # the databases may be there
             raise error
     root_bytes, digest = read_trusted_root(answers.trust.root)
-    if digest != answers.trust.fingerprint:
+    if not digest.startswith(answers.trust.fingerprint):
         raise UpdaterError(SETUP_FINGERPRINT_MISMATCH, path=answers.trust.root)
     tables = make_config_tables(machine, found, answers)
     text = render_toml({"schema": 1, **tables}, HEADING)
@@ -183,7 +183,7 @@ def build_plan(
     if machine.has_systemd():
         start, stop = ("systemctl", "start", SERVICE_UNIT), ("systemctl", "stop", SERVICE_UNIT)
         steps.append(CommandStep((start,), (stop,)))
-    return SetupPlan(tuple(steps), loaded, group_digest(digest), tuple(by_hand), found.guesses)
+    return SetupPlan(tuple(steps), loaded, encode_as_words(digest), tuple(by_hand), found.guesses)
 
 
 # ---- agent.toml ----------------------------------------------------------------------------------

@@ -165,6 +165,48 @@ def group_digest(digest: str) -> str:
     return " ".join(digest[at : at + 8] for at in range(0, len(digest), 8))
 
 
+CONSONANTS = "bdfghjklmnprstvz"
+VOWELS = "aiou"
+MIN_DIGEST_DIGITS = 32
+_WORD = re.compile(f"[{CONSONANTS}][{VOWELS}][{CONSONANTS}][{VOWELS}][{CONSONANTS}]")
+_BETWEEN = re.compile(r"[\s,.:-]+")
+
+
+def _encode_word(number: int) -> str:
+    parts = ((CONSONANTS, 12), (VOWELS, 10), (CONSONANTS, 6), (VOWELS, 4), (CONSONANTS, 0))
+    return "".join(letters[(number >> at) & (len(letters) - 1)] for letters, at in parts)
+
+
+def _decode_word(word: str) -> int:
+    value = 0
+    for letter in word:
+        letters = CONSONANTS if letter in CONSONANTS else VOWELS
+        value = value * len(letters) + letters.index(letter)
+    return value
+
+
+def encode_as_words(digest: str) -> str:
+    """Return the first 32 digits of a digest as eight words to be read out on a telephone.
+
+    A word has five letters and stands for 16 bits (a *proquint*): consonant, vowel, consonant,
+    vowel, consonant. It is spelled the same way in every language, and needs no list of words.
+    Eight words are 128 bits, for which nobody finds a second document or key.
+    """
+    groups = re.findall("....", digest[:MIN_DIGEST_DIGITS])
+    return " ".join(_encode_word(int(group, 16)) for group in groups)
+
+
+def parse_digest(text: str) -> str:
+    """Convert a typed digest, in words or in digits, to hexadecimal digits.
+
+    What is neither comes back without spaces, and fits no digest.
+    """
+    parts = [part for part in _BETWEEN.split(text.lower()) if part]
+    if parts and all(_WORD.fullmatch(part) for part in parts):
+        return "".join(f"{_decode_word(part):04x}" for part in parts)
+    return "".join(parts)
+
+
 def format_table(rows: Sequence[Sequence[str]], language: str = DEFAULT_LANGUAGE) -> list[str]:
     """Format rows as lines with aligned columns; the first row is the heading.
 

@@ -22,10 +22,9 @@ LEVELS: Mapping[str, tuple[str, str]] = {
     ),
     "figures": (
         N_("Version, outcome and figures"),
-        N_("The Secretariat also learns the downtime, the size class of the databases and the"
-           " database server."),
+        N_("The Secretariat also learns the downtime, and what was predicted."),
     ),
-}  # fmt: skip
+}
 
 
 @dataclass(frozen=True)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import click
 
+from ncen_updater.common import atomic_files
 from ncen_updater.common.cli.lazy import (
     LazyGroup,
     PublisherCommand,
@@ -13,10 +15,12 @@ from ncen_updater.common.cli.lazy import (
     make_command_table,
     make_global_options,
 )
-from ncen_updater.common.cli.render import group_digest
+from ncen_updater.common.cli.render import encode_as_words, parse_digest
 from ncen_updater.common.cli.usage import CommandUsageError
+from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, LazyText
-from ncen_updater.common.messages import ExitCode
+from ncen_updater.common.messages import RECEIPTS_UNCONFIRMED, ExitCode
+from ncen_updater.formats.receipt import compute_fingerprint
 from ncen_updater.publisher.cli.options import (
     DIRECTORY_PATH,
     FILE_PATH,
@@ -24,6 +28,15 @@ from ncen_updater.publisher.cli.options import (
     get_time,
     record_option,
     show_line,
+)
+from ncen_updater.publisher.feed.feed_directory import FeedDirectory, list_offers
+from ncen_updater.publisher.fleet.board import build_board, render_board
+from ncen_updater.publisher.fleet.releases import read_regions
+from ncen_updater.publisher.fleet.store import (
+    MOST_UNCONFIRMED,
+    FleetStore,
+    read_release_digests,
+    remove_refused,
 )
 
 COMMANDS = make_command_table(
@@ -55,9 +68,6 @@ yes_option = click.option("--yes", is_flag=True, help=N_("Do not ask"))
 @click.option("--keep", is_flag=True, help=N_("Leave all files where they are"))
 @click.pass_context
 def import_(context: click.Context, spool: Path, feed: Path, record: Path, keep: bool) -> ExitCode:
-    from ncen_updater.publisher.feed.feed_directory import FeedDirectory
-    from ncen_updater.publisher.fleet.store import FleetStore, read_release_digests
-
     session = get_session(context)
     releases = read_release_digests(FeedDirectory(feed).read_state())
     with FleetStore.open(record) as store:
@@ -70,8 +80,10 @@ def import_(context: click.Context, spool: Path, feed: Path, record: Path, keep:
     for name, error in found.named:
         line = {"code": error.code, "name": name, "text": error.title_text}
         show_line(session, LazyText("{code} {name}: {text}", line), "  ")
+    if found.dropped:
+        show_line(session, str(UpdaterError(RECEIPTS_UNCONFIRMED, limit=MOST_UNCONFIRMED)))
     session.write_output({
-        **values, "removed": found.removed, "codes": found.codes,
+        **values, "removed": found.removed, "dropped": found.dropped, "codes": found.codes,
         "refusals": [{"file": name, "code": error.code} for name, error in found.named],
     })  # fmt: skip
     return ExitCode.OK
@@ -82,28 +94,25 @@ def import_(context: click.Context, spool: Path, feed: Path, record: Path, keep:
 )
 @click.argument("site", metavar="NAME")
 @record_option
-@click.option("--key", metavar="HASH", help=N_("Which key, by the first digits of its fingerprint"))
+@click.option("--key", metavar="HASH", help=N_("Which key, by its fingerprint"))
 @yes_option
 @click.pass_context
 def confirm(
     context: click.Context, site: str, record: Path, key: str | None, yes: bool
 ) -> ExitCode:
-    from ncen_updater.formats.receipt import compute_fingerprint
-    from ncen_updater.publisher.fleet.store import FleetStore
-
     session = get_session(context)
-    wanted = (key or "").replace(" ", "").lower()
+    wanted = parse_digest(key or "")
     with FleetStore.open(record) as store:
         keys = {compute_fingerprint(one): one for one in store.list_keys(site)}
         matching = [one for one in keys if one.startswith(wanted)]
         if len(matching) != 1:
             for fingerprint in keys:
-                session.print_message(group_digest(fingerprint))
-            raise CommandUsageError(N_("--key with the first digits of one fingerprint"), context)
+                session.print_message(encode_as_words(fingerprint))
+            raise CommandUsageError(N_("--key with the fingerprint of one of them"), context)
         (fingerprint,) = matching
         session.print_message(
             LazyText(N_("Fingerprint of {site}: {fingerprint}"), {
-                "site": site, "fingerprint": group_digest(fingerprint),
+                "site": site, "fingerprint": encode_as_words(fingerprint),
             })
         )  # fmt: skip
         session.ask_confirmation(
@@ -126,8 +135,6 @@ def confirm(
 def forget(
     context: click.Context, site: str, record: Path, spool: Path | None, yes: bool
 ) -> ExitCode:
-    from ncen_updater.publisher.fleet.store import FleetStore, remove_refused
-
     session = get_session(context)
     with FleetStore.open(record) as store:
         store.list_keys(site)  # before the question: a name that is mistyped
@@ -152,14 +159,8 @@ def forget(
 def board(
     context: click.Context, output: Path, record: Path, regions: Path | None, feed: Path | None
 ) -> ExitCode:
-    from ncen_updater.common import atomic_files
-    from ncen_updater.publisher.feed.feed_directory import FeedDirectory, list_offers
-    from ncen_updater.publisher.fleet.board import build_board, render_board
-    from ncen_updater.publisher.fleet.releases import read_regions
-    from ncen_updater.publisher.fleet.store import FleetStore
-
     session = get_session(context)
-    known = read_regions(regions) if regions is not None else {}
+    known = read_regions(regions)
     state = FeedDirectory(feed).read_state() if feed is not None else None
     offers = [
         offer
@@ -172,7 +173,7 @@ def board(
         today = get_time().date()
         made = build_board(
             store.list_sites(), known, today, waves, waivers, store.read_edition(),
-            store.list_sums(),
+            store.list_sums(), (shlex.quote(str(record)), shlex.quote(str(feed or "FEED"))),
         )  # fmt: skip
         store.write_edition(made.given_back)
     atomic_files.make_directory(output)
@@ -182,9 +183,10 @@ def board(
     show_line(session, LazyText(N_("Written: {path} ({sites} sites)"), values))
     for item in made.attention:
         show_line(session, item.text, "  ")
-        contact = LazyText(N_("Contact: {contact}"), {"contact": item.contact})
-        show_line(session, contact, "    ")
         if item.command:
             show_line(session, item.command, "    ")
+        if item.contact:
+            contact = LazyText(N_("Contact: {contact}"), {"contact": item.contact})
+            show_line(session, contact, "    ")
     session.write_output({**values, "attention": len(made.attention)})
     return ExitCode.OK

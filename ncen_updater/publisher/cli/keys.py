@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,7 @@ from ncen_updater.common.cli.lazy import (
     make_command_table,
     make_global_options,
 )
-from ncen_updater.common.cli.render import group_digest
+from ncen_updater.common.cli.render import encode_as_words, group_digest
 from ncen_updater.common.cli.usage import CommandUsageError
 from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.publisher.cli.options import (
@@ -110,7 +111,6 @@ def new(
         create_key,
         load_public_key,
     )
-    from ncen_updater.publisher.signing.value_format import generate_words
 
     session = get_session(context)
     named = passphrase_fd is not None or passphrase_file is not None
@@ -118,7 +118,7 @@ def new(
         raise CommandUsageError(N_("--generate excludes a passphrase source"), context)
     check_new_key_name(directory, name)
     if generate:
-        secret = generate_words(PASSPHRASE_WORDS)
+        secret = encode_as_words(secrets.token_hex(2 * PASSPHRASE_WORDS))
     else:
         if not named and has_terminal():
             advice = N_("At least {count} characters. To generate a passphrase, add --generate.")
@@ -245,6 +245,8 @@ def show(
             words = N_("root version {version}, file digest {digest}")
             values = {"version": version, "digest": group_digest(digest)}
             show_line(session, LazyText(words, values), "  ")
+            spoken = {"spoken": encode_as_words(digest)}
+            show_line(session, LazyText(N_("file digest in words: {spoken}"), spoken), "  ")
         keys_of_it = []
         for role, key in held:
             document = {

@@ -220,7 +220,7 @@ def parse_waves(texts: Sequence[str], regions: Path | None) -> list[RolloutWave]
     """
     from ncen_updater.publisher.fleet.releases import read_regions
 
-    known = read_regions(regions) if regions is not None else {}
+    known = read_regions(regions)
     return [_parse_wave(text, known) for text in texts]
 
 
@@ -236,9 +236,8 @@ def parse_publish_condition(
     from ncen_updater.formats.rollout import PublishCondition
     from ncen_updater.publisher.fleet.releases import read_regions
 
-    known = read_regions(regions) if regions is not None else {}
     count, _, places = text.partition(":")
-    countries = _parse_countries(text, places, known, "--after")
+    countries = _parse_countries(text, places, read_regions(regions), "--after")
     try:
         return PublishCondition(
             product=product, version=version, count=int(count), countries=tuple(countries)

@@ -16,9 +16,12 @@ from enum import StrEnum
 
 from packaging.version import Version
 
+from ncen_updater.common.cli.render import encode_as_words
+from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.html_templates import render_page
 from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.json_records import encode_canonical_json, to_json_value
+from ncen_updater.common.messages import RECEIPTS_UNCONFIRMED
 from ncen_updater.formats.receipt import compute_fingerprint
 from ncen_updater.formats.rollout import Waiver
 from ncen_updater.publisher.fleet.releases import (
@@ -28,9 +31,8 @@ from ncen_updater.publisher.fleet.releases import (
     build_release_rows,
     find_contact,
     find_region,
-    name_country,
 )
-from ncen_updater.publisher.fleet.store import Edition, FleetSite, Mark
+from ncen_updater.publisher.fleet.store import MOST_UNCONFIRMED, Edition, FleetSite, Mark
 
 #: A site reports once a month, with a delay of a day; after this it is silent.
 SILENT_AFTER = timedelta(days=40)
@@ -55,8 +57,7 @@ class SiteRow(FleetSite):
         reported: Day of its last receipt.
         days: Since that day.
         reporting: Whether that counts.
-        contact: Whom to call.
-        country_name: Of ``regions.toml``.
+        contact: Whom to call; empty where ``regions.toml`` names nobody.
     """
 
     region: str
@@ -64,7 +65,6 @@ class SiteRow(FleetSite):
     days: int
     reporting: Reporting
     contact: str
-    country_name: str
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ class AttentionItem:
 
     Attributes:
         text: What.
-        contact: Whom to call about it.
+        contact: Whom to call about it; empty for nobody, or where nobody is named.
         command: The one command; empty where there is none.
         urgent: Whether it comes first.
     """
@@ -116,6 +116,7 @@ class Board:
         attention: Urgent first.
         given_back: What is given to all countries.
         sums: Of receipts older than 13 months, as :meth:`FleetStore.list_sums` has them.
+        names: Of countries, by code.
     """
 
     day: date
@@ -124,6 +125,15 @@ class Board:
     attention: tuple[AttentionItem, ...]
     given_back: Edition
     sums: tuple[Mapping[str, str | int], ...]
+    names: Mapping[str, str]
+
+    def name_countries(self, codes: Iterable[str]) -> str:
+        """Return names of countries, and codes of those that no region has."""
+        return ", ".join(self.names.get(code, code) for code in codes)
+
+    def list_marked(self, mark: str) -> str:
+        """Return the sites of which a receipt has a mark."""
+        return ", ".join(row.site for row in self.sites if mark in row.marks) or "-"
 
     @property
     def sites(self) -> tuple[SiteRow, ...]:
@@ -148,6 +158,7 @@ def build_board(
     waivers: Sequence[tuple[date, Waiver]] = (),
     former: Edition | None = None,
     sums: tuple[Mapping[str, str | int], ...] = (),
+    places: tuple[str, str] = ("fleet.db", "FEED"),
 ) -> Board:
     """Decide what the board shows; pure.
 
@@ -159,10 +170,16 @@ def build_board(
         waivers: Of :meth:`FeedDirectory.list_waivers`.
         former: What was given to all countries last.
         sums: Of :meth:`FleetStore.list_sums`.
+        places: Of the record and of the feed, as commands name them.
     """
+    record, feed = places
     rows = [_build_site_row(site, regions, today) for site in sites]
     releases = build_release_rows(sites, regions, today, waves or {}, waivers)
-    attention = [*_list_release_attention(releases, regions), *_list_site_attention(rows)]
+    names = {code: name for one in regions.values() for code, name in one.countries.items()}
+    attention = [
+        *_list_release_attention(releases, regions, names, feed),
+        *_list_site_attention(rows, names, record),
+    ]
     return Board(
         day=today,
         regions=tuple(_build_region_rows(rows, regions)),
@@ -178,15 +195,16 @@ def build_board(
             ),
         ),
         sums=sums,
+        names=names,
     )
 
 
 def _build_site_row(site: FleetSite, regions: Regions, today: date) -> SiteRow:
     # The day of arrival bounds what a clock far off says.
     reported = min(site.last.day, site.received_on)
-    reporting = Reporting.CURRENT if site.is_confirmed else Reporting.UNCONFIRMED
-    if today - reported > SILENT_AFTER:
-        reporting = Reporting.SILENT
+    reporting = Reporting.CURRENT if today - reported <= SILENT_AFTER else Reporting.SILENT
+    if not site.is_confirmed:
+        reporting = Reporting.UNCONFIRMED
     return SiteRow(
         **vars(site),
         region=find_region(regions, site.country),
@@ -194,7 +212,6 @@ def _build_site_row(site: FleetSite, regions: Regions, today: date) -> SiteRow:
         days=(today - reported).days,
         reporting=reporting,
         contact=find_contact(regions, site.country, site.site),
-        country_name=name_country(regions, site.country),
     )
 
 
@@ -209,8 +226,8 @@ def _build_region_rows(rows: Sequence[SiteRow], regions: Regions) -> Iterable[Re
             name=region.name if region else "",
             countries=len(region.countries) if region else 0,
             missing=tuple(
-                name_country(regions, one)
-                for one in (region.countries if region else ())
+                name
+                for one, name in (region.countries.items() if region else ())
                 if one not in {row.country for row in inside}
             ),
             reporting=len({row.country for row in counted}),
@@ -228,35 +245,46 @@ def _read_version(label: str) -> Version:
 
 
 def _list_release_attention(
-    releases: Sequence[ReleaseRow], regions: Regions
+    releases: Sequence[ReleaseRow], regions: Regions, names: Mapping[str, str], feed: str
 ) -> Iterable[AttentionItem]:
     for release in releases:
         countries, codes = release.failed_countries, ", ".join(release.codes) or "-"
-        contact = "; ".join(f"{one}: {find_contact(regions, one)}" for one in countries)
-        values = {"version": release.version, "countries": ", ".join(countries), "codes": codes}
+        called = {names.get(one, one): find_contact(regions, one) for one in countries}
+        contact = "; ".join(f"{name}: {number or '-'}" for name, number in called.items())
+        values = {"version": release.version, "countries": ", ".join(called), "codes": codes}
         if release.is_halt_proposed:
             words = N_("Release {version} failed by its own fault in {countries} ({codes}).")
             command = f'ncen-publisher halt {release.version} --emergency --reason "{codes}"'
-            command += " --feed FEED --snapshot-key KEY --timestamp-key KEY"
+            command += f" --feed {feed} --snapshot-key KEY --timestamp-key KEY"
             yield AttentionItem(LazyText(words, values), contact, command, urgent=True)
         elif countries:
             words = N_("Release {version} failed by its own fault in one country: {countries}.")
             yield AttentionItem(LazyText(words, values), contact)
 
 
-def _list_site_attention(rows: Sequence[SiteRow]) -> Iterable[AttentionItem]:
+def _list_site_attention(
+    rows: Sequence[SiteRow], names: Mapping[str, str], record: str
+) -> Iterable[AttentionItem]:
     marks = {
         Mark.CONTRADICTED: N_("{site}: two different receipts with one number. Call the site."),
         Mark.RESTORED: N_("{site}: restored from a backup. A new series of receipts began."),
         Mark.GAP: N_("{site}: a receipt is missing."),
         Mark.CLOCK: N_("{site}: the clock of the server is wrong."),
     }
-    for row in rows:
-        values = {"site": row.site, "country": row.country_name, "day": row.reported}
+    unconfirmed = [row for row in rows if row.reporting is Reporting.UNCONFIRMED]
+    if sum(len(row.receipts) for row in unconfirmed) >= MOST_UNCONFIRMED:
+        error = UpdaterError(RECEIPTS_UNCONFIRMED, limit=MOST_UNCONFIRMED)
+        yield AttentionItem(LazyText(N_("{text}."), {"text": error.title_text}), "")
+    for row in (*(row for row in rows if row.reporting is not Reporting.UNCONFIRMED), *unconfirmed):
+        values = {
+            "site": row.site,
+            "country": names.get(row.country, row.country),
+            "day": row.reported,
+        }
         found = [(marks[mark], "") for mark in sorted(row.marks)]
         if row.reporting is Reporting.UNCONFIRMED:
             words = N_("{site} ({country}): compare its fingerprint by telephone.")
-            found.insert(0, (words, f"ncen-publisher fleet confirm {row.site}"))
+            found.insert(0, (words, f"ncen-publisher fleet confirm {row.site} --record {record}"))
         elif row.reporting is Reporting.SILENT:
             words = N_(
                 "{site} ({country}): no receipt since {day}. Call the site. To send one, it runs:"
@@ -315,7 +343,9 @@ def render_board(board: Board, language: str) -> Mapping[str, bytes]:
         language: Of the sentences.
     """
     values: dict[str, object] = {"board": board, "day": board.day.isoformat()}
-    values["fingerprints"] = {row.key: compute_fingerprint(row.key) for row in board.sites}
+    values["fingerprints"] = {
+        row.key: encode_as_words(compute_fingerprint(row.key)) for row in board.sites
+    }
     values["roots"] = Counter(row.last.root for row in board.sites).most_common()
     values["agents"] = Counter(row.last.agent for row in board.sites).most_common()
     package = "ncen_updater.publisher.fleet"
@@ -330,17 +360,22 @@ def render_board(board: Board, language: str) -> Mapping[str, bytes]:
     }
 
 
+#: What the table and the document have of each site.
+_COLUMNS = (
+    "region", "country", "site", "release", "since", "reported", "days", "state", "marks",
+)  # fmt: skip
+
+
+def _describe_site(row: SiteRow) -> tuple[object, ...]:
+    return (
+        row.region, row.country, row.site, row.last.running, row.since, row.reported, row.days,
+        row.reporting, " ".join(sorted(row.marks)),
+    )  # fmt: skip
+
+
 def _write_table(board: Board) -> bytes:
     text = io.StringIO()
-    writer = csv.writer(text)
-    writer.writerow(("region", "country", "site", "release", "since", "reported", "state", "marks"))
-    for row in board.sites:
-        writer.writerow(
-            (
-                row.region, row.country, row.site, row.last.running, row.since or "",
-                row.reported, row.reporting, " ".join(sorted(row.marks)),
-            )
-        )  # fmt: skip
+    csv.writer(text).writerows((_COLUMNS, *map(_describe_site, board.sites)))
     return text.getvalue().encode()
 
 
@@ -348,16 +383,7 @@ def _to_document(board: Board) -> Mapping[str, object]:
     return {
         "day": board.day.isoformat(),
         "sites": [
-            {
-                "site": row.site,
-                "country": row.country,
-                "region": row.region,
-                "state": row.reporting,
-                "since": row.since and row.since.isoformat(),
-                "days": row.days,
-                "marks": sorted(row.marks),
-                "receipt": row.last.to_json(),
-            }
+            dict(zip(_COLUMNS, _describe_site(row), strict=True)) | {"receipt": row.last.to_json()}
             for row in board.sites
         ],
         "releases": [
@@ -370,6 +396,6 @@ def _to_document(board: Board) -> Mapping[str, object]:
             }
             for release in board.releases
         ],
-        "attention": [vars(item) for item in board.attention],
+        "attention": board.attention,
         "sums": board.sums,
     }

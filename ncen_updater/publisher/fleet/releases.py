@@ -8,19 +8,21 @@ and sites never see a list that waits.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from typing import Annotated
 
 from packaging.version import Version
-from pydantic import Field, StringConstraints, TypeAdapter, ValidationError, model_validator
+from pydantic import Field, StringConstraints, TypeAdapter, model_validator
 
 from ncen_updater.common.bounded_io import parse_toml, read_file
 from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.messages import PUBLICATION_WAITS, REGIONS_INVALID
 from ncen_updater.feed.upgrade_path import compute_bucket, find_opening_time
+from ncen_updater.formats.errors import describe_mistakes
 from ncen_updater.formats.manifest import Country, SignedModel
 from ncen_updater.formats.receipt import Fault, Outcome, Receipt
 from ncen_updater.formats.rollout import MOST_REASON, PublishCondition, RolloutWave, Waiver
@@ -44,27 +46,24 @@ class Region(SignedModel):
 
     Attributes:
         name: For people.
-        countries: Its countries; in the file a list, or a table with their names.
+        countries: Names of its countries, by code.
         leader: The country that leads it.
         contacts: Whom to call, by country or by site.
     """
 
     name: Annotated[str, StringConstraints(min_length=1, max_length=200)]
-    countries: Annotated[tuple[Country, ...], Field(min_length=1, max_length=300)]
+    countries: Annotated[
+        Mapping[Country, Annotated[str, StringConstraints(min_length=1, max_length=100)]],
+        Field(min_length=1, max_length=300),
+    ]
     leader: Country
     contacts: Mapping[str, Annotated[str, StringConstraints(pattern=r"^[^\n]{1,200}$")]] = {}
-    names: Mapping[str, Annotated[str, StringConstraints(min_length=1, max_length=100)]] = {}
-
-    @model_validator(mode="before")
-    @classmethod
-    def _read_names(cls, data: Mapping[str, object]) -> Mapping[str, object]:
-        found = data.get("countries")
-        return {**data, "countries": [*found], "names": found} if isinstance(found, dict) else data
 
     @model_validator(mode="after")
     def _check_leader(self) -> Region:
         if self.leader not in self.countries:
-            raise ValueError(f"the leader {self.leader} is none of its countries")
+            words = N_("the leader {leader} is none of its countries")
+            raise ValueError(LazyText(words, {"leader": self.leader}))
         return self
 
 
@@ -72,26 +71,29 @@ Regions = Mapping[str, Region]
 _ADAPTER = TypeAdapter(dict[RegionCode, Region])
 
 
-def read_regions(path: Path) -> Regions:
-    """Read ``regions.toml``, a table for each region.
+def read_regions(path: Path | None) -> Regions:
+    """Read ``regions.toml``, a table for each region; without a file there are none.
 
     Raises:
         REGIONS_INVALID: If it is not readable, or a country is in two regions.
     """
+    if path is None:
+        return {}
     try:
         regions = _ADAPTER.validate_python(parse_toml(read_file(path, MAX_BYTES).decode()))
         seen: dict[str, str] = {}
         for code, region in regions.items():
             for country in region.countries:
                 if country in seen:
-                    raise ValueError(f"{country} is in {seen[country]} and in {code}")
+                    words = N_("{country} is in {first} and in {second}")
+                    places = {"country": country, "first": seen[country], "second": code}
+                    raise ValueError(LazyText(words, places))
                 seen[country] = code
-    except ValidationError as error:
-        first = error.errors(include_input=False, include_url=False)[0]
-        place = ".".join(str(part) for part in first["loc"])
-        raise UpdaterError(REGIONS_INVALID, path=path, reason=f"{place}: {first['msg']}") from error
-    except (OSError, ValueError) as error:
-        reason = describe_system_error(error) if isinstance(error, OSError) else str(error)
+    except OSError as error:
+        reason: object = describe_system_error(error)
+        raise UpdaterError(REGIONS_INVALID, path=path, reason=reason) from error
+    except ValueError as error:
+        reason = describe_mistakes(error, "-")
         raise UpdaterError(REGIONS_INVALID, path=path, reason=reason) from error
     return regions
 
@@ -112,17 +114,11 @@ def find_region(regions: Regions, country: str) -> str:
     return next((code for code, one in regions.items() if country in one.countries), "")
 
 
-def name_country(regions: Regions, country: str) -> str:
-    """Return the name of a country; its code where the file has none."""
-    region = regions.get(find_region(regions, country))
-    return region.names.get(country, country) if region else country
-
-
 def find_contact(regions: Regions, country: str, site: str = "") -> str:
-    """Return whom to call about a site or a country; a dash where nobody is named."""
+    """Return whom to call about a site or a country; empty where nobody is named."""
     region = regions.get(find_region(regions, country))
     contacts = region.contacts if region else {}
-    return contacts.get(site) or contacts.get(country) or "-"
+    return contacts.get(site) or contacts.get(country) or ""
 
 
 # ---- releases ----------------------------------------------------------------------------------
@@ -219,65 +215,71 @@ def build_release_rows(
         waves: Of the feed; may be empty.
         waivers: Of the feed.
     """
-    confirmed = [site for site in sites if site.is_confirmed]
-    reports: dict[tuple[str, str], dict[str, Receipt]] = {key: {} for key in waves}
-    for site in confirmed:
-        for key, receipt in find_last_words(site).items():
-            reports.setdefault(key, {})[site.site] = receipt
-    products = {site.last.product for site in confirmed}
-    keys = sorted((key for key in reports if key[0] in products), key=lambda key: Version(key[1]))
+    confirmed = [(site, find_last_words(site)) for site in sites if site.is_confirmed]
+    products = {site.last.product for site, _ in confirmed}
+    known = {*waves, *(key for _, words in confirmed for key in words)}
+    keys = sorted((key for key in known if key[0] in products), key=lambda key: Version(key[1]))
     leaders = {region.leader for region in regions.values()}
     rows = []
     for key in reversed(keys):
-        signed, words = waves.get(key, ()), reports[key]
+        signed = waves.get(key, ())
         # Only for the newest one is silence worth a word: older ones were passed over.
-        shown = _select_sites(key, words, confirmed, signed, today if key == keys[-1] else date.min)
-        rows.append(_build_release_row(key, words, shown, leaders, signed, waivers, today))
+        opened_by = today if key == keys[-1] else date.min
+        reports = [*_list_reports(key, confirmed, signed, opened_by)]
+        rows.append(_build_release_row(key, reports, leaders, signed, waivers, today))
     return tuple(rows)
 
 
-def _select_sites(
+@dataclass(frozen=True)
+class _SiteReport:
+    """The last word of a site on a release, None where it is awaited."""
+
+    country: str
+    opens: date | None
+    receipt: Receipt | None
+
+    @property
+    def outcome(self) -> str:
+        return name_outcome(self.receipt)[1] if self.receipt is not None else NO_WORD
+
+
+def _list_reports(
     key: tuple[str, str],
-    words: Mapping[str, Receipt],
-    sites: Sequence[FleetSite],
+    sites: Sequence[tuple[FleetSite, Mapping[tuple[str, str], Receipt]]],
     waves: Sequence[RolloutWave],
     opened_by: date,
-) -> Mapping[str, list[tuple[FleetSite, date | None]]]:
-    """Return by country the sites that reported the release, or to which it was open by a day."""
+) -> Iterator[_SiteReport]:
+    """Yield the sites that reported a release, or to which it was open by a day."""
     product, version = key
-    found: dict[str, list[tuple[FleetSite, date | None]]] = {}
-    for site in sites:
-        bucket = compute_bucket(site.site, product, version)
-        moment = find_opening_time(waves, bucket, site.country)
+    for site, words in sites:
+        moment = find_opening_time(waves, compute_bucket(site.site, product, version), site.country)
         opens = moment.date() if moment is not None else None
         open_to_it = (opens or date.max) <= opened_by if waves else opened_by > date.min
         older = Version(site.last.running) < Version(version)
-        if site.site in words or (open_to_it and older):
-            found.setdefault(site.country, []).append((site, opens))
-    return found
+        if key in words or (open_to_it and older):
+            yield _SiteReport(site.country, opens, words.get(key))
 
 
 def _build_release_row(
     key: tuple[str, str],
-    words: Mapping[str, Receipt],
-    sites: Mapping[str, Sequence[tuple[FleetSite, date | None]]],
+    reports: Sequence[_SiteReport],
     leaders: Collection[str],
     waves: Sequence[RolloutWave],
     waivers: Sequence[tuple[date, Waiver]],
     today: date,
 ) -> ReleaseRow:
-    own = [
-        (site.country, words[site.site].code)
-        for here in sites.values()
-        for site, _ in here
-        if site.site in words and name_outcome(words[site.site])[1] == f"failed-{Fault.RELEASE}"
+    own = [one for one in reports if one.outcome == f"failed-{Fault.RELEASE}"]
+    codes = Counter(one.receipt.code for one in own if one.receipt and one.receipt.code)
+    countries = {one.country: one.country in leaders for one in reports}
+    rows = [
+        _build_country_row(country, leads, [one for one in reports if one.country == country])
+        for country, leads in countries.items()
     ]
-    rows = [_build_country_row(one, one in leaders, here, words) for one, here in sites.items()]
     return ReleaseRow(
         version=key[1],
-        outcomes=Counter(name_outcome(one)[1] for one in words.values()),
-        failed_countries=tuple(sorted({country for country, _ in own})),
-        codes=tuple(code for code, _ in Counter(code for _, code in own if code).most_common()),
+        outcomes=Counter(one.outcome for one in reports if one.receipt is not None),
+        failed_countries=tuple(sorted({one.country for one in own})),
+        codes=tuple(code for code, _ in codes.most_common()),
         countries=tuple(
             sorted(rows, key=lambda row: (not row.leads, row.opens or date.max, row.country))
         ),
@@ -287,23 +289,15 @@ def _build_release_row(
     )
 
 
-def _build_country_row(
-    country: str,
-    leads: bool,
-    sites: Sequence[tuple[FleetSite, date | None]],
-    words: Mapping[str, Receipt],
-) -> CountryRow:
-    receipts = [words[site.site] for site, _ in sites if site.site in words]
-    outcomes = Counter(name_outcome(one)[1] for one in receipts)
-    if len(receipts) < len(sites):
-        outcomes[NO_WORD] = len(sites) - len(receipts)
+def _build_country_row(country: str, leads: bool, reports: Sequence[_SiteReport]) -> CountryRow:
+    told = [(one.receipt, one.outcome) for one in reports if one.receipt is not None]
     return CountryRow(
         country=country,
         leads=leads,
-        opens=min((opens for _, opens in sites if opens is not None), default=None),
-        outcomes=outcomes,
-        days=tuple((one.ended, name_outcome(one)[1]) for one in receipts if one.ended),
-        downtime=max((one.downtime or () for one in receipts), default=()),
+        opens=min((one.opens for one in reports if one.opens is not None), default=None),
+        outcomes=Counter(one.outcome for one in reports),
+        days=tuple((receipt.ended, outcome) for receipt, outcome in told if receipt.ended),
+        downtime=max((receipt.downtime or () for receipt, _ in told), default=()),
     )
 
 

@@ -88,6 +88,9 @@ KEPT = timedelta(days=396)
 CLOCK_AHEAD = timedelta(days=2)
 #: Below the spool: refused files, each behind its code.
 REFUSED_DIRECTORY = "refused"
+#: So many receipts of keys that nobody confirmed are kept, shared by the countries that they name:
+#: who can write into the spool does not fill the record.
+MOST_UNCONFIRMED = 1000
 #: A mail with a receipt is not larger.
 MAX_MAIL_BYTES = 65_536
 #: So many of a code stay there, and so many are named.
@@ -181,6 +184,7 @@ class IntakeResult:
         codes: How many were refused, by code, the most frequent first.
         named: Some of the refused ones, first those that are receipts.
         removed: How many old receipts became sums.
+        dropped: How many there were too many of keys that nobody confirmed.
     """
 
     stored: int
@@ -188,6 +192,7 @@ class IntakeResult:
     codes: Mapping[str, int]
     named: tuple[Refusal, ...]
     removed: int
+    dropped: int
 
     @property
     def refused(self) -> int:
@@ -273,14 +278,14 @@ class FleetStore:
                     fate = error.code
                     _note(judged, row["name"], error)
                 ask("UPDATE incoming SET fate = ? WHERE rowid = ?", (fate, row["rowid"]))
-            removed = self._sum_up_old(today)
+            removed, dropped = self._sum_up_old(today), self._drop_unconfirmed()
         if not keep:
             _clear(spool, ask("SELECT name, fate FROM incoming"))
         counts = ask("SELECT fate, count(*) FROM incoming GROUP BY fate ORDER BY 2 DESC, 1")
         codes: dict[str, int] = dict(map(tuple, counts))
         return IntakeResult(
             codes.pop(STORED, 0), codes.pop(KNOWN, 0), codes,
-            (*judged, *unread)[:MOST_NAMED], removed,
+            (*judged, *unread)[:MOST_NAMED], removed, dropped,
         )  # fmt: skip
 
     def _take(
@@ -353,14 +358,15 @@ class FleetStore:
         return changed.rowcount > 0
 
     def _sum_up_old(self, today: date) -> int:
-        """Replace receipts older than 13 months by sums, but not the last one of a site.
+        """Replace receipts older than 13 months by sums, but not the last one of a confirmed key.
 
         What came with a key that nobody confirmed is not counted.
         """
         old = self._connection.execute(
             "SELECT r.rowid, received_on, content, confirmed_on FROM receipts r"
             " JOIN sites USING (site, key) WHERE received_on < ? AND r.rowid NOT IN"
-            " (SELECT max(rowid) FROM receipts GROUP BY site, key)",
+            " (SELECT max(r.rowid) FROM receipts r JOIN sites USING (site, key)"
+            " WHERE confirmed_on IS NOT NULL GROUP BY site, key)",
             ((today - KEPT).isoformat(),),
         ).fetchall()
         for row in old:
@@ -373,6 +379,23 @@ class FleetStore:
                     (row["received_on"][:7], receipt.country, *name_outcome(receipt)),
                 )
         return len(old)
+
+    def _drop_unconfirmed(self) -> int:
+        """Drop the oldest receipts of unconfirmed keys where there are too many.
+
+        A country of which many came does not take the places of another one.
+        """
+        dropped = self._connection.execute(
+            "DELETE FROM receipts WHERE rowid IN (SELECT r.rowid"
+            " FROM receipts r JOIN sites USING (site, key) WHERE confirmed_on IS NULL"
+            " ORDER BY row_number() OVER (PARTITION BY country ORDER BY r.rowid DESC), 1 DESC"
+            " LIMIT -1 OFFSET ?)",
+            (MOST_UNCONFIRMED,),
+        )
+        self._connection.execute(
+            "DELETE FROM sites WHERE (site, key) NOT IN (SELECT site, key FROM receipts)"
+        )
+        return dropped.rowcount
 
     def _find(self, query: str, *values: object) -> sqlite3.Row | None:
         found: sqlite3.Row | None = self._connection.execute(f"SELECT {query}", values).fetchone()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from ncen_updater.common.cli.render import SEVERITY_LABELS, format_findings
+from ncen_updater.common.cli.render import SEVERITY_LABELS, encode_as_words, format_findings
 from ncen_updater.common.html_templates import render_page
 from ncen_updater.common.i18n import (
     DEFAULT_LANGUAGE,
@@ -16,7 +16,6 @@ from ncen_updater.common.i18n import (
 )
 from ncen_updater.publisher.review.event_review import EventReview, ReleaseReview, SqlReview
 from ncen_updater.publisher.review.mark_grouping import NOTHING
-from ncen_updater.publisher.signing.value_format import encode_as_words
 
 MARKED_LINE_SIGN, PLAIN_LINE_SIGN = ">", "|"
 

@@ -34,6 +34,7 @@ from securesystemslib.signer import Key, Signature, Signer
 from tuf.api.metadata import Metadata, Role, Root, Targets  # type: ignore[attr-defined]
 
 from ncen_updater.common import atomic_files as durable
+from ncen_updater.common.cli.render import MIN_DIGEST_DIGITS, parse_digest
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import LazyText
 from ncen_updater.common.json_records import compute_sha256, encode_canonical_json
@@ -65,7 +66,6 @@ from ncen_updater.publisher.signing.metadata_rules import (
     refuse_invalid_dates,
     refuse_invalid_drafts,
 )
-from ncen_updater.publisher.signing.value_format import MIN_DIGEST_DIGITS, parse_digest
 
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 RoleName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,40}$")]

@@ -2,17 +2,11 @@
 
 Values without the expected format are shown unchanged: a drafter may have written anything, and
 signers must see all of it.
-
-Digests are typed in groups of digits, or as words that can be said on the telephone. A word
-(*proquint*) has five letters, consonant, vowel, consonant, vowel, consonant, and encodes 16 bits.
-It is spelled alike in every language and needs no word list. Eight words are 128 bits, too many to
-find a second event with the same words.
 """
 
 from __future__ import annotations
 
 import re
-import secrets
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Final
@@ -67,46 +61,3 @@ def join_texts(parts: Sequence[LazyText | str]) -> LazyText | str:
     for part in parts[1:]:
         message = LazyText(N_("{first}, {second}"), {"first": message, "second": part})
     return message
-
-
-CONSONANTS: Final = "bdfghjklmnprstvz"
-VOWELS: Final = "aiou"
-MIN_DIGEST_DIGITS: Final = 32
-BITS_PER_WORD: Final = 16
-_WORD = re.compile(f"[{CONSONANTS}][{VOWELS}][{CONSONANTS}][{VOWELS}][{CONSONANTS}]")
-_BETWEEN = re.compile(r"[\s,.:-]+")
-
-
-def _encode_word(number: int) -> str:
-    parts = ((CONSONANTS, 12), (VOWELS, 10), (CONSONANTS, 6), (VOWELS, 4), (CONSONANTS, 0))
-    return "".join(letters[(number >> at) & (len(letters) - 1)] for letters, at in parts)
-
-
-def _decode_word(word: str) -> int:
-    value = 0
-    for letter in word:
-        letters = CONSONANTS if letter in CONSONANTS else VOWELS
-        value = value * len(letters) + letters.index(letter)
-    return value
-
-
-def encode_as_words(digest: str) -> str:
-    """Encode the first 32 digits of a digest as eight words."""
-    groups = [digest[at : at + 4] for at in range(0, MIN_DIGEST_DIGITS, 4)]
-    return " ".join(_encode_word(int(group, 16)) for group in groups)
-
-
-def parse_digest(text: str) -> str:
-    """Convert a typed digest, in words or in digits, to hexadecimal digits.
-
-    Any other text is returned without separators, and matches no digest.
-    """
-    parts = [part for part in _BETWEEN.split(text.lower()) if part]
-    if parts and all(_WORD.fullmatch(part) for part in parts):
-        return "".join(f"{_decode_word(part):04x}" for part in parts)
-    return "".join(parts)
-
-
-def generate_words(count: int) -> str:
-    """Return random words of 16 bits each, as a secret that cannot be guessed."""
-    return " ".join(_encode_word(secrets.randbits(BITS_PER_WORD)) for _ in range(count))

@@ -153,6 +153,18 @@ def test_first_receipt_is_sent_by_command_and_later_ones_by_the_service(
     assert len(hook.posts) == told + 1
 
 
+def test_waiting_receipt_of_another_version_of_the_program_is_removed(
+    demo: DemoSite, run: Run
+) -> None:
+    ask(run, "receipt", "--level", "version", "--yes")
+    outgoing = demo.state / OUTGOING_DIRECTORY
+    outgoing.mkdir(exist_ok=True)
+    for number, content in enumerate((b'{"a field": "of a newer version"}', b"x" * 5000)):
+        (outgoing / f"receipt-ke-1-{number}.json").write_bytes(content)
+    assert ask(run, "receipt", "--level", "none")["level"] == "none"
+    assert [*outgoing.glob("*.json")] == []
+
+
 @dataclass
 class Clock:
     now: datetime = field(default_factory=lambda: datetime(2026, 11, 1, 12, tzinfo=UTC))

@@ -28,6 +28,7 @@ from ncen_updater.agent.setup.machine import Machine, find_server
 from ncen_updater.agent.setup.plan import SetupPlan, build_plan, name_cluster
 from ncen_updater.agent.setup.proposal import make_proposal
 from ncen_updater.agent.setup.record import SetupRecord
+from ncen_updater.common.cli.render import encode_as_words
 from ncen_updater.common.progress import SilentProgress
 from ncen_updater.common.toml_writer import render_toml
 from tests.support import postgres
@@ -286,5 +287,4 @@ def _read_methods(server: EmbeddedPostgres) -> str:
 
 def fingerprint(path: Path) -> str:
     """As the Secretariat reads it out."""
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    return " ".join(digest[i : i + 8] for i in range(0, 64, 8))
+    return encode_as_words(hashlib.sha256(path.read_bytes()).hexdigest())

@@ -156,6 +156,7 @@ def full_disk(site: BareSite, _: Answers) -> Mend:
 NAMES = {"seizure": "ncen_seizures", "suspects": "ncen_suspects", "companies": "ncen_companies"}
 MISTAKES = (
     Mistake("site ID with a blank", put("site.id", "ke national"), "NU-1005", "letters, digits"),
+    Mistake("site ID too long", put("site.id", "k" * 41), "NU-1005", "at most 40"),
     Mistake("country as a word", put("site.country", "Kenya"), "NU-1005", "ISO 3166"),
     Mistake("country in small letters", put("site.country", "ke"), "NU-1005", "capitals"),
     Mistake("table misspelt", put("peeple", {"operators": []}), "NU-1005", "mean people"),
@@ -168,7 +169,9 @@ MISTAKES = (
     Mistake("no feed", no_feed, "NU-1005", "feed is missing"),
     Mistake("feed unreachable", put("feed.urls", ["http://127.0.0.1:9/"]), "NU-2102",
             "http://127.0.0.1:9/"),
-    Mistake("fingerprint too short", put("trust.fingerprint", "ab12"), "NU-1005", "64 hex"),
+    Mistake("fingerprint too short", put("trust.fingerprint", "ab12"), "NU-1005", "eight words"),
+    Mistake("words of another root", put("trust.fingerprint", "babab " * 8), "NU-1204",
+            "Call the Secretariat"),
     Mistake("fingerprint of another root", put("trust.fingerprint", "0" * 64), "NU-1204",
             "Call the Secretariat"),
     Mistake("no file of the root", put("trust.root", NOWHERE), "NU-1223", NOWHERE),

@@ -100,7 +100,9 @@ class Fleet:
         silent = set(self._chance.sample(COUNTRIES[6:], 7))
         self._regions: Regions = {
             "ABCDEF"[n] * 3: Region(
-                name=f"Region {n}", countries=tuple(COUNTRIES[n::6]), leader=COUNTRIES[n]
+                name=f"Region {n}",
+                countries={one: one for one in COUNTRIES[n::6]},
+                leader=COUNTRIES[n],
             )
             for n in range(6)
         }

@@ -8,10 +8,12 @@ from pathlib import Path
 import pytest
 
 from ncen_updater.formats.rollout import RolloutWave
-from ncen_updater.publisher.fleet.board import build_board, render_board
+from ncen_updater.publisher.fleet.board import Board, build_board, render_board
+from ncen_updater.publisher.fleet.releases import Region
 from ncen_updater.publisher.fleet.store import FleetStore
-from tests.publisher.fleet.sites import TODAY, Reporter
-from tests.publisher.fleet.test_board import REGIONS, board_of, failed
+from tests.console.browsers import keep
+from tests.publisher.fleet.sites import RELEASES, TODAY, Reporter, lay
+from tests.publisher.fleet.test_board import board_of, failed
 from tests.support.axe import fetch_axe
 from tests.support.webdriver import browser, missing
 
@@ -19,20 +21,60 @@ LACKS = missing()
 pytestmark = pytest.mark.skipif(LACKS is not None, reason=str(LACKS))
 
 
-def test_board_pages_are_accessible(tmp_path: Path) -> None:
-    axe = fetch_axe()
-    sites = [Reporter(f"{code.lower()}-1", code) for code in ("KE", "TZ", "FR")]
-    good = {
-        "change": ["3.2.4", "3.3.0"], "outcome": "upgraded", "soaked": True,
-        "ended": TODAY - timedelta(days=2), "downtime": [9, 4, 8],
+#: Where the picture of a page in the guides begins.
+PARTS = {"trust.html": "dl"}
+
+
+def make_board(place: Path) -> Board:
+    """A release that failed in two countries, went well in six, and one site of each odd kind."""
+    names = {
+        "ESA": {"KE": "Kenya", "MU": "Mauritius", "TZ": "Tanzania"},
+        "EUR": {"BE": "Belgium", "DE": "Germany", "FR": "France", "IT": "Italy"},
+        "AMS": {"BR": "Brazil", "CA": "Canada", "CL": "Chile", "MX": "Mexico"},
+    }
+    titles = {"ESA": "East and Southern Africa", "EUR": "Europe", "AMS": "Americas"}
+    regions = {
+        code: Region(
+            name=titles[code], countries=countries, leader=next(iter(countries)),
+            contacts={"KE": "Duty officer, +254 20 555 0100"},
+        )
+        for code, countries in names.items()
     }  # fmt: skip
+    sites = {
+        code: Reporter(f"{code.lower()}-{city}", code)
+        for code, city in (
+            ("KE", "nairobi"), ("TZ", "dodoma"), ("BE", "brussels"), ("BR", "brasilia"),
+            ("CA", "ottawa"), ("CL", "santiago"), ("DE", "bonn"), ("IT", "rome"), ("FR", "paris"),
+            ("MX", "veracruz"),
+        )
+    }  # fmt: skip
+    good = {
+        "change": ["3.2.4", "3.3.0"], "outcome": "upgraded", "soaked": True, "running": "3.3.0",
+    }  # fmt: skip
+    ended = [TODAY - timedelta(days=ago) for ago in (4, 3, 3, 2, 1, 1)]
     board_of(
-        tmp_path, (sites[0], failed(sites[0]), 1), (sites[1], failed(sites[1]), -9),
-        (sites[2], good, 90),
+        place, (sites["KE"], failed(sites["KE"]), 1), (sites["TZ"], failed(sites["TZ"]), -9),
+        (sites["FR"], {}, 90), (sites["MX"], {}, 1),
+        *(
+            (sites[code], {**good, "ended": day, "downtime": [seconds, 4, 58]}, 0)
+            for code, day, seconds in zip(
+                ("BE", "BR", "CA", "CL", "DE", "IT"), ended, (9, 21, 14, 44, 61, 7), strict=True
+            )
+        ),
     )  # fmt: skip
-    wave = RolloutWave.model_validate({"opens": "2026-11-26T08:00:00Z", "percent": 100})
-    with FleetStore.open(tmp_path / "fleet.sqlite") as store:
-        board = build_board(store.list_sites(), REGIONS, TODAY, {("ncen", "3.3.0"): (wave,)})
+    (place / "spool").mkdir(exist_ok=True)
+    lay(place / "spool", Reporter("mu-port-louis", "MU").write())
+    waves = tuple(
+        RolloutWave.model_validate({"opens": f"2026-11-{day}T08:00:00Z", "percent": 100, **rest})
+        for day, rest in (("24", {"countries": ["KE", "BE", "BR"]}), ("27", {}))
+    )
+    with FleetStore.open(place / "fleet.sqlite") as store:
+        store.import_spool(place / "spool", RELEASES, TODAY, keep=False)
+        return build_board(store.list_sites(), regions, TODAY, {("ncen", "3.3.0"): waves})
+
+
+def test_board_pages_are_accessible(tmp_path: Path) -> None:
+    axe, board = fetch_axe(), make_board(tmp_path)
     found = []
     with browser() as person:
         for language in ("en", "fr"):
@@ -50,6 +92,14 @@ def test_board_pages_are_accessible(tmp_path: Path) -> None:
                         if person.overflows():
                             found.append(f"{page.name} is wider than {width}")
                 assert person.printed().startswith(b"%PDF")
+                person.media(scheme="light")
+                keep(
+                    person,
+                    name.removesuffix(".html"),
+                    language,
+                    PARTS.get(name, "body"),
+                    of="board",
+                )
         found += person.complaints()
     assert found == []
     axe.require()

@@ -350,12 +350,57 @@ def test_last_receipt_is_kept_after_13_months(store: FleetStore, spool: Path) ->
         day = TODAY + timedelta(days=30 * months)
         lay(spool, kenya.write(day, change=["3.2.4", "3.3.0"], outcome="upgraded"))
         take(store, spool, day)
+        if not months:
+            store.confirm("ke-1", encode_public_key(kenya.private), TODAY)
     site = only(store)
     assert [one.receipt.number for one in site.receipts] == [*range(3, 17)]
     assert site.marks == frozenset()
     # A site that said nothing for years is still on the board, by its last word.
     take(store, spool, TODAY + timedelta(days=4000))
     assert [one.receipt.number for one in only(store).receipts] == [16]
+
+
+def test_a_key_that_nobody_confirms_is_gone_after_13_months(store: FleetStore, spool: Path) -> None:
+    lay(spool, Reporter("ke-1", "KE").write())
+    take(store, spool)
+    assert take(store, spool, TODAY + timedelta(days=397)).removed == 1
+    assert store.list_sites() == ()
+
+
+def test_a_flood_of_unconfirmed_keys_fills_no_record(
+    store: FleetStore, spool: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of one country and of all: what is confirmed stays, and so does what others sent last."""
+    monkeypatch.setattr("ncen_updater.publisher.fleet.store.MOST_UNCONFIRMED", 20)
+    kenya, mauritius = Reporter("ke-1", "KE"), Reporter("mu-1", "MU")
+    lay(spool, kenya.write())
+    take(store, spool)
+    store.confirm("ke-1", encode_public_key(kenya.private), TODAY)
+    lay(spool, mauritius.write(), *(kenya.write() for _ in range(29)))
+    assert take(store, spool).dropped == 0
+    for again in range(3):
+        lay(spool, *(Reporter(f"fr-{again}-{n}", "FR").write() for n in range(40)))
+        assert take(store, spool).dropped == (21, 40, 40)[again]
+    sites = {site.site: len(site.receipts) for site in store.list_sites()}
+    assert (sites["ke-1"], sites["mu-1"], len(sites)) == (30, 1, 21)
+    # One key floods as well as many.
+    tanzania = Reporter("tz-1", "TZ")
+    lay(spool, *(tanzania.write() for _ in range(40)))
+    assert take(store, spool).dropped == 40
+    receipts = {site.site: [one.receipt.number for one in site.receipts] for site in
+                store.list_sites()}  # fmt: skip
+    assert sum(map(len, receipts.values())) == 30 + 20
+    assert receipts["mu-1"] == [1]
+    assert receipts["tz-1"][-1] == 40
+    # The site calls, and its file is imported from a stick: it comes last, and is confirmed.
+    lay(spool, mauritius.write())
+    take(store, spool)
+    store.confirm("mu-1", encode_public_key(mauritius.private), TODAY)
+    lay(spool, *(Reporter(f"mu-{n}", "MU").write() for n in range(40)))
+    take(store, spool)
+    assert "mu-1" in {site.site for site in store.list_sites() if site.is_confirmed}
+    # What was dropped is taken again, if it comes again.
+    assert take(store, spool).dropped == 0
 
 
 def test_site_data_is_deleted_on_request(store: FleetStore, spool: Path) -> None:

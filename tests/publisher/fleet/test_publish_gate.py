@@ -26,11 +26,11 @@ __all__ = ["at_work", "signer"]
 REGIONS = """
 [ESA]
 name = "East and Southern Africa"
-countries = ["KE", "TZ"]
+countries = { KE = "Kenya", TZ = "Tanzania" }
 leader = "KE"
 [EUR]
 name = "Europe"
-countries = ["FR", "DE"]
+countries = { FR = "France", DE = "Germany" }
 leader = "FR"
 """
 WAVE = "2026-12-08T08:00:00Z=100"
@@ -122,9 +122,12 @@ def test_unit_imports_and_writes_the_board(at_work: SignerCli, tmp_path: Path) -
     packaging, state = Path(__file__).parents[3] / "packaging", tmp_path / "state"
     unit = (packaging / "publisher/ncen-publisher-fleet.service").read_text().replace("\\\n", "")
     commands = [line.split()[1:] for line in unit.splitlines() if line.startswith("ExecStart=")]
-    (state / "receipts").mkdir(parents=True)
+    state.mkdir()
+    (tmp_path / "spool").mkdir()
     places = {
-        "/var/lib/ncen-publisher": str(state), "/srv/ncen-feed": str(at_work.work / "feed"),
+        "/var/lib/ncen-publisher": str(state),
+        "/var/lib/ncen-receipts/spool": str(tmp_path / "spool"),
+        "/srv/ncen-feed": str(at_work.work / "feed"),
         "/etc/ncen-publisher/regions.toml": str(packaging / "examples/regions.toml"),
     }  # fmt: skip
     for old, new in places.items():

@@ -262,13 +262,9 @@ class DeadlineTimer:
     """Calls something once its time has come, if nobody takes that back before.
 
     What is called must not wait. The thread begins with the first deadline.
-
-    Args:
-        monotonic: The clock.
     """
 
-    def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
-        self._clock = monotonic
+    def __init__(self) -> None:
         self._due: dict[int, tuple[float, Callable[[], None]]] = {}
         self._numbers = itertools.count()
         self._changed = threading.Condition()
@@ -279,7 +275,7 @@ class DeadlineTimer:
         """Have something called after a time; returns what takes that back, at any time."""
         with self._changed:
             number = next(self._numbers)
-            self._due[number] = (self._clock() + seconds, callback)
+            self._due[number] = (time.monotonic() + seconds, callback)
             if self._thread is None and not self._closed:
                 self._thread = threading.Thread(
                     target=self._run_due_calls, name="deadlines", daemon=True
@@ -307,7 +303,7 @@ class DeadlineTimer:
             with self._changed:
                 if self._closed:
                     return
-                now = self._clock()
+                now = time.monotonic()
                 over = [number for number, (at, _) in self._due.items() if at <= now]
                 calls = [self._due.pop(number)[1] for number in over]
                 if not calls:

@@ -45,7 +45,6 @@ class ProgressDisplay:
         stream: Where it writes; once that fails it stays silent, since work must not end by it.
         rich: Whether one line is redrawn.
         language: Of the sentences.
-        interval: Seconds between two signs of life.
         monotonic: The clock.
     """
 
@@ -55,7 +54,6 @@ class ProgressDisplay:
         *,
         rich: bool,
         language: str,
-        interval: float | None = None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._stream = stream
@@ -66,7 +64,7 @@ class ProgressDisplay:
         seen = not stream.closed and stream.isatty()  # one that was closed does not answer
         kind = os.environ.get("TERM") if seen else None
         self._plain = not supports_isolates(self._encoding, kind)
-        self._interval = interval or (RICH_INTERVAL_S if rich else PLAIN_INTERVAL_S)
+        self._interval = RICH_INTERVAL_S if rich else PLAIN_INTERVAL_S
         self._clock = monotonic
         # Re-entrant: a signal handler that raises may run between any two lines of the holder.
         self._lock = threading.RLock()
@@ -200,24 +198,18 @@ class _SilentDisplay(ProgressDisplay):
 
 
 def make_progress_display(
-    *,
-    quiet: bool,
-    language: str,
-    stream: TextIO | None = None,
-    relay: ProgressListener | None = None,
+    *, quiet: bool, language: str, relay: ProgressListener | None = None
 ) -> ProgressDisplay:
-    """Return the listener that fits the stream (stderr by default).
+    """Return the listener that fits stderr.
 
     Args:
         quiet: Whether nothing is shown.
         language: Of the sentences.
-        stream: Where they are shown.
         relay: Who is told instead, where nothing is shown.
     """
     if quiet:
         return _SilentDisplay(relay)
-    stream = stream or sys.stderr
-    return ProgressDisplay(stream, rich=supports_color(stream), language=language)
+    return ProgressDisplay(sys.stderr, rich=supports_color(sys.stderr), language=language)
 
 
 _: type[ProgressListener] = ProgressDisplay

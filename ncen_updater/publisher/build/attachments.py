@@ -87,8 +87,6 @@ def make_provenance(
     source: BuildSource,
     epoch: int,
     signer: Signer,
-    *,
-    build_type: str = BUILD_TYPE,
 ) -> bytes:
     """Write and sign the statement.
 
@@ -99,7 +97,6 @@ def make_provenance(
         source: From what, by whom.
         epoch: The time that was given to all members of the archive.
         signer: The builder's key.
-        build_type: What the build does, and with which parameters.
     """
     material: dict[str, Any] = {"uri": source.uri}
     if source.commit:
@@ -110,7 +107,7 @@ def make_provenance(
         "predicateType": PREDICATE,
         "predicate": {
             "buildDefinition": {
-                "buildType": build_type,
+                "buildType": BUILD_TYPE,
                 "externalParameters": {"product": product, "version": version},
                 "internalParameters": {"sourceDateEpoch": epoch},
                 "resolvedDependencies": [material],

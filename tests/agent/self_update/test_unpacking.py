@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from ncen_updater.agent.self_update import slots
 from ncen_updater.agent.self_update.slots import AgentSlots
 from ncen_updater.agent.storage.agent_selection import AgentSelection, AgentSelectionFile
 from ncen_updater.common.errors import UpdaterError
@@ -89,7 +88,7 @@ def test_what_python_runs_at_each_start_is_in_no_release(agent: Path) -> None:
 def test_release_that_unpacks_to_more_than_its_limit_is_refused(
     agent: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(slots.landlock, "MAX_CONFINED_BYTES", 1_000_000)
+    monkeypatch.setattr("ncen_updater.common.landlock.MAX_CONFINED_BYTES", 1_000_000)
     raw = io.BytesIO()
     with zipfile.ZipFile(raw, "w", zipfile.ZIP_DEFLATED) as bomb:
         bomb.writestr("zeros", b"\0" * 1_000_001)

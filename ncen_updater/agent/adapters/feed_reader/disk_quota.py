@@ -19,7 +19,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -210,7 +210,6 @@ class DiskMonitor:
         places: Where the reader writes.
         order: What this order may bring.
         announced: What the proved lists announce in all; None where none can be proved.
-        clock: A monotonic clock.
     """
 
     def __init__(
@@ -218,21 +217,20 @@ class DiskMonitor:
         places: Sequence[Path],
         order: DiskAllowance,
         announced: DiskAllowance | None,
-        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._places, self._order, self._announced = places, order, announced
-        self._clock, self._next = clock, 0.0
+        self._next = 0.0
         # Whatever lay there before: it is not counted beyond what any order may bring to it.
         self._before = self.now = measure_usage(places, DiskAllowance(1 << 62, 1_000_000))
         self._room = measure_free_space(places[0])
 
     def poll(self) -> DiskVerdict:
         """Judge what is there now; in between, say that it is fine."""
-        began = self._clock()
+        began = time.monotonic()
         if began < self._next:
             return DiskVerdict.OK
         verdict = self.check_now()
-        ended = self._clock()
+        ended = time.monotonic()
         self._next = ended + max(MIN_POLL_INTERVAL_S, MAX_TIME_SHARE * (ended - began))
         return verdict
 

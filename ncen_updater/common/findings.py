@@ -34,3 +34,10 @@ class Finding:
     title: LazyText
     remedy: LazyText
     figures: Mapping[str, object] = field(default_factory=dict)
+
+
+def make_finding(
+    code: str, severity: Severity, title: str, remedy: str, **figures: object
+) -> Finding:
+    """Make a finding; the figures fill both sentences."""
+    return Finding(code, severity, LazyText(title, figures), LazyText(remedy, figures), figures)

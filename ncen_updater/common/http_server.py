@@ -263,13 +263,9 @@ class DeadlineTimer:
     """Calls functions after a time, unless they are cancelled before.
 
     The functions must not block. The thread starts with the first deadline.
-
-    Args:
-        monotonic: The clock.
     """
 
-    def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
-        self._clock = monotonic
+    def __init__(self) -> None:
         self._due: dict[int, tuple[float, Callable[[], None]]] = {}
         self._numbers = itertools.count()
         self._changed = threading.Condition()
@@ -280,7 +276,7 @@ class DeadlineTimer:
         """Call a function after a time; return a function that cancels this at any time."""
         with self._changed:
             number = next(self._numbers)
-            self._due[number] = (self._clock() + seconds, callback)
+            self._due[number] = (time.monotonic() + seconds, callback)
             if self._thread is None and not self._closed:
                 self._thread = threading.Thread(
                     target=self._run_due_calls, name="deadlines", daemon=True
@@ -308,7 +304,7 @@ class DeadlineTimer:
             with self._changed:
                 if self._closed:
                     return
-                now = self._clock()
+                now = time.monotonic()
                 over = [number for number, (at, _) in self._due.items() if at <= now]
                 calls = [self._due.pop(number)[1] for number in over]
                 if not calls:

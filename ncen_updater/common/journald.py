@@ -110,18 +110,11 @@ class JournaldHandler(logging.Handler):
     Args:
         address: Path of its socket.
         identifier: Name of the program.
-        fallback: Stream for records that journald did not accept.
     """
 
-    def __init__(
-        self,
-        address: str = JOURNAL_SOCKET,
-        identifier: str = "ncen-updater",
-        fallback: TextIO | None = None,
-    ) -> None:
+    def __init__(self, address: str = JOURNAL_SOCKET, identifier: str = "ncen-updater") -> None:
         super().__init__()
         self._address, self._identifier = address, identifier
-        self._fallback = fallback or sys.stderr
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -129,7 +122,7 @@ class JournaldHandler(logging.Handler):
         try:
             self._socket.sendto(self.encode_record(record), self._address)
         except OSError:
-            self._fallback.write(f"{record.levelname} {record.name} {record.getMessage()}\n")
+            sys.stderr.write(f"{record.levelname} {record.name} {record.getMessage()}\n")
 
     def encode_record(self, record: logging.LogRecord) -> bytes:
         """Return a record in journald's native protocol."""

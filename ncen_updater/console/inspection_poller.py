@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -184,13 +184,12 @@ class EventFollower:
 
     Args:
         service: Client of the service.
-        clock: A monotonic clock.
     """
 
-    def __init__(self, service: ServiceClient, clock: Callable[[], float] = time.monotonic) -> None:
-        self._service, self._clock = service, clock
+    def __init__(self, service: ServiceClient) -> None:
+        self._service = service
         self._lock = threading.Lock()
-        self._number, self._here, self._heard = 0, False, clock()
+        self._number, self._here, self._heard = 0, False, time.monotonic()
         self._moment: Document | None = None
         self._thread: threading.Thread | None = None
         self._ended = threading.Event()
@@ -199,7 +198,7 @@ class EventFollower:
         """Start the thread, unless it was started before."""
         with self._lock:
             if self._thread is None:
-                self._heard = self._clock()
+                self._heard = time.monotonic()
                 self._thread = threading.Thread(target=self._follow, name="following", daemon=True)
                 self._thread.start()
 
@@ -215,7 +214,7 @@ class EventFollower:
     def get_activity(self) -> tuple[int, Document | None, float]:
         """Return the event counter, the last service state, and the seconds since an event."""
         with self._lock:
-            return self._number, self._moment, self._clock() - self._heard
+            return self._number, self._moment, time.monotonic() - self._heard
 
     def _follow(self) -> None:
         while not self.is_stopped:
@@ -240,7 +239,7 @@ class EventFollower:
     def _update(self, *, here: bool, moment: Document | None = None) -> None:
         with self._lock:
             if here:
-                self._heard = self._clock()
+                self._heard = time.monotonic()
             if here or self._here:
                 self._number += 1
             self._here, self._moment = here, moment or self._moment

@@ -17,8 +17,8 @@ from ncen_updater.common.bounded_io import (
     read_file,
 )
 from ncen_updater.common.cli.render import format_time
-from ncen_updater.common.findings import Finding, Severity
-from ncen_updater.common.i18n import N_, LazyText
+from ncen_updater.common.findings import Finding, Severity, make_finding
+from ncen_updater.common.i18n import N_
 from ncen_updater.common.json_records import JsonRecord
 from ncen_updater.common.messages import LOCAL_STORE_FAILED
 from ncen_updater.feed.errors import TrustError
@@ -110,25 +110,20 @@ def clock_findings(
     }  # fmt: skip
     if newest > now:
         return (
-            Finding(
+            make_finding(
                 "NU-6311",
                 Severity.CRITICAL if newest - now > BEHIND_STRICT else Severity.WARNING,
-                LazyText(
-                    N_("System clock behind: {now}, metadata signed at {signed}"),
-                    values,
-                ),
-                LazyText(N_("Set the clock: timedatectl set-ntp true")),
-                values,
+                N_("System clock behind: {now}, metadata signed at {signed}"),
+                N_("Set the clock: timedatectl set-ntp true"),
+                **values,
             ),
         )
     return (
-        Finding(
+        make_finding(
             "NU-6312",
             Severity.WARNING,
-            LazyText(
-                N_("System clock {now} is far ahead of the newest metadata ({signed})"), values
-            ),
-            LazyText(N_("Check the clock; if it is correct, run: ncen-updater check")),
-            values,
+            N_("System clock {now} is far ahead of the newest metadata ({signed})"),
+            N_("Check the clock; if it is correct, run: ncen-updater check"),
+            **values,
         ),
     )

@@ -131,6 +131,21 @@ def _find_link_problem(path: str, target: str) -> str | None:
     return None
 
 
+def _require_valid_entries(tree: Tree, source: str | Path) -> None:
+    """Refuse paths, links, types and orders that no release may have.
+
+    Raises:
+        TreeError: Naming the first.
+    """
+    seen: dict[str, EntryType] = {}
+    for entry in tree.entries:
+        problem = _find_problem(entry, seen)
+        if problem:
+            values = {"name": repr(entry.path), "reason": problem}
+            raise TreeError(source=source, detail=LazyText(N_("{name}: {reason}"), values))
+        seen[entry.path] = entry.type
+
+
 def parse_tree(content: bytes, source: str) -> Tree:
     """Parse a tree and check every path.
 
@@ -150,17 +165,7 @@ def parse_tree(content: bytes, source: str) -> Tree:
         tree = Tree.model_validate_json(content)
     except ValidationError as error:
         raise TreeError(source=source, detail=describe_mistakes(error, source)) from error
-    seen: dict[str, EntryType] = {}
-    for entry in tree.entries:
-        problem = _find_problem(entry, seen)
-        if problem:
-            raise TreeError(
-                source=source,
-                detail=LazyText(
-                    N_("{name}: {reason}"), {"name": repr(entry.path), "reason": problem}
-                ),
-            )
-        seen[entry.path] = entry.type
+    _require_valid_entries(tree, source)
     return tree
 
 
@@ -195,17 +200,7 @@ def scan_tree(root: Path, on_bytes: Callable[[int], None] | None = None) -> Tree
         raise TreeError(source=root, detail="directories are nested too deeply") from error
     except (OSError, ValidationError) as error:
         raise TreeError(source=root, detail=_make_printable(str(error))[:500]) from error
-    seen: dict[str, EntryType] = {}
-    for entry in tree.entries:
-        problem = _find_problem(entry, seen)
-        if problem:
-            raise TreeError(
-                source=root,
-                detail=LazyText(
-                    N_("{name}: {reason}"), {"name": repr(entry.path), "reason": problem}
-                ),
-            )
-        seen[entry.path] = entry.type
+    _require_valid_entries(tree, root)
     return tree
 
 

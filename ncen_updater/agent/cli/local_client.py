@@ -219,8 +219,7 @@ class LocalSiteClient(LocalRecords):
         """Build the approval dossier: facts, and the page in ``html``; see :meth:`prepare_plan`."""
         from ncen_updater.agent.engine.approvals import upgrade_approvals as approving
         from ncen_updater.agent.reports.dossier import render_dossier
-        from ncen_updater.agent.reports.dossier.document import build_dossier_document
-        from ncen_updater.agent.reports.dossier.facts import collect_dossier
+        from ncen_updater.agent.reports.dossier.facts import build_dossier_document, collect_dossier
 
         site, language, target = self._site, self._run.language, self._resolve_target(target)
         with self._open_journal() as journal:

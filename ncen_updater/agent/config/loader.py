@@ -226,15 +226,14 @@ def _copy_tables(data: dict[str, Any]) -> dict[str, Any]:
     return {k: _copy_tables(v) if isinstance(v, dict) else v for k, v in data.items()}
 
 
-def find_newer_agent(directory: Path, own_version: str | None = None) -> str | None:
+def find_newer_agent(directory: Path) -> str | None:
     """Return the newest agent version ever selected here, if it is newer than this one.
 
     Args:
         directory: Directory of the agent's slots.
-        own_version: Version of this agent.
     """
     try:
-        mine = Version(own_version or version("ncen-updater"))
+        mine = Version(version("ncen-updater"))
         found = AgentSelectionFile(directory).load()
     except (PackageNotFoundError, InvalidVersion, SelectionDamagedError):
         return None

@@ -574,7 +574,7 @@ def _describe_missing_objects(database: str, objects: Sequence[str]) -> LazyText
 
 
 def _format_hop_lines(hop: RehearsedHop, language: str) -> Iterator[OutputLine]:
-    from ncen_updater.agent.reports.dossier.document import format_code_mapping
+    from ncen_updater.agent.reports.dossier.facts import format_code_mapping
 
     values: dict[str, object] = {
         "origin": hop.from_version, "version": hop.to_version,

@@ -45,7 +45,6 @@ class ProgressDisplay:
         stream: Output stream; after an error it is not used again, and the work continues.
         rich: Whether to redraw one line.
         language: Language of the texts.
-        interval: Seconds between two heartbeats.
         monotonic: The clock.
     """
 
@@ -55,7 +54,6 @@ class ProgressDisplay:
         *,
         rich: bool,
         language: str,
-        interval: float | None = None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._stream = stream
@@ -66,7 +64,7 @@ class ProgressDisplay:
         seen = not stream.closed and stream.isatty()  # a closed stream has no isatty()
         kind = os.environ.get("TERM") if seen else None
         self._plain = not supports_isolates(self._encoding, kind)
-        self._interval = interval or (RICH_INTERVAL_S if rich else PLAIN_INTERVAL_S)
+        self._interval = RICH_INTERVAL_S if rich else PLAIN_INTERVAL_S
         self._clock = monotonic
         # Re-entrant: a signal handler that raises may run between any two lines of the holder.
         self._lock = threading.RLock()
@@ -200,24 +198,18 @@ class _SilentDisplay(ProgressDisplay):
 
 
 def make_progress_display(
-    *,
-    quiet: bool,
-    language: str,
-    stream: TextIO | None = None,
-    relay: ProgressListener | None = None,
+    *, quiet: bool, language: str, relay: ProgressListener | None = None
 ) -> ProgressDisplay:
-    """Return the display for a stream (stderr by default).
+    """Return the display for stderr.
 
     Args:
         quiet: Whether to show nothing.
         language: Language of the texts.
-        stream: Output stream.
         relay: Listener that receives the progress if nothing is shown.
     """
     if quiet:
         return _SilentDisplay(relay)
-    stream = stream or sys.stderr
-    return ProgressDisplay(stream, rich=supports_color(stream), language=language)
+    return ProgressDisplay(sys.stderr, rich=supports_color(sys.stderr), language=language)
 
 
 _: type[ProgressListener] = ProgressDisplay

@@ -87,8 +87,6 @@ def make_provenance(
     source: BuildSource,
     epoch: int,
     signer: Signer,
-    *,
-    build_type: str = BUILD_TYPE,
 ) -> bytes:
     """Make and sign the provenance statement.
 
@@ -99,7 +97,6 @@ def make_provenance(
         source: Source and builder.
         epoch: Time of all members of the archive, seconds since 1970.
         signer: The builder's key.
-        build_type: URI that defines the build and its parameters.
     """
     material: dict[str, Any] = {"uri": source.uri}
     if source.commit:
@@ -110,7 +107,7 @@ def make_provenance(
         "predicateType": PREDICATE,
         "predicate": {
             "buildDefinition": {
-                "buildType": build_type,
+                "buildType": BUILD_TYPE,
                 "externalParameters": {"product": product, "version": version},
                 "internalParameters": {"sourceDateEpoch": epoch},
                 "resolvedDependencies": [material],

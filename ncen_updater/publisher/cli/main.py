@@ -31,7 +31,7 @@ COMMANDS = make_command_table(
         "rekey": ("keys", N_("Draft a change of keys, thresholds, expiry periods or products")),
         "renew": ("keys", N_("Draft a new expiry date for roles")),
         "new": N_("Write a manifest for an application interactively"),
-        "try": ("try_", N_("Test an unsigned release on a local test site")),
+        "try": ("new", N_("Test an unsigned release on a local test site")),
         "lint": ("releases", N_("Check an unsigned release for errors")),
         "agent-release": ("releases", N_("Create a release directory of ncen-updater")),
         "build": ("releases", N_("Build a release as TUF targets")),

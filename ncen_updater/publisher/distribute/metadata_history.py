@@ -31,7 +31,7 @@ from ncen_updater.common.bounded_io import (
     read_file,
 )
 from ncen_updater.common.errors import UpdaterError
-from ncen_updater.common.findings import Finding, Severity
+from ncen_updater.common.findings import Finding, Severity, make_finding
 from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.json_records import compute_sha256, encode_canonical_json
 from ncen_updater.common.messages import HISTORY_BROKEN
@@ -126,15 +126,12 @@ def find_outdated(
                 "role": one.role, "place": one.source, "version": one.version,
                 "newest": best.version, "other": best.source,
             }  # fmt: skip
-            yield Finding(
+            yield make_finding(
                 METADATA_OUTDATED,
                 Severity.WARNING,
-                LazyText(
-                    N_("{place} has '{role}' version {version}, {other} has version {newest}"),
-                    values,
-                ),
-                LazyText(N_("Update the older copy.")),
-                values,
+                N_("{place} has '{role}' version {version}, {other} has version {newest}"),
+                N_("Update the older copy."),
+                **values,
             )
 
 

@@ -22,7 +22,7 @@ from typing import Any, Final
 from tuf.api.metadata import Metadata, TargetFile  # type: ignore[attr-defined]
 
 from ncen_updater.common.errors import UpdaterError
-from ncen_updater.common.findings import Finding, Severity
+from ncen_updater.common.findings import Finding, Severity, make_finding
 from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.messages import (
     FEED_CONNECTION_LOST,
@@ -370,15 +370,13 @@ def _find_due_roles(seen: dict[str, Metadata[Any]], now: datetime) -> list[Findi
         ):
             continue
         found.append(
-            Finding(
+            make_finding(
                 ROLE_RENEWAL_DUE,
                 Severity.WARNING,
-                LazyText(
-                    N_("Metadata '{role}' expires in {days} days"),
-                    {"role": role, "days": left.days},
-                ),
-                LazyText(N_("Run ncen-publisher renew, then have the event signed.")),
-                {"role": role, "days": left.days},
+                N_("Metadata '{role}' expires in {days} days"),
+                N_("Run ncen-publisher renew, then have the event signed."),
+                role=role,
+                days=left.days,
             )
         )
     return found
@@ -401,20 +399,15 @@ def _compare_with_published(
                 "theirs": theirs.signed.version if theirs else 0,
             }
             found.append(
-                Finding(
+                make_finding(
                     FEED_OUTDATED,
                     Severity.CRITICAL,
-                    LazyText(
-                        N_(
-                            "Public feed has {role} version {theirs}; the Secretariat published"
-                            " version {ours}."
-                        ),
-                        values,
+                    N_(
+                        "Public feed has {role} version {theirs}; the Secretariat published"
+                        " version {ours}."
                     ),
-                    LazyText(
-                        N_("Upload the feed again, and check for a cache that keeps old files.")
-                    ),
-                    values,
+                    N_("Upload the feed again, and check for a cache that keeps old files."),
+                    **values,
                 )
             )
     return found

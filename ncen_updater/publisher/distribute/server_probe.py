@@ -16,7 +16,7 @@ from typing import Final
 import requests
 import urllib3
 
-from ncen_updater.common.findings import Finding, Severity
+from ncen_updater.common.findings import Finding, Severity, make_finding
 from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.feed.http_fetcher import get_root_cause
 from ncen_updater.feed.http_session import BoundedHttpSession, TransferTooSlowError
@@ -170,47 +170,45 @@ def _make_unreachable_finding(name: str, error: requests.RequestException) -> Fi
 
 
 def _make_missing_finding(name: str, status: int) -> Finding:
-    return Finding(
+    return make_finding(
         "NU-7212",
         Severity.CRITICAL,
-        LazyText(
-            N_("'{name}' not found (status {status})"),
-            {"name": name, "status": status},
-        ),
-        LazyText(N_("Upload the feed again.")),
-        {"name": name, "status": status},
+        N_("'{name}' not found (status {status})"),
+        N_("Upload the feed again."),
+        name=name,
+        status=status,
     )
 
 
 def _make_length_finding(name: str, reported: int, length: int) -> Finding:
     values = {"name": name, "told": reported, "length": length}
-    return Finding(
+    return make_finding(
         "NU-7213",
         Severity.CRITICAL,
-        LazyText(N_("'{name}' has {told} bytes, expected {length}"), values),
-        LazyText(N_("Upload the file again and disable compression on the server.")),
-        values,
+        N_("'{name}' has {told} bytes, expected {length}"),
+        N_("Upload the file again and disable compression on the server."),
+        **values,
     )
 
 
 def _make_altered_finding(name: str) -> Finding:
-    return Finding(
+    return make_finding(
         "NU-7214",
         Severity.CRITICAL,
-        LazyText(N_("digest mismatch: {name}"), {"name": name}),
-        LazyText(N_("Find out who changed it, then upload the feed again.")),
-        {"name": name},
+        N_("digest mismatch: {name}"),
+        N_("Find out who changed it, then upload the feed again."),
+        name=name,
     )
 
 
 def _make_range_finding(name: str, count: int = 1) -> Finding:
     values = {"name": name, "count": count}
-    return Finding(
+    return make_finding(
         NO_RANGES,
         Severity.WARNING,
-        LazyText(N_("Range requests not supported ({count} files, such as '{name}')"), values),
-        LazyText(N_("Enable Range requests on the server.")),
-        values,
+        N_("Range requests not supported ({count} files, such as '{name}')"),
+        N_("Enable Range requests on the server."),
+        **values,
     )
 
 
@@ -229,40 +227,36 @@ def _make_caching_finding(name: str, age: int | None) -> Finding:
     words = N_("Cache lifetime of '{name}' is {age} seconds (at most {most})")
     if age is None:
         words = N_("No cache lifetime for '{name}' (at most {most} seconds)")
-    return Finding(
+    return make_finding(
         "NU-7216",
         Severity.WARNING if age is None else Severity.CRITICAL,
-        LazyText(words, values),
-        LazyText(N_("Send 'Cache-Control: no-cache, max-age=60'.")),
-        values,
+        words,
+        N_("Send 'Cache-Control: no-cache, max-age=60'."),
+        **values,
     )
 
 
 def _check_absent_root(name: str, status: int, age: int | None) -> list[Finding]:
     if status not in (FORBIDDEN, NOT_FOUND, GONE):
         return [
-            Finding(
+            make_finding(
                 "NU-7217",
                 Severity.CRITICAL,
-                LazyText(
-                    N_("Server returns {status} for missing file '{name}'"),
-                    {"name": name, "status": status},
-                ),
-                LazyText(N_("Make the server return 404 for missing files.")),
-                {"name": name, "status": status},
+                N_("Server returns {status} for missing file '{name}'"),
+                N_("Make the server return 404 for missing files."),
+                name=name,
+                status=status,
             )
         ]
     if age is None or age <= ABSENT_MAX_AGE_S:
         return []
     return [
-        Finding(
+        make_finding(
             "NU-7218",
             Severity.CRITICAL,
-            LazyText(
-                N_("Missing '{name}' is cached for {age} seconds"),
-                {"name": name, "age": age},
-            ),
-            LazyText(N_("Disable caching of status 404 for '*.root.json'.")),
-            {"name": name, "age": age},
+            N_("Missing '{name}' is cached for {age} seconds"),
+            N_("Disable caching of status 404 for '*.root.json'."),
+            name=name,
+            age=age,
         )
     ]

@@ -59,19 +59,16 @@ class FeedKeys:
     threshold: int
 
 
-def create_keys(
-    directory: Path,
-    passphrase: str,
-    signers: Sequence[str] = ("amina", "bo", "chen"),
-    threshold: int = 2,
-) -> FeedKeys:
+#: Signers of a feed to try with.
+SIGNERS = ("amina", "bo", "chen")
+
+
+def create_keys(directory: Path, passphrase: str) -> FeedKeys:
     """Make encrypted keys, or open those that lie in ``directory`` already.
 
     Args:
         directory: Where the key files are.
         passphrase: The same for all; in earnest every signer has an own one.
-        signers: Their names.
-        threshold: How many of them must sign.
     """
 
     def signer(name: str) -> Signer:
@@ -81,9 +78,9 @@ def create_keys(
         return open_signer(path, lambda _: passphrase)
 
     return FeedKeys(
-        signers=tuple(signer(name) for name in signers),
+        signers=tuple(signer(name) for name in SIGNERS),
         online={role: (signer(role),) for role in ONLINE_ROLES},
-        threshold=threshold,
+        threshold=2,
     )
 
 

@@ -86,7 +86,7 @@ class Ceremony:
         if mistakes:
             raise UpdaterError(BAD_CEREMONY, path=self.source, detail="; ".join(mistakes))
         held = (k for r in self.roles.values() for k in r.keys)
-        refuse_duplicate_keys("the feed", [*held, *self.emergency_halt_keys])
+        refuse_duplicate_keys([*held, *self.emergency_halt_keys])
 
     def _find_errors(self) -> list[str]:
         found = [f"the role '{name}' is missing" for name in TOP_ROLES if name not in self.roles]

@@ -306,23 +306,22 @@ class DiffLine:
         annex: Whether it only names digests, which programs compare and signers need not judge.
     """
 
-    role: str
     text: LazyText
     heading: bool = False
     figures: Mapping[str, object] = field(default_factory=dict)
     annex: bool = False
+    role: str = ""
 
 
 def describe_event(event: SigningEvent) -> list[DiffLine]:
     """Return the description of all changes of an event."""
     lines = [
-        _make_line("", N_("{title}"), heading=True, title=event.title),
-        _make_line("", N_("Event digest: {digest}"), annex=True, digest=group_digest(event.digest)),
+        _make_line(N_("{title}"), heading=True, title=event.title),
+        _make_line(N_("Event digest: {digest}"), annex=True, digest=group_digest(event.digest)),
     ]
     if event.roots:
         lines.append(
             _make_line(
-                "",
                 N_("based on root version {version}, digest {digest}"),
                 annex=True,
                 version=event.roots[-1].signed.version,
@@ -330,7 +329,7 @@ def describe_event(event: SigningEvent) -> list[DiffLine]:
             )
         )
     for role, draft in event.drafts.items():
-        lines += _diff_role(event, role, draft)
+        lines += [replace(line, role=role) for line in _diff_role(event, role, draft)]
     return list(_shorten_repeated_keys(lines))
 
 
@@ -357,18 +356,16 @@ def _shorten_repeated_keys(lines: Iterable[DiffLine]) -> Iterator[DiffLine]:
 
 
 def _make_line(
-    role: str, template: str, *, heading: bool = False, annex: bool = False, **values: object
+    template: str, *, heading: bool = False, annex: bool = False, **values: object
 ) -> DiffLine:
-    return _make_verbatim_line(role, LazyText(template, values), heading=heading, annex=annex)
+    return _make_verbatim_line(LazyText(template, values), heading=heading, annex=annex)
 
 
-def _make_verbatim_line(
-    role: str, text: LazyText, *, heading: bool = False, annex: bool = False
-) -> DiffLine:
+def _make_verbatim_line(text: LazyText, *, heading: bool = False, annex: bool = False) -> DiffLine:
     """Return a line whose figures are its text's values, except translated ones."""
     reported = (LazyText, LocalizedFigure)
     figures = {key: value for key, value in text.values.items() if not isinstance(value, reported)}
-    return DiffLine(role, text, heading, figures, annex)
+    return DiffLine(text, heading=heading, figures=figures, annex=annex)
 
 
 def _diff_role(event: SigningEvent, role: str, draft: Metadata[Any]) -> Iterator[DiffLine]:
@@ -376,7 +373,6 @@ def _diff_role(event: SigningEvent, role: str, draft: Metadata[Any]) -> Iterator
     old = before.signed if before else None
     new = draft.signed
     yield _make_line(
-        role,
         N_("{name}: version {old} to {new}") if old else N_("{name}: first version, {new}"),
         heading=True,
         name=role,
@@ -384,14 +380,12 @@ def _diff_role(event: SigningEvent, role: str, draft: Metadata[Any]) -> Iterator
         new=new.version,
     )
     yield _make_line(
-        role,
         N_("{name}: digest {digest}"),
         annex=True,
         name=role,
         digest=group_digest(compute_signed_digest(draft)),
     )
     yield _make_line(
-        role,
         N_("drafted {at}, valid until {day} (before: {day_before})")
         if old
         else N_("drafted {at}, valid until {day}"),
@@ -403,15 +397,15 @@ def _diff_role(event: SigningEvent, role: str, draft: Metadata[Any]) -> Iterator
         day_before=format_date(old.expires) if old else "-",
     )
     names = list_key_owners(event.list_signers(role).values())
-    yield _make_line(role, N_("can be signed by: {names}"), names=", ".join(names))
+    yield _make_line(N_("can be signed by: {names}"), names=", ".join(names))
     condition = read_publish_condition(new)
     if condition is not None:
-        yield _make_verbatim_line(role, format_publish_condition(condition))
-    lines = list(
-        _diff_root(role, old, new) if isinstance(new, Root) else _diff_targets(role, old, new)
-    ) + list(_diff_rest(role, old, new))
+        yield _make_verbatim_line(format_publish_condition(condition))
+    lines = list(_diff_root(old, new) if isinstance(new, Root) else _diff_targets(old, new)) + list(
+        _diff_rest(old, new)
+    )
     nothing = N_("no other changes") if old else N_("empty")
-    yield from lines or [_make_line(role, nothing)]
+    yield from lines or [_make_line(nothing)]
 
 
 def format_publish_condition(condition: PublishCondition) -> LazyText:
@@ -424,23 +418,22 @@ def format_publish_condition(condition: PublishCondition) -> LazyText:
     return LazyText(words, {**condition.model_dump(), "countries": named})
 
 
-def _diff_root(role: str, old: Root | None, new: Root) -> Iterator[DiffLine]:
+def _diff_root(old: Root | None, new: Root) -> Iterator[DiffLine]:
     for name, holder in new.roles.items():
         yield from _diff_holders(
-            role,
             name,
             _select_keys(old.roles[name].keyids, old.keys) if old and name in old.roles else {},
             _select_keys(holder.keyids, new.keys),
             old.roles[name].threshold if old and name in old.roles else 0,
             holder.threshold,
         )
-    yield from _diff_emergency_halt_keys(role, old, new)
-    yield from _diff_periods(role, old, new)
+    yield from _diff_emergency_halt_keys(old, new)
+    yield from _diff_periods(old, new)
     if not new.consistent_snapshot:
-        yield _make_line(role, N_("WARNING: consistent snapshots disabled"))
+        yield _make_line(N_("WARNING: consistent snapshots disabled"))
 
 
-def _diff_emergency_halt_keys(role: str, old: Root | None, new: Root) -> Iterator[DiffLine]:
+def _diff_emergency_halt_keys(old: Root | None, new: Root) -> Iterator[DiffLine]:
     before, after = (
         read_emergency_halt_keys(root) if root is not None else {} for root in (old, new)
     )
@@ -448,23 +441,20 @@ def _diff_emergency_halt_keys(role: str, old: Root | None, new: Root) -> Iterato
         if keyid not in after:
             words = N_("emergency halt: {owner} removed, key {fingerprint}")
             mark = group_digest(compute_fingerprint(key))
-            yield _make_line(role, words, owner=get_key_owner(key), fingerprint=mark)
+            yield _make_line(words, owner=get_key_owner(key), fingerprint=mark)
     for keyid, key in after.items():
         if keyid not in before:
             mark = group_digest(compute_fingerprint(key))
-            yield _make_line(
-                role, EMERGENCY_HALT_KEY_LINE, owner=get_key_owner(key), fingerprint=mark
-            )
+            yield _make_line(EMERGENCY_HALT_KEY_LINE, owner=get_key_owner(key), fingerprint=mark)
 
 
-def _diff_periods(role: str, old: Root | None, new: Root) -> Iterator[DiffLine]:
+def _diff_periods(old: Root | None, new: Root) -> Iterator[DiffLine]:
     before, after = _read_periods(old), _read_periods(new)
     for name in sorted(before.keys() | after.keys()):
         if before.get(name) != after.get(name):
             days, signing = after.get(name, ("-", "-"))
             old_days, old_signing = before.get(name, ("-", "-"))
             yield _make_line(
-                role,
                 N_(
                     "{name}: valid for {days} days, renewed in the last {signing}"
                     " (before: {old_days}, {old_signing})"
@@ -492,14 +482,14 @@ def _read_periods(root: Root | None) -> dict[str, tuple[object, object]]:
     }
 
 
-def _diff_targets(role: str, old: Targets | None, new: Targets) -> Iterator[DiffLine]:
+def _diff_targets(old: Targets | None, new: Targets) -> Iterator[DiffLine]:
     was, now = _read_delegations(old), _read_delegations(new)
     for name in was.keys() - now.keys():
-        yield _make_line(role, N_("product {name} removed from the feed"), name=name)
+        yield _make_line(N_("product {name} removed from the feed"), name=name)
     for name, (holder, keys) in now.items():
         old_holder, old_keys = was.get(name, (None, {}))
         yield from _diff_holders(
-            role, name, old_keys, keys, old_holder.threshold if old_holder else 0, holder.threshold
+            name, old_keys, keys, old_holder.threshold if old_holder else 0, holder.threshold
         )
         facts = {
             "paths": N_("{name}: file names: {value}"),
@@ -511,10 +501,10 @@ def _diff_targets(role: str, old: Targets | None, new: Targets) -> Iterator[Diff
         for fact, words in facts.items():
             value, before = getattr(holder, fact), getattr(old_holder, fact, None)
             if value != before:
-                yield _make_line(role, words, name=name, value=", ".join(map(str, _as_list(value))))
+                yield _make_line(words, name=name, value=", ".join(map(str, _as_list(value))))
     if was and list(was) != list(now):
-        yield _make_line(role, N_("order of products: {order}"), order=", ".join(now))
-    yield from _diff_files(role, old.targets if old else {}, new.targets)
+        yield _make_line(N_("order of products: {order}"), order=", ".join(now))
+    yield from _diff_files(old.targets if old else {}, new.targets)
 
 
 def _as_list(value: object) -> list[object]:
@@ -537,7 +527,6 @@ def _select_keys(keyids: list[str], keys: Mapping[str, Key]) -> dict[str, Key]:
 
 
 def _diff_holders(
-    role: str,
     name: str,
     old: Mapping[str, Key],
     new: Mapping[str, Key],
@@ -546,7 +535,6 @@ def _diff_holders(
 ) -> Iterator[DiffLine]:
     for keyid in old.keys() - new.keys():
         yield _make_line(
-            role,
             N_("{name}: {owner} removed (key {fingerprint}...)"),
             name=name,
             owner=get_key_owner(old[keyid]),
@@ -555,7 +543,6 @@ def _diff_holders(
     for keyid, key in new.items():
         if keyid not in old:
             yield _make_line(
-                role,
                 KEY_HOLDER_LINE,
                 name=name,
                 owner=get_key_owner(key),
@@ -563,10 +550,9 @@ def _diff_holders(
                 fingerprint=group_digest(compute_fingerprint(key)),
             )
         elif old[keyid].to_dict() != key.to_dict():
-            yield _make_line(role, N_("WARNING: {name}: key {key} changes"), name=name, key=keyid)
+            yield _make_line(N_("WARNING: {name}: key {key} changes"), name=name, key=keyid)
     if (old_threshold, len(old)) != (threshold, len(new)):
         yield _make_line(
-            role,
             N_("{name}: signature threshold {threshold} of {count} (before: {old} of {old_count})")
             if old_threshold
             else N_("{name}: signature threshold {threshold} of {count}"),
@@ -578,15 +564,14 @@ def _diff_holders(
         )
 
 
-def _diff_files(role: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[DiffLine]:
+def _diff_files(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[DiffLine]:
     for path in sorted(old.keys() - new.keys()):
-        yield _make_line(role, N_("removed: {path}"), path=path)
+        yield _make_line(N_("removed: {path}"), path=path)
     for path in sorted(new):
         target, before = new[path], old.get(path)
         pack = _parse_pack_name(path)
         if before is None and pack is not None:
             yield _make_line(
-                role,
                 N_("added: delta pack from {origin} to {version}, {size_bytes}, sha256 {digest}"),
                 annex=True,
                 origin=pack[0],
@@ -596,7 +581,6 @@ def _diff_files(role: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> It
             )
         elif before is None:
             yield _make_line(
-                role,
                 N_("added: {path}, {size_bytes}, sha256 {digest}"),
                 annex=True,
                 path=path,
@@ -605,7 +589,6 @@ def _diff_files(role: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> It
             )
         elif (before.length, before.hashes) != (target.length, target.hashes):
             yield _make_line(
-                role,
                 N_("WARNING: replaced: {path}, {size_bytes}, sha256 {digest}"),
                 path=path,
                 size_bytes=target.length,
@@ -613,7 +596,7 @@ def _diff_files(role: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> It
             )
         value = (before.custom if before else None) or {}
         if value != (target.custom or {}):
-            yield from _diff_custom(role, path, value, target.custom)
+            yield from _diff_custom(path, value, target.custom)
 
 
 def _parse_pack_name(path: str) -> tuple[str, str] | None:
@@ -624,20 +607,19 @@ def _parse_pack_name(path: str) -> tuple[str, str] | None:
     return (origin, version) if origin and version else None
 
 
-def _diff_custom(role: str, path: str, old: Mapping[str, Any], new: Any) -> Iterator[DiffLine]:  # noqa: ANN401 - JSON
+def _diff_custom(path: str, old: Mapping[str, Any], new: Any) -> Iterator[DiffLine]:  # noqa: ANN401 - JSON
     new = new or {}
     offer, before = new.get(OFFER_FIELD), old.get(OFFER_FIELD) or {}
     if offer is None:
         content = _format_json(new)
         yield _make_line(
-            role,
             PLAIN_CUSTOM_TEXTS.get(content, N_("{key} set to {value}")),
             key=path,
             value=content,
         )
         return
     for text in describe_rollout_changes(before, offer):
-        yield _make_verbatim_line(role, text)
+        yield _make_verbatim_line(text)
     for key, value in sorted(offer.items()):
         if key in ROLLOUT_FIELDS:
             continue
@@ -647,14 +629,12 @@ def _diff_custom(role: str, path: str, old: Mapping[str, Any], new: Any) -> Iter
             continue
         if key == "withdrawn" and value is None:
             yield _make_line(
-                role,
                 NO_LONGER_WITHDRAWN,
                 product=offer.get("product"),
                 version=offer.get("version"),
             )
         elif key == "withdrawn":
             yield _make_line(
-                role,
                 N_("WITHDRAWN: {product} {version}: {reason}. Advice: {advice}."),
                 product=offer.get("product"),
                 version=offer.get("version"),
@@ -662,10 +642,9 @@ def _diff_custom(role: str, path: str, old: Mapping[str, Any], new: Any) -> Iter
                 advice=(value.get("advice") or "-").rstrip("."),
             )
         elif (worded := describe_offer_field(offer, key)) is not None:
-            yield _make_verbatim_line(role, worded)
+            yield _make_verbatim_line(worded)
         else:
             yield _make_line(
-                role,
                 N_("{path}: {key} set to {value}"),
                 path=path,
                 key=key,
@@ -674,31 +653,30 @@ def _diff_custom(role: str, path: str, old: Mapping[str, Any], new: Any) -> Iter
     for key in sorted(before.keys() - offer.keys() - set(ROLLOUT_FIELDS)):
         if key == "withdrawn" and before[key] is not None:
             yield _make_line(
-                role,
                 NO_LONGER_WITHDRAWN,
                 product=offer.get("product"),
                 version=offer.get("version"),
             )
             continue
-        yield _make_line(role, N_("{path}: {key} removed"), path=path, key=key)
+        yield _make_line(N_("{path}: {key} removed"), path=path, key=key)
 
 
-def _diff_rest(role: str, old: Any, new: Any) -> Iterator[DiffLine]:  # noqa: ANN401 - any role
+def _diff_rest(old: Any, new: Any) -> Iterator[DiffLine]:  # noqa: ANN401 - any role
     """Describe all changes without a sentence above."""
     for place, value in find_undescribed_changes(old.to_dict() if old else {}, new.to_dict()):
         if place == f"{POLICY_FIELD}/plain_tufup" and value == []:
-            yield _make_line(role, N_("no product for plain tufup clients"))
+            yield _make_line(N_("no product for plain tufup clients"))
             continue
         if place == f"{POLICY_FIELD}/plain_tufup" and _is_names(value):
             words = N_("products for plain tufup clients: {products}")
-            yield _make_line(role, words, products=", ".join(value))
+            yield _make_line(words, products=", ".join(value))
             continue
         if place == RECEIPT_ADDRESSES_FIELD and _is_names(value):
             words = N_("sites may send receipts to: {addresses}")
-            yield _make_line(role, words, addresses=", ".join(value))
+            yield _make_line(words, addresses=", ".join(value))
             continue
         words = N_("{key} set to {value}") if value is not None else N_("{key} removed")
-        yield _make_line(role, words, key=place, value=_format_json(value))
+        yield _make_line(words, key=place, value=_format_json(value))
 
 
 def _is_names(value: object) -> bool:

@@ -254,7 +254,7 @@ def compute_fingerprint(key: Key) -> str:
     return compute_sha256(der)
 
 
-def refuse_duplicate_keys(role: str, keys: Iterable[Key]) -> None:
+def refuse_duplicate_keys(keys: Iterable[Key]) -> None:
     """Refuse one public key with two ids: it alone would reach a threshold of two.
 
     Raises:
@@ -266,7 +266,10 @@ def refuse_duplicate_keys(role: str, keys: Iterable[Key]) -> None:
         other = seen.setdefault(mark, key)
         if other is not key and other.keyid != key.keyid:
             raise UpdaterError(
-                DUPLICATE_KEY, role=role, first=get_key_owner(other), second=get_key_owner(key)
+                DUPLICATE_KEY,
+                role="the feed",
+                first=get_key_owner(other),
+                second=get_key_owner(key),
             )
 
 

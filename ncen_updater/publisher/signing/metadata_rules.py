@@ -75,7 +75,7 @@ def refuse_invalid_drafts(
     halt_keys = list(read_emergency_halt_keys(root).values())
     if len(halt_keys) != len(root.unrecognized_fields.get(EMERGENCY_HALT_KEYS_FIELD) or {}):
         raise UpdaterError(UNSOUND_DRAFT, role="root", reason="unusable emergency halt key")
-    refuse_duplicate_keys("the feed", [*root.keys.values(), *products, *halt_keys])
+    refuse_duplicate_keys([*root.keys.values(), *products, *halt_keys])
     online = {
         compute_fingerprint(root.keys[keyid]): root.keys[keyid]
         for name in ONLINE_ROLES

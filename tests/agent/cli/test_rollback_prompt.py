@@ -6,8 +6,8 @@ from typing import Any, cast
 
 import pytest
 
-from ncen_updater.agent.cli.rollback import _show_rollback_plan
 from ncen_updater.agent.cli.session import AgentSession
+from ncen_updater.agent.cli.upgrade import _show_rollback_plan
 from ncen_updater.agent.reports.command_results import CommandResult
 from ncen_updater.common.messages import ROLLBACK_NEEDS_APPROVAL
 from tests.support.errors import refused

@@ -83,7 +83,6 @@ class HealthProber:
 
     Args:
         settings: Address, fields and deadlines.
-        clock: Monotonic seconds, to measure durations.
         run: Runs the site's version command within a number of seconds.
 
     Raises:
@@ -93,11 +92,9 @@ class HealthProber:
     def __init__(
         self,
         settings: ApplicationSettings,
-        clock: Callable[[], float] = time.monotonic,
         run: Callable[[Sequence[str], float], CommandResult] = _execute_command,
     ) -> None:
         self._settings = settings
-        self._clock = clock
         self._run = run
         url = settings.health_url
         try:
@@ -157,12 +154,12 @@ class HealthProber:
             return error.problem
 
     def _time_request(self, name: str, ask: Callable[[], LazyText | None]) -> ProbeResult:
-        begin = self._clock()
+        begin = time.monotonic()
         try:
             problem = ask()
         except _NoAnswerError as error:
             problem = error.problem
-        return ProbeResult(name, problem, self._clock() - begin)
+        return ProbeResult(name, problem, time.monotonic() - begin)
 
     def _check_main_endpoint(
         self, version: str, reported: dict[str, object], answers: list[_HttpAnswer]

@@ -221,7 +221,6 @@ def wait_until_healthy(
     timeout_s: float,
     clock: Callable[[], float],
     wait: Callable[[float], object],
-    consecutive_checks: int = CONSECUTIVE_CHECKS,
     interval_s: float = MAX_INTERVAL_S,
     first_s: float = MIN_INTERVAL_S,
     is_hopeless: Callable[[HealthResult], bool] = lambda _health: False,
@@ -238,7 +237,6 @@ def wait_until_healthy(
         timeout_s: Seconds after which no further check is begun.
         clock: Monotonic seconds.
         wait: Waits for a number of seconds.
-        consecutive_checks: Required number of successful checks in a row.
         interval_s: Longest interval between two checks, in seconds.
         first_s: Shortest interval.
         is_hopeless: Called after a failed check; tells whether waiting longer is useless.
@@ -259,7 +257,7 @@ def wait_until_healthy(
         pause = max(
             first_s, CONFIRM_INTERVAL_S if health else min(seconds * INTERVAL_SHARE, interval_s)
         )
-        over = good >= consecutive_checks or seconds + pause > timeout_s
+        over = good >= CONSECUTIVE_CHECKS or seconds + pause > timeout_s
         if over or (not health and is_hopeless(health)):
-            return HealthWaitResult(health, good >= consecutive_checks, seconds, looks)
+            return HealthWaitResult(health, good >= CONSECUTIVE_CHECKS, seconds, looks)
         wait(pause)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import shlex
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -121,9 +120,6 @@ class SystemdApplication(BaseApplication):
         settings: The table ``[application]``.
         current: The link to the slot in use.
         make_note: Returns why the maintenance page is on.
-        environment: Environment of ``systemctl``.
-        clock: Monotonic seconds.
-        wait: Waits for a number of seconds.
         systemctl: The program.
     """
 
@@ -133,20 +129,10 @@ class SystemdApplication(BaseApplication):
         current: Path,
         *,
         make_note: Callable[[], MaintenanceNote] = MaintenanceNote,
-        environment: Mapping[str, str] | None = None,
-        clock: Callable[[], float] = time.monotonic,
-        wait: Callable[[float], object] = time.sleep,
         systemctl: str = "systemctl",
     ) -> None:
         self._systemctl, self._current = systemctl, current
-        super().__init__(
-            settings,
-            current,
-            make_note=make_note,
-            environment=environment,
-            clock=clock,
-            wait=wait,
-        )
+        super().__init__(settings, current, make_note=make_note)
 
     def _make_part(
         self, settings: ControlSettings, name: str, *, start_after_maintenance: bool

@@ -19,7 +19,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -212,7 +212,6 @@ class DiskMonitor:
         order: Allowance of this request.
         announced: Allowance of all releases in the verified metadata; None if it cannot be
             verified.
-        clock: A monotonic clock.
     """
 
     def __init__(
@@ -220,21 +219,20 @@ class DiskMonitor:
         places: Sequence[Path],
         order: DiskAllowance,
         announced: DiskAllowance | None,
-        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._places, self._order, self._announced = places, order, announced
-        self._clock, self._next = clock, 0.0
+        self._next = 0.0
         # Existing files are counted only up to a limit that no request can reach.
         self._before = self.now = measure_usage(places, DiskAllowance(1 << 62, 1_000_000))
         self._room = measure_free_space(places[0])
 
     def poll(self) -> DiskVerdict:
         """Judge the present usage; OK if the next measurement is not due yet."""
-        began = self._clock()
+        began = time.monotonic()
         if began < self._next:
             return DiskVerdict.OK
         verdict = self.check_now()
-        ended = self._clock()
+        ended = time.monotonic()
         self._next = ended + max(MIN_POLL_INTERVAL_S, MAX_TIME_SHARE * (ended - began))
         return verdict
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta, tzinfo
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,7 +23,6 @@ def make_release_source(
     *,
     state: Path,
     trusted_root: Path,
-    now: Callable[[], datetime] = get_system_time,
     zone: tzinfo = UTC,
     memory: TrustStateStore | None = None,
 ) -> TufReleaseSource:
@@ -34,8 +33,7 @@ def make_release_source(
         product,
         state=state,
         trusted_root=trusted_root,
-        make_fetcher=lambda: make_http_fetcher(feed, now=now, zone=zone),
-        now=now,
+        make_fetcher=lambda: make_http_fetcher(feed, zone=zone),
         trust_state=memory,
         **validity(feed),
     )
@@ -50,9 +48,7 @@ def validity(feed: FeedSettings) -> dict[str, Any]:
     }
 
 
-def make_http_fetcher(
-    feed: FeedSettings, *, now: Callable[[], datetime] = get_system_time, zone: tzinfo = UTC
-) -> HttpFetcher:
+def make_http_fetcher(feed: FeedSettings, *, zone: tzinfo = UTC) -> HttpFetcher:
     """Return a fetcher for the agent's configuration; time windows are in the given zone."""
     from ncen_updater.feed.http_fetcher import HttpFetcher
 
@@ -64,7 +60,9 @@ def make_http_fetcher(
         proxy=feed.proxy,
         ca_file=feed.ca_file,
         client_certificate=feed.client_certificate,
-        rate_limit=lambda: compute_rate_limit(feed.max_bytes_per_s, full_speed, now(), zone),
+        rate_limit=lambda: compute_rate_limit(
+            feed.max_bytes_per_s, full_speed, get_system_time(), zone
+        ),
     )
 
 

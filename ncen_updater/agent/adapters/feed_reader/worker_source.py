@@ -92,6 +92,11 @@ def _no_fetcher() -> NoReturn:
     raise AssertionError("the process that reads the feed has the network, and this one has none")
 
 
+def _make_incomplete_error(offer: Offer) -> TrustError:
+    text = LazyText("release {version} was not stored completely", {"version": offer.version})
+    return TrustError(READER_FAILED, detail=text)
+
+
 class WorkerReleaseSource(TufReleaseSource):
     """Source that uses a worker process for everything that needs the network.
 
@@ -181,12 +186,7 @@ class WorkerReleaseSource(TufReleaseSource):
         )
         fetched = self.find_downloaded_release(offer)
         if fetched is None:
-            raise TrustError(
-                READER_FAILED,
-                detail=LazyText(
-                    "release {version} was not stored completely", {"version": offer.version}
-                ),
-            )
+            raise _make_incomplete_error(offer)
         return fetched
 
     def download_smallest(
@@ -197,12 +197,7 @@ class WorkerReleaseSource(TufReleaseSource):
         self._ask_worker(order, progress, compute_release_allowance(offer))
         fetched = self.find_smallest_download(offer, installed_trees)
         if fetched is None:
-            raise TrustError(
-                READER_FAILED,
-                detail=LazyText(
-                    "release {version} was not stored completely", {"version": offer.version}
-                ),
-            )
+            raise _make_incomplete_error(offer)
         return fetched
 
     def run_act(

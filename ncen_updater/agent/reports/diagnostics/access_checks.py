@@ -22,7 +22,7 @@ from ncen_updater.agent.adapters.rights import find_group_id
 from ncen_updater.agent.config.agent_config import AgentConfig
 from ncen_updater.agent.engine.site import Site
 from ncen_updater.agent.storage.inbox import Inbox
-from ncen_updater.common.findings import Finding, Severity
+from ncen_updater.common.findings import Finding, Severity, make_finding
 from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.feed.feed_summary import get_view_path
 from ncen_updater.feed.offers import load_view
@@ -114,15 +114,12 @@ def list_trust_state_findings(
     """
     if file is None:
         if was_present:
-            yield Finding(
+            yield make_finding(
                 "NU-6130",
                 Severity.WARNING,
-                LazyText(
-                    N_("Trust state {path} missing: older metadata would be accepted"),
-                    {"path": directory.path / TRUST_STATE_NAME},
-                ),
-                LazyText(N_("Run: ncen-updater check")),
-                {"path": str(directory.path / TRUST_STATE_NAME)},
+                N_("Trust state {path} missing: older metadata would be accepted"),
+                N_("Run: ncen-updater check"),
+                path=directory.path / TRUST_STATE_NAME,
             )
         return
     for retained in (file, directory):
@@ -140,22 +137,17 @@ def list_trust_state_findings(
     for product, version in sorted(received_versions.items()) if trust_state else ():
         seen = trust_state.roles.get(product) if trust_state else None
         if seen is not None and version < seen.version:
-            yield Finding(
+            yield make_finding(
                 "NU-6132",
                 Severity.WARNING,
-                LazyText(
-                    N_(
-                        "'{role}' metadata version {version} is older than verified version {known}"
-                    ),
-                    {"role": product, "version": version, "known": seen.version},
+                N_("'{role}' metadata version {version} is older than verified version {known}"),
+                N_(
+                    "Run ncen-updater check; if it remains and no backup was restored,"
+                    " have this server examined."
                 ),
-                LazyText(
-                    N_(
-                        "Run ncen-updater check; if it remains and no backup was restored,"
-                        " have this server examined."
-                    )
-                ),
-                {"role": product, "version": version, "known": seen.version},
+                role=product,
+                version=version,
+                known=seen.version,
             )
 
 
@@ -264,21 +256,15 @@ def check_group_access(
     unknown = _list_unknown_groups(config, {place.group for place in places}, number_of)
     for setting, group in unknown:
         values = {"group": group, "setting": setting}
-        yield Finding(
+        yield make_finding(
             "NU-6138",
             Severity.WARNING,
-            LazyText(
-                N_("Group {group} of service.{setting} not found on this machine"),
-                values,
+            N_("Group {group} of service.{setting} not found on this machine"),
+            N_(
+                "Correct service.{setting} in agent.toml, or run: sudo groupadd"
+                " --system {group} && sudo systemctl restart ncen-updater.service"
             ),
-            LazyText(
-                N_(
-                    "Correct service.{setting} in agent.toml, or run: sudo groupadd"
-                    " --system {group} && sudo systemctl restart ncen-updater.service"
-                ),
-                values,
-            ),
-            values,
+            **values,
         )
     for place in places:
         number = number_of(place.group)

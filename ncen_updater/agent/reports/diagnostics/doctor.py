@@ -61,7 +61,7 @@ from ncen_updater.agent.storage.site_files.directory_index import (
 from ncen_updater.common.cli.render import format_bytes, format_time
 from ncen_updater.common.disk_space import MARGIN_BYTES
 from ncen_updater.common.errors import UpdaterError
-from ncen_updater.common.findings import Finding, Severity
+from ncen_updater.common.findings import Finding, Severity, make_finding
 from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.messages import DATABASE_UNKNOWN
 from ncen_updater.common.progress import ProgressListener
@@ -111,15 +111,16 @@ def check_password_login(parts: PasswordLoginSetup) -> Iterator[Finding]:
     if not parts.on:
         return
     if not parts.rules:
-        yield Finding(
+        yield make_finding(
             "NU-6135",
             Severity.WARNING,
-            LazyText(N_("Console login by password unavailable: {path} not found")
-                 , {"path": PAM_RULES}),
-            LazyText(N_("Run: sudo apt-get install --reinstall -o Dpkg::Options::=--force-confmiss"
-                " ncen-updater")),
-            {"path": str(PAM_RULES)},
-        )  # fmt: skip
+            N_("Console login by password unavailable: {path} not found"),
+            N_(
+                "Run: sudo apt-get install --reinstall -o Dpkg::Options::=--force-confmiss"
+                " ncen-updater"
+            ),
+            path=PAM_RULES,
+        )
     if parts.open_to_others or parts.groups:
         groups = ", ".join(parts.groups) or "-"
         yield Finding(
@@ -277,11 +278,11 @@ def _check_open_change(status: SiteStatus, change: Change | None) -> Iterator[Fi
 
 def _check_settings(config: AgentConfig) -> Iterator[Finding]:
     if config.service.mode == "automatic" and not config.service.windows:
-        yield Finding(
+        yield make_finding(
             "NU-6129",
             Severity.CRITICAL,
-            LazyText(N_("No maintenance window: automatic upgrades never start")),
-            LazyText(N_("Add an entry to [[service.windows]] in agent.toml.")),
+            N_("No maintenance window: automatic upgrades never start"),
+            N_("Add an entry to [[service.windows]] in agent.toml."),
         )
 
 
@@ -543,11 +544,11 @@ def _check_site_files(site: Site) -> Iterator[Finding]:
 def _check_metadata(status: SiteStatus) -> Iterator[Finding]:
     view = require_part(status.feed_view)
     if view is None or view.is_stale(status.now):
-        yield Finding(
+        yield make_finding(
             "NU-6126",
             Severity.WARNING,
-            LazyText(N_("Metadata expired or missing")),
-            LazyText(N_("Run: ncen-updater check")),
+            N_("Metadata expired or missing"),
+            N_("Run: ncen-updater check"),
         )
 
 

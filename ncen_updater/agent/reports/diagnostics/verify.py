@@ -24,7 +24,7 @@ from ncen_updater.agent.reports.diagnostics.access_checks import check_trust_sta
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.agent.storage.journal.rows import ChainHead
 from ncen_updater.agent.storage.slots.store import SlotDifference
-from ncen_updater.common.findings import Finding, Severity
+from ncen_updater.common.findings import Finding, Severity, make_finding
 from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.messages import CONTRACT_FAILED
 from ncen_updater.common.progress import ProgressListener
@@ -410,17 +410,14 @@ def check_overlay(site: Site, current: Version) -> tuple[Finding, ...]:
         chosen = layer.read_current()
         values = {"version": current, "chosen": chosen or "-", "path": str(layer.merged_directory)}
         found.append(
-            Finding(
+            make_finding(
                 "NU-6133",
                 Severity.WARNING,
-                LazyText(
-                    N_("Local overlay not applied to {version} (selected in {path}: {chosen})")
-                    if chosen
-                    else N_("Local overlay not applied to {version} (none selected in {path})"),
-                    values,
-                ),
-                LazyText(N_("Run ncen-updater translations apply, then restart the application.")),
-                values,
+                N_("Local overlay not applied to {version} (selected in {path}: {chosen})")
+                if chosen
+                else N_("Local overlay not applied to {version} (none selected in {path})"),
+                N_("Run ncen-updater translations apply, then restart the application."),
+                **values,
             )
         )
     paths = site.config.paths
@@ -433,12 +430,12 @@ def check_overlay(site: Site, current: Version) -> tuple[Finding, ...]:
         )
         values = {"count": len(files), "files": shown, "path": str(layer.local_directory)}
         found.append(
-            Finding(
+            make_finding(
                 "NU-6134",
                 Severity.INFO,
-                LazyText(N_("Unused files in {path}: {count} ({files})"), values),
-                LazyText(N_("Compare their names with: ncen-updater translations report")),
-                values,
+                N_("Unused files in {path}: {count} ({files})"),
+                N_("Compare their names with: ncen-updater translations report"),
+                **values,
             )
         )
     return tuple(found)

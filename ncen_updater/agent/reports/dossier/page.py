@@ -18,8 +18,13 @@ from ncen_updater.agent.engine.approvals.approval import Approval
 from ncen_updater.agent.engine.approvals.approval_store import ApprovalStore
 from ncen_updater.agent.engine.site import Site
 from ncen_updater.agent.model.event_names import JOURNAL_FILE
-from ncen_updater.agent.reports.dossier.document import format_code_mapping, list_table_changes
-from ncen_updater.agent.reports.dossier.facts import Dossier, DossierHop, collect_dossier
+from ncen_updater.agent.reports.dossier.facts import (
+    Dossier,
+    DossierHop,
+    collect_dossier,
+    format_code_mapping,
+    list_table_changes,
+)
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.common import atomic_files as durable
 from ncen_updater.common.cli.render import (

@@ -382,11 +382,10 @@ class NotifierThread:
 
     Args:
         config_path: The configuration file.
-        send: Sends one message; by default as configured.
     """
 
-    def __init__(self, config_path: Path, send: Sender | None = None) -> None:
-        self._path, self._send = config_path, send
+    def __init__(self, config_path: Path) -> None:
+        self._path = config_path
         self._woken = threading.Event()
         self._ending = False
         self._thread: threading.Thread | None = None
@@ -418,7 +417,7 @@ class NotifierThread:
         notifier = Notifier(
             self._path,
             config,
-            send=self._send or create_sender(self._path, config),
+            send=create_sender(self._path, config),
             now=_now,
             on_status=self._write_metrics,
             create_availability_reader=create_availability_cache,

@@ -32,7 +32,7 @@ def critical_codes() -> set[str]:
     for path in Path(diagnostics.__path__[0]).glob("*.py"):
         text = path.read_text()
         found |= set(re.findall(r'_build_difference_finding\(\s*"(NU-\d+)"', text))
-        found |= set(re.findall(r'Finding\(\s*"(NU-\d+)",\s*Severity\.CRITICAL', text))
+        found |= set(re.findall(r'[fF]inding\(\s*"(NU-\d+)",\s*Severity\.CRITICAL', text))
         found |= set(re.findall(r'Finding\(\s*"(NU-\d+)",\s*severity', text))
         found |= set(re.findall(r"(\w+)\(\w+\), severity=Severity\.CRITICAL", text))
     return found

@@ -18,8 +18,12 @@ from ncen_updater.agent.engine.approvals.approval import Approval, ApprovalBasis
 from ncen_updater.agent.engine.rehearsal.downtime_forecasts import DowntimeComparison
 from ncen_updater.agent.engine.rehearsal.report import CodeMapResult, DowntimeRange, RehearsedHop
 from ncen_updater.agent.reports.dossier import render_dossier
-from ncen_updater.agent.reports.dossier.document import build_dossier_document
-from ncen_updater.agent.reports.dossier.facts import Dossier, DossierHop, name_code_maps
+from ncen_updater.agent.reports.dossier.facts import (
+    Dossier,
+    DossierHop,
+    build_dossier_document,
+    name_code_maps,
+)
 from ncen_updater.agent.reports.dossier.page import (
     build_disk_space_bars,
     build_downtime_bars,

@@ -31,7 +31,7 @@ from typing import Any
 from packaging.version import Version
 
 from benchmarks.classical import Classical
-from benchmarks.report import finish, median, say
+from benchmarks.report import finish, median, print_line
 from benchmarks.sites import RECORDS_SHARE, Trial, checkpoint, server, trial_site
 from benchmarks.timeline import Timeline, timeline
 from demo.databases import PostgresPlace
@@ -188,19 +188,19 @@ def _postgres(
         for number in range(turns):
             turn = _turn(trial, site, classical, watch)
             done.append(turn)
-            say(
+            print_line(
                 f"  turn {number + 1}: dump {turn.dump:.2f} s, restore {turn.restore:.2f} s;"
                 f" stop {turn.stop:.3f} s, cut-over {turn.cut_over * 1000:.1f} ms"
                 f" ({turn.cut_over_act * 1000:.0f} ms with all around it),"
                 f" back {turn.back:.3f} s"
             )
-            say(f"    there {_shown(turn.steps.there)}")
-            say(f"    back  {_shown(turn.steps.back)}")
+            print_line(f"    there {_shown(turn.steps.there)}")
+            print_line(f"    back  {_shown(turn.steps.back)}")
     with trial_site(
         place_of(place, "good_"), size, [GOOD], records=records, health_timeout_s=20.0
     ) as trial:
         good = _good(site_in_process(trial.site))
-        say(f"  good: stop {good['downtime_s']} s {good['steps_s']}")
+        print_line(f"  good: stop {good['downtime_s']} s {good['steps_s']}")
     return {
         "database_bytes": trial.database_bytes,
         "dump_s": median([t.dump for t in done]),
@@ -226,7 +226,7 @@ def place_of(place: PostgresPlace, prefix: str) -> PostgresPlace:
 def _sqlite(size: int, records: float) -> dict[str, object]:
     with trial_site(None, size, [GOOD], records=records, health_timeout_s=20.0) as trial:
         good = _good(site_in_process(trial.site))
-        say(f"  SQLite: stop {good['downtime_s']} s {good['steps_s']}")
+        print_line(f"  SQLite: stop {good['downtime_s']} s {good['steps_s']}")
         return {"database_bytes": trial.database_bytes, **good}
 
 
@@ -238,7 +238,7 @@ def whole_stop(chosen: argparse.Namespace) -> None:
     """Measure the whole downtime of two versions, and print one line of JSON."""
     results: dict[str, object] = {}
     for gigabytes in chosen.sizes.split(","):
-        say(f"{gigabytes} GB: two sites are being made")
+        print_line(f"{gigabytes} GB: two sites are being made")
         with contextlib.ExitStack() as stack:
             checkouts = {"before": chosen.before.resolve(), "now": HERE}
             sides = {
@@ -251,14 +251,14 @@ def whole_stop(chosen: argparse.Namespace) -> None:
                 for side, process in sides.items():
                     turn = _answer(process, "turn")
                     turns[side].append(turn)
-                    say(
+                    print_line(
                         f"  turn {number + 1}, {side}: {turn['downtime_s']} s"
                         f" {_shown(turn['parts'])}"
                     )
         found = {side: _medians(size[side], turns[side]) for side in sides}
         before, now = (found[side]["downtime_s"] for side in ("before", "now"))
         ratio = round(now / before, 3)
-        say(f"{gigabytes} GB: {before} s before, {now} s now, {ratio}")
+        print_line(f"{gigabytes} GB: {before} s before, {now} s now, {ratio}")
         results[gigabytes] = {**found, "ratio": ratio}
     figures = {"postgresql": chosen.postgresql, "turns": chosen.turns, "gb": results}
     finish("whole stop", {**figures, "aims": WHOLE_AIMS})

@@ -33,7 +33,7 @@ from pathlib import Path
 import psycopg
 from psycopg import sql
 
-from benchmarks.report import compile_as_installed, finish, median, say
+from benchmarks.report import compile_as_installed, finish, median, print_line
 from demo.embedded_postgres import EmbeddedPostgres
 from tests.examples.building import CONTAINER, EXAMPLES, OLD, Example, interpreter, release
 from tests.examples.desk import HOST, Desk, at_loopback
@@ -187,7 +187,7 @@ def _measure(
             seconds["hand"].append(downtime_s)
             seconds["install"].append(install_s)
             assert _count(desk) == count
-        say(f"  {example.name}, turn {turn + 1}: "
+        print_line(f"  {example.name}, turn {turn + 1}: "
             + ", ".join(f"{name} {all_s[-1]:.2f}" for name, all_s in seconds.items()))  # fmt: skip
         remove_tree(there)
     middle = {name: median(all_s) for name, all_s in seconds.items()}
@@ -228,7 +228,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             ):
                 found = _measure(example, server, Path(directory), megabytes, chosen.turns)
             results[f"{example.name}, {megabytes} MB"] = found
-            say(json.dumps(found))
+            print_line(json.dumps(found))
     finish("applications", {"turns": chosen.turns, "results": results, "aims": AIMS})
 
 

@@ -11,7 +11,7 @@ import argparse
 import tempfile
 from pathlib import Path
 
-from benchmarks.report import finish, say
+from benchmarks.report import finish, print_line
 from tests.publisher.fleet.simulation import DAY, ROLLOUTS, Fleet
 
 
@@ -44,7 +44,7 @@ def main() -> int:
                 version for version, due in second.items()
                 if halted.get(version, due) >= due or minutes[version] > 60
             ]  # fmt: skip
-        say(str(row))
+        print_line(str(row))
         rows.append(row)
     finish("board", {"fleets": rows})
     return int(any(row["mistakes"] or row["late"] for row in rows))

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 
 from packaging.version import Version
 
-from benchmarks.report import finish, median, say
+from benchmarks.report import finish, median, print_line
 from benchmarks.sites import Trial, server, trial_site
 from demo.databases import PostgresPlace
 from demo.site import DemoSite
@@ -81,7 +81,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                     turns.setdefault(f"{side}_back", []).append(back)
                 turns.setdefault("hand", []).append(_by_hand(made["hand"].site, NEW))
                 turns.setdefault("hand_back", []).append(_by_hand(made["hand"].site, OLD))
-                say(
+                print_line(
                     f"  turn {number + 1}: "
                     + ", ".join(f"{k} {v[-1]:.2f}" for k, v in turns.items())
                 )
@@ -95,7 +95,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             "code_to_copied": round(found["code_s"] / found["copied_s"], 2),
             "back_to_hand": round(found["code_back_s"] / found["hand_back_s"], 2),
         }
-        say(json.dumps(results[gigabytes]))
+        print_line(json.dumps(results[gigabytes]))
     finish("by code", {"postgresql": chosen.postgresql, "turns": chosen.turns, "gb": results})
 
 

@@ -15,7 +15,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from benchmarks.report import compile_as_installed, finish, median, say
+from benchmarks.report import compile_as_installed, finish, median, print_line
 from benchmarks.sites import trial_site
 
 #: Seconds of CPU; of status, of click with pydantic.
@@ -130,9 +130,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for name, pairs in taken.items()
     }
     for name, figures in found.items():
-        say(f"  {name:20} " + ", ".join(f"{key} {value}" for key, value in figures.items()))
+        print_line(f"  {name:20} " + ", ".join(f"{key} {value}" for key, value in figures.items()))
     ratio = round(float(str(found["status"]["cpu_s"])) / float(str(found[PEER]["cpu_s"])), 2)
-    say(f"  status is {ratio} of {PEER}")
+    print_line(f"  status is {ratio} of {PEER}")
     finish("commands", {"runs": chosen.runs, **found, "status_ratio": ratio, "aims": AIMS})
 
 

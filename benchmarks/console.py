@@ -26,7 +26,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from benchmarks.report import compile_as_installed, finish, median, say
+from benchmarks.report import compile_as_installed, finish, median, print_line
 from demo.site import DemoSite, SiteOptions
 from ncen_updater.agent.model.change import (
     Change,
@@ -187,7 +187,7 @@ def browser_delays(link: str, happenings: Happenings, count: int) -> list[float]
     """Measure the same delays in a real browser; return nothing without a browser."""
     lacks = missing()
     if lacks is not None:
-        say(lacks)
+        print_line(lacks)
         return []
     found = []
     with browser() as person:
@@ -257,12 +257,12 @@ def one_person(service: Path, journal: Path, runs: int) -> dict[str, object]:
         guest = entered(int(re.findall(r":(\d+)/", link)[0]), link)
         pages = {path: weight(guest, path) for path in PAGES}
         for path, found in pages.items():
-            say(f"{path}: {found['kb']} kB in {found['requests']} requests")
+            print_line(f"{path}: {found['kb']} kB in {found['requests']} requests")
         first = {p: median([first_byte_s(guest, p) for _ in range(runs)]) for p in PAGES}
-        say(f"first bytes in seconds: {first}")
+        print_line(f"first bytes in seconds: {first}")
         time.sleep(REST_S)
         rest = pss_mb(console.process.pid)
-        say(f"{rest} MB at rest")
+        print_line(f"{rest} MB at rest")
         happenings = Happenings(journal)
         told = delays(guest, happenings, runs * 4)
         seen = browser_delays(console.another(), happenings, runs * 4)
@@ -275,7 +275,7 @@ def one_person(service: Path, journal: Path, runs: int) -> dict[str, object]:
 def many_people(service: Path, directory: Path) -> Mapping[str, float] | None:
     """Measure the console behind a web server, with so many people in; None where nobody can be."""
     if os.getuid() != 0:
-        say("only root can let people in by a password")
+        print_line("only root can let people in by a password")
         return None
     opened(service)
     directory.chmod(0o755)
@@ -335,7 +335,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             journal = site.state / JOURNAL_FILE
             Journal.create(journal).close()
             site.start_app()
-            say(f"writing {chosen.changes} changes")
+            print_line(f"writing {chosen.changes} changes")
             fill(journal, chosen.changes)
             environment = {**os.environ, "NCEN_CONFIG_FILE": str(site.config_path)}
             service = site.root / "run/ncen-updater/api.sock"

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.report import finish, say
+from benchmarks.report import finish, print_line
 
 ROOMS = ("upgrade", "databases", "slots")
 
@@ -62,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if name.split("/")[1] in ROOMS
     )
     for percent, name in least[:12]:
-        say(f"{percent:6.1f} % {name}")
+        print_line(f"{percent:6.1f} % {name}")
     finish("coverage", {"tests_status": status, "tests": words or ["all"], "ratios": rooms})
 
 

@@ -20,7 +20,7 @@ from pathlib import Path
 import psycopg
 from packaging.version import Version
 
-from benchmarks.report import finish, say
+from benchmarks.report import finish, print_line
 from demo.databases import PostgresPlace
 from demo.embedded_postgres import EmbeddedPostgres, PostgresBinaries
 from demo.evidence import database_digests
@@ -42,7 +42,7 @@ ACTS = ("rehearsal", "failing upgrade", "upgrade", "rollback")
 
 
 @dataclass(frozen=True)
-class Thing:
+class AdministratorObject:
     """Something that a superuser puts into one of the databases.
 
     Attributes:
@@ -57,24 +57,24 @@ class Thing:
     drop: Sequence[str]
 
 
-def things() -> tuple[Thing, ...]:
+def list_objects() -> tuple[AdministratorObject, ...]:
     """Return what is tried; the first is nothing at all."""
     return (
-        Thing("nothing", (), "SELECT true", ()),
-        Thing(
+        AdministratorObject("nothing", (), "SELECT true", ()),
+        AdministratorObject(
             "untrusted extension (pg_stat_statements)",
             ("CREATE EXTENSION pg_stat_statements",),
             "SELECT count(*) = 1 FROM pg_extension WHERE extname = 'pg_stat_statements'",
             ("DROP EXTENSION pg_stat_statements",),
         ),
-        Thing(
+        AdministratorObject(
             "event trigger",
             ("CREATE FUNCTION noted() RETURNS event_trigger LANGUAGE plpgsql AS 'BEGIN END'",
              "CREATE EVENT TRIGGER watch ON ddl_command_end EXECUTE FUNCTION noted()"),
             "SELECT count(*) = 1 FROM pg_event_trigger WHERE evtenabled = 'O'",
             ("DROP EVENT TRIGGER watch", "DROP FUNCTION noted()"),
         ),
-        Thing(
+        AdministratorObject(
             "foreign data wrapper (postgres_fdw, server, mapping)",
             ("CREATE EXTENSION postgres_fdw",
              "CREATE SERVER far FOREIGN DATA WRAPPER postgres_fdw OPTIONS (dbname 'postgres')",
@@ -82,25 +82,25 @@ def things() -> tuple[Thing, ...]:
             "SELECT umoptions = '{user=a,password=b}' FROM pg_user_mapping",
             ("DROP EXTENSION postgres_fdw CASCADE",),
         ),
-        Thing(
+        AdministratorObject(
             "publication FOR ALL TABLES",
             ("CREATE PUBLICATION everything FOR ALL TABLES",),
             "SELECT puballtables FROM pg_publication",
             ("DROP PUBLICATION everything",),
         ),
-        Thing(
+        AdministratorObject(
             "default privileges of postgres",
             ("ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT SELECT ON TABLES TO report",),
             "SELECT count(*) = 1 FROM pg_default_acl",
             ("ALTER DEFAULT PRIVILEGES IN SCHEMA public REVOKE SELECT ON TABLES FROM report",),
         ),
-        Thing(
+        AdministratorObject(
             "table of another owner",
             ("CREATE TABLE theirs AS SELECT 1 AS a",),
             "SELECT count(*) = 1 FROM theirs",
             ("DROP TABLE theirs",),
         ),
-        Thing(
+        AdministratorObject(
             "FORCE ROW LEVEL SECURITY",
             ("CREATE TABLE guarded AS SELECT 1 AS a",
              "ALTER TABLE guarded OWNER TO ncen",
@@ -110,13 +110,13 @@ def things() -> tuple[Thing, ...]:
             "SELECT count(*) = 1 FROM guarded",
             ("DROP TABLE guarded",),
         ),
-        Thing(
+        AdministratorObject(
             "large object of another owner",
             ("SELECT lo_from_bytea(0, 'abc')",),
             "SELECT lo_get(oid) = 'abc' FROM pg_largeobject_metadata",
             ("SELECT lo_unlink(oid) FROM pg_largeobject_metadata",),
         ),
-        Thing(
+        AdministratorObject(
             "table in a tablespace of its own",
             ("CREATE TABLE apart (a int) TABLESPACE apart",
              "INSERT INTO apart VALUES (1)",
@@ -125,20 +125,20 @@ def things() -> tuple[Thing, ...]:
             " ON t.oid = c.reltablespace WHERE c.oid = 'apart'::regclass AND spcname = 'apart'",
             ("DROP TABLE apart",),
         ),
-        Thing(
+        AdministratorObject(
             "schema of another owner",
             ("CREATE SCHEMA closed", "CREATE TABLE closed.t AS SELECT 1 AS a",
              "ALTER TABLE closed.t OWNER TO ncen"),
             "SELECT count(*) = 1 FROM closed.t",
             ("DROP SCHEMA closed CASCADE",),
         ),
-        Thing(
+        AdministratorObject(
             "right on a function of the system",
             ("GRANT EXECUTE ON FUNCTION pg_ls_dir(text) TO report",),
             "SELECT has_function_privilege('report', 'pg_ls_dir(text)', 'EXECUTE')",
             ("REVOKE EXECUTE ON FUNCTION pg_ls_dir(text) FROM report",),
         ),
-        Thing(
+        AdministratorObject(
             "function that none but a superuser makes, in use",
             ("CREATE FUNCTION quick(int) RETURNS int LANGUAGE sql IMMUTABLE LEAKPROOF"
              " AS 'SELECT $1'",
@@ -149,7 +149,7 @@ def things() -> tuple[Thing, ...]:
             "SELECT count(*) = 1 FROM used",
             ("DROP VIEW used", "DROP TABLE uses", "DROP FUNCTION quick(int)"),
         ),
-        Thing(
+        AdministratorObject(
             "trusted extension, in use (btree_gist)",
             ("CREATE EXTENSION btree_gist",
              "CREATE TABLE spans (a int, EXCLUDE USING gist (a WITH =))",
@@ -157,14 +157,14 @@ def things() -> tuple[Thing, ...]:
             "SELECT count(*) = 1 FROM pg_constraint WHERE contype = 'x'",
             ("DROP TABLE spans", "DROP EXTENSION btree_gist"),
         ),
-        Thing(
+        AdministratorObject(
             "subscription",
             ("CREATE SUBSCRIPTION hears CONNECTION 'dbname=nowhere' PUBLICATION p"
              " WITH (connect = false, slot_name = NONE)",),
             "SELECT count(*) = 1 FROM pg_subscription",
             ("DROP SUBSCRIPTION hears",),
         ),
-        Thing(
+        AdministratorObject(
             "logical replication slot",
             ("SELECT pg_create_logical_replication_slot('told', 'pgoutput')",),
             "SELECT count(*) = 1 FROM pg_replication_slots",
@@ -195,7 +195,7 @@ class Trial:
                 found = cursor.fetchall() if cursor.description else []
         return found
 
-    def try_all(self, thing: Thing) -> Iterator[str]:
+    def try_all(self, thing: AdministratorObject) -> Iterator[str]:
         """Yield what becomes of each act, in their order.
 
         Raises:
@@ -229,7 +229,9 @@ class Trial:
             record = Rehearser(site, journal, SilentProgress(), new_change_id).rehearse(path)
         return "done, told" if record.report and record.report.missing_objects else "done"
 
-    def _act(self, thing: Thing, digests: dict[str, str] | None, act: Callable[[], object]) -> str:
+    def _act(
+        self, thing: AdministratorObject, digests: dict[str, str] | None, act: Callable[[], object]
+    ) -> str:
         """Do something; return what became of it, in bold where a promise was not kept.
 
         Args:
@@ -256,7 +258,7 @@ class Trial:
         with Journal.open(self.demo.state / JOURNAL_FILE, read_only=True) as journal:
             return sum(StepName.MAINTENANCE_ON in change.steps for change in journal.list_changes())
 
-    def _wrong(self, thing: Thing, digests: dict[str, str] | None) -> str:
+    def _wrong(self, thing: AdministratorObject, digests: dict[str, str] | None) -> str:
         """Say what is not as it was promised; empty where all is."""
         with Journal.open(self.demo.state / JOURNAL_FILE, read_only=True) as journal:
             if journal.find_open_change() is not None:
@@ -333,7 +335,7 @@ def run(binaries: PostgresBinaries, wanted: Sequence[str]) -> dict[str, list[str
         with psycopg.connect(server.conninfo(), autocommit=True) as admin:
             admin.execute("CREATE ROLE report")
             admin.execute(f"CREATE TABLESPACE apart LOCATION '{apart}'".encode())
-        left = [t for t in things() if not wanted or any(w in t.name for w in wanted)]
+        left = [t for t in list_objects() if not wanted or any(w in t.name for w in wanted)]
         while left:
             with trial(server, feed, url) as made:
                 while left:
@@ -343,9 +345,9 @@ def run(binaries: PostgresBinaries, wanted: Sequence[str]) -> dict[str, list[str
                         cells += made.try_all(thing)
                         done = True
                     except (UnusableSiteError, psycopg.Error) as error:
-                        say(f"a new site: {error!r}")
+                        print_line(f"a new site: {error!r}")
                         done = False
-                    say(f"{binaries.major}: {thing.name}: {', '.join(cells)}")
+                    print_line(f"{binaries.major}: {thing.name}: {', '.join(cells)}")
                     if not done:
                         break
     return table

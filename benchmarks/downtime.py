@@ -20,7 +20,7 @@ from typing import Any
 from packaging.version import Version
 
 from benchmarks.classical import UpgradeByHand
-from benchmarks.report import compile_as_installed, finish, median, say
+from benchmarks.report import compile_as_installed, finish, median, print_line
 from benchmarks.sites import RECORDS_SHARE, Trial, checkpoint, server, trial_site
 from demo.databases import PostgresPlace
 from demo.embedded_postgres import PostgresBinaries
@@ -94,10 +94,10 @@ def _measure_size(
         for number in range(chosen.turns):
             turns.append(turn := _turn(trial, place, by_hand))
             shown = ", ".join(f"{name} {turn[name]:.2f}" for name in turn if name != "steps")
-            say(f"  turn {number + 1}: {shown}")
+            print_line(f"  turn {number + 1}: {shown}")
             for name, seconds in turn["steps"].items():
                 parts = ", ".join(f"{step} {s:.3f}" for step, s in seconds.items())
-                say(f"    {name}: {parts}")
+                print_line(f"    {name}: {parts}")
         return {"database_bytes": trial.database_bytes, **_summarize(turns)}
 
 
@@ -140,7 +140,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 str(running.host), prefix="bench_", programs=running.binaries.directory
             )
             results[gigabytes] = _measure_size(gigabytes, binaries, place, chosen)
-            say(f"{gigabytes} GB: {results[gigabytes]['ratios']}")
+            print_line(f"{gigabytes} GB: {results[gigabytes]['ratios']}")
     finish(
         "downtime",
         {

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from benchmarks.report import finish, say
+from benchmarks.report import finish, print_line
 from demo.release_flow import publish_release
 from ncen_updater.agent.policy.automation import ActionFailure, ServiceAction
 from ncen_updater.agent.policy.windows import compute_next_check
@@ -262,9 +262,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
             idle = cost_of_a_check(feed, server, state)
             publish_release(feed, [_release(work, "3.4.0")], keys, _now)
             changed = cost_of_a_check(feed, server, state)
-            say(f"idle {idle}, after a release {changed}, first {first}")
+            print_line(f"idle {idle}, after a release {changed}, first {first}")
             rate = burst(feed, server.url, state, work, chosen.burst, chosen.hands)
-    say(f"burst: {rate:.1f} real checks a second")
+    print_line(f"burst: {rate:.1f} real checks a second")
     begin = time.perf_counter()
     tally, knew = simulate(chosen.sites, idle, changed)
     simulated = time.perf_counter() - begin

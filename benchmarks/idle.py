@@ -24,7 +24,7 @@ from functools import partial
 from io import BufferedIOBase
 from pathlib import Path
 
-from benchmarks.report import compile_as_installed, finish, say
+from benchmarks.report import compile_as_installed, finish, print_line
 from demo.release_flow import publish_release
 from ncen_updater.publisher.new.trial import create_feed, create_keys
 from tests.publisher.releases import PASSPHRASE, write_release
@@ -244,7 +244,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         with tempfile.TemporaryDirectory(prefix="nu-bench-") as directory:
             figures[client] = _measure(client, Path(directory), chosen.runs)
         for name, cost in figures[client].items():
-            say(f"{client}, {name}: {cost}")
+            print_line(f"{client}, {name}: {cost}")
     ours, theirs = figures["ours"]["nothing_new"], figures["tufup"]["nothing_new"]
     total = ours["sent_bytes"] + ours["received_bytes"]
     finish(

@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from benchmarks.report import finish, say
+from benchmarks.report import finish, print_line
 from benchmarks.sites import server
 from demo.databases import PostgresPlace
 from demo.site import DemoSite, SiteOptions
@@ -58,7 +58,7 @@ def _inspected(service: Served, kind: InspectionKind) -> dict[str, object]:
         "pss_mb": round(most, 1),
         "exit_code": seen["result"].get("exit_code"),
     }
-    say(f"{kind.value}: {row}")
+    print_line(f"{kind.value}: {row}")
     return row
 
 

@@ -22,7 +22,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from benchmarks.report import finish, say
+from benchmarks.report import finish, print_line
 from benchmarks.sites import Trial, server, trial_site
 from demo.databases import PostgresPlace
 from demo.release_flow import publish_release
@@ -192,7 +192,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             offer_second(trial, tree_bytes)
             cases["pack"] = _case(*_run(trial.site.config_path, SECOND))
     for name, case in cases.items():
-        say(f"{name}: {json.dumps(case)}")
+        print_line(f"{name}: {json.dumps(case)}")
     largest = max(mb for case in cases.values() for mb in case["process_mb"].values())
     together = max(case["together_mb"] for case in cases.values())
     finish(

@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.report import finish, say
+from benchmarks.report import finish, print_line
 
 TIMEOUT_S = 60
 KILLED, SURVIVED = "killed", "survived"
@@ -270,7 +270,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     import pytest  # noqa: F401 - likewise
 
     subjects = [s for s in SUBJECTS if not chosen.only or any(w in s.module for w in chosen.only)]
-    figures = {subject.module: _try(subject, say) for subject in subjects}
+    figures = {subject.module: _try(subject, print_line) for subject in subjects}
     finish("mutation", {"modules": figures, "ratios": {n: f["score"] for n, f in figures.items()}})
 
 

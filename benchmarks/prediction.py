@@ -15,7 +15,7 @@ from itertools import count
 
 from packaging.version import Version
 
-from benchmarks.report import finish, say
+from benchmarks.report import finish, print_line
 from benchmarks.sites import server, trial_site
 from demo.databases import PostgresPlace
 from ncen_updater.agent.engine.operations import Operations
@@ -96,7 +96,7 @@ def _walk(site: Site, name: str, upgrades: int) -> Iterator[Trial]:
             if number == upgrades:
                 return
             trial = _trial(site, name, number, target)
-            say(
+            print_line(
                 f"  {name} {number}: {trial.low} <= {trial.real} <= {trial.high}"
                 f" ({'held' if trial.held else 'MISSED'}, likely {trial.likely})"
             )

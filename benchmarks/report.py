@@ -14,7 +14,7 @@ from pathlib import Path
 PRODUCT = Path(__file__).parents[1] / "ncen_updater"
 
 
-def say(text: str) -> None:
+def print_line(text: str) -> None:
     """Print one line for the person who waits."""
     sys.stderr.write(f"{text}\n")
     sys.stderr.flush()

@@ -20,7 +20,7 @@ from unittest import mock
 import psycopg
 from packaging.version import Version
 
-from benchmarks.report import finish, say
+from benchmarks.report import finish, print_line
 from benchmarks.sites import server, trial_site
 from demo.databases import PostgresPlace
 from ncen_updater.agent.engine.operations import Operations
@@ -101,13 +101,15 @@ def counting(counts: Counts) -> Iterator[None]:
 
 def show(title: str, counts: Counts) -> dict[str, dict[str, int]]:
     """Print a table and return it."""
-    say(title)
+    print_line(title)
     total: Counter[str] = Counter()
     for step, found in counts.by_step.items():
-        say(f"  {step:18} " + ", ".join(f"{found[name]:4} {name}" for name in (*AIMS, "ms")))
+        print_line(f"  {step:18} " + ", ".join(f"{found[name]:4} {name}" for name in (*AIMS, "ms")))
         if step in DOWNTIME_STEPS:
             total += found
-    say("  in the downtime    " + ", ".join(f"{total[name]:4} {name}" for name in (*AIMS, "ms")))
+    print_line(
+        "  in the downtime    " + ", ".join(f"{total[name]:4} {name}" for name in (*AIMS, "ms"))
+    )
     return {
         **{step: dict(found) for step, found in counts.by_step.items()},
         "downtime": dict(total),
@@ -140,7 +142,7 @@ def measure(
                 results[title] = show(title, counts)
                 for step, found in counts.texts.items() if texts else ():
                     for text in found:
-                        say(f"{title} {step}: {' '.join(text.split())[:150]}")
+                        print_line(f"{title} {step}: {' '.join(text.split())[:150]}")
     return results
 
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, cast
 from zoneinfo import ZoneInfo
 
-from benchmarks.report import finish, say
+from benchmarks.report import finish, print_line
 from ncen_updater.agent.config.service import ServiceSettings, WindowSettings
 from ncen_updater.agent.policy.automation import ServiceAction
 from ncen_updater.agent.policy.windows import compute_next_check
@@ -230,7 +230,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 gc.collect()
                 resident.append(_resident_kb())
                 traced.append(tracemalloc.get_traced_memory()[0])
-        say(f"{zone}: {chosen.days} days, {judge.upgrades} upgrades until here")
+        print_line(f"{zone}: {chosen.days} days, {judge.upgrades} upgrades until here")
     growth = max(late - early for early, late in zip(traced[::2], traced[1::2], strict=True))
     finish(
         "service_days",

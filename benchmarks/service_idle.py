@@ -16,7 +16,7 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from benchmarks.report import finish, median, say
+from benchmarks.report import finish, median, print_line
 from demo.site import DemoSite, SiteOptions
 from ncen_updater.agent.cli.main import COMMANDS
 from ncen_updater.agent.model.event_names import JOURNAL_FILE
@@ -79,7 +79,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 watched = time.monotonic() - begin
                 service.send_signal(signal.SIGTERM)
                 code = service.wait(60)
-    say(f"{max(resident):.1f} MB, {cpu:.2f} s of processor in {watched:.0f} s, ended with {code}")
+    print_line(
+        f"{max(resident):.1f} MB, {cpu:.2f} s of processor in {watched:.0f} s, ended with {code}"
+    )
     finish(
         "service_idle",
         {

@@ -24,7 +24,7 @@ from pathlib import Path
 
 from packaging.version import Version
 
-from benchmarks.report import finish, say
+from benchmarks.report import finish, print_line
 from benchmarks.sites import server
 from demo.databases import PostgresPlace
 from demo.site import DemoSite, SiteOptions
@@ -167,9 +167,9 @@ def _run(place: PostgresPlace | None, trials: int, seed: int, cases: int, tally:
     chance = random.Random(f"{seed} {kind}")
     with _site(place, cases) as served:
         whole_s = _whole(served)
-        say(f"{kind}: from start to collected in {whole_s:.0f} s without a kill")
+        print_line(f"{kind}: from start to collected in {whole_s:.0f} s without a kill")
         for number in range(trials):
-            say(f"  {kind} {number}: {_trial(served, chance, whole_s, tally)}")
+            print_line(f"  {kind} {number}: {_trial(served, chance, whole_s, tally)}")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

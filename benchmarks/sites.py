@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from benchmarks.report import say
+from benchmarks.report import print_line
 from demo.databases import DATABASES, PostgresPlace, SiteDatabases, SqlitePlace
 from demo.embedded_postgres import EmbeddedPostgres, PostgresBinaries, find_binaries
 from demo.release_flow import publish_release
@@ -110,7 +110,7 @@ def trial_site(
         empty = place_size(site.databases, cases)
         _add_photos(site.databases, max(0, content_bytes - empty))
         size = place_size(site.databases, 0)
-        say(f"{site.databases.kind}: {size / 1e6:.0f} MB, {cases} cases")
+        print_line(f"{site.databases.kind}: {size / 1e6:.0f} MB, {cases} cases")
         if isinstance(site.databases, PostgresPlace):
             checkpoint(site.databases)
         site.start_app()

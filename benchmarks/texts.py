@@ -17,7 +17,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from benchmarks.report import finish, say
+from benchmarks.report import finish, print_line
 from ncen_updater.agent.storage.overlay.three_way_merge import merge_settings, merge_texts
 from ncen_updater.formats.manifest import OverlayManifest
 from ncen_updater.formats.texts.catalog import TextCatalog, TextEntry
@@ -135,7 +135,7 @@ def main() -> None:
         json.dump(measure(given.format, given.files), sys.stdout)
         return
     found: dict[str, dict[str, float]] = {}
-    say("format      read   merge   write   s in all   peak MB (before)   told")
+    print_line("format      read   merge   write   s in all   peak MB (before)   told")
     for form in FORMATS:
         with tempfile.TemporaryDirectory(prefix="nu-texts-") as folder:
             prepare(form, given.count, Path(folder))
@@ -143,7 +143,7 @@ def main() -> None:
             ended = subprocess.run(words, capture_output=True, text=True, check=True)
         one = found[form] = json.loads(ended.stdout)
         steps = [one[name] for name in ("read_s", "merge_s", "write_s")]
-        say(
+        print_line(
             f"{form:10} {steps[0]:6.2f}  {steps[1]:6.2f}  {steps[2]:6.2f}   {sum(steps):8.2f}"
             f"   {one['peak'] / 1e6:7.1f} ({one['peak_before'] / 1e6:.1f})   {one['told']:.0f}"
         )

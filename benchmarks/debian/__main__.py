@@ -18,7 +18,7 @@ from random import Random
 from benchmarks.debian.agents import BREAKS, make_release
 from benchmarks.debian.container import TREE, Container, wait_for
 from benchmarks.debian.site import lay_out, running, sequence
-from benchmarks.report import finish, say
+from benchmarks.report import finish, print_line
 from demo.release_flow import publish_release
 from demo.releases import assemble
 from ncen_updater.agent.storage.agent_selection import TrialState
@@ -155,11 +155,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             rows = []
             for kind in (GOOD, *chosen.kinds, GOOD):
                 rows.append(walk.go(kind))
-                say(json.dumps(rows[-1]))
+                print_line(json.dumps(rows[-1]))
             chance = Random(chosen.seed)
             for _ in range(chosen.cuts):
                 rows.append(walk.cut(chance.uniform(0, CUT_S)))
-                say(json.dumps(rows[-1]))
+                print_line(json.dumps(rows[-1]))
         finally:
             container.close()
     finish(

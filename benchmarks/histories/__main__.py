@@ -22,7 +22,7 @@ from benchmarks.histories.judge import Kind
 from benchmarks.histories.plans import Plan, choose, plan_from
 from benchmarks.histories.report import line, read, tables
 from benchmarks.histories.stage import Stage
-from benchmarks.report import finish, say
+from benchmarks.report import finish, print_line
 
 #: Trials in one history, before a fresh site is begun.
 LONGEST = 14
@@ -68,7 +68,7 @@ def _walk(chosen: argparse.Namespace) -> Counter[str]:
     with Stage(chosen.engine, chosen.server) as stage:
         history = History(stage, f"{chosen.seed}")
         history.begin()
-        say(f"laid out in {time.monotonic() - began:.0f} s")
+        print_line(f"laid out in {time.monotonic() - began:.0f} s")
         with history.officers:
             for number in range(1, chosen.trials + 1):
                 if chosen.seconds and time.monotonic() - began > chosen.seconds:
@@ -83,20 +83,20 @@ def _walk(chosen: argparse.Namespace) -> Counter[str]:
                     trial = history.trial(number, plan, chance)
                 except Exception:  # noqa: BLE001 - a mistake of the benchmark is no verdict
                     kinds["benchmark failed"] += 1
-                    say(f"{number}: the benchmark failed: {traceback.format_exc()}")
-                    say(f"  plan: {json.dumps(plan.to_json())}")
+                    print_line(f"{number}: the benchmark failed: {traceback.format_exc()}")
+                    print_line(f"  plan: {json.dumps(plan.to_json())}")
                     stage.renew()
                     stage.put_right()
                     history.reset()
                     continue
                 kinds[str(trial.verdict.kind)] += 1
-                say(_format_trial(trial))
+                print_line(_format_trial(trial))
                 if chosen.report:
                     with chosen.report.open("a", encoding="utf-8") as report:
                         report.write(line(trial, run) + "\n")
                 if trial.verdict.kind is Kind.WRONG:
-                    say(f"WRONG: seed {chosen.seed}, trial {number}: {'; '.join(trial.log)}")
-                    say(f"  plan: {json.dumps(trial.plan.to_json())}")
+                    print_line(f"WRONG: seed {chosen.seed}, trial {number}: {'; '.join(trial.log)}")
+                    print_line(f"  plan: {json.dumps(trial.plan.to_json())}")
                     if chosen.keep:
                         stage.keep(chosen.keep / f"{chosen.seed}-{number}")
                     history.reset()

@@ -18,12 +18,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from benchmarks.histories.administrator import Administrator
+from benchmarks.histories.foreign_sessions import KINDS, ForeignSessions, Ledger, UserTraffic
 from benchmarks.histories.judge import (
+    Attempt,
     Kind,
     Loss,
     Record,
     Seen,
-    Tried,
     Verdict,
     beyond,
     judge,
@@ -35,7 +36,6 @@ from benchmarks.histories.picture import differences, keys_of, picture, superuse
 from benchmarks.histories.plans import OPERATIONS, Fault, Plan
 from benchmarks.histories.report_check import SiteReport, Truth, find_false_statements
 from benchmarks.histories.stage import START, Stage, names_of
-from benchmarks.histories.strangers import KINDS, Ledger, Officers, Strangers
 from benchmarks.histories.strikes import descendants, kill_at_call, wait_stopped
 from demo.databases import PostgresPlace, SqlitePlace
 from demo.site import version_of
@@ -102,7 +102,7 @@ class History:
     def __init__(self, stage: Stage, seed: str) -> None:
         self.stage, self.seed = stage, seed
         self.ledger = Ledger()
-        self.officers = Officers(stage.demo.front_port, self.ledger, seed)
+        self.officers = UserTraffic(stage.demo.front_port, self.ledger, seed)
         self.version = START
         self.age = 0
         self.log: list[str] = []
@@ -174,7 +174,7 @@ class History:
         )
         if plan.operation == "upgrade, on hold":
             self._run(self.stage.nursery, ["hold", "--reason", "a trial"])
-        stranger = Strangers(self.stage, self.ledger, plan.stranger, chance)
+        stranger = ForeignSessions(self.stage, self.ledger, plan.stranger, chance)
         stranger.come()
         run = self._run(
             self.stage.nursery,
@@ -184,7 +184,9 @@ class History:
             confirm=plan.operation == "upgrade, confirmed",
             blind="unseen" in plan.stranger,
         )
-        self._say(f"{' '.join(words)} -> {run.code} {run.struck} {_said(run) if run.code else ''}")
+        self._say(
+            f"{' '.join(words)} -> {run.code} {run.struck} {_one_line(run) if run.code else ''}"
+        )
         if not plan.stays:
             stranger.go()
         if plan.operation == "upgrade, on hold":
@@ -196,7 +198,7 @@ class History:
         if accepted is not None and self._back:
             until = run.instants.get(("fence", "after-record"), time.time())
             loss = Loss(self._back[-1][1], until, accepted)
-        tried = Tried(
+        tried = Attempt(
             operation=f"{plan.operation}" + (f" ({what.target})" if what.target else ""),
             before=before,
             wanted=wanted,
@@ -230,7 +232,9 @@ class History:
         if verdict.kind is Kind.WRONG:
             self._say(f"officers were last told: {self.officers.said}")
             excused = {*verdict.agreed, *verdict.set_aside}
-            self._say_when([r for r in missing(records, seen.live) if r not in excused], run)
+            self._print_loss_interval(
+                [r for r in missing(records, seen.live) if r not in excused], run
+            )
         self.ledger.forget((*verdict.agreed, *verdict.set_aside))
         self._remember(before, seen.whole or "?", run, plan)
         return Trial(
@@ -296,7 +300,7 @@ class History:
         *,
         plan: Plan | None = None,
         fault: Fault | None = None,
-        stranger: Strangers | None = None,
+        stranger: ForeignSessions | None = None,
         confirm: bool = False,
         blind: bool = False,
     ) -> Run:
@@ -361,7 +365,9 @@ class History:
 
         threading.Timer(0.3, confirm).start()
 
-    def _settle(self, run: Run, plan: Plan, stranger: Strangers) -> tuple[int, bool, list[str]]:
+    def _settle(
+        self, run: Run, plan: Plan, stranger: ForeignSessions
+    ) -> tuple[int, bool, list[str]]:
         """Resume, as a person does, until nothing is open; the resumes are struck too."""
         outputs: list[str] = []
         again = list(plan.again)
@@ -398,7 +404,7 @@ class History:
             fault = again.pop(0) if again else None
             resumed = self._run(self.stage.nursery, ["resume"], fault=fault)
             outputs.append(resumed.output)
-            self._say(f"resume -> {resumed.code} {resumed.struck} {_said(resumed)}")
+            self._say(f"resume -> {resumed.code} {resumed.struck} {_one_line(resumed)}")
             change = self.stage.open_change()
             if resumed.code != 0 and change and change[1] == "committed":
                 # A person says that the release is good, whatever the watching saw.
@@ -418,7 +424,7 @@ class History:
         door_open = not stage.demo.maintenance_file.exists()
         truth = Truth(
             live=stage.live_now(),
-            officer_in=seen.officer_in if seen else door_open and self._officer(),
+            officer_in=seen.officer_in if seen else door_open and self._can_user_enter_case(),
             door_open=door_open,
             open_change=stage.open_change() is not None,
             bad=frozenset(o.target for o in OPERATIONS.values() if o.fails),
@@ -462,7 +468,9 @@ class History:
         found = version_of(stage.demo)
         # One that turned bad and was called good all the same takes no case: that is its fault.
         entered = (
-            found.whole == TURNS_BAD or stage.demo.maintenance_file.exists() or self._officer()
+            found.whole == TURNS_BAD
+            or stage.demo.maintenance_file.exists()
+            or self._can_user_enter_case()
         )
         different: list[str] = []
         if found.whole in stage.expected:
@@ -474,7 +482,7 @@ class History:
         told: set[str] = set()
         lost = missing(records, live)
         if lost:
-            kept = self._kept()
+            kept = self._read_retained_keys()
             told = self._find_named_sets(kept, outputs)
         now = stage.attributes_now()
         attributes = [
@@ -489,7 +497,7 @@ class History:
             if f.get("severity") == "critical"
         ]  # fmt: skip
         if verify.code != 0 and not strict:
-            strict = [_said(verify)]
+            strict = [_one_line(verify)]
         return Seen(
             code=found.code,
             schemas=dict(found.schemas),
@@ -505,7 +513,7 @@ class History:
             left=tuple(self._left()),
         )
 
-    def _officer(self) -> bool:
+    def _can_user_enter_case(self) -> bool:
         """Whether a user can enter a case now; one try more where sessions had broken."""
         return any(self.officers.enter("DRUG", "OTH") for _ in range(3))
 
@@ -530,7 +538,7 @@ class History:
             ]
         return found
 
-    def _kept(self) -> dict[str, dict[str, frozenset[str]]]:
+    def _read_retained_keys(self) -> dict[str, dict[str, frozenset[str]]]:
         """Keys in every set there is beside the live one. Looks into closed databases, too."""
         stage = self.stage
         found: dict[str, dict[str, frozenset[str]]] = {}
@@ -562,7 +570,7 @@ class History:
         said = [words for out in outputs for words in beyond(_document(out), self._keys)]
         return named(kept, "\n".join([*said, *findings, *events]))
 
-    def _say_when(self, lost: list[Record], run: Run) -> None:
+    def _print_loss_interval(self, lost: list[Record], run: Run) -> None:
         """Say between which instants of the operation the lost records were acknowledged."""
         found: dict[str, int] = {}
         for record in lost:
@@ -789,8 +797,8 @@ def _document(output: str) -> dict[str, Any]:
     return {}
 
 
-def _said(run: Run) -> str:
-    """In one line what a command said."""
+def _one_line(run: Run) -> str:
+    """Return the output of a command in one line."""
     document = _document(run.output)
     error = document.get("error")
     if error:

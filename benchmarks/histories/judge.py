@@ -61,7 +61,7 @@ class Loss:
 
 
 @dataclass(frozen=True)
-class Tried:
+class Attempt:
     """What was done, as far as it was seen from outside.
 
     Attributes:
@@ -209,7 +209,7 @@ def missing(records: Sequence[Record], live: Mapping[str, Mapping[str, int]]) ->
     ]
 
 
-def judge(tried: Tried, seen: Seen, records: Sequence[Record]) -> Verdict:
+def judge(tried: Attempt, seen: Seen, records: Sequence[Record]) -> Verdict:
     """Compare what was seen with what was promised."""
     if seen.unreadable:
         return Verdict(Kind.WRONG, (f"the site cannot be looked at: {seen.unreadable}",))
@@ -226,7 +226,7 @@ def judge(tried: Tried, seen: Seen, records: Sequence[Record]) -> Verdict:
     return Verdict(kind, (_how(tried, seen),), tuple(agreed), tuple(set_aside))
 
 
-def _version(tried: Tried, seen: Seen) -> list[str]:
+def _version(tried: Attempt, seen: Seen) -> list[str]:
     if seen.whole is None:
         return [
             f"a mixture, or nothing that runs: code {seen.code}, databases"
@@ -241,7 +241,7 @@ def _version(tried: Tried, seen: Seen) -> list[str]:
     return wrong
 
 
-def _standing(tried: Tried, seen: Seen) -> list[str]:
+def _standing(tried: Attempt, seen: Seen) -> list[str]:
     wrong = []
     if not tried.at_rest:
         wrong.append(f"recovery does not come to an end after {tried.resumes} resumes")
@@ -261,7 +261,7 @@ def _standing(tried: Tried, seen: Seen) -> list[str]:
 
 
 def _records(
-    tried: Tried, seen: Seen, records: Sequence[Record]
+    tried: Attempt, seen: Seen, records: Sequence[Record]
 ) -> tuple[list[str], list[Record], list[Record]]:
     lost: dict[str, list[Record]] = {}
     agreed, set_aside = [], []
@@ -297,7 +297,7 @@ def _agreed(record: Record, loss: Loss) -> bool:
     return record.acknowledged >= loss.since and record.began <= loss.until
 
 
-def _refused(tried: Tried, seen: Seen) -> bool:
+def _refused(tried: Attempt, seen: Seen) -> bool:
     """Whether it was said no to before users were kept out."""
     return (
         tried.exit_code not in (0, None)
@@ -307,7 +307,7 @@ def _refused(tried: Tried, seen: Seen) -> bool:
     )
 
 
-def _not_done(tried: Tried, *, done: bool, refused: bool) -> list[str]:
+def _not_done(tried: Attempt, *, done: bool, refused: bool) -> list[str]:
     """Why an operation that nothing disturbed is not what was asked for."""
     whom = f" beside {tried.stranger}" if tried.stranger else ""
     said = f": {_short(tried.output)}"
@@ -329,7 +329,7 @@ def _not_done(tried: Tried, *, done: bool, refused: bool) -> list[str]:
     return [f"an undisturbed {tried.operation} failed{out}{whom}{said}"]
 
 
-def _how(tried: Tried, seen: Seen) -> str:
+def _how(tried: Attempt, seen: Seen) -> str:
     if seen.whole == tried.wanted and not tried.fails and tried.before != tried.wanted:
         return f"done, {seen.whole} runs"
     return f"{seen.whole} runs"

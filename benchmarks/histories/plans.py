@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from benchmarks.histories.strangers import KINDS, instants_of
+from benchmarks.histories.foreign_sessions import KINDS, instants_of
 
 
 @dataclass(frozen=True)
@@ -151,7 +151,7 @@ class Plan:
 
     Attributes:
         operation: Of :data:`OPERATIONS`.
-        stranger: Of :data:`~benchmarks.histories.strangers.KINDS`.
+        stranger: Of :data:`~benchmarks.histories.foreign_sessions.KINDS`.
         at: The instants at which the stranger acts.
         fault: What strikes.
         again: What strikes the resumes, one each.

@@ -10,7 +10,7 @@ import os
 import sqlite3
 import sys
 
-from benchmarks.histories.strangers import SQL
+from benchmarks.histories.foreign_sessions import SQL
 
 
 def main() -> None:

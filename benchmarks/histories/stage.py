@@ -120,7 +120,7 @@ class Stage:
         self.demo.lay_out()
         connect(self.demo, feed)
         self.place = self.demo.databases
-        self._strangers()
+        self._create_foreign_roles()
         self.configure()
         self._learn()
         if isinstance(self.place, PostgresPlace):
@@ -159,7 +159,7 @@ class Stage:
             nursery.__exit__()
         self._nurseries.clear()
 
-    def _strangers(self) -> None:
+    def _create_foreign_roles(self) -> None:
         """Roles of a country's own programs: one that writes, one that reads."""
         if not isinstance(self.place, PostgresPlace):
             return

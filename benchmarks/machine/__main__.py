@@ -32,7 +32,7 @@ from benchmarks.machine.units import (
     try_units,
     unexpected,
 )
-from benchmarks.report import finish, say
+from benchmarks.report import finish, print_line
 
 CANNOT = 77
 INTERRUPTED = 130
@@ -101,7 +101,7 @@ def rollback(ground: Ground, options: argparse.Namespace) -> Mapping[str, Any]:
     """Cuts of a rollback."""
     directory = ground.work / "rollback"
     if not directory.exists():
-        say("recording a rollback")
+        print_line("recording a rollback")
         before = _upgrade(ground)
         record_rollback(before, ground.secretariat, ground.place("record"), directory)
     return _replayed(ground, Recorded.load(directory), ROLLBACK, options)
@@ -116,7 +116,7 @@ def renewal(ground: Ground, options: argparse.Namespace) -> Mapping[str, Any]:
     if options.release is not None:
         rows += trouble.self_update(ground, options.release, 4 * options.times, options.seed)
     if not rows:
-        say("neither --newer nor --release is given: nothing is renewed")
+        print_line("neither --newer nor --release is given: nothing is renewed")
     return {"rows": [asdict(row) for row in rows], "wrong": _wrong(rows)}
 
 
@@ -196,7 +196,7 @@ PARTS: Mapping[str, Part] = {
 def _upgrade(ground: Ground) -> Recorded:
     directory = ground.work / "upgrade"
     if not directory.exists():
-        say("recording an upgrade")
+        print_line("recording an upgrade")
         record_upgrade(ground.site, ground.secretariat, ground.place("record"), directory)
     return Recorded.load(directory)
 
@@ -245,7 +245,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     reason = cannot_run()
     if reason is not None:
-        say(f"the machine trial cannot run here: {reason}")
+        print_line(f"the machine trial cannot run here: {reason}")
         return CANNOT
     # What was started is ended on the way out.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(INTERRUPTED))
@@ -260,7 +260,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     figures: dict[str, Any] = {"seed": options.seed}
     for name in options.parts:
-        say(f"part {name}")
+        print_line(f"part {name}")
         figures[name] = PARTS[name](ground, options)
         text = json.dumps(figures[name], indent=1)
         (ground.work / f"result-{name}-{options.seed}.json").write_text(text, "utf-8")

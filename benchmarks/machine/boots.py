@@ -11,10 +11,10 @@ from random import Random
 from benchmarks.debian.container import Container, wait_for
 from benchmarks.machine.box import Box
 from benchmarks.machine.disk import Image, Loss
-from benchmarks.machine.judge import LET_IN_S, Facts, officers_in, wrongs
+from benchmarks.machine.judge import LET_IN_S, Facts, measure_user_return, wrongs
 from benchmarks.machine.prepare import Ground, changed
 from benchmarks.machine.record import Recorded, windows
-from benchmarks.report import say
+from benchmarks.report import print_line
 
 DATA = "var/lib/postgresql/17/main"
 CONFIG = "etc/postgresql/17/main"
@@ -61,7 +61,7 @@ def idle(ground: Ground, image: Path, chance: Random) -> Image:
     try:
         box.start()
         box.officers()
-        if officers_in(box) is None:
+        if measure_user_return(box) is None:
             raise RuntimeError("officers do not come in")
         time.sleep(8)
         return box.cut(Loss.SUBSET, chance).image
@@ -117,12 +117,12 @@ def _boot(
         if server is None:
             if wait_for(lambda: server_failed(box.container), LET_IN_S) is None:
                 raise RuntimeError("the server is not down")
-            early = officers_in(box, DOWN_S)
+            early = measure_user_return(box, DOWN_S)
             if early is not None:
                 raise RuntimeError("officers work without a server")
             begin = time.time()
             box.container.must("sh", "-c", REPAIR)
-        found = officers_in(box, (server or 0) + LET_IN_S)
+        found = measure_user_return(box, (server or 0) + LET_IN_S)
         seconds = None if found is None else round(found + box.began - begin, 1)
         wrong = [] if found is not None else ["officers are not in"]
         if found is not None and agent and known is not None:
@@ -131,7 +131,7 @@ def _boot(
     finally:
         box.close()
         file.unlink()
-    say(str(asdict(result)))
+    print_line(str(asdict(result)))
     return result
 
 
@@ -166,12 +166,12 @@ def flicker(ground: Ground, recorded: Recorded, times: int, seed: int) -> Boot:
     try:
         box.start()
         box.officers()
-        seconds = officers_in(box)
+        seconds = measure_user_return(box)
         wrong = ["officers are not in"] if seconds is None else wrongs(box, recorded.known, [])[1]
         result = Boot(f"{cuts} cuts in recovery", True, 0.0, seconds, tuple(wrong))
     finally:
         box.close()
-    say(str(asdict(result)))
+    print_line(str(asdict(result)))
     return result
 
 

@@ -72,7 +72,7 @@ def acknowledged(log: Path, until: float) -> list[Acknowledged]:
     return found
 
 
-def officers_in(box: Box, patience_s: float = LET_IN_S) -> float | None:
+def measure_user_return(box: Box, patience_s: float = LET_IN_S) -> float | None:
     """Seconds from power on to the first case that was saved; None where none was in time."""
 
     def look() -> float | None:

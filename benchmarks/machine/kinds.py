@@ -19,12 +19,12 @@ from psycopg.conninfo import make_conninfo
 from benchmarks.machine.box import Box
 from benchmarks.machine.disk import Image
 from benchmarks.machine.guide import INSTALLATION, commands
-from benchmarks.machine.judge import acknowledged, officers_in
+from benchmarks.machine.judge import acknowledged, measure_user_return
 from benchmarks.machine.line import FEED_URL, Outside
 from benchmarks.machine.prepare import Ground
-from benchmarks.machine.setup import ANSWERS, BY_HAND, STATE, TYPED, UNDO, Tried
+from benchmarks.machine.setup import ANSWERS, BY_HAND, STATE, TYPED, UNDO, SetupAttempt
 from benchmarks.machine.site import DOOR, PLAIN_FRONT, PROGRAM, START, UNIT, Administrator
-from benchmarks.report import say
+from benchmarks.report import print_line
 from demo.databases import (
     AGENT_ROLE,
     DATABASES,
@@ -99,17 +99,17 @@ KINDS = (
 )
 
 
-def try_kinds(ground: Ground, only: str = "") -> list[Tried]:
+def try_kinds(ground: Ground, only: str = "") -> list[SetupAttempt]:
     """Set a site of each kind up, and undo it."""
     rows = []
     for kind in KINDS:
         if only in kind.what:
             rows.append(_try(ground, kind))
-            say(str(rows[-1]))
+            print_line(str(rows[-1]))
     return rows
 
 
-def _try(ground: Ground, kind: Kind) -> Tried:
+def _try(ground: Ground, kind: Kind) -> SetupAttempt:
     outside = Outside(ground.secretariat.feed)
     box = ground.box(Image(ground.debian), "kind")
     try:
@@ -117,7 +117,7 @@ def _try(ground: Ground, kind: Kind) -> Tried:
         outside.connect(box)
         lay_out(box, ground.secretariat.directory, kind)
         box.officers()
-        if officers_in(box) is None:
+        if measure_user_return(box) is None:
             raise RuntimeError("officers do not come in")
         return _set_up(ground, box, kind)
     finally:
@@ -125,7 +125,7 @@ def _try(ground: Ground, kind: Kind) -> Tried:
         outside.close()
 
 
-def _set_up(ground: Ground, box: Box, kind: Kind) -> Tried:
+def _set_up(ground: Ground, box: Box, kind: Kind) -> SetupAttempt:
     container, shared, wrong = box.container, ground.secretariat.directory, list[str]()
 
     def type_(line: str, status: int = 0) -> str:
@@ -155,7 +155,7 @@ def _set_up(ground: Ground, box: Box, kind: Kind) -> Tried:
         container.must("sh", "-c", 'printf %s "$0" > /root/setup.toml', answers)
         said = type_("ncen-updater setup --answers /root/setup.toml --yes")
     seconds = time.monotonic() - began
-    say(f"{kind.what} ({typed}):\n{said}")
+    print_line(f"{kind.what} ({typed}):\n{said}")
     by_hand = {line[:40] for line in said.splitlines() if line.startswith("By hand: ")}
     type_("ncen-updater doctor")
     type_("ncen-updater check")
@@ -175,7 +175,7 @@ def _set_up(ground: Ground, box: Box, kind: Kind) -> Tried:
     there = set(container.must("sh", "-c", REFERENCES[kind.engine]).split())
     lost = {case.reference for case in acknowledged(box.log, time.time())} - there
     wrong += [f"lost records: {sorted(lost)[:3]}"] if lost else []
-    return Tried(kind.what, round(seconds, 1), figures, tuple(wrong))
+    return SetupAttempt(kind.what, round(seconds, 1), figures, tuple(wrong))
 
 
 def _count(log: Path, since: float) -> Mapping[str, float]:
@@ -186,7 +186,7 @@ def _count(log: Path, since: float) -> Mapping[str, float]:
     refused = sum(int(one["refused"]) for one in outages)
     cases = sum("case_ref" in one for one in entries)
     for one in outages:
-        say(f"outage {one['from_wall'] - since:.1f} s after the beginning: {one}")
+        print_line(f"outage {one['from_wall'] - since:.1f} s after the beginning: {one}")
     return {
         "cases": cases, "outages": len(outages), "longest_s": round(longest, 1), "refused": refused,
     }  # fmt: skip

@@ -11,9 +11,9 @@ from benchmarks.machine.disk import Image
 from benchmarks.machine.kinds import KINDS, lay_out
 from benchmarks.machine.line import FEED_URL, Outside
 from benchmarks.machine.prepare import Ground
-from benchmarks.machine.setup import ANSWERS, STATE, Tried
+from benchmarks.machine.setup import ANSWERS, STATE, SetupAttempt
 from benchmarks.machine.site import Administrator
-from benchmarks.report import say
+from benchmarks.report import print_line
 
 SETUP = "ncen-updater setup --answers /root/setup.toml --yes"
 HBA = "/etc/postgresql/*/main/pg_hba.conf"
@@ -72,7 +72,7 @@ MISTAKES = (
 )  # fmt: skip
 
 
-def try_mistakes(ground: Ground) -> list[Tried]:
+def try_mistakes(ground: Ground) -> list[SetupAttempt]:
     """Make each mistake on a machine that nobody has set up."""
     outside = Outside(ground.secretariat.feed)
     box = ground.box(Image(ground.debian), "mistakes")
@@ -92,7 +92,7 @@ def try_mistakes(ground: Ground) -> list[Tried]:
         outside.close()
 
 
-def _try(box: Box, mistake: Mistake) -> Tried:
+def _try(box: Box, mistake: Mistake) -> SetupAttempt:
     container, wrong = box.container, list[str]()
     container.must("sh", "-c", mistake.make)
     before = _list_state(container)
@@ -104,9 +104,9 @@ def _try(box: Box, mistake: Mistake) -> Tried:
         wrong.append(f"exit status {ended.returncode}: {said[-2000:]}")
     wrong += [f"gone: {line}" for line in sorted(before - now)[:5]]
     wrong += [f"new: {line}" for line in sorted(now - before)[:5]]
-    say(f"{mistake.what}: {said[said.find('Error:') :]}")
-    row = Tried(mistake.what, None, None, tuple(wrong))
-    say(str(row))
+    print_line(f"{mistake.what}: {said[said.find('Error:') :]}")
+    row = SetupAttempt(mistake.what, None, None, tuple(wrong))
+    print_line(str(row))
     return row
 
 

@@ -27,13 +27,13 @@ from benchmarks.machine.judge import (
     expect,
     facts,
     lost_records,
-    officers_in,
+    measure_user_return,
 )
 from benchmarks.machine.line import Outside
 from benchmarks.machine.prepare import Ground, changed
 from benchmarks.machine.record import approve
 from benchmarks.machine.site import CLUSTER, CONFIG, DOOR, START, TARGET, Administrator
-from benchmarks.report import say
+from benchmarks.report import print_line
 
 SHOP = Path("/opt/shop")
 CLOSED = "/run/shop/closed"
@@ -79,7 +79,7 @@ def walk(ground: Ground, seed: int) -> list[Walked]:
     cut, entered, known = _cut(ground, site, chance)
     for what, script in (("no hands", "true"), ("spoilt", SPOILT), ("resume typed", FAILS)):
         rows.append(_start(ground, cut, what, script, entered, known))
-        say(str(rows[-1]))
+        print_line(str(rows[-1]))
     return rows
 
 
@@ -129,7 +129,7 @@ def _install(ground: Ground, site: Path) -> list[Walked]:
         box.close()
         outside.close()
     for row in rows:
-        say(str(row))
+        print_line(str(row))
     return rows
 
 
@@ -163,7 +163,7 @@ def _cut(
         box.start()
         box.officers()
         outside.connect(box)
-        if officers_in(box) is None:
+        if measure_user_return(box) is None:
             raise RuntimeError("officers do not come in")
         known = {START: facts(box.container, SHOP / "current")}
         approve(box.container)
@@ -196,10 +196,10 @@ def _start(
             box.container.run("systemctl", "stop", "ncen-updater")
             began = time.time()
             typed = box.container.run("ncen-updater", "resume")
-            say(f"resume: {typed.returncode} in {time.time() - began:.1f} s: {typed.stdout}")
+            print_line(f"resume: {typed.returncode} in {time.time() - began:.1f} s: {typed.stdout}")
             if typed.returncode:
                 wrong.append(f"resume: {typed.stdout}{typed.stderr}")
-        found = officers_in(box)
+        found = measure_user_return(box)
         seconds = None if found is None else round(found + box.began - began, 1)
         wrong += _wrongs(box, entered, known) if found is not None else ["users are not in"]
         return Walked(what, seconds, _answers(box), tuple(wrong))

@@ -13,7 +13,7 @@ from benchmarks.machine.box import Box, make_image, make_tree
 from benchmarks.machine.disk import Image
 from benchmarks.machine.line import Outside
 from benchmarks.machine.site import Administrator, Secretariat, by_hand
-from benchmarks.report import say
+from benchmarks.report import print_line
 
 CASES = 3000
 
@@ -54,7 +54,7 @@ class Ground:
             if tree is None:
                 tree = self.work / "tree"
                 if not tree.exists():
-                    say("making a Debian system")
+                    print_line("making a Debian system")
                     make_tree(tree, mirror)
             make_image(tree, self.debian)
         if not with_sites:
@@ -62,10 +62,10 @@ class Ground:
         outside = Outside(self.secretariat.feed)
         try:
             if not self.bare.exists():
-                say("laying nCEN out as somebody installed it by hand")
+                print_line("laying nCEN out as somebody installed it by hand")
                 self._bare(outside)
             if not self.site.exists():
-                say("installing the agent as its guide says")
+                print_line("installing the agent as its guide says")
                 self._site(outside, package.name)
         finally:
             outside.close()

@@ -14,7 +14,7 @@ from random import Random
 from benchmarks.debian.container import Container, wait_for
 from benchmarks.machine.box import Box
 from benchmarks.machine.disk import Image, Recording
-from benchmarks.machine.judge import LET_IN_S, Facts, facts, officers_in, status
+from benchmarks.machine.judge import LET_IN_S, Facts, facts, measure_user_return, status
 from benchmarks.machine.line import Outside
 from benchmarks.machine.site import START, TARGET, Secretariat
 
@@ -104,7 +104,7 @@ def record_upgrade(site: Path, sent: Secretariat, work: Path, directory: Path) -
         box.start()
         box.officers()
         outside.connect(box)
-        _must(officers_in(box), "officers do not come in")
+        _must(measure_user_return(box), "officers do not come in")
         container = box.container
         known = {START: facts(container)}
         approve(container)
@@ -126,7 +126,7 @@ def record_rollback(upgraded: Recorded, sent: Secretariat, work: Path, directory
         box.start()
         box.officers()
         outside.connect(box)
-        _must(officers_in(box), "officers do not come in")
+        _must(measure_user_return(box), "officers do not come in")
         container = box.container
         _must(wait_for(lambda: serves(container), LET_IN_S), "the service does not run")
         back = ["ncen-updater", "rollback", "--yes"]

@@ -10,9 +10,15 @@ from random import Random
 
 from benchmarks.machine.box import Box
 from benchmarks.machine.disk import Image, Loss
-from benchmarks.machine.judge import Acknowledged, acknowledged, officers_in, waited_for, wrongs
+from benchmarks.machine.judge import (
+    Acknowledged,
+    acknowledged,
+    measure_user_return,
+    waited_for,
+    wrongs,
+)
 from benchmarks.machine.record import Recorded, instants, windows
-from benchmarks.report import say
+from benchmarks.report import print_line
 
 
 @dataclass(frozen=True)
@@ -74,7 +80,7 @@ def replay(
             recorded, image, entered, planned,
             shared=shared, work=work / f"trial-{number}", chance=chance,
         )  # fmt: skip
-        say(f"{number + 1} of {len(chosen)}: {asdict(trial)}")
+        print_line(f"{number + 1} of {len(chosen)}: {asdict(trial)}")
         trials.append(trial)
     recording.close()
     return trials
@@ -96,7 +102,7 @@ def _one(
     try:
         box.start()
         box.officers()
-        seconds = officers_in(box)
+        seconds = measure_user_return(box)
         if seconds is None:
             said = box.container.run("journalctl", "--no-pager", "-n", "60").stdout
             return replace(trial, version="?", wrong=(f"officers are not in: {said}",))

@@ -14,13 +14,13 @@ from benchmarks.debian.site import running, sequence
 from benchmarks.machine.boots import torn
 from benchmarks.machine.box import CACHE, LIBPQ, SERVER, Box
 from benchmarks.machine.disk import Image, Loss
-from benchmarks.machine.judge import Facts, acknowledged, officers_in, status, wrongs
+from benchmarks.machine.judge import Facts, acknowledged, measure_user_return, status, wrongs
 from benchmarks.machine.line import Outside
 from benchmarks.machine.prepare import Ground, changed
 from benchmarks.machine.record import Recorded, approve, serves
 from benchmarks.machine.site import START, TARGET
 from benchmarks.machine.trouble import Event, told, waiting
-from benchmarks.report import say
+from benchmarks.report import print_line
 
 #: Libraries that our processes have open are exchanged for the same ones, as an upgrade does.
 EXCHANGE = """
@@ -104,12 +104,12 @@ def _act(ground: Ground, act: Act, known: Mapping[str, Facts]) -> Event:
     try:
         box.start()
         box.officers()
-        if officers_in(box) is None:
+        if measure_user_return(box) is None:
             return Event(act.what, wrong=("officers are not in",))
         outside.connect(box)
         container = box.container
         approve(container)
-        if wait_for(lambda: _begun(container, act.step), PATIENCE_S) is None:
+        if wait_for(lambda: _is_started(container, act.step), PATIENCE_S) is None:
             return Event(act.what, wrong=(f"the step {act.step} is not reached",))
         began = time.monotonic()
         typed = container.run("sh", "-c", act.typed)
@@ -145,7 +145,7 @@ def _act(ground: Ground, act: Act, known: Mapping[str, Facts]) -> Event:
         outside.close()
 
 
-def _begun(container: Container, step: str) -> bool | None:
+def _is_started(container: Container, step: str) -> bool | None:
     """Whether a step was begun; asked without a process of ours, so that it is seen early."""
     asked = (
         "import sqlite3; print(sqlite3.connect('/var/lib/ncen-updater/journal.sqlite').execute("
@@ -187,7 +187,7 @@ def power_cuts(ground: Ground, seed: int) -> list[Event]:
     try:
         box.start()
         box.officers()
-        seconds = officers_in(box)
+        seconds = measure_user_return(box)
         container = box.container
         wait_for(lambda: serves(container), PATIENCE_S)
         chosen, before = sequence(container), _chosen(ground)
@@ -221,10 +221,10 @@ def maintenance(ground: Ground, seed: int) -> list[Event]:
         try:
             box.start()
             box.officers()
-            seconds = officers_in(box, PATIENCE_S)
+            seconds = measure_user_return(box, PATIENCE_S)
             wrong = ["officers are not in"] if seconds is None else []
             if seconds is None:
-                say(box.container.run("journalctl", "--no-pager", "-n", "60").stdout)
+                print_line(box.container.run("journalctl", "--no-pager", "-n", "60").stdout)
             else:
                 wrong += wrongs(box, recorded.known, [])[1]
                 if box.container.run("test", "-e", f"/{PORTAL}").returncode == 0:
@@ -234,5 +234,5 @@ def maintenance(ground: Ground, seed: int) -> list[Event]:
         finally:
             box.close()
             file.unlink()
-    say(str([asdict(event) for event in events]))
+    print_line(str([asdict(event) for event in events]))
     return events

@@ -26,14 +26,14 @@ from benchmarks.machine.judge import (
     expect,
     facts,
     lost_records,
-    officers_in,
+    measure_user_return,
     status,
 )
 from benchmarks.machine.line import FEED_URL, Outside
 from benchmarks.machine.prepare import Ground
 from benchmarks.machine.record import approve
 from benchmarks.machine.site import CLUSTER, START, TARGET, Administrator
-from benchmarks.report import say
+from benchmarks.report import print_line
 
 BY_HAND = Path(f"/srv/ncen/{START}")
 ANSWERS = """\
@@ -101,7 +101,7 @@ AT_ADOPTION, AT_RESTART = "adopt None None", "restart None False"
 
 
 @dataclass(frozen=True)
-class Tried:
+class SetupAttempt:
     """One trial of setup.
 
     Attributes:
@@ -165,12 +165,12 @@ class Trial:
         return {"outages": len(outages), "longest_s": round(longest, 1), "refused": refused}
 
 
-def try_setup(ground: Ground, seed: int, only: str = "") -> list[Tried]:
+def try_setup(ground: Ground, seed: int, only: str = "") -> list[SetupAttempt]:
     """Set a site up, undo it, kill it twice, and cut the power once."""
     site = ground.work / "setup.img"
     if not site.exists():
         _install(ground, site)
-    acts: Mapping[str, Callable[[Trial], Tried]] = {
+    acts: Mapping[str, Callable[[Trial], SetupAttempt]] = {
         "set up, upgrade, roll back": _set_up,
         "set up by seven answers, undo": _undo,
         "killed at the logins, set up again": partial(_kill, step=AT_LOGINS, then=SETUP_AGAIN),
@@ -202,7 +202,9 @@ def _install(ground: Ground, site: Path) -> None:
         outside.close()
 
 
-def _try(ground: Ground, site: Image, what: str, act: Callable[[Trial], Tried]) -> Tried:
+def _try(
+    ground: Ground, site: Image, what: str, act: Callable[[Trial], SetupAttempt]
+) -> SetupAttempt:
     # A rehearsal of a newer release would bar the undo.
     sent = ground.secretariat
     outside = Outside(sent.feed_with(TARGET) if act is _set_up else sent.feed)
@@ -211,25 +213,25 @@ def _try(ground: Ground, site: Image, what: str, act: Callable[[Trial], Tried]) 
         box.boot()
         outside.connect(box)
         box.officers()
-        if officers_in(box) is None:
+        if measure_user_return(box) is None:
             raise RuntimeError("officers do not come in")
         trial = Trial(box)
         tried = act(trial)
-        row = Tried(what, tried.seconds, tried.figures, (*tried.wrong, *trial.wrong))
-        say(str(row))
+        row = SetupAttempt(what, tried.seconds, tried.figures, (*tried.wrong, *trial.wrong))
+        print_line(str(row))
         return row
     finally:
         box.close()
         outside.close()
 
 
-def _set_up(trial: Trial) -> Tried:
+def _set_up(trial: Trial) -> SetupAttempt:
     trial.type(DRY_RUN)
     trial.require_unchanged("dry run")
     began = time.monotonic()
     said = trial.type(SETUP)
     seconds = round(time.monotonic() - began, 1)
-    say(said)
+    print_line(said)
     trial.require_set_up()
     figures = {"typed": len(commands(INSTALLATION.read_text("utf-8"), 1)) + 2, **trial.count()}
     if figures["outages"] > 1:
@@ -244,7 +246,7 @@ def _set_up(trial: Trial) -> Tried:
     _await_version(trial, START)
     trial.type("ncen-updater confirm", user="amina")
     trial.require_sound(Path("/opt/ncen/current"))
-    return Tried("", seconds, figures)
+    return SetupAttempt("", seconds, figures)
 
 
 def _await_version(trial: Trial, version: str) -> None:
@@ -259,20 +261,20 @@ def _await_version(trial: Trial, version: str) -> None:
         trial.wrong.append(f"{version} does not run: {status(trial.container)}")
 
 
-def _undo(trial: Trial) -> Tried:
+def _undo(trial: Trial) -> SetupAttempt:
     keys = "\\n".join(TYPED)
     began = time.monotonic()
     said = trial.type(f"printf '{keys}\\n' | script -qec 'ncen-updater setup' /dev/null")
     seconds = round(time.monotonic() - began, 1)
-    say(said)
+    print_line(said)
     trial.require_set_up()
     trial.type(UNDO)
     trial.require_unchanged("undo")
     trial.require_sound(BY_HAND)
-    return Tried("", seconds, {"questions": len(TYPED), **trial.count()})
+    return SetupAttempt("", seconds, {"questions": len(TYPED), **trial.count()})
 
 
-def _kill(trial: Trial, step: str, then: str) -> Tried:
+def _kill(trial: Trial, step: str, then: str) -> SetupAttempt:
     trial.container.must("python3", "-c", UNTIL, step, "kill", *SETUP.split())
     began = time.monotonic()
     trial.type(then)
@@ -284,10 +286,10 @@ def _kill(trial: Trial, step: str, then: str) -> Tried:
         trial.require_set_up()
         trial.type(UNDO)
         trial.require_unchanged("undo")
-    return Tried("", seconds, trial.count())
+    return SetupAttempt("", seconds, trial.count())
 
 
-def _cut(ground: Ground, site: Image, chance: Random) -> Tried:
+def _cut(ground: Ground, site: Image, chance: Random) -> SetupAttempt:
     """Cut the power while nCEN restarts, and go on."""
     outside = Outside(ground.secretariat.feed)
     box = ground.box(site, "setup")
@@ -306,7 +308,7 @@ def _cut(ground: Ground, site: Image, chance: Random) -> Tried:
         box.boot()
         outside.connect(box)
         box.officers()
-        found = officers_in(box)
+        found = measure_user_return(box)
         trial = Trial(box)
         trial.before, trial.known = before.before, before.known
         began = time.monotonic()
@@ -316,8 +318,8 @@ def _cut(ground: Ground, site: Image, chance: Random) -> Tried:
         trial.type(UNDO)
         trial.require_unchanged("undo")
         figures = {"in_after_s": found or LET_IN_S, **trial.count()}
-        row = Tried(CUT, seconds, figures, tuple(trial.wrong))
-        say(str(row))
+        row = SetupAttempt(CUT, seconds, figures, tuple(trial.wrong))
+        print_line(str(row))
         return row
     finally:
         box.close()

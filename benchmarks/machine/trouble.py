@@ -18,7 +18,7 @@ from benchmarks.machine.disk import Image, Loss
 from benchmarks.machine.judge import (
     Facts,
     acknowledged,
-    officers_in,
+    measure_user_return,
     status,
     waited_for,
     wrongs,
@@ -27,7 +27,7 @@ from benchmarks.machine.line import Outside
 from benchmarks.machine.prepare import Ground, changed
 from benchmarks.machine.record import Recorded, approve, rehearsed, serves
 from benchmarks.machine.site import START, TARGET
-from benchmarks.report import say
+from benchmarks.report import print_line
 from ncen_updater.agent.storage.agent_selection import TrialState
 
 FILLER = "/var/tmp/filler"
@@ -73,14 +73,14 @@ class Event:
 
 def told(event: Event) -> Event:
     """Say what came of one, and return it."""
-    say(str(asdict(event)))
+    print_line(str(asdict(event)))
     return event
 
 
 def _come_up(box: Box) -> float | None:
     box.start()
     box.officers()
-    return officers_in(box)
+    return measure_user_return(box)
 
 
 def _cuts(
@@ -121,7 +121,7 @@ def waiting(ground: Ground) -> Image:
     """Return the disk of a site that has rehearsed the newer release and waits for approval."""
     file = ground.work / "waiting.img"
     if not file.exists():
-        say("letting a site rehearse")
+        print_line("letting a site rehearse")
         outside = Outside(ground.secretariat.feed_with(TARGET))
         box = ground.box(Image(ground.site), "waiting")
         try:
@@ -304,7 +304,7 @@ def _full_and_torn(ground: Ground, seed: int) -> Event:
     try:
         box.start()
         box.officers()
-        early = officers_in(box, 60)
+        early = measure_user_return(box, 60)
         said = box.container.run("ncen-updater", "status")
         log = box.container.run(
             "journalctl", "-b", "-o", "cat", "--no-pager", "-u", "ncen-updater*"

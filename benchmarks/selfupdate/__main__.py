@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from benchmarks.report import finish, say
+from benchmarks.report import finish, print_line
 from benchmarks.selfupdate.agents import Kind
 from benchmarks.selfupdate.trial import DISK, Outcome, run_trial
 
@@ -74,7 +74,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         kills = (number // len(kinds) + chosen.seed) % 4
         outcome = trial(kind, chosen.seed * 100_000 + number, kills, chosen.patience)
         words = outcome.problem or f"agent {outcome.agent} works"
-        say(f"{number + 1:4}  {kind}, {outcome.kills} kills, {outcome.starts} starts: {words}")
+        print_line(
+            f"{number + 1:4}  {kind}, {outcome.kills} kills, {outcome.starts} starts: {words}"
+        )
         return outcome
 
     # Most of a trial is waiting.

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.report import compile_as_installed, finish, median, say
+from benchmarks.report import compile_as_installed, finish, median, print_line
 from benchmarks.transfer.corpora import HELD_BACK, PAIRS, Pair, unpacked
 from benchmarks.transfer.measure import in_child
 from benchmarks.transfer.one_call import one_call
@@ -70,7 +70,7 @@ def _tufup(pair: Pair, old: Path, new: Path, work: Path, cache: Path, turns: int
     if not cached:
         shutil.rmtree(kept, ignore_errors=True)
         kept.mkdir(parents=True)
-        say(f"{pair.name}: tufup makes its patch")
+        print_line(f"{pair.name}: tufup makes its patch")
         order = {"name": pair.name, "old": [pair.old, str(old)], "new": [pair.new, str(new)],
                  "place": str(kept)}  # fmt: skip
         note.write_text(json.dumps(in_child("tufup_side", "make", order)), "utf-8")
@@ -78,7 +78,7 @@ def _tufup(pair: Pair, old: Path, new: Path, work: Path, cache: Path, turns: int
     repository = kept / "repository"
     side = Side(made, [], [], 0)
     for turn in range(turns):
-        say(f"{pair.name}: tufup updates")
+        print_line(f"{pair.name}: tufup updates")
         place = work / f"tufup-{turn}"
         for name in ("metadata", "targets"):
             (place / name).mkdir(parents=True)
@@ -114,12 +114,12 @@ def _ours(pair: Pair, old: Path, new: Path, work: Path, turns: int) -> Side:
         (release / "manifest.toml").write_text(manifest, "utf-8")
         order[side_name] = [version, str(release)]
     (work / "ours").mkdir()
-    say(f"{pair.name}: ours makes its pack")
+    print_line(f"{pair.name}: ours makes its pack")
     made = in_child("our_side", "publish", order)
     feed = work / "ours" / "feed"
     side = Side(made, [], [], 0)
     for turn in range(turns):
-        say(f"{pair.name}: ours updates")
+        print_line(f"{pair.name}: ours updates")
         place = work / f"site-{turn}"
         place.mkdir()
         shutil.copyfile(feed / "metadata" / "1.root.json", place / "root.json")
@@ -219,7 +219,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             ours = _ours(pair, old, new, work, chosen.turns)
         call = one_call(pair, old, new, cache) if pair in HELD_BACK else None
         rows[pair.name] = Row(theirs, ours, call)
-        say(f"{pair.name}: {json.dumps(rows[pair.name].as_dict())}")
+        print_line(f"{pair.name}: {json.dumps(rows[pair.name].as_dict())}")
     told = {
         pair.name: {
             "from": pair.old, "to": pair.new, "kind": pair.kind, **rows[pair.name].as_dict(),

@@ -12,7 +12,7 @@ import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.report import say
+from benchmarks.report import print_line
 
 PROGRAM = 0o111
 
@@ -76,7 +76,7 @@ def _one(pair: Pair, version: str, cache: Path) -> Path:
         return place
     downloads = cache / "downloads" / f"{pair.name}-{version}"
     if not (downloads.is_dir() and any(downloads.iterdir())):
-        say(f"downloading {pair.name} {version}")
+        print_line(f"downloading {pair.name} {version}")
         downloads.mkdir(parents=True, exist_ok=True)
         # Wheels of one platform, so that another machine compares the same files.
         subprocess.run(

@@ -7,7 +7,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from benchmarks.report import say
+from benchmarks.report import print_line
 from benchmarks.transfer.corpora import Pair
 
 # What is the same of a release however it is packed, so that a difference is one of content.
@@ -26,7 +26,7 @@ def one_call(pair: Pair, old: Path, new: Path, cache: Path) -> int:
     """
     note = cache / "one-call" / f"{pair.name}-{pair.old}-{pair.new}.json"
     if not note.is_file():
-        say(f"{pair.name}: one call of zstd")
+        print_line(f"{pair.name}: one call of zstd")
         note.parent.mkdir(exist_ok=True)
         with tempfile.TemporaryDirectory(dir=cache) as directory:
             for name, tree in (("old", old), ("new", new)):

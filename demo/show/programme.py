@@ -47,7 +47,7 @@ WHOLE: tuple[Act, ...] = (
     own_words.after_the_upgrade,
     bad_releases.play,
     rollback.play,
-    own_words.after_the_way_back,
+    own_words.after_the_rollback,
     killed_agent.play,
     killed_between.play,
     killed_server.play,
@@ -64,7 +64,7 @@ QUICK: tuple[Act, ...] = (
     own_words.after_the_upgrade,
     bad_releases.play,
     rollback.play,
-    own_words.after_the_way_back,
+    own_words.after_the_rollback,
 )
 
 

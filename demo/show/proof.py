@@ -112,7 +112,7 @@ def refused_seconds(log: Path, since_wall: float) -> float:
     return total
 
 
-def wait_for_officers(site: DemoSite) -> bool:
+def wait_for_users(site: DemoSite) -> bool:
     """Wait until one more record is accepted; False if none is for a minute."""
     begin = time.time()
     deadline = time.monotonic() + OFFICERS_WAIT_S

@@ -19,7 +19,7 @@ from demo.show.proof import (
     prove,
     read_rows,
     refused_seconds,
-    wait_for_officers,
+    wait_for_users,
 )
 from demo.show.report import Row
 from demo.site import DemoSite
@@ -103,7 +103,7 @@ class Stage:
         trial = Trial()
         yield trial
         broken = list(trial.broken)
-        if not wait_for_officers(self.site):
+        if not wait_for_users(self.site):
             broken.append(LazyText(N_("Users cannot enter records.")))
         proof = prove(self.site, old, runs)
         broken += proof.broken

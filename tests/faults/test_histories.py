@@ -8,12 +8,13 @@ from collections import Counter
 
 import pytest
 
+from benchmarks.histories.foreign_sessions import KINDS, instants_of
 from benchmarks.histories.judge import (
+    Attempt,
     Kind,
     Loss,
     Record,
     Seen,
-    Tried,
     beyond,
     judge,
     keys_in,
@@ -26,7 +27,6 @@ from benchmarks.histories.report_check import (
     Truth,
     find_false_statements,
 )
-from benchmarks.histories.strangers import KINDS, instants_of
 
 DATABASES = ("seizures", "suspects", "companies")
 CASES = "seizures.cases"
@@ -45,7 +45,7 @@ def record(key: str, by: str = "an officer", at: float = 10.0, value: int = 0) -
     return Record(CASES, key, by, at - 0.1, at, value)
 
 
-UPGRADE = Tried("upgrade", before="3.2.4", wanted="3.3.0", door_closed=True)
+UPGRADE = Attempt("upgrade", before="3.2.4", wanted="3.3.0", door_closed=True)
 FAILED = dataclasses.replace(UPGRADE, exit_code=11)
 BEFORE = site("3.2.4")
 
@@ -119,7 +119,7 @@ def test_lost_edit_is_detected() -> None:
 
 
 def test_accepted_loss_must_match_its_time_range() -> None:
-    tried = Tried("rollback", "3.3.9", "3.2.4", loss=Loss(since=20.0, until=30.0, accepted=2))
+    tried = Attempt("rollback", "3.3.9", "3.2.4", loss=Loss(since=20.0, until=30.0, accepted=2))
     within = judge(tried, site("3.2.4", keys=()), [record("A", at=25.0), record("B", at=30.05)])
     assert within.kind is Kind.OK
     assert len(within.agreed) == 2

@@ -114,7 +114,7 @@ def after_the_upgrade(stage: Stage) -> None:
     )
 
 
-def after_the_way_back(stage: Stage) -> None:
+def after_the_rollback(stage: Stage) -> None:
     """With 3.2.4 again, what only it has is there again."""
     stage.narrator.say(
         N_(

@@ -202,7 +202,7 @@ class Ledger:
             return list(self.records.values())
 
 
-class Officers:
+class UserTraffic:
     """Users who enter cases through the web server in front, one after the other."""
 
     def __init__(self, port: int, ledger: Ledger, seed: str) -> None:
@@ -214,7 +214,7 @@ class Officers:
         self.said = ""
         self._thread = threading.Thread(target=self._work, daemon=True)
 
-    def __enter__(self) -> Officers:
+    def __enter__(self) -> UserTraffic:
         self._thread.start()
         return self
 
@@ -277,7 +277,7 @@ class Officers:
             connection.close()
 
 
-class Strangers:
+class ForeignSessions:
     """The stranger of one trial: comes, acts at its instants, goes.
 
     Args:

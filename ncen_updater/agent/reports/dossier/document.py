@@ -1,4 +1,4 @@
-"""The dossier as JSON has it: what its page says, for programs. Pure."""
+"""The dossier as a JSON document: the contents of its page, for programs. Pure."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from ncen_updater.agent.reports.dossier.facts import Dossier, DossierHop
 from ncen_updater.common.cli.render import finding_to_json
 from ncen_updater.common.i18n import DEFAULT_LANGUAGE, N_, LazyText
 
-#: Where ``down`` files keep what the old shape cannot hold; no table of the application.
+#: Schema in which ``down`` migrations store data that the old schema cannot hold.
 PARKED_SCHEMA = "ncen_kept"
-#: So many codes without a target are listed; the rest is counted.
+#: Number of codes without a target that are listed.
 MAX_CODES_SHOWN = 20
 
 
 def format_code_mapping(item: CodeMapResult) -> list[LazyText]:
-    """Say what a mapping of codes does, and what it has no target for."""
+    """Return the effects of a code mapping, and the codes without a target."""
     found = []
     if item.affected is not None:
         values: dict[str, object] = {"name": item.name, "count": item.affected}
@@ -31,7 +31,7 @@ def format_code_mapping(item: CodeMapResult) -> list[LazyText]:
 
 
 def list_table_changes(hop: RehearsedHop) -> list[tuple[str, str, str, str]]:
-    """Name each table of the application that changes: rows before, rows after, what happens."""
+    """Return the application's changed tables: name, rows before, rows after, kind of change."""
     return [
         (
             f"{database}.{table}",
@@ -63,7 +63,7 @@ DowntimeBounds = tuple[float, float, float]
 
 
 def build_dossier_document(dossier: Dossier, language: str = DEFAULT_LANGUAGE) -> dict[str, object]:
-    """Return what a person decides on; its SQL is the plan's."""
+    """Return the facts for a decision; the SQL is part of the plan's document."""
     return {
         "site": dossier.site,
         "country": dossier.country,

@@ -1,4 +1,4 @@
-"""``prune``: drop what was kept from before upgrades, where its days are over."""
+"""``prune``: drop previous databases whose retention period has ended."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``rollback``: go back to the release before, keeping every record where the release can."""
+"""``rollback``: return to the previous release, keeping all records if the release supports it."""
 
 from __future__ import annotations
 
@@ -77,15 +77,16 @@ def rollback(
         _show_rollback_plan(session, way, emergency=emergency)
         question = LazyText(N_("Roll back to {target} now?"), {"target": way.document["to"]})
         session.ask_confirmation(question, assume_yes=False)
-        undoes = way.document["undoes"]  # what was agreed to, whatever comes meanwhile
+        # the upgrade that the user confirmed, even if another one was installed since
+        undoes = way.document["undoes"]
     return session.show_result(site.rollback(accept_loss, undoes, reason))
 
 
 def _show_rollback_plan(session: AgentSession, plan: CommandResult, *, emergency: bool) -> None:
-    """Show what is asked about.
+    """Show the rollback plan before the confirmation.
 
     Raises:
-        ROLLBACK_NEEDS_APPROVAL: If people have to approve it yet: a yes would be refused.
+        ROLLBACK_NEEDS_APPROVAL: If approvals are missing, so that the rollback would be refused.
     """
     found = plan.document
     missing, given = int(found.get("missing") or 0), found.get("approvals") or []

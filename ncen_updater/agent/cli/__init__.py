@@ -1,1 +1,1 @@
-"""One module a command, or a group of commands that belong together."""
+"""The commands of ``ncen-updater``, one module per command or group of related commands."""

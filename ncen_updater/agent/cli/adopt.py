@@ -1,4 +1,4 @@
-"""``adopt``: take over a site whose release was installed by hand."""
+"""``adopt``: start managing a site whose release was installed by hand."""
 
 from __future__ import annotations
 
@@ -82,10 +82,10 @@ def adopt(
     if not confirmed and not dry_run and not found.installed.application.version:
         adopting.require_matching_release(
             found, confirmed=True
-        )  # else there is nothing to ask about
+        )  # no question if the release does not match anyway
         confirmed = _confirm_version(session, found)
     if dry_run:
-        # Whether a person will be asked is said, not asked.
+        # A dry run does not ask; it reports that a confirmation is needed.
         adopting.require_matching_release(found, confirmed=True)
         return _show_dry_run(session, site, found)
     adopting.require_matching_release(found, confirmed=confirmed)
@@ -107,10 +107,10 @@ def adopt(
 
 
 def _confirm_version(session: AgentSession, adoption: AdoptionPlan) -> bool:
-    """Ask a person in place of the application; the version is typed again, a yes is too quick.
+    """Let the user type the version if the application does not report it.
 
     Raises:
-        CONFIRMATION_DECLINED: If another one is typed.
+        CONFIRMATION_DECLINED: If the user types another version.
     """
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         return False
@@ -173,7 +173,7 @@ def _show_dry_run(session: AgentSession, site: Site, adoption: AdoptionPlan) -> 
 def _adopt_restored(
     context: click.Context, release: Version, reason: str | None, yes: bool, dry_run: bool
 ) -> ExitCode:
-    """Have one of two people say that the databases are those of a release.
+    """Record the approval to adopt restored databases as a release; two approvers are required.
 
     Raises:
         CommandUsageError: If no reason is given.
@@ -236,7 +236,7 @@ def _show_restored(session: AgentSession, restored: RestoredDatabases) -> None:
 
 
 def _show_restored_effect(session: AgentSession, restored: RestoredDatabases) -> None:
-    """Say what this person's approval would do."""
+    """Show what this user's approval would do."""
     approvers = {approval.actor for approval in restored.approvals.approvals}
     left = restored.approvals.missing - (identify_actor().name not in approvers)
     words = (

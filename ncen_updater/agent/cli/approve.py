@@ -1,4 +1,4 @@
-"""``approve`` and ``schedule``: people say yes to what was rehearsed, and when it may begin."""
+"""``approve`` and ``schedule``: approve a rehearsed upgrade, and schedule its start."""
 
 from __future__ import annotations
 
@@ -41,12 +41,12 @@ if TYPE_CHECKING:
 
 Document = Mapping[str, Any]
 
-#: Two sentences: what stands in the place is one.
+#: Two sentences: the placeholder contains a complete sentence.
 AFTER_APPROVAL = N_("This follows your approval. {starts_at}")
 AFTER_SCHEDULING = N_("With this schedule: {starts_at}")
-#: What an upgrade waits for where a line above already says so.
+#: Wait reasons that an earlier line already shows.
 SHOWN_WAIT_REASONS = ("approval", "not-rehearsed")
-#: Why there is nothing to show of an approval, after it was taken back.
+#: Errors that mean that no approval is possible; not an error after a withdrawal.
 _NOTHING_TO_SHOW_CODES = frozenset(
     one.code
     for one in (
@@ -150,7 +150,7 @@ def schedule(
 def _cancel_schedule(
     session: AgentSession, site: SiteClient, target: Version | None, *, dry_run: bool
 ) -> ExitCode:
-    """Take a chosen time back, whatever is on offer by now, and say where that leaves the site."""
+    """Cancel the schedule, even if its upgrade is no longer on offer, and show the next upgrade."""
     count = site.count_schedules() if dry_run else site.cancel_schedule()
     message = N_("Not scheduled.")
     if count:
@@ -162,7 +162,7 @@ def _cancel_schedule(
 def _withdraw_approval(
     session: AgentSession, target: Version | None, *, of_rollback: bool
 ) -> ExitCode:
-    """Take one's own yes back, whatever is on offer by now, and say where that leaves the site."""
+    """Withdraw the user's own approval, even if outdated, and show the next upgrade."""
     site = session.get_client()
     site.require_right("approve")
     count = site.withdraw(target, rollbacks=of_rollback)
@@ -177,13 +177,13 @@ def _withdraw_approval(
 def _show_remaining(
     session: AgentSession, site: SiteClient, target: Version | None, **done: int
 ) -> ExitCode:
-    """Show where an approval stands after what was done, or why there is none to show.
+    """Show the next upgrade after a withdrawal, or why nothing can be approved.
 
     Args:
-        session: This run.
-        site: The site.
-        target: The release that was named.
-        done: What was done, for the document.
+        session: The session.
+        site: Client of the site.
+        target: The requested release.
+        done: Results for the document.
     """
     try:
         seen = site.read_next_upgrade(target)
@@ -199,7 +199,7 @@ def _show_remaining(
 def _approve_rollback(
     session: AgentSession, accept_loss: int | None, *, yes: bool, dry_run: bool
 ) -> ExitCode:
-    """Say yes to a rollback."""
+    """Approve a rollback."""
     site = session.get_client()
     if not dry_run:
         site.require_right("approve")
@@ -217,14 +217,14 @@ def _approve_rollback(
 
 
 def _show_digest(session: AgentSession, next_upgrade: Document) -> None:
-    """Say what people compare with the paper before they say yes, and find in the journal later."""
+    """Show the digest that approvers compare with the printed dossier, later with the journal."""
     if next_upgrade["binding"]:
         digest = {"digest": group_digest(str(next_upgrade["binding"]))}
         session.add_line(LazyText(N_("Approval digest: {digest}"), digest))
 
 
 def _show_others(session: AgentSession, next_upgrade: Document) -> None:
-    """Say where this is not the newest release, and where others are approved, too."""
+    """Show newer releases and other approved releases."""
     newest, target = next_upgrade["newest"], next_upgrade["target"]
     if newest is not None:
         values = {"version": target, "newest": newest}
@@ -246,13 +246,13 @@ def _show_approval(
     /,
     **beside: object,
 ) -> ExitCode:
-    """Show where an approval stands.
+    """Show the state of the approval.
 
     Args:
-        session: This run.
-        next_upgrade: The next upgrade, as the API describes it.
-        template: The sentence around when it begins.
-        beside: What the document has, too.
+        session: The session.
+        next_upgrade: The next upgrade as returned by the API.
+        template: Text around the start time.
+        beside: Additional fields of the document.
     """
     names = (
         "binding",

@@ -1,4 +1,4 @@
-"""Options and helpers of every command."""
+"""Options and helpers of several commands."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ncen_updater.common.cli.usage import CommandUsageError
 from ncen_updater.common.i18n import N_
 
 MAX_REASON_CHARS = 500
-#: Options that mean the same for every command.
+#: Options with the same meaning in every command.
 dry_run_option = click.option(
     "--dry-run", is_flag=True, help=N_("Show what would be done, without changing anything")
 )
@@ -31,10 +31,10 @@ accept_loss_option = click.option(
 
 
 def parse_reason(typed: str, context: click.Context) -> str:
-    """Return what was typed after ``--reason`` as one line.
+    """Return the value of ``--reason`` as one line.
 
     Raises:
-        CommandUsageError: If nothing is left of it.
+        CommandUsageError: If it is empty.
     """
     reason = strip_control_characters(typed).replace("\n", " ").strip()[:MAX_REASON_CHARS]
     if not reason:
@@ -43,13 +43,13 @@ def parse_reason(typed: str, context: click.Context) -> str:
 
 
 def get_agent_session(context: click.Context) -> AgentSession:
-    """Return the session of a run of the agent."""
+    """Return the agent's session of a command."""
     return cast("AgentSession", get_session(context))
 
 
-#: Who logged in, whatever they became since: pam_loginuid(8).
+#: UID of the user who logged in, unaffected by su and sudo: pam_loginuid(8).
 LOGINUID_PATH = Path("/proc/self/loginuid")
-#: What stands there where nobody did.
+#: Value of that file without a login.
 UNSET_UID = 2**32 - 1
 
 
@@ -58,15 +58,15 @@ def identify_actor(
     environment: Mapping[str, str] = os.environ,
     login: Path | None = None,
 ) -> Actor:
-    """Return who gives the order: the person behind sudo, where there is one.
+    """Return the user who runs the command: behind sudo, the user who logged in.
 
-    A user who is root may say anything of themselves here; where two people must approve, let them
-    do it through the service, which asks the kernel.
+    Root can forge this information. If two approvals are required, they must be given through the
+    service, which gets the UID from the kernel.
 
     Args:
-        uid: Number of the user; by default that of this process.
-        environment: Where sudo says who typed it.
-        login: Where the kernel says who logged in.
+        uid: UID; by default that of this process.
+        environment: Environment with the variables of sudo.
+        login: Path of the file with the login UID.
     """
     uid = os.getuid() if uid is None else uid
     if uid == 0:
@@ -85,7 +85,7 @@ def _find_user_name(uid: int) -> str:
 
 
 def _read_login_uid(login: Path) -> int:
-    """Return who logged in; 0 where that is not known."""
+    """Return the login UID; 0 if unknown."""
     try:
         return _parse_uid(login.read_text("ascii").strip())
     except (OSError, ValueError):
@@ -93,6 +93,6 @@ def _read_login_uid(login: Path) -> int:
 
 
 def _parse_uid(text: str) -> int:
-    """Return the number of a user, 0 for what is none."""
+    """Return a UID; 0 for invalid text."""
     number = int(text) if text.isascii() and text.isdigit() and len(text) < 12 else 0
     return number if number < UNSET_UID else 0

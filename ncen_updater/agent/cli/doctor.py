@@ -92,7 +92,7 @@ def support_bundle(
     from ncen_updater.common.messages import BUNDLE_LEAKS
 
     session = get_agent_session(context)
-    # Before the service is asked, which says of a name only that it is none.
+    # Checked before the service is called, which only reports an invalid name.
     require_parts((*leave_out, *show))
     if in_document:
         return _finish_in_document(session, leave_out, show)
@@ -114,7 +114,7 @@ def support_bundle(
     session.ask_confirmation(
         LazyText(N_("Write the support bundle to {path}?"), {"path": path}), assume_yes=yes
     )
-    # By the caller, with their rights: the service is told of no place.
+    # Written by this process with the user's permissions: the service never learns the path.
     size_bytes = write_archive(base64.b64decode(found.document["archive"]), path)
     values: dict[str, object] = {"path": path, "size": format_bytes(size_bytes)}
     session.add_line(
@@ -127,7 +127,7 @@ def support_bundle(
 def _finish_in_document(
     session: AgentSession, leave_out: tuple[str, ...], show: tuple[str, ...]
 ) -> ExitCode:
-    """Give a bundle to who asked the service; where a value of a database stands in it, no text."""
+    """Output the bundle in the document, for the service; no texts if it has a database value."""
     found = session.get_local_site().collect_support_bundle(leave_out, show)
     if found.document["leaks"]:
         again = {**found.document, "shown": {}}

@@ -1,7 +1,7 @@
-"""One event of the journal as a line, in the language of a session. Pure.
+"""Journal events as lines of text in the language of the session. Pure.
 
-Event names and field names are stable words of the journal, which ``--json`` shows; people read a
-label for each.
+Kinds and field names are stable identifiers, which ``--json`` shows; the text output shows a label
+for each.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from ncen_updater.common.cli.render import format_duration, format_time
 from ncen_updater.common.i18n import N_, LazyText, translate
 from ncen_updater.common.labels import translate_step_label
 
-#: Every kind that the journal has, and what the service tells beside it.
+#: Labels of all kinds of journal events, and of the service's own messages.
 EVENT_LABELS: Final[Mapping[str, str]] = {
     "adopted": N_("site adopted"),
     "agent-selected": N_("agent selected"),
@@ -97,7 +97,7 @@ EVENT_LABELS: Final[Mapping[str, str]] = {
     "unheld": N_("hold removed"),
     "soak-ended": N_("soak period ended"),
 }
-#: Names of what events hold.
+#: Labels of the fields of events.
 EVENT_FIELD_LABELS: Final[Mapping[str, str]] = {
     "agents": N_("agents"),
     "imported_at": N_("imported on"),
@@ -172,14 +172,14 @@ EVENT_FIELD_LABELS: Final[Mapping[str, str]] = {
     "way": N_("sent by"),
     "written": N_("overwritten"),
 }
-#: How a change gets the databases to its release.
+#: Labels of the modes of a change.
 _MODE_LABELS: Final[Mapping[str, str]] = {
     "migrate": N_("to be migrated"),
     "restore": N_("to be restored as they were before the upgrade"),
 }
-#: What they hold that is a word of ours.
+#: Fields whose values are translatable words.
 TRANSLATED_FIELDS = frozenset({"action", "kind", "mode"})
-#: What they hold that is a time.
+#: Fields whose values are times.
 TIME_FIELDS = frozenset({"imported_at", "not_before", "until", "usable_until"})
 
 
@@ -193,11 +193,11 @@ def format_event(
     """Return one event as a line.
 
     Args:
-        at: When, as JSON has it.
-        kind: Of it.
-        data: What it holds.
-        language: Of the session.
-        zone: Zone of the site; that of the machine by default.
+        at: Time of the event, as in JSON.
+        kind: Kind of the event.
+        data: Fields of the event.
+        language: Language of the session.
+        zone: Time zone of the site; by default that of the machine.
     """
     when = _format_value("until", at, language, zone) if at else "-"
     label = translate(EVENT_LABELS.get(kind, kind), language)
@@ -207,11 +207,11 @@ def format_event(
 
 def _format_mapping(data: Mapping[str, object], language: str, zone: tzinfo | None) -> str:
     found = []
-    # The step first: what follows tells of it.
+    # The step comes first, since the other fields describe it.
     for name, value in sorted(data.items(), key=lambda item: item[0] != "step"):
         label = translate(EVENT_FIELD_LABELS.get(name, name), language)
         shown = _format_value(name, value, language, zone)
-        if value is not None:  # the kind says that it is a step
+        if value is not None:  # the label of the kind already says "step"
             found.append(shown if name == "step" else f"{label} {shown}")
     return ", ".join(found)
 
@@ -226,7 +226,7 @@ def _format_value(name: str, value: object, language: str, zone: tzinfo | None) 
     if isinstance(value, Mapping):
         if name == "data":
             return _format_mapping(value, language, zone)
-        return ", ".join(  # the names are those of databases
+        return ", ".join(  # the keys are database names
             f"{key} {_format_value(key, one, language, zone)}" for key, one in value.items()
         )
     if isinstance(value, str) and name in TIME_FIELDS:

@@ -1,4 +1,4 @@
-"""``history``: what was done here, as its journal has it."""
+"""``history``: past changes and other events of this site."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def _show_adopted(session: AgentSession, taken: Document) -> None:
 
 
 def _find_error_code(change: Document) -> str | None:
-    """Return the error code of a change, or why its release was marked bad afterwards."""
+    """Return the error code of a change, or the reason why its release was marked bad later."""
     code: str | None = change["error_code"]
     return code or (SOAK_FAILED.code if change["soak_failed"] else None)
 
@@ -157,7 +157,7 @@ def _show_change(session: AgentSession, report: Document, *, events: bool) -> No
         session.add_line(shown)
     for event in report["events"]:
         data = dict(event["data"] or {})
-        if "step" in data:  # a rollback has labels of its own
+        if "step" in data:  # rollbacks have their own labels
             data["step"] = get_step_label(str(data["step"]), report["kind"])
         reported = format_event(event["at"], event["kind"], data, session.language, session.zone)
         session.add_line(f"  {reported}")

@@ -1,4 +1,4 @@
-"""``hold`` and ``unhold``: an operator forbids upgrades, with a reason, and allows them again."""
+"""``hold`` and ``unhold``: put upgrades on hold, with a reason, and remove the holds."""
 
 from __future__ import annotations
 
@@ -25,15 +25,16 @@ if TYPE_CHECKING:
 def parse_future_time(
     text: str | None, now: datetime, zone: tzinfo | None = None
 ) -> datetime | None:
-    """Read a date (its first instant) or a time, at the site's hours unless it says otherwise.
+    """Parse a date (its first moment) or a time, by default in the site's time zone.
 
     Args:
-        text: What a person wrote.
-        now: The time.
-        zone: Zone of the site, as its windows are reckoned; that of the machine by default.
+        text: The text.
+        now: The current time.
+        zone: Time zone of the site's maintenance windows; by default that of the machine.
 
     Raises:
-        BAD_TIME, TIME_PASSED: If it cannot be read, or has passed; it is quoted as it was typed.
+        BAD_TIME, TIME_PASSED: If the text is invalid or the time has passed; the error quotes the
+            text.
     """
     if text is None:
         return None
@@ -50,12 +51,12 @@ def parse_future_time(
 def show_next_start(
     session: AgentSession, start: Mapping[str, Any] | None, template: str = "{starts_at}"
 ) -> None:
-    """Say when the next upgrade begins by itself.
+    """Show when the next upgrade starts automatically.
 
     Args:
-        session: This run.
-        start: When it does; None where that is not known.
-        template: The sentence around it.
+        session: The session.
+        start: The start; None if unknown.
+        template: Text around the start time.
     """
     if start is None:
         return

@@ -1,4 +1,4 @@
-"""``import`` and ``mirror``: releases by media, and a national copy of the feed."""
+"""``import`` and ``mirror``: import releases from offline media; maintain a national mirror."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def import_(
         return session.show_result(session.get_local_site().import_for_job(job, dry_run=dry_run))
     if file is None or job is not None:
         raise CommandUsageError(N_("specify a file"), context)
-    # Who may write here opens the medium themselves; nothing has to be copied for that.
+    # A user with write access reads the medium directly, without the import directory.
     result = session.get_nearest_client().import_bundle(file, dry_run=dry_run)
     for line in result.lines:
         session.add_line(line)
@@ -134,10 +134,10 @@ def mirror(
 def _require_newest_mirror(
     child: WorkerReleaseSource, directory: Path, *, from_bundle: bool
 ) -> None:
-    """Refuse a mirror that is older than what was proved here; of an old bundle that is no attack.
+    """Refuse a mirror that is older than the verified metadata; for an old bundle without an alarm.
 
     Raises:
-        UpdaterError: If it is.
+        UpdaterError: If the mirror is older.
     """
     from ncen_updater.common.messages import METADATA_OLDER_THAN_TRUSTED, MIRROR_OLDER
 

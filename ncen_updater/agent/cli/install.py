@@ -132,7 +132,7 @@ def uninstall(
     state = (
         load_essential_settings(config).state if config.exists() else root / "var/lib/ncen-updater"
     )
-    # What is only looked at keeps nobody from work.
+    # A dry run does not lock the site.
     ready = contextlib.nullcontext() if dry_run else hold_idle_site(state)
     with ready, session.make_progress() as progress:
         parts = build_uninstall_parts(root, config, purge=purge)
@@ -149,7 +149,7 @@ def uninstall(
 
 
 def _find_config(session: AgentSession, root: Path) -> Path:
-    """Return the path of the configuration: the given one, else the default below the root."""
+    """Return the path of the configuration: the given one, or the default below the root."""
     if session.config != DEFAULT_CONFIG:
         return session.config
     return root / DEFAULT_CONFIG.relative_to("/")
@@ -186,14 +186,14 @@ DEFAULT_DATABASES = {
 
 @dataclass(frozen=True)
 class InitialSettings:
-    """What a person has to say of a site.
+    """Settings of a new configuration file.
 
     Attributes:
-        databases: Name in the releases to name in the server.
-        engine_settings: Of its own table; by default what the engine gives a first site.
+        databases: Name in the releases and name on the server, for each database.
+        engine_settings: Settings of the engine's own table; by default the engine's proposal.
         unit: The application's unit.
-        health_url: The application's own address.
-        runner: ``systemd`` where the units come along that split privilege.
+        health_url: Health URL of the application.
+        runner: ``systemd`` if units with separate privileges are installed.
     """
 
     site: str
@@ -208,8 +208,8 @@ class InitialSettings:
 
 
 def render_config(settings: InitialSettings, root: Path) -> str:
-    """Return the text of the configuration; pure."""
-    quoted = json.dumps  # strings and arrays of JSON are TOML's too
+    """Return the text of the configuration file. Pure."""
+    quoted = json.dumps  # JSON strings and arrays are valid TOML
     lines = [
         "# Made by 'ncen-updater install'. Every setting: docs/reference/configuration.md",
         "schema = 1",

@@ -19,7 +19,7 @@ def parse_job_result(number: int, result: object) -> CommandResult:
     """Return the result of a job.
 
     Raises:
-        JOB_INTERRUPTED: If the service or its worker was killed meanwhile.
+        JOB_INTERRUPTED: If the service or its worker was killed during the job.
     """
     document = result.get("document") if isinstance(result, dict) else None
     if not isinstance(result, dict) or result.get("exit_code") is None or not document:
@@ -38,7 +38,7 @@ def parse_job_result(number: int, result: object) -> CommandResult:
 
 
 def has_started(moment: JsonDocument, requested_at: str) -> bool:
-    """Tell whether the current work of the service began after a job was requested. Pure."""
+    """Return whether the service's current operation started after a job was requested. Pure."""
     running = moment.get("running")
     if running is None:
         return False
@@ -46,11 +46,11 @@ def has_started(moment: JsonDocument, requested_at: str) -> bool:
 
 
 def describe_job_wait(status: JsonDocument, zone: tzinfo | None) -> LazyText | None:
-    """Say what a queued job waits for; None where there is no operation. Pure.
+    """Return what a queued job waits for; None if no operation is running. Pure.
 
     Args:
         status: The document of ``status``.
-        zone: Zone of the site.
+        zone: Time zone of the site.
     """
     journal, running = status["journal"], status.get("service", {}).get("running")
     change, holder = journal.get("open_change") or {}, journal.get("lock_holder")
@@ -70,7 +70,7 @@ def describe_job_wait(status: JsonDocument, zone: tzinfo | None) -> LazyText | N
 
 
 def report_progress(progress: ProgressListener, service_state: JsonDocument) -> None:
-    """Show the current work of the service."""
+    """Report the current work of the service."""
     for what, done, total in describe_current_work(service_state):
         progress.report(what, done, total)
 
@@ -78,7 +78,7 @@ def report_progress(progress: ProgressListener, service_state: JsonDocument) -> 
 def describe_current_work(
     moment: JsonDocument,
 ) -> Iterator[tuple[LazyText, int | None, int | None]]:
-    """Describe the current work of the service with its figures, or why there is none."""
+    """Yield the current work of the service with its amounts, or why it waits."""
     running = moment.get("running")
     if running is None:
         if moment.get("reason"):

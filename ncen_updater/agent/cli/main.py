@@ -1,4 +1,4 @@
-"""The program ``ncen-updater``: its commands and their help. Light: commands import late."""
+"""The program ``ncen-updater``: its commands and their help. Commands are imported on demand."""
 
 from __future__ import annotations
 
@@ -189,7 +189,7 @@ COMMAND_HELP = CommandHelp(
         "adopt": (3, 4, 6, 7, 8, 9, 12, 14),
     },
 )  # fmt: skip
-#: Command to words that mean it.
+#: Words that users may type instead of a command, for suggestions.
 SYNONYMS = {
     "status": "info state show",
     "doctor": "validate diagnose health",
@@ -230,7 +230,7 @@ def _describe_state(session: AgentSession, error: UpdaterError) -> Sequence[Lazy
     if session.installing:
         return [LazyText(N_("Application and databases unchanged."))]
     status = session.read_status()
-    # A command that never had the site cannot have changed it.
+    # A command that has not opened the site cannot have changed it.
     before = None if session.adopting else session.baseline or status
     value = format_site_state(status, before)
     if session.adopting and isinstance(status.journal, JournalMissingError):
@@ -246,7 +246,7 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def main() -> None:
-    """Be the program."""
+    """Run the program."""
     block_unused_imports()
     sys.exit(run(sys.argv[1:]))
 

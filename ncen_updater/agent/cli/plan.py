@@ -1,4 +1,4 @@
-"""``plan``, ``rehearse`` and ``dossier``: what an upgrade would do, before anybody approves."""
+"""``plan``, ``rehearse`` and ``dossier``: effects of an upgrade, before its approval."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def plan(
     prepared: bool,
 ) -> ExitCode:
     session = get_agent_session(context)
-    session.wraps_lines = not sql  # which is copied from the screen
+    session.wraps_lines = not sql  # users copy the SQL from the screen
     target = parse_version(version)
     if prepared:
         local = session.get_local_site()
@@ -81,7 +81,7 @@ def dossier(
             raise UpdaterError(DOSSIER_UNWRITTEN, path=output, reason=error.strerror) from error
         session.add_line(LazyText(N_("Written: {path}"), {"path": output}))
     else:
-        session.wraps_lines = False  # a page is no lines for people
+        session.wraps_lines = False  # HTML is not wrapped
         session.add_line(html.rstrip("\n"))
     session.write_output(
         {

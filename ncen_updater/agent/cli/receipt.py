@@ -1,4 +1,4 @@
-"""``receipt``: what this site tells the Secretariat of itself, seen before it leaves."""
+"""``receipt``: the data that this site shares with the Secretariat, shown before it is sent."""
 
 from __future__ import annotations
 
@@ -101,23 +101,23 @@ def receipt(
 
 
 def offer_receipt(session: AgentSession, directory: Path, *, wanted: bool) -> Path | None:
-    """Write the next receipt onto the medium that brought a bundle, if a person agrees.
+    """Write the next receipt onto the medium of an imported bundle, if the user agrees.
 
     Args:
-        session: Of the run.
-        directory: Where the bundle is.
-        wanted: Whether nobody has to be asked; the first receipt of a level is shown all the same.
+        session: The session.
+        directory: Directory of the bundle.
+        wanted: Whether to skip the question; the first receipt of a level is shown in any case.
 
     Returns:
-        The file; None if none was written.
+        Path of the file; None if none was written.
 
     Raises:
-        RECEIPT_UNWRITABLE: If it cannot be written.
+        RECEIPT_UNWRITABLE: If the file cannot be written.
     """
     site = session.open_site()
     file = site.state_directory / JOURNAL_FILE
     if not os.access(file, os.W_OK):
-        return None  # the first bundle comes before the journal; and only root writes receipts
+        return None  # no journal before the first bundle; and only root writes receipts
     with Journal.open(file) as journal:
         state = receipts.read_receipt_state(journal)
         desk = _ReceiptDesk(session, site, journal, state.level)
@@ -145,7 +145,7 @@ def offer_receipt(session: AgentSession, directory: Path, *, wanted: bool) -> Pa
 
 @dataclass(frozen=True)
 class _ReceiptDesk:
-    """What a run shows, writes or sends at one site, at the level that people agreed to."""
+    """Shows, writes and sends the receipts of one site at the agreed level."""
 
     session: AgentSession
     site: Site
@@ -156,7 +156,7 @@ class _ReceiptDesk:
         return receipts.prepare_receipt(self.site, self.journal, level or self.level)
 
     def ask(self, question: LazyText, level: ReceiptLevel | None = None, *, yes: bool) -> None:
-        """Show the next receipt at once, and ask about it."""
+        """Show the next receipt at once, and ask for a confirmation."""
         for line in self.prepare(level)[0].format_lines():
             self.session.print_message(LazyText("  {line}", {"line": line}))
         self.session.ask_confirmation(question, assume_yes=yes)
@@ -175,9 +175,9 @@ class _ReceiptDesk:
         self.session.add_line(LazyText(words, {"level": describe_word(level)}))
 
     def add_next(self, level: ReceiptLevel) -> tuple[Receipt, str]:
-        """Show the next receipt at a level; return it, and the bytes that would be signed.
+        """Show the next receipt at a level; return it and the bytes that would be signed.
 
-        They are not signed: a receipt that nobody allowed must not be there to be sent.
+        They are not signed: no valid receipt may exist that nobody agreed to.
         """
         following, release = self.prepare(level)
         statement = encode_statement(following, release).decode()
@@ -187,7 +187,7 @@ class _ReceiptDesk:
         return following, statement
 
     def show_next(self) -> ExitCode:
-        """Show the next receipt; where nobody agreed, what the lowest level would say."""
+        """Show the next receipt; without an agreed level, the receipt of the lowest level."""
         if self.level is ReceiptLevel.NONE:
             self.session.add_line(LazyText(RECEIPTS_ARE_OFF))
             self.session.add_line(LazyText(N_("A receipt of the level 'version' would say:")))
@@ -198,7 +198,7 @@ class _ReceiptDesk:
         return self.report(following, None, statement=statement)
 
     def show_levels(self) -> ExitCode:
-        """Show the next receipt as each level would have it."""
+        """Show the next receipt at each level."""
         shown = []
         for level in list(ReceiptLevel)[1:]:
             self.add_level(LEVEL_SHOWN, level)
@@ -214,7 +214,7 @@ class _ReceiptDesk:
         return ExitCode.OK
 
     def set_level(self, wanted: ReceiptLevel, *, yes: bool) -> None:
-        """Set the level; who raises it sees what would be sent, and is asked."""
+        """Set the level; for a higher level, show the receipt and ask for a confirmation."""
         if wanted.rank > self.level.rank:
             words = N_("Allow receipts that tell the Secretariat this?")
             self.ask(LazyText(words), wanted, yes=yes)
@@ -250,14 +250,14 @@ class _ReceiptDesk:
         return self.report(signed.receipt, place, fingerprint=fingerprint)
 
     def send(self, way: str | None, *, yes: bool) -> ExitCode:
-        """Send what is next; without a way, as the last person did, and only if it is due."""
+        """Send the next receipt; without a method, by the last used one and only if one is due."""
         scheduled, actor = way is None, get_invoking_user()
         if scheduled:
             due = receipts.find_due_receipt(self.journal)
             if due is None or due[0] > self.journal.read_time():
                 return self.report(None, None)
             way = due[1]
-        self.prepare()  # that receipts are off is said first
+        self.prepare()  # reports first if receipts are off
         addresses = receipts.list_addresses(self.site)
         address = next((one for one in addresses if one.startswith(f"{way}:")), None)
         if address is None or way is None:
@@ -280,7 +280,7 @@ class _ReceiptDesk:
         return self.report(receipt, address, fingerprint=fingerprint)
 
     def show_fingerprint(self, signed: SignedReceipt) -> str:
-        """Return the key's fingerprint; say of the first receipt's where it has to be read out."""
+        """Return the key's fingerprint; for the first receipt, ask to confirm it by phone."""
         fingerprint = compute_fingerprint(signed.receipt.key)
         if signed.receipt.number == 1:
             words = N_("Read this fingerprint to the Secretariat by telephone: {fingerprint}")

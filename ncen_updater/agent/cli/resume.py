@@ -1,4 +1,4 @@
-"""``resume`` and ``prune``: finish what was interrupted, and remove what is past its retention."""
+"""``resume`` and ``prune``: complete or revert an interrupted change; remove expired copies."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def resume(context: click.Context, boot: bool, unattended: bool, dry_run: bool) 
 
     session = get_agent_session(context)
     if boot and not dry_run and _has_no_open_change(session):
-        # Whatever else is wrong, the configuration as well: the application is not kept off.
+        # No open change: the application may start, even if the configuration is invalid.
         return session.show_result(
             format_operation_result(
                 OperationResult(decision=decide_recovery(ObservedState(None))), session.language

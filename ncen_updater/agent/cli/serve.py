@@ -1,9 +1,9 @@
-"""``serve`` and ``console``: the service of a site, and the web console of one person.
+"""``serve`` and ``console``: the service of a site, and the web console of one user.
 
-Starts that fail for a reason outside of a confirmed agent are not counted against it. An invalid
-configuration ends every agent at once: to return to an older one would change nothing, and would
-mark a good agent as bad. A new agent gets no such exception: the previous one could read the same
-configuration.
+Starts of a confirmed agent that fail for an external reason are not counted as failed. An invalid
+configuration ends every agent at once: returning to an older agent would not help, and would mark
+a working agent as bad. This does not apply to an agent on trial: the previous agent could read the
+same configuration.
 """
 
 from __future__ import annotations
@@ -67,10 +67,10 @@ def _run_service(session: AgentSession) -> None:
 
 @contextlib.contextmanager
 def _excuse_start(environment: Mapping[str, str]) -> Iterator[None]:
-    """Take back the count of this start, if the block ends for such a reason.
+    """Undo the count of this start if the block ends with an external error.
 
     Args:
-        environment: Where the failsafe said that it started this process.
+        environment: Environment with the failsafe's variable.
     """
     try:
         yield
@@ -82,7 +82,7 @@ def _excuse_start(environment: Mapping[str, str]) -> Iterator[None]:
 
 
 def _take_back(directory: Path) -> None:
-    # The configuration may be what is wrong: it is asked where it is by default.
+    # The configuration may be invalid: use the default path of the socket.
     from ncen_updater.agent.config.service import ServiceSettings
 
     socket = Path("/") / ServiceSettings.model_fields["renew_socket"].default
@@ -106,17 +106,17 @@ def _take_back(directory: Path) -> None:
 @click.pass_context
 def console(context: click.Context, port: int) -> ExitCode:
     session = get_agent_session(context)
-    load_essential_settings(session.config)  # a file that cannot be used is told of here
+    load_essential_settings(session.config)  # reports an invalid file here
     zone, socket = read_site_timezone(session.config), read_service_socket(session.config)
     words = ["--socket", str(socket), "--port", str(port)]
     become_console(session, [*words, *(["--zone", str(zone)] if zone is not None else [])])
 
 
 def become_console(session: AgentSession, words: Sequence[str]) -> NoReturn:
-    """Go on as the console of this person, with these words and those of the session."""
+    """Replace this process by the console of the user, with these arguments and the session's."""
     words = [*words, "--language", session.language, *(["--json"] if session.as_json else [])]
     sys.stdout.flush()
-    # -I: nothing is imported from where the person happens to be.
+    # -I: import no modules from the current directory.
     os.execv(  # noqa: S606 - a program of ours, without a shell
         sys.executable, [sys.executable, "-I", "-m", "ncen_updater.console.local_console", *words]
     )

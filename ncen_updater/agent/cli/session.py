@@ -1,4 +1,4 @@
-"""State of one run of ``ncen-updater``: the site, and its status before the command touched it."""
+"""State of one run of ``ncen-updater``: the site, and its status before the command changed it."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ if TYPE_CHECKING:
     from ncen_updater.agent.reports.command_results import CommandResult
     from ncen_updater.agent.reports.status import SiteStatus
 
-    #: A site without its service, or through it: the same methods, documents and errors.
+    #: A site without or with its service: both have the same methods, documents and errors.
     SiteClient: TypeAlias = LocalSiteClient | ServiceSiteClient
 
 
-#: Stands in the English remedy of an error where it is to ask the Secretariat.
+#: Word in English remedies that refer the user to the Secretariat.
 SECRETARIAT = "Secretariat"
-#: What has to be known of a site before a command touches it: whether it changed anything.
+#: Parts of the status that show afterwards whether the command changed the site.
 BASELINE_PARTS = frozenset({"current", "journal"})
 
 
@@ -51,10 +51,11 @@ class AgentSession(CliSession):
     """A run of ``ncen-updater``.
 
     Attributes:
-        site: The site, once a command needed it.
-        baseline: What was known of it before the command touched it.
-        adopting: Whether the command changes what no journal knows of yet.
-        installing: Whether it changes the files of ncen-updater alone.
+        wraps_lines: Whether output lines are wrapped.
+        site: The site, once a command has opened it.
+        baseline: Status of the site before the command changed it.
+        adopting: Whether the command changes a site that has no journal yet.
+        installing: Whether the command only changes the files of ncen-updater.
     """
 
     wraps_lines: bool = True
@@ -64,9 +65,9 @@ class AgentSession(CliSession):
     installing: bool = False
 
     def get_contact(self, error: UpdaterError) -> str | None:
-        """``site.contact``, where the remedy is to ask the Secretariat or a person is needed.
+        """Return ``site.contact`` if the remedy refers to the Secretariat or needs intervention.
 
-        Taken as it stands in the file, which may be what the error is about.
+        Read from the file without validation, since the error may concern the file.
         """
         if (
             error.exit_code is not ExitCode.INTERVENTION_NEEDED
@@ -77,7 +78,7 @@ class AgentSession(CliSession):
         return contact if isinstance(contact, str) else None
 
     def _read_raw_table(self, name: str) -> Mapping[str, object]:
-        """Return a table as it stands in the file; empty where that cannot be read."""
+        """Return a table of the configuration file without validation; empty if unreadable."""
         from ncen_updater.agent.config.raw_config import read_raw_config
 
         try:
@@ -87,21 +88,21 @@ class AgentSession(CliSession):
         return table if isinstance(table, dict) else {}
 
     def find_start_command(self) -> str | None:
-        """Return the command that starts the application; None where it is not known."""
+        """Return the command that starts the application; None if unknown."""
         from ncen_updater.agent.config.raw_config import format_start_command
 
         settings = self._read_raw_table("application")
         return format_start_command(*map(settings.get, ("unit", "start", "environment")))
 
     def when(self, text: str) -> str:
-        """Return a stored time as people of the site read it."""
+        """Return a stored time in the site's time zone."""
         return format_time(datetime.fromisoformat(text), self.zone)
 
     @cached_property
     def zone(self) -> tzinfo | None:
-        """Return the zone in which people of the site speak of hours; None for the machine's own.
+        """Return the time zone of the site; None for that of the machine.
 
-        What is wrong with the configuration is said elsewhere.
+        Errors in the configuration are reported elsewhere.
         """
         from ncen_updater.agent.config.essential_settings import read_site_timezone
 
@@ -111,21 +112,21 @@ class AgentSession(CliSession):
             return None
 
     def mask_secrets(self) -> None:
-        """Keep what the configuration has of passwords out of the log."""
+        """Remove secrets of the configuration from the log."""
         if self.secret_filter is not None:
             from ncen_updater.agent.config.raw_config import find_secrets, read_raw_config
 
             self.secret_filter.add_secrets(find_secrets(read_raw_config(self.config).data))
 
     def open_site(self, *, recovering: bool = False) -> Site:
-        """Read the whole configuration and put the site together.
+        """Load and validate the configuration and open the site.
 
         Args:
-            recovering: To bring a change to its end: what is wrong with the configuration by now
-                is in nobody's way then, see :func:`.noted_check.usable_config`.
+            recovering: Whether to complete a change, for which a configuration that became invalid
+                is replaced by the last valid one, see :func:`.validation_cache.usable_config`.
 
         Raises:
-            ConfigError: If the configuration has mistakes.
+            ConfigError: If the configuration is invalid.
         """
         from ncen_updater.agent.config.loader import load_config
         from ncen_updater.agent.config.validation_cache import load_noted, usable_config
@@ -142,13 +143,13 @@ class AgentSession(CliSession):
         return self.site
 
     def read_status(self, parts: Collection[str] | None = None) -> SiteStatus:
-        """Look at the site as it is now; at its databases once a command had it.
+        """Read the current status of the site; with the databases if a command has opened the site.
 
         Args:
-            parts: What is wanted; by default what an error says of the state now.
+            parts: Requested parts; by default those that error messages describe.
 
         Raises:
-            ConfigError: If the configuration cannot be used.
+            ConfigError: If the configuration is invalid.
         """
         from ncen_updater.agent.cli.state_text import SITE_STATE_PARTS
         from ncen_updater.agent.config.essential_settings import load_essential_settings
@@ -162,7 +163,7 @@ class AgentSession(CliSession):
     def clarify_error(self, error: Exception) -> UpdaterError | None:
         """See :meth:`CliSession.clarify_error`.
 
-        Also this user's rights, and names that nobody knows.
+        Also explains missing permissions and unknown host names.
         """
         from ncen_updater.agent.config import errors as config_errors
 
@@ -173,9 +174,9 @@ class AgentSession(CliSession):
         )
 
     def get_client(self) -> SiteClient:
-        """Return who answers for the site: its service where one runs, else this process.
+        """Return the client of the site: its service if it is running, otherwise this process.
 
-        A command asks alone where it is told to (``--local``, as the service tells what it starts).
+        With ``--local`` this process always acts itself, as in commands that the service starts.
         """
         from ncen_updater.agent.cli.service_client import ServiceSiteClient, find_service
 
@@ -183,9 +184,9 @@ class AgentSession(CliSession):
         return self.get_local_site() if service is None else ServiceSiteClient(self, service)
 
     def get_nearest_client(self) -> SiteClient:
-        """Return this process where it may work on the site, else who answers for it.
+        """Return this process if it may write to the site, otherwise as :meth:`get_client`.
 
-        What looks for mistakes does not rely on a service that may be one of them.
+        Diagnostic commands do not rely on a service that may itself be the problem.
         """
         from ncen_updater.agent.config.essential_settings import load_essential_settings
         from ncen_updater.agent.model.event_names import JOURNAL_FILE
@@ -195,26 +196,25 @@ class AgentSession(CliSession):
         try:
             journal = load_essential_settings(self.config).state / JOURNAL_FILE
         except UpdaterError:
-            return self.get_local_site()  # which says what is wrong
+            return self.get_local_site()  # reports the error of the configuration
         return self.get_local_site() if os.access(journal, os.R_OK | os.W_OK) else self.get_client()
 
     def get_local_site(self) -> LocalSiteClient:
-        """Return the site itself, for what its service has no way to be asked.
+        """Return the site in this process, for operations that the service's API does not offer.
 
-        That is the dry runs of ``rehearse`` and ``self-update``, and what only
-        the service says of an upgrade that it begins. These know no service at all: ``adopt``,
-        ``install``, ``uninstall``, ``mirror``, ``prune``,
-        ``resume``.
+        These are the dry runs of ``rehearse`` and ``self-update``, and details of upgrades that
+        only the service's own commands report. ``adopt``, ``install``, ``uninstall``, ``mirror``,
+        ``prune`` and ``resume`` never use a service.
         """
         from ncen_updater.agent.cli.local_client import LocalSiteClient
 
         return LocalSiteClient(self)
 
     def show_result(self, answer: CommandResult) -> ExitCode:
-        """Show what a piece of work came to, and return the exit code.
+        """Output a result and return the exit status.
 
         Raises:
-            UpdaterError: The error that it ended with, if it did.
+            UpdaterError: If the result contains an error.
         """
         for line in answer.lines:
             self.add_line(line)
@@ -224,13 +224,13 @@ class AgentSession(CliSession):
         return answer.exit_code
 
 
-#: Of what a person named, or is lent: each says itself what to do.
+#: Errors on files named by the user, which explain the problem themselves.
 _SELF_EXPLANATORY = (BUNDLE_UNREADABLE, INBOX_UNUSABLE)
 _PERMISSION_DENIED = re.compile(r"\[Errno 13\] [^:']*: '([^']+)'")
 
 
 def find_denied_path(error: BaseException) -> str | None:
-    """Return what of the site a user may not enter or read, if that is behind an error."""
+    """Return the path of the site that the user may not access, if that caused the error."""
     if isinstance(error, UpdaterError) and error.message in _SELF_EXPLANATORY:
         return None
     for here in causes(error):
@@ -239,7 +239,7 @@ def find_denied_path(error: BaseException) -> str | None:
         if isinstance(here, JournalPermissionError):
             return str(here.values.get("path", "-"))
         reported = _PERMISSION_DENIED.fullmatch(getattr(here, "detail", None) or "")
-        if reported is not None:  # by a process of ours that met it
+        if reported is not None:  # reported by a worker process
             return reported[1]
     return None
 
@@ -253,15 +253,15 @@ def build_access_error(
     group_members: Collection[str],
     config: str = "",
 ) -> UpdaterError:
-    """Return the message to a user who may not read something of the site; pure.
+    """Return the error for a user who may not read a file of the site. Pure.
 
     Args:
-        path: What they may not read.
-        user: Who.
-        group: Whose members may look.
-        current_groups: The groups that this process has.
-        group_members: The members of the group, as the machine has them.
-        config: The configuration, which is theirs to read.
+        path: The file.
+        user: Name of the user.
+        group: The viewer group.
+        current_groups: Groups of this process.
+        group_members: Members of the group according to the system.
+        config: Path of the configuration.
     """
     message = NOT_A_MEMBER
     if group in current_groups:
@@ -272,11 +272,12 @@ def build_access_error(
 
 
 def explain_access_error(error: BaseException, config: Path) -> UpdaterError | None:
-    """Return what is to be told in place of an error that comes of this process's rights."""
+    """Return a better explanation of an error that missing permissions caused; None for others."""
     cause = error.__cause__ or error
     if isinstance(cause, OSError) and cause.errno == errno.EROFS and cause.filename:
         place = Path(os.fsdecode(cause.filename))
-        if is_closed_here(place):  # to this unit; what is so for everybody is the disk's
+        # read-only for this unit only; otherwise the file system is read-only
+        if is_closed_here(place):
             return UpdaterError(OUTSIDE_UNIT, path=place)
     path = find_denied_path(error)
     if path is None or os.geteuid() == 0:
@@ -301,7 +302,7 @@ def explain_access_error(error: BaseException, config: Path) -> UpdaterError | N
 
 
 def _read_viewer_group(config: Path) -> str:
-    """Return the configured viewer group, or the default where that cannot be read."""
+    """Return the configured viewer group; the default if the configuration is unreadable."""
     from ncen_updater.agent.config.essential_settings import read_viewer_group
 
     try:

@@ -1,4 +1,4 @@
-"""``setup``: find what runs here, show one plan, do it, undo it, prove it."""
+"""``setup``: inspect the server, show a plan, apply or revert it, check the result."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def setup(
 def _open_page(
     session: AgentSession, root: Path, answers: Path | None, *, keep_unit: bool
 ) -> NoReturn:
-    """Go on as the console, which has all of it done by :mod:`.setup_worker`."""
+    """Replace this process by the console, which performs the setup in :mod:`.setup_worker`."""
     from ncen_updater.agent.cli.serve import become_console
 
     order = {
@@ -143,7 +143,7 @@ def _apply(session: AgentSession, record: SetupRecord, plan: SetupPlan | None = 
 
 
 def prove_site(session: AgentSession, record: SetupRecord) -> CommandResult | None:
-    """Read the feed and look at the site, both as its units do.
+    """Read the feed and inspect the site, both with the rights of its units.
 
     Returns:
         None where the site was not adopted: there is nothing to look at yet.
@@ -198,7 +198,7 @@ def _undo(session: AgentSession, record: SetupRecord, *, yes: bool, dry_run: boo
     return ExitCode.OK
 
 
-# ---- find and show -------------------------------------------------------------------------------
+# ---- inspection and plan -------------------------------------------------------------------------
 
 
 def _make_plan(
@@ -214,7 +214,7 @@ def _make_plan(
     with session.make_progress() as progress:
         progress.report(LazyText(N_("looking at this server")))
         facts, found = survey_site(machine, given)
-    # A person answers by what was found.
+    # Shown before the questions, since users answer based on the findings.
     tell = session.print_message if given is None else session.add_line
     tell(LazyText(N_("Found:")))
     for line in format_found(found):
@@ -264,14 +264,14 @@ def _write(session: AgentSession, state: str, plan: SetupPlan | None, **more: ob
 
 
 class _AskAgainError(click.UsageError):
-    """An answer that is asked for again; its text is in the language of the reader."""
+    """Invalid answer, so that the question is repeated; its text is translated."""
 
 
-# ---- ask -----------------------------------------------------------------------------------------
+# ---- questions -----------------------------------------------------------------------------------
 
 
 def _ask(session: AgentSession, facts: SiteFacts) -> SetupAnswers:
-    """Ask what cannot be seen, each until the answer is one that the file may have."""
+    """Ask for all settings that cannot be detected, each until the answer is valid."""
     from ncen_updater.agent.setup.answers import make_answers
     from ncen_updater.agent.setup.dialog import (
         COMPARE_FINGERPRINT,

@@ -1,7 +1,7 @@
-"""The process that works for the page of a setup: it looks, plans, or does what was shown.
+"""Worker process of the setup page: inspects the server, plans, or applies the plan.
 
-Each order is one process without threads of its own, which may take the rights of others for a
-while. It is not bound to the page: what was begun goes on to its end when the page is closed.
+Each request runs in a single-threaded process of its own, which may temporarily switch to other
+users. The process is not bound to the page: a started setup continues after the page is closed.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ Order = Mapping[str, Any]
 
 
 def execute_order(order: Order, progress: ProgressListener) -> dict[str, object]:
-    """Do one of three things; returns what the page shows of it."""
-    os.chdir(order["directory"])  # of who typed the command: answers may name files in it
+    """Execute a request; return the data that the page shows."""
+    os.chdir(order["directory"])  # the user's directory: answers may contain relative paths
     machine = Machine(Path(order["root"]))
     record = SetupRecord(machine, machine.path("/var/lib/ncen-updater"))
     if order["act"] == "apply":
@@ -54,7 +54,7 @@ def execute_order(order: Order, progress: ProgressListener) -> dict[str, object]
 
 
 def _plan(order: Order, machine: Machine) -> dict[str, object]:
-    """Return questions with their mistakes where there is no whole answer, else the plan."""
+    """Return questions and input errors while answers are incomplete, otherwise the plan."""
     source = Path(order["file"]) if order["file"] else None
     given = load_answers(source) if source else None
     facts, found = survey_site(machine, given)
@@ -101,7 +101,7 @@ def _read_answers(typed: Mapping[str, str]) -> tuple[SetupAnswers | None, dict[s
 
 
 def _apply(order: Order, record: SetupRecord, progress: ProgressListener) -> dict[str, object]:
-    """Do the steps of the plan that was shown, or what an interrupted setup left to do."""
+    """Apply the steps of the shown plan, or the remaining steps of an interrupted setup."""
     config = record.config or Path(order["config"])
     if plan := order["plan"]:
         lines = [decode_value(line) for line in plan["by_hand"]]
@@ -116,7 +116,7 @@ def _apply(order: Order, record: SetupRecord, progress: ProgressListener) -> dic
 
 
 def main() -> int:
-    """Do one order; returns the exit status."""
+    """Execute one request; return the exit status."""
     block_unused_imports()
     return serve_request(execute_order, ends_with_caller=False)
 

@@ -1,6 +1,6 @@
-"""Sentences on the present state: what runs, whether users can work, what changed; pure.
+"""Sentences on the current state: release, availability, changes. Pure.
 
-An unknown fact is reported as unknown, and never guessed.
+An unknown fact is reported as unknown.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ _HEALTH_PROBLEMS = {
     HealthAnswer.DISK_FULL: N_("disk full: {detail}"),
     HealthAnswer.NO_ANSWER: N_("no response from the health URL ({detail})"),
 }
-#: Parts of a site that the sentences are made of; the databases where they are at hand.
+#: Parts of the status used by the sentences; the databases only if the site is open.
 SITE_STATE_PARTS = frozenset({"current", "availability", "journal", "observed_state"})
 
 
 def format_site_state(status: SiteStatus, before: SiteStatus | None) -> list[LazyText]:
-    """Say it.
+    """Return the sentences on the state of the site.
 
     Args:
-        status: The site now.
-        before: The site when the command began, None if that is not known.
+        status: The current status.
+        before: The status before the command; None if unknown.
     """
     lines = [
         _format_application(status),
@@ -45,7 +45,8 @@ def format_site_state(status: SiteStatus, before: SiteStatus | None) -> list[Laz
     expected = (JournalMissingError, JournalPermissionError)
     for error in [error for error in status.errors if not isinstance(error, expected)][:1]:
         why: object = str(error)
-        if isinstance(error, UpdaterError):  # without what a server said, which stands above
+        # without the server's detail, which the error message already shows
+        if isinstance(error, UpdaterError):
             why = LazyText(N_("{name}: {text}"), {"name": error.code, "text": error.title_text})
         lines.append(LazyText(N_("State partly unknown: {why}"), {"why": why}))
     return [text for text in lines if text is not None]
@@ -158,7 +159,7 @@ def _format_unchanged(change: Change | None) -> LazyText:
 
 
 def _is_untouched(change: Change) -> bool:
-    """Tell whether an open change has not touched the originals, nor intended to."""
+    """Return whether an open change has neither modified nor begun to modify the live databases."""
     return (
         change.state in (ChangeState.RUNNING, ChangeState.REVERTING, ChangeState.STUCK)
         and change.get_step_state(StepName.CUT_OVER) is None
@@ -186,7 +187,7 @@ _CHANGE_STATES = {
 
 
 def format_health_problem(seen: Availability) -> LazyText:
-    """Say what an application that runs does not do well."""
+    """Return what is wrong with a running application."""
     text = _HEALTH_PROBLEMS.get(seen.answer, "{detail}")
     return LazyText(text, {"detail": _clean_text(seen.detail)})
 
@@ -195,7 +196,7 @@ def _clean_text(text: str | LazyText) -> str | LazyText:
     return text if isinstance(text, LazyText) else strip_control_characters(text)
 
 
-#: What is true of the application; since when may follow.
+#: State of the application; its start time may be appended.
 _STATES = {
     AvailabilityState.AVAILABLE: N_("Status: running"),
     AvailabilityState.MAINTENANCE: N_("Status: maintenance page shown"),
@@ -208,12 +209,12 @@ _STATES = {
 def format_availability(
     seen: Availability, version: str | None, zone: tzinfo | None = None
 ) -> Iterator[LazyText]:
-    """Say whether users can work, and since when as far as that is known.
+    """Yield the application's availability and since when it lasts, if known.
 
     Args:
-        seen: What was seen.
-        version: The release that is chosen here.
-        zone: Zone of the site; that of the machine by default.
+        seen: The availability.
+        version: The installed release.
+        zone: Time zone of the site; by default that of the machine.
     """
     values: dict[str, object] = {
         "version": version or "-",

@@ -1,4 +1,4 @@
-"""``status``: what runs, whether users can work, what the agent does, what is on offer."""
+"""``status``: installed release, availability, the agent's work, releases on offer."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ FAILED_ACTION = N_(
     "Failed: {what} ({code}; {times} attempts, last {at}). Run: journalctl -u ncen-updater"
 )
 
-#: What is told in place of the journal's word for a step that may have begun.
+#: Displayed text instead of the journal's state of an unfinished step.
 STEP_STATES = {
     StepState.INTENDED: N_("not finished"),
     StepState.UNDOING: N_("being reverted"),
@@ -84,13 +84,13 @@ def status(context: click.Context) -> ExitCode:
         return worst.exit_code
     session.write_output(found)
     for error in errors:
-        error.state = None  # the site's, as it was just looked at
+        error.state = None  # the site's state, which was just shown
         show_error(session, error, lambda _: state)
     return worst.exit_code
 
 
 def _explain_rights(session: AgentSession, error: UpdaterError) -> UpdaterError:
-    """Say whose rights are missing, and what gives them, where that is all."""
+    """Explain missing permissions and how to get them, if the error concerns permissions."""
     if error.code != JournalPermissionError.message.code:
         return error
     return (
@@ -120,14 +120,14 @@ def _is_busy(document: Document) -> bool:
 def _show_service(
     session: AgentSession, moment: Document, *, held: bool = False, at_work: bool = False
 ) -> None:
-    """Show what the service does just now, and what it did in vain.
+    """Show the current work of the service and its failures.
 
     Args:
-        session: This run.
-        moment: What the service says of itself.
-        held: Whether upgrades are on hold: what it waits for besides, and may have found before
-            the hold was set, would read as if it began nevertheless.
-        at_work: Whether it was said who is at work here, which is what the service waits for.
+        session: The session.
+        moment: The service's description of its work.
+        held: Whether upgrades are on hold; the service's reason may be older than the hold and
+            would suggest that an upgrade starts nevertheless.
+        at_work: Whether the running operation, for which the service waits, was already shown.
     """
     if moment.get("running") is None:
         why = moment.get("reason")
@@ -151,7 +151,7 @@ def _show_service(
 
 
 def _show_parts(session: AgentSession, document: Document) -> None:
-    """Show the parts that could be had."""
+    """Show the readable parts."""
     parts: dict[str, Callable[[AgentSession, Document, Any], None]] = {
         "running": _show_running,
         "clock": _show_clock,
@@ -189,7 +189,7 @@ def _show_running(session: AgentSession, document: Document, part: Document) -> 
 
 
 def _show_next_command(session: AgentSession, document: Document, seen: Availability) -> None:
-    """Show what to type where users cannot work, unless something else is to be done first."""
+    """Show the command that makes the application available, unless another problem comes first."""
     journal = document["journal"]
     first = "error" in journal or journal["open_change"] or journal["lock_holder"]
     if first or document["running"].get("full_disk"):
@@ -277,7 +277,7 @@ def _show_holds(session: AgentSession, part: Document) -> None:
 
 
 def _show_schedules(session: AgentSession, document: Document, part: Document) -> None:
-    """Show chosen start times, unless the service tells them with what else it waits for."""
+    """Show schedules, unless the service's reason already includes them."""
     if "service" in document and not part["holds"]:
         return
     for row in part["schedules"]:
@@ -290,7 +290,7 @@ def _show_schedules(session: AgentSession, document: Document, part: Document) -
 
 
 def _show_queued_job(session: AgentSession, document: Document, part: Document) -> None:
-    """Show what somebody asked for and nobody has begun, and what it waits for."""
+    """Show the queued job and what it waits for."""
     job = part["waiting_job"]
     if job is None:
         return
@@ -306,7 +306,7 @@ def _show_queued_job(session: AgentSession, document: Document, part: Document) 
 
 
 def _format_approval(row: Document, first: Document | None) -> LazyText:
-    """Say who approved a release, and what becomes of that."""
+    """Return who approved a release, and whether it will be installed."""
     values: dict[str, object] = {
         "version": row["version"], "who": ", ".join(row["approvers"]), "count": row["missing"],
         "first": first and first["version"],
@@ -329,7 +329,8 @@ def _format_approval(row: Document, first: Document | None) -> LazyText:
         words = N_("Waiting for approval of {version}: {count} missing; approved by {who}")
     elif first is not None and not row["next"]:
         words = N_("Approved: {version}, by {who}; {first} runs first")
-    elif row["holds"] is None:  # it is at work, or the service has yet to look
+    # the upgrade is running, or the service has not assessed the approval yet
+    elif row["holds"] is None:
         words = N_("Approved: {version}, by {who}")
     else:
         words = N_("Approved: {version}, by {who}; next upgrade")
@@ -337,7 +338,7 @@ def _format_approval(row: Document, first: Document | None) -> LazyText:
 
 
 def format_rollback_approvals(approvals: Document) -> Iterator[LazyText]:
-    """Say who approved a rollback, up to what loss, what to type next, and until when it holds."""
+    """Yield the approvals of a rollback, their accepted loss, and the next command."""
     from ncen_updater.agent.engine.approvals.rollback_approvals import format_accept_loss_option
 
     values = {
@@ -361,7 +362,7 @@ def format_rollback_approvals(approvals: Document) -> Iterator[LazyText]:
 
 
 def _find_soaking_release(change: Document | None) -> str | None:
-    """Return the release in its soak period; None where there is none."""
+    """Return the release in its soak period; None without one."""
     watched = change is not None and change["state"] == ChangeState.COMMITTED
     return str(change["to"]) if change is not None and watched else None
 
@@ -412,7 +413,7 @@ def _show_open_change(
     if serves and change["state"] != ChangeState.STUCK:
         session.add_line(LazyText(N_("  The service resumes it automatically.")))
     else:
-        # Without the service only the system administrator may do it.
+        # Without the service only root may do it.
         words = (
             N_("  Run: ncen-updater resume") if serves else N_("  Run: sudo ncen-updater resume")
         )
@@ -420,12 +421,12 @@ def _show_open_change(
 
 
 def _translate(session: AgentSession, word: str | None) -> str:
-    """Return a word of our enumerations in the language of this run."""
+    """Return an identifier translated into the language of the session."""
     return "-" if word is None else session.translate(word)
 
 
 def show_last_change(session: AgentSession, change: Document) -> None:
-    """Say what the change that was begun last came to."""
+    """Show the result of the last change."""
     values = {
         "kind": _translate(session, change["kind"]), "version": change["to"],
         "state": _translate(session, change["state"]), "change": change["id"],
@@ -444,7 +445,7 @@ def show_last_change(session: AgentSession, change: Document) -> None:
 
 
 def _format_withheld_release(session: AgentSession, one: Document) -> LazyText:
-    """Say why a newer release cannot be taken here now, in the words of ``check``."""
+    """Return why a newer release is withheld, in the same words as ``check``."""
     from ncen_updater.feed.upgrade_path import RejectionReason, format_rejection
 
     opens = one["opens"]

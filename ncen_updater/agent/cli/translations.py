@@ -1,4 +1,4 @@
-"""``translations``: what the country has in texts of its own, and what is to be done to them."""
+"""``translations``: local texts of the country: report, export, import, apply."""
 
 from __future__ import annotations
 
@@ -190,7 +190,7 @@ def _write_file(path: Path, content: bytes) -> None:
 def _choose_file(
     layer: LocalOverlay, version: Version, language: str, file_name: str | None
 ) -> FileReport:
-    """Return the file of a language; where there are several, the one that was named."""
+    """Return the file of a language; if there are several, the requested one."""
     files = layer.plan_new_language(version, language)
     if file_name is not None:
         files = tuple(file for file in files if file_name in (file.local_path, file.path))
@@ -328,7 +328,7 @@ def _import_texts(
 
 
 def _show_refused(session: AgentSession, layer: LocalOverlay, version: Version, own: str) -> None:
-    """Say how many of a file's texts are not used: what is taken is not all shown."""
+    """Show the number of unusable texts in a file: imported texts are not always used."""
     from ncen_updater.agent.storage.overlay.three_way_merge import KeyOutcome
 
     report = layer.make_report(None, version)
@@ -371,17 +371,17 @@ def _merge_again(
     made_for: Mapping[str, TextOrigins] | None = None,
     **reported: object,
 ) -> tuple[str, bool]:
-    """Merge for the release that runs, use it, and note it where something changed.
+    """Merge the overlay for the installed release, activate it, and record changes.
 
     Args:
-        layer: What the country owns.
+        layer: The local overlay.
         site: The site.
-        journal: Open, between two changes.
-        made_for: What texts that just came were made for, by the path of their file.
-        reported: What else the note tells.
+        journal: Journal, open for writing without an open change.
+        made_for: Original texts for which imported texts were made, by file path.
+        reported: Additional fields of the event.
 
     Returns:
-        What is in use, and whether it changed.
+        Name of the active merge, and whether it changed.
     """
     running, before = site.slots.read_current(), layer.read_current()
     assert running is not None  # noqa: S101 - commands look at it before

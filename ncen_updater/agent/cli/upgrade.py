@@ -71,7 +71,7 @@ def upgrade(
             raise UpdaterError(CONFIRMATION_NEEDED, state=NOTHING_CHANGED)
         for line in plan.lines:
             session.add_line(line)
-        # What was agreed to, whatever comes meanwhile.
+        # The release that the user confirmed, even if a newer one appeared since.
         target = Version(plan.document["hops"][-1]["version"])
         site.require_consent(target, retry=retry)
         product = load_essential_settings(session.config).product

@@ -1,4 +1,4 @@
-"""``watch``: follow what the service does, until that has ended. Ctrl-C ends the looking only."""
+"""``watch``: follow the service's work until it ends. Ctrl-C ends only the display."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def watch(context: click.Context, job: int | None, goes_on: bool, events: bool) 
 
 
 def _has_ended(job: JsonDocument | None) -> TypeGuard[JsonDocument]:
-    """Tell whether it was carried out; who looked away with Ctrl-C or ``--on`` may not know."""
+    """Return whether a job has ended; a user who stopped watching may not know."""
     return job is not None and job["ended_at"] is not None and job["result"] is not None
 
 
@@ -71,7 +71,7 @@ def _parse_job_result(job: JsonDocument) -> CommandResult:
 
 
 def _show_earlier_progress(client: SiteServiceClient, progress: ProgressDisplay) -> None:
-    """Show what the command at work had said before somebody looked."""
+    """Show the progress of the running command from before the user started watching."""
     for one in client.get("/v1/status")["service"]["earlier_progress"]:
         progress.report_earlier(
             LazyText(str(one["template"]), one["values"]), float(one["seconds"])
@@ -79,7 +79,7 @@ def _show_earlier_progress(client: SiteServiceClient, progress: ProgressDisplay)
 
 
 def _show_next_upgrade(session: AgentSession, client: SiteServiceClient) -> None:
-    """Say of what is next when that begins: who looks too early is to know when to come back."""
+    """Show when the next upgrade starts, for users who start watching too early."""
     next_upgrade = client.get("/v1/next-upgrade")
     if next_upgrade["hops"]:
         following = {"version": format_upgrade_path(next_upgrade["hops"])}
@@ -87,7 +87,7 @@ def _show_next_upgrade(session: AgentSession, client: SiteServiceClient) -> None
         show_next_start(session, next_upgrade["starts_at"])
 
 
-#: What works on a change; whatever else does has a result of its own.
+#: Commands that work on a change; other commands have a result of their own.
 _CHANGE_COMMANDS = frozenset({"upgrade", "rollback", "resume", "confirm"})
 
 
@@ -98,14 +98,14 @@ def _show_result(
     job: JsonDocument | None,
     command: Sequence[str],
 ) -> None:
-    """Show what the work came to.
+    """Show the result of the work.
 
     Args:
-        session: This run.
-        client: The service.
-        before: The newest change, as it was when somebody began to look.
+        session: The session.
+        client: Client of the service.
+        before: The newest change when the user started watching.
         job: The job that was followed.
-        command: The command that the service ran last.
+        command: The last command that the service ran.
     """
     now = _find_newest_change(client)
     if job is not None:
@@ -149,16 +149,16 @@ def _show_preparation(
     if next_upgrade["slot_built"] and next_upgrade["target"] in work[1:2]:
         session.add_line(LazyText(N_("Downloaded: {version}"), {"version": work[1]}))
         return
-    # The service may not have looked at it yet.
+    # The service may not have assessed the result yet.
     text = N_("Finished: {what}. Run: ncen-updater status")
     session.add_line(LazyText(text, {"what": label_operation(work[0])}))
 
 
 def _find_job(client: SiteServiceClient, job: int | None) -> int | None:
-    """Return the job to follow: the given one, or the oldest that has not ended.
+    """Return the job to follow: the requested one, or the oldest unfinished one.
 
     Raises:
-        JOB_UNKNOWN: If there is none of that number.
+        JOB_UNKNOWN: If there is no job with that number.
     """
     if job is not None:
         try:
@@ -173,14 +173,14 @@ def _find_job(client: SiteServiceClient, job: int | None) -> int | None:
 
 
 def _find_newest_change(client: SiteServiceClient) -> JsonDocument | None:
-    """Return the change that was started last."""
+    """Return the last started change."""
     return next(iter(client.get("/v1/history?limit=1")["changes"]), None)
 
 
 def _follow_events(
     client: SiteServiceClient, job: int | None, *, keep_watching: bool
 ) -> Iterator[StreamEvent]:
-    """Yield what happens until what is done now, or a job, has ended."""
+    """Yield events until the current operation or a job has ended."""
     if job is not None:
         given = client.get(f"/v1/jobs/{job}")
         ended, after = given["ended_at"] is not None, given["event"]

@@ -1,9 +1,9 @@
-"""The process that works on the site for the service: one command of the agent, or one look.
+"""Worker process of the service: runs one command of the agent, or one probe, on the site.
 
-The service accepts connections at its socket and cannot reach the databases; this process can, and
-has no network. So that nobody reaches the databases through the service, only the commands of
-:data:`ALLOWED_COMMANDS` are run here, with the options of :data:`ALLOWED_OPTIONS`, on the
-configuration that the unit names.
+The service accepts connections on its socket and has no access to the databases; this process has
+access to them and no network. To prevent other uses of the databases through the service, it runs
+only the commands of :data:`ALLOWED_COMMANDS` with the options of :data:`ALLOWED_OPTIONS`, and with
+the configuration that the unit specifies.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from ncen_updater.feed import block_unused_imports
 
 logger = logging.getLogger(__name__)
 
-#: What the service and those whom it lets in may have done.
+#: Commands that the service and its API clients may run.
 ALLOWED_COMMANDS = frozenset(
     {
         "check",
@@ -54,10 +54,10 @@ ALLOWED_COMMANDS = frozenset(
         "upgrade",
     }
 )
-#: Variable by which a unit says that it is there for the agent's own code, and no other work.
+#: Variable of the unit that may run only commands on the agent's own directory.
 RENEWS = "NCEN_RENEWS"
-#: With these options, whatever else a command takes: every command takes ``--config`` too, and
-#: another configuration would name other programs to be started with the rights of this process.
+#: Allowed options. Not ``--config``: another configuration could name other programs, which would
+#: run with the privileges of this process.
 ALLOWED_OPTIONS = frozenset(
     {
         "--accept-loss",
@@ -72,7 +72,7 @@ ALLOWED_OPTIONS = frozenset(
         "--yes",
     }
 )
-#: With these options an inspection.
+#: Allowed options of an inspection.
 ALLOWED_INSPECTION_OPTIONS = frozenset(
     {
         "--accept-loss",
@@ -88,7 +88,7 @@ ALLOWED_INSPECTION_OPTIONS = frozenset(
         "--show",
     }
 )
-#: Commands that only read, each with the words without which it would write, or ask the feed.
+#: Read-only commands, with the options without which they would write or use the feed.
 REQUIRED_INSPECTION_OPTIONS: Mapping[str, frozenset[str]] = {
     "doctor": frozenset(),
     "dossier": frozenset({"--prepared"}),
@@ -98,23 +98,23 @@ REQUIRED_INSPECTION_OPTIONS: Mapping[str, frozenset[str]] = {
     "support-bundle": frozenset({"--in-document"}),
     "verify": frozenset(),
 }
-#: Looks at the site that are no commands.
+#: Probes of the site that are not commands.
 PROBES = frozenset({"assess", "availability", "in-reach"})
-#: Those that leave nothing behind.
+#: Probes that leave no traces.
 READ_ONLY_PROBES = frozenset({"availability", "in-reach"})
 MAX_DOCUMENT_BYTES = 16_000_000
-#: An inspection lets everything else on the machine go first; and where memory is short it ends
-#: before anything else, while work on the site is spared (the unit's OOMScoreAdjust=).
+#: An inspection has the lowest CPU priority, and is killed first if memory is short; other work is
+#: protected (the unit's OOMScoreAdjust=).
 NICENESS, OOM_SCORE_ADJ = 10, 800
 
 
 @dataclass(frozen=True)
 class InspectionLimits:
-    """What an inspection may take.
+    """Limits of an inspection.
 
     Attributes:
-        timeout_s: After which it ends.
-        max_bytes: Bytes that it may find.
+        timeout_s: Time limit in seconds.
+        max_bytes: Size limit of the result in bytes.
     """
 
     timeout_s: float
@@ -125,7 +125,7 @@ def parse_limits(request: Mapping[str, object]) -> InspectionLimits | None:
     """Return the limits of an inspection; None for other work. Pure.
 
     Raises:
-        BadRequestError: If they are none.
+        BadRequestError: If the limits are invalid.
     """
     value = request.get("inspect")
     if value is None:
@@ -138,10 +138,10 @@ def parse_limits(request: Mapping[str, object]) -> InspectionLimits | None:
 
 
 def parse_command(request: Mapping[str, object]) -> tuple[str, ...]:
-    """Return what is ordered; pure.
+    """Return the command of a request. Pure.
 
     Raises:
-        BadRequestError: If it is no order of the service.
+        BadRequestError: If it is not allowed.
     """
     words = request.get("command")
     if isinstance(words, list) and words and all(isinstance(word, str) for word in words):
@@ -164,10 +164,10 @@ def parse_command(request: Mapping[str, object]) -> tuple[str, ...]:
 
 
 def is_bound_to_requester(request: Mapping[str, object]) -> bool:
-    """Return whether nobody needs what comes of an order once who gave it has gone; pure.
+    """Return whether the work must stop when the requester disconnects. Pure.
 
-    So it is with what only looks. A process that looked on for nobody would take a place at the
-    socket from who has work.
+    This applies to inspections and read-only probes, whose result nobody would receive; continuing
+    would occupy a connection of the socket.
     """
     return "inspect" in request or request.get("command") in [[word] for word in READ_ONLY_PROBES]
 
@@ -189,18 +189,18 @@ def _execute_request(config: Path, request: Mapping[str, object]) -> dict[str, o
 
 
 class _InspectionTimeoutError(BaseException):
-    """The time of an inspection is over; no part of it may take that for a failure of its own."""
+    """Time limit of an inspection; a BaseException, so that no handler treats it as an error."""
 
 
 def _run_inspection(
     command: Sequence[str], config: Path, limits: InspectionLimits
 ) -> dict[str, object]:
-    """Run a command that only reads, within its limits."""
+    """Run a read-only command within its limits."""
 
     def over(_number: int, _frame: FrameType | None) -> None:
         raise _InspectionTimeoutError
 
-    with suppress(OSError):  # a unit may forbid even that
+    with suppress(OSError):  # the unit may forbid it
         os.nice(NICENESS)
     with suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text(str(OOM_SCORE_ADJ), "ascii")
@@ -233,14 +233,14 @@ def _run_command(
 
 
 def _drop_rights(config_path: Path) -> None:
-    """Give up what this work does not need."""
+    """Drop the privileges that the work does not need."""
     from ncen_updater.agent.adapters.rights import drop_server_file_access
     from ncen_updater.agent.config.validation_cache import load_noted
 
     try:
-        config = load_noted(config_path)  # the service may not keep it
+        config = load_noted(config_path)  # the service cannot store the result of the check
     except UpdaterError:
-        return  # the command says so
+        return  # the command itself reports the error
     drop_server_file_access(config)
 
 
@@ -278,11 +278,11 @@ def _parse_document(output: IO[bytes]) -> Mapping[str, object]:
 
 
 def main() -> int:
-    """Do what the service asks for; return the exit status."""
+    """Execute a request of the service; return the exit status."""
     block_unused_imports()
     config = Path(sys.argv[1])
-    # Not bound: where the service died, the work goes on to its end, which the next service finds
-    # in the journal.
+    # Not bound to the service: if the service crashes, the work continues, and the next service
+    # finds the result in the journal.
     alive = SystemdNotifier().ping_watchdog
     return serve_request(
         lambda order, _: _execute_request(config, order),

@@ -1,1 +1,1 @@
-"""Reports for people: status, diagnostics, dossier."""
+"""Reports: status, diagnostics, dossier, receipts."""

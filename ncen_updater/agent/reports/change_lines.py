@@ -1,6 +1,6 @@
-"""One change in a dozen lines: kind, people, times, downtime, failure and outcome. Pure.
+"""One change in a dozen lines: kind, users, times, downtime, failure and outcome. Pure.
 
-Made of the document that ``history CHANGE --json`` writes. Unrecorded facts get no line.
+Input is the document of ``history CHANGE --json``. Facts that were not recorded get no line.
 """
 
 from __future__ import annotations
@@ -17,24 +17,24 @@ from ncen_updater.common.labels import explain_code, has_hidden_values, translat
 from ncen_updater.common.messages import INTERRUPTED
 
 Document = Mapping[str, Any]
-#: So many parts of the stop are named, if they took so long.
+#: Number of the longest steps listed, and their minimum duration.
 MAX_STEPS_NAMED, MIN_STEP_S = 4, 0.1
 
 
 def get_change_state(change: Document) -> str:
-    """Return the state of a change as history has it; pure."""
+    """Return the displayed state of a change. Pure."""
     return N_("interrupted") if change["interrupted"] else str(change["state"])
 
 
 def format_change(
     report: Document, language: str, zone: tzinfo | None = None
 ) -> Iterator[LazyText]:
-    """Say it.
+    """Yield the lines of a change.
 
     Args:
-        report: The change as JSON has it.
-        language: Of words of ours within the lines.
-        zone: Zone of the site; that of the machine by default.
+        report: The change as a JSON document.
+        language: Language of translated values within the lines.
+        zone: Time zone of the site; by default that of the machine.
     """
 
     def when(text: str) -> LocalizedFigure:
@@ -81,7 +81,7 @@ def _format_actors(report: Document) -> Iterator[LazyText]:
         names = ", ".join(strip_control_characters(str(name)) for name in report["approved_by"])
         yield LazyText(N_("  approved by {names}"), {"names": names})
     if report["facts"].get("failed_soak_upgrade"):
-        # Within the order for the upgrade, whose name stands beside it.
+        # The rollback is part of the upgrade's job, whose requester is already listed.
         yield LazyText(
             N_("  automatic rollback: {version} failed in the soak period"),
             {"version": report["from"]},
@@ -174,7 +174,7 @@ def _format_failure(
         yield LazyText(N_("  {code}: {meaning}"), {"code": code, "meaning": meaning[0]})
     elif code:
         yield LazyText(N_("  failed with {code}"), {"code": code})
-    # What interrupted a change is over: there is nothing left to do about it.
+    # An interruption is over and needs no remedy.
     if meaning and code != INTERRUPTED.code and not has_hidden_values(meaning[1]):
         yield LazyText(N_("  what to do: {remedy}"), {"remedy": meaning[1]})
     cut = report["interruption"]
@@ -198,14 +198,14 @@ def _format_failure(
 
 
 def ended_words(change: Document) -> Iterator[LazyText]:
-    """Say whose sessions a change ended."""
+    """Yield the users whose database sessions a change terminated."""
     if change["ended_sessions"]:
         names = {"names": ", ".join(map(strip_control_characters, change["ended_sessions"]))}
         yield LazyText(N_("  sessions terminated: {names}"), names)
 
 
 def format_undone_result(change: Document) -> LazyText:
-    """Say what a change left that was undone; its program may have added something."""
+    """Return what a reverted change left; the release's expand step may have added objects."""
     if change["replaced"]:
         names = {"names": ", ".join(map(strip_control_characters, change["replaced"]))}
         words = N_("  reverted, except {names} (replaced meanwhile)")

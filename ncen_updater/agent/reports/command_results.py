@@ -1,6 +1,6 @@
-"""Result of an operation: one document, and the lines for people who asked for it.
+"""Result of a command: a JSON document and lines of text.
 
-The same for a command alone and for one that the service started for somebody.
+Used for a command that a user runs and for one that the service runs as a job.
 """
 
 from __future__ import annotations
@@ -53,13 +53,13 @@ OutputLine = LazyText | str
 
 @dataclass(frozen=True)
 class CommandResult:
-    """What a piece of work came to.
+    """Result of a command.
 
     Attributes:
-        document: As ``--json`` shows it.
-        lines: The lines for people.
-        exit_code: What the command exits with.
-        error: The error that it ended with, where somebody else carried it out.
+        document: Output of ``--json``.
+        lines: Output as text.
+        exit_code: Exit status of the command.
+        error: The error of a command that the service ran.
     """
 
     document: JsonDocument
@@ -74,7 +74,7 @@ class CommandResult:
 def serialize_path(
     path: UpgradePath | NoUpgradePath, language: str, current: str | None = None
 ) -> dict[str, object]:
-    """Return a path as JSON has it; ``current`` is where it begins."""
+    """Return a path as a JSON document; ``current`` is its first release."""
     hops = getattr(path, "hops", ())
     origins = (current, *(offer.version for offer in hops))
     return {
@@ -104,12 +104,12 @@ def serialize_path(
 def list_other_releases(
     path: UpgradePath | NoUpgradePath, offers: Iterable[Offer], current: Version | None
 ) -> tuple[str, ...]:
-    """Return newer releases that a person may name, too: neither on the path nor ruled out. Pure.
+    """Return newer releases that a user may request: neither on the path nor rejected. Pure.
 
     Args:
-        path: The way to the newest.
-        offers: What is on the signed list.
-        current: The release in use.
+        path: The path to the newest release.
+        offers: Offers in the verified metadata.
+        current: The installed release.
     """
     known = {offer.version for offer in getattr(path, "hops", ())}
     known |= {rejection.offer.version for rejection in path.rejected}
@@ -117,10 +117,10 @@ def list_other_releases(
     return tuple(str(one) for one in sorted(rest) if current is not None and one > current)
 
 
-#: Why a release that is on the list is not taken here now; ``status`` says it, too.
+#: Why a release on offer cannot be installed now; ``status`` shows it as well.
 RELEASE_EXCLUDED = N_("Not available for this site: {version} ({reason})")
 
-#: Why a release is none of those for this site.
+#: Reasons for which a release does not concern this site.
 _EXCLUDED_REASONS = frozenset({"not-newer", "other-country", "other-channel"})
 
 
@@ -132,14 +132,14 @@ def format_path_lines(
     *,
     rejected: bool = True,
 ) -> Iterator[OutputLine]:
-    """Say where the site would go, and what is not for it.
+    """Yield the lines of an upgrade path and of the rejected releases.
 
     Args:
-        product: What is upgraded.
-        current: The release that runs.
-        path: What was chosen.
-        zone: In which times are told, beside UTC; that of the machine by default.
-        rejected: Whether releases that are not on the path are listed with their reasons.
+        product: Name of the product.
+        current: The installed release.
+        path: The chosen path.
+        zone: Time zone of displayed times; by default that of the machine.
+        rejected: Whether to list rejected releases with their reasons.
     """
     hops = getattr(path, "hops", ())
     values: dict[str, object] = {"product": product, "current": current}
@@ -176,7 +176,7 @@ def format_path_lines(
 def format_withdrawal_lines(
     product: str, version: str, reason: str, advice: str
 ) -> Iterator[OutputLine]:
-    """Say that the release in use here was taken back, and what the users advise."""
+    """Yield that the installed release was withdrawn, with the Secretariat's advice."""
     values = {
         "product": product,
         "version": version,
@@ -193,11 +193,11 @@ def format_withdrawal_lines(
 def match_rehearsed_hops(
     made: UpgradePlan, report: RehearsalReport | None
 ) -> dict[tuple[str, str], RehearsedHop]:
-    """Return what a rehearsal showed of each hop of a plan, by its two releases. Pure.
+    """Return the results of a rehearsal for each hop of a plan, by its two releases. Pure.
 
     Args:
         made: The plan.
-        report: The report of a rehearsal that passed; one of another plan says nothing.
+        report: Report of a passed rehearsal; ignored if it belongs to another plan.
     """
     if report is None or report.plan != made.digest:
         return {}
@@ -210,13 +210,13 @@ def serialize_plan(
     language: str,
     report: RehearsalReport | None = None,
 ) -> dict[str, object]:
-    """Return a plan as JSON has it.
+    """Return a plan as a JSON document.
 
     Args:
-        path: The way.
-        made: The plan of it.
-        language: Of sentences.
-        report: The report of the last rehearsal of it that passed.
+        path: The path.
+        made: The plan for the path.
+        language: Language of texts.
+        report: Report of the plan's last passed rehearsal.
     """
     origin = str(made.hops[0].origin) if made.hops else None
     findings = [finding_to_json(finding, language) for finding in made.findings]
@@ -236,7 +236,7 @@ def serialize_plan(
 
 
 def format_overlay_lines(layer: OverlayReport | None, language: str) -> Iterator[OutputLine]:
-    """Say what becomes of the country's texts and settings; nothing where there are none."""
+    """Yield the effects on the local overlay; nothing without a local overlay."""
     if layer is None or not layer.files:
         return
     from ncen_updater.agent.storage.overlay.report_text import describe_overlay
@@ -247,7 +247,7 @@ def format_overlay_lines(layer: OverlayReport | None, language: str) -> Iterator
 
 
 def format_step_lines(document: JsonDocument, language: str) -> Iterator[OutputLine]:
-    """Say every step of a plan to people, by its document; nothing where there is no plan."""
+    """Yield the steps in a plan's document; nothing without a plan."""
     steps = (document.get("plan") or {}).get("steps") or ()
     if steps:
         yield LazyText(N_("Steps (*: downtime, -: not part of upgrade):"))
@@ -259,12 +259,12 @@ def format_step_lines(document: JsonDocument, language: str) -> Iterator[OutputL
 def format_plan_lines(
     plan: UpgradePlan, language: str, report: RehearsalReport | None = None
 ) -> Iterator[OutputLine]:
-    """Say a plan to people.
+    """Yield the lines of a plan.
 
     Args:
         plan: The plan.
-        language: Of sentences within lines.
-        report: The report of the last rehearsal of it that passed.
+        language: Language of translated values within the lines.
+        report: Report of the plan's last passed rehearsal.
     """
     from ncen_updater.agent.engine.rollback_plan import (
         describe_contract,
@@ -316,7 +316,7 @@ def _format_database(facts: DatabaseFacts) -> LazyText:
 
 
 def _describe_hop_rollback(hop: HopPlan, shown: RehearsedHop | None) -> LazyText:
-    """Say the rollback as the rehearsal and the dossier do: with what was lost on trial."""
+    """Return the rollback as rehearsal and dossier describe it, with data lost in the rehearsal."""
     from ncen_updater.agent.engine.rollback_plan import describe_rollback
 
     loses = hop.rollback_path.lost_objects or (shown.all_lost_columns if shown else ())
@@ -327,7 +327,7 @@ def _describe_hop_rollback(hop: HopPlan, shown: RehearsedHop | None) -> LazyText
 
 
 def _format_downtime_lines(hop: RehearsedHop, language: str) -> Iterator[OutputLine]:
-    """Say what a rehearsal foretells of one hop."""
+    """Yield the prediction of a rehearsal for one hop."""
     stop = {"low": format_duration(hop.downtime.low), "high": format_duration(hop.downtime.high)}
     yield LazyText(N_("  downtime: {low} to {high} (from the rehearsal)"), stop)
     if hop.round_trip is not None:
@@ -350,12 +350,12 @@ def _serialize_outcome(outcome: ChangeOutcome) -> dict[str, object]:
 def format_operation_result(
     result: OperationResult, language: str, before: Sequence[OutputLine] = ()
 ) -> CommandResult:
-    """Return what an operation came to.
+    """Return the result of an operation.
 
     Args:
         result: The result.
-        language: Of sentences in the document.
-        before: Lines that stand before those on the changes.
+        language: Language of texts in the document.
+        before: Lines before those of the changes.
     """
     document: dict[str, object] = {
         "changes": [_serialize_outcome(outcome) for outcome in result.outcomes]
@@ -408,17 +408,16 @@ def format_rollback_plan(
     language: str,
     round_trip: RoundTripResult | None = None,
 ) -> CommandResult:
-    """Return how a rollback would go, what it would lose, and who has to approve it yet.
+    """Return the rollback plan: the method, the data that would be lost, the missing approvals.
 
-    In the document ``how`` has the lines without what is to be typed, for who gives orders by
-    other means than a terminal.
+    In the document, ``how`` has the lines without the commands to type, for clients other than a
+    terminal.
 
     Args:
-        plan: The rollback.
-        approval: Who may go it.
-        language: Of sentences within lines.
-        round_trip: What the rehearsal of the upgrade saw of values when it went back, as its report
-            has it; None where nothing is known.
+        plan: The rollback plan.
+        approval: The approvals of the rollback.
+        language: Language of translated values within the lines.
+        round_trip: Result of the upgrade's round-trip test in the rehearsal; None if unknown.
     """
     from ncen_updater.agent.engine.rollback_plan import CODE_ONLY_TEXT
 
@@ -497,15 +496,15 @@ def format_rehearsal_outline(
     space: Sequence[SpaceNeed],
     last_s: float | None,
 ) -> CommandResult:
-    """Return what a rehearsal would do.
+    """Return an outline of a rehearsal.
 
     Args:
-        path: The path as :func:`serialize_path` returns it.
-        versions: The installed release, and each one of the path.
-        download_bytes: What would be downloaded before.
-        databases: What would be copied.
-        space: What the copies need.
-        last_s: How long the last rehearsal took, if there was one.
+        path: The path as returned by :func:`serialize_path`.
+        versions: The installed release and those of the path.
+        download_bytes: Size of the downloads.
+        databases: The databases to copy.
+        space: Disk space that the copies need.
+        last_s: Duration of the last rehearsal in seconds, if any.
     """
     words: list[OutputLine] = [
         LazyText(N_("Would be rehearsed: {path}"), {"path": " -> ".join(versions)})
@@ -542,11 +541,11 @@ def format_rehearsal_outline(
 
 
 def format_rehearsal_lines(found: JsonDocument, language: str) -> Iterator[OutputLine]:
-    """Say what a rehearsal found to people.
+    """Yield the results of a rehearsal.
 
     Args:
-        found: The rehearsal as :func:`.rehearsal_store.serialize_rehearsal` returns it.
-        language: Of sentences within lines.
+        found: The rehearsal as returned by :func:`.rehearsal_store.serialize_rehearsal`.
+        language: Language of translated values within the lines.
     """
     from ncen_updater.agent.engine.rehearsal.report import RehearsalReport
 
@@ -565,7 +564,7 @@ def format_rehearsal_lines(found: JsonDocument, language: str) -> Iterator[Outpu
 
 
 def _describe_missing_objects(database: str, objects: Sequence[str]) -> LazyText:
-    """Say what the backup of a database does not carry, so that nothing was proved of it."""
+    """Return the objects that the backup of a database lacks, so that they were not rehearsed."""
     values: dict[str, object] = {"database": database, "objects": ", ".join(objects)}
     return LazyText(
         N_("  not included in the backup of {database}: {objects}"),
@@ -631,7 +630,7 @@ def _choose_row_count_text(before: int, after: int) -> str:
 # ---- support bundles -----------------------------------------------------------------------------
 
 
-#: Kinds of errors for which a part is missing, in words.
+#: Texts for errors that prevented the collection of a part.
 MISSING_PART_REASONS: Mapping[str, str] = {
     "CalledProcessError": N_("command failed"),
     "FileNotFoundError": N_("not found"),
@@ -643,13 +642,12 @@ MISSING_PART_REASONS: Mapping[str, str] = {
 def format_support_bundle(
     bundle: SupportBundle, show: Sequence[str], archive: str | None
 ) -> CommandResult:
-    """Return what a support bundle holds.
+    """Return the contents of a support bundle.
 
     Args:
         bundle: The bundle.
-        show: Parts whose text is wanted.
-        archive: The bundle as it is written, in base64; None where a value of a database stands in
-            it.
+        show: Parts whose text is shown.
+        archive: The packed bundle in base64; None if it contains a value of a database.
     """
     words: list[OutputLine] = []
     for part in bundle.parts:
@@ -693,7 +691,7 @@ def format_support_bundle(
 def format_import(
     record: ImportRecord, *, dry_run: bool, zone: tzinfo | None = None
 ) -> CommandResult:
-    """Return what an import brought, or with ``dry_run`` would have."""
+    """Return the contents of an imported bundle, or with ``dry_run`` of a verified one."""
     words: list[OutputLine] = []
     values: dict[str, object] = {
         "product": record.product,

@@ -1,8 +1,8 @@
-"""Receipts of this site: the facts, the ones that the level allows, and the key that signs it.
+"""Receipts of this site: their facts, restricted by the sharing level, and the key that signs them.
 
-The journal remembers the level that people agreed to and every receipt that was written, so that a
-kill between two of these leaves at most a receipt with a number that nobody received: the
-Secretariat sees the gap. A receipt is made of changes that ended, never of one that is open.
+The journal records the agreed level and every receipt that was written. A crash in between leaves
+at most a receipt number that the Secretariat never received, which it sees as a gap. A receipt
+describes ended changes, never an open one.
 """
 
 from __future__ import annotations
@@ -65,29 +65,30 @@ from ncen_updater.formats.receipt import (
     sign_receipt,
 )
 
-#: The site's private key, below the state directory: 32 bytes, readable by root alone.
+#: The site's private key, below the state directory: 32 bytes, readable only by root.
 KEY_FILE = "receipt.key"
-#: Below the state directory: receipts that were not delivered yet.
+#: Directory of receipts not sent yet, below the state directory.
 OUTGOING_DIRECTORY = "receipts"
-#: Below that: those that were, so that a country can read what left.
+#: Directory of sent receipts below that one, so that the site can review them.
 SENT_DIRECTORY = "sent"
-#: Without a change a receipt is sent so often, and each so much later that no hour tells anything.
+#: Interval of receipts without a change, and maximum random delay, which hides the time of day.
 REPORT_INTERVAL = timedelta(days=30)
 MAX_DELAY = timedelta(days=1)
-#: But a release's own fault: other countries are about to install it.
+#: Maximum delay for a failure caused by the release, since other countries may install it soon.
 MAX_FAILURE_DELAY = timedelta(minutes=15)
 
 
 @dataclass(frozen=True)
 class ReceiptState:
-    """What the journal knows of receipts.
+    """State of the receipts in the journal.
 
     Attributes:
-        level: What people agreed to.
-        number: Of the last receipt; 0 before the first.
-        previous: Digest of it.
-        epoch: Changes where the journal may have gone back to an earlier state.
-        is_begun: Whether the last receipt said as much: a person has seen one at this level.
+        level: The agreed sharing level.
+        number: Number of the last receipt; 0 before the first.
+        previous: Digest of the last receipt.
+        epoch: Changes when the journal may have been restored to an earlier state.
+        is_begun: Whether the last receipt had at least the agreed level, so that a user has seen
+            one.
     """
 
     level: ReceiptLevel
@@ -98,10 +99,10 @@ class ReceiptState:
 
 
 def read_receipt_state(journal: Journal) -> ReceiptState:
-    """Return the agreed level and the place of the next receipt.
+    """Return the agreed level and the data of the last receipt.
 
     Raises:
-        JournalUnreadableError: If what the journal says of it is nothing that an agent wrote.
+        JournalUnreadableError: If the journal has invalid data on receipts.
     """
     with guard_reads(journal.path):
         level = _find_last_event(journal, RECEIPT_LEVEL_SET)
@@ -120,18 +121,18 @@ def read_receipt_state(journal: Journal) -> ReceiptState:
 
 
 def set_receipt_level(journal: Journal, level: ReceiptLevel, actor: str) -> None:
-    """Record what people agreed to; what waits to be sent and says more is removed."""
+    """Record the agreed level; remove unsent receipts of a higher level."""
     journal.record_event(RECEIPT_LEVEL_SET, level=level.value, by=actor)
     list_outgoing(journal.path.parent, level)
 
 
 def prepare_receipt(site: Site, journal: Journal, level: ReceiptLevel) -> tuple[Receipt, str]:
-    """Return the next receipt at a level, and the digest of the document of the installed release.
+    """Return the next receipt at a level, and the digest of the installed release's document.
 
-    Makes the site's key if there is none.
+    Creates the site's key if there is none.
 
     Raises:
-        RECEIPT_KEY_UNUSABLE: If the key cannot be made or read.
+        RECEIPT_KEY_UNUSABLE: If the key cannot be created or read.
         RECEIPTS_OFF: If the level is none.
         InterventionRequiredError: If no release is installed.
     """
@@ -167,10 +168,10 @@ def write_receipt(
 
     Args:
         site: The site.
-        journal: Open for writing.
-        level: As people agreed.
-        directory: Where the file goes; its name begins with the site's.
-        actor: Who asked.
+        journal: Journal, open for writing.
+        level: The agreed level.
+        directory: Directory of the file.
+        actor: User who requested it.
 
     Raises:
         UpdaterError: As :func:`prepare_receipt`.
@@ -181,8 +182,8 @@ def write_receipt(
     path = directory / f"receipt-{receipt.site}-{receipt.number}.json"
     with durable.open_for_replace(path) as stream:
         stream.write(signed.content)
-        # Recorded before the file has its name: no number is ever used for two contents, neither
-        # after a kill nor by two commands at once.
+        # Recorded before the file is renamed to its final name: no number is ever used for two
+        # different receipts, neither after a crash nor by two commands at once.
         with journal.transaction():
             if read_receipt_state(journal).number != receipt.number - 1:
                 raise OSError(errno.EBUSY, os.strerror(errno.EBUSY), str(path))
@@ -194,13 +195,13 @@ def write_receipt(
 
 
 def list_addresses(site: Site) -> ReceiptAddresses:
-    """Return where the newest verified root says that receipts may be sent."""
+    """Return the addresses for receipts in the newest verified root metadata."""
     root = TrustStateStore(site.state_directory).load().root
     return read_receipt_addresses(parse_json(root.encode())["signed"] if root else {})
 
 
 def list_outgoing(state: Path, level: ReceiptLevel) -> list[tuple[SignedReceipt, Path]]:
-    """List receipts that wait to be sent, by number; remove what says more than is agreed now."""
+    """Return unsent receipts by number; remove those of a higher level than agreed."""
     found = []
     for path in (state / OUTGOING_DIRECTORY).glob("receipt-*.json"):
         with suppress(UpdaterError, FileTooLargeError):  # of another version of this program
@@ -213,7 +214,7 @@ def list_outgoing(state: Path, level: ReceiptLevel) -> list[tuple[SignedReceipt,
 
 
 def queue_receipt(site: Site, journal: Journal, level: ReceiptLevel, actor: str) -> None:
-    """Write the next receipt to be sent, unless one that waits says the same.
+    """Write the next receipt for sending, unless an unsent one has the same content.
 
     Raises:
         UpdaterError, OSError: As :func:`write_receipt`.
@@ -234,15 +235,15 @@ def send_outgoing(
     actor: str,
     scheduled: bool = False,
 ) -> list[SignedReceipt]:
-    """Deliver what waits, and record it. After a kill it is delivered again, which changes nothing.
+    """Deliver and record the unsent receipts. Delivering one again after a crash is harmless.
 
     Args:
-        journal: Open for writing.
-        level: As people agreed.
+        journal: Journal, open for writing.
+        level: The agreed level.
         deliver: Delivers one receipt, or raises.
-        way: ``https`` or ``mailto``; the service goes the way of the last person.
-        actor: Who asked.
-        scheduled: Whether nobody did.
+        way: ``https`` or ``mailto``; the service uses the method that a user chose last.
+        actor: User who requested it.
+        scheduled: Whether the service sends automatically.
     """
     sent, last = [], find_last_change(journal)
     for signed, path in list_outgoing(journal.path.parent, level):
@@ -259,12 +260,12 @@ def send_outgoing(
 
 
 def find_due_receipt(journal: Journal) -> tuple[datetime, str] | None:
-    """Return when the next receipt leaves automatically, and on which way.
+    """Return when the next receipt is sent automatically, and by which method.
 
-    After each change with an outcome and otherwise once a month, later by :func:`compute_delay`.
+    After each change with an outcome, otherwise once a month, plus :func:`compute_delay`.
 
     Returns:
-        None where receipts are off, or no person has sent one at this level or a higher one.
+        None if receipts are off, or if no user has sent one at this level or a higher one.
     """
     level = read_receipt_state(journal).level
     with guard_reads(journal.path):
@@ -286,11 +287,11 @@ def find_due_receipt(journal: Journal) -> tuple[datetime, str] | None:
 
 
 def compute_delay(secret: str, *, is_urgent: bool) -> timedelta:
-    """Compute how much later than its reason a receipt leaves; pure.
+    """Return the delay after which a receipt is sent. Pure.
 
     Args:
-        secret: What outsiders do not know and a restart does not change.
-        is_urgent: Whether it says that a release failed by its own fault.
+        secret: Seed that outsiders do not know and that survives a restart.
+        is_urgent: Whether the receipt reports a failure caused by the release.
     """
     most = MAX_FAILURE_DELAY if is_urgent else MAX_DELAY
     return most * (int(compute_sha256(secret.encode())[:8], 16) / 2**32)
@@ -301,10 +302,10 @@ def _select_news(receipt: Receipt) -> object:
 
 
 def load_key(state: Path) -> Ed25519PrivateKey:
-    """Return the site's key; make it at the first use.
+    """Return the site's key; create it at the first use.
 
     Raises:
-        RECEIPT_KEY_UNUSABLE: If it cannot be read or made.
+        RECEIPT_KEY_UNUSABLE: If the key cannot be read or created.
     """
     path = state / KEY_FILE
     try:
@@ -323,7 +324,7 @@ def _find_last_event(journal: Journal, kind: str) -> JournalEvent | None:
 
 
 def classify_outcome(change: Change, facts: ChangeFacts) -> Outcome:
-    """Return how a change ended; pure."""
+    """Return the outcome of a change. Pure."""
     if change.state is ChangeState.REVERTED:
         return Outcome.REVERTED
     if change.kind is ChangeKind.UPGRADE:
@@ -350,7 +351,7 @@ def find_last_change(journal: Journal) -> LastChange | None:
     """Return the newest change that has an outcome; None before the first."""
     for change in journal.list_changes(limit=10):
         facts = journal.read_facts(change.id)
-        # Of those that are open, only one whose release failed its soak period has an outcome.
+        # An open change has an outcome only if its release failed in the soak period.
         if not change.state.is_open or (change.is_soaking and facts.is_soak_failed):
             return _read_outcome(journal, change, facts)
     return None
@@ -379,7 +380,7 @@ def _read_outcome(journal: Journal, change: Change, facts: ChangeFacts) -> LastC
     )
 
 
-#: Errors that end with these exit codes pass: a full disk, no network, a hold, a closed window.
+#: Exit statuses of temporary errors: a full disk, no network, a hold, a closed window.
 _PASSING = (
     ExitCode.SPACE, ExitCode.NETWORK, ExitCode.BUSY, ExitCode.OUTSIDE_WINDOW_OR_HELD,
 )  # fmt: skip
@@ -387,12 +388,12 @@ _INTERRUPTIONS = (INTERRUPTED, DATABASE_UNREACHABLE, SOAK_DATABASES_DOWN, SOAK_D
 
 
 def choose_fault(outcome: Outcome, code: str | None, *, blamed: bool) -> Fault | None:
-    """Return what a failure is attributed to, by the table of errors; None for no failure. Pure.
+    """Return what a failure is attributed to; None without a failure. Pure.
 
     Args:
-        outcome: How the change ended.
-        code: Why; None for a change that a power cut or a kill ended.
-        blamed: Whether the agent counts the failure against the release.
+        outcome: The outcome of the change.
+        code: Its error code; None if a power failure or a kill ended the change.
+        blamed: Whether the release was marked bad for the failure.
     """
     if outcome in (Outcome.ROLLED_BACK, Outcome.UPGRADED):
         return None
@@ -405,7 +406,7 @@ def choose_fault(outcome: Outcome, code: str | None, *, blamed: bool) -> Fault |
 
 
 def find_blame(journal: Journal, change: str) -> JournalEvent | None:
-    """Return the event by which a change counts against its release; None where nothing does."""
+    """Return the event by which a change marked its release bad; None without one."""
     blames = []
     for event in journal.list_events(change=change):
         if event.kind == "release-bad":

@@ -1,12 +1,12 @@
-"""Status of a site at one moment, read once, for people, notifications, metrics and decisions.
+"""Status of a site at one moment, read once, for users, notifications, metrics and decisions.
 
-Every part is a value, or the error in its place; nothing is guessed, and no failure is left out.
-The caller names the parts that it needs, and no other is read. The journal is read over one
-connection, in its state of one instant.
+Every part is a value, or the error that occurred instead; no failure is omitted. Callers name the
+parts that they need, and no others are read. The journal is read over one connection, in one
+transaction.
 
-To add a fact: a field of :class:`SiteStatus` and its line in :func:`read_status`, or a field of
-:class:`JournalSnapshot` and its line in :func:`read_journal_snapshot`. Standard library only: this
-module is on the path of ``status``.
+To add a fact: add a field of :class:`SiteStatus` and its line in :func:`read_status`, or a field of
+:class:`JournalSnapshot` and its line in :func:`read_journal_snapshot`. Standard library only, since
+``status`` must start fast.
 """
 
 from __future__ import annotations
@@ -74,53 +74,53 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 MAX_METADATA_BYTES = 5_000_000
-#: As in :class:`.config.model.SoakSettings`, which cannot be imported here; a test compares them.
+#: As in :class:`.config.model.SoakSettings`, which is too slow to import; a test compares them.
 DEFAULT_SOAK_S = 3600.0
-#: So many times a site is looked at once more where what was seen of it cannot be of one moment.
+#: Number of repeated reads if the parts are inconsistent.
 MAX_REREADS = 2
 T = TypeVar("T")
-#: A value, or the error that stands in its place.
+#: A value, or the error that occurred instead.
 Part: TypeAlias = "T | Exception"
-#: In the place of what nobody asked for.
+#: Value of parts that were not requested.
 NOT_READ = LookupError("this part was not asked for")
-#: Large files, read again when they changed: size and time of a file to what was read of it.
+#: Cache of large files: modification time and size, and the parsed content.
 FileCache = dict[Path, tuple[tuple[int, int], object]]
 
 
 def require_part(part: Part[T]) -> T:
-    """Return a part, or raise the error that stands in its place."""
+    """Return a part, or raise its error."""
     if isinstance(part, Exception):
         raise part
     return part
 
 
 def get_part_or_none(part: Part[T]) -> T | None:
-    """Return a part, None in the place of an error: for who says elsewhere that it is missing."""
+    """Return a part, or None if it is an error that is reported elsewhere."""
     return None if isinstance(part, Exception) else part
 
 
 @dataclass(frozen=True)
 class JournalSnapshot:
-    """What the journal says at one instant.
+    """State of the journal at one moment.
 
     Attributes:
         last_event: Number of its last event.
-        head: That event by its number and hash, for anyone who keeps it elsewhere.
+        head: Number and hash of the last event, to be recorded elsewhere.
         open_change: The open change.
-        last_change: The change that was begun last; an open one is always that.
-        last_facts: What the steps of the last one kept.
-        pending_rollback: A rollback that was interrupted and is still to be done.
+        last_change: The last started change, which may be open.
+        last_facts: Facts of the last change.
+        pending_rollback: A rollback that was interrupted and is still pending.
         holds: Holds in force.
-        bad_releases: Releases that failed here and are remembered.
-        good_since: Of those that came well to their end here, when they did last.
-        waiting_job: The oldest order that waits.
-        rollback_job: One that waits to go back from the release that is watched.
-        approvals: Approvals in force, of whatever.
-        upgrade_approvals: Those of upgrades, with where they lead.
-        rollback_approvals: Those of a rollback from a release that was brought last.
-        schedules: Chosen times in force.
-        consumed_approvals: Who had approved the last one, which was undone, and has not approved
-            since.
+        bad_releases: Releases marked bad at this site.
+        good_since: When releases marked bad last succeeded at this site, by version.
+        waiting_job: The oldest queued job.
+        rollback_job: A queued rollback from the release in its soak period.
+        approvals: All approvals in force.
+        upgrade_approvals: Approvals in force for upgrades, with their target.
+        rollback_approvals: Approvals in force for a rollback of the last upgrade.
+        schedules: Schedules in force.
+        consumed_approvals: Approvers of the last change, if it was reverted, who have not approved
+            again.
     """
 
     last_event: int = 0
@@ -142,26 +142,26 @@ class JournalSnapshot:
 
     @property
     def needs_operator(self) -> bool:
-        """Tell whether the open change's release turned bad and needs a person to roll back."""
+        """Return whether the open change's release failed and an operator must roll it back."""
         return self.open_change is not None and bool(self.last_facts.needs_operator)
 
     @property
     def hold_until(self) -> datetime | None:
-        """Return when the last hold in force ends by itself, if all of them do."""
+        """Return when the last hold ends automatically; None if a hold has no end."""
         ends = [hold.until for hold in self.holds if hold.until is not None]
         return max(ends) if ends and len(ends) == len(self.holds) else None
 
     def count_approvals(self, binding: str, needed: int) -> ApprovalCount:
-        """Return who approved a binding, of so many who have to."""
+        """Return the approvals of a binding, compared with the required number."""
         return count_approvals(self.approvals, binding, needed)
 
     def find_schedule(self, binding: str) -> ScheduleRecord | None:
-        """Return the start time chosen for a binding."""
+        """Return the schedule of a binding; None without one."""
         return next((found for found in self.schedules if found.binding == binding), None)
 
 
 def read_journal_snapshot(journal: Journal, now: datetime) -> JournalSnapshot:
-    """Read what a journal says; what changes between two reads is the caller's to keep out."""
+    """Read the state of the journal; the caller holds a read transaction."""
     memory, consent = SiteHistory(journal), ApprovalStore(journal)
     last, bad = next(iter(journal.list_changes(1)), None), memory.list_bad_releases()
     if last is not None:
@@ -190,7 +190,7 @@ def read_journal_snapshot(journal: Journal, now: datetime) -> JournalSnapshot:
 def _list_applicable_rollback_approvals(
     journal: Journal, consent: ApprovalStore
 ) -> tuple[RollbackApproval, ...]:
-    """Approvals of what can still be done: a yes to undo an upgrade is none to undo another."""
+    """Return rollback approvals for the last upgrade; an approval applies to one upgrade only."""
     given = consent.list_for_rollbacks()
     brought = {one.origin: find_installing_upgrade(journal, one.origin) for one in given}
     return tuple(
@@ -201,7 +201,7 @@ def _list_applicable_rollback_approvals(
 def _list_consumed_approvals(
     consent: ApprovalStore, last: Change, facts: ChangeFacts
 ) -> tuple[str, ...]:
-    """List whose approval the last change used up when it was undone: one is for one try."""
+    """Return the approvers of a reverted last change: each approval is valid for one attempt."""
     if last.state is not ChangeState.REVERTED:
         return ()
     again = {one.actor for one in consent.list_active() if one.at >= last.created_at}
@@ -211,10 +211,10 @@ def _list_consumed_approvals(
 
 
 def require_zones(journal: Journal, change: Change) -> None:
-    """Refuse a change with a time that has no zone: no agent wrote it, and it is before no other.
+    """Refuse a change with a time without time zone, which no agent writes.
 
     Raises:
-        JournalUnreadableError: If so.
+        JournalUnreadableError: If there is such a time.
     """
     times = [change.created_at, change.ended_at]
     for record in change.steps.values():
@@ -226,7 +226,7 @@ def require_zones(journal: Journal, change: Change) -> None:
 
 
 def _read_good_since(journal: Journal, versions: Collection[str]) -> dict[str, datetime]:
-    """Read when changes to releases came to their end last, where nothing turned bad."""
+    """Return when changes to releases last ended without a failed soak period."""
     found: dict[str, datetime] = {}
     finished = f"SELECT id, to_version FROM changes WHERE state = '{ChangeState.FINISHED}'"  # noqa: S608
     for row in journal.query(f"{finished} ORDER BY rowid DESC") if versions else ():
@@ -240,31 +240,30 @@ def _read_good_since(journal: Journal, versions: Collection[str]) -> dict[str, d
 
 @dataclass(frozen=True)
 class SiteStatus:
-    """A site at one moment.
+    """Status of a site at one moment.
 
     Attributes:
         now: The moment.
-        paths: Where the site is, and who.
-        current: The release in use; None where none was ever chosen.
-        configuration_error: What is wrong with the whole configuration; None where nothing is.
-        maintenance_on: Whether the maintenance page keeps users out; None if the configuration
-            names none.
-        availability: Whether users can work, by maintenance page, processes and health address.
-        lock_holder: Who holds the lock of changes.
-        journal: What the journal says.
-        required_approvals: How many people have to approve.
-        soak_s: So many seconds a release is watched.
+        paths: Paths and identity of the site.
+        current: The installed release; None if none was selected yet.
+        configuration_error: Error of the complete configuration; None without one.
+        maintenance_on: Whether the maintenance page is on; None if the configuration has none.
+        availability: Availability according to maintenance page, processes and health check.
+        lock_holder: Holder of the change lock.
+        journal: State of the journal.
+        required_approvals: Number of required approvals.
+        soak_s: Duration of the soak period in seconds.
         rehearsals: Rehearsals, newest first.
-        last_downtime: The stop of the newest change that ended well, and its prediction.
-        feed_view: The last verified list.
-        emergency_halts: What one user halted for a while, and what holds now.
-        signed_at: The newest time in what was signed, which no right clock is behind.
-        expiries: Role of the feed to when its signed list lapses.
-        service_state: What the service keeps between two looks.
-        agent: Which agent is chosen.
-        free_percent: Free space of a disk, by what lies on it.
-        full_disk: A disk of the site that is full, and its free bytes; the agent's own first.
-        observed_state: What databases and slots say of the open change.
+        last_downtime: Actual and predicted downtime of the newest successful change.
+        feed_view: Summary of the last verified metadata.
+        emergency_halts: Emergency halts in force.
+        signed_at: The newest time in signed metadata; a correct clock is not behind it.
+        expiries: Expiry of each TUF role's metadata.
+        service_state: State of the service.
+        agent: Selection of the agent.
+        free_percent: Free disk space in percent, by content of the disk.
+        full_disk: A full disk of the site and its free bytes; the agent's own disk first.
+        observed_state: State of the open change according to databases and slots.
     """
 
     now: datetime
@@ -291,14 +290,14 @@ class SiteStatus:
 
     @property
     def errors(self) -> tuple[Exception, ...]:
-        """Return what stands in the place of parts that were asked for, each once."""
+        """Return the errors of requested parts, each once."""
         parts = [getattr(self, one.name) for one in fields(self)]
         found = [part for part in parts if isinstance(part, Exception) and part is not NOT_READ]
         return tuple({id(error): error for error in found}.values())
 
     @property
     def is_inconsistent(self) -> bool:
-        """Return whether the maintenance page was seen in another state than users met it in."""
+        """Return whether the maintenance page's state contradicts the probed availability."""
         maintenance_file, seen = (
             get_part_or_none(self.maintenance_on),
             get_part_or_none(self.availability),
@@ -309,7 +308,7 @@ class SiteStatus:
 
     @property
     def is_work_unfinished(self) -> bool:
-        """Tell whether a change or a rehearsal was begun that has not ended."""
+        """Return whether a change or a rehearsal is unfinished."""
         from ncen_updater.agent.engine.rehearsal.rehearsal_store import RehearsalState
 
         interrupted = any(
@@ -319,10 +318,10 @@ class SiteStatus:
 
     @property
     def soak_until(self) -> datetime | None:
-        """Return until when the release of the open change is watched, if all goes well; else None.
+        """Return the end of the open change's soak period; None if there is none.
 
-        An outage of the databases makes it longer; None once somebody confirmed the release, which
-        ends it.
+        An outage of the databases extends the soak period. None also after a confirmation, which
+        ends the soak period.
         """
         journal, seconds = get_part_or_none(self.journal), get_part_or_none(self.soak_s)
         if journal is None or seconds is None or journal.open_change is None:
@@ -333,15 +332,16 @@ class SiteStatus:
             or journal.needs_operator
         ):
             return None
-        if journal.last_facts.confirmed_by is not None:  # the service ends it at its next look
+        # the service ends the soak period in its next cycle
+        if journal.last_facts.confirmed_by is not None:
             return None
-        if journal.last_facts.contract_started is not None:  # its time is over
+        if journal.last_facts.contract_started is not None:  # the soak period is over
             return None
         return (journal.last_facts.soak_started_at or self.now) + timedelta(seconds=seconds)
 
     @property
     def is_contracting(self) -> bool:
-        """Return whether the migrations of the open change are being brought to their end."""
+        """Return whether the final migrations of the open change are running."""
         journal = get_part_or_none(self.journal)
         if journal is None or journal.open_change is None or not journal.open_change.is_soaking:
             return False
@@ -352,25 +352,25 @@ class SiteStatus:
 
     @property
     def is_withdrawn(self) -> bool | None:
-        """Return whether the release in use was withdrawn; None where that is not known."""
+        """Return whether the installed release is withdrawn; None if unknown."""
         view, current = get_part_or_none(self.feed_view), self.current
         return None if view is None or isinstance(current, Exception) else current in view.withdrawn
 
     @property
     def next_upgrade(self) -> Assessment | None:
-        """Return what stands between the site and its next release, as the service found last."""
+        """Return the service's last assessment of the next upgrade."""
         service_state = get_part_or_none(self.service_state)
         return service_state.assessment if service_state else None
 
     @property
     def binding(self) -> str:
-        """Return what approvals of the next upgrade carry; empty where none is to approve."""
+        """Return the binding of the next upgrade; empty if nothing can be approved."""
         return self.next_upgrade.binding if self.next_upgrade else ""
 
     def count_missing_approvals(self, needed: int) -> int | None:
-        """Count the approvals that are missing for the next upgrade; None where that is not known.
+        """Return the number of missing approvals of the next upgrade; None if unknown.
 
-        Nobody, where nothing can be approved yet.
+        0 if nothing can be approved yet.
         """
         journal, found = get_part_or_none(self.journal), self.next_upgrade
         if found is None or found.target is None or not found.binding:
@@ -379,7 +379,7 @@ class SiteStatus:
 
     @property
     def rehearsal(self) -> RehearsalRecord | None:
-        """Return the newest rehearsal of what is next."""
+        """Return the newest rehearsal of the next upgrade."""
         found = self.next_upgrade
         if found is None or found.current is None or found.target is None:
             return None
@@ -389,7 +389,7 @@ class SiteStatus:
 
 
 ALL_PARTS = frozenset(one.name for one in fields(SiteStatus)) - {"now", "paths"}
-#: What can be read without the databases.
+#: Parts that can be read without the databases.
 PARTS_WITHOUT_DATABASES = ALL_PARTS - {"observed_state"}
 
 
@@ -403,23 +403,24 @@ def read_status(
     cache: FileCache | None = None,
     probe: Callable[[], Availability] | None = None,
 ) -> SiteStatus:
-    """Read a site; changes nothing, and never raises for what a part holds.
+    """Read the status of a site; changes nothing, and never raises errors of parts.
 
     Args:
-        paths: Where it is.
-        now: The time.
-        parts: Names of fields of :class:`SiteStatus` that are wanted.
-        config: The whole configuration; without it neither the agent nor the disks are looked at.
-        site: The whole site; without it the databases are not asked.
-        cache: What was read of large files before.
-        probe: Asks whether users can work; this process does by default, with its own rights.
+        paths: Paths and identity of the site.
+        now: The current time.
+        parts: Names of the requested fields of :class:`SiteStatus`.
+        config: The complete configuration; without it agent and disks are not read.
+        site: The complete site; without it the databases are not queried.
+        cache: Cache of large files.
+        probe: Probes the availability; by default this process does, with its own permissions.
     """
 
     def part(name: str, read: Callable[[], T]) -> Part[T]:
         return _read_part(read) if name in parts else NOT_READ
 
     def look() -> SiteStatus:
-        # Who is at work comes before the journal: one who has ended since has written all of it.
+        # Read the lock before the journal: a process that released it has already written
+        # everything.
         at_work = part("lock_holder", lambda: read_lock_holder(paths.state / CHANGE_LOCK_FILE))
         journal, rehearsals, stop = _read_journal_parts(paths, now, parts)
         return SiteStatus(
@@ -454,8 +455,7 @@ def read_status(
             else NOT_READ,
         )
 
-    # The answer of the application takes seconds; the maintenance page may have been removed
-    # meanwhile.
+    # Probing the application takes seconds; the maintenance page may have been removed meanwhile.
     looked = look()
     for _ in range(MAX_REREADS):
         if not looked.is_inconsistent:
@@ -476,8 +476,8 @@ def _read_part(read: Callable[[], T]) -> Part[T]:
 def _read_journal_parts(
     places: EssentialSettings, now: datetime, parts: Collection[str]
 ) -> tuple[Part[JournalSnapshot], Part[tuple[RehearsalRecord, ...]], Part[LastDowntime | None]]:
-    """Read what comes of the journal, over one connection, as it was at one instant."""
-    # The databases are asked about the change that the journal says is open.
+    """Read the parts from the journal, over one connection and in one transaction."""
+    # The query of the databases needs the open change from the journal.
     if not {"journal", "rehearsals", "last_downtime", "observed_state"} & set(parts):
         return NOT_READ, NOT_READ, NOT_READ
 
@@ -516,7 +516,7 @@ def _read_last_downtime(journal: Journal) -> LastDowntime | None:
 
 
 def read_mtime_ns(path: Path) -> int:
-    """Read when a file was last written, nanoseconds; 0 where it is not there."""
+    """Return a file's modification time in nanoseconds; 0 if it is missing."""
     try:
         return path.stat().st_mtime_ns
     except OSError:
@@ -564,7 +564,7 @@ def _read_availability(
 
 
 def _databases(places: EssentialSettings) -> tuple[Path, ...]:
-    """Return where the databases lie, as the service found when they could be asked."""
+    """Return the disks of the databases, as the service last determined them."""
     found = _read_service_state(places).assessment
     return tuple(map(Path, found.disks)) if found else ()
 
@@ -574,7 +574,7 @@ def _disks(places: EssentialSettings) -> tuple[Path, ...]:
 
 
 def _read_cached(path: Path, read: Callable[[Path], T], cache: FileCache | None) -> T:
-    """Read a file, or take what was read of it before."""
+    """Read a file, or return its cached content."""
     cache = {} if cache is None else cache
     seen = path.stat()
     mark = (seen.st_mtime_ns, seen.st_size)
@@ -617,7 +617,7 @@ def _read_expiries(places: EssentialSettings, cache: FileCache | None) -> dict[s
     return {
         path.stem: _read_part(partial(_read_cached, path, _read_expiry, cache))
         for path in files
-        if not path.name[:1].isdigit()  # kept copies of earlier roots
+        if not path.name[:1].isdigit()  # copies of earlier root metadata
     }
 
 

@@ -1,1 +1,1 @@
-"""Looking at a site without changing it: verify, doctor, the bundle for support."""
+"""Read-only inspection of a site: verify, doctor, the support bundle."""

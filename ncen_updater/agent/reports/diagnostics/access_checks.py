@@ -1,10 +1,10 @@
 """Check who can read and write the agent's files: groups and trust state. Reads only.
 
-``proved.json`` keeps revoked keys and withdrawn releases from coming back: anyone who can remove or
-write it can undo that.
+``proved.json`` prevents revoked keys and withdrawn releases from being accepted again: a user who
+can delete or write it can undo that.
 
-The local interface checks membership by the configured name; files on the disk got their group when
-they were made, and that may be another one.
+The API checks membership in the configured group; files got their group when they were created,
+which may be another group.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from ncen_updater.feed.trust_state import (
 )
 from ncen_updater.formats.target_names import AGENT_PRODUCT
 
-#: An access list as the kernel keeps it, acl(5): its head, an entry, and tags of entries.
+#: Extended attribute of a POSIX ACL, acl(5): size of its header, one entry, and entry tags.
 ACL_ATTRIBUTE = "system.posix_acl_access"
 ACL_HEADER_BYTES, ACL_ENTRY = 4, struct.Struct("<HHI")
 ACL_GROUP_OBJ, ACL_GROUP, ACL_MASK = 0x04, 0x08, 0x10
@@ -49,13 +49,13 @@ EXAMINE_SERVER = LazyText(N_("Have this server examined, and inform the Secretar
 
 @dataclass(frozen=True)
 class FilePermissions:
-    """How a file or directory lies there.
+    """Permissions of a file or directory.
 
     Attributes:
-        path: Where.
-        owner: The number of its owner.
-        mode: Kind and permissions, as ``stat`` has them.
-        links: How many names it has.
+        path: Its path.
+        owner: UID of its owner.
+        mode: File type and permissions, as in ``st_mode``.
+        links: Number of hard links.
     """
 
     path: Path
@@ -64,10 +64,10 @@ class FilePermissions:
     links: int = 1
 
     def describe_problem(self, ours: frozenset[int]) -> LazyText | None:
-        """Describe why somebody else may write what is read here; None if nobody may. Pure.
+        """Return why another user may write to the file; None if only trusted users may. Pure.
 
         Args:
-            ours: The numbers of users who may: root's, and that of who runs the agent.
+            ours: Trusted UIDs: root and the user who runs the agent.
         """
         values: dict[str, object] = {"path": self.path}
         if not (stat.S_ISREG(self.mode) or stat.S_ISDIR(self.mode)):
@@ -85,7 +85,7 @@ class FilePermissions:
 
 
 def read_permissions(path: Path) -> FilePermissions | None:
-    """Look at an entry itself; None where there is none."""
+    """Read the permissions of a file without following links; None if it does not exist."""
     try:
         found = path.lstat()
     except FileNotFoundError:
@@ -102,15 +102,15 @@ def list_trust_state_findings(
     *,
     was_present: bool,
 ) -> Iterator[Finding]:
-    """Say what is wrong with what is remembered. Pure.
+    """Yield the findings on the trust state. Pure.
 
     Args:
-        file: The file; None where there is none.
+        file: The file; None if it is missing.
         directory: The state directory.
-        trusted_uids: Who may write them.
-        trust_state: What is remembered; None where that could not be read.
-        received_versions: Number of the list that the reader left, by product.
-        was_present: Whether something was remembered here once.
+        trusted_uids: UIDs that may write to them.
+        trust_state: The trust state; None if it is not read.
+        received_versions: Metadata version that the feed reader stored, by product.
+        was_present: Whether the trust state existed before.
     """
     if file is None:
         if was_present:
@@ -152,7 +152,7 @@ def list_trust_state_findings(
 
 
 def check_trust_state(site: Site) -> Iterator[Finding]:
-    """Look at what a site remembers.
+    """Check the trust state of a site.
 
     Raises:
         TrustError: If it is damaged (NU-2045).
@@ -178,15 +178,15 @@ def check_trust_state(site: Site) -> Iterator[Finding]:
 
 @dataclass(frozen=True)
 class RequiredGroupAccess:
-    """A place that is to be open to a group.
+    """Access that a group needs.
 
     Attributes:
-        code: Of the finding where it is not.
-        path: Where.
-        group: The group that the configuration names for it.
-        rights: What its members have to be able to do, as of ``chmod``.
-        problem: What they cannot do where it is not open to them.
-        remedy: What opens it.
+        code: Code of the finding if the access is missing.
+        path: The file or directory.
+        group: The configured group.
+        rights: Required permissions, in the notation of ``chmod``.
+        problem: Text of the finding.
+        remedy: Remedy of the finding.
     """
 
     code: str
@@ -200,14 +200,14 @@ class RequiredGroupAccess:
 def is_accessible_to_group(
     mode: int, its_group: int, access_list: bytes | None, group: int, rights: str
 ) -> bool:
-    """Tell whether the members of a group may use a file or a directory; pure, as acl(5) has it.
+    """Return whether a group has permissions on a file or directory, as in acl(5). Pure.
 
     Args:
-        mode: Its mode; with an access list the bits of the group are the list's mask.
-        its_group: The group that it belongs to.
-        access_list: Its access list as the kernel keeps it; None where it has none.
-        group: The number of the group that is asked for.
-        rights: All of these have to be given by one entry.
+        mode: Its mode; with an ACL the group bits are the ACL's mask.
+        its_group: Its GID.
+        access_list: The ACL in the kernel's format; None without one.
+        group: The GID to check.
+        rights: Required permissions; one entry must grant all of them.
     """
     wanted = sum(PERMISSION_BITS[right] for right in rights)
     entries = list(ACL_ENTRY.iter_unpack(access_list[ACL_HEADER_BYTES:])) if access_list else []
@@ -220,7 +220,7 @@ def is_accessible_to_group(
 
 
 def list_required_access(config: AgentConfig, config_path: Path) -> Iterator[RequiredGroupAccess]:
-    """Yield what is to be open to which group; with the units of the package, all of it."""
+    """Yield the access that groups need; viewers' access only with the packaged units."""
     service = config.service
     if service.runner == "systemd":
         yield RequiredGroupAccess(
@@ -245,12 +245,12 @@ def list_required_access(config: AgentConfig, config_path: Path) -> Iterator[Req
 def check_group_access(
     config: AgentConfig, config_path: Path, number_of: Callable[[str], int | None] = find_group_id
 ) -> Iterator[Finding]:
-    """Yield which group is not known here, and what of the site is not open to its group.
+    """Yield findings on groups that do not exist and on missing access of groups.
 
     Args:
         config: The configuration.
-        config_path: Where it lies.
-        number_of: Returns the number of a group; None where this machine has none of that name.
+        config_path: Its file.
+        number_of: Returns the GID of a group; None if it does not exist.
     """
     places = [place for place in list_required_access(config, config_path) if place.path.exists()]
     unknown = _list_unknown_groups(config, {place.group for place in places}, number_of)
@@ -285,7 +285,7 @@ def _list_unknown_groups(
 def _check_access(required: RequiredGroupAccess, number: int) -> Iterator[Finding]:
     with suppress(FileNotFoundError):
         info, access_list = required.path.stat(), None
-        with suppress(OSError):  # it has none, or the disk keeps none
+        with suppress(OSError):  # no ACL, or a file system without ACLs
             access_list = os.getxattr(required.path, ACL_ATTRIBUTE)
         mode = stat.S_IMODE(info.st_mode)
         if is_accessible_to_group(mode, info.st_gid, access_list, number, required.rights):

@@ -1,4 +1,4 @@
-"""Find what blocks an upgrade before it does. Reads only, and no network."""
+"""Find problems that would block an upgrade. Reads only, without network access."""
 
 from __future__ import annotations
 
@@ -67,20 +67,20 @@ from ncen_updater.common.messages import DATABASE_UNKNOWN
 from ncen_updater.common.progress import ProgressListener
 from ncen_updater.feed.clock import clock_findings
 
-#: As the package has them.
+#: Paths of the package.
 LOGIN_SOCKET, PAM_RULES = Path("/run/ncen-updater/login.sock"), Path("/etc/pam.d/ncen-updater")
 CONSOLE_USER = "ncen-updater-console"
 
 
 @dataclass(frozen=True)
 class PasswordLoginSetup:
-    """What there is of it.
+    """Setup of the password login on this machine.
 
     Attributes:
-        on: Whether passwords are looked at here.
-        rules: Whether the system has rules for that.
-        open_to_others: Whether more than the console's user may have passwords looked at.
-        groups: In which groups the console's user is, besides its own.
+        on: Whether the login socket exists.
+        rules: Whether the PAM configuration exists.
+        open_to_others: Whether users other than the console's user can connect to the login socket.
+        groups: Supplementary groups of the console's user.
     """
 
     on: bool
@@ -92,10 +92,10 @@ class PasswordLoginSetup:
     def detect(
         cls, socket: Path = LOGIN_SOCKET, rules: Path = PAM_RULES, console: str = CONSOLE_USER
     ) -> Self:
-        """Look at this machine."""
+        """Detect the setup of this machine."""
         try:
             found = socket.lstat()
-        except OSError:  # it is off, as with the package
+        except OSError:  # disabled, the default of the package
             return cls(on=False)
         try:
             number = pwd.getpwnam(console).pw_uid
@@ -107,7 +107,7 @@ class PasswordLoginSetup:
 
 
 def check_password_login(parts: PasswordLoginSetup) -> Iterator[Finding]:
-    """Yield what is missing, or more open than the package has it; pure."""
+    """Yield findings on missing parts and excessive access. Pure."""
     if not parts.on:
         return
     if not parts.rules:
@@ -139,38 +139,38 @@ def check_password_login(parts: PasswordLoginSetup) -> Iterator[Finding]:
         )  # fmt: skip
 
 
-#: Facts of a preflight are of a release; a diagnosis has its own.
+#: Severities reported from the preflight; the others concern one release.
 REPORTED_SEVERITIES = (Severity.CRITICAL, Severity.WARNING)
-#: What it is told of the site's snapshot.
+#: Parts of the status that the diagnosis reads.
 STATUS_PARTS = frozenset(
     {"lock_holder", "availability", "full_disk", "journal", "signed_at", "feed_view"}
 )
-#: Code of the finding that a change is open, which stands first.
+#: Code of the finding that a change is open, which is reported first.
 OPEN_CHANGE_CODE = "NU-6103"
-#: Codes of the finding that there is no such owner, and of those that follow from it.
+#: Finding that a database owner does not exist, and findings that follow from it.
 UNKNOWN_OWNER_CODE, UNKNOWN_OWNER_CONSEQUENCES = (
     "NU-4136",
     frozenset({"NU-4001", "NU-4062", "NU-4153"}),
 )
-#: Code of the finding that there is no such database, and of those that follow from it.
+#: Finding that a database does not exist, and findings that follow from it.
 UNKNOWN_DATABASE_CODE, UNKNOWN_DATABASE_CONSEQUENCES = (
     "NU-4065",
     frozenset({"NU-4009", "NU-4102", "NU-6102"}),
 )
-#: Codes of the findings that the application does not work now.
+#: Findings that the application is not working.
 NOT_WORKING_CODES = frozenset({"NU-6125", "NU-6128", "NU-6310"})
-#: Code of the finding that the application's login was refused, or could not be tried.
+#: Finding that the application's database login was refused or could not be tested.
 LOGIN_UNKNOWN_CODE = "NU-4171"
-#: What of the preflight a diagnosis says itself.
+#: Findings of the preflight that the diagnosis reports itself.
 REPORTED_BY_DOCTOR = frozenset(f"NU-{number}" for number in (6309, 6310, 6316, 6332, 6336))
 
 
 def diagnose(config_path: Path, progress: ProgressListener) -> tuple[Finding, ...]:
-    """Look at configuration, journal, databases, application, slots and the last list.
+    """Check configuration, journal, databases, application, slots and metadata.
 
-    That is what 'verify' looks at, and the preflight of any upgrade, whatever its release. A look
-    that fails is a strict finding under the code of its failure, and the others go on. An open
-    change comes first, and silences what follows from it.
+    Includes the checks of 'verify', and the preflight checks that apply to any release. A check
+    that fails becomes a critical finding with the code of its error, and the other checks continue.
+    An open change is reported first, and its consequences are omitted.
     """
     try:
         site, places = (
@@ -179,7 +179,7 @@ def diagnose(config_path: Path, progress: ProgressListener) -> tuple[Finding, ..
         )
     except UpdaterError as error:
         if isinstance(error.__cause__, PermissionError):
-            raise  # it is not the site that has something wrong: this user may not look
+            raise  # this user may not read the site; the site itself may be in order
         return (_build_error_finding(error),)
     status = read_status(places, site.clock.now(), STATUS_PARTS)
     journal = get_part_or_none(status.journal)
@@ -202,7 +202,7 @@ def diagnose(config_path: Path, progress: ProgressListener) -> tuple[Finding, ..
     if change is None and _is_idle(status):
         looks += (
             lambda: _check_databases(site),
-            # Of an upgrade's preflight it is what no release has to be there for.
+            # The part of the preflight that needs no downloaded release.
             site.database_engine.find_exposures,
             lambda: _check_application(site, status),
             lambda: _check_units(site),
@@ -214,10 +214,11 @@ def diagnose(config_path: Path, progress: ProgressListener) -> tuple[Finding, ..
 
 
 def _drop_consequences(all_findings: Iterable[Finding]) -> list[Finding]:
-    """Leave out what says in other words that an owner or a database is misspelt; pure.
+    """Drop findings that only follow from a wrong owner or database name. Pure.
 
-    Migrations cannot be read as a role that is not there, and the sessions of the right one look
-    like those of a stranger. Where a database is missing, the set is not whole and fits no journal.
+    Migrations cannot be read as a role that does not exist, and sessions of the correct role look
+    like those of another program. If a database is missing, the set is incomplete and contradicts
+    the journal.
     """
     findings = [_translate_unknown_database(finding) for finding in all_findings]
     codes = {finding.code for finding in findings}
@@ -230,9 +231,9 @@ def _drop_consequences(all_findings: Iterable[Finding]) -> list[Finding]:
 
 
 def _raise_login_severity(findings: Sequence[Finding]) -> list[Finding]:
-    """Let an application's login that was not admitted block where the application is down; pure.
+    """Make a refused database login critical if the application is not working. Pure.
 
-    An application that works shows that its login does: the doubt is about another way then.
+    A working application shows that its login works; the test then used another connection method.
     """
     is_down = any(finding.code in NOT_WORKING_CODES for finding in findings)
     return [
@@ -244,7 +245,7 @@ def _raise_login_severity(findings: Sequence[Finding]) -> list[Finding]:
 
 
 def _translate_unknown_database(finding: Finding) -> Finding:
-    """Replace a server's refusal by a clear finding where it means an unknown database."""
+    """Replace a refusal of the server by a specific finding if the database does not exist."""
     detail = finding.figures.get("detail")
     words = detail.render("en") if isinstance(detail, LazyText) else str(detail or "")
     name = find_unknown_database(words) if finding.code == SERVER_REFUSED_CODE else None
@@ -252,7 +253,7 @@ def _translate_unknown_database(finding: Finding) -> Finding:
 
 
 def _is_idle(status: SiteStatus) -> bool:
-    """Tell whether nobody is at work, so that what is found is not what they are doing."""
+    """Return whether no operation is running, whose temporary effects would become findings."""
     return get_part_or_none(status.lock_holder) is None
 
 
@@ -267,7 +268,7 @@ def _run_checks(checks: Iterable[Check]) -> list[Finding]:
 
 
 def _check_open_change(status: SiteStatus, change: Change | None) -> Iterator[Finding]:
-    """Yield a finding where a change is open: it blocks every upgrade and has to end first."""
+    """Yield a finding for an open change, which blocks every upgrade until it ends."""
     if change is None or not _is_idle(status):
         return
     journal = get_part_or_none(status.journal)
@@ -293,7 +294,7 @@ def _check_tools(site: Site) -> Iterator[Finding]:
 
 
 def _check_preflight(site: Site) -> Iterator[Finding]:
-    """Yield what would affect any upgrade; ``plan`` reports what concerns one release."""
+    """Yield preflight findings that affect any upgrade; ``plan`` reports those of one release."""
     current = site.slots.read_current()
     if current is None:
         return
@@ -328,7 +329,7 @@ def _check_lock(status: SiteStatus) -> Iterator[Finding]:
 
 
 def _check_disk_space(status: SiteStatus) -> Iterator[Finding]:
-    """Yield where a disk of the site has no room for what always has to be written."""
+    """Yield a finding if a disk of the site lacks the minimum free space."""
     found = get_part_or_none(status.full_disk)
     if found is not None:
         state, free = found
@@ -348,11 +349,11 @@ def _check_disk_space(status: SiteStatus) -> Iterator[Finding]:
 
 
 def _check_inbox(site: Site) -> Iterator[Finding]:
-    """Yield where people who may order cannot lay bundles down, as the package lets them."""
+    """Yield findings if operators cannot write to the import directory."""
     inbox = Inbox(site.state_directory)
     packaged = site.config.service.runner == "systemd"
     if not (packaged or os.path.lexists(inbox.path)):
-        return  # nobody but who works on the site itself
+        return  # only users who work directly on the site
     try:
         inbox.require_usable()
     except UpdaterError as error:
@@ -368,7 +369,7 @@ def _check_journal(
         )
         return
     with Journal.open(site.state_directory / JOURNAL_FILE, read_only=True) as journal:
-        # While a change is open the databases may be closed to everybody, by ourselves.
+        # During a change the agent itself may have closed the databases to other sessions.
         looks = build_verify_checks(site, journal, progress, databases=change is None)
         for finding in _run_checks(looks):
             if not (change is not None and finding.code == OPEN_CHANGE_CODE):
@@ -389,7 +390,7 @@ def _check_journal(
                 ),
             )
         if change is not None or at_work:
-            return  # copies are theirs
+            return  # copies belong to the running operation
         for plan in list_interrupted_copies(journal):
             yield from site.database_engine.find_orphans(plan)
         rehearsed = _list_interrupted_rehearsal_ids(journal)
@@ -415,7 +416,7 @@ def _check_journal(
 
 
 def _list_interrupted_rehearsal_ids(journal: Journal) -> frozenset[str | None]:
-    """Under which ids rehearsals made copies that nobody removed."""
+    """Return the IDs under which interrupted rehearsals made copies."""
     interrupted = RehearsalStore(journal).list_interrupted()
     again = (record.copies.second_id for record in interrupted if record.copies is not None)
     return frozenset((*(record.id for record in interrupted), *again))
@@ -440,12 +441,12 @@ def _check_databases(site: Site) -> Iterator[Finding]:
 
 
 def _check_units(site: Site) -> Iterator[Finding]:
-    """Yield each unit that starts an installation which no upgrade replaces."""
+    """Yield a finding for each unit that starts an installation outside the slots."""
     for unit, directory in site.application.find_outside_installations().items():
         values = {"unit": unit, "directory": directory, "link": site.slots.current_link}
         yield Finding(
             "NU-6145",
-            Severity.WARNING,  # a program elsewhere may start the release by its own means
+            Severity.WARNING,  # that program may start the current release itself
             LazyText(N_("{unit} starts {directory}, not {link}"), values),
             LazyText(N_("In the unit, use {link}. Run: sudo systemctl edit --full {unit}"), values),
             {"unit": unit, "directory": directory},
@@ -460,7 +461,8 @@ def _check_application(site: Site, status: SiteStatus) -> Iterator[Finding]:
     if not site.application.is_running():
         seen = get_part_or_none(status.availability)
         since = seen.since if seen and seen.state is AvailabilityState.NOT_RUNNING else None
-        # A person who stopped it on purpose may want the upgrade now; else the reason is unknown.
+        # An application stopped on purpose may be upgraded; otherwise the cause must be found
+        # first.
         stopped = site.application.stopped_in_order()
         yield Finding(
             "NU-6125",
@@ -495,7 +497,7 @@ def _check_application(site: Site, status: SiteStatus) -> Iterator[Finding]:
         and not health.missing_parts
         and not health.credentials_refused
     ):
-        # An upgrade may be what it needs; but nobody should read that all is well.
+        # An upgrade may be the remedy, but the problem must be reported.
         yield replace(
             unwell(health), severity=Severity.CRITICAL, figures={"detail": health.answer_json}
         )
@@ -556,10 +558,10 @@ MAX_CHANGES = 20
 
 
 def list_interrupted_copies(journal: Journal) -> Iterator[CopyPlan]:
-    """Yield the plans of recent changes that are over and never finished their copy, newest first.
+    """Yield the copy plans of recent ended changes that never finished copying, newest first.
 
     Args:
-        journal: Open for reading.
+        journal: Journal, open for reading.
     """
     for change in journal.list_changes(MAX_CHANGES):
         plan = journal.read_facts(change.id).copy_plan

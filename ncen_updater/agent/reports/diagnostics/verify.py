@@ -31,7 +31,7 @@ from ncen_updater.common.progress import ProgressListener
 
 #: A row of a table, or an event with ``kind``, ``change`` and ``data``.
 Row = Mapping[str, Any]
-#: How a change is by the event that told last of it.
+#: State of a change after its last event.
 STATE_BY_EVENT = {"change-started": "running", "committed": "committed"}
 
 
@@ -41,7 +41,7 @@ def _parse_data(event: Row) -> Mapping[str, Any]:
 
 
 def compare_approvals(events: Iterable[Row], rows: Iterable[Row]) -> Iterator[LazyText]:
-    """Say which approvals are in force by the table alone, or by the events alone."""
+    """Yield approvals in force that only the table or only the events contain."""
     reported: set[tuple[str, int]] = set()
     for event in events:
         kind, data = event["kind"], _parse_data(event)
@@ -69,7 +69,7 @@ def compare_approvals(events: Iterable[Row], rows: Iterable[Row]) -> Iterator[La
 
 
 def compare_changes(events: Iterable[Row], rows: Iterable[Row]) -> Iterator[LazyText]:
-    """Say which changes are not as their events tell."""
+    """Yield changes whose record differs from their events."""
     begun: dict[str, Mapping[str, Any]] = {}
     states: dict[str, str] = {}
     for event in events:
@@ -101,7 +101,7 @@ def compare_changes(events: Iterable[Row], rows: Iterable[Row]) -> Iterator[Lazy
 
 
 def compare_jobs(events: Iterable[Row], rows: Iterable[Row]) -> Iterator[LazyText]:
-    """Say which jobs are not as their events tell."""
+    """Yield jobs whose record differs from their events."""
     given: dict[int, Mapping[str, Any]] = {}
     ended: set[int] = set()
     for event in events:
@@ -125,14 +125,14 @@ def compare_jobs(events: Iterable[Row], rows: Iterable[Row]) -> Iterator[LazyTex
                 yield LazyText(N_("job {job} differs from its events"), values)
 
 
-#: One part of a diagnosis.
+#: One check of a diagnosis.
 Check = Callable[[], Iterable[Finding]]
 
 CALL = LazyText(WHOSE)
-#: Paths that a person is told of.
+#: Maximum number of paths listed in a text.
 MAX_PATHS_SHOWN = 10
-#: Remedy for changed files of a release: the person who changed them may have meant well, and then
-#: nobody else can help.
+#: Remedy for modified files of a release: even a well-meant local change cannot be supported, since
+#: others do not know it.
 FILES_CHANGED_REMEDY = N_(
     "Restore the released files; move local changes to the local overlay. If nobody made"
     " them, do not upgrade and contact the Secretariat."
@@ -147,21 +147,20 @@ TABLE_COMPARISONS = {
 def verify_site(
     site: Site, journal: Journal, progress: ProgressListener, chain_heads: Sequence[ChainHead] = ()
 ) -> tuple[Finding, ...]:
-    """Compare what is there with what was recorded.
+    """Compare the site with the journal.
 
     Args:
         site: The site.
         journal: Its journal.
-        progress: Told what is being done.
-        chain_heads: Events that a person kept elsewhere, which have to be in the chain.
+        progress: Receives the progress.
+        chain_heads: Events recorded elsewhere, which the chain must contain.
 
     Returns:
-        Strict findings for what differs; advisory ones for what is only untidy. Empty when all
-        is as recorded.
+        Critical findings for differences, warnings for leftovers; empty if everything matches.
 
     Raises:
-        JournalUnreadableError: If the chain of the journal does not close.
-        UpdaterError: If a fact cannot be had.
+        JournalUnreadableError: If the hash chain of the journal is broken.
+        UpdaterError: If data of the site cannot be read.
     """
     looks = build_verify_checks(site, journal, progress, chain_heads=chain_heads)
     return tuple(finding for look in looks for finding in look())
@@ -175,17 +174,17 @@ def build_verify_checks(
     databases: bool = True,
     chain_heads: Sequence[ChainHead] = (),
 ) -> tuple[Check, ...]:
-    """Return what :func:`verify_site` looks at, part by part: one that fails takes no other along.
+    """Return the checks of :func:`verify_site`, which run independently of each other.
 
     Args:
         site: The site.
         journal: Its journal.
-        progress: Told of what takes long.
-        databases: Whether they are looked into; closed ones cannot be.
-        chain_heads: Events that a person kept elsewhere, which have to be in the chain.
+        progress: Receives the progress.
+        databases: Whether to check the databases, which a change may have closed.
+        chain_heads: Events recorded elsewhere, which the chain must contain.
 
     Raises:
-        JournalUnreadableError: If the chain of the journal does not close.
+        JournalUnreadableError: If the hash chain of the journal is broken.
     """
     journal.verify_chain()
     current = site.slots.read_current()
@@ -206,14 +205,14 @@ def build_verify_checks(
 
 
 def verify_journal(journal: Journal, chain_heads: Sequence[ChainHead] = ()) -> tuple[Finding, ...]:
-    """Compare the journal with itself and with what a person kept of it; asks nothing else.
+    """Compare the journal with itself and with events recorded elsewhere; read nothing else.
 
     Args:
         journal: The journal.
-        chain_heads: Events that a person kept elsewhere, which have to be in the chain.
+        chain_heads: Events recorded elsewhere, which the chain must contain.
 
     Raises:
-        JournalUnreadableError: If the chain of the journal does not close.
+        JournalUnreadableError: If the hash chain of the journal is broken.
     """
     journal.verify_chain()
     return _check_records(journal, chain_heads)
@@ -225,7 +224,7 @@ def _check_records(journal: Journal, chain_heads: Sequence[ChainHead]) -> tuple[
 
 
 def _build_no_release_finding(site: Site) -> Finding:
-    """Say that there is no link: a name that is written wrong is the likeliest reason."""
+    """Return the finding that no release is selected; the likely cause is a misspelt path."""
     values = {"link": site.slots.current_link}
     return Finding(
         "NU-6101",
@@ -257,7 +256,7 @@ _CHECK_TYPING_REMEDY = LazyText(
 
 
 def _check_chain_heads(journal: Journal, chain_heads: Sequence[ChainHead]) -> Iterator[Finding]:
-    """Yield a finding where a chain head that an operator noted is no longer in the audit log."""
+    """Yield findings for chain heads recorded elsewhere that the audit log does not contain."""
     for head in chain_heads:
         there = journal.read_event_hash(head.number)
         if there is None:
@@ -281,7 +280,7 @@ def _check_chain_heads(journal: Journal, chain_heads: Sequence[ChainHead]) -> It
 def _check_tables(journal: Journal) -> Iterator[Finding]:
     events = _convert_rows(journal.query("SELECT change, kind, data FROM events ORDER BY number"))
     for table, compare in TABLE_COMPARISONS.items():
-        # The name is one of ours.
+        # The table name is a constant.
         for reason in compare(events, _convert_rows(journal.query(f"SELECT * FROM {table}"))):  # noqa: S608
             yield Finding(
                 "NU-6110",
@@ -317,7 +316,7 @@ def _check_open_change(site: Site, journal: Journal) -> Iterator[Finding]:
 
 
 def build_open_change_finding(change: Change, severity: Severity, facts: ChangeFacts) -> Finding:
-    """Say that a change is open; it bars every upgrade, and is as it was recorded."""
+    """Return the finding that a change is open; it blocks upgrades but is no inconsistency."""
     remedy = LazyText(N_("Run ncen-updater resume; do not start the application by hand."))
     if change.is_committed and facts.contract_failed is not None:
         remedy = LazyText(
@@ -355,7 +354,7 @@ def _check_slots(site: Site, current: Version, progress: ProgressListener) -> It
 
 
 def _format_paths(differences: Sequence[SlotDifference]) -> str:
-    """Format the first paths, for people; programs get more of them."""
+    """Return the first paths as text; the finding's figures contain more of them."""
     first = ", ".join(difference.path for difference in differences[:MAX_PATHS_SHOWN])
     return f"{first}, ..." if len(differences) > MAX_PATHS_SHOWN else first
 
@@ -371,7 +370,7 @@ def _check_databases(site: Site, journal: Journal, current: Version) -> Iterator
 
 
 def _find_online_migration(journal: Journal) -> Change | None:
-    """Find the change whose online program works on the live databases or was interrupted."""
+    """Return the change whose online migrations run on the live databases or were interrupted."""
     change = journal.find_open_change()
     if change is None:
         return None
@@ -397,12 +396,12 @@ def _build_migration_running_finding(database: str, change: Change) -> Finding:
     )
 
 
-#: Paths that a person is told of.
+#: Maximum number of paths listed in a text.
 MAX_PATHS_SHOWN = 10
 
 
 def check_overlay(site: Site, current: Version) -> tuple[Finding, ...]:
-    """NU-6133 where what was merged is not in use, NU-6134 for files that nothing uses."""
+    """Return findings: NU-6133 if the merged overlay is not in use, NU-6134 for unused files."""
     layer, found = site.overlay, []
     if layer is None:
         return ()

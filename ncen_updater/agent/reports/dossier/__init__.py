@@ -1,7 +1,7 @@
-"""The dossier: one page for a director to read, print and sign. Presentation only, no decisions.
+"""The dossier: one page for a decision maker to read, print and sign. Presentation only.
 
-The page is ``templates/dossier.html``, filled by ``html_templates.py``, so that no value can be
-taken for markup; it has no scripts and asks for no other file.
+The page is ``templates/dossier.html``, rendered by ``html_templates.py``, which escapes all values;
+it has no scripts and loads no other files.
 """
 
 from ncen_updater.agent.reports.dossier.page import render_dossier

@@ -1,4 +1,4 @@
-"""Everything that a person needs to decide on an upgrade, gathered in one place. Reads only."""
+"""Collects the facts for a decision on an upgrade. Reads only."""
 
 from __future__ import annotations
 
@@ -36,25 +36,27 @@ from ncen_updater.formats.manifest import Manifest, ReleaseNotes
 if TYPE_CHECKING:
     from ncen_updater.agent.storage.overlay.layer import OverlayReport
 
-#: Characters of SQL that a dossier shows of a release: some sixty pages.
+#: Characters of SQL in the dossier of one release: about sixty pages.
 MAX_SQL_CHARS = 200_000
 
 
 @dataclass(frozen=True)
 class DossierHop:
-    """One change of the path.
+    """One hop of the path.
 
     Attributes:
-        notes: What the Secretariat says of the release, by language.
-        rollback_kind: The rollback, with what the rehearsal showed of it.
-        irreversible_migrations: What cannot be undone keeping records: database, migration, reason.
-        loses: Tables and columns of which the rollback does not keep what is entered.
-        report: What the rehearsal found of it; None without a rehearsal.
-        file_changes: What becomes of the site's own files, one sentence each.
-        code_only: Whether no database is copied or migrated while users are out.
-        expands: Whether the release's program works on them before, while users do.
-        contract: The program, with arguments, that works on them once the release was watched.
-        sql: Every statement that will run, in order; empty where the release has its own migrator.
+        notes: Release notes by language.
+        rollback_kind: Kind of rollback, according to the plan and the rehearsal.
+        irreversible_migrations: Migrations without a lossless rollback: database, migration,
+            reason.
+        lost_objects: Tables and columns whose new values a rollback loses.
+        report: Result of the rehearsal; None without one.
+        file_changes: Effects on the site's own files, one sentence each.
+        overlay_changes: Effects on the local overlay, one sentence each.
+        code_only: Whether no database is copied or migrated during the downtime.
+        expands: Whether the release's expand step runs on the databases before the downtime.
+        contract: Command of the final migrations after the soak period, with its arguments.
+        sql: All SQL statements in order; empty if the release has its own migrator.
     """
 
     origin: str
@@ -77,7 +79,7 @@ class DossierHop:
 
     @property
     def downtime_s(self) -> tuple[float, float, float] | None:
-        """Return the predicted stop: at least, likely, at most."""
+        """Return the predicted downtime: lowest, likely, highest."""
         if self.report is None:
             return None
         stop = self.report.downtime
@@ -85,7 +87,7 @@ class DossierHop:
 
     @property
     def keeps_records(self) -> bool:
-        """Return whether a rollback keeps what users enter."""
+        """Return whether a rollback keeps the records that users enter."""
         return self.rollback_kind is RollbackKind.KEEPS_RECORDS and not self.lost_objects
 
     @property
@@ -98,16 +100,16 @@ class DossierHop:
 
     @property
     def code_only_line(self) -> LazyText | None:
-        """Return what the stop spares, where it copies nothing."""
+        """Return a sentence on the shorter downtime if no database is copied."""
         return describe_copy_free_downtime(no_copy=self.code_only, expands=self.expands)
 
     @property
     def contract_line(self) -> LazyText | None:
-        """Return what works on the databases once the release was watched, where anything does."""
+        """Return a sentence on the final migrations after the soak period, if there are any."""
         return describe_contract(self.contract)
 
     def format_round_trip(self, language: str) -> tuple[str, ...]:
-        """Format the result of the round-trip test, in sentences."""
+        """Return the result of the round-trip test, in sentences."""
         found = self.report.round_trip if self.report else None
         if found is None:
             return ()
@@ -115,33 +117,33 @@ class DossierHop:
 
     @property
     def unmapped_rows(self) -> int:
-        """Records whose code has no target in this release."""
+        """Return the number of records whose code has no target in this release."""
         maps = self.report.code_maps if self.report else ()
         return sum(item.unmapped_rows for item in maps)
 
 
 @dataclass(frozen=True)
 class Dossier:
-    """What is decided on, and what it rests on.
+    """Facts for the decision on an upgrade.
 
     Attributes:
-        made_at: When this was put together.
-        zone: Zone of the site's hours.
-        sizes: Bytes of each database now.
-        rehearsed_at: When it was rehearsed; None where the site asks for no rehearsal.
-        rehearsal_expires_at: Until when that rehearsal may be relied on.
-        backup_s: Seconds in which a backup of everything was made and restored.
-        not_before: The time that a person chose.
-        window_opens_at: When the next window opens in which it may begin, if the site has windows.
-        window_closes_at: When that window closes.
-        starts_automatically: Whether the service begins without being approved.
-        required_approvals: How many people have to approve.
-        retention_days: How long the databases from before are kept.
-        soak_s: Seconds for which the new release is watched.
-        rolls_back_automatically: Whether a release that turns bad while it is watched is taken
-            back by itself.
-        not_in_backup: By database what that backup does not carry.
-        chain_head: The newest event of the journal, by number and hash.
+        made_at: When the facts were collected.
+        zone: Time zone of the site.
+        sizes: Current size of each database in bytes.
+        rehearsed_at: Time of the rehearsal; None if the site requires none.
+        rehearsal_expires_at: When the rehearsal becomes too old for an approval.
+        backup_s: Seconds for making and restoring a complete backup.
+        not_before: The scheduled earliest start.
+        window_opens_at: Start of the next maintenance window, if the site has windows.
+        window_closes_at: End of that window.
+        starts_automatically: Whether the service starts the upgrade without approval.
+        required_approvals: Number of required approvals.
+        retention_days: Days for which the previous databases are retained.
+        soak_s: Duration of the soak period in seconds.
+        rolls_back_automatically: Whether a release that fails in its soak period is rolled back
+            automatically.
+        not_in_backup: Objects that the backup lacks, by database.
+        chain_head: Number and hash of the newest journal event.
     """
 
     site: str
@@ -175,7 +177,7 @@ class Dossier:
 
     @property
     def downtime_s(self) -> tuple[float, float, float] | None:
-        """Return the predicted stop of the whole path: at least, likely, at most."""
+        """Return the predicted downtime of the whole path: lowest, likely, highest."""
         stops = [hop.downtime_s for hop in self.hops]
         known = [stop for stop in stops if stop is not None]
         if not known or len(known) < len(stops):
@@ -192,12 +194,12 @@ class Dossier:
 
     @property
     def keeps_records(self) -> bool:
-        """Return whether the whole rollback keeps what users enter."""
+        """Return whether a rollback of the whole path keeps the records that users enter."""
         return all(hop.keeps_records for hop in self.hops)
 
 
 def name_code_maps(report: RehearsedHop | None, manifest: Manifest) -> RehearsedHop | None:
-    """Return a report with the names of its maps in every language that the release has."""
+    """Return a report with the translated names of its code mappings."""
     names = {item.name: item.name for item in manifest.reference_maps}
     if report is None:
         return None
@@ -206,15 +208,15 @@ def name_code_maps(report: RehearsedHop | None, manifest: Manifest) -> Rehearsed
 
 
 def collect_dossier(site: Site, journal: Journal, subject: ApprovalSubject) -> Dossier:
-    """Gather what a person needs to decide.
+    """Collect the facts for a decision.
 
     Args:
         site: The site.
         journal: Its journal.
-        subject: What can be approved.
+        subject: The upgrade that can be approved.
 
     Raises:
-        NOT_REHEARSED, REHEARSAL_OUTDATED: If there is nothing that could be approved.
+        NOT_REHEARSED, REHEARSAL_OUTDATED: If nothing can be approved.
         UpdaterError: If the journal cannot be read.
     """
     basis = require_approvable_basis(subject)
@@ -285,7 +287,7 @@ def collect_dossier(site: Site, journal: Journal, subject: ApprovalSubject) -> D
 
 
 def _truncate_sql(sql: str) -> str:
-    """Shorten SQL to what a printout can hold; ``plan --sql`` shows all of it."""
+    """Shorten SQL to a printable length; ``plan --sql`` shows it completely."""
     return sql if len(sql) <= MAX_SQL_CHARS else sql[:MAX_SQL_CHARS] + "\n-- ... (plan --sql)"
 
 

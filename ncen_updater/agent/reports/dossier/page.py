@@ -1,4 +1,4 @@
-"""The dossier's page, and the pages stored at the site. Rendering is pure."""
+"""The dossier's HTML page, and the pages stored at the site. Rendering is pure."""
 
 from __future__ import annotations
 
@@ -41,23 +41,23 @@ from ncen_updater.common.progress import SilentProgress
 
 logger = logging.getLogger(__name__)
 
-#: Below the state directory; a page is named by its binding and its language.
+#: Directory of the pages, below the state directory; file names have binding and language.
 DOSSIERS_DIRECTORY = "dossiers"
-#: Within so many bytes of a page its head says which approvals it shows.
+#: Maximum offset of the approvals' digest in a page.
 HEAD_BYTES = 4096
-#: So many earlier upgrades are drawn, the newest; all are in the journal.
+#: Number of earlier upgrades in the chart, newest first; the journal has all.
 MAX_UPGRADES_DRAWN = 8
 
 
 @dataclass(frozen=True)
 class ChartBar:
-    """A bar, or a piece of one.
+    """A bar of a chart, or a segment of one.
 
     Attributes:
-        name: What it is.
-        figure: How much it is.
-        left: Where it begins, 0 to 100.
-        width: How long it is, 0 to 100.
+        name: Label.
+        figure: Displayed value.
+        left: Start, 0 to 100.
+        width: Length, 0 to 100.
     """
 
     name: LazyText
@@ -68,15 +68,15 @@ class ChartBar:
 
 @dataclass(frozen=True)
 class ChartRange:
-    """A predicted stop, and the real one.
+    """Predicted and actual downtime in a chart.
 
     Attributes:
         name: The release.
-        left: The least, 0 to 100.
-        right: The most.
-        mark: The real stop; of what is predicted, the likely one.
-        real: Whether the mark was measured.
-        figure: What the mark is.
+        left: Lowest prediction, 0 to 100.
+        right: Highest prediction, 0 to 100.
+        mark: Actual downtime, 0 to 100; for a prediction the likely one.
+        real: Whether the mark is a measured value.
+        figure: Displayed value of the mark.
     """
 
     name: str
@@ -88,15 +88,15 @@ class ChartRange:
 
 
 def build_downtime_bars(hops: Sequence[DossierHop]) -> tuple[ChartBar, ...]:
-    """Build the bars of the likely downtime: copying, migrating and the rest.
+    """Return the segments of the likely downtime: copying, migrating and the rest.
 
-    Empty where it is not known.
+    Empty if the downtime is unknown.
     """
     if not hops or any(hop.report is None for hop in hops):
         return ()
     reports = [hop.report for hop in hops if hop.report is not None]
     copying = sum(report.copy_s for report in reports)
-    # What runs while users work is none of the stop.
+    # Migrations that run before the downtime do not count.
     migrating = sum(hop.report.migrate_s for hop in hops if hop.report and not hop.expands)
     likely = sum(report.downtime.likely for report in reports)
     parts = [
@@ -118,7 +118,10 @@ def build_downtime_bars(hops: Sequence[DossierHop]) -> tuple[ChartBar, ...]:
 
 
 def build_downtime_ranges(dossier: Dossier) -> tuple[ChartRange, ...]:
-    """Each prediction for this site with what it came to, and this one; empty if none is known."""
+    """Return past predictions with their actual downtime, and the current prediction.
+
+    Empty if no downtime is known.
+    """
     earlier = dossier.past_predictions[-MAX_UPGRADES_DRAWN:]
     ends = [end for item in earlier for end in (item.high_s, item.actual_s)]
     stop = dossier.downtime_s
@@ -144,10 +147,10 @@ def build_downtime_ranges(dossier: Dossier) -> tuple[ChartRange, ...]:
 
 
 def build_disk_space_bars(dossier: Dossier) -> tuple[ChartBar, ...]:
-    """Build the bars of the disk space of databases and programs before, during and after.
+    """Return bars of the disk space of databases and programs before, during and after.
 
-    Empty where there is no database. The previous databases are retained beside the new ones for
-    some days; the program of the release is installed while users still work.
+    Empty without databases. The previous databases are retained beside the new ones for some days;
+    the program of the release is installed before the downtime.
     """
     databases = sum(dossier.sizes.values())
     programs = sum(hop.unpacked_bytes for hop in dossier.hops)
@@ -167,7 +170,7 @@ def build_disk_space_bars(dossier: Dossier) -> tuple[ChartBar, ...]:
 
 
 def format_verdict(dossier: Dossier) -> LazyText:
-    """Say in one line whether the upgrade can be approved."""
+    """Return one line on whether the upgrade can be approved."""
     if any(finding.severity is Severity.CRITICAL for finding in dossier.findings):
         return LazyText(N_("Blocked by preflight checks"))
     if dossier.rehearsed_at is None:
@@ -176,7 +179,7 @@ def format_verdict(dossier: Dossier) -> LazyText:
 
 
 def risks(dossier: Dossier) -> tuple[LazyText, ...]:
-    """Say what could go wrong, the gravest first; empty where nothing particular is known."""
+    """Return the risks, most serious first; empty if no particular risk is known."""
     found: list[LazyText] = []
     loses = [name for hop in dossier.hops for name in hop.lost_objects]
     if loses:
@@ -214,12 +217,12 @@ def risks(dossier: Dossier) -> tuple[LazyText, ...]:
     return tuple(found)
 
 
-#: A stop that may be shorter than this has no lower end worth reading.
+#: Lower limits of the downtime below this are not displayed.
 NEGLIGIBLE_S = 1.0
 
 
 def render_dossier(dossier: Dossier, language: str = DEFAULT_LANGUAGE) -> bytes:
-    """Return the dossier as one HTML file, in UTF-8."""
+    """Return the dossier as one HTML file in UTF-8."""
     order = list(Severity)
     findings = sorted(dossier.findings, key=lambda item: order.index(item.severity))
     return render_page(
@@ -243,7 +246,7 @@ def render_dossier(dossier: Dossier, language: str = DEFAULT_LANGUAGE) -> bytes:
 
 
 def compute_approvals_digest(approvals: Iterable[Approval], not_before: datetime | None) -> str:
-    """Return what tells a page with other approvals or another time from this one; pure."""
+    """Return a digest of approvals and start time, which identifies an outdated page. Pure."""
     rows = [[a.actor, a.uid, a.at.isoformat()] for a in approvals]
     content = json.dumps([rows, not_before.isoformat() if not_before else None]).encode()
     return hashlib.sha256(content).hexdigest()
@@ -274,9 +277,10 @@ def _format_start(dossier: Dossier) -> LazyText:
 
 
 def write_dossiers(site: Site, journal: Journal, target: str) -> tuple[Path, ...]:
-    """Write the pages on a release again; those that nobody approved and nobody can, go.
+    """Write the pages of a release; remove pages that were not approved and no longer can be.
 
-    A page can be made again at any time, so that a rehearsal or an approval does not fail for it.
+    A page can be written again at any time, so that a failure does not fail the rehearsal or
+    approval.
 
     Args:
         site: The site.
@@ -284,7 +288,7 @@ def write_dossiers(site: Site, journal: Journal, target: str) -> tuple[Path, ...
         target: The release.
 
     Returns:
-        The pages; none where they could not be written, which is logged.
+        Paths of the pages; empty if they could not be written, which is logged.
     """
     try:
         return _write_pages(site, journal, target)
@@ -294,9 +298,9 @@ def write_dossiers(site: Site, journal: Journal, target: str) -> tuple[Path, ...
 
 
 def refresh_dossiers(site: Site, target: str | None, binding: str) -> None:
-    """Write the pages again where people approved, or chose a time, since they were written.
+    """Rewrite the pages if approvals or the schedule have changed since they were written.
 
-    Requests only write down what people said; the pages follow when the service looks next.
+    API requests only record approvals; the service updates the pages in its next cycle.
     """
     if target is None or not binding:
         return
@@ -317,7 +321,7 @@ def refresh_dossiers(site: Site, target: str | None, binding: str) -> None:
 
 
 def _write_pages(site: Site, journal: Journal, target: str) -> tuple[Path, ...]:
-    # One that failed here may be tried again, and approved for that.
+    # A release marked bad may be retried after an approval.
     found = approving.find_upgrade_to_approve(
         site, journal, SilentProgress(), Version(target), retry=True
     )

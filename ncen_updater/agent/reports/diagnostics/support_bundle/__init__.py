@@ -1,5 +1,5 @@
-"""The support bundle: what the Secretariat needs to help, and nothing of the application's records.
+"""The support bundle: data that the Secretariat needs for help, without records of the application.
 
-Made from a list of parts, each of which says itself what it holds; what cannot be had on a site
-that is half broken is named as missing. Reads everything, changes nothing, and sends nothing.
+It consists of a fixed list of parts; parts that a damaged site cannot provide are listed as
+missing. Collecting it changes nothing and sends nothing.
 """

@@ -1,4 +1,4 @@
-"""Makes a bundle: gathered, compared with the databases, shown, and only then written."""
+"""Build a support bundle: collect the parts, compare them with the databases, pack and write."""
 
 from __future__ import annotations
 
@@ -43,12 +43,12 @@ from ncen_updater.common.progress import ProgressListener
 
 @dataclass(frozen=True)
 class SupportBundle:
-    """What would be written.
+    """A support bundle before it is written.
 
     Attributes:
-        parts: Every part, those that are missing too.
-        leaks: Values of the databases that stand in it.
-        unread: Databases that it could not be compared with, and why.
+        parts: All parts, including missing ones.
+        leaks: Values of the databases that the parts contain.
+        unread: Databases that were not compared, with the reason.
     """
 
     parts: tuple[BundlePart, ...]
@@ -57,7 +57,7 @@ class SupportBundle:
 
 
 def require_parts(names: Iterable[str]) -> None:
-    """Refuse what is no part of a bundle.
+    """Refuse unknown names of parts.
 
     Raises:
         UNKNOWN_PART: With the names of all parts.
@@ -77,17 +77,17 @@ def make_bundle(
     leave_out: Sequence[str] = (),
     run: CommandRunner = run_command,
 ) -> SupportBundle:
-    """Gather a bundle and compare it with the databases.
+    """Collect the parts and compare them with the databases.
 
     Args:
         config_path: The configuration file.
-        progress: Told what is looked at.
-        now: The time.
-        leave_out: Names of parts.
-        run: Runs a command of the system.
+        progress: Receives the progress.
+        now: The current time.
+        leave_out: Names of parts to omit.
+        run: Runs a system command.
 
     Raises:
-        UNKNOWN_PART: If a name is none of a part.
+        UNKNOWN_PART: If a name is not that of a part.
     """
     require_parts(leave_out)
     gatherer = BundleCollector(config_path, progress, now, run)
@@ -110,7 +110,7 @@ def _sample_values(
 
 
 def _list_own_words(config: AgentConfig | None) -> Iterator[str]:
-    """Words that stand in a bundle without being anybody's data."""
+    """Yield words of the agent's texts and configuration, which are not personal data."""
     for text in iter_catalog_texts():
         yield from split_words(text)
     yield from FORMAT_WORDS
@@ -127,9 +127,9 @@ def _list_own_words(config: AgentConfig | None) -> Iterator[str]:
 
 
 def _list_rehearsed_names(config: AgentConfig) -> Iterator[str]:
-    """Words of the names that releases give to tables and to lists of codes: nobody's data.
+    """Yield words in the names of tables and code lists of releases, which are not personal data.
 
-    A code of such a list may be written like one of them.
+    A code in such a list may look like one of these names.
     """
     try:
         with Journal.open(
@@ -138,7 +138,7 @@ def _list_rehearsed_names(config: AgentConfig) -> Iterator[str]:
             reports = [
                 record.report for record in RehearsalStore(journal).list_newest(MAX_REHEARSALS)
             ]
-    except UpdaterError:  # that part is missing, then
+    except UpdaterError:  # the part with the rehearsals is then missing
         return
     for report in reports:
         for hop in report.hops if report is not None else ():
@@ -149,7 +149,7 @@ def _list_rehearsed_names(config: AgentConfig) -> Iterator[str]:
                     yield from split_words(name)
 
 
-#: Names of the formats themselves.
+#: Words of the file formats themselves.
 FORMAT_WORDS = frozenset(
     word
     for text in (
@@ -164,7 +164,7 @@ FORMAT_WORDS = frozenset(
 
 
 def list_contents(bundle: SupportBundle, now: datetime) -> str:
-    """Return the list of what is in a bundle, and of what is not."""
+    """Return the list of the bundle's parts and missing parts."""
     return render_json(
         {
             "schema": 1,
@@ -181,18 +181,18 @@ def list_contents(bundle: SupportBundle, now: datetime) -> str:
 
 
 def pack_bundle(bundle: SupportBundle, now: datetime) -> bytes:
-    """Return a bundle as ``.tar.gz``."""
+    """Return the bundle as ``.tar.gz``."""
     files = [("contents.json", list_contents(bundle, now))]
     files += [(part.name, part.text) for part in bundle.parts if part.text is not None]
     return _pack_files(files, now)
 
 
 def write_archive(data: bytes, path: Path) -> int:
-    """Write a packed bundle, for its owner alone; return its size in bytes.
+    """Write a packed bundle, readable only by its owner; return its size in bytes.
 
     Raises:
-        SUPPORT_BUNDLE_EXISTS: If there is something at that place.
-        BUNDLE_UNWRITABLE: If it cannot be written.
+        SUPPORT_BUNDLE_EXISTS: If the path exists.
+        BUNDLE_UNWRITABLE: If the file cannot be written.
     """
     if os.path.lexists(path):
         raise UpdaterError(SUPPORT_BUNDLE_EXISTS, path=path)

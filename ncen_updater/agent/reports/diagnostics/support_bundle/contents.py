@@ -1,4 +1,4 @@
-"""Gathers the parts of a bundle: the allow-list of what may be in one."""
+"""Collects the parts of a support bundle: the allow-list of its contents."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ PART_NAMES = (
     "configuration.json", "versions.json", "disks.json", "units.txt", "log.txt",
 )  # fmt: skip
 MAX_EVENTS, MAX_CHANGES, MAX_REHEARSALS, MAX_LOG_LINES = 2000, 50, 20, 1000
-#: What events tell beside their kind: words and figures of this program, nothing that people wrote.
+#: Fields of events: identifiers and figures of this program, no free text of users.
 EVENT_FIELDS = (
     "step", "code", "error_code", "action", "mode", "from_version", "to_version", "version",
     "origin", "low_s", "high_s", "actual_s", "held", "exit_code", "count", "job", "rehearsal",
@@ -55,7 +55,7 @@ CommandRunner = Callable[[Sequence[str]], str]
 
 
 def run_command(command: Sequence[str]) -> str:
-    """Return what a command of the system says."""
+    """Return the output of a system command."""
     return subprocess.run(
         command,
         check=True,
@@ -69,16 +69,16 @@ def run_command(command: Sequence[str]) -> str:
 
 
 class BundleCollector:
-    """Gathers what is known of one site.
+    """Collects the data of one site.
 
     Args:
-        config_path: The configuration file, whatever is in it.
-        progress: Told what is looked at.
-        now: The time.
-        run: Runs a command of the system.
+        config_path: The configuration file, which may be invalid.
+        progress: Receives the progress.
+        now: The current time.
+        run: Runs a system command.
 
     Attributes:
-        config: The configuration, where it can be used.
+        config: The configuration; None if it is invalid.
     """
 
     def __init__(
@@ -104,11 +104,11 @@ class BundleCollector:
     def collect_parts(
         self, leave_out: Sequence[str] = (), own: Set[str] = frozenset()
     ) -> tuple[BundlePart, ...]:
-        """Gather every part but those that are left out.
+        """Collect all parts except those to omit.
 
         Args:
-            leave_out: Names of parts.
-            own: Words that this program uses itself.
+            leave_out: Names of parts to omit.
+            own: Words that the agent itself uses.
         """
         makers: Mapping[str, Callable[[], str]] = {
             "site.json": self._collect_site,
@@ -141,7 +141,7 @@ class BundleCollector:
             raise self._problem
         return self.config
 
-    # ---- from the disk ---------------------------------------------------------------------------
+    # ---- site ------------------------------------------------------------------------------------
 
     def _collect_site(self) -> str:
         config = self._require_config()
@@ -275,7 +275,7 @@ class BundleCollector:
         rows = [(f.code, f.severity.value, str(mask_values(f.title, own))) for f in found]
         return render_json([dict(zip(("code", "severity", "title"), r, strict=True)) for r in rows])
 
-    # ---- the machine -----------------------------------------------------------------------------
+    # ---- machine ---------------------------------------------------------------------------------
 
     def _log(self) -> str:
         journal = self._run(
@@ -319,7 +319,7 @@ def _is_plain(value: object) -> bool:
 
 
 def _build_hops(report: RehearsalReport | None) -> Iterator[dict[str, object]]:
-    """Yield the counts and durations of a rehearsal, without the codes that records hold."""
+    """Yield the counts and durations of a rehearsal, without codes from records."""
     for hop in report.hops if report is not None else ():
         yield {
             "from": hop.from_version,
@@ -361,18 +361,18 @@ def _read_disk_space(path: Path) -> Iterator[tuple[str, object]]:
 MASK = "***"
 
 
-#: Command lines: an argument may be a password, the program is none.
+#: Command lines: arguments may contain passwords; the program name does not.
 COMMAND_SETTINGS = frozenset({"start", "stop", "status", "version_command"})
 
 
 URL_PATTERN = re.compile(r"://|@")
 
 
-#: A number with more digits may be that of a passport, of a telephone or of a machine.
+#: A number with more digits may be that of a passport, a telephone or a machine.
 MOST_DIGITS = 6
 
 
-#: Fields of the journal, as the agent and the system's manager write them: names and codes.
+#: Fields of journal records with fixed names and codes, written by the agent and systemd.
 LOG_FIELDS = (
     "PRIORITY", "NCEN_CODE", "NCEN_EVENT", "NCEN_CHANGE", "NCEN_STEP", "UNIT", "JOB_TYPE",
     "JOB_RESULT", "UNIT_RESULT", "EXIT_CODE", "EXIT_STATUS",
@@ -386,10 +386,10 @@ _FRAME = re.compile(r'File "[^"\n]*/(ncen_updater/[\w/]{1,99}\.py)", line (\d{1,
 
 
 def log_lines(journal: str) -> Iterator[str]:
-    """Yield the lines of systemd's journal that say something, without what anybody wrote.
+    """Yield the informative lines of systemd's journal, without free text.
 
     Args:
-        journal: Records as ``journalctl --output=json`` gives them, one a line.
+        journal: Output of ``journalctl --output=json``, one record per line.
     """
     for line in journal.splitlines():
         try:
@@ -400,16 +400,16 @@ def log_lines(journal: str) -> Iterator[str]:
         found = [f"{name}={record.get(name)}" for name in LOG_FIELDS if record.get(name)]
         reported = list(filter(_FIELD.fullmatch, found))
         reported += [":".join(frame) for frame in _FRAME.findall(str(record.get("MESSAGE")))]
-        if reported[1:]:  # more than how grave it is
+        if reported[1:]:  # more than the priority
             yield " ".join([f"{moment:%FT%TZ}", *reported])
 
 
 def mask_values(text: LazyText, own: Set[str]) -> LazyText:
-    """Return a sentence of ours with those values alone that are figures or words of ours.
+    """Return a text with only those values that are numbers or words of the agent.
 
     Args:
-        text: The sentence.
-        own: Words that this program uses itself, folded.
+        text: The text.
+        own: Casefolded words that the agent itself uses.
     """
     return LazyText(
         text.template, {name: _mask_value(value, own) for name, value in text.values.items()}
@@ -417,11 +417,11 @@ def mask_values(text: LazyText, own: Set[str]) -> LazyText:
 
 
 def mask_settings(value: object, own: Set[str], name: str = "") -> object:
-    """Return a configuration in the same way; how many there are of what stays visible.
+    """Return a configuration masked in the same way; the numbers of entries remain visible.
 
     Args:
-        value: A table, a list or a value of the file.
-        own: Words that this program uses itself, folded.
+        value: A table, list or value of the file.
+        own: Casefolded words that the agent itself uses.
         name: Name of the setting.
     """
     if isinstance(value, Mapping):

@@ -1,10 +1,10 @@
-"""Parts of a bundle, and the search for values of the databases in them before anything is written.
+"""Parts of a support bundle, and the search for database values in them before it is written.
 
-Distinctive values are sampled from every text column of every live database, within a limit of time
-and number: a name of a person, a number of a passport. A value is looked for as whole words,
-whatever stands between them and however they are written: large or small, with or without accents,
-escaped, the digits of a number in groups. A value all of whose words this program uses itself
-("finished", "in progress") says nothing and is not looked for.
+Distinctive values, such as names of persons or passport numbers, are sampled from every text column
+of every live database, within limits of time and number. A value is searched as a sequence of whole
+words, regardless of separators, case, accents, escapes and the grouping of digits. A value that
+consists only of words that the agent itself uses ("finished", "in progress") is not distinctive and
+is not searched.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from ncen_updater.common.errors import UpdaterError
 
 logger = logging.getLogger(__name__)
 
-#: No part is larger; of a longer one the end is kept, since that is where it broke.
+#: Size limit of a part; of a longer text the end is kept, since it shows the latest failure.
 MAX_PART_CHARS = 1_000_000
 WORD_PATTERN = re.compile(r"[^\W_]+")
 ESCAPED = re.compile(r"\\u([0-9a-fA-F]{4})")
-#: A value is known by its first words; more would not make it more distinctive.
+#: Values are compared by their first words; more would not make them more distinctive.
 MAX_KEY_WORDS = 4
 MIN_KEY_CHARS, LEAST_DIGITS = 4, 6
 DATE = re.compile(r"\d{4}-\d\d-\d\d\b")
@@ -41,11 +41,11 @@ ValueKey = tuple[str, ...]
 
 @dataclass(frozen=True)
 class ValueSample:
-    """Values that were looked at.
+    """Sampled values.
 
     Attributes:
-        values: First words of each to the column that it is from.
-        unread_databases: Databases of which not every column could be looked at, with the reason.
+        values: Column of each value, by the value's first words.
+        unread_databases: Databases that were not completely sampled, with the reason.
     """
 
     values: Mapping[ValueKey, str]
@@ -54,14 +54,14 @@ class ValueSample:
 
 @dataclass(frozen=True)
 class Leak:
-    """A value of a column that stands in a part. The value itself is not told."""
+    """A value of a column in a part. The value itself is not stored."""
 
     part: str
     column: str
 
 
 def split_words(text: str) -> list[str]:
-    """Return the words of a text, folded: without accents, escapes and differences of case."""
+    """Return the words of a text, casefolded and without accents and escapes."""
     plain = ESCAPED.sub(lambda found: chr(int(found[1], 16)), unquote(text))
     folded = unicodedata.normalize("NFKD", plain.casefold())
     return WORD_PATTERN.findall("".join(c for c in folded if not unicodedata.combining(c)))
@@ -69,7 +69,7 @@ def split_words(text: str) -> list[str]:
 
 def _build_key(value: str, own: Set[str]) -> ValueKey | None:
     words = split_words(value[:400])[:MAX_KEY_WORDS]
-    if all(map(str.isdecimal, words)):  # a number, however it is grouped
+    if all(map(str.isdecimal, words)):  # a number, regardless of grouping
         number = "".join(words)
         return (number,) if len(number) >= LEAST_DIGITS and not DATE.match(value) else None
     letters = sum(character.isalpha() for word in words for character in word)
@@ -85,7 +85,7 @@ def _iterate_texts(value: object) -> Iterator[str]:
             try:
                 yield from _iterate_texts(json.loads(value))
                 return
-            except ValueError:  # an array as a server writes it, or just text
+            except ValueError:  # an array in the server's text format, or plain text
                 yield from filter(None, re.split(r'[{},"]+', value[:10_000]))
         yield value
     elif isinstance(value, Mapping):
@@ -101,12 +101,12 @@ def sample_values(
     own: Set[str],
     monotonic: Callable[[], float] = time.monotonic,
 ) -> ValueSample:
-    """Look at the live databases.
+    """Sample the live databases.
 
     Args:
-        engine: Theirs.
-        own: Words that this program uses itself.
-        monotonic: A clock.
+        engine: The database engine.
+        own: Words that the agent itself uses.
+        monotonic: A monotonic clock.
     """
     values: dict[ValueKey, str] = {}
     unread: dict[str, str] = {}
@@ -126,7 +126,8 @@ def sample_values(
                                     values.setdefault(key, f"{name}: {table}.{column}")
         except UpdaterError as error:
             unread[name] = error.code
-        except OSError as error:  # a file of it is not there: what is sent tells of that
+        # a missing file of the engine; another part of the bundle reports it
+        except OSError as error:
             unread[name] = type(error).__name__
     return ValueSample(values, unread)
 
@@ -145,7 +146,7 @@ def _read_rows(
     table: str,
     columns: list[str],
 ) -> Iterator[list[tuple[object, ...]]]:
-    """Yield the first rows of a table and its last ones; an error is most likely to quote these."""
+    """Yield the first and the last rows of a table, which errors are most likely to quote."""
     kind = get_engine_descriptor(engine.engine_name)
     cells, tails = kind.build_sample_query(
         partial(engine.run_query, LiveDatabase(name), timeout_s=QUERY_TIMEOUT_S),
@@ -159,7 +160,7 @@ def _read_rows(
 
 
 def find_leaks(parts: Iterable[BundlePart], values: Mapping[ValueKey, str]) -> tuple[Leak, ...]:
-    """Return the values that stand in the parts, one for each part and column; pure."""
+    """Return the values found in the parts, one per part and column. Pure."""
     found: dict[Leak, None] = {}
     for part in parts:
         words = split_words(part.text or "")
@@ -179,8 +180,8 @@ class BundlePart:
 
     Attributes:
         name: Its name.
-        text: What it holds; None where it could not be had.
-        missing_reason: Why it could not be had.
+        text: Its content; None if it could not be collected.
+        missing_reason: Why it could not be collected.
     """
 
     name: str
@@ -189,15 +190,15 @@ class BundlePart:
 
 
 def render_json(data: object) -> str:
-    """Return data as a part holds them."""
+    """Return data as JSON text of a part."""
     return json.dumps(data, indent=1, sort_keys=True, ensure_ascii=False, default=str) + "\n"
 
 
 def collect_part(name: str, gather: Callable[[], str]) -> BundlePart:
-    """Gather one part; whatever goes wrong, the others go on.
+    """Collect one part; any failure is recorded in the part.
 
     Args:
-        name: Its name.
+        name: Name of the part.
         gather: Returns its text.
     """
     try:

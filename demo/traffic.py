@@ -31,7 +31,10 @@ NAMES = ("Иванов", "O'Brien", "გელაშვილი", "王", "Ndiay
 
 @dataclass(frozen=True)
 class Outage:
-    """A time in which no case was accepted, from the first refused request to the next success."""
+    """A time in which no case was accepted, from the first refused request to the next success.
+
+    ``reason`` is that of the first refusal.
+    """
 
     seconds: float
     refused: int
@@ -39,6 +42,7 @@ class Outage:
     to_wall: float
     from_monotonic: float
     to_monotonic: float
+    reason: str = ""
 
 
 @dataclass(frozen=True)
@@ -58,16 +62,16 @@ class Tally:
     acknowledged: int = 0
     refused: int = 0
     outages: list[Outage] = field(default_factory=list)
-    _since: tuple[float, float, int] | None = None
+    _since: tuple[float, float, int, str] | None = None
 
     def accepted(self, wall: float, monotonic: float) -> Outage | None:
         """Count a success; returns the outage that it ended."""
         self.acknowledged += 1
         return self._end(wall, monotonic)
 
-    def rejected(self, wall: float, monotonic: float) -> None:
+    def rejected(self, wall: float, monotonic: float, reason: str = "") -> None:
         """Count a refusal, with the time at which the request began."""
-        self._since = self._since or (wall, monotonic, self.refused)
+        self._since = self._since or (wall, monotonic, self.refused, reason)
         self.refused += 1
 
     def summary(self, wall: float, monotonic: float) -> Summary:
@@ -79,10 +83,10 @@ class Tally:
     def _end(self, wall: float, monotonic: float) -> Outage | None:
         if self._since is None:
             return None
-        from_wall, from_monotonic, before = self._since
+        from_wall, from_monotonic, before, reason = self._since
         outage = Outage(
             monotonic - from_monotonic, self.refused - before,
-            from_wall, wall, from_monotonic, monotonic,
+            from_wall, wall, from_monotonic, monotonic, reason,
         )  # fmt: skip
         self._since = None
         self.outages.append(outage)
@@ -108,7 +112,8 @@ def _write(stream: IO[bytes], entry: Mapping[str, object]) -> None:
     os.fsync(stream.fileno())
 
 
-def _enter(url: str, fields: Mapping[str, object]) -> str | None:
+def _enter(url: str, fields: Mapping[str, object]) -> str:
+    """Enter a case; raises where it was not saved, as far as the user can tell."""
     parts = urlsplit(url)
     connection = http.client.HTTPConnection(
         parts.hostname or "", parts.port or 80, timeout=TIMEOUT_S
@@ -120,17 +125,14 @@ def _enter(url: str, fields: Mapping[str, object]) -> str | None:
         response = connection.getresponse()
         content = response.read()
         if response.status != CREATED:
-            return None
+            raise ValueError(f"status {response.status}")
         return str(json.loads(content)["case_ref"])
-    except (OSError, http.client.HTTPException, ValueError, KeyError):
-        # Refused, broken off or not understood: for the user the case was not saved.
-        return None
     finally:
         connection.close()
 
 
 def enter_cases(
-    enter: Callable[[Mapping[str, object]], str | None],
+    enter: Callable[[Mapping[str, object]], str],
     log: Path,
     ended: threading.Event,
     pause_s: float,
@@ -151,9 +153,10 @@ def enter_cases(
                 "quantity": random.randrange(1, 100),
             }
             wall, monotonic = time.time(), time.monotonic()
-            reference = enter(fields)
-            if reference is None:
-                tally.rejected(wall, monotonic)
+            try:
+                reference = enter(fields)
+            except (OSError, http.client.HTTPException, ValueError, KeyError) as error:
+                tally.rejected(wall, monotonic, f"{type(error).__name__}: {error}")
             else:
                 entry = {"case_ref": reference, "wall": wall, "answered": time.time()}
                 _write(stream, {**entry, "summary": fields["summary"]})

@@ -150,13 +150,14 @@ def test_users_lose_no_acknowledged_record(site: DemoSite) -> None:
 def test_outage_starts_with_the_first_refusal() -> None:
     tally = Tally()
     tally.accepted(100, 1)
-    tally.rejected(101, 2)
-    tally.rejected(102, 3)
+    tally.rejected(101, 2, "ValueError: status 502")
+    tally.rejected(102, 3, "TimeoutError: timed out")
     assert tally.accepted(105.0, 6.0) is not None
     tally.rejected(110, 11)
     summary = tally.summary(112.0, 13.0)
     assert (summary.acknowledged, summary.refused) == (2, 3)
     assert [o.seconds for o in summary.outages] == [4.0, 2.0]
+    assert [o.reason for o in summary.outages] == ["ValueError: status 502", ""]
     assert summary.longest_outage_s == 4.0
 
 

@@ -527,7 +527,11 @@ def _adopt(
         yield from copying
     else:
         yield AdoptStep(str(path), version, confirmed)
-        yield from (*copying, *starting)
+        yield from copying
+        if starting:
+            # The unit requires it. Users would wait for it in the restart, or stay out if it fails.
+            yield CommandStep((("systemctl", "start", RESUME_UNIT),))
+        yield from starting
 
 
 def _adopt_stopped(

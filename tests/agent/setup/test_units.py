@@ -68,6 +68,7 @@ case "${{0##*/}} $*" in
   *" cat nosuch"*) exit 1 ;;
   *" cat "*) cat {unit} {dropin} 2> /dev/null || [ -e {unit} ] ;;
   *" restart ncen.service"*) echo "restart $place" >> {log}; ctl stop; ctl start ;;
+  *" start ncen-updater-resume"*) echo "systemctl $*" >> {log}; [ ! -e {root}/../no-resume ] ;;
   *" stop -- ncen.service"*) ctl stop ;;
   *" start "*" ncen.service"*) ctl start ;;
   nginx*) echo "nginx $*" >> {log}; [ ! -e {root}/broken ] || ! grep -q include {web} ;;
@@ -189,6 +190,8 @@ def test_unit_starts_the_release_and_nginx_shows_the_page(site: BareSite) -> Non
     )
     ordered = orders(site)
     assert f"restart {current}" in ordered
+    resume = "systemctl start ncen-updater-resume.service"
+    assert ordered.index(resume) < ordered.index(f"restart {current}")
     assert ordered.index("nginx -t") < ordered.index("systemctl reload nginx.service")
     assert ordered[-1] == "systemctl start ncen-updater.service"
     assert 'runner = "systemd"' in site.demo.config_path.read_text()
@@ -262,6 +265,19 @@ def test_release_without_the_program_of_the_unit_is_refused(site: BareSite) -> N
     assert "--keep-unit" in str(caught.value.detail)
     assert site.look() == before
     assert not [order for order in orders(site) if order.startswith("restart")]
+
+
+def test_application_is_not_restarted_where_what_it_requires_fails(site: BareSite) -> None:
+    before, root = site.look(), site.demo.root
+    plan = site.plan()
+    (root.parent / "no-resume").touch()
+    with refused(SETUP_STEP_FAILED) as caught:
+        site.record().apply(SilentProgress(), plan.steps)
+    (root.parent / "no-resume").unlink()
+    assert caught.value.values["cause"] == "NU-1214"
+    assert "ncen-updater-resume" in str(caught.value.detail)
+    assert not [order for order in orders(site) if order.startswith("restart")]
+    assert site.look() == before
 
 
 def test_undo_restores_the_files_of_an_unhealthy_application(site: BareSite) -> None:

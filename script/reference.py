@@ -71,7 +71,9 @@ DOCUMENTS: Mapping[str, str | tuple[str, ...]] = {
     "ncen-updater support-bundle": (
         "parts", "shown", "leaks", "not_compared_with", "path", "bytes",
     ),
-    "ncen-updater receipt": ("level", "receipt", "statement", "path", "fingerprint"),
+    "ncen-updater receipt": (
+        "level", "receipt", "statement", "events", "path", "fingerprint",
+    ),
     "ncen-updater import": "ImportDone",
     "ncen-updater mirror": (
         "directory", "changed", "releases", "timestamp", "root", "expires_at", "downloaded_bytes",

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ncen_updater.agent.cli.common import get_agent_session, yes_option
+from ncen_updater.agent.cli.event_text import format_event
 from ncen_updater.agent.model.event_names import JOURNAL_FILE
 from ncen_updater.agent.reports import receipt as receipts
 from ncen_updater.agent.service.notifications.notifier import send_receipt
@@ -44,6 +45,9 @@ if TYPE_CHECKING:
 
 RECEIPTS_ARE_OFF = N_("Receipts are off: this site tells nothing.")
 LEVEL_SHOWN = N_("Level of receipts: {level}")
+#: So many events of receipts are shown.
+MOST_EVENTS = 20
+A_RECEIPT_WOULD_SAY = N_("A receipt of the level '{level}' would say:")
 LEVELS = ("none", "version", "outcome", "figures")
 
 
@@ -91,7 +95,7 @@ def receipt(
             if level != desk.level:
                 desk.set_level(ReceiptLevel(level), yes=yes)
             desk = replace(desk, level=ReceiptLevel(level))
-            if level == "none" and not (writes or send):
+            if not (writes or sends):
                 return desk.report(None, None)
         if writes:
             return desk.write(directory, qr=qr)
@@ -190,18 +194,26 @@ class _ReceiptDesk:
         """Show the next receipt; without an agreed level, the receipt of the lowest level."""
         if self.level is ReceiptLevel.NONE:
             self.session.add_line(LazyText(RECEIPTS_ARE_OFF))
-            self.session.add_line(LazyText(N_("A receipt of the level 'version' would say:")))
+            self.add_level(A_RECEIPT_WOULD_SAY, ReceiptLevel.VERSION)
         else:
             self.add_level(N_("The next receipt (level: {level}):"), self.level)
         level = ReceiptLevel.VERSION if self.level is ReceiptLevel.NONE else self.level
         following, statement = self.add_next(level)
-        return self.report(following, None, statement=statement)
+        before = receipts.list_receipt_events(self.journal)[-MOST_EVENTS:]
+        if before:
+            self.session.add_line(LazyText(N_("Allowed, written and sent before:")))
+        where = self.session.language, self.session.zone
+        for event in before:
+            shown = format_event(event.at.isoformat(), event.kind, event.data, *where)
+            self.session.add_line(f"  {shown}")
+        events = [{"at": event.at, "kind": event.kind, **event.data} for event in before]
+        return self.report(following, None, statement=statement, events=events)
 
     def show_levels(self) -> ExitCode:
         """Show the next receipt at each level."""
         shown = []
         for level in list(ReceiptLevel)[1:]:
-            self.add_level(LEVEL_SHOWN, level)
+            self.add_level(A_RECEIPT_WOULD_SAY, level)
             following, statement = self.add_next(level)
             shown.append({
                 "level": level,

@@ -259,6 +259,13 @@ def send_outgoing(
     return sent
 
 
+def list_receipt_events(journal: Journal) -> list[JournalEvent]:
+    """List what was allowed, written and sent, oldest first."""
+    with guard_reads(journal.path):
+        query = "SELECT * FROM events WHERE kind LIKE 'receipt-%' ORDER BY number"
+        return [JournalEvent(row) for row in journal.query(query)]
+
+
 def find_due_receipt(journal: Journal) -> tuple[datetime, str] | None:
     """Return when the next receipt is sent automatically, and by which method.
 
@@ -268,9 +275,8 @@ def find_due_receipt(journal: Journal) -> tuple[datetime, str] | None:
         None if receipts are off, or if no user has sent one at this level or a higher one.
     """
     level = read_receipt_state(journal).level
+    sent = [event for event in list_receipt_events(journal) if event.kind == RECEIPT_SENT]
     with guard_reads(journal.path):
-        query = f"SELECT * FROM events WHERE kind = '{RECEIPT_SENT}' ORDER BY number"  # noqa: S608
-        sent = [JournalEvent(row) for row in journal.query(query)]
         by_people = [
             event
             for event in sent

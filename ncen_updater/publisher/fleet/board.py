@@ -250,7 +250,7 @@ def _list_release_attention(
     for release in releases:
         countries, codes = release.failed_countries, ", ".join(release.codes) or "-"
         called = {names.get(one, one): find_contact(regions, one) for one in countries}
-        contact = "; ".join(f"{name}: {number or '-'}" for name, number in called.items())
+        contact = "; ".join(f"{name}: {number}" for name, number in called.items() if number)
         values = {"version": release.version, "countries": ", ".join(called), "codes": codes}
         if release.is_halt_proposed:
             words = N_("Release {version} failed by its own fault in {countries} ({codes}).")
@@ -258,7 +258,10 @@ def _list_release_attention(
             command += f" --feed {feed} --snapshot-key KEY --timestamp-key KEY"
             yield AttentionItem(LazyText(words, values), contact, command, urgent=True)
         elif countries:
-            words = N_("Release {version} failed by its own fault in one country: {countries}.")
+            words = N_(
+                "Release {version} failed by its own fault in one country: {countries}. Call it"
+                " before the next wave."
+            )
             yield AttentionItem(LazyText(words, values), contact)
 
 

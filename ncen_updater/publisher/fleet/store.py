@@ -439,11 +439,12 @@ class FleetStore:
         Raises:
             FLEET_SITE_UNKNOWN: If no receipt of it came.
         """
-        query = "SELECT site, key FROM sites ORDER BY site, confirmed_on IS NULL, rowid"
+        query = "SELECT site, key FROM sites ORDER BY confirmed_on IS NULL, site, rowid"
         rows = self._connection.execute(query).fetchall()
         keys = tuple(str(row["key"]) for row in rows if row["site"] == site)
         if not keys:
-            known = ", ".join(dict.fromkeys(row["site"] for row in rows)) or "-"
+            names = [*dict.fromkeys(row["site"] for row in rows)]
+            known = ", ".join(names[:MOST_NAMED]) or "-"
             raise UpdaterError(FLEET_SITE_UNKNOWN, site=site, sites=known)
         return keys
 

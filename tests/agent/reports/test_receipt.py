@@ -115,9 +115,15 @@ def test_receipts_cover_the_history_of_a_site(demo: DemoSite, run: Run, tmp_path
         assert run("receipt", option, "--level", "version").returncode == 2
     # A director reads one sentence a field, then exactly what is signed.
     shown = ask(run, "receipt", "--show")
-    *sentences, statement = run("receipt", "--show").stdout.splitlines()
-    assert statement + "\n" == shown["statement"]
-    assert len(sentences) == 1 + len(shown["receipt"]) + 1
+    lines = run("receipt", "--show").stdout.splitlines()
+    told = 1 + len(shown["receipt"])
+    assert lines[told + 1] + "\n" == shown["statement"]
+    # Then what left before, and who allowed it.
+    assert [event["kind"] for event in shown["events"]] == [
+        "receipt-level", "receipt-written", "receipt-written", "receipt-level", "receipt-written",
+    ]  # fmt: skip
+    assert len(lines[told + 3 :]) == 5
+    assert all("by " in line for line in lines[told + 3 :])
 
     # Less is at once, without a question; and what is shown next is the next number.
     assert ask(run, "receipt", "--level", "version")["level"] == "version"

@@ -88,7 +88,7 @@ def test_halt_is_proposed_when_two_countries_fail(tmp_path: Path) -> None:
     assert two.attention[0].urgent
     command = 'ncen-publisher halt 3.3.0 --emergency --reason "NU-6011" --feed FEED'
     assert two.attention[0].command.startswith(command)
-    assert two.attention[0].contact == "KE: A. Otieno, +254 20 1; TZ: -"
+    assert two.attention[0].contact == "KE: A. Otieno, +254 20 1"
 
 
 def test_two_sites_of_one_country_propose_no_halt(tmp_path: Path) -> None:

@@ -49,7 +49,7 @@ ROWS = {
 }
 ROW_BYTES = 190
 TEXTS, TEXT_CHARACTERS = 20_000, 128  # a compressor looks back far less than so many
-#: By copies, and with the migrator at work before the stop.
+#: By copies, and with a migrator before the downtime.
 WAYS = {"copies": False, "expand": True}
 
 

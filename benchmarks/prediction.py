@@ -32,7 +32,7 @@ from ncen_updater.feed.upgrade_path import UpgradePath
 from tests.support.sites import site_in_process
 
 START = "3.2.4"
-#: Upgrades of one round, each from the release before; then the site goes back to the first.
+#: Upgrades of one round, each from the previous release; then the site rolls back to the first.
 ROUND = ("3.3.0", "3.3.10", "3.4.0")
 AIMS = {"held": 0.9}
 

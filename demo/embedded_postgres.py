@@ -115,7 +115,7 @@ class EmbeddedPostgres:
     def __enter__(self) -> EmbeddedPostgres:
         try:
             self.start()
-        except BaseException:  # who breaks off a start has nobody who would end the server
+        except BaseException:  # an aborted start has no one else to end the server
             self.__exit__()
             raise
         return self

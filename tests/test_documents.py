@@ -210,7 +210,7 @@ def test_every_dependency_has_a_reason(repository: Path) -> None:
     assert unexplained(ROOT) == []
 
 
-def test_the_version_has_an_entry_in_the_changelog() -> None:
+def test_version_has_an_entry_in_the_changelog() -> None:
     version = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["version"]
     heads = re.findall(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text("utf-8"), re.MULTILINE)
     assert heads[0] == version

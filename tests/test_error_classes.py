@@ -10,7 +10,7 @@ HERE = Path(__file__).parent.parent
 PRODUCT = HERE / "ncen_updater"
 #: Who catches: not tests, which can ask for the message (``tests/support/errors.py``).
 CATCHERS = ("ncen_updater", "demo", "benchmarks")
-#: Classes that nobody catches by name, and why they are.
+#: Classes that no code catches by name, and the reasons.
 REASONS = {
     "FeedFileMissingError": "the TUF client catches its parent, which is the library's",
     "RequestRefusedError": "what the API refuses: each member has its own status",

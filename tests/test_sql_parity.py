@@ -62,7 +62,7 @@ TRIGGER = (
     b" DELETE FROM a WHERE b = 3; END; INSERT INTO a (b) VALUES (1)"
 )
 CASES = [
-    # The experiment of the review, in which the two readers of before disagreed.
+    # A case in which the two earlier readers disagreed.
     Case("plain", b"ALTER TABLE a ADD COLUMN d text", BOTH),
     Case("commit", b"UPDATE a SET b = 1; COMMIT; SELECT 1"),
     Case("commit in words", b"UPDATE a SET c = 'x; COMMIT' -- ; COMMIT;\n", BOTH),
@@ -94,7 +94,7 @@ CASES = [
     Case("not UTF-8", b"UPDATE a SET c = '\xe9'"),
     Case("empty", b"", BOTH),
     Case("comment alone", b"-- nothing to do\n", BOTH),
-    # What is said to a client, or about the role, the transaction or another database.
+    # Messages to a client, or about the role, the transaction or another database.
     Case("psql", b"\\set x 1\nUPDATE a SET b = 1"),
     Case("psql at the end", b"UPDATE a SET b = 1 \\g"),
     Case("copy from the client", b"COPY a FROM stdin;\n1\tx\n\\.\n"),

@@ -70,7 +70,7 @@ class Walk:
             asked.result()
         self._container.boot()
         at = time.monotonic()
-        # It looks again by itself, a little later; anyone who runs meanwhile has to work.
+        # It checks again automatically, a little later; other callers meanwhile must work.
         ended = wait_for(lambda: self._any(version), 300)
         self.works = running(self._container) or ""
         return {
@@ -146,7 +146,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         create_feed(shared / "feed", keys, now)
         source = assemble("3.2.4", work / "3.2.4")
         publish_release(shared / "feed", [source], keys, now)
-        work.chmod(0o755)  # what serves the feed is nobody in particular
+        work.chmod(0o755)  # the feed server is an unprivileged user
         container = Container(TREE, tree, disk, shared)
         try:
             container.boot()

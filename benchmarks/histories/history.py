@@ -392,12 +392,12 @@ class History:
             if number == 1:
                 stranger.go()
             if number and dba is not None:
-                # As he is told to, he also opens what the change had found closed.
+                # As instructed, he also opens databases that the change had found closed.
                 told = "does not accept connections" in (outputs[-1] if outputs else "")
                 dba.put_back(open_change=not told and self.stage.open_change() is not None)
             rest = self._at_rest()
             if rest and (number or (run.code is not None and not waits)):
-                # Nobody looks at a site while the server that we killed is still away.
+                # No check of a site while the killed server is still down.
                 self.stage.put_right()
                 self._application()
                 return number, True, outputs

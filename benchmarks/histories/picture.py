@@ -16,7 +16,7 @@ from demo.databases import DATABASES, PostgresPlace, SiteDatabases
 if TYPE_CHECKING:
     import psycopg
 
-#: Begins the keys of all that strangers write.
+#: Prefix of the keys of all foreign records.
 MARK = "HX-"
 #: Tables whose keys are looked for, and the column with the number of the last edit.
 KEYS: Mapping[str, tuple[str, str | None]] = {

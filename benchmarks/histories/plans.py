@@ -207,7 +207,7 @@ def choose(
         if k.engine in (engine, "both") and n.startswith(beside)
     }  # fmt: skip
     stranger = _least(chance, tried, "stranger", strangers)
-    # Who writes to the new set matters where the change goes back.
+    # Writers to the new set matter where the change reverts.
     possible = {name: OPERATIONS[name].weight for name in operations}
     if KINDS[stranger].instants:
         acting = {n: w for n, w in possible.items() if _has_instants(OPERATIONS[n])}

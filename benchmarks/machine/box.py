@@ -23,7 +23,7 @@ PACKAGES = (
     "procps", "python3", "python3-psycopg", "python3-venv", "sudo", "supervisor",
     "systemd", "systemd-sysv",
 )  # fmt: skip
-#: Packages that are installed again, by somebody on a machine without a network.
+#: Packages that are installed again, on a machine without a network.
 CACHE, SERVER, LIBPQ = "var/cache/apt/archives", "postgresql-[0-9]*.deb", "libpq5_*.deb"
 #: Arguments: where the root is mounted, the disk's file, a shared directory.
 MOUNTS = r"""

@@ -26,9 +26,9 @@ ENTERED = {
     "companies": "SELECT case_ref, company_ref FROM case_links"
     " WHERE company_ref = 'C-' || case_ref",
 }
-#: It ends what stands still; how long it took is told, and not judged.
+#: Limit of a hang; durations are reported, and not judged.
 LET_IN_S = 900.0
-#: Where users are let in later, the machine is asked what took so long. It is told, and not judged.
+#: After a later return of users, the machine is asked for the reason; reported, not judged.
 SLOW_S = 45.0
 
 

@@ -205,7 +205,7 @@ def _install(ground: Ground, site: Path) -> None:
 def _try(
     ground: Ground, site: Image, what: str, act: Callable[[Trial], SetupAttempt]
 ) -> SetupAttempt:
-    # A rehearsal of a newer release would bar the undo.
+    # A rehearsal of a newer release would block the undo.
     sent = ground.secretariat
     outside = Outside(sent.feed_with(TARGET) if act is _set_up else sent.feed)
     box = ground.box(site, "setup")

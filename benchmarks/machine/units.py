@@ -107,7 +107,7 @@ UNITS: Mapping[str, Allowed] = {
         writes=frozenset({"/var/tmp"}), sockets=frozenset({"/run/ncen-updater/login.sock"})
     ),
 }  # fmt: skip
-#: Off as handed out; on where somebody wants the console behind a password.
+#: Off as packaged; on where the console needs password login.
 WANTED = ("ncen-updater-login.socket", "ncen-updater-console.socket")
 PERSON, PASSWORD, LOGIN = "amina", "of-the-trial", "/run/ncen-updater/login.sock"
 #: As the console does: a person comes in, and the service is asked how the site stands.
@@ -152,7 +152,7 @@ done
 UNREADABLE = """
 for file in "$@"; do test "$(head -c 1 "$file" | wc -c)" = 1 || echo "$file"; done
 """
-#: Nobody listens there: what matters is that the kernel refuses or not.
+#: No listener: only the kernel's refusal matters.
 NOBODY = ("ECONNREFUSED", "ETIMEDOUT", "EHOSTUNREACH", "ENETUNREACH")
 
 

@@ -16,7 +16,7 @@ from typing import Any
 from benchmarks.transfer.measure import cost_of_this_process, hide_publisher
 
 ROLES = ("root", "targets", "snapshot", "timestamp")
-DAYS = 3650  # a repository that is kept between runs must not lapse
+DAYS = 3650  # a repository that is reused between runs must not expire
 
 
 def make(order: dict[str, Any]) -> dict[str, object]:

@@ -58,7 +58,7 @@ from tests.agent.service.notifications.test_notifier import NOTIFY, REPORT
 
 HELD = Path(__file__).with_name("status_documents.json")
 DAY = timedelta(days=1)
-NEVER = "min_free_percent = 0\n"  # of the disk nothing is told in trials of what is sent
+NEVER = "min_free_percent = 0\n"  # disk values are left out of sent documents here
 AMINA, BO = Actor("amina", 1001), Actor("bo", 1002)
 BACK = replace(
     CHANGE, id="bbbbbbbb", kind=ChangeKind.ROLLBACK, from_version="3.3.0", to_version="3.2.4"

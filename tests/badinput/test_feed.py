@@ -35,7 +35,7 @@ from tests.badinput.hostile import (
     spoilt,
     typed,
 )
-from tests.support.errors import says
+from tests.support.errors import has_message
 
 VIEW = {
     "schema": 1,
@@ -62,7 +62,7 @@ def test_invalid_summary_files_are_refused(tmp_path: Path, kind: str) -> None:
     path = tmp_path / "ncen.json"
     NO_FILES[kind](path)
     with bounded():
-        assert says(typed(lambda: read_feed_summary(path)), VIEW_DAMAGED)
+        assert has_message(typed(lambda: read_feed_summary(path)), VIEW_DAMAGED)
 
 
 @FEW
@@ -253,7 +253,7 @@ def test_arbitrary_reader_output_is_a_typed_error(
     order = {"act": "refresh", "more": "x" * 200_000}  # more than a pipe holds
     with bounded(20):
         error = typed(lambda: source._ask_worker(order, _Listener()))
-    assert says(error, READER_FAILED)
+    assert has_message(error, READER_FAILED)
     assert isinstance(error, UpdaterError)
 
 

@@ -29,7 +29,7 @@ from ncen_updater.agent.storage.journal.site_history import SiteHistory
 from ncen_updater.common.messages import JOURNAL_EXISTS
 from tests.agent.cli.site import CHANGE, make_site
 from tests.badinput.hostile import DEEP, FEW, HUGE, NO_FILES, bounded, typed
-from tests.support.errors import says
+from tests.support.errors import has_message
 
 NOW = datetime(2026, 11, 26, tzinfo=UTC)
 
@@ -208,7 +208,7 @@ def test_non_journals_are_refused(tmp_path: Path, kind: str) -> None:
     with bounded():
         error = typed(lambda: read_all(path, read_only=False))
         assert isinstance(error, JournalUnreadableError)
-        assert says(typed(lambda: Journal.create(path)), JOURNAL_EXISTS)
+        assert has_message(typed(lambda: Journal.create(path)), JOURNAL_EXISTS)
 
 
 def _away(path: Path) -> None:
@@ -222,7 +222,7 @@ def test_symlink_to_an_unreachable_disk_is_not_replaced(
     path = tmp_path / "journal.sqlite"
     _away(path)
     error = typed(lambda: act(path))
-    assert says(error, JOURNAL_EXISTS, JournalMissingError, JournalUnreadableError)
+    assert has_message(error, JOURNAL_EXISTS, JournalMissingError, JournalUnreadableError)
     assert path.is_symlink()
 
 

@@ -35,7 +35,7 @@ from tests.badinput.hostile import (
     spoilt,
     typed,
 )
-from tests.support.errors import says
+from tests.support.errors import has_message
 
 DIGEST = "a" * 64
 MANIFEST: dict[str, object] = {
@@ -371,7 +371,7 @@ def test_invalid_migration_files_are_refused(tmp_path: Path, kind: str, name: st
     manifest = Manifest.model_validate(MANIFEST)
     with bounded():
         error = typed(lambda: load_migrations(manifest, tmp_path, "sqlite", None))
-    assert says(error, MIGRATION_FILE_BAD)
+    assert has_message(error, MIGRATION_FILE_BAD)
 
 
 @pytest.mark.parametrize("kind", ["absent", *NO_FILES])

@@ -25,7 +25,7 @@ from ncen_updater.formats.bundle_file import (
     read_members,
 )
 from tests.badinput.hostile import DEEP, FEW, NO_FILES, bounded, json_values, spoilt, typed
-from tests.support.errors import says
+from tests.support.errors import has_message
 
 CONTENT = b"what was signed"
 DIGEST = hashlib.sha256(CONTENT).hexdigest()
@@ -44,7 +44,7 @@ def test_arbitrary_import_records_are_handled(tmp_path: Path, content: bytes) ->
     (tmp_path / "feed").mkdir(exist_ok=True)
     (tmp_path / "feed/import.json").write_bytes(content)
     error = typed(lambda: read_import_record(tmp_path))
-    assert error is None or says(error, VIEW_DAMAGED)
+    assert error is None or has_message(error, VIEW_DAMAGED)
 
 
 @pytest.mark.parametrize("name", IMPORT)
@@ -56,7 +56,7 @@ def test_import_records_with_other_values_are_handled(
     (tmp_path / "feed").mkdir(exist_ok=True)
     (tmp_path / "feed/import.json").write_text(json.dumps({**IMPORT, name: value}))
     error = typed(lambda: read_import_record(tmp_path))
-    assert error is None or says(error, VIEW_DAMAGED)
+    assert error is None or has_message(error, VIEW_DAMAGED)
 
 
 @FEW
@@ -82,7 +82,7 @@ def test_non_records_are_refused(tmp_path: Path, kind: str) -> None:
     read: list[ExpectedFile | None] = []
     with bounded(60):
         error = typed(lambda: read.append(read_document_record(tmp_path)))
-    assert read == [None] or says(error, LOCAL_STORE_FAILED)
+    assert read == [None] or has_message(error, LOCAL_STORE_FAILED)
 
 
 NOTE: dict[str, object] = {

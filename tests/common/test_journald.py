@@ -224,7 +224,7 @@ def test_steps_are_logged_to_journald(site: TrialSite, receiver: Journald) -> No
     logging.getLogger().addHandler(handler)
     logging.getLogger().setLevel(logging.INFO)
     site.open_change(StepName.MAINTENANCE_ON)
-    # What was taken back is not told with what comes next either.
+    # A cancelled message is not sent with the next one either.
     with Journal.open(site.journal) as journal:
         with contextlib.suppress(ValueError), journal.transaction():
             journal.append_event("never", CHANGE.id)

@@ -101,7 +101,7 @@ def test_leftover_processes_of_a_command_are_handled(
     assert status == int(then[-1])
     assert lives(pid) is stays
     if stays:
-        # Nobody of ours is its parent any more, and it has a session of its own.
+        # None of our processes is its parent any more, and it has a session of its own.
         fields = Path(f"/proc/{pid}/stat").read_text().rsplit(") ", 1)[1].split()
         assert int(fields[1]) != os.getpid()
         os.kill(pid, signal.SIGKILL)

@@ -17,7 +17,7 @@ from ncen_updater.console.local_console import (
     serve_on_loopback,
 )
 
-#: Somebody else whom every Debian has.
+#: Another user that every Debian has.
 OTHER = "daemon"
 
 

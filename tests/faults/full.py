@@ -142,7 +142,7 @@ def _kill_after(made: Trial, operation: str, delay: float) -> None:
         try:
             process.communicate(timeout=delay)
         except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)  # nobody waited for it: the number is still its
+            os.killpg(process.pid, signal.SIGKILL)  # not yet waited for: its pid is still valid
             process.communicate(timeout=DEADLINE_S)
 
 
@@ -161,7 +161,7 @@ def server_kills(made: Trial, engine: str, report: Report, number: int, seed: in
             with made.start("upgrade") as process:
                 time.sleep(share * usual)  # the instant of the kill, not a synchronisation
                 server.kill()
-                # Half of the time the server is back while the agent still goes back.
+                # Half of the time the server returns while the agent is still reverting.
                 if chance.random() < 0.5:
                     server.start()
                 process.communicate(timeout=DEADLINE_S)

@@ -29,7 +29,7 @@ from ncen_updater.common.progress import SilentProgress
 from tests.faults.full import prepared
 from tests.faults.test_scenarios import At, at, killed_upgrade, operations
 from tests.faults.trial import NEW, OLD, Trial
-from tests.support.errors import says
+from tests.support.errors import has_message
 from tests.support.rotation import in_turns
 from tests.support.sites import site_in_process
 
@@ -123,7 +123,7 @@ def test_start_command_does_not_outlive_a_killed_agent(trial: Trial, manners: st
     agent.kill()
     agent.communicate()
     assert trial.operate("resume-auto").endswith("exit 0\n")
-    # Nobody is left who would go through the gate.
+    # No process is left that would pass the gate.
     with pytest.raises(OSError, match="No such device"):
         os.close(os.open(gate, os.O_WRONLY | os.O_NONBLOCK))
     assert trial.settle() == (OLD, 0)
@@ -219,7 +219,7 @@ def test_foreign_application_at_the_address_is_reported_without_blame(trial: Tri
     impatient(trial)
     with pytest.raises(ChangeFailedError) as caught:
         operations(trial, instants).upgrade()
-    assert says(caught.value.__cause__, STOPPED_BUT_ANSWERS)
+    assert has_message(caught.value.__cause__, STOPPED_BUT_ANSWERS)
     assert trial.settle() == (OLD, 0)
     assert bad_releases(trial) == []
 

@@ -76,7 +76,7 @@ def recovers(trial: Trial) -> None:
     assert done.returncode == 0, done.stderr
     assert back_at_old(trial)
     assert not trial.demo.maintenance_file.exists()
-    # Nothing is open: the application is not kept off, whatever stands there.
+    # No change is open: the application may start, whatever the file contains.
     again = run_agent("--config", str(config), "resume", "--boot", environment=ENVIRONMENT)
     assert again.returncode == 0, again.stderr
 

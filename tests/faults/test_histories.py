@@ -152,7 +152,7 @@ def test_foreign_session_is_excused_only_before_the_downtime() -> None:
     nameless = judge(dataclasses.replace(early, output="somebody"), BEFORE, [])
     assert "does not name" in " ".join(nameless.reasons)
     assert judge(beside, BEFORE, []).kind is Kind.WRONG
-    # Who comes in the stop is an excuse, also for a rollback.
+    # A session during the downtime is an excuse, also for a rollback.
     assert judge(dataclasses.replace(beside, excuses=True), BEFORE, []).kind is Kind.OK
 
 

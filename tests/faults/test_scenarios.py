@@ -362,7 +362,7 @@ def test_failed_soak_survives_a_kill(trial: Trial) -> None:
 
 def test_previous_databases_are_pruned_after_their_retention(trial: Trial) -> None:
     operations(trial).upgrade()
-    # By the clock that nobody sets: the wall's alone drops nothing.
+    # By the monotonic clock: the wall clock alone drops nothing.
     later = SystemClock(
         now=lambda: datetime.now(UTC) + timedelta(days=30),
         monotonic=lambda: time.monotonic() + 30 * 86_400,

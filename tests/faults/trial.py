@@ -318,7 +318,7 @@ class Trial:
                     "SELECT datname FROM pg_database WHERE datname LIKE %s",
                     (physical.replace("_", r"\_") + r"\_\_prev\_%",),
                 ).fetchall()
-                # The oldest kept set is the original one.
+                # The oldest previous set is the original one.
                 kept = [name for (name,) in rows]
                 if kept:
                     connection.execute(f'DROP DATABASE IF EXISTS "{physical}" WITH (FORCE)')

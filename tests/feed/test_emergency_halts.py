@@ -115,7 +115,7 @@ def test_valid_halts_are_determined(case: Case) -> None:
     assert sorted(f"{one.owner} {one.version}" for one in held) == sorted(case.holds)
     assert list_active_halts(seen, "ncen-updater", moment) == ()
     assert all(one.ends <= moment + timedelta(hours=72) for one in held)
-    # As it is kept: the file says the same.
+    # As stored: the file contains the same.
     assert TrustState.from_json(TrustState(emergency_halts=seen).to_json()).emergency_halts == seen
 
 

@@ -74,9 +74,7 @@ def test_replaced_root_of_another_feed_leaves_nothing(
     agent.trusted_root.write_bytes(other.trusted_root(tmp_path / "other.json").read_bytes())
     with pytest.raises(UpdaterError) as caught:
         agent.source(server.url).refresh()
-    assert (
-        caught.value.code == "NU-2003"
-    )  # and not that somebody may have tampered with the machine
+    assert caught.value.code == "NU-2003"  # and not that the machine may have been tampered with
 
 
 def test_nothing_is_trusted_without_a_root(agent: Agent, server: WebServer) -> None:

@@ -17,7 +17,7 @@ from ncen_updater.feed.errors import TargetMissingError
 from ncen_updater.feed.release_files import discard_release
 from ncen_updater.formats.release_document import DeltaRef
 from tests.badinput.hostile import typed
-from tests.support.errors import says
+from tests.support.errors import has_message
 
 REF = DeltaRef(
     target="deltas/ncen/3.2--3.3.0", length=1, sha256="a" * 64, from_version="3.2",
@@ -79,7 +79,7 @@ def test_symlinks_do_not_redirect_the_cleanup(place: Path, slots: Path, which: i
         lambda: discard_release(place),
         lambda: mark_pack_bad(place, REF, TargetMissingError(name="x")),
     ):
-        assert says(typed(act), LOCAL_STORE_FAILED)
+        assert has_message(typed(act), LOCAL_STORE_FAILED)
         assert contents(slots) == before
     assert [path.name for path in slots.iterdir()] == ["3.3.0"]
 
@@ -99,8 +99,8 @@ def test_symlinks_among_downloads_are_removed_and_not_followed(place: Path, slot
 def test_other_file_in_place_of_the_downloads_is_reported(place: Path, slots: Path) -> None:
     place.rename(place.with_name("aside"))
     place.write_text("a file")
-    assert says(typed(lambda: discard_release(place)), LOCAL_STORE_FAILED)
-    assert says(
+    assert has_message(typed(lambda: discard_release(place)), LOCAL_STORE_FAILED)
+    assert has_message(
         typed(lambda: mark_pack_bad(place, REF, TargetMissingError(name="x"))), LOCAL_STORE_FAILED
     )
 

@@ -92,7 +92,7 @@ def test_release_is_listed_and_downloaded_through_the_unit(
         release = source.download_release(offer, SilentProgress())
     assert release.tree.compute_digest() == release.document.tree_digest
     assert release.archive.is_relative_to(config.parent / "received")
-    # What was proved, by anyone who asked: the unit leaves nothing there.
+    # Verified by each caller: the unit stores nothing there.
     left = {path.name for path in (config.parent / "state").iterdir()}
     assert left == {"proved.json", "proved.lock"}
     assert source.find_downloaded_release(offer) == release

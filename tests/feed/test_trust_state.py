@@ -242,7 +242,7 @@ def test_signed_time_is_the_clock_floor(place: Place, product: str) -> None:
 def test_feed_summary_of_the_reader_is_not_trusted(place: Place, product: str) -> None:
     """The stored summary names an unsigned release, without expiry."""
     source = place.source(product)
-    offer, _ = _read(source)  # two proofs: of the first it is not known whether a medium brought it
+    offer, _ = _read(source)  # verified twice: the first does not tell whether it was imported
     path = place.received / "feed" / f"{product}.json"
     data = json.loads(path.read_text())
     forged = offer.model_copy(update={"required": True, "version": "9.0.0"})

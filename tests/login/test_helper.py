@@ -111,7 +111,7 @@ def test_correct_password_of_an_excluded_account_is_not_revealed(
         assert len(set(told)) == 1 and told[0][0] == "NU-9711"
         shutil.chown(service, group=GROUP)
         came_in(login)
-        service.unlink()  # who may ask it is not known then: nobody comes in
+        service.unlink()  # the permitted caller is unknown then: all are refused
         with pytest.raises(UpdaterError, match="NU-9304"):
             LoginClient(login.path).log_in(AMINA, SECRETS[AMINA])
 

@@ -178,7 +178,7 @@ def test_user_logs_in_and_approves_with_a_password(site: Site, counter: Counter)
         assert cookie["name"].startswith(COOKIE_PREFIX) and COOKIE_PREFIX.startswith("__Host-")
         assert (cookie["secure"], cookie["httpOnly"], cookie["sameSite"]) == (True, True, "Strict")
         assert (cookie["path"], cookie["domain"], cookie.get("expiry")) == ("/", NAME, None)
-        # A yes takes the password again.
+        # An approval needs the password again.
         for password, words in (("wrong", "NU-9711"), (SECRETS[AMINA], "Already approved by you.")):
             assert approvals(counter) == []
             person.open(f"{address}/approve")
@@ -187,7 +187,7 @@ def test_user_logs_in_and_approves_with_a_password(site: Site, counter: Counter)
             person.one('form[action="/approve"] button').click()
             wait_for_text(person, words)
         assert approvals(counter) == [AMINA]
-        # What goes on comes by itself, through the web server.
+        # Progress arrives automatically, through the web server.
         person.open(f"{address}/live")
         counter.site.open_change()
         wait_for_text(person, "Upgrading to 3.3.0")
@@ -220,7 +220,7 @@ def test_login_and_approval_are_in_french(site: Site, counter: Counter) -> None:
         log_in(person, SECRETS[AMINA])
         person.until("Now", lambda: person.all('body[data-page="status"]'))
         assert AMINA in person.text
-        # A yes takes the password again: a wrong one leaves nothing behind.
+        # An approval needs the password again: a wrong one changes nothing.
         for password, words in (("faux", FRENCH["wrong"]), (SECRETS[AMINA], FRENCH["said"])):
             assert approvals(counter) == []
             person.open(f"{address}/approve")
@@ -298,7 +298,7 @@ def test_web_server_adds_and_filters_headers(site: Site) -> None:
         assert page.headers["x-frame-options"] == "DENY"
         assert page.headers["cache-control"] == "no-store"
         assert page.headers["referrer-policy"] == "no-referrer"
-        # A form comes from this very place, and nobody comes by another name.
+        # A form comes from this origin, and other host names are refused.
         own, foreign = f"https://{guest.host}", "https://evil.example"
         answers = [
             guest.log_in(AMINA, SECRETS[AMINA], Origin=origin, Sec_Fetch_Site=None).status

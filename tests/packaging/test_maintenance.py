@@ -124,7 +124,7 @@ def test_page_is_shown_after_a_power_cut(
 ) -> None:
     """The maintenance file is on a volatile disk; the application waits for the agent."""
     rules = (PACKAGING / "ncen.conf").read_text("utf-8")
-    with socket.socket() as taken:  # bound, and listening to nobody
+    with socket.socket() as taken:  # bound, without a listener
         taken.bind(("127.0.0.1", 0))
         places = {
             "/run/ncen/maintenance": str(directory / "door"),

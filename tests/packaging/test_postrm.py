@@ -33,7 +33,7 @@ def test_enabled_units_are_enabled_again_after_reinstallation(
     )
     helper.chmod(0o755)
     calls.touch()
-    # A site whose application has another name said so in an addition, and enabled it again.
+    # A site whose application has another name declared it in a drop-in, and enabled it again.
     link = tmp_path / "etc/systemd/system/other.service.requires" / UNITS[-1]
     link.parent.mkdir(parents=True)
     if named:

@@ -304,7 +304,7 @@ def test_later_package_keeps_the_earlier_one(
     signer.publish(repository, make_package(tmp_path, "0.2.0~deb13"))
     assert repository.readlink() != generation
     assert not (repository.parent / generation).exists()
-    # Who has the Release of before still finds its index, by its digest.
+    # A client with the previous Release file still finds its index, by its digest.
     assert before in {file.read_bytes() for file in served.parent.glob("by-hash/SHA256/*")}
     assert machine.updates()
     for version in ("0.1.0~deb13", "0.2.0~deb13"):

@@ -381,7 +381,7 @@ def test_halt_is_set_shown_and_lifted_by_commands(
         "--timestamp-key", str(place / "keys/timestamp.pem"), "--passphrase-file", str(secret),
     ]  # fmt: skip
     assert run(base) == 2  # neither a reason nor --lift
-    assert run([*base, "--reason", "loses cases"]) == 2  # nobody can be asked
+    assert run([*base, "--reason", "loses cases"]) == 2  # no prompt is possible
     assert "NU-1102" in capsys.readouterr().err
     assert country.look().emergency_halts == ()
     assert run([*base, "--reason", "loses cases", "--yes", "--json"]) == 0

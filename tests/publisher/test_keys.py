@@ -137,7 +137,7 @@ def test_generated_passphrase_is_shown_once(
     secret = said.err.strip().rpartition(": ")[2]
     assert len(secret.split()) == 6
     assert secret not in said.out
-    # Its name does not say what it is for: where the public file of each goes is told.
+    # Its name does not show its purpose: the destination of each public file is printed.
     assert "to the ceremony (ceremony.toml)" in said.out
     assert "builder out of the ceremony" in said.out
     assert "--builder-key or set builder_key in signer.toml" in said.out

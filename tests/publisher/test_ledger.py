@@ -41,7 +41,7 @@ def test_second_draft_of_one_version_is_refused(feed: Path, tmp_path: Path) -> N
     before = ledger.path.read_bytes()
     ledger.record_signing(first, ["ncen"], NOW + timedelta(days=1))
     assert ledger.path.read_bytes() == before
-    # Said with the explicit word, both are known from then on.
+    # With the explicit option, both are known from then on.
     ledger.record_signing(both, ["ncen"], NOW)
     assert len(ledger.path.read_text().splitlines()) == 2
     ledger.refuse_second_draft(both, ["ncen"])

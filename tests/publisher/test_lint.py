@@ -275,7 +275,7 @@ def test_withdrawn_release_counts_as_the_previous_one(
 def test_unreachable_withdrawn_release_imposes_no_requirements(
     feed: Path, tmp_path: Path, keys: FeedKeys
 ) -> None:
-    # Seen: its migration failed at every site, and lint wanted it kept as it was, for ever.
+    # Seen: its migration failed at every site, and lint required it unchanged, for ever.
     newer = write_release(tmp_path / "next", "3.4.0", upgrade_from=">=3.2,!=3.3.0")
     last = find_previous_release(FeedDirectory(feed), newer)
     assert last is not None and last.manifest.version == "3.3.0"

@@ -135,7 +135,7 @@ def test_compatibility_is_compared_with_the_previous_release(name: str, tmp_path
     findings = lint_release(new, published, None, scan_release(old))
     said = {f"{f.code[3:]} {f.severity.value}" for f in findings if f.code in OWN}
     assert said == expected
-    # Nothing is said of a first release, and of files that nobody has at hand.
+    # A first release has no finding, and neither have unavailable files.
     assert {f.code for f in lint_release(new)} & OWN <= {"NU-7180"}
 
 

@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from ncen_updater.formats.manifest import Manifest, parse_manifest
 from ncen_updater.publisher.review.weakened_protection import manifest_changes, manifest_marks
 
-#: Every field of every model has another value than by itself.
+#: Every field of every model has another value than its default.
 WHOLE: dict[str, Any] = {
     "schema": 1, "product": "ncen", "version": "1.0", "reports": "one", "upgrade_from": ">=0",
     "required": True, "channel": "preview", "urgency": "security", "agent": ">=7",

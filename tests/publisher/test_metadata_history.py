@@ -183,7 +183,7 @@ def test_outdated_or_unreachable_place_is_reported(public: Public, tmp_path: Pat
         late = {f["figures"]["role"] for f in said["findings"] if f["code"] == "NU-7206"}
         assert late >= {"ncen"}
     code, _, strict = public.look("--also", "http://127.0.0.1:1/")
-    assert (code, strict) == (7, {"NU-7208"})  # nobody answered: nothing was found wrong
+    assert (code, strict) == (7, {"NU-7208"})  # no answer: nothing was found wrong
 
 
 def test_only_place_going_back_is_detected_by_the_history(public: Public, tmp_path: Path) -> None:

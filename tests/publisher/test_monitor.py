@@ -106,7 +106,7 @@ def test_soon_expiring_role_is_reported(
     assert strict == ({refused} if refused else set()), said
     assert code == (14 if refused else 0)
     assert not refused or role in json.dumps(said["findings"])
-    # The clock of the look is put ahead; nobody's clock is wrong.
+    # The clock of the check is put ahead; no clock is wrong.
     causes = {f["figures"]["code"] for f in said["findings"] if f["code"] == "NU-7202"}
     assert causes <= {"NU-2007", "NU-2023"}
     assert public.look("--ahead", 0, "--offline-ahead", 0)[0] == 0

@@ -367,7 +367,7 @@ def migrate(tmp_path: Path, *words: str, **urls: str) -> subprocess.CompletedPro
     directory = lay(tmp_path / "slot", STAND_INS)
     (directory / "lib/tool").chmod(0o755)
     (directory / "migrate").write_bytes(read_migrate_program())
-    for place, folders, files in os.walk(directory):  # as a slot is: nobody writes to it
+    for place, folders, files in os.walk(directory):  # as a slot is: read-only
         assert not [f for f in files if f.endswith(".pyc")], (place, folders)
     environment = {"PATH": os.environ["PATH"], **{k.replace("__", "_"): v for k, v in urls.items()}}
     return subprocess.run(

@@ -163,7 +163,7 @@ def test_clock_floor_applies(site: Site, feed: Path, keys: FeedKeys) -> None:
     )
     assert site.now == NOW
     assert site.reasons() == []
-    # A clock that is far ahead opens nothing: the list has lapsed by then.
+    # A clock that is far ahead opens nothing: the metadata has expired by then.
     site.now = NOW + timedelta(days=400)
     with pytest.raises(UpdaterError) as caught:
         site.path()

@@ -174,7 +174,7 @@ def test_event_is_one_file_in_and_one_file_out(
     assert (shown["anchored"], shown["digest"]) == (True, desk.digest)
     assert [release["files"] for release in shown["releases"]] != [None]
     sign = ["sign", str(desk.event), *remembered, "--passphrase-file", str(desk.secret)]
-    assert run(sign) == 2  # nobody can be asked for the digest
+    assert run(sign) == 2  # no prompt for the digest is possible
     assert "--digest" in capsys.readouterr().err
     assert run([*sign, "--yes", "--digest", desk.digest, "--json"]) == 0
     answer = desk.event.with_name("release-3.4.0.amina.sig")

@@ -43,7 +43,7 @@ from ncen_updater.publisher.distribute.publishing import Publisher
 from ncen_updater.publisher.feed.feed_directory import FeedDirectory
 from ncen_updater.publisher.new.trial import FeedKeys, create_feed
 from tests.publisher.releases import NOW, clock, ring, write_release
-from tests.support.errors import refused, says
+from tests.support.errors import has_message, refused
 from tests.support.forks import DEADLINE_S
 from tests.support.http_server import WebServer
 from tests.support.object_store import object_store
@@ -133,7 +133,7 @@ def test_upload_interrupted_at_each_object_is_completed(
             done = upload_feed(FeedDirectory(feed), broken, SilentProgress())
             break
         except UpdaterError as error:
-            assert says(error, STORAGE_FAILED)
+            assert has_message(error, STORAGE_FAILED)
             seen = site_sees(tmp_path, feed, url)
             # The last object is the timestamp; a line that breaks after it has done its work.
             assert seen in ("3.3.0", "3.4.0")

@@ -11,7 +11,7 @@ from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import ErrorMessage
 
 
-def says(error: object, *messages: ErrorMessage | type[UpdaterError]) -> bool:
+def has_message(error: object, *messages: ErrorMessage | type[UpdaterError]) -> bool:
     """Whether an error says one of these, or is of one of these classes."""
     return isinstance(error, UpdaterError) and any(
         error.message is one if isinstance(one, ErrorMessage) else isinstance(error, one)
@@ -27,4 +27,4 @@ def refused(
     with pytest.raises(UpdaterError, match=match) as caught:
         yield caught
     expected = [one.code if isinstance(one, ErrorMessage) else one.__name__ for one in messages]
-    assert says(caught.value, *messages), f"{caught.value!r}, not {expected}"
+    assert has_message(caught.value, *messages), f"{caught.value!r}, not {expected}"

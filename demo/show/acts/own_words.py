@@ -12,7 +12,7 @@ from demo.show.stage import Stage
 from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.messages import ExitCode
 
-#: A language that nobody ships, and one wording of a language that the releases ship.
+#: A language that is not shipped, and one changed text of a shipped language.
 SWAHILI: Mapping[str, Any] = {
     "menu": {"search": "Tafuta", "fax": "Tuma kwa faksi"},
     "seizure": {"new": "Ukamataji mpya", "saved": "Imehifadhiwa: {ref}"},

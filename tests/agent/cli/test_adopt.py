@@ -47,7 +47,7 @@ def test_mistyped_version_is_not_adopted(tmp_path: Path) -> None:
         demo.current.unlink()
         assert code_of(live, "adopt", NEW, DOWN) == (3, "NU-6061")  # the databases contradict
         assert code_of(live, "adopt", NEW) == (3, "NU-6061")
-        assert code_of(live, "adopt", OLD) == (3, "NU-6062")  # nobody says it
+        assert code_of(live, "adopt", OLD) == (3, "NU-6062")  # not reported by the application
         dry = live.run("adopt", OLD, "--dry-run")
         assert (dry.returncode, DOWN in dry.stdout) == (0, True), dry.stderr
         assert not demo.current.is_symlink() and not (demo.state / JOURNAL_FILE).exists()

@@ -16,7 +16,7 @@ from ncen_updater.publisher.cli import main as publisher
 from ncen_updater.publisher.cli import main as publisher_main
 from tests.support.french import foreign
 
-#: Words of click, and of nobody else, that help in French must not hold.
+#: Text of click only, which French help must not contain.
 ENGLISH = ("Usage:", "Options:\n  -h", "Commands:", "Show this", "[required]", "[default", "unless")
 #: Commands that act on the whole machine or work without a configuration.
 ELSEWHERE = {"doctor", "install", "serve", "support-bundle", "uninstall"}

@@ -255,7 +255,7 @@ def test_upgrade_and_rollback_are_confirmed_at_a_terminal(site: LiveSite, broken
     assert json.loads(out)["changes"][0]["state"] == "finished"
     assert site.facts()[0] == "3.3.0"
     assert "keeps all records" in site.run("rollback", "--dry-run").stdout
-    assert site.run("rollback").returncode == 2  # a question, and nobody to answer
+    assert site.run("rollback").returncode == 2  # a prompt without an answer
     other = site.run("rollback", "--yes", "--undoes", "aaaaaaaa")
     assert (other.returncode, "NU-6044" in other.stderr) == (3, True), other.stderr
     assert site.facts()[0] == "3.3.0"

@@ -190,7 +190,7 @@ def test_plain_progress_is_one_line_per_message() -> None:
     shown.report(LazyText("one"))
     shown.report(LazyText("one"), 1, 2)
     shown.report(LazyText("two"))
-    shown.report(LazyText("one"))  # said a moment ago: two parts that speak in turn
+    shown.report(LazyText("one"))  # shown a moment ago: two alternating parts
     assert out.getvalue() == "one\ntwo\n"
     now[0] = terminal.PLAIN_INTERVAL_S
     shown.report(LazyText("two"))

@@ -189,9 +189,7 @@ class Both:
         person = threading.Thread(target=work)
         last = self.last_event()
         person.start()
-        self.service.until(
-            "step-done", after=last, step="maintenance-off"
-        )  # how long the stop took is known
+        self.service.until("step-done", after=last, step="maintenance-off")  # the downtime is known
         try:
             if command == "upgrade":
                 self.compare_during_soak()

@@ -14,7 +14,7 @@ from ncen_updater.agent.model.errors import ChangeFailedError
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import RECORDS_WOULD_BE_LOST
 from ncen_updater.common.progress import SilentProgress
-from tests.support.errors import refused, says
+from tests.support.errors import has_message, refused
 from tests.support.sites import running_site, site_in_process
 
 OLD, ONE_WAY = "3.2.4", "3.3.9"
@@ -82,7 +82,7 @@ def test_loss_above_the_accepted_number_reverts(demo: DemoSite) -> None:
         operations(demo, one_more).rollback(accept_loss=1)
     cause = caught.value.__cause__
     assert isinstance(cause, UpdaterError)
-    assert says(cause, RECORDS_WOULD_BE_LOST)
+    assert has_message(cause, RECORDS_WOULD_BE_LOST)
     assert cause.values["count"] == 2
     assert version_of(demo).whole == ONE_WAY
     assert version_of(demo).reported == ONE_WAY

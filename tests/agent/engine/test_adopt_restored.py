@@ -266,7 +266,7 @@ def test_root_cannot_adopt_restored_databases(demo: DemoSite, site: Site, backup
     [
         ({OLD}, None, "yes"),
         ({OLD, NEW}, None, "yes"),
-        ({OLD}, "0001", "yes"),  # a backup of before there was a ledger
+        ({OLD}, "0001", "yes"),  # a backup from before the ledger existed
         ({NEW}, None, "its schema is that of release 3.3.0"),
         (set(), None, "not to be seen"),
         (set(), "0002", "migration 0002 belongs to it and is not applied"),
@@ -292,7 +292,7 @@ def test_unsuitable_adoption_is_refused(demo: DemoSite, site: Site, backup: Back
     altered.chmod(mode)
     demo.stop_app()
     with refused(RESTORED_DATABASE_MISMATCH):
-        taken(site, OLD, ONE)  # nobody restored anything: these are of 3.3.0
+        taken(site, OLD, ONE)  # nothing was restored: these are of 3.3.0
     backup.restore()
     with refused(RESTORED_DATABASE_MISMATCH):
         taken(site, NEW, ONE)

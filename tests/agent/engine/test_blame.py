@@ -44,7 +44,7 @@ from ncen_updater.common.progress import SilentProgress
 from tests.agent.adapters.databases.migrations.factories import CHANGE as MIGRATED
 from tests.agent.adapters.databases.migrations.factories import make
 from tests.agent.engine.test_runner import CHANGE, Trial
-from tests.support.errors import refused, says
+from tests.support.errors import has_message, refused
 
 WHERE: dict[str, Any] = {"database": "main", "migration": "0002_country"}
 NOBODYS = [
@@ -102,7 +102,7 @@ def test_signal_wrapped_by_a_library_is_recognised(trial: Trial, step: StepName,
     with pytest.raises(UpdaterError) as caught:
         trial.runner(interruption=interruption).run_change(CHANGE.id)
     cause = caught.value.__cause__ if isinstance(caught.value, ChangeFailedError) else caught.value
-    assert says(cause, INTERRUPTED) and name in str(cause)
+    assert has_message(cause, INTERRUPTED) and name in str(cause)
     assert trial.journal.read_change(CHANGE.id).error_code == INTERRUPTED.code
     assert not barred(trial)
 
@@ -167,7 +167,7 @@ def test_full_disk_below_sqlite_is_not_blamed_on_the_release(tmp_path: Path) -> 
     fills = "INSERT INTO t SELECT randomblob(1000000)"
     with refused(DATABASE_DISK_FAILED) as caught:
         runner.migrate(MIGRATED, [make(tmp_path, "0001_fills", fills)], None, SilentProgress())
-    assert says(caught.value, DATABASE_DISK_FAILED)
+    assert has_message(caught.value, DATABASE_DISK_FAILED)
     assert "full" in str(caught.value)
 
 

@@ -114,7 +114,7 @@ def test_upgrade_and_rollback_keep_records(site: DemoSite) -> None:
     operations(site).rollback()
     expect_whole(site, OLD)
     assert newest_change(site).mode is way.mode
-    # What a down migration parks, and what was entered, comes on top of every row of before.
+    # Parked and newly entered rows come on top of every previous row.
     after = digests(site)
     assert {key for key in before if after.get(key) != before[key]} == {"suspects.persons"}
     operations(site).upgrade(Version(NEW))  # and once more, from what a rollback left

@@ -416,7 +416,7 @@ CHANGE = Change(
         (ChangeKind.UPGRADE, PROGRAM, ChangeFacts(no_copy=True, has_expand=True), True, True),
         (ChangeKind.UPGRADE, PROGRAM, ChangeFacts(contract_failed="NU-4202"), True, True),
         (ChangeKind.UPGRADE, PROGRAM, ChangeFacts(contract_started=True), True, True),
-        # No migrator ran; it was left; it is done; it ran in the stop; there is none; a rollback.
+        # No migrator ran; skipped; done; ran in the downtime; none exists; a rollback.
         (ChangeKind.UPGRADE, PROGRAM, ChangeFacts(no_copy=True), True, False),
         (ChangeKind.UPGRADE, PROGRAM, ChangeFacts(contract_abandoned=True), True, False),
         (ChangeKind.UPGRADE, PROGRAM, ChangeFacts(contract_s=0.1), True, False),

@@ -54,7 +54,7 @@ BACKGROUND = (
     "ALTER TABLE persons ADD COLUMN looked_at integer DEFAULT 0",
     "CREATE INDEX by_looked_at ON persons (looked_at, family_name)",
 )
-#: What somebody leaves beside it, and of which kind it is.
+#: Undeclared changes, and the kind of each.
 PLANTED = {
     "postgresql": {
         "functions": "CREATE FUNCTION mine(text) RETURNS text LANGUAGE sql IMMUTABLE"

@@ -27,7 +27,7 @@ from tests.agent.engine.trial_releases import (
     served_feed,
     site_on,
 )
-from tests.support.errors import refused, says
+from tests.support.errors import has_message, refused
 from tests.support.rotation import either_engine, in_turns
 from tests.support.sites import TrialFeed, site_in_process
 
@@ -175,7 +175,7 @@ def test_loss_above_the_accepted_number_reverts(demo: DemoSite) -> None:
         operations(demo, one_more).rollback(accept_loss=1)
     cause = caught.value.__cause__
     assert isinstance(cause, UpdaterError)
-    assert says(cause, NEW_ROWS_WOULD_BE_LOST)
+    assert has_message(cause, NEW_ROWS_WOULD_BE_LOST)
     assert cause.values["count"] == 2
     assert runs(demo) == DROPS
     assert ask(demo, "SELECT count(*) FROM companies WHERE origin = 'LK'") == [(2,)]

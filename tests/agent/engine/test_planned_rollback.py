@@ -29,7 +29,7 @@ from tests.agent.engine.trial_releases import (
     served_feed,
     site_on,
 )
-from tests.support.errors import refused, says
+from tests.support.errors import has_message, refused
 from tests.support.migrators import not_as_root
 from tests.support.rotation import either_engine
 from tests.support.sites import TrialFeed, site_in_process
@@ -147,7 +147,7 @@ def test_changed_previous_databases_are_not_cut_over(demo: DemoSite) -> None:
     alter_previous(demo)
     with pytest.raises(ChangeFailedError) as caught:
         operations(demo).rollback(accept_loss=100)
-    assert says(caught.value.__cause__, PREVIOUS_SCHEMA_CHANGED)
+    assert has_message(caught.value.__cause__, PREVIOUS_SCHEMA_CHANGED)
     assert caught.value.values["step"] == StepName.MIGRATE
     assert "suspects" in str(caught.value.__cause__)
     assert runs(demo) == "3.2.8"

@@ -42,7 +42,7 @@ from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import LazyText
 from ncen_updater.common.messages import INTERRUPTED, REVERT_FAILED, STEP_NOT_EFFECTIVE, ExitCode
 from ncen_updater.common.progress import SilentProgress
-from tests.support.errors import refused, says
+from tests.support.errors import has_message, refused
 
 CHANGE = Change(
     id="abcdefgh", kind=ChangeKind.UPGRADE, mode=DatabaseMode.MIGRATE, state=ChangeState.RUNNING,
@@ -200,7 +200,7 @@ def test_missing_effect_counts_as_failed(trial: Trial) -> None:
     trial.steps[StepName.SWITCH].holds = False
     with pytest.raises(ChangeFailedError) as caught:
         trial.runner().run_change(CHANGE.id)
-    assert says(caught.value.__cause__, STEP_NOT_EFFECTIVE)
+    assert has_message(caught.value.__cause__, STEP_NOT_EFFECTIVE)
     assert "undo switch" in trial.calls
 
 
@@ -353,7 +353,7 @@ def test_signal_ends_a_step_and_reverts_the_change(trial: Trial) -> None:
 
     with pytest.raises(ChangeFailedError) as caught:
         trial.runner(checkpoint=signalled, interruption=interruption).run_change(CHANGE.id)
-    assert says(caught.value.__cause__, INTERRUPTED)
+    assert has_message(caught.value.__cause__, INTERRUPTED)
     assert trial.state() is ChangeState.REVERTED
     assert "undo fence" in trial.calls
 

@@ -75,7 +75,7 @@ def test_answer_of_an_indistinguishable_build_is_ambiguous() -> None:
     )
 
 
-# First start, second start, whether a stranger answered between: the release is to blame.
+# First start, second start, whether another release answered between: the release is blamed.
 BLAMED = {
     (StartFailure.UNHEALTHY, None, False),
     (StartFailure.UNHEALTHY, None, True),

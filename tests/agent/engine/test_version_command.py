@@ -214,7 +214,7 @@ def test_token_expiring_during_the_soak_is_no_verdict(demo: DemoSite) -> None:
         Operations(site_in_process(demo), SilentProgress()).resume(by_operator=False)
         change, facts = latest(demo)
         assert not change.state.is_open and not facts.is_soak_failed
-        lapsed.set()  # as of a release that lets nobody in any more: it is left all the same
+        lapsed.set()  # as of a release that locks users out: it is rolled back nevertheless
         with refused(HEALTH_ACCESS_DENIED):  # the older one runs, and cannot be asked either
             Operations(site_in_process(demo), SilentProgress()).rollback()
         site = site_in_process(demo)

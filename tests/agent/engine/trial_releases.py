@@ -59,7 +59,7 @@ DOES = {
         "CREATE TABLE IF NOT EXISTS came_with_new (id integer)",
     ],
     "ends": ["CREATE TABLE IF NOT EXISTS came_later (id integer)"],
-    # Only where somebody has made room for it in companies.
+    # Only where companies has the column for it.
     "waits": [
         "CREATE TABLE IF NOT EXISTS came_later (id integer)",
         "SELECT 1 / (current_database() NOT LIKE '%companies'"

@@ -28,7 +28,7 @@ WATCHED, AGREED, APPROVED, EMERGENCY, MISSING = RollbackConsent
         (False, 2, 1, True, False, RollbackVerdict(MISSING, 1)),
         (False, 2, 2, False, False, RollbackVerdict(APPROVED)),
         (False, 2, 3, False, False, RollbackVerdict(APPROVED)),
-        # What is called an emergency is told as one, also where it need not have been.
+        # An emergency is always reported as one, also where it was not necessary.
         (False, 2, 0, False, True, RollbackVerdict(EMERGENCY)),
         (False, 2, 2, False, True, RollbackVerdict(EMERGENCY)),
         (False, 1, 0, True, True, RollbackVerdict(EMERGENCY)),

@@ -164,9 +164,9 @@ def test_prompt_states_what_an_approval_starts() -> None:
     assert after(day, 1000, 1).kind is StartKind.NOW
     assert after(day, 1001, 2, 1000).kind is StartKind.NOW
     assert after(replace(facts, missing_approvals=2), 1000, 2).missing_approvals == 1
-    # Seen: told to who had said yes already that theirs was the last one.
+    # Seen: shown to a user who had approved already, as if theirs were the last approval.
     assert after(day, 1000, 2, 1000).missing_approvals == 1
-    # Root's is nobody's where two have to say yes; else it is one.
+    # Root's does not count where two must approve; otherwise it counts as one.
     assert after(replace(day, missing_approvals=2), 0, 2).missing_approvals == 2
     assert after(day, 0, 1).kind is StartKind.NOW
 

@@ -75,14 +75,14 @@ def write(run: Run, medium: Path) -> Receipt:
 
 
 def test_receipts_cover_the_history_of_a_site(demo: DemoSite, run: Run, tmp_path: Path) -> None:
-    # Nobody agreed to anything: it is shown, and none is written.
+    # Without consent it is shown, and none is written.
     shown = ask(run, "receipt")
     assert (shown["level"], shown["receipt"]["level"]) == ("none", "version")
     refused = json.loads(run("--json", "receipt", "--to", str(tmp_path)).stdout)
     assert refused["error"]["code"] == "NU-9803"
     assert [*tmp_path.iterdir()] == []
 
-    # Nobody is at the terminal: without --yes nobody agreed.
+    # Without a terminal and without --yes there is no consent.
     assert run("receipt", "--level", "outcome").returncode != 0
     assert ask(run, "receipt")["level"] == "none"
     assert ask(run, "receipt", "--level", "outcome", "--yes")["level"] == "outcome"

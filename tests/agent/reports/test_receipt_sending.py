@@ -111,7 +111,7 @@ def test_first_receipt_is_sent_by_command_and_later_ones_by_the_service(
     assert fail(run, "receipt", "--send", "--yes") == "NU-9815"
     assert run("check").returncode == 0
     name_addresses(demo, office.address)
-    # Nobody at the terminal, nobody agreed; and the service never sends the first.
+    # Without a terminal there is no consent; and the service never sends the first.
     assert run("receipt", "--send").returncode != 0
     assert ask(run, "receipt", "--scheduled")["receipt"] is None
     assert hook.posts == []
@@ -130,7 +130,7 @@ def test_first_receipt_is_sent_by_command_and_later_ones_by_the_service(
     assert hook.paths[-1] == f"PUT /spool/{hashlib.sha256(content).hexdigest()}"
     assert [*outgoing.glob("*.json")] == []
     assert [path.read_bytes() for path in (outgoing / "sent").iterdir()] == [content]
-    # Beside the receipt nothing is said of the site.
+    # Besides the receipt nothing of the site is sent.
     headers, _ = hook.posts[-1]
     assert set(headers) == {
         "Accept-Encoding", "Connection", "Content-Length", "Host", "User-Agent",
@@ -143,7 +143,7 @@ def test_first_receipt_is_sent_by_command_and_later_ones_by_the_service(
     assert due is not None and due[1] == "https"
     assert 30 * DAY <= due[0] - datetime.now(UTC) + timedelta(minutes=5) <= 31 * DAY
 
-    # What waits and says more than is agreed now is removed, and nobody is told.
+    # A waiting receipt above the agreed level is removed without notice.
     hook.status, told = 500, len(hook.posts)
     assert fail(run, "receipt", "--send", "--yes") == "NU-9816"
     assert len([*outgoing.glob("*.json")]) == 1
@@ -199,7 +199,7 @@ def test_due_receipt_is_found(tmp_path: Path) -> None:
         later = find_due_receipt(journal)
         assert later is not None and later[0] >= clock.now + 30 * DAY
 
-        # A change that ended is told within a day, at an hour of its own.
+        # A finished change is reported within a day, at a random hour.
         clock.now += DAY
         journal.begin_change(CHANGE)
         assert find_due_receipt(journal) == later

@@ -38,7 +38,7 @@ def test_probe_is_repeated_after_a_change() -> None:
     told = [AvailabilityState.NOT_RUNNING, AvailabilityState.AVAILABLE]
     ask = AvailabilityCache(lambda: Availability(told.pop(0)), lambda: now[0])
     assert ask().state is AvailabilityState.NOT_RUNNING
-    now[0] = 1.5  # as fast as somebody types it
+    now[0] = 1.5  # as fast as typed commands
     assert ask().state is AvailabilityState.AVAILABLE
 
 
@@ -106,7 +106,7 @@ def test_probes_are_rare_relative_to_their_duration() -> None:
     took[0] = 60.0
     ask()
     assert asked == [0.0, 9.1]
-    now[0] += MAX_CACHE_S + 0.1  # nobody is told for minutes what is long over
+    now[0] += MAX_CACHE_S + 0.1  # outdated answers are not returned for minutes
     ask()
     assert len(asked) == 3
 

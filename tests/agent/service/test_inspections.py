@@ -373,7 +373,7 @@ def test_blocking_operation_is_recognised(tmp_path: Path) -> None:
         snapshots.record_start(words)
         assert in_the_way() is holds, words
         snapshots.record_end()
-    site.open_change()  # by somebody who typed it
+    site.open_change()  # by a user's command
     assert in_the_way()
     with Journal.open(site.journal) as journal:
         for step in (StepName.COMMIT, StepName.MAINTENANCE_OFF):

@@ -58,7 +58,7 @@ def service() -> Iterator[Served]:
             site.start_app()
             with served(site.config_path, place / "site") as process:
                 process.demo = site
-                for command in ("check", "rehearse"):  # what no list was seen of, nobody rehearses
+                for command in ("check", "rehearse"):  # a release without metadata is not rehearsed
                     done = process.run("--json", command)
                     assert done.returncode == 0, done.stdout
                 process.until_next_upgrade(lambda next_upgrade: next_upgrade["binding"] is not None)

@@ -26,7 +26,7 @@ from tests.support.activation import ACTIVATOR
 
 Answers = dict[str, Any]
 Mend = Callable[[], object]
-#: Makes a mistake in the answers, or at the site; then it returns what mends it.
+#: Makes a mistake in the answers, or at the site; returns a function that corrects it.
 Edit = Callable[[BareSite, Answers], Mend | None]
 NOWHERE = "/nowhere/at-all"
 

@@ -77,7 +77,7 @@ def test_setup_and_undo_restore_the_site(site: BareSite) -> None:
     if site.server is not None:
         assert f"free in {site.server.data}; files can" in shown.stdout
         assert "database copies: " in shown.stdout
-    assert run(site, "--answers", answers).returncode == 2  # nobody can be asked
+    assert run(site, "--answers", answers).returncode == 2  # no prompt is possible
     assert differences(site, before) == set()
 
     done = run(site, "--answers", answers, "--yes", "--json")

@@ -88,7 +88,7 @@ def test_delta_pack_from_the_installed_release_is_used(
     with refused(BUNDLE_DOES_NOT_FIT):
         other.take(small.file)
     assert other.take(large.file).reachable_release == "3.5.0"
-    # What the archive would be needed for is told as that.
+    # The reason for needing the archive is reported.
     with pytest.raises(NotImportedError, match=r"3\.5\.0"):
         source.download_release(offer, SilentProgress())
     # A pack that failed, because a file of the slot was altered: told, and forgiven with the next

@@ -39,7 +39,7 @@ from ncen_updater.feed.errors import RoleExpiredError
 from ncen_updater.publisher.distribute.bundle_export import ExportRequest, ExportSite
 from tests.formats.bundle.conftest import ORDER, OfflineSite, Publication
 from tests.formats.bundle.forging import add, edited, flag_as_encrypted, members, odd, well_formed
-from tests.support.errors import refused, says
+from tests.support.errors import has_message, refused
 
 DAYS = timedelta(days=1)
 
@@ -222,7 +222,7 @@ def test_truncation_at_any_block_is_refused(
         path.write_bytes(content[:length])
         with refused(BUNDLE_TRUNCATED, NOT_A_BUNDLE) as caught:
             site.take(path)
-        assert says(caught.value, BUNDLE_TRUNCATED) or length == 0
+        assert has_message(caught.value, BUNDLE_TRUNCATED) or length == 0
     assert site.contents() == {}
 
 
@@ -348,7 +348,7 @@ def test_clock_behind_is_raised_to_the_signed_time(
     publication.publish("3.5.0")
     later = publication.export(tmp_path / "later.ncen").file
     behind.take(later)
-    # Signers signed 200 days later: the first lists have lapsed by this clock too.
+    # Signed 200 days later: the first metadata has expired by this clock, too.
     shutil.rmtree(behind.state / "metadata")
     before = behind.contents()
     with refused(BUNDLE_TOO_OLD):

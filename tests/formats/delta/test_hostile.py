@@ -137,7 +137,7 @@ def test_paths_below_a_file_or_symlink_are_refused(forge: Forge, above: IndexSte
         forge.apply()
     outside = forge.place / "outside"
     outside.mkdir()
-    # The directory of a kept file was replaced by a link.
+    # The directory of an unchanged file was replaced by a symlink.
     link = NewEntry("dir", EntryType.SYMLINK, 0o777, target=".")
     forge.plan([link, 1])
     with refused(DELTA_PATH_REFUSED):

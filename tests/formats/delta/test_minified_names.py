@@ -265,7 +265,7 @@ def test_names_are_replaced_with_a_signed_capability(forge: Forge) -> None:
         (GOOD, RIGHT, 21, 16),  # or shorter
         (GOOD, [(0, 0)], 20, 16),  # a name that becomes nothing
         (GOOD, [*RIGHT, (90, _word(b"z"))], 20, 16),  # one that is not there
-        (GOOD, RIGHT, 20, 15),  # covers of more bytes than is said
+        (GOOD, RIGHT, 20, 15),  # covers of more bytes than declared
         (GOOD, RIGHT, 20, 17),
         (GOOD, RIGHT, 20, 61),  # more than names can make of so many
         ([(0, 0, 1)], RIGHT, 20, 16),  # a cover of nothing

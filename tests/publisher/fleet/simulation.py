@@ -113,7 +113,7 @@ class Fleet:
             leads = country in COUNTRIES[:6]
             self.sites.append(SimulatedSite(reporter, leads, country in silent))
         self.stored = 0
-        #: Minute of the halt by release, and of the first failure that was told, by country.
+        #: Minute of the halt by release, and of the first reported failure, by country.
         self.halted: dict[str, float] = {}
         self.failed: dict[str, dict[str, float]] = {}
         self.seconds = {"import": 0.0, "board": 0.0}

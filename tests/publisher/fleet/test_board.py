@@ -175,7 +175,7 @@ def test_installation_date_is_that_of_the_installing_change(tmp_path: Path) -> N
         assert f'<td class="day">{shown or "-"}</td>' in pages["index.html"].decode()
         return row.since
 
-    # Nobody told when 3.2.4 was installed: a failed upgrade is not that day.
+    # The installation of 3.2.4 was not reported: a failed upgrade is not that day.
     assert look("3.2.4", "reverted", ["3.2.4", "3.3.0"], 8) is None
     assert look("3.3.0", "upgraded", ["3.2.4", "3.3.0"], 7) == day[7]
     assert look("3.3.0", "reverted", ["3.3.0", "3.3.1"], 6) == day[7]
@@ -238,8 +238,8 @@ def test_groups_smaller_than_three_are_merged(
     ("former", "counts", "changes"),
     [
         ({"3.2.4": 9}, {"3.2.4": 9}, False),
-        ({"3.2.4": 9}, {"3.2.4": 10}, False),  # somebody came
-        ({"3.2.4": 9, "3.3.0": 4}, {"3.2.4": 8, "3.3.0": 5}, False),  # somebody upgraded
+        ({"3.2.4": 9}, {"3.2.4": 10}, False),  # a new site
+        ({"3.2.4": 9, "3.3.0": 4}, {"3.2.4": 8, "3.3.0": 5}, False),  # an upgrade
         ({"3.2.4": 9, "3.3.0": 4}, {"3.2.4": 7, "3.3.0": 6}, False),
         ({"3.2.4": 9, "3.3.0": 4}, {"3.2.4": 6, "3.3.0": 7}, True),
         ({"3.2.4": 9}, {"3.2.4": 6, "3.3.0": 3}, True),

@@ -153,7 +153,7 @@ def test_non_receipts_are_refused(store: FleetStore, spool: Path, tmp_path: Path
     found = take(store, spool)
     assert (found.stored, found.codes) == (0, {"NU-9801": 5})
     assert outside.read_bytes() == genuine
-    # They are moved, links as links, and judged no more. Directories are nobody's receipts.
+    # They are moved, symlinks as such, and not judged again. Directories are no receipts.
     assert {path.name for path in spool.iterdir()} == {"directory", REFUSED_DIRECTORY}
     moved = {path.name for path in (spool / REFUSED_DIRECTORY).iterdir()}
     assert moved == {f"NU-9801_{name}" for name in ("link", "pipe", "huge", "cut", "nested")}
@@ -329,7 +329,7 @@ def test_receipts_become_monthly_sums_after_13_months(store: FleetStore, spool: 
         store.confirm(site.site, encode_public_key(site.private), TODAY)
     lay(spool, *(site.write(day + timedelta(days=500)) for site in (*sites, stranger)))
     assert take(store, spool, day + timedelta(days=500)).removed == 12
-    # Nothing is counted of a key that nobody confirmed, and nothing twice.
+    # Nothing of an unconfirmed key is counted, and nothing twice.
     assert take(store, spool, day + timedelta(days=501)).removed == 0
     said = [tuple(row.values()) for row in store.list_sums()]
     assert said == [
@@ -355,7 +355,7 @@ def test_last_receipt_is_kept_after_13_months(store: FleetStore, spool: Path) ->
     site = only(store)
     assert [one.receipt.number for one in site.receipts] == [*range(3, 17)]
     assert site.marks == frozenset()
-    # A site that said nothing for years is still on the board, by its last word.
+    # A site that was silent for years is still on the board, by its last receipt.
     take(store, spool, TODAY + timedelta(days=4000))
     assert [one.receipt.number for one in only(store).receipts] == [16]
 

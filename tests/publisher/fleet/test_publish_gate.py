@@ -75,7 +75,7 @@ def test_signed_waves_wait_for_leaders_and_waivers_are_recorded(at_work: SignerC
     assert (code, error["code"]) == (3, "NU-9814")
     assert "1 of 2; missing: FR" in error["title"]
 
-    # Nothing is said of a publication that did not take place.
+    # Nothing is recorded of a publication that did not take place.
     wrong = work / "wrong"
     wrong.write_text("not the passphrase")
     wrong.chmod(0o600)
@@ -174,7 +174,7 @@ def test_draft_with_an_unreadable_condition_is_refused(at_work: SignerCli, value
     ("facts", "counts"),
     [
         (GOOD, True),
-        ({**GOOD, "soaked": False}, False),  # somebody ended it early
+        ({**GOOD, "soaked": False}, False),  # ended early by an operator
         ({**GOOD, "soaked": None}, False),
         ({**GOOD, "change": ["3.1.0", "3.2.4"]}, False),  # of another release
         ({**GOOD, "outcome": Outcome.SOAK_FAILED, "fault": "release", "soaked": False}, False),

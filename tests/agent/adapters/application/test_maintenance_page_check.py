@@ -130,6 +130,6 @@ def test_upgrade_is_reverted_when_the_front_end_lets_users_in(demo: DemoSite) ->
             assert asked
         assert version_of(demo).code == arrives
         assert not config.maintenance_file.exists()
-    # The front is away now: it lets nobody in, and keeps nobody from rolling back.
+    # The front end is down now: it admits no users, and does not block the rollback.
     Operations(site_in_process(demo), SilentProgress()).rollback()
     assert version_of(demo).code == OLD

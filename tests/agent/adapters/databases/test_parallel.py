@@ -14,7 +14,7 @@ from ncen_updater.agent.adapters.databases.parallel import run_in_parallel
 from ncen_updater.agent.engine.signal_handling import SignalHandler
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import INTERRUPTED
-from tests.support.errors import refused, says
+from tests.support.errors import has_message, refused
 from tests.support.forks import DEADLINE_S
 
 
@@ -133,7 +133,7 @@ def test_exception_while_stopping_leaves_no_thread(what: str) -> None:
         run_in_parallel({"gate": gate.act, "fail": fail}, cancel=halt)
     # An interruption is reported; what failed first is the cause.
     cause = raised.value.__cause__ if what == "a signal" else raised.value
-    assert says(raised.value, INTERRUPTED) is (what == "a signal")
+    assert has_message(raised.value, INTERRUPTED) is (what == "a signal")
     assert str(cause) == "the cause"
     assert gate.halted.is_set()
     assert len(asked) == 2

@@ -71,7 +71,7 @@ M = "mark"
         ({}, of(c="a"), {}, {}, "lost"),
         ({}, of(c="a"), {}, of(c="a"), "lost"),
         ({}, of(c="a"), {}, of(c=M), "restored"),
-        # What the release writes by itself.
+        # Written by the release itself.
         (of(c="3.2"), of(c="3.3"), of(c="3.2"), of(c="3.3"), UntestedReason.WRITTEN_BY_RELEASE),
         (of(c="3.2"), of(c="3.3"), of(c="3.2"), of(c="3.4"), "lost"),
         (without_row(c="text"), of(c="a"), without_row(c="text"), of(c="a"),

@@ -159,7 +159,7 @@ def test_rollback_repeats_the_round_trip_result(demo: DemoSite) -> None:
     # Seen: "keeps every record" beside "16 lost", and no word of which of the two is true.
     assert "No values entered in these columns so far: no data loss." in words
     assert LOST in words
-    # What is told of the progress stands behind the document.
+    # Progress output follows the document.
     answer, _ = json.JSONDecoder().raw_decode(run_text(demo, "rollback", "--dry-run", "--json"))
     assert RoundTripResult.from_json(answer["round_trip"]).list_columns("lost") == (
         "companies.companies.origin",

@@ -327,7 +327,7 @@ def test_tampering_is_found(
         return found
 
     monkeypatch.setitem(globals(), "diagnose", record)
-    # Only root sees which files programs of others have open; who does not is told so.
+    # Only root sees open files of other users; others are told about that limit.
     found = look(trial) - (set() if os.geteuid() == 0 else {"NU-4250"})
     assert set(expected) <= found if expected else not found
     assert {code: severities[code] for code in expected} == expected

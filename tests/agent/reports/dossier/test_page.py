@@ -242,7 +242,7 @@ def test_round_trip_result_is_described(language: str, words: str) -> None:
     hop = replace(HOP, report=replace(REPORT, round_trip=tried))
     said = Reader(render_dossier(replace(DOSSIER, hops=(hop,)), language)).text
     assert words in said
-    # Never a number alone: beside it stands that records are kept.
+    # Never a number alone: the page also states that records are kept.
     count = {"en": "2 sample values in", "fr": "2 valeurs d'essai dans"}
     assert f"{count[language]} seizures.items.note" in said
     document = build_dossier_document(replace(DOSSIER, hops=(hop,)), language)

@@ -110,7 +110,7 @@ FOUND: dict[str, dict[str, object]] = {
 
 @dataclass
 class PlayedInspector(ApplyRunner):
-    """Finds what a trial says; the process that looks is real in ``test_inspecting.py``."""
+    """Returns given results; ``tests/agent/service/test_inspections.py`` runs the real process."""
 
     found: WorkerResult | Exception | None = None
     asked: list[tuple[str, ...]] = field(default_factory=list)

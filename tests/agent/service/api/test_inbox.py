@@ -74,7 +74,7 @@ def test_users_import_only_their_own_files(laid: Counter) -> None:
     assert order(laid, "of-reader.ncen", user=READER) == (403, "NU-9314")
     assert order(laid, "of-reader.ncen", user=APPROVER) == (403, "NU-9314")
     os.chown(inbox / "of-reader.ncen", uid_of(OPERATOR), -1)
-    # Root's own could have been moved there by whoever may write to its directory.
+    # Root's own could have been moved there by any user with write access to its directory.
     assert order(laid, "ke.ncen", user=OPERATOR) == (409, "NU-9334")
     assert order(laid, "of-reader.ncen", user=OPERATOR) == (202, "")
 

@@ -79,7 +79,7 @@ def test_approvals_and_possible_approvers_are_listed(
         return SimpleNamespace(gr_gid=found.gr_gid, gr_mem=["zoe", "amina"])
 
     monkeypatch.setattr(grp, "getgrnam", named)
-    monkeypatch.setattr(pwd, "getpwall", list)  # nobody has it as the first group
+    monkeypatch.setattr(pwd, "getpwall", list)  # no user has it as the primary group
     counter.know(NEXT)
     before = counter.ask("GET", "/v1/approvals", user=READER).document
     assert before == {

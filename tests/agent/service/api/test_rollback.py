@@ -197,7 +197,7 @@ def test_lower_accepted_loss_after_the_job_is_respected(upgraded: Counter) -> No
         found = find_rollback_to_approve(journal, "3.3.0", 1)
         assert approve_rollback(journal, found, Actor(APPROVER, found.count.approvals[0].uid),
                             accept_loss=4)  # fmt: skip
-        with refused(DATA_LOSS_ABOVE_APPROVAL) as caught:  # nobody has to approve it any more
+        with refused(DATA_LOSS_ABOVE_APPROVAL) as caught:  # no approval is required any more
             require_rollback_consent(journal, find_rollback_to_approve(journal, "3.3.0", 1), asked)
         assert (caught.value.values["agreed"], caught.value.values["count"]) == (4, 5)
         with refused(ROLLBACK_NEEDS_APPROVAL) as missing:

@@ -273,7 +273,7 @@ def test_kill_while_sending_neither_loses_nor_renumbers_a_message(
     teller.run_round()
     teller.run_round()
     teller.run_round()
-    # Where nobody knows whether it arrived it goes again, under the same number.
+    # With unknown delivery it is sent again, under the same id.
     tries = 2 if instant == "after" else 1
     assert [order["id"] for order in trial.orders[:tries]] == [trial.orders[0]["id"]] * tries
     assert trial.kinds() == ["approved"] * tries + ["agent-updated"]

@@ -88,7 +88,7 @@ def test_local_overlay_is_merged_rejected_and_restored(demo: DemoSite) -> None:
     Operations(site, SilentProgress()).upgrade(NEW)
 
     after = seen(demo, "texts/sw")
-    assert after["menu"] == {"search": "Tafuta", "print": "Print"}  # kept; one text is gone
+    assert after["menu"] == {"search": "Tafuta", "print": "Print"}  # preserved; one text is gone
     assert after["seizure"]["new"] == "Ukamataji mpya"
     assert after["seizure"]["saved"] == "Saved as {ref} by {officer}"  # {user} would be missing
     assert seen(demo, "texts/fr")["menu"]["search"] == "Rechercher personnes et affaires"

@@ -57,7 +57,7 @@ def test_admitted_application_login_has_no_finding(site: Site) -> None:
 
 @root_alone
 def test_application_locked_out_at_its_next_start_is_found(site: Site) -> None:
-    # A session of before the reload goes on, and shows by which way the application comes.
+    # An earlier session survives the reload, and shows the application's login method.
     with psycopg.connect(site.server.conninfo("t_seizure", OWNER)):
         lines(site, PEER, WITHOUT)
         with refused(APPLICATION_SHUT_OUT) as caught:

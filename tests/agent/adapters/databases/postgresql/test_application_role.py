@@ -48,7 +48,7 @@ from tests.agent.adapters.databases.postgresql.site import (
 )
 from tests.agent.adapters.databases.postgresql.test_crash import own_server, recover
 from tests.agent.adapters.databases.postgresql.test_migrate import fenced_copies, release
-from tests.support.errors import refused, says
+from tests.support.errors import has_message, refused
 
 __all__ = ["own_server"]
 
@@ -136,7 +136,7 @@ def test_planted_check_in_a_rehearsal_runs_as_the_owner(plain: Site) -> None:
     engine = plain.engine()
     plan = engine.plan_copy(CHANGE)
     assert engine.copy_online(CHANGE, plan, SilentProgress()) == {}
-    assert stolen(plain) == {OWNER}  # it ran, and as nobody else
+    assert stolen(plain) == {OWNER}  # it ran, and only as this role
     engine.discard_candidates(CHANGE, plan)
 
 
@@ -255,7 +255,7 @@ def test_login_removed_later_does_not_fall_back_to_the_agent_role(closed: Site) 
     ):
         with pytest.raises(DatabaseUnreachableError) as caught:
             ask()
-        assert says(caught.value, ROLE_LOGIN_REFUSED)
+        assert has_message(caught.value, ROLE_LOGIN_REFUSED)
         assert OWNER in str(caught.value)
 
 
@@ -269,7 +269,7 @@ def test_stopped_server_is_not_taken_for_a_refused_login(closed: Site) -> None:
     try:
         with pytest.raises(DatabaseUnreachableError) as caught:
             server.open_session("t_seizure", as_owner=True)
-        assert says(caught.value, DATABASE_UNREACHABLE)
+        assert has_message(caught.value, DATABASE_UNREACHABLE)
     finally:
         closed.server.start()
 
@@ -346,7 +346,7 @@ def test_sessions_of_a_dead_agent_are_not_foreign(plain: Site) -> None:
     engine.fence(CHANGE)
     engine.copy_databases(CHANGE, plan, SilentProgress())
     engine.cut_over(CHANGE)
-    # As it counts before a change goes back.
+    # As it counts before a change reverts.
     engine.fence(CHANGE)
     left = engine._sessions.open_session(LiveDatabase("seizure"), fenced=True)
     left.execute("SET application_name = 'something else'")

@@ -25,7 +25,7 @@ def look(site: Site, change: ChangeRef = CHANGE, *, final: bool = False) -> Mapp
 
 def test_idle_database_has_no_blockers(any_site: Site) -> None:
     found = look(any_site, final=True)
-    # Where the data are is told to superusers and to those who may read all settings.
+    # The data directory is visible to superusers and to roles that may read all settings.
     assert set(found) == (set() if any_site.user != AGENT else {"NU-4125"})
     assert all(finding.severity is Severity.WARNING for finding in found.values())
     if any_site.user == AGENT:

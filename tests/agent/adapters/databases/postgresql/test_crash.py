@@ -70,7 +70,7 @@ def no_orphans(site: Site) -> None:
     on_disk = {int(p.name) for p in (site.server.data / "base").glob("[0-9]*")}
     known = {oid for (oid,) in rows}
     if site.server.binaries.major < 15:
-        # It chooses the numbers itself, so what a killed one leaves is told and not removed.
+        # It chooses the oids itself, so leftovers of a killed one are reported and not removed.
         engine = site.engine()
         found = engine.find_orphans(engine.plan_copy(CHANGE))
         assert {oid.figures["oid"] for oid in found} == on_disk - known
@@ -198,7 +198,7 @@ def test_killed_server_is_recovered(doomed: Site, tmp_path: Path) -> None:
         assert len(engine.read_ledger(CHANGE.get_candidate("seizure"))) == 1
         done = killed(doomed, functools.partial(engine.cut_over, CHANGE), delays.uniform(0, 0.06))
         found = engine.read_evidence(CHANGE)
-        # A server that is killed may have committed without anybody being told; never the reverse.
+        # A killed server may have committed without acknowledgement; never the reverse.
         assert found.is_cut_over or not done
         assert (not found.candidates) == found.is_cut_over == bool(found.previous)
         recover(engine, CHANGE, plan)

@@ -118,7 +118,7 @@ def agents(postgres: EmbeddedPostgres) -> Iterator[Site]:
     site.build()
     yield site
     found = site.sql("postgres", "SELECT datname FROM pg_database WHERE datallowconn")
-    for (name,) in found:  # nobody drops a database that has one
+    for (name,) in found:  # a database with one cannot be dropped
         for (sub,) in site.sql(
             name,
             "SELECT subname FROM pg_subscription s JOIN pg_database d ON d.oid = s.subdbid"

@@ -34,7 +34,7 @@ from ncen_updater.common.progress import SilentProgress
 from tests.agent.adapters.databases.postgresql.site import CHANGE, NEWEST, Site
 from tests.agent.adapters.databases.postgresql.test_crash import doomed, own_server, recover
 from tests.agent.adapters.databases.postgresql.test_migrate import fenced_copies, release
-from tests.support.errors import refused, says
+from tests.support.errors import has_message, refused
 from tests.support.forks import DEADLINE_S
 
 __all__ = ["doomed", "own_server"]
@@ -245,7 +245,7 @@ def test_concurrent_agents_on_one_server_are_serialised(site: Site) -> None:
             try:
                 engine.fence(change)
             except DatabaseError as error:
-                assert says(error, FENCED_BY_OTHER)
+                assert has_message(error, FENCED_BY_OTHER)
                 return False
             return True
 

@@ -28,7 +28,7 @@ from ncen_updater.common.progress import SilentProgress
 from tests.agent.adapters.databases.postgresql.site import CHANGE, NEWEST, Site
 from tests.agent.adapters.databases.postgresql.test_crash import doomed, own_server
 from tests.agent.adapters.databases.postgresql.test_migrate import UP, fenced_copies, release
-from tests.support.errors import refused, says
+from tests.support.errors import has_message, refused
 
 __all__ = ["doomed", "own_server"]
 
@@ -263,7 +263,9 @@ def test_immediate_server_stop_during_a_migration_is_not_blamed_on_the_release(
     stopping.join()
     doomed.server.stop()
     doomed.server.start()
-    assert says(caught.value, SERVER_LOST) and caught.value.values["migration"] == "0001_grade"
+    assert (
+        has_message(caught.value, SERVER_LOST) and caught.value.values["migration"] == "0001_grade"
+    )
     assert not is_release_at_fault(caught.value, StepName.MIGRATE)
 
 

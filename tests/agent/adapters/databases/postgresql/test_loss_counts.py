@@ -85,5 +85,5 @@ def test_all_rows_count_where_the_start_time_is_unknown(site: Site) -> None:
         DataLoss("cases", None, LossKind.ROWS),
         DataLoss("seals", None, LossKind.TABLE, is_release_table=True),
     )
-    # Of the file's 500 rows, and of a table that the release fills nothing is said.
+    # The file's 500 rows, and tables that the release does not fill, are not reported.
     assert counted(site, found, since=False) == {"cases": 503, "notes": 1, "hints": 3}

@@ -96,7 +96,7 @@ def test_control_tables_are_created_at_once_and_found_in_one_query(
         "revoked",
         "set_aside",
     }
-    # One that somebody dropped is made again by the next change.
+    # A dropped one is created again by the next change.
     site.sql(server.settings.control_database, "DROP TABLE versions, visits, revoked")
     engine = site.engine()
     engine.fence(CHANGE)

@@ -48,7 +48,7 @@ from tests.agent.adapters.databases.sqlite.site import (
     revert,
     upgrade,
 )
-from tests.support.errors import refused, says
+from tests.support.errors import has_message, refused
 
 COPY = reference()
 NOBODY = 65534
@@ -228,7 +228,7 @@ def test_write_by_another_user_is_detected(open_site: Path, target: MigrationSet
         try:
             engine.cut_over(COPY)
         except DatabaseError as error:
-            assert says(error, FENCED_FILES_CHANGED)
+            assert has_message(error, FENCED_FILES_CHANGED)
             said = str(error)
         else:
             said = "cut over"

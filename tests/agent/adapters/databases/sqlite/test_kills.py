@@ -220,7 +220,7 @@ def test_killed_while_a_plain_directory_is_adopted(tmp_path: Path, share: int) -
     def judge(site: Path, engine: SqliteEngine) -> None:
         assert contents(site) == expected
         assert engine.read_evidence(reference()) == ChangeEvidence(is_cut_over=False, fenced=False)
-        # A temporary name of the link may be left; nobody ever looks at it.
+        # A temporary name of the link may be left; it is never read.
         left = {path.name for path in site.iterdir() if ".partial-" not in path.name}
         assert left - {"notes"} == {"live", "sets"}
 

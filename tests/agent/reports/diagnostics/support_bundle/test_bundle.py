@@ -346,7 +346,7 @@ def test_command_shows_confirms_and_writes(
     said = capsys.readouterr().out
     assert "  changes.json: " in said
     assert '"free_bytes"' in said
-    assert command(site, "--output", str(path)) == 2  # nobody can be asked
+    assert command(site, "--output", str(path)) == 2  # no prompt is possible
     assert not path.exists()
     assert command(site, "--output", str(path), "--yes", "--json") == 0
     document = json.loads(capsys.readouterr().out.split("\n", 0)[0].partition("{")[2].join("{ "))

@@ -1,4 +1,4 @@
-"""``new``: the first manifest of an application, by asking and by looking at its tree."""
+"""``new``: create the first manifest of an application, from its directory tree and questions."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ def new(
     try:
         if found.kind not in (MigratorKind.SQL, MigratorKind.NONE):
             program = directory / MIGRATE_PROGRAM_PATH
-            if not program.exists():  # its own one stays
+            if not program.exists():  # keep the application's own program
                 durable.make_directory(program.parent)
                 durable.write_file(program, read_migrate_program(), 0o755)
                 written.insert(0, program)
@@ -165,7 +165,7 @@ def new(
 def _detect_migrations(
     session: CliSession, ask: _Prompter, directory: Path, migrator: str | None, command: str | None
 ) -> DetectedMigrations:
-    """Look how the databases are migrated, and ask for a command where there may be one."""
+    """Detect the migration tool, and ask for a command if there may be one."""
     from ncen_updater.publisher.new.migration_detection import (
         MigratorKind,
         detect_migrations,
@@ -194,7 +194,7 @@ def _detect_migrations(
 
 
 class _Prompter:
-    """Asks at a terminal for what was not given; else takes what is proposed."""
+    """Asks at a terminal for options that were not given; otherwise uses the proposed values."""
 
     def __init__(self, session: CliSession, *, asks: bool) -> None:
         self._session = session

@@ -1,4 +1,4 @@
-"""``try``: a whole round of a release at a site on the desk, before anybody signs it."""
+"""``try``: run a complete upgrade and rollback on a sandbox site before signing."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ncen_updater.publisher.cli.options import DIRECTORY_PATH, FILE_PATH, get_ti
 if TYPE_CHECKING:
     from ncen_updater.publisher.new.sandbox_run import SandboxStage
 
-#: The Debian package of the publisher has no agent: then the installed one.
+#: The Debian package of the publisher has no agent: use the installed agent then.
 AGENT_COMMAND = (
     (sys.executable, "-I", "-m", "ncen_updater.agent.cli.main")
     if find_spec("ncen_updater.agent")
@@ -112,7 +112,7 @@ def try_(
         if not stage.is_passed:
             session.print_message(stage.output)
 
-    with serve_feed(trial.feed, desk):  # first of all: to build both takes minutes
+    with serve_feed(trial.feed, desk):  # check the port first: building both releases takes minutes
         with session.make_progress() as progress:
             progress.report(LazyText(N_("building both releases with temporary keys")))
             trial.publish([before, directory], get_time)
@@ -159,7 +159,7 @@ def try_(
 
 
 def _get_downtime_s(stages: list[SandboxStage]) -> float | None:
-    """Return the downtime of the upgrade, as the agent measured it."""
+    """Return the downtime of the upgrade, as measured by the agent."""
     for stage in stages:
         if stage.name == "upgrade" and stage.is_passed:
             changes = stage.document.get("changes") or []

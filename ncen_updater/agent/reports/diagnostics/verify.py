@@ -51,7 +51,7 @@ def compare_approvals(events: Iterable[Row], rows: Iterable[Row]) -> Iterator[La
         elif kind == "approval-withdrawn":
             reported.discard(key)
         elif kind == "approvals-spent":
-            spent = data.get("binding")  # one binding, or whatever there was
+            spent = data.get("binding")  # one binding, or None for all bindings
             reported = {one for one in reported if spent is not None and one[0] != spent}
     retained = {
         (row["binding"], row["uid"]): row["actor"] for row in rows if row["withdrawn_at"] is None

@@ -51,8 +51,8 @@ def strip_control_characters(text: str, *, keep_isolates: bool = False) -> str:
 
     Args:
         text: One or several lines.
-        keep_isolates: Whether to keep balanced isolates, as in sentences of this program whose values
-            were already stripped.
+        keep_isolates: Whether to keep balanced isolates, as in sentences of this program, whose
+            values were already stripped.
     """
     if text.isascii() and text.isprintable():
         return text

@@ -131,8 +131,8 @@ Check = Callable[[], Iterable[Finding]]
 CALL = LazyText(WHOSE)
 #: Maximum number of paths listed in a text.
 MAX_PATHS_SHOWN = 10
-#: Remedy for modified files of a release: even a well-meant local change cannot be supported, since
-#: others do not know it.
+#: Remedy for modified files of a release: if a local user changed them on purpose, only local users
+#: know what to do with the changes.
 FILES_CHANGED_REMEDY = N_(
     "Restore the released files; move local changes to the local overlay. If nobody made"
     " them, do not upgrade and contact the Secretariat."

@@ -1,1 +1,1 @@
-"""Code that every program uses: no site, no network, no TUF."""
+"""Code shared by all programs: independent of the site, the network and TUF."""

@@ -15,7 +15,7 @@ import tomllib
 from pathlib import Path
 from typing import IO, Any
 
-# tomllib needs quadratic time for dotted keys; ours have at most four parts.
+# tomllib needs quadratic time for dotted keys; valid files have at most four parts.
 _TOO_MANY_PARTS = re.compile(
     r"""(?<![\w-])(?:(?:[\w-]++|"[^"\n]*+"|'[^'\n]*+')[ \t]*+\.[ \t]*+){100}"""
 )

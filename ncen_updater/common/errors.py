@@ -26,7 +26,7 @@ def causes(error: BaseException) -> list[BaseException]:
 
 
 def get_error_text(error: BaseException) -> LazyText | str:
-    """Return the text of an error: a translatable text of ours, or a library's message."""
+    """Return the text of an error: this program's translatable text, or a library's message."""
     if isinstance(error, UpdaterError):
         return error.full_text
     text = error.args[0] if error.args else None
@@ -40,8 +40,8 @@ class UpdaterError(Exception):
         message: The message; by default that of the class.
         state: The state of the site: what runs and whether data was lost. If neither this nor the
             message has one, the command that shows the error determines it. Never guess it.
-        detail: Shown after the title: a text of ours, or a verbatim message of a library or server,
-            which is never translated.
+        detail: Shown after the title: a translatable text, or a verbatim message of a library or
+            server, which is never translated.
         **values: Values for the message's placeholders; also part of ``--json``.
     """
 

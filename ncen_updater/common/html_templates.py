@@ -67,7 +67,7 @@ def render_page(package: str, name: str, language: str, **values: object) -> byt
 
 
 class _OwnText(str):
-    """A sentence of ours: it may contain isolates, and its values were already stripped."""
+    """A sentence of this program: it may contain isolates, and its values were already stripped."""
 
     __slots__ = ()
 

@@ -359,5 +359,5 @@ def _render_value(value: object, language: str) -> str:
     # too many digits for Python, or a list that contains itself
     except (ValueError, RecursionError):
         return type(value).__name__
-    # A text with spaces may be a sentence of ours; a single word is a name.
+    # A text with spaces may be a translatable sentence; a single word is a name.
     return translate(text, language) if " " in text else text

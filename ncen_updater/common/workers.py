@@ -124,8 +124,8 @@ class Worker:
             ranges, or ranges of code numbers.
         ends_with_caller: Whether the worker ends when its caller ends.
         inherited_variables: Environment variables that a child gets.
-        stderr: Destination of a child's stderr: ours (True), discarded (False), or the detail of
-            an error (None).
+        stderr: Destination of a child's stderr: inherited (True), discarded (False), or the detail
+            of an error (None).
         owner: User and group id of a child.
     """
 
@@ -466,7 +466,7 @@ def encode_error(error: UpdaterError) -> dict[str, object]:
 
 
 def encode_value(value: object) -> object:
-    """Encode a value for another process; a text of ours as template and values."""
+    """Encode a value for another process; a translatable text as its template and values."""
     if isinstance(value, LazyText):
         values = {key: encode_value(one) for key, one in value.values.items()}
         return {"text": value.template, "values": values}

@@ -1,4 +1,4 @@
-"""Sign-in by a link that the person's own terminal shows, or by their account's password."""
+"""Login methods: by a one-time link shown on the user's terminal, or by the account's password."""
 
 from __future__ import annotations
 

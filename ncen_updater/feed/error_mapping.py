@@ -117,7 +117,7 @@ def _map_expired_role(error: TufRoleExpiredError, facts: FeedErrorContext) -> Up
             detail=get_error_text(error),
         )
     says = ROLE_EXPIRED if error.role in ONLINE_ROLES else OFFLINE_ROLE_EXPIRED
-    # If the system clock is before the expiry, say which time was compared instead.
+    # If the system clock is before the expiry, name the time that was compared instead.
     ahead = facts.system < error.expires
     words = N_("compared with the time of the newest signature, {at}")
     detail = LazyText(words, {"at": _format_time(facts.now)}) if ahead else None

@@ -22,7 +22,7 @@ from ncen_updater.common.messages import SOAK_FAILED, ExitCode
 
 Document = Mapping[str, Any]
 
-#: What a bundle may have brought, as its event has it.
+#: Fields of an import event with the imported versions.
 IMPORTED_KINDS = ("releases", "agents")
 
 

@@ -202,9 +202,9 @@ class AgentSession(CliSession):
     def get_local_site(self) -> LocalSiteClient:
         """Return the site in this process, for operations that the service's API does not offer.
 
-        These are the dry runs of ``rehearse`` and ``self-update``, and details of upgrades that
-        only the service's own commands report. ``adopt``, ``install``, ``uninstall``, ``mirror``,
-        ``prune`` and ``resume`` never use a service.
+        These are the dry runs of ``rehearse`` and ``self-update``, and upgrades with options that
+        only the service passes. ``adopt``, ``install``, ``uninstall``, ``mirror``, ``prune`` and
+        ``resume`` never use a service.
         """
         from ncen_updater.agent.cli.local_client import LocalSiteClient
 

@@ -16,8 +16,8 @@ The rules, in the order of the code below:
 7. A hold, the mode ``notify``, and a recent failure of the release at this site end the list.
 8. A release is downloaded and rehearsed in advance, in the download windows.
 9. After approval, at the scheduled time and in a maintenance window, it is installed. A release
-   that an operator rolled back always needs a new approval. Downtime never starts at an hour that
-   nobody chose: without windows the upgrade waits for a scheduled time, or for the command
+   that an operator rolled back always needs a new approval. Downtime never starts at a time that
+   no user configured: without windows the upgrade waits for a scheduled time, or for the command
    ``upgrade``.
 
 Failed automatic actions are retried after growing delays.

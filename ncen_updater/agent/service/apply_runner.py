@@ -74,8 +74,8 @@ class ApplyRunner:
 
     The worker is a child process, or a unit that systemd starts with its own privileges. It
     continues if the service crashes: the next ``resume`` completes an interrupted change. If the
-    service is stopped, the worker is asked to stop as well, and reverts the change if that needs no
-    downtime.
+    service is stopped, the worker receives a stop request as well, and reverts the change at steps
+    where a revert is free (docs/explanation/crash-safety.md).
 
     Args:
         config: The configuration file.

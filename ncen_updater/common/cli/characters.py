@@ -23,7 +23,7 @@ _ISOLATES: Final = frozenset({FIRST_STRONG_ISOLATE, RIGHT_TO_LEFT_ISOLATE, POP_I
 _OURS: Final = frozenset({FIRST_STRONG_ISOLATE, POP_ISOLATE})
 #: Terminals that show a replacement character for isolates.
 _PLAIN_TERMINALS: Final = frozenset({"dumb", "linux"})
-#: Text before the words of a line: spaces, a carriage return, our colour codes.
+#: Text before the words of a line: spaces, a carriage return, colour codes.
 _BEFORE: Final = re.compile(r"(?:\s|\x1b\[[0-9;]*[A-Za-z])*")
 SOFT_HYPHEN: Final = "\u00ad"
 _RIGHT_TO_LEFT: Final = frozenset({"R", "AL"})
@@ -51,8 +51,8 @@ def strip_control_characters(text: str, *, keep_isolates: bool = False) -> str:
 
     Args:
         text: One or several lines.
-        keep_isolates: Whether to keep balanced isolates of a line: those of a sentence of ours,
-            whose values have already been stripped of theirs.
+        keep_isolates: Whether to keep balanced isolates, as in sentences of this program, whose
+            values were already stripped.
     """
     if text.isascii() and text.isprintable():
         return text

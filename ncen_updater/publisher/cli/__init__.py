@@ -1,1 +1,1 @@
-"""The commands of ``ncen-publisher``, one module a family."""
+"""The commands of ``ncen-publisher``, one module per group of commands."""

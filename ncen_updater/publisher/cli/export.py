@@ -1,4 +1,4 @@
-"""``export``: a bundle for sites without a network."""
+"""``export``: create a bundle for offline sites."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from ncen_updater.publisher.cli.options import (
 
 
 def parse_site(text: str) -> tuple[str, str]:
-    """Read ``COUNTRY/SITE``.
+    """Parse ``COUNTRY/SITE``.
 
     Raises:
-        CommandUsageError: If it has another form.
+        CommandUsageError: If the text has another form.
     """
     found = re.fullmatch(r"([A-Z]{2})/([A-Za-z0-9._-]{1,100})", text, re.ASCII)
     if not found:

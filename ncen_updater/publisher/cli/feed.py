@@ -1,4 +1,4 @@
-"""``publish``, ``refresh``, ``status``, ``upload``: the feed itself and its online roles."""
+"""``publish``, ``refresh``, ``status``, ``upload``: the feed and its online roles."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ WAIVER_SENTENCE = N_(
 
 
 def add_online_options(command: Callable[..., Any], *, required: bool = True) -> Callable[..., Any]:
-    """Add the keys of the online roles."""
+    """Add the options for the keys of the online roles."""
     for role in ("timestamp", "snapshot"):
         words = {
             "snapshot": N_("Private key of snapshot (repeatable)"),
@@ -64,8 +64,8 @@ def open_online_signers(
 
     Args:
         ask: Asks for the passphrase of a key.
-        snapshot_key: Its files.
-        timestamp_key: Its files.
+        snapshot_key: Key files of the snapshot role.
+        timestamp_key: Key files of the timestamp role.
     """
     from ncen_updater.publisher.signing.keys import open_signer
 
@@ -217,7 +217,7 @@ def status(context: click.Context, feed: Path, signed: bool) -> None:
 
 
 def format_emergency_halt(halt: EmergencyHaltStatus) -> LazyText:
-    """Say who halts what, and until when."""
+    """Return a line that describes an emergency halt."""
     from ncen_updater.publisher.signing.value_format import format_signed_time
 
     words = N_("Emergency halt of {product} {version} by {owner} until {until}: {reason}")

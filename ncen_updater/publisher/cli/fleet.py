@@ -1,4 +1,4 @@
-"""``fleet``: receipts of the sites: taken in, confirmed, and shown on a board."""
+"""``fleet``: receipts of the sites: import, confirm, and show them on a board."""
 
 from __future__ import annotations
 
@@ -137,7 +137,7 @@ def forget(
 ) -> ExitCode:
     session = get_session(context)
     with FleetStore.open(record) as store:
-        store.list_keys(site)  # before the question: a name that is mistyped
+        store.list_keys(site)  # report a mistyped name before the prompt
         session.ask_confirmation(
             LazyText(N_("Remove all receipts of {site}?"), {"site": site}), assume_yes=yes
         )

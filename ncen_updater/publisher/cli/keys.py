@@ -1,4 +1,4 @@
-"""``init``, ``rekey``, ``renew``, ``keys``: who holds which role; keys of signers and machines."""
+"""``init``, ``rekey``, ``renew``, ``keys``: holders of the roles; keys of signers and machines."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from ncen_updater.publisher.signing.ceremony import Ceremony
 
 PASSPHRASE_WORDS = 6
-#: Where a public file goes: by what the key is for, which its name does not say.
+#: Uses of public key files, since the name of a file does not show its use.
 KEY_FILE_USES = (
     N_(
         "Add the public key of a signer, snapshot, timestamp or emergency halt to the"

@@ -1,7 +1,7 @@
 """``ncen-publisher``: the release signers' program, its commands and their help.
 
-Thin and light: each command is imported when it is run, reads its arguments, calls the publisher's
-library, and shows what it returned. Standard output is data, standard error is progress and errors.
+Each command is imported on demand, reads its arguments, calls the publisher's library, and shows
+the result. Standard output has the results, standard error the progress and errors.
 """
 
 from __future__ import annotations
@@ -195,7 +195,7 @@ COMMAND_HELP = CommandHelp(
         ExitCode.FEED_STALE: N_("metadata expired or about to expire"),
     },
 )  # fmt: skip
-#: Command to words that mean it.
+#: Words that users may type instead of a command, for suggestions.
 SYNONYMS = {
     "lint": "check validate",
     "try": "test simulate rehearse",
@@ -230,7 +230,7 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def main() -> None:
-    """Be the program."""
+    """Run the program."""
     sys.exit(run(sys.argv[1:]))
 
 

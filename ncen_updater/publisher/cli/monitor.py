@@ -1,4 +1,4 @@
-"""``monitor``: look at the public feed as a site has it, and say what will break before it does."""
+"""``monitor``: check the public feed as a site sees it, and warn before sites are affected."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ncen_updater.common.messages import ExitCode
 from ncen_updater.publisher.cli.feed import format_emergency_halt
 from ncen_updater.publisher.cli.options import DIRECTORY_PATH, FILE_PATH, get_time, show_line
 
-TIMEOUT_S = 80.0  # for the head of an answer, and from one piece of a file to the next
+TIMEOUT_S = 80.0  # for the response headers, and between two chunks of a file
 
 
 @click.command(
@@ -101,7 +101,7 @@ def monitor(
     for address in (url, *also):
         if not address.startswith(("https://", "http://")):
             raise CommandUsageError(N_("an https:// URL"), hint="URL")
-    # Before anything is asked: a history that cannot be followed is no reason to write a new one.
+    # Before any request: if the old history is unreadable, no new one may be written.
     retained = [
         MetadataHistory(path).read_observed()
         for path in (*([history] if history else ()), *compare)

@@ -1,4 +1,4 @@
-"""``new`` and ``try``: the first manifest of an application, and a test of a release at a desk."""
+"""``new`` and ``try``: create the first manifest of an application; test a release locally."""
 
 from __future__ import annotations
 
@@ -138,7 +138,7 @@ def new(
     try:
         if found.kind not in (MigratorKind.SQL, MigratorKind.NONE):
             program = directory / MIGRATE_PROGRAM_PATH
-            if not program.exists():  # its own one stays
+            if not program.exists():  # keep the application's own program
                 durable.make_directory(program.parent)
                 durable.write_file(program, read_migrate_program(), 0o755)
                 written.insert(0, program)
@@ -168,7 +168,7 @@ def new(
 def _detect_migrations(
     session: CliSession, ask: _Prompter, directory: Path, migrator: str | None, command: str | None
 ) -> DetectedMigrations:
-    """Look how the databases are migrated, and ask for a command where there may be one."""
+    """Detect the migration tool, and ask for a command if there may be one."""
     from ncen_updater.publisher.new.migration_detection import (
         MigratorKind,
         detect_migrations,
@@ -197,7 +197,7 @@ def _detect_migrations(
 
 
 class _Prompter:
-    """Asks at a terminal for what was not given; else takes what is proposed."""
+    """Asks at a terminal for options that were not given; otherwise uses the proposed values."""
 
     def __init__(self, session: CliSession, *, asks: bool) -> None:
         self._session = session

@@ -1,4 +1,4 @@
-"""Shared parts of the publisher's commands: places, passphrases, keys, and output of results."""
+"""Shared parts of the publisher's commands: paths, passphrases, keys, output of results."""
 
 from __future__ import annotations
 
@@ -51,10 +51,10 @@ if TYPE_CHECKING:
 
 DIRECTORY_PATH = click.Path(path_type=Path, file_okay=False)
 FILE_PATH = click.Path(path_type=Path, dir_okay=False, exists=True)
-#: Where a token keeps the key for signatures.
+#: Key ID of the signature slot on a token.
 SIGNATURE_SLOT = 2
 MAX_PASSPHRASE_BYTES = 10_000
-#: What every terminal shows, and how far the further lines of a sentence stand in.
+#: Line width of every terminal, and indentation of continuation lines.
 LINE_WIDTH, HANGING_INDENT = 80, 2
 NO_ROOT_WARNING = N_(
     "WARNING: not compared with your own root metadata; the changes shown depend on the"
@@ -109,7 +109,7 @@ def load_signer_settings(named: Path | None) -> SignerSettings:
     """Load the settings of the signer.
 
     Raises:
-        UpdaterError: If it is named and not there, or not in order.
+        UpdaterError: If the given file is missing or invalid.
     """
     from ncen_updater.publisher.signing.signer_settings import (
         find_settings_path,
@@ -121,7 +121,7 @@ def load_signer_settings(named: Path | None) -> SignerSettings:
 
 @contextlib.contextmanager
 def open_event(place: Path) -> Iterator[SigningEvent]:
-    """Load an event from its directory, or from its one file.
+    """Load a signing event from its directory or its single file.
 
     Raises:
         UpdaterError: As :meth:`SigningEvent.load`.
@@ -143,10 +143,10 @@ product_option = click.option(
 
 
 def choose_product(state: FeedState, named: str | None) -> str:
-    """Return the named product, else the only one that is not the agent.
+    """Return the given product, or the only one besides the agent.
 
     Raises:
-        PRODUCT_NEEDED: Where none is named and there are several, with their names.
+        PRODUCT_NEEDED: With the names of all products, if none is given and there are several.
     """
     from ncen_updater.formats.target_names import AGENT_PRODUCT
     from ncen_updater.publisher.feed.feed_directory import list_delegated_roles
@@ -160,9 +160,9 @@ def choose_product(state: FeedState, named: str | None) -> str:
 
 
 def versioned_draft(command: Callable[..., DraftMaker]) -> Callable[..., Any]:
-    """Make a command that drafts something about VERSION, from what says how it is drafted.
+    """Make a command that drafts a signing event on VERSION from a function that makes the draft.
 
-    It gets VERSION, --feed, --event and --product; the event is written and shown.
+    The command gets VERSION, --feed, --event and --product; it writes and shows the event.
     """
 
     @click.pass_context
@@ -182,14 +182,14 @@ def versioned_draft(command: Callable[..., DraftMaker]) -> Callable[..., Any]:
 
 
 def write_event(context: click.Context, event: Path, draft: Draft, state: FeedState | None) -> None:
-    """Write what was drafted from a feed as a signing event, and show it."""
+    """Write a draft as a signing event, and show it."""
     from ncen_updater.publisher.signing.signing_event import SigningEvent
 
     show_event(get_session(context), SigningEvent.create(event, draft.title, draft.roles, state))
 
 
 def add_token_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add what names a key on a token, beside its label."""
+    """Add the options that identify a key on a token, besides its label."""
     command = click.option(
         "--module",
         type=click.Path(path_type=Path, dir_okay=False),
@@ -208,15 +208,15 @@ def get_time() -> datetime:
 
 
 def parse_waves(texts: Sequence[str], regions: Path | None) -> list[RolloutWave]:
-    """Read ``TIME=PERCENT`` or ``TIME=PERCENT:COUNTRY,COUNTRY``; ``@REGION`` is its countries.
+    """Parse waves: ``TIME=PERCENT`` or ``TIME=PERCENT:COUNTRY,COUNTRY``, also with ``@REGION``.
 
     Args:
-        texts: What was typed.
-        regions: The file that names regions.
+        texts: The texts.
+        regions: File that defines the regions.
 
     Raises:
-        CommandUsageError: If one is neither, or names a country or region that there is not.
-        REGIONS_INVALID: If the file is unusable.
+        CommandUsageError: If the form is wrong, or a country or region is unknown.
+        REGIONS_INVALID: If the file is invalid.
     """
     from ncen_updater.publisher.fleet.releases import read_regions
 
@@ -227,11 +227,11 @@ def parse_waves(texts: Sequence[str], regions: Path | None) -> list[RolloutWave]
 def parse_publish_condition(
     text: str, product: str, version: str, regions: Path | None
 ) -> PublishCondition:
-    """Read ``COUNT:COUNTRY,COUNTRY``; ``@REGION`` is its countries.
+    """Parse a publish condition: ``COUNT:COUNTRY,COUNTRY``, also with ``@REGION``.
 
     Raises:
-        CommandUsageError: If it is something else, or names a country or region that there is not.
-        REGIONS_INVALID: If the file is unusable.
+        CommandUsageError: If the form is wrong, or a country or region is unknown.
+        REGIONS_INVALID: If the file is invalid.
     """
     from ncen_updater.formats.rollout import PublishCondition
     from ncen_updater.publisher.fleet.releases import read_regions
@@ -287,7 +287,7 @@ def _parse_countries(text: str, places: str, regions: Regions, hint: str) -> lis
 
 
 def add_passphrase_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the places that a passphrase may come from; the command line is none of them."""
+    """Add the options for passphrases; a passphrase is never given on the command line."""
     command = click.option(
         "--passphrase-fd",
         type=int,
@@ -307,10 +307,10 @@ def add_passphrase_options(command: Callable[..., Any]) -> Callable[..., Any]:
 def make_passphrase_prompt(
     session: CliSession, descriptor: int | None, file: Path | None, *, new: bool = False
 ) -> Callable[[Path], str]:
-    """Return what asks for the passphrase of a key.
+    """Return a function that returns the passphrase of a key.
 
     Raises:
-        BAD_PASSPHRASE_SOURCE: If the place cannot be read, or can be read by others.
+        BAD_PASSPHRASE_SOURCE: If the source is unreadable, or readable by other users.
     """
     if descriptor is not None and file is not None:
         raise UpdaterError(BAD_PASSPHRASE_SOURCE, source=file, detail="give only one source")
@@ -344,10 +344,10 @@ def make_passphrase_prompt(
 
 
 def ask_pin(session: CliSession, descriptor: int | None, file: Path | None, label: str) -> str:
-    """Ask for the PIN of a token, at the places of a passphrase.
+    """Ask for the PIN of a token, from the same sources as a passphrase.
 
     Raises:
-        BAD_PASSPHRASE_SOURCE: If the place cannot be read, or can be read by others.
+        BAD_PASSPHRASE_SOURCE: If the source is unreadable, or readable by other users.
     """
     if descriptor is None and file is None:
         _require_terminal(label)
@@ -361,7 +361,7 @@ def ask_pin(session: CliSession, descriptor: int | None, file: Path | None, labe
 
 
 def has_terminal() -> bool:
-    """Tell whether there is a terminal that a secret can be typed at; it need not be stdin."""
+    """Return whether a secret can be typed at a terminal, which need not be stdin."""
     if sys.stdin.isatty():
         return True
     try:
@@ -372,7 +372,7 @@ def has_terminal() -> bool:
 
 
 def _require_terminal(name: str) -> None:
-    """Refuse to ask where nobody sees it: what is read then would be anything.
+    """Refuse to prompt without a terminal: the input would be read from elsewhere.
 
     Raises:
         NO_TERMINAL_FOR_PASSPHRASE: If there is no terminal.
@@ -398,7 +398,8 @@ def _read_file(path: Path) -> bytes:
         others = stat.S_IRWXG | stat.S_IRWXO
         directory = os.environ.get("CREDENTIALS_DIRECTORY")
         if directory and path.parent == Path(directory):
-            # systemd gives a credential to one user, with an access list that shows as a group's.
+            # systemd grants a credential to one user with an ACL, whose mask appears as group
+            # permissions.
             others &= ~stat.S_IRGRP
         if info.st_mode & others or info.st_uid not in (0, os.geteuid()):
             raise UpdaterError(BAD_PASSPHRASE_SOURCE, source=path, detail="readable by other users")
@@ -411,16 +412,16 @@ def _read_descriptor(descriptor: int) -> bytes:
 
 
 def show_line(session: CliSession, text: LazyText | str, indent: str = "") -> None:
-    """Keep one line for people, whatever it holds.
+    """Add one line of output, without control characters and line breaks.
 
-    A draft comes from somebody else: it must not be able to hide a line from its reader.
+    A draft comes from another user, who must not be able to hide a line from the reader.
     """
     message = text.render(session.language) if isinstance(text, LazyText) else text
     session.add_line(indent + strip_control_characters(message).replace("\n", " "))
 
 
 def show_wrapped(session: CliSession, text: LazyText | str) -> None:
-    """Keep a sentence for people, in lines of so many columns as every terminal has."""
+    """Add a sentence to the output, wrapped at the width of every terminal."""
     message = text.render(session.language) if isinstance(text, LazyText) else text
     message = strip_control_characters(message).replace("\n", " ")
     indent = len(message) - len(message.lstrip(" "))
@@ -431,10 +432,10 @@ def show_wrapped(session: CliSession, text: LazyText | str) -> None:
 
 
 def parse_withdrawal(reason: str, advice: str) -> Withdrawal:
-    """Parse the reason of a withdrawal, as it was typed.
+    """Parse the reason and advice of a withdrawal.
 
     Raises:
-        CommandUsageError: If sites would not be told what to do, or either is too long.
+        CommandUsageError: If the advice is missing, or a text is too long.
     """
     from ncen_updater.formats.release_document import Withdrawal
 
@@ -451,14 +452,14 @@ def parse_withdrawal(reason: str, advice: str) -> Withdrawal:
 def show_result(
     session: CliSession, data: Mapping[str, object], sentence: str, *lines: str, **reported: object
 ) -> None:
-    """Show a result: as JSON, or as a sentence and lines below it.
+    """Output a result as JSON, or as a sentence with further lines.
 
     Args:
-        session: Where it is shown.
-        data: The result; its values stand in the sentence, too.
+        session: The session.
+        data: The result; its values are also available in the sentence.
         sentence: A template.
-        *lines: Below it.
-        **reported: What stands in the sentence as people are told it, and not in JSON.
+        *lines: Further lines.
+        **reported: Values formatted for the sentence only.
     """
     plain = {k: ", ".join(map(str, v)) if isinstance(v, tuple) else v for k, v in data.items()}
     show_line(session, LazyText(sentence, {**plain, **reported}))
@@ -468,16 +469,16 @@ def show_result(
 
 
 def verify_event_root(event: SigningEvent, root: Path | None) -> None:
-    """Compare an event with the signer's own root.
+    """Compare an event with the signer's own root metadata.
 
     Raises:
-        UpdaterError: If it does not lead from it, or the file is no root.
+        UpdaterError: If the event is not based on it, or the file is not root metadata.
     """
     event.verify_root(_read_own_root(root) if root is not None else None)
 
 
 def _read_own_root(path: Path) -> Metadata[Root]:
-    """Read the signer's own root; what is wrong with it is not the drafter's to mend."""
+    """Read the signer's own root metadata; report errors as the signer's, not the drafter's."""
     from ncen_updater.publisher.signing.event_files import read_metadata
 
     try:
@@ -489,13 +490,13 @@ def _read_own_root(path: Path) -> Metadata[Root]:
 def check_event_releases(
     event: SigningEvent, staging: Path | None, builder_key: Path | None, *, unread: bool
 ) -> list[ComparedRelease]:
-    """Compare the releases that an event adds with its lists.
+    """Compare the releases that an event adds with its metadata.
 
     Args:
         event: The event.
-        staging: Their files; None to read only what the event carries.
-        builder_key: The builder's public file.
-        unread: As :func:`compare_event_files` has it.
+        staging: Directory of the files; None to compare only the documents in the event.
+        builder_key: Public key file of the builder.
+        unread: As in :func:`compare_event_files`.
 
     Raises:
         UpdaterError: As :func:`compare_staged_files` and :func:`compare_event_files`.
@@ -513,7 +514,7 @@ def check_event_releases(
 
 
 def format_attachments(attachments: AttachmentReport) -> list[LazyText]:
-    """Describe the attachments of a release."""
+    """Return lines that describe the attachments of a release."""
     parts = LazyText(N_("No SBOM"))
     if attachments.component_count is not None:
         parts = LazyText(N_("SBOM: {count} components"), {"count": attachments.component_count})
@@ -541,17 +542,17 @@ def show_event(
     html: Path | None = None,
     place: Path | None = None,
 ) -> None:
-    """Show what an event changes and who has signed: the page for signers.
+    """Show the changes of an event and its signatures: the review page for signers.
 
     Args:
-        session: Where it is shown.
+        session: The session.
         event: The event.
-        root_compared: Whether it was made here from the feed, or compared with a root of the
-            reader.
-        releases: Releases whose files, or documents and attachments, were compared with it.
-        page: The page, where it was made already.
-        html: A file to write it to as well.
-        place: Where the event was found; its directory unless named.
+        root_compared: Whether the event was made here from the feed, or compared with the reader's
+            own root metadata.
+        releases: Releases that were compared with the event.
+        page: The review page, if already built.
+        html: HTML file to write as well.
+        place: Path of the event; by default its directory.
     """
     from ncen_updater.common import atomic_files
     from ncen_updater.publisher.distribute.feed_status import read_signature_status
@@ -626,7 +627,7 @@ def show_event(
 
 
 def show_signatures(session: CliSession, signatures: Sequence[SignatureStatus]) -> None:
-    """Show who has signed and who is missing."""
+    """Show existing and missing signatures."""
     for text in _format_signatures(signatures):
         show_line(session, text)
     session.write_output({"signatures": [dataclasses.asdict(item) for item in signatures]})
@@ -658,13 +659,13 @@ def _format_signatures(signatures: Sequence[SignatureStatus]) -> Iterator[LazyTe
 
 @dataclass(frozen=True)
 class SigningKey:
-    """What somebody signs with.
+    """A key for signing.
 
     Attributes:
-        public: Its public half.
-        name: As its files are called.
-        beside: Where the list of what was signed lies.
-        opened: Asks for what opens it, once.
+        public: Its public key.
+        name: Base name of its files.
+        beside: Directory of the list of signed events.
+        opened: Opens the private key once, asking for its passphrase or PIN.
     """
 
     public: Key
@@ -677,7 +678,7 @@ def load_key_file(key: Path, ask: Callable[[Path], str]) -> SigningKey:
     """Load a private key file.
 
     Raises:
-        UpdaterError: If its public half cannot be used.
+        UpdaterError: If its public key file is invalid.
     """
     from ncen_updater.publisher.signing.keys import (
         PRIVATE_SUFFIX,
@@ -703,14 +704,14 @@ def load_token_key(
 
     Args:
         label: Label of the token.
-        key_id: Id of the key on it; the signature slot by default.
-        module: PKCS#11 driver; an installed one by default.
-        may_sign: Keys among which the key has to be.
-        ask_pin: Asks for the PIN of a label.
-        beside: Where what belongs to the key lies.
+        key_id: ID of the key on the token; by default that of the signature slot.
+        module: PKCS#11 driver; by default an installed one.
+        may_sign: Keys of which the token must have one.
+        ask_pin: Asks for the PIN of a token.
+        beside: Directory of the list of signed events.
 
     Raises:
-        UpdaterError: If the token is not there, or holds another key.
+        UpdaterError: If the token is missing, or has another key.
     """
     from ncen_updater.publisher.signing import tokens
     from ncen_updater.publisher.signing.keys import get_key_owner

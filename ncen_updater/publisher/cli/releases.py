@@ -198,7 +198,7 @@ def build(
         raise CommandUsageError(N_("--delta-from needs --feed"))
     session = get_session(context)
     found = lint_against(FeedDirectory(feed) if feed else None, directory)
-    # What cannot be read at all is said by the build, with its place.
+    # The build itself reports unreadable files, with their location.
     unread = {"NU-7101", "NU-7102"}
     refuse_critical_findings(str(directory), [item for item in found if item.code not in unread])
     signer = None
@@ -315,7 +315,8 @@ def draft(
         state = published.read_state()
         made = draft_releases(state, staging, get_time(), schedule, builder, published)
         with tempfile.TemporaryDirectory(prefix="nu-draft-") as folder:
-            # Looked at first, where nobody will find it: what lint refuses never becomes an event.
+            # Review the draft in a temporary directory first: no event is created if lint refuses
+            # it.
             place = Path(folder) / "event"
             page = build_review(
                 SigningEvent.create(place, made.title, made.roles, state, made.review_files)

@@ -1,6 +1,6 @@
-"""``wave``, ``halt``, ``channel``, ``audience``: who may have a release, and when.
+"""``wave``, ``halt``, ``channel``, ``audience``: which sites may install a release, and when.
 
-Each drafts a signing event, like everything that the signers decide.
+Each command drafts a signing event, like every decision of the signers.
 """
 
 from __future__ import annotations
@@ -139,7 +139,7 @@ def audience(version: str, countries: tuple[str, ...], everybody: bool) -> Draft
     return lambda s, p: draft_audience(s, p, version, countries, get_time())
 
 
-#: An emergency halt holds no longer.
+#: Maximum duration of an emergency halt.
 MAX_HOURS = 72
 
 

@@ -1,4 +1,4 @@
-"""``show``, ``sign``, ``merge``: what signers do with an event, away from the network."""
+"""``show``, ``sign``, ``merge``: work on a signing event, without a network."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from ncen_updater.publisher.cli.options import (
     verify_event_root,
 )
 
-#: An event: its directory, or the one file of it.
+#: A signing event: its directory or its single file.
 EVENT_PATH = click.Path(path_type=Path, exists=True)
 
 staging_option = click.option(
@@ -174,7 +174,8 @@ def sign(
             ask = make_passphrase_prompt(session, passphrase_fd, passphrase_file)
             hand = load_key_file(key, ask)
         else:
-            own = root or known.source  # a list of one's own lies beside what is one's own
+            # the list of signed events is beside the signer's own root metadata or settings
+            own = root or known.source
             hand = load_token_key(
                 token or "",
                 key_id or known.key_id,
@@ -191,7 +192,7 @@ def sign(
             signed.refuse_second_draft(loaded, roles)
         session.ask_confirmation(LazyText(N_("Sign as {owner}?"), {"owner": owner}), assume_yes=yes)
         signer = hand.opened()
-        # Before the signature: what was written down and not signed can be signed later.
+        # Recorded before signing: a recorded event without a signature can still be signed later.
         signed.record_signing(loaded, roles, get_time())
         answer = None
         if not event.is_dir():
@@ -202,7 +203,7 @@ def sign(
 
 
 def _ask_digest(context: click.Context) -> str:
-    """Ask for the digest, where a person can be asked; nothing is shown that could be copied."""
+    """Ask for the event digest; it is not displayed, so that nobody can copy it."""
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         raise CommandUsageError(N_("--digest is required without a terminal"), context)
     words = N_("Event digest (eight words or 32 digits)")

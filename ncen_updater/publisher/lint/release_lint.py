@@ -1,7 +1,7 @@
 """Checks of a release directory before anyone signs it.
 
-Every rule is a function from a release to findings. Strict findings forbid the release; advisory
-ones are for a person to weigh. Findings have the numbers 7101 to 7199.
+Every rule is a function from a release to findings. Critical findings forbid the release; the
+signers decide on warnings. Findings have the numbers 7101 to 7199.
 
 Between two releases with the same schema number, sites run no migrator. So a schema number that is
 not raised although a migration must run is a mistake that no later release can correct.

@@ -1,6 +1,6 @@
 """Findings of ``lint`` in one table (code, severity, texts), and the release as rules see it.
 
-Strict findings forbid the release; advisory ones are for a person to weigh. They have the numbers
+Critical findings forbid the release; the release signers decide on warnings. They have the numbers
 7101 to 7199.
 """
 
@@ -62,7 +62,7 @@ def strict(number: int, what: str, remedy: str) -> LintRule:
 
 
 def advisory(number: int, what: str, remedy: str) -> LintRule:
-    """Define a rule whose violation a person has to weigh."""
+    """Define a rule whose violation is a warning."""
     return LintRule(number, Severity.WARNING, what, remedy)
 
 

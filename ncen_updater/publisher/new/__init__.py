@@ -1,1 +1,1 @@
-"""The first manifest of an application: what its tree tells, what is asked, what is written."""
+"""Creation of the first manifest: detection of the migration tool, answers, sandbox trial."""

@@ -1,4 +1,4 @@
-"""The first manifest of a release, from answers, and the program that runs its own migrator."""
+"""Write the first manifest from answers, and the program that runs the application's migrator."""
 
 from __future__ import annotations
 
@@ -19,30 +19,30 @@ from ncen_updater.publisher.new.migration_detection import (
 
 
 def read_migrate_program() -> bytes:
-    """Read the program that runs the application's own migrator on the databases."""
+    """Return the program that runs the application's own migrator on the databases."""
     found = resources.files("ncen_updater.publisher.new") / "templates" / "migrate.py"
     return found.read_bytes()
 
 
-#: Where the program that runs the application's own migrator is put.
+#: Path in the release of the program that runs the application's own migrator.
 MIGRATE_PROGRAM_PATH = "bin/ncen-migrate"
 NO_DOWN_MIGRATION = "no down migration was written yet: write one, or state here why there is none"
 
 
 @dataclass(frozen=True)
 class ManifestAnswers:
-    """What the manifest is made of.
+    """Answers for the manifest.
 
     Attributes:
-        product: What the feed calls the application.
-        version: Of the release.
-        reports: What the application says that it is.
-        upgrade_from: Over which versions it may be installed; empty for a first one.
-        databases: Their names in releases.
-        detected: How they are migrated.
-        health: A path that answers with status 200 when all is well; empty for none.
-        language: Of the notes.
-        title: Of the notes.
+        product: Name of the application in the feed.
+        version: Version of the release.
+        reports: Version that the application reports.
+        upgrade_from: Versions that it may replace; empty for a first release.
+        databases: Names of the databases in releases.
+        detected: The detected migration tool.
+        health: Path that returns status 200 if the application is healthy; empty for none.
+        language: Language of the release notes.
+        title: Title of the release notes.
     """
 
     product: str
@@ -57,29 +57,29 @@ class ManifestAnswers:
 
 
 def propose_databases(product: str, found: DetectedMigrations) -> tuple[str, ...]:
-    """Names of databases that the tree speaks of; one like the product where it names none."""
+    """Return the database names found in the tree; by default a name like the product's."""
     named = dict.fromkeys(pair.database for pair in found.pairs if pair.database)
     return tuple(named) or (product.replace("-", "_"),)
 
 
 def propose_reported_version(version: str) -> str | None:
-    """Propose the version that the application reports if the given one has a build number.
+    """Return the version that the application probably reports, without a build number.
 
-    A local part (``2.0+7``) is by its definition not the application's own; what comes after a
-    ``post`` may be either's.
+    None if the version has none. A local part (``2.0+7``) is never part of the application's own
+    version; a ``post`` part may be.
     """
     try:
         parsed = Version(version)
     except InvalidVersion:
-        return None  # the manifest's own check says it better
+        return None  # the validation of the manifest reports it
     return parsed.public if parsed.local or parsed.is_postrelease else None
 
 
 def make_manifest(answers: ManifestAnswers) -> str:
-    """Write it; what it says is checked as every manifest is.
+    """Return the text of the manifest, after validating it.
 
     Raises:
-        ManifestError: If an answer cannot stand in a manifest; every mistake is named.
+        ManifestError: If answers are invalid; names every error.
     """
     text = "\n".join(_make_lines(answers)) + "\n"
     parse_manifest(tomllib.loads(text), "manifest.toml")
@@ -137,7 +137,7 @@ def _make_lines(answers: ManifestAnswers) -> Iterator[str]:
 
 
 def _list_sql_files(answers: ManifestAnswers, name: str) -> Sequence[SqlMigrationFiles]:
-    """List the plain SQL of one database; files of no database belong to the first one."""
+    """Return the SQL files of one database; files without a database belong to the first one."""
     rest = name == answers.databases[0]
     return [
         pair

@@ -1,4 +1,4 @@
-"""Detection of the migration tool from an application's tree. Only reads."""
+"""Detection of the migration tool from an application's tree. Reads only."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 
 from ncen_updater.formats.sql import ENGINE_NAMES
 
-#: So many names are looked at; what is deeper or further is not found.
+#: Maximum number of paths that are searched.
 MAX_NAMES = 200_000
 MAX_FILE_BYTES = 200_000
 MAX_RECORD_BYTES = 20_000_000
@@ -30,7 +30,7 @@ FLYWAY_FILE = re.compile(r"V[0-9][0-9._]*__[^/]+\.sql")
 CHANGELOG = re.compile(r"databaseChangeLog|--\s*liquibase formatted sql")
 FLYWAY_REPEATABLE_FILE = re.compile(r"R__[^/]+\.sql")
 CHANGELOG_NAME = re.compile(r".*changelog.*\.(xml|ya?ml|json|sql)", re.IGNORECASE)
-#: Migrators of Node by the name of their program: what tells that one is used, and its command.
+#: Migration tools of Node by program name: the file that indicates the tool, and its command.
 NODE = {
     "knex": ("knexfile.*", "migrate:latest --knexfile {file}"),
     "prisma": ("prisma/schema.prisma", "migrate deploy --schema {file}"),
@@ -41,7 +41,7 @@ IDENTIFIER = re.compile(r"[a-z][a-z0-9_]{0,40}")
 
 
 class MigratorKind(StrEnum):
-    """How an application migrates its databases."""
+    """Migration method of an application."""
 
     DJANGO = "django"
     ALEMBIC = "alembic"
@@ -54,14 +54,14 @@ class MigratorKind(StrEnum):
 
 @dataclass(frozen=True)
 class SqlMigrationFiles:
-    """One migration in plain SQL, as its files lie there.
+    """One migration in plain SQL.
 
     Attributes:
-        database: Whose it is, by the name of its directory; empty where that says nothing.
-        id: Of the name of its files.
-        up: Path, with ``{engine}`` where there is a directory for each.
-        down: The down migration; None where there is none.
-        verify: The question; None where there is none.
+        database: Name of the database according to the directory; empty if unknown.
+        id: ID of the migration from its file name.
+        up: Path, with ``{engine}`` if there is a directory per engine.
+        down: Path of the down migration; None without one.
+        verify: Path of the verification query; None without one.
     """
 
     database: str
@@ -73,18 +73,18 @@ class SqlMigrationFiles:
 
 @dataclass(frozen=True)
 class DetectedMigrations:
-    """What was found.
+    """Detected migration method.
 
     Attributes:
-        kind: How the application migrates.
-        files: Of the tool: ``manage.py``, ``alembic.ini``, directories of Flyway, a changelog.
-        settings: Django's settings module; empty where ``manage.py`` does not say it.
-        packages: Directories that hold the tool's library, and those of its files.
-        program: The tool itself, of Flyway and Liquibase; empty where the tree does not bring it.
-        pairs: Plain SQL.
-        library: Whether the files lie among installed packages, so that the application may have a
-            command of its own that knows more than the tool.
-        command: The application's own command, with ``{url}`` for the address of a database.
+        kind: The method.
+        files: Files of the tool: ``manage.py``, ``alembic.ini``, Flyway directories, a changelog.
+        settings: Django's settings module; empty if ``manage.py`` does not contain it.
+        packages: Directories of the tool's library and of the application's modules.
+        program: The program of Flyway or Liquibase; empty if the tree has none.
+        pairs: Migrations in plain SQL.
+        library: Whether the files are in an installed package, so that the application may have a
+            command of its own that is more suitable than the tool.
+        command: The application's own command, with ``{url}`` for the database URL.
     """
 
     kind: MigratorKind
@@ -102,24 +102,24 @@ class _TreeNames:
     names: list[str] = field(default_factory=list)
 
     def find_by_name(self, name: str) -> list[str]:
-        """Paths of that name, those that lie highest first."""
+        """Return the paths with a name, those nearest to the root first."""
         found = [path for path in self.names if PurePosixPath(path).name == name]
         return sorted(found, key=lambda path: (path.count("/"), path))
 
 
 def use_own_command(directory: Path, command: str) -> DetectedMigrations:
-    """Take the application's own command in place of what its tree tells.
+    """Use the application's own command instead of a detected tool.
 
     Args:
-        directory: Its tree, as it will be released.
-        command: Words of a command line.
+        directory: Tree of the release.
+        command: The command line.
     """
     places = _find_package_directories(_TreeNames(sorted(_list_names(directory))))
     return DetectedMigrations(MigratorKind.COMMAND, packages=places, command=command)
 
 
 def node_command(directory: Path) -> str:
-    """Return the command of a migrator of Node that a tree brings; empty where there is none."""
+    """Return the command of a Node migration tool in the tree; empty without one."""
     for tool, (pattern, words) in NODE.items():
         program = f"node_modules/.bin/{tool}"
         for file in sorted(directory.glob(pattern)) if (directory / program).exists() else ():
@@ -128,11 +128,11 @@ def node_command(directory: Path) -> str:
 
 
 def detect_migrations(directory: Path, wanted: MigratorKind | None = None) -> DetectedMigrations:
-    """Look for an application's migrator.
+    """Detect the migration method of an application.
 
     Args:
-        directory: Its tree, as it will be released.
-        wanted: The only kind to look for; the first that is found by default.
+        directory: Tree of the release.
+        wanted: The only kind to search; by default the first one found.
     """
     seen = _TreeNames(sorted(_list_names(directory)))
     looks = {
@@ -153,7 +153,7 @@ def detect_migrations(directory: Path, wanted: MigratorKind | None = None) -> De
 
 
 def is_migration_file(path: str) -> bool:
-    """Tell whether a file is one migration, of Django, Alembic or Flyway."""
+    """Return whether a file is a migration of Django, Alembic or Flyway."""
     name = PurePosixPath(path).name
     if FLYWAY_FILE.fullmatch(name):
         return True
@@ -163,7 +163,7 @@ def is_migration_file(path: str) -> bool:
 
 
 def is_rerun_changelog(path: str) -> bool:
-    """Tell whether a file is run again when it has changed, by Liquibase or Flyway."""
+    """Return whether Liquibase or Flyway runs a file again after it changes."""
     name = PurePosixPath(path).name
     return bool(CHANGELOG_NAME.fullmatch(name) or FLYWAY_REPEATABLE_FILE.fullmatch(name))
 
@@ -181,7 +181,7 @@ def _list_names(directory: Path) -> Iterator[str]:
 
 
 def _read_beginning(path: Path, most: int = MAX_FILE_BYTES) -> str:
-    """Read the beginning of a file; empty where it cannot be read."""
+    """Return the beginning of a file; empty if it is unreadable."""
     try:
         if path.is_symlink() or not path.is_file():
             return ""
@@ -192,7 +192,7 @@ def _read_beginning(path: Path, most: int = MAX_FILE_BYTES) -> str:
 
 
 def _find_packages(seen: _TreeNames, library: str, files: tuple[str, ...]) -> tuple[str, ...]:
-    """Find where the library lies in the tree, and where the application's own modules do."""
+    """Return the directories of a library and of the application's own modules."""
     inits = [p for p in seen.names if p.endswith(f"{library}/__init__.py")]
     places = [
         str(PurePosixPath(p).parents[1]) for p in inits if PurePosixPath(p).parts[-2] == library
@@ -203,7 +203,7 @@ def _find_packages(seen: _TreeNames, library: str, files: tuple[str, ...]) -> tu
 
 
 def _is_installed(directory: Path, seen: _TreeNames, path: str) -> bool:
-    """Tell whether pip laid the file there: a library's, with its samples and tests."""
+    """Return whether pip installed the file: then it belongs to a library, its samples or tests."""
     for record in map(PurePosixPath, seen.find_by_name("RECORD")):
         place = record.parent.parent
         if record.parent.suffix == ".dist-info" and PurePosixPath(path).is_relative_to(place):
@@ -245,13 +245,13 @@ def _detect_alembic(directory: Path, seen: _TreeNames) -> DetectedMigrations | N
 
 
 def _find_package_directories(seen: _TreeNames) -> tuple[str, ...]:
-    """Directories into which packages were installed, those that lie highest first."""
+    """Return the directories with installed packages, those nearest to the root first."""
     notes = [PurePosixPath(p).parent for p in seen.find_by_name("METADATA")]
     return tuple(dict.fromkeys(str(n.parent) for n in notes if n.suffix == ".dist-info"))
 
 
 def _find_package_root(ini: str, seen: _TreeNames) -> str | None:
-    """Find where the package lies in which an ``alembic.ini`` says that the migrations are."""
+    """Return the directory of the package that contains the migrations of an ``alembic.ini``."""
     value = SCRIPT_LOCATION.search(ini)
     if value is None:
         return None

@@ -1,7 +1,7 @@
-"""A whole round of a release at a site on the desk: over to it, and back, by the agent itself.
+"""Complete trial of a release on a sandbox site: upgrade and rollback by the agent itself.
 
-The agent is started as a process, as a person would: nothing of it is imported here. Where a schema
-changed by itself meanwhile, it says what a manifest may declare of that.
+The agent runs as a process, as a user would start it; none of its modules are imported. If the
+application changed its own schema, the trial suggests the declaration for the manifest.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ from ncen_updater.formats.manifest import SelfManagedObject
 from ncen_updater.publisher.errors import describe_system_error
 from ncen_updater.publisher.new.sandbox_site import SandboxSite, strip_own_libraries
 
-#: Of the agent's finding that a schema is not as it was recorded.
+#: Code of the agent's finding that a schema differs from the record.
 SCHEMA_CHANGED = "NU-6106"
 
 
 def declarations(findings: Sequence[Mapping[str, Any]], version: str) -> Iterator[LazyText]:
-    """Yield by database the line that would cover what changed, or that none does.
+    """Yield, for each database, the manifest line that would declare its changes, if any does.
 
     Args:
-        findings: As ``verify`` has them for programs.
-        version: Of the release that ran.
+        findings: Findings of ``verify`` as JSON.
+        version: The release that was running.
     """
     declarable = {kind.value for kind in SelfManagedObject}
     for found in findings:
@@ -61,9 +61,9 @@ def declarations(findings: Sequence[Mapping[str, Any]], version: str) -> Iterato
 
 
 TIMEOUT_S = 24 * 3600.0
-#: Of an error as programs have it, what a person needs.
+#: Fields of an error document that are shown.
 ERROR_KEYS = ("title", "remedy", "detail")
-#: An application that writes by itself raises the number that was asked for; so often it is asked.
+#: Limit on confirmations: an application that writes meanwhile increases the number of records.
 MAX_LOSS_CONFIRMATIONS = 3
 
 
@@ -72,12 +72,12 @@ class SandboxStage:
     """One command of the agent.
 
     Attributes:
-        name: What was tried, for people and programs: ``adopt``, ``rehearse``, ...
-        status: How the agent ended.
-        seconds: How long it took.
-        code: Of its error; empty where there is none.
-        output: What it said, whole.
-        document: What it said for programs.
+        name: Name of the stage: ``adopt``, ``rehearse``, ...
+        status: Exit status of the agent.
+        seconds: Duration in seconds.
+        code: Error code; empty without an error.
+        output: Complete output.
+        document: JSON output.
     """
 
     name: str
@@ -89,16 +89,16 @@ class SandboxStage:
 
     @property
     def is_passed(self) -> bool:
-        """Return whether it came to a good end."""
+        """Return whether the stage succeeded."""
         return self.status == ExitCode.OK
 
 
 @contextlib.contextmanager
 def serve_feed(directory: Path, desk: SandboxSite) -> Iterator[None]:
-    """Serve a feed where the site looks for it, for as long as the block lasts.
+    """Serve a feed at the URL that the site uses, during the block.
 
     Raises:
-        UpdaterError: If the port is taken.
+        UpdaterError: If the port is in use.
     """
     handler = functools.partial(_SilentRequestHandler, directory=str(directory))
     try:
@@ -118,7 +118,7 @@ def serve_feed(directory: Path, desk: SandboxSite) -> Iterator[None]:
 
 class _SilentRequestHandler(http.server.SimpleHTTPRequestHandler):
     def log_message(self, *_: object) -> None:
-        """Nobody reads it."""
+        """Discard log messages."""
 
 
 class SandboxRun:
@@ -126,9 +126,9 @@ class SandboxRun:
 
     Args:
         desk: The site.
-        agent: The agent's program and its first words.
-        language: In which it speaks.
-        report: Is told each stage that ended.
+        agent: Command line of the agent.
+        language: Language of its output.
+        report: Receives each finished stage.
     """
 
     def __init__(
@@ -146,18 +146,18 @@ class SandboxRun:
     def run_stages(
         self, previous: str, release: str, passed: Sequence[str] = ()
     ) -> list[SandboxStage]:
-        """Take the site over, try the release in every way, and go back.
+        """Adopt the site, test the release in every way, and roll back.
 
         Args:
-            previous: The version that the site has.
-            release: The one that is tried.
-            passed: Stages of an earlier run, which are left out.
+            previous: The installed version.
+            release: The version to test.
+            passed: Stages passed in an earlier run, which are skipped.
 
         Returns:
-            The stages, up to the first that failed.
+            The stages up to the first failure.
 
         Raises:
-            UpdaterError: If the application of the desk cannot be started or stopped.
+            UpdaterError: If the sandbox's application cannot be started or stopped.
         """
         done: list[SandboxStage] = []
         for stage in self._run_each_stage(previous, release, passed):
@@ -170,12 +170,12 @@ class SandboxRun:
     def suggest_manifest_lines(
         self, stages: Sequence[SandboxStage], before: str, release: str
     ) -> tuple[LazyText, ...]:
-        """Return what a manifest might say where a changed schema ended the round.
+        """Return suggested manifest lines if a changed schema ended the trial.
 
         Args:
-            stages: As :meth:`run_stages` returned them.
-            before: The version that the site had.
-            release: The one that was tried.
+            stages: The result of :meth:`run_stages`.
+            before: The version installed before.
+            release: The tested version.
         """
         last = stages[-1]
         if last.is_passed or SCHEMA_CHANGED not in last.output:
@@ -188,7 +188,7 @@ class SandboxRun:
         self, before: str, release: str, passed: Sequence[str]
     ) -> Iterator[SandboxStage]:
         was_up = self._desk.is_running()
-        again = ["--retry"] if passed else []  # what failed here is tried once more
+        again = ["--retry"] if passed else []  # retry the release that failed here before
         stages = {
             "adopt": ["adopt", before, *([] if was_up else ["--application-is-down"])],
             "check": ["check"],
@@ -206,7 +206,7 @@ class SandboxRun:
                 yield self._run_stage(name, *words) if words else self._roll_back()
 
     def _roll_back(self) -> SandboxStage:
-        """Go back; what would be lost is nobody's, and is agreed to as it is counted."""
+        """Roll back; accept the counted data loss, since it is only test data."""
         stage = self._run_stage("rollback", "rollback", "--dry-run")
         for _ in range(MAX_LOSS_CONFIRMATIONS):
             asked = _get_requested_loss(stage)
@@ -238,7 +238,7 @@ class SandboxRun:
         failure = document.get("error")
         code = str(failure.get("code", "")) if isinstance(failure, dict) else ""
         reported = ended.stderr.decode("utf-8", "replace").strip()
-        # Why it failed stands in the answer: an error, or the lines about what blocks a plan.
+        # The JSON output has the reason: an error, or the lines on what blocks a plan.
         why = [failure.get(part, "") for part in ERROR_KEYS] if isinstance(failure, dict) else []
         text = "\n".join(line for line in (reported, *shown, *why) if line)
         seconds = time.monotonic() - begin
@@ -246,7 +246,7 @@ class SandboxRun:
 
 
 def _get_requested_loss(stage: SandboxStage) -> int | None:
-    """Return how many records a person has to accept as lost, also 0; None where nobody has to."""
+    """Return the number of records whose loss must be accepted, possibly 0; None if not needed."""
     failure = stage.document.get("error")
     values = failure.get("values") if isinstance(failure, dict) else None
     if stage.status == ExitCode.APPROVAL_MISSING and isinstance(values, dict):

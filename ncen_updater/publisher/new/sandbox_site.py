@@ -1,6 +1,6 @@
-"""A site on an integrator's desk: made to be given up, with an ``agent.toml`` as every site has.
+"""A sandbox site of an integrator: disposable, with an ``agent.toml`` like every site.
 
-What is read here is only what a trial has to know; whether the file is right says the agent.
+Only the settings that a trial needs are read here; the agent validates the file.
 """
 
 from __future__ import annotations
@@ -29,27 +29,27 @@ from ncen_updater.common.messages import SANDBOX_UNUSABLE
 from ncen_updater.publisher.errors import describe_system_error
 
 MAX_CONFIG_BYTES = 1_000_000
-#: Of a feed: what its sites trust first.
+#: Initial root metadata of a feed.
 FIRST_ROOT = "metadata/1.root.json"
 LOOPBACK = frozenset({"127.0.0.1", "localhost"})
 COMMAND_LIMIT_S = 300.0
 POLL_S = 0.2
-#: As the agent gives its own commands.
+#: As for the agent's own commands.
 INHERITED_VARIABLES = ("PATH", "HOME", "USER", "LANG", "LC_ALL", "TZ")
 
 
 @dataclass(frozen=True)
 class SandboxSite:
-    """A site that may be lost.
+    """A disposable site.
 
     Attributes:
         config: Its ``agent.toml``.
-        trusted_root: Where it looks for the keys that it trusts; nothing is there yet.
-        port: Of this machine, where it looks for its feed.
-        product: What it runs.
-        application: The table of that name.
-        current: The link to the release in use.
-        root: Below which its relative paths are.
+        trusted_root: Path of its trusted root metadata, which may be missing.
+        port: Local port of its feed URL.
+        product: Its product.
+        application: The table ``[application]``.
+        current: Link to the installed release.
+        root: Base of its relative paths.
     """
 
     config: Path
@@ -61,21 +61,21 @@ class SandboxSite:
     root: Path = Path("/")
 
     def trusts(self, feed: Path) -> bool:
-        """Tell whether it trusts this feed, and so is in the middle of its trial."""
+        """Return whether the site trusts this feed, that is, was used in a trial with it."""
         try:
             return self.trusted_root.read_bytes() == (feed / FIRST_ROOT).read_bytes()
         except OSError:
             return False
 
     def is_running(self) -> bool:
-        """Tell whether any process of the application runs."""
+        """Return whether the application is running."""
         return self._run_command(self.application["status"], "status") == 0
 
     def start_application(self) -> None:
-        """Start the application and all that belongs to it, and wait until it answers.
+        """Start the application and its parts, and wait until it is healthy.
 
         Raises:
-            UpdaterError: If a command fails, or nothing answers within the time of the site.
+            UpdaterError: If a command fails, or the application is not healthy in time.
         """
         for words in self._list_commands("start"):
             self._run_required(words, "start")
@@ -88,7 +88,7 @@ class SandboxSite:
             time.sleep(POLL_S)
 
     def stop_application(self) -> None:
-        """Stop it, the last part first.
+        """Stop the application, the last part first.
 
         Raises:
             UpdaterError: If a command fails.
@@ -97,7 +97,7 @@ class SandboxSite:
             self._run_required(words, "stop")
 
     def _is_answering(self, url: str) -> bool:
-        """Tell whether it answers as the site asks it: with its headers and its token."""
+        """Return whether the health check succeeds, with the site's headers and token."""
         request = urllib.request.Request(url)  # noqa: S310 - of the desk's own file
         headers = self.application.get("health_headers", {})
         for name, value in (headers if isinstance(headers, dict) else {}).items():
@@ -146,8 +146,8 @@ class SandboxSite:
 def strip_own_libraries(environment: Mapping[str, str]) -> dict[str, str]:
     """Return an environment whose PATH has the base Python instead of the virtual environment.
 
-    Where the publisher's own environment is on the path, a release that lacks a library would find
-    it there, and start slower or otherwise than at a site.
+    With the publisher's own environment in PATH, a release that lacks a library would find it there
+    and behave differently than at a site.
     """
     own, made_of = f"{sys.prefix}/bin", f"{sys.base_prefix}/bin"
     places = environment.get("PATH", os.defpath).split(os.pathsep)
@@ -156,14 +156,14 @@ def strip_own_libraries(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def load_sandbox(path: Path, feed: Path) -> SandboxSite:
-    """Read the site's file, and refuse what might be a site that somebody works with.
+    """Load the site's file; refuse a site that may be in production.
 
     Args:
-        path: Of the file.
-        feed: That of an earlier trial, or of none: who trusts it is a desk.
+        path: The file.
+        feed: Feed of an earlier trial, which may not exist; a site that trusts it is a sandbox.
 
     Raises:
-        UpdaterError: If it is none to be given up.
+        UpdaterError: If the site is not a sandbox.
     """
 
     def refused(reason: str) -> UpdaterError:

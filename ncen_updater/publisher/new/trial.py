@@ -1,7 +1,7 @@
-"""Files of a trial: the built releases, their feed, and the state of the site.
+"""Files of a trial: built releases, their feed, and the passed stages.
 
-The feed belongs to one test site: the one that trusts its first root. A new test site gets a new
-feed, with the earlier builds of releases that did not change.
+The feed belongs to the sandbox site that trusts its initial root metadata. A new sandbox gets a new
+feed, with the earlier builds of unchanged releases.
 """
 
 from __future__ import annotations
@@ -40,18 +40,18 @@ from ncen_updater.publisher.signing.draft import (
 from ncen_updater.publisher.signing.keys import create_key, open_signer
 from ncen_updater.publisher.signing.signing_event import SigningEvent
 
-#: Keys that protect nothing, and are opened again and again.
+#: Low cost, since these keys protect nothing and are opened often.
 TEST_SCRYPT_COST: Final = 1 << 12
 
 
 @dataclass(frozen=True)
 class FeedKeys:
-    """All keys of a feed in one hand.
+    """All keys of a test feed.
 
     Attributes:
         signers: Keys of root, targets and every product.
         online: Keys of snapshot and timestamp.
-        threshold: How many signers sign.
+        threshold: Number of required signatures.
     """
 
     signers: tuple[Signer, ...]
@@ -59,16 +59,16 @@ class FeedKeys:
     threshold: int
 
 
-#: Signers of a feed to try with.
+#: Signers of a trial feed.
 SIGNERS = ("amina", "bo", "chen")
 
 
 def create_keys(directory: Path, passphrase: str) -> FeedKeys:
-    """Make encrypted keys, or open those that lie in ``directory`` already.
+    """Create encrypted keys, or open existing ones in ``directory``.
 
     Args:
-        directory: Where the key files are.
-        passphrase: The same for all; in earnest every signer has an own one.
+        directory: Directory of the key files.
+        passphrase: Passphrase of all keys; real signers each have their own.
     """
 
     def signer(name: str) -> Signer:
@@ -92,15 +92,15 @@ def create_feed(
     plain_tufup: Sequence[str] = (),
     expiry_days: Mapping[str, int] | None = None,
 ) -> PublishReport:
-    """Hold the ceremony of a new feed and publish its first, empty state.
+    """Create the first metadata of a new feed and publish its empty state.
 
     Args:
-        directory: The feed; ``metadata/1.root.json`` in it is what sites trust first.
-        keys: Signers sign root, targets and every product.
+        directory: The feed; sites trust its ``metadata/1.root.json`` initially.
+        keys: The signers sign root, targets and every product.
         clock: The time (UTC).
-        products: A role for each.
+        products: Products, each with a role.
         plain_tufup: Products whose archives unmodified tufup clients must find.
-        expiry_days: Other periods than the usual ones, by role.
+        expiry_days: Expiry periods by role, if not the usual ones.
     """
     days = {**ONLINE_EXPIRY_DAYS, **(expiry_days or {})}
     public = tuple(signer.public_key for signer in keys.signers)
@@ -122,7 +122,7 @@ def publish_draft(
     clock: Callable[[], datetime],
     staging: Sequence[Path] = (),
 ) -> PublishReport:
-    """Let as many signers as are needed sign a draft, and publish it."""
+    """Sign a draft with the required number of signers, and publish it."""
     feed = FeedDirectory(directory)
     base = feed.read_state() if feed.exists else None
     with tempfile.TemporaryDirectory(prefix="nu-event-") as folder:
@@ -133,7 +133,7 @@ def publish_draft(
 
 
 class TrialStore:
-    """A directory with a feed for one desk.
+    """Directory with the feed and state of one sandbox.
 
     Args:
         work: The directory.
@@ -148,19 +148,19 @@ class TrialStore:
         )
 
     def list_passed_stages(self, before: str, release: str) -> list[str]:
-        """Return the stages that this site came through already."""
+        """Return the stages that this site has passed."""
         return self._passed.get(f"{before} {release}", ["adopt"] if self._passed else [])
 
     def pass_stage(self, before: str, release: str, stage: str) -> None:
-        """Note a stage that came to a good end."""
+        """Record a passed stage."""
         self._passed[f"{before} {release}"] = [*self.list_passed_stages(before, release), stage]
         durable.write_file(self._work / "trial.json", json.dumps(self._passed).encode())
 
     def publish(self, releases: Sequence[Path], clock: Callable[[], datetime]) -> None:
-        """Publish what the feed does not have; build what was not built before.
+        """Publish the releases that the feed lacks; build those not built before.
 
         Raises:
-            UpdaterError: If it cannot be built, or the feed has that version with other content.
+            UpdaterError: If a build fails, or the feed has that version with other content.
         """
         keys = create_keys(self._work / "keys", "nobody trusts them")
         if not self._desk.trusts(self.feed):

@@ -35,7 +35,7 @@ EVENT_TITLES = (
 
 
 def translate_title(title: str) -> LazyText | str:
-    """Translate a title; one that our programs did not write is returned unchanged."""
+    """Translate a title; a title of another origin is returned unchanged."""
     for known in EVENT_TITLES:
         begin, place, _end = known.partition("{what}")
         if title == known or (place and title.startswith(begin)):
@@ -99,7 +99,7 @@ def format_annex(page: EventReview) -> Iterator[LazyText | str]:
 
 
 def _indent(text: LazyText | str) -> LazyText:
-    """Indent a line below a heading; a text that is not ours is not translated."""
+    """Indent a line below a heading; only a LazyText is translated."""
     return LazyText(
         "  {line}", {"line": text if isinstance(text, LazyText) else LocalizedFigure(text)}
     )

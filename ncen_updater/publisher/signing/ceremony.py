@@ -53,7 +53,7 @@ class RoleHolders:
     """The keys of one role.
 
     Attributes:
-        keys: Public keys, each of another person or machine.
+        keys: Public keys, each of a different person or machine.
         threshold: Number of required signatures.
         expiry_days: Days until a version of the role's metadata expires.
         signing_days: Days before expiry at which it is to be signed again; None for the default.

@@ -274,8 +274,8 @@ class SigningEvent:
 
         Args:
             signer: The signer's key.
-            digest: Digest of the event as the signer was told: eight words, or its first 32 or more
-                digits; spaces are ignored.
+            digest: Digest of the event as the signer received it: eight words, or its first 32 or
+                more digits; spaces are ignored.
             answer: File for all signatures; without it, each is stored in the event.
 
         Returns:

@@ -67,7 +67,7 @@ from ncen_updater.common.messages import DATABASE_UNKNOWN
 from ncen_updater.common.progress import ProgressListener
 from ncen_updater.feed.clock import clock_findings
 
-#: Paths of the package.
+#: Paths and user of the Debian package.
 LOGIN_SOCKET, PAM_RULES = Path("/run/ncen-updater/login.sock"), Path("/etc/pam.d/ncen-updater")
 CONSOLE_USER = "ncen-updater-console"
 

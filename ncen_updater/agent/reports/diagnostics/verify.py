@@ -51,7 +51,7 @@ def compare_approvals(events: Iterable[Row], rows: Iterable[Row]) -> Iterator[La
         elif kind == "approval-withdrawn":
             reported.discard(key)
         elif kind == "approvals-spent":
-            spent = data.get("binding")  # one binding, or whatever there was
+            spent = data.get("binding")  # one binding, or None for all bindings
             reported = {one for one in reported if spent is not None and one[0] != spent}
     retained = {
         (row["binding"], row["uid"]): row["actor"] for row in rows if row["withdrawn_at"] is None
@@ -131,8 +131,8 @@ Check = Callable[[], Iterable[Finding]]
 CALL = LazyText(WHOSE)
 #: Maximum number of paths listed in a text.
 MAX_PATHS_SHOWN = 10
-#: Remedy for modified files of a release: even a well-meant local change cannot be supported, since
-#: others do not know it.
+#: Remedy for modified files of a release: if a local user changed them on purpose, only local users
+#: know what to do with the changes.
 FILES_CHANGED_REMEDY = N_(
     "Restore the released files; move local changes to the local overlay. If nobody made"
     " them, do not upgrade and contact the Secretariat."

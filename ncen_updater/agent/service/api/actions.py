@@ -328,10 +328,10 @@ def _require_loss_approval(
     """Refuse a data loss that no approver has accepted.
 
     Raises:
-        DATA_LOSS_ABOVE_APPROVAL: If the caller is no approver, and not all required approvers have
-            accepted the loss of so many records.
-        RequestRefusedError: If the caller is no approver, and there are no approvals that could
-            accept the loss.
+        DATA_LOSS_ABOVE_APPROVAL: If the caller is not an approver, and not all required approvers
+            have accepted the loss of this number of records.
+        RequestRefusedError: If the caller is not an approver, and there are no approvals that
+            could accept the loss.
     """
     if ApiRole.APPROVE in caller.roles:
         return

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Runs the application's own migrator on the databases that the agent names, and on no others.
+"""Run the application's own migrator on the databases that the agent specifies, and on no others.
 
-Written by ``ncen-publisher new`` into a release, which it belongs to from then on: change it as
-the application needs. It uses Python's standard library alone; 0 is said only where all went well.
-Each database comes as NCEN_DB_<NAME>_URL, and leads to a copy that may be thrown away.
+``ncen-publisher new`` writes this program into a release; change it as the application needs. It
+uses only Python's standard library, and exits with 0 only on success. The URL of each database is
+in NCEN_DB_<NAME>_URL and refers to a disposable copy.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-sys.dont_write_bytecode = True  # a release is not written to
+sys.dont_write_bytecode = True  # do not write to the release
 
 
 def parse_database_urls(named: Sequence[str]) -> dict[str, str]:
-    """Addresses by name in the application, in the order of the command line."""
+    """Return URLs by the application's database names, in the order of the command line."""
     found = {}
     for item in named:
         name, _, alias = item.partition("=")
@@ -36,7 +36,7 @@ def parse_database_urls(named: Sequence[str]) -> dict[str, str]:
 
 
 def make_django_database(url: str) -> dict[str, object]:
-    """Return one entry of DATABASES."""
+    """Return one entry of Django's DATABASES."""
     parts = urlsplit(url)
     query = dict(parse_qsl(parts.query))
     if parts.scheme == "sqlite":
@@ -54,9 +54,9 @@ def make_django_database(url: str) -> dict[str, object]:
 
 
 def run_django(arguments: argparse.Namespace, urls: Mapping[str, str]) -> None:
-    """manage.py migrate, for each database."""
-    # Django rebuilds its models with every migration. To look for garbage among these millions of
-    # objects after each few hundred takes a quarter of the time, in a process that ends soon.
+    """Run Django's migrations for each database."""
+    # Django rebuilds its models for every migration. Frequent garbage collection over these
+    # millions of objects would take a quarter of the time, in a process that ends soon.
     gc.set_threshold(500_000, 2, 2)
     if arguments.settings:
         os.environ["DJANGO_SETTINGS_MODULE"] = arguments.settings
@@ -75,9 +75,9 @@ def run_django(arguments: argparse.Namespace, urls: Mapping[str, str]) -> None:
 
 
 def add_driver(url: str) -> str:
-    """Name the driver that the release brings: which one SQLAlchemy takes unnamed, has changed."""
+    """Add the release's driver to the URL: SQLAlchemy's default driver depends on its version."""
     if not importlib.util.find_spec("sqlalchemy"):
-        return url  # who else reads it may know no other form
+        return url  # other readers may not know the SQLAlchemy form
     for module in ("psycopg2", "psycopg"):
         if url.startswith("postgresql:") and importlib.util.find_spec(module):
             return f"postgresql+{module}{url.removeprefix('postgresql')}"
@@ -85,15 +85,15 @@ def add_driver(url: str) -> str:
 
 
 def find_alembic_directory(file: Path, location: str, places: Sequence[Path]) -> Path:
-    """Find where an alembic.ini is meant to be read: beside it, above it, or where packages lie."""
+    """Return the base directory of an alembic.ini: its own, a parent, or one of the packages."""
     for place in (*file.parents, *places):
         if (place / location / "env.py").is_file():
             return place
-    return file.parent  # it names a package, or Alembic says best what is missing
+    return file.parent  # it names a package, or Alembic reports the error
 
 
 def run_alembic(arguments: argparse.Namespace, urls: Mapping[str, str]) -> None:
-    """Go to the heads of each database's tree; one alembic.ini each, or one for all."""
+    """Upgrade each database to the heads, with one alembic.ini each, or one for all."""
     config = importlib.import_module("alembic.config").Config
     command = importlib.import_module("alembic.command")
     start = Path.cwd()
@@ -104,7 +104,7 @@ def run_alembic(arguments: argparse.Namespace, urls: Mapping[str, str]) -> None:
     if len(files) != len(urls):
         sys.exit("give one --config, or one for each --database")
     for file, url in zip(files, map(add_driver, urls.values()), strict=True):
-        os.environ["DATABASE_URL"] = url  # for an env.py that reads its address there
+        os.environ["DATABASE_URL"] = url  # for an env.py that reads the URL from the environment
         settings = config(str(file))
         os.chdir(
             find_alembic_directory(file, settings.get_main_option("script_location") or "", places)
@@ -113,7 +113,7 @@ def run_alembic(arguments: argparse.Namespace, urls: Mapping[str, str]) -> None:
         command.upgrade(settings, "heads")
 
 
-#: Runs a program of the release's packages: those that pip wrote name the machine that built it.
+#: Runs a console script of the release's packages: scripts written by pip contain build paths.
 ENTRY_POINT_CODE = """import os, sys; from importlib.metadata import entry_points
 sys.path[:0], sys.argv = sys.argv[1].split(os.pathsep), sys.argv[2:]
 found = [one for one in entry_points(group="console_scripts") if one.name == sys.argv[0]]
@@ -121,7 +121,7 @@ sys.exit(found[0].load()())"""
 
 
 def run_command(arguments: argparse.Namespace, urls: Mapping[str, str]) -> None:
-    """Run the application's own command for each database; {url} in it is the address."""
+    """Run the application's own command for each database; {url} is replaced by the URL."""
     metadata = importlib.import_module("importlib.metadata")
     packaged = {one.name for one in metadata.entry_points(group="console_scripts")}
     places = os.pathsep.join(str(Path(path).resolve()) for path in arguments.path)
@@ -136,7 +136,7 @@ def run_command(arguments: argparse.Namespace, urls: Mapping[str, str]) -> None:
 
 
 def make_jdbc_url(url: str) -> tuple[str, str]:
-    """Convert an address to a JDBC URL, and return its user."""
+    """Convert a database URL to a JDBC URL, and return its user."""
     parts = urlsplit(url)
     query = dict(parse_qsl(parts.query))
     if parts.scheme == "sqlite":
@@ -150,7 +150,7 @@ def make_jdbc_url(url: str) -> tuple[str, str]:
 
 
 def run_java(arguments: argparse.Namespace, urls: Mapping[str, str]) -> None:
-    """Flyway or Liquibase, as they are called from a command line."""
+    """Run Flyway or Liquibase for each database."""
     for address, user in map(make_jdbc_url, urls.values()):
         if arguments.tool == "flyway":
             words = [f"-url={address}", *([f"-user={user}"] if user else [])]
@@ -164,7 +164,7 @@ def run_java(arguments: argparse.Namespace, urls: Mapping[str, str]) -> None:
 
 
 def main() -> None:
-    """Read the command line and run one of them."""
+    """Parse the command line and run the tool."""
     parser = argparse.ArgumentParser()
     parser.add_argument("tool", choices=["django", "alembic", "command", "flyway", "liquibase"])
     parser.add_argument("--database", action="append", required=True, metavar="NAME[=ALIAS]")

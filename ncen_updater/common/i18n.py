@@ -207,7 +207,7 @@ def _load_catalogs(
             except FileNotFoundError:
                 continue
             except (OSError, ValueError, struct.error, LookupError, RuntimeError) as error:
-                logger.warning("the catalogue %s in %s is left out: %s", name, directory, error)
+                logger.warning("ignoring catalogue %s in %s: %s", name, directory, error)
                 continue
             made.add_fallback(_EmptyCatalog())
             found.append(made)

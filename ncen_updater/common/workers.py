@@ -241,7 +241,7 @@ def _set_resource_limits(child: subprocess.Popen[bytes], limits: WorkerLimits) -
         return  # it has already ended, which the caller notices
     except PermissionError as error:
         # The unit lacks the right because the child has another user; the other limits still apply.
-        logger.warning("a child has no limit to the size of its files: %s", error)
+        logger.warning("cannot limit the file size of a process: %s", error)
 
 
 def _kill_child(child: subprocess.Popen[bytes]) -> None:
@@ -296,7 +296,7 @@ class _WorkerCall:
         if self._result is None or (status and self._worker.ends_with_caller):
             words = self._tail.decode("utf-8", "backslashreplace")
             # Logged for --verbose only; the operator sees the reason, not the traceback.
-            logger.debug("a worker ended without an answer: %s", words)
+            logger.debug("a worker exited without a result: %s", words)
             raise WorkerError(
                 extract_final_output(words) or describe_missing_answer(status), status
             )

@@ -276,7 +276,7 @@ class BundleImporter:
             client = self._make_client(staging, "metadata", fetcher, AGENT_PRODUCT)
             save_view(get_view_path(staging, AGENT_PRODUCT), self._make_view(client))
         except UpdaterError as error:
-            logger.warning("the list of agents stays as it was: %s", error)
+            logger.warning("the agent metadata is unchanged: %s", error)
 
     def _choose_path(
         self,

@@ -74,7 +74,7 @@ class TrustClock:
         except FileNotFoundError:
             return None
         except (ValueError, NotRegularFileError, FileTooLargeError) as error:
-            logger.warning("clock floor %s is damaged and counts as absent: %s", self._path, error)
+            logger.warning("clock floor %s is damaged and ignored: %s", self._path, error)
             return None
         except OSError as error:
             raise TrustError(LOCAL_STORE_FAILED, detail=str(error)) from error

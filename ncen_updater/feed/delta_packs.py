@@ -85,10 +85,10 @@ def read_bad_packs(place: Path) -> Mapping[str, str]:
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, NotRegularFileError, FileTooLargeError) as error:
-        logger.warning("%s is damaged and counts as empty: %s", place / BAD_PACKS_NAME, error)
+        logger.warning("%s is damaged and treated as empty: %s", place / BAD_PACKS_NAME, error)
         return {}
     if not isinstance(data, dict):
-        logger.warning("%s is damaged and counts as empty", place / BAD_PACKS_NAME)
+        logger.warning("%s is damaged and treated as empty", place / BAD_PACKS_NAME)
         return {}
     return {str(key): str(value) for key, value in data.items()}
 

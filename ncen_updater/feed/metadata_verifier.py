@@ -141,7 +141,7 @@ class RootChain:
         except FileNotFoundError:
             return None
         except (OSError, RepositoryError) as error:
-            logger.warning("%s does not lead on: %s", path, error)
+            logger.warning("%s cannot be used for the next step: %s", path, error)
             return None
 
     def store_root(self, version: int, content: bytes) -> None:
@@ -161,7 +161,7 @@ class RootChain:
                 content = self._read_newest_root() if last else download(root.version + 1)
                 later = _verify_successor(root, content)
             except (DownloadError, RepositoryError) as error:
-                logger.warning("root %d could not be had again: %s", root.version + 1, error)
+                logger.warning("root %d could not be downloaded again: %s", root.version + 1, error)
                 return
             self.store_root(later.version, content)
             root = (self._load_successor(later) or (later,))[0]

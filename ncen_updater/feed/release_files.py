@@ -61,7 +61,7 @@ def read_document_record(place: Path) -> ExpectedFile | None:
     except FileNotFoundError:
         return None
     except (ValueError, NotRegularFileError, FileTooLargeError) as error:
-        logger.warning("%s is damaged, the release will be downloaded again: %s", place, error)
+        logger.warning("%s is damaged; the release will be downloaded again: %s", place, error)
         return None
     except OSError as error:
         raise TrustError(LOCAL_STORE_FAILED, detail=str(error)) from error

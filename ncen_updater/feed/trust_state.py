@@ -233,7 +233,7 @@ class TrustStateStore:
         except OSError as error:
             if isinstance(error, PermissionError) and os.geteuid() != 0:
                 # A user with read access only: nothing is installed on the basis of the result.
-                logger.info("%s is not ours to write: %s", self._path, error)
+                logger.info("no write access to %s: %s", self._path, error)
                 return after
             raise TrustError(LOCAL_STORE_FAILED, detail=str(error)) from error
         return after

@@ -330,7 +330,7 @@ class TrustClient(Client):  # type: ignore[misc]  # tufup is untyped
             )
             require_role(targets, role)
         except (OSError, RepositoryError) as error:
-            logger.debug("stored %s is not the current one: %s", role, error)
+            logger.debug("stored %s is not current: %s", role, error)
             targets = self._download_role(role, parent_role)
         self._seen.add((role, parent_role))
         return cast("Targets", targets)

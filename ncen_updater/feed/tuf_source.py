@@ -169,7 +169,7 @@ class TufReleaseSource(DownloadStore):
         if record is None or not (listed or record.product == self._product):
             raise otherwise
         if isinstance(otherwise, FeedError):
-            logger.warning("the list that was imported last is used: %s", otherwise)
+            logger.warning("using the last imported metadata: %s", otherwise)
         view = self._refresh_once(
             StoredMetadataFetcher(self._state / "metadata"), self._grace, record.imported_at
         )
@@ -187,7 +187,7 @@ class TufReleaseSource(DownloadStore):
                 save_view(get_view_path(self._state, self._product), view)
                 return view
             except TrustError as error:
-                logger.warning("the list of the first feed address was refused: %s", error)
+                logger.warning("metadata of the first feed address refused: %s", error)
                 first = first or error
                 fetcher.demote_mirror()
             except FeedError as error:

@@ -105,7 +105,7 @@ class LoginHelper:
         if entry is None or verdict is not PamVerdict.ACCEPTED:
             # the user may have typed a password as the name
             who = name if entry is not None else "a name of nobody"
-            logger.info("%s does not come in from %s: %s", who, address or "-", why)
+            logger.info("login of %s from %s refused: %s", who, address or "-", why)
             if self._refused_s:
                 time.sleep(self._refused_s - (time.monotonic() - begun) % self._refused_s)
             self._send_reply(refused=verdict.value)
@@ -127,7 +127,7 @@ class LoginHelper:
             return PamVerdict.WRONG
         answer = self._pam.check_password(entry.pw_name, password, address)
         if answer.detail:
-            logger.warning("a password could not be looked at: %s", answer.detail)
+            logger.warning("a password could not be checked: %s", answer.detail)
         right = answer.verdict is PamVerdict.ACCEPTED
         return PamVerdict.WRONG if right and _account(answer.user) != entry else answer.verdict
 

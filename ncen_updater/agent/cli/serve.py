@@ -92,7 +92,7 @@ def _take_back(directory: Path) -> None:
         if AgentSelectionFile(directory).load() is not None:
             do(DirectoryAction.RESET_ATTEMPTS)
     except UpdaterError as error:
-        logger.warning("this start stays counted: %s", error)
+        logger.warning("the start counter was not reset: %s", error)
 
 
 @click.command("console", cls=CliCommand, help=N_("Open the web console"))

@@ -272,7 +272,7 @@ def _parse_document(output: IO[bytes]) -> Mapping[str, object]:
     try:
         data = parse_json(output.read())
     except ValueError as error:
-        logger.warning("a command wrote what is no JSON: %s", error)
+        logger.warning("a command wrote invalid JSON: %s", error)
         return {}
     return data if isinstance(data, dict) else {}
 

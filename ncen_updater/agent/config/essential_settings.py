@@ -24,7 +24,7 @@ DEFAULT_PATHS = {
     "current": "opt/ncen/current",
 }
 SITE_PATTERNS = {
-    "id": r"[A-Za-z0-9._-]{1,100}",
+    "id": r"[A-Za-z0-9._-]{1,40}",
     "country": r"[A-Z]{2}",
     "product": r"[a-z][a-z0-9-]{0,40}",
 }

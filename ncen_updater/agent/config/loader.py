@@ -188,7 +188,7 @@ def _ignore_unknown_settings(
     except ValidationError as error:
         return None, error.errors(include_url=False)
     logger.warning(
-        "settings that are not known are passed over, since agent %s was in use here: %s",
+        "ignoring unknown settings, because agent %s was in use here: %s",
         newer,
         names,
     )

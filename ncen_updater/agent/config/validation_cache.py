@@ -78,7 +78,7 @@ def usable_config(path: Path) -> Path:
         retained = find_state(path) / VALID
         with contextlib.suppress(ConfigError):
             load_config(retained, look=False)
-            logger.error("%s is used in place of %s: %s", retained, path, error)
+            logger.error("using %s instead of %s: %s", retained, path, error)
             return retained
         raise
     return path

@@ -329,7 +329,7 @@ class ChangeRunner:
                     raise
                 now = self._site.clock.monotonic()
                 if since is None:
-                    logger.warning("the databases are away and waited for: %s", error)
+                    logger.warning("waiting for the databases: %s", error)
                     since = away = now
                 away = away if is_refused(error) else now
                 if now >= since + limit_s or now > away + AWAY_LIMIT_S:

@@ -93,7 +93,7 @@ def record_elapsed_time(journal: Journal, clock: SystemClock) -> None:
                 (now.total_s,),
             )
     except JournalUnwritableError as error:
-        logger.warning("the time that has passed was not written down: %s", error)
+        logger.warning("elapsed time not written: %s", error)
 
 
 def read_retention_ages(journal: Journal, clock: SystemClock) -> Mapping[str, timedelta]:

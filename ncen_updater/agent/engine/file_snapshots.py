@@ -271,7 +271,7 @@ def prune_snapshots(journal: Journal, change: str) -> None:
         try:
             directory.discard()
         except UpdaterError as error:
-            logger.warning("the kept %s of %s cannot be removed: %s", name, change, error)
+            logger.warning("the stored %s of %s cannot be removed: %s", name, change, error)
             journal.record_event(
                 SNAPSHOT_NOT_REMOVED, change, name=name, code=error.code, error=error.full_text
             )

@@ -226,7 +226,7 @@ class Operations:
             with Journal.open(self._site.state_directory / JOURNAL_FILE) as journal:
                 record_elapsed_time(journal, self._site.clock)
         except (JournalPermissionError, JournalUnwritableError) as error:
-            logger.info("the time that has passed was not counted: %s", error)
+            logger.info("elapsed time not recorded: %s", error)
 
     def plan_rollback(self, *, accept_loss: int | None = None) -> RollbackPlan:
         """Plan a rollback. Changes nothing.
@@ -377,7 +377,7 @@ class Operations:
         try:
             self._start_if_expected(journal, last_running_boot)
         except (ApplicationUnhealthyError, ApplicationError) as error:
-            logger.warning("the application is not well, and is watched all the same: %s", error)
+            logger.warning("the application is not healthy; monitoring it: %s", error)
 
     def confirm(self, actor: str) -> Change:
         """End the soak period; the process that watches the release notices it, or a later resume.

@@ -86,7 +86,7 @@ def find_prunable(site: Site, journal: Journal) -> PrunableItems:
     try:
         view = site.release_source.load_last_view()
     except TrustError as error:
-        logger.warning("what is on offer cannot be proved: %s", error)
+        logger.warning("the offered releases cannot be verified: %s", error)
         view = None
     if view is None:
         ahead = set(site.slots.list_versions())

@@ -49,7 +49,7 @@ def store_raw_error(state: Path, name: str, error: BaseException) -> Path | None
         path.parent.chmod(0o700)
         write_file(path, f"{text[:MAX_CHARACTERS]}\n".encode("utf-8", "replace"), 0o600)
     except OSError as failed:
-        logger.warning("what was said in full is not kept: %s", failed)
+        logger.warning("the full error text was not stored: %s", failed)
         return None
     return path
 

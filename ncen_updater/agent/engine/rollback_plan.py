@@ -90,7 +90,7 @@ def _read_uncounted_patterns(site: Site, upgrade: Change) -> Mapping[str, Sequen
     try:
         databases = site.slots.read_document(Version(upgrade.to_version)).manifest.databases
     except UpdaterError as error:
-        logger.warning("every row is counted: %s", error)
+        logger.warning("counting every row: %s", error)
         return {}
     return {item.name: item.tables_without_records or () for item in databases}
 

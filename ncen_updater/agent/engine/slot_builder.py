@@ -42,7 +42,7 @@ def list_slot_trees(slots: SlotStore) -> dict[str, Version]:
         try:
             held[slots.read_document(version).tree_digest] = version
         except SlotRecordError as error:
-            logger.warning("no pack is tried on slot %s: %s", version, error)
+            logger.warning("cannot use a delta pack on slot %s: %s", version, error)
     return held
 
 
@@ -77,7 +77,7 @@ def build_slot(
             apply_delta_pack(slots, download, slot_trees, progress)
             return download.ref.target
         except (DeltaError, SlotModifiedError, SlotRecordError) as error:
-            logger.warning("%s did not give the release: %s", download.ref.target, error)
+            logger.warning("%s does not provide the release: %s", download.ref.target, error)
             source.mark_pack_bad(offer, download.ref, error)
             progress.report(describe_unused_pack(download.ref, error))
         download = source.download_release(offer, progress)

@@ -88,12 +88,12 @@ def update_failsafe(directory: Path, python: Path) -> bool:
             _passes_trials(content, directory, python)
             and _selects_chosen_slot(trial, directory, python)
         ):
-            logger.error("the new failsafe does not choose what is chosen: the old one stays")
+            logger.error("the new failsafe selects another agent; keeping the old failsafe")
             return False
         durable.write_file(place, content, 0o755)
     finally:
         durable.remove_file(trial)
-    logger.info("the failsafe was renewed")
+    logger.info("failsafe updated")
     return True
 
 
@@ -116,7 +116,7 @@ def _passes_trials(content: bytes, directory: Path, python: Path) -> bool:
             started.unlink(missing_ok=True)
             text = _run_failsafe([str(python), "-I", str(place / FAILSAFE_FILE), word])
             if text is None or not started.exists() or started.read_text().split() != [expected]:
-                logger.error("the new failsafe does not start what it should (%s)", word)
+                logger.error("the new failsafe starts the wrong program (%s)", word)
                 return False
     return True
 
@@ -130,10 +130,10 @@ def _run_failsafe(command: list[str]) -> str | None:
     try:
         ended = run_command(command, build_minimal_environment(), CHECK_TIMEOUT_S)
     except OSError as error:
-        logger.error("the new failsafe could not be tried: %s", error)
+        logger.error("the new failsafe could not be tested: %s", error)
         return None
     if ended.status != 0:
-        logger.error("the new failsafe ended with %s: %s", ended.status, ended.output)
+        logger.error("the new failsafe exited with %s: %s", ended.status, ended.output)
         return None
     return ended.output
 
@@ -145,7 +145,7 @@ def _selects_chosen_slot(trial: Path, directory: Path, python: Path) -> bool:
     try:
         start = json.loads(text)["start"]
     except (ValueError, KeyError, TypeError) as error:
-        logger.error("the new failsafe says what cannot be understood: %s", error)
+        logger.error("the new failsafe gave an invalid answer: %s", error)
         return False
     chosen = AgentSelectionFile(directory).load()
     return chosen is None or start == chosen.current
@@ -199,7 +199,7 @@ def create_action_handler(
             update_failsafe(directory, SYSTEM_PYTHON)
             prune_slots(directory, send_heartbeat)
         except (OSError, UpdaterError) as error:
-            logger.warning("the agent's directory is not tidy: %s", error)
+            logger.warning("cannot clean the agent's directory: %s", error)
 
     changes: dict[DirectoryAction, Callable[[AgentSelection], AgentSelection]] = {
         DirectoryAction.CONFIRM: lambda before: confirm_agent(before, version),

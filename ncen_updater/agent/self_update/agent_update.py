@@ -122,7 +122,7 @@ def refresh_agent_metadata(site: Site, config_path: Path) -> UpdaterError | None
         if AgentSelectionFile(get_agent_directory(site)).load() is not None:
             create_agent_source(site, config_path).refresh()
     except UpdaterError as error:
-        logger.warning("the list of agents could not be had: %s", error)
+        logger.warning("the agent metadata could not be read: %s", error)
         return error
     return None
 
@@ -151,7 +151,7 @@ def find_offered_agent(site: Site, config_path: Path) -> str | None:
         ):
             offer = None  # no bundle contained it
     except UpdaterError as error:
-        logger.warning("no agent is looked for: %s", error)
+        logger.warning("cannot look for a new agent: %s", error)
         return None
     return offer.version if offer else None
 

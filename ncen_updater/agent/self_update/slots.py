@@ -196,7 +196,7 @@ class AgentSlots:
         except BaseException:
             _discard(partial)
             raise
-        logger.info("slot of the agent made", extra={"release": version})
+        logger.info("slot of the agent built", extra={"release": version})
 
     def remove(self, version: str) -> None:
         """Remove a slot, renaming it first."""
@@ -293,7 +293,7 @@ class AgentSlots:
         try:
             self._test_slot(self.get_path(version), version)
         except (AgentSlotError, OSError) as error:
-            logger.warning("the slot is rebuilt: %s", error)
+            logger.warning("rebuilding the slot: %s", error)
             return False
         return True
 

@@ -116,7 +116,7 @@ class AgentTrial:
         """
         found = self._load_selection()
         if found is not None and found.current not in (self._version, self._chosen):
-            logger.info("agent %s was chosen: leaving the place to it", found.current)
+            logger.info("agent %s was selected; this agent exits", found.current)
             return TrialVerdict(should_exit=True)
         age = self._monotonic() - self._began
         match decide_duty(found, self._version):
@@ -127,7 +127,7 @@ class AgentTrial:
                     return TrialVerdict(TIMEOUT_FACTOR * self._confirm_s - age)
                 return self._run_action(DirectoryAction.RESET_ATTEMPTS)
             case TrialDuty.REVERT:
-                logger.error("the new agent did not start; this one is chosen again")
+                logger.error("the new agent did not start; selecting this agent again")
                 return self._run_action(DirectoryAction.REVERT)
             case _:
                 return TrialVerdict()
@@ -172,7 +172,7 @@ class AgentTrial:
         try:
             self._do(action)
         except UpdaterError as error:
-            logger.warning("the choice of the agent stays as it is: %s", error)
+            logger.warning("the selected agent is unchanged: %s", error)
             return TrialVerdict(self._confirm_s)
         return TrialVerdict()
 

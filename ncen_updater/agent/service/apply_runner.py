@@ -204,7 +204,7 @@ class ApplyRunner:
         status = error.status if isinstance(error, WorkerError) else None
         unit = f" ({self._socket}; see 'systemctl status ncen-updater-apply.socket')"
         logger.error(
-            "what works on the site ended without a result%s: %s",
+            "an operation exited without a result%s: %s",
             unit if self._socket else "", error,
         )  # fmt: skip
         return WorkerResult(EXIT_CANNOT_RUN if not status else abs(status) + 128 * (status < 0), {})

@@ -76,7 +76,7 @@ def assess_upgrade(site: Site, offered_agent: str | None = None) -> Assessment:
     except TrustError as error:
         # Nothing is installed from such metadata, but previous databases are still pruned, freeing
         # space.
-        logger.warning("what is on offer cannot be proved: %s", error)
+        logger.warning("the offered releases cannot be verified: %s", error)
         view = None
     with Journal.open(site.state_directory / JOURNAL_FILE, read_only=True) as journal:
         event = journal.read_last_event_number()

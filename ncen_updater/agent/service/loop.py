@@ -185,8 +185,8 @@ class ServiceLoop:
         try:
             found = Assessment.from_json(finished.document)
         except ValueError as error:
-            logger.warning("what comes next was not found out (exit code %s)", finished.exit_code)
-            logger.debug("its answer: %s", error)
+            logger.warning("assessment failed (exit code %s)", finished.exit_code)
+            logger.debug("answer: %s", error)
             code = finished.error_code or ""
             self._save_state(
                 self._service_state.with_failure(ServiceAction.ASSESS, self._now(), code)
@@ -300,7 +300,7 @@ def save_service_state(keeper: ServiceStateFile, service_state: ServiceState) ->
     try:
         keeper.save(service_state)
     except OSError as error:
-        logger.warning("what the service knows was not written down: %s", error)
+        logger.warning("the service state was not written: %s", error)
 
 
 def _was_preempted_by_rollback(finished: WorkerResult) -> bool:

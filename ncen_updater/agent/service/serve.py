@@ -226,7 +226,7 @@ def _find_due_receipt(journal: Path) -> datetime | None:
         with Journal.open(journal, read_only=True) as opened:
             due = find_due_receipt(opened)
     except (KeyError, ValueError, UpdaterError) as error:
-        logger.debug("whether a receipt is due was not found out: %s", error)
+        logger.debug("cannot determine whether a receipt is due: %s", error)
         return None
     return due[0] if due is not None else None
 
@@ -240,7 +240,7 @@ def _probe_running(config_path: Path) -> ProcessState | None:
         current = config.paths.resolve(config.paths.current)
         return make_application(config.application, current).observe_state()
     except (OSError, UpdaterError) as error:
-        logger.debug("whether the application runs was not found out: %s", error)
+        logger.debug("cannot determine whether the application runs: %s", error)
         return None
 
 
@@ -316,7 +316,7 @@ def _run_step(service: ServiceLoop, recorder: JournalJobRecorder) -> ServiceDeci
     try:
         return service.run_once()
     except (OSError, UpdaterError) as error:
-        logger.error("the service goes on in %s s: %s", RETRY_S, error)
+        logger.error("the service continues in %s s: %s", RETRY_S, error)
         recorder.interrupted = True
         words = LazyText(N_("service failed: {error}"), {"error": str(error)})
         return ServiceDecision(ServiceAction.WAIT, words, _now() + timedelta(seconds=RETRY_S))
@@ -329,9 +329,9 @@ def _reload_config(service: ServiceLoop, snapshots: SnapshotStore, config_path: 
         service.reload(settings)
         snapshots.update_settings(settings)
     except UpdaterError as error:
-        logger.error("the old configuration stays in force: %s", error)
+        logger.error("keeping the old configuration: %s", error)
     else:
-        logger.info("the configuration was read again")
+        logger.info("configuration reloaded")
 
 
 class WakeupPipe:

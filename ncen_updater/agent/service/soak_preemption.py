@@ -54,7 +54,7 @@ def preempt_soak_for_rollback(path: Path) -> Iterator[None]:
                 job = _record_soak_end(path)
             except UpdaterError as error:
                 # The soak period continues; the next check may succeed.
-                logger.warning("whether somebody requested the rollback is not known: %s", error)
+                logger.warning("cannot determine whether a rollback was requested: %s", error)
                 continue
             seen = changed
             if job is not None:
@@ -84,7 +84,7 @@ def _record_soak_end(path: Path) -> Job | None:
         return None
     with Journal.open(path) as journal:
         journal.record_event(SOAK_ENDED, change.id, job=job.id, by=job.actor.name)
-    logger.info("the watching ends: %s requested the rollback", job.actor.name)
+    logger.info("monitoring ends: %s requested the rollback", job.actor.name)
     return job
 
 

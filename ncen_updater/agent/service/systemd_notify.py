@@ -58,4 +58,4 @@ class SystemdNotifier:
                 sender.sendall(message.encode())
         except OSError as error:
             # systemd then treats the service as silent; the service continues.
-            logger.warning("the service manager could not be told: %s", error)
+            logger.warning("could not notify the service manager: %s", error)

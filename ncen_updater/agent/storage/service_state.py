@@ -162,7 +162,7 @@ class ServiceStateFile:
         except FileNotFoundError:
             return ServiceState()
         except (ValueError, RecursionError) as error:
-            logger.warning("%s is damaged, the feed is checked again: %s", self._path, error)
+            logger.warning("%s is damaged; checking the feed again: %s", self._path, error)
             return ServiceState()
 
     def save(self, service_state: ServiceState) -> None:

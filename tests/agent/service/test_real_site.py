@@ -86,7 +86,7 @@ def test_release_is_offered_installed_and_retained(served: ServedSite) -> None:
     served.until("on hold", lambda: served.said("upgrades on hold: audit"))
     served.configure(service={**SERVICE, "windows": [open_hours()]})
     served.tell(signal.SIGHUP)
-    served.until("read again", lambda: served.said("the configuration was read again"))
+    served.until("read again", lambda: served.said("configuration reloaded"))
     assert served.current() == "3.2.4", "neither on hold nor outside the window"
     served.unhold()
     served.until("installed", lambda: "change-finished" in served.kinds())

@@ -154,11 +154,11 @@ def test_sighup_loads_a_valid_configuration_or_keeps_the_old_one(service: Served
     text = service.config.read_text("utf-8")
     service.config.write_text(text.replace("[service]\n", '[service]\nmode = "notify"\n'), "utf-8")
     service.send(signal.SIGHUP)
-    service.until_logged("the configuration was read again")
+    service.until_logged("configuration reloaded")
     assert service.client.get("/v1/status")["service"]["mode"] == "notify"
     service.config.write_text("[service\n", "utf-8")
     service.send(signal.SIGHUP)
-    service.until_logged("the old configuration stays in force")
+    service.until_logged("keeping the old configuration")
     service.config.write_text(text, "utf-8")
     assert service.client.get("/v1/status")["service"]["mode"] == "notify"
 

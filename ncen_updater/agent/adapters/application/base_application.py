@@ -266,7 +266,7 @@ def check_maintenance_page(
             if isinstance(value, int):
                 return describe_status(value)
             if rolling_back:
-                logger.warning("the web server in front is away, and lets nobody in: %s", value)
+                logger.warning("the web server in front does not answer: %s", value)
                 return None
             return value
         wait(POLL_S)

@@ -306,7 +306,7 @@ class WorkerReleaseSource(TufReleaseSource):
             try:
                 view = source.load_last_view()
             except UpdaterError as error:
-                logger.info("what a list announces is not known: %s", error)
+                logger.info("cannot read the announced sizes: %s", error)
                 return None
             offers += view.offers if view else []
         return compute_announced_allowance(offers) + (

@@ -189,7 +189,7 @@ class StartStep(Step):
         try:
             application.start()
         except CommandError as error:
-            logger.warning("the start failed and is tried once more: %s", error)
+            logger.warning("the start failed; trying once more: %s", error)
             application.stop()
             try:
                 application.start()

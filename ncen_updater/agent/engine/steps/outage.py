@@ -83,7 +83,7 @@ def room_of_databases(site: Site) -> Mapping[Path, int]:
     try:
         return site.database_engine.measure_free_bytes()
     except (OSError, UpdaterError) as error:
-        logger.warning("how much room the databases have was not found out: %s", error)
+        logger.warning("cannot measure the disk space of the databases: %s", error)
         return {}
 
 
@@ -183,7 +183,7 @@ class OutageTracker:
             application.start()
             application.start_deferred_parts()
         except ApplicationError as error:
-            logger.warning("the application does not start, and is watched all the same: %s", error)
+            logger.warning("the application did not start; monitoring it: %s", error)
         return True
 
     def wait_until_over(self, interval_s: float) -> None:
@@ -201,7 +201,7 @@ class OutageTracker:
         try:
             return self._context.site.application.stopped_in_order()
         except ApplicationError as error:
-            logger.warning("who stopped the application was not found out: %s", error)
+            logger.warning("cannot determine who stopped the application: %s", error)
             return False
 
     def _are_databases_unavailable(self) -> bool:
@@ -214,7 +214,7 @@ class OutageTracker:
             return bool(seen.missing or seen.closed or seen.shut)
         except UpdaterError as error:
             # The server accepts sessions; the release may be the cause of this error.
-            logger.warning("what is there of the databases was not found out: %s", error)
+            logger.warning("cannot determine which databases exist: %s", error)
             return False
 
     def _continue_outage(self, cause: OutageCause, place: Path | None = None) -> None:
@@ -243,7 +243,7 @@ class OutageTracker:
         self._extend_soak(self.uncounted_s)
         values = {} if place is None else {"path": str(place)}
         context.journal.record_event(cause.value[0], context.change.id, **values)
-        logger.warning("not judging the release: %s %s", cause.value[0], place or "")
+        logger.warning("the release is not judged by this: %s %s", cause.value[0], place or "")
         self._cause = cause
 
     def _end_outage(self, cause: OutageCause) -> None:

@@ -137,13 +137,13 @@ def require_healthy(
     if health.credentials_refused and not health.missing_parts and site.application.is_running():
         if strict:
             raise ApplicationError(HEALTH_ACCESS_DENIED, problems=health.problem)
-        logger.warning("the application runs, and nobody can ask how it is: %s", health.problem)
+        logger.warning("the application runs, but its health cannot be checked: %s", health.problem)
         return seconds
     if first is StartFailure.UNHEALTHY:
         require_judgeable(site, health.problem)
         raise _make_unhealthy_error(document, health, site.clock.monotonic() - began)
     before = health.problem
-    logger.warning("the application is not well and is started once more: %s", before)
+    logger.warning("the application is not healthy; starting it again: %s", before)
     site.application.stop()
     foreign_session = require_address_free(site, document)
     site.application.start()
@@ -172,7 +172,7 @@ def require_judgeable(site: Site, problems: object) -> None:
     site.database_engine.require_live(entered=True)
     full = find_full_disk(site)
     if full is not None:
-        logger.warning("%s is full, and nothing is judged by this: %s", full, problems)
+        logger.warning("%s is full; the release is not judged by this: %s", full, problems)
         raise InsufficientSpaceError(DISK_FULL, path=full)
 
 
@@ -208,10 +208,10 @@ def start_remaining_parts(site: Site) -> LazyText | None:
         try:
             application.start_deferred_parts()
         except CommandError as error:
-            logger.warning("the start failed and is tried once more: %s", error)
+            logger.warning("the start failed; trying once more: %s", error)
             application.start_deferred_parts()
     except ApplicationError as error:
-        logger.warning("a part of the application does not start: %s", error)
+        logger.warning("a part of the application did not start: %s", error)
         return error.full_text
     return None
 
@@ -221,7 +221,7 @@ def try_stop(site: Site) -> None:
     try:
         site.application.stop()
     except StopError as error:
-        logger.warning("it does not stop in time: %s", error)
+        logger.warning("the application does not stop in time: %s", error)
         patience = 0.0 if error.values["refused"] else site.config.application.health_timeout_s
         deadline = site.clock.monotonic() + patience
         while site.application.is_running() and site.clock.monotonic() < deadline:

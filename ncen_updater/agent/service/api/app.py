@@ -146,7 +146,7 @@ class ApiApplication:
         except UpdaterError as error:
             return self._respond_with_error(error, start_response, language)
         except Exception:
-            logger.exception("a request met something unknown")
+            logger.exception("a request failed with an unexpected error")
             unknown = UpdaterError(state=LazyText(N_("Unknown whether anything was changed.")))
             return self._respond_with_error(unknown, start_response, language)
 

@@ -246,7 +246,7 @@ class Notifier:
         try:
             self._apply_config(load_config(self._path), mark)
         except UpdaterError as error:
-            logger.warning("told as before: %s", error, extra={"code": error.code})
+            logger.warning("settings unchanged: %s", error, extra={"code": error.code})
             self._config_mark = mark
 
     def run_round(self) -> datetime:
@@ -302,7 +302,7 @@ class Notifier:
                 # A restored journal with fewer events yields nothing: its events are old.
                 return collect_notifications(journal, after, seen.last_event)
         except UpdaterError as error:
-            logger.debug("the journal is not read: %s", error)
+            logger.debug("cannot read the journal: %s", error)
             return ()
 
     # ---- sending ---------------------------------------------------------------------------------
@@ -434,7 +434,7 @@ class NotifierThread:
             try:
                 until = notifier.run_round()
             except Exception:
-                logger.exception("telling failed, and is tried again")
+                logger.exception("a notification failed; retrying")
                 until = None
             self._sleep(journal, seen, until)
 
@@ -467,4 +467,4 @@ class NotifierThread:
         try:
             write_metrics(path, samples)
         except OSError as error:
-            logger.warning("no metrics: %s", error)
+            logger.warning("cannot write metrics: %s", error)

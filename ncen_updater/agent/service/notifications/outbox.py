@@ -285,7 +285,9 @@ class OutboxFile:
             return None
         except (ValueError, KeyError, TypeError, OSError) as error:
             logger.warning(
-                "%s is damaged and put aside; news go on from now: %s", self._path, error
+                "%s is damaged and set aside; notifications continue from now: %s",
+                self._path,
+                error,
             )
             aside = self._path.with_suffix(".damaged")
             durable.rename_entry(self._path, aside)

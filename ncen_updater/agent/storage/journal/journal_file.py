@@ -511,10 +511,10 @@ def release_reserve(journal: Path) -> bool:
     try:
         path.unlink()
     except OSError as error:
-        logger.warning("no reserve to give up: %s", error)
+        logger.warning("no reserve file to release: %s", error)
         return False
     durable.fsync_directory(path.parent)
-    logger.warning("the disk is full: the journal's reserve was given up")
+    logger.warning("the disk is full; released the journal's reserve file")
     return True
 
 

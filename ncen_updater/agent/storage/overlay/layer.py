@@ -307,7 +307,7 @@ class LocalOverlay:
         try:
             return self.list_declared(origin) if origin is not None else ()
         except UpdaterError as error:
-            logger.warning("the release that is left cannot be compared with: %s", error)
+            logger.warning("cannot compare with the previous release: %s", error)
             return ()
 
     def _list_languages(self, declared: OverlayManifest, target: Version) -> tuple[str | None, ...]:

@@ -457,7 +457,7 @@ class DirectorySnapshot:
             with self._open_place() as place:
                 place.remove_tree(self._change)
         except UnsafeSnapshotDirectoryError:
-            logger.warning("not a place of ours, and not touched: %s", self.place)
+            logger.warning("not a directory of the agent; unchanged: %s", self.place)
         except OSError as error:
             if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
                 return

@@ -87,7 +87,7 @@ def mend_ledger(connection: Connection) -> None:
     if fetch_rows(connection, PostgresDialect.ledger_tables.exists) and fetch_rows(
         connection, _MEND
     ):
-        logger.warning("the numbers of the ledger were behind its rows; they were set")
+        logger.warning("the sequence of the ledger was behind its rows; corrected")
 
 
 #: Write counters of each table, and its file; with the tables of large objects.
@@ -308,7 +308,7 @@ class CandidateMigrations:
                 execute(connection, "SELECT pg_terminate_backend(%s)", [process])
         except DatabaseError as error:
             # Runs in its own thread; a lost server has ended the session as well.
-            logger.warning("a migration outlived its time: %s", error.detail or error)
+            logger.warning("a migration exceeded its time limit: %s", error.detail or error)
 
     def run_online_program(
         self,

@@ -281,7 +281,7 @@ class DataDirectory:
         """
         found = self.list_directories(oid)
         for directory in found:
-            logger.warning("removing %s, left by an interrupted copy", directory)
+            logger.warning("removing %s of an interrupted copy", directory)
             shutil.rmtree(directory)
             fsync_directory(directory.parent)
         return bool(found)

@@ -330,7 +330,7 @@ class Server:
                 return connection
         connection = self._connect(database, self.settings.user, name, options)
         if self._owner_logs_in is None:
-            logger.warning("the server does not let the agent log in as %s", self.settings.owner)
+            logger.warning("the server refuses the agent's login as %s", self.settings.owner)
         self._owner_logs_in = False
         return connection
 

@@ -203,7 +203,7 @@ class ControlDatabase:
             try:
                 execute(connection, f"{statement} OID {oid}")
             except psycopg.errors.InvalidParameterValue as error:
-                logger.warning("base/%d is in the way: %s", oid, sanitize_error(error))
+                logger.warning("base/%d already exists: %s", oid, sanitize_error(error))
                 taken.add(oid)
             else:
                 return

@@ -515,7 +515,7 @@ class CloneSupport:
             self.drop_trial(connection)
         except psycopg.Error as error:
             # It is empty and closed: the next check, or the next prune, drops it.
-            logger.warning("%s stays for now: %s", self.trial_database, sanitize_error(error))
+            logger.warning("%s was not removed: %s", self.trial_database, sanitize_error(error))
 
     def _choose_trial_oid(self, connection: Connection) -> int:
         """Choose a predictable OID for the trial database; remove a directory left by a crash."""

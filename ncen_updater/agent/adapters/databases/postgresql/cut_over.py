@@ -544,7 +544,9 @@ class CutOver:
                 logger.warning("cut-over, attempt %d: %s", attempt, sanitize_error(error))
             except (psycopg.OperationalError, DatabaseUnreachableError) as error:
                 # The answer to COMMIT may have been lost: only the server knows the outcome.
-                logger.warning("the server went away in the cut-over: %s", sanitize_error(error))
+                logger.warning(
+                    "lost the connection to the server in the cut-over: %s", sanitize_error(error)
+                )
                 if self._did_commit(change, event):
                     return
                 raise DatabaseUnreachableError(

@@ -209,7 +209,7 @@ class RehearsalCopies:
         if not obstacles:
             self._pipe_dump_to_restore(copy, programs)
             return ()
-        logger.warning("a dump of %s leaves out %d objects", copy.source, len(obstacles))
+        logger.warning("a dump of %s omits %d objects", copy.source, len(obstacles))
         self._pipe_dump_to_restore(copy, programs, how, left)
         words = (obstacle.item.label for obstacle in obstacles)
         return tuple(dict.fromkeys((*words, *left.labels)))

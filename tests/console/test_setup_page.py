@@ -120,7 +120,7 @@ def test_site_is_set_up_in_a_browser(site: BareSite, language: str) -> None:
         person.one("#window").type("22:00-04:00")
         answer(person)
         person.until("the plan", lambda: person.all(".plan"))
-        assert person.one(".digest").text == site.answers["trust"]["fingerprint"]
+        assert person.one(".digest").text.startswith(site.answers["trust"]["fingerprint"])
         for part in ('+id = "ke-national"', "proxy_pass", "systemctl daemon-reload"):
             assert part in person.text, part
         assert site.look() == before

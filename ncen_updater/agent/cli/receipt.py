@@ -48,13 +48,14 @@ LEVEL_SHOWN = N_("Level of receipts: {level}")
 #: So many events of receipts are shown.
 MOST_EVENTS = 20
 A_RECEIPT_WOULD_SAY = N_("A receipt of the level '{level}' would say:")
-LEVELS = ("none", "version", "outcome", "figures")
 
 
 @click.command("receipt", cls=CliCommand, help=N_("Show, allow and write receipts of this site"))
 @click.option(
-    "--level", type=click.Choice(LEVELS), help=N_("Set what receipts may say (default: none)")
-)
+    "--level",
+    type=click.Choice([one.value for one in ReceiptLevel]),
+    help=N_("Set what receipts may say (default: none)"),
+)  # fmt: skip
 @click.option(
     "--to", "directory", metavar="DIRECTORY",
     type=click.Path(path_type=Path, file_okay=False),

@@ -279,7 +279,7 @@ def _ask(session: AgentSession, facts: SiteFacts) -> SetupAnswers:
         WrongAnswerError,
         add_tables,
     )
-    from ncen_updater.common.cli.render import encode_as_words
+    from ncen_updater.common.cli.render import format_fingerprint
 
     given: dict[str, Any] = {}
     for question in QUESTIONS:
@@ -295,7 +295,7 @@ def _ask(session: AgentSession, facts: SiteFacts) -> SetupAnswers:
         add_tables(given, click.prompt(words, default=default, err=True, value_proc=take))
         if question.name == "trust":
             session.print_message(LazyText(COMPARE_FINGERPRINT))
-            digest = {"digest": encode_as_words(given["trust"]["fingerprint"])}
+            digest = {"digest": format_fingerprint(given["trust"]["fingerprint"])}
             session.print_message(LazyText("{digest}", digest))
             session.print_message(LazyText(N_("Stop here if it differs (Ctrl-C).")))
     return make_answers(given)

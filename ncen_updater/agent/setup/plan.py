@@ -37,7 +37,7 @@ from ncen_updater.agent.setup.steps import (
 )
 from ncen_updater.agent.setup.unit_files import RestartStep, list_paths, make_unit_drop_in
 from ncen_updater.common.bounded_io import parse_json, read_file
-from ncen_updater.common.cli.render import encode_as_words
+from ncen_updater.common.cli.render import format_fingerprint
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, LazyText, join_texts
 from ncen_updater.common.messages import (
@@ -72,7 +72,7 @@ class SetupPlan:
     Attributes:
         steps: In order.
         config: The configuration, as it will be read.
-        fingerprint: Of the root of trust, in words to be read out.
+        fingerprint: Of the root of trust, in words and in digits.
         by_hand: What setup leaves to a person.
         guesses: What was found.
     """
@@ -183,7 +183,9 @@ def build_plan(
     if machine.has_systemd():
         start, stop = ("systemctl", "start", SERVICE_UNIT), ("systemctl", "stop", SERVICE_UNIT)
         steps.append(CommandStep((start,), (stop,)))
-    return SetupPlan(tuple(steps), loaded, encode_as_words(digest), tuple(by_hand), found.guesses)
+    return SetupPlan(
+        tuple(steps), loaded, format_fingerprint(digest), tuple(by_hand), found.guesses
+    )
 
 
 # ---- agent.toml ----------------------------------------------------------------------------------

@@ -196,6 +196,11 @@ def encode_as_words(digest: str) -> str:
     return " ".join(_encode_word(int(group, 16)) for group in groups)
 
 
+def format_fingerprint(digest: str) -> str:
+    """Return a digest in words, and in the digits that other programs show."""
+    return f"{encode_as_words(digest)} ({group_digest(digest)})"
+
+
 def parse_digest(text: str) -> str:
     """Convert a typed digest, in words or in digits, to hexadecimal digits.
 

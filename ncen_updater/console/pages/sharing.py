@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from ncen_updater.common.errors import UpdaterError
@@ -12,18 +12,12 @@ from ncen_updater.console.page_request import PageContent, PageRequest
 from ncen_updater.console.pages.form_actions import FormResult, require_field
 from ncen_updater.console.service_client import Document
 
-#: The levels, lowest first, and the data that each shares with the Secretariat.
-LEVELS: Mapping[str, tuple[str, str]] = {
-    "none": (N_("Nothing"), N_("The Secretariat learns nothing from this site.")),
-    "version": (N_("Version"), N_("The Secretariat learns which release is installed here.")),
-    "outcome": (
-        N_("Version and outcome"),
-        N_("The Secretariat also learns how the last change ended, with its error code."),
-    ),
-    "figures": (
-        N_("Version, outcome and figures"),
-        N_("The Secretariat also learns the downtime, and what was predicted."),
-    ),
+#: The levels, lowest first.
+LEVELS = {
+    "none": N_("Nothing"),
+    "version": N_("Version"),
+    "outcome": N_("Version and outcome"),
+    "figures": N_("Version, outcome and figures"),
 }
 
 
@@ -34,7 +28,6 @@ class SharingLevel:
     Attributes:
         level: The level.
         name: Its displayed name.
-        meaning: The data that it shares.
         action: ``raise``, ``lower``, or empty for the current level.
         added: Sentences added to those of the level below; None while unknown.
         statement: The bytes that would be signed.
@@ -42,7 +35,6 @@ class SharingLevel:
 
     level: str
     name: LazyText
-    meaning: LazyText
     action: str
     added: Sequence[str] | None = None
     statement: str = ""
@@ -58,7 +50,7 @@ def build_page(asking: PageRequest) -> PageContent:
         {
             "status": status,
             "receipts": receipts,
-            "now": LazyText(LEVELS[receipts["level"]][0]),
+            "now": LazyText(LEVELS[receipts["level"]]),
             "looked": looked,
             "levels": list(build_levels(receipts["level"], looked.document)),
             "may": asking.find_missing_role("approve"),
@@ -73,15 +65,14 @@ def build_levels(agreed: str, found: Document | None) -> Iterator[SharingLevel]:
     names = list(LEVELS)
     shown = {row["level"]: row for row in found["levels"]} if found else {}
     before: Sequence[str] = ()
-    for rank, (level, (name, meaning)) in enumerate(LEVELS.items()):
+    for rank, (level, name) in enumerate(LEVELS.items()):
         now = names.index(agreed)
         action = "" if rank == now else "raise" if rank > now else "lower"
         row = shown.get(level)
         lines = row["sentences"] if row else []
         added = [line for line in lines if line not in before] if row else None
-        yield SharingLevel(
-            level, LazyText(name), LazyText(meaning), action, added, row["statement"] if row else ""
-        )
+        statement = row["statement"] if row else ""
+        yield SharingLevel(level, LazyText(name), action, added, statement)
         before = lines
 
 
@@ -94,5 +85,5 @@ def set_level(asking: PageRequest) -> FormResult:
     if names.index(level) > names.index(agreed) and asking.form.get("agreed") != "yes":
         raise UpdaterError(CONSOLE_FORM, reason="'agreed' is missing")
     asking.call_with_password("PUT", "/v1/receipts", {"level": level})
-    name = LazyText(LEVELS[level][0])
+    name = LazyText(LEVELS[level])
     return "/sharing", LazyText(N_("Shared with the Secretariat: {level}"), {"level": name})

@@ -369,6 +369,9 @@ _COLUMNS = (
 )  # fmt: skip
 
 
+_RELEASE_FIELDS = ("version", "outcomes", "failed_countries", "codes", "is_halt_proposed")
+
+
 def _describe_site(row: SiteRow) -> tuple[object, ...]:
     return (
         row.region, row.country, row.site, row.last.running, row.since, row.reported, row.days,
@@ -390,14 +393,7 @@ def _to_document(board: Board) -> Mapping[str, object]:
             for row in board.sites
         ],
         "releases": [
-            {
-                "version": release.version,
-                "outcomes": release.outcomes,
-                "failed_countries": release.failed_countries,
-                "codes": release.codes,
-                "halt_proposed": release.is_halt_proposed,
-            }
-            for release in board.releases
+            {name: getattr(release, name) for name in _RELEASE_FIELDS} for release in board.releases
         ],
         "attention": board.attention,
         "sums": board.sums,

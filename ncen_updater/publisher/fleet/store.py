@@ -315,15 +315,18 @@ class FleetStore:
         if product != receipt.product or Version(version) != Version(receipt.running):
             raise UpdaterError(RECEIPT_RELEASE_UNKNOWN, site=site, version=receipt.running)
         of_site = "FROM receipts WHERE site = ? AND key = ?"
-        newer = self._find(
-            f"max(number) AS highest {of_site} AND epoch = ? HAVING highest >= ?",
-            site, key, receipt.epoch, number,
-        )  # fmt: skip
-        if newer:
+        series = site, key, receipt.epoch
+        same = self._find(f"rowid, marks {of_site} AND epoch = ? AND number = ?", *series, number)
+        if same:
             # Signed with the same key: the site itself said two things under one number.
-            if self._mark_contradicted(receipt):
-                raise UpdaterError(RECEIPT_CONTRADICTORY, site=site, number=number)
-            raise UpdaterError(RECEIPT_REPLAYED, site=site, number=number, last=newer["highest"])
+            found = " ".join(sorted({*same["marks"].split(), Mark.CONTRADICTED}))
+            self._connection.execute(
+                "UPDATE receipts SET marks = ? WHERE rowid = ?", (found, same["rowid"])
+            )
+            raise UpdaterError(RECEIPT_CONTRADICTORY, site=site, number=number)
+        newer = self._find(f"max(number) {of_site} AND epoch = ? AND number > ?", *series, number)
+        if newer and newer[0]:
+            raise UpdaterError(RECEIPT_REPLAYED, site=site, number=number, last=newer[0])
         marks = []
         last = self._find(f"epoch, digest {of_site} ORDER BY rowid DESC LIMIT 1", site, key)
         if last and last["epoch"] != receipt.epoch:
@@ -343,19 +346,6 @@ class FleetStore:
             ),
         )  # fmt: skip
         return STORED
-
-    def _mark_contradicted(self, receipt: Receipt) -> bool:
-        """Mark the receipt that has the number of another one; return whether there is one."""
-        changed = self._connection.execute(
-            "UPDATE receipts SET marks = CASE WHEN instr(marks, ?) THEN marks"
-            " ELSE trim(marks || ' ' || ?) END"
-            " WHERE site = ? AND key = ? AND epoch = ? AND number = ?",
-            (
-                Mark.CONTRADICTED, Mark.CONTRADICTED, receipt.site, receipt.key, receipt.epoch,
-                receipt.number,
-            ),
-        )  # fmt: skip
-        return changed.rowcount > 0
 
     def _sum_up_old(self, today: date) -> int:
         """Replace receipts older than 13 months by sums, but not the last one of a confirmed key.

@@ -22,7 +22,6 @@ from tuf.api.metadata import TargetFile  # type: ignore[attr-defined]
 from ncen_updater.common import atomic_files as durable
 from ncen_updater.common.disk_space import require_space
 from ncen_updater.common.errors import UpdaterError
-from ncen_updater.common.i18n import LazyText
 from ncen_updater.common.messages import (
     BUNDLE_DOES_NOT_FIT,
     BUNDLE_INCOMPLETE,
@@ -46,11 +45,10 @@ from ncen_updater.feed.import_store import (
     write_import_record,
 )
 from ncen_updater.feed.offers import FeedView, matches_target, parse_offers, save_view
-from ncen_updater.feed.release_files import DOCUMENT_NAME, read_tree, write_document_record
+from ncen_updater.feed.release_files import DOCUMENT_NAME, read_tree
 from ncen_updater.feed.tuf_client import TrustClient
 from ncen_updater.feed.upgrade_path import UpgradePath, choose_path
 from ncen_updater.formats.bundle_file import BundleFile, BundleMember, get_member_name, open_bundle
-from ncen_updater.formats.errors import ReleaseDocumentError
 from ncen_updater.formats.manifest import Channel
 from ncen_updater.formats.release_document import (
     DeltaRef,
@@ -60,7 +58,7 @@ from ncen_updater.formats.release_document import (
     get_release_target_name,
     parse_release_document,
 )
-from ncen_updater.formats.target_names import AGENT_PRODUCT, MAX_DOCUMENT_BYTES, ROOT_HISTORY
+from ncen_updater.formats.target_names import AGENT_PRODUCT, ROOT_HISTORY
 
 logger = logging.getLogger(__name__)
 
@@ -401,18 +399,8 @@ class BundleContents:
             DocumentMismatchError: If the document contradicts the signed targets metadata.
         """
         name = get_release_target_name(self._product, offer.version)
-        signed = self._listed[name]
-        if signed.length > MAX_DOCUMENT_BYTES:
-            raise ReleaseDocumentError(
-                source=name,
-                detail=LazyText(
-                    "{length} bytes, more than {limit}",
-                    {"length": signed.length, "limit": MAX_DOCUMENT_BYTES},
-                ),
-            )
         place = self._get_release_directory(offer)
-        self._client.download_target_file(signed, place / DOCUMENT_NAME, self._progress)
-        write_document_record(place, signed.length, signed.hashes["sha256"])
+        self._client.download_document(self._listed[name], place, self._progress)
         document = parse_release_document((place / DOCUMENT_NAME).read_bytes(), name, lenient=True)
         if not document.to_offer().is_same_release(offer):
             raise DocumentMismatchError(version=offer.version, detail=name)

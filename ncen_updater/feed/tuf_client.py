@@ -59,9 +59,16 @@ from ncen_updater.feed.metadata_verifier import (
     require_role,
     restore_root,
 )
+from ncen_updater.feed.release_files import DOCUMENT_NAME, write_document_record
 from ncen_updater.feed.resumable_download import ExpectedFile, download_file
+from ncen_updater.formats.errors import ReleaseDocumentError
 from ncen_updater.formats.release_document import ChunkDigests
-from ncen_updater.formats.target_names import METADATA_PREFIX, ROOT_VERSION_FIELD, TARGETS_PREFIX
+from ncen_updater.formats.target_names import (
+    MAX_DOCUMENT_BYTES,
+    METADATA_PREFIX,
+    ROOT_VERSION_FIELD,
+    TARGETS_PREFIX,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -188,6 +195,22 @@ class TrustClient(Client):  # type: ignore[misc]  # tufup is untyped
         times = [lapses_at(trusted[role]) for role in roles]
         times += [lapses_at(trusted[role], self._grace) for role in ("timestamp", "snapshot")]
         return min(times)
+
+    def download_document(
+        self, target: TargetFile, directory: Path, progress: ProgressListener
+    ) -> None:
+        """Download a release document with its record into the directory of its release.
+
+        Raises:
+            ReleaseDocumentError: If it is too large.
+            UpdaterError: Of the trust, network or transfer family.
+        """
+        if target.length > MAX_DOCUMENT_BYTES:
+            values = {"length": target.length, "limit": MAX_DOCUMENT_BYTES}
+            text = LazyText("{length} bytes, more than {limit}", values)
+            raise ReleaseDocumentError(source=target.path, detail=text)
+        self.download_target_file(target, directory / DOCUMENT_NAME, progress)
+        write_document_record(directory, target.length, target.hashes["sha256"])
 
     def download_target_file(
         self,

@@ -25,7 +25,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ncen_updater.common.errors import UpdaterError
-from ncen_updater.common.i18n import LazyText
 from ncen_updater.common.messages import (
     NOTHING_IMPORTED,
     OFFER_CHANGED,
@@ -56,8 +55,7 @@ from ncen_updater.feed.offers import (
     parse_offers,
     save_view,
 )
-from ncen_updater.feed.release_files import DOCUMENT_NAME, write_document_record
-from ncen_updater.formats.errors import DownloadDamagedError, ReleaseDocumentError
+from ncen_updater.formats.errors import DownloadDamagedError
 from ncen_updater.formats.release_document import (
     ChunkDigests,
     Offer,
@@ -65,7 +63,6 @@ from ncen_updater.formats.release_document import (
     TargetRef,
     get_release_target_name,
 )
-from ncen_updater.formats.target_names import MAX_DOCUMENT_BYTES
 
 if TYPE_CHECKING:  # not needed to read the last view: requests, tuf, configuration
     from tuf.api.metadata import TargetFile  # type: ignore[attr-defined]
@@ -351,19 +348,8 @@ class TufReleaseSource(DownloadStore):
     def _download_document(self, offer: Offer, progress: ProgressListener) -> ReleaseDocument:
         client, files = self._get_verified_targets()
         self._require_still_offered(offer, parse_offers(self._product, files))
-        place = self.get_release_directory(offer)
         name = get_release_target_name(self._product, offer.version)
-        signed = files[name]
-        if signed.length > MAX_DOCUMENT_BYTES:
-            raise ReleaseDocumentError(
-                source=name,
-                detail=LazyText(
-                    "{length} bytes, more than {limit}",
-                    {"length": signed.length, "limit": MAX_DOCUMENT_BYTES},
-                ),
-            )
-        client.download_target_file(signed, place / DOCUMENT_NAME, progress)
-        write_document_record(place, signed.length, signed.hashes["sha256"])
+        client.download_document(files[name], self.get_release_directory(offer), progress)
         return self.load_document(offer)
 
     def _download_target(

@@ -452,19 +452,12 @@ class AgentConfig(BaseSettings):
             own = paths.resolve(self.overlay.directory)
             for other in places:
                 if other.is_relative_to(own) or own.is_relative_to(other):
-                    raise ValueError(
-                        LazyText(
-                            "[overlay] {own} and {other} are nested",
-                            {"own": own, "other": other},
-                        )
-                    )
+                    values = {"own": own, "other": other}
+                    raise ValueError(LazyText("[overlay] {own} and {other} are nested", values))
         for number, directory in enumerate(directories):
             for other in (*places, *directories[:number]):
                 if other.is_relative_to(directory) or directory.is_relative_to(other):
-                    raise ValueError(
-                        LazyText(
-                            "[[files]] {directory} and {other} are nested",
-                            {"directory": directory, "other": other},
-                        )
-                    )
+                    values = {"directory": directory, "other": other}
+                    text = LazyText("[[files]] {directory} and {other} are nested", values)
+                    raise ValueError(text)
         return self

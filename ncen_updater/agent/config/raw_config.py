@@ -29,6 +29,8 @@ from ncen_updater.common.messages import (
 
 #: Tables whose values may be anything, passwords too.
 FREE_FORM_TABLES = frozenset({"environment", "health_headers", "migrator_environment"})
+#: Settings that are command lines: an argument may be a password, the program is none.
+COMMAND_SETTINGS = frozenset({"start", "stop", "status", "version_command"})
 #: Shorter ones ("1", "en", "yes") are no secrets, and would mask half of every line.
 MIN_SECRET_LENGTH = 6
 POSITION = N_("line {line}, column {column}")

@@ -15,7 +15,7 @@ import hashlib
 import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -27,7 +27,6 @@ from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.messages import (
     FEED_BROKEN,
-    KEY_CHANGE_NOT_ATOMIC,
     OTHER_FEED,
     STORAGE_AHEAD,
     STORAGE_DIFFERS,
@@ -43,9 +42,8 @@ from ncen_updater.publisher.feed.feed_directory import (
     FeedDirectory,
     FeedState,
     list_delegated_roles,
-    verify_role,
+    must_write_root_last,
 )
-from ncen_updater.publisher.feed.role_policy import ONLINE_ROLES
 
 BLOCK = 1 << 20
 #: The timestamp is the only mutable file of a feed; caches must revalidate it.
@@ -302,7 +300,12 @@ def upload_feed(
         }
         there = storage.list_sizes()
         served = _read_served_state(feed, state, storage, there)
-        root_last = _must_write_root_last(served, state, there, accept_interruption)
+        root_last = must_write_root_last(
+            served,
+            state,
+            accept=accept_interruption,
+            names_missing_root=_names_missing_root(state, there),
+        )
         written: list[str] = []
         order = sort_for_upload(local, root_last=root_last)
         retained = {name for name in order if _is_uploaded(local[name], name, storage, there)}
@@ -412,28 +415,9 @@ def _parse_root_version(name: str) -> int:
     return int(found["version"]) if found and found["role"] == "root" else 0
 
 
-def _must_write_root_last(
-    served: FeedState | None, state: FeedState, there: Mapping[str, int], accept: bool
-) -> bool:
-    """Return whether the timestamp must be written before new roots, by the publisher's rules."""
-    if served is None or served.root.signed.version == state.root.signed.version:
-        return False
-    if _is_verifiable(replace(served, root=state.root)):
-        return False
+def _names_missing_root(state: FeedState, there: Mapping[str, int]) -> bool:
+    """Tell whether the timestamp names a root that is not there yet."""
     named = (
         state.timestamp.signed.unrecognized_fields.get(ROOT_VERSION_FIELD) if state.timestamp else 0
     )
-    names_it = isinstance(named, int) and f"metadata/{named}.root.json" not in there
-    if _is_verifiable(replace(state, root=served.root)) and not names_it:
-        return True
-    if accept:
-        return False
-    raise UpdaterError(
-        KEY_CHANGE_NOT_ATOMIC,
-        reason="the published and the new metadata are not valid under each other's root",
-    )
-
-
-def _is_verifiable(state: FeedState) -> bool:
-    roles = ("targets", *state.delegated, *ONLINE_ROLES)
-    return all(bool(verify_role(state, role)) for role in roles)
+    return isinstance(named, int) and f"metadata/{named}.root.json" not in there

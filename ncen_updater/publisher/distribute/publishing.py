@@ -33,7 +33,6 @@ from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.json_records import compute_sha256
 from ncen_updater.common.messages import (
     FEED_BROKEN,
-    KEY_CHANGE_NOT_ATOMIC,
     KEY_NOT_ALLOWED,
     PUBLISHER_TARGET_MISSING,
     STALE_EVENT,
@@ -57,6 +56,7 @@ from ncen_updater.publisher.feed.feed_directory import (
     SourceChangedError,
     get_target_file_name,
     list_delegated_roles,
+    must_write_root_last,
     verify_role,
 )
 from ncen_updater.publisher.feed.role_policy import ONLINE_ROLES
@@ -150,7 +150,7 @@ class Publisher:
             new_files = self._find_targets(state, base, drafts, staging)
             online_roles = self._sign_online(state, base, online, now, waivers=waivers)
             whole = state.replace_roles(online_roles)
-            root_last = self._must_write_root_last(base, whole, accept_interruption)
+            root_last = must_write_root_last(base, whole, accept=accept_interruption)
             if root_last and base is not None:
                 # The timestamp is written before the root, so it must not name the new root.
                 seen = base.root.signed.version
@@ -370,20 +370,6 @@ class Publisher:
             "timestamp"
         )
 
-    def _must_write_root_last(self, base: FeedState | None, whole: FeedState, accept: bool) -> bool:
-        if base is None or whole.root.signed.version == base.root.signed.version:
-            return False
-        if _is_verifiable(replace(base, root=whole.root)):
-            return False
-        if _is_verifiable(replace(whole, root=base.root)):
-            return True
-        if accept:
-            return False
-        raise UpdaterError(
-            KEY_CHANGE_NOT_ATOMIC,
-            reason="the published and the new metadata are not valid under each other's root",
-        )
-
     def _write(
         self,
         drafts: Mapping[str, Metadata[Any]],
@@ -447,11 +433,6 @@ def _apply_drafts(base: FeedState | None, drafts: Mapping[str, Metadata[Any]]) -
 
 def _require_signatures(state: FeedState, role: str) -> None:
     require_threshold(role, verify_role(state, role))
-
-
-def _is_verifiable(state: FeedState) -> bool:
-    roles = [*state.list_offline_roles()[1:], *ONLINE_ROLES]
-    return all(bool(verify_role(state, role)) for role in roles)
 
 
 def _list_source_files(staging: Sequence[Path], target: TargetFile) -> list[Path]:

@@ -43,6 +43,7 @@ from ncen_updater.common.messages import (
     FEED_BROKEN,
     FEED_BUSY,
     FEED_DIRECTORY_MISSING,
+    KEY_CHANGE_NOT_ATOMIC,
     UNKNOWN_PRODUCT,
 )
 from ncen_updater.formats.release_document import Offer
@@ -50,6 +51,7 @@ from ncen_updater.formats.rollout import PUBLISH_AFTER_FIELD, WAIVERS_FIELD, Wai
 from ncen_updater.formats.target_names import OFFER_FIELD, RELEASES_PREFIX, ROLE_FIELD
 from ncen_updater.publisher.errors import describe_system_error
 from ncen_updater.publisher.feed.role_policy import (
+    ONLINE_ROLES,
     FeedPolicy,
     read_issue_time,
     read_policy,
@@ -147,6 +149,42 @@ def verify_role(state: FeedState, role: str) -> VerificationResult:
         else state.targets.signed
     )
     return delegator.get_verification_result(role, metadata.signed_bytes, metadata.signatures)
+
+
+def must_write_root_last(
+    before: FeedState | None,
+    after: FeedState,
+    *,
+    accept: bool,
+    names_missing_root: bool = False,
+) -> bool:
+    """Tell whether the timestamp has to go before new roots, so that sites always see a valid feed.
+
+    Args:
+        before: What sites see now; None for nothing.
+        after: What they will see.
+        accept: Whether sites that update meanwhile may fail once.
+        names_missing_root: Whether the new timestamp names a root that is not there yet.
+
+    Raises:
+        KEY_CHANGE_NOT_ATOMIC: If there is no safe order of writes.
+    """
+    if before is None or after.root.signed.version == before.root.signed.version:
+        return False
+    if _is_verifiable(replace(before, root=after.root)):
+        return False
+    if _is_verifiable(replace(after, root=before.root)) and not names_missing_root:
+        return True
+    if accept:
+        return False
+    raise UpdaterError(
+        KEY_CHANGE_NOT_ATOMIC,
+        reason="the published and the new metadata are not valid under each other's root",
+    )
+
+
+def _is_verifiable(state: FeedState) -> bool:
+    return all(verify_role(state, role) for role in ("targets", *state.delegated, *ONLINE_ROLES))
 
 
 def get_target_file_name(target: TargetFile) -> str:

@@ -67,14 +67,12 @@ def find_weakened_protection(event: SigningEvent) -> list[LazyText]:
     for role, draft in event.drafts.items():
         base = event.base.get(role)
         old, new = base.signed if base else None, draft.signed
+        found += _compare_holders(_read_holders(old), _read_holders(new))
         if isinstance(new, Root):
-            found += _compare_holders(_read_root_holders(old), _read_root_holders(new))
             found += _compare_periods(old, new)
-        elif isinstance(new, Targets):
-            found += _compare_holders(_read_targets_holders(old), _read_targets_holders(new))
+        else:
             found += _compare_offers(old, new)
-    signed = (draft.signed for draft in event.drafts.values())
-    found += _check_duplicate_owners(each for each in signed if isinstance(each, Root | Targets))
+    found += _check_duplicate_owners(draft.signed for draft in event.drafts.values())
     return found
 
 
@@ -88,12 +86,7 @@ def _check_duplicate_owners(lists: Iterable[Root | Targets]) -> Iterator[LazyTex
                 (get_key_owner(key), compute_fingerprint(key))
                 for key in read_emergency_halt_keys(signed).values()
             ]
-        roles = (
-            _read_root_holders(signed)
-            if isinstance(signed, Root)
-            else _read_targets_holders(signed)
-        )
-        for _threshold, keys in roles.values():
+        for _threshold, keys in _read_holders(signed).values():
             named += [(owner, mark) for mark, owner in keys.items()]
         for owner, mark in named:
             held.setdefault(owner, set()).add(mark)
@@ -106,29 +99,18 @@ def _check_duplicate_owners(lists: Iterable[Root | Targets]) -> Iterator[LazyTex
             yield LazyText(words, {"owner": owner, "keys": text})
 
 
-def _read_root_holders(root: Root | None) -> dict[str, tuple[int, dict[str, str]]]:
+def _read_holders(signed: Root | Targets | None) -> dict[str, tuple[int, dict[str, str]]]:
     """Return threshold and keys (fingerprint to owner) of each role."""
-    if root is None:
+    delegator = signed.delegations if isinstance(signed, Targets) else signed
+    if delegator is None:
         return {}
-    return {
-        name: (
-            role.threshold,
-            {compute_fingerprint(root.keys[i]): get_key_owner(root.keys[i]) for i in role.keyids},
-        )
-        for name, role in root.roles.items()
-    }
-
-
-def _read_targets_holders(targets: Targets | None) -> dict[str, tuple[int, dict[str, str]]]:
-    if targets is None or targets.delegations is None:
-        return {}
-    keys = targets.delegations.keys
+    keys = delegator.keys
     return {
         name: (
             role.threshold,
             {compute_fingerprint(keys[i]): get_key_owner(keys[i]) for i in role.keyids},
         )
-        for name, role in (targets.delegations.roles or {}).items()
+        for name, role in (delegator.roles or {}).items()
     }
 
 

@@ -12,6 +12,7 @@ from packaging.version import Version
 
 from ncen_updater.agent.config.loader import load_config
 from ncen_updater.agent.config.raw_config import (
+    COMMAND_SETTINGS,
     FREE_FORM_TABLES,
     read_raw_config,
     strip_credentials,
@@ -65,9 +66,6 @@ from ncen_updater.common.messages import (
     TARGET_WITHDRAWN,
 )
 from ncen_updater.feed.upgrade_path import RejectionReason
-
-#: Settings that are command lines, whose arguments may be secret.
-COMMAND_SETTINGS = frozenset({"start", "stop", "status", "version_command"})
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from packaging.requirements import Requirement
 from ncen_updater.agent.config.agent_config import AgentConfig
 from ncen_updater.agent.config.essential_settings import EssentialSettings, load_essential_settings
 from ncen_updater.agent.config.loader import load_config
-from ncen_updater.agent.config.raw_config import FREE_FORM_TABLES, read_raw_config
+from ncen_updater.agent.config.raw_config import COMMAND_SETTINGS, FREE_FORM_TABLES, read_raw_config
 from ncen_updater.agent.engine.change_outcome import read_outcome
 from ncen_updater.agent.engine.rehearsal.downtime_forecasts import sum_predicted_range
 from ncen_updater.agent.engine.rehearsal.rehearsal_store import RehearsalStore
@@ -359,10 +359,6 @@ def _read_disk_space(path: Path) -> Iterator[tuple[str, object]]:
 
 
 MASK = "***"
-
-
-#: Command lines: arguments may contain passwords; the program name does not.
-COMMAND_SETTINGS = frozenset({"start", "stop", "status", "version_command"})
 
 
 URL_PATTERN = re.compile(r"://|@")

@@ -37,7 +37,7 @@ class SignerCli:
         code, out, err = self.run(*arguments, "--json")
         assert code == 0, err
         document = json.loads(out)
-        name = " ".join(map(str, arguments[: 2 if arguments[0] == "keys" else 1]))
+        name = " ".join(map(str, arguments[: 2 if arguments[0] in ("keys", "fleet") else 1]))
         assert list_undocumented_keys(f"ncen-publisher {name}", document) == set()
         return document
 

@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
+from ncen_updater.common.cli.render import encode_as_words
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import PUBLICATION_WAITS, UNSOUND_DRAFT
-from ncen_updater.formats.receipt import Outcome, encode_public_key
+from ncen_updater.formats.receipt import Outcome, compute_fingerprint, encode_public_key
 from ncen_updater.formats.rollout import PUBLISH_AFTER_FIELD, PublishCondition
 from ncen_updater.publisher.feed.feed_directory import FeedDirectory
 from ncen_updater.publisher.feed.role_policy import read_publish_condition
@@ -134,6 +135,18 @@ def test_unit_imports_and_writes_the_board(at_work: SignerCli, tmp_path: Path) -
         commands = [[word.replace(old, new) for word in command] for command in commands]
     assert [at_work.run(*command)[0] for command in commands] == [0, 0]
     assert "Kenya" in (state / "board/index.html").read_text()
+
+
+def test_one_of_two_keys_is_confirmed_by_the_words_that_the_site_read_out(at_work: SignerCli) -> None:
+    record, sites = at_work.work / "fleet.db", [Reporter("ke-1", "KE"), Reporter("ke-1", "KE")]
+    import_all(record, *((site, GOOD) for site in sites), confirmed=False)
+    fingerprints = [compute_fingerprint(encode_public_key(site.private)) for site in sites]
+    confirm = ("fleet", "confirm", "ke-1", "--record", record, "--yes")
+    code, _, shown = at_work.run(*confirm)
+    assert code == 2
+    assert all(encode_as_words(one) in shown for one in fingerprints)
+    for typed in (encode_as_words(fingerprints[1]).upper(), fingerprints[1][:16]):
+        assert at_work.json(*confirm, "--key", typed)["fingerprint"] == fingerprints[1]
 
 
 def test_sufficient_receipts_permit_publication(at_work: SignerCli) -> None:

@@ -7,12 +7,13 @@ followed. Paths are relative, with ``/`` between parts; whether they are plain i
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import secrets
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
+
+from ncen_updater.common.atomic_files import sync_open_filesystem
 
 DIRECTORY_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 NEW_FILE_FLAGS = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -213,30 +214,4 @@ class DirectoryHandle:
 
     def sync_filesystem(self) -> None:
         """Flush the whole file system: one wait for thousands of entries."""
-        syncfs = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None)
-        if syncfs is None:
-            os.sync()
-        elif syncfs(self._root) != 0:
-            number = ctypes.get_errno()
-            raise OSError(number, os.strerror(number))
-
-    def flush_files(self, paths: Iterable[str]) -> None:
-        """Flush what is below to the disk: one ``syncfs`` where the C library has it.
-
-        Args:
-            paths: Of every file and directory, for where it has none.
-        """
-        syncfs = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None)
-        if syncfs is not None:
-            if syncfs(self._root) != 0:
-                number = ctypes.get_errno()
-                raise OSError(number, os.strerror(number))
-            return
-        for path in paths:
-            parent, name = self._open_parent(path)
-            descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW, dir_fd=parent)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
-        os.fsync(self._root)
+        sync_open_filesystem(self._root)

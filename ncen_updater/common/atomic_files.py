@@ -31,7 +31,16 @@ def fsync_directory(path: Path) -> None:
 
 
 def sync_filesystem(path: Path) -> None:
-    """Flush the whole file system of a path: for a tree of thousands of small files.
+    """Flush the whole file system of a path; see :func:`sync_open_filesystem`."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        sync_open_filesystem(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sync_open_filesystem(descriptor: int) -> None:
+    """Flush the whole file system of an open file: for a tree of thousands of small files.
 
     An ``fsync`` per file would wait for one journal commit each. Since Linux 5.8 ``syncfs`` reports
     write errors.
@@ -41,14 +50,10 @@ def sync_filesystem(path: Path) -> None:
     syncfs = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None)
     if syncfs is None:
         os.sync()
-        return
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        if syncfs(descriptor) != 0:
-            number = ctypes.get_errno()
-            raise OSError(number, os.strerror(number), str(path))
-    finally:
-        os.close(descriptor)
+    elif syncfs(descriptor) != 0:
+        number = ctypes.get_errno()
+        path = Path(f"/proc/self/fd/{descriptor}").readlink()
+        raise OSError(number, os.strerror(number), str(path))
 
 
 def make_directory(path: Path, mode: int = 0o755, *, exactly: bool = False) -> None:

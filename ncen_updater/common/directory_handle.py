@@ -7,12 +7,13 @@ links. Paths are relative, with ``/`` as separator; the caller checks that they 
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import secrets
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
+
+from ncen_updater.common.atomic_files import sync_open_filesystem
 
 DIRECTORY_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 NEW_FILE_FLAGS = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -213,30 +214,4 @@ class DirectoryHandle:
 
     def sync_filesystem(self) -> None:
         """Flush the whole file system, with one call for thousands of entries."""
-        syncfs = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None)
-        if syncfs is None:
-            os.sync()
-        elif syncfs(self._root) != 0:
-            number = ctypes.get_errno()
-            raise OSError(number, os.strerror(number))
-
-    def flush_files(self, paths: Iterable[str]) -> None:
-        """Flush all files below the directory: with one ``syncfs`` if the C library has it.
-
-        Args:
-            paths: All files and directories, for systems without ``syncfs``.
-        """
-        syncfs = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None)
-        if syncfs is not None:
-            if syncfs(self._root) != 0:
-                number = ctypes.get_errno()
-                raise OSError(number, os.strerror(number))
-            return
-        for path in paths:
-            parent, name = self._open_parent(path)
-            descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW, dir_fd=parent)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
-        os.fsync(self._root)
+        sync_open_filesystem(self._root)

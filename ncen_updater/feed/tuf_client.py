@@ -61,7 +61,7 @@ from ncen_updater.feed.metadata_verifier import (
 )
 from ncen_updater.feed.release_files import DOCUMENT_NAME, write_document_record
 from ncen_updater.feed.resumable_download import ExpectedFile, download_file
-from ncen_updater.formats.errors import ReleaseDocumentError
+from ncen_updater.formats.errors import ReleaseDocumentError, describe_excess
 from ncen_updater.formats.release_document import ChunkDigests
 from ncen_updater.formats.target_names import (
     MAX_DOCUMENT_BYTES,
@@ -206,9 +206,8 @@ class TrustClient(Client):  # type: ignore[misc]  # tufup is untyped
             UpdaterError: Of the trust, network or transfer family.
         """
         if target.length > MAX_DOCUMENT_BYTES:
-            values = {"length": target.length, "limit": MAX_DOCUMENT_BYTES}
-            text = LazyText("{length} bytes, more than {limit}", values)
-            raise ReleaseDocumentError(source=target.path, detail=text)
+            detail = describe_excess(target.length, MAX_DOCUMENT_BYTES)
+            raise ReleaseDocumentError(source=target.path, detail=detail)
         self.download_target_file(target, directory / DOCUMENT_NAME, progress)
         write_document_record(directory, target.length, target.hashes["sha256"])
 

@@ -225,7 +225,7 @@ def _unpack_members(
         for entry in reversed(tree.entries):
             if entry.type is EntryType.DIRECTORY:
                 directory.set_mode(entry.path, entry.mode)
-        directory.flush_files(e.path for e in tree.entries if e.type is not EntryType.SYMLINK)
+        directory.sync_filesystem()
 
 
 @contextlib.contextmanager

@@ -51,6 +51,11 @@ class DownloadDamagedError(TransferError):
     message = DOWNLOAD_DAMAGED
 
 
+def describe_excess(length: int, limit: int) -> LazyText:
+    """Return why a document that is too large was refused."""
+    return LazyText("{length} bytes, more than {limit}", {"length": length, "limit": limit})
+
+
 def describe_mistakes(error: Exception, whole: str) -> LazyText | str:
     """Return why a document was refused: each mistake with its place, or the parser's message.
 

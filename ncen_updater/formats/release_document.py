@@ -20,9 +20,8 @@ from typing import Annotated, Any, Literal, TypeVar
 from packaging.version import Version
 from pydantic import Field, StringConstraints, ValidationError, model_validator
 
-from ncen_updater.common.i18n import LazyText
 from ncen_updater.common.json_records import encode_canonical_json
-from ncen_updater.formats.errors import ReleaseDocumentError, describe_mistakes
+from ncen_updater.formats.errors import ReleaseDocumentError, describe_excess, describe_mistakes
 from ncen_updater.formats.manifest import (
     ByteCount,
     Channel,
@@ -253,13 +252,8 @@ def parse_release_document(
         ReleaseDocumentError: If it is too large, not JSON, or does not match the schema.
     """
     if len(content) > MAX_DOCUMENT_BYTES:
-        raise ReleaseDocumentError(
-            source=source,
-            detail=LazyText(
-                "{length} bytes, more than {limit}",
-                {"length": len(content), "limit": MAX_DOCUMENT_BYTES},
-            ),
-        )
+        detail = describe_excess(len(content), MAX_DOCUMENT_BYTES)
+        raise ReleaseDocumentError(source=source, detail=detail)
     try:
         data = json.loads(content)
         if lenient:

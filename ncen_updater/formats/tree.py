@@ -24,7 +24,7 @@ from pydantic.dataclasses import dataclass
 
 from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.json_records import encode_canonical_json
-from ncen_updater.formats.errors import TreeError, describe_mistakes
+from ncen_updater.formats.errors import TreeError, describe_excess, describe_mistakes
 
 MAX_ENTRIES = 500_000
 MAX_TREE_BYTES = 200_000_000
@@ -154,13 +154,7 @@ def parse_tree(content: bytes, source: str) -> Tree:
             type or order that a release may not have.
     """
     if len(content) > MAX_TREE_BYTES:
-        raise TreeError(
-            source=source,
-            detail=LazyText(
-                "{length} bytes, more than {limit}",
-                {"length": len(content), "limit": MAX_TREE_BYTES},
-            ),
-        )
+        raise TreeError(source=source, detail=describe_excess(len(content), MAX_TREE_BYTES))
     try:
         tree = Tree.model_validate_json(content)
     except ValidationError as error:

@@ -104,10 +104,16 @@ class SiteServiceClient:
         with self._request(method, path, body, READ_TIMEOUT_S * 2) as response:
             return read_response(response)
 
-    def stream(self, after: int | None) -> Iterator[StreamEvent]:
+    def stream(
+        self, after: int | None, report_away: Callable[[], None] = lambda: None
+    ) -> Iterator[StreamEvent]:
         """Yield what happens after an event of the journal, or from now on, for ever.
 
         A service that goes away and comes back, as one that renews itself, is waited for.
+
+        Args:
+            after: Number of the event.
+            report_away: Called at each try while the service is away.
 
         Raises:
             ServiceUnresponsiveError: If it does not come back.
@@ -126,6 +132,7 @@ class SiteServiceClient:
                 if left <= 0:
                     raise
                 left -= 1
+                report_away()
                 self._sleep(1.0)
 
     @contextlib.contextmanager

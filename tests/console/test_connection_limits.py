@@ -187,7 +187,7 @@ def test_job_is_followed_by_polling_without_a_stream(
     asked: list[str] = []
 
     class Full:
-        def stream(self, after: int) -> Iterator[Any]:
+        def stream(self, after: int, *_: object) -> Iterator[Any]:
             raise RequestRefusedError(TOO_MANY_STREAMS, count=3)
             yield after
 

@@ -75,6 +75,11 @@ def report_progress(progress: ProgressListener, service_state: JsonDocument) -> 
         progress.report(what, done, total)
 
 
+def report_service_away(progress: ProgressListener) -> None:
+    """Show that the service is waited for, in place of the step that was shown last."""
+    progress.report(LazyText(N_("waiting for the service")))
+
+
 def describe_current_work(
     moment: JsonDocument,
 ) -> Iterator[tuple[LazyText, int | None, int | None]]:

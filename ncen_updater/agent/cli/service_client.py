@@ -8,6 +8,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from time import sleep
 from typing import TYPE_CHECKING
@@ -18,6 +19,7 @@ from ncen_updater.agent.cli.job_progress import (
     has_started,
     parse_job_result,
     report_progress,
+    report_service_away,
 )
 from ncen_updater.agent.config.essential_settings import read_service_socket
 from ncen_updater.agent.engine.approvals.next_upgrade import (
@@ -313,7 +315,9 @@ class ServiceSiteClient:
         number = given["id"]
         waits: LazyText | None = None
         try:
-            for event in self._service.stream(given["event"]):
+            for event in self._service.stream(
+                given["event"], partial(report_service_away, progress)
+            ):
                 if event.kind == "job-ended" and event.data["data"].get("job") == number:
                     return
                 if event.kind != "service":
@@ -391,9 +395,20 @@ def require_service(run: AgentSession) -> SiteServiceClient:
     """Return the service of the site.
 
     Raises:
+        PermissionError: If the user may not connect to it.
         NO_SERVICE: If none answers.
     """
     client = find_service(run)
-    if client is None:
-        raise UpdaterError(NO_SERVICE, path=read_service_socket(run.config))
-    return client
+    if client is not None:
+        return client
+    from ncen_updater.agent.service.api_client import CONNECT_TIMEOUT_S
+    from ncen_updater.common.unix_http import connect_unix_socket
+
+    path = read_service_socket(run.config)
+    try:
+        connect_unix_socket(path, CONNECT_TIMEOUT_S).close()
+    except PermissionError as error:
+        raise PermissionError(error.errno, error.strerror, str(path)) from error
+    except OSError as error:
+        raise UpdaterError(NO_SERVICE, path=path) from error
+    raise UpdaterError(NO_SERVICE, path=path)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import TypeGuard
 
 import click
@@ -10,7 +11,11 @@ import click
 from ncen_updater.agent.cli.common import get_agent_session
 from ncen_updater.agent.cli.event_text import format_event
 from ncen_updater.agent.cli.hold import show_next_start
-from ncen_updater.agent.cli.job_progress import parse_job_result, report_progress
+from ncen_updater.agent.cli.job_progress import (
+    parse_job_result,
+    report_progress,
+    report_service_away,
+)
 from ncen_updater.agent.cli.service_client import require_service
 from ncen_updater.agent.cli.session import AgentSession
 from ncen_updater.agent.cli.status import show_last_change
@@ -40,7 +45,8 @@ def watch(context: click.Context, job: int | None, goes_on: bool, events: bool) 
         with session.make_progress() as progress:
             if not session.as_json:
                 _show_earlier_progress(client, progress)
-            for event in _follow_events(client, job, keep_watching=goes_on):
+            away = partial(report_service_away, progress)
+            for event in _follow_events(client, job, away, keep_watching=goes_on):
                 seen += 1
                 if event.kind == "service" and event.data["running"] is not None:
                     work = list(event.data["running"]["command"])
@@ -178,7 +184,11 @@ def _find_newest_change(client: SiteServiceClient) -> JsonDocument | None:
 
 
 def _follow_events(
-    client: SiteServiceClient, job: int | None, *, keep_watching: bool
+    client: SiteServiceClient,
+    job: int | None,
+    report_away: Callable[[], None],
+    *,
+    keep_watching: bool,
 ) -> Iterator[StreamEvent]:
     """Yield events until the current operation or a job has ended."""
     if job is not None:
@@ -188,7 +198,7 @@ def _follow_events(
         ended, after = client.get("/v1/status")["service"]["running"] is None, None
     if ended and not keep_watching:
         return
-    for event in client.stream(after):
+    for event in client.stream(after, report_away):
         yield event
         over = (
             event.kind == "job-ended" and event.data["data"].get("job") == job

@@ -105,10 +105,16 @@ class SiteServiceClient:
         with self._request(method, path, body, READ_TIMEOUT_S * 2) as response:
             return read_response(response)
 
-    def stream(self, after: int | None) -> Iterator[StreamEvent]:
+    def stream(
+        self, after: int | None, report_away: Callable[[], None] = lambda: None
+    ) -> Iterator[StreamEvent]:
         """Yield the events after an event of the journal, or from now on, without end.
 
         Waits for a service that restarts, for example after a self-update.
+
+        Args:
+            after: Number of the event.
+            report_away: Called at each try while the service is away.
 
         Raises:
             ServiceUnresponsiveError: If the service does not restart in time.
@@ -127,6 +133,7 @@ class SiteServiceClient:
                 if left <= 0:
                     raise
                 left -= 1
+                report_away()
                 self._sleep(1.0)
 
     @contextlib.contextmanager

@@ -120,7 +120,9 @@ def test_job_reports_at_once_what_it_waits_for(
 ) -> None:
     """Seen: 'check' stood for as long as the release was watched, and did not say why."""
 
-    def stream(self: SiteServiceClient, after: int | None = None) -> Iterator[StreamEvent]:
+    def stream(
+        self: SiteServiceClient, after: int | None = None, *_: object
+    ) -> Iterator[StreamEvent]:
         def moment() -> StreamEvent:
             document = to_json_value(build_activity_document(watched.snapshots.get_latest(), "en"))
             assert isinstance(document, dict)

@@ -101,7 +101,7 @@ def test_error_answer_of_any_form_is_an_error_with_text(tmp_path: Path, error: o
 
 
 def test_broken_stream_is_retried_and_then_abandoned(tmp_path: Path) -> None:
-    path, slept = tmp_path / "api.sock", list[float]()
+    path, slept, away = tmp_path / "api.sock", list[float](), list[int]()
     stream = b'event: service\ndata: {"reason": 1}\n\ndata: {\n\nid: x\ndata: [1]\n\n: half'
     client = SiteServiceClient(path, "en", sleep=slept.append)
     seen = []
@@ -112,8 +112,10 @@ def test_broken_stream_is_retried_and_then_abandoned(tmp_path: Path) -> None:
                 break
     assert seen == [1, 1, 1], "what can be understood is told, each time that it comes back"
     with answering(tmp_path / "none.sock", b""), pytest.raises(ServiceUnresponsiveError):
-        list(SiteServiceClient(tmp_path / "none.sock", "en", sleep=slept.append).stream(None))
+        gone = SiteServiceClient(tmp_path / "none.sock", "en", sleep=slept.append)
+        list(gone.stream(None, lambda: away.append(len(slept))))
     assert len(slept) > 100
+    assert away == list(range(2, len(slept))), "said before each wait"
 
 
 def test_restarting_service_is_awaited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -146,7 +148,7 @@ def test_agent_update_waits_for_the_new_agent() -> None:
         def call(self, method: str, address: str, form: object) -> object:
             return {"id": 7, "event": 1, "at": ""}
 
-        def stream(self, after: int) -> Iterator[StreamEvent]:
+        def stream(self, after: int, report_away: object) -> Iterator[StreamEvent]:
             yield StreamEvent("job-ended", {"data": {"job": 7}})
 
         def get(self, address: str, *, patiently: bool = False) -> object:

@@ -137,7 +137,9 @@ def test_unit_imports_and_writes_the_board(at_work: SignerCli, tmp_path: Path) -
     assert "Kenya" in (state / "board/index.html").read_text()
 
 
-def test_one_of_two_keys_is_confirmed_by_the_words_that_the_site_read_out(at_work: SignerCli) -> None:
+def test_one_of_two_keys_is_confirmed_by_the_words_that_the_site_read_out(
+    at_work: SignerCli,
+) -> None:
     record, sites = at_work.work / "fleet.db", [Reporter("ke-1", "KE"), Reporter("ke-1", "KE")]
     import_all(record, *((site, GOOD) for site in sites), confirmed=False)
     fingerprints = [compute_fingerprint(encode_public_key(site.private)) for site in sites]

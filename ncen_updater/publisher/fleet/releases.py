@@ -290,14 +290,14 @@ def _build_release_row(
 
 
 def _build_country_row(country: str, leads: bool, reports: Sequence[_SiteReport]) -> CountryRow:
-    told = [(one.receipt, one.outcome) for one in reports if one.receipt is not None]
+    outcomes = [(one.receipt, one.outcome) for one in reports if one.receipt is not None]
     return CountryRow(
         country=country,
         leads=leads,
         opens=min((one.opens for one in reports if one.opens is not None), default=None),
         outcomes=Counter(one.outcome for one in reports),
-        days=tuple((receipt.ended, outcome) for receipt, outcome in told if receipt.ended),
-        downtime=max((receipt.downtime or () for receipt, _ in told), default=()),
+        days=tuple((receipt.ended, outcome) for receipt, outcome in outcomes if receipt.ended),
+        downtime=max((receipt.downtime or () for receipt, _ in outcomes), default=()),
     )
 
 

@@ -41,8 +41,7 @@ if TYPE_CHECKING:
 
 Document = Mapping[str, Any]
 
-#: Two sentences: what stands in the place is one.
-AFTER_APPROVAL = N_("This follows your approval. {starts_at}")
+AFTER_APPROVAL = N_("Once you approve: {starts_at}")
 AFTER_SCHEDULING = N_("With this schedule: {starts_at}")
 #: What an upgrade waits for where a line above already says so.
 SHOWN_WAIT_REASONS = ("approval", "not-rehearsed")

@@ -21,6 +21,7 @@ from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.messages import (
     CONFIRMATION_DECLINED,
     RECEIPT_ADDRESS_UNKNOWN,
+    RECEIPT_NOT_ROOT,
     RECEIPT_UNWRITABLE,
     ExitCode,
 )
@@ -79,7 +80,10 @@ def receipt(
     session = get_agent_session(context)
     site = session.open_site()
     reads_only = dry_run or not (level or sends or writes)
-    with Journal.open(site.state_directory / JOURNAL_FILE, read_only=reads_only) as journal:
+    file = site.state_directory / JOURNAL_FILE
+    if os.access(file, os.R_OK) and not os.access(file, os.W_OK):
+        raise UpdaterError(RECEIPT_NOT_ROOT)  # the key is readable by root alone
+    with Journal.open(file, read_only=reads_only) as journal:
         desk = _ReceiptDesk(session, site, journal, read_receipt_state(journal).level)
         if all_levels:
             return desk.show_levels(in_bytes=show)
@@ -204,6 +208,9 @@ class _ReceiptDesk:
             self.add_level(N_("The next receipt (level: {level}):"), self.level)
         level = ReceiptLevel.VERSION if self.level is ReceiptLevel.NONE else self.level
         following, statement = self.add_next(level, in_bytes=in_bytes)
+        if self.level is ReceiptLevel.NONE:
+            words = N_("To allow this, run: ncen-updater receipt --level version")
+            self.session.add_line(LazyText(words))
         return self.report(following, None, statement=statement)
 
     def show_levels(self, *, in_bytes: bool) -> ExitCode:

@@ -302,7 +302,10 @@ def format_plan_lines(
             yield files.text
         yield from format_overlay_lines(hop.overlay, language)
     yield ""
-    yield LazyText(N_("Steps: {count} (list them with --steps)"), {"count": len(plan.steps)})
+    steps = N_("Steps: {count} (list them with --steps)")
+    if len(plan.hops) > 1:
+        steps = N_("Steps of each upgrade: {count} (list them with --steps)")
+    yield LazyText(steps, {"count": len(plan.steps)})
     yield LazyText(N_("Plan digest: {digest}"), {"digest": plan.digest})
     yield from format_findings(plan.findings, language)
     if plan.is_blocked:

@@ -131,7 +131,9 @@ def offer_receipt(session: AgentSession, directory: Path, *, wanted: bool) -> Pa
             return None
         if not (wanted and state.is_begun):
             if not (sys.stdin.isatty() and sys.stderr.isatty()):
-                words = N_("To return a receipt with it, run: ncen-updater receipt --to {path}")
+                words = N_(
+                    "To write a receipt beside the bundle, run: ncen-updater receipt --to {path}"
+                )
                 session.add_line(LazyText(words, {"path": directory}))
                 return None
             try:

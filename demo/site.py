@@ -98,7 +98,7 @@ class DemoSite:
         self.country = self.root / "srv/ncen/country"
         self.merged = self.root / "opt/ncen/overlay"
         self.run = self.root / "run/ncen"
-        self.maintenance_file = self.run / "door-closed"
+        self.maintenance_file = self.run / "maintenance-on"
         self.config_path = self.root / "etc/ncen-updater/agent.toml"
         self.trusted_root = self.root / "etc/ncen-updater/trust/root.json"
         self.traffic_log = self.root / "traffic.jsonl"

@@ -19,7 +19,7 @@ HEADINGS = (
     N_("result"),
 )
 # Together they fit on a terminal of a hundred columns.
-WIDTHS = (31, 19, 19, 8, 7, 7)
+WIDTHS = (28, 16, 16, 15, 7, 8)
 KEPT = LazyText(N_("passed"))
 BROKEN = LazyText(N_("FAILED"))
 

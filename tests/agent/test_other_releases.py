@@ -10,7 +10,11 @@ from zoneinfo import ZoneInfo
 import pytest
 from packaging.version import Version
 
-from ncen_updater.agent.reports.command_results import format_path_lines, list_other_releases
+from ncen_updater.agent.reports.command_results import (
+    format_path_lines,
+    format_step_count,
+    list_other_releases,
+)
 from ncen_updater.agent.service.assessment import list_withheld_releases
 from ncen_updater.agent.storage.service_state import WithheldRelease
 from ncen_updater.feed.upgrade_path import NoUpgradePath, OfferRejection, RejectionReason
@@ -116,3 +120,11 @@ def test_wave_opening_is_shown_in_site_time() -> None:
         str(line) for line in format_path_lines("ncen", "3.2.4", path, ZoneInfo("Africa/Nairobi"))
     ]
     assert "2026-12-01 23:00:00 EAT" in said[1]
+
+
+@pytest.mark.parametrize(
+    ("upgrades", "said"), [(1, "Steps: 19 ("), (2, "Steps of each upgrade: 19 (")]
+)
+def test_number_of_steps_counts_one_upgrade(upgrades: int, said: str) -> None:
+    """Of a path through a required release: "Steps: 19", for both or for each?"""
+    assert str(format_step_count(19, upgrades=upgrades)).startswith(said)

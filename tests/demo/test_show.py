@@ -24,7 +24,7 @@ from demo.session import BLOCK, README, extract_session, normalize
 from demo.show.commands import Commands, ended
 from demo.show.narrator import Narrator
 from demo.show.proof import lost_rows
-from demo.show.report import Row, broken_rows, report_lines
+from demo.show.report import HEADINGS, WIDTHS, Row, broken_rows, report_lines
 from demo.show.server import by_preference
 from demo.site import DemoSite
 from ncen_updater.common.i18n import LazyText
@@ -79,6 +79,7 @@ def test_short_run_keeps_every_promise_and_leaves_nothing(place: Path, engine: s
     words = " ".join(run.stdout.split())
     assert "one signature of three" in words
     assert "All checks passed: 12 of 12" in words
+    assert "NU-9323" not in words, "a report of a release that is not there"
     assert re.search(r"SIGKILL to process \d+ of the agent during: ", words)
     assert "\x1b" not in run.stdout
     assert run.stderr == ""
@@ -188,3 +189,9 @@ def test_packaged_servers_are_preferred() -> None:
     old = PostgresBinaries(Path("/home/x/.venv/a/bin"), 17)
     new = PostgresBinaries(Path("/home/x/.venv/b/bin"), 18)
     assert by_preference((machine, old, new)) == (new, old, machine)
+
+
+@pytest.mark.parametrize("language", ["en", "fr"])
+def test_headings_of_the_table_are_not_broken(language: str) -> None:
+    for heading, width in zip(HEADINGS, WIDTHS, strict=True):
+        assert len(LazyText(heading).render(language)) <= width, heading

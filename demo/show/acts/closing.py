@@ -40,8 +40,8 @@ def play(stage: Stage, keep: Path | None) -> None:
     if keep is not None:
         narrator.say(
             N_(
-                "Files are in {directory}. The database server stops with the demonstration. To use"
-                " ncen-updater, run: export NCEN_CONFIG_FILE={config}"
+                "Files are in {directory}. The site stops when the demonstration ends. To use"
+                " ncen-updater on it, run: export NCEN_CONFIG_FILE={config}"
             ),
             directory=keep,
             config=site.config_path,

@@ -240,7 +240,7 @@ def _show_restored_effect(session: AgentSession, restored: RestoredDatabases) ->
     approvers = {approval.actor for approval in restored.approvals.approvals}
     left = restored.approvals.missing - (identify_actor().name not in approvers)
     words = (
-        N_("Your approval would be recorded; approvals still missing: {count}.")
+        N_("Your approval would be recorded; approvals missing after it: {count}.")
         if left > 0
         else N_("The databases would be recorded as {version} and opened to the application.")
     )

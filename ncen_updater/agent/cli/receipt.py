@@ -27,6 +27,7 @@ from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.messages import (
     CONFIRMATION_DECLINED,
     RECEIPT_ADDRESS_UNKNOWN,
+    RECEIPT_NOT_ROOT,
     RECEIPT_UNWRITABLE,
     ExitCode,
 )
@@ -88,7 +89,10 @@ def receipt(
     session = get_agent_session(context)
     site = session.open_site()
     reads_only = not (level or sends or writes)
-    with Journal.open(site.state_directory / JOURNAL_FILE, read_only=reads_only) as journal:
+    file = site.state_directory / JOURNAL_FILE
+    if os.access(file, os.R_OK) and not os.access(file, os.W_OK):
+        raise UpdaterError(RECEIPT_NOT_ROOT)  # only root can read the key
+    with Journal.open(file, read_only=reads_only) as journal:
         desk = _ReceiptDesk(session, site, journal, receipts.read_receipt_state(journal).level)
         if all_levels:
             return desk.show_levels()
@@ -132,7 +136,9 @@ def offer_receipt(session: AgentSession, directory: Path, *, wanted: bool) -> Pa
             return None
         if not (wanted and state.is_begun):
             if not (sys.stdin.isatty() and sys.stderr.isatty()):
-                words = N_("To return a receipt with it, run: ncen-updater receipt --to {path}")
+                words = N_(
+                    "To write a receipt beside the bundle, run: ncen-updater receipt --to {path}"
+                )
                 session.add_line(LazyText(words, {"path": directory}))
                 return None
             try:
@@ -200,6 +206,9 @@ class _ReceiptDesk:
             self.add_level(N_("The next receipt (level: {level}):"), self.level)
         level = ReceiptLevel.VERSION if self.level is ReceiptLevel.NONE else self.level
         following, statement = self.add_next(level)
+        if self.level is ReceiptLevel.NONE:
+            words = N_("To allow this, run: ncen-updater receipt --level version")
+            self.session.add_line(LazyText(words))
         before = receipts.list_receipt_events(self.journal)[-MOST_EVENTS:]
         if before:
             self.session.add_line(LazyText(N_("Allowed, written and sent before:")))

@@ -86,7 +86,8 @@ def resume(context: click.Context, boot: bool, unattended: bool, dry_run: bool) 
                 by_operator=by_operator, at_boot=boot, last_running_boot=known.last_running_boot
             )
     before = []
-    if result.decision is not None and dry_run:
+    idle = by_operator and not result.outcomes
+    if result.decision is not None and (dry_run or idle):
         before = [make_sentence(result.decision.reason.render(session.language))]
     answer = format_operation_result(result, session.language, before)
     if result.application_started:

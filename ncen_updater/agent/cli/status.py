@@ -455,6 +455,13 @@ def _format_withheld_release(session: AgentSession, one: Document) -> LazyText:
     return LazyText(RELEASE_EXCLUDED, {"version": one["version"], "reason": reason})
 
 
+def _show_plan_command(session: AgentSession, document: Document, newest: str) -> None:
+    """Show what tells the upgrade path, where the service has not found it."""
+    running, journal = document["running"].get("version"), document["journal"]
+    if running not in (None, newest) and not journal.get("open_change"):
+        session.add_line(LazyText(N_("  To see the upgrade path, run: ncen-updater plan")))
+
+
 def _show_feed(session: AgentSession, document: Document, part: Document | None) -> None:
     if part is None:
         session.add_line(LazyText(N_("No metadata yet. Run: ncen-updater check")))
@@ -468,6 +475,8 @@ def _show_feed(session: AgentSession, document: Document, part: Document | None)
     if part["hops"]:
         following = {"version": format_upgrade_path(part["hops"])}
         session.add_line(LazyText(N_("Available: {version}"), following))
+    elif not part["withheld"] and part["versions"] and "service" not in document:
+        _show_plan_command(session, document, part["versions"][-1])
     for one in part["withheld"]:
         session.add_line(_format_withheld_release(session, one))
     notice = part["running_withdrawn"]

@@ -132,7 +132,10 @@ class PlannedFiles:
         values = {"name": self.name, "words": self.description}
         if self.effect in (None, SiteFileEffect.NOTHING) and self.configured:
             words = {
-                None: N_("  files {name}: effect not declared by the release; files are retained"),
+                None: N_(
+                    "  files {name}: the release does not say whether it changes them; they are"
+                    " retained"
+                ),
                 SiteFileEffect.NOTHING: N_(
                     "  files {name}: unchanged according to the release; files are retained"
                 ),

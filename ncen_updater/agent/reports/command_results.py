@@ -302,7 +302,7 @@ def format_plan_lines(
             yield files.text
         yield from format_overlay_lines(hop.overlay, language)
     yield ""
-    yield LazyText(N_("Steps: {count} (list them with --steps)"), {"count": len(plan.steps)})
+    yield format_step_count(len(plan.steps), upgrades=len(plan.hops))
     yield LazyText(N_("Plan digest: {digest}"), {"digest": plan.digest})
     yield from format_findings(plan.findings, language)
     if plan.is_blocked:
@@ -345,6 +345,14 @@ def _serialize_outcome(outcome: ChangeOutcome) -> dict[str, object]:
         "step_s": dict(outcome.step_s),
         "facts": outcome.facts.to_json(),
     }
+
+
+def format_step_count(count: int, *, upgrades: int) -> LazyText:
+    """Say how many steps a plan has; each upgrade of the path has all of them."""
+    words = N_("Steps: {count} (list them with --steps)")
+    if upgrades > 1:
+        words = N_("Steps of each upgrade: {count} (list them with --steps)")
+    return LazyText(words, {"count": count})
 
 
 def format_operation_result(

@@ -69,6 +69,7 @@ from ncen_updater.feed.clock import clock_findings
 
 if TYPE_CHECKING:
     from ncen_updater.agent.storage.service_state import WithheldRelease
+    from ncen_updater.feed.feed_summary import FeedSummary
 
 
 Document = dict[str, object]
@@ -334,6 +335,7 @@ def _build_feed(status: SiteStatus) -> Document | None:
     if view is None:
         return None
     seen = _discard_outdated(status.next_upgrade, require_part(status.journal))
+    hops = seen.hops if seen else _list_remaining_hops(status, view)
     return {
         "checked_at": view.checked_at,
         "expires_at": view.expires_at,
@@ -341,7 +343,7 @@ def _build_feed(status: SiteStatus) -> Document | None:
         "version": view.version,
         "versions": list(view.versions),
         "comes_next": seen.target if seen else None,
-        "hops": list(seen.hops if seen else ()),
+        "hops": list(hops),
         "withheld": list(_list_withheld_releases(status)),
         "withdrawn": list(view.withdrawn),
         "running_withdrawn": view.notices.get(str(require_part(status.current))),
@@ -350,6 +352,19 @@ def _build_feed(status: SiteStatus) -> Document | None:
             for one in get_part_or_none(status.emergency_halts) or ()
         ],
     }
+
+
+def _list_remaining_hops(status: SiteStatus, view: FeedSummary) -> tuple[str, ...]:
+    """Return the path that was found last, as long as nothing recorded since speaks against it.
+
+    The service assesses a site seconds after each event, such as a check of the feed.
+    """
+    found, journal = status.next_upgrade, require_part(status.journal)
+    if found is None or found.current != require_part(status.current) or journal.open_change:
+        return ()
+    bad = {release.version for release in journal.bad_releases}
+    offered = set(view.versions) - set(view.withdrawn) - bad
+    return found.hops if offered.issuperset(found.hops) else ()
 
 
 def _list_withheld_releases(status: SiteStatus) -> Iterator[WithheldRelease]:

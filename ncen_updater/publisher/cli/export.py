@@ -151,7 +151,7 @@ def export(
     show_line(session, LazyText(wrote, values))
     show_line(session, LazyText(N_("Tested for {sites}, from {origin}:"), values))
     for release, how in done.releases.items():
-        line = N_("{release} (delta pack)") if how == "delta" else N_("{release} (full)")
+        line = N_("{release} (delta pack)") if how == "delta" else N_("{release} (whole archive)")
         show_line(session, LazyText(line, {"release": release}), "  ")
     for release in done.agents:
         show_line(session, LazyText(N_("agent {version}"), {"version": release}), "  ")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,7 @@ from ncen_updater.common.messages import (
     NOT_A_MEMBER,
     ErrorMessage,
 )
-from tests.agent.cli.site import make_site
+from tests.agent.cli.site import TrialSite, make_site
 from tests.support.as_user import run_as
 
 GROUP = "ncen-updater"
@@ -128,3 +129,47 @@ def test_user_in_no_group_is_told_which_group_to_join(
     assert (done.returncode, "NU-1120" in said) == (1, True), said
     assert f"sudo usermod -aG {GROUP} nobody" in " ".join(said.split())
     assert "NU-1000" not in said and "Traceback" not in said
+
+
+def _open_to_nobody(tmp_path: Path) -> tuple[TrialSite, dict[str, str]]:
+    site = make_site(tmp_path / "site")
+    for directory in (tmp_path, *tmp_path.parents):
+        if directory.stat().st_uid == 0 and directory != Path("/"):
+            directory.chmod(directory.stat().st_mode | 0o011)
+    site.config.chmod(0o644)
+    environment = {
+        "NCEN_CONFIG_FILE": str(site.config), "PATH": os.environ["PATH"], "LANG": "C.UTF-8",
+    }  # fmt: skip
+    return site, environment
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
+def test_watch_names_the_group_where_the_socket_is_closed(tmp_path: Path) -> None:
+    """A service that runs was reported as not responding, with the advice to start it."""
+    site, environment = _open_to_nobody(tmp_path)
+    with site.config.open("a") as config:
+        config.write('[service]\napi_socket = "run/api.sock"\n')
+    (site.root / "run").mkdir()
+    with socket.socket(socket.AF_UNIX) as service:
+        service.bind(str(site.root / "run/api.sock"))
+        service.listen()
+        (site.root / "run").chmod(0o750)
+        done = run_as("nobody", (), ("watch",), environment)
+    said = " ".join((done.stdout + done.stderr).split())
+    assert (done.returncode, "NU-1120" in said) == (1, True), said
+    assert f"sudo usermod -aG {GROUP} nobody" in said
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
+@pytest.mark.parametrize("options", [(), ("--all-levels",), ("--level", "version", "--dry-run")])
+def test_receipt_of_a_member_names_sudo_and_no_key_file(
+    tmp_path: Path, options: tuple[str, ...]
+) -> None:
+    site, environment = _open_to_nobody(tmp_path)
+    site.state.chmod(0o755)
+    for file in site.state.iterdir():
+        file.chmod(0o644)
+    done = run_as("nobody", ("daemon",), ("receipt", *options), environment)
+    said = " ".join((done.stdout + done.stderr).split())
+    assert (done.returncode, "NU-9820" in said) == (2, True), said
+    assert "sudo ncen-updater receipt" in said and "receipt.key" not in said

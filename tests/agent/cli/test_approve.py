@@ -178,7 +178,7 @@ def test_two_approvers_approve_what_was_rehearsed(
     assert code == 0
     assert "downtime" in out
     # Seen: "classes without a class in 3.3.0: new code for 6 rows".
-    assert "'CITES offence classes that 3.3.0 maps anew'" in out
+    assert "'CITES offence classes reassigned by 3.3.0'" in out
     assert "': new code for " in out
     dry = desk.json("rehearse", "--dry-run")
     assert dry["download_bytes"] == 0

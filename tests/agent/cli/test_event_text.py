@@ -71,7 +71,7 @@ def test_every_event_kind_is_described(kind: str) -> None:
     assert foreign(said) == []
     assert said.startswith("02/01/2026")
     assert said.endswith(
-        "verrouillage des bases aux connexions, erreur Permission denied, "
+        "fermeture des bases aux connexions, erreur Permission denied, "
         "conforme à la prévision oui, au moins 0,3 s"
     )
     english = format_event(AT.isoformat(), kind, data, "en")

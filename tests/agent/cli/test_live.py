@@ -85,6 +85,11 @@ def test_refused_commands_have_an_exit_code_and_a_document(
     assert document["error"]["state"]
 
 
+def test_resume_of_a_whole_site_says_so(site: LiveSite) -> None:
+    done = site.run("resume")
+    assert (done.returncode, done.stdout) == (0, "No change in progress.\n")
+
+
 @pytest.mark.parametrize(
     ("arguments", "exit_code", "keys"),
     [

@@ -25,10 +25,10 @@ from ncen_updater.agent.engine.approvals.rollback_approvals import (
 from ncen_updater.agent.engine.lock import hold_change_lock
 from ncen_updater.agent.model.change import Actor, ChangeState, StepName, StepState
 from ncen_updater.agent.model.event_names import JOURNAL_FILE, SERVICE_LOCK_FILE
-from ncen_updater.agent.reports.status import read_status
+from ncen_updater.agent.reports.status import JournalSnapshot, read_status
 from ncen_updater.agent.service.site_report import SITE_REPORT_PARTS, build_site_report
 from ncen_updater.agent.storage.journal.journal import Journal
-from ncen_updater.agent.storage.journal.site_history import SiteHistory
+from ncen_updater.agent.storage.journal.site_history import FailedReleaseRecord, SiteHistory
 from ncen_updater.agent.storage.service_state import (
     SERVICE_STATE_PATH,
     Assessment,
@@ -215,6 +215,36 @@ def test_full_disk_is_named_as_the_cause(site: TrialSite, monkeypatch: pytest.Mo
     assert "Free at least 16.8 MB there." in said
 
 
+def test_newer_release_without_an_assessment_names_plan(site: TrialSite) -> None:
+    """``check`` said that a release was available, and ``status`` after it did not."""
+    _write_view(site, datetime(2027, 1, 8, tzinfo=UTC))
+    said = site.run("status").stdout
+    assert "newest release 3.3.0" in said and "Available" not in said
+    assert "To see the upgrade path, run: ncen-updater plan" in said
+
+
+@pytest.mark.parametrize(
+    ("current", "bad", "shown"),
+    [("3.2.4", (), ["3.3.0"]), ("3.3.0", (), []), ("3.2.4", ("3.3.0",), [])],
+)
+def test_path_that_was_found_last_is_shown_until_the_next_assessment(
+    site: TrialSite, current: str, bad: tuple[str, ...], shown: list[str]
+) -> None:
+    """It was missing for some seconds after each check of the feed."""
+    _write_view(site, datetime(2027, 1, 8, tzinfo=UTC))
+    places = load_essential_settings(site.config)
+    looked = read_status(places, datetime.now(UTC), SITE_REPORT_PARTS)
+    found = Assessment(last_event=0, current="3.2.4", target="3.3.0")
+    records = tuple(FailedReleaseRecord("ncen", one, "NU-4006", 1, looked.now) for one in bad)
+    journal = JournalSnapshot(last_event=7, bad_releases=records)
+    looked = dataclasses.replace(
+        looked, current=current, journal=journal, service_state=ServiceState(assessment=found)
+    )
+    feed = build_site_report(looked, "en")[0]["feed"]
+    assert isinstance(feed, dict)
+    assert (feed["hops"], feed["comes_next"]) == (shown, None)
+
+
 def test_expired_metadata_is_reported(site: TrialSite) -> None:
     _write_view(site, datetime(2026, 1, 8, tzinfo=UTC))
     done = site.run("status", TZ="Africa/Nairobi")
@@ -253,7 +283,7 @@ def test_offered_release_is_named_before_it_is_prepared(site: TrialSite) -> None
     assert feed["comes_next"] == "3.3.0"
     keeper.save(ServiceState(Assessment(event, "3.2.4", "3.4.0", before_target=("3.3.10",))))
     assert "Available: 3.3.10, then 3.4.0" in site.run("status").stdout
-    keeper.save(ServiceState(Assessment(event - 1, current="3.2.4", target="3.3.0")))
+    keeper.save(ServiceState(Assessment(event - 1, current="3.2.3", target="3.2.4")))
     assert "Available" not in site.run("status").stdout
 
 

@@ -336,7 +336,7 @@ def test_dry_run_reports_the_recorded_approval(demo: DemoSite, site: Site, backu
         "--config", str(demo.config_path), "--quiet", "adopt", "3.2.4", "--restored", "--dry-run",
         environment=os.environ,
     )  # fmt: skip
-    assert "Your approval would be recorded; approvals still missing: 1." in plain.stdout
+    assert "Your approval would be recorded; approvals missing after it: 1." in plain.stdout
 
 
 def test_reason_is_requested_and_shown_to_the_second_approver(demo: DemoSite, site: Site) -> None:

@@ -60,7 +60,7 @@ def said(manifest: Manifest, effect: str | None) -> Manifest:
 @pytest.mark.parametrize(
     ("effect", "covered", "words"),
     [
-        (None, True, "effect not declared"),
+        (None, True, "does not say whether it changes them"),
         ("nothing", True, "unchanged"),
         ("adds", True, "some added"),
         ("moves", True, "a later rollback restores previous paths"),

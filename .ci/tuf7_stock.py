@@ -1,7 +1,7 @@
-"""Replace ``feed.guarded_tufup_client`` on tuf 7 by tuf's own client.
+"""Replace ``feed.guarded_tufup_client`` by tuf's own client, to run tests on tuf 7.
 
-tufup's client is a subclass of it whose constructor does not know tuf 7, and the rest of tufup
-cannot be imported there.
+The constructor of tufup's client is incompatible with tuf 7, and the rest of tufup cannot be
+imported with it.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class _Finder:
 
 
 def take_the_place() -> None:
-    """Let anyone who imports one of these places get this file."""
+    """Make imports of the replaced modules load this file."""
     sys.meta_path.insert(0, _Finder)  # type: ignore[arg-type]
 
 
@@ -44,13 +44,13 @@ def _late(*_: object) -> None:
 
 
 def pytest_runtest_setup() -> None:
-    """For pytest: a test that plants a pipe waits for ever where tuf 7 reads it."""
+    """Limit the time of each test: tuf 7 blocks on the named pipes that some tests create."""
     signal.signal(signal.SIGALRM, _late)
     signal.alarm(MOST_S)
 
 
 def pytest_runtest_teardown() -> None:
-    """For pytest."""
+    """Cancel the time limit."""
     signal.alarm(0)
 
 

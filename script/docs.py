@@ -1,7 +1,7 @@
-"""Stage the documents for mkdocs: ``script/docs`` runs it.
+"""Stage the documents for mkdocs; run by ``script/docs``.
 
-Each language gets a directory. Documents beside the code (keys, tests and others) go below
-``project``; a link to anything else of the repository becomes its text.
+Each language has its own directory. Documents beside the code (keys, tests and others) are placed
+below ``project``; a link to any other file of the repository is replaced by its text.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ BOOK_LINES = {
     "en": "[{title}](how-to/operators-book.md): the guides as one page, to print",
     "fr": "[{title}](how-to/operators-book.md) : les guides en une page, à imprimer",
 }
-#: As HTML: mkdocs knows no file that is made after it.
+#: As HTML, because mkdocs does not know files that are created after its run.
 PDF_LINK = ' (<a href="how-to/operators-book.pdf">PDF</a>)'
 PAGE_BREAK = '\n\n<div style="break-after: page"></div>\n\n'
 
 
 def locate(path: Path, language: str) -> Path | None:
-    """Return where a file of the repository is staged for a language; None where it is not."""
+    """Return the staged path of a file for a language; None if it is not staged."""
     for directory in (LANGUAGES[language], LANGUAGES["en"], LANGUAGES["fr"]):
         if path.is_relative_to(directory):
             path = path / "README.md" if path.is_dir() else path
@@ -45,13 +45,13 @@ def locate(path: Path, language: str) -> Path | None:
 
 
 def mend_links(text: str, source: Path, staged: Path, language: str) -> str:
-    """Return a document with its links as they are where it is staged.
+    """Rewrite the links of a document for its staged path.
 
     Args:
         text: The document.
-        source: Where it is in the repository.
-        staged: Where it goes, below the directory of its language.
-        language: Of that directory.
+        source: Its path in the repository.
+        staged: Its path below the directory of the language.
+        language: The language.
     """
 
     def mend(link: re.Match[str]) -> str:
@@ -68,7 +68,7 @@ def mend_links(text: str, source: Path, staged: Path, language: str) -> str:
 
 
 def find_sources(language: str) -> list[Path]:
-    """Return the documents of a language; those beside the code are in English."""
+    """Return the documents of a language; those beside the code exist in English only."""
     directory = LANGUAGES[language]
     found = sorted(directory.rglob("*.md"))
     if language == "fr":
@@ -78,11 +78,11 @@ def find_sources(language: str) -> list[Path]:
 
 
 def stage(target: Path, *, pdf: bool = False) -> None:
-    """Write the pages of every language.
+    """Write the pages of all languages.
 
     Args:
-        target: The directory for them, which is made anew.
-        pdf: Whether the operators' guides become a PDF, too.
+        target: Output directory, which is recreated.
+        pdf: Whether a PDF of the operators' guides is built.
     """
     shutil.rmtree(target, ignore_errors=True)
     for language, directory in LANGUAGES.items():
@@ -106,7 +106,7 @@ def stage_book(directory: Path, language: str, *, pdf: bool) -> None:
     for name in BOOK:
         text = (directory / f"how-to/{name}.md").read_text("utf-8")
         text = re.sub(r"^#", "##", text, flags=re.MULTILINE)
-        # Headings of several guides have one name: links to them lead to the guide itself.
+        # Guides share heading names, so links to headings would be ambiguous: link to the guide.
         parts.append(re.sub(r"\]\(#[^)]*\)", f"]({name}.md)", text))
     (directory / "how-to/operators-book.md").write_text(PAGE_BREAK.join(parts), "utf-8")
     line = BOOK_LINES[language].format(title=BOOK_TITLES[language])

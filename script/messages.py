@@ -1,15 +1,15 @@
-"""Keep the catalogues and docs/reference/messages.md in step with the sentences in the program.
+"""Update catalogues and docs/reference/messages.md from the texts in the program.
 
-``script/messages`` runs it: it rewrites the .po (translations stay), the .mo, messages.json and
-messages.md in both languages; with --check it changes nothing.
+``script/messages`` runs it: it rewrites the .po (translations are preserved), the .mo,
+messages.json and messages.md in both languages; with --check it changes nothing.
 
-A new sentence comes into the French .po with an empty msgstr: translate it there, run this again.
-The sentences are found in the source, which is not run, and in templates of pages (``say("...")``).
-Catalogues are read and written by polib.
+A new text is added to the French .po with an empty msgstr: translate it and run this again. Texts
+are extracted from the source, without running it, and from page templates (``say("...")``).
+Catalogues are read and written with polib.
 
-The English .po holds the sentences that count, with how they say one: msgctxt is the place that
-counts, msgid and msgid_plural are the sentence of the source, msgstr[0] is that of one. Write a new
-one there by hand; the French gets its forms to fill.
+The English .po contains the texts with plural forms: msgctxt is the placeholder with the number,
+msgid and msgid_plural are the text of the source, msgstr[0] is its singular. Add a new singular
+there by hand; the French .po then gets empty forms to translate.
 """
 
 from __future__ import annotations
@@ -34,17 +34,17 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "ncen_updater"
 PACKAGES = (PACKAGE, ROOT / "demo")
 PO = PACKAGE / "locale/fr/LC_MESSAGES/ncen_updater.po"
-# What click says of a command line; written by hand.
+# Texts of click; maintained by hand.
 CLICK = PO.with_name("click.po")
-# The sentences that count, and how English says them of one.
+# Texts with plural forms, with their English singular.
 ENGLISH = PACKAGE / "locale/en/LC_MESSAGES/ncen_updater.po"
 TABLES = {
     "en": ROOT / "docs/reference/messages.md",
     "fr": ROOT / "docs/fr/reference/messages.md",
 }
-# Every error; compiled to the .json that the program reads.
+# All errors; compiled to the .json that the program reads.
 MESSAGES = PACKAGE / "common/messages.toml"
-# How a language counts, for gettext; what a catalogue has as its ``Plural-Forms``.
+# ``Plural-Forms`` of each language, for gettext.
 RULES = {"en": "nplurals=2; plural=(n != 1);", "fr": "nplurals=2; plural=(n > 1);"}
 HEADER = {
     "Project-Id-Version": "ncen-updater",
@@ -52,7 +52,7 @@ HEADER = {
     "Content-Type": "text/plain; charset=UTF-8",
     "Content-Transfer-Encoding": "8bit",
 }
-# Enumerations whose words people see; their values are looked up in the catalogue as they stand.
+# Enumerations whose values are displayed; the catalogue contains each value as a text.
 SHOWN_ENUMS = {
     "ChangeKind",
     "ChangeState",
@@ -62,27 +62,27 @@ SHOWN_ENUMS = {
     "MigrationDirection",
 }
 MARKS = {"N_", "LazyText"}
-# The same in a template.
+# Function that marks texts in page templates.
 SAY = "say"
 BASE, MESSAGE = "UNNAMED", "ErrorMessage"
-# Stands before the name of a class whose sentence a finding passes on.
+# Prefix of the name of an error class whose title a finding repeats.
 CAUGHT = "caught: "
-# A place before a word in the plural: the sentence counts.
+# A placeholder before a plural noun: the text needs plural forms.
 COUNTS = re.compile(r"\{(\w+)\} (?:(?:more|other|old|signed|open) )?(?:[a-z]+ )?([a-z]+s|people)\b")
-# Names of places that hold a number which may be one.
+# Names of placeholders whose number may be one.
 COUNTED = {
     "after", "age", "before", "count", "days", "days_left", "files", "hours", "kept", "max_length",
     "min_length", "missing", "parts", "removed", "seconds", "signed", "threshold", "times", "total",
     "wheels", "without",
 }  # fmt: skip
-# What is handed on as words alone: values of a sentence, and what an error of Python is raised
-# with. Such a sentence of ours is translated where it is shown, as a value of another.
+# Arguments and variables that contain plain strings: values of other texts, or arguments of Python
+# exceptions. Such a string is translated when it is displayed as a value.
 BARE = {"detail", "error", "problem", "reason", "said", "why"}
 NOT_SHOWN = {"AssertionError", "NotImplementedError", "TypeError"}
 TWO_WORDS = re.compile(r"[A-Za-z]{2,}[^A-Za-z{}]* [^A-Za-z{}]*[a-z]{2,}")
-# What looks like counting and is not: why.
+# Exceptions from COUNTS, with the reason.
 UNCOUNTED: dict[str, str] = {}
-# Findings of the preflight and of lint are written with their numbers only, mostly by these.
+# Findings of preflight and lint are created with a number, mostly by the functions in NUMBERED.
 CODE = re.compile(r"NU-\d{4}")
 NUMBERED = {"make_advisory", "make_info", "make_blocker"}
 NUMBERS = (range(6301, 6400), range(7101, 7200))
@@ -90,32 +90,32 @@ NUMBERS = (range(6301, 6400), range(7101, 7200))
 
 @dataclass(frozen=True)
 class Forms:
-    """How a language says a sentence that counts.
+    """Plural forms of a text in one language.
 
     Attributes:
-        place: The place that counts.
-        forms: One for each form that the language has, in the order of its rule.
+        place: The placeholder with the number.
+        forms: One text per plural form, in the order of the language's rule.
     """
 
     place: str
     forms: tuple[str, ...]
 
 
-#: Sentences of a catalogue.
+#: Texts of a catalogue.
 Said = Mapping[str, str | Forms]
 
 
 @dataclass(frozen=True)
 class Row:
-    """One error as the table has it.
+    """One error of the table.
 
     Attributes:
         code: Its code.
-        name: Of the message, or of the class that has it.
-        title: Template of what happened.
-        remedy: Template of what to do.
+        name: Name of the message, or of its error class.
+        title: Template of the title.
+        remedy: Template of the remedy.
         exit_code: Name of the exit code.
-        state: Template of the state now; empty where the site is asked for it.
+        state: Template of the resulting state; empty if it is read from the site.
     """
 
     code: str
@@ -128,15 +128,15 @@ class Row:
 
 @dataclass
 class Source:
-    """Everything that was found.
+    """All extracted data.
 
     Attributes:
-        templates: Each sentence and the files it is in.
-        errors: Every message of an error.
-        says: Name of an error's class to that of its message.
-        findings: Code of a finding, and the files and first sentences with it.
-        exit_codes: Name of an exit code to its number.
-        misfits: Sentences of templates that are not given the values of their places.
+        templates: Each text, with the files that contain it.
+        errors: All error messages.
+        says: Maps an error class to its message.
+        findings: Maps the code of a finding to files and first texts.
+        exit_codes: Maps the name of an exit code to its number.
+        misfits: Texts of page templates that lack values for their placeholders.
     """
 
     templates: dict[str, set[str]] = field(default_factory=dict)
@@ -147,13 +147,13 @@ class Source:
     misfits: list[str] = field(default_factory=list)
 
     def add(self, template: str, where: str) -> None:
-        """Note a sentence, if there are words in it."""
+        """Add a text if it contains words."""
         if needs_words(template):
             self.templates.setdefault(template, set()).add(where)
 
 
 def needs_words(template: str) -> bool:
-    """Whether words are left without the places, or marks before which French has a space."""
+    """Return whether words, or punctuation that French sets apart, remain without placeholders."""
     return any(
         any(c.isalpha() for c in literal) or ": " in literal or "; " in literal
         for literal, *_ in Formatter().parse(template)
@@ -174,7 +174,7 @@ def _string(node: ast.expr | None) -> str | None:
 
 
 def _message(name: str, value: ast.expr | None, found: Source) -> None:
-    """Take up ``NAME = Message(code, title, remedy, exit code, state=state)``."""
+    """Add the error of ``NAME = Message(code, title, remedy, exit code, state=state)``."""
     if (
         isinstance(value, ast.Call)
         and isinstance(value.func, ast.Name)
@@ -188,7 +188,7 @@ def _message(name: str, value: ast.expr | None, found: Source) -> None:
 
 
 def _rows(path: Path, where: str, found: Source) -> None:
-    """Take up a table of errors."""
+    """Add all errors of a table."""
     for name, row in tomllib.loads(path.read_text("utf-8")).items():
         said = {key: row.get(key, "") for key in ("title", "remedy", "state")}
         for text in filter(None, said.values()):
@@ -206,7 +206,7 @@ def compiled_messages() -> str:
 
 
 def _class(node: ast.ClassDef, where: str, found: Source) -> None:
-    """Take up what a class says, if it is an error, and the words of an enumeration."""
+    """Add the texts of an error class or of a displayed enumeration."""
     values = {
         line.targets[0].id: line.value
         for line in node.body
@@ -229,7 +229,7 @@ def _class(node: ast.ClassDef, where: str, found: Source) -> None:
 
 
 class Words:
-    """What a module's variables say: sentences by name, and errors that were caught.
+    """Texts of a module's variables, and error classes of its exception handlers.
 
     Args:
         tree: The module.
@@ -258,7 +258,7 @@ class Words:
 
 
 def _first_text(nodes: list[ast.expr], words: Words) -> str:
-    """Return the first text below some expressions, in source order."""
+    """Return the first text in some expressions, in source order."""
     for node in nodes:
         named = words.of(node)
         if named:
@@ -278,7 +278,7 @@ def _bare(node: ast.expr | None) -> str | None:
 
 
 def _bares(node: ast.AST) -> Iterator[str]:
-    """Words that a line hands on alone."""
+    """Yield the plain strings that a node passes on."""
     found: list[ast.expr | None] = []
     if isinstance(node, ast.keyword) and node.arg in BARE:
         found.append(node.value)
@@ -299,7 +299,7 @@ def _call(
     if text is not None:
         found.add(text, where)
     if isinstance(node.func, ast.Name) and node.func.id == MESSAGE:
-        return  # an error's, and no finding
+        return  # the code of an error, not of a finding
     parts = [*node.args, *(keyword.value for keyword in node.keywords)]
     numbered = isinstance(node.func, ast.Name) and node.func.id in NUMBERED
     for part in parts:
@@ -323,7 +323,7 @@ def _code(node: ast.expr, constants: Mapping[str, str], *, numbered: bool) -> st
 
 
 def _constants(tree: ast.Module) -> dict[str, str]:
-    """Names that a module gives to codes of findings."""
+    """Map the module's constants to the codes of findings that they contain."""
     found = {}
     for line in tree.body:
         if isinstance(line, ast.AnnAssign | ast.Assign) and isinstance(line.value, ast.Constant):
@@ -335,7 +335,7 @@ def _constants(tree: ast.Module) -> dict[str, str]:
 
 
 def read_source(*packages: Path) -> Source:
-    """Find sentences, errors and codes of findings; in the program and the demonstration."""
+    """Extract texts, errors and codes of findings from the program and the demo."""
     found = Source()
     places = [(p, package) for package in packages or PACKAGES for p in package.rglob("*.py")]
     for path, package in sorted(places):
@@ -361,7 +361,7 @@ def read_source(*packages: Path) -> Source:
 
 
 def _page(content: str, where: str, found: Source) -> None:
-    """Find what a template of a page says."""
+    """Add the texts of a page template."""
     for call in Environment().parse(content).find_all(nodes.Call):  # noqa: S701 - never rendered
         if isinstance(call.node, nodes.Name) and call.node.name == SAY:
             given = {f"{item.key}!None:" for item in call.kwargs}
@@ -372,7 +372,7 @@ def _page(content: str, where: str, found: Source) -> None:
 
 
 def _said(node: nodes.Expr) -> Iterator[str]:
-    """Yield the texts that an expression chooses from."""
+    """Yield the alternative texts of an expression."""
     if isinstance(node, nodes.Const) and isinstance(node.value, str):
         yield node.value
     elif isinstance(node, nodes.CondExpr):
@@ -385,15 +385,15 @@ def _said(node: nodes.Expr) -> Iterator[str]:
 
 
 def errors(found: Source) -> list[Row]:
-    """Every error with a code, in the order of the codes."""
+    """Return all errors with a code, in the order of the codes."""
     return sorted(found.errors, key=lambda row: row.code)
 
 
 def duplicates(found: Source) -> list[str]:
-    """Codes that stand for two things.
+    """Return codes with two meanings.
 
-    The base and the program's own mistake share one on purpose; a finding may carry the code of an
-    error that means the same, but two files must not use one code for findings.
+    The base class and UNEXPECTED share one on purpose. A finding may have the code of an error with
+    the same meaning, but two files must not use one code for findings.
     """
     seen: dict[str, Row] = {}
     bad = []
@@ -412,7 +412,7 @@ def _cell(text: str) -> str:
     return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")
 
 
-#: What stands around the tables of messages, by language.
+#: Texts around the tables of messages, by language.
 HEADINGS = {
     "en": """\
 # Messages
@@ -505,10 +505,10 @@ def render_table(found: Source, language: str = "en") -> str:
 def _catalogue(
     translations: Said, found: Source | None = None, language: str = "fr"
 ) -> polib.POFile:
-    # Manuals are made by the agent's own Python, which has no polib.
+    # The agent's Python, which generates the manual pages, has no polib.
     import polib
 
-    # Lines are not wrapped: a sentence that changed is one line of a difference.
+    # Do not wrap lines, so that a changed text is one line in a diff.
     made = polib.POFile(wrapwidth=0)
     made.header = "Rewritten by script/messages."
     made.metadata = HEADER | {"Language": language, "Plural-Forms": RULES[language]}
@@ -525,7 +525,7 @@ def _catalogue(
 
 
 def read_po(path: Path = PO) -> dict[str, str | Forms]:
-    """Return the translations of a .po, what is marked as fuzzy as none; {} where there is none."""
+    """Return the translations of a .po without fuzzy ones; {} if the file is missing."""
     import polib
 
     if not path.exists():
@@ -542,7 +542,7 @@ def _said_by(row: polib.POEntry) -> str | Forms:
 
 
 def in_step(found: Source, said: Said, counting: Said) -> dict[str, str | Forms]:
-    """Return what a catalogue of two forms has to hold: every sentence, empty where it is new."""
+    """Return the required content of a catalogue with two forms; new texts are empty."""
     made: dict[str, str | Forms] = {}
     for template in found.templates:
         now, counts = said.get(template, ""), counting.get(template)
@@ -556,26 +556,26 @@ def in_step(found: Source, said: Said, counting: Said) -> dict[str, str | Forms]
 
 
 def render_po(found: Source, translations: Said, language: str = "fr") -> str:
-    """Return the .po: every sentence of it in the order of its file, old ones are left out."""
+    """Render the .po with all texts in the order of the file, without obsolete ones."""
     rows = sorted(found.templates.items(), key=lambda row: (min(row[1]), row[0]))
     chosen = {key: translations[key] for key, _ in rows if key in translations}
     return f"{_catalogue(chosen, found, language)}"
 
 
 def render_mo(translations: Said, language: str = "fr") -> bytes:
-    """Return the catalogue in the form that gettext reads; the same bytes for the same rows."""
+    """Compile the catalogue for gettext; deterministic."""
     return bytes(_catalogue(translations, language=language).to_binary())
 
 
 def click_mo() -> bytes:
-    """Return what click says in the form that gettext reads."""
+    """Compile the catalogue of click's texts for gettext."""
     import polib
 
     return bytes(polib.pofile(str(CLICK), encoding="utf-8").to_binary())
 
 
 def places(template: str) -> set[str]:
-    """Names of the places of a template, with how they are to be shown."""
+    """Return the placeholders of a template with their format specifications."""
     return {
         f"{name}!{conversion}:{spec}"
         for _, name, spec, conversion in Formatter().parse(template)
@@ -584,21 +584,21 @@ def places(template: str) -> set[str]:
 
 
 def counts(template: str) -> bool:
-    """Whether a sentence has to have forms; pure."""
+    """Return whether a text needs plural forms; pure."""
     return template not in UNCOUNTED and any(
         found[1] in COUNTED and found[2] != "bytes" for found in COUNTS.finditer(template)
     )
 
 
 def _faults(template: str, said: str | Forms, counting: str | Forms | None) -> Iterator[str]:
-    """Yield the errors in a translation of a text."""
+    """Yield the errors in a translation."""
     forms = said.forms if isinstance(said, Forms) else (said,)
     if not all(forms):
         yield f"not translated: {template}"
         return
     if isinstance(said, Forms) != isinstance(counting, Forms):
         yield f"counts in one language alone: {template}"
-    # "one record", without the number, is how some languages count.
+    # In some languages the singular omits the number ("a record").
     may_lack = {f"{said.place}!None:"} if isinstance(said, Forms) else set()
     for form in forms:
         if not places(template) - may_lack <= places(form) <= places(template):
@@ -606,7 +606,7 @@ def _faults(template: str, said: str | Forms, counting: str | Forms | None) -> I
 
 
 def problems() -> Iterator[str]:
-    """Everything that is not in step."""
+    """Yield everything that is outdated or wrong."""
     found, said, counting = read_source(), read_po(), read_po(ENGLISH)
     for template in found.templates:
         yield from _faults(template, said.get(template, ""), counting.get(template))
@@ -645,7 +645,7 @@ def _language(po: Path) -> str:
 
 
 def main(arguments: list[str]) -> int:
-    """Check, or write."""
+    """Check or write all files."""
     if arguments not in ([], ["--check"]):
         sys.stdout.write(__doc__ or "")
         return 2

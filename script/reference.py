@@ -1,7 +1,7 @@
-"""Renew what pages of the documents take from the programs: commands, exit codes, units.
+"""Update the parts of documents that are generated from the programs: commands, exit codes, units.
 
-``script/messages`` runs it after messages.py; with --check it changes nothing. A page holds each
-part between ``<!-- generated: NAME -->`` and ``<!-- end -->``; the rest is written by hand.
+``script/messages`` runs it after messages.py; with --check it changes nothing. Each generated part
+is between ``<!-- generated: NAME -->`` and ``<!-- end -->``; the rest is written by hand.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from ncen_updater.publisher.cli.main import cli as publisher  # noqa: E402
 DOCS = ROOT / "docs"
 PROGRAMS: Mapping[str, LazyGroup] = {"ncen-updater": agent, "ncen-publisher": publisher}
 GENERATED = re.compile(r"(?ms)^(<!-- generated: ([\w-]+) -->\n).*?^(<!-- end -->)$")
-#: What the generated parts say themselves, English to French.
+#: Texts of the generated parts, English to French.
 FRENCH = {
     "code": "code",
     "option": "option",
@@ -48,7 +48,7 @@ APPROVAL_KEYS = (
     "retry_at", "starts_at", "newest", "also_approved", "approved_but_unavailable",
     "consumed_approvals", "scheduled", "scheduled_by",
 )  # fmt: skip
-#: The document of ``--json``: a schema of the local API, or its keys.
+#: Document of ``--json`` by command: a schema of the local API, or its keys.
 DOCUMENTS: Mapping[str, str | tuple[str, ...]] = {
     "ncen-updater status": "Status",
     "ncen-updater check": "CheckDone",
@@ -133,7 +133,7 @@ DOCUMENTS: Mapping[str, str | tuple[str, ...]] = {
 
 
 def main(arguments: list[str]) -> int:
-    """Check, or write."""
+    """Check or write all pages."""
     if arguments not in ([], ["--check"]):
         sys.stdout.write(__doc__ or "")
         return 2
@@ -152,7 +152,7 @@ def main(arguments: list[str]) -> int:
 
 
 def renew(page: Path, text: str) -> str:
-    """Return a page with its generated parts as they are now."""
+    """Return a page with its generated parts updated."""
     language = "fr" if "fr" in page.relative_to(DOCS).parts else "en"
 
     def part(found: re.Match[str]) -> str:
@@ -173,7 +173,7 @@ def _cell(text: str) -> str:
 
 
 def list_exit_codes(language: str) -> Iterator[str]:
-    """Every exit code, and what it means of each program."""
+    """Yield every exit code with its meaning in each program."""
     yield f"| {_label('code', language)} | `ncen-updater` | `ncen-publisher` |"
     yield "|---|---|---|"
     for code in ExitCode:
@@ -187,7 +187,7 @@ def list_exit_codes(language: str) -> Iterator[str]:
 
 
 def walk_commands(group: click.Group, name: str) -> Iterator[tuple[str, click.Command]]:
-    """Every command below a group, with the words that are typed."""
+    """Yield every command below a group, with its full name."""
     context = click.Context(group)
     for word in group.list_commands(context):
         command = group.get_command(context, word)
@@ -249,7 +249,7 @@ def _options(command: click.Command, context: click.Context, language: str) -> I
 
 
 def list_keys(name: str) -> tuple[str, ...]:
-    """First keys of the document that a command writes with ``--json``."""
+    """Return the top-level keys of a command's ``--json`` document."""
     keys = DOCUMENTS.get(name, ())
     if isinstance(keys, str):
         schemas = build_openapi_document()["components"]["schemas"]
@@ -257,7 +257,7 @@ def list_keys(name: str) -> tuple[str, ...]:
     return keys
 
 
-#: The exposure of each unit that systemd-analyze of systemd 257 computes.
+#: Exposure of each unit, as computed by systemd-analyze of systemd 257.
 EXPOSURES = {
     "ncen-updater.service": 1.2,
     "ncen-updater-apply@.service": 2.3,
@@ -275,7 +275,7 @@ EXPOSURES = {
 
 
 def list_units(language: str) -> Iterator[str]:
-    """Yield the table of what each unit may write and reach, from its file."""
+    """Yield the table of each unit's write access and network access, from the unit files."""
     del language
     yield "| unit | user | capabilities | writes | network | exposure |"
     yield "|---|---|---|---|---|---|"
@@ -285,7 +285,7 @@ def list_units(language: str) -> Iterator[str]:
 
 
 def describe_unit(path: Path) -> list[str]:
-    """Return name, user, capabilities, writable places and network of a unit."""
+    """Return name, user, capabilities, writable paths and network access of a unit."""
     lines = [line.partition("=") for line in path.read_text("utf-8").splitlines() if "=" in line]
     words = {key: [word for name, _, value in lines if name == key for word in value.split()]
              for key in ("User", "DynamicUser", "CapabilityBoundingSet", "ReadWritePaths",
@@ -309,7 +309,7 @@ def describe_unit(path: Path) -> list[str]:
     ]  # fmt: skip
 
 
-#: Feature, who needs it, and its places in the package.
+#: Feature, its users, and its paths in the package.
 FEATURES: Sequence[tuple[str, str, tuple[str, ...]]] = (
     (
         "Upgrade and rollback by copies, steps, recovery",
@@ -391,12 +391,12 @@ FEATURES: Sequence[tuple[str, str, tuple[str, ...]]] = (
     ("Publication, bundles, monitoring of the feed", "the Secretariat", ("publisher/distribute/",)),
     ("Messages in two languages", "every site", ("common/i18n.py", "common/cli/")),
 )
-#: A count is renewed once it is wrong by more than this.
+#: A published count is updated only if it is wrong by more than this fraction.
 TOLERANCE = 0.1
 
 
 def list_features(language: str) -> Iterator[str]:
-    """Each feature, who needs it, where it lies, and its lines of code."""
+    """Yield each feature with its users, its paths and its lines of code."""
     del language
     yield "| feature | who needs it | where in `ncen_updater/` | lines of code |"
     yield "|---|---|---|---|"
@@ -406,7 +406,7 @@ def list_features(language: str) -> Iterator[str]:
 
 
 def count_code_lines(places: Sequence[str]) -> int:
-    """Count lines with code below some places, in tens; a place without code is a mistake."""
+    """Count lines of code below paths, rounded to tens; raise if a path has none."""
     total = 0
     for place in places:
         pattern = f"{place}**/*.py" if place.endswith("/") else place
@@ -417,7 +417,7 @@ def count_code_lines(places: Sequence[str]) -> int:
 
 
 def _count_lines(text: str) -> int:
-    """Count lines that hold more than a comment or a docstring."""
+    """Count lines that contain more than a comment or docstring."""
     docs: set[int] = set()
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(
@@ -434,7 +434,7 @@ def _count_lines(text: str) -> int:
 
 
 def keep_counts(before: str, now: str) -> str:
-    """Keep counts that are nearly right, so that not each change of code changes the page."""
+    """Keep published counts within the tolerance, so that few changes of code change the page."""
     row = re.compile(r"(?m)^(\|.*\| )(\d+) \|$")
     known = {found[1]: int(found[2]) for found in row.finditer(before)}
 

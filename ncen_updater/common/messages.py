@@ -1,12 +1,11 @@
 """Table of all errors: stable code, title, state, remedy, exit code.
 
-The table is ``messages.toml``. ``script/messages`` compiles it to ``messages.json``, which is quick
-to read, and prints it as ``docs/reference/messages.md``; each name of the table can be imported
-from here. The number of a code is never used twice and never changes its meaning; the thousands
-say where it comes from. Findings of the preflight and of ``lint`` have codes of their own where
-they are made.
+The source is ``messages.toml``. ``script/messages`` compiles it to ``messages.json``, which loads
+faster, and to ``docs/reference/messages.md``. Each name of the table can be imported from here. A
+code is never reused and never changes its meaning; its thousands digit tells the component. Checks
+of the preflight and of ``lint`` define codes of their own in their modules.
 
-This module is on the path of ``ncen-updater status`` and imports nothing heavy.
+``ncen-updater status`` imports this module, so it imports nothing slow.
 """
 
 from __future__ import annotations
@@ -40,15 +39,15 @@ class ExitCode(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class ErrorMessage:
-    """What an error says.
+    """Texts and exit code of an error.
 
     Attributes:
         code: ``NU-`` and four digits.
-        title: Template of what happened, English; its ``{places}`` are filled when it is raised.
+        title: English template of what happened; ``{placeholders}`` are filled when it is raised.
         remedy: Template of what to do.
-        exit_code: What a command ends with.
-        state: Template of the state now, where the error alone says what that is; None where it is
-            asked for when the error is shown.
+        exit_code: Exit code of a command that ends with this error.
+        state: Template of the resulting state, if the error determines it; None if the state is
+            read when the error is shown.
     """
 
     code: str
@@ -61,7 +60,7 @@ class ErrorMessage:
 if TYPE_CHECKING:
 
     def __getattr__(name: str) -> ErrorMessage:
-        """Return a message; so mypy knows the names of the table."""
+        """Return a message; declares the names of the table for mypy."""
 
 
 def _read() -> dict[str, ErrorMessage]:
@@ -75,10 +74,10 @@ def _read() -> dict[str, ErrorMessage]:
 
 MESSAGES = _read()
 globals().update(MESSAGES)
-# The name that stands for what has none comes last and shares its code with UNEXPECTED.
+# UNNAMED has the same code as UNEXPECTED, which comes last so that it is the one that is found.
 _BY_CODE = {message.code: message for message in (*MESSAGES.values(), MESSAGES["UNEXPECTED"])}
 
 
 def find_message(code: str) -> ErrorMessage | None:
-    """Return what a code says; None for one that is not known here."""
+    """Return the message of a code; None if the code is unknown."""
     return _BY_CODE.get(code)

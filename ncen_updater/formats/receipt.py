@@ -79,7 +79,7 @@ class Fault(StrEnum):
 
 @dataclass(frozen=True)
 class ReceiptField:
-    """What is agreed on one field of a receipt.
+    """Agreed properties of one field of a receipt.
 
     Attributes:
         level: The lowest level that includes the field.
@@ -109,7 +109,7 @@ ReceiptAddresses = tuple[
 ]
 _ADDRESSES: TypeAdapter[ReceiptAddresses] = TypeAdapter(ReceiptAddresses)
 
-#: No downtime is said to be longer; it is 11 days.
+#: Maximum downtime in seconds (11 days); longer ones are reported as this value.
 MAX_SECONDS: Final = 999_999
 Seconds = Annotated[int, Field(ge=0, le=MAX_SECONDS)]
 Count = Annotated[int, Field(ge=1, lt=100_000)]
@@ -184,7 +184,7 @@ class Receipt(SignedModel):
         )
 
 
-#: Everything that a receipt may contain. A fact that is not here never leaves a site.
+#: All fields that a receipt may contain; no other data leaves a site.
 FIELDS: Final[Mapping[str, ReceiptField]] = {
     name: next(one for one in field.metadata if isinstance(one, ReceiptField))
     for name, field in Receipt.model_fields.items()

@@ -1,4 +1,4 @@
-"""A site without its service: the work, with the rights of this process."""
+"""Operations on a site without its service, with the rights of this process."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ READY = LazyText(N_("Ready for an upgrade"))
 
 
 class LocalSiteClient(LocalRecords):
-    """Works on the site itself, with the rights of this process."""
+    """Operations on the site with the rights of this process."""
 
     def check_feed(self) -> CommandResult:
         """Read the signed metadata of the feed."""
@@ -142,13 +142,13 @@ class LocalSiteClient(LocalRecords):
 
         Args:
             target: The release; the next one by default.
-            retry: Whether releases marked bad are taken.
-            sql: Return every statement, and only that.
-            prepared: Download nothing, and return the statements beside the plan.
+            retry: Whether releases marked bad are allowed.
+            sql: Return only the SQL statements.
+            prepared: Download nothing, and add the SQL statements to the plan.
 
         Raises:
-            NOT_PREPARED: With ``prepared``, if something would have to be downloaded.
-            SiteBusyError, OPEN_CHANGE: If a change comes first.
+            NOT_PREPARED: With ``prepared``, if a download is needed.
+            SiteBusyError, OPEN_CHANGE: If an unfinished change comes first.
         """
         from ncen_updater.agent.engine.operations import Operations
         from ncen_updater.agent.engine.plan import make_plan
@@ -199,7 +199,7 @@ class LocalSiteClient(LocalRecords):
         """Choose a path whose releases are all downloaded.
 
         Raises:
-            NOT_PREPARED: If one is not.
+            NOT_PREPARED: If one is not downloaded.
         """
         from ncen_updater.agent.engine.operations import Operations
         from ncen_updater.agent.service.assessment import is_slot_built
@@ -216,7 +216,7 @@ class LocalSiteClient(LocalRecords):
         return path
 
     def build_dossier(self, target: Version | None, *, prepared: bool = False) -> CommandResult:
-        """Build the approval dossier: facts, and the page in ``html``; see :meth:`prepare_plan`."""
+        """Build the approval dossier: facts, and the page as ``html``; see :meth:`prepare_plan`."""
         from ncen_updater.agent.engine.approvals import upgrade_approvals as approving
         from ncen_updater.agent.reports.dossier import render_dossier
         from ncen_updater.agent.reports.dossier.facts import build_dossier_document, collect_dossier
@@ -232,7 +232,7 @@ class LocalSiteClient(LocalRecords):
             except UpdaterError as error:
                 if error.code != NOTHING_TO_APPROVE.code:
                     raise
-                # One that failed here may be tried again, and approved for that, where no other is.
+                # Without another release, one marked bad can be approved for another attempt.
                 found = approving.find_upgrade_to_approve(
                     site, journal, progress, target, retry=True
                 )
@@ -276,7 +276,7 @@ class LocalSiteClient(LocalRecords):
         return CommandResult(document, words, ExitCode.BLOCKED if blocks else ExitCode.OK)
 
     def verify(self, heads: Sequence[ChainHead], *, journal_only: bool) -> CommandResult:
-        """Compare the site with its records, and the journal with chain heads kept elsewhere."""
+        """Compare the site with its records, and the journal with chain heads stored elsewhere."""
         from ncen_updater.agent.reports.diagnostics.verify import verify_journal, verify_site
 
         site = None if journal_only else self._site
@@ -308,7 +308,7 @@ class LocalSiteClient(LocalRecords):
     def collect_support_bundle(
         self, leave_out: Sequence[str], show: Sequence[str]
     ) -> CommandResult:
-        """Collect diagnostics, packed in ``archive`` (base64) where nothing secret leaks."""
+        """Collect diagnostics; ``archive`` (base64) is None if the files contain secrets."""
         import base64
 
         from ncen_updater.agent.reports.diagnostics.support_bundle.bundle import (
@@ -326,7 +326,7 @@ class LocalSiteClient(LocalRecords):
     def update_agent(
         self, target: Version | None, *, retry: bool, dry_run: bool = False
     ) -> CommandResult:
-        """Update ncen-updater itself; with ``dry_run`` only what would be done."""
+        """Update ncen-updater itself; with ``dry_run`` only report what would be done."""
         from ncen_updater.agent.self_update.agent_update import (
             create_agent_source,
             get_agent_directory,
@@ -365,7 +365,7 @@ class LocalSiteClient(LocalRecords):
     def rehearse(
         self, target: Version | None, *, retry: bool, dry_run: bool = False
     ) -> CommandResult:
-        """Rehearse a release on copies of the databases; with ``dry_run`` only what would be."""
+        """Rehearse a release on copies of the databases; with ``dry_run`` only outline it."""
         from ncen_updater.agent.engine.operations import Operations
         from ncen_updater.agent.engine.rehearsal.rehearser import Rehearser
         from ncen_updater.agent.engine.signal_handling import SignalHandler
@@ -397,7 +397,7 @@ class LocalSiteClient(LocalRecords):
                 record = rehearser.rehearse(path)
                 pages = write_dossiers(site, journal, record.to_version)
         found = serialize_rehearsal(record)
-        # Not where it lies: most of those who decide cannot open that.
+        # The path of the written dossier is not printed: most approvers cannot read it.
         text = N_("To write the approval dossier, run: ncen-updater dossier {version}")
         more = N_("To approve, run: ncen-updater approve {version}")
         retained = [LazyText(one, {"version": record.to_version}) for one in (text, more)]
@@ -417,10 +417,10 @@ class LocalSiteClient(LocalRecords):
         """Upgrade.
 
         Args:
-            target: The release that is named.
-            retry: Whether releases marked bad are taken.
+            target: The given release; None selects one automatically.
+            retry: Whether releases marked bad are allowed.
             scheduled: Whether the service starts it automatically.
-            start_before: When the maintenance window closes.
+            start_before: End of the maintenance window.
         """
         from ncen_updater.agent.engine.approvals.approval_status import (
             count_required_approvals,
@@ -447,10 +447,10 @@ class LocalSiteClient(LocalRecords):
         return self._import_files(file, get_invoking_user(), open_bundle_file, dry_run=dry_run)
 
     def import_for_job(self, number: int, *, dry_run: bool) -> CommandResult:
-        """Import the file that a job names in the import directory, for its requester.
+        """Import the file that a job names in the import directory, on behalf of its requester.
 
         Raises:
-            RequestRefusedError: If there is no such job.
+            RequestRefusedError: If the job does not exist.
         """
         from ncen_updater.agent.storage.inbox import Inbox
         from ncen_updater.agent.storage.journal.jobs import JobKind, JobQueue
@@ -483,7 +483,7 @@ class LocalSiteClient(LocalRecords):
         return format_import(record, dry_run=dry_run, zone=self._run.zone)
 
     def plan_rollback(self, accept_loss: int | None) -> CommandResult:
-        """Plan a rollback: how it would go, its data loss, and which approvals are missing."""
+        """Plan a rollback: its steps, its data loss, and the missing approvals."""
         from ncen_updater.agent.engine.approvals.rollback_approvals import find_rollback_to_approve
         from ncen_updater.agent.engine.operations import Operations
 
@@ -499,7 +499,7 @@ class LocalSiteClient(LocalRecords):
                 )
 
     def approve_rollback(self, rollback_plan: JsonDocument, accept_loss: int | None = None) -> None:
-        """Approve a rollback as :meth:`plan_rollback` returned it, up to a data loss."""
+        """Approve a rollback plan returned by :meth:`plan_rollback`, up to a data loss."""
         from ncen_updater.agent.engine.approvals.rollback_approvals import (
             approve_rollback,
             find_rollback_to_approve,
@@ -526,8 +526,8 @@ class LocalSiteClient(LocalRecords):
 
         Args:
             accept_loss: Number of records that may be lost.
-            undoes: Id of the upgrade that the operator was asked about; another one is not undone.
-            emergency: Why it does not wait for missing approvals.
+            undoes: Id of the upgrade that the operator confirmed; no other upgrade is rolled back.
+            emergency: Reason to skip missing approvals.
             job: Id of the job whose requester rolls back.
         """
         from ncen_updater.agent.engine.approvals.rollback_approvals import (
@@ -541,7 +541,7 @@ class LocalSiteClient(LocalRecords):
         needed = self._site.config.service.required_approvals
 
         def agree(journal: Journal, way: RollbackPlan) -> ChangeFacts:
-            # Who types it with the rights to is one who approves; so it is with an upgrade.
+            # As with an upgrade: a user who has the rights to run it here also approves.
             by_hand = RollbackRequest(self._person, may_approve=True, emergency_reason=emergency)
             asked = by_hand if job is None else read_rollback_request(journal, job)
             found = find_rollback_to_approve(journal, str(way.origin), needed)
@@ -556,7 +556,7 @@ class LocalSiteClient(LocalRecords):
         return format_operation_result(result, self._run.language)
 
     def _outline_rehearsal(self, journal: Journal, path: UpgradePath) -> CommandResult:
-        """Say what a rehearsal would copy and need, and how long the last one took."""
+        """Report what a rehearsal would copy and need, and how long the last one took."""
         from ncen_updater.agent.adapters.databases.base import ChangeRef
         from ncen_updater.agent.model.change import new_change_id
         from ncen_updater.agent.service.assessment import is_slot_built
@@ -594,7 +594,7 @@ class LocalSiteClient(LocalRecords):
 
 
 def _find_round_trip(journal: Journal, plan: RollbackPlan) -> RoundTripResult | None:
-    """Return the newest round-trip result for a rollback; None where no rehearsal has one."""
+    """Return the newest round-trip result for a rollback; None if no rehearsal has one."""
     wanted = (str(plan.target), str(plan.origin))
     for record in RehearsalStore(journal).list_newest():
         for hop in record.report.hops if record.report is not None else ():
@@ -604,10 +604,10 @@ def _find_round_trip(journal: Journal, plan: RollbackPlan) -> RoundTripResult | 
 
 
 def _inspect_through_unit(run: AgentSession, progress: ProgressListener) -> CommandResult | None:
-    """Return the diagnosis of the unit that works on the site; None where there is no unit.
+    """Return the diagnosis by the unit that runs operations; None without such a unit.
 
-    The rights of root are not those of the unit, which does the work. It waits at its socket,
-    whether the service runs or not.
+    Operations run in this unit, whose rights differ from those of root's shell. Its socket starts
+    it, whether the service runs or not.
     """
     from ncen_updater.agent.config.loader import load_config
     from ncen_updater.agent.service.apply_runner import ApplyRunner
@@ -617,7 +617,7 @@ def _inspect_through_unit(run: AgentSession, progress: ProgressListener) -> Comm
     try:
         config = load_config(run.config, look=False)
     except ConfigError:
-        return None  # the look from here says so
+        return None  # the local diagnosis reports this error
     socket = config.paths.resolve(config.service.apply_socket)
     if run.local_only or config.service.runner != "systemd" or not socket.is_socket():
         return None

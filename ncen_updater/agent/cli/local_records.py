@@ -1,4 +1,4 @@
-"""A site without its service: its status, its records, and approvals."""
+"""Status, records and approvals of a site without its service."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ if TYPE_CHECKING:
     from ncen_updater.agent.reports.status import SiteStatus
     from ncen_updater.feed.upgrade_path import UpgradePath
 
-#: Parts of a site that say whether a change is open.
+#: Parts of the status that tell whether a change is open.
 CHANGE_STATUS_PARTS = frozenset({"journal", "soak_s"})
 
 
@@ -61,7 +61,7 @@ class LocalRecords:
     """Reads and writes the records of a site with the rights of this process.
 
     Args:
-        run: The command that asks.
+        run: Session of the command.
     """
 
     def __init__(self, run: AgentSession) -> None:
@@ -91,10 +91,10 @@ class LocalRecords:
     # ---- looking -------------------------------------------------------------------------------
 
     def read_status(self) -> JsonDocument:
-        """Return what runs, the last change and what is available; a missing part is an error."""
+        """Return the status; each part that cannot be read contains an error."""
         places = load_essential_settings(self._run.config, ignore_site_errors=True)
         with suppress(FileNotFoundError):
-            os.scandir(places.state).close()  # else every part reports it again
+            os.scandir(places.state).close()  # report a permission error once, not in every part
         looked = read_status(places, datetime.now(UTC), SITE_REPORT_PARTS)
         return self._to_json(build_site_report(looked, self._run.language)[0])
 
@@ -102,7 +102,7 @@ class LocalRecords:
         """Return changes and imports, newest first, or one change in full.
 
         Raises:
-            UNKNOWN_CHANGE: If there is none of this id.
+            UNKNOWN_CHANGE: If no change has this id.
         """
         with self._open_journal() as journal:
             if change is None:
@@ -124,30 +124,29 @@ class LocalRecords:
         )
 
     def count_holds(self) -> int:
-        """Return how many holds are in force."""
+        """Return the number of holds in force."""
         return len(require_part(self._read_status({"journal"}).journal).holds)
 
     def lift_holds(self) -> int:
-        """Lift all holds; return how many there were."""
+        """Lift all holds; return their number."""
         with self._open_journal(read_only=False) as journal:
             return SiteHistory(journal).lift_holds(get_invoking_user())
 
     def read_next_upgrade_summary(self) -> tuple[Sequence[str], JsonDocument | None]:
-        """Return the path to the next release and when it starts automatically, as far as known.
+        """Return the path to the next release and its automatic start, if known.
 
-        By the last assessment of the service; nothing is known while a change is open.
+        Uses the last assessment of the service; returns nothing while a change is open.
         """
         from ncen_updater.agent.service.assessment import NEXT_UPGRADE_PARTS
 
         status = self._read_status(NEXT_UPGRADE_PARTS)
-        # Without an assessment of the service nobody knows what comes next.
         if status.next_upgrade is None or require_part(status.journal).open_change is not None:
             return (), None
         found = self._build_next_upgrade(status)
         return found["hops"], found["starts_at"]
 
     def _find_approved_release(self, journal: Journal) -> ApprovedRelease:
-        """Return the approved release, which comes before the newest one."""
+        """Return the approved release, which is installed before a newer one."""
         from ncen_updater.agent.engine.approvals.approved_release import find_approved_release
         from ncen_updater.feed.errors import TrustError
 
@@ -158,17 +157,17 @@ class LocalRecords:
         return find_approved_release(self._site, journal, view.offers if view else ())
 
     def _resolve_target(self, target: Version | None) -> Version | None:
-        """Return the release that is named, else the approved one."""
+        """Return the given target, or else the approved release."""
         if target is not None:
             return target
         with self._open_journal() as journal:
             return self._find_approved_release(journal).target_version
 
     def _explain_approved_first(self, version: str | None = None) -> Iterator[OutputLine]:
-        """Say that the approved release is not the newest.
+        """Yield a line that the approved release is not the newest.
 
         Args:
-            version: The target that is shown; nothing is said where another one is approved.
+            version: Target on display; yields nothing if another release is approved.
         """
         with self._open_journal() as journal:
             chosen = self._find_approved_release(journal).target_version
@@ -197,27 +196,27 @@ class LocalRecords:
         return self._to_json(document)
 
     def require_startable(self) -> None:
-        """Refuse an upgrade while a change is not finished or upgrades are on hold.
+        """Refuse an upgrade during an unfinished change or a hold.
 
         Raises:
-            SiteBusyError, OPEN_CHANGE, HELD: If so.
+            SiteBusyError, OPEN_CHANGE, HELD: If the upgrade is refused.
         """
         with self._open_journal() as journal:
             require_no_unfinished_change(journal)
             require_no_hold(journal, datetime.now(UTC), self._run.zone)
 
     def require_right(self, role: str) -> None:
-        """Refuse an actor who lacks a right, before anything is shown or asked.
+        """Refuse an actor who lacks a right, before any output or question.
 
-        What else is allowed here, the permissions of the files decide.
+        Without the service, file permissions decide about everything else.
 
         Args:
             role: ``operate`` or ``approve``.
 
         Raises:
             RequestRefusedError: If the service refuses it; the error names who has the right.
-            APPROVER_IS_SHARED_ACCOUNT: If others could approve by this account, where two people
-                have to approve.
+            APPROVER_IS_SHARED_ACCOUNT: If two people have to approve, but others can use this
+                account.
         """
         if role != "approve":
             return
@@ -225,7 +224,7 @@ class LocalRecords:
         reject_shared_account(self._person, self._site.config.service.required_approvals)
 
     def confirm_release(self, *, dry_run: bool) -> JsonDocument:
-        """End the soak period; with ``dry_run`` return the change that would end."""
+        """End the soak period; with ``dry_run`` only return the change that soaks."""
         with self._open_journal(read_only=dry_run) as journal:
             change = (
                 require_soaking(journal)
@@ -235,7 +234,7 @@ class LocalRecords:
             return self._to_json({"confirmed": not dry_run, "change": serialize_change(change)})
 
     def is_service_running(self) -> bool:
-        """Tell whether the service runs and carries out what was recorded."""
+        """Return whether the service runs, and so carries out recorded requests."""
         return (
             read_lock_holder(load_essential_settings(self._run.config).state / SERVICE_LOCK_FILE)
             is not None
@@ -247,13 +246,13 @@ class LocalRecords:
         """Return the next upgrade: rehearsal, binding of approvals, approvers and start.
 
         Args:
-            target: The release that is named.
-            not_before: A time for which to report when the upgrade would start.
+            target: The given release.
+            not_before: Report the start for this earliest time.
 
         Raises:
             NOTHING_TO_APPROVE: If there is no next upgrade.
-            FEED_NEVER_READ: If it is not known yet.
-            SOAK_NOT_FINISHED, OPEN_CHANGE: If a change is open; it has to end first.
+            FEED_NEVER_READ: If the feed was never read.
+            SOAK_NOT_FINISHED, OPEN_CHANGE: If an open change has to end first.
         """
         from ncen_updater.agent.engine.approvals import upgrade_approvals as approving
         from ncen_updater.agent.engine.pending_rollback import find_rolled_back_releases
@@ -292,14 +291,14 @@ class LocalRecords:
         )
 
     def _find_newest_release(self, journal: Journal) -> str | None:
-        """Return the newest release for this site by the last verified list."""
+        """Return the newest release for this site in the last verified metadata."""
         path = self._find_cached_path(journal)
         return path.target.version if path else None
 
     def _find_cached_path(
         self, journal: Journal, target: Version | None = None, *, retry: bool = False
     ) -> UpgradePath | None:
-        """Return the path by the last verified list; None where there is none."""
+        """Return the path in the last verified metadata; None if there is none."""
         from ncen_updater.agent.engine.operations import Operations
         from ncen_updater.feed.upgrade_path import UpgradePath
 
@@ -308,7 +307,7 @@ class LocalRecords:
         return path if isinstance(path, UpgradePath) else None
 
     def approve(self, next_upgrade: JsonDocument) -> None:
-        """Approve an upgrade as :meth:`read_next_upgrade` returned it."""
+        """Approve an upgrade returned by :meth:`read_next_upgrade`."""
         from ncen_updater.agent.engine.approvals import upgrade_approvals as approving
         from ncen_updater.agent.reports.dossier.page import write_dossiers
 
@@ -318,14 +317,14 @@ class LocalRecords:
             write_dossiers(self._site, journal, self._subject.target)
 
     def withdraw(self, version: Version | None, *, rollbacks: bool) -> int:
-        """Withdraw the actor's own approvals, whatever is available now.
+        """Withdraw the actor's own approvals, also for releases that are no longer available.
 
         Args:
-            version: Of this release; of all releases by default.
-            rollbacks: Approvals of rollbacks are meant, not of upgrades.
+            version: Release of the approvals; all releases by default.
+            rollbacks: Withdraw approvals of rollbacks instead of upgrades.
 
         Returns:
-            How many there were.
+            Number of withdrawn approvals.
         """
         from ncen_updater.agent.reports.dossier.page import write_dossiers
 
@@ -342,7 +341,7 @@ class LocalRecords:
         return count
 
     def schedule(self, next_upgrade: JsonDocument, not_before: datetime) -> None:
-        """Set the earliest start of an upgrade as :meth:`read_next_upgrade` returned it."""
+        """Set the earliest start of an upgrade returned by :meth:`read_next_upgrade`."""
         from ncen_updater.agent.engine.approvals import upgrade_approvals as approving
 
         assert self._subject is not None  # noqa: S101 - read_next_upgrade was called
@@ -350,20 +349,20 @@ class LocalRecords:
             approving.schedule_upgrade(journal, self._subject, not_before, self._person)
 
     def count_schedules(self) -> int:
-        """Return how many start times are set."""
+        """Return the number of start times."""
         with self._open_journal() as journal:
             return len(ApprovalStore(journal).list_schedules())
 
     def cancel_schedule(self) -> int:
-        """Remove the start times, whatever is available now; return how many there were."""
+        """Remove all start times, also of releases no longer available; return their number."""
         with self._open_journal(read_only=False) as journal:
             return ApprovalStore(journal).cancel_schedule(self._person)
 
     def require_consent(self, target: Version, *, retry: bool) -> None:
-        """Refuse an upgrade with too few approvals, before anything is asked.
+        """Refuse an upgrade with too few approvals, before any question.
 
         Raises:
-            NOT_REHEARSED, REHEARSAL_OUTDATED, APPROVAL_MISSING: If so.
+            NOT_REHEARSED, REHEARSAL_OUTDATED, APPROVAL_MISSING: If the upgrade is refused.
         """
         from ncen_updater.agent.engine.approvals.approval_status import (
             count_required_approvals,

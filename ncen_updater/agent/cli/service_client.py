@@ -1,4 +1,4 @@
-"""A site through its service, which learns from the kernel who the caller is."""
+"""Access to a site through its service, which gets the caller's identity from the kernel."""
 
 # ruff: noqa: D102 - the methods are those of LocalSiteClient, which describes them
 
@@ -57,22 +57,22 @@ INSPECT_WAIT_S = 2
 
 
 class ServiceSiteClient:
-    """Client of the service of a site, which learns from the kernel who the caller is.
+    """Client of the service of a site.
 
     Args:
-        run: The command that asks.
-        service: The service.
+        run: Session of the command.
+        service: Connection to the service.
     """
 
     def __init__(self, run: AgentSession, service: SiteServiceClient) -> None:
         self._run, self._service = run, service
 
     def request(self, route: str, **values: object) -> JsonDocument:
-        """Send one request of the API; what has no value is left out.
+        """Send one request of the API; omit values that are None.
 
         Args:
-            route: Method and path, as the table of routes has them.
-            values: Parts of the path, and the fields of the form or of the query.
+            route: Method and path template, as in the table of routes.
+            values: Values of the path, and the fields of the form or query.
         """
         method, address = route.split()
         given = {
@@ -147,10 +147,10 @@ class ServiceSiteClient:
         return self.request("GET /v1/next-upgrade", version=seen["target"], not_before=not_before)
 
     def _select_target(self, seen: JsonDocument, target: Version | None) -> JsonDocument:
-        """Return the next upgrade of the release that is named.
+        """Return the next upgrade if it is to the given release.
 
         Raises:
-            NOT_THE_NEXT_UPGRADE: If the release that is named cannot be approved.
+            NOT_THE_NEXT_UPGRADE: If the given release cannot be approved.
             FEED_NEVER_READ, NOTHING_TO_APPROVE: If there is no next upgrade.
         """
         if target is not None and target != type(target)(seen["target"] or "0"):
@@ -193,7 +193,7 @@ class ServiceSiteClient:
 
     def require_consent(self, target: Version, *, retry: bool) -> None:
         seen = self._select_target(self._read_fresh_next_upgrade(), target)
-        # An approver who is enough alone approves by requesting the upgrade.
+        # If one approval is enough, an approver approves by requesting the upgrade.
         if seen["required_approvals"] > 1 or "approve" not in self.read_status()["you"]["roles"]:
             require_approvals(seen)
 
@@ -205,7 +205,7 @@ class ServiceSiteClient:
     def prepare_plan(
         self, target: Version | None, *, retry: bool, sql: bool = False
     ) -> CommandResult:
-        """Viewers see the plan of a release downloaded before; see :class:`.LocalSiteClient`."""
+        """See :class:`.LocalSiteClient`; viewers get only the plan of a downloaded release."""
         version: Version | str | None = target
         try:
             answer = self.run_job("prepare", version=version, retry=retry)
@@ -216,7 +216,7 @@ class ServiceSiteClient:
             hops = answer.document.get("hops")
             if not sql or answer.error is not None or not hops:
                 return answer
-            version = hops[-1]["version"]  # the release of that plan
+            version = hops[-1]["version"]  # that plan is for the last hop
         answer = self.inspect("plan", version=version, retry=retry)
         plan, text = answer.document.get("plan"), answer.document.get("sql")
         if not (sql and isinstance(plan, dict) and isinstance(text, str)):
@@ -256,7 +256,7 @@ class ServiceSiteClient:
         return self.run_job("upgrade", version=target, retry=retry)
 
     def import_bundle(self, file: Path, *, dry_run: bool) -> CommandResult:
-        """Import by way of the import directory; see :class:`.LocalSiteClient`."""
+        """Import through the import directory; see :class:`.LocalSiteClient`."""
         from ncen_updater.agent.storage.inbox import place_files
 
         self.require_right("operate")
@@ -264,7 +264,7 @@ class ServiceSiteClient:
         with self._run.make_progress() as progress, place_files(inbox, file, progress) as remove:
             answer = self.run_job("import", file=file.name, dry_run=dry_run)
             if answer.document.get("ended") is False:
-                remove.clear()  # the job still needs them
+                remove.clear()  # the job still needs the files
                 text = N_("The copied files remain in {path}.")
                 self._run.print_message(LazyText(text, {"path": inbox}))
         return answer
@@ -290,12 +290,12 @@ class ServiceSiteClient:
     # ---- jobs and inspections --------------------------------------------------------------------
 
     def run_job(self, kind: str, **data: object) -> CommandResult:
-        """Queue a job, show its progress until it has ended, and return its result.
+        """Queue a job, show its progress until it ends, and return its result.
 
-        Ctrl-C ends the display only.
+        Ctrl-C ends only the display.
 
         Raises:
-            UpdaterError: If the job is refused, or the service does not come back.
+            UpdaterError: If the job is refused, or the service stays unreachable.
             JOB_INTERRUPTED: If the service was killed meanwhile.
         """
         given = self.request("POST /v1/jobs", kind=kind, language=self._run.language, **data)
@@ -311,7 +311,7 @@ class ServiceSiteClient:
         return parse_job_result(number, ended["result"])
 
     def _follow_job(self, kind: str, given: JsonDocument, progress: ProgressListener) -> None:
-        """Show the progress of a job until it has ended."""
+        """Show the progress of a job until it ends."""
         number = given["id"]
         waits: LazyText | None = None
         try:
@@ -322,7 +322,7 @@ class ServiceSiteClient:
                     return
                 if event.kind != "service":
                     continue
-                # A rollback ends a soak period, and waits for nothing.
+                # A rollback ends a soak period and does not wait.
                 if kind != "rollback" and not has_started(event.data, given["at"]):
                     waits = waits or self._describe_wait(given["at"])
                 if waits is not None and not has_started(event.data, given["at"]):
@@ -332,13 +332,13 @@ class ServiceSiteClient:
         except UpdaterError as error:
             if error.code != TOO_MANY_STREAMS.code:
                 raise
-        # All event streams of this user are taken: poll instead.
+        # This user has reached the limit of event streams: poll instead.
         while self._service.get(f"/v1/jobs/{number}", patiently=True)["ended_at"] is None:
             report_progress(progress, self.read_status()["service"])
             sleep(POLL_INTERVAL_S)
 
     def _describe_wait(self, requested_at: str) -> LazyText | None:
-        """Say what a job waits for: a soak period, or another operation."""
+        """Describe what a job waits for: a soak period or another operation."""
         seen = self.read_status()
         if has_started(seen["service"], requested_at):
             return None
@@ -348,7 +348,7 @@ class ServiceSiteClient:
         """Run an inspection, show its progress, and return its result.
 
         Raises:
-            UpdaterError: If it is refused, or has no result.
+            UpdaterError: If it is refused or returns no result.
         """
         started = self.request(
             "POST /v1/inspections", kind=kind, language=self._run.language, **data
@@ -365,7 +365,7 @@ class ServiceSiteClient:
 
 
 def _encode_value(value: object) -> object:
-    """Return a value as a form or a query has it."""
+    """Convert a value for a form or query."""
     if isinstance(value, datetime):
         return value.isoformat()
     if isinstance(value, bool | int | str):
@@ -374,16 +374,16 @@ def _encode_value(value: object) -> object:
 
 
 def find_service(run: AgentSession) -> SiteServiceClient | None:
-    """Return the service of the site; None where a command works without it.
+    """Return the client of the service, or None if the command has to work without it.
 
-    That is with ``--local``, where no service listens, and where the user may not connect to it:
-    then the permissions of the files decide.
+    None with ``--local``, if no service listens, or if the user may not connect to its socket. Then
+    file permissions decide.
     """
     path = read_service_socket(run.config)
     try:
         if run.local_only or not path.is_socket():
             return None
-    except OSError:  # a directory that may not be entered
+    except OSError:  # no permission for the directory
         return None
     from ncen_updater.agent.service.api_client import SiteServiceClient
 
@@ -392,11 +392,11 @@ def find_service(run: AgentSession) -> SiteServiceClient | None:
 
 
 def require_service(run: AgentSession) -> SiteServiceClient:
-    """Return the service of the site.
+    """Return the client of the service.
 
     Raises:
         PermissionError: If the user may not connect to it.
-        NO_SERVICE: If none answers.
+        NO_SERVICE: If no service responds.
     """
     client = find_service(run)
     if client is not None:

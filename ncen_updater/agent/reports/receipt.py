@@ -204,7 +204,7 @@ def list_outgoing(state: Path, level: ReceiptLevel) -> list[tuple[SignedReceipt,
     """Return unsent receipts by number; remove those of a higher level than agreed."""
     found = []
     for path in (state / OUTGOING_DIRECTORY).glob("receipt-*.json"):
-        with suppress(UpdaterError, FileTooLargeError):  # of another version of this program
+        with suppress(UpdaterError, FileTooLargeError):  # written by another version of the agent
             signed = read_receipt(read_file(path, MAX_RECEIPT_BYTES), verify=False)
             if signed.receipt.level.rank <= level.rank:
                 found.append((signed, path))
@@ -260,7 +260,7 @@ def send_outgoing(
 
 
 def list_receipt_events(journal: Journal) -> list[JournalEvent]:
-    """List what was allowed, written and sent, oldest first."""
+    """List the events about receipts (level set, written, sent), oldest first."""
     with guard_reads(journal.path):
         query = "SELECT * FROM events WHERE kind LIKE 'receipt-%' ORDER BY number"
         return [JournalEvent(row) for row in journal.query(query)]
@@ -343,7 +343,7 @@ class LastChange:
     """The newest change that has an outcome.
 
     Attributes:
-        news: Tells this outcome from the next one.
+        news: Identifies change and outcome, to detect the next outcome.
         since: When it had this outcome.
         facts: Values by fields of a receipt.
     """
@@ -378,7 +378,7 @@ def _read_outcome(journal: Journal, change: Change, facts: ChangeFacts) -> LastC
             "outcome": outcome,
             "code": code,
             "fault": choose_fault(outcome, code, blamed=blame is not None),
-            # A person can end a soak period early.
+            # An operator can end the soak period early.
             "soaked": facts.confirmed_by is None if outcome is Outcome.UPGRADED else None,
             "ended": ended.astimezone().date(),
             "downtime": None if real is None else seconds,
@@ -394,7 +394,7 @@ _INTERRUPTIONS = (INTERRUPTED, DATABASE_UNREACHABLE, SOAK_DATABASES_DOWN, SOAK_D
 
 
 def choose_fault(outcome: Outcome, code: str | None, *, blamed: bool) -> Fault | None:
-    """Return what a failure is attributed to; None without a failure. Pure.
+    """Return the cause of a failure; None if the change did not fail. Pure.
 
     Args:
         outcome: The outcome of the change.

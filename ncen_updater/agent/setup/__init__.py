@@ -1,5 +1,6 @@
-"""Set a site up: find what runs, show one plan, do it step by step, undo it.
+"""Set up a site: inspect the machine, show a plan, run it step by step, undo it.
 
-``facts`` asks the machine, ``proposal`` decides (pure), ``answers`` is what a person says, ``plan``
-makes the steps of both, ``steps`` do and undo, ``record`` keeps what was done before it is done.
+``facts`` inspects the machine, ``proposal`` derives the configuration from it (pure), ``answers``
+holds the operator's answers, ``plan`` builds the steps, ``steps`` runs and undoes them, ``record``
+writes each step to the disk before it runs.
 """

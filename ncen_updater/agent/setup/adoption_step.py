@@ -1,4 +1,4 @@
-"""Adopt the site as a step of its setup, and undo that while nothing else has happened."""
+"""Adopt the installation as a setup step; the undo is possible until the first later change."""
 
 from __future__ import annotations
 
@@ -59,12 +59,12 @@ NOT_OURS = frozenset({RECORD_DIRECTORY, INBOX_DIRECTORY})
 
 @dataclass(frozen=True)
 class AdoptStep(SetupStep, kind="adopt"):
-    """The installation that runs becomes the release that it is.
+    """Adopt the running installation as a release.
 
     Attributes:
-        config: The configuration.
-        version: The release.
-        confirmed: Whether a person says so where the application does not.
+        config: Path of the configuration.
+        version: Version of the release.
+        confirmed: Whether the operator confirmed the version that the application does not report.
     """
 
     config: str
@@ -103,7 +103,7 @@ class AdoptStep(SetupStep, kind="adopt"):
         del machine, before
         site = build_site(self._load(), Path(self.config))
         journal = site.state_directory / JOURNAL_FILE
-        if not journal.exists():  # made last
+        if not journal.exists():  # adoption creates the journal last
             adopt_site(
                 site,
                 Version(self.version),
@@ -144,11 +144,11 @@ class AdoptStep(SetupStep, kind="adopt"):
 
 @dataclass(frozen=True)
 class DownloadStep(SetupStep, kind="download"):
-    """What can fail of an adoption fails while the application runs.
+    """Download and check the release while the application runs, before the adoption stops it.
 
     Attributes:
-        config: The configuration.
-        version: The release.
+        config: Path of the configuration.
+        version: Version of the release.
     """
 
     config: str
@@ -183,10 +183,10 @@ class DownloadStep(SetupStep, kind="download"):
 
 
 def require_unused(state: Path) -> None:
-    """Refuse where more than the adoption has happened.
+    """Refuse the undo if the journal holds a change or an event after the adoption.
 
     Raises:
-        SETUP_IN_USE: If the site was upgraded since, or people relied on the adoption.
+        SETUP_IN_USE: If it holds one.
     """
     journal = state / JOURNAL_FILE
     if not journal.exists():
@@ -198,7 +198,7 @@ def require_unused(state: Path) -> None:
 
 
 def _find_agent_parts(config: AgentConfig) -> Iterator[str]:
-    """Yield what of the agent's is in the databases already, so that undoing leaves it there."""
+    """Yield the agent's objects that are already in the databases; the undo keeps them."""
     settings = config.databases.engine_settings
     if isinstance(settings, PostgresSettings):
         for name in config.databases.names.values():
@@ -232,7 +232,7 @@ def _drop_agent_parts(config: AgentConfig, before: Before) -> None:
         live, sets = settings.directory / "live", settings.directory / "sets"
         if before["plain"]:
             _make_plain(live, sets / ADOPTED_SET)
-            if (sets / ADOPTED_SET).exists():  # an application made an empty 'live' meanwhile
+            if (sets / ADOPTED_SET).exists():  # the application created an empty 'live'
                 raise UpdaterError(SETUP_FILE_CHANGED, path=live)
         for path in sorted(live.glob("*.sqlite")):
             if path.name not in recorded:
@@ -245,11 +245,11 @@ def _drop_agent_parts(config: AgentConfig, before: Before) -> None:
 
 
 def _make_plain(live: Path, base: Path) -> None:
-    """Put the directory back of which adopting made a set, wherever that was interrupted."""
+    """Restore ``live`` as a directory, also after an interrupted adoption."""
     remove_partial_files(live)
     remove_partial_files(base)
     if live.is_symlink() and base.is_dir() and not base.is_symlink():
-        with suppress(OSError):  # a file system that cannot
+        with suppress(OSError):  # file system without RENAME_EXCHANGE
             durable.exchange_entries(live, base)
             return
         durable.remove_file(live)
@@ -264,7 +264,7 @@ def _list_own_tables(path: Path) -> list[str]:
 
 
 def is_plain(config: AgentConfig) -> bool:
-    """Return whether SQLite's ``live`` is a directory yet, which adopting makes a link."""
+    """Return whether SQLite's ``live`` is still a directory; the adoption makes it a link."""
     directory = config.databases.engine_settings.local_directory
     return directory is not None and not (directory / "live").is_symlink()
 

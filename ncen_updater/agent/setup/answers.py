@@ -1,4 +1,4 @@
-"""What a person says of a site: from a file, or asked for one by one."""
+"""Answers of the operator for a setup: read from a file or asked one by one."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ from ncen_updater.common.i18n import LazyText
 from ncen_updater.formats.manifest import Identifier
 
 MAX_NAMES = 50
-#: A path that a socket can have.
+#: Absolute path without characters that a PostgreSQL socket address cannot hold.
 SocketDirectory = Annotated[str, StringConstraints(pattern=r"^/[!-~]{1,90}$")]
 UserName = Annotated[str, StringConstraints(pattern=r"^[a-z_][a-z0-9_.-]{0,31}$")]
 
 
 class TrustAnswers(BaseSettings):
-    """With which root of trust the site begins.
+    """Root of trust of the site.
 
     Attributes:
-        root: ``root.json`` as the Secretariat gave it.
-        fingerprint: Its SHA-256, as the Secretariat read it out, in digits or in eight words.
+        root: Path of the ``root.json`` received from the Secretariat.
+        fingerprint: Its SHA-256, read out by the Secretariat: hexadecimal or eight words.
     """
 
     root: Path
@@ -54,25 +54,25 @@ class TrustAnswers(BaseSettings):
 
 
 class PeopleAnswers(BaseSettings):
-    """Who may do what: names of accounts of this machine."""
+    """Accounts of this machine for each right."""
 
     operators: Annotated[tuple[UserName, ...], Field(max_length=MAX_NAMES)] = ()
     approvers: Annotated[tuple[UserName, ...], Field(max_length=MAX_NAMES)] = ()
 
 
 class DatabaseAnswers(BaseSettings):
-    """What could not be seen of the databases.
+    """Database settings that setup cannot detect.
 
     Attributes:
-        engine: Which kind they are.
+        engine: Kind of the databases.
         host: Directory of PostgreSQL's socket.
-        port: Number in its name.
-        owner: The application's role.
-        user: The agent's role.
-        names: Name in the releases to name in the server.
-        directory: Of SQLite, above ``live``.
-        password_file: For a role that logs in by password.
-        bin_directory: Where ``pg_dump`` is.
+        port: Port number in the socket's name.
+        owner: Role of the application.
+        user: Role of the agent.
+        names: Maps the name in releases to the name in the server.
+        directory: SQLite directory that contains ``live``.
+        password_file: Password file of a role that logs in by password.
+        bin_directory: Directory of ``pg_dump``.
     """
 
     engine: Literal["postgresql", "sqlite"] | None = None
@@ -89,12 +89,12 @@ class DatabaseAnswers(BaseSettings):
 
 
 class SetupAnswers(BaseSettings):
-    """``setup.toml``, whole. The table ``[application]`` goes to ``agent.toml`` as it is.
+    """All of ``setup.toml``; the table ``[application]`` is copied to ``agent.toml`` unchanged.
 
     Attributes:
-        version: The release that runs, where the application does not say it.
-        windows: Hours in which upgrades may begin.
-        required_approvals: How many people have to approve.
+        version: Release that runs, if the application does not report it.
+        windows: Maintenance windows.
+        required_approvals: Number of approvals that an upgrade needs.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
@@ -123,8 +123,8 @@ def load_answers(path: Path) -> SetupAnswers:
     """Read a file with all answers.
 
     Raises:
-        InvalidConfigError: With every mistake, its line and its remedy.
-        ConfigError: If it is not there, cannot be read, or is no TOML.
+        InvalidConfigError: If settings are wrong; lists each mistake with its line and remedy.
+        ConfigError: If the file is missing, unreadable or not valid TOML.
     """
     raw = read_raw_config(path, option="--answers", example="setup.toml")
     try:
@@ -139,7 +139,7 @@ def load_answers(path: Path) -> SetupAnswers:
 
 
 def find_mistake(tables: Mapping[str, Any]) -> LazyText | None:
-    """Return what is wrong with the few settings that were given; None where nothing is."""
+    """Return the first mistake in the given settings, or None."""
     try:
         SetupAnswers.model_validate({"schema": 1, **tables})
     except ValidationError as error:
@@ -151,10 +151,10 @@ def find_mistake(tables: Mapping[str, Any]) -> LazyText | None:
 
 
 def make_answers(given: Mapping[str, Any]) -> SetupAnswers:
-    """Return what was asked for one by one.
+    """Build the answers from those that were asked one by one.
 
     Raises:
-        InvalidConfigError: With every mistake.
+        InvalidConfigError: If settings are wrong; lists each mistake.
     """
     try:
         return SetupAnswers.model_validate({"schema": 1, **given})

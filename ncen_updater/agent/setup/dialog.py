@@ -1,4 +1,4 @@
-"""What a setup asks and tells a person, in a terminal and in the console: one list for both."""
+"""Questions and findings of a setup, shared by the terminal and the console."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, LazyText
 
 PRODUCT = "ncen"
-#: The longest text that is taken as an answer.
+#: Maximum length of an answer, in characters.
 MAX_TYPED = 500
 CERTAINTIES = {
     "seen": N_("sure"), "likely": N_("likely"), "guessed": N_("guess"),
@@ -25,10 +25,10 @@ COMPARE_FINGERPRINT = N_("Compare its fingerprint with the one that the Secretar
 
 
 class WrongAnswerError(Exception):
-    """An answer that is asked for again.
+    """Wrong answer; the question is asked again.
 
     Args:
-        text: What is wrong with it.
+        text: Reason.
     """
 
     def __init__(self, text: LazyText) -> None:
@@ -38,13 +38,13 @@ class WrongAnswerError(Exception):
 
 @dataclass(frozen=True)
 class Question:
-    """What cannot be seen of a site.
+    """Question about a setting that setup cannot detect.
 
     Attributes:
-        name: In forms.
-        text: For people.
-        propose: Returns the answer that is proposed; empty for none.
-        read: Returns the tables of an answer, as the file of answers has them.
+        name: Field name in forms.
+        text: Label.
+        propose: Returns the default answer; empty if there is none.
+        read: Converts an answer to tables of ``setup.toml``.
     """
 
     name: str
@@ -53,10 +53,10 @@ class Question:
     read: Callable[[str], Mapping[str, Any]]
 
     def parse(self, typed: str) -> Mapping[str, Any]:
-        """Return the tables of an answer.
+        """Convert an answer to tables of ``setup.toml``.
 
         Raises:
-            WrongAnswerError: If it is none that the file of answers may have.
+            WrongAnswerError: If ``setup.toml`` does not allow this answer.
         """
         if len(typed) > MAX_TYPED or not typed.isprintable():
             words = N_("Use at most {limit} printable characters.")
@@ -93,7 +93,7 @@ def _read_hours(text: str) -> Mapping[str, Any]:
     return tables
 
 
-#: Six; the seventh is whether the plan is right.
+#: In the order in which they are asked; the confirmation of the plan follows.
 QUESTIONS = (
     Question(
         "site", LazyText(N_("Site ID")), lambda facts: facts.hostname.partition(".")[0],
@@ -123,17 +123,17 @@ QUESTIONS = (
 
 
 def add_tables(given: dict[str, Any], tables: Mapping[str, Any]) -> None:
-    """Add the tables of an answer to those that were given before."""
+    """Merge the tables of an answer into the earlier answers."""
     for name, table in tables.items():
         given[name] = {**given.get(name, {}), **table} if isinstance(table, dict) else table
 
 
 def survey_site(machine: Machine, given: SetupAnswers | None) -> tuple[SiteFacts, SiteProposal]:
-    """Look at the server, and decide what the site is.
+    """Inspect the machine and derive a proposal.
 
     Args:
         machine: The machine.
-        given: What a file of answers says; None where a person is asked.
+        given: Answers from a file; None in a dialog.
     """
     named = given.application.get("health_url") if given else None
     cluster = name_cluster(given) if given else None
@@ -145,7 +145,7 @@ def survey_site(machine: Machine, given: SetupAnswers | None) -> tuple[SiteFacts
 
 
 def format_found(found: SiteProposal) -> Iterator[LazyText]:
-    """Yield what was found, and how sure that is."""
+    """Yield each finding with its certainty and reason."""
     for guess in found.guesses:
         values = {
             "what": guess.what,

@@ -1,4 +1,4 @@
-"""Ask the machine what runs on it. Changes nothing; what others say is data, and may be missing."""
+"""Inspect the machine without changing it; output of other programs is untrusted data."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ SOCKETS = "/var/run/postgresql"
 HEALTH_PATHS = ("/healthz", "/health", "/api/health", "/")
 MAX_FILE_BYTES = 1_000_000
 SLOTS = f"/{PathSettings().slots}"
-#: Users of services that no request is sent to: those of the system, and of PostgreSQL.
+#: Users of services that cannot be the application: system services and PostgreSQL.
 NEVER_ASKED = frozenset({"root", "postgres"})
 UNIT_PROPERTIES = "Id,MainPID,User,ExecStart,WorkingDirectory,ActiveState"
 _QUERIES = (
@@ -55,7 +55,7 @@ _QUERIES = (
 
 @dataclass(frozen=True)
 class FoundDatabase:
-    """A database that belongs to no superuser."""
+    """Database whose owner is not a superuser."""
 
     name: str
     owner: str
@@ -65,7 +65,7 @@ class FoundDatabase:
 
 @dataclass(frozen=True)
 class LoginSession:
-    """Sessions of one role in one database, and whether one came through the socket."""
+    """Sessions of one role in one database; ``by_socket`` if at least one uses the socket."""
 
     role: str
     database: str
@@ -74,7 +74,7 @@ class LoginSession:
 
 @dataclass(frozen=True)
 class HbaRule:
-    """One rule of ``pg_hba.conf`` as the server reads it."""
+    """One rule of ``pg_hba.conf``, as the server parses it."""
 
     line: int
     kind: str
@@ -87,7 +87,7 @@ class HbaRule:
 
 @dataclass(frozen=True)
 class Cluster:
-    """A PostgreSQL server that runs."""
+    """Running PostgreSQL server."""
 
     address: ServerAddress
     major: int
@@ -102,17 +102,17 @@ class Cluster:
 
     @property
     def name(self) -> str:
-        """Return where it is, for people."""
+        """Return version and address for messages."""
         return f"PostgreSQL {self.major}, {self.address.host}, port {self.address.port}"
 
 
 @dataclass(frozen=True)
 class FoundUnit:
-    """A service of systemd that runs.
+    """Running systemd service.
 
     Attributes:
-        ports: At which its processes listen.
-        sqlite: SQLite files that they have open.
+        ports: Ports on which its processes listen.
+        sqlite: SQLite files that its processes have open.
     """
 
     name: str
@@ -126,7 +126,7 @@ class FoundUnit:
 
 @dataclass(frozen=True)
 class FoundHealth:
-    """An address of this machine that reports a version."""
+    """Local health URL that reports a version."""
 
     url: str
     path: str
@@ -135,11 +135,11 @@ class FoundHealth:
 
 @dataclass(frozen=True)
 class FoundDisk:
-    """The file system of a directory.
+    """File system of a directory.
 
     Attributes:
-        free_bytes: For an ordinary account.
-        clones: Whether a copy of a file there can share its blocks.
+        free_bytes: Space available to an unprivileged account.
+        clones: Whether the file system supports copies that share blocks (reflink).
     """
 
     free_bytes: int
@@ -148,14 +148,14 @@ class FoundDisk:
 
 @dataclass(frozen=True)
 class SiteFacts:
-    """What was seen of the machine.
+    """Facts about the machine.
 
     Attributes:
-        person: Who typed ``sudo``.
-        refused: What servers said that could not be asked.
-        sqlite: Databases that lie where a site keeps them.
-        sites: Web server, file and text of each site.
-        disks: By the directory of databases, or of ``SLOTS``.
+        person: Account that ran ``sudo``.
+        refused: Errors of PostgreSQL servers that could not be queried.
+        sqlite: SQLite databases in the usual directories of a site.
+        sites: Web server, file and content of each site.
+        disks: File systems by directory: that of the databases, or ``SLOTS``.
     """
 
     hostname: str = ""
@@ -176,12 +176,12 @@ class SiteFacts:
 def gather_facts(
     machine: Machine, health_urls: Sequence[str] = (), named: Cluster | None = None
 ) -> SiteFacts:
-    """Look at all of it.
+    """Collect all facts.
 
     Args:
         machine: The machine.
-        health_urls: Addresses that a person named.
-        named: The server that a person named; no other is looked for then.
+        health_urls: Health URLs given by the operator.
+        named: Server given by the operator; then no other server is searched for.
     """
     units = tuple(_find_units(machine))
     sites = tuple(_read_sites(machine))
@@ -218,7 +218,7 @@ def gather_facts(
 
 
 def _find_clusters(machine: Machine) -> tuple[list[Cluster], list[UpdaterError]]:
-    """Return the servers, and what those said that let nobody in."""
+    """Return the running servers, and the errors of those that refused a session."""
     clusters, refused = [], []
     for host, port in sorted(_find_sockets(machine)):
         address = find_server(host, port)
@@ -246,10 +246,10 @@ def _find_sockets(machine: Machine) -> set[tuple[str, int]]:
 
 
 def survey_cluster(address: ServerAddress) -> Cluster:
-    """Ask a server, as its superuser.
+    """Query a server as its superuser.
 
     Raises:
-        SETUP_DATABASE_REFUSED: If it does not answer.
+        SETUP_DATABASE_REFUSED: If it refuses the session or does not respond.
     """
     ((server,), databases, sessions, rules, members, roles) = address.query(_QUERIES)
     groups = defaultdict(set)
@@ -306,13 +306,13 @@ def _find_sqlite(machine: Machine) -> Iterable[str]:
 
 
 def _find_command(text: str) -> str:
-    """Return the command line of ``ExecStart`` as ``systemctl show`` prints it."""
+    """Extract the command line from ``ExecStart`` as printed by ``systemctl show``."""
     found = re.search(r"argv\[\]=(.*?) ; ", text)
     return found[1] if found else ""
 
 
 def _read_listening() -> dict[str, int]:
-    """Return inode to port of all sockets that listen."""
+    """Map the inode of each listening socket to its port."""
     found = {}
     for name in ("tcp", "tcp6"):
         with contextlib.suppress(OSError):
@@ -324,7 +324,7 @@ def _read_listening() -> dict[str, int]:
 
 
 def _read_open_files(pid: int) -> tuple[set[str], tuple[str, ...]]:
-    """Return inodes of sockets, and SQLite files, of a process and its children."""
+    """Return socket inodes and SQLite files that a process and its children have open."""
     sockets, files = set(), set()
     children: list[int] = []
     with contextlib.suppress(OSError, ValueError):
@@ -345,7 +345,7 @@ def _read_open_files(pid: int) -> tuple[set[str], tuple[str, ...]]:
 
 
 def _probe_health(url: str) -> Iterable[FoundHealth]:
-    """Ask for the version; the first path that says one."""
+    """Try the usual paths; yield the first that reports a version."""
     for path in HEALTH_PATHS:
         try:
             settings = ApplicationSettings(
@@ -353,7 +353,7 @@ def _probe_health(url: str) -> Iterable[FoundHealth]:
                 probe_timeout_s=3.0, maintenance_file=Path("x"),
             )  # fmt: skip
             seen = HealthProber(settings).check_health(HealthExpectation(version=""))
-        except (UpdaterError, ValueError):  # what a person named, and is told of elsewhere
+        except (UpdaterError, ValueError):  # the operator's URL is checked elsewhere
             return
         if not seen.answered and seen.status is None:
             return
@@ -373,13 +373,13 @@ def _read_sites(machine: Machine) -> Iterable[tuple[WebServer, str, str]]:
 
 
 def find_proxied_ports(text: str) -> set[int]:
-    """Return the local ports that a site hands requests to; pure."""
+    """Return the local ports that a site file proxies to; pure."""
     found = re.compile(r"(?:http://|\bserver\s+)(?:127\.0\.0\.1|localhost|\[::1\]):(\d{1,5})")
     return {int(port) for port in found.findall(re.sub(r"(?m)^\s*#.*$", "", text))}
 
 
 def _measure_disk(place: Path) -> FoundDisk | None:
-    """Look at the file system of a directory, or of the one that it will be made in."""
+    """Measure the file system of a directory or, if missing, of its nearest parent."""
     with contextlib.suppress(OSError):
         there = next(path for path in (place, *place.parents) if path.exists())
         return FoundDisk(get_free_bytes(there), supports_reflink(there))

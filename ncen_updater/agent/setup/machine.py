@@ -1,6 +1,7 @@
-"""The machine that is set up: programs with time limits, and other users' rights where they do.
+"""Run programs with time limits, and access files of other users with their rights.
 
-What belongs to another user is read and written as that user: root would follow what they lay.
+Files of another user are read and written as that user: as root, setup would follow symbolic links
+that this user placed.
 """
 
 from __future__ import annotations
@@ -28,8 +29,8 @@ from ncen_updater.common.messages import SETUP_COMMAND_FAILED, SETUP_DATABASE_RE
 COMMAND_LIMIT_S, QUICK_LIMIT_S = 120.0, 20.0
 STATEMENT_LIMIT_S, SESSION_LIMIT_S = 60, 90
 _SEEN_OPTIONS = f"-c statement_timeout={STATEMENT_LIMIT_S}s -c search_path=pg_catalog"
-# Becomes the user for good before it speaks with anybody, and after all is imported: the user may
-# not be able to read where the interpreter lies.
+# The child changes its user before it connects, but after all imports: the other user may be
+# unable to read the directory of the interpreter.
 _RUN_SQL = """
 import encodings.idna, json, os, psycopg, sys
 work = json.load(sys.stdin)
@@ -65,11 +66,11 @@ def _run(argv: Sequence[str], limit_s: float) -> CommandResult:
 
 @dataclass(frozen=True)
 class Machine:
-    """Where all paths are below, and how programs are run.
+    """Root directory of all paths, and runner of programs.
 
     Attributes:
-        root: Directory of all paths.
-        run: Runs a program within so many seconds; status 127 where there is none.
+        root: Directory to which all paths are relative.
+        run: Runs a program with a time limit in seconds; status 127 if the program is missing.
     """
 
     root: Path = Path("/")
@@ -84,10 +85,10 @@ class Machine:
         return self.path("/run/systemd/system").is_dir()
 
     def require(self, argv: Sequence[str]) -> None:
-        """Run a program that has to end well.
+        """Run a program and require exit status 0.
 
         Raises:
-            SETUP_COMMAND_FAILED: With the end of what it said.
+            SETUP_COMMAND_FAILED: If it fails; the detail is the end of its output.
         """
         ended = self.run(argv, COMMAND_LIMIT_S)
         if ended.status != 0:
@@ -97,14 +98,14 @@ class Machine:
 
 @dataclass(frozen=True)
 class ServerAddress:
-    """A PostgreSQL server at a socket of this machine.
+    """PostgreSQL server at a socket of this machine.
 
     Attributes:
         host: Directory of its socket.
-        port: Number in the socket's name.
-        uid: User that the server runs as, as the kernel tells it.
-        gid: Its group.
-        superuser: Role that this user may log in as.
+        port: Port number in the socket's name.
+        uid: User of the server process, as reported by the kernel.
+        gid: Group of this process.
+        superuser: Role as which this user can log in.
     """
 
     host: str
@@ -114,10 +115,10 @@ class ServerAddress:
     superuser: str = "postgres"
 
     def query(self, statements: Sequence[str], database: str = "postgres") -> list[list[list[str]]]:
-        """Run statements as the server's superuser, each on its own; return their rows.
+        """Run each statement in autocommit as the server's superuser; return their rows.
 
         Raises:
-            SETUP_DATABASE_REFUSED: With the words of the server.
+            SETUP_DATABASE_REFUSED: If the server reports an error; the detail is its text.
         """
         address = make_conninfo(
             host=self.host, port=self.port, dbname=database, user=self.superuser,
@@ -146,7 +147,7 @@ class ServerAddress:
 
 
 def find_server(host: str, port: int) -> ServerAddress | None:
-    """Ask the kernel who listens at a server's socket; None where nobody does."""
+    """Identify the server behind a socket by its peer credentials; None if none listens."""
     with socket.socket(socket.AF_UNIX) as line:
         line.settimeout(QUICK_LIMIT_S)
         try:
@@ -160,7 +161,7 @@ def find_server(host: str, port: int) -> ServerAddress | None:
 
 @contextlib.contextmanager
 def acting_as(identity: tuple[int, int] | None) -> Iterator[None]:
-    """Have the rights of a user on files while the block runs; ours where it is None."""
+    """Access files as this user and group inside the block; None changes nothing."""
     if identity is None or os.geteuid() != 0 or identity[0] == 0:
         yield
         return

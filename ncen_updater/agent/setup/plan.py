@@ -1,4 +1,4 @@
-"""Make the steps of a setup from what was seen and what was answered."""
+"""Build the steps of a setup from the proposal and the answers."""
 
 from __future__ import annotations
 
@@ -59,22 +59,22 @@ UNIT_DROP_IN = "50-ncen-updater.conf"
 TMPFILES = "/usr/lib/tmpfiles.d/ncen-updater.conf"
 HEADING = "Made by 'ncen-updater setup'. Every setting: docs/reference/configuration.md"
 MAX_ROOT_BYTES = 1_000_000
-#: SQLSTATE of a session that stands.
+#: SQLSTATE of a successful login.
 LET_IN = "00000"
-#: By which root comes in as the application's role without its password; empty where nobody does.
+#: Methods by which root can log in as the application's role without a password; empty: no rule.
 OPEN_METHODS = ("peer", "trust", "")
 
 
 @dataclass(frozen=True)
 class SetupPlan:
-    """What will be done.
+    """Plan of a setup.
 
     Attributes:
-        steps: In order.
-        config: The configuration, as it will be read.
-        fingerprint: Of the root of trust, in words and in digits.
-        by_hand: What setup leaves to a person.
-        guesses: What was found.
+        steps: Steps in order.
+        config: The resulting configuration.
+        fingerprint: Fingerprint of the root of trust, in words and in hexadecimal.
+        by_hand: Tasks that the operator has to do.
+        guesses: Findings with their certainty.
     """
 
     steps: tuple[SetupStep, ...]
@@ -85,10 +85,10 @@ class SetupPlan:
 
 
 def read_trusted_root(path: Path) -> tuple[bytes, str]:
-    """Return a root of trust, and its digest.
+    """Return a trusted root and its digest.
 
     Raises:
-        SETUP_ROOT_UNUSABLE: If it cannot be read, or is something else.
+        SETUP_ROOT_UNUSABLE: If the file is unreadable or not a valid root.
     """
     try:
         content = read_file(path, MAX_ROOT_BYTES)
@@ -113,27 +113,27 @@ def build_plan(
     source: Path | None = None,
     keep_unit: bool = False,
 ) -> SetupPlan:
-    """Put it together; changes nothing.
+    """Build the plan; changes nothing.
 
     Args:
         machine: The machine.
-        facts: What was seen.
-        found: What was decided.
-        answers: What a person said.
-        config: Where ``agent.toml`` will be.
-        source: The file with the answers, for who has to correct it.
-        keep_unit: Whether the application's unit stays as it is.
+        facts: Facts about the machine.
+        found: Proposal derived from them.
+        answers: Answers of the operator.
+        config: Path of the future ``agent.toml``.
+        source: File of the answers, named in errors.
+        keep_unit: Whether the application's unit remains unchanged.
 
     Raises:
-        SETUP_NOT_FOUND: If something cannot be known; the setting to answer is named.
-        SETUP_FINGERPRINT_MISMATCH: If the root of trust is another one.
+        SETUP_NOT_FOUND: If a value is neither detected nor given; names the missing setting.
+        SETUP_FINGERPRINT_MISMATCH: If the fingerprint does not match the root of trust.
         SETUP_ACCOUNT_MISSING: If an account does not exist.
-        SETUP_GROUP_MISSING: If a group does not.
-        SETUP_VERSION_UNKNOWN: If the application does not say which release it is.
+        SETUP_GROUP_MISSING: If a group does not exist.
+        SETUP_VERSION_UNKNOWN: If the application does not report its version.
         InvalidConfigError: If ``[application]`` of the answers is wrong.
     """
     if not (found.engine or answers.databases.engine):
-        for error in facts.refused:  # the databases may be there
+        for error in facts.refused:  # this server may hold the databases
             raise error
     root_bytes, digest = read_trusted_root(answers.trust.root)
     if not digest.startswith(answers.trust.fingerprint):
@@ -163,7 +163,7 @@ def build_plan(
     if machine.has_systemd():
         steps.append(CommandStep(backward=(("systemctl", "daemon-reload"),)))
     trusted = loaded.paths.resolve(loaded.paths.trusted_root)
-    # As the file has them, and none before one that it is a part of.
+    # Quoted as in the file; longest first, because one secret may contain another.
     secrets = sorted((quote_value(text)[1:-1] for text in find_secrets(tables)), key=len)
     steps += [
         _file(trusted, decode(root_bytes)),
@@ -197,7 +197,7 @@ def make_config_tables(
     """Return the tables of ``agent.toml``.
 
     Raises:
-        SETUP_NOT_FOUND: If something cannot be known.
+        SETUP_NOT_FOUND: If a value is neither detected nor given.
     """
     databases, given = _make_database_table(found, answers.databases), answers.application
     application = {"maintenance_file": MAINTENANCE_FILE, **given}
@@ -242,7 +242,7 @@ def _make_database_table(found: SiteProposal, given: DatabaseAnswers) -> dict[st
     """Return the table ``[databases]``.
 
     Raises:
-        SETUP_NOT_FOUND: If something cannot be known.
+        SETUP_NOT_FOUND: If a value is neither detected nor given.
     """
     names = dict(given.names or found.names)
     engine = given.engine or found.engine
@@ -279,10 +279,10 @@ def _require(is_known: bool, what: str, setting: str, **values: object) -> None:
 
 
 def require_account(name: str) -> None:
-    """Refuse an account that this machine does not have.
+    """Refuse an account that does not exist on this machine.
 
     Raises:
-        SETUP_ACCOUNT_MISSING: If it has none of this name.
+        SETUP_ACCOUNT_MISSING: If it does not exist.
     """
     try:
         pwd.getpwnam(name)
@@ -291,10 +291,10 @@ def require_account(name: str) -> None:
 
 
 def read_version(settings: ApplicationSettings) -> str:
-    """Return the version that the application says it is.
+    """Return the version that the application reports.
 
     Raises:
-        SETUP_VERSION_UNKNOWN: If it does not say one, or is not healthy.
+        SETUP_VERSION_UNKNOWN: If it reports none or is unhealthy.
     """
     prober = HealthProber(settings)
     version = prober.check_health(HealthExpectation("")).reported.get(settings.version_field)
@@ -308,10 +308,10 @@ def read_version(settings: ApplicationSettings) -> str:
 
 
 def _check_config(text: str, config: Path) -> AgentConfig:
-    """Read the configuration before it lies anywhere.
+    """Validate the configuration before it is written.
 
     Raises:
-        InvalidConfigError: With every mistake; without lines, since the file is not there yet.
+        InvalidConfigError: If settings are wrong; without line numbers, as the file does not exist.
     """
     descriptor = os.memfd_create("agent.toml")
     try:
@@ -331,14 +331,14 @@ def _check_config(text: str, config: Path) -> AgentConfig:
 def open_databases(
     cluster: Cluster, owner: str, names: Sequence[str], agent: str, user: str | None
 ) -> Iterator[SetupStep]:
-    """Yield role, lines and reloads; without lines where root gets in already.
+    """Yield the steps that give the agent access; no ``pg_hba.conf`` lines if ``trust`` applies.
 
     Args:
         cluster: The server.
-        owner: The application's role.
-        names: Its databases, as far as the agent is to upgrade them.
-        agent: The agent's role.
-        user: The application's system user.
+        owner: Role of the application.
+        names: Databases that the agent will upgrade.
+        agent: Role of the agent.
+        user: System user of the application.
     """
     server = dataclasses.asdict(cluster.address)
     yield RoleStep(server, agent, (owner, *ROLE_GROUPS))
@@ -371,10 +371,11 @@ def open_databases(
 def _find_login_method(
     cluster: Cluster, owner: str, databases: Sequence[str]
 ) -> tuple[str, tuple[str, ...]]:
-    """Return method and options by which a role comes through the socket into its databases.
+    """Return method and options of a role's socket logins to its databases.
 
     Raises:
-        SETUP_LOGINS_DIFFER: If these differ: a line for all of them would change one.
+        SETUP_LOGINS_DIFFER: If they differ between databases: one new line for all databases would
+            change the login of at least one.
     """
     rules = {name: find_first_rule(cluster, owner, name) for name in databases}
     found = {name: (one.method, one.options) if one else ("", ()) for name, one in rules.items()}
@@ -387,7 +388,7 @@ def _find_login_method(
 def _find_working_logins(
     cluster: Cluster, owner: str, databases: Sequence[str], user: str | None
 ) -> Iterator[list[str | None]]:
-    """Try how the application may come through the socket, and yield what works."""
+    """Try the application's socket logins and yield those that work."""
     tried = {(owner, database): None for database in databases}
     tried |= {(one.role, one.database): None for one in cluster.sessions if one.by_socket}
     for role, database in tried:
@@ -412,7 +413,7 @@ def _file(path: Path, content: str, *, mode: int = 0o644, hidden: Sequence[str] 
 
 
 def _join_units(machine: Machine, config: AgentConfig) -> Iterator[SetupStep]:
-    """Yield what lets the application's units wait for an interrupted change."""
+    """Yield steps that make the application's units start after the resume unit."""
     names = [one.unit for one in (config.application, *config.application.parts) if one.unit]
     for name in names:
         shown = machine.run(("systemctl", "cat", name), QUICK_LIMIT_S)
@@ -436,7 +437,7 @@ def _start_from_current(
     by_hand: list[LazyText],
     keep_unit: bool,
 ) -> Iterator[SetupStep]:
-    """Yield what lets the application's unit start the release; else a person is told."""
+    """Yield steps that start the unit from ``current``; add a manual task if that is unclear."""
     unit, current = config.application.unit, str(config.paths.resolve(config.paths.current))
     if unit is None:
         words = N_("Let the command 'start' of the application start what {current} leads to")
@@ -459,7 +460,7 @@ def _start_from_current(
 def _add_maintenance_page(
     machine: Machine, facts: SiteFacts, config: AgentConfig, by_hand: list[LazyText]
 ) -> Iterator[SetupStep]:
-    """Yield the edits of the web server; where its file is not understood, a person is told."""
+    """Yield the edits of the web server; add a manual task if its file is not understood."""
     file = config.paths.resolve(config.application.maintenance_file)
     port = get_port(config.application.health_url)
     sites = [site for site in facts.sites if port in find_proxied_ports(site[2])]
@@ -470,7 +471,7 @@ def _add_maintenance_page(
             return
         if changed is not None:
             reload = (server.test, ("systemctl", "reload", server.unit))
-            yield CommandStep(reload[:1])  # what is broken already is nothing of ours
+            yield CommandStep(reload[:1])  # the web server's files were broken before
             yield CommandStep(backward=reload)
             for path, content in server.added:
                 yield _file(machine.path(path), content.replace("FILE", str(file)))
@@ -515,7 +516,7 @@ def _adopt(
     with_copy: bool,
     keep_unit: bool,
 ) -> Iterator[SetupStep]:
-    """Yield the adoption, a trial copy, and the restart from what was adopted."""
+    """Yield the adoption, a trial copy, and the restart from the adopted release."""
     starting: list[SetupStep] = []
     if machine.has_systemd():
         starting += _start_from_current(machine, config, path, version, by_hand, keep_unit)
@@ -531,7 +532,8 @@ def _adopt(
         yield AdoptStep(str(path), version, confirmed)
         yield from copying
         if starting:
-            # The unit requires it. Users would wait for it in the restart, or stay out if it fails.
+            # The application's unit requires it. Started only by the restart, it would prolong the
+            # downtime, and its failure would keep the application stopped.
             yield CommandStep((("systemctl", "start", RESUME_UNIT),))
         yield from starting
 
@@ -539,7 +541,7 @@ def _adopt(
 def _adopt_stopped(
     config: AgentConfig, path: Path, version: str, starting: Sequence[SetupStep]
 ) -> Iterator[SetupStep]:
-    """Yield the adoption of SQLite files that have to be moved: nobody may have them open."""
+    """Yield the adoption of SQLite files; it moves them, so the application is stopped."""
     unit = str(config.application.unit)
     parts = [str(part.unit) for part in config.application.parts if part.unit]
     stop = (("systemctl", "stop", "--", *parts, unit),)
@@ -553,7 +555,7 @@ def _adopt_stopped(
 
 
 def _measure_databases(found: SiteProposal, config: AgentConfig) -> int:
-    """Return the bytes of all databases."""
+    """Return the total size of the databases in bytes."""
     directory, names = config.databases.engine_settings.local_directory, config.databases.names
     if directory is not None:
         return sum(path.stat().st_size for path in (directory / "live").glob("*.sqlite"))
@@ -562,10 +564,10 @@ def _measure_databases(found: SiteProposal, config: AgentConfig) -> int:
 
 
 def name_cluster(answers: SetupAnswers) -> Cluster | None:
-    """Return the server that a person named; None where nobody did.
+    """Return the server given by the operator; None if none was given.
 
     Raises:
-        SETUP_NOT_FOUND: If nobody listens there.
+        SETUP_NOT_FOUND: If no server listens there.
     """
     host, port = answers.databases.host, answers.databases.port
     if host is None:

@@ -1,4 +1,4 @@
-"""Prove what only the first upgrade would show: nothing of it stays."""
+"""Test during setup what the first upgrade needs; the tests leave nothing behind."""
 
 from __future__ import annotations
 
@@ -32,19 +32,19 @@ from ncen_updater.common.messages import SETUP_PAGE_NOT_SHOWN
 from ncen_updater.common.progress import SilentProgress
 
 PAGE_LIMIT_S, PAGE_INTERVAL_S = 10.0, 0.3
-#: Of the copies; no change has it.
+#: Id of the trial copies; never the id of a change.
 TRIAL_ID = "setuptry"
-#: What is copied within a minute or two; of more than that a rehearsal makes the first copy.
+#: Limit for a copy of one or two minutes; for larger databases the first rehearsal tests the copy.
 MAX_TRIAL_BYTES = 1_000_000_000
 
 
 @dataclass(frozen=True)
 class TrialCopyStep(SetupStep, kind="trial-copy"):
-    """Every database is copied as for a rehearsal, and the copies are dropped.
+    """Copy each database as for a rehearsal, then drop the copies.
 
     Attributes:
-        config: The configuration.
-        version: The release.
+        config: Path of the configuration.
+        version: Version of the release.
     """
 
     config: str
@@ -56,7 +56,7 @@ class TrialCopyStep(SetupStep, kind="trial-copy"):
         return LazyText(N_("copy each database as a trial, and drop the copies"))
 
     def capture(self, machine: Machine) -> Before:
-        """See :class:`SetupStep`; a full disk is no reason to begin."""
+        """See :class:`SetupStep`; raise if the disk has no space for the copies."""
         del machine
         engine, change = self._build_engine(), self._change
         found = engine.find_blockers(change, application_stopped=False)
@@ -85,11 +85,11 @@ class TrialCopyStep(SetupStep, kind="trial-copy"):
 
 @dataclass(frozen=True)
 class PageStep(SetupStep, kind="page"):
-    """The web server shows the maintenance page to us alone.
+    """Check that the web server shows the maintenance page, without showing it to users.
 
     Attributes:
-        front: Where it answers.
-        maintenance_file: While it exists all users see the page.
+        front: Address of the site at the web server.
+        maintenance_file: File whose presence shows the page to all users.
     """
 
     front: Mapping[str, Any]
@@ -106,7 +106,7 @@ class PageStep(SetupStep, kind="page"):
         return {"missing": find_missing(self._file.parent)}
 
     def do(self, machine: Machine, before: Before) -> None:
-        """See :class:`SetupStep`; a reload takes its time."""
+        """See :class:`SetupStep`; repeat the request, because the reload is asynchronous."""
         durable.make_directory(self._file.parent, exactly=bool(before["missing"]))
         durable.write_file(self._file, b"")
         until = time.monotonic() + PAGE_LIMIT_S
@@ -133,12 +133,12 @@ class PageStep(SetupStep, kind="page"):
         return f"{'https' if front.tls else 'http'}://{front.name}:{front.port}{CHECK}"
 
     def _fetch(self) -> str | None:
-        """Ask for the page; return what came instead."""
+        """Request the page; return None if it is shown, else the status or error."""
         front = Front(**self.front)
         line = http.client.HTTPConnection(front.name, front.port, timeout=PAGE_LIMIT_S)
         try:
             line.sock = socket.create_connection((front.host, front.port), PAGE_LIMIT_S)
-            if front.tls:  # of this machine itself nobody needs a valid certificate
+            if front.tls:  # a local connection needs no valid certificate
                 context = ssl._create_unverified_context()  # noqa: S323
                 line.sock = context.wrap_socket(line.sock, server_hostname=front.name)
             line.request("GET", CHECK)

@@ -1,4 +1,4 @@
-"""Decide from what was seen: which databases, which unit, which address, and how sure. Pure."""
+"""Derive databases, unit and health URL from the facts, each with its certainty. Pure."""
 
 from __future__ import annotations
 
@@ -25,22 +25,22 @@ from ncen_updater.common.i18n import N_, LazyText
 
 
 class Certainty(StrEnum):
-    """How sure something is."""
+    """Certainty of a finding."""
 
-    SEEN = "seen"  # it works so now
-    LIKELY = "likely"  # one thing fits
-    GUESSED = "guessed"  # a name or a default
+    SEEN = "seen"  # in use now
+    LIKELY = "likely"  # the only candidate
+    GUESSED = "guessed"  # by a name or a default
 
 
 @dataclass(frozen=True)
 class Guess:
-    """One thing found.
+    """One finding.
 
     Attributes:
-        what: For people.
-        value: Empty where nothing was found.
-        certainty: How sure it is.
-        reason: By what.
+        what: Label.
+        value: Empty if nothing was found.
+        certainty: Certainty.
+        reason: Evidence.
     """
 
     what: LazyText
@@ -51,19 +51,19 @@ class Guess:
 
 @dataclass(frozen=True)
 class SiteProposal:
-    """What the site is, as far as it can be seen.
+    """Proposed configuration of the site.
 
     Attributes:
-        engine: ``postgresql`` or ``sqlite``; empty where there are no databases.
-        cluster: The server with the application's databases.
-        owner: Their owner.
-        names: Logical to physical name.
-        sqlite_directory: Above ``live``.
-        user: The application's system user.
-        unit: Its unit; empty where none was found.
+        engine: ``postgresql`` or ``sqlite``; empty without databases.
+        cluster: Server of the application's databases.
+        owner: Owner of the databases.
+        names: Maps logical to physical database name.
+        sqlite_directory: Directory that contains ``live``.
+        user: System user of the application.
+        unit: Unit of the application; empty if none was found.
         parts: Further units of the same user.
-        health: Its address.
-        guesses: All of it, for people.
+        health: Health URL of the application.
+        guesses: All findings, for display.
     """
 
     engine: str = ""
@@ -94,13 +94,13 @@ WEB_SERVER, DISK, COPIES = (
 def make_proposal(
     facts: SiteFacts, product: str, *, owner: str = "", unit: str = ""
 ) -> SiteProposal:
-    """Decide.
+    """Derive the proposal.
 
     Args:
-        facts: What was seen.
+        facts: Facts about the machine.
         product: Name of the application.
-        owner: Role that a person named.
-        unit: Unit that a person named.
+        owner: Role given by the operator.
+        unit: Unit given by the operator.
     """
     guesses: list[Guess] = []
     cluster, owner, certainty = _choose_databases(facts.clusters, product, owner)
@@ -142,7 +142,7 @@ def make_proposal(
 def _choose_databases(
     clusters: Sequence[Cluster], product: str, owner: str
 ) -> tuple[Cluster | None, str, Certainty]:
-    """Choose by sessions, then where there is one, then by the product's name."""
+    """Choose the databases with sessions, else the only candidate, else by the product's name."""
     every = sorted({(i, found.owner) for i, one in enumerate(clusters) for found in one.databases})
     every = [(i, name) for i, name in every if not owner or name == owner]
     if not every:
@@ -168,7 +168,7 @@ def _choose_databases(
 
 
 def make_logical_names(names: Sequence[str], product: str, owner: str) -> dict[str, str]:
-    """Return the names that releases use, by leaving out what all have in common."""
+    """Strip the common part of the names to obtain the names that releases use."""
     prefixes = [f"{product}_", f"{owner}_", _find_common_prefix(names)]
     for prefix in prefixes:
         if prefix and all(name.startswith(prefix) and name != prefix for name in names):
@@ -185,11 +185,11 @@ def _find_common_prefix(names: Sequence[str]) -> str:
 
 
 def find_sqlite(files: Sequence[str]) -> tuple[str, dict[str, str]]:
-    """Return the directory above ``live``, and the databases in it; empty where that is open."""
+    """Return the directory that contains ``live``, and its databases; empty if ambiguous."""
     found: dict[str, dict[str, str]] = {}
     for file in map(PurePosixPath, files):
         above, live = file.parent.parent, file.parent.name
-        if above.name == "sets":  # where 'live' is a link already
+        if above.name == "sets":  # 'live' is already a link into 'sets'
             above, live = above.parent, "live"
         if live == "live" and file.suffix == ".sqlite":
             found.setdefault(str(above), {})[file.stem] = file.stem
@@ -246,12 +246,12 @@ def _find_web_server(facts: SiteFacts, health: FoundHealth | None) -> Guess:
 
 
 def _describe_disks(facts: SiteFacts, place: str, cluster: Cluster | None) -> Iterator[Guess]:
-    """Yield the room for databases and releases, and how databases will be copied.
+    """Yield free space for databases and releases, and the method of database copies.
 
     Args:
-        facts: What was seen.
-        place: Directory of the databases; empty where there are none.
-        cluster: Their server; None with files.
+        facts: Facts about the machine.
+        place: Directory of the databases; empty without databases.
+        cluster: Their server; None for SQLite.
     """
     for path in (place, SLOTS):
         if disk := facts.disks.get(path):
@@ -273,7 +273,7 @@ def _describe_disks(facts: SiteFacts, place: str, cluster: Cluster | None) -> It
 
 
 def get_port(url: str) -> int:
-    """Return the port of an address; 0 where it names none; pure."""
+    """Return the port of a URL; 0 if it has none; pure."""
     try:
         return urlsplit(url).port or 0
     except ValueError:
@@ -281,7 +281,7 @@ def get_port(url: str) -> int:
 
 
 def find_first_rule(cluster: Cluster, role: str, database: str) -> HbaRule | None:
-    """Return the rule by which a role comes through the socket into a database."""
+    """Return the first rule that matches socket logins of a role to a database."""
     groups, seen = {role}, set[str]()
     while groups != seen:
         seen = set(groups)
@@ -298,7 +298,7 @@ def find_first_rule(cluster: Cluster, role: str, database: str) -> HbaRule | Non
 
 
 def _matches(names: Sequence[str], plain: set[str], name: str) -> bool:
-    """Tell whether a column of ``pg_hba.conf`` names it, also by a pattern (PostgreSQL 16)."""
-    with contextlib.suppress(re.error):  # PostgreSQL has some signs of its own
+    """Return whether a column of ``pg_hba.conf`` matches, also by regex (PostgreSQL 16)."""
+    with contextlib.suppress(re.error):  # PostgreSQL regexes differ from Python's
         return any(one in plain or (one[:1] == "/" and re.search(one[1:], name)) for one in names)
     return bool(plain.intersection(names))

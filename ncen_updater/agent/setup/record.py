@@ -1,8 +1,9 @@
-"""What a setup has done, on the disk before it is done; and how it goes on, or back, from there.
+"""Record of a setup on the disk, from which a setup is resumed or undone.
 
-``record.json`` names every step and how far it is: ``begun`` is written, with what was there,
-before a step does anything, ``done`` after it. A setup that was interrupted is found ``doing`` or
-``undoing`` and goes on so: what is begun is done or undone once more, which every step bears.
+``record.json`` lists every step and its state: ``begun`` is written, with the previous state of
+the machine, before the step runs, ``done`` after it. An interrupted setup is in phase ``doing`` or
+``undoing`` and resumes there: a step that is ``begun`` runs, or is undone, again. Every step is
+idempotent.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ from ncen_updater.common.messages import (
 )
 from ncen_updater.common.progress import ProgressListener
 
-# A record names steps of these modules, too.
+# Importing these modules registers their steps, which a record may name.
 __all__ = ["AdoptStep", "PageStep", "RestartStep", "SetupPhase", "SetupRecord", "TrialCopyStep"]
 
 RECORD_NAME, LOCK_NAME = "record.json", "lock"
@@ -58,7 +59,7 @@ FAILURES = (UpdaterError, OSError, LookupError, ValueError, SubprocessError, sql
 
 
 class SetupPhase(StrEnum):
-    """How far a setup is."""
+    """Phase of a setup."""
 
     NONE = "none"
     DOING = "doing"
@@ -107,7 +108,7 @@ class SetupRecord:
     def _begin(
         self, steps: Sequence[SetupStep], by_hand: Sequence[LazyText], config: Path | None
     ) -> None:
-        """Write down what is going to be done; nothing is done yet."""
+        """Write the plan to the disk before the first step."""
         self.steps, self.phase = tuple(steps), SetupPhase.DOING
         entries = [{"step": step.to_record(), "state": None, "before": None} for step in steps]
         left = [
@@ -126,23 +127,23 @@ class SetupRecord:
 
     @property
     def by_hand(self) -> tuple[LazyText, ...]:
-        """Return what setup leaves to a person."""
+        """Return the tasks that the operator has to do."""
         return tuple(LazyText(**line) for line in self._data["by_hand"])
 
     @property
     def config(self) -> Path | None:
-        """Return the configuration that it is about; None where nothing is on the disk."""
+        """Return the path of the configuration; None without a record."""
         return None if self._data["config"] is None else Path(self._data["config"])
 
     def list_steps(self, *, done: bool) -> tuple[SetupStep, ...]:
-        """Return the steps that are done or begun, or those that are not done."""
+        """Return the steps that began, or those that are not done."""
         states = [entry["state"] for entry in self._data["steps"]]
         pairs = zip(self.steps, states, strict=True)
         return tuple(step for step, state in pairs if (state if done else state != "done"))
 
     @contextlib.contextmanager
     def _hold(self) -> Iterator[None]:
-        """Keep others away while the block runs, and take what is on the disk by then."""
+        """Hold the setup lock inside the block and load the record."""
         self._missing = find_missing(self._state)
         durable.make_directory(self._state, exactly=bool(self._missing))
         durable.make_directory(self.directory, 0o700)
@@ -152,9 +153,10 @@ class SetupRecord:
 
     @contextlib.contextmanager
     def _hold_changes(self) -> Iterator[None]:
-        """Keep upgrades away while the block runs, and refuse where there was one.
+        """Hold the change lock inside the block; refuse if the site was upgraded.
 
-        What an upgrade migrated must not meet the installation from before setup.
+        Otherwise the installation from before the setup would run on databases that an upgrade has
+        migrated.
         """
         if not (self._state / JOURNAL_FILE).exists():
             yield
@@ -172,19 +174,19 @@ class SetupRecord:
         by_hand: Sequence[LazyText] = (),
         config: Path | None = None,
     ) -> None:
-        """Do what is left to do; on a failure undo all.
+        """Run the remaining steps; undo all of them if one fails.
 
         Args:
-            progress: Told what is done.
-            steps: What is to be done, where nothing is on the disk yet.
-            by_hand: What is left to a person then.
-            config: The configuration that it is about.
+            progress: Receives the title of each step.
+            steps: The plan, if no record exists yet.
+            by_hand: Tasks of the operator in this plan.
+            config: Path of the configuration.
 
         Raises:
-            SETUP_STEP_FAILED: If a step failed; everything is as it was.
-            SETUP_UNDO_FAILED: If that could not be undone.
+            SETUP_STEP_FAILED: If a step failed; all steps were undone.
+            SETUP_UNDO_FAILED: If this undo failed.
             SETUP_IN_USE: If the site was upgraded before or meanwhile; nothing is undone.
-            SiteBusyError: If another setup is at work, or was since the plan was made.
+            SiteBusyError: If another setup runs, or one ran since the plan was built.
         """
         with self._hold():
             if steps and self.phase is not SetupPhase.NONE:
@@ -202,7 +204,7 @@ class SetupRecord:
                         entry["before"] = before = step.capture(self._machine)
                         self._keep_file(number, step, before)
                         self._mark(number, "begun")
-                    adopts = isinstance(step, AdoptStep)  # takes the lock itself
+                    adopts = isinstance(step, AdoptStep)  # takes the change lock itself
                     with contextlib.nullcontext() if adopts else self._hold_changes():
                         step.do(self._machine, entry["before"])
                 except FAILURES as error:
@@ -214,7 +216,7 @@ class SetupRecord:
             self._save()
 
     def _keep_file(self, number: int, step: SetupStep, before: dict[str, Any]) -> None:
-        """Keep a file as it was, also for people."""
+        """Save a file as it was before the step, so that the operator can restore it by hand."""
         if isinstance(step, FileStep) and "content" in before:
             backup = self.directory / f"{number:02}-{Path(step.path).name}.before"
             durable.write_file(backup, base64.b64decode(before["content"]), 0o600)
@@ -222,14 +224,14 @@ class SetupRecord:
     # ---- back ------------------------------------------------------------------------------------
 
     def undo(self, progress: ProgressListener) -> None:
-        """Undo all that was done, and remove the record.
+        """Undo all steps and remove the record.
 
         Raises:
             SETUP_IN_USE: If the site was adopted by hand or upgraded since; nothing is undone.
-            SETUP_FILE_CHANGED: If somebody changed a file since; nothing is undone.
-            SETUP_UNDO_FAILED: If a step could not be undone; the next undo goes on there.
-            SETUP_UNDONE_UNHEALTHY: If all was undone, and the application is not healthy.
-            SiteBusyError: If another setup is at work.
+            SETUP_FILE_CHANGED: If a file was changed since; nothing is undone.
+            SETUP_UNDO_FAILED: If a step could not be undone; the next undo resumes there.
+            SETUP_UNDONE_UNHEALTHY: If all steps were undone, but the application is unhealthy.
+            SiteBusyError: If another setup runs.
         """
         with self._hold(), self._hold_changes():
             journal = self._state / JOURNAL_FILE
@@ -244,7 +246,7 @@ class SetupRecord:
                 raise sick
 
     def _undo(self, progress: ProgressListener) -> UpdaterError | None:
-        """Undo all; return what is said of an application that is not healthy after it."""
+        """Undo all steps; return the error of an application that is unhealthy afterwards."""
         sick: UpdaterError | None = None
         self.phase = SetupPhase.UNDOING
         self._save()
@@ -266,7 +268,7 @@ class SetupRecord:
         return sick
 
     def _remove(self) -> None:
-        """Leave nothing: without the record nothing is left to undo, and the lock goes last."""
+        """Remove the record first, so that no undo is pending, and the lock file last."""
         for path in self.directory.iterdir():
             if path.name not in (RECORD_NAME, LOCK_NAME):
                 path.unlink()
@@ -276,14 +278,14 @@ class SetupRecord:
         self.phase, self.steps = SetupPhase.NONE, ()
 
     def clear(self) -> None:
-        """Remove what a removal that was killed left of the directory."""
+        """Finish the removal of the directory if it was interrupted."""
         if self.directory.is_dir() and not self._file.exists():
             shutil.rmtree(self.directory)
             durable.fsync_directory(self._state)
 
 
 def _check_entries(data: dict[str, Any]) -> None:
-    """Raise where something is missing that undoing needs, before any of it is undone."""
+    """Raise, before anything is undone, if the record lacks data that the undo needs."""
     if data["schema"] != SCHEMA:
         raise ValueError(f"schema {data['schema']!r}")
     for entry in data["steps"]:
@@ -300,7 +302,7 @@ def _check_entries(data: dict[str, Any]) -> None:
 def _build_failure(
     message: ErrorMessage, step: SetupStep, error: Exception, sick: UpdaterError | None = None
 ) -> UpdaterError:
-    """Say at which step; what happened there, and what to do about it, is the detail."""
+    """Build an error that names the step; its detail is title, detail and remedy of the cause."""
     parts: list[str | LazyText | None] = [str(error)]
     if isinstance(error, UpdaterError):
         parts = [error.title_text, error.detail_text, error.remedy_text]

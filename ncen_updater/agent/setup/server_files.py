@@ -1,4 +1,4 @@
-"""What is added to the files of PostgreSQL; pure."""
+"""Lines that setup adds to the files of PostgreSQL; pure."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ MARK = "# Added by 'ncen-updater setup'; removed by 'ncen-updater setup --undo'.
 
 @dataclass(frozen=True)
 class LoginLines:
-    """Lines by which root comes in as the agent's role and as the application's.
+    """Lines that let root log in as the agent's role and as the application's.
 
     Attributes:
-        ident: For ``pg_ident.conf``.
-        hba: For ``pg_hba.conf``, before all others.
+        ident: Lines for ``pg_ident.conf``.
+        hba: Lines for ``pg_hba.conf``, inserted before all others.
     """
 
     ident: tuple[str, ...]
@@ -26,18 +26,17 @@ class LoginLines:
 def make_login_lines(
     agent: str, owner: str, method: str, options: Sequence[str], *, user: str = "root"
 ) -> LoginLines:
-    """Decide which lines are needed, so that nobody else's way in changes.
+    """Return the lines that are needed; all existing logins still work.
 
-    Without a map ``peer`` lets a system user in as the role of the same name: for the application's
-    role our map says the same once more.
+    Without a map, ``peer`` admits a system user as the role of the same name. The new map replaces
+    this rule for the application's role, so it repeats that entry.
 
     Args:
-        agent: The agent's role.
-        owner: The application's role.
-        method: By which the application's role comes through the socket now; empty where it does
-            not.
-        options: Of that rule.
-        user: The system user that the agent runs as.
+        agent: Role of the agent.
+        owner: Role of the application.
+        method: Current method of the application role's socket logins; empty without a rule.
+        options: Options of that rule.
+        user: System user of the agent.
     """
     found = [option.removeprefix("map=") for option in options if option.startswith("map=")]
     name = found[0] if found else MAP
@@ -53,7 +52,7 @@ def make_login_lines(
 
 
 def quote_name(name: str) -> str:
-    """Return a name as both files take it: keywords and signs in double quotes."""
+    """Quote keywords and names with special characters, as both files require."""
     plain = re.fullmatch(r"[A-Za-z_][A-Za-z0-9_.-]*", name) and name.lower() not in (
         "all", "sameuser", "samerole", "replication",
     )  # fmt: skip
@@ -61,7 +60,7 @@ def quote_name(name: str) -> str:
 
 
 def insert_before_rules(text: str, lines: Sequence[str]) -> str:
-    """Add lines before the first one that is no comment."""
+    """Insert lines before the first line that is neither blank nor a comment."""
     present = text.splitlines(keepends=True)
     place = next(
         (i for i, line in enumerate(present) if line.strip() and not line.lstrip().startswith("#")),

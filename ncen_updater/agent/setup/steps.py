@@ -1,9 +1,11 @@
-"""The steps of a setup: each says what it does, does it, and undoes it, as often as it is asked.
+"""Steps of a setup: each can be previewed, done and undone; both are idempotent.
 
-A step is plain data, so that another process can go on after a power cut. ``capture`` notes what
-was there; that is on the disk before ``do`` begins. What a step undoes, the steps before it may
-still need to be told to a server: :class:`ServerStep` and :class:`CommandStep` stand on both sides
-of the files that they are about, and do nothing in one of the two directions.
+A step is plain data, so that another process can resume the setup after a power cut. ``capture``
+records the previous state, which is on the disk before ``do`` begins.
+
+Steps are undone in reverse order. A server must reload after files change in either direction, so
+the plan holds a :class:`ServerStep` or :class:`CommandStep` before and after the steps that change
+the files: one of them acts only on undo, the other only on do.
 """
 
 from __future__ import annotations
@@ -43,7 +45,7 @@ from ncen_updater.common.messages import (
 )
 
 MAX_BYTES = 1_000_000
-#: Below the state directory.
+#: Directory below the state directory.
 RECORD_DIRECTORY = "setup"
 LOGIN_LIMIT_S, RELOAD_LIMIT_S = 10.0, 20.0
 Before = dict[str, Any]
@@ -52,17 +54,17 @@ KINDS: dict[str, type[SetupStep]] = {}
 
 @dataclass(frozen=True)
 class SetupStep:
-    """Base of all steps."""
+    """Base class of all steps."""
 
     kind: ClassVar[str]
 
     def __init_subclass__(cls, kind: str) -> None:
-        """Register it under the name that it has on the disk."""
+        """Register the class under the name used in records."""
         cls.kind = kind
         KINDS[kind] = cls
 
     def to_record(self) -> dict[str, Any]:
-        """Return it as JSON."""
+        """Serialise the step to JSON data."""
         return {
             "kind": self.kind,
             **{field.name: getattr(self, field.name) for field in fields(self)},
@@ -70,30 +72,30 @@ class SetupStep:
 
     @property
     def title(self) -> LazyText:
-        """Return what it does, in a few words."""
+        """Return a short description."""
         raise NotImplementedError
 
     def preview(self) -> Sequence[str]:
-        """Return the lines that show exactly what it does."""
+        """Return lines that show the exact effect."""
         return ()
 
     def capture(self, machine: Machine) -> Before:
-        """Note what is there; raise where the plan does not fit it any more."""
+        """Record the previous state; raise if the plan no longer matches it."""
         del machine
         return {}
 
     def do(self, machine: Machine, before: Before) -> None:
-        """Do it, or what is left of it."""
+        """Run the step, or the rest of it after an interruption."""
 
     def check_undo(self, machine: Machine, before: Before) -> None:
-        """Raise where it cannot be undone without taking away what others did since."""
+        """Raise if the undo would destroy later changes of others."""
 
     def undo(self, machine: Machine, before: Before) -> None:
-        """Undo it, or what was done of it."""
+        """Undo the step, also if it ran only in part."""
 
 
 def load_step(record: Mapping[str, Any]) -> SetupStep:
-    """Return a step from its record."""
+    """Build a step from its record."""
     values = dict(record)
     return KINDS[values.pop("kind")](**values)
 
@@ -103,15 +105,15 @@ def load_step(record: Mapping[str, Any]) -> SetupStep:
 
 @dataclass(frozen=True)
 class FileStep(SetupStep, kind="file"):
-    """A file with exactly this content.
+    """Write a file with exactly this content.
 
     Attributes:
-        path: The file.
-        content: All of it, as text.
-        original: What the plan was made from; None where there was no file.
-        mode: Where it is new.
-        identity: User and group whose file it is, and as whom it is written.
-        hidden: What is not shown of it.
+        path: Path of the file.
+        content: Complete content as text.
+        original: Content when the plan was built; None if there was no file.
+        mode: Mode of a new file.
+        identity: User and group that own the file and write it.
+        hidden: Secrets that the preview masks.
     """
 
     path: str
@@ -143,10 +145,10 @@ class FileStep(SetupStep, kind="file"):
         return None if self.identity is None else (self.identity[0], self.identity[1])
 
     def read(self) -> bytes | None:
-        """Return what is there; None where nothing is.
+        """Return the current content; None if there is no file.
 
         Raises:
-            SETUP_FILE_UNSAFE: If somebody else decides what lies there.
+            SETUP_FILE_UNSAFE: If another user controls the path.
         """
         path = Path(self.path)
         try:
@@ -210,25 +212,25 @@ class FileStep(SetupStep, kind="file"):
 
 
 def find_missing(*directories: Path) -> list[str]:
-    """Return what of directories and those above is not there, the innermost first."""
+    """Return the missing directories, with their missing parents, innermost first."""
     places = {place for one in directories for place in (one, *one.parents)}
     return sorted((str(place) for place in places if not place.exists()), reverse=True)
 
 
 def remove_directories(places: Sequence[str]) -> None:
-    """Remove directories, unless others put something there since."""
+    """Remove directories, except those that are not empty."""
     for place in places:
         with contextlib.suppress(OSError):
             Path(place).rmdir()
 
 
 def encode(text: str) -> bytes:
-    """Return the bytes of a text that may have been none."""
+    """Encode a text that :func:`decode` returned; bytes that are not UTF-8 are preserved."""
     return text.encode("utf-8", "surrogateescape")
 
 
 def decode(content: bytes) -> str:
-    """Return bytes as a text from which :func:`encode` makes the same again."""
+    """Decode bytes without loss, for :func:`encode`."""
     return content.decode("utf-8", "surrogateescape")
 
 
@@ -237,7 +239,7 @@ def _get_content(before: Before) -> bytes | None:
 
 
 def replace_file(path: Path, content: bytes, mode: int, owner: Sequence[int] | None) -> None:
-    """Replace a file in one step, with its mode and owner."""
+    """Replace a file atomically and set its mode and owner."""
     remove_partial_files(path)
     with durable.open_for_replace(path, 0o600) as stream:
         stream.write(content)
@@ -247,7 +249,7 @@ def replace_file(path: Path, content: bytes, mode: int, owner: Sequence[int] | N
 
 
 def remove_partial_files(path: Path) -> None:
-    """Remove what a write that was killed left beside a file."""
+    """Remove temporary files of an interrupted write."""
     with contextlib.suppress(OSError):
         for beside in path.parent.glob(f".{path.name}{durable.PARTIAL_PREFIX}*"):
             beside.unlink(missing_ok=True)
@@ -258,12 +260,12 @@ def remove_partial_files(path: Path) -> None:
 
 @dataclass(frozen=True)
 class RoleStep(SetupStep, kind="role"):
-    """The agent's role, and of which roles it is a member.
+    """Create the agent's role and make it a member of other roles.
 
     Attributes:
         server: The server.
-        agent: The role.
-        groups: The roles.
+        agent: The agent's role.
+        groups: Roles of which it becomes a member.
     """
 
     server: Mapping[str, Any]
@@ -331,13 +333,13 @@ class RoleStep(SetupStep, kind="role"):
 
 @dataclass(frozen=True)
 class ServerStep(SetupStep, kind="server"):
-    """Reload the server, and require that every login that worked before still works.
+    """Reload the server and require that every login that worked before still works.
 
     Attributes:
         server: The server.
-        logins: Role, system user (None for ours), database, and what has to be answered.
-        before_files: Whether it stands before the steps that change the files: then it only tests,
-            and reloads when all is undone.
+        logins: Role, system user (None: the agent's), database, expected SQLSTATE.
+        before_files: Whether the step precedes the file changes; then it only tests the logins, and
+            reloads the server on undo.
     """
 
     server: Mapping[str, Any]
@@ -356,7 +358,7 @@ class ServerStep(SetupStep, kind="server"):
         return () if self.before_files else ("SELECT pg_reload_conf();",)
 
     def capture(self, machine: Machine) -> Before:
-        """See :class:`SetupStep`; what does not work before any change is not undone either."""
+        """See :class:`SetupStep`; a login that fails before the change stops the setup."""
         del machine
         if self.before_files:
             self._require_logins()
@@ -370,7 +372,7 @@ class ServerStep(SetupStep, kind="server"):
             self._require_logins()
 
     def undo(self, machine: Machine, before: Before) -> None:
-        """See :class:`SetupStep`; the restored files decide who may log in."""
+        """See :class:`SetupStep`; the restored files decide about logins: they are not tested."""
         del machine, before
         if self.before_files:
             self._reload()
@@ -404,7 +406,7 @@ class ServerStep(SetupStep, kind="server"):
 def try_role(
     server: ServerAddress, role: str, user: str | None, database: str
 ) -> tuple[str | None, str | LazyText]:
-    """Return what a server answers a new session of a system user."""
+    """Try a login as a system user; return the SQLSTATE and the server's message."""
     where = make_conninfo(host=server.host, port=server.port, dbname=database, user=role)
     if user is None:
         return ask_sqlstate(where, LOGIN_LIMIT_S)
@@ -416,11 +418,11 @@ def try_role(
 
 @dataclass(frozen=True)
 class CommandStep(SetupStep, kind="command"):
-    """Commands of the system.
+    """Run commands of the system.
 
     Attributes:
-        forward: When it is done.
-        backward: When it is undone.
+        forward: Commands to do the step.
+        backward: Commands to undo it.
     """
 
     forward: Sequence[Sequence[str]] = ()
@@ -453,7 +455,7 @@ class CommandStep(SetupStep, kind="command"):
 
 @dataclass(frozen=True)
 class MembersStep(SetupStep, kind="members"):
-    """Accounts become members of a group."""
+    """Add accounts to a group."""
 
     group: str
     users: Sequence[str]
@@ -488,7 +490,7 @@ class MembersStep(SetupStep, kind="members"):
 
 
 def remove_added_files(directory: Path, before: Sequence[str], skip: frozenset[str]) -> None:
-    """Remove what was not in a directory before; what is skipped stays whole."""
+    """Remove everything not listed in ``before``; keep the skipped entries."""
     known = set(before)
     above = {str(place) for name in before for place in Path(name).parents}
     for path in sorted(directory.iterdir()) if directory.is_dir() else ():
@@ -512,7 +514,7 @@ def _remove_added(
 
 
 def list_files(directory: Path, skip: frozenset[str]) -> list[str]:
-    """Return all names below a directory but what is skipped."""
+    """List all names below a directory except the skipped entries."""
     if not directory.is_dir():
         return []
     names = [str(path.relative_to(directory)) for path in directory.rglob("*")]

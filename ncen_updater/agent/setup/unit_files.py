@@ -1,4 +1,4 @@
-"""What lets the application's unit start the release that ``current`` leads to."""
+"""Drop-in that makes the application's unit start the release at the link ``current``."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ INTERVAL_S = 0.5
 
 
 def make_unit_drop_in(text: str, current: str) -> str | None:
-    """Return an addition to a unit with which it starts from ``current``; pure.
+    """Return a drop-in that makes a unit start from ``current``; pure.
 
     Args:
-        text: The unit, as ``systemctl cat`` prints it.
-        current: The link.
+        text: The unit, as printed by ``systemctl cat``.
+        current: Path of the link.
 
     Returns:
-        Empty where the unit does so already; None where it is not plain what to change.
+        Empty if the unit already does so; None if the required change is ambiguous.
     """
     found = parse_unit(text)
     if len(found.start) != 1:
@@ -56,15 +56,15 @@ def make_unit_drop_in(text: str, current: str) -> str | None:
 
 @dataclass(frozen=True)
 class RestartStep(SetupStep, kind="restart"):
-    """The application starts once more, and is healthy.
+    """Restart the application and wait until it is healthy.
 
     Attributes:
-        unit: Its unit.
-        config: The configuration.
-        version: What has to run.
-        paths: What the unit starts from the release.
-        before_files: Whether it stands before the addition to the unit: then it does nothing, and
-            restarts when that is undone.
+        unit: Unit of the application.
+        config: Path of the configuration.
+        version: Version that must be running.
+        paths: Files of the release that the unit starts.
+        before_files: Whether the step precedes the drop-in; then it restarts the unit only on undo,
+            after the drop-in was removed.
     """
 
     unit: str
@@ -83,7 +83,7 @@ class RestartStep(SetupStep, kind="restart"):
         return LazyText(N_("restart {unit} (short downtime)"), {"unit": self.unit})
 
     def capture(self, machine: Machine) -> Before:
-        """See :class:`SetupStep`; a release without these files is no reason for a restart."""
+        """See :class:`SetupStep`; raise if the release lacks a file that the unit starts."""
         del machine
         for path in self.paths:
             if not Path(path).exists():
@@ -98,11 +98,11 @@ class RestartStep(SetupStep, kind="restart"):
             self._restart(machine)
 
     def undo(self, machine: Machine, before: Before) -> None:
-        """See :class:`SetupStep`; an application that is not healthy is told of at the end."""
+        """See :class:`SetupStep`; the caller reports an unhealthy application after all steps."""
         del before
         if not self.before_files:
             return
-        machine.require(("systemctl", "daemon-reload"))  # else it would start what is removed
+        machine.require(("systemctl", "daemon-reload"))  # forget the removed drop-in
         try:
             self._restart(machine)
         except UpdaterError as error:
@@ -121,5 +121,5 @@ class RestartStep(SetupStep, kind="restart"):
 
 
 def list_paths(drop_in: str, current: str) -> list[str]:
-    """Return what an addition starts below ``current``."""
+    """Return the paths below ``current`` that a drop-in starts."""
     return [path for path in PATH_PATTERN.findall(drop_in) if path.startswith(f"{current}/")]

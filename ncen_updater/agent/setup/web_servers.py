@@ -1,4 +1,4 @@
-"""How nginx and Apache show the maintenance page; pure."""
+"""Configuration of nginx and Apache that shows the maintenance page; pure."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from ncen_updater.agent.setup.server_files import MARK
 
 PAGES = "/usr/share/ncen-updater/maintenance/"
-#: ``CHECK`` shows the page to nobody but who asks for it, while a file of this ending exists.
+#: Suffix of the file whose presence shows the page at ``CHECK``; users do not request this path.
 CHECK, CHECK_ENDING = "/.maintenance-check", ".check"
-#: How a target at the port ``PORT`` of this machine is written.
+#: Pattern of a proxy target at ``PORT`` of this machine.
 _TARGET = r"(?:127\.0\.0\.1|localhost|\[::1\]):PORT\b"
 _ADDRESS = re.compile(r"^(?:(?P<host>[\w.*-]+|\[[\w:.]+\]):)?(?P<port>\d+)$")
 _ANY = ("*", "0.0.0.0", "_default_")  # noqa: S104 - read, not bound
@@ -19,13 +19,13 @@ _ANY = ("*", "0.0.0.0", "_default_")  # noqa: S104 - read, not bound
 
 @dataclass(frozen=True)
 class Front:
-    """Where a web server of this machine takes requests.
+    """Address at which the web server accepts requests for a site.
 
     Attributes:
-        host: Its address.
-        port: Its port.
-        tls: Whether it speaks TLS there.
-        name: Of the site, as a browser sends it.
+        host: IP address.
+        port: Port.
+        tls: Whether the port uses TLS.
+        name: Host name of the site, as browsers send it.
     """
 
     host: str
@@ -36,12 +36,13 @@ class Front:
 
 @dataclass(frozen=True)
 class Place:
-    """The block of a file that hands requests on.
+    """Block of a site file that proxies requests.
 
     Attributes:
-        additions: Position in the file, and what is added there; ``FILE`` is the maintenance file.
-        addresses: At which it listens, and whether with TLS.
-        names: Of the site.
+        additions: Positions in the file with the text to insert, in which ``FILE`` stands for the
+            maintenance file.
+        addresses: Listen addresses, each with whether it uses TLS.
+        names: Host names of the site.
     """
 
     additions: tuple[tuple[int, str], ...]
@@ -51,15 +52,15 @@ class Place:
 
 @dataclass(frozen=True)
 class WebServer:
-    """What differs from one web server to the other.
+    """Differences between the web servers.
 
     Attributes:
-        sites: Patterns below ``/etc`` of the files of its sites.
-        unit: Its unit.
-        test: Command that tests its files.
-        added: Files that setup adds to it, with their text.
-        own_pages: What a file with error pages of its own has.
-        find_places: Yields the blocks that hand all requests on to a port.
+        sites: Patterns below ``/etc`` of the site files.
+        unit: Unit of the web server.
+        test: Command that tests its configuration.
+        added: Files that setup adds, with their content.
+        own_pages: Pattern of a site file that configures its own error pages.
+        find_places: Yields the blocks that proxy all requests to a port.
     """
 
     sites: tuple[str, ...]
@@ -70,12 +71,12 @@ class WebServer:
     find_places: Callable[[str, int], Iterator[Place]]
 
     def add_maintenance_page(self, text: str, port: int, maintenance_file: str) -> str | None:
-        """Let a site show the maintenance page; None where its file is not understood.
+        """Return the site file with the maintenance page; None if the file is not understood.
 
         Args:
-            text: The file.
-            port: At which the application listens.
-            maintenance_file: While it exists the page is shown.
+            text: Content of the site file.
+            port: Port of the application.
+            maintenance_file: File whose presence shows the page.
         """
         if MARK in text or maintenance_file in text:
             return text
@@ -87,7 +88,7 @@ class WebServer:
         return text
 
     def find_front(self, text: str, port: int) -> Front | None:
-        """Return where the site answers that hands on to a port; None where that is not plain."""
+        """Return the address of the site that proxies to a port; None if none is found."""
         for place in self.find_places(text, port):
             named = (one for one in place.names if re.fullmatch(r"[a-z0-9][\w.-]*", one))
             for address, tls in place.addresses:
@@ -130,7 +131,7 @@ map $http_accept_language $ncen_updater_language {{
 
 
 def _find_locations(text: str, port: int) -> Iterator[Place]:
-    """Yield each ``location /`` of nginx that hands on."""
+    """Yield each ``location /`` of nginx that proxies to the port."""
     upstreams = [
         found[1]
         for found in re.finditer(r"\bupstream\s+(\S+)\s*\{([^}]*)\}", text)
@@ -199,7 +200,7 @@ _APACHE_MODULES_TEXT = "\n".join(
 
 
 def _find_virtual_hosts(text: str, port: int) -> Iterator[Place]:
-    """Yield each ``VirtualHost`` of Apache that hands on all requests."""
+    """Yield each ``VirtualHost`` of Apache that proxies all requests to the port."""
     target = rf"\"?http://{_TARGET.replace('PORT', str(port))}"
     passes = re.compile(
         rf"^\s*(?:ProxyPass\s+\"?/\"?\s+|<Location\s+\"?/\"?\s*>\s*\n\s*ProxyPass\s+){target}",

@@ -71,8 +71,8 @@ from ncen_updater.publisher.signing.metadata_rules import (
 )
 from ncen_updater.publisher.signing.signing_event import SigningEvent, compute_signed_digest
 
+#: Signers of ``snapshot`` and ``timestamp``; a role has two during a change of its key.
 OnlineSigners = Mapping[str, Sequence[Signer]]
-"""Signers of ``snapshot`` and ``timestamp``; two of a role while its key is being changed."""
 
 
 @dataclass(frozen=True)

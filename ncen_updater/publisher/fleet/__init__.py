@@ -1,1 +1,1 @@
-"""The fleet as its receipts tell it: intake, regions, and a board of static pages."""
+"""State of all sites from their receipts: intake, regions, and a static web site (the board)."""

@@ -1,7 +1,7 @@
-"""The board: what receipts say of the fleet, for the Secretariat, and what is given back to all.
+"""The board: the state of the fleet for the Secretariat, and country counts for all countries.
 
-Everything here is decided from stored receipts and a day; nothing is asked of a site. That a site
-said nothing is a state of its own, and never one of progress.
+Its input is the stored receipts and a date; it does not query sites. A site that sends no receipts
+has a state of its own, and never counts as upgraded.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ from ncen_updater.publisher.fleet.releases import (
 )
 from ncen_updater.publisher.fleet.store import MOST_UNCONFIRMED, Edition, FleetSite, Mark
 
-#: A site reports once a month, with a delay of a day; after this it is silent.
+#: A site is silent without a receipt for this long; it reports once a month plus up to a day.
 SILENT_AFTER = timedelta(days=40)
-#: Fewer countries than this are not shown as a group to other countries.
+#: Smallest group of countries that is shown to other countries.
 FEWEST_TOGETHER = 3
 
 
 class Reporting(StrEnum):
-    """How a site reports."""
+    """Whether a site reports."""
 
     CURRENT = "current"
     SILENT = "silent"
@@ -53,11 +53,11 @@ class SiteRow(FleetSite):
     """One site on the board.
 
     Attributes:
-        region: Code of its region; empty for none.
+        region: Code of its region; empty if none.
         reported: Day of its last receipt.
-        days: Since that day.
-        reporting: Whether that counts.
-        contact: Whom to call; empty where ``regions.toml`` names nobody.
+        days: Days since then.
+        reporting: Whether it reports.
+        contact: Contact; empty if ``regions.toml`` lists none.
     """
 
     region: str
@@ -72,10 +72,10 @@ class RegionRow:
     """One region on the board.
 
     Attributes:
-        countries: How many it has; 0 where that is not known.
-        missing: Those of which no receipt came.
-        reporting: How many of them have a site that reports.
-        versions: Sites by release, newest first, among those that report.
+        countries: Number of its countries; 0 if unknown.
+        missing: Names of countries without a receipt.
+        reporting: Number of countries with a site that reports.
+        versions: Number of reporting sites by release, newest first.
         sites: Its sites.
     """
 
@@ -90,13 +90,13 @@ class RegionRow:
 
 @dataclass(frozen=True)
 class AttentionItem:
-    """Something to look at.
+    """One problem that the Secretariat should handle.
 
     Attributes:
-        text: What.
-        contact: Whom to call about it; empty for nobody, or where nobody is named.
-        command: The one command; empty where there is none.
-        urgent: Whether it comes first.
+        text: Description.
+        contact: Contact; empty if none is needed or listed.
+        command: Command to run; empty if none.
+        urgent: Whether it is listed first.
     """
 
     text: LazyText
@@ -107,16 +107,16 @@ class AttentionItem:
 
 @dataclass(frozen=True)
 class Board:
-    """Everything the pages show.
+    """Data of all pages.
 
     Attributes:
-        day: Of the board.
-        regions: With their sites.
-        releases: Newest first.
-        attention: Urgent first.
-        given_back: What is given to all countries.
-        sums: Of receipts older than 13 months, as :meth:`FleetStore.list_sums` has them.
-        names: Of countries, by code.
+        day: Date of the board.
+        regions: Regions with their sites.
+        releases: Releases, newest first.
+        attention: Problems, urgent ones first.
+        given_back: Counts published to all countries.
+        sums: Counts of deleted receipts, as returned by :meth:`FleetStore.list_sums`.
+        names: Country names by code.
     """
 
     day: date
@@ -128,11 +128,11 @@ class Board:
     names: Mapping[str, str]
 
     def name_countries(self, codes: Iterable[str]) -> str:
-        """Return names of countries, and codes of those that no region has."""
+        """Join country names; use the code of a country without a region."""
         return ", ".join(self.names.get(code, code) for code in codes)
 
     def list_marked(self, mark: str) -> str:
-        """Return the sites of which a receipt has a mark."""
+        """List the sites with a receipt that has this mark."""
         return ", ".join(row.site for row in self.sites if mark in row.marks) or "-"
 
     @property
@@ -142,7 +142,7 @@ class Board:
 
     @property
     def history(self) -> Mapping[str, tuple[tuple[str, int], ...]]:
-        """Return countries by release and outcome for each month of the sums, newest first."""
+        """Group the sums by month, newest first: number of countries by release and outcome."""
         found: dict[str, list[tuple[str, str]]] = {}
         for row in self.sums:
             label = f"{row['release']} {row['outcome']}"
@@ -160,17 +160,17 @@ def build_board(
     sums: tuple[Mapping[str, str | int], ...] = (),
     places: tuple[str, str] = ("fleet.db", "FEED"),
 ) -> Board:
-    """Decide what the board shows; pure.
+    """Compute the board; pure.
 
     Args:
-        sites: Of :meth:`FleetStore.list_sites`.
-        regions: Of ``regions.toml``; may be empty.
-        today: The day.
-        waves: Of the feed, by product and version.
-        waivers: Of :meth:`FeedDirectory.list_waivers`.
-        former: What was given to all countries last.
-        sums: Of :meth:`FleetStore.list_sums`.
-        places: Of the record and of the feed, as commands name them.
+        sites: Sites from :meth:`FleetStore.list_sites`.
+        regions: Regions from ``regions.toml``; may be empty.
+        today: Date of the board.
+        waves: Waves of the feed, by product and version.
+        waivers: Waivers from :meth:`FeedDirectory.list_waivers`.
+        former: The last published edition.
+        sums: Counts from :meth:`FleetStore.list_sums`.
+        places: Paths of the record and of the feed, as shown in commands.
     """
     record, feed = places
     rows = [_build_site_row(site, regions, today) for site in sites]
@@ -200,7 +200,7 @@ def build_board(
 
 
 def _build_site_row(site: FleetSite, regions: Regions, today: date) -> SiteRow:
-    # The day of arrival bounds what a clock far off says.
+    # If the site's clock is ahead, the day of receipt counts.
     reported = min(site.last.day, site.received_on)
     reporting = Reporting.CURRENT if today - reported <= SILENT_AFTER else Reporting.SILENT
     if not site.is_confirmed:
@@ -298,13 +298,13 @@ def _list_site_attention(
 
 
 def merge_small_groups(pairs: Iterable[tuple[str, str]]) -> tuple[tuple[str, int], ...]:
-    """Count countries by release for other countries: no group has fewer than three; pure.
+    """Count countries by release for other countries; no group has fewer than three. Pure.
 
-    Small groups are merged into ``other``; where that is still small, the smallest shown group
-    joins it, so that nobody finds it by subtraction.
+    Small groups are merged into ``other``. If that is still small, the smallest shown group joins
+    it; otherwise its size could be computed from the total.
 
     Args:
-        pairs: Release, or release and outcome, and country.
+        pairs: Release (or release and outcome) and country.
     """
     countries: dict[str, set[str]] = {}
     for version, country in pairs:
@@ -322,10 +322,10 @@ def merge_small_groups(pairs: Iterable[tuple[str, str]]) -> tuple[tuple[str, int
 def choose_edition(
     former: Edition | None, today: date, counts: tuple[tuple[str, int], ...]
 ) -> Edition:
-    """Return what is given to all countries: the former edition until enough changed; pure.
+    """Return the edition for all countries: the former one until enough has changed. Pure.
 
-    A group that grew or shrank by one or two countries would tell of them. So each group, and all
-    of them together, changes by three or not at all.
+    A change by one or two countries would reveal them. So each group, and the total, changes by at
+    least three or not at all.
     """
     if former is None:
         return Edition(today, counts)
@@ -339,11 +339,11 @@ def choose_edition(
 
 
 def render_board(board: Board, language: str) -> Mapping[str, bytes]:
-    """Return the files of the board by their names: pages, a table and a document.
+    """Render the files of the board, by name: pages, ``fleet.csv`` and ``fleet.json``.
 
     Args:
-        board: What to show.
-        language: Of the sentences.
+        board: The data.
+        language: Language of the texts.
     """
     values: dict[str, object] = {"board": board, "day": board.day.isoformat()}
     values["fingerprints"] = {
@@ -363,7 +363,7 @@ def render_board(board: Board, language: str) -> Mapping[str, bytes]:
     }
 
 
-#: What the table and the document have of each site.
+#: Columns of each site in ``fleet.csv`` and ``fleet.json``.
 _COLUMNS = (
     "region", "country", "site", "release", "since", "reported", "days", "state", "marks",
 )  # fmt: skip

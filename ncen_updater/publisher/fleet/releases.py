@@ -1,8 +1,8 @@
-"""Regions, what sites reported of each release beside its waves, and the wait for their receipts.
+"""Regions, reports of sites by release and wave, and conditions for the publication of waves.
 
-Regions are names for sets of countries, in a file that nobody signs and only the Secretariat reads:
-what is signed holds countries. A condition on a wave is signed; the machine that publishes asks it,
-and sites never see a list that waits.
+Regions are named sets of countries, in an unsigned file that only the Secretariat reads; signed
+metadata contains countries. The condition of a wave is signed. The machine that publishes checks
+it, so sites never receive metadata whose condition is not met.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ from ncen_updater.publisher.fleet.store import NO_WORD, FleetSite, FleetStore, M
 from ncen_updater.publisher.signing.signing_event import SigningEvent
 
 MAX_BYTES = 100_000
-#: Names the leaders of all regions, where a region is asked for.
+#: Stands for the leading countries of all regions where a region name is expected.
 LEADERS = "leaders"
 RegionCode = Annotated[str, StringConstraints(pattern=r"^[A-Z]{2,8}$")]
-#: So many countries must report a release's own fault before a halt is proposed.
+#: Number of countries with a failure caused by the release from which a halt is proposed.
 COUNTRIES_FOR_HALT = 2
 #: Signed waves by product and version.
 Waves = Mapping[tuple[str, str], tuple[RolloutWave, ...]]
@@ -45,10 +45,10 @@ class Region(SignedModel):
     """One region.
 
     Attributes:
-        name: For people.
+        name: Display name.
         countries: Names of its countries, by code.
-        leader: The country that leads it.
-        contacts: Whom to call, by country or by site.
+        leader: Code of its leading country.
+        contacts: Contacts by country or by site.
     """
 
     name: Annotated[str, StringConstraints(min_length=1, max_length=200)]
@@ -72,10 +72,10 @@ _ADAPTER = TypeAdapter(dict[RegionCode, Region])
 
 
 def read_regions(path: Path | None) -> Regions:
-    """Read ``regions.toml``, a table for each region; without a file there are none.
+    """Read ``regions.toml``, which has one table per region; return none without a file.
 
     Raises:
-        REGIONS_INVALID: If it is not readable, or a country is in two regions.
+        REGIONS_INVALID: If it is unreadable, or a country is in two regions.
     """
     if path is None:
         return {}
@@ -99,10 +99,10 @@ def read_regions(path: Path | None) -> Regions:
 
 
 def list_countries(regions: Regions, name: str) -> tuple[str, ...]:
-    """Return the countries that ``@NAME`` stands for: of a region, or the leaders of all.
+    """Return the countries of ``@NAME``: a region, or the leading countries of all regions.
 
     Raises:
-        KeyError: If there is no such region.
+        KeyError: If the region does not exist.
     """
     if name == LEADERS:
         return tuple(sorted(region.leader for region in regions.values()))
@@ -110,12 +110,12 @@ def list_countries(regions: Regions, name: str) -> tuple[str, ...]:
 
 
 def find_region(regions: Regions, country: str) -> str:
-    """Return the code of a country's region; empty for none."""
+    """Return the code of a country's region; empty if none."""
     return next((code for code, one in regions.items() if country in one.countries), "")
 
 
 def find_contact(regions: Regions, country: str, site: str = "") -> str:
-    """Return whom to call about a site or a country; empty where nobody is named."""
+    """Return the contact of a site or its country; empty if none is listed."""
     region = regions.get(find_region(regions, country))
     contacts = region.contacts if region else {}
     return contacts.get(site) or contacts.get(country) or ""
@@ -126,14 +126,14 @@ def find_contact(regions: Regions, country: str, site: str = "") -> str:
 
 @dataclass(frozen=True)
 class CountryRow:
-    """One country in the report of one release.
+    """One country in the report on a release.
 
     Attributes:
         leads: Whether it leads a region.
-        opens: When the release first opened to one of its sites, where that is known.
-        outcomes: Its sites by outcome.
-        days: Day and outcome of each change that tells its day.
-        downtime: The longest of its sites, and what was predicted there, as a receipt has it.
+        opens: Day when the release first opened to one of its sites; None if unknown.
+        outcomes: Number of its sites by outcome.
+        days: Day and outcome of each change with a known day.
+        downtime: The longest downtime of its sites with its prediction, as in a receipt.
     """
 
     country: str
@@ -146,16 +146,16 @@ class CountryRow:
 
 @dataclass(frozen=True)
 class ReleaseRow:
-    """What confirmed sites reported of one release.
+    """Reports of confirmed sites on one release.
 
     Attributes:
-        outcomes: Sites by the last outcome of a change to it.
-        failed_countries: Countries in which it failed by its own fault.
-        codes: Error codes of those failures, the most frequent first.
-        countries: Leaders first, then as it opened to them.
-        waves: As they are signed; empty where no feed was given.
-        waivers: Publications of it that did not wait for receipts, with their days.
-        today: Where its time line ends.
+        outcomes: Number of sites by the last outcome.
+        failed_countries: Countries with a failure caused by the release.
+        codes: Error codes of these failures, most frequent first.
+        countries: Leading countries first, then by opening day.
+        waves: Signed waves; empty without a feed.
+        waivers: Publications that did not wait for receipts, with their days.
+        today: End of the time line.
     """
 
     version: str
@@ -169,28 +169,28 @@ class ReleaseRow:
 
     @property
     def is_halt_proposed(self) -> bool:
-        """Whether enough countries report the release's own fault."""
+        """Whether enough countries report a failure caused by the release."""
         return len(self.failed_countries) >= COUNTRIES_FOR_HALT
 
     @property
     def first_day(self) -> date:
-        """Where its time line begins: the first wave or change."""
+        """Start of the time line: the first wave or change."""
         days = [day for row in self.countries for day, _ in row.days]
         return min([*days, *(wave.opens.date() for wave in self.waves), self.today])
 
     def locate(self, day: date) -> float:
-        """Return the place of a day on the time line, 0 to 100."""
+        """Return the position of a day on the time line, 0 to 100."""
         last = max([self.today, *(wave.opens.date() for wave in self.waves)])
         return round(100 * (day - self.first_day).days / max((last - self.first_day).days, 1), 1)
 
     @property
     def longest_s(self) -> int:
-        """The longest downtime, real or predicted: the scale of their pictures."""
+        """Longest actual or predicted downtime in seconds: the scale of the bars."""
         return max([1, *(second for row in self.countries for second in row.downtime)])
 
 
 def find_last_words(site: FleetSite) -> Mapping[tuple[str, str], Receipt]:
-    """Return the last word of a site on each release that it changed to, by product and version."""
+    """Return the last report of a site on each release, by product and version."""
     last = {}
     for receipt in (signed.receipt for signed in site.receipts):
         release, outcome = name_outcome(receipt)
@@ -206,14 +206,14 @@ def build_release_rows(
     waves: Waves,
     waivers: Sequence[tuple[date, Waiver]],
 ) -> tuple[ReleaseRow, ...]:
-    """Take of each confirmed site the last word on each release that it changed to, newest first.
+    """Build one row per release, newest first, from the last reports of confirmed sites.
 
     Args:
         sites: All sites.
-        regions: For leaders.
-        today: The day.
-        waves: Of the feed; may be empty.
-        waivers: Of the feed.
+        regions: Regions, for their leading countries.
+        today: Date of the board.
+        waves: Waves of the feed; may be empty.
+        waivers: Waivers of the feed.
     """
     confirmed = [(site, find_last_words(site)) for site in sites if site.is_confirmed]
     products = {site.last.product for site, _ in confirmed}
@@ -223,7 +223,7 @@ def build_release_rows(
     rows = []
     for key in reversed(keys):
         signed = waves.get(key, ())
-        # Only for the newest one is silence worth a word: older ones were passed over.
+        # Missing reports are listed for the newest release only; sites may have skipped older ones.
         opened_by = today if key == keys[-1] else date.min
         reports = [*_list_reports(key, confirmed, signed, opened_by)]
         rows.append(_build_release_row(key, reports, leaders, signed, waivers, today))
@@ -232,7 +232,7 @@ def build_release_rows(
 
 @dataclass(frozen=True)
 class _SiteReport:
-    """The last word of a site on a release, None where it is awaited."""
+    """Last report of a site on a release; None while it is awaited."""
 
     country: str
     opens: date | None
@@ -249,7 +249,7 @@ def _list_reports(
     waves: Sequence[RolloutWave],
     opened_by: date,
 ) -> Iterator[_SiteReport]:
-    """Yield the sites that reported a release, or to which it was open by a day."""
+    """Yield sites that reported on a release, or run an older one although it opened by a day."""
     product, version = key
     for site, words in sites:
         moment = find_opening_time(waves, compute_bucket(site.site, product, version), site.country)
@@ -307,16 +307,16 @@ def _build_country_row(country: str, leads: bool, reports: Sequence[_SiteReport]
 def check_publish_conditions(
     event: SigningEvent, record: Path, waive: str | None
 ) -> tuple[Waiver, ...]:
-    """Refuse an event whose signers asked for more receipts than came; return what is waived.
+    """Refuse an event if receipts required by its signers are missing; return the waivers.
 
     Args:
-        event: To be published.
-        record: The database of receipts.
-        waive: Why it is published all the same.
+        event: Event to publish.
+        record: Database of receipts.
+        waive: Reason to publish although receipts are missing.
 
     Raises:
-        PUBLICATION_WAITS: If too few countries reported.
-        FLEET_UNUSABLE: If the database cannot be used.
+        PUBLICATION_WAITS: If too few countries have reported.
+        FLEET_UNUSABLE: If the database is unusable.
     """
     waived = []
     for draft in event.drafts.values():
@@ -344,10 +344,10 @@ def check_publish_conditions(
 def list_soaked_countries(
     sites: Sequence[FleetSite], condition: PublishCondition
 ) -> tuple[str, ...]:
-    """List the countries of a condition whose confirmed sites say upgraded and soaked; pure.
+    """List countries of a condition with a confirmed site that upgraded and soaked. Pure.
 
-    A country does not count while one of its sites reports the release's own fault or contradicts
-    itself.
+    A country does not count if one of its sites reports a failure caused by the release or sent
+    contradictory receipts.
     """
     good: set[str] = set()
     bad: set[str] = set()

@@ -1,9 +1,9 @@
-"""The Secretariat's record of receipts: one SQLite file, which receipts alone can fill.
+"""The Secretariat's record of receipts: one SQLite file, filled from receipts only.
 
-Receipts come from anybody who can write into the spool: as files of a web server, by mail, on a
-medium. Each is stored, known already, or refused with a code; names and times of files do not
-count. A receipt is kept as it came for 13 months, then only sums. Nothing here has a right over any
-site: who takes the file can read it, and can neither sign nor publish.
+Anybody who can write into the spool can submit receipts: files of a web server, mails, or files
+from a USB stick. Each is stored, already known, or refused with a code; file names and file times
+are ignored. A receipt is stored unchanged for 13 months, then only counted. The record gives no
+rights over any site: whoever steals the file can read it, but can neither sign nor publish.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ CREATE TABLE counts (
 ) STRICT;
 CREATE TABLE edition (day TEXT NOT NULL, counts TEXT NOT NULL) STRICT;
 """
-#: Files of a spool, while they are imported: beside the record, and gone with the connection.
+#: Files of a spool during an import; a temporary table, removed with the connection.
 _INCOMING = """
 DROP TABLE IF EXISTS temp.incoming;
 CREATE TEMP TABLE incoming (
@@ -77,54 +77,54 @@ CREATE TEMP TABLE incoming (
   content BLOB
 );
 """
-#: As they were made, whatever the files are called: a receipt that comes late is no gap.
+#: In the order of creation by the sites, so that a receipt that arrives late is not a gap.
 _AS_MADE = """
 SELECT rowid, name, content FROM incoming WHERE fate = ''
 ORDER BY site, min(day) OVER (PARTITION BY site, epoch), epoch, number, name
 """
-#: So long is a receipt kept; then it is counted.
+#: Retention of receipts; later they are only counted.
 KEPT = timedelta(days=396)
-#: A clock may be so far ahead: the day of the site is not that of the Secretariat.
+#: How far a site's date may be ahead of the Secretariat's: time zones and inexact clocks.
 CLOCK_AHEAD = timedelta(days=2)
-#: Below the spool: refused files, each behind its code.
+#: Directory below the spool for refused files, whose names start with the code of the refusal.
 REFUSED_DIRECTORY = "refused"
-#: So many receipts of keys that nobody confirmed are kept, shared by the countries that they name:
-#: who can write into the spool does not fill the record.
+#: Maximum number of receipts of unconfirmed keys, shared among the countries that they name, so
+#: that a flood of submitted receipts cannot fill the record.
 MOST_UNCONFIRMED = 1000
-#: A mail with a receipt is not larger.
+#: Maximum size of a mail with a receipt.
 MAX_MAIL_BYTES = 65_536
-#: So many of a code stay there, and so many are named.
+#: Maximum number of refused files per code, and of refused files that are named.
 MOST_REFUSED, MOST_NAMED = 100, 20
-#: What becomes of a file; else it is the code by which it is refused.
+#: Results for a file that is not refused; otherwise the result is the code of the refusal.
 STORED, KNOWN = "stored", "known"
-#: What web servers call a receipt. Such a file alone is ever deleted unread by people.
+#: File name given by the web server; only such files are deleted unread.
 _SENT_NAME = re.compile(rb"[0-9a-f]{64}")
 
 
-#: What makes an upgrade a failure.
+#: Outcomes of a failed upgrade.
 FAILED = (Outcome.REVERTED, Outcome.SOAK_ROLLBACK, Outcome.SOAK_FAILED)
-#: In place of an outcome: a site reported none.
+#: Replaces the outcome if a site reported none.
 NO_WORD = "none"
 
 
 class Mark(StrEnum):
-    """What is unusual about a receipt that was stored."""
+    """Irregularity of a stored receipt."""
 
-    GAP = "gap"  # a receipt before it never came
-    RESTORED = "restored"  # the site began to count anew
+    GAP = "gap"  # the receipt before it is missing
+    RESTORED = "restored"  # the site started a new series
     CONTRADICTED = "contradicted"  # another receipt has the same number
     CLOCK = "clock"  # its day is in the future
 
 
 @dataclass(frozen=True)
 class FleetSite:
-    """One site by one key, with its last receipt.
+    """One site with one key, and its receipts.
 
     Attributes:
-        confirmed_on: When its fingerprint was compared by telephone; None before.
-        received_on: When its last receipt came.
-        marks: Of all its receipts.
-        receipts: All that are kept, oldest first.
+        confirmed_on: Day when its fingerprint was compared by telephone; None before.
+        received_on: Day when its last receipt was received.
+        marks: Marks of all its receipts.
+        receipts: All stored receipts, oldest first.
     """
 
     site: str
@@ -137,17 +137,17 @@ class FleetSite:
 
     @property
     def is_confirmed(self) -> bool:
-        """Return whether its key was compared."""
+        """Return whether its fingerprint was compared."""
         return self.confirmed_on is not None
 
     @property
     def last(self) -> Receipt:
-        """Return what it said last."""
+        """Return the last receipt."""
         return self.receipts[-1].receipt
 
     @property
     def since(self) -> date | None:
-        """Return the day since which its release runs, where a change to it told its day."""
+        """Return the day when its release was installed, if a receipt reports it."""
         for receipt in (signed.receipt for signed in reversed(self.receipts)):
             if receipt.running != self.last.running:
                 break
@@ -159,32 +159,32 @@ class FleetSite:
 
 @dataclass(frozen=True)
 class Edition:
-    """What was given to all countries last.
+    """Counts last published to all countries.
 
     Attributes:
-        day: Since when it is as it is.
-        counts: Countries by release, newest first, small groups merged.
+        day: Day since when the counts are unchanged.
+        counts: Number of countries by release, newest first, with small groups merged.
     """
 
     day: date
     counts: tuple[tuple[str, int], ...]
 
 
-#: Name of a file, and why it was refused.
+#: Name of a refused file, and the error.
 Refusal = tuple[str, UpdaterError]
 
 
 @dataclass(frozen=True)
 class IntakeResult:
-    """What became of the files of a spool.
+    """Result of an import from a spool.
 
     Attributes:
-        stored: How many were new.
-        known: How many were stored before.
-        codes: How many were refused, by code, the most frequent first.
-        named: Some of the refused ones, first those that are receipts.
-        removed: How many old receipts became sums.
-        dropped: How many there were too many of keys that nobody confirmed.
+        stored: Number of new receipts.
+        known: Number of receipts stored before.
+        codes: Number of refused files by code, most frequent first.
+        named: Some refused files; those that are valid receipts first.
+        removed: Number of old receipts replaced by counts.
+        dropped: Number of receipts of unconfirmed keys removed because there were too many.
     """
 
     stored: int
@@ -196,12 +196,12 @@ class IntakeResult:
 
     @property
     def refused(self) -> int:
-        """Return how many were refused."""
+        """Return the number of refused files."""
         return sum(self.codes.values())
 
 
 class FleetStore:
-    """The record. Use :meth:`open`."""
+    """Database of receipts; open it with :meth:`open`."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
@@ -209,10 +209,10 @@ class FleetStore:
     @classmethod
     @contextmanager
     def open(cls, path: Path) -> Iterator[FleetStore]:
-        """Open the record, and make it if there is none.
+        """Open the database; create it if it is missing.
 
         Raises:
-            FLEET_UNUSABLE: If it is damaged, of a newer version, or cannot be read or written.
+            FLEET_UNUSABLE: If it is damaged, has a newer schema, or cannot be read or written.
         """
         try:
             with closing(sqlite3.connect(path, isolation_level=None, timeout=30)) as connection:
@@ -234,16 +234,16 @@ class FleetStore:
     def import_spool(
         self, spool: Path, releases: Mapping[str, tuple[str, str]], today: date, *, keep: bool
     ) -> IntakeResult:
-        """Import the files of a directory, in one transaction: a kill stores all of them or none.
+        """Import the files of a directory in one transaction, so that a crash stores all or none.
 
-        Files leave the spool after that; one that was left by a kill is judged once more, and known
-        then. However many there are, they are not in memory together.
+        The files are removed after the commit. The next import checks a file that a crash left
+        behind again; it is then already known. Memory use does not depend on the number of files.
 
         Args:
-            spool: A directory of files of which each may be a receipt; links are not followed.
-            releases: Of :func:`read_release_digests`.
-            today: The day.
-            keep: Whether all files stay.
+            spool: Directory whose files may be receipts; symbolic links are not followed.
+            releases: Releases from :func:`read_release_digests`.
+            today: Current date.
+            keep: Whether all files remain in the spool.
 
         Raises:
             SPOOL_UNUSABLE: If the directory cannot be read, or a file cannot be moved.
@@ -268,7 +268,7 @@ class FleetStore:
                     ask(add, (entry.name, error.code, *[None] * 5))
                     _note(unread, entry.name, error)
         judged: list[Refusal] = []
-        with self._connection:  # all of it or nothing
+        with self._connection:  # one transaction
             ask("BEGIN IMMEDIATE")
             for row in ask(_AS_MADE):
                 try:
@@ -291,11 +291,11 @@ class FleetStore:
     def _take(
         self, signed: SignedReceipt, releases: Mapping[str, tuple[str, str]], today: date
     ) -> str:
-        """Store a receipt under its marks unless it is known; return its fate.
+        """Store a receipt with its marks unless it is known; return the result.
 
         Raises:
             RECEIPT_KEY_MISMATCH, RECEIPT_COUNTRY_MISMATCH, RECEIPT_RELEASE_UNKNOWN,
-            RECEIPT_CONTRADICTORY, RECEIPT_REPLAYED: If it is not to be stored.
+            RECEIPT_CONTRADICTORY, RECEIPT_REPLAYED: If it is refused.
         """
         receipt = signed.receipt
         site, key, number = receipt.site, receipt.key, receipt.number
@@ -318,7 +318,7 @@ class FleetStore:
         series = site, key, receipt.epoch
         same = self._find(f"rowid, marks {of_site} AND epoch = ? AND number = ?", *series, number)
         if same:
-            # Signed with the same key: the site itself said two things under one number.
+            # Both are signed with the same key: the site used one number for two receipts.
             found = " ".join(sorted({*same["marks"].split(), Mark.CONTRADICTED}))
             self._connection.execute(
                 "UPDATE receipts SET marks = ? WHERE rowid = ?", (found, same["rowid"])
@@ -348,9 +348,9 @@ class FleetStore:
         return STORED
 
     def _sum_up_old(self, today: date) -> int:
-        """Replace receipts older than 13 months by sums, but not the last one of a confirmed key.
+        """Replace receipts older than 13 months by counts, except the last of each confirmed key.
 
-        What came with a key that nobody confirmed is not counted.
+        Receipts of unconfirmed keys are deleted without being counted.
         """
         old = self._connection.execute(
             "SELECT r.rowid, received_on, content, confirmed_on FROM receipts r"
@@ -371,9 +371,9 @@ class FleetStore:
         return len(old)
 
     def _drop_unconfirmed(self) -> int:
-        """Drop the oldest receipts of unconfirmed keys where there are too many.
+        """Delete the oldest receipts of unconfirmed keys if there are too many.
 
-        A country of which many came does not take the places of another one.
+        Countries share the limit equally: many receipts of one do not displace those of another.
         """
         dropped = self._connection.execute(
             "DELETE FROM receipts WHERE rowid IN (SELECT r.rowid"
@@ -394,10 +394,10 @@ class FleetStore:
     # ---- sites ---------------------------------------------------------------------------------
 
     def list_sites(self) -> tuple[FleetSite, ...]:
-        """List the sites by country and name. An unconfirmed key of a confirmed site is left out.
+        """List the sites by country and name, without unconfirmed keys of confirmed sites.
 
         Raises:
-            FLEET_UNUSABLE: If what is stored is no receipt.
+            FLEET_UNUSABLE: If a stored receipt is invalid.
         """
         rows = self._connection.execute(
             "SELECT s.site, s.key, s.country, s.confirmed_on, r.received_on, r.marks, r.content"
@@ -417,7 +417,7 @@ class FleetStore:
         return tuple(one for one in found if one.is_confirmed or one.site not in certain)
 
     def confirm(self, site: str, key: str, today: date) -> None:
-        """Take a key of a site for the right one, in place of any other."""
+        """Confirm one key of a site and revoke the confirmation of any other."""
         self._connection.execute(
             "UPDATE sites SET confirmed_on = CASE WHEN key = ? THEN ? END WHERE site = ?",
             (key, today.isoformat(), site),
@@ -427,7 +427,7 @@ class FleetStore:
         """List the keys of a site, the confirmed one first.
 
         Raises:
-            FLEET_SITE_UNKNOWN: If no receipt of it came.
+            FLEET_SITE_UNKNOWN: If no receipt of the site is stored.
         """
         query = "SELECT site, key FROM sites ORDER BY confirmed_on IS NULL, site, rowid"
         rows = self._connection.execute(query).fetchall()
@@ -439,12 +439,12 @@ class FleetStore:
         return keys
 
     def forget(self, site: str) -> int:
-        """Remove everything that a site told; return the number of its receipts.
+        """Remove all data of a site; return the number of its receipts.
 
-        Sums are of countries: they go with the last site of one.
+        Counts are stored per country, so they are removed with the last site of the country.
 
         Raises:
-            FLEET_SITE_UNKNOWN: If no receipt of it came.
+            FLEET_SITE_UNKNOWN: If no receipt of the site is stored.
         """
         self.list_keys(site)
         with self._connection as connection:
@@ -460,12 +460,12 @@ class FleetStore:
     # ---- what is left ---------------------------------------------------------------------------
 
     def list_sums(self) -> tuple[Mapping[str, str | int], ...]:
-        """List how many receipts each country sent, by month, release and outcome, newest first."""
+        """List the number of receipts by month, country, release and outcome, newest first."""
         rows = self._connection.execute("SELECT * FROM counts ORDER BY month DESC, 2, 3, 4")
         return tuple(dict(row) for row in rows)
 
     def read_edition(self) -> Edition | None:
-        """Return what was given to all countries last."""
+        """Return the edition last published to all countries."""
         row = self._find("day, counts FROM edition")
         if row is None:
             return None
@@ -473,7 +473,7 @@ class FleetStore:
         return Edition(date.fromisoformat(row["day"]), counts)
 
     def write_edition(self, edition: Edition) -> None:
-        """Remember what is given to all countries."""
+        """Store the edition published to all countries."""
         with self._connection as connection:
             connection.execute("BEGIN IMMEDIATE")
             connection.execute("DELETE FROM edition")
@@ -482,17 +482,17 @@ class FleetStore:
 
 
 def name_outcome(receipt: Receipt) -> tuple[str, str]:
-    """Return of which release a receipt tells an outcome, and which, as the board counts it; pure.
+    """Return release and outcome that a receipt reports, as the board counts them. Pure.
 
-    A receipt without a change tells none of the release that runs.
+    A receipt without a change reports no outcome of the running release.
     """
     outcome = receipt.outcome
     if receipt.change is None or outcome is None:
         return receipt.running, NO_WORD
-    # People or the agent went back from the release that they came from.
+    # A rollback counts for the release that it removed, which is the first of the two.
     release = receipt.change[outcome not in (Outcome.ROLLED_BACK, Outcome.SOAK_ROLLBACK)]
     if outcome in FAILED:
-        # Not said is not the release's: nobody is blamed without a word of the site.
+        # Without a stated cause the failure is not attributed to the release.
         return release, f"failed-{Fault.SITE if receipt.fault is None else receipt.fault}"
     early = outcome is Outcome.UPGRADED and receipt.soaked is False
     return release, "upgraded-early" if early else str(outcome)
@@ -502,7 +502,7 @@ def remove_refused(spool: Path, site: str) -> int:
     """Remove refused files that are receipts of a site; return their number.
 
     Raises:
-        SPOOL_UNUSABLE: If one cannot be removed.
+        SPOOL_UNUSABLE: If a file cannot be removed.
     """
     place, removed = spool / REFUSED_DIRECTORY, 0
     try:
@@ -517,7 +517,7 @@ def remove_refused(spool: Path, site: str) -> int:
 
 
 def read_release_digests(state: FeedState) -> Mapping[str, tuple[str, str]]:
-    """Return product and version of every release that the feed signed, by its digest."""
+    """Return product and version of every release in the signed metadata, by digest."""
     found = {}
     for metadata in state.delegated.values():
         for name, target in metadata.signed.targets.items():
@@ -528,10 +528,10 @@ def read_release_digests(state: FeedState) -> Mapping[str, tuple[str, str]]:
 
 
 def _read_entry(path: Path) -> tuple[object, ...]:
-    """Return what the order of receipts depends on, and the receipt, of a file or of a mail.
+    """Return the sort keys and the receipt from a file, which may be a mail.
 
     Raises:
-        RECEIPT_INVALID: If it is no receipt.
+        RECEIPT_INVALID: If it contains no valid receipt.
     """
     try:
         if path.is_symlink():
@@ -546,10 +546,10 @@ def _read_entry(path: Path) -> tuple[object, ...]:
 
 
 def _read_attachment(mail: bytes) -> bytes:
-    """Return the one attachment of a mail; nothing else of it is read.
+    """Return the only attachment of a mail; the rest of the mail is ignored.
 
     Raises:
-        RECEIPT_INVALID: If it has none, or several.
+        RECEIPT_INVALID: If there is no attachment, or more than one.
     """
     try:
         parts = message_from_bytes(mail).walk()
@@ -559,7 +559,7 @@ def _read_attachment(mail: bytes) -> bytes:
         raise UpdaterError(RECEIPT_INVALID, reason=f"not a mail: {error}"[:200]) from error
     if not isinstance(content, bytes):
         raise UpdaterError(RECEIPT_INVALID, reason="neither a receipt nor a mail with one")
-    return content.strip() + b"\n"  # mails add and lose ends of lines
+    return content.strip() + b"\n"  # mail transport changes line ends
 
 
 def _note(named: list[Refusal], name: bytes, error: UpdaterError) -> None:
@@ -568,21 +568,22 @@ def _note(named: list[Refusal], name: bytes, error: UpdaterError) -> None:
 
 
 def _clear(spool: Path, fates: Iterable[sqlite3.Row]) -> None:
-    """Delete files that are stored, and move refused ones into a directory below the spool.
+    """Delete stored files from the spool; move refused files to a directory below it.
 
-    Of those that a web server laid there at most :data:`MOST_REFUSED` of a code stay, so that
-    nobody fills the disk. What a person laid there is never deleted.
+    At most :data:`MOST_REFUSED` refused files per code remain, so that submissions cannot fill the
+    disk. Only files named by the web server are deleted for this limit, never those that an
+    administrator placed there.
     """
     place = spool / REFUSED_DIRECTORY
     place.mkdir(exist_ok=True)
-    # A link in the spool must not decide where the files go.
+    # Do not follow a symbolic link that replaced the directory.
     directory = os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     try:
         there = Counter(entry.name.partition("_")[0] for entry in os.scandir(directory))
         for name, fate in fates:
             path, there[fate] = spool / os.fsdecode(name), there[fate] + 1
             too_many = there[fate] > MOST_REFUSED and _SENT_NAME.fullmatch(name)
-            with suppress(FileNotFoundError):  # another import was faster
+            with suppress(FileNotFoundError):  # a concurrent import was faster
                 if fate in (STORED, KNOWN) or too_many:
                     path.unlink()
                 else:
@@ -591,4 +592,4 @@ def _clear(spool: Path, fates: Iterable[sqlite3.Row]) -> None:
     finally:
         os.close(directory)
     with suppress(OSError):
-        place.rmdir()  # where it is empty
+        place.rmdir()  # only if empty

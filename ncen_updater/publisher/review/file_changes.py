@@ -89,8 +89,8 @@ EXECUTE_BITS = 0o111
 #: First bytes of executable files, whatever their mode: a script, and ELF.
 PROGRAM_MAGIC = (b"#!", b"\x7fELF")
 
+#: Returns the content of a file in a tree; None if it is not available.
 ReadFile = Callable[[TreeEntry], bytes | None]
-"""The content of a file of a tree; None where it is not at hand."""
 
 
 @dataclass(frozen=True)

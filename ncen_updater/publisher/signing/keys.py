@@ -59,8 +59,8 @@ MAX_KEY_BYTES: Final = 20_000
 MIN_PASSPHRASE_CHARS: Final = 14
 FORBIDDEN_MODE_BITS: Final = 0o177
 
+#: Asks for the passphrase of the private key at a path; called once per key.
 Passphrase = Callable[[Path], str]
-"""Asks for the passphrase of the private key at a path; called once for each key."""
 
 
 class Algorithm(StrEnum):

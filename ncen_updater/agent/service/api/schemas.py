@@ -1,8 +1,8 @@
 """OpenAPI 3.1 description of the local interface, with the types of its responses. Pure.
 
-Records that exist are described by their own classes; what a function puts together is a class
-here, and the tests hold the answers to it. Nothing is left open: what a newer agent may have
-written beside it is a :class:`Value`.
+Existing record classes describe themselves; responses built by functions have a class here, and
+tests validate real responses against it. Additional fields are forbidden, except in records that
+other agent versions may have written: their unknown fields are a :class:`Value`.
 """
 
 from __future__ import annotations
@@ -75,19 +75,19 @@ Code = Annotated[str, Field(pattern="^NU-[0-9]{4}$")]
 Scalar = str | float | bool | None
 _Inner = Scalar | list[Scalar] | dict[str, Scalar]
 Rows = dict[str, dict[str, Count]]
-#: How each database is copied, in the words of its engine.
+#: Copy of each database, in terms of its engine.
 Copy = Mapping[str, Mapping[str, str | int]]
 
 
 class Value(RootModel[Scalar | list[_Inner] | dict[str, _Inner]]):
-    """What stands in a place of a sentence, and what an agent of another version says."""
+    """A placeholder's value in a template, or data written by another version of the agent."""
 
 
 Values = dict[str, Value]
 
 
 class _Document(BaseModel):
-    """A part of an answer; a word of Python's has a line behind it, as ``from_``."""
+    """Part of a response; names that are Python keywords end in an underscore, as ``from_``."""
 
     model_config = ConfigDict(
         extra="forbid", alias_generator=lambda name: name.rstrip("_"), populate_by_name=True
@@ -95,13 +95,13 @@ class _Document(BaseModel):
 
 
 class _Found(_Document):
-    """What work came to; the lines for people may stand beside it."""
+    """Result of an operation, optionally with its output lines."""
 
     lines: list[str] = []
 
 
 def _document(name: str, base: Any = _Document, /, **fields: Any) -> Any:  # noqa: ANN401 - types
-    """Describe an answer by the types of its parts; one with a default may be missing."""
+    """Create a model of a response; a field with a default may be missing."""
     given: dict[str, Any] = {
         key: kind if isinstance(kind, tuple) else (kind, ...) for key, kind in fields.items()
     }
@@ -128,7 +128,7 @@ class Facts(ChangeFacts):
 
 @dataclass(frozen=True, kw_only=True)
 class Report(RehearsalReport):
-    """What a rehearsal found, as whichever agent made it kept it."""
+    """Report of a rehearsal, as written by any version of the agent."""
 
     release_at_fault: bool = False
 
@@ -141,10 +141,10 @@ class SiteAvailability(Availability):
     unknown_because: str = ""
 
 
-#: To which agents of other versions add, and of which nothing need be there.
+#: Records to which other agent versions add fields, and in which every field is optional.
 _OPEN = frozenset({Facts, Report, RehearsedHop})
 _NAMES, _TEXTS = list[str], dict[str, str]
-#: What events hold, by name: one name means one thing in all of them.
+#: Fields of events, by name; a name has the same meaning in all events.
 EVENT_FIELDS: Mapping[str, Any] = {
     **dict.fromkeys(
         ("action", "binding", "code", "corrects", "digest", "emergency", "epoch", "error",
@@ -199,7 +199,7 @@ Fault = _document(
     "Fault", code=Code, title=str, state=str, remedy=str, detail=str | None, values=Values,
 )  # fmt: skip
 NumberedFault = _document("NumberedFault", Fault, exit_code=Count)
-#: A refusal; or a part of a status that could not be had, in its place.
+#: A refusal, or in a status the error in place of a part.
 Error = _document("Error", error=NumberedFault)
 Change = _document(
     "Change",
@@ -399,9 +399,9 @@ ImportDone = _document(
 )  # fmt: skip
 SelfUpdateDone = _document("SelfUpdateDone", _Found, from_=str, to=str | None, chosen=bool)
 EndedFault = _document("EndedFault", Fault, exit_code=(Count, 0))
-#: The error that a command ended with, beside its lines.
+#: Result of a command that ended with an error.
 Ended = _document("Ended", _Found, error=EndedFault)
-#: A command that was ended from outside left nothing.
+#: Result of a command that was killed.
 Nothing = _document("Nothing")
 ReceiptState = _document("ReceiptState", level=ReceiptLevel, written=Count)
 ReceiptPreview = _document(
@@ -582,7 +582,7 @@ class Description(BaseModel):
     info: Information
 
 
-#: What a success answers with, by method and address.
+#: Model of each successful response, by method and path.
 RESPONSES: Mapping[tuple[str, str], Any] = {
     ("GET", "/v1/status"): Status,
     ("GET", "/v1/settings"): Settings,
@@ -620,27 +620,27 @@ RESPONSES: Mapping[tuple[str, str], Any] = {
     ("GET", "/v1/inspections/{number}"): Inspection,
     ("GET", "/v1/openapi.json"): Description,
 }
-#: What is told in the stream, and of a refusal.
+#: Models of the event stream and of errors.
 OTHERS: Mapping[str, Any] = {"Error": Error, "Event": Event, "Moment": Moment}
 FORMS = (HoldForm, ApprovalForm, ScheduleForm, JobForm, InspectionForm, ReceiptLevelForm)
 
 
 class _Generator(GenerateJsonSchema):
-    """Describes records as they are told: whole, and with nothing beside."""
+    """Describes records as they are serialised: all fields required, no others allowed."""
 
     def field_title_should_be_set(self, schema: Any) -> bool:  # noqa: ANN401 - of pydantic's core
-        """Leave titles of fields out, which say the name once more."""
+        """Omit field titles, which repeat the names."""
         del schema
         return False
 
     def default_schema(self, schema: Any) -> JsonSchemaValue:  # noqa: ANN401
-        """Tell defaults of forms alone."""
+        """Include defaults only in forms."""
         if self.mode == "validation":
             return super().default_schema(schema)
         return self.generate_inner(schema["schema"])
 
     def dataclass_schema(self, schema: Any) -> JsonSchemaValue:  # noqa: ANN401
-        """Describe a record of ours; a word of Python's has a line behind it there."""
+        """Describe a dataclass; remove the underscore after names that are Python keywords."""
         found = super().dataclass_schema(schema)
         parts = {name.rstrip("_"): kind for name, kind in found["properties"].items()}
         found = {**found, "properties": parts, "additionalProperties": False}
@@ -652,12 +652,12 @@ class _Generator(GenerateJsonSchema):
 
 
 def make_reference(name: str) -> JsonSchemaValue:
-    """Return what refers to a component."""
+    """Return a reference to a component."""
     return {"$ref": f"#/components/schemas/{name}"}
 
 
 def components() -> tuple[Mapping[tuple[str, str], JsonSchemaValue], JsonSchemaValue]:
-    """Return what each request is answered with, and the components that this names."""
+    """Return the response schema of each route, and all components."""
     asked: list[tuple[Any, JsonSchemaMode, TypeAdapter[Any]]]
     asked = [
         *((route, "serialization", TypeAdapter(kind)) for route, kind in RESPONSES.items()),
@@ -673,7 +673,7 @@ def components() -> tuple[Mapping[tuple[str, str], JsonSchemaValue], JsonSchemaV
 
 
 def _brief(schema: JsonSchemaValue) -> JsonSchemaValue:
-    """Keep the first line of what is said of a record."""
+    """Shorten a description to its first line."""
     if "description" not in schema:
         return schema
     return {**schema, "description": str(schema["description"]).partition("\n")[0]}

@@ -102,6 +102,11 @@ class UpdaterError(Exception):
         return LazyText(self.message.remedy, self.values)
 
     @property
+    def original_detail(self) -> str | LazyText | None:
+        """Return the detail as it was given, for an error that carries it on."""
+        return self._detail or self.detail
+
+    @property
     def detail_text(self) -> LazyText | None:
         """Return the detail for display."""
         if self.detail is None:

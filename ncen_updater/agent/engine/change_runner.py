@@ -309,7 +309,7 @@ class ChangeRunner:
                 step_label=LazyText(get_step_label(name, context.change.kind)),
                 cause=_describe_cause(error),
                 cause_remedy=add_raw_error_path(_get_remedy(error), full),
-                detail=getattr(error, "detail_text", None),
+                detail=getattr(error, "original_detail", None),
             ) from error
 
     def when_there(self, act: Callable[[], bool | None], limit_s: float = math.inf) -> bool | None:
@@ -380,7 +380,7 @@ class ChangeRunner:
             cause_remedy=add_raw_error_path(
                 add_quarantine_remedy(self._journal, change_id, _get_remedy(error)), full
             ),
-            detail=getattr(error, "detail_text", None),
+            detail=getattr(error, "original_detail", None),
         ) from error
 
 

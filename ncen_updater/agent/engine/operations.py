@@ -114,7 +114,7 @@ class OperationResult:
 def _make_later_hop_error(failed: ChangeFailedError, stays: str) -> ChangeFailedError:
     """Return the error of a later hop; it says that the hops before it stay installed."""
     values: dict[str, Any] = {**failed.values, "stays": stays}
-    return ChangeFailedError(LATER_HOP_FAILED, detail=failed.detail_text, **values)
+    return ChangeFailedError(LATER_HOP_FAILED, detail=failed.original_detail, **values)
 
 
 class Operations:

@@ -1,5 +1,5 @@
 """Measurements of the figures that the documents promise; see ``benchmarks/README.md``.
 
 Each module is a program: ``.venv/bin/python -m benchmarks.NAME``. It measures both sides of a
-comparison in one run, takes turns between them, and ends with one line of JSON.
+comparison alternately in one run, and ends with one line of JSON.
 """

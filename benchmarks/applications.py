@@ -1,17 +1,17 @@
-"""The stop of the guide's four applications, against the procedure in each one's own documents.
+"""Downtime of the guide's four applications, compared with the procedure in their own documents.
 
-Django, Alembic with a worker and a clock, Java under Tomcat, a container image, of
-``docs/examples``; in turns on a PostgreSQL server with its default settings. By hand: stop,
-``pg_dump -Fc``, install (of an image: copy and load), migrate and start, until the application says
-that it is healthy. The install may also be made before the stop, into a directory beside, so there
-are two ratios. The agent does it in two ways: by copies, and with the migrator at work before the
-stop (``expand``), which the older version of each of them bears. What stands in the tables is
-counted before and after.
+The applications of ``docs/examples`` (Django; Alembic with a worker and a scheduler; Java with
+Tomcat; a container image) run in turn on a PostgreSQL server with default settings. By hand: stop,
+``pg_dump -Fc``, install (for an image: copy and load), migrate and start, until the application
+reports that it is healthy. An administrator may also install into a separate directory before the
+stop, so there are two ratios. The agent upgrades in two modes: with database copies, and with
+migrations before the stop (``expand``), which the older version of each application tolerates. The
+records are counted before and after.
 
-Rows hold words as people enter them: what is all alike costs a dump nothing. ``dump_ratio`` says
-how far ``pg_dump -Fc`` brought them down.
+Rows contain realistic words, because a dump compresses uniform rows to almost nothing.
+``dump_ratio`` is the compression ratio of ``pg_dump -Fc``.
 
-As an ordinary user: root runs no release's migrator as itself.
+Runs as an unprivileged user: as root, the agent would run migrators as another user.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from tests.examples.desk import HOST, Desk, at_loopback
 from tests.support.trees import remove_tree
 
 AIMS = {"50 MB": 0.8, "1000 MB": 0.5}
-#: Table, and what fills one row of about 200 bytes.
+#: Table, and SQL that fills one row of about 200 bytes.
 ROWS = {
     "django": ("seizures_seizure", "what, entered", "words, now()"),
     "alembic": ("permits", "holder, issued", "words, 1"),
@@ -48,13 +48,13 @@ ROWS = {
     "container": ("parcels", "contents", "words"),
 }
 ROW_BYTES = 190
-TEXTS, TEXT_CHARACTERS = 20_000, 128  # a compressor looks back far less than so many
-#: By copies, and with a migrator before the downtime.
+TEXTS, TEXT_CHARACTERS = 20_000, 128  # more than the window of a compressor
+#: Modes: with copies, or with migrations before the downtime.
 WAYS = {"copies": False, "expand": True}
 
 
 def _texts() -> list[str]:
-    """Texts of made-up words, as often as words of a language are."""
+    """Return texts of invented words with the word frequencies of a language."""
     chance = random.Random(26)
     syllables = [a + b for a in "bcdfglmnprstv" for b in ("a", "e", "i", "o", "u", "an", "er")]
     words = ["".join(chance.choices(syllables, k=chance.randint(1, 4))) for _ in range(3_000)]
@@ -63,7 +63,7 @@ def _texts() -> list[str]:
 
 
 def _fill(desk: Desk, megabytes: int) -> int:
-    """Rows by SQL; return how many there are."""
+    """Insert rows by SQL; return their number."""
     table, columns, values = ROWS[desk.example.name]
     count = megabytes * 1_000_000 // ROW_BYTES
     with _database(desk) as session:
@@ -120,7 +120,7 @@ def _by_agent(desk: Desk, releases: tuple[Path, Path], place: Path) -> float:
 
 
 def _by_hand(desk: Desk, new: Path, place: Path) -> tuple[float, float, int]:
-    """Stop, dump, migrate, start; how long the install takes, wherever it is; the dump's bytes."""
+    """Upgrade by hand; return seconds of downtime and installation, and bytes of the dump."""
     product = desk.example.product
     install_s = _timed(lambda: _install(desk, new, place / "new"))
     begin = time.monotonic()
@@ -138,7 +138,7 @@ def _by_hand(desk: Desk, new: Path, place: Path) -> tuple[float, float, int]:
 
 
 def _install(desk: Desk, new: Path, place: Path) -> None:
-    """As the application's own documents say: pip with a warm cache, or a copy and a load."""
+    """Install as in the application's own documents: pip with a warm cache, or copy and load."""
     requirements = desk.example.sources / "requirements.txt"
     if requirements.exists():
         words = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check",
@@ -158,7 +158,7 @@ def _timed(work: Callable[[], None]) -> float:
 
 
 def _lines(path: Path) -> int:
-    """Lines that say something."""
+    """Count the lines that are neither blank nor comments."""
     lines = path.read_text("utf-8").splitlines()
     return sum(bool(line.strip()) and not line.lstrip().startswith("#") for line in lines)
 
@@ -209,7 +209,7 @@ def _measure(
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run, and print one line of JSON."""
+    """Run the benchmark and print one line of JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sizes", default="0,50,1000", help="MB of records, with commas")
     parser.add_argument("--turns", type=int, default=3)

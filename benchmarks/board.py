@@ -1,8 +1,8 @@
-"""Two years of a fleet of 50, 500 and 5,000 sites: is the board right, and how do sizes grow.
+"""Correctness and growth of the board in two years of a fleet of 50, 500 and 5,000 sites.
 
-Beside sizes and times the report has ``mistakes``, the differences between the board and what the
-simulated sites did, the days on which the bad release was halted and its second wave was due, and
-the minutes from the failure in a second country to the halt.
+Besides sizes and times the report contains ``mistakes`` (differences between the board and the
+simulated sites), the days on which the bad release was halted and its second wave was due, and the
+minutes from the failure in a second country to the halt.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from tests.publisher.fleet.simulation import DAY, ROLLOUTS, Fleet
 
 
 def main() -> int:
-    """Play, and print a report; 1 if a board was wrong or the halt came too late."""
+    """Simulate and print a report; exit status 1 if a board was wrong or the halt came too late."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sites", type=int, nargs="+", default=[50, 500, 5000])
     parser.add_argument("--seed", type=int, default=5)

@@ -1,9 +1,9 @@
-"""The stop of a release that changes only the code, against a link and a script by hand.
+"""Downtime of a release that changes only the code, compared with a link switched by a script.
 
-In turns on one PostgreSQL server, each with a site of its own of the same size: the agent's upgrade
-and rollback of such a release; those of a release that says nothing of databases, so that they are
-copied; and what one does by hand: stop, switch the link, start, until it is healthy. A stop is what
-users notice, from the start of the maintenance page to its end.
+Alternately on one PostgreSQL server, each with its own site of the same size: the agent's upgrade
+and rollback of such a release; those of a release that does not declare this, so that databases are
+copied; and the manual procedure: stop, switch the link, start, until healthy. Downtime is what
+users see, from the start of the maintenance page to its end.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ OLD, NEW = "3.2.4", "3.3.0"
 
 
 def _upgrade_and_back(trial: Trial) -> tuple[float, float]:
-    """Seconds of the stop, there and back, as the journal keeps them."""
+    """Return the downtime of upgrade and rollback in seconds, from the journal."""
     work = Operations(site_in_process(trial.site), SilentProgress())
     there = work.upgrade(Version(NEW)).outcomes[0].downtime_s
     back = work.rollback().outcomes[0].downtime_s
@@ -38,7 +38,7 @@ def _upgrade_and_back(trial: Trial) -> tuple[float, float]:
 
 
 def _by_hand(site: DemoSite, version: str) -> float:
-    """Stop, one renamed link, start; until the application says that it is healthy."""
+    """Stop, replace the link, start; return the seconds until the application is healthy."""
     begin = time.monotonic()
     site.stop_app()
     fresh = site.current.with_name("current.new")
@@ -49,7 +49,7 @@ def _by_hand(site: DemoSite, version: str) -> float:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run, and print one line of JSON."""
+    """Run the benchmark and print one line of JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sizes", default="0.1,1", help="GB in total, with commas")
     parser.add_argument("--turns", type=int, default=5)
@@ -73,7 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 )
                 for side in ("code", "copied", "hand")
             }  # fmt: skip
-            _upgrade_and_back(made["hand"])  # both slots are there, and everything was read once
+            _upgrade_and_back(made["hand"])  # build both slots and fill the caches
             for number in range(chosen.turns):
                 for side in ("code", "copied"):
                     there, back = _upgrade_and_back(made[side])

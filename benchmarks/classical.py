@@ -1,4 +1,4 @@
-"""An upgrade by hand: stop, dump, migrate by psql, link, start; going back restores the dumps."""
+"""Upgrade by hand: stop, dump, migrate with psql, switch the link, start; restore to roll back."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ HEALTHY_WITHIN_S = 60.0
 
 @dataclass(frozen=True)
 class UpgradeByHand:
-    """Does it with the server's own programs; dumps and restores as a superuser.
+    """Upgrades with the server's own programs; dumps and restores as a superuser.
 
     Attributes:
         release: Tree of the new version, laid out beforehand.
-        scripts: The migrations by logical database, in their order.
-        dumps: Directory of the dumps; on the same disk as the databases.
+        scripts: Migrations in order, by logical database.
+        dumps: Directory of the dumps, on the same disk as the databases.
     """
 
     site: DemoSite
@@ -40,7 +40,7 @@ class UpgradeByHand:
     dumps: Path
 
     def upgrade(self) -> Path:
-        """Upgrade; return what ``current`` led to before."""
+        """Upgrade; return the previous target of ``current``."""
         self.site.stop_app()
         shutil.rmtree(self.dumps, ignore_errors=True)
         self.dumps.mkdir(parents=True)
@@ -58,7 +58,7 @@ class UpgradeByHand:
         return before
 
     def roll_back(self, before: Path) -> None:
-        """Restore every dump into a new database and put it in place: what was entered is lost."""
+        """Replace each database by its restored dump; newer records are lost."""
         self.site.stop_app()
         for physical in self.place.names.values():
             restored = f"{physical}_new"
@@ -72,13 +72,13 @@ class UpgradeByHand:
         self.restart()
 
     def clean(self) -> None:
-        """Remove what a way back leaves: the next turn begins alike."""
+        """Remove the leftovers of a rollback, so that all turns start in the same state."""
         for physical in self.place.names.values():
             self._execute("DROP DATABASE {a} WITH (FORCE)", a=f"{physical}_bad")
         shutil.rmtree(self.dumps, ignore_errors=True)
 
     def restart(self) -> None:
-        """Stop the application, start it and wait until it is healthy: no upgrade costs less."""
+        """Restart the application until it is healthy: the minimum downtime of any upgrade."""
         self.site.stop_app()
         self.site.start_app()
         end = time.monotonic() + HEALTHY_WITHIN_S

@@ -1,8 +1,8 @@
-"""CPU, memory and modules of the commands that people type, beside peers in the same rounds.
+"""CPU, memory and modules of frequent commands, compared with peers in the same rounds.
 
-CPU is that of a command with all that it waits for: the reader of the feed and, for ``status``, the
-site's own status command. The peers are an interpreter with click and pydantic, and the whole check
-of a feed by tufup's unmodified client.
+CPU includes all child processes: the feed reader and, for ``status``, the site's own status
+command. The peers are an interpreter with click and pydantic, and a complete feed check by tufup's
+unmodified client.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pathlib import Path
 from benchmarks.report import compile_as_installed, finish, median, print_line
 from benchmarks.sites import trial_site
 
-#: Seconds of CPU; of status, of click with pydantic.
+#: Limits: seconds of CPU; for status a multiple of an interpreter with click and pydantic.
 AIMS = {"check": 0.75, "plan": 0.75, "status": 1.8}
 HEAVY = ("psycopg", "pydantic", "tufup", "tuf", "requests", "setuptools")
 PEER = "click and pydantic"
@@ -42,7 +42,7 @@ with tempfile.TemporaryDirectory() as place:
 """
 
 
-#: A process of its own starts the commands: they begin as small as it is, not as large as this one.
+#: A small process starts the commands, because a child begins with the memory size of its parent.
 STARTER = """
 import json, os, subprocess, sys
 for line in sys.stdin:
@@ -55,7 +55,7 @@ for line in sys.stdin:
 
 
 class Starter:
-    """Starts commands and tells what they took."""
+    """Starts commands and measures them."""
 
     def __init__(self) -> None:
         self._process = subprocess.Popen(
@@ -64,7 +64,7 @@ class Starter:
         )  # fmt: skip
 
     def measure(self, argv: Sequence[str], environment: Mapping[str, str]) -> tuple[float, float]:
-        """Return seconds of CPU and megabytes of a command with its children."""
+        """Return CPU seconds and memory in megabytes of a command with its children."""
         if self._process.stdin is None or self._process.stdout is None:
             raise SystemExit("commands cannot be started")
         print(json.dumps([argv, dict(environment)]), file=self._process.stdin, flush=True)
@@ -75,7 +75,7 @@ class Starter:
 
 
 def _list_modules(argv: Sequence[str], environment: Mapping[str, str]) -> list[str]:
-    """Names of the modules that the first process of a command imports."""
+    """Return the names of the modules that the first process of a command imports."""
     ended = subprocess.run(
         [sys.executable, "-X", "importtime", *argv[argv[0] == sys.executable :]],
         env=environment, capture_output=True, text=True, check=False, timeout=60,
@@ -85,7 +85,7 @@ def _list_modules(argv: Sequence[str], environment: Mapping[str, str]) -> list[s
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run, and print one line of JSON."""
+    """Run the benchmark and print one line of JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=7)
     chosen = parser.parse_args(arguments)

@@ -1,10 +1,10 @@
-"""The console: what its pages weigh, how soon they come, what it takes, how soon it tells.
+"""Console: page sizes, response times, resources, and delay of events.
 
-A site whose journal holds a thousand changes, its service, and the console beside it, each a
-process of its own. Pages are asked for as a browser does: the page, and what it names. How long an
-event takes from the journal to a person is measured at the page *Live*, and where there
-is a browser in its own page, too. What many people take is measured at the console behind a web
-server, where each comes in by a password; that takes root, and rules of PAM that let anybody in.
+A site with a thousand changes in its journal, its service and its console, each a process of its
+own. Pages are requested like in a browser, with all their resources. The delay from a journal event
+to the display is measured at the page *Live* and, if a browser is available, also inside it. The
+load of many users is measured at the console behind a web server, where each logs in by password;
+that requires root, and PAM rules that accept any password.
 """
 
 from __future__ import annotations
@@ -50,19 +50,19 @@ PAGES = (
     "/settings",
     "/help",
 )  # fmt: skip
-#: What many people look at here: one account holds few places of the service for what takes long.
+#: Pages of the load test; the service limits the slow requests of one account.
 QUICK = ("/", "/hold", "/history", "/settings")
 AIMS = {"page_kb": 150.0, "rest_mb": 35.0, "delay_s": 1.0}
 SESSIONS = 4
 REST_S = 5.0
-#: Who comes in by a password here: a user of every Debian, by whose group people may look.
+#: Account that logs in: a user of every Debian system, whose group has the viewer right.
 MEMBER = "daemon"
 ANYBODY = "auth required pam_permit.so\naccount required pam_permit.so\n"
 NAMED = re.compile(
     r'<link rel="stylesheet" href="([^"]+)"|<(?:script|iframe|img)[^>]* src="([^"]+)"'
 )
 STEPS = re.compile(r'<li class="([a-z]*)"><span class="is">')
-#: Notes in the page *Live* whenever its steps are others, and when that was.
+#: Script that records in the page *Live* each change of its steps, and its time.
 LISTENS = """
 window.heard = [];
 let before = null;
@@ -77,7 +77,7 @@ new MutationObserver(look).observe(document, { subtree: true, childList: true, a
 
 
 def fill(path: Path, count: int) -> None:
-    """Write changes into a journal, each with its steps, as upgrades leave them."""
+    """Write changes with their steps into a journal, like real upgrades."""
     begin = datetime.now(UTC) - timedelta(days=count)
     moments = [begin]
     first = Change(
@@ -130,7 +130,7 @@ def weight(guest: Guest, path: str) -> dict[str, float]:
 
 
 def first_byte_s(guest: Guest, path: str) -> float:
-    """Seconds until the first byte of an answer."""
+    """Return the seconds until the first byte of a response."""
     line = guest.connection()
     begin = time.perf_counter()
     line.request("GET", path, headers={"Host": guest.host, "Cookie": guest.cookie})
@@ -146,9 +146,9 @@ def first_byte_s(guest: Guest, path: str) -> float:
 
 
 class Happenings:
-    """Lets something happen that *Live* shows: a step of the last change begins, or is done.
+    """Causes events that *Live* shows: a step of the last change begins or is done.
 
-    The change itself has ended, so that nobody takes it up.
+    The change has ended, so that the service does not resume it.
 
     Args:
         path: The journal.
@@ -158,7 +158,7 @@ class Happenings:
         self._path, self._count = path, 0
 
     def one(self) -> float:
-        """Let one happen, at any point of whatever looks now and then; returns when it stood."""
+        """Cause an event at a random point of the polling interval; return its time."""
         time.sleep(0.37 + 0.13 * (self._count % 7))
         state = (StepState.INTENDED, StepState.DONE)[self._count % 2]
         self._count += 1
@@ -168,7 +168,7 @@ class Happenings:
 
 
 def delays(guest: Guest, happenings: Happenings, count: int) -> list[float]:
-    """Seconds from an event that is in the journal to a page that shows it, asked all the time."""
+    """Return the delays in seconds from a journal event to the polled page that shows it."""
 
     def steps() -> list[str]:
         return STEPS.findall(guest.get("/live").text)
@@ -213,7 +213,7 @@ def summary(seconds: Sequence[float]) -> dict[str, float] | None:
 
 @dataclass
 class LinkConsole:
-    """The console of a person, started by themselves."""
+    """Console of one user, started by this user."""
 
     process: subprocess.Popen[str]
 
@@ -223,7 +223,7 @@ class LinkConsole:
         return str(json.loads(self.process.stdout.readline())["link"])
 
     def another(self) -> str:
-        """Press Enter."""
+        """Press Enter to get another link."""
         assert self.process.stdin is not None
         self.process.stdin.write("\n")
         self.process.stdin.flush()
@@ -232,7 +232,7 @@ class LinkConsole:
 
 @contextmanager
 def link_console(service: Path) -> Iterator[LinkConsole]:
-    """Start the console of who runs this."""
+    """Start the console of the current user."""
     words = [
         sys.executable,
         "-m",
@@ -251,7 +251,7 @@ def link_console(service: Path) -> Iterator[LinkConsole]:
 
 
 def one_person(service: Path, journal: Path, runs: int) -> dict[str, object]:
-    """Measure the console of one person."""
+    """Measure the console of one user."""
     with link_console(service) as console:
         link = console.link()
         guest = entered(int(re.findall(r":(\d+)/", link)[0]), link)
@@ -273,7 +273,7 @@ def one_person(service: Path, journal: Path, runs: int) -> dict[str, object]:
 
 
 def many_people(service: Path, directory: Path) -> Mapping[str, float] | None:
-    """Measure the console behind a web server, with so many people in; None where nobody can be."""
+    """Measure the console behind a web server with many users; None if users cannot log in."""
     if os.getuid() != 0:
         print_line("only root can let people in by a password")
         return None
@@ -301,7 +301,7 @@ def many_people(service: Path, directory: Path) -> Mapping[str, float] | None:
 
 
 def visit(path: Path, count: int) -> None:
-    """Let people come in, each of whom looks around."""
+    """Log in users, each of whom opens some pages."""
     for _ in range(count):
         person = Person(path)
         person.log_in(MEMBER, "any")
@@ -319,7 +319,7 @@ def _inside(login: LoginSocket) -> list[int]:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run, and print one line of JSON."""
+    """Run the benchmark and print one line of JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--changes", type=int, default=1000)
     parser.add_argument("--runs", type=int, default=5)

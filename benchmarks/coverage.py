@@ -1,7 +1,8 @@
-"""Line and branch coverage of the rooms that must not fail, processes of the tests included.
+"""Line and branch coverage of the critical packages, including the processes of tests.
 
-Processes that a test kills with SIGKILL leave nothing behind, so what only they ran counts as not
-covered: the figures err downwards. Words after ``--`` go to pytest; the whole suite by default.
+Processes killed with SIGKILL write no coverage data, so the code that only they run counts as not
+covered: the figures are too low, never too high. Arguments after ``--`` are passed to pytest; the
+default is the whole suite.
 """
 
 from __future__ import annotations
@@ -40,11 +41,11 @@ def _shares(files: Mapping[str, Any], room: str) -> dict[str, float]:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run, and print one line of JSON."""
+    """Run the benchmark and print one line of JSON."""
     words = [word for word in (sys.argv[1:] if arguments is None else arguments) if word != "--"]
     settings = Path("pyproject.toml").absolute()
     with tempfile.TemporaryDirectory(prefix="nu-coverage-") as directory:
-        # Processes of tests that get a small environment are found by the first of the variables.
+        # Subprocesses with a reduced environment still find coverage by the first variable.
         environment = {
             **os.environ,
             "COVERAGE_PROCESS_START": str(settings),

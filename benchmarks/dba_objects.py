@@ -1,9 +1,9 @@
-"""Objects that a database administrator may add to a site's databases, and what an upgrade does.
+"""Effect of an upgrade on objects that a database administrator added to a site's databases.
 
-Each object x rehearsal, an upgrade that fails, an upgrade to a release without a rollback, and
-a rollback from it. The agent's role is no superuser. Nothing is timed: each cell has to end with
-the site whole, every record and the object there, or be refused while users work. Prints a
-Markdown table.
+Each object is tested with a rehearsal, a failing upgrade, an upgrade to a release without a
+rollback, and a rollback from it. The agent's role is not a superuser. Nothing is timed: in each
+case the site must be consistent afterwards with every record and the object, or the operation is
+refused while users work. Prints a Markdown table.
 """
 
 from __future__ import annotations
@@ -43,12 +43,12 @@ ACTS = ("rehearsal", "failing upgrade", "upgrade", "rollback")
 
 @dataclass(frozen=True)
 class AdministratorObject:
-    """Something that a superuser puts into one of the databases.
+    """Object that a superuser adds to one of the databases.
 
     Attributes:
-        make: Statements that make it.
-        there: A query whose only value says whether it is there as it was.
-        drop: Statements that take it away.
+        make: Statements that create it.
+        there: Query that returns whether it exists unchanged.
+        drop: Statements that remove it.
     """
 
     name: str
@@ -58,7 +58,7 @@ class AdministratorObject:
 
 
 def list_objects() -> tuple[AdministratorObject, ...]:
-    """Return what is tried; the first is nothing at all."""
+    """Return the objects to test; the first is an empty one."""
     return (
         AdministratorObject("nothing", (), "SELECT true", ()),
         AdministratorObject(
@@ -174,18 +174,18 @@ def list_objects() -> tuple[AdministratorObject, ...]:
 
 
 class Trial:
-    """One site, on which object after object is tried."""
+    """One site, on which all objects are tested in turn."""
 
     def __init__(self, demo: DemoSite, server: EmbeddedPostgres) -> None:
         self.demo, self.server = demo, server
         place = demo.databases
         assert isinstance(place, PostgresPlace)
         self.place = place
-        #: So that the rows of the object are in the digests, too.
+        #: As superuser, so that the digests include the rows of the object.
         self.everything = replace(place, owner=place.superuser)
 
     def sql(self, *statements: str, database: str | None = None) -> list[tuple[object, ...]]:
-        """Run statements as the superuser; rows of the last."""
+        """Run statements as the superuser; return the rows of the last one."""
         found: list[tuple[object, ...]] = []
         physical = database or self.place.names[DATABASE]
         conninfo = self.place.conninfo(physical, self.place.superuser)
@@ -196,10 +196,10 @@ class Trial:
         return found
 
     def try_all(self, thing: AdministratorObject) -> Iterator[str]:
-        """Yield what becomes of each act, in their order.
+        """Yield the result of each operation, in order.
 
         Raises:
-            UnusableSiteError: If the site is no good for the next object.
+            UnusableSiteError: If the site cannot be used for the next object.
         """
         self.sql(*thing.make)
         digests = database_digests(self.everything)
@@ -232,12 +232,12 @@ class Trial:
     def _act(
         self, thing: AdministratorObject, digests: dict[str, str] | None, act: Callable[[], object]
     ) -> str:
-        """Do something; return what became of it, in bold where a promise was not kept.
+        """Run an operation; return its result, in bold if a promise was broken.
 
         Args:
-            thing: What was put in.
-            digests: What the rows have to be like afterwards; None where they change.
-            act: What is done.
+            thing: The added object.
+            digests: Expected digests of the rows afterwards; None if they change.
+            act: The operation.
         """
         before = self._times_out()
         try:
@@ -254,12 +254,12 @@ class Trial:
         return f"**{wrong}** {said}" if wrong else said
 
     def _times_out(self) -> int:
-        """How many changes of this site kept users out."""
+        """Return the number of changes that caused downtime."""
         with Journal.open(self.demo.state / JOURNAL_FILE, read_only=True) as journal:
             return sum(StepName.MAINTENANCE_ON in change.steps for change in journal.list_changes())
 
     def _wrong(self, thing: AdministratorObject, digests: dict[str, str] | None) -> str:
-        """Say what is not as it was promised; empty where all is."""
+        """Describe the broken promises; empty if there are none."""
         with Journal.open(self.demo.state / JOURNAL_FILE, read_only=True) as journal:
             if journal.find_open_change() is not None:
                 return "STUCK"
@@ -275,19 +275,19 @@ class Trial:
             return "OBJECT GONE"
         if digests is not None:
             found = database_digests(self.everything)
-            # What a down migration parks comes on top.
+            # Ignore further tables: a down migration may park rows.
             if {key: found.get(key) for key in digests} != digests:
                 return "ROWS DIFFER"
         return ""
 
 
 class UnusableSiteError(Exception):
-    """A site that cannot be used for the next object."""
+    """Site that cannot be used for the next object."""
 
 
 @contextmanager
 def trial(server: EmbeddedPostgres, feed: TrialFeed, url: str) -> Iterator[Trial]:
-    """Lay out a site; afterwards nothing of it is left on the server."""
+    """Lay out a site; remove it completely from the server afterwards."""
     place = PostgresPlace(str(server.host), prefix="dba_", programs=server.binaries.directory)
     options = SiteOptions(feed_urls=(url,), cases=5, icomm=False, soak_s=0.0)
     try:
@@ -320,7 +320,7 @@ def _clear(server: EmbeddedPostgres, prefix: str) -> None:
 
 
 def run(binaries: PostgresBinaries, wanted: Sequence[str]) -> dict[str, list[str]]:
-    """Try every object on one version of the server; return cells by object."""
+    """Test every object on one version of the server; return the cells by object."""
     table: dict[str, list[str]] = {}
     with ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="nu-dba-")))
@@ -354,14 +354,14 @@ def run(binaries: PostgresBinaries, wanted: Sequence[str]) -> dict[str, list[str
 
 
 def markdown(table: dict[str, list[str]]) -> str:
-    """Return the cells as a table."""
+    """Return the cells as a Markdown table."""
     lines = [f"| object | {' | '.join(ACTS)} |", "|---" * (1 + len(ACTS)) + "|"]
     lines += [f"| {name} | {' | '.join(cells)} |" for name, cells in table.items()]
     return "\n".join(lines)
 
 
 def main() -> int:
-    """Try what was asked for; 1 if a promise was not kept."""
+    """Test the requested objects; exit status 1 if a promise was broken."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--major", type=int, action="append", help="versions; all by default")
     parser.add_argument("--object", action="append", default=[], help="a part of its name")

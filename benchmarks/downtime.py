@@ -1,10 +1,10 @@
-"""Compare the downtime that users see: by the agent, by hand, and the least that there can be.
+"""Compare the downtime that users see: by the agent, by hand, and the minimum possible.
 
-The agent's side is the product itself, with a real site and a real feed. By hand is what an
-administrator types with the server's own programs (:mod:`benchmarks.classical`). The floor is the
-application's own stop and start. Users enter cases through the web server all the time; downtime
-is from the first refused request to the first answered one. The three take turns on one server.
-A rollback by the agent keeps what users entered since; a restore by hand loses it.
+The agent upgrades a real site from a real feed. By hand is what an administrator does with the
+server's own programs (:mod:`benchmarks.classical`). The minimum is the application's own stop and
+start. Users enter cases through the web server all the time; downtime is from the first refused
+request to the first accepted one. The three alternate on one server. A rollback by the agent keeps
+records that users entered since; a restore by hand loses them.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ from ncen_updater.formats.manifest import load_manifest
 from tests.support.sites import site_in_process
 
 NEW = "3.3.0"
-#: Ratios that no size may exceed, and of the smallest size to the floor.
+#: Maximum ratios for all sizes, and of the smallest size to the minimum.
 AIMS = {"upgrade_by_hand": 1.0, "rollback_by_hand": 1.0, "upgrade_by_floor_at_0.01": 2.0}
-#: Some requests more, so that an outage has an end.
+#: Continue the requests for this time, so that every outage has an end.
 AFTER_S = 1.0
 
 
@@ -46,7 +46,7 @@ def _measure(trial: Trial, place: PostgresPlace, act: Callable[[], object]) -> f
 
 
 def _turn(trial: Trial, place: PostgresPlace, by_hand: UpgradeByHand) -> dict[str, Any]:
-    """One turn; seconds. The site is as before at its end."""
+    """Run one turn; return seconds. The site is as before at its end."""
     site = site_in_process(trial.site)
     steps: dict[str, dict[str, float]] = {}
 
@@ -102,7 +102,7 @@ def _measure_size(
 
 
 def _summarize(turns: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Medians, all values, and ratios within each turn: least, median, most."""
+    """Return medians, all values, and ratios within each turn: minimum, median, maximum."""
     names = [name for name in turns[0] if name != "steps"]
     pairs = {
         "upgrade_by_hand": ("upgrade", "upgrade by hand"),
@@ -122,7 +122,7 @@ def _summarize(turns: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run, and print one line of JSON."""
+    """Run the benchmark and print one line of JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sizes", default="0.01,0.1,1", help="GB in total, with commas")
     parser.add_argument("--turns", type=int, default=5)

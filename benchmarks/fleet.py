@@ -1,8 +1,8 @@
-"""Ten thousand sites and one static server: a week, simulated, and a burst of real checks.
+"""Ten thousand sites and one static server: a simulated week, and a burst of real checks.
 
-The simulation runs the product's own functions (when a site asks next, and when a release opens to
-it) over events; what one check costs is measured in the same run, with the real client against a
-real server. The burst shows what that server really takes from real clients.
+The simulation runs the product's own functions (time of the next check, opening of a release to a
+site) over events; the cost of one check is measured in the same run, with the real client and a
+real server. The burst measures the load that this server handles.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ WAVES = (
     RolloutWave(opens=PUBLISHED + DAY, percent=25),
     RolloutWave(opens=PUBLISHED + 3 * DAY, percent=100),
 )
-#: The feed is away for half a day, and comes back for all at once.
+#: The feed is unavailable for half a day and returns for all sites at once.
 OUTAGE = (START + 5 * DAY, START + 5 * DAY + 12 * HOUR)
 #: One site in five is switched on at eight and off at six, Monday to Friday.
 OFFICE_SHARE, OPENS, CLOSES = 5, 8, 18
@@ -51,7 +51,7 @@ PEAK_AIM = 1.0
 
 @dataclass(frozen=True)
 class Cost:
-    """What one check asks of the server, whole requests and answers with their headers."""
+    """Cost of one check for the server: complete requests and responses with headers."""
 
     requests: int
     bytes: int
@@ -60,7 +60,7 @@ class Cost:
 
 @dataclass
 class Tally:
-    """What the server saw, and what the sites knew when."""
+    """Requests to the server, and the time at which sites learned of the release."""
 
     requests: Counter[int]
     checks: Counter[int]
@@ -95,10 +95,10 @@ def _lines(server: Nginx) -> list[list[str]]:
 
 
 def cost_of_a_check(feed: Path, server: Nginx, state: Path) -> Cost:
-    """Measure one check of a site as it stands, with the real client."""
+    """Measure one check of a site in its present state, with the real client."""
     before = len(_lines(server))
     cpu = _check(feed, server.url, state)
-    time.sleep(0.1)  # the server writes its log after the answer
+    time.sleep(0.1)  # the server writes its log after the response
     asked = _lines(server)[before:]
     return Cost(len(asked), sum(int(row[4]) + int(row[5]) for row in asked), cpu)
 
@@ -108,13 +108,13 @@ def _many(feed: Path, url: str, states: Sequence[Path]) -> int:
 
 
 def burst(feed: Path, url: str, known: Path, work: Path, checks: int, hands: int) -> float:
-    """Let real clients check as fast as they can; return checks a second. One failure raises."""
+    """Run real clients as fast as possible; return checks per second. Any failure raises."""
     states = [work / f"site-{number}" for number in range(checks)]
     for state in states:
         shutil.copytree(known, state)
     parts = [states[n::hands] for n in range(hands)]
     with ProcessPoolExecutor(hands) as pool:
-        list(pool.map(_many, [feed] * hands, [url] * hands, [[known]] * hands))  # modules loaded
+        list(pool.map(_many, [feed] * hands, [url] * hands, [[known]] * hands))  # load modules
         begin = time.perf_counter()
         done = sum(pool.map(_many, [feed] * hands, [url] * hands, parts))
         elapsed = time.perf_counter() - begin
@@ -133,7 +133,7 @@ def _is_on(number: int, moment: datetime) -> bool:
 
 
 def _switched_on(moment: datetime) -> datetime:
-    """When an office that is closed opens next."""
+    """Return when a closed office opens next."""
     day = moment.replace(hour=OPENS, minute=0, second=0, microsecond=0)
     while day <= moment or day.weekday() >= 5:
         day += DAY
@@ -141,7 +141,7 @@ def _switched_on(moment: datetime) -> datetime:
 
 
 def simulate(sites: int, idle: Cost, changed: Cost) -> tuple[Tally, dict[str, datetime]]:
-    """Run the week; return what the server saw, and when each site knew that it may upgrade."""
+    """Simulate the week; return the server load, and when each site learned that it may upgrade."""
     tally = Tally(Counter(), Counter())
     knew: dict[str, datetime] = {}
     versions: dict[str, int] = {}
@@ -163,7 +163,7 @@ def simulate(sites: int, idle: Cost, changed: Cost) -> tuple[Tally, dict[str, da
             heapq.heappush(events, (compute_next_check(on, last[name], INTERVAL, name), number))
             continue
         second = int((moment - START).total_seconds())
-        # The timestamp is signed again each day; the product's list changed once.
+        # The timestamp is signed again each day; the product's targets metadata changed once.
         version = 1 if moment < PUBLISHED else 2
         away = OUTAGE[0] <= moment < OUTAGE[1]
         cost = changed if versions.get(name, 1) != version else idle
@@ -179,7 +179,7 @@ def simulate(sites: int, idle: Cost, changed: Cost) -> tuple[Tally, dict[str, da
                 knew.setdefault(name, moment)
         last[name] = moment
         regular = compute_next_check(moment, moment, INTERVAL, name)
-        # As the service does: a question that was not answered is repeated sooner.
+        # Like the service: a failed check is repeated sooner.
         misses[number] = misses[number] + 1 if away else 0
         failure = ActionFailure(moment, misses[number])
         again = (
@@ -190,7 +190,7 @@ def simulate(sites: int, idle: Cost, changed: Cost) -> tuple[Tally, dict[str, da
 
 
 def _delays(sites: int, knew: dict[str, datetime], *, office: bool) -> dict[str, dict[str, float]]:
-    """Hours from the opening of each wave until its sites knew."""
+    """Return the hours from the opening of each wave until its sites learned of it."""
     found: dict[str, dict[str, float]] = {}
     for wave in WAVES:
         hours = []
@@ -248,7 +248,7 @@ def _served(work: Path) -> Iterator[tuple[Path, FeedKeys, Nginx]]:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run, and print one line of JSON."""
+    """Run the benchmark and print one line of JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sites", type=int, default=10_000)
     parser.add_argument("--burst", type=int, default=400)

@@ -1,8 +1,8 @@
 """Cost of one check of the feed, without a new release and after one.
 
-Side by side: the agent's client, and tufup's own on a feed that lists its archives for it. Each
-check is a process of its own over a real web server on this machine, as it runs at a site. Bytes
-are all bytes of HTTP both ways, without TLS and TCP.
+Compares the agent's client with tufup's own, on a feed that also lists archives for tufup. As at a
+site, each check is a process of its own, over a real web server on this machine. Bytes are those of
+HTTP in both directions, without TLS and TCP.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ CLIENTS = ("ours", "tufup")
 
 @dataclass(frozen=True)
 class Cost:
-    """What one check took.
+    """Cost of one check.
 
     Attributes:
-        requests: HTTP requests.
-        sent_bytes: From the site to the server.
-        received_bytes: From the server to the site.
-        cpu_s: User and system time of the whole process, its start included.
-        peak_mb: Its largest resident memory.
+        requests: Number of HTTP requests.
+        sent_bytes: Bytes from the site to the server.
+        received_bytes: Bytes from the server to the site.
+        cpu_s: User and system time of the whole process, including its start.
+        peak_mb: Maximum resident memory.
     """
 
     requests: int
@@ -53,7 +53,7 @@ class Cost:
 
 
 class _Counted:
-    """A stream that counts what passes."""
+    """Stream that counts its bytes."""
 
     def __init__(self, stream: BufferedIOBase, add: Callable[[int], None]) -> None:
         self._stream, self._add = stream, add
@@ -72,12 +72,12 @@ class _Counted:
 
 
 class CountingServer(http.server.ThreadingHTTPServer):
-    """Serves a feed as a plain web server does, with connections that stay open.
+    """Serves a feed like a plain web server, with persistent connections.
 
     Attributes:
         requests: Requests since the last reset.
-        received: Bytes that came in since then.
-        sent: Bytes that went out since then.
+        received: Bytes received since then.
+        sent: Bytes sent since then.
     """
 
     daemon_threads = True
@@ -89,15 +89,15 @@ class CountingServer(http.server.ThreadingHTTPServer):
 
     @property
     def url(self) -> str:
-        """Base address."""
+        """Return the base URL."""
         return f"http://127.0.0.1:{self.server_port}/"
 
     def reset(self) -> None:
-        """Count from nought."""
+        """Reset the counters."""
         self.requests = self.received = self.sent = 0
 
     def add(self, *, requests: int = 0, received: int = 0, sent: int = 0) -> None:
-        """Count more."""
+        """Increase the counters."""
         with self._lock:
             self.requests += requests
             self.received += received
@@ -119,7 +119,7 @@ class _Handler(http.server.SimpleHTTPRequestHandler):
 
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
         del message, explain
-        self.send_response(code)  # as short as the documented configuration of nginx
+        self.send_response(code)  # as short as with the documented configuration of nginx
         self.send_header("Content-Length", "0")
         self.end_headers()
 
@@ -141,13 +141,13 @@ def counting(feed: Path) -> Iterator[CountingServer]:
 
 
 def measure_check(server: CountingServer, client: str, site: Path, root: Path) -> Cost:
-    """Let a client look once, in a process of its own.
+    """Run one check of a client, in a process of its own.
 
     Args:
         server: The feed.
         client: ``ours`` or ``tufup``.
-        site: What this client keeps; made when it is not there.
-        root: The trusted root that it starts from.
+        site: Directory of the client's data; created if missing.
+        root: The initial trusted root.
 
     Raises:
         SystemExit: If the check failed.
@@ -229,7 +229,7 @@ def _measure(client: str, directory: Path, runs: int) -> dict[str, dict[str, flo
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run, and print one line of JSON."""
+    """Run the benchmark and print one line of JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--look", nargs=4, metavar=("CLIENT", "URL", "SITE", "ROOT"))

@@ -1,8 +1,8 @@
-"""Memory and time of inspections: what members may have the service look at for them.
+"""Memory and time of inspections, which viewers request from the service.
 
-A stand-in site on PostgreSQL with a rehearsed release, and ``ncen-updater serve`` beside it.
-Each kind is asked for at the socket; the process that looks is sampled from outside, with those
-that it starts. Memory that several processes share counts in parts (PSS).
+A stand-in site on PostgreSQL with a rehearsed release, and ``ncen-updater serve`` beside it. Each
+kind of inspection is requested at the socket; its processes are sampled from outside. Memory shared
+by several processes counts in proportion (PSS).
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def _pss_mb(process: int) -> float:
 def _looking_mb(service: int) -> float:
     try:
         return sum(map(_pss_mb, _below(service)))
-    except OSError:  # one of them ended meanwhile
+    except OSError:  # one of the processes has ended
         return 0.0
 
 
@@ -63,7 +63,7 @@ def _inspected(service: Served, kind: InspectionKind) -> dict[str, object]:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run, and print one line of JSON."""
+    """Run the benchmark and print one line of JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--cases", type=int, default=20_000)
     chosen = parser.parse_args(arguments)

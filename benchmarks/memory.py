@@ -1,9 +1,8 @@
-"""Peak memory of ``ncen-updater upgrade``: a tree of 300 MB, databases of 1 GB.
+"""Peak memory of ``ncen-updater upgrade`` with a tree of 300 MB and databases of 1 GB.
 
-Two upgrades, one after the other: from an archive, and by a delta pack from the release before.
-The real program runs as a process of its own; it and the processes that it starts for the feed are
-sampled from outside. The application's processes, which the agent orders to start, do not count,
-nor does the database server.
+Two upgrades in turn: from an archive, and by a delta pack from the previous release. The real
+program runs as a process of its own; it and its feed reader processes are sampled from outside.
+Processes of the application, which the agent starts, and of the database server do not count.
 """
 
 from __future__ import annotations
@@ -32,16 +31,16 @@ AIM_MB = 120
 SAMPLE_S = 0.03
 LARGE_FILES, SMALL_FILES = 5, 20_000
 FIRST, SECOND = "3.3.0", "3.3.10"
-CHANGED_SHARE = 50  # one small file in so many is another one in the second release
-# Programs of the agent by words of their command line.
+CHANGED_SHARE = 50  # one small file in so many changes in the second release
+# Substrings that identify programs of the agent by command line.
 OURS = ("ncen_updater.agent.adapters.feed_reader.worker", "pg_dump", "pg_restore", "ncen-updater")
 
 
 @dataclass
 class Peaks:
-    """What was seen, bytes: by process its own highest mark, and the highest sum at one instant.
+    """Observed memory in bytes: the peak of each process, and the highest sum at one moment.
 
-    The sum is of proportional set sizes: what two processes share counts half for each.
+    The sum uses proportional set sizes: memory shared by two processes counts half for each.
     """
 
     highest: dict[str, int] = field(default_factory=dict)
@@ -49,11 +48,11 @@ class Peaks:
     at_total: dict[str, int] = field(default_factory=dict)
 
     def sample(self, root: int) -> None:
-        """Look at a process and everything below it."""
+        """Sample a process and all its descendants."""
         now: dict[str, int] = {}
         own_words = _words(root)
         for pid in _family(root):
-            # A child that has not begun its program yet has the very memory of its parent.
+            # Between fork and exec, a child shares the memory of its parent.
             if pid != root and _words(pid) == own_words:
                 continue
             seen = _memory(pid)
@@ -106,9 +105,9 @@ def _kilobytes(value: str) -> int:
 
 
 def fill_tree(app: Path, size: int, *, second: bool = False) -> None:
-    """Add files to a release: a few large ones for two thirds of the bytes, many small ones.
+    """Add files to a release: a few large ones with two thirds of the bytes, many small ones.
 
-    In the second release a part of the small ones is other, and a word in each of the large ones.
+    In the second release some small files differ, and one word in each large file.
     """
     large = size * 2 // 3 // LARGE_FILES
     small = size // 3 // SMALL_FILES
@@ -171,7 +170,7 @@ def _case(peaks: Peaks, seconds: float) -> dict[str, Any]:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run, and print one line of JSON."""
+    """Run the benchmark and print one line of JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--tree-mb", type=int, default=300)
     parser.add_argument("--databases-gb", type=float, default=1.0)

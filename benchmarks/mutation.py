@@ -1,9 +1,8 @@
-"""Mutation run on the recovery table and the planners: is every decision pinned by a test?
+"""Mutation test of the recovery table and the planners: does a test detect each change?
 
-Each mutant differs from the module in one place. It is tried in a process of its own, in which the
-module's own tests run until the first fails; a mutant that none of them notices survived. General
-tools mutate the bodies of functions only, and the recovery table is data with lambdas: here rows
-are taken out and swapped too.
+Each mutant differs from the module in one place. A process of its own runs the module's tests on it
+until the first fails; a mutant without a failing test survived. General tools mutate function
+bodies only, but the recovery table is data with lambdas: this program also removes and swaps rows.
 """
 
 from __future__ import annotations
@@ -30,14 +29,14 @@ KILLED, SURVIVED = "killed", "survived"
 
 @dataclass(frozen=True)
 class Subject:
-    """A module and the tests that have to notice."""
+    """Module and the tests that must detect its mutants."""
 
     module: str
     tests: str
 
     @property
     def path(self) -> Path:
-        """Its file."""
+        """Return its path."""
         return Path(self.module.replace(".", "/") + ".py")
 
 
@@ -63,7 +62,7 @@ SWAPS: dict[type[ast.cmpop], tuple[type[ast.cmpop], ...]] = {
     ast.In: (ast.NotIn,),
     ast.NotIn: (ast.In,),
 }
-# Members that stand for each other in a decision; another one must be noticed.
+# Enum members that replace each other in mutants.
 MEMBERS = {
     "RecoveryAction": ("NOTHING", "REVERT", "FINISH", "STOP"),
     "CurrentSlot": ("OLD", "NEW", "OTHER"),
@@ -74,7 +73,7 @@ MEMBERS = {
 
 @dataclass(frozen=True)
 class Mutant:
-    """One changed module: where, what, and its tree."""
+    """One mutant: place, change and syntax tree."""
 
     line: int
     what: str
@@ -82,7 +81,7 @@ class Mutant:
 
 
 def mutants(source: str) -> Iterator[Mutant]:
-    """Yield every mutant of a module; annotations, docstrings and words for people stay."""
+    """Yield all mutants of a module, without changes of annotations, docstrings or messages."""
     tree = ast.parse(source)
     for parent in _walk(tree):
         for name, position, node in _children(parent):
@@ -94,7 +93,7 @@ def mutants(source: str) -> Iterator[Mutant]:
 
 
 class _replaced:  # noqa: N801 - reads as a statement
-    """Puts another node in place for a block; None takes an element out of its list."""
+    """Replaces a node during a block; None removes an element from its list."""
 
     def __init__(
         self, parent: ast.AST, name: str, position: int | None, other: ast.AST | None
@@ -118,7 +117,7 @@ class _replaced:  # noqa: N801 - reads as a statement
 
 
 def _walk(tree: ast.AST) -> Iterator[ast.AST]:
-    """Yield a node and everything below it that is not skipped, outermost first."""
+    """Yield a node and all its descendants, outermost first, without skipped ones."""
     yield tree
     for _name, _position, node in list(_children(tree)):
         yield from _walk(node)
@@ -203,7 +202,7 @@ def _words(node: ast.AST | None) -> str:
 
 
 class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    """Gives one module from a tree instead of from its file."""
+    """Imports one module from a syntax tree instead of its file."""
 
     def __init__(self, module: str, path: Path, tree: ast.Module) -> None:
         self._module, self._path, self._tree = module, path, tree
@@ -211,28 +210,28 @@ class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     def find_spec(
         self, fullname: str, path: object = None, target: types.ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
-        """Find that module alone."""
+        """Find only that module."""
         if fullname != self._module:
             return None
         return importlib.util.spec_from_file_location(fullname, self._path, loader=self)
 
     def create_module(self, spec: importlib.machinery.ModuleSpec) -> None:
-        """Let the machinery make it."""
+        """Use the default module creation."""
 
     def exec_module(self, module: types.ModuleType) -> None:
-        """Run the tree."""
+        """Execute the tree."""
         exec(compile(self._tree, str(self._path), "exec"), module.__dict__)
 
 
 def _survives(subject: Subject, tree: ast.Module) -> bool:
     pid = os.fork()
     if pid == 0:
-        signal.alarm(TIMEOUT_S)  # an endless loop is noticed too
+        signal.alarm(TIMEOUT_S)  # detect endless loops
         _silence()
         import pytest
 
         sys.meta_path.insert(0, _Finder(subject.module, subject.path.absolute(), tree))
-        # The libraries are imported before the fork, too early for pytest to look into them.
+        # Libraries are imported before the fork, too early for assertion rewriting.
         ignored = "ignore::pytest.PytestAssertRewriteWarning"
         options = ["-x", "-q", "-p", "no:cacheprovider", "-W", ignored, subject.tests]
         os._exit(int(pytest.main(options)))
@@ -262,7 +261,7 @@ def _try(subject: Subject, report: Callable[[str], None]) -> dict[str, object]:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run, and print one line of JSON."""
+    """Run the benchmark and print one line of JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("only", nargs="*", help="words of the modules to try; all by default")
     chosen = parser.parse_args(arguments)

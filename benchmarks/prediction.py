@@ -1,8 +1,8 @@
 """Accuracy and width of the predicted range of downtime.
 
-Real sites of several sizes, SQLite and PostgreSQL, a real feed, every upgrade rehearsed as the
-service does it and then made. A site walks up release by release and is rolled back to where it
-began, so that its history grows as that of a real site does; each site begins with none.
+Real sites of several sizes on SQLite and PostgreSQL, with a real feed; each upgrade is rehearsed as
+by the service and then run. A site is upgraded release by release and then rolled back to the
+first, so that its history grows like that of a real site; each site starts without history.
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ AIMS = {"held": 0.9}
 
 @dataclass(frozen=True)
 class Trial:
-    """One upgrade: what was predicted of it and what it took, seconds.
+    """One upgrade: predicted and actual downtime in seconds.
 
     Attributes:
         site: Engine and megabytes.
-        number: How many upgrades the site had before.
-        known: What the prediction was made of, to try another rule on the same figures.
+        number: Number of earlier upgrades of the site.
+        known: Input of the prediction, to evaluate another rule with the same data.
     """
 
     site: str
@@ -59,7 +59,7 @@ class Trial:
 
     @property
     def held(self) -> bool:
-        """Whether the range held the real stop."""
+        """Return whether the actual downtime was in the predicted range."""
         return self.low <= self.real <= self.high
 
 
@@ -127,7 +127,7 @@ def _figures(trials: Sequence[Trial]) -> dict[str, object]:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run, and print one line of JSON."""
+    """Run the benchmark and print one line of JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sqlite", default="1,20,100,300", help="MB, with commas")
     parser.add_argument("--postgresql", default="1,50,300", help="MB, with commas")

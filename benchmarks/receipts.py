@@ -1,7 +1,7 @@
-"""Import of receipts: seconds and memory for 10,000 good ones and for 100,000 hostile ones.
+"""Import of receipts: time and memory for 10,000 good ones and for 100,000 hostile ones.
 
-Each hostile receipt is of a kind whose fate is known: refused with one code, known before, or
-stored under a mark. What fares otherwise is counted as ``unexpected``, which has to be 0.
+The result of each kind of hostile receipt is known: refused with one code, already known, or stored
+with a mark. Any other result is counted as ``unexpected``, which must be 0.
 """
 
 from __future__ import annotations
@@ -38,17 +38,17 @@ from tests.publisher.fleet.sites import RELEASES, TODAY, Reporter, lay
 KNOWN, STORED = "known", "stored and marked"
 
 
-#: So many receipts of keys that nobody confirmed.
+#: Number of receipts of unconfirmed keys.
 FLOOD = 5000
 
 
 class Attacker:
-    """Makes hostile receipts out of what a site wrote, also with its own key.
+    """Creates hostile receipts from those of a site, also signed with the site's own key.
 
     Args:
-        site: Whose key was confirmed; it wrote numbers 1 to 20 and 90,001.
-        genuine: Its receipts, as they were imported.
-        chance: Decides.
+        site: Site with a confirmed key, which wrote numbers 1 to 20 and 90,001.
+        genuine: Its imported receipts.
+        chance: Random source.
     """
 
     def __init__(self, site: Reporter, genuine: list[SignedReceipt], chance: random.Random) -> None:
@@ -59,7 +59,7 @@ class Attacker:
         self._older = 100
 
     def list_kinds(self) -> Mapping[str, tuple[Callable[[], bytes], str]]:
-        """Return what makes each kind, and its fate."""
+        """Return the function that creates each kind, and the expected result."""
         chance = self._chance
         return {
             "truncated": (lambda: self._pick()[: -chance.randrange(1, 900)], "NU-9801"),
@@ -91,7 +91,7 @@ class Attacker:
         return bytes(spoilt)
 
     def _sign(self, **changes: object) -> bytes:
-        """Sign validly what no site writes."""
+        """Sign, with a valid key, a receipt that no site writes."""
         statement = json.loads(base64.b64decode(json.loads(self._pick())["payload"]))
         statement["predicate"].update(changes)
         return self._envelop(encode_canonical_json(statement))
@@ -121,7 +121,7 @@ class Attacker:
 
 
 def main() -> int:
-    """Measure, and print a report; 1 if a hostile receipt fared otherwise than it must."""
+    """Measure and print a report; exit status 1 if a hostile receipt had an unexpected result."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sites", type=int, default=500)
     parser.add_argument("--receipts", type=int, default=20, help="of each site")
@@ -189,7 +189,7 @@ def _measure(place: Path, sites: int, receipts: int, hostile: int) -> dict[str, 
 def _judge(
     bad: IntakeResult, laid: Counter[str], refused: Path, kinds: Mapping[str, tuple[object, str]]
 ) -> dict[str, object]:
-    """Compare what became of each file with what must, by its name."""
+    """Compare the result of each file with the expected one, by its name."""
     found = Counter((path.name[:7], path.name[15:]) for path in refused.iterdir())
     for kind, count in laid.items():
         taken = count - sum(found[code, kind] for code in bad.codes)

@@ -1,4 +1,4 @@
-"""The last line of every benchmark, and the machine that it ran on."""
+"""Final report of every benchmark, and description of the machine."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ PRODUCT = Path(__file__).parents[1] / "ncen_updater"
 
 
 def print_line(text: str) -> None:
-    """Print one line for the person who waits."""
+    """Print one line of progress."""
     sys.stderr.write(f"{text}\n")
     sys.stderr.flush()
 
 
 def compile_as_installed() -> None:
-    """Compile the product to bytecode, as whatever installs it does.
+    """Compile the product to bytecode, like an installation.
 
-    Libraries in the environment are compiled already; a checkout whose Python writes no bytecode
-    would be compiled again at every start.
+    Libraries in the environment are already compiled; a checkout without bytecode would be
+    compiled at every start.
 
     Raises:
         SyntaxError: If a module cannot be compiled.
@@ -34,12 +34,12 @@ def compile_as_installed() -> None:
 
 
 def median(values: Sequence[float]) -> float:
-    """Return the median, to a tenth of a millisecond."""
+    """Return the median, rounded to 0.1 ms."""
     return round(statistics.median(values), 4)
 
 
 def machine() -> dict[str, object]:
-    """Describe the machine: what a reader needs to judge the figures, and no names."""
+    """Describe the machine as far as needed to judge the figures, without names."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return {
         "system": f"{_distribution()}, Linux {platform.release().split('-')[0]}",

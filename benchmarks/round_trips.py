@@ -1,9 +1,9 @@
-"""Count what each step of an upgrade and of its rollback asks of the database server and the disk.
+"""Count database messages and disk writes of each step of an upgrade and of its rollback.
 
-Sessions, messages and synchronous writes do not depend on how busy a machine is, so one turn is
-enough. A stand-in site on PostgreSQL is upgraded and rolled back with every step in this process.
-A message is what goes to the server at once: several statements may be in it, and BEGIN and COMMIT
-are messages too. Milliseconds are for a first look only; ``benchmarks.downtime`` measures them.
+Sessions, messages and synchronous writes do not depend on the load of a machine, so one turn is
+enough. A stand-in site on PostgreSQL is upgraded and rolled back with all steps in this process. A
+message may contain several statements; BEGIN and COMMIT are messages too. Milliseconds are only
+indicative; ``benchmarks.downtime`` measures them.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ AIMS = {"sessions": 14, "messages": 220, "synchronous_writes": 12}
 
 
 class Counts:
-    """Counts by step: what happens before the end of a step is that step's."""
+    """Counts by step; everything before the end of a step belongs to it."""
 
     def __init__(self) -> None:
         self.by_step: dict[str, Counter[str]] = defaultdict(Counter)
@@ -50,7 +50,7 @@ class Counts:
             self._texts.append(text)
 
     def end_step(self, step: StepName, phase: StepPhase) -> None:
-        """Give a step that ended what was counted since the one before."""
+        """Assign the counts since the previous step to a step that ended."""
         if phase is StepPhase.AFTER_RECORD:
             now = time.monotonic()
             self._open["ms"] = round((now - self._began) * 1000)
@@ -61,7 +61,7 @@ class Counts:
 
 @contextlib.contextmanager
 def counting(counts: Counts) -> Iterator[None]:
-    """Count sessions and messages of libpq, and commits of the journal, for a block."""
+    """Count sessions and messages of libpq, and commits of the journal, during a block."""
     connect: Any = psycopg.Connection.connect.__func__  # type: ignore[attr-defined]
     execute: Any = psycopg.Cursor.execute
     start = journal_file._connect
@@ -147,7 +147,7 @@ def measure(
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run, and print one line of JSON."""
+    """Run the benchmark and print one line of JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--gb", type=float, default=0.003)
     parser.add_argument("--postgresql", type=int, default=17, help="major version of the server")

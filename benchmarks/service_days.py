@@ -1,9 +1,9 @@
-"""Thousands of days of the service on a clock that jumps, in zones whose clocks change.
+"""Thousands of simulated days of the service, in time zones with daylight saving time.
 
-The loop and every decision are the product's; the site below it is in memory. Feeds go away and
-lapse, releases come and fail, people hold, approve late and choose times, the service is killed. A
-judge that knows nothing of the policy reads the diary: no upgrade outside a window, and none missed
-that could have been.
+The loop and all decisions are the product's; the site is in memory. Feeds fail and expire, releases
+appear and fail, users hold, approve late and choose times, the service is killed. A judge that is
+independent of the policy checks the diary: no upgrade outside a window, and none missed that was
+possible.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ START, END = time(22, 30), time(2, 30)
 
 @dataclass
 class Judge:
-    """What was seen that must not be, and how much was seen at all."""
+    """Findings, and numbers of observed events."""
 
     outside: list[str] = field(default_factory=list)
     missed: list[str] = field(default_factory=list)
@@ -53,12 +53,12 @@ class Judge:
     events: dict[str, int] = field(default_factory=dict)
 
     def count(self, what: str) -> None:
-        """Count one thing that happened to the site."""
+        """Count one event of the site."""
         self.events[what] = self.events.get(what, 0) + 1
 
 
 class Trial:
-    """One site in one zone for some days."""
+    """One site in one time zone for some days."""
 
     def __init__(self, zone: str, seed: int, judge: Judge) -> None:
         self.zone, self.random, self.judge = ZoneInfo(zone), random.Random(seed), judge
@@ -76,7 +76,7 @@ class Trial:
         self.number = 0
 
     def start(self) -> ServiceLoop:
-        """Start the service again on what it kept."""
+        """Restart the service with its stored state."""
         site = self.site
         played = cast("Any", site)
         return ServiceLoop(
@@ -98,7 +98,7 @@ class Trial:
         return moment.astimezone(self.zone).time()
 
     def day(self) -> None:
-        """One day: something happens at noon, then the service works until the next noon."""
+        """Run one day: an event at noon, then the service until the next noon."""
         self.happen()
         end = self.site.now + DAY
         before = len(self.site.diary)
@@ -119,7 +119,7 @@ class Trial:
         self._read_diary(before)
 
     def step(self, end: datetime) -> None:
-        """One look of the service; now and then it is killed before."""
+        """Run one step of the service; sometimes it is killed before."""
         if self.random.random() < 0.02:
             self.judge.count("killed")
             self.service = self.start()
@@ -150,7 +150,7 @@ class Trial:
         return wall >= START or wall < END
 
     def is_ready(self) -> bool:
-        """Whether nothing but the window stands in the way."""
+        """Return whether the upgrade waits only for the window."""
         site = self.site
         target = site._target()
         return (
@@ -166,7 +166,7 @@ class Trial:
         )
 
     def happen(self) -> None:
-        """Let something happen to the site, as it does in an office."""
+        """Cause a random event at the site."""
         site, chance = self.site, self.random.random
         site.feed_up = chance() > 0.08
         site.lapsed = chance() < 0.03
@@ -215,7 +215,7 @@ def _resident_kb() -> int:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run, and print one line of JSON."""
+    """Run the benchmark and print one line of JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--days", type=int, default=2000)
     parser.add_argument("--seed", type=int, default=1)

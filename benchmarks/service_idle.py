@@ -1,7 +1,7 @@
-"""Memory and processor of the service at rest, and the start-up of every command.
+"""Memory and CPU of the idle service, and start-up time of every command.
 
-A real site with a real feed and ``ncen-updater serve`` beside it: once it has nothing to do, it is
-watched for ten minutes.
+A real site with a real feed and ``ncen-updater serve``: once idle, the service is observed for ten
+minutes.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ TICKS = os.sysconf("SC_CLK_TCK")
 
 
 def _resident_mb(process: int) -> float:
-    """Largest resident size until now; and the present one is below it."""
+    """Return the resident set size in MB."""
     text = Path(f"/proc/{process}/status").read_text()
     line = next(row for row in text.splitlines() if row.startswith("VmRSS"))
     return int(line.split()[1]) / 1000
@@ -39,7 +39,7 @@ def _cpu_s(process: int) -> float:
 
 
 def _starts(program: str, environment: Mapping[str, str], runs: int) -> dict[str, float]:
-    """Wall time of ``COMMAND --help``: everything that is loaded before any work."""
+    """Measure the wall time of ``COMMAND --help``, which loads all modules but does no work."""
     times: dict[str, float] = {}
     for command in COMMANDS:
         seconds = []
@@ -55,7 +55,7 @@ def _starts(program: str, environment: Mapping[str, str], runs: int) -> dict[str
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run, and print one line of JSON."""
+    """Run the benchmark and print one line of JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--runs", type=int, default=5)
@@ -69,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             environment = {**os.environ, "NCEN_CONFIG_FILE": str(site.config_path)}
             starts = _starts(program, environment, chosen.runs)
             with subprocess.Popen([program, "serve"], env=environment) as service:
-                time.sleep(20)  # the first look and the first question are over
+                time.sleep(20)  # until the first assessment and the first feed check have ended
                 before, resident = _cpu_s(service.pid), []
                 begin = time.monotonic()
                 while time.monotonic() - begin < chosen.minutes * 60:

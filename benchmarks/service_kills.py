@@ -1,11 +1,10 @@
-"""The real service on a real site, killed at random instants and started again: what is left?
+"""The real service on a real site, killed at random moments and restarted: is the site correct?
 
-Each trial begins with a site of the release before, to which a newer one is on offer: the service
-asks the feed, fetches, rehearses, upgrades, watches and collects, as children of its own. SIGKILL
-comes two or three times at seeded instants, to the service, to what it started, or to both at
-once. Then the service is started and left alone. At the end of each trial the site is one whole
-version with every record, users are let in, nothing was begun outside the window, and nothing
-is left over of what was interrupted.
+Each trial starts with a site of the previous release and a newer one in the feed: the service
+checks, downloads, rehearses, upgrades, soaks and prunes, each in a child process. SIGKILL is sent
+two or three times at seeded moments to the service, to its children, or to all at once. Then the
+service is restarted and left alone. At the end of each trial the site has one version with every
+record, users can work, nothing was started outside the window, and no leftovers remain.
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ from tests.support.live_service import ServedSite, closed_hours, open_hours
 from tests.support.sites import TrialFeed, connect, serve, site_in_process
 
 START, TARGET = "3.2.4", "3.3.0"
-#: The service is taken for idle when nothing was at work for so long.
+#: The service counts as idle after this time without an operation.
 QUIET_S = 4.0
 DAY_S = 86_400
 VICTIMS = ("service", "children", "both")
@@ -46,7 +45,7 @@ VICTIMS = ("service", "children", "both")
 
 @dataclass
 class Tally:
-    """What came of the trials."""
+    """Results of the trials."""
 
     wrong: list[str] = field(default_factory=list)
     ends: Counter[str] = field(default_factory=Counter)
@@ -74,7 +73,7 @@ def _site(place: PostgresPlace | None, cases: int) -> Iterator[ServedSite]:
 
 
 def _as_before(served: ServedSite) -> None:
-    """Take the site back to the release before, as if the newer one had never been here."""
+    """Reset the site to the previous release, without a trace of the newer one."""
     site = site_in_process(served.demo)
     site.release_source.refresh()
     if served.current() != START:
@@ -91,7 +90,7 @@ def _as_before(served: ServedSite) -> None:
 
 
 def _settle(served: ServedSite) -> None:
-    """Wait until the service does nothing more by itself."""
+    """Wait until the service is idle."""
     quiet_since = time.monotonic()
 
     def quiet() -> bool:
@@ -151,7 +150,7 @@ def _trial(served: ServedSite, chance: random.Random, whole_s: float, tally: Tal
 
 
 def _whole(served: ServedSite) -> float:
-    """Seconds from the start of the service to the end of all its work, without a kill."""
+    """Return the seconds from the start of the service to the end of all work, without a kill."""
     hours = open_hours()
     served.configure(service={"timezone": "UTC", "mode": "automatic", "windows": [hours]})
     begin = time.monotonic()
@@ -173,7 +172,7 @@ def _run(place: PostgresPlace | None, trials: int, seed: int, cases: int, tally:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run, and print one line of JSON; exit status 1 if a site was left in a wrong state."""
+    """Run the benchmark and print one line of JSON; exit status 1 if a site was wrong."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sqlite", type=int, default=5, help="trials")
     parser.add_argument("--postgresql", type=int, default=5, help="trials")

@@ -1,4 +1,4 @@
-"""Stand-in sites of a wanted size, with a feed: what the benchmarks upgrade."""
+"""Stand-in sites of a given size, with a feed, for the benchmarks."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from demo.site import DemoSite, SiteOptions
 from tests.support.sites import TrialFeed, as_code_only, connect, serve
 
 PHOTO_BYTES = 60_000
-# A generated case with everything that hangs on it, tables and indexes, on PostgreSQL.
+# Bytes of a generated case with its related rows and indexes, on PostgreSQL.
 CASE_BYTES = 2_800
-RECORDS_SHARE = 1 / 3  # the rest is photos, which are made faster
+RECORDS_SHARE = 1 / 3  # the rest is photos, which are generated faster
 
 
 def _now() -> datetime:
@@ -31,11 +31,11 @@ def _now() -> datetime:
 
 @dataclass(frozen=True)
 class Trial:
-    """A running site and what it was made of.
+    """A running site and its size.
 
     Attributes:
-        content_bytes: What was asked for, over three empty databases.
-        database_bytes: What the databases take up.
+        content_bytes: Requested size, in addition to three empty databases.
+        database_bytes: Actual size of the databases.
     """
 
     site: DemoSite
@@ -72,17 +72,17 @@ def trial_site(
     by_code: bool = False,
     declares: bool = True,
 ) -> Iterator[Trial]:
-    """Lay out a site of 3.2.4 with databases of a size, and a feed; the application runs.
+    """Lay out a site of 3.2.4 with databases of a given size, and a feed; start the application.
 
     Args:
-        place: Where the databases shall be; SQLite by default.
-        content_bytes: Bytes of records and photos over three empty databases.
-        versions: What the feed offers.
-        records: The part of it that is records; the rest is photos.
-        health_timeout_s: How long the application may take to become healthy.
+        place: Location of the databases; SQLite by default.
+        content_bytes: Bytes of records and photos, in addition to three empty databases.
+        versions: Releases in the feed.
+        records: Share of records; the rest is photos.
+        health_timeout_s: Maximum time until the application is healthy.
         change: May add files to the source of each release before it is built.
-        by_code: Whether the first of them is 3.2.4 under its number: only the code changes.
-        declares: Whether both say so, too.
+        by_code: Whether the first of them is 3.2.4 with another number: only the code changes.
+        declares: Whether both declare this.
     """
     cases = int(content_bytes * records / CASE_BYTES)
     with contextlib.ExitStack() as stack:
@@ -118,7 +118,7 @@ def trial_site(
 
 
 def checkpoint(place: PostgresPlace) -> None:
-    """Write out what is dirty, so that neither side pays for what came before it."""
+    """Run a checkpoint, so that earlier dirty pages do not affect the measurement."""
     import psycopg
 
     with psycopg.connect(
@@ -128,7 +128,7 @@ def checkpoint(place: PostgresPlace) -> None:
 
 
 def place_size(place: SiteDatabases, cases: int) -> int:
-    """Bytes of all databases; with ``cases``, an estimate of what the records alone take up."""
+    """Return the bytes of all databases; with ``cases``, estimate those of the records only."""
     if cases:
         return cases * CASE_BYTES
     if isinstance(place, SqlitePlace):

@@ -1,9 +1,9 @@
-"""Time and memory of a merge of texts, in each format: read, merge, write, as ``switch`` does.
+"""Time and memory of a merge of texts in each format: read, merge, write, as in step ``switch``.
 
-Of the source's texts one in a hundred is worded again, one in a hundred is gone and as many are
-new; the country has a translation of nine in ten, and one in two hundred lacks a placeholder. Each
-format runs in a process of its own, whose highest memory is told beside that before the merge.
-Seconds are those of the processor: they say the same on a machine with other work.
+One in a hundred source texts is changed, one in a hundred is removed and as many are added; the
+local overlay translates nine in ten, and one in two hundred translations lacks a placeholder. Each
+format runs in a process of its own, whose peak memory is reported beside that before the merge.
+Seconds are CPU seconds, which do not depend on other load.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from ncen_updater.formats.texts.overlay_files import ShippedTexts
 
 COUNT = 10_000
 FORMATS = ("po", "properties", "json", "ini")
-#: One in so many texts of the source.
+#: One text in so many is changed, removed, without placeholder, or without translation.
 CHANGED, GONE, BROKEN, MISSING = 100, 100, 200, 10
 KB = 1024
 
 
 def _source(count: int, release: int) -> Iterator[tuple[str, str]]:
-    """Names and texts of a release, 0 or 1."""
+    """Yield names and texts of a release, 0 or 1."""
     for number in range(count + release * (count // GONE)):
         if release and number % GONE == 1 and number < count:
             continue
@@ -57,7 +57,7 @@ def _catalogue(
 
     entries: dict[tuple[str, ...], TextEntry] = {}
     for name, text in texts.items():
-        if form == "po":  # the text of the source is the key
+        if form == "po":  # in .po files the source text is the key
             source = (sources or texts)[name]
             entries["", source] = TextEntry(text if sources else "", source=source)
         else:
@@ -75,7 +75,7 @@ def _declared(form: str) -> OverlayManifest:
 
 
 def _peak() -> int:
-    """Return the peak memory of this process, bytes, without that of its parent."""
+    """Return the peak memory of this process in bytes, without that of its parent."""
     for line in Path("/proc/self/status").read_text("ascii").splitlines():
         if line.startswith("VmHWM:"):
             return int(line.split()[1]) * KB
@@ -83,7 +83,7 @@ def _peak() -> int:
 
 
 def prepare(form: str, count: int, directory: Path) -> None:
-    """Write the three files of a merge: of either release, and the country's own."""
+    """Write the three files of a merge: both releases and the local overlay."""
     kind = READERS[_declared(form).format]
     old, new, own = (dict(t) for t in (_source(count, 0), _source(count, 1), _own(count)))
     made = {
@@ -96,7 +96,7 @@ def prepare(form: str, count: int, directory: Path) -> None:
 
 
 def measure(form: str, directory: Path) -> dict[str, float]:
-    """Merge one file in this process; seconds of the processor, bytes."""
+    """Merge one file in this process; return CPU seconds and bytes."""
     declared = _declared(form)
     before = _peak()
     begin = time.process_time()

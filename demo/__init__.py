@@ -1,5 +1,5 @@
-"""The stand-in for nCEN, and the guided demonstration. Nothing of the agent imports this room.
+"""Stand-in for nCEN, and the guided demonstration. The agent imports nothing from this package.
 
-nCEN itself is not public. What is here is built from public facts about release 3.3.0 and is meant
-to be believable, not alike.
+nCEN itself is not public. The stand-in is based on public facts about release 3.3.0; it is meant to
+be realistic, not identical.
 """

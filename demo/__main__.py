@@ -1,4 +1,4 @@
-"""``python -m demo``: the guided demonstration; status 1: a promise was broken."""
+"""``python -m demo``: the guided demonstration; exit status 1 if a promise was broken."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ INTERRUPTED = 130
 
 
 class Ended(BaseException):
-    """A signal asked for the end; everything that was started is ended on the way out."""
+    """A signal requested the end; all processes started are stopped during its propagation."""
 
 
 def _options(argv: Sequence[str]) -> argparse.Namespace:
@@ -65,7 +65,7 @@ def _options(argv: Sequence[str]) -> argparse.Namespace:
 def _signals() -> Iterator[None]:
     def end(_number: int, _frame: FrameType | None) -> None:
         for number in ENDING:
-            # What is being ended must not be interrupted again.
+            # Ignore further signals during the cleanup.
             signal.signal(number, signal.SIG_IGN)
         raise Ended
 
@@ -78,7 +78,7 @@ def _signals() -> Iterator[None]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Play the demonstration."""
+    """Run the demonstration."""
     options = _options(sys.argv[1:] if argv is None else argv)
     narrator = Narrator(sys.stdout, options.lang)
     try:

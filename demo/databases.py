@@ -1,9 +1,9 @@
-"""Make the databases of a fresh stand-in site, with the ledger right from the start.
+"""Create the databases of a new stand-in site, including the migration ledger.
 
-PostgreSQL: an owner role ``ncen`` that the application and all migrations use, a role for the agent
-with what it needs and no more (CREATEDB, member of the owner, ``pg_signal_backend``), settings and
-a closed CONNECT privilege, as a careful national administrator would leave them. SQLite: the set of
-files that the agent's adapter knows (``sets/base`` and the link ``live``).
+PostgreSQL: an owner role ``ncen``, used by the application and all migrations; an agent role with
+only the rights that it needs (CREATEDB, member of the owner, ``pg_signal_backend``); database
+settings and restricted CONNECT privileges, as a careful administrator would configure. SQLite: the
+set of files that the agent's adapter expects (``sets/base`` and the link ``live``).
 """
 
 from __future__ import annotations
@@ -35,21 +35,21 @@ if TYPE_CHECKING:
 DATABASES = ("seizures", "suspects", "companies")
 OWNER_ROLE = "ncen"
 AGENT_ROLE = "ncen_updater"
-# The change that the ledger names for what the installation applied.
+# Change id recorded in the ledger for the migrations of the installation.
 INSTALLATION = "install2"
 
 
 @dataclass(frozen=True)
 class PostgresPlace:
-    """A server, and a superuser to prepare it with.
+    """PostgreSQL server, with a superuser to prepare it.
 
     Attributes:
         host: Directory of the socket, or host name.
-        superuser: Only for making the site; neither application nor agent uses it.
-        prefix: Begins the physical names, so that several sites fit on one server.
+        superuser: Used only to create the site, by neither application nor agent.
+        prefix: Prefix of physical names, so that one server can hold several sites.
         owner: Role of the application.
         agent: Role of the agent.
-        programs: Directory of ``pg_dump`` and ``pg_restore``; those of the path by default.
+        programs: Directory of ``pg_dump`` and ``pg_restore``; by default from PATH.
     """
 
     host: str
@@ -64,7 +64,7 @@ class PostgresPlace:
 
     @property
     def names(self) -> Mapping[str, str]:
-        """Logical to physical names."""
+        """Map logical to physical names."""
         return {name: f"{self.prefix}{name}" for name in DATABASES}
 
     def conninfo(self, database: str, user: str) -> str:
@@ -78,10 +78,10 @@ class PostgresPlace:
 
 @dataclass(frozen=True)
 class SqlitePlace:
-    """A directory for the sets of files.
+    """Directory of SQLite databases.
 
     Attributes:
-        directory: Holds ``sets`` and the link ``live``.
+        directory: Contains ``sets`` and the link ``live``.
     """
 
     directory: Path
@@ -90,7 +90,7 @@ class SqlitePlace:
 
     @property
     def names(self) -> Mapping[str, str]:
-        """Logical names, twice: files have no other."""
+        """Map logical names to themselves: files have no other names."""
         return {name: name for name in DATABASES}
 
     def address(self, name: str) -> str:
@@ -102,14 +102,14 @@ SiteDatabases = PostgresPlace | SqlitePlace
 
 
 def create_site_databases(place: SiteDatabases, *, release: str = "3.2.4") -> None:
-    """Make the three databases with the schema of a release and no cases.
+    """Create the three databases with the schema of a release and no cases.
 
     Args:
-        place: Where. The databases must not exist; the roles may.
-        release: Whose migrations are applied through the agent's own runner.
+        place: Location. The databases must not exist; the roles may.
+        release: Release whose migrations are applied, with the agent's own runner.
 
     Raises:
-        MigrationFailedError: If the release's own migrations do.
+        MigrationFailedError: If a migration fails.
     """
     if isinstance(place, PostgresPlace):
         _create_postgres(place)
@@ -120,12 +120,12 @@ def create_site_databases(place: SiteDatabases, *, release: str = "3.2.4") -> No
 
 
 def apply_release(place: SiteDatabases, source: Path, origin: Path | None = None) -> None:
-    """Bring the live databases themselves to a release, as an installation by hand would.
+    """Migrate the live databases in place to a release, like a manual installation.
 
     Args:
-        place: Where the databases are.
+        place: Location of the databases.
         source: Laid-out source of the release.
-        origin: Laid-out source of the release that runs now, where the way leads down.
+        origin: Laid-out source of the running release, for a migration down.
     """
     manifest = load_manifest(source / "manifest.toml")
     target = load_migrations(manifest, source, place.kind, None).databases
@@ -146,7 +146,7 @@ def apply_release(place: SiteDatabases, source: Path, origin: Path | None = None
                 for i in (old[name] if old is not None else ())
             }
         )
-        # Without the state row: a site that no agent has cut over yet has none.
+        # Without a state row: such a site never had a cut-over by an agent.
         runner.run_plan(plan, known, change, SilentProgress())
 
 
@@ -196,7 +196,7 @@ def _create_postgres(place: PostgresPlace) -> None:
                 connection.execute(sql.SQL(statement).format(database=database, **names))
     for physical in place.names.values():
         with _superuser(place, physical) as connection:
-            # Before 15 everybody may create there; the owner of the database has to be able to.
+            # Before PostgreSQL 15 all users may create objects here; the owner must be able to.
             connection.execute(sql.SQL("ALTER SCHEMA public OWNER TO {owner}").format(**names))
 
 
@@ -214,7 +214,7 @@ def _create_sqlite(place: SqlitePlace) -> None:
     base.mkdir(parents=True)
     for name in DATABASES:
         connection = sqlite3.connect(base / f"{name}.sqlite")
-        # Writes the header, so that the file is a database and not an empty one.
+        # Write the header, so that the file is a valid database.
         connection.execute("PRAGMA user_version = 1")
         connection.close()
     (place.directory / "live").symlink_to("sets/base")

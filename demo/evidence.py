@@ -1,8 +1,8 @@
 """State of a stand-in site, read directly and not through the agent's code.
 
-The trials judge the agent by this: digests of every table, and which version the code, each of the
-databases and the running application say they are. While the databases are fenced nothing can be
-read; then the driver's own error comes out.
+The tests judge the agent by it: digests of all tables, and the versions reported by the code, each
+database and the running application. While the databases are fenced, reading them raises the
+driver's own error.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\' AND name NOT LIKE 'ncen\\_updater\\_%
 
 @dataclass(frozen=True)
 class SiteVersion:
-    """Which version each part of the site is.
+    """Version of each part of the site.
 
     Attributes:
-        code: Of the slot that ``current`` leads to.
-        schemas: Of each database, by logical name.
-        reported: By the running application; None when it does not answer.
-        schema: Of which release's schema the code is.
+        code: Version of the slot to which ``current`` points.
+        schemas: Version of each database, by logical name.
+        reported: Version reported by the running application; None if it does not respond.
+        schema: Release whose schema the code uses.
     """
 
     code: str
@@ -45,13 +45,13 @@ class SiteVersion:
 
     @property
     def whole(self) -> str | None:
-        """The one version of all parts, None for a mixture."""
+        """Return the version if all parts have the same one, else None."""
         runs = self.reported in (None, self.code)
         return self.code if runs and {*self.schemas.values()} == {self.schema} else None
 
 
 def site_version(place: SiteDatabases, current: Path, port: int) -> SiteVersion:
-    """Look at code, databases and application, each for itself."""
+    """Read the versions of code, databases and application independently."""
     release = json.loads((current / "app" / "release.json").read_text("utf-8"))
     schemas = {
         name: str(select(place, name, "SELECT release FROM ncen_release")[0][0])
@@ -62,7 +62,7 @@ def site_version(place: SiteDatabases, current: Path, port: int) -> SiteVersion:
 
 
 def database_digests(place: SiteDatabases) -> dict[str, str]:
-    """Digest of every table by ``database.table``, without the agent's own tables.
+    """Compute the digest of each table as ``database.table``, without the agent's own tables.
 
     Returns:
         ``<rows>:<digest>``; independent of the order of rows.
@@ -71,7 +71,7 @@ def database_digests(place: SiteDatabases) -> dict[str, str]:
     for name in DATABASES:
         if isinstance(place, PostgresPlace):
             for schema, table in select(place, name, TABLES_POSTGRES):
-                # Names come from the catalogue of a site that we made ourselves.
+                # The names come from the catalogue of a site created by the tests.
                 query = f'SELECT md5(t::text) FROM "{schema}"."{table}" t'  # noqa: S608
                 prefix = "" if schema == "public" else f"{schema}."
                 found[f"{name}.{prefix}{table}"] = _digest(select(place, name, query))
@@ -96,7 +96,7 @@ def case_references(place: SiteDatabases) -> dict[str, set[str]]:
 
 
 def parked_rows(place: SiteDatabases) -> dict[str, int]:
-    """Rows that a rollback parked, by ``database.table``; tables without any are left out."""
+    """Count rows parked by a rollback, by ``database.table``; tables without any are omitted."""
     found = {}
     for name, digest in database_digests(place).items():
         database, _, table = name.partition(".")
@@ -131,7 +131,7 @@ def _read(path: object, query: str) -> list[tuple[object, ...]]:
             try:
                 return connection.execute(query).fetchall()
             except sqlite3.OperationalError as error:
-                # A writer that was killed left its journal: anyone who opens it next rolls it back.
+                # A killed writer left its journal: roll it back by opening the file for writing.
                 if mode == "rw" or error.sqlite_errorname != "SQLITE_READONLY_ROLLBACK":
                     raise
     raise LookupError(path)
@@ -143,7 +143,7 @@ def _reported(port: int) -> str | None:
         connection.request("GET", "/healthz")
         return str(json.loads(connection.getresponse().read())["version"])
     except (OSError, http.client.HTTPException, ValueError, KeyError):
-        # It does not run, or not as an nCEN: it reports nothing.
+        # The application does not run or is not an nCEN.
         return None
     finally:
         connection.close()

@@ -1,7 +1,7 @@
-"""A small stand-in for the national web server in front of nCEN, run as its own process.
+"""Small stand-in for the web server in front of nCEN, run as a process of its own.
 
-It forwards to the application, and shows the maintenance page while the maintenance file
-exists or the application does not answer. A real site has nginx or Apache here.
+It forwards requests to the application. It shows the maintenance page while the maintenance file
+exists or the application does not respond. A real site has nginx or Apache instead.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class _Door(BaseHTTPRequestHandler):
         super().__init__(*arguments, **named)  # type: ignore[arg-type]
 
     def log_message(self, format: str, *args: object) -> None:
-        """Stay silent."""
+        """Log nothing."""
 
     def do_GET(self) -> None:
         self.forward()

@@ -1,4 +1,4 @@
-"""Fill a stand-in site of release 3.2.4 with records, from a thousand cases to millions."""
+"""Fill a stand-in site of release 3.2.4 with records, from a thousand to millions of cases."""
 
 from __future__ import annotations
 
@@ -22,26 +22,26 @@ MAX_PHOTO_FILES = 200
 
 @dataclass(frozen=True)
 class Generated:
-    """What was written: rows by ``database.table``."""
+    """Number of written rows by ``database.table``."""
 
     rows: dict[str, int]
 
     @property
     def total(self) -> int:
-        """All rows together."""
+        """Return the total number of rows."""
         return sum(self.rows.values())
 
 
 def generate(
     target: SiteDatabases, seed: int, cases: int, *, photos: Path | None = None
 ) -> Generated:
-    """Fill the databases of a site whose schema is that of 3.2.4.
+    """Fill the databases of a site with the schema of 3.2.4.
 
     Args:
-        target: Where they are.
+        target: The databases.
         seed: The same seed and number give the same records.
-        cases: Number of cases; all in all there are about eight times as many rows.
-        photos: Directory for the picture files; at most 200 are written.
+        cases: Number of cases; the total number of rows is about eight times as large.
+        photos: Directory of the picture files; at most 200 are written.
     """
     counts: dict[str, int] = {}
     with _writer(target) as writer:
@@ -74,7 +74,7 @@ def _writer(target: SiteDatabases) -> Iterator[_PostgresWriter | _SqliteWriter]:
 
 
 class _PostgresWriter:
-    """COPY, one transaction a database."""
+    """Writes with COPY, in one transaction per database."""
 
     def __init__(self, place: PostgresPlace, stack: contextlib.ExitStack) -> None:
         import psycopg
@@ -97,7 +97,7 @@ class _PostgresWriter:
                     copy.write_row(row)
 
     def finish(self) -> None:
-        """Let the counters go on behind the generated numbers, and commit."""
+        """Set the sequences past the generated ids, and commit."""
         from psycopg import sql
 
         for database, connection in self._open.items():
@@ -115,7 +115,7 @@ class _PostgresWriter:
 
 
 class _SqliteWriter:
-    """executemany, one transaction a database."""
+    """Writes with executemany, in one transaction per database."""
 
     def __init__(self, place: SqlitePlace, stack: contextlib.ExitStack) -> None:
         self._open: dict[str, sqlite3.Connection] = {}

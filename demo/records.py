@@ -1,4 +1,4 @@
-"""Believable records of the stand-in: names, texts and whole cases from a seeded source. Pure."""
+"""Realistic records of the stand-in: names, texts and whole cases from a seed. Pure."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ COLUMNS: dict[str, dict[str, tuple[str, ...]]] = {
 
 @dataclass
 class _Ids:
-    """Counters of the tables with a number as key."""
+    """Counters of the tables with an integer key."""
 
     last: dict[str, int]
 
@@ -90,27 +90,27 @@ class _Ids:
 
 
 def case_reference(number: int) -> str:
-    """Return the reference of the generated case with this number, counted from 1."""
+    """Return the reference of a generated case by its number, counted from 1."""
     return f"MU-{START.year + number % 10}-{number:07d}"
 
 
 def photo_content(file_name: str) -> bytes:
-    """Return the content of a picture file: a short text, not a picture."""
+    """Return the content of a picture file, which is a short text."""
     return f"stand-in picture {file_name}\n".encode() * 40
 
 
 def rows(seed: int, cases: int, batch: int = 5_000) -> Iterator[tuple[str, TableRows]]:
-    """Make the records of all three databases, in batches that fit in memory.
+    """Generate the records of all three databases, in batches that fit in memory.
 
     Args:
         seed: The same seed gives the same records.
-        cases: Number of cases; everything else follows from it.
-        batch: Cases, persons or companies in a batch.
+        cases: Number of cases, from which all other numbers follow.
+        batch: Cases, persons or companies per batch.
 
     Yields:
         Database and the rows of its tables, parents before children.
     """
-    # A choice of speed: the records are not secret, only repeatable.
+    # A fast generator is enough: the records are not secret, only reproducible.
     random = Random(seed)  # noqa: S311
     ids = _Ids({})
     for first in range(1, cases + 1, batch):
@@ -147,7 +147,7 @@ def _case(random: Random, ids: _Ids, number: int, out: TableRows) -> None:
     for _ in range(random.choice((1, 1, 1, 2))):
         category = random.choice(CATEGORIES)
         cites = random.choice(CITES) if category == "CITES" else None
-        # A few with the class that leads nowhere, at any number of cases.
+        # Any number of cases includes some whose CITES class has no target in 3.3.0.
         if number % 97 == 5:
             category, cites = "CITES", "C10"
         out["offences"].append((ids.next("offences"), ref, category, cites, _text(random)))
@@ -180,7 +180,7 @@ def _case(random: Random, ids: _Ids, number: int, out: TableRows) -> None:
 
 
 def person_rows(random: Random, next_id: _Next, numbers: Sequence[int], cases: int) -> TableRows:
-    """Persons with what belongs to them, each linked to one to three of the cases."""
+    """Generate persons with their details, each linked to one to three of the cases."""
     out: TableRows = {table: [] for table in COLUMNS["suspects"]}
     for number in numbers:
         ref = f"P-{number:07d}"
@@ -210,7 +210,7 @@ def person_rows(random: Random, next_id: _Next, numbers: Sequence[int], cases: i
 
 
 def company_rows(random: Random, next_id: _Next, numbers: Sequence[int], cases: int) -> TableRows:
-    """Companies with their addresses, each linked to one to three of the cases."""
+    """Generate companies with addresses, each linked to one to three of the cases."""
     out: TableRows = {table: [] for table in COLUMNS["companies"]}
     for number in numbers:
         ref, country = f"C-{number:07d}", random.choice(COUNTRIES)

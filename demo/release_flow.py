@@ -1,7 +1,6 @@
-"""From release directories to a feed in one call, with all keys in one hand.
+"""Publish release directories to a feed in one call, with all keys in one place.
 
-Nothing here is a short cut past the signers: the same drafts, detached signatures and thresholds
-as in the programs.
+It uses the same drafts, detached signatures and thresholds as the programs; no check is skipped.
 """
 
 from __future__ import annotations
@@ -33,18 +32,18 @@ def publish_release(
     *,
     packs: bool = False,
 ) -> PublishReport:
-    """Build release directories, draft, sign and publish them as one event.
+    """Build release directories; draft, sign and publish them as one event.
 
     Args:
-        directory: The feed; made by :func:`create_feed`.
+        directory: The feed, created by :func:`create_feed`.
         releases: Release directories, each with its ``manifest.toml``.
-        keys: As many signers sign as the threshold asks for.
-        clock: The time (UTC).
-        staging: Where targets are built and kept; a temporary directory by default.
-        packs: Make delta packs from the releases that are published already.
+        keys: Keys; as many of them sign as the threshold requires.
+        clock: Returns the time (UTC).
+        staging: Directory where targets are built; a temporary directory by default.
+        packs: Build delta packs from the published releases.
 
     Raises:
-        PublisherError, ManifestError: As the single steps do.
+        PublisherError, ManifestError: As raised by the single steps.
     """
     with tempfile.TemporaryDirectory(prefix="nu-staging-") as folder:
         place = staging or Path(folder)

@@ -1,11 +1,11 @@
 """Lay out complete release sources of the stand-in nCEN.
 
-``manifests/<version>/`` holds what is particular to a release, ``manifests/base/`` what all share:
-the application, the migrations and pieces of manifests. A line ``#include base/<file>`` in a
-manifest or piece stands for the text of that file. :func:`assemble` puts together what the
-publisher builds: ``manifest.toml``, ``app/`` and ``migrations/``.
+``manifests/<version>/`` contains the files of one release, ``manifests/base/`` those shared by all:
+the application, the migrations and parts of manifests. A line ``#include base/<file>`` in a
+manifest or part is replaced by the text of that file. :func:`assemble` creates the input of the
+publisher: ``manifest.toml``, ``app/`` and ``migrations/``.
 
-This is a stand-in: schemas, codes and every version number but 3.2.4 and 3.3.0 are invented.
+Schemas, codes and all version numbers except 3.2.4 and 3.3.0 are invented.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ INCLUDE = re.compile(r"^#include (base/[a-z0-9.-]+\.toml)$", re.MULTILINE)
 
 
 class Trait(StrEnum):
-    """What a release of the stand-in is there to show."""
+    """Behaviour that a release of the stand-in demonstrates."""
 
     GOOD = "good"
     FAILS_IN_THIRD_DATABASE = "fails-in-third-database"
@@ -47,7 +47,7 @@ class Trait(StrEnum):
 
 @dataclass(frozen=True)
 class Release:
-    """A release of the stand-in by its version and what it shows."""
+    """Release of the stand-in: its version and its trait."""
 
     version: str
     trait: Trait
@@ -72,12 +72,12 @@ _RELEASES = (
 
 
 def releases() -> tuple[Release, ...]:
-    """Every release of the stand-in, in order of version."""
+    """Return all releases of the stand-in, in order of version."""
     return _RELEASES
 
 
 def manifests_directory() -> Path:
-    """Where the sources are: ``manifests`` of the clone that this package runs from."""
+    """Return the directory ``manifests`` of the clone that contains this package."""
     return Path(__file__).resolve().parents[1] / "manifests"
 
 
@@ -86,16 +86,16 @@ def assemble(name: str, destination: Path, *, source: Path | None = None) -> Pat
 
     Args:
         name: Its version, such as ``3.3.0``.
-        destination: Directory to make; must not exist.
-        source: The directory ``manifests``; the clone's own by default.
+        destination: Directory to create; must not exist.
+        source: The directory ``manifests``; that of the clone by default.
 
     Returns:
         ``destination``, with ``manifest.toml``, ``app/`` and ``migrations/``.
 
     Raises:
-        ReleaseSourceNotFoundError: If there is no such release.
-        InvalidReleaseSourceError: If a file that it names is missing.
-        ManifestError: If its manifest is not valid.
+        ReleaseSourceNotFoundError: If the release does not exist.
+        InvalidReleaseSourceError: If a file that it includes is missing.
+        ManifestError: If its manifest is invalid.
     """
     root = source or manifests_directory()
     own = root / name
@@ -122,14 +122,14 @@ def assemble(name: str, destination: Path, *, source: Path | None = None) -> Pat
 def declare(
     source: Path, number: int, compatible_down_to: int | None = None, *, expand: bool = False
 ) -> None:
-    """Let the sources of a release say which schema they run on, and how far back it goes.
+    """Declare in the sources of a release the schema it needs and its compatibility.
 
     Args:
-        source: Where they are.
-        number: Of the schema.
-        compatible_down_to: From which number on releases run on what this one writes; its own by
-            default.
-        expand: Whether its program may run while such a release serves.
+        source: Directory of the sources.
+        number: Number of the schema.
+        compatible_down_to: Oldest schema number whose releases run on databases of this one; by
+            default its own.
+        expand: Whether its migrations can run while such a release serves users.
     """
     manifest = source / "manifest.toml"
     oldest = number if compatible_down_to is None else compatible_down_to

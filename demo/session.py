@@ -1,8 +1,8 @@
-"""The session that README.md shows, taken from what the demonstration wrote.
+"""Session shown in README.md, extracted from the output of the demonstration.
 
     script/demo --quick --lang en > output && python -m demo.session output
 
-writes it into README.md; a test compares the two whenever it runs the demonstration.
+This writes it to README.md; a test compares both whenever it runs the demonstration.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from pathlib import Path
 
 README = Path(__file__).resolve().parent.parent / "README.md"
 BLOCK = re.compile(r"(?ms)^(<!-- session -->\n```text\n).*?^(```\n<!-- end -->)$")
-#: The commands that are shown, up to the verdict of the demonstration.
+#: Commands to show, up to the verdict of the demonstration.
 COMMANDS = ("ncen-updater upgrade 3.3.0 --yes", "ncen-updater upgrade 3.3.1 --yes --quiet")
 VERDICT = "  [ok]"
-#: What depends on threads and time, and what the server says.
+#: Lines that depend on threads or timing, and messages of the server.
 SKIPPED = re.compile(r"(?:seizures|companies|suspects): |Unpacking|Detail:")
 
 
 def extract_session(output: str) -> str:
-    """Return the commands that are shown with what they wrote; pure."""
+    """Return the selected commands with their output; pure."""
     return "\n".join(_extract_lines(output.splitlines())) + "\n"
 
 
@@ -45,7 +45,7 @@ def _extract_lines(lines: list[str]) -> Iterator[str]:
 
 
 def normalize(session: str) -> list[str]:
-    """Return the words of a session without figures, ids and line breaks; pure."""
+    """Return the words of a session without numbers, ids and line breaks; pure."""
     text = re.sub(r"\b((?i:change)|failures/?) ?[a-z2-7]{8}\b", r"\1 ID", session)
     text = re.sub(r"\d+(?:\.\d+)*", "0", text)
     return text.split()

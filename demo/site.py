@@ -40,22 +40,21 @@ READY_SECONDS = 120.0
 
 @dataclass(frozen=True)
 class SiteOptions:
-    """What kind of site.
+    """Options of a site.
 
     Attributes:
-        site_id: Its name in the feed.
+        site_id: Name of the site in the feed.
         country: Upper case ISO code.
-        version: The release that it starts with; its schema must be that of 3.2.4 for generated
-            records.
-        seed: Of the generated records.
+        version: Initial release; generated records require the schema of 3.2.4.
+        seed: Seed of the generated records.
         cases: Number of generated cases; 0 for none.
-        icomm: Whether the application sends queued mail; off where digests of a running site count.
-        feed_urls: Goes into ``agent.toml``.
-        soak_s: Seconds of the soak.
-        soak_interval_s: Seconds between two looks in the soak.
-        health_timeout_s: How long the application may take to become healthy.
-        schema_number: What its first release says of its schema; None where it says nothing.
-        settings: Further tables for ``agent.toml``: they replace those of the same name.
+        icomm: Whether the application sends queued mail; off to compare digests of a running site.
+        feed_urls: URLs in ``agent.toml``.
+        soak_s: Duration of the soak period.
+        soak_interval_s: Interval of health checks in the soak period.
+        health_timeout_s: Maximum time until the application is healthy.
+        schema_number: Schema number declared by the initial release; None if it declares none.
+        settings: Further tables of ``agent.toml``; they replace tables of the same name.
     """
 
     site_id: str = "mu-port-louis"
@@ -73,12 +72,12 @@ class SiteOptions:
 
 
 class DemoSite:
-    """One site. As a context manager it lays itself out and ends its processes at the end.
+    """One site. As a context manager it lays itself out, and stops its processes at the end.
 
     Args:
-        root: Directory of the whole site; made if missing.
-        databases: Where the databases shall be; SQLite files below ``root`` by default.
-        options: What kind of site.
+        root: Directory of the whole site; created if missing.
+        databases: Location of the databases; SQLite files below ``root`` by default.
+        options: Options of the site.
     """
 
     def __init__(
@@ -116,18 +115,18 @@ class DemoSite:
 
     @property
     def public_url(self) -> str:
-        """Address that users use."""
+        """URL for users."""
         return f"http://127.0.0.1:{self.front_port}"
 
     @property
     def app_url(self) -> str:
-        """The application's own address."""
+        """URL of the application itself."""
         return f"http://127.0.0.1:{self.app_port}"
 
     # ---- laying out ----------------------------------------------------------------------------
 
     def lay_out(self) -> None:
-        """Make everything; nothing is started."""
+        """Create all files and databases without starting anything."""
         places = (self.slots, self.state, self.photos, self.run, self.config_path.parent)
         for place in (*places, self.trusted_root.parent):
             place.mkdir(parents=True, exist_ok=True)
@@ -154,7 +153,7 @@ class DemoSite:
         self.configure(self.options.settings or {})
 
     def configure(self, settings: Mapping[str, Mapping[str, Any]]) -> None:
-        """Write ``agent.toml`` again, in one step: a service may be reading it.
+        """Rewrite ``agent.toml`` atomically, because a service may be reading it.
 
         Args:
             settings: Tables that replace those of the same name.
@@ -164,7 +163,7 @@ class DemoSite:
         durable.write_file(self.config_path, content, 0o600)
 
     def _build_slot(self, version: str) -> None:
-        """Build the slot as the agent would, from an archive as the publisher would make it."""
+        """Build the slot like the agent, from an archive like the publisher's."""
         from ncen_updater.agent.storage.slots.store import SlotStore
         from ncen_updater.publisher.build.release_build import build_release, scan_release
 
@@ -222,31 +221,31 @@ class DemoSite:
         }
 
     def own_words(self) -> dict[str, dict[str, Any]]:
-        """Return the settings table that enables the local overlay, and make its directory."""
+        """Return the settings table that enables the local overlay, and create its directory."""
         self.country.mkdir(parents=True, exist_ok=True)
         return {"overlay": {"directory": str(self.country)}}
 
     def environment(self) -> dict[str, str]:
-        """Variables that the application's commands need."""
+        """Return the environment variables of the application's commands."""
         return {"NCEN_CONFIG": str(self.overlay / "ncen.json"), "NCEN_RUN": str(self.run)}
 
     # ---- running -------------------------------------------------------------------------------
 
     def start_app(self) -> None:
-        """Start what ``current`` leads to and wait until it answers, healthy or not."""
+        """Start the release at ``current`` and wait until it responds, healthy or not."""
         self._control("start")
         _wait_for_port(self.app_port, "application")
 
     def stop_app(self) -> None:
-        """Stop the application; does nothing where it does not run."""
+        """Stop the application; do nothing if it does not run."""
         self._control("stop")
 
     def app_running(self) -> bool:
-        """Whether any process of the application runs."""
+        """Return whether any process of the application runs."""
         return self._run_control("status").returncode == 0
 
     def start_front_door(self) -> None:
-        """Start the stand-in for the national web server."""
+        """Start the stand-in for the web server."""
         with held():
             self._front = self._spawn(
                 "frontdoor", "--port", str(self.front_port), "--target-port", str(self.app_port),
@@ -255,7 +254,7 @@ class DemoSite:
         _wait_for_port(self.front_port, "front door")
 
     def start_traffic(self, pause_s: float = 0.05) -> None:
-        """Let users enter cases through the web server in front, into ``traffic_log``."""
+        """Start simulated users, who enter cases through the web server; see ``traffic_log``."""
         with held():
             self._traffic = self._spawn(
                 "traffic", "--url", self.public_url, "--log", str(self.traffic_log),
@@ -263,7 +262,7 @@ class DemoSite:
             )  # fmt: skip
 
     def stop_traffic(self) -> dict[str, Any]:
-        """Stop the users; returns their summary (see :class:`~.traffic.Summary`)."""
+        """Stop the simulated users; return their summary (see :class:`~.traffic.Summary`)."""
         process, self._traffic = self._traffic, None
         if process is None:
             raise StandInError(part="traffic", wanted="stopped", detail="not started")
@@ -275,7 +274,7 @@ class DemoSite:
         return summary
 
     def close(self) -> None:
-        """End every process of the site."""
+        """Stop all processes of the site."""
         for process in (self._traffic, self._front):
             if process is not None:
                 _end(process)
@@ -284,14 +283,14 @@ class DemoSite:
             self.stop_app()
 
     def _control(self, act: str) -> None:
-        with held():  # one that went on would start what has just been stopped
+        with held():  # an interrupted start would continue after the cleanup's stop
             ended = self._run_control(act)
         if ended.returncode != 0:
             detail = ended.stderr + _tail(self.run / "ncen.log")
             raise StandInError(part="application", wanted=act, detail=detail)
 
     def _control_words(self, act: str) -> list[str]:
-        # Needs nothing that was installed; what is asked again and again needs no interpreter.
+        # Needs no installed package; frequent status queries run without a Python interpreter.
         reader = ("/bin/sh",) if act == "status" else (sys.executable, "-S", "-B")
         return [*reader, str(self.current / "app/bin/ncenctl"), act]
 
@@ -318,12 +317,12 @@ class DemoSite:
 
 
 def digests(site: DemoSite) -> dict[str, str]:
-    """Digest of every table of all three databases, read directly."""
+    """Compute the digest of every table of all three databases, read directly."""
     return database_digests(site.databases)
 
 
 def version_of(site: DemoSite) -> SiteVersion:
-    """Which version the site's parts are, to tell a whole version from a mixture."""
+    """Return the version of each part of the site, to detect a mixture."""
     return site_version(site.databases, site.current, site.app_port)
 
 

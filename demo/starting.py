@@ -8,19 +8,19 @@ import threading
 from collections.abc import Iterator
 from types import FrameType
 
-#: What asks for the end.
+#: Signals that end a process.
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @contextlib.contextmanager
 def held() -> Iterator[None]:
-    """Hold signals that end us back until the block has ended.
+    """Delay termination signals until the end of the block.
 
-    A handler that raises would otherwise strike between the start of a process and the name that
-    it is given here, and the process would outlive its parent. They are not blocked:
-    what is started would inherit that.
+    A handler that raises could otherwise run after the start of a process and before its variable
+    is assigned; the process would then outlive its parent. The signals are not blocked, because
+    the new process would inherit the mask.
     """
-    if threading.current_thread() is not threading.main_thread():  # no handler strikes there
+    if threading.current_thread() is not threading.main_thread():  # without handlers
         yield
         return
     came: list[int] = []

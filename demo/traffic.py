@@ -1,10 +1,9 @@
-"""Users who enter cases without a pause, as a process of its own.
+"""Simulated users who enter cases without a pause, as a process of its own.
 
-Every case that the application acknowledged is written to a log and flushed to the disk before the
-next one is entered, so that a trial can prove afterwards that no acknowledged record was lost. The
-log holds one JSON object a line: ``{"case_ref": ...}`` with when it was asked and answered and what
-was entered, or ``{"outage_s": ...}``. At SIGTERM the summary goes to standard output as one line of
-JSON.
+Each case acknowledged by the application is logged and flushed to the disk before the next one is
+entered, so that a test can prove that no acknowledged record was lost. Each line of the log is a
+JSON object: ``{"case_ref": ...}`` with the times of request and response and the entered data, or
+``{"outage_s": ...}``. At SIGTERM the summary is written to standard output as one line of JSON.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ NAMES = ("Иванов", "O'Brien", "გელაშვილი", "王", "Ndiay
 
 @dataclass(frozen=True)
 class Outage:
-    """A time in which no case was accepted, from the first refused request to the next success.
+    """Time without an accepted case, from the first refused request to the next success.
 
     ``reason`` is that of the first refusal.
     """
@@ -47,7 +46,7 @@ class Outage:
 
 @dataclass(frozen=True)
 class Summary:
-    """What the users saw. ``longest_outage_s`` counts one that lasts at the end, too."""
+    """Summary of the users. ``longest_outage_s`` includes an outage that has not ended."""
 
     acknowledged: int
     refused: int
@@ -57,7 +56,7 @@ class Summary:
 
 @dataclass
 class Tally:
-    """Counts answers and outages. Pure: times are passed in."""
+    """Counts responses and outages. Pure: the caller passes the times."""
 
     acknowledged: int = 0
     refused: int = 0
@@ -65,17 +64,17 @@ class Tally:
     _since: tuple[float, float, int, str] | None = None
 
     def accepted(self, wall: float, monotonic: float) -> Outage | None:
-        """Count a success; returns the outage that it ended."""
+        """Count a success; return the outage that it ended."""
         self.acknowledged += 1
         return self._end(wall, monotonic)
 
     def rejected(self, wall: float, monotonic: float, reason: str = "") -> None:
-        """Count a refusal, with the time at which the request began."""
+        """Count a refusal; the times are those of the start of the request."""
         self._since = self._since or (wall, monotonic, self.refused, reason)
         self.refused += 1
 
     def summary(self, wall: float, monotonic: float) -> Summary:
-        """End the counting."""
+        """End the count and return the summary."""
         self._end(wall, monotonic)
         longest = max((outage.seconds for outage in self.outages), default=0.0)
         return Summary(self.acknowledged, self.refused, longest, tuple(self.outages))
@@ -94,9 +93,9 @@ class Tally:
 
 
 def acknowledged(log: Path) -> tuple[str, ...]:
-    """Return the references of all acknowledged cases, from the log of the simulated users.
+    """Return the references of all acknowledged cases from the log of the simulated users.
 
-    The last line is left out if the process was killed while it wrote it.
+    An incomplete last line, left by a killed process, is ignored.
     """
     found = []
     for line in log.read_bytes().split(b"\n")[:-1]:
@@ -113,7 +112,7 @@ def _write(stream: IO[bytes], entry: Mapping[str, object]) -> None:
 
 
 def _enter(url: str, fields: Mapping[str, object]) -> str:
-    """Enter a case; raises where it was not saved, as far as the user can tell."""
+    """Enter a case; raise if, to the user's knowledge, it was not saved."""
     parts = urlsplit(url)
     connection = http.client.HTTPConnection(
         parts.hostname or "", parts.port or 80, timeout=TIMEOUT_S
@@ -168,7 +167,7 @@ def enter_cases(
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Enter cases until SIGTERM, then tell what happened."""
+    """Enter cases until SIGTERM, then write the summary."""
     parser = argparse.ArgumentParser(prog="traffic", description=__doc__)
     parser.add_argument("--url", required=True, help="address of the front door")
     parser.add_argument("--log", type=Path, required=True)

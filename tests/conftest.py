@@ -1,4 +1,4 @@
-"""Fixtures that every test may use, and how a run is laid out."""
+"""Fixtures for all tests, and setup of a test run."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ from tests.support.run_directory import GROUND, lay_ground
 from tests.support.trees import remove_tree
 from tests.support.unclosed import watch_connections
 
-#: After how many objects, and of how many such looks one is longer, circles are looked for.
+#: Thresholds of the cyclic garbage collector.
 SELDOM = (50_000, 20, 20)
-#: The directory of this run, where it is in memory; and how the run ended.
+#: Directory of this run if it is in memory, and the result of the run.
 OURS = pytest.StashKey[Path]()
 ENDED = pytest.StashKey[int]()
 
@@ -57,16 +57,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
-    """Choose the seed and the ground before anything is collected.
+    """Choose the seed and the run directory before collection.
 
-    Workers of a run find both in their environment.
+    Worker processes read both from their environment.
     """
-    # What a run starts again and again is compiled once; script/test says the same to this process.
+    # The many processes of a run need the bytecode cache; script/test does the same.
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
-    # Looking for circles after every 700 objects is a tenth of a run.
+    # With the default threshold of 700 objects, garbage collection takes a tenth of the run.
     gc.set_threshold(*SELDOM)
     watch_connections()
-    # How fast an example runs says nothing on a loaded machine.
+    # On a loaded machine the duration of an example has no meaning.
     hypothesis.settings.register_profile(
         "tests", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
     )
@@ -96,7 +96,7 @@ def pytest_report_header(config: pytest.Config) -> str:
 def pytest_terminal_summary(
     terminalreporter: pytest.TerminalReporter, config: pytest.Config
 ) -> None:
-    """Say it once more where it is looked for: beside what failed."""
+    """Print the seed and the directory of a failed run."""
     if terminalreporter.stats.get("failed") or terminalreporter.stats.get("error"):
         terminalreporter.write_line(f"This run had --seed {seed()}.")
         if OURS in config.stash:
@@ -117,7 +117,7 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_collection(session: pytest.Session) -> Iterator[None]:
-    """Thousands of items stay until the end: they are looked through neither now nor later."""
+    """Freeze the items after the collection, so that the garbage collector does not scan them."""
     gc.disable()
     try:
         return (yield)
@@ -128,7 +128,7 @@ def pytest_collection(session: pytest.Session) -> Iterator[None]:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Long modules first where workers share a run, so that none is left over at its end."""
+    """Start long modules first if workers share a run, so that none is left at the end."""
     if config.getoption("--in-turns"):
         kind = Kinds()
         kinds = {item: kind(item) for item in items}
@@ -150,17 +150,16 @@ def _is_worker(config: pytest.Config) -> bool:
 
 @pytest.fixture(scope="session")
 def servers() -> Iterator[Callable[[PostgresBinaries], EmbeddedPostgres]]:
-    """Gives the one server of a major version, started when it is first asked for.
+    """Return a function that starts, on first use, the one server of a major version.
 
-    Whatever the order of the tests, none is made twice.
+    Every server is started at most once, whatever the order of the tests.
     """
     made: dict[int, EmbeddedPostgres] = {}
     with contextlib.ExitStack() as stack:
 
         def server(binaries: PostgresBinaries) -> EmbeddedPostgres:
             if binaries.major not in made:
-                # Not below pytest's own directory: as root the server runs as nobody, who may
-                # not enter it.
+                # For root the server runs as nobody, who may not enter pytest's directory.
                 directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="nu-test-"))
                 made[binaries.major] = stack.enter_context(running(binaries, Path(directory)))
             return made[binaries.major]
@@ -172,5 +171,5 @@ def servers() -> Iterator[Callable[[PostgresBinaries], EmbeddedPostgres]]:
 def postgres(
     request: pytest.FixtureRequest, servers: Callable[[PostgresBinaries], EmbeddedPostgres]
 ) -> EmbeddedPostgres:
-    """A running server of each major version that can be found."""
+    """Return a running server, one for each major version found."""
     return servers(request.param)

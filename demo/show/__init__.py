@@ -1,6 +1,6 @@
-"""The guided demonstration: a feed, a busy site, and everything that can go wrong, in minutes.
+"""Guided demonstration: a feed, a busy site and many kinds of failure, in minutes.
 
-One act a module under ``acts``; ``programme`` knows their order. What an operator or a signer
-would type is run as a command of its own and shown before its output. Every promise is checked by
+``acts`` has one module per act; ``programme`` defines their order. Each command of an operator or
+signer runs as a process of its own and is shown before its output. Every promise is checked by
 reading the databases directly (``proof``), never by asking the agent.
 """

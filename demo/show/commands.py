@@ -28,11 +28,11 @@ AT_WORK = LazyText(N_("running"))
 
 @dataclass(frozen=True)
 class Ran:
-    """How a command ended.
+    """Result of a command.
 
     Attributes:
         status: Exit status; negative for a signal.
-        output: What it wrote, empty where it wrote to the terminal itself.
+        output: Its output; empty if it wrote directly to the terminal.
     """
 
     status: int
@@ -44,7 +44,7 @@ class Commands:
 
     Args:
         narrator: Shows command lines and output.
-        directory: Where they are run.
+        directory: Working directory of the commands.
         config: The site's configuration file, for the agent.
     """
 
@@ -54,11 +54,11 @@ class Commands:
         self._environment = {**os.environ, "NCEN_CONFIG_FILE": str(config)}
 
     def run(self, *words: str, limit: int | None = None) -> Ran:
-        """Run a command quietly, then show its output.
+        """Run a command, then show its output.
 
         Args:
             words: Program and arguments.
-            limit: Show at most this many lines.
+            limit: Maximum number of lines shown.
         """
         self._narrator.command(words)
         with self._narrator.working() as progress:
@@ -70,14 +70,14 @@ class Commands:
         return Ran(process.returncode, output.decode(errors="replace"))
 
     def watch(self, *words: str) -> Ran:
-        """Run a command with its own progress shown as it comes."""
+        """Run a command and show its progress while it runs."""
         self._narrator.command(words)
         with self.started(*words, piped=False) as process:
             return Ran(process.wait(LIMIT_S))
 
     @contextmanager
     def started(self, *words: str, piped: bool = True) -> Iterator[subprocess.Popen[bytes]]:
-        """Run a command while the block does something else; it does not outlive the block."""
+        """Run a command during the block; it is ended with the block."""
         out = subprocess.PIPE if piped else self._narrator.stream.fileno()
         with contextlib.ExitStack() as stack:
             with held():
@@ -88,7 +88,7 @@ class Commands:
                     stdin=subprocess.DEVNULL,
                     stdout=out,
                     stderr=subprocess.STDOUT,
-                    # Ctrl-C is for the demonstration, which then ends this in order.
+                    # Ctrl-C is for the demonstration, which then ends this command.
                     start_new_session=True,
                 )
                 stack.enter_context(ended(process))
@@ -100,7 +100,7 @@ class Commands:
 
 @contextmanager
 def ended(process: subprocess.Popen[AnyStr]) -> Iterator[subprocess.Popen[AnyStr]]:
-    """See to it that a process has ended after the block, gently first."""
+    """End a process after the block, if necessary with SIGKILL."""
     try:
         yield process
     finally:

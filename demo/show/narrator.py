@@ -18,11 +18,11 @@ LABEL = re.compile(r"[^:]{3,20}:\s+|\s{12,}")
 
 
 class Narrator:
-    """Speaks to a person on a terminal, and the same words plainly elsewhere.
+    """Writes formatted text to a terminal, and plain text to anything else.
 
     Args:
-        stream: Where to.
-        language: Of the sentences.
+        stream: Output stream.
+        language: Language of the texts.
     """
 
     def __init__(self, stream: TextIO, language: str) -> None:
@@ -39,13 +39,13 @@ class Narrator:
         self._write(colorize("-" * len(line), "dim", rich=self.rich))
 
     def say(self, template: str, **values: object) -> None:
-        """Say one paragraph."""
+        """Write one paragraph."""
         self._write(
             textwrap.fill(protect_spacing(LazyText(template, values).render(self.language)), WIDTH)
         )
 
     def command(self, words: Sequence[str]) -> None:
-        """Show a command line as one would type it."""
+        """Show a command line as it would be typed."""
         line = shlex.join(words)
         shown = textwrap.wrap(
             line, WIDTH - 4, break_long_words=False, break_on_hyphens=False,
@@ -55,11 +55,11 @@ class Narrator:
         self._write(colorize("  $ " + " \\\n".join(shown), "bold", rich=self.rich))
 
     def output(self, text: str, limit: int | None = None) -> None:
-        """Show what a command wrote.
+        """Show the output of a command.
 
         Args:
             text: Its output.
-            limit: At most this many lines.
+            limit: Maximum number of lines.
         """
         lines = strip_control_characters(text).rstrip().splitlines()
         left = len(lines) - limit if limit is not None else 0
@@ -69,15 +69,15 @@ class Narrator:
             self._write(f"    [... {left}]")
 
     def good(self, template: str, **values: object) -> None:
-        """Say that a promise was kept."""
+        """Report a kept promise."""
         self._mark("ok", "green", template, values)
 
     def bad(self, template: str, **values: object) -> None:
-        """Say that a promise was broken."""
+        """Report a broken promise."""
         self._mark("FAILED", "red", template, values)
 
     def lines(self, lines: Sequence[str]) -> None:
-        """Show lines as they are."""
+        """Write lines unchanged."""
         for line in lines:
             self._write(line)
 
@@ -89,7 +89,7 @@ class Narrator:
         if len(line.split()) < 2:
             self._write(f"    {line}")
             return
-        # What follows the label of an error stays in its column.
+        # Align continuation lines after the label of an error.
         label = LABEL.match(line)
         indent = " " * (4 + (label.end() if label else len(line) - len(line.lstrip()) + 2))
         wrapped = textwrap.wrap(

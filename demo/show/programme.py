@@ -1,4 +1,4 @@
-"""The order of the acts, and everything around them that is started and ended again."""
+"""Order of the acts, and start and stop of everything they need."""
 
 from __future__ import annotations
 
@@ -70,15 +70,15 @@ QUICK: tuple[Act, ...] = (
 
 @dataclass(frozen=True)
 class Options:
-    """What the audience wants.
+    """Options of the demonstration.
 
     Attributes:
-        keep: Keep everything in this directory.
-        sqlite: On SQLite instead of PostgreSQL.
-        cases: Generated cases; there are about eight times as many rows.
-        quick: A few acts only.
+        keep: Keep all files in this directory.
+        sqlite: Use SQLite instead of PostgreSQL.
+        cases: Generated cases; the total number of rows is about eight times as large.
+        quick: Run a few acts only.
         language: Two letters.
-        linger: Wait for a key at the end while everything runs, to look around.
+        linger: Wait for a key at the end, while everything still runs.
     """
 
     keep: Path | None = None
@@ -90,7 +90,7 @@ class Options:
 
 
 def run_show(options: Options, narrator: Narrator) -> tuple[Row, ...]:
-    """Play everything; returns the rows in which a promise was broken."""
+    """Run all acts; return the rows with a broken promise."""
     with contextlib.ExitStack() as stack:
         stage = _set(options, narrator, stack)
         _play(stage, QUICK if options.quick else WHOLE)
@@ -150,7 +150,7 @@ def _set(options: Options, narrator: Narrator, stack: contextlib.ExitStack) -> S
             SiteOptions(
                 cases=options.cases,
                 feed_urls=(url,),
-                # Mail that is sent would change old rows, and each of them is compared.
+                # Sent mail would change old rows, which are compared.
                 icomm=False,
                 health_timeout_s=8.0,
                 soak_s=0.5 if options.quick else 2.0,

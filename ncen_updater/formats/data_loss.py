@@ -377,7 +377,7 @@ class _DownMigrationReader:
     def _make_wide_loss(self, name: str, line: int) -> DataLoss:
         return DataLoss(name.lower(), None, LossKind.DEPENDENTS, line)
 
-    # ---- what is parked --------------------------------------------------------------------------
+    # ---- parked values ---------------------------------------------------------------------------
 
     def _is_parking(self, statement: TokenizedStatement, parts: dict[str, list[str]]) -> bool:
         """Return whether a statement parks values, and record the words in it."""
@@ -410,7 +410,7 @@ class _DownMigrationReader:
         value = self._said.get(name, set())
         return not all(value.isdisjoint(self._said.get(word, ())) for word in ("*", column))
 
-    # ---- what is lost ----------------------------------------------------------------------------
+    # ---- data loss -------------------------------------------------------------------------------
 
     def _find_in_alter_table(self, statement: TokenizedStatement) -> Iterator[DataLoss]:
         table, actions = parse_alter_table(statement)

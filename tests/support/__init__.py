@@ -1,1 +1,1 @@
-"""Shared parts of test modules: real servers, sites and releases made on the spot."""
+"""Helpers of tests: real servers, sites and releases."""

@@ -1,7 +1,7 @@
-"""systemd's own activator of sockets, so that units are tried without a machine run by systemd.
+"""Socket activation with systemd's own program, to test units on machines without systemd.
 
-It starts one process for each connection, as a socket unit with ``Accept=yes`` does. What it does
-not do is give the process another user or a sandbox.
+It starts one process per connection, like a socket unit with ``Accept=yes``, but neither changes
+the user nor applies the sandbox.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def activated(path: Path, words: Sequence[str], log: Path) -> Iterator[subproces
             while f"Listening on {path}" not in log.read_text():
                 if process.poll() is not None or time.monotonic() > deadline:
                     raise RuntimeError(f"nobody waits at {path}: {log.read_text()}")
-                time.sleep(0.02)  # between two looks, not in place of an answer
+                time.sleep(0.02)  # interval of polling
             yield process
         finally:
             process.terminate()

@@ -1,4 +1,4 @@
-"""Holds the answers of a real service to the description of its interface."""
+"""Validates responses of a real service against its OpenAPI description."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ def _mistakes(schema: Mapping[str, Any], document: object, place: str) -> Iterat
 
 
 def undescribed(socket: Path, language: str = "en", refused: Collection[str] = ()) -> list[str]:
-    """Request every readable address; return the answers that differ from the description.
+    """Request every readable path; return the responses that differ from the description.
 
     Args:
-        socket: Of the service.
-        language: Of its sentences.
-        refused: Addresses that this site refuses; any other refusal is returned, too.
+        socket: Socket of the service.
+        language: Language of its texts.
+        refused: Paths that this site refuses; any other refusal is returned, too.
     """
     client, found = SiteServiceClient(socket, language), list[str]()
     addresses = [
@@ -71,7 +71,7 @@ def undescribed(socket: Path, language: str = "en", refused: Collection[str] = (
 
 
 def _got(client: SiteServiceClient, address: str) -> Mapping[str, Any]:
-    """Request an address, again while its inspection runs or yields to an operation."""
+    """Request a path; repeat while its inspection runs or waits for an operation."""
     deadline = time.monotonic() + PATIENCE_S
     while True:
         try:
@@ -84,7 +84,7 @@ def _got(client: SiteServiceClient, address: str) -> Mapping[str, Any]:
 
 
 def undescribed_events(socket: Path, kind: str) -> list[str]:
-    """Read the stream from its beginning to the first event of a kind."""
+    """Validate the events of the stream up to the first of a kind."""
     found = list[str]()
     for event in SiteServiceClient(socket, "en").stream(0):
         name = "Moment" if event.kind == "service" else "Event"
@@ -95,7 +95,7 @@ def undescribed_events(socket: Path, kind: str) -> list[str]:
 
 
 def ordered(socket: Path, **form: object) -> Mapping[str, Any]:
-    """Give an order and wait for its end; returns the order."""
+    """Queue a job, wait for its end and return it."""
     client = SiteServiceClient(socket, "en")
     number = client.call("POST", "/v1/jobs", form)["id"]
     deadline = time.monotonic() + PATIENCE_S

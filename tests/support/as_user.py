@@ -1,7 +1,7 @@
-"""A command of the agent as another user: a fork of root's interpreter becomes that user.
+"""Run a command of the agent as another user, in a fork of root's interpreter.
 
-What the program may import is imported before: the interpreter of a trial may lie where others
-cannot read, which says nothing of the program.
+All modules are imported before the fork: the interpreter of a test may be in a directory that other
+users cannot read, which would say nothing about the program.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from tests.support.forks import Forks
 
 __all__ = ["COMMANDS", "become", "run_as"]
 
-#: What commands import when they work on the site themselves.
+#: Modules that commands import for local work on the site.
 WORKING = (
     "ncen_updater.agent.engine.site_factory",
     "ncen_updater.agent.config.loader",
@@ -46,7 +46,7 @@ for _module in WORKING:
 def run_as(
     user: str, groups: Sequence[str], words: Sequence[str], environment: Mapping[str, str]
 ) -> subprocess.CompletedProcess[str]:
-    """Run a command to its end as a user in these groups, and no others; only root can."""
+    """Run a command to its end as a user with exactly these groups; requires root."""
     return _forks().run([user, ",".join(groups), *words], environment)
 
 
@@ -58,7 +58,7 @@ def _forks() -> Forks:
 
 
 def become(arguments: list[str]) -> int:
-    """Become the user for good, and run a command line."""
+    """Change the user permanently, and run a command line."""
     user, groups, *words = arguments
     entry = pwd.getpwnam(user)
     os.setgroups([grp.getgrnam(name).gr_gid for name in groups.split(",") if name])

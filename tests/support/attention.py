@@ -16,12 +16,12 @@ class Attention:
     """Actions of one user.
 
     Attributes:
-        pages: Pages opened, each by a click in the navigation.
+        pages: Pages opened by a click in the navigation.
         clicks: Clicks on a page: buttons, boxes, sections.
-        fields: Fields that are filled in.
+        fields: Filled fields.
         commands: Lines typed at a prompt.
-        answers: Questions that are answered.
-        keys: Keys pressed, that which ends a line among them.
+        answers: Answered questions.
+        keys: Pressed keys, including the one that ends a line.
     """
 
     pages: int = 0
@@ -32,33 +32,33 @@ class Attention:
     keys: int = 0
 
     def clicked(self) -> None:
-        """Note a click."""
+        """Count a click."""
         self.clicks += 1
 
     def filled(self, text: str) -> None:
-        """Note a field that is filled in."""
+        """Count a filled field."""
         self.fields += 1
         self.keys += len(text)
 
     def typed(self, line: str) -> None:
-        """Note a command."""
+        """Count a command."""
         self.commands += 1
         self.keys += len(line) + 1
 
     def answered(self, text: str) -> None:
-        """Note an answer to a question."""
+        """Count an answer to a question."""
         self.answers += 1
         self.keys += len(text) + 1
 
     @property
     def estimate_s(self) -> float:
-        """Seconds by the model, without reading and waiting, which every approver needs."""
+        """Return seconds by the model, without reading and waiting, which every approver needs."""
         pointed = (self.pages + self.clicks + self.fields) * (MIND_S + POINT_S + CLICK_S)
         typed = (self.commands + self.answers) * MIND_S + self.keys * KEY_S
         return pointed + typed + self.fields * 2 * HAND_S
 
     def __add__(self, other: Attention) -> Attention:
-        """Both together."""
+        """Return the sum of both."""
         return Attention(
             self.pages + other.pages, self.clicks + other.clicks, self.fields + other.fields,
             self.commands + other.commands, self.answers + other.answers, self.keys + other.keys,
@@ -66,7 +66,7 @@ class Attention:
 
 
 def row(name: str, one: Attention) -> str:
-    """The row of the table in tests/console/attention.md."""
+    """Return the row of the table in tests/console/attention.md."""
     cells = (
         name, one.pages, one.clicks, one.fields, one.commands, one.answers, one.keys,
         round(one.estimate_s),

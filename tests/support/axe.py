@@ -1,4 +1,4 @@
-"""axe-core, which finds accessibility violations: from a wheel, by pip, never stored here."""
+"""axe-core, which finds accessibility violations; downloaded by pip as a wheel, not stored here."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ import pytest
 
 from tests.support.webdriver import Browser
 
-#: The wheel has axe-core 4.12; the rest of it is not used.
+#: The wheel contains axe-core 4.12; the rest of it is not used.
 REQUIREMENT = (
     "axe-playwright-python==0.1.8 "
     "--hash=sha256:fdd263c998388f1a8e67cad02677e612d946248bd44d163be5e8650ea31f95f8\n"
 )
 MEMBER = "axe_playwright_python/axe.min.js"
-#: WCAG 2.2 at level AA, and all that it is made of.
+#: WCAG 2.2 at level AA, which includes the earlier versions and level A.
 TAGS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]
 FETCH_S = 120
 RUN = """
@@ -34,18 +34,18 @@ axe.run(document, {runOnly: {type: 'tag', values: arguments[0]}, resultTypes: ['
 
 @dataclass(frozen=True)
 class Axe:
-    """The judge of pages.
+    """Accessibility checker.
 
     Attributes:
-        source: The script; empty where it cannot be had. Nothing is found then.
-        reason: Why it cannot be had.
+        source: The script; empty if it is unavailable. Then no violation is found.
+        reason: Reason for this.
     """
 
     source: str
     reason: str = ""
 
     def violations(self, browser: Browser) -> list[str]:
-        """Return the accessibility violations of the page that is shown, each with its place."""
+        """Return the accessibility violations of the current page, each with its element."""
         if not self.source:
             return []
         browser.run(self.source)
@@ -53,14 +53,14 @@ class Axe:
         return found
 
     def require(self) -> None:
-        """Skip the rest of a test, whose pages were judged without axe-core, with the reason."""
+        """Skip the rest of a test, with the reason, if its pages were checked without axe-core."""
         if not self.source:
             pytest.skip(f"judged without axe-core: {self.reason}")
 
 
 @cache
 def fetch_axe() -> Axe:
-    """Download it once a process; the package index may be out of reach."""
+    """Download axe-core once per process; the package index may be unreachable."""
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
         (directory / "axe.txt").write_text(REQUIREMENT)

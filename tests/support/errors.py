@@ -1,4 +1,4 @@
-"""Errors as tests expect them: by their message, or by a class that code catches."""
+"""Expected errors in tests: by their message, or by their class."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ncen_updater.common.messages import ErrorMessage
 
 
 def has_message(error: object, *messages: ErrorMessage | type[UpdaterError]) -> bool:
-    """Whether an error says one of these, or is of one of these classes."""
+    """Return whether an error has one of these messages or classes."""
     return isinstance(error, UpdaterError) and any(
         error.message is one if isinstance(one, ErrorMessage) else isinstance(error, one)
         for one in messages
@@ -23,7 +23,7 @@ def has_message(error: object, *messages: ErrorMessage | type[UpdaterError]) -> 
 def refused(
     *messages: ErrorMessage | type[UpdaterError], match: str | None = None
 ) -> Iterator[pytest.ExceptionInfo[UpdaterError]]:
-    """Expect an error that says one of these, or is of one of these classes."""
+    """Expect an error with one of these messages or classes."""
     with pytest.raises(UpdaterError, match=match) as caught:
         yield caught
     expected = [one.code if isinstance(one, ErrorMessage) else one.__name__ for one in messages]

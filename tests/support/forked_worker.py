@@ -1,11 +1,11 @@
-"""Stands in for an interpreter that starts a worker: has one forked that has imported it already.
+"""Replaces the interpreter of a worker: lets a process that already imported the worker fork it.
 
-``python -I -S forked_worker.py PLACE MODULE WORDS...``, where :mod:`tests.support.workers` waits.
-It hands its descriptors over and ends as the fork does; where it is killed, that is killed, too.
-Beside the place lies a note with its number, locked until both have ended.
+``python -I -S forked_worker.py PLACE MODULE WORDS...``, where :mod:`tests.support.workers` listens.
+It passes its descriptors on and ends with the same status as the fork; if it is killed, the fork is
+killed, too. A file beside the socket contains its pid and is locked until both have ended.
 """
 
-# Neither socket nor pathlib, which import much: this is to cost as little as can be.
+# Neither socket nor pathlib, which import many modules: the start must be fast.
 import _socket
 import fcntl
 import os
@@ -13,7 +13,7 @@ import sys
 
 
 def main() -> None:
-    """Hand everything over, and wait."""
+    """Pass everything on, and wait."""
     place, *words = sys.argv[1:]
     given = [number for number in map(int, os.listdir("/proc/self/fd")) if _is_open(number)]  # noqa: PTH208
     note = os.open(f"{os.path.dirname(place)}/{os.getpid()}", os.O_RDWR | os.O_CREAT | os.O_TRUNC)  # noqa: PTH120
@@ -35,7 +35,7 @@ def main() -> None:
 def _is_open(number: int) -> bool:
     try:
         os.fstat(number)
-    except OSError:  # of the list itself
+    except OSError:  # the descriptor of the directory listing
         return False
     return True
 

@@ -1,10 +1,10 @@
-"""Programs in processes of their own that do not import what they need each: one that has, forks.
+"""Run programs as forks of an interpreter that has already imported them.
 
-A short command of the agent is a twentieth of a second of work and half a second of importing. A
-fork has an environment, a directory and standard streams of its own, and is killed like any other
-process; so have the workers that a fork of the agent asks (:mod:`tests.support.workers`). What an
-interpreter decides as it starts (the encoding, how streams are buffered) it has from the one that
-forks: for terminals, closed streams and other locales take an interpreter.
+A short command of the agent takes a twentieth of a second, but its imports take half a second. A
+fork has its own environment, directory and standard streams, and is killed like any other process;
+so are the workers that a fork of the agent starts (:mod:`tests.support.workers`). Settings that an
+interpreter makes at start-up (encoding, buffering of streams) come from the forking interpreter:
+tests of terminals, closed streams and other locales need a real interpreter.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 
-# After this a process stands still. Nothing is judged by it: a loaded machine may take its time.
+# A process without progress after this time is hung. Generous, for loaded machines.
 DEADLINE_S = 900
 MOST_BYTES = 1 << 17
 ROOT = Path(__file__).resolve().parents[2]
 AGENT = "ncen_updater.agent.cli.main"
 PUBLISHER = "ncen_updater.publisher.cli.main"
-# Modules that the agent imports late. (Commands of the publisher name theirs.)
+# Modules that the agent imports late. (Commands of the publisher name their own.)
 HEAVY = (
     "ncen_updater.agent.adapters.databases.migrations.runner",
     "ncen_updater.agent.adapters.databases.postgresql.engine",
@@ -49,10 +49,10 @@ HEAVY = (
 
 
 class Fork:
-    """A process that was started.
+    """A started process.
 
     Attributes:
-        pid: Its number.
+        pid: Its process id.
     """
 
     def __init__(self, told: socket.socket) -> None:
@@ -61,7 +61,7 @@ class Fork:
         self.pid = self._number()
 
     def wait(self, limit_s: float = DEADLINE_S) -> int:
-        """Its exit status; once it has ended."""
+        """Wait for its end; return its exit status."""
         if self._status is None:
             self._told.settimeout(limit_s)
             self._status = self._number()
@@ -69,7 +69,7 @@ class Fork:
         return self._status
 
     def poll(self) -> int | None:
-        """Its exit status; None as long as it is at work."""
+        """Return its exit status; None while it runs."""
         ready = self._status is not None or select.select([self._told], [], [], 0)[0]
         return self.wait() if ready else None
 
@@ -78,7 +78,7 @@ class Fork:
         self.send_signal(signal.SIGKILL)
 
     def send_signal(self, number: int) -> None:
-        """Send it a signal, unless it has ended."""
+        """Send a signal, unless it has ended."""
         if self.poll() is None:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, number)
@@ -91,13 +91,13 @@ class Fork:
 
 
 class Forks:
-    """An interpreter that has imported a program, and forks for each order.
+    """Interpreter that has imported a program, and forks for each request.
 
     Args:
         program: The module.
         function: Takes the arguments and returns the exit status.
-        environment: Of the interpreter; ours by default.
-        workers: Listening socket for callers that want a worker forked, too.
+        environment: Environment of the interpreter; the current one by default.
+        workers: Listening socket for requests of forked workers.
     """
 
     def __init__(
@@ -119,7 +119,7 @@ class Forks:
         self._orders.settimeout(DEADLINE_S)
 
     def close(self) -> None:
-        """End it; the processes that it started continue."""
+        """End the interpreter; processes that it started continue."""
         self._orders.close()
         self._process.wait(DEADLINE_S)
 
@@ -131,13 +131,13 @@ class Forks:
         *,
         session: bool = False,
     ) -> Fork:
-        """Begin a process.
+        """Start a process.
 
         Args:
             words: Arguments of the program.
-            streams: Its standard streams; they stay open here.
-            environment: All its variables; those of the one that forks by default.
-            session: Whether it has a session of its own.
+            streams: Its standard streams; they remain open in this process.
+            environment: Its whole environment; that of the forking process by default.
+            session: Whether it starts a new session.
         """
         directory = None if environment is None else str(Path.cwd())
         variables = None if environment is None else dict(environment)
@@ -151,7 +151,7 @@ class Forks:
     def run(
         self, words: Sequence[str], environment: Mapping[str, str], limit_s: float = DEADLINE_S
     ) -> subprocess.CompletedProcess[str]:
-        """Run to the end, with nothing to read."""
+        """Run a process to its end, with empty standard input."""
         with (
             Path(os.devnull).open() as nothing,
             tempfile.TemporaryFile("w+", encoding="utf-8") as out,
@@ -172,7 +172,7 @@ class Forks:
 def run_agent(
     *words: str, environment: Mapping[str, str], limit_s: float = DEADLINE_S
 ) -> subprocess.CompletedProcess[str]:
-    """Run a command of the agent with no terminal, to its end."""
+    """Run a command of the agent to its end, without a terminal."""
     if _may_be_forked(environment):
         return _agent()[0].run(words, environment, limit_s)
     return subprocess.run(
@@ -185,13 +185,13 @@ def run_agent(
 def begin_agent(
     *words: str, environment: Mapping[str, str], log: int, session: bool = False
 ) -> Fork | subprocess.Popen[bytes]:
-    """Begin a command of the agent with no terminal.
+    """Start a command of the agent without a terminal.
 
     Args:
         words: Its arguments.
-        environment: All its variables.
-        log: Where both its streams go.
-        session: Whether it has a session of its own.
+        environment: Its whole environment.
+        log: Descriptor for its standard output and standard error.
+        session: Whether it starts a new session.
     """
     with Path(os.devnull).open() as nothing:
         if _may_be_forked(environment):
@@ -204,19 +204,19 @@ def begin_agent(
 
 
 def _may_be_forked(environment: Mapping[str, str]) -> bool:
-    # The languages that there are belong to the options, which are made once, in the import.
+    # The choice of languages is an option, created once at the import.
     return environment.get("LANG") == "C.UTF-8" and not any(
         name.startswith(("COVERAGE_", "LC_", "NCEN_LOCALE_DIR")) for name in environment
     )
 
 
 def run_publisher(*words: str) -> subprocess.CompletedProcess[str]:
-    """Run a command of the publisher in English with no terminal, to its end."""
+    """Run a command of the publisher to its end, in English and without a terminal."""
     return _publisher().run(words, _environment())
 
 
 def workers_place() -> str:
-    """Where a worker is forked for each connection (:mod:`tests.support.workers`)."""
+    """Return the socket that forks a worker for each connection (:mod:`tests.support.workers`)."""
     return _agent()[1]
 
 
@@ -273,14 +273,14 @@ def work(
     *,
     session: bool,
 ) -> None:
-    """Do in a fork the work of an interpreter of its own. Does not return.
+    """Run a program in a fork like in an interpreter of its own. Does not return.
 
     Args:
-        program: The function that it runs.
-        streams: Which descriptor becomes which of its own.
-        environment: All its variables; those of the one that forked by default.
-        directory: Where it works.
-        session: Whether it has a session of its own.
+        program: Function to run.
+        streams: Maps descriptors to those of the fork.
+        environment: Its whole environment; that of the forking process by default.
+        directory: Working directory.
+        session: Whether it starts a new session.
     """
     status = 1
     try:
@@ -308,7 +308,7 @@ def work(
 
 
 def main() -> None:
-    """Fork for each order that comes through standard input, until that is closed."""
+    """Fork for each request on standard input, until it is closed."""
     if sys.argv[1] != PUBLISHER:
         import_module("ncen_updater.feed").block_unused_imports()
         for name in HEAVY:
@@ -318,8 +318,8 @@ def main() -> None:
         import_module(name)
     program = getattr(module, sys.argv[2])
     gc.freeze()  # frozen objects are not copied by a fork
-    gc.set_threshold(50_000, 20, 20)  # short commands end before there is anything to find
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # it reaps no children
+    gc.set_threshold(50_000, 20, 20)  # short commands end before a collection is useful
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # children need not be waited for
     for number in map(int, sys.argv[3:]):
         import_module("tests.support.workers").begin(number)
     with socket.socket(fileno=os.dup(0)) as orders:

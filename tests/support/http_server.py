@@ -1,4 +1,4 @@
-"""A real web server on 127.0.0.1 over a directory, with a switch for each way a network fails."""
+"""Real web server on 127.0.0.1 for a directory, with simulated network faults."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ PORTAL = b"<!DOCTYPE html><html><body>Welcome to Airport Wi-Fi. Please log in.</
 
 @dataclass
 class Fault:
-    """A fault of requests whose path contains ``match``.
+    """Fault of requests whose path contains ``match``.
 
     Attributes:
-        times: How often; for ever by default.
-        status: Answer with this status.
-        body: Answer with these bytes in place of the file's.
-        content_type: Of the answer.
-        cut_after: Break the connection after so many bytes of the body.
-        drip: Send one byte, then wait for the client to give up, one byte in each ``drip`` seconds.
-        endless: Go on sending after the end.
-        etag: The entity tag to send.
+        times: Number of faulty responses; unlimited by default.
+        status: Respond with this status.
+        body: Respond with these bytes instead of the file.
+        content_type: Content type of the response.
+        cut_after: Close the connection after so many bytes of the body.
+        drip: Send one byte every ``drip`` seconds until the client gives up.
+        endless: Continue to send after the end.
+        etag: Entity tag to send.
     """
 
     match: str
@@ -44,14 +44,14 @@ class Fault:
 
 @dataclass
 class Request:
-    """One request as it came."""
+    """One received request."""
 
     path: str
     range: str | None
 
 
 class WebServer:
-    """Serves a directory until the block ends."""
+    """Serves a directory during a block."""
 
     def __init__(
         self, directory: Path, *, ranges: bool = True, tls: ssl.SSLContext | None = None
@@ -74,11 +74,11 @@ class WebServer:
 
     @property
     def url(self) -> str:
-        """Base address."""
+        """Return the base URL."""
         return f"{self._scheme}://127.0.0.1:{self._server.server_address[1]}/"
 
     def paths(self) -> list[str]:
-        """The paths asked for so far."""
+        """Return the paths requested so far."""
         return [request.path for request in self.requests]
 
     def __enter__(self) -> WebServer:
@@ -92,7 +92,7 @@ class WebServer:
         self._thread.join()
 
     def fault_for(self, path: str) -> Fault | None:
-        """The fault for a request; uses it up where it is counted."""
+        """Return the fault of a request; decrease its remaining number."""
         for fault in self.faults:
             if fault.match in path and fault.times != 0:
                 if fault.times is not None:
@@ -106,7 +106,7 @@ class WebServer:
         class Handler(http.server.BaseHTTPRequestHandler):
             timeout = 10
 
-            # HTTP/1.0: each connection ends with its answer, so that no thread stays behind.
+            # HTTP/1.0 closes the connection after each response, so that no thread remains.
             def log_message(self, format: str, *args: Any) -> None:
                 pass
 
@@ -114,7 +114,7 @@ class WebServer:
                 return server.date or super().date_time_string(timestamp)
 
             def handle(self) -> None:
-                # A client that breaks off, or whose certificate is refused, is no error of ours.
+                # Ignore a client that disconnects, or whose certificate is refused.
                 with contextlib.suppress(OSError):
                     super().handle()
 

@@ -1,4 +1,4 @@
-"""Ends a process at the n-th change that it makes to the disk, before that change, with SIGKILL."""
+"""Kill a process with SIGKILL immediately before its n-th change to the disk."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def killed_at(number: int, action: Callable[[], object]) -> bool:
     """Run an action in a forked process that is killed before its n-th change to the disk.
 
     Returns:
-        False once the action came to its end before.
+        False if the action ended before.
     """
     child = os.fork()
     if child == 0:
@@ -35,7 +35,7 @@ def killed_at(number: int, action: Callable[[], object]) -> bool:
 
 
 def changes_of(action: Callable[[], object]) -> int:
-    """Run an action in a forked process; return how many changes it made to the disk."""
+    """Run an action in a forked process; return the number of its changes to the disk."""
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
@@ -60,7 +60,7 @@ def changes_of(action: Callable[[], object]) -> int:
 
 
 def instants(last: int, close: int, stride: int) -> list[int]:
-    """Every ``stride``-th instant, and each of the ``close`` last ones."""
+    """Return every ``stride``-th change, and each of the last ``close`` ones."""
     return [n for n in range(1, last + 1) if n > last - close or n % stride == 0]
 
 

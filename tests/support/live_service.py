@@ -1,4 +1,4 @@
-"""The real service on a real stand-in site: started, signalled, killed, judged from outside."""
+"""The real service on a real stand-in site: started, signalled, killed, checked from outside."""
 
 from __future__ import annotations
 
@@ -42,13 +42,13 @@ PATIENCE_S = 300.0
 
 
 def open_hours(now: datetime | None = None) -> dict[str, str]:
-    """A window that is open for some hours."""
+    """Return a maintenance window that is open for some hours."""
     now = now or datetime.now(UTC)
     return _hours(now - timedelta(hours=1), now + timedelta(hours=3))
 
 
 def closed_hours(now: datetime | None = None) -> dict[str, str]:
-    """A window that opens in some hours."""
+    """Return a maintenance window that opens in some hours."""
     now = now or datetime.now(UTC)
     return _hours(now + timedelta(hours=4), now + timedelta(hours=8))
 
@@ -59,17 +59,17 @@ def _hours(start: datetime, end: datetime) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Records:
-    """Records that users entered, and the contents of the databases."""
+    """Records entered by users, and the contents of the databases."""
 
     cases: Mapping[str, set[str]]
     digests: Mapping[str, str]
 
 
 class ServedSite:
-    """A stand-in site with the service, as a process of its own.
+    """Stand-in site with its service, which is a process of its own.
 
     Args:
-        demo: A laid-out site that runs and has a journal and a trusted root.
+        demo: Laid-out site that runs and has a journal and a trusted root.
     """
 
     def __init__(self, demo: DemoSite) -> None:
@@ -90,17 +90,17 @@ class ServedSite:
 
     @property
     def socket(self) -> Path:
-        """Where the service listens."""
+        """Return the socket of the service."""
         config = load_config(self.demo.config_path)
         return config.paths.resolve(config.service.api_socket)
 
     def tell(self, number: signal.Signals) -> None:
-        """Send the service a signal."""
+        """Send a signal to the service."""
         assert self._process is not None
         self._process.send_signal(number)
 
     def stop(self) -> int:
-        """End the service as systemd does; returns its exit status."""
+        """Stop the service like systemd; return its exit status."""
         if self._process is None:
             return 0
         self.tell(signal.SIGTERM)
@@ -121,18 +121,18 @@ class ServedSite:
         processes.kill(found)
 
     def children(self) -> list[int]:
-        """Return all descendants of the service, without the application."""
+        """Return all descendants of the service except the application."""
         return [] if self._process is None else processes.ours_below(self._process.pid)
 
     def said(self, words: str) -> bool:
-        """Whether the service has logged this text."""
+        """Return whether the service has logged this text."""
         return words in self.log.read_text("utf-8", "replace")
 
     def until(self, what: str, holds: Callable[[], bool], seconds: float = PATIENCE_S) -> None:
-        """Wait for something that the service does.
+        """Wait for an action of the service.
 
         Raises:
-            AssertionError: If it does not, with the end of the service's log.
+            AssertionError: If it does not happen; with the end of the service's log.
         """
         deadline = time.monotonic() + seconds
         while not holds():
@@ -145,24 +145,24 @@ class ServedSite:
     # ---- state of the site ---------------------------------------------------------------------
 
     def journal(self) -> Journal:
-        """The journal, to read."""
+        """Return the journal, open for reading."""
         return Journal.open(self.demo.state / JOURNAL_FILE, read_only=True)
 
     def kinds(self) -> list[str]:
-        """Kinds of all events."""
+        """Return the kinds of all events."""
         with self.journal() as journal:
             return [event.kind for event in journal.list_events()]
 
     def service_state(self) -> ServiceState:
-        """The stored state of the service."""
+        """Return the stored state of the service."""
         return ServiceStateFile(self.demo.state / SERVICE_STATE_PATH).load()
 
     def current(self) -> str:
-        """The release that the link chooses."""
+        """Return the release at the link ``current``."""
         return self.demo.current.resolve().name
 
     def at_rest(self) -> bool:
-        """Whether nothing is open, interrupted or at work."""
+        """Return whether no change is open and no operation runs or was interrupted."""
         with self.journal() as journal:
             open_work = (
                 journal.find_open_change() is not None or RehearsalStore(journal).list_interrupted()
@@ -171,12 +171,12 @@ class ServedSite:
         return not (open_work or busy or self.children())
 
     def records(self) -> Records:
-        """The current contents of the databases."""
+        """Return the current contents of the databases."""
         place = self.demo.databases
         return Records(case_references(place), database_digests(place))
 
     def judge(self, before: Records, start: str) -> list[str]:
-        """List faults of the site; empty for one consistent version with all records."""
+        """Return the faults of the site; empty for one consistent version with all records."""
         found, now = [], self.records()
         whole = version_of(self.demo).whole
         if whole is None:
@@ -190,7 +190,7 @@ class ServedSite:
         return found
 
     def outside(self, hours: Mapping[str, str], since: datetime) -> list[str]:
-        """Return changes since a time whose downtime was outside of the window."""
+        """Return changes since a time whose downtime was outside the window."""
         window = WindowSettings.model_validate(dict(hours)).to_window()
         with self.journal() as journal:
             closes = [
@@ -203,7 +203,7 @@ class ServedSite:
     # ---- actions of users ------------------------------------------------------------------------
 
     def configure(self, **tables: Mapping[str, Any]) -> None:
-        """Write tables of the configuration again; the others stay."""
+        """Replace tables of the configuration."""
         self.demo.configure({**(self.demo.options.settings or {}), **tables})
 
     def approve(self, person: Actor, version: str | None = None) -> int:
@@ -218,22 +218,22 @@ class ServedSite:
             ).count.missing
 
     def order(self, kind: JobKind, **data: object) -> int:
-        """Order something."""
+        """Queue a job."""
         with Journal.open(self.demo.state / JOURNAL_FILE) as journal:
             return JobQueue(journal).enqueue(kind, data, AMINA)
 
     def result(self, number: int) -> Mapping[str, Any] | None:
-        """Return the result of a job, once it has ended."""
+        """Return the result of a job; None while it runs."""
         with self.journal() as journal:
             order = JobQueue(journal).find(number)
         return order.result if order else None
 
     def hold(self, reason: str) -> None:
-        """Forbid upgrades."""
+        """Set a hold."""
         with Journal.open(self.demo.state / JOURNAL_FILE) as journal:
             SiteHistory(journal).add_hold(reason, AMINA.name, None)
 
     def unhold(self) -> None:
-        """Allow them again."""
+        """Lift the hold."""
         with Journal.open(self.demo.state / JOURNAL_FILE) as journal:
             SiteHistory(journal).lift_holds(AMINA.name)

@@ -1,4 +1,4 @@
-"""Places where a release's own program can run in a trial of a whole site."""
+"""Conditions for tests that run a release's own migrator on a whole site."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import os
 
 import pytest
 
-#: Root runs such a program as the application's user, who reaches neither a trial's directories nor
-#: its interpreter. That way has tests of its own, in ``agent/adapters/databases``.
+#: As root the agent runs migrators as the application's user, who can enter neither the
+#: directories of a test nor its interpreter. Tests of this are in ``agent/adapters/databases``.
 not_as_root = pytest.mark.skipif(
     os.geteuid() == 0, reason="root runs no release's program as itself; an ordinary user does"
 )

@@ -1,4 +1,4 @@
-"""A real nginx on 127.0.0.1 with the configuration that we hand out."""
+"""Real nginx on 127.0.0.1 with the shipped configuration."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ CONFIGURATION = Path(__file__).parents[2] / "packaging" / "nginx" / "feed.conf"
 
 @dataclass(frozen=True)
 class Nginx:
-    """A server that runs.
+    """Running server.
 
     Attributes:
-        url: Its address.
-        port: Of it.
-        log: One line a request: status, bytes of the body, method, path, bytes of the whole request
-            and of the whole answer.
+        url: Its URL.
+        port: Its port.
+        log: One line per request: status, bytes of the body, method, path, total bytes of request
+            and response.
     """
 
     url: str
@@ -34,7 +34,7 @@ class Nginx:
 
 
 def find_nginx() -> str | None:
-    """Where the program is; it is often outside of an ordinary user's path."""
+    """Return the path of nginx, which is often not in the PATH of unprivileged users."""
     return shutil.which("nginx", path=os.environ.get("PATH", "") + ":/usr/sbin:/usr/local/sbin")
 
 
@@ -55,16 +55,16 @@ def nginx(
     listens: int = 80,
     user: str = "root",
 ) -> Iterator[Nginx]:
-    """Serve a feed, or something else, until the block ends.
+    """Serve a feed or another directory during a block.
 
     Args:
-        program: See :func:`find_nginx`.
+        program: Path from :func:`find_nginx`.
         feed: The directory.
-        work: For configuration, log and temporary files.
-        configuration: In place of ours.
+        work: Directory for configuration, log and temporary files.
+        configuration: Replaces the shipped configuration.
         places: Replacements of paths in the configuration; the feed's directory by default.
-        listens: The port that the configuration names.
-        user: Of the workers of a server that root starts.
+        listens: Port in the configuration.
+        user: User of the worker processes of a server started by root.
     """
     port = _free_port()
     rules = configuration or CONFIGURATION.read_text("utf-8")
@@ -76,7 +76,7 @@ def nginx(
         rules = rules.replace(given, here)
     work.mkdir(parents=True, exist_ok=True)
     (work / "feed.conf").write_text(rules)
-    # Workers of a server started by root would be the user nobody, without access to a test.
+    # As root, the workers would run as nobody, who cannot read the files of a test.
     whose = f"user {user};" if os.geteuid() == 0 else ""
     bodies = " ".join(
         f"{kind}_temp_path {work}/{kind};"
@@ -100,7 +100,7 @@ def nginx(
         "-c",
         str(work / "nginx.conf"),
     ]
-    subprocess.run([*words, "-q", "-t"], check=True)  # as every guide of ours says
+    subprocess.run([*words, "-q", "-t"], check=True)  # the test that all our guides recommend
     with subprocess.Popen(words) as process:
         try:
             _wait(process, port, work)
@@ -115,5 +115,5 @@ def _wait(process: subprocess.Popen[bytes], port: int, work: Path) -> None:
     while time.monotonic() < deadline and process.poll() is None:
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
             return
-        time.sleep(0.02)  # between two questions, not in place of an answer
+        time.sleep(0.02)  # interval of polling
     raise RuntimeError(f"nginx did not come up: {(work / 'error.log').read_text()}")

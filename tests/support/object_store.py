@@ -1,7 +1,7 @@
-"""A stand-in for an S3-compatible object store: moto's server, over real HTTP on 127.0.0.1.
+"""S3-compatible object store for tests: moto's server, over real HTTP on 127.0.0.1.
 
-It keeps objects in memory and asks for no real credentials; buckets, PUT in one step, listings,
-ranges and headers are as those of a store.
+It stores objects in memory and accepts any credentials; buckets, atomic PUT, listings, ranges and
+headers work like those of a real store.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from tests.support.forks import DEADLINE_S
 
 
 def _readable(bucket: str) -> dict[str, object]:
-    """The policy of docs/how-to/serve-the-feed.md: everyone may read, and gets 404 for missing."""
+    """Return the policy of docs/how-to/serve-the-feed.md: all may read, and get 404 if missing."""
     read = {"Effect": "Allow", "Principal": "*"}
     name = f"arn:aws:s3:::{bucket}"
     return {
@@ -38,7 +38,7 @@ def _put(url: str, content: bytes, method: str = "PUT") -> None:
 
 @contextlib.contextmanager
 def object_store(monkeypatch: pytest.MonkeyPatch, bucket: str = "releases") -> Iterator[str]:
-    """Serve an empty bucket until the block ends; gives the address of the store."""
+    """Serve an empty bucket during a block; yield the URL of the store."""
     from moto.server import ThreadedMotoServer
 
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
@@ -51,7 +51,7 @@ def object_store(monkeypatch: pytest.MonkeyPatch, bucket: str = "releases") -> I
     try:
         host, port = server.get_host_and_port()
         url = f"http://{host}:{port}"
-        # Objects of an earlier server of this process would still be there.
+        # Remove objects of an earlier server in this process.
         _put(f"{url}/moto-api/reset", b"", "POST")
         _put(f"{url}/{bucket}", b"")
         _put(f"{url}/{bucket}?policy", json.dumps(_readable(bucket)).encode())

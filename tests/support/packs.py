@@ -1,4 +1,4 @@
-"""Releases that are worth a delta pack, on a signed feed."""
+"""Releases for which delta packs are useful, on a signed feed."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ def _now() -> datetime:
 
 
 def write_large(directory: Path, version: str) -> Path:
-    """A release with a large file of which each version changes a little, and its manifest."""
-    chance = random.Random(7)  # the same in every version
+    """Write a release with a manifest and a large file that changes slightly in each version."""
+    chance = random.Random(7)  # the same in all versions
     content = bytearray(chance.randbytes(BYTES))
     content[BYTES // 2 : BYTES // 2 + 5] = version.encode()
     (directory / "app").mkdir(parents=True)
@@ -40,7 +40,7 @@ def write_large(directory: Path, version: str) -> Path:
 
 
 class PackFeed:
-    """A feed on which each release is published with packs from those before it."""
+    """Feed in which each release is published with packs from the earlier ones."""
 
     def __init__(self, directory: Path, versions: tuple[str, ...] = (FIRST, SECOND)) -> None:
         self.directory = directory / "feed"
@@ -52,7 +52,7 @@ class PackFeed:
 
     @property
     def root(self) -> Path:
-        """The trusted root of a new site."""
+        """Return the trusted root of a new site."""
         return self.directory / "metadata" / "1.root.json"
 
     def publish(self, version: str) -> None:
@@ -61,6 +61,6 @@ class PackFeed:
         publish_release(self.directory, [source], self.keys, _now, packs=True)
 
     def served(self, name: str) -> Path:
-        """The file that is served under the (last part of the) name of a target."""
+        """Return the served file of a target, given (the last part of) its name."""
         (found,) = (self.directory / "targets").rglob(f"*.{name}")
         return found

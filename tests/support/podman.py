@@ -1,4 +1,4 @@
-"""Real containers, where this machine can run any; where it cannot, why not."""
+"""Real containers, if this machine can run any; otherwise the reason."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ import pytest
 PODMAN = Path("/usr/bin/podman")
 BUSYBOX = Path("/bin/busybox")
 INSTALL = "apt-get install podman crun uidmap busybox-static postgresql-client"
-#: podman reads the file that this variable names after all others.
+#: podman reads the file named by this variable after all other configuration files.
 OVERRIDE = "CONTAINERS_CONF_OVERRIDE"
-#: By the name of an OCI runtime. runc cannot do without groups of processes, which podman's
-#: example turns off; crun refuses those of some machines, such as ones within a container.
+#: Settings by OCI runtime. runc requires cgroups, which podman's example disables; crun fails with
+#: those of some machines, for example inside a container.
 SETTINGS = {
     "crun": '[containers]\ncgroups = "disabled"\n[engine]\nruntime = "crun"\n',
     "runc": '[containers]\ncgroups = "enabled"\n[engine]\nruntime = "runc"\n',
@@ -30,7 +30,7 @@ SETTINGS = {
 
 
 def podman_settings() -> str:
-    """Settings with which podman runs a container here; skips where none work."""
+    """Return settings with which podman runs a container here; skip the test if none work."""
     found, reason = _settings()
     if not found:
         pytest.skip(f"{reason}; {INSTALL}")
@@ -39,7 +39,7 @@ def podman_settings() -> str:
 
 @functools.cache
 def _settings() -> tuple[str, str]:
-    """The settings, or why there are none."""
+    """Return the settings, or the reason why none work."""
     missing = [str(path) for path in (PODMAN, BUSYBOX) if not path.exists()]
     if missing:
         return "", f"{', '.join(missing)}: not here"
@@ -70,11 +70,11 @@ def _place(settings: str) -> Iterator[tuple[Path, dict[str, str]]]:
 
 
 def environment_in(place: Path, settings: str) -> dict[str, str]:
-    """All variables of a podman that keeps everything in a directory.
+    """Return the environment of a podman that stores all data in one directory.
 
     Args:
         place: The directory.
-        settings: Of :func:`podman_settings`.
+        settings: Settings from :func:`podman_settings`.
     """
     override = place / "containers.conf"
     override.write_text(settings + 'lock_type = "file"\n', "utf-8")
@@ -85,10 +85,10 @@ def environment_in(place: Path, settings: str) -> dict[str, str]:
 
 
 def forget(place: Path) -> None:
-    """End the processes that podman leaves for its next call, so that a directory can be removed.
+    """End the background processes of podman, so that its directory can be removed.
 
     Args:
-        place: As for :func:`environment_in`, or ``RUN`` and ``STORE`` of the example are below it.
+        place: As for :func:`environment_in`, or the parent of ``RUN`` and ``STORE`` of the example.
     """
     while found := _podmans(place):
         for pid in found:
@@ -106,7 +106,7 @@ def forget(place: Path) -> None:
 
 
 def _podmans(place: Path) -> list[int]:
-    """Podman's helper processes in this directory: cleanup, and waiting for the next container."""
+    """Return podman's background processes in this directory: cleanup and pause."""
     told = re.compile(rb"(^|\0)XDG_RUNTIME_DIR=" + re.escape(os.fsencode(place)) + rb"(/[^\0]*)?\0")
     found = []
     for one in Path("/proc").glob("[0-9]*"):
@@ -120,11 +120,11 @@ def _podmans(place: Path) -> list[int]:
 
 
 def rootfs(place: Path, *programs: str) -> Path:
-    """The root file system of a container, also for users who may not write there.
+    """Create the root file system of a container, also for users who may not write to it.
 
     Args:
-        place: Made in this directory.
-        programs: Of busybox.
+        place: Parent directory.
+        programs: Programs of busybox.
     """
     root = place / "rootfs"
     for name in ("bin", "dev", "etc", "proc", "run", "sys", "tmp", "var/tmp"):
@@ -139,6 +139,6 @@ def rootfs(place: Path, *programs: str) -> Path:
 
 
 def stored(place: Path) -> list[str]:
-    """Podman with everything that it keeps in a directory."""
+    """Return the podman command line that stores all data in one directory."""
     return [str(PODMAN), "--root", str(place / "images"), "--runroot", str(place / "run"),
             "--tmpdir", str(place / "tmp")]  # fmt: skip

@@ -1,4 +1,4 @@
-"""Real PostgreSQL servers for the tests: one of each version found, started once a test run."""
+"""Real PostgreSQL servers for the tests: one per version found, started once per run."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 from demo.embedded_postgres import EmbeddedPostgres, PostgresBinaries, find_binaries
 
-# fsync is off where a test kills processes, not machines: the kernel keeps written pages.
+# fsync is not needed: killed processes do not lose data that the kernel has received.
 FAST_SETTINGS = (
     "fsync=off",
     "full_page_writes=off",
@@ -19,12 +19,12 @@ FAST_SETTINGS = (
     "wal_level=logical",
     "shared_buffers=32MB",
 )
-#: Names the directory that all workers of a run share.
+#: Environment variable with the directory shared by all workers of a run.
 SHARED = "NCEN_TEST_SHARED"
 
 
 def available() -> tuple[PostgresBinaries, ...]:
-    """Servers the tests run on: every major version found on this machine."""
+    """Return the servers to test with: every major version found on this machine."""
     return find_binaries()
 
 
@@ -35,16 +35,15 @@ def running(
     settings: Sequence[str] = FAST_SETTINGS,
     port: int | None = None,
 ) -> Iterator[EmbeddedPostgres]:
-    """Run a server on a new cluster in this directory.
+    """Run a server with a new cluster in this directory.
 
-    The cluster is a copy of one that was made once this run: ``initdb`` takes longer than most
-    tests.
+    The cluster is copied from a template, because ``initdb`` takes longer than most tests.
 
     Args:
-        binaries: Which programs.
-        directory: Of the cluster.
-        settings: Of the server.
-        port: At the loopback, for clients without Unix sockets; none by default.
+        binaries: Programs to use.
+        directory: Directory of the cluster.
+        settings: Settings of the server.
+        port: TCP port on localhost, for clients without Unix sockets; none by default.
     """
     shared = os.environ.get(SHARED)
     if shared is not None:
@@ -59,7 +58,7 @@ def running(
 
 
 def _template(binaries: PostgresBinaries, shared: Path) -> Path:
-    """A cluster as ``initdb`` leaves it, made by whichever worker needs it first."""
+    """Return the template cluster; the first worker that needs it runs ``initdb``."""
     made = shared / f"postgresql-{binaries.major}"
     with (shared / f"{made.name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

@@ -1,4 +1,4 @@
-"""Processes of a service, found and ended from outside as an operator or systemd would."""
+"""Find and end processes of a service from outside, like an operator or systemd."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.support import workers
 
 
 def is_application(pid: int) -> bool:
-    """Whether a process is none of ours; one that is gone counts as none, too."""
+    """Return whether a process belongs to the application, or has ended."""
     try:
         return b"ncen_updater" not in Path(f"/proc/{pid}/cmdline").read_bytes()
     except OSError:
@@ -21,7 +21,7 @@ def is_application(pid: int) -> bool:
 
 
 def ours_below(pid: int) -> list[int]:
-    """Return all descendants of a process, without the application."""
+    """Return all descendants of a process except the application."""
     found, todo = [], [pid]
     while todo:
         mine = [child for child in _children(todo.pop()) if not is_application(child)]
@@ -35,7 +35,7 @@ def stop(pid: int) -> list[int]:
     found, todo = [], [pid]
     while todo:
         parent = todo.pop()
-        with contextlib.suppress(ProcessLookupError):  # it may just have ended
+        with contextlib.suppress(ProcessLookupError):  # it may have ended
             os.kill(parent, signal.SIGSTOP)
             todo += [child for child in _children(parent) if not is_application(child)]
             found.append(parent)
@@ -43,10 +43,10 @@ def stop(pid: int) -> list[int]:
 
 
 def kill(pids: Iterable[int]) -> None:
-    """SIGKILL; returns when none of them does anything any more."""
+    """Send SIGKILL to processes; return when all have ended."""
     ends = []
     for pid in pids:
-        with contextlib.suppress(ProcessLookupError):  # it may just have ended
+        with contextlib.suppress(ProcessLookupError):  # it may have ended
             ends.append((pid, os.pidfd_open(pid)))
             signal.pidfd_send_signal(ends[-1][1], signal.SIGKILL)
     for pid, end in ends:
@@ -59,7 +59,7 @@ def with_variable(mark: str) -> Iterator[tuple[int, list[str]]]:
     """Yield pid and arguments of each process that inherited a variable, ``NAME=value``."""
     wanted = os.fsencode(mark)
     for one in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):  # it ended meanwhile, or belongs to another user
+        with contextlib.suppress(OSError):  # it has ended, or belongs to another user
             if wanted in (one / "environ").read_bytes().split(b"\0"):
                 yield int(one.name), (one / "cmdline").read_bytes().decode().split("\0")
 

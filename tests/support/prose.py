@@ -1,4 +1,4 @@
-"""Split a document into its sentences, as a reader meets them."""
+"""Split a document into sentences."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 KINDS = ("tutorials", "how-to", "reference", "explanation")
-#: Written by programs, from texts that have rules of their own.
+#: Pages generated from texts that have rules of their own.
 GENERATED = frozenset({"messages.md", "commands.md"})
 _FENCE = re.compile(r"^ *```.*?^ *```", re.MULTILINE | re.DOTALL)
 _ITEM = re.compile(r"^\s*(?:[-*]|\d+\.) +(?:\[[ x]\] )?", re.MULTILINE)
@@ -16,13 +16,13 @@ _END = re.compile(r"(?<=[.!?])[*)]* +(?=[*(]*[A-ZÀ-Ý`\d«])")
 
 
 def find_pages(documents: Path, *, generated: bool = False) -> list[Path]:
-    """Return the pages of the four kinds below a directory, those written by hand alone."""
+    """Return the documentation pages below a directory, by default without generated ones."""
     found = (page for kind in KINDS for page in documents.glob(f"{kind}/*.md"))
     return sorted(page for page in found if generated or page.name not in GENERATED)
 
 
 def iter_blocks(text: str) -> Iterator[str]:
-    """Yield paragraphs, items of lists and cells of tables; code and headings are left out."""
+    """Yield paragraphs, list items and table cells; omit code and headings."""
     for block in re.split(r"\n\s*\n", _FENCE.sub("", text)):
         if re.match(r"^(?: {4}|#)", block.strip("\n")):
             continue

@@ -1,4 +1,4 @@
-"""A small HTTP proxy on 127.0.0.1: plain requests are passed on, CONNECT opens a tunnel."""
+"""Small HTTP proxy on 127.0.0.1: forwards plain requests; CONNECT opens a tunnel."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
-POLL_S = 0.05  # only how soon a tunnel sees that the test is over
+POLL_S = 0.05  # how soon a tunnel detects the end of the test
 
 
 @dataclass
@@ -18,7 +18,7 @@ class Proxy:
     """Behaviour and recorded requests of a proxy.
 
     Attributes:
-        url: Its address.
+        url: Its URL.
         refuse: Answer every request with this status line.
         seen: First line of each request.
         headers: All header lines of all requests.
@@ -31,7 +31,7 @@ class Proxy:
     ended: threading.Event = field(default_factory=threading.Event)
 
     def serve(self, client: socket.socket) -> None:
-        """Answer one connection."""
+        """Serve one connection."""
         with client, contextlib.suppress(OSError):
             client.settimeout(5)
             head = b""
@@ -70,7 +70,7 @@ class Proxy:
 
 @contextlib.contextmanager
 def proxying() -> Iterator[Proxy]:
-    """Run a proxy until the block ends."""
+    """Run a proxy during a block."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         listener.settimeout(POLL_S)
         proxy = Proxy(f"http://127.0.0.1:{listener.getsockname()[1]}")

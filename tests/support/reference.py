@@ -1,4 +1,4 @@
-"""Access to the definitions of script/reference.py, for tests of documents."""
+"""Definitions of script/reference.py for tests of documents."""
 
 from __future__ import annotations
 
@@ -12,5 +12,5 @@ REFERENCE: dict[str, Any] = runpy.run_path(
 
 
 def list_undocumented_keys(name: str, document: dict[str, object]) -> set[str]:
-    """First keys of a document that the reference does not name below its command."""
+    """Return the top-level keys of a document that the reference does not list for its command."""
     return set(document) - set(REFERENCE["list_keys"](name))

@@ -1,7 +1,7 @@
-"""Rotation of tests that are too many for one run: the seed of the run chooses the part.
+"""Rotation: if tests are too many for one run, the seed of the run selects some of them.
 
-The seed is printed at the head of a run and given again with ``--seed`` or in the environment
-(:data:`SEED`, which is also how it reaches the workers of a run).
+The seed is printed at the start of a run. It can be set with ``--seed`` or in the environment
+(:data:`SEED`), which also passes it to the workers of a run.
 """
 
 from __future__ import annotations
@@ -19,42 +19,43 @@ from ncen_updater.formats.sql import ENGINE_NAMES
 SEED = "NCEN_TEST_SEED"
 IN_TURNS = "in_turns"
 EITHER_ENGINE = "either_engine"
-#: Fixtures of which any value will do: the versions of the database server, and whether the agent
-#: is a superuser of it.
+#: Fixtures of which any single value is enough: the server version, and whether the agent is a
+#: superuser.
 ALWAYS = frozenset({"postgres", "any_site"})
-#: How often SQLite is chosen where either engine will do, for once that another one is: a site on
-#: it costs a third, and the engines have their own tests.
+#: How often SQLite is selected per selection of another engine if any engine is enough: a site on
+#: SQLite takes a third of the time, and the engines have tests of their own.
 SQLITE_TIMES = 2
 
-#: The longest modules, and the share of each that a whole run takes.
+#: The longest modules, with the share of their tests that a run selects.
 LONG = Path(__file__).parents[1] / "long.txt"
 SHARES = {"all": 1, "1/4": 4, "1/8": 8, "1/16": 16}
-#: From this share on all rooms are one: a room of a few dear tests is not met in every run.
+#: From this divisor on, the tests of all packages are pooled, so that a package with few expensive
+#: tests does not run one every time.
 TOGETHER = 16
 
 T = TypeVar("T")
 
 
 def seed() -> int:
-    """The seed of this run."""
+    """Return the seed of this run."""
     return int(os.environ[SEED])
 
 
 def chance(name: str) -> random.Random:
-    """Random numbers that belong to one use of the seed, whatever else asked for some before."""
+    """Return a random source for one purpose, independent of all others with the same seed."""
     return random.Random(f"{seed()} {name}")
 
 
 def part(items: Sequence[T], stride: int, name: str) -> list[T]:
-    """Every ``stride``-th item, beginning with one that the seed chooses.
+    """Return every ``stride``-th item, starting at one selected by the seed.
 
-    So each run meets all of a list's regions, and all runs together each item.
+    So each run covers all parts of a list, and all runs together cover each item.
 
     Args:
-        items: All of them.
-        stride: No divisor of the length of what repeats in the list (the faults of a step), so
-            that neighbours meet different ones.
-        name: Of this use.
+        items: All items.
+        stride: Must not divide the length of a repeated pattern in the list (such as the faults of
+            a step), so that neighbouring groups yield different items.
+        name: Purpose, for :func:`chance`.
     """
     return list(items)[chance(name).randrange(stride) :: stride]
 
@@ -62,14 +63,15 @@ def part(items: Sequence[T], stride: int, name: str) -> list[T]:
 def one_of_each(
     items: Sequence[T], name: Callable[[T], str], weight: Callable[[T], int] = lambda _: 1
 ) -> list[T]:
-    """One of all items that have the same name, in their order; which one, the seed chooses.
+    """Return one item per name, in order, selected by the seed.
 
-    Each name has a choice of its own: a run meets all kinds, and all runs together each item.
+    Each name is selected independently, so that a run covers all kinds, and all runs together cover
+    each item.
 
     Args:
-        items: All of them.
-        name: The common name of items of which one is enough for a run.
-        weight: How often one is chosen for each time that one of weight 1 is.
+        items: All items.
+        name: Returns the kind of an item; a run needs one item per kind.
+        weight: Relative frequency of selection.
     """
     alike: dict[str, list[int]] = {}
     for number, item in enumerate(items):
@@ -82,26 +84,26 @@ def one_of_each(
 
 
 def long_modules() -> dict[str, int]:
-    """The modules of :data:`LONG`, longest first, and of how many of its tests a run takes one.
+    """Return the modules of :data:`LONG`, longest first, with the divisor of their share.
 
     Raises:
-        KeyError: If a share is none of :data:`SHARES`.
+        KeyError: If a share is not in :data:`SHARES`.
     """
     lines = (line.partition("#")[0].split() for line in LONG.read_text("utf-8").splitlines())
     return {words[0]: SHARES[words[1]] for words in lines if words}
 
 
 def in_shares(items: Sequence[T], name: Callable[[T], str], shares: Mapping[str, int]) -> list[T]:
-    """Of the tests of a room that have one share every ``share``-th, with all its values.
+    """Select every ``share``-th test of those in a package with the same share.
 
-    The room decides, not the module: one whole site is much like another, and so a module of a
-    single test is not in every run. Each run meets every room, and all runs together each test.
-    Of the most expensive ones (:data:`TOGETHER`) a run takes some, whatever their room.
+    Tests are pooled by package, not by module: tests of whole sites are similar, and a module with
+    a single test would otherwise run every time. Each run covers every package, and all runs
+    together cover each test. Modules with a divisor of at least :data:`TOGETHER` form one pool.
 
     Args:
-        items: Tests in their order.
-        name: Their node ids.
-        shares: By module; of one that has none everything is taken.
+        items: Tests in order.
+        name: Returns their node ids.
+        shares: Divisors by module; modules without one run completely.
     """
     rooms: dict[tuple[str, int], dict[str, None]] = {}
     for item in items:
@@ -119,48 +121,48 @@ def in_shares(items: Sequence[T], name: Callable[[T], str], shares: Mapping[str,
 
 
 def in_turns(*parameters: str) -> pytest.MarkDecorator:
-    """Mark a test that tries one claim over many values: a whole run takes one of them.
+    """Mark a test that checks one claim for many values: a full run selects one of them.
 
-    With one of them on each database engine, where values name engines. Everything is taken
-    where tests are named, and with ``script/test --all``.
+    If the values name database engines, a run selects one value per engine. All values run if
+    tests are named on the command line, and with ``script/test --all``.
 
     Args:
-        parameters: Whose values are alike.
+        parameters: Parameters with equivalent values.
     """
     mark: pytest.MarkDecorator = getattr(pytest.mark, IN_TURNS)(*parameters)
     return mark
 
 
 def either_engine(parameter: str) -> pytest.MarkDecorator:
-    """Mark tests, or a module of them, whose claims are about layers above the engines.
+    """Mark tests of layers above the database engines.
 
-    A whole run tries each of them on one engine, whichever the seed chooses, and that is SQLite in
-    two of three runs. Engines have their own contract and the fault matrix, which
-    are tried on all of them in every run.
+    A full run tests each of them on one engine, selected by the seed; SQLite is selected in two of
+    three runs. The engines themselves have contract tests and the fault matrix, which run on all
+    engines every time.
 
     Args:
-        parameter: That names the engine. A test that has none is left as it is.
+        parameter: Parameter that names the engine; tests without it are not affected.
     """
     mark: pytest.MarkDecorator = getattr(pytest.mark, EITHER_ENGINE)(parameter)
     return mark
 
 
 class Kinds:
-    """Names the kind of a test; one test of each kind is enough for a run.
+    """Computes the kind of each test; a run needs one test per kind.
 
-    Asked for each test of a run in their order: values are numbered as they are met. (The numbers
-    that pytest gives them will not do. Beside a parameter of a fixture those of a test of its own
-    run on from one value of the fixture to the next.)
+    Call it for each test of a run in order, because it numbers values as they appear. (The indexes
+    assigned by pytest are not usable: for a parameter beside a parametrised fixture they continue
+    from one value of the fixture to the next.)
     """
 
     def __init__(self) -> None:
         self._met: dict[tuple[str, str], list[object]] = {}
 
     def __call__(self, item: pytest.Item) -> str:
-        """The name of its kind.
+        """Return the kind of a test.
 
         Raises:
-            pytest.UsageError: If a rotating name is no parameter of it.
+            pytest.UsageError: If a name in the mark is not a parameter of the test.
         """
         call = getattr(item, "callspec", None)
         named = [name for mark in item.iter_markers(IN_TURNS) for name in mark.args]
@@ -187,7 +189,7 @@ class Kinds:
 
 
 def weight(item: pytest.Item) -> int:
-    """How often a test is chosen of its kind, for each time that one of weight 1 is."""
+    """Return the relative frequency with which a test is selected among its kind."""
     call = getattr(item, "callspec", None)
     engines = (
         [_engine(call.params[name]) for name in _either(item) & call.params.keys()] if call else []
@@ -196,7 +198,7 @@ def weight(item: pytest.Item) -> int:
 
 
 def is_skipped(item: pytest.Item) -> bool:
-    """Whether a mark says already that a test will not run here: then another one is taken."""
+    """Return whether a mark already skips a test here; then another one is selected."""
     return any(True in mark.args for mark in item.iter_markers("skipif"))
 
 
@@ -205,6 +207,6 @@ def _either(item: pytest.Item) -> set[str]:
 
 
 def _engine(value: object) -> str:
-    """The database engine that a value is about; empty for none."""
+    """Return the database engine of a value; empty if it names none."""
     words = str(getattr(value, "engine", value))
     return next((engine for engine in ENGINE_NAMES if words.startswith(engine)), "")

@@ -1,8 +1,7 @@
-"""Location of test sites: in memory where there is room, so that no test waits for a disk.
+"""Location of test sites: in memory if there is space, so that tests do not wait for a disk.
 
-What is killed in these tests are processes: the kernel keeps what they wrote on either ground, and
-power cuts have a bench of their own. A test that needs two file systems finds the other one with
-:func:`other_than`.
+Tests kill processes only, so the kernel preserves what they wrote in memory and on disk; power cuts
+have separate tests. A test that needs two file systems finds another with :func:`other_than`.
 """
 
 from __future__ import annotations
@@ -17,18 +16,18 @@ from tests.support.trees import remove_tree
 
 GROUND = "NCEN_TEST_GROUND"
 MEMORY = Path("/dev/shm")
-# The largest run was seen to take less than one; directories of failed tests come on top.
+# The largest run used less than 1 GiB; directories of failed tests come in addition.
 ROOM = 4 << 30
 SPARE = 2 << 30
 
 
 def lay_ground(wish: str) -> Path:
-    """Make the directory in which everything of this run lies.
+    """Create the directory for all files of this run.
 
-    As ``/tmp`` is: for root the database servers run as the user nobody, who needs access.
+    It has the mode of ``/tmp``: for root the database servers run as nobody, who needs access.
 
     Args:
-        wish: ``memory``, ``disk``, or ``auto`` for memory where it will do.
+        wish: ``memory``, ``disk``, or ``auto`` for memory if it is suitable.
     """
     in_memory = wish == "memory" or (wish == "auto" and _will_do())
     below = MEMORY if in_memory else Path(tempfile.gettempdir())
@@ -42,7 +41,7 @@ def lay_ground(wish: str) -> Path:
 
 
 def other_than(place: Path) -> Path | None:
-    """A place for temporary files on another file system than this one, if there is one."""
+    """Return a temporary directory on another file system, or None."""
     for other in (MEMORY, Path("/var/tmp"), Path("/tmp")):
         if other.is_dir() and other.stat().st_dev != place.stat().st_dev:
             return other
@@ -66,5 +65,5 @@ def _remove_those_of_the_dead(below: Path) -> None:
     for place in below.glob("nu-run-*"):
         number = place.name.rpartition("-")[2]
         if number.isdigit() and not Path("/proc", number).exists():
-            with contextlib.suppress(OSError):  # of another user
+            with contextlib.suppress(OSError):  # owned by another user
                 remove_tree(place)

@@ -1,4 +1,4 @@
-"""The service as a process of its own beside a stand-in site, and its clients."""
+"""The service as a process of its own for a stand-in site, and its clients."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 class Served:
-    """A service that runs."""
+    """Running service."""
 
     demo: DemoSite
 
@@ -35,7 +35,7 @@ class Served:
         self.log = root / "service.log"
 
     def start(self) -> None:
-        """Start it, and wait until it answers."""
+        """Start the service, and wait until it responds."""
         words = ("--config", str(self.config), "serve")
         with self.log.open("ab") as log:
             self._process = begin_agent(*words, environment=self._environment(), log=log.fileno())
@@ -45,20 +45,20 @@ class Served:
         assert self._process is not None
         while not holds():
             assert self._process.poll() is None, self.log.read_text("utf-8")
-            time.sleep(0.02)  # between two looks, not in place of an answer
+            time.sleep(0.02)  # interval of polling
 
     @property
     def number(self) -> int:
-        """Number of the process."""
+        """Return the process id."""
         assert self._process is not None
         return self._process.pid
 
     def send(self, number: int) -> None:
-        """Send it a signal."""
+        """Send a signal."""
         os.kill(self.number, number)
 
     def stop(self, number: int = signal.SIGTERM) -> int:
-        """End it and return its exit status."""
+        """Stop the service and return its exit status."""
         if self._process is None:
             return 0
         self._process.send_signal(number)
@@ -70,9 +70,9 @@ class Served:
             self._process = None
 
     def kill_all(self) -> None:
-        """SIGKILL to it and to all that it started, as systemd does to a unit.
+        """Send SIGKILL to the service and all its children, like systemd to a unit.
 
-        Returns when none of them writes any more.
+        Returns when none of them can write any more.
         """
         if self._process is None:
             return
@@ -111,7 +111,7 @@ class Served:
     def run(
         self, *words: str, user: str | None = None, groups: Sequence[str] = ()
     ) -> subprocess.CompletedProcess[str]:
-        """Run a command as some user, to its end."""
+        """Run a command to its end as a user."""
         words = ("--config", str(self.config), *words)
         if user is None:
             return run_agent(*words, environment=self._environment())
@@ -128,7 +128,7 @@ class Served:
 
 @contextmanager
 def served(config: Path, root: Path) -> Iterator[Served]:
-    """Run the service beside a site; it is ended, whatever happens."""
+    """Run the service of a site during a block."""
     service = Served(config, root)
     try:
         service.start()

@@ -1,7 +1,7 @@
-"""A site that exists only in memory, with a clock that jumps: for the service's decisions.
+"""Simulated site in memory with a simulated clock, for tests of the service's decisions.
 
-A stand-in for everything below the service: the journal, the children that work, the feed. It keeps
-a diary of actions and their times, which the caller judges.
+It replaces everything below the service: the journal, the worker processes and the feed. Its diary
+of actions with their times is checked by the caller.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ PLACES = EssentialSettings(NOWHERE, NOWHERE, NOWHERE, NOWHERE, "ncen", "ke-1", "
 
 @dataclass(frozen=True)
 class Entry:
-    """One thing that was done."""
+    """One entry of the diary."""
 
     at: datetime
     words: tuple[str, ...]
@@ -42,21 +42,21 @@ class Entry:
 
 @dataclass
 class SimulatedSite:
-    """The site: facts that a trial may change between two steps, and the effects of a child.
+    """Simulated site: facts that a test may change between two steps, and effects of workers.
 
     Attributes:
         now: The clock, UTC.
-        current: The release in use.
-        offered: Releases that the feed offers, oldest first.
-        seen: Releases that the site knows.
-        feed_up: Whether the feed answers.
+        current: The installed release.
+        offered: Releases in the feed, oldest first.
+        seen: Releases known to the site.
+        feed_up: Whether the feed is reachable.
         lapsed: Whether its metadata has expired.
         failing: Releases that fail at the cut-over.
-        minutes: How long an act takes, by its command.
+        minutes: Duration of an operation, by its command.
         keep_for: Retention of previous databases; None if there are none.
-        agent: A newer agent that is on offer; ``agent_fails`` where its slot cannot be made.
-        full: Whether the disk of the service's notes is full.
-        approve_after: So long after the rehearsal people approve; None for never.
+        agent: A newer agent in the feed; ``agent_fails`` if its slot cannot be created.
+        full: Whether the service cannot save its state because the disk is full.
+        approve_after: Time from the rehearsal to the approval; None for no approval.
     """
 
     now: datetime
@@ -89,7 +89,7 @@ class SimulatedSite:
     # ---- interface of the service ----------------------------------------------------------------
 
     def look(self) -> SiteStatus:
-        """The disk's part."""
+        """Replace the reading of the status."""
         state = ChangeState.STUCK if self.stuck else ChangeState.RUNNING
         bindings = ("", *self.rehearsed_at)
         journal = JournalSnapshot(
@@ -113,23 +113,23 @@ class SimulatedSite:
         return SiteStatus(self.now, PLACES, lock_holder=None, journal=journal, rehearsals=())
 
     def load(self) -> ServiceState:
-        """The file's part."""
+        """Replace the loading of the service's state."""
         return self.kept
 
     def save(self, service_state: ServiceState) -> None:
-        """The file's part, through its own form."""
+        """Replace the saving of the state, including its serialisation."""
         if self.full:
             raise OSError(errno.ENOSPC, "No space left on device")
         self.kept = ServiceState.from_json(service_state.to_json())
 
     def take(self, number: int) -> None:
-        """The order book's part."""
+        """Replace the start of a job in the journal."""
         assert self.order is not None
         assert self.order.id == number
         self.event += 1
 
     def end(self, number: int, result: object) -> None:
-        """The order book's part."""
+        """Replace the end of a job in the journal."""
         del result
         assert self.order is not None
         assert self.order.id == number
@@ -137,7 +137,7 @@ class SimulatedSite:
         self.event += 1
 
     def assess(self) -> WorkerResult:
-        """The assessing child's part."""
+        """Replace the worker that assesses the next upgrade."""
         target = self._target()
         found = Assessment(
             self.event, self.current, agent_version=self.agent, prune_at=self.prune_at
@@ -158,7 +158,7 @@ class SimulatedSite:
         return WorkerResult(0, found.to_json())
 
     def run(self, words: Sequence[str]) -> WorkerResult:
-        """The working child's part."""
+        """Replace the worker that runs operations."""
         began = self.now
         code = self._act(words[0], tuple(words[1:]))
         self.now += timedelta(minutes=self.minutes.get(words[0], 1))

@@ -1,4 +1,4 @@
-"""A feed over real HTTP and a stand-in site that follows it."""
+"""Feed over real HTTP, and a stand-in site that uses it."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ def _now() -> datetime:
 
 @dataclass(frozen=True)
 class Publication:
-    """Releases that are published at once.
+    """Releases that are published together.
 
     Attributes:
         versions: Releases of the stand-in.
-        packs: Whether with delta packs from the ones before.
-        faults: Faults of the newest of them, as in ``fault.toml``.
-        made: Makes the newest of the sources of 3.2.4, see :func:`as_code_only`; None: it is the
-            stand-in's own. The ones before say then that they run on schema 1.
+        packs: Whether delta packs from earlier releases are built.
+        faults: Faults of the newest release, as in ``fault.toml``.
+        made: Changes the sources of 3.2.4 into the newest release, see :func:`as_code_only`; the
+            earlier releases then declare schema 1. None: the newest release is the stand-in's own.
     """
 
     versions: tuple[str, ...]
@@ -49,7 +49,7 @@ class Publication:
     made: Callable[[Path, str], None] | None = None
 
     def publish(self, feed: Path, sources: Path) -> None:
-        """Build, sign and publish."""
+        """Build, sign and publish the releases."""
         versions = self.versions
         named = [*versions[:-1], "3.2.4"] if self.made else versions
         made = [
@@ -66,13 +66,13 @@ class Publication:
 
 @functools.cache
 def keys() -> FeedKeys:
-    """Of all feeds of this process: to open them takes longer than to publish."""
+    """Return the keys of all feeds of this process: loading them takes longer than publishing."""
     return create_keys(Path(tempfile.mkdtemp(prefix="nu-keys-")), "a long pass phrase")
 
 
 @functools.cache
 def _made(publication: Publication | None) -> Path:
-    """A feed with this alone, made once a process; each that begins so is a copy."""
+    """Return a feed with only this publication, built once per process and copied by users."""
     directory = Path(tempfile.mkdtemp(prefix="nu-feed-"))
     if publication is None:
         create_feed(directory / "feed", keys(), _now)
@@ -83,7 +83,7 @@ def _made(publication: Publication | None) -> Path:
 
 
 class TrialFeed:
-    """A feed that is signed by two of three signers, in a directory."""
+    """Feed in a directory, signed by two of three signers."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory / "feed"
@@ -94,7 +94,7 @@ class TrialFeed:
 
     @property
     def root(self) -> Path:
-        """The trusted root that a site is given."""
+        """Return the trusted root for a site."""
         return self.directory / "metadata" / "1.root.json"
 
     def publish(
@@ -116,9 +116,9 @@ class TrialFeed:
 
 
 def as_code_only(source: Path, version: str) -> None:
-    """Make of the sources of 3.2.4 a release of another number that changes only the code.
+    """Change the sources of 3.2.4 into a release of another version that changes only the code.
 
-    Its declared schema is added by :func:`demo.releases.declare`.
+    Declare its schema with :func:`demo.releases.declare`.
     """
     manifest = source / "manifest.toml"
     text = manifest.read_text("utf-8").replace(
@@ -136,14 +136,14 @@ class _Quiet(http.server.SimpleHTTPRequestHandler):
 
 class _Server(http.server.ThreadingHTTPServer):
     def handle_error(self, request: object, client_address: object) -> None:
-        """Say nothing of a client that was killed in the middle of an answer."""
+        """Ignore clients that were killed during a response."""
         if not isinstance(sys.exc_info()[1], ConnectionError):
             super().handle_error(request, client_address)  # type: ignore[arg-type]
 
 
 @contextmanager
 def serve(directory: Path, port: int = 0) -> Iterator[str]:
-    """Serve a directory, on a free port by default; yields its address."""
+    """Serve a directory, by default on a free port; yield its URL."""
     handler = functools.partial(_Quiet, directory=str(directory))
     with _Server(("127.0.0.1", port), handler) as server:
         thread = threading.Thread(target=server.serve_forever, daemon=True)
@@ -156,13 +156,13 @@ def serve(directory: Path, port: int = 0) -> Iterator[str]:
 
 
 def connect(site: DemoSite, feed: TrialFeed) -> None:
-    """Give a laid-out site its trusted root and an empty journal."""
+    """Install the trusted root and an empty journal at a laid-out site."""
     shutil.copyfile(feed.root, site.trusted_root)
     Journal.create(site.state / JOURNAL_FILE).close()
 
 
 def site_in_process(demo: DemoSite) -> Site:
-    """The agent's view of a stand-in site, with the feed read in this process."""
+    """Return the agent's view of a stand-in site, with a feed reader in this process."""
     config = load_config(demo.config_path)
     source = make_release_source(
         config.site.product, config.feed, state=demo.state, trusted_root=demo.trusted_root
@@ -174,11 +174,11 @@ def site_in_process(demo: DemoSite) -> Site:
 def running_site(
     *versions: str, own_words: bool = False, faults: str | None = None
 ) -> Iterator[DemoSite]:
-    """A small site on files whose application runs, and a feed with these releases.
+    """Run a small site on SQLite with a feed of these releases.
 
     Args:
         versions: The releases.
-        own_words: Whether the country has texts and settings of its own.
+        own_words: Whether the site has a local overlay.
         faults: Faults of the newest release.
     """
     with tempfile.TemporaryDirectory(prefix="nu-site-") as directory:

@@ -1,4 +1,4 @@
-"""Accounts of this machine, created for a trial and removed after it; needs root."""
+"""Accounts of this machine, created for a test and removed afterwards; requires root."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from pathlib import Path
 
 import pytest
 
-#: How the names of such people begin.
+#: Prefix of the names of test accounts.
 OURS = "nu-"
 PROGRAMS = ("useradd", "userdel", "groupadd", "groupdel", "chpasswd")
-#: Directories of these programs, also for users without them in PATH.
+#: Includes the directories of these programs, which may not be in PATH.
 PATH = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
 
 
 def require_user_creation() -> None:
-    """Skip where no account can be created, with the reason."""
+    """Skip the test, with the reason, if accounts cannot be created."""
     if os.getuid() != 0:
         pytest.skip("only root can make people, and be them")
     lacks = [name for name in PROGRAMS if shutil.which(name, path=PATH) is None]
@@ -32,13 +32,13 @@ def require_user_creation() -> None:
 def create_users(
     people: Mapping[str, str], passwords: Mapping[str, str] | None = None
 ) -> Iterator[None]:
-    """Create users, each with a group, while the block runs; waits while others have the same.
+    """Create users, each with a group, during a block; wait while another test uses the same names.
 
-    An existing account of that name was left by a killed run, and is removed first.
+    An existing account of that name was left by a killed run and is removed first.
 
     Args:
-        people: Name to group; several may have one.
-        passwords: Name to password; without one the user cannot log in by password.
+        people: Maps user to group; several users may share one.
+        passwords: Maps user to password; the others cannot log in by password.
     """
     require_user_creation()
     groups = sorted(set(people.values()))
@@ -76,7 +76,7 @@ def _remove(people: Mapping[str, str], groups: Sequence[str]) -> None:
 
 @contextmanager
 def expired(name: str) -> Iterator[None]:
-    """Let an account be one that has expired while the block runs."""
+    """Make an account expired during a block."""
     _run("usermod", "--expiredate", "1", name)
     try:
         yield
@@ -86,7 +86,7 @@ def expired(name: str) -> Iterator[None]:
 
 @contextmanager
 def without_password(name: str) -> Iterator[None]:
-    """Let an account have none, which is not the same as no way in, while the block runs."""
+    """Give an account an empty password during a block; this differs from a locked account."""
     kept = Path("/etc/shadow").read_text("utf-8")
     (secret,) = (line.split(":")[1] for line in kept.splitlines() if line.startswith(f"{name}:"))
     _run("usermod", "--password", "", name)

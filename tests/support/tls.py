@@ -1,4 +1,4 @@
-"""A private certificate authority and its certificates, created on demand."""
+"""Private certificate authority and its certificates, created on demand."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ def _pem(key: ec.EllipticCurvePrivateKey) -> bytes:
 
 
 class Authority:
-    """Certifies servers on 127.0.0.1 and clients.
+    """Certificate authority for servers on 127.0.0.1 and for clients.
 
     Args:
-        directory: Where its files are written.
+        directory: Directory of its files.
         name: Its name.
     """
 
@@ -53,7 +53,7 @@ class Authority:
             .add_extension(_AUTHORITY_USAGE, critical=True)
             .sign(self._key, hashes.SHA256())
         )
-        #: The certificate that a client trusts.
+        #: Certificate of the authority, which clients trust.
         self.file = directory / f"{name}.pem"
         self.file.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
 
@@ -68,7 +68,7 @@ class Authority:
             .serial_number(x509.random_serial_number())
             .not_valid_before(now - HOUR)
             .not_valid_after(now + HOUR)
-            # Python 3.13 asks for both, as RFC 5280 does.
+            # Python 3.13 requires both, like RFC 5280.
             .add_extension(
                 x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False
             )
@@ -82,8 +82,8 @@ class Authority:
         """Return a PEM file with certificate and key, for a server or a client.
 
         Args:
-            name: Common name; a server answers on 127.0.0.1 whatever it is.
-            ended: Whether its time is over.
+            name: Common name; the certificate is always valid for a server on 127.0.0.1.
+            ended: Whether it has expired.
         """
         key = ec.generate_private_key(ec.SECP256R1())
         now = datetime.datetime.now(datetime.UTC) - (2 * HOUR if ended else 0 * HOUR)
@@ -98,11 +98,11 @@ class Authority:
         return path
 
     def server_context(self, certificate: Path, *, clients: Path | None = None) -> ssl.SSLContext:
-        """The TLS context of a server.
+        """Return the TLS context of a server.
 
         Args:
-            certificate: Its own.
-            clients: Authority of the clients that it asks for; None to ask for none.
+            certificate: Certificate of the server.
+            clients: Authority of the required client certificates; None to require none.
         """
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(certificate)

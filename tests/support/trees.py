@@ -1,4 +1,4 @@
-"""Read-only trees of the agent: only root can delete its slots and retained databases."""
+"""Removal of read-only trees, such as the agent's slots and retained databases."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from pathlib import Path
 
 
 def remove_tree(place: Path) -> None:
-    """Remove a directory with everything in it, also from read-only directories.
+    """Remove a directory with all its contents, including read-only directories.
 
-    Only directories become writable: a file may be a link to that of a tree which stays. Each is
-    moved to the top before it is scanned, for a tree may be deeper than a path may be long.
-    Does nothing where there is nothing.
+    Only directories are made writable: a file may be a hard link to one of a tree that remains.
+    Each directory is moved to the top before it is scanned, because nested paths may exceed the
+    maximum path length. Does nothing if the directory does not exist.
     """
     if not place.exists():
         return

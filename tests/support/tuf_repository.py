@@ -1,4 +1,4 @@
-"""A small feed, signed for real with keys made on the spot, that tests may bend at every joint."""
+"""Small feed with real signatures, in which tests can change every part."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ PRODUCTS = ("ncen", "ncen-updater")
 
 
 def pack(tree: Tree, source: Path) -> bytes:
-    """Pack a directory as the publisher does: sorted, without owners and times."""
+    """Pack a directory like the publisher: sorted, without owners and times."""
     raw = io.BytesIO()
     with tarfile.open(fileobj=raw, mode="w", format=tarfile.PAX_FORMAT) as tar:
         for entry in tree.entries:
@@ -64,13 +64,13 @@ def pack(tree: Tree, source: Path) -> bytes:
 
 
 def ref(target: str, content: bytes) -> TargetRef:
-    """Pin some bytes."""
+    """Return the target reference of some bytes."""
     return TargetRef(target=target, length=len(content), sha256=compute_sha256(content))
 
 
 @dataclass
 class Built:
-    """The files of a release, before they are signed."""
+    """Files of a release before signing."""
 
     document: ReleaseDocument
     files: dict[str, bytes]
@@ -84,7 +84,7 @@ def build_release(
     content: dict[str, bytes] | None = None,
     manifest: dict[str, object] | None = None,
 ) -> Built:
-    """Make archive, tree and document of a small release."""
+    """Build archive, tree and document of a small release."""
     source = directory / f"source-{product}-{version}"
     shutil.rmtree(source, ignore_errors=True)
     for name, data in (content or {"bin/app": b"x" * 5000, "VERSION": version.encode()}).items():
@@ -162,7 +162,7 @@ class Feed:
         self.roles["snapshot"] = Snapshot(expires=self.expiry("snapshot"))
         self.roles["timestamp"] = Timestamp(expires=self.expiry("timestamp"))
         for role in self.roles.values():
-            role.version = 0  # raised to 1 by the first publication
+            role.version = 0  # the first publication raises it to 1
         self.publish()
 
     def expiry(self, role: str) -> datetime:
@@ -176,11 +176,11 @@ class Feed:
 
     @property
     def targets(self) -> Path:
-        """Where the files are served from."""
+        """Return the directory of the served target files."""
         return self.directory / "targets"
 
     def trusted_root(self, path: Path, version: int = 1) -> Path:
-        """Copy a root to where an agent has it installed."""
+        """Copy a root to the path where an agent has it installed."""
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes((self.metadata / f"{version}.root.json").read_bytes())
         return path
@@ -193,17 +193,17 @@ class Feed:
         return bytes(metadata.to_bytes())
 
     def write(self, name: str, content: bytes) -> None:
-        """Put one file of metadata in its place."""
+        """Write one metadata file."""
         self.metadata.mkdir(parents=True, exist_ok=True)
         (self.metadata / name).write_bytes(content)
 
     def rotate_root(self) -> None:
-        """Sign and serve the next root as it now is."""
+        """Sign and serve the next version of root with its present content."""
         self.roles["root"].version += 1
         self.write(f"{self.roles['root'].version}.root.json", self.sign("root"))
 
     def publish(self, *roles: str, keep_expiry: bool = False) -> None:
-        """Raise the versions of the roles named (all but root by default) and serve them."""
+        """Raise the versions of the named roles (all but root by default) and serve them."""
         if self.roles["root"].version == 0:
             self.rotate_root()
         for role in roles or ("targets", *PRODUCTS):
@@ -228,7 +228,7 @@ class Feed:
     def add_file(
         self, role: str, name: str, content: bytes, custom: dict[str, object] | None = None
     ) -> None:
-        """Name a file in a role and serve it."""
+        """Add a file to the targets of a role and serve it."""
         target = TargetFile.from_data(name, content, ["sha256"])
         if custom is not None:
             target.unrecognized_fields["custom"] = custom
@@ -236,7 +236,7 @@ class Feed:
         self.serve(name, content)
 
     def serve(self, name: str, content: bytes, digest: str | None = None) -> Path:
-        """Put bytes where the file with this digest (their own by default) is asked for."""
+        """Serve bytes at the path for this digest (by default their own)."""
         directory, _, base = name.rpartition("/")
         path = self.targets / directory / f"{digest or hashlib.sha256(content).hexdigest()}.{base}"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -253,7 +253,7 @@ class Feed:
         content: dict[str, bytes] | None = None,
         manifest: dict[str, object] | None = None,
     ) -> Built:
-        """Build a release and name its files; call :meth:`publish` afterwards."""
+        """Build a release and add its files as targets; call :meth:`publish` afterwards."""
         built = build_release(
             self.directory, version, product=product, content=content, manifest=manifest
         )
@@ -268,6 +268,6 @@ class Feed:
         return built
 
     def served(self, target: TargetRef) -> Path:
-        """Where a file of a release is served from."""
+        """Return the served path of a file of a release."""
         directory, _, base = target.target.rpartition("/")
         return self.targets / directory / f"{target.sha256}.{base}"

@@ -1,7 +1,7 @@
-"""Unclosed SQLite connections: a warning on every version of Python, not only from 3.13 on.
+"""Warn of unclosed SQLite connections with every Python version, not only from 3.13 on.
 
-A connection and its cache of statements refer to each other, so the warning comes when circles are
-collected, in whatever test runs then. It therefore says where the connection was opened.
+A connection and its statement cache refer to each other, so the warning appears during a garbage
+collection in any later test. It therefore names the place where the connection was opened.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 
 
 class WatchedConnection(sqlite3.Connection):
-    """Warn where it goes away open."""
+    """Connection that warns if it is destroyed while open."""
 
     _opened_at: str | None = None
 
@@ -36,7 +36,7 @@ class WatchedConnection(sqlite3.Connection):
 
 
 def watch_connections() -> None:
-    """Make each connection of this process a watched one."""
+    """Watch all connections of this process."""
     if not isinstance(sqlite3.connect, functools.partial):
         watched = functools.partial(sqlite3.connect, factory=WatchedConnection)
         sqlite3.connect = watched  # type: ignore[assignment]

@@ -1,7 +1,7 @@
-"""A browser without a window: chromium over WebDriver, which is plain HTTP and JSON.
+"""Headless Chromium, controlled by WebDriver over plain HTTP and JSON.
 
-https://www.w3.org/TR/webdriver2/. What a person does is done by its own commands: clicks, keys,
-printing. Settings of a browser (width, scripts, media) go through Chromium's own interface.
+https://www.w3.org/TR/webdriver2/. User actions (clicks, keys, printing) use WebDriver commands;
+browser settings (width, scripts, media) use Chromium's own interface.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from tests.support.attention import Attention
 
 CHROMIUM, DRIVER = "chromium", "chromedriver"
-#: Pixels of a window on a desk.
+#: Width of a desktop window in pixels.
 DESK = 1440
 #: Limit of a command without progress.
 PATIENCE_S = 300.0
@@ -44,13 +44,13 @@ Found = TypeVar("Found")
 
 
 def as_user(user: str, *groups: str, reads_all: bool = False) -> tuple[str, ...]:
-    """Return the command prefix that runs it as another user; needs root.
+    """Return the command prefix that runs a program as another user; requires root.
 
     Args:
-        user: Whose.
-        groups: Further groups of the process.
-        reads_all: Whether it reads every file all the same: an interpreter of root's is one that
-            no other user may read, which is no fault of the program.
+        user: The user.
+        groups: Additional groups of the process.
+        reads_all: Whether the process can read every file: needed if only root can read the
+            interpreter, which is not a fault of the program.
     """
     entry = pwd.getpwnam(user)
     numbers = ",".join(str(grp.getgrnam(name).gr_gid) for name in groups)
@@ -62,7 +62,7 @@ def as_user(user: str, *groups: str, reads_all: bool = False) -> tuple[str, ...]
 
 
 def missing() -> str | None:
-    """Describe what a browser lacks here; None where it can be started."""
+    """Return what is missing to start a browser; None if nothing is."""
     lacks = [name for name in (CHROMIUM, DRIVER) if shutil.which(name) is None]
     if not lacks:
         return None
@@ -71,19 +71,19 @@ def missing() -> str | None:
 
 @dataclass(frozen=True)
 class Element:
-    """A part of the page that is shown."""
+    """Element of the current page."""
 
     browser: Browser
     id: str
 
     @property
     def text(self) -> str:
-        """The visible text of the element."""
+        """Return the visible text."""
         return str(self.browser.call("GET", f"/element/{self.id}/text"))
 
     @property
     def shown(self) -> bool:
-        """Whether a person sees it."""
+        """Return whether the element is visible."""
         return bool(self.browser.call("GET", f"/element/{self.id}/displayed"))
 
     def attribute(self, name: str) -> str | None:
@@ -92,26 +92,26 @@ class Element:
         return None if found is None else str(found)
 
     def click(self) -> None:
-        """Click on it."""
+        """Click the element."""
         self.browser.attention.clicked()
         self.browser.call("POST", f"/element/{self.id}/click", {})
 
     def type(self, text: str) -> None:
-        """Replace the content of a field by typed text."""
+        """Replace the content of the field by typing."""
         self.browser.attention.filled(text)
         self.browser.call("POST", f"/element/{self.id}/clear", {})
         self.browser.call("POST", f"/element/{self.id}/value", {"text": text})
 
 
 class Browser:
-    """One session of a browser, with a profile of its own.
+    """Session of a browser with its own profile.
 
     Args:
-        address: Of the driver.
-        session: Its number there.
+        address: URL of the driver.
+        session: Session id.
 
     Attributes:
-        attention: Actions of the user before it.
+        attention: Actions of the user.
     """
 
     def __init__(self, address: str, session: str) -> None:
@@ -119,10 +119,10 @@ class Browser:
         self.attention = Attention()
 
     def call(self, method: str, path: str, body: object = None) -> Any:
-        """Give one command.
+        """Send one WebDriver command.
 
         Raises:
-            AssertionError: If the driver refuses it, with its message.
+            AssertionError: If the driver rejects it; with its message.
         """
         answer = requests.request(method, self._address + path, json=body, timeout=PATIENCE_S)
         value = answer.json()["value"]
@@ -131,66 +131,66 @@ class Browser:
         return value
 
     def cdp(self, command: str, **values: object) -> Any:
-        """Give a command of Chromium's own."""
+        """Send a command of Chromium's DevTools protocol."""
         return self.call("POST", "/goog/cdp/execute", {"cmd": command, "params": values})
 
     # ---- looking ---------------------------------------------------------------------------------
 
     def open(self, address: str) -> None:
-        """Go to an address and wait until it is loaded."""
+        """Open a URL and wait until it is loaded."""
         self.call("POST", "/url", {"url": address})
 
     def key(self, key: str) -> None:
-        """Press a key and let it go, wherever the page has its attention."""
+        """Press and release a key in the focused element."""
         strokes = [{"type": kind, "value": key} for kind in ("keyDown", "keyUp")]
         actions = [{"type": "key", "id": "keyboard", "actions": strokes}]
         self.call("POST", "/actions", {"actions": actions})
 
     def cookies(self) -> list[dict[str, Any]]:
-        """Return the cookies that go with the page."""
+        """Return the cookies of the page."""
         return list(self.call("GET", "/cookie"))
 
     @property
     def address(self) -> str:
-        """Where it is."""
+        """Return the current URL."""
         return str(self.call("GET", "/url"))
 
     @property
     def title(self) -> str:
-        """Title of the page."""
+        """Return the title of the page."""
         return str(self.call("GET", "/title"))
 
     def all(self, selector: str) -> list[Element]:
-        """Return every element that a selector of CSS finds."""
+        """Return all elements that match a CSS selector."""
         found = self.call("POST", "/elements", {"using": "css selector", "value": selector})
         return [Element(self, item[ELEMENT]) for item in found]
 
     def one(self, selector: str) -> Element:
-        """Return the first of them."""
+        """Return the first matching element."""
         found = self.all(selector)
         assert found, f"nothing is {selector} on {self.address}:\n{self.text[:3000]}"
         return found[0]
 
     @property
     def text(self) -> str:
-        """The visible text of the page."""
+        """Return the visible text of the page."""
         return "\n".join(part.text for part in self.all("body"))
 
     def run(self, script: str, *arguments: object) -> Any:
-        """Run a script in the page, beside its own scripts; return the result."""
+        """Run a script in the page and return its result."""
         return self.call("POST", "/execute/sync", {"script": script, "args": list(arguments)})
 
     def run_to_end(self, script: str, *arguments: object) -> Any:
-        """Run a script that calls its last argument once it has ended."""
+        """Run a script that calls its last argument when it has finished."""
         return self.call("POST", "/execute/async", {"script": script, "args": list(arguments)})
 
     def until(self, what: str, holds: Callable[[], Found], seconds: float = PATIENCE_S) -> Found:
-        """Wait until something holds, and return it; the page may change during the check."""
+        """Wait for a condition and return its value; the page may change during the check."""
         end, last = time.monotonic() + seconds, ""
         while time.monotonic() < end:
             try:
                 found = holds()
-            except AssertionError as error:  # an element that went with its page
+            except AssertionError as error:  # the element belonged to the previous page
                 last = str(error)
             else:
                 if found:
@@ -201,58 +201,58 @@ class Browser:
     # ---- how it shows ----------------------------------------------------------------------------
 
     def width(self, pixels: int, height: int = 900) -> None:
-        """Show pages so wide, as on a telephone where that is little."""
+        """Set the width of the page, for example to that of a phone."""
         self.cdp(
             "Emulation.setDeviceMetricsOverride", width=pixels, height=height,
             deviceScaleFactor=1, mobile=pixels < 600,
         )  # fmt: skip
 
     def scripts(self, *, on: bool) -> None:
-        """Let pages run scripts, or not."""
+        """Enable or disable scripts in pages."""
         self.cdp("Emulation.setScriptExecutionDisabled", value=not on)
 
     def zoom(self, factor: int) -> None:
-        """Show pages on a desk enlarged so many times: as if it had so much less room."""
+        """Zoom the desktop page, which reduces the space by this factor."""
         self.cdp(
             "Emulation.setDeviceMetricsOverride", width=DESK // factor, height=900 // factor,
             deviceScaleFactor=factor, mobile=False,
         )  # fmt: skip
 
     def media(self, kind: str = "", scheme: str = "light") -> None:
-        """Show pages as ``screen`` or as ``print``, and in a colour scheme."""
+        """Emulate the media type ``screen`` or ``print``, and a colour scheme."""
         wanted = [{"name": "prefers-color-scheme", "value": scheme}]
         self.cdp("Emulation.setEmulatedMedia", media=kind, features=wanted)
 
     def printed(self) -> bytes:
-        """Print the page; returns a PDF."""
+        """Print the page; return a PDF."""
         page = {"width": 21.0, "height": 29.7}
         return base64.b64decode(self.call("POST", "/print", {"page": page, "background": False}))
 
     def picture(self) -> bytes:
-        """Return a screenshot, as PNG."""
+        """Return a screenshot as PNG."""
         return base64.b64decode(self.call("GET", "/screenshot"))
 
     def overflows(self) -> bool:
-        """Whether the page is wider than the window, so that lines are read by pushing it."""
+        """Return whether the page is wider than the window and needs horizontal scrolling."""
         wide = "return document.documentElement.scrollWidth - document.documentElement.clientWidth"
         return int(self.run(wide)) > 0
 
     def pushed(self) -> list[str]:
-        """Return the texts of boxes that need horizontal scrolling within the page."""
+        """Return the texts of elements that need horizontal scrolling within the page."""
         script = """return [...document.querySelectorAll(".table")]
             .filter((box) => box.scrollWidth > box.clientWidth).map((box) => box.innerText)"""
         return list(map(str, self.run(script)))
 
     def complaints(self) -> list[str]:
-        """Return complaints of the browser since the last call: refused loads, errors."""
+        """Return errors logged by the browser since the last call, such as blocked resources."""
         entries = self.call("POST", "/se/log", {"type": "browser"})
         return [str(entry["message"]) for entry in entries]
 
 
 def known_place(name: str, certificate: Path) -> tuple[str, ...]:
-    """Return options for a browser that resolves a name to this machine and trusts its certificate.
+    """Return browser options that resolve a name to this machine and trust its certificate.
 
-    It trusts this one alone, as after a user compared its fingerprint.
+    Only this certificate is trusted, as after a user compared its fingerprint.
     """
     key = x509.load_pem_x509_certificate(certificate.read_bytes()).public_key()
     digest = hashlib.sha256(
@@ -271,14 +271,14 @@ def browser(
     """Start a browser with an empty profile; it ends with the block.
 
     Args:
-        user: User to run as; by default that of the trial.
-        language: That it asks pages for.
-        more: Further options.
+        user: User of the browser; by default that of the test.
+        language: Preferred language of pages.
+        more: Additional options.
     """
     with tempfile.TemporaryDirectory(prefix="nu-browser-", ignore_cleanup_errors=True) as profile:
         if user is not None:
             shutil.chown(profile, user)
-        # The language of the browser itself takes a package of its own; pages are asked for in it.
+        # The browser's own language would need another package; pages are requested in this one.
         words = [*WORDS, f"--user-data-dir={profile}/profile", f"--accept-lang={language}", *more]
         with _driver(Path(profile), user) as address:
             wanted = {
@@ -302,7 +302,7 @@ def browser(
 
 @contextmanager
 def _driver(directory: Path, user: str | None) -> Iterator[str]:
-    """Start the driver; yields its address."""
+    """Start the driver; yield its URL."""
     log = directory / "driver.log"
     kept = {key: value for key, value in os.environ.items() if key in ("PATH", "LANG")}
     homes = dict.fromkeys(("HOME", "TMPDIR", "XDG_CONFIG_HOME", "XDG_CACHE_HOME"), str(directory))

@@ -1,12 +1,11 @@
-"""Workers that are forked by an interpreter which has imported them, and not started.
+"""Workers as forks of an interpreter that has already imported them.
 
-To start one takes half a second of importing, and what it does a twentieth. It is a process of its
-own as ever: with the descriptors, variables, directory and limit that it was given, and it ends
-with who asked. What is judged about starting and rights has an interpreter of its own, and so have
-workers that become another user.
+Starting a worker takes half a second for imports, but its task a twentieth. A fork is a process of
+its own with the given descriptors, environment, directory and limit, and ends with its caller.
+Tests of start-up and rights use a real interpreter, and so do workers that change their user.
 
-In the place of the interpreter stands :mod:`tests.support.forked_worker`, and behind it the fork.
-After one is killed, :func:`gone` shows that the other has ended, too.
+:mod:`tests.support.forked_worker` replaces the interpreter; the fork works for it. After one of
+them is killed, :func:`gone` waits until the other has ended, too.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ from typing import NoReturn
 from ncen_updater.common.workers import Worker
 from tests.support.forks import DEADLINE_S, work, workers_place
 
-#: Modules that are forked, and those that they import late.
+#: Modules that are forked, with their late imports.
 FORKED = (
     "ncen_updater.agent.service.notifications.send_worker",
     "ncen_updater.agent.adapters.feed_reader.worker",
@@ -36,12 +35,12 @@ FORKED = (
 )
 HANDS_OVER = Path(__file__).with_name("forked_worker.py")
 MOST_BYTES, MOST_FILES = 1 << 17, 64
-# Above all descriptors that a worker is given.
+# Higher than all descriptors given to a worker.
 ABOVE = 200
 
 
 def forked(where: str) -> Callable[[Worker], list[str]]:
-    """What :meth:`Worker.build_command` is where workers are forked."""
+    """Replace :meth:`Worker.build_command` by a command that lets workers be forked."""
     started = Worker.build_command
 
     def command(worker: Worker) -> list[str]:
@@ -61,7 +60,7 @@ def forked(where: str) -> Callable[[Worker], list[str]]:
 
 
 def behind(pid: int) -> int | None:
-    """The fork for which a process stands; None where it is no such process, or has none."""
+    """Return the fork of a replacement process; None if there is none."""
     try:
         return int(_note(pid).read_text("ascii"))
     except (OSError, ValueError):
@@ -69,14 +68,14 @@ def behind(pid: int) -> int | None:
 
 
 def gone(pid: int) -> None:
-    """Return when the fork has ended for which a killed process stood."""
+    """Wait until the fork of a killed replacement process has ended."""
     deadline = time.monotonic() + DEADLINE_S
     with contextlib.suppress(FileNotFoundError), _note(pid).open("rb") as note:
         while time.monotonic() < deadline:
             with contextlib.suppress(BlockingIOError):
                 fcntl.flock(note, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 return
-            time.sleep(0.005)  # between two looks, not in place of an answer
+            time.sleep(0.005)  # interval of polling
         raise TimeoutError("it goes on")
 
 
@@ -88,7 +87,7 @@ def _note(pid: int) -> Path:
 
 
 def begin(number: int) -> None:
-    """Let a fork of this process wait at a socket; workers of this process are forked there."""
+    """Listen at a socket in a fork of this process, and fork the workers of this process there."""
     for name in FORKED:
         import_module(name)
     with socket.socket(fileno=number) as waits:
@@ -101,7 +100,7 @@ def begin(number: int) -> None:
 
 def _wait(waits: socket.socket, parent: int) -> NoReturn:
     with Path(os.devnull).open() as nothing:
-        os.dup2(nothing.fileno(), 0)  # in place of the sockets of the parent
+        os.dup2(nothing.fileno(), 0)  # in place of the parent's sockets
     watched: list[socket.socket | int] = [waits, parent]
     while waits in select.select(watched, [], [])[0]:
         other, _ = waits.accept()
@@ -114,7 +113,7 @@ def _wait(waits: socket.socket, parent: int) -> NoReturn:
 
 
 def _answer(other: socket.socket) -> NoReturn:
-    """Start a worker, and report how it ended; it ends without a caller."""
+    """Start a worker, and report how it ended; end it if the caller ends."""
     told, (note, *files), _, _ = socket.recv_fds(other, MOST_BYTES, MOST_FILES)
     stands_in, directory, given, count, *rest = told.decode().split("\0")
     words, variables = rest[: int(count)], rest[int(count) :]
@@ -132,7 +131,7 @@ def _answer(other: socket.socket) -> NoReturn:
         program = import_module(words[0]).main
 
         def limited() -> int:
-            """As it was limited before it had its order."""
+            """Wait for the task, copy the file size limit of the replaced process, and run."""
             select.select([0], [], [])
             limits = resource.prlimit(int(stands_in), resource.RLIMIT_FSIZE)
             resource.setrlimit(resource.RLIMIT_FSIZE, limits)

@@ -1,1 +1,1 @@
-"""The acts, one a module; each has ``play(stage)``."""
+"""The acts, one per module; each has ``play(stage)``."""

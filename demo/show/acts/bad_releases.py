@@ -1,4 +1,4 @@
-"""Releases that go wrong, each in its own way; every one leaves the site as it was."""
+"""Act on bad releases: each fails in a different way, and the site is as it was afterwards."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from ncen_updater.common.messages import ExitCode
 
 @dataclass(frozen=True)
 class Bad:
-    """A release that goes wrong.
+    """A release that fails.
 
     Attributes:
         version: Its version.
-        story: What is wrong with it.
-        expected: What has to come of it, for the table.
-        statuses: Exit statuses that are right.
-        commits: Whether users get to see it before it turns bad.
+        story: Its defect.
+        expected: Expected result, for the table.
+        statuses: Correct exit statuses.
+        commits: Whether it fails after the commit, when users already work with it.
     """
 
     version: str
@@ -53,7 +53,7 @@ QUICK = ("3.3.1",)
 
 
 def play(stage: Stage) -> None:
-    """Let them fail, one after the other."""
+    """Upgrade to each bad release in turn."""
     stage.narrator.act(N_("Bad releases"))
     publish_the_rest(stage)
     for bad in ALL:
@@ -68,7 +68,7 @@ def play(stage: Stage) -> None:
 
 
 def publish_the_rest(stage: Stage) -> None:
-    """Publish all other releases in one event, with the same keys and the same two signatures."""
+    """Publish all other releases in one event, with the same keys and two signatures."""
     from demo.release_flow import publish_release
     from ncen_updater.publisher.new.trial import create_keys
 
@@ -95,7 +95,7 @@ def _let_fail(stage: Stage, bad: Bad) -> None:
         LazyText(N_("{version}: {story}"), {"version": bad.version, "story": LazyText(bad.story)}),
         LazyText(bad.expected),
         runs="3.3.0",
-        # After a commit the rows were migrated there and back: they are compared by content.
+        # After a commit, rows were migrated up and down: compare them by content.
         undone=not bad.commits,
     ) as trial:
         ran = stage.commands.run("ncen-updater", "upgrade", bad.version, "--yes", "--quiet")

@@ -1,4 +1,4 @@
-"""The table of what happened, and where to look next."""
+"""Closing act: the results, and where to continue reading."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ncen_updater.common.i18n import N_
 
 
 def play(stage: Stage, keep: Path | None) -> None:
-    """Show the history, then the table."""
+    """Show the history, then the table of results."""
     narrator, site = stage.narrator, stage.site
     narrator.act(N_("Results"))
     stage.commands.run("ncen-updater", "history")

@@ -1,4 +1,4 @@
-"""Act on keys: signers make them and hold the ceremony; two of three have to sign everything."""
+"""Act on keys: signers create keys and hold the key ceremony; signatures need two of three."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ EVENT = "events/1-ceremony"
 
 
 def play(stage: Stage) -> None:
-    """Make the keys and publish an empty feed."""
+    """Create the keys and publish an empty feed."""
     say, run = stage.narrator.say, stage.commands.run
     stage.narrator.act(N_("Signing keys"))
     say(

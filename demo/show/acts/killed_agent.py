@@ -1,4 +1,4 @@
-"""The agent is killed in the middle of a migration."""
+"""Act: the agent is killed in the middle of a migration."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from ncen_updater.common.messages import ExitCode
 if TYPE_CHECKING:
     import psycopg
 
-#: So many times the server is asked for a statement before the agent is killed without one.
+#: Number of queries for a running statement before the agent is killed without one.
 LOOKS = 40
 
 
 def play(stage: Stage) -> None:
-    """Kill the agent while a copy is being migrated, and resume."""
+    """Kill the agent during the migration of a copy, and resume."""
     say, run = stage.narrator.say, stage.commands.run
     stage.narrator.act(N_("Agent killed during a migration"))
     words = ("ncen-updater", "upgrade", "3.3.0", "--yes", "--quiet")
@@ -63,7 +63,7 @@ def play(stage: Stage) -> None:
 def _strike(stage: Stage, process: subprocess.Popen[bytes]) -> LazyText | None:
     with as_superuser(stage.server) if stage.server else contextlib.nullcontext() as session:
         intended = wait_for(lambda: _intended(stage), process)
-        # For some hundredths of a second: small databases are migrated in not much more.
+        # Poll for some hundredths of a second: migrating small databases takes little longer.
         found = _statement(session) if session is not None and intended is not None else None
         process.kill()
         process.wait()

@@ -1,4 +1,4 @@
-"""The agent is killed when the databases are new and the code is old: a mixture, for an instant."""
+"""Act: the agent is killed when the databases are new and the code is still old."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def play(stage: Stage) -> None:
         runs="3.2.4",
         undone=True,
     ) as trial:
-        # The databases take sessions again, but the journal does not know it yet.
+        # The databases accept sessions again, but the journal does not record it yet.
         words = ("-m", "demo.show.worker", str(stage.site.config_path), "3.3.0")
         with contextlib.ExitStack() as stack:
             with held():

@@ -1,4 +1,4 @@
-"""The database server is killed in the middle of the cut-over, as by a power cut."""
+"""Act: the database server is killed in the middle of the cut-over, as by a power cut."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def play(stage: Stage) -> None:
 
 
 def _strike(server: EmbeddedPostgres, stage: Stage, process: subprocess.Popen[bytes]) -> str | None:
-    """Kill the server inside the transaction; returns the statement at which it stood."""
+    """Kill the server inside the transaction; return the statement that was running."""
     from psycopg import OperationalError, sql
 
     rename: str | None = None
@@ -78,6 +78,6 @@ def _strike(server: EmbeddedPostgres, stage: Stage, process: subprocess.Popen[by
             locker.execute("BEGIN")
             locker.execute(sql.SQL("COMMENT ON DATABASE {} IS 'locked'").format(last))
             rename = wait_for(lambda: renamed_but_waiting(session), process)
-            # Both sessions die with the server; only their ends are still to be heard.
+            # The server's end closes both sessions.
             server.kill()
     return rename

@@ -1,4 +1,4 @@
-"""Act on the local overlay: texts and settings kept, merged, refused and restored."""
+"""Act on the local overlay: texts and settings are preserved, merged, refused and restored."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SWAHILI: Mapping[str, Any] = {
     "seizure": {"new": "Ukamataji mpya", "saved": "Imehifadhiwa: {ref}"},
 }
 FRENCH: Mapping[str, Any] = {"seizure": {"new": "Saisir un objet"}}
-#: What a translator fills in once 3.3.0 is there: the text of the release, and Swahili for it.
+#: Translations added after the upgrade to 3.3.0: the text of the release, and its Swahili.
 FILLED = ("Cultural artefact", "Kitu cha utamaduni")
 SETTINGS = "[lists]\nrows = {rows}\n"
 ROWS, TOO_MANY = "25", "5000"
@@ -71,7 +71,7 @@ def begin(stage: Stage) -> None:
 
 
 def after_the_upgrade(stage: Stage) -> None:
-    """See what became of it, and translate what is new."""
+    """Check the overlay after the upgrade, and translate the new text."""
     say, run = stage.narrator.say, stage.commands.run
     stage.narrator.act(N_("Local overlay after the upgrade"))
     say(
@@ -114,7 +114,7 @@ def after_the_upgrade(stage: Stage) -> None:
 
 
 def after_the_rollback(stage: Stage) -> None:
-    """With 3.2.4 again, what only it has is there again."""
+    """Check that 3.2.4 has its own texts again after the rollback."""
     stage.narrator.say(
         N_(
             "The local overlay of 3.2.4 is back: the fax text, and 'Saved as ...', which"
@@ -136,7 +136,7 @@ def after_the_rollback(stage: Stage) -> None:
 
 
 def after_the_next(stage: Stage) -> None:
-    """Another release that words its texts again, two steps further."""
+    """Check the overlay after another release with changed texts, two steps further."""
     stage.narrator.say(
         N_(
             "3.4.0 changes texts again and the default length of lists. Local texts stay, and"
@@ -161,7 +161,7 @@ def _write(stage: Stage, path: str, content: str) -> None:
 
 
 def _fill(stage: Stage) -> bool:
-    """Do what a translator does with the exported file; False where the text is not in it."""
+    """Fill in the exported file like a translator; return False if it lacks the text."""
     place = stage.places.directory / "sw.po"
     text, translation = FILLED
     asked = f'msgid "{text}"\nmsgstr ""\n'
@@ -173,7 +173,7 @@ def _fill(stage: Stage) -> bool:
 def _judge(
     stage: Stage, tried: LazyText, expected: str, seen: Expected, broken: tuple[LazyText, ...] = ()
 ) -> None:
-    """Ask the application for its texts and settings, as users see them."""
+    """Compare texts and settings of the application with the expected ones, for the table."""
     broken += tuple(differences(stage, seen))
     if not broken:
         for place, texts in seen.items():
@@ -184,7 +184,7 @@ def _judge(
 
 
 def differences(stage: Stage, seen: Expected) -> Iterator[LazyText]:
-    """Ask the application for texts and settings, and yield what is another than it has to be."""
+    """Yield the differences between the application's texts and settings and the expected ones."""
     for place, texts in seen.items():
         connection = http.client.HTTPConnection("127.0.0.1", stage.site.app_port, timeout=30)
         connection.request("GET", f"/{place}")

@@ -1,4 +1,4 @@
-"""Two releases are checked, built twice with the same bytes, signed and published."""
+"""Act: two releases are checked, built reproducibly, signed and published."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ EVENT = "events/2-releases"
 
 
 def play(stage: Stage) -> None:
-    """Publish what runs at the sites, and its upgrade."""
+    """Publish the release that the sites run, and its upgrade."""
     say, run = stage.narrator.say, stage.commands.run
     stage.narrator.act(N_("Two releases published"))
     say(

@@ -1,4 +1,4 @@
-"""From 3.2.4 to 3.4.0: a required stop lies between, and the site walks it without being asked."""
+"""Act: upgrade from 3.2.4 to 3.4.0; the site passes a required stop automatically."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ncen_updater.common.messages import ExitCode
 
 
 def play(stage: Stage) -> None:
-    """Upgrade over the stop."""
+    """Upgrade over the required stop."""
     stage.narrator.act(N_("Required release"))
     stage.narrator.say(
         N_(

@@ -1,4 +1,4 @@
-"""Back to 3.2.4 after users have worked with 3.3.0, keeping what they entered."""
+"""Act: roll back to 3.2.4 after users worked with 3.3.0, keeping their records."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Act on a signing event: one signature is not enough, the second one publishes."""
+"""Act on a signing event: one signature is not enough; the second one allows publication."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ def digest_of_event(stage: Stage, event: str) -> str:
 def sign_and_publish(
     stage: Stage, event: str, digest: str, officers: tuple[str, str], staging: Sequence[str]
 ) -> tuple[LazyText, ...]:
-    """Let one signer sign, see that nothing is published, let the second sign, publish.
+    """Sign as the first signer, check that nothing is published, sign as the second, publish.
 
     Returns:
-        What is not as it has to be.
+        Broken promises.
     """
     say, run = stage.narrator.say, stage.commands.run
     broken = []
     sign = ["ncen-publisher", "sign", event, "--digest", digest[:32], "--yes"]
-    if (stage.places.feed / "metadata" / "1.root.json").exists():  # not before the first event
+    if (stage.places.feed / "metadata" / "1.root.json").exists():  # not yet before the first event
         sign += ["--root", "feed/metadata/1.root.json"]
     publish = ["ncen-publisher", "publish", "feed", "--event", event,
                "--snapshot-key", "keys/snapshot.pem", "--timestamp-key", "keys/timestamp.pem",

@@ -1,4 +1,4 @@
-"""A national administrator lets the agent take over a site that was installed by hand."""
+"""Act: an administrator adopts a site that was installed by hand."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ncen_updater.common.messages import ExitCode
 
 
 def play(stage: Stage) -> None:
-    """Take over the site, and look around."""
+    """Adopt the site and show its status."""
     site, say, run = stage.site, stage.narrator.say, stage.commands.run
     stage.narrator.act(N_("Site adopted"))
     say(

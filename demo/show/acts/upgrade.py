@@ -1,4 +1,4 @@
-"""The upgrade from 3.2.4 to 3.3.0, while users work."""
+"""Act: upgrade from 3.2.4 to 3.3.0 while users work."""
 
 from __future__ import annotations
 

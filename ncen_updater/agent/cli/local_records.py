@@ -88,7 +88,7 @@ class LocalRecords:
             load_essential_settings(self._run.config).state / JOURNAL_FILE, read_only=read_only
         )
 
-    # ---- looking -------------------------------------------------------------------------------
+    # ---- status and history --------------------------------------------------------------------
 
     def read_status(self) -> JsonDocument:
         """Return the status; each part that cannot be read contains an error."""

@@ -86,7 +86,7 @@ class ServiceSiteClient:
             return self._service.call(method, address, given or None)
         return self._service.call(method, f"{address}?{urlencode(given)}" if given else address)
 
-    # ---- looking -------------------------------------------------------------------------------
+    # ---- status and history --------------------------------------------------------------------
 
     def read_status(self) -> JsonDocument:
         return self.request("GET /v1/status")

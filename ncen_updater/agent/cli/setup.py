@@ -146,7 +146,7 @@ def prove_site(session: AgentSession, record: SetupRecord) -> CommandResult | No
     """Read the feed and inspect the site, both with the rights of its units.
 
     Returns:
-        None where the site was not adopted: there is nothing to look at yet.
+        None if the site was not adopted, and so cannot be inspected yet.
     """
     from ncen_updater.agent.cli.local_client import READY
     from ncen_updater.agent.reports.command_results import CommandResult

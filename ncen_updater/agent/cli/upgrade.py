@@ -173,15 +173,15 @@ def rollback(
         _show_rollback_plan(session, way, emergency=emergency)
         question = LazyText(N_("Roll back to {target} now?"), {"target": way.document["to"]})
         session.ask_confirmation(question, assume_yes=False)
-        undoes = way.document["undoes"]  # what was agreed to, whatever comes meanwhile
+        undoes = way.document["undoes"]  # the upgrade that the user confirmed
     return session.show_result(site.rollback(accept_loss, undoes, reason))
 
 
 def _show_rollback_plan(session: AgentSession, plan: CommandResult, *, emergency: bool) -> None:
-    """Show what is asked about.
+    """Show the rollback plan before the confirmation.
 
     Raises:
-        ROLLBACK_NEEDS_APPROVAL: If people have to approve it yet: a yes would be refused.
+        ROLLBACK_NEEDS_APPROVAL: If approvals are missing, so that a confirmation would be refused.
     """
     found = plan.document
     missing, given = int(found.get("missing") or 0), found.get("approvals") or []

@@ -292,7 +292,7 @@ def build_decision_inputs(
     )
 
 
-#: Parts of a site that :func:`build_next_upgrade` tells of.
+#: Parts of the status that :func:`build_next_upgrade` needs.
 NEXT_UPGRADE_PARTS = frozenset({"journal", "soak_s", "rehearsals", "service_state"})
 
 
@@ -305,14 +305,14 @@ def build_next_upgrade(
     not_before: datetime | None = None,
     service_running: bool = True,
 ) -> dict[str, object]:
-    """Return what comes next, and what it waits for; pure.
+    """Return the next upgrade and the reason why it waits; pure.
 
     Args:
         status: The parts :data:`NEXT_UPGRADE_PARTS` of the site.
         settings: The table ``[service]``.
         uid: Number of the user who asks.
-        release: A release that is named; the next one by default.
-        not_before: A start time that nobody has chosen yet.
+        release: Assessment of the given release; by default that of the next one.
+        not_before: Start time to evaluate; it is not set.
         service_running: Whether the service runs; nothing starts automatically without it.
 
     Raises:

@@ -341,7 +341,7 @@ def _read_open_files(pid: int) -> tuple[set[str], tuple[str, ...]]:
     return sockets, tuple(sorted(files))
 
 
-# ---- the application's health, the web server, the place -----------------------------------------
+# ---- health, web servers, disks ------------------------------------------------------------------
 
 
 def _probe_health(url: str) -> Iterable[FoundHealth]:

@@ -403,7 +403,7 @@ def _get_own_user() -> str:
     return pwd.getpwuid(os.geteuid()).pw_name
 
 
-# ---- files, units, people ------------------------------------------------------------------------
+# ---- files, units, accounts ----------------------------------------------------------------------
 
 
 def _file(path: Path, content: str, *, mode: int = 0o644, hidden: Sequence[str] = ()) -> FileStep:

@@ -84,7 +84,7 @@ class SetupRecord:
         self._missing: list[str] = []
         self._load()
 
-    # ---- on the disk -----------------------------------------------------------------------------
+    # ---- storage ---------------------------------------------------------------------------------
 
     def _load(self) -> None:
         try:
@@ -165,7 +165,7 @@ class SetupRecord:
             require_unused(self._state)
             yield
 
-    # ---- forward ---------------------------------------------------------------------------------
+    # ---- apply -----------------------------------------------------------------------------------
 
     def apply(
         self,
@@ -221,7 +221,7 @@ class SetupRecord:
             backup = self.directory / f"{number:02}-{Path(step.path).name}.before"
             durable.write_file(backup, base64.b64decode(before["content"]), 0o600)
 
-    # ---- back ------------------------------------------------------------------------------------
+    # ---- undo ------------------------------------------------------------------------------------
 
     def undo(self, progress: ProgressListener) -> None:
         """Undo all steps and remove the record.

@@ -301,7 +301,7 @@ def _build_country_row(country: str, leads: bool, reports: Sequence[_SiteReport]
     )
 
 
-# ---- waves that wait ---------------------------------------------------------------------------
+# ---- publication conditions --------------------------------------------------------------------
 
 
 def check_publish_conditions(

@@ -457,7 +457,7 @@ class FleetStore:
         self._connection.execute("VACUUM")
         return removed
 
-    # ---- what is left ---------------------------------------------------------------------------
+    # ---- counts and editions --------------------------------------------------------------------
 
     def list_sums(self) -> tuple[Mapping[str, str | int], ...]:
         """List the number of receipts by month, country, release and outcome, newest first."""

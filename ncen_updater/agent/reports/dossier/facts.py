@@ -303,14 +303,14 @@ def _format_overlay(layer: OverlayReport | None) -> tuple[LazyText, ...]:
     return describe_overlay(layer)
 
 
-#: Where ``down`` files keep what the old shape cannot hold; no table of the application.
+#: Schema for values that ``down`` files park because the old tables cannot hold them.
 PARKED_SCHEMA = "ncen_kept"
-#: So many codes without a target are listed; the rest is counted.
+#: Maximum number of listed codes without a target; further ones are counted.
 MAX_CODES_SHOWN = 20
 
 
 def format_code_mapping(item: CodeMapResult) -> list[LazyText]:
-    """Say what a mapping of codes does, and what it has no target for."""
+    """Return the effect of a code mapping, and the codes without a target."""
     found = []
     if item.affected is not None:
         values: dict[str, object] = {"name": item.name, "count": item.affected}
@@ -327,7 +327,7 @@ def format_code_mapping(item: CodeMapResult) -> list[LazyText]:
 
 
 def list_table_changes(hop: RehearsedHop) -> list[tuple[str, str, str, str]]:
-    """Name each table of the application that changes: rows before, rows after, what happens."""
+    """List the application's tables whose rows change: rows before, rows after, effect."""
     return [
         (
             f"{database}.{table}",
@@ -361,7 +361,7 @@ PAGE_ONLY_FACTS = frozenset({"zone", "past_predictions", "basis"})
 
 
 def build_dossier_document(dossier: Dossier, language: str = DEFAULT_LANGUAGE) -> dict[str, object]:
-    """Return what a person decides on; its SQL is the plan's."""
+    """Convert the dossier to JSON data; its SQL is that of the plan."""
     shown = {name: value for name, value in vars(dossier).items() if name not in PAGE_ONLY_FACTS}
     return {
         **shown,

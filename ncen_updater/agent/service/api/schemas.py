@@ -108,7 +108,7 @@ def _document(name: str, base: Any = _Document, /, **fields: Any) -> Any:  # noq
     return create_model(name, __base__=base, **given)
 
 
-# ---- records, as the journal has them ------------------------------------------------------------
+# ---- records of the journal ----------------------------------------------------------------------
 
 
 Statistics = _document(
@@ -345,7 +345,7 @@ DossierFacts = _document(
 )  # fmt: skip
 
 
-# ---- what work comes to --------------------------------------------------------------------------
+# ---- results of operations -----------------------------------------------------------------------
 
 
 RehearsedWay = _document(
@@ -438,7 +438,7 @@ EndedJob = _document(
 )  # fmt: skip
 
 
-# ---- answers -------------------------------------------------------------------------------------
+# ---- responses -----------------------------------------------------------------------------------
 
 
 FullDisk = _document("FullDisk", path=str, free=Count, needed=Count)

@@ -120,7 +120,7 @@ def test_user_of_the_publisher_goes_where_nothing_of_it_stays(
         assert said == ""
     else:
         assert (tmp_path / left).exists()
-        (line,) = [line for line in said.splitlines() if "nobody needs" in line]
+        (line,) = [line for line in said.splitlines() if "to delete them" in line]
         named = line.split("rm -r ")[1].removesuffix("; sudo userdel ncen-publisher").split()
         assert any((tmp_path / left).is_relative_to(place) for place in named)
 

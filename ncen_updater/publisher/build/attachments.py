@@ -87,6 +87,7 @@ def make_provenance(
     source: BuildSource,
     epoch: int,
     signer: Signer,
+    build_type: str = BUILD_TYPE,
 ) -> bytes:
     """Make and sign the provenance statement.
 
@@ -97,6 +98,7 @@ def make_provenance(
         source: Source and builder.
         epoch: Time of all members of the archive, seconds since 1970.
         signer: The builder's key.
+        build_type: URI that defines the build; ``script/provenance`` has its own.
     """
     material: dict[str, Any] = {"uri": source.uri}
     if source.commit:
@@ -107,7 +109,7 @@ def make_provenance(
         "predicateType": PREDICATE,
         "predicate": {
             "buildDefinition": {
-                "buildType": BUILD_TYPE,
+                "buildType": build_type,
                 "externalParameters": {"product": product, "version": version},
                 "internalParameters": {"sourceDateEpoch": epoch},
                 "resolvedDependencies": [material],

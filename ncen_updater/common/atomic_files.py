@@ -34,16 +34,16 @@ def sync_filesystem(path: Path) -> None:
     """Flush the whole file system of a path; see :func:`sync_open_filesystem`."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
-        sync_open_filesystem(descriptor)
+        sync_open_filesystem(descriptor, str(path))
     finally:
         os.close(descriptor)
 
 
-def sync_open_filesystem(descriptor: int) -> None:
+def sync_open_filesystem(descriptor: int, place: str | None = None) -> None:
     """Flush the whole file system of an open file: for a tree of thousands of small files.
 
     An ``fsync`` per file would wait for one journal commit each. Since Linux 5.8 ``syncfs`` reports
-    write errors.
+    write errors; ``place`` names the file in the error.
     """
     import ctypes
 
@@ -52,8 +52,7 @@ def sync_open_filesystem(descriptor: int) -> None:
         os.sync()
     elif syncfs(descriptor) != 0:
         number = ctypes.get_errno()
-        path = Path(f"/proc/self/fd/{descriptor}").readlink()
-        raise OSError(number, os.strerror(number), str(path))
+        raise OSError(number, os.strerror(number), place)
 
 
 def make_directory(path: Path, mode: int = 0o755, *, exactly: bool = False) -> None:

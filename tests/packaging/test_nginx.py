@@ -105,6 +105,7 @@ def test_long_list_is_compressed(feed: Path, server: Nginx) -> None:
     path = "metadata/1.root.json"
     status, headers, body = ask(server, f"/{path}", Accept_Encoding="gzip")
     assert (status, headers["content-encoding"]) == (200, "gzip")
+    assert headers["vary"] == "Accept-Encoding", "a cache keeps both forms apart"
     assert headers["cache-control"] == IMMUTABLE_CACHE_CONTROL
     assert gzip.decompress(body) == (feed / path).read_bytes()
     with contextlib.closing(HttpFetcher((server.url,))) as fetcher:

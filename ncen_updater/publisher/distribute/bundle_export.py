@@ -432,7 +432,7 @@ def list_bundle_targets(
         name = get_release_target_name(order.product, hop.version)
         wanted.add(name)
         document = _read_document(feed, listed[name], name)
-        # an agent's slot is always created anew
+        # the slot of an agent is always built from nothing
         whole = order.archives or order.product == AGENT_PRODUCT
         refs = [] if whole else _find_delta_pack(order, before, document, listed)
         if refs:

@@ -3,7 +3,7 @@
 Anybody who can write into the spool can submit receipts: files of a web server, mails, or files
 from a USB stick. Each is stored, already known, or refused with a code; file names and file times
 are ignored. A receipt is stored unchanged for 13 months, then only counted. The record gives no
-rights over any site: whoever steals the file can read it, but can neither sign nor publish.
+rights over any site: a thief of the file can read it, but can neither sign nor publish.
 """
 
 from __future__ import annotations

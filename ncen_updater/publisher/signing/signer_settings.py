@@ -1,7 +1,7 @@
 """``signer.toml``: stored options of a signer's program.
 
 It names the key or token, the signer's own copy of the root, the builder's key and the directory of
-releases. It contains no secret. But whoever can write it could replace the signer's root, so only
+releases. It contains no secret. Someone who can write it could replace the signer's root, so only
 the signer may write it.
 """
 

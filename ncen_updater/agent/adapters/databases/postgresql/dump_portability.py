@@ -134,7 +134,7 @@ _OWNED = (
     ("pg_default_acl", "defaclrole", "NULL::aclitem[]", "true"),
 )  # fmt: skip
 
-# Objects that only a superuser can create, whoever owns them afterwards.
+# Objects that only a superuser can create, whatever role owns them afterwards.
 _SUPERUSER_OBJECTS = (
     ("pg_event_trigger", "true"),
     ("pg_foreign_data_wrapper", "true"),

@@ -243,7 +243,7 @@ class DatabaseFence:
             forget_visits(connection, self._databases)
 
     def open(self, connection: Connection) -> None:
-        """Open all fenced databases, whoever fenced them, in the caller's transaction.
+        """Open all fenced databases, of any change, in the caller's transaction.
 
         Raises if one is missing: it would stay closed without a record.
         """

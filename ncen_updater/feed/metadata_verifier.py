@@ -141,7 +141,7 @@ class RootChain:
         except FileNotFoundError:
             return None
         except (OSError, RepositoryError) as error:
-            logger.warning("%s cannot be used for the next step: %s", path, error)
+            logger.warning("%s does not continue the root chain: %s", path, error)
             return None
 
     def store_root(self, version: int, content: bytes) -> None:

@@ -104,7 +104,7 @@ class LoginHelper:
         del password
         if entry is None or verdict is not PamVerdict.ACCEPTED:
             # the user may have typed a password as the name
-            who = name if entry is not None else "a name of nobody"
+            who = name if entry is not None else "an unknown name"
             logger.info("login of %s from %s refused: %s", who, address or "-", why)
             if self._refused_s:
                 time.sleep(self._refused_s - (time.monotonic() - begun) % self._refused_s)

@@ -388,7 +388,7 @@ def test_site_state_is_described(
     found = describe_site(tmp_path, name)
     base = {} if name == "at rest" else held["at rest"]
     assert differing(base, found) == held[name]
-    assert "it holds the error instead" not in caplog.text
+    assert "a part of the status cannot be read" not in caplog.text
 
 
 def main() -> None:

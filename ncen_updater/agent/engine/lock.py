@@ -44,7 +44,7 @@ def hold_application_lock(maintenance_file: Path, what: str) -> Iterator[None]:
             try:
                 stack.enter_context(hold_change_lock(path, what, lock_directory=False))
             except LockUnusableError as error:
-                logger.warning("cannot lock the maintenance file: %s", error)
+                logger.warning("cannot take the lock beside the maintenance file: %s", error)
         yield
 
 

@@ -469,7 +469,7 @@ def _read_part(read: Callable[[], T]) -> Part[T]:
         return read()
     except Exception as error:
         if not isinstance(error, UpdaterError | OSError | ValueError | LookupError):
-            logger.exception("a part of the bundle failed; it holds the error instead")
+            logger.exception("a part of the status cannot be read")
         return error.with_traceback(None)
 
 

@@ -88,7 +88,7 @@ def update_failsafe(directory: Path, python: Path) -> bool:
             _passes_trials(content, directory, python)
             and _selects_chosen_slot(trial, directory, python)
         ):
-            logger.error("the new failsafe selects another agent; keeping the old failsafe")
+            logger.error("the new failsafe failed a trial; keeping the old one")
             return False
         durable.write_file(place, content, 0o755)
     finally:
@@ -116,7 +116,7 @@ def _passes_trials(content: bytes, directory: Path, python: Path) -> bool:
             started.unlink(missing_ok=True)
             text = _run_failsafe([str(python), "-I", str(place / FAILSAFE_FILE), word])
             if text is None or not started.exists() or started.read_text().split() != [expected]:
-                logger.error("the new failsafe starts the wrong program (%s)", word)
+                logger.error("the new failsafe did not start the expected program (%s)", word)
                 return False
     return True
 
@@ -199,7 +199,7 @@ def create_action_handler(
             update_failsafe(directory, SYSTEM_PYTHON)
             prune_slots(directory, send_heartbeat)
         except (OSError, UpdaterError) as error:
-            logger.warning("cannot clean the agent's directory: %s", error)
+            logger.warning("cannot update the failsafe or remove old agents: %s", error)
 
     changes: dict[DirectoryAction, Callable[[AgentSelection], AgentSelection]] = {
         DirectoryAction.CONFIRM: lambda before: confirm_agent(before, version),

@@ -135,7 +135,7 @@ def _grant_group_access(path: Path, group: int | None, mode: int) -> None:
         os.chown(path, -1, group)
         path.chmod(mode)
     except PermissionError as error:
-        logger.warning("%s keeps the service's user: %s", path, error)
+        logger.warning("cannot give the group access to %s: %s", path, error)
 
 
 Connection = TypeVar("Connection")

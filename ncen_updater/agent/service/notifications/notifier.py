@@ -246,7 +246,9 @@ class Notifier:
         try:
             self._apply_config(load_config(self._path), mark)
         except UpdaterError as error:
-            logger.warning("settings unchanged: %s", error, extra={"code": error.code})
+            logger.warning(
+                "keeping the old settings: %s", error, extra={"code": error.code}
+            )
             self._config_mark = mark
 
     def run_round(self) -> datetime:
@@ -434,7 +436,7 @@ class NotifierThread:
             try:
                 until = notifier.run_round()
             except Exception:
-                logger.exception("a notification failed; retrying")
+                logger.exception("a round of notifications failed; retrying")
                 until = None
             self._sleep(journal, seen, until)
 

@@ -511,7 +511,7 @@ def release_reserve(journal: Path) -> bool:
     try:
         path.unlink()
     except OSError as error:
-        logger.warning("no reserve file to release: %s", error)
+        logger.warning("cannot release the journal's reserve file: %s", error)
         return False
     durable.fsync_directory(path.parent)
     logger.warning("the disk is full; released the journal's reserve file")

@@ -308,7 +308,7 @@ class CandidateMigrations:
                 execute(connection, "SELECT pg_terminate_backend(%s)", [process])
         except DatabaseError as error:
             # Runs in its own thread; a lost server has ended the session as well.
-            logger.warning("a migration exceeded its time limit: %s", error.detail or error)
+            logger.warning("cannot end a migration past its time limit: %s", error.detail or error)
 
     def run_online_program(
         self,

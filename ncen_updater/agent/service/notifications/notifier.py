@@ -246,9 +246,7 @@ class Notifier:
         try:
             self._apply_config(load_config(self._path), mark)
         except UpdaterError as error:
-            logger.warning(
-                "keeping the old settings: %s", error, extra={"code": error.code}
-            )
+            logger.warning("keeping the old settings: %s", error, extra={"code": error.code})
             self._config_mark = mark
 
     def run_round(self) -> datetime:

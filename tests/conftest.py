@@ -12,6 +12,7 @@ from pathlib import Path
 
 import hypothesis
 import pytest
+from xdist.workermanage import WorkerController
 
 from demo.embedded_postgres import EmbeddedPostgres, PostgresBinaries
 from tests.support.postgres import SHARED, available, running
@@ -36,6 +37,8 @@ SELDOM = (50_000, 20, 20)
 #: Directory of this run if it is in memory, and the result of the run.
 OURS = pytest.StashKey[Path]()
 ENDED = pytest.StashKey[int]()
+#: Whether a worker of this run died.
+DIED = pytest.StashKey[bool]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -105,7 +108,17 @@ def pytest_terminal_summary(
             )
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: WorkerController, error: object) -> None:
+    """Note that a worker died: its tests are lost, and xdist reports only failed tests."""
+    if error is not None:
+        node.config.stash[DIED] = True
+
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    if session.config.stash.get(DIED, False):
+        session.exitstatus = exitstatus = pytest.ExitCode.INTERNAL_ERROR
     session.config.stash[ENDED] = exitstatus
 
 

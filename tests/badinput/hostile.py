@@ -97,12 +97,13 @@ def bounded(seconds: int = 10) -> Iterator[None]:
         raise AssertionError(f"still waiting after {seconds} s")
 
     before = signal.signal(signal.SIGALRM, ring)
-    signal.alarm(seconds)
+    limit_of_the_test_s = signal.alarm(seconds)
     try:
         yield
     finally:
         signal.alarm(0)
         signal.signal(signal.SIGALRM, before)
+        signal.alarm(limit_of_the_test_s)
 
 
 def nothing(path: Path) -> None:

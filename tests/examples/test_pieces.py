@@ -19,13 +19,22 @@ wait
 """
 
 
+#: On a loaded machine the new process gets its turn late.
+SLOW_SETSID = """#!/bin/sh
+sleep 0.5
+exec /usr/bin/setsid "$@"
+"""
+
+
 def test_running_job_finishes_on_termination(tmp_path: Path) -> None:
     (program := tmp_path / "release/bin/worker").parent.mkdir(parents=True)
     program.write_text(WORKER, "utf-8")
     program.chmod(0o755)
     (run := tmp_path / "run").mkdir()
+    (setsid := tmp_path / "setsid").write_text(SLOW_SETSID, "utf-8")
+    setsid.chmod(0o755)
     environment = {
-        "PATH": "/usr/bin:/bin",
+        "PATH": f"{tmp_path}:/usr/bin:/bin",
         "RUN": str(run),
         "NCEN_CURRENT": str(tmp_path / "release"),
     }
@@ -35,6 +44,7 @@ def test_running_job_finishes_on_termination(tmp_path: Path) -> None:
         return subprocess.run(words, env=environment, check=False, timeout=60).returncode
 
     assert control("start") == 0
+    assert control("status") == 0
     while not (run / "up").exists():
         assert control("status") == 0
     assert control("stop") == 0

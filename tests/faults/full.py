@@ -106,6 +106,10 @@ def bad_soaks(made: Trial, engine: str, report: Report, part: tuple[int, int]) -
         report.add(engine, "bad soak", name, problem, outcome.version)
 
 
+#: Seconds for which a killed server is away at most.
+SERVER_AWAY_S = 10.0
+
+
 def usual_s(made: Trial) -> float:
     """How long an undisturbed upgrade takes here and now: instants are shares of that."""
     made.reset(OLD)
@@ -161,12 +165,13 @@ def server_kills(made: Trial, engine: str, report: Report, number: int, seed: in
             with made.start("upgrade") as process:
                 time.sleep(share * usual)  # the instant of the kill, not a synchronisation
                 server.kill()
-                # Half of the time the server returns while the agent is still reverting.
+                # Half of the time the server returns at once, otherwise when the agent has ended
+                # or has waited for it; to the end it would wait for minutes.
                 if chance.random() < 0.5:
-                    server.start()
-                process.communicate(timeout=DEADLINE_S)
-            if server.pid() is None:
+                    with contextlib.suppress(subprocess.TimeoutExpired):
+                        process.communicate(timeout=SERVER_AWAY_S)
                 server.start()
+                process.communicate(timeout=DEADLINE_S)
             version, _ = made.settle()
         except Exception as error:  # noqa: BLE001 - one trial must not end the run
             report.add(engine, "server kills", name, repr(error)[:2000])

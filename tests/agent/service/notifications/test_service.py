@@ -136,7 +136,7 @@ def test_failed_notification_does_not_stop_the_service(site: TrialSite, unused_p
     with running(site) as service:
         service.wait_for("service.loop wait")
         note(site, "1.1.0")
-        service.wait_for("no metrics")
+        service.wait_for("cannot write metrics")
         service.wait_for("unreachable")
         done = site.run("hold", "--reason", "fair", "--local")
         assert done.returncode == 0, done.stderr

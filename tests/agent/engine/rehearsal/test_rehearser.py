@@ -89,6 +89,7 @@ def test_rehearsal_predicts_the_changes_and_leaves_nothing(demo: DemoSite, site:
     (hop,) = hops(record)
     (mapped,) = hop.code_maps
     assert mapped.affected
+    assert "CITES" in mapped.title.render("fr") != mapped.name
     assert [code for code, _ in mapped.unmapped] == ["C10"]
     assert hop.rollback_s is not None
     assert hop.rollback_differences == ()

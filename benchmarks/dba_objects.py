@@ -245,8 +245,7 @@ class Trial:
             said = result if isinstance(result, str) else "done"
         except UpdaterError as error:
             found = error.values.get("findings")
-            code = error.values.get("cause_code") or error.code
-            codes = ", ".join(map(str, found)) if isinstance(found, list) else str(code)
+            codes = ", ".join(map(str, found)) if isinstance(found, list) else error.code
             out = self._times_out() > before
             said = f"undone ({codes})" if out else f"refused ({codes})"
             digests = digests if out else None

@@ -426,9 +426,9 @@ feed, 3 releases, transfer and slots, 4 databases and migrations, 5 the applicat
 
 ## Errors
 
-A command ends with the exit code of its error. An error that makes a change fail is shown as the
-cause of NU-6011, which exits with 11. If the state is `-`, the program prints the state that it
-finds.
+A command ends with the exit code of its error. If a change or rehearsal fails, its error has the
+code of the cause, as in `history`, but title and exit code of NU-6011, NU-6026, NU-6028 or NU-6032.
+If the state is `-`, the program prints the state that it finds.
 
 | code | title | state | what to do | exit code |
 |---|---|---|---|---|""",
@@ -445,9 +445,9 @@ service et agent.
 
 ## Erreurs
 
-Une commande se termine avec le code de sortie de son erreur. Une erreur qui fait échouer un
-changement est montrée comme la cause de NU-6011, dont le code de sortie est 11. Si l'état est `-`,
-le programme affiche l'état qu'il constate.
+Une commande se termine avec le code de sortie de son erreur. Si un changement ou un essai échoue,
+l'erreur porte le code de la cause, comme dans `history`, mais le titre et le code de sortie de
+NU-6011, NU-6026, NU-6028 ou NU-6032. Si l'état est `-`, le programme affiche l'état qu'il constate.
 
 | code | titre | état | que faire | code de sortie |
 |---|---|---|---|---|""",

@@ -1,8 +1,9 @@
-"""Tests of the lists of test modules: entries exist, and user-dependent tests are listed."""
+"""Tests of the lists of test modules, and of the files whose types are checked."""
 
 from __future__ import annotations
 
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -57,3 +58,21 @@ def test_user_dependent_tests_are_listed() -> None:
     assert asking
     left = {one for one in asking if not any(one.startswith(path) for path in paths)}
     assert left == set()
+
+
+def test_types_of_every_program_are_checked() -> None:
+    """Seen: a script without .py that a renamed function had broken."""
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+    checked = settings["tool"]["mypy"]["files"]
+    programs = [
+        path
+        for directory in ("script", "packaging")
+        for path in (ROOT / directory).rglob("*")
+        if path.is_file()
+        and (path.suffix == ".py" or re.match(rb"#!.*\bpython", path.read_bytes()))
+    ]
+    assert programs
+    for path in programs:
+        name = str(path.relative_to(ROOT))
+        directory = name.partition("/")[0] if path.suffix == ".py" else name
+        assert name in checked or directory in checked, name

@@ -1,20 +1,29 @@
-"""Free disk space, checked before work begins."""
+"""File systems: free space, checked before work begins, and copies that share blocks."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import os
 import re
+import struct
 from collections.abc import Iterable
 from pathlib import Path
 
 from ncen_updater.common.errors import InsufficientSpaceError, causes
+from ncen_updater.common.i18n import N_
 from ncen_updater.common.messages import DISK_FULL
 
 SQLITE_FULL = 13
 
 MARGIN_BYTES = 16 << 20  # lets the journal on the same disk be written
+
+MOUNTS = Path("/proc/self/mountinfo")
+XFS_GEOMETRY, XFS_GEOMETRY_BYTES = 0x8100_587E, 256  # linux: XFS_IOC_FSGEOMETRY
+XFS_FLAGS_AT, XFS_REFLINK = 92, 1 << 20
+#: What lets copies of databases share blocks.
+ON_XFS = N_("Optional: move the databases to XFS or Btrfs.")
 
 
 def get_free_bytes(path: Path) -> int:
@@ -59,7 +68,7 @@ def make_space_error(directory: Path, needed: int) -> InsufficientSpaceError:
     )
 
 
-def is_closed_here(path: Path, mounts: Path = Path("/proc/self/mountinfo")) -> bool:
+def is_closed_here(path: Path, mounts: Path = MOUNTS) -> bool:
     """Return whether a path is read-only for this process only, as a systemd unit can make it.
 
     A file system that the kernel made read-only is read-only for all processes.
@@ -101,3 +110,50 @@ def find_disk_full_error(error: BaseException, place: object = "") -> Insufficie
             DISK_FULL, path=getattr(here, "filename", None) or place or "-"
         )
     return None
+
+
+def supports_reflink(place: Path) -> bool:
+    """Tell whether the file system of a directory can share blocks; False if unknown.
+
+    Args:
+        place: An accessible directory; it need not be readable.
+    """
+    try:
+        device = place.stat().st_dev
+        kind = _find_filesystem_type(place.resolve(), device)
+        if kind == "btrfs":
+            return True
+        return kind == "xfs" and _xfs_supports_reflink(place, device)
+    except (OSError, ValueError, IndexError, struct.error):
+        return False
+
+
+def _find_filesystem_type(place: Path, device: int) -> str:
+    wanted = f"{os.major(device)}:{os.minor(device)}"
+    above: list[tuple[int, str]] = []
+    for line in MOUNTS.read_text("utf-8", "surrogateescape").splitlines():
+        before, _, after = line.partition(" - ")
+        number, point = before.split()[2], Path(before.split()[4])
+        if number == wanted:
+            return after.split()[0]
+        if place.is_relative_to(point):
+            above.append((len(point.parts), after.split()[0]))
+    # Btrfs gives every subvolume its own device number, which is in no line.
+    return max(above)[1] if above and max(above)[1] == "btrfs" else ""
+
+
+def _xfs_supports_reflink(place: Path, device: int) -> bool:
+    """Query XFS through the first directory, this one or a parent, that can be opened."""
+    for directory in (place, *place.resolve().parents):
+        if directory.stat().st_dev != device:
+            break
+        try:
+            descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+        except PermissionError:
+            continue
+        try:
+            value = fcntl.ioctl(descriptor, XFS_GEOMETRY, bytes(XFS_GEOMETRY_BYTES))
+        finally:
+            os.close(descriptor)
+        return bool(struct.unpack_from("=I", value, XFS_FLAGS_AT)[0] & XFS_REFLINK)
+    return False

@@ -77,8 +77,8 @@ class UpdaterError(Exception):
 
     @property
     def code(self) -> str:
-        """Return the stable code."""
-        return self.message.code
+        """Return the stable code; that of the cause if a change or rehearsal failed."""
+        return str(self.values.get("cause_code") or self.message.code)
 
     @property
     def exit_code(self) -> ExitCode:

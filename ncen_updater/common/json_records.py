@@ -19,7 +19,7 @@ from enum import Enum, StrEnum
 from typing import Any, Self, cast, get_args, get_origin, get_type_hints
 
 from ncen_updater.common.errors import UpdaterError
-from ncen_updater.common.i18n import DEFAULT_LANGUAGE, PLACEHOLDER, LazyText
+from ncen_updater.common.i18n import DEFAULT_LANGUAGE, PLACEHOLDER, LazyText, LocalizedFigure
 
 #: Prefix of our statement types; described in docs/reference/release-format.md. ``.invalid`` never
 #: resolves. A project with its own host sets it before its first release.
@@ -128,6 +128,9 @@ def _encode_text_value(value: object, depth: int) -> object:
         value = LazyText(value.value)
     if isinstance(value, LazyText) and depth < _MAX_TEXT_DEPTH:
         return encode_text(value, depth + 1)
+    if isinstance(value, LocalizedFigure) and value.forms:
+        forms = {name: form[:MAX_TEXT_VALUE] for name, form in value.forms.items()}
+        return {"template": str(value)[:MAX_TEXT_VALUE], "values": {}, "forms": forms}
     plain = _encode_value(value) if isinstance(value, list | tuple | datetime) else value
     return (
         plain
@@ -178,11 +181,17 @@ def decode_text(data: Mapping[str, Any], name: str, depth: int = 0) -> LazyText:
         raise ValueError(f"{name} is {data!r:.100}")
     return LazyText(
         template,
-        {
-            key: decode_text(value, name, depth + 1) if isinstance(value, dict) else value
-            for key, value in values.items()
-        },
+        {key: _decode_text_value(value, name, depth + 1) for key, value in values.items()},
     )
+
+
+def _decode_text_value(value: object, name: str, depth: int) -> object:
+    if not isinstance(value, dict):
+        return value
+    text, forms = decode_text(value, name, depth), value.get("forms")
+    if not isinstance(forms, dict) or not all(isinstance(form, str) for form in forms.values()):
+        return text
+    return LocalizedFigure(text.template, **forms)
 
 
 def to_json_value(value: object, language: str = DEFAULT_LANGUAGE) -> object:

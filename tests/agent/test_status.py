@@ -258,13 +258,14 @@ def test_large_files_are_reread_only_when_changed(tmp_path: Path) -> None:
     assert isinstance(expiry(), ValueError)
 
 
-def test_end_of_holds_is_known_if_all_of_them_expire(journal: Journal) -> None:
+def test_hold_without_an_end_is_longer_than_others(journal: Journal) -> None:
     hours = [NOW + timedelta(hours=hour) for hour in (1, 3, 2)]
     for end in hours:
         SiteHistory(journal).add_hold("fair", "amina", end)
-    assert facts(journal).hold_until == hours[1]
+    assert [facts(journal).longest_hold] == [h for h in facts(journal).holds if h.until == hours[1]]
     SiteHistory(journal).add_hold("audit", "bo", None)
-    assert facts(journal).hold_until is None
+    hold = facts(journal).longest_hold
+    assert hold is not None and (hold.reason, hold.until) == ("audit", None)
 
 
 def test_rollback_is_pending_until_done_or_tried_too_often(journal: Journal) -> None:

@@ -127,10 +127,10 @@ def test_any_time_is_shown_in_any_zone(moment: datetime, hours: int) -> None:
 
 def test_stored_text_is_rendered_in_the_language_of_its_reader() -> None:
     text = LazyText(
-        "{kind} of {path}: {reason}",
+        "{kind} of {path}: {reason} until {until}",
         {
             "kind": ChangeKind.UPGRADE, "path": Path("/srv/x"), "unseen": object(),
-            "reason": LazyText("not running"),
+            "reason": LazyText("not running"), "until": format_time(datetime.now(UTC)),
         },
     )  # fmt: skip
     stored = json.loads(json.dumps(encode_text(text)))

@@ -368,6 +368,9 @@ NEWEST: dict[str, tuple[dict[str, Any] | None, dict[str, Any] | None, tuple[bool
     "it came to no change": (ENDED, job(AFTER, **FAILED), (False, True)),
     "it came to no change before": (ENDED, job(BEFORE, **FAILED), (True, False)),
     "another change goes on": (report(), job(AFTER), (True, False)),
+    "the service was killed, then a change by hand": (
+        ENDED, job(BEFORE, started_at=BEFORE, change="other"), (True, False),
+    ),
     "it came to a change before": (
         ENDED, job(AFTER, ended_at=AFTER, change="other"), (True, False),
     ),

@@ -28,6 +28,7 @@ from ncen_updater.agent.engine.approvals.next_upgrade import (
 )
 from ncen_updater.agent.engine.change_guards import make_hold_error
 from ncen_updater.agent.reports.command_results import CommandResult, JsonDocument
+from ncen_updater.agent.storage.journal.site_history import HoldRecord, select_longest_hold
 from ncen_updater.common.cli.usage import NOTHING_CHANGED
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, LazyText
@@ -119,10 +120,10 @@ class ServiceSiteClient:
         return ((), None) if seen["open_change"] else (seen["hops"], seen["starts_at"])
 
     def require_startable(self) -> None:
-        for hold in self.request("GET /v1/holds")["holds"]:
-            error = make_hold_error(
-                hold["reason"], hold["actor"], datetime.fromisoformat(hold["since"]), self._run.zone
-            )
+        holds = map(HoldRecord.from_json, self.request("GET /v1/holds")["holds"])
+        hold = select_longest_hold(holds)
+        if hold is not None:
+            error = make_hold_error(hold, self._run.zone)
             error.state = NOTHING_CHANGED
             raise error
 

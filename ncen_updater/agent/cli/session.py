@@ -27,6 +27,7 @@ from ncen_updater.common.messages import (
     NOT_A_MEMBER,
     OUTSIDE_UNIT,
     ExitCode,
+    find_message,
 )
 
 if TYPE_CHECKING:
@@ -67,12 +68,12 @@ class AgentSession(CliSession):
     def get_contact(self, error: UpdaterError) -> str | None:
         """Return ``site.contact`` if the remedy refers to the Secretariat or needs intervention.
 
-        Read from the file without validation, since the error may concern the file.
+        Read from the file without validation, since the error may concern the file. The remedy is
+        looked up by the code: the service sends it in the language of the user.
         """
-        if (
-            error.exit_code is not ExitCode.INTERVENTION_NEEDED
-            and SECRETARIAT not in error.message.remedy
-        ):
+        message = find_message(error.code)
+        remedy = message.remedy if message is not None else ""
+        if error.exit_code is not ExitCode.INTERVENTION_NEEDED and SECRETARIAT not in remedy:
             return None
         contact = self._read_raw_table("site").get("contact")
         return contact if isinstance(contact, str) else None

@@ -14,9 +14,14 @@ from ncen_updater.agent.model.change_facts import ChangeFacts
 from ncen_updater.agent.model.errors import SiteBusyError
 from ncen_updater.agent.model.event_names import CHANGE_LOCK_FILE
 from ncen_updater.agent.storage.journal.journal import Journal
-from ncen_updater.agent.storage.journal.site_history import SiteHistory
+from ncen_updater.agent.storage.journal.site_history import (
+    HoldRecord,
+    SiteHistory,
+    select_longest_hold,
+)
 from ncen_updater.common.cli.render import format_scheduled_time
 from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.messages import (
     HELD,
     NOTHING_TO_CONFIRM,
@@ -68,15 +73,23 @@ def require_no_hold(journal: Journal, now: datetime, zone: tzinfo | None = None)
     Raises:
         HELD: If a hold is in force.
     """
-    for row in SiteHistory(journal).list_active_holds(now):
-        raise make_hold_error(row.reason, row.actor, row.since, zone)
+    hold = select_longest_hold(SiteHistory(journal).list_active_holds(now))
+    if hold is not None:
+        raise make_hold_error(hold, zone)
 
 
-def make_hold_error(
-    reason: str, actor: str, since: datetime, zone: tzinfo | None = None
-) -> UpdaterError:
+def make_hold_error(hold: HoldRecord, zone: tzinfo | None = None) -> UpdaterError:
     """Return the error that refuses an upgrade because of a hold."""
-    return UpdaterError(HELD, reason=reason, by=actor, since=format_scheduled_time(since, zone))
+    until = hold.until and format_scheduled_time(hold.until, zone)
+    end = N_("The hold has no end date.") if until is None else N_("End of the hold: {until}")
+    return UpdaterError(
+        HELD,
+        detail=LazyText(end, {"until": until}),
+        reason=hold.reason,
+        by=hold.actor,
+        since=format_scheduled_time(hold.since, zone),
+        until=until,
+    )
 
 
 def require_soaking(journal: Journal) -> Change:

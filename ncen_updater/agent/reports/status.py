@@ -52,6 +52,7 @@ from ncen_updater.agent.storage.journal.site_history import (
     FailedReleaseRecord,
     HoldRecord,
     SiteHistory,
+    select_longest_hold,
 )
 from ncen_updater.agent.storage.slots.link import read_current_version
 from ncen_updater.common.bounded_io import parse_json, read_file
@@ -146,10 +147,9 @@ class JournalSnapshot:
         return self.open_change is not None and bool(self.last_facts.needs_operator)
 
     @property
-    def hold_until(self) -> datetime | None:
-        """Return when the last hold ends automatically; None if a hold has no end."""
-        ends = [hold.until for hold in self.holds if hold.until is not None]
-        return max(ends) if ends and len(ends) == len(self.holds) else None
+    def longest_hold(self) -> HoldRecord | None:
+        """Return the hold that ends last; None without a hold."""
+        return select_longest_hold(self.holds)
 
     def count_approvals(self, binding: str, needed: int) -> ApprovalCount:
         """Return the approvals of a binding, compared with the required number."""

@@ -251,6 +251,7 @@ def build_decision_inputs(
     if ServiceAction.ASSESS in service_state.failures:
         found = Assessment(last_event=0)  # do not start anything based on an outdated assessment
     change, chosen = journal.open_change, journal.find_schedule(found.binding)
+    hold = journal.longest_hold
     return AutomationInputs(
         now=now,
         mode=AutomationMode(settings.mode),
@@ -271,8 +272,8 @@ def build_decision_inputs(
         stuck=change is not None and change.state is ChangeState.STUCK,
         job_waiting=journal.waiting_job is not None,
         rollback_requested=journal.rollback_job is not None,
-        hold_reason=journal.holds[0].reason if journal.holds else None,
-        hold_until=journal.hold_until,
+        hold_reason=hold.reason if hold else None,
+        hold_until=hold.until if hold else None,
         rollback_pending=journal.pending_rollback is not None
         and journal.pending_rollback.is_automatic,
         was_rolled_back=found.was_rolled_back,

@@ -6,7 +6,6 @@ Standard library only, since ``status`` must start fast.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import UTC
 from typing import TYPE_CHECKING
 
 from packaging.version import Version
@@ -57,7 +56,7 @@ from ncen_updater.agent.reports.status import (
     require_zones,
 )
 from ncen_updater.agent.service.errors import build_error_document
-from ncen_updater.agent.storage.journal.jobs import Job
+from ncen_updater.agent.storage.journal.jobs import Job, JobQueue
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.agent.storage.journal.rows import JournalEvent, guard_reads, parse_stored_value
 from ncen_updater.agent.storage.journal.site_history import FailedReleaseRecord
@@ -583,22 +582,6 @@ def _find_rolled_back_by(journal: Journal, change: Change) -> str | None:
     return None
 
 
-def _find_requester(journal: Journal, change: Change) -> str | None:
-    """Return who requested a change, by its time: only one job runs at a time.
-
-    The query reads one row, regardless of the number of jobs. Times are stored as UTC text, so that
-    text order is time order.
-    """
-    at = change.created_at.astimezone(UTC).isoformat()
-    with guard_reads(journal.path):
-        rows = journal.query(
-            "SELECT actor FROM jobs WHERE kind IN ('upgrade', 'rollback', 'resume')"  # noqa: S608
-            f" AND started_at <= '{at}' AND (ended_at IS NULL OR ended_at >= '{at}')"
-            " ORDER BY id DESC LIMIT 1"
-        )
-    return rows[0]["actor"] if rows else None
-
-
 def _find_emergency(journal: Journal, change: Change, begun: int) -> Document | None:
     """Return who started an emergency rollback without approvals, and why; None otherwise.
 
@@ -633,7 +616,9 @@ def build_change_report(journal: Journal, change_id: str) -> Document:
     return {
         **serialize_change(change, facts),
         "approved_by": list(ApprovalStore(journal).list_consumed_by(change_id, facts.binding)),
-        "ordered_by": _find_requester(journal, change),
+        "ordered_by": JobQueue(journal).find_requester(change_id, events[0].number)
+        if events
+        else None,
         "emergency": _find_emergency(journal, change, events[0].number) if events else None,
         "predicted_downtime_s": _build_range(find_predicted_range(journal, change_id)),
         "failure": _find_failure(events),

@@ -16,7 +16,6 @@ from pathlib import Path
 
 from ncen_updater.agent.adapters.application.base import HealthExpectation
 from ncen_updater.agent.adapters.application.health import HealthProber
-from ncen_updater.agent.adapters.databases.postgresql.copies import supports_reflink
 from ncen_updater.agent.config.agent_config import ApplicationSettings, PathSettings
 from ncen_updater.agent.setup.machine import (
     QUICK_LIMIT_S,
@@ -26,7 +25,7 @@ from ncen_updater.agent.setup.machine import (
 )
 from ncen_updater.agent.setup.web_servers import WEB_SERVERS, WebServer
 from ncen_updater.common.bounded_io import read_file
-from ncen_updater.common.disk_space import get_free_bytes
+from ncen_updater.common.disk_space import get_free_bytes, supports_reflink
 from ncen_updater.common.errors import UpdaterError
 
 SOCKETS = "/var/run/postgresql"

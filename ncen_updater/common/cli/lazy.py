@@ -277,6 +277,7 @@ class LazyGroup(_TranslatedCommand, click.Group):
         **settings: Any,  # noqa: ANN401
     ) -> None:
         super().__init__(*args, **settings)
+        self.no_args_is_help = False
         self._lazy = lazy
         self._aliases = aliases or {}
         self._synonyms = {
@@ -288,6 +289,12 @@ class LazyGroup(_TranslatedCommand, click.Group):
         """Return the command names in the order of the help."""
         del ctx
         return list(self._lazy)
+
+    def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401
+        """Run the given command; show the help if there is none."""
+        if not ctx._protected_args and not get_session(ctx).as_json:
+            raise click.exceptions.NoArgsIsHelpError(ctx)
+        return super().invoke(ctx)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]

@@ -103,8 +103,7 @@ def _run_group(
     except UpdaterError as error:
         failure = session.clarify_error(error) or error
     except click.ClickException as error:
-        if isinstance(error, click.exceptions.NoArgsIsHelpError) and not session.as_json:
-            # No command given: show the help.
+        if isinstance(error, click.exceptions.NoArgsIsHelpError):
             session.print_message(error.format_message())
             return int(BAD_USAGE.exit_code)
         context = getattr(error, "ctx", None)

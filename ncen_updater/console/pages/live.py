@@ -204,9 +204,9 @@ def choose_newest(
     """Return the change and its job, or only the newer of the two. Pure."""
     if report is None or job is None or job["change"] == report["id"]:
         return report, job
-    if report["ended_at"] is None:
-        return report, None  # the job waits for the change to end
-    newer = job["change"] is None and parse_time(job["at"]) > parse_time(report["ended_at"])
+    if report["ended_at"] is None or job["change"] is not None:
+        return report, None  # the job waits for the change to end, or belongs to an earlier one
+    newer = parse_time(job["at"]) > parse_time(report["ended_at"])
     return (None, job) if job["ended_at"] is None or newer else (report, None)
 
 

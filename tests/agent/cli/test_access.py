@@ -109,7 +109,9 @@ def test_status_of_a_member_without_a_service_names_the_service(tmp_path: Path) 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
 @pytest.mark.parametrize("closed", ["state", "config"])
-@pytest.mark.parametrize("command", ["status", "doctor", "plan", "history", "verify"])
+@pytest.mark.parametrize(
+    "command", ["status", "doctor", "plan", "history", "verify", "support-bundle"]
+)
 def test_user_in_no_group_is_told_which_group_to_join(
     tmp_path: Path, command: str, closed: str
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from pathlib import Path
 
@@ -84,6 +85,38 @@ def test_help_shows_groups_examples_and_exit_codes(
     assert PROGRAMS[program].run(["--lang", language, "--help"]) == 0
     whole = capsys.readouterr().out
     assert words[1] in whole and "  0 " in whole
+
+
+#: A command line without a command, and what follows the program's name in the usage.
+WITHOUT_COMMAND = [
+    ("ncen-updater", "--lang fr", ""),
+    ("ncen-updater", "--config x --quiet --lang=fr", ""),
+    ("ncen-publisher", "--lang fr", ""),
+    ("ncen-publisher", "--lang fr keys", " keys"),
+    ("ncen-publisher", "fleet --lang fr", " fleet"),
+]
+
+
+@pytest.mark.parametrize(("program", "line", "group"), WITHOUT_COMMAND)
+def test_options_without_a_command_show_the_help(
+    program: str, line: str, group: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Seen: "Il manque la commande", and the advice to type --help."""
+    assert PROGRAMS[program].run(line.split()) == ExitCode.USAGE
+    output, shown = capsys.readouterr()
+    assert (output, "NU-1101" in shown) == ("", False)
+    assert shown.startswith(f"Utilisation : {program}{group} [OPTIONS] COMMANDE")
+
+
+@pytest.mark.parametrize(("program", "line", "group"), WITHOUT_COMMAND)
+def test_missing_command_is_an_error_in_json(
+    program: str, line: str, group: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Seen: the whole help of a group as the detail of the error."""
+    assert PROGRAMS[program].run(["--json", *line.split()]) == ExitCode.USAGE
+    error = json.loads(capsys.readouterr().out)["error"]
+    assert (error["code"], error["detail"]) == ("NU-1101", "Il manque la commande.")
+    assert error["remedy"].endswith(f"{program}{group} --help")
 
 
 @pytest.mark.parametrize(

@@ -19,9 +19,10 @@ from ncen_updater.agent.cli.session import AgentSession
 from ncen_updater.agent.cli.state_text import format_site_state
 from ncen_updater.agent.engine.recovery import ObservedState
 from ncen_updater.agent.model.change import Change, ChangeState, StepName
-from ncen_updater.agent.model.errors import JournalPermissionError, SiteBusyError
+from ncen_updater.agent.model.errors import ChangeFailedError, JournalPermissionError, SiteBusyError
 from ncen_updater.agent.policy.availability import Availability, AvailabilityState
 from ncen_updater.agent.reports.status import JournalSnapshot, SiteStatus
+from ncen_updater.agent.service.errors import parse_error_document
 from ncen_updater.common.cli import progress_display as terminal
 from ncen_updater.common.cli.characters import strip_control_characters
 from ncen_updater.common.cli.lazy import CliCommand
@@ -130,6 +131,10 @@ CALLED = "Secrétariat, +32 2 000 00 00"
 @pytest.mark.parametrize(
     ("error", "site", "shown"),
     [(UpdaterError(JOURNAL_UNREADABLE), {"contact": CALLED}, CALLED),
+     (ChangeFailedError(cause_code="NU-4006"), {"contact": CALLED}, CALLED),
+     (parse_error_document({"code": "NU-6013", "exit_code": 12}), {"contact": CALLED}, CALLED),
+     (parse_error_document({"code": "NU-4006", "remedy": "au Secrétariat"}), {"contact": CALLED},
+      CALLED),
      (UpdaterError(JOURNAL_UNREADABLE), {}, None),
      (UpdaterError(JOURNAL_UNREADABLE), {"contact": 7}, None),
      (UpdaterError(JOURNAL_UNREADABLE), None, None),

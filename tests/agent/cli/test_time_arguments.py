@@ -10,11 +10,16 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from ncen_updater.agent.cli.hold import parse_future_time
+from ncen_updater.agent.cli.local_client import LocalSiteClient
 from ncen_updater.agent.cli.main import run
+from ncen_updater.agent.cli.service_client import ServiceSiteClient
 from ncen_updater.agent.cli.session import AgentSession
 from ncen_updater.agent.config.errors import InvalidConfigError
 from ncen_updater.agent.config.essential_settings import read_site_timezone
 from ncen_updater.agent.storage.journal.journal import Journal
+from ncen_updater.agent.storage.journal.site_history import SiteHistory
+from ncen_updater.common.cli.program import show_error
+from ncen_updater.common.json_records import to_json_value
 from ncen_updater.common.messages import BAD_TIME, HELD, TIME_PASSED, ErrorMessage
 from tests.agent.cli.site import make_site
 from tests.support.errors import refused
@@ -110,3 +115,57 @@ def test_hold_shows_the_recorded_time(
         assert f"Upgrades on hold since {shown} by " in capsys.readouterr().out
     assert run(["--config", str(site.config), "upgrade"]) == HELD.exit_code
     assert f"Upgrades on hold since {shown} by " in capsys.readouterr().err.replace("\n", " ")
+
+
+@pytest.mark.parametrize(
+    ("ends", "language", "lines"),
+    [
+        (
+            ["2031-01-10T00:00", "2031-02-01T18:00", "2031-01-20T00:00"],
+            "en",
+            (
+                "Detail:     End of the hold: 2031-02-01 18:00 UTC",
+                "What to do: To end the hold, ask dana, then run: ncen-updater unhold",
+            ),
+        ),
+        (
+            ["2031-01-10T00:00"],
+            "fr",
+            (
+                "Détail :    Fin de la suspension : 10/01/2031 à 00:00 UTC",
+                "Que faire : Pour lever la suspension, consultez dana, puis exécutez :"
+                " ncen-updater unhold",
+            ),
+        ),
+        (["2031-01-10T00:00", None], "en", ("Detail:     The hold has no end date.",)),
+        ([None], "fr", ("Détail :    La suspension n'a pas de date de fin.",)),
+    ],
+)
+@pytest.mark.parametrize("served", [False, True])
+def test_refused_upgrade_shows_when_the_hold_ends(
+    served: bool,
+    ends: list[str | None],
+    language: str,
+    lines: tuple[str, ...],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Seen: no word of the end, and of several holds the one that ends first."""
+    site = make_site(tmp_path)
+    for end in ends:
+        with Journal.open(site.journal) as journal:
+            until = None if end is None else datetime.fromisoformat(f"{end}+00:00")
+            SiteHistory(journal).add_hold("fair", "dana", until)
+    session = AgentSession("ncen-updater", site.config)
+    client: LocalSiteClient | ServiceSiteClient = LocalSiteClient(session)
+    if served:
+        with Journal.open(site.journal) as journal:
+            holds = {"holds": to_json_value(SiteHistory(journal).list_active_holds(NOW))}
+        client = ServiceSiteClient(session, SimpleNamespace(call=lambda *_: holds))  # type: ignore[arg-type]
+    with refused(HELD) as caught:
+        client.require_startable()
+    session.language = language
+    show_error(session, caught.value, lambda _: [])
+    shown = capsys.readouterr().err.replace("\N{NO-BREAK SPACE}", " ").splitlines()
+    assert all(line in shown for line in lines), shown

@@ -174,12 +174,12 @@ def test_step_with_an_undo_describes_it() -> None:
 @pytest.mark.parametrize("failing", STEPS_BEFORE_COMMIT)
 def test_failure_undoes_intended_steps_in_reverse_order(trial: Trial, failing: StepName) -> None:
     trial.steps[failing].do_error = MigrationFailedError(database="x", migration="1")
-    with pytest.raises(UpdaterError):
+    with pytest.raises(UpdaterError) as caught:
         trial.runner().run_change(CHANGE.id)
     begun = STEPS_BEFORE_COMMIT[: STEPS_BEFORE_COMMIT.index(failing) + 1]
     assert trial.calls == [*begun, *(f"undo {name}" for name in reversed(begun))]
     assert trial.state() is ChangeState.REVERTED
-    assert trial.journal.read_change(CHANGE.id).error_code == "NU-4006"
+    assert trial.journal.read_change(CHANGE.id).error_code == caught.value.code == "NU-4006"
 
 
 def test_bug_is_handled_as_a_failure(trial: Trial) -> None:

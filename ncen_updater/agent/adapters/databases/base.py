@@ -26,6 +26,7 @@ from ncen_updater.agent.adapters.databases.round_trip import DatabaseSample, Row
 from ncen_updater.agent.adapters.databases.schema import SchemaDigest
 from ncen_updater.agent.model.errors import DatabaseError, DatabaseUnreachableError
 from ncen_updater.common.findings import Finding
+from ncen_updater.common.i18n import LazyText
 from ncen_updater.common.json_records import JsonRecord
 from ncen_updater.common.messages import DATABASE_CLOSED, DATABASE_SET_INCOMPLETE, ROLES_LOCKED_OUT
 from ncen_updater.common.progress import ProgressListener
@@ -318,6 +319,10 @@ class DatabaseEngine(abc.ABC):
     def measure_copy_space(self, change: ChangeRef) -> tuple[SpaceNeed, ...]:
         """Measure needed and free bytes where copies would be written, as far as visible."""
 
+    def describe_clone_condition(self) -> LazyText | None:
+        """Return what would let copies share blocks; empty if they do, None if unknown."""
+        return None
+
     @abc.abstractmethod
     def find_blockers(
         self,
@@ -486,8 +491,7 @@ class DatabaseEngine(abc.ABC):
 
         Called right after the cut-over of a release without a lossless rollback, during the
         downtime: the rows that :meth:`count_lost_rows` counts then are no users' entries, and it
-        would count them again later. An engine that knows the age of a row counts none of them, and
-        returns at once.
+        would count them again later. An engine that knows the age of a row counts none of them.
         """
         return self.count_lost_rows(dataclasses.replace(change, retained_from=change.id))
 
@@ -502,8 +506,7 @@ class DatabaseEngine(abc.ABC):
     def list_quarantined(self) -> tuple[Finding, ...]:
         """List databases in quarantine because somebody wrote to them.
 
-        Nothing drops them automatically. The figures of each finding contain ``path``, their
-        location.
+        Nothing drops them automatically. The figure ``path`` of each finding is their location.
         """
         return ()
 
@@ -526,10 +529,7 @@ class DatabaseEngine(abc.ABC):
 
     @contextlib.contextmanager
     def reuse_control_sessions(self) -> Iterator[None]:
-        """Keep control sessions open for a block; may be nested.
-
-        Control sessions are sessions outside the application's databases.
-        """
+        """Keep sessions outside the application's databases open for a block; may be nested."""
         yield
 
     def cancel_sessions(self) -> None:  # noqa: B027 - not every engine can

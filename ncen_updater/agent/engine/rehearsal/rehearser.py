@@ -478,7 +478,9 @@ class Rehearser:
                 rows = run_release_query(engine, step.get_candidate(item.database), item.affected)
                 affected = int(str(rows[0][0])) if rows and rows[0] else 0
             found.append(
-                CodeMapResult(item.name, item.database, affected, without.get(item.name, ()))
+                CodeMapResult(
+                    item.name, item.database, affected, without.get(item.name, ()), item.names
+                )
             )
         return tuple(found)
 

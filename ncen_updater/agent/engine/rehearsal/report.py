@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from ncen_updater.agent.adapters.databases.base import RollbackKind
 from ncen_updater.agent.adapters.databases.round_trip import RoundTripResult
 from ncen_updater.agent.engine.rehearsal.round_trip import list_lost_columns
+from ncen_updater.common.i18n import LocalizedFigure
 from ncen_updater.common.json_records import JsonRecord
 
 Value = int | str | None
@@ -86,12 +87,23 @@ class CodeMapResult(JsonRecord):
         database: Logical name of the database.
         affected: Rows that get a new code; None if the manifest has no query for it.
         unmapped: Codes without a target, each with its number of rows.
+        names: The name in other languages.
     """
 
     name: str
     database: str
     affected: int | None = None
     unmapped: tuple[tuple[str | int, ...], ...] = ()
+    names: Mapping[str, str] | None = None
+
+    def to_json(self) -> dict[str, object]:
+        """Return the record for JSON, without a missing translation."""
+        return {key: value for key, value in super().to_json().items() if value or key != "names"}
+
+    @property
+    def title(self) -> LocalizedFigure:
+        """Return the name in the language of its reader."""
+        return LocalizedFigure(self.name, **(self.names or {}))
 
     @property
     def unmapped_rows(self) -> int:

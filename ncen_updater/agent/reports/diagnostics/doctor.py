@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import grp
 import os
 import pwd
@@ -21,6 +22,7 @@ from ncen_updater.agent.config.errors import (
 from ncen_updater.agent.config.essential_settings import load_essential_settings
 from ncen_updater.agent.config.loader import load_config
 from ncen_updater.agent.config.raw_config import format_start_command
+from ncen_updater.agent.engine.change_outcome import read_outcome
 from ncen_updater.agent.engine.preflight.files import inspect_site_files
 from ncen_updater.agent.engine.preflight.health import (
     find_missing_parts,
@@ -58,7 +60,7 @@ from ncen_updater.agent.storage.site_files.directory_index import (
     get_snapshot_directory,
     list_leftovers,
 )
-from ncen_updater.common.cli.render import format_bytes, format_time
+from ncen_updater.common.cli.render import format_bytes, format_duration, format_time
 from ncen_updater.common.disk_space import MARGIN_BYTES
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.findings import Finding, Severity, make_finding
@@ -423,7 +425,8 @@ def _list_interrupted_rehearsal_ids(journal: Journal) -> frozenset[str | None]:
 
 
 def _check_databases(site: Site) -> Iterator[Finding]:
-    for facts in site.database_engine.describe_databases():
+    found = site.database_engine.describe_databases()
+    for facts in found:
         yield Finding(
             "NU-6124",
             Severity.INFO,
@@ -437,7 +440,41 @@ def _check_databases(site: Site) -> Iterator[Finding]:
             ),
             LazyText(""),
         )
+    yield from _check_copies(site, sum(facts.size_bytes for facts in found))
     yield from site.database_engine.list_quarantined()
+
+
+def _check_copies(site: Site, size_bytes: int) -> Iterator[Finding]:
+    """Yield what copies that share blocks with the originals save, or would save."""
+    condition = site.database_engine.describe_clone_condition()
+    if condition is None:
+        return
+    seconds = _find_last_copy_seconds(site) if condition.template else None
+    words = N_("Cloned copies would save {size} and {seconds} of downtime per upgrade")
+    if not condition.template:
+        words = N_("Database copies are clones: {size} saved per upgrade")
+    elif seconds is None:
+        words = N_("Cloned copies would save {size} per upgrade")
+    took = format_duration(seconds) if seconds is not None else None
+    values = {"size": format_bytes(size_bytes), "seconds": took}
+    figures = {"size_bytes": size_bytes, "seconds": seconds}
+    yield Finding("NU-6146", Severity.INFO, LazyText(words, values), condition, figures)
+
+
+def _find_last_copy_seconds(site: Site) -> float | None:
+    """Return the duration of the last copy, in a change or else in a rehearsal."""
+    with (
+        contextlib.suppress(UpdaterError),  # reported by the check of the journal
+        Journal.open(site.state_directory / JOURNAL_FILE, read_only=True) as journal,
+    ):
+        for change in journal.list_changes(MAX_CHANGES):
+            outcome = read_outcome(journal, change.id)
+            if outcome.facts.copy_plan and StepName.COPY in outcome.step_s:
+                return outcome.step_s[StepName.COPY]
+        for record in RehearsalStore(journal).list_newest(MAX_CHANGES):
+            if record.report is not None and record.report.hops:
+                return record.report.hops[-1].copy_s
+    return None
 
 
 def _check_units(site: Site) -> Iterator[Finding]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta, tzinfo
 from typing import TYPE_CHECKING
 
@@ -31,7 +31,7 @@ from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.common.cli.render import finding_to_json
 from ncen_updater.common.findings import Finding
 from ncen_updater.common.i18n import DEFAULT_LANGUAGE, N_, LazyText
-from ncen_updater.formats.manifest import Manifest, ReleaseNotes
+from ncen_updater.formats.manifest import ReleaseNotes
 
 if TYPE_CHECKING:
     from ncen_updater.agent.storage.overlay.layer import OverlayReport
@@ -198,15 +198,6 @@ class Dossier:
         return all(hop.keeps_records for hop in self.hops)
 
 
-def name_code_maps(report: RehearsedHop | None, manifest: Manifest) -> RehearsedHop | None:
-    """Return a report with the translated names of its code mappings."""
-    names = {item.name: item.name for item in manifest.reference_maps}
-    if report is None:
-        return None
-    maps = (replace(item, name=names.get(item.name, item.name)) for item in report.code_maps)
-    return replace(report, code_maps=tuple(maps))
-
-
 def collect_dossier(site: Site, journal: Journal, subject: ApprovalSubject) -> Dossier:
     """Collect the facts for a decision.
 
@@ -239,7 +230,7 @@ def collect_dossier(site: Site, journal: Journal, subject: ApprovalSubject) -> D
             irreversible_migrations=tuple(hop.rollback_path.reasons),
             migrations=len(hop.migrations.steps),
             unpacked_bytes=hop.offer.unpacked_bytes,
-            report=name_code_maps(seen, hop.document.manifest),
+            report=seen,
             file_changes=tuple(item.text for item in hop.site_files),
             overlay_changes=_format_overlay(hop.overlay),
             lost_objects=hop.rollback_path.lost_objects or (seen.all_lost_columns if seen else ()),
@@ -313,7 +304,7 @@ def format_code_mapping(item: CodeMapResult) -> list[LazyText]:
     """Return the effect of a code mapping, and the codes without a target."""
     found = []
     if item.affected is not None:
-        values: dict[str, object] = {"name": item.name, "count": item.affected}
+        values: dict[str, object] = {"name": item.title, "count": item.affected}
         found.append(LazyText(N_("'{name}': new code for {count} records."), values))
     without = item.unmapped_rows
     if without:
@@ -321,7 +312,7 @@ def format_code_mapping(item: CodeMapResult) -> list[LazyText]:
         codes = ", ".join(f"{code} ({count})" for code, count in shown)
         if len(item.unmapped) > len(shown):
             codes += ", ..."
-        values = {"name": item.name, "count": without, "codes": codes}
+        values = {"name": item.title, "count": without, "codes": codes}
         found.append(LazyText(N_("'{name}': {count} records without a new code: {codes}"), values))
     return found
 

@@ -11,6 +11,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from ncen_updater.agent.model.change import Actor
+from ncen_updater.agent.model.event_names import RECOVERY_STARTED
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.agent.storage.journal.rows import (
     guard_reads,
@@ -139,21 +140,52 @@ class JobQueue:
         return next((o for o in self._select(f"id = {int(number)}") if o.id == number), None)
 
     def find_change(self, job: Job) -> str | None:
-        """Return the id of the change that a job started or resumed last; None if there is none.
+        """Return the id of the change that a job started or resumed last; None if there is none."""
+        return next(reversed(self._list_changes(job)), None)
 
-        Determined by the order of events, since the clock may have been set back. One job runs at a
-        time.
+    def find_requester(self, change: str, begun: int) -> str | None:
+        """Return who requested the job that started a change; None if no job did.
+
+        Args:
+            change: The change.
+            begun: Number of its first event.
         """
-        kinds = "TRUE" if job.kind is JobKind.RESUME else "kind = 'change-started'"
-        mark = f"FROM events WHERE json_extract(data, '$.job') = {job.id:d} AND kind ="
         with guard_reads(self._journal.path):
             rows = self._journal.query(
-                f"SELECT change FROM events WHERE change IS NOT NULL AND {kinds}"  # noqa: S608 - ours
-                f" AND number > (SELECT max(number) {mark} 'job-started')"
-                f" AND number < coalesce((SELECT max(number) {mark} 'job-ended'), 1e18)"
-                " ORDER BY number DESC LIMIT 1"
+                "SELECT json_extract(data, '$.job') AS job FROM events"  # noqa: S608 - ours
+                f" WHERE kind = 'job-started' AND number < {begun:d} ORDER BY number DESC LIMIT 1"
             )
-            return str(rows[0]["change"]) if rows else None
+        job = self.find(rows[0]["job"]) if rows else None
+        return job.actor.name if job is not None and change in self._list_changes(job) else None
+
+    def _list_changes(self, job: Job) -> tuple[str, ...]:
+        """Return the changes that a job started or resumed, the last one at the end.
+
+        Determined by the order of events, since the clock may have been set back. One job runs at a
+        time, but the end of the job of a killed service is recorded later: what follows a recovery
+        is not its work, nor is a change of another kind that is not an automatic rollback.
+        """
+        resumes, own = job.kind is JobKind.RESUME, f"json_extract(data, '$.job') = {job.id:d}"
+        ends = "FALSE" if resumes else f"kind = '{RECOVERY_STARTED}'"
+        with guard_reads(self._journal.path):
+            rows = self._journal.query(
+                "WITH work AS (SELECT max(number) AS start FROM events"  # noqa: S608 - ours
+                f" WHERE kind = 'job-started' AND {own})"
+                " SELECT change, max(CASE kind WHEN 'change-started'"
+                " THEN json_extract(data, '$.action') END) AS action,"
+                " EXISTS (SELECT 1 FROM facts WHERE facts.change = events.change"
+                " AND name = 'failed_soak_upgrade') AS automatic FROM events, work"
+                " WHERE change IS NOT NULL AND number > start AND number < coalesce("
+                "(SELECT min(number) FROM events WHERE number > start"
+                f" AND (kind = 'job-ended' AND {own} OR {ends})), 1e18)"
+                " GROUP BY change ORDER BY max(number)"
+            )
+        return tuple(
+            str(row["change"])
+            for row in rows
+            if row["action"] == (None if resumes else job.kind)
+            or (row["automatic"] and row["action"] is not None)
+        )
 
     def list_newest(self, limit: int) -> tuple[Job, ...]:
         """Return jobs of any state, newest first."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.agent.storage.journal.rows import guard_reads, parse_optional_time
-from ncen_updater.common.json_records import parse_stored_time
+from ncen_updater.common.json_records import JsonRecord, parse_stored_time
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,7 @@ class FailedReleaseRecord:
 
 
 @dataclass(frozen=True)
-class HoldRecord:
+class HoldRecord(JsonRecord):
     """An operator's hold on upgrades."""
 
     id: int
@@ -37,6 +38,11 @@ class HoldRecord:
         A time before ``since`` is blocked, too: a clock that was set back must not lift a hold.
         """
         return self.until is None or time < self.until
+
+
+def select_longest_hold(holds: Iterable[HoldRecord]) -> HoldRecord | None:
+    """Return the hold that ends last, or one without an end; None without a hold. Pure."""
+    return max(holds, key=lambda hold: (hold.until is None, hold.until), default=None)
 
 
 @dataclass(frozen=True)

@@ -89,6 +89,7 @@ def test_rehearsal_predicts_the_changes_and_leaves_nothing(demo: DemoSite, site:
     (hop,) = hops(record)
     (mapped,) = hop.code_maps
     assert mapped.affected
+    assert "CITES" in mapped.title.render("fr") != mapped.name
     assert [code for code, _ in mapped.unmapped] == ["C10"]
     assert hop.rollback_s is not None
     assert hop.rollback_differences == ()
@@ -122,6 +123,7 @@ def test_bad_release_is_found_before_the_downtime(demo: DemoSite, site: Site, ve
             "list[dict[str, object]]", build_history_report(journal, 50)["failed_rehearsals"]
         )
     assert (told["version"], told["from"], told["code"]) == (version, "3.2.4", record.error_code)
+    assert caught.value.code == record.error_code
     assert str(caught.value.values["cause"]) in str(told["error"])
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import grp
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
@@ -26,6 +27,7 @@ from ncen_updater.agent.model.event_names import CHANGE_LOCK_FILE, JOURNAL_FILE
 from ncen_updater.agent.reports.diagnostics.doctor import diagnose
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.common.findings import Finding, Severity
+from ncen_updater.common.i18n import LazyText
 from ncen_updater.common.progress import ProgressListener, SilentProgress
 from ncen_updater.feed.trust_state import TrustStateStore
 from ncen_updater.feed.upgrade_path import UpgradePath
@@ -46,7 +48,7 @@ def trial() -> Iterator[Trial]:
 
 def codes(trial: Trial) -> set[str]:
     found = {f.code for f in diagnose(trial.demo.config_path, SilentProgress())}
-    return found - {"NU-6124"}
+    return found - {"NU-6124", "NU-6146"}
 
 
 def rehearse(site: Site) -> None:
@@ -396,3 +398,34 @@ def test_unit_of_another_installation_is_named(
     outside = {"ncen.service": "/srv/ncen"}
     monkeypatch.setattr(CommandApplication, "find_outside_installations", lambda _: outside)
     assert "NU-6145" in codes(trial)
+
+
+@pytest.mark.parametrize(
+    ("condition", "copied", "title"),
+    [
+        (
+            "Optional: x",
+            True,
+            r"Cloned copies would save \S+ [kM]?B and .+ s of downtime per upgrade",
+        ),
+        ("Optional: x", False, r"Cloned copies would save \S+ [kM]?B per upgrade"),
+        ("", True, r"Database copies are clones: \S+ [kM]?B saved per upgrade"),
+        (None, True, None),
+    ],
+)
+def test_doctor_says_what_clones_save(
+    trial: Trial,
+    monkeypatch: pytest.MonkeyPatch,
+    condition: str | None,
+    copied: bool,
+    title: str | None,
+) -> None:
+    text = None if condition is None else LazyText(condition)
+    monkeypatch.setattr(SqliteEngine, "describe_clone_condition", lambda _: text)
+    if not copied:
+        monkeypatch.setattr(Journal, "list_changes", lambda *_: ())
+    found = [f for f in diagnose(trial.demo.config_path, SilentProgress()) if f.code == "NU-6146"]
+    assert len(found) == (title is not None)
+    for finding in found:
+        assert finding.severity is Severity.INFO and str(finding.remedy) == condition
+        assert re.fullmatch(str(title), str(finding.title)), finding.title

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass, replace
@@ -16,13 +17,18 @@ from ncen_updater.agent.adapters.databases.base import RollbackKind
 from ncen_updater.agent.adapters.databases.round_trip import ColumnRoundTrip, RoundTripResult
 from ncen_updater.agent.engine.approvals.approval import Approval, ApprovalBasis
 from ncen_updater.agent.engine.rehearsal.downtime_forecasts import DowntimeComparison
-from ncen_updater.agent.engine.rehearsal.report import CodeMapResult, DowntimeRange, RehearsedHop
+from ncen_updater.agent.engine.rehearsal.report import (
+    CodeMapResult,
+    DowntimeRange,
+    RehearsalReport,
+    RehearsedHop,
+)
+from ncen_updater.agent.reports.command_results import format_rehearsal_lines
 from ncen_updater.agent.reports.dossier import render_dossier
 from ncen_updater.agent.reports.dossier.facts import (
     Dossier,
     DossierHop,
     build_dossier_document,
-    name_code_maps,
 )
 from ncen_updater.agent.reports.dossier.page import (
     build_disk_space_bars,
@@ -34,7 +40,7 @@ from ncen_updater.agent.reports.dossier.page import (
 from ncen_updater.common.cli.render import group_digest
 from ncen_updater.common.findings import Finding, Severity
 from ncen_updater.common.i18n import LazyText
-from ncen_updater.formats.manifest import Manifest, ReleaseNotes
+from ncen_updater.formats.manifest import ReleaseNotes
 
 AT = datetime(2026, 11, 24, 9, tzinfo=UTC)
 REPORT = RehearsedHop(
@@ -349,24 +355,20 @@ def test_harmless_upgrade_has_no_risks() -> None:
     ("language", "name"), [("en", "CITES class"), ("fr", "Classe CITES"), ("pt", "CITES class")]
 )
 def test_reference_map_names_are_in_the_language_of_the_reader(language: str, name: str) -> None:
-    """A stored rehearsal knows the name that the release is written in."""
-    item = {
-        "name": "CITES class", "names": {"fr": "Classe CITES"}, "database": "seizures",
-        "unmapped": "SELECT 1",
-    }  # fmt: skip
-    release = Manifest.model_validate(
-        {
-            "schema": 1,
-            "product": "ncen",
-            "version": "3.3.0",
-            "databases": [{"name": "seizures"}],
-            "reference_maps": [item],
-        }
-    )
-    stored = RehearsedHop.from_json(REPORT.to_json())
-    facts = replace(DOSSIER, hops=(replace(HOP, report=name_code_maps(stored, release)),))
+    """Seen: the English name in the French output of ``rehearse``."""
+    (mapped,) = REPORT.code_maps
+    named = replace(REPORT, code_maps=(replace(mapped, names={"fr": "Classe CITES"}),))
+    stored = RehearsedHop.from_json(json.loads(json.dumps(named.to_json())))
+    facts = replace(DOSSIER, hops=(replace(HOP, report=stored),))
     assert name in Reader(render_dossier(facts, language)).text
     assert name in str(build_dossier_document(facts, language))
+    report = RehearsalReport(plan="p", backup_s=1.0, hops=(stored,))
+    record = {"from": "3.2.4", "to": "3.3.0", "report": report.to_json()}
+    lines = [
+        line.render(language) if isinstance(line, LazyText) else line
+        for line in format_rehearsal_lines(record, language)
+    ]
+    assert any(name in line for line in lines), lines
 
 
 @pytest.mark.parametrize("language", ["en", "fr"])

@@ -12,13 +12,15 @@ import pytest
 
 from ncen_updater.agent.config.essential_settings import load_essential_settings
 from ncen_updater.agent.engine.approvals.approval_store import ApprovalStore
-from ncen_updater.agent.model.change import Actor, ChangeState, StepName
+from ncen_updater.agent.model.change import Actor, ChangeKind, ChangeState, StepName
+from ncen_updater.agent.model.change_facts import ChangeFacts
+from ncen_updater.agent.model.event_names import RECOVERY_STARTED
 from ncen_updater.agent.policy.automation import ActionFailure, ServiceAction
 from ncen_updater.agent.reports.status import read_status
 from ncen_updater.agent.service.api import queries
 from ncen_updater.agent.service.api.forms import MAX_BODY_BYTES
 from ncen_updater.agent.service.snapshot import ServiceEvent
-from ncen_updater.agent.storage.journal.jobs import JobKind, JobQueue
+from ncen_updater.agent.storage.journal.jobs import JobKind, JobQueue, JournalJobRecorder
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.agent.storage.journal.site_history import SiteHistory
 from ncen_updater.agent.storage.service_state import Assessment, ServiceState, WithheldRelease
@@ -369,6 +371,55 @@ def test_job_names_the_change_that_it_started(counter: Counter) -> None:
     idle = start_job("upgrade")
     end(idle)
     assert [change_of(number) for number in (first, again, idle)] == [CHANGE.id, CHANGE.id, None]
+
+
+@pytest.mark.parametrize("kind", ["upgrade", "resume"])
+@pytest.mark.parametrize("soak", [False, True])
+def test_rollback_by_hand_does_not_belong_to_the_job_of_a_killed_service(
+    counter: Counter, kind: str, soak: bool
+) -> None:
+    """Seen: the rollback as the change of that job, and its requester in the history."""
+    if kind == "resume":
+        counter.site.open_change(StepName.FETCH)
+    number = int(counter.ask("POST", "/v1/jobs", {"kind": kind}).document["id"])
+    with Journal.open(counter.site.journal) as journal:
+        JobQueue(journal).mark_started(number)
+    if kind == "upgrade":
+        counter.site.open_change(StepName.FETCH)
+    with Journal.open(counter.site.journal) as journal:
+        if not soak:  # the rollback ends a soak period itself
+            journal.record_event(RECOVERY_STARTED, CHANGE.id)
+        journal.set_change_state(CHANGE.id, ChangeState.FINISHED)
+        back = replace(
+            CHANGE, id="bcdefghi", kind=ChangeKind.ROLLBACK, created_at=journal.read_time()
+        )
+        journal.begin_change(back)
+
+    def change_of_job() -> object:
+        return counter.ask("GET", f"/v1/jobs/{number}").document["change"]
+
+    assert change_of_job() == CHANGE.id
+    report = counter.ask("GET", f"/v1/history/{back.id}").document
+    assert (report["ordered_by"], report["kind"]) == (None, "rollback")
+    first = counter.ask("GET", f"/v1/history/{CHANGE.id}").document["ordered_by"]
+    assert (first is not None) is (kind == "upgrade")
+    JournalJobRecorder(counter.site.journal).end_interrupted()
+    assert change_of_job() == CHANGE.id
+
+
+def test_automatic_rollback_belongs_to_the_job_of_its_upgrade(counter: Counter) -> None:
+    number = int(counter.ask("POST", "/v1/jobs", {"kind": "upgrade"}).document["id"])
+    with Journal.open(counter.site.journal) as journal:
+        JobQueue(journal).mark_started(number)
+    counter.site.open_change(StepName.FETCH)
+    with Journal.open(counter.site.journal) as journal:
+        journal.set_change_state(CHANGE.id, ChangeState.FINISHED)
+        back = replace(
+            CHANGE, id="bcdefghi", kind=ChangeKind.ROLLBACK, created_at=journal.read_time()
+        )
+        journal.begin_change(back, ChangeFacts(failed_soak_upgrade=CHANGE.id))
+    assert counter.ask("GET", f"/v1/jobs/{number}").document["change"] == back.id
+    assert counter.ask("GET", f"/v1/history/{back.id}").document["ordered_by"] is not None
 
 
 def test_withdrawal_needs_no_offered_release(counter: Counter) -> None:

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import fcntl
 import logging
-import os
-import struct
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -47,6 +44,7 @@ from ncen_updater.agent.adapters.databases.postgresql.control_database import (
 from ncen_updater.agent.adapters.databases.postgresql.fence import terminate_sessions
 from ncen_updater.agent.adapters.databases.postgresql.sessions import ActiveSessions
 from ncen_updater.agent.model.errors import DatabaseError
+from ncen_updater.common.disk_space import ON_XFS, supports_reflink
 from ncen_updater.common.error_sanitizer import sanitize_error
 from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.json_records import JsonRecord
@@ -423,19 +421,11 @@ CLONE_MIN_MAJOR = 18
 SET_CLONE_STATEMENT = "SET file_copy_method = clone"
 
 
-MOUNTS = Path("/proc/self/mountinfo")
-
-
-XFS_GEOMETRY = 0x8100_587E  # linux: XFS_IOC_FSGEOMETRY
-
-
-XFS_GEOMETRY_BYTES = 256
-
-
-XFS_FLAGS_AT = 92
-
-
-XFS_REFLINK = 1 << 20
+ON_NEWER_SERVER = N_("Optional: use PostgreSQL {major} or later.")
+ON_XFS_AND_NEWER_SERVER = N_(
+    "Optional: move the databases to XFS or Btrfs, and use PostgreSQL {major} or later."
+)
+BY_SETTING = N_('Optional: set copy_method = "auto" in [databases.postgresql] of agent.toml.')
 
 
 class CloneSupport:
@@ -473,18 +463,36 @@ class CloneSupport:
         ) as connection:
             self._known[change.retained_from] = self._detect(connection, change)
 
-    def _detect(self, connection: Connection, change: ChangeRef) -> frozenset[str]:
-        if read_server_major(connection) < CLONE_MIN_MAJOR:
-            return frozenset()
+    def describe_condition(self) -> LazyText | None:
+        """See :meth:`DatabaseEngine.describe_clone_condition`; needs no trial."""
+        with self._server.open_control_session() as connection:
+            major, places = read_server_major(connection), self._find_directories(connection, None)
+        if not places:
+            return None
+        if not all(map(supports_reflink, places.values())):
+            words = ON_XFS if major >= CLONE_MIN_MAJOR else ON_XFS_AND_NEWER_SERVER
+        elif major < CLONE_MIN_MAJOR:
+            words = ON_NEWER_SERVER
+        else:
+            words = "" if self._server.settings.copy_method == "auto" else BY_SETTING
+        return LazyText(words, {"major": CLONE_MIN_MAJOR})
+
+    def _find_directories(
+        self, connection: Connection, retained_from: str | None
+    ) -> dict[str, Path]:
+        """Return the directories of the databases to copy, as far as visible; by logical name."""
         found = read_databases(connection)
         oids: dict[str, int] = {}
         for name, physical in self._names.items():
-            row = found.get(
-                previous_name(physical, change.retained_from) if change.retained_from else physical
-            )
+            row = found.get(previous_name(physical, retained_from) if retained_from else physical)
             if row is not None and row.is_valid:
                 oids[name] = row.oid
-        places = find_database_directories(self._server, connection, oids)
+        return find_database_directories(self._server, connection, oids)
+
+    def _detect(self, connection: Connection, change: ChangeRef) -> frozenset[str]:
+        if read_server_major(connection) < CLONE_MIN_MAJOR:
+            return frozenset()
+        places = self._find_directories(connection, change.retained_from)
         sharing = frozenset(name for name, place in places.items() if supports_reflink(place))
         if not sharing or not self._try_clone(connection):
             return frozenset()
@@ -532,50 +540,3 @@ class CloneSupport:
             connection, "SELECT FROM pg_database WHERE datname = %s", [self.trial_database]
         ):
             execute(connection, f"DROP DATABASE IF EXISTS {quote_identifier(self.trial_database)}")
-
-
-def supports_reflink(place: Path) -> bool:
-    """Tell whether the file system of a directory can share blocks; False if unknown.
-
-    Args:
-        place: An accessible directory; it need not be readable.
-    """
-    try:
-        device = place.stat().st_dev
-        kind = _find_filesystem_type(place.resolve(), device)
-        if kind == "btrfs":
-            return True
-        return kind == "xfs" and _xfs_supports_reflink(place, device)
-    except (OSError, ValueError, IndexError, struct.error):
-        return False
-
-
-def _find_filesystem_type(place: Path, device: int) -> str:
-    wanted = f"{os.major(device)}:{os.minor(device)}"
-    above: list[tuple[int, str]] = []
-    for line in MOUNTS.read_text().splitlines():
-        before, _, after = line.partition(" - ")
-        number, point = before.split()[2], Path(before.split()[4])
-        if number == wanted:
-            return after.split()[0]
-        if place.is_relative_to(point):
-            above.append((len(point.parts), after.split()[0]))
-    # Btrfs gives every subvolume its own device number, which is in no line.
-    return max(above)[1] if above and max(above)[1] == "btrfs" else ""
-
-
-def _xfs_supports_reflink(place: Path, device: int) -> bool:
-    """Query XFS through the first directory, this one or a parent, that can be opened."""
-    for directory in (place, *place.resolve().parents):
-        if directory.stat().st_dev != device:
-            break
-        try:
-            descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-        except PermissionError:
-            continue
-        try:
-            value = fcntl.ioctl(descriptor, XFS_GEOMETRY, bytes(XFS_GEOMETRY_BYTES))
-        finally:
-            os.close(descriptor)
-        return bool(struct.unpack_from("=I", value, XFS_FLAGS_AT)[0] & XFS_REFLINK)
-    return False

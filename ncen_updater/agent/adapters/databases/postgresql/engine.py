@@ -100,6 +100,7 @@ from ncen_updater.agent.adapters.databases.schema import SchemaDigest
 from ncen_updater.agent.config.engines import PostgresSettings
 from ncen_updater.agent.model.errors import DatabaseError
 from ncen_updater.common.findings import Finding
+from ncen_updater.common.i18n import LazyText
 from ncen_updater.common.messages import DATABASE_SET_INCOMPLETE
 from ncen_updater.common.progress import ProgressListener
 from ncen_updater.formats.data_loss import DataLoss
@@ -216,6 +217,10 @@ class PostgresEngine(DatabaseEngine):
     def measure_copy_space(self, change: ChangeRef) -> tuple[SpaceNeed, ...]:
         """See :meth:`DatabaseEngine.measure_copy_space`."""
         return measure_copy_space(self._survey(change))
+
+    def describe_clone_condition(self) -> LazyText | None:
+        """See :meth:`DatabaseEngine.describe_clone_condition`."""
+        return self._cloning.describe_condition()
 
     def find_blockers(
         self,

@@ -52,7 +52,7 @@ from ncen_updater.agent.adapters.databases.sqlite.safe_files import (
     is_locked,
 )
 from ncen_updater.agent.model.errors import DatabaseError
-from ncen_updater.common.disk_space import get_free_bytes
+from ncen_updater.common.disk_space import ON_XFS, get_free_bytes, supports_reflink
 from ncen_updater.common.error_sanitizer import sanitize_error
 from ncen_updater.common.findings import Finding, Severity
 from ncen_updater.common.i18n import N_, LazyText
@@ -128,6 +128,10 @@ class SqliteReadOperations(DatabaseEngine):
             self._layout.directory,
         )
         return (SpaceNeed(str(place), int(size * GROWTH_FACTOR), get_free_bytes(place)),)
+
+    def describe_clone_condition(self) -> LazyText | None:
+        """See :meth:`DatabaseEngine.describe_clone_condition`."""
+        return LazyText("" if supports_reflink(self._layout.directory) else ON_XFS)
 
     def find_blockers(
         self,

@@ -88,9 +88,11 @@ def make_bundle(
 
     Raises:
         UNKNOWN_PART: If a name is not that of a part.
+        ConfigError, JournalPermissionError: If this user may not read the site.
     """
     require_parts(leave_out)
     gatherer = BundleCollector(config_path, progress, now, run)
+    gatherer.require_access()
     own = frozenset(_list_own_words(gatherer.config))
     parts = gatherer.collect_parts(leave_out, own)
     found = _sample_values(gatherer.config, config_path, own)

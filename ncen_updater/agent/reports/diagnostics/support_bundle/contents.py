@@ -23,6 +23,7 @@ from ncen_updater.agent.engine.change_outcome import read_outcome
 from ncen_updater.agent.engine.rehearsal.downtime_forecasts import sum_predicted_range
 from ncen_updater.agent.engine.rehearsal.rehearsal_store import RehearsalStore
 from ncen_updater.agent.engine.rehearsal.report import RehearsalReport
+from ncen_updater.agent.model.errors import JournalPermissionError
 from ncen_updater.agent.model.event_names import JOURNAL_FILE
 from ncen_updater.agent.reports.diagnostics.doctor import diagnose
 from ncen_updater.agent.reports.diagnostics.support_bundle.leaks import (
@@ -100,6 +101,24 @@ class BundleCollector:
         except UpdaterError as error:
             self._problem = error
         self._findings: tuple[Finding, ...] | None = None
+
+    def require_access(self) -> None:
+        """Refuse a bundle that lacks nearly every part, since this user may not read the site.
+
+        Raises:
+            ConfigError: If the configuration may not be read.
+            JournalPermissionError: If the journal may not be read.
+        """
+        if self._places is None:
+            if self._problem is not None and isinstance(self._problem.__cause__, PermissionError):
+                raise self._problem
+            return
+        try:
+            Journal.open(self._places.state / JOURNAL_FILE, read_only=True).close()
+        except JournalPermissionError:
+            raise
+        except UpdaterError:  # reported by the parts that need the journal
+            pass
 
     def collect_parts(
         self, leave_out: Sequence[str] = (), own: Set[str] = frozenset()

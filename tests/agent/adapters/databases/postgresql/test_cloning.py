@@ -20,7 +20,7 @@ from ncen_updater.agent.adapters.databases.postgresql.copies import (
     make_copy_plan,
 )
 from ncen_updater.agent.adapters.databases.postgresql.engine import PostgresEngine
-from ncen_updater.common.disk_space import get_free_bytes
+from ncen_updater.common.disk_space import get_free_bytes, supports_reflink
 from ncen_updater.common.progress import SilentProgress
 from tests.agent.adapters.databases.postgresql.site import AGENT, CHANGE, NEWEST, Site
 from tests.support.postgres import available, running
@@ -76,9 +76,27 @@ def test_clone_is_requested_only_from_capable_servers(any_site: Site) -> None:
     assert methods(change_and_undo(any_site.engine(), any_site)) == {"clone" if can else "wal-log"}
 
 
+@pytest.mark.parametrize("shared", [False, True])
+def test_condition_for_clones_names_what_is_missing(
+    any_site: Site, monkeypatch: pytest.MonkeyPatch, shared: bool
+) -> None:
+    monkeypatch.setattr(cloning, "supports_reflink", lambda _place: shared)
+    databases, engine = any_site.databases(), any_site.engine()
+    found, newer = engine.describe_clone_condition(), any_site.server.binaries.major >= 18
+    assert any_site.databases() == databases, "no trial is made"
+    if any_site.user != "postgres":
+        assert found is None
+        return
+    assert found is not None
+    assert ("XFS" in str(found), "PostgreSQL 18" in str(found)) == (not shared, not newer)
+    assert (str(found) == "") is (shared and newer)
+    fixed = any_site.engine(copy_method="wal-log").describe_clone_condition()
+    assert ("copy_method" in str(fixed)) is (shared and newer)
+
+
 @NEWEST
 def test_clone_is_not_requested_on_ordinary_file_systems(site: Site) -> None:
-    if cloning.supports_reflink(Path(str(site.server.host))):
+    if supports_reflink(Path(str(site.server.host))):
         pytest.skip("this file system shares blocks")
     assert methods(change_and_undo(site.engine(), site)) == {"wal-log"}
 

@@ -20,6 +20,7 @@ from ncen_updater.agent.adapters.databases.base import (
     DatabaseRole,
     LiveDatabase,
 )
+from ncen_updater.agent.adapters.databases.sqlite import read_operations
 from ncen_updater.agent.adapters.databases.sqlite.engine import SqliteEngine
 from ncen_updater.agent.adapters.databases.sqlite.safe_files import (
     DatabaseSetMissingError,
@@ -338,3 +339,12 @@ def test_query_cannot_write_and_is_limited_in_time(site: Path) -> None:
     assert engine.build_migrator_url(LiveDatabase("cases")) == (
         f"sqlite:///{site / 'sets' / 'base' / 'cases.sqlite'}"
     )
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_copies_are_clones_where_the_file_system_can(
+    site: Path, monkeypatch: pytest.MonkeyPatch, shared: bool
+) -> None:
+    engine = build(site)
+    monkeypatch.setattr(read_operations, "supports_reflink", lambda _place: shared)
+    assert ("XFS" in str(engine.describe_clone_condition())) is not shared

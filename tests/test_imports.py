@@ -40,6 +40,8 @@ ORDER = {
 OUTSIDE = ("demo", "tests", "benchmarks")
 #: Starts the agent, whatever became of it: the standard library alone.
 FAILSAFE = "agent/failsafe.py"
+#: Characters of a pattern, as written, that a module may compile when it is imported.
+MAX_EARLY_PATTERN = 200
 
 
 def imports_of(path: Path) -> Iterator[str]:
@@ -138,3 +140,21 @@ def test_forbidden_import_is_found(tmp_path: Path, place: str, line: str) -> Non
     path.parent.mkdir(parents=True)
     path.write_text(f"{line}\n", "utf-8")
     assert len(list(forbidden(tmp_path / PACKAGE))) == 1
+
+
+def early_patterns(path: Path) -> Iterator[str]:
+    """Every long pattern that a module compiles when it is imported."""
+    waiting: list[ast.AST] = [ast.parse(path.read_text("utf-8"))]
+    while waiting:
+        node = waiting.pop()
+        match node:
+            case ast.Call(args=[pattern, *_]) if ast.unparse(node.func) == "re.compile":
+                if len(ast.unparse(pattern)) > MAX_EARLY_PATTERN:
+                    yield f"{path}:{node.lineno}"
+        if not isinstance(node, ast.FunctionDef | ast.Lambda):
+            waiting += ast.iter_child_nodes(node)
+
+
+def test_long_patterns_are_compiled_on_first_use() -> None:
+    found = [place for path in (ROOT / PACKAGE).rglob("*.py") for place in early_patterns(path)]
+    assert found == []

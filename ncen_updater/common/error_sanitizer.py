@@ -29,7 +29,7 @@ _OBJECT_ATTRIBUTES: Final = (
     ("type", "datatype_name"),
 )
 # Messages of the SQLite library about the statement's text, or about names only.
-_SAFE_SQLITE_MESSAGES: Final = re.compile(
+_SAFE_SQLITE_MESSAGES: Final = (
     r"(?:no such |near \"|unrecognized token|incomplete input|duplicate column name|ambiguous"
     r"|table \S+ (?:already exists|has )|index \S+ already exists|there is already|view \S+ "
     r"|cannot |not authorized|foreign key mismatch|wrong number of arguments|misuse of|\d+ values"
@@ -40,7 +40,7 @@ _SERVER_MESSAGE: Final = re.compile(
     r"(?P<before>.*?\b(?:ERROR|FATAL|PANIC|WARNING)): *(?P<words>.*)"
 )
 _CLIENT_PROGRAM: Final = re.compile(r"\S*\b(?:pg_dump|pg_restore|psql)\b\S*: ")
-_SAFE_SERVER_MESSAGES: Final = re.compile(
+_SAFE_SERVER_MESSAGES: Final = (
     r"permission denied|does not exist|already exists|must be |row-level security|terminat|cancel"
     r"|connection|shutting down|starting up|memory|No space left|no space left|disk|too many"
     r"|not supported|unsupported|unrecognized configuration|out of|could not open|read-only"
@@ -81,7 +81,7 @@ def _sanitize_sqlite_error(error: sqlite3.Error) -> str:
         return words.partition(" with text ")[0]
     if name == "SQLITE_CONSTRAINT_TRIGGER" or name.startswith("SQLITE_CONSTRAINT_FUNCTION"):
         return str(name)  # the message of a trigger of the release or the application
-    if name == "SQLITE_ERROR" and not _SAFE_SQLITE_MESSAGES.match(words):
+    if name == "SQLITE_ERROR" and not re.match(_SAFE_SQLITE_MESSAGES, words):
         return str(name)
     return words
 
@@ -91,7 +91,7 @@ def sanitize_program_output(text: str) -> str:
     retained = []
     for line in text.splitlines():
         passed = _SERVER_MESSAGE.match(line)
-        if passed and not _SAFE_SERVER_MESSAGES.search(passed["words"]):
+        if passed and not re.search(_SAFE_SERVER_MESSAGES, passed["words"]):
             retained.append(passed["before"])
         elif passed or _CLIENT_PROGRAM.match(line):
             retained.append(line.strip())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
@@ -45,7 +44,7 @@ class SqlDialect:
 
     Attributes:
         title: Name for display.
-        tokens: Pattern of the next token.
+        tokens: Pattern of the next token; compiled on first use, which takes 10 ms.
         spaces: Characters allowed between tokens.
         query_keywords: Words with which a query may begin.
         parameter_marks: Characters that mark a parameter.
@@ -63,7 +62,7 @@ class SqlDialect:
     """
 
     title: str
-    tokens: re.Pattern[str]
+    tokens: str
     spaces: str
     query_keywords: frozenset[str]
     parameter_marks: frozenset[str]
@@ -82,11 +81,10 @@ _ESCAPED = r"""'(?:[^'\\]|\\.|'')*'"""
 # A string continues after a line break, with the same quoting. The pattern must match in only one
 # way: otherwise many comment lines would cause exponential backtracking.
 _GOES_ON = r"""[ \t\f\v]*(?:--[^\n\r]*)?[\n\r](?:[ \t\n\r\f\v]|--[^\n\r]*[\n\r])*"""
-_POSTGRESQL_TOKENS = re.compile(
-    rf"""[eE]{_ESCAPED}(?:{_GOES_ON}{_ESCAPED})*"""
+_POSTGRESQL_TOKENS = (
+    rf"""(?s)[eE]{_ESCAPED}(?:{_GOES_ON}{_ESCAPED})*"""
     r"""|(?P<open>/\*)|\$(?P<tag>(?:[A-Za-z_\u0080-\U0010ffff][\w\u0080-\U0010ffff]*)?)\$"""
-    rf"""|--[^\n\r]*|{STRING_PATTERN}{WORD_PATTERN}[ \t\n\r\f\v]+|.""",
-    re.DOTALL,
+    rf"""|--[^\n\r]*|{STRING_PATTERN}{WORD_PATTERN}[ \t\n\r\f\v]+|."""
 )
 
 
@@ -114,10 +112,9 @@ POSTGRESQL: Final = SqlDialect(
 )
 
 
-_SQLITE_TOKENS = re.compile(
-    r"""/\*.*?(?:\*/|\Z)|`(?:[^`]|``)*`|\[[^\]]*\]|--[^\n]*|"""
-    rf"""[ \t\n\r\f\ufeff]+|{STRING_PATTERN}{WORD_PATTERN}.""",
-    re.DOTALL,
+_SQLITE_TOKENS = (
+    r"""(?s)/\*.*?(?:\*/|\Z)|`(?:[^`]|``)*`|\[[^\]]*\]|--[^\n]*|"""
+    rf"""[ \t\n\r\f\ufeff]+|{STRING_PATTERN}{WORD_PATTERN}."""
 )
 #: PRAGMAs that a migration may need; others can change how the file is written or found.
 ALLOWED_PRAGMAS: Final = frozenset(

@@ -51,7 +51,7 @@ class SqlRefusal:
 def _iter_tokens(sql: str, engine: str) -> Iterator[tuple[int, int, str]]:
     """Yield (start, end, word) of all tokens but spaces and comments; word is '' for quotes."""
     dialect = DIALECTS[engine]
-    pattern, spaces = dialect.tokens, dialect.spaces
+    pattern, spaces = re.compile(dialect.tokens), dialect.spaces
     place = 0
     while match := pattern.match(sql, place):
         start, place = match.span()

@@ -310,7 +310,7 @@ def work(
 def main() -> None:
     """Fork for each request on standard input, until it is closed."""
     if sys.argv[1] != PUBLISHER:
-        import_module("ncen_updater.feed").block_unused_imports()
+        import_module("ncen_updater.feed").prepare_process()
         for name in HEAVY:
             import_module(name)
     module = import_module(sys.argv[1])

@@ -22,7 +22,7 @@ from ncen_updater.common.cli.session import DEFAULT_CONFIG
 from ncen_updater.common.cli.usage import NOTHING_CHANGED
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, LazyText
-from ncen_updater.feed import block_unused_imports
+from ncen_updater.feed import prepare_process
 
 COMMANDS = make_command_table(
     "ncen_updater.agent.cli",
@@ -247,7 +247,7 @@ def run(arguments: Sequence[str]) -> int:
 
 def main() -> None:
     """Run the program."""
-    block_unused_imports()
+    prepare_process()
     sys.exit(run(sys.argv[1:]))
 
 

@@ -9,6 +9,7 @@ same configuration.
 from __future__ import annotations
 
 import contextlib
+import gc
 import logging
 import os
 import sys
@@ -54,6 +55,7 @@ def _run_service(session: AgentSession) -> None:
     from ncen_updater.agent.service.serve import run_service as be_the_service
     from ncen_updater.common.journald import install_logging
 
+    gc.set_threshold(700)  # unlike a command, the service runs for months
     level = logging.DEBUG if session.verbose else logging.INFO
     session.secret_filter = install_logging(level, always=True)
     config, session.config = session.config, usable_config(session.config)

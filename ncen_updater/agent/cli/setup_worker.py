@@ -31,7 +31,7 @@ from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.messages import SETUP_UNDO_FAILED
 from ncen_updater.common.progress import ProgressListener
 from ncen_updater.common.workers import decode_value, encode_value, serve_request
-from ncen_updater.feed import block_unused_imports
+from ncen_updater.feed import prepare_process
 
 Order = Mapping[str, Any]
 
@@ -117,7 +117,7 @@ def _apply(order: Order, record: SetupRecord, progress: ProgressListener) -> dic
 
 def main() -> int:
     """Execute one request; return the exit status."""
-    block_unused_imports()
+    prepare_process()
     return serve_request(execute_order, ends_with_caller=False)
 
 

@@ -34,7 +34,7 @@ from ncen_updater.common.bounded_io import parse_json
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import ExitCode
 from ncen_updater.common.workers import serve_request
-from ncen_updater.feed import block_unused_imports
+from ncen_updater.feed import prepare_process
 
 logger = logging.getLogger(__name__)
 
@@ -279,7 +279,7 @@ def _parse_document(output: IO[bytes]) -> Mapping[str, object]:
 
 def main() -> int:
     """Execute a request of the service; return the exit status."""
-    block_unused_imports()
+    prepare_process()
     config = Path(sys.argv[1])
     # Not bound to the service: if the service crashes, the work continues, and the next service
     # finds the result in the journal.

@@ -16,11 +16,10 @@ import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from packaging.version import Version
 
-from ncen_updater.agent.adapters.databases.base import DatabaseMarker
 from ncen_updater.agent.engine import change_guards as soaking
 from ncen_updater.agent.engine.change_guards import (
     require_no_hold,
@@ -28,7 +27,6 @@ from ncen_updater.agent.engine.change_guards import (
     require_no_unfinished_change,
 )
 from ncen_updater.agent.engine.change_outcome import ChangeOutcome, read_outcome
-from ncen_updater.agent.engine.change_runner import ChangeRunner, Checkpoint, ignore_checkpoint
 from ncen_updater.agent.engine.elapsed_time import record_elapsed_time
 from ncen_updater.agent.engine.expand_contract import record_live_schemas
 from ncen_updater.agent.engine.lock import hold_application_lock, hold_change_lock
@@ -53,7 +51,6 @@ from ncen_updater.agent.engine.rehearsal.downtime_forecasts import (
 from ncen_updater.agent.engine.rollback_plan import RollbackPlan, plan_rollback
 from ncen_updater.agent.engine.signal_handling import SignalHandler
 from ncen_updater.agent.engine.site import Site, make_change_ref
-from ncen_updater.agent.engine.steps.start_verdict import require_healthy
 from ncen_updater.agent.model.change import (
     Change,
     ChangeKind,
@@ -90,6 +87,10 @@ from ncen_updater.common.messages import (
 from ncen_updater.common.progress import ProgressListener
 from ncen_updater.feed.upgrade_path import NoUpgradePath, UpgradePath, choose_path
 from ncen_updater.formats.release_document import Offer
+
+if TYPE_CHECKING:  # needed only to run a change: the steps with all that they use
+    from ncen_updater.agent.adapters.databases.base import DatabaseMarker
+    from ncen_updater.agent.engine.change_runner import ChangeRunner, Checkpoint
 
 logger = logging.getLogger(__name__)
 
@@ -134,7 +135,7 @@ class Operations:
         progress: ProgressListener,
         *,
         interruption: SignalHandler | None = None,
-        checkpoint: Checkpoint = ignore_checkpoint,
+        checkpoint: Checkpoint | None = None,
         new_id: Callable[[], str] = new_change_id,
     ) -> None:
         self._site = site
@@ -351,6 +352,8 @@ class Operations:
 
     def _start_if_expected(self, journal: Journal, last_running_boot: str | None) -> bool:
         """Start the application if it should be running and nothing else starts it."""
+        from ncen_updater.agent.engine.steps.start_verdict import require_healthy
+
         application = self._site.application
         verdict = decide_restart(
             application.observe_state(), last_running_boot, self._site.clock.boot_id()
@@ -446,12 +449,14 @@ class Operations:
             yield journal
 
     def _make_runner(self, journal: Journal, *, at_boot: bool = False) -> ChangeRunner:
+        from ncen_updater.agent.engine.change_runner import ChangeRunner, ignore_checkpoint
+
         return ChangeRunner(
             self._site,
             journal,
             self._progress,
             interruption=self._interruption,
-            checkpoint=self._checkpoint,
+            checkpoint=self._checkpoint or ignore_checkpoint,
             at_boot=at_boot,
         )
 

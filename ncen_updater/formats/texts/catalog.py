@@ -17,8 +17,7 @@ from dataclasses import dataclass, field
 
 from ncen_updater.common.i18n import LazyText
 
-_PLACE = re.compile(
-    r"""
+_PLACE = r"""(?x)
     %%                                                                  # no place
     | (?P<printf> % (?P<name>\([^)\s]{1,100}\) | \d{1,3}\$ )?
         [-+\#0]* (?:\d{1,6}|\*)? (?:\.(?:\d{1,6}|\*))? (?:hh|h|ll|l|L|z|j|t)?
@@ -28,9 +27,7 @@ _PLACE = re.compile(
         \{ (?: \s* (?P<inner>[A-Za-z0-9_.\[\]-]{1,100}) \s* | (?=[}:!]) ) (?:[,:!][^{}]*)? [{}] )
     | < /? (?P<tag>[A-Za-z][A-Za-z0-9]{0,20}) (?:\s[^<>]*)? /? >
     | (?P<shortcut> & (?=[A-Za-z0-9]) (?![A-Za-z0-9]{1,20};) )
-    """,
-    re.VERBOSE,
-)
+    """
 #: Maps printf conversions that take the same values to one letter.
 _KINDS = str.maketrans("iuoxXeEFgGr", "dddddfffffs")
 #: gettext's format flags with braces; other flags mean printf's or unsupported placeholders.
@@ -139,7 +136,7 @@ def count_placeholders(text: str, *, gettext: bool = False) -> set[str]:
     """
     found: set[str] = set()
     turns, numbers = 0, 0
-    for match in _PLACE.finditer(re.sub(r"\{\{|\}\}", "", text) if gettext else text):
+    for match in re.finditer(_PLACE, re.sub(r"\{\{|\}\}", "", text) if gettext else text):
         if match["printf"]:
             turns += 1 + match["printf"].count("*")  # a width given as * takes a value, too
             found.add(f"%{match['name'] or f'{turns}$'}{match['kind'].translate(_KINDS)}")

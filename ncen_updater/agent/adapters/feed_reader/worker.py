@@ -11,7 +11,7 @@ from ncen_updater.agent.config.loader import load_config
 from ncen_updater.common.messages import PRODUCT_NOT_IN_FEED
 from ncen_updater.common.progress import ProgressListener
 from ncen_updater.common.workers import serve_request
-from ncen_updater.feed import block_unused_imports
+from ncen_updater.feed import prepare_process
 from ncen_updater.feed.errors import TargetMissingError, TrustError
 from ncen_updater.formats.target_names import AGENT_PRODUCT
 
@@ -50,7 +50,7 @@ def _handle_request(
 
 def main() -> int:
     """Handle one request; return the exit status."""
-    block_unused_imports()
+    prepare_process()
     config = Path(sys.argv[1])
     # Ends with the agent: a download is of no use without the agent that requested it.
     return serve_request(lambda order, progress: _handle_request(config, order, progress))

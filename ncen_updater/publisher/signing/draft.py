@@ -13,6 +13,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
+from packaging.version import Version
 from securesystemslib.signer import Key
 from tuf.api.metadata import (  # type: ignore[attr-defined]
     Metadata,
@@ -23,7 +24,7 @@ from tuf.api.metadata import (  # type: ignore[attr-defined]
 from ncen_updater.common import atomic_files as durable
 from ncen_updater.common.bounded_io import read_file
 from ncen_updater.common.errors import UpdaterError
-from ncen_updater.common.i18n import LazyText
+from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.messages import (
     ALREADY_PUBLISHED,
     BAD_CEREMONY,
@@ -39,6 +40,7 @@ from ncen_updater.formats.release_document import (
     Withdrawal,
     get_archive_target_name,
     get_release_target_name,
+    list_release_targets,
     parse_release_document,
 )
 from ncen_updater.formats.rollout import (
@@ -56,6 +58,7 @@ from ncen_updater.publisher.feed.feed_directory import (
     FeedRepository,
     FeedState,
     list_delegated_roles,
+    list_offers,
     make_unknown_role_error,
     verify_role,
 )
@@ -63,9 +66,12 @@ from ncen_updater.publisher.feed.role_policy import (
     OFFLINE_TOP_ROLES,
     ONLINE_ROLES,
     POLICY_FIELD,
+    RETIRED_FIELD,
+    read_retired_versions,
 )
 from ncen_updater.publisher.signing.ceremony import Ceremony, make_root, set_delegations
 from ncen_updater.publisher.signing.event_files import collect_review_files
+from ncen_updater.publisher.signing.metadata_rules import list_retirable_releases
 
 
 @dataclass(frozen=True)
@@ -324,6 +330,36 @@ def draft_withdrawal(
     return Draft(f"Withdrawal of {product} {version}", repository.changed)
 
 
+def draft_retirement(state: FeedState, product: str, version: str, now: datetime) -> Draft:
+    """Draft that releases older than a version leave the metadata, as far as no site needs them.
+
+    Raises:
+        UNKNOWN_PRODUCT, UNKNOWN_RELEASE: As :func:`find_offer`.
+        NOTHING_TO_DO: If none may leave.
+    """
+    limit = find_offer(state, product, version).release_version
+    published = state.delegated[product].signed
+    retired = read_retired_versions(published)
+    issued = now.replace(microsecond=0)  # as signers' programs read it
+    leaving = list_retirable_releases(list_offers(published), retired, limit, issued)
+    if not leaving:
+        words = N_("sites need every release older than {version}")
+        raise UpdaterError(NOTHING_TO_DO, reason=LazyText(words, {"version": version}))
+    repository = FeedRepository(state, state.policy, now)
+    with repository.edit_targets(product) as targets:
+        for offer in leaving:
+            for name in list_release_targets(product, offer.version, list(targets.targets)):
+                del targets.targets[name]
+        every = sorted({*retired, *(offer.version for offer in leaving)}, key=Version)
+        targets.unrecognized_fields[RETIRED_FIELD] = every
+    archives = {get_archive_target_name(product, offer.version) for offer in leaving}
+    if archives & state.targets.signed.targets.keys():
+        with repository.edit_targets() as top:
+            for name in archives & top.targets.keys():
+                del top.targets[name]
+    return Draft(f"Retirement of {product} before {version}", repository.changed)
+
+
 def encode_offer(offer: Offer) -> dict[str, Any]:
     """Encode an offer for signing, without empty values, since every site downloads it."""
     dumped = offer.model_dump(mode="json", exclude_none=True)
@@ -403,6 +439,10 @@ def _add_targets(
             raise UpdaterError(ALREADY_PUBLISHED, product=product, version=target.path)
     if not fresh:
         return set()
+    retired = read_retired_versions(state.delegated[product].signed) if known else ()
+    for version in retired:
+        if any(target.path == get_release_target_name(product, version) for target in fresh):
+            raise UpdaterError(ALREADY_PUBLISHED, product=product, version=version)
     with repository.edit_targets(product) as targets:
         targets.targets.update({target.path: target for target in fresh})
     archives = [t for t in fresh if "/" not in t.path]

@@ -75,16 +75,20 @@ def get_provenance_target_name(product: str, version: str) -> str:
 
 
 def list_release_targets(product: str, version: str, names: Iterable[str]) -> list[str]:
-    """Return those of the target names that belong to a release: its packs are those to it."""
+    """Return the target names of all files of a release, its document last. Pure.
+
+    Its packs are those that lead to it.
+    """
+    document = get_release_target_name(product, version)
     own = {
         get_archive_target_name(product, version),
-        get_release_target_name(product, version),
         get_tree_target_name(product, version),
         get_sbom_target_name(product, version),
         get_provenance_target_name(product, version),
     }
     packs, to_it = f"{DELTAS_PREFIX}{product}/", f"--{version}"
-    return [n for n in names if n in own or (n.startswith(packs) and n.endswith(to_it))]
+    found = [n for n in names if n in own or (n.startswith(packs) and n.endswith(to_it))]
+    return [*sorted(found), document]
 
 
 class TargetRef(SignedModel):

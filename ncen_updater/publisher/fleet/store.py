@@ -522,7 +522,8 @@ def remove_refused(spool: Path, site: str) -> int:
 def read_release_digests(feed: FeedDirectory) -> Mapping[str, tuple[str, str]]:
     """Return product and version of every release, by digest.
 
-    Retired releases, which sites may still run, are looked up in earlier versions of the metadata.
+    Retired releases, which sites may still run, are looked up in earlier versions of the metadata,
+    as far as the feed has them.
 
     Raises:
         FEED_BROKEN: If the feed cannot be read.
@@ -536,8 +537,9 @@ def read_release_digests(feed: FeedDirectory) -> Mapping[str, tuple[str, str]]:
                 product, _, file = name.removeprefix(RELEASES_PREFIX).partition("/")
                 if name.startswith(RELEASES_PREFIX):
                     found[str(target.hashes["sha256"])] = product, file.removesuffix(".json")
-            missing -= {version for _, version in found.values()}
-            number -= 1
+            missing -= {version for owner, version in found.values() if owner == role}
+            while (number := number - 1) and not feed.get_metadata_path(role, number).exists():
+                continue  # a copy of the feed may lack earlier versions
             signed = feed.read_targets(role, number) if missing and number else None
     return found
 

@@ -267,9 +267,27 @@ def test_number_of_a_retired_release_is_not_used_again(
     feed: Path, keys: FeedKeys, tmp_path: Path
 ) -> None:
     publish_draft(feed, retirement(feed, "3.4.1"), keys, clock)
-    build_release(write_release(tmp_path / "again", "3.3.0"), tmp_path / "staging")
+    staging = tmp_path / "staging"
+    changed = write_release(tmp_path / "changed", "3.3.0")
+    (changed / "bin/app").write_text("#!/bin/sh\n")
+    build_release(changed, staging)
     with refused(ALREADY_PUBLISHED):
-        draft_releases(FeedDirectory(feed).read_state(), tmp_path / "staging", NOW)
+        draft_releases(FeedDirectory(feed).read_state(), staging, NOW, feed=FeedDirectory(feed))
+
+
+def test_staging_directory_may_still_contain_retired_releases(
+    feed: Path, keys: FeedKeys, tmp_path: Path
+) -> None:
+    publish_draft(feed, retirement(feed, "3.4.1"), keys, clock)
+    place, staging = FeedDirectory(feed), tmp_path / "staging"
+    build_release(tmp_path / "3.3.0", staging)
+    with refused(NOTHING_TO_DO, match="already published"):
+        draft_releases(place.read_state(), staging, NOW, feed=place)
+    build_release(write_release(tmp_path / "next", "3.5.0"), staging)
+    draft = draft_releases(place.read_state(), staging, NOW, feed=place)
+    assert draft.title == "Release of ncen 3.5.0"
+    publish_draft(feed, draft, keys, later, [staging])
+    assert listed(feed) == ["3.3.1", "3.4.1", "3.5.0"]
 
 
 def test_receipts_of_retired_releases_are_known(feed: Path, keys: FeedKeys) -> None:

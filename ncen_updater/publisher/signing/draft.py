@@ -218,13 +218,14 @@ def draft_releases(
         NOTHING_TO_DO: If everything is already published.
     """
     root = staging / "targets"
-    files = _list_staged_files(root)
+    staged = _list_staged_files(root)
+    files = _skip_retired_releases(state, root, staged, feed)
     documents = {
         name: parse_release_document(_read_document(root / name), str(root / name))
         for name in files
         if name.startswith(RELEASES_PREFIX)
     }
-    if not documents:
+    if not documents and files == staged:
         raise UpdaterError(
             NOTHING_TO_DO,
             reason=LazyText("no release description in {staging}", {"staging": staging}),
@@ -275,6 +276,26 @@ def _list_staged_files(root: Path) -> list[str]:
         if path.is_file() and not durable.is_partial_file(path):
             found.append(path.relative_to(root).as_posix())
     return sorted(found)
+
+
+def _skip_retired_releases(
+    state: FeedState, root: Path, files: list[str], feed: FeedDirectory | None
+) -> list[str]:
+    """Return the staged files without those of retired releases.
+
+    Raises:
+        ALREADY_PUBLISHED: If one differs from the release that was published.
+    """
+    skipped: set[str] = set()
+    for product, metadata in state.delegated.items():
+        for version in read_retired_versions(metadata.signed):
+            document = get_release_target_name(product, version)
+            if document in files:
+                target = TargetFile.from_file(document, str(root / document), ["sha256"])
+                if feed is None or not feed.get_target_path(target).is_file():
+                    raise UpdaterError(ALREADY_PUBLISHED, product=product, version=version)
+                skipped.update(list_release_targets(product, version, files))
+    return [name for name in files if name not in skipped]
 
 
 def _read_document(path: Path) -> bytes:
@@ -343,7 +364,7 @@ def draft_retirement(state: FeedState, product: str, version: str, now: datetime
     issued = now.replace(microsecond=0)  # as signers' programs read it
     leaving = list_retirable_releases(list_offers(published), retired, limit, issued)
     if not leaving:
-        words = N_("sites need every release older than {version}")
+        words = N_("no release older than {version} can retire")
         raise UpdaterError(NOTHING_TO_DO, reason=LazyText(words, {"version": version}))
     repository = FeedRepository(state, state.policy, now)
     with repository.edit_targets(product) as targets:
@@ -439,10 +460,6 @@ def _add_targets(
             raise UpdaterError(ALREADY_PUBLISHED, product=product, version=target.path)
     if not fresh:
         return set()
-    retired = read_retired_versions(state.delegated[product].signed) if known else ()
-    for version in retired:
-        if any(target.path == get_release_target_name(product, version) for target in fresh):
-            raise UpdaterError(ALREADY_PUBLISHED, product=product, version=version)
     with repository.edit_targets(product) as targets:
         targets.targets.update({target.path: target for target in fresh})
     archives = [t for t in fresh if "/" not in t.path]

@@ -3,21 +3,26 @@
 Compares the agent's client with tufup's own, on a feed that also lists archives for tufup. As at a
 site, each check is a process of its own, over a real web server on this machine. Bytes are those of
 HTTP in both directions, without TLS and TCP.
+
+Then the feed grows, with five delta packs per release. The check after one more release is measured
+with and without compression by the server, and again after the old releases retired.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import gzip
 import http.server
 import os
+import random
 import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -26,10 +31,16 @@ from pathlib import Path
 
 from benchmarks.report import compile_as_installed, finish, print_line
 from demo.release_flow import publish_release
-from ncen_updater.publisher.new.trial import create_feed, create_keys
+from ncen_updater.publisher.feed.feed_directory import FeedDirectory
+from ncen_updater.publisher.new.trial import create_feed, create_keys, publish_draft
+from ncen_updater.publisher.signing.draft import draft_retirement
 from tests.publisher.releases import PASSPHRASE, write_release
 
 AIM_REQUESTS, AIM_BYTES = 2, 3000
+#: After one release, on a feed that ever had 200, compressed.
+AIM_GROWN_BYTES = 12_000
+#: Releases that stay after a retirement.
+LISTED = 12
 CLIENTS = ("ours", "tufup")
 
 
@@ -82,8 +93,9 @@ class CountingServer(http.server.ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self, feed: Path) -> None:
+    def __init__(self, feed: Path, *, compress: bool = False) -> None:
         super().__init__(("127.0.0.1", 0), partial(_Handler, directory=str(feed)))
+        self.feed, self.compress = feed, compress
         self._lock = threading.Lock()
         self.reset()
 
@@ -115,7 +127,18 @@ class _Handler(http.server.SimpleHTTPRequestHandler):
 
     def do_GET(self) -> None:
         self.server.add(requests=1)
-        super().do_GET()
+        path = self.server.feed / self.path.lstrip("/")
+        accepts = "gzip" in self.headers.get("Accept-Encoding", "")
+        if not (self.server.compress and accepts and path.is_file()):
+            super().do_GET()
+            return
+        content = gzip.compress(path.read_bytes(), 1)  # the level of nginx
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Encoding", "gzip")
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
 
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
         del message, explain
@@ -128,9 +151,9 @@ class _Handler(http.server.SimpleHTTPRequestHandler):
 
 
 @contextlib.contextmanager
-def counting(feed: Path) -> Iterator[CountingServer]:
-    """Serve a feed until the block ends."""
-    with CountingServer(feed) as server:
+def counting(feed: Path, *, compress: bool = False) -> Iterator[CountingServer]:
+    """Serve a feed until the block ends; with ``compress`` as nginx serves metadata."""
+    with CountingServer(feed, compress=compress) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         try:
@@ -228,10 +251,57 @@ def _measure(client: str, directory: Path, runs: int) -> dict[str, dict[str, flo
     return {"first": _middle(first), "nothing_new": _middle(idle), "one_release": _middle(after)}
 
 
+def measure_growth(directory: Path, counts: Sequence[int]) -> dict[str, dict[str, float]]:
+    """Measure the bytes of a check after one release, on a feed of growing size.
+
+    Args:
+        directory: Directory of the feed and of the sites.
+        counts: Numbers of releases before it, in ascending order.
+    """
+    feed, sites = directory / "feed", directory / "sites"
+    feed.mkdir(parents=True)
+    keys = create_keys(directory / "keys", PASSPHRASE)
+    create_feed(feed, keys, lambda: datetime.now(UTC))
+    filler = random.Random(1).randbytes(100_000)
+    versions: list[str] = []
+
+    def publish() -> None:
+        major, minor = divmod(len(versions), 10)
+        versions.append(f"3.{major + 3}.{minor}")
+        source = write_release(directory / versions[-1], versions[-1])
+        (source / "data").write_bytes(filler)
+        publish_release(feed, [source], keys, lambda: datetime.now(UTC), packs=True)
+
+    def measure_one_release(servers: Mapping[str, CountingServer]) -> dict[str, float]:
+        root = feed / "metadata" / "1.root.json"
+        for name, server in servers.items():
+            measure_check(server, "ours", sites / name, root)
+        publish()
+        costs = {
+            name: measure_check(server, "ours", sites / name, root)
+            for name, server in servers.items()
+        }
+        return {name: cost.sent_bytes + cost.received_bytes for name, cost in costs.items()}
+
+    figures = {}
+    with counting(feed) as plain, counting(feed, compress=True) as compressed:
+        servers = {"bytes": plain, "bytes_compressed": compressed}
+        for count in counts:
+            while len(versions) < count:
+                publish()
+            figures[f"{count}_releases"] = measure_one_release(servers)
+        state = FeedDirectory(feed).read_state()
+        draft = draft_retirement(state, "ncen", versions[-LISTED], datetime.now(UTC))
+        publish_draft(feed, draft, keys, lambda: datetime.now(UTC))
+        figures[f"{count}_releases_{LISTED}_listed"] = measure_one_release(servers)
+    return figures
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the benchmark and print one line of JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--releases", type=int, nargs="+", default=[5, 50, 200])
     parser.add_argument("--look", nargs=4, metavar=("CLIENT", "URL", "SITE", "ROOT"))
     chosen = parser.parse_args(arguments)
     if chosen.look:
@@ -245,6 +315,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
             figures[client] = _measure(client, Path(directory), chosen.runs)
         for name, cost in figures[client].items():
             print_line(f"{client}, {name}: {cost}")
+    with tempfile.TemporaryDirectory(prefix="nu-bench-") as directory:
+        grown = measure_growth(Path(directory), sorted(chosen.releases))
+    for name, sizes in grown.items():
+        print_line(f"after one release, {name}: {sizes}")
+    retired = list(grown.values())[-1]["bytes_compressed"]
     ours, theirs = figures["ours"]["nothing_new"], figures["tufup"]["nothing_new"]
     total = ours["sent_bytes"] + ours["received_bytes"]
     finish(
@@ -252,13 +327,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
         {
             "runs": chosen.runs,
             **figures,
+            "grown": grown,
             "ratios": {
                 "requests": round(ours["requests"] / AIM_REQUESTS, 3),
                 "bytes": round(total / AIM_BYTES, 3),
+                "grown_bytes": round(retired / AIM_GROWN_BYTES, 3),
                 "cpu_to_tufup": round(ours["cpu_s"] / theirs["cpu_s"], 3),
                 "memory_to_tufup": round(ours["peak_mb"] / theirs["peak_mb"], 3),
             },
-            "aims": {"requests": AIM_REQUESTS, "bytes": AIM_BYTES},
+            "aims": {
+                "requests": AIM_REQUESTS,
+                "bytes": AIM_BYTES,
+                "grown_bytes": AIM_GROWN_BYTES,
+            },
         },
     )
 

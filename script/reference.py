@@ -90,7 +90,7 @@ DOCUMENTS: Mapping[str, str | tuple[str, ...]] = {
         (
             f"ncen-publisher {word}"
             for word in ("init", "rekey", "renew", "draft", "withdraw", "wave", "halt",
-                         "resume-wave", "channel", "audience", "show")
+                         "resume-wave", "channel", "audience", "retire", "show")
         ),
         ("event", "title", "digest", "anchored", "changes", "releases", "sentences", "warnings",
          "grave", "harmless", "page", "signatures"),

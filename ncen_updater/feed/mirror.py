@@ -41,9 +41,8 @@ from ncen_updater.feed.tuf_client import TrustClient
 from ncen_updater.formats.bundle_file import get_member_name
 from ncen_updater.formats.release_document import (
     Offer,
-    get_archive_target_name,
     get_release_target_name,
-    get_tree_target_name,
+    list_release_targets,
 )
 
 MAX_ROOT_BYTES = 512_000
@@ -70,21 +69,6 @@ class MirrorReport(JsonRecord):
     expires_at: datetime
     downloaded_bytes: int
     removed_files: int
-
-
-def list_release_targets(offer: Offer, listed: Mapping[str, TargetFile]) -> list[str]:
-    """Return the target names of all files of a release, its document last. Pure."""
-    product, version = offer.product, offer.version
-    exact = {get_archive_target_name(product, version), get_tree_target_name(product, version)}
-    document = get_release_target_name(product, version)
-    found = sorted(
-        name
-        for name in listed
-        if name in exact
-        or (name.startswith(f"deltas/{product}/") and name.endswith(f"--{version}"))
-        or name.startswith((f"sbom/{product}/{version}.", f"provenance/{product}/{version}."))
-    )
-    return [*found, document]
 
 
 def select_offers(offers: tuple[Offer, ...], max_releases: int | None) -> list[Offer]:
@@ -233,7 +217,7 @@ class FeedMirror:
             for offer in select_offers(parse_offers(product, listed), keep):
                 names = [
                     n
-                    for n in list_release_targets(offer, listed)
+                    for n in list_release_targets(offer.product, offer.version, listed)
                     if available(_name_in_feed(listed[n]))
                 ]
                 wanted.update({name: listed[name] for name in names})

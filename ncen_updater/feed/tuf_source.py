@@ -31,6 +31,7 @@ from ncen_updater.common.messages import (
     OFFER_HALTED,
     OFFER_WITHDRAWN,
     PACK_UNUSABLE,
+    TARGET_UNKNOWN,
 )
 from ncen_updater.common.progress import ProgressListener
 from ncen_updater.feed.clock import TrustClock, get_system_time
@@ -377,13 +378,15 @@ class TufReleaseSource(DownloadStore):
 
     def _require_still_offered(self, offer: Offer, offers: tuple[Offer, ...]) -> None:
         current = next((o for o in offers if o.version == offer.version), None)
-        if current is not None and current.withdrawn is not None:
+        if current is None:
+            raise TrustError(TARGET_UNKNOWN, version=offer.version)
+        if current.withdrawn is not None:
             raise TrustError(
                 OFFER_WITHDRAWN, version=offer.version, reason=current.withdrawn.reason
             )
-        if current is not None and current.halted is not None:
+        if current.halted is not None:
             raise TrustError(OFFER_HALTED, version=offer.version, reason=current.halted.reason)
-        if current is None or not offer.is_same_release(current):
+        if not offer.is_same_release(current):
             raise TrustError(OFFER_CHANGED, version=offer.version)
 
     def _prove_offer(self, offer: Offer) -> tuple[int, str]:

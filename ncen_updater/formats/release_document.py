@@ -34,7 +34,7 @@ from ncen_updater.formats.manifest import (
     VersionText,
 )
 from ncen_updater.formats.rollout import MAX_WAVES, ReleaseHalt, RolloutWave
-from ncen_updater.formats.target_names import MAX_DOCUMENT_BYTES
+from ncen_updater.formats.target_names import DELTAS_PREFIX, MAX_DOCUMENT_BYTES
 
 FieldPath = tuple[int | str, ...]
 Read = TypeVar("Read", bound=SignedModel)
@@ -72,6 +72,23 @@ def get_sbom_target_name(product: str, version: str) -> str:
 def get_provenance_target_name(product: str, version: str) -> str:
     """Return the target name of the builder's provenance statement (in-toto)."""
     return f"provenance/{product}/{version}.intoto.json"
+
+
+def list_release_targets(product: str, version: str, names: Iterable[str]) -> list[str]:
+    """Return the target names of all files of a release, its document last. Pure.
+
+    Its packs are those that lead to it.
+    """
+    document = get_release_target_name(product, version)
+    own = {
+        get_archive_target_name(product, version),
+        get_tree_target_name(product, version),
+        get_sbom_target_name(product, version),
+        get_provenance_target_name(product, version),
+    }
+    packs, to_it = f"{DELTAS_PREFIX}{product}/", f"--{version}"
+    found = [n for n in names if n in own or (n.startswith(packs) and n.endswith(to_it))]
+    return [*sorted(found), document]
 
 
 class TargetRef(SignedModel):

@@ -79,6 +79,7 @@ def test_every_command_is_in_french(signer: SignerCli) -> None:
     run("audience", *target[:1], "KE", *target[1:], work / "e7")
     advice = ("--reason", "essai", "--advice", "revenir")
     run("withdraw", *target, work / "e8", *advice)
+    run("retire", *target, work / "e12")
     run("merge", work / "e8")
     run("renew", "ncen", "--feed", feed, "--event", work / "e9")
     run("renew", "--due", "--feed", feed, "--event", work / "e10")

@@ -56,9 +56,26 @@ def test_every_command_drafts_an_event(at_work: SignerCli) -> None:
     assert "digest" in french or "empreinte" in french.lower()
 
 
+def test_old_releases_retire(at_work: SignerCli) -> None:
+    work = at_work.work
+    at_work.json("build", write_release(work / "r2", "3.4.0"), "--staging", work / "s")
+    drafted(at_work, work / "e3", "draft", "--staging", work / "s")
+    at_work.sign_and_publish(work / "e3", "--staging", work / "s")
+    out = drafted(at_work, work / "e4", "retire", "3.4.0")
+    assert "Retires 1 release of ncen: sites can no longer install it." in out
+    assert "retired: 3.3.0" in out
+    at_work.sign_and_publish(work / "e4")
+    status = at_work.json("status", work / "feed")
+    assert [release["version"] for release in status["releases"]] == ["3.4.0"]
+    again = ("retire", "3.4.0", "--feed", work / "feed", "--event", work / "e5")
+    code, out, err = at_work.run(*again)
+    assert (code, out, "no release older than 3.4.0 can retire" in err) == (2, "", True)
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
+        ("retire", "9.9.9"),
         ("wave", "3.3.0"),
         ("wave", "3.3.0", "--at-once", "2026-12-01T08:00:00Z=10"),
         ("wave", "3.3.0", "2026-12-01=10"),

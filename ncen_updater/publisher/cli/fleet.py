@@ -69,7 +69,7 @@ yes_option = click.option("--yes", is_flag=True, help=N_("Do not ask"))
 @click.pass_context
 def import_(context: click.Context, spool: Path, feed: Path, record: Path, keep: bool) -> ExitCode:
     session = get_session(context)
-    releases = read_release_digests(FeedDirectory(feed).read_state())
+    releases = read_release_digests(FeedDirectory(feed))
     with FleetStore.open(record) as store:
         found = store.import_spool(spool, releases, get_time().date(), keep=keep)
     values = {"stored": found.stored, "known": found.known, "refused": found.refused}

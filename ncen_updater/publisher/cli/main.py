@@ -37,6 +37,7 @@ COMMANDS = make_command_table(
         "build": ("releases", N_("Build a release as TUF targets")),
         "draft": ("releases", N_("Draft the publication of releases")),
         "withdraw": ("releases", N_("Draft the withdrawal of a release")),
+        "retire": ("rollout", N_("Draft the retirement of old releases")),
         "wave": ("rollout", N_("Draft the staged rollout of a release")),
         "halt": ("rollout", N_("Draft a halt of the rollout of a release")),
         "resume-wave": ("rollout", N_("Draft the end of a halt")),
@@ -63,7 +64,7 @@ COMMAND_HELP = CommandHelp(
         ),
         N_("Sign"): ("show", "sign", "keys", "inspect"),
         N_("Roll out"): (
-            "wave", "audience", "channel", "halt", "resume-wave", "withdraw",
+            "wave", "audience", "channel", "halt", "resume-wave", "withdraw", "retire",
         ),
         N_("Maintain the feed"): ("refresh", "renew", "status", "monitor"),
         N_("See the fleet"): ("fleet",),
@@ -114,6 +115,11 @@ COMMAND_HELP = CommandHelp(
             'withdraw 3.3.0 --reason "loses cases" --advice "roll back to 3.2.4" --feed feed'
             " --event gone": N_(
                 "The release is no longer offered; sites that installed it are notified"
+            ),
+        },
+        "retire": {
+            "retire 3.1.0 --feed feed --event old": N_(
+                "Smaller metadata for every site; what sites need for an upgrade stays"
             ),
         },
         "wave": {
@@ -206,6 +212,7 @@ SYNONYMS = {
     "halt": "stop pause hold",
     "resume-wave": "resume continue",
     "withdraw": "revoke unpublish remove",
+    "retire": "prune archive clean",
     "export": "bundle",
 }
 cli = LazyGroup(

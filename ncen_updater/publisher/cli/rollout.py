@@ -1,4 +1,4 @@
-"""``wave``, ``halt``, ``channel``, ``audience``: which sites may install a release, and when.
+"""``wave``, ``halt``, ``channel``, ``audience``, ``retire``: which sites install what, and when.
 
 Each command drafts a signing event, like every decision of the signers.
 """
@@ -137,6 +137,18 @@ def audience(version: str, countries: tuple[str, ...], everybody: bool) -> Draft
     if wrong:
         raise CommandUsageError(N_("unknown country {country}"), hint="COUNTRY", country=wrong[0])
     return lambda s, p: draft_audience(s, p, version, countries, get_time())
+
+
+@click.command(
+    "retire",
+    cls=PublisherCommand,
+    help=N_("Draft the retirement of releases older than VERSION that no site needs"),
+)
+@versioned_draft
+def retire(version: str) -> DraftMaker:
+    from ncen_updater.publisher.signing.draft import draft_retirement
+
+    return lambda s, p: draft_retirement(s, p, version, get_time())
 
 
 #: Maximum duration of an emergency halt.

@@ -350,6 +350,16 @@ class FeedDirectory:
                 kind = Root if found[2] == "root" else Targets
                 yield found[2], self._read_metadata(path.name, kind, int(found[1]))
 
+    def read_targets(self, role: str, version: int) -> Targets:
+        """Return a version of a product's role.
+
+        Raises:
+            FEED_BROKEN: If it cannot be read, or has another role or version.
+        """
+        return cast(
+            "Targets", self._read_metadata(f"{version}.{role}.json", Targets, version).signed
+        )
+
     def list_waivers(self) -> tuple[tuple[date, Waiver], ...]:
         """Return the publications that waived a condition, each with its day, oldest first.
 

@@ -6,19 +6,24 @@ from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Final
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from tuf.api.metadata import Root, Signed  # type: ignore[attr-defined]
 
+from ncen_updater.formats.manifest import VersionText
 from ncen_updater.formats.rollout import PUBLISH_AFTER_FIELD, PublishCondition
 from ncen_updater.formats.target_names import ISSUE_TIME_FIELD, ROLE_FIELD
 
 POLICY_FIELD: Final = "x-ncen-policy"
+#: Field of a product's role: versions whose files left the role. Sites may still run them, but do
+#: not read the field.
+RETIRED_FIELD: Final = "x-ncen-retired"
 OFFLINE_TOP_ROLES: Final = ("root", "targets")
 ONLINE_ROLES: Final = ("snapshot", "timestamp")
 TOP_ROLES: Final = (*OFFLINE_TOP_ROLES, *ONLINE_ROLES)
 OFFLINE_EXPIRY_DAYS: Final = 365
 ONLINE_EXPIRY_DAYS: Final = {"snapshot": 30, "timestamp": 7}
 
+_RETIRED = TypeAdapter(tuple[VersionText, ...])
 Days = Annotated[int, Field(ge=1, le=3660)]
 
 
@@ -84,6 +89,18 @@ def read_publish_condition(signed: Signed) -> PublishCondition | None:
         return PublishCondition.model_validate(value)
     except ValidationError as error:
         raise ValueError("invalid condition for publication") from error
+
+
+def read_retired_versions(signed: Signed) -> tuple[str, ...]:
+    """Return the versions of a product that left its role, as listed.
+
+    Raises:
+        ValueError: If the field is invalid.
+    """
+    try:
+        return _RETIRED.validate_python(signed.unrecognized_fields.get(RETIRED_FIELD, ()))
+    except ValidationError as error:
+        raise ValueError(f"invalid field {RETIRED_FIELD}") from error
 
 
 def list_target_patterns(product: str) -> list[str]:

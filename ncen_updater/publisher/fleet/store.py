@@ -48,9 +48,12 @@ from ncen_updater.formats.receipt import (
 )
 from ncen_updater.formats.target_names import RELEASES_PREFIX
 from ncen_updater.publisher.errors import describe_system_error
+from ncen_updater.publisher.feed.role_policy import read_retired_versions
 
 if TYPE_CHECKING:
-    from ncen_updater.publisher.feed.feed_directory import FeedState
+    from tuf.api.metadata import Targets  # type: ignore[attr-defined]
+
+    from ncen_updater.publisher.feed.feed_directory import FeedDirectory
 
 SCHEMA_VERSION = 2
 _SCHEMA = """
@@ -516,14 +519,28 @@ def remove_refused(spool: Path, site: str) -> int:
     return removed
 
 
-def read_release_digests(state: FeedState) -> Mapping[str, tuple[str, str]]:
-    """Return product and version of every release in the signed metadata, by digest."""
-    found = {}
-    for metadata in state.delegated.values():
-        for name, target in metadata.signed.targets.items():
-            if name.startswith(RELEASES_PREFIX):
+def read_release_digests(feed: FeedDirectory) -> Mapping[str, tuple[str, str]]:
+    """Return product and version of every release, by digest.
+
+    Retired releases, which sites may still run, are looked up in earlier versions of the metadata,
+    as far as the feed has them.
+
+    Raises:
+        FEED_BROKEN: If the feed cannot be read.
+    """
+    found: dict[str, tuple[str, str]] = {}
+    for role, metadata in feed.read_state().delegated.items():
+        signed: Targets | None = metadata.signed
+        number, missing = metadata.signed.version, set(read_retired_versions(metadata.signed))
+        while signed is not None:
+            for name, target in signed.targets.items():
                 product, _, file = name.removeprefix(RELEASES_PREFIX).partition("/")
-                found[str(target.hashes["sha256"])] = product, file.removesuffix(".json")
+                if name.startswith(RELEASES_PREFIX):
+                    found[str(target.hashes["sha256"])] = product, file.removesuffix(".json")
+            missing -= {version for owner, version in found.values() if owner == role}
+            while (number := number - 1) and not feed.get_metadata_path(role, number).exists():
+                continue  # a copy of the feed may lack earlier versions
+            signed = feed.read_targets(role, number) if missing and number else None
     return found
 
 

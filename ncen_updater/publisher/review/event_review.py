@@ -19,9 +19,18 @@ from ncen_updater.formats.data_loss import DataLoss, LossKind, find_data_loss
 from ncen_updater.formats.manifest import Migration, fill_engine
 from ncen_updater.formats.receipt import RECEIPT_ADDRESSES_FIELD
 from ncen_updater.formats.sql import ENGINE_NAMES
-from ncen_updater.formats.target_names import AGENT_PRODUCT, OFFER_FIELD, RELEASES_PREFIX
+from ncen_updater.formats.target_names import (
+    AGENT_PRODUCT,
+    OFFER_FIELD,
+    RELEASES_PREFIX,
+    ROLE_FIELD,
+)
 from ncen_updater.formats.tree import Tree
-from ncen_updater.publisher.feed.role_policy import POLICY_FIELD, read_publish_condition
+from ncen_updater.publisher.feed.role_policy import (
+    POLICY_FIELD,
+    read_publish_condition,
+    read_retired_versions,
+)
 from ncen_updater.publisher.lint.overlay_rules import COUNTRY_NOTICE_CODES, SITE_BLOCKING_CODES
 from ncen_updater.publisher.lint.release_lint import lint_tree
 from ncen_updater.publisher.lint.rules import list_migration_content
@@ -99,8 +108,17 @@ def _summarize_targets(old: Targets | None, new: Targets) -> Iterator[LazyText]:
     condition = read_publish_condition(new)
     if condition is not None:
         yield format_publish_condition(condition)
+    earlier = read_retired_versions(old) if old else ()
+    retired = [one for one in read_retired_versions(new) if one not in earlier]
+    if retired:
+        words = N_(
+            "Retires {count} releases of {product}: sites can no longer install them. Sites that"
+            " run them can still upgrade."
+        )
+        values = {"count": len(retired), "product": new.unrecognized_fields.get(ROLE_FIELD)}
+        yield LazyText(words, values)
     gone = sorted(path for path in (old.targets if old else {}) if path not in new.targets)
-    if gone:
+    if gone and not retired:
         words = N_("Removes {count} files from the metadata.")
         yield LazyText(words, {"count": len(gone)})
 

@@ -13,6 +13,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
+from packaging.version import Version
 from securesystemslib.signer import Key
 from tuf.api.metadata import (  # type: ignore[attr-defined]
     Metadata,
@@ -23,7 +24,7 @@ from tuf.api.metadata import (  # type: ignore[attr-defined]
 from ncen_updater.common import atomic_files as durable
 from ncen_updater.common.bounded_io import read_file
 from ncen_updater.common.errors import UpdaterError
-from ncen_updater.common.i18n import LazyText
+from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.messages import (
     ALREADY_PUBLISHED,
     BAD_CEREMONY,
@@ -39,6 +40,7 @@ from ncen_updater.formats.release_document import (
     Withdrawal,
     get_archive_target_name,
     get_release_target_name,
+    list_release_targets,
     parse_release_document,
 )
 from ncen_updater.formats.rollout import (
@@ -56,6 +58,7 @@ from ncen_updater.publisher.feed.feed_directory import (
     FeedRepository,
     FeedState,
     list_delegated_roles,
+    list_offers,
     make_unknown_role_error,
     verify_role,
 )
@@ -63,9 +66,12 @@ from ncen_updater.publisher.feed.role_policy import (
     OFFLINE_TOP_ROLES,
     ONLINE_ROLES,
     POLICY_FIELD,
+    RETIRED_FIELD,
+    read_retired_versions,
 )
 from ncen_updater.publisher.signing.ceremony import Ceremony, make_root, set_delegations
 from ncen_updater.publisher.signing.event_files import collect_review_files
+from ncen_updater.publisher.signing.metadata_rules import list_retirable_releases
 
 
 @dataclass(frozen=True)
@@ -212,13 +218,14 @@ def draft_releases(
         NOTHING_TO_DO: If everything is already published.
     """
     root = staging / "targets"
-    files = _list_staged_files(root)
+    staged = _list_staged_files(root)
+    files = _skip_retired_releases(state, root, staged, feed)
     documents = {
         name: parse_release_document(_read_document(root / name), str(root / name))
         for name in files
         if name.startswith(RELEASES_PREFIX)
     }
-    if not documents:
+    if not documents and files == staged:
         raise UpdaterError(
             NOTHING_TO_DO,
             reason=LazyText("no release description in {staging}", {"staging": staging}),
@@ -269,6 +276,26 @@ def _list_staged_files(root: Path) -> list[str]:
         if path.is_file() and not durable.is_partial_file(path):
             found.append(path.relative_to(root).as_posix())
     return sorted(found)
+
+
+def _skip_retired_releases(
+    state: FeedState, root: Path, files: list[str], feed: FeedDirectory | None
+) -> list[str]:
+    """Return the staged files without those of retired releases.
+
+    Raises:
+        ALREADY_PUBLISHED: If one differs from the release that was published.
+    """
+    skipped: set[str] = set()
+    for product, metadata in state.delegated.items():
+        for version in read_retired_versions(metadata.signed):
+            document = get_release_target_name(product, version)
+            if document in files:
+                target = TargetFile.from_file(document, str(root / document), ["sha256"])
+                if feed is None or not feed.get_target_path(target).is_file():
+                    raise UpdaterError(ALREADY_PUBLISHED, product=product, version=version)
+                skipped.update(list_release_targets(product, version, files))
+    return [name for name in files if name not in skipped]
 
 
 def _read_document(path: Path) -> bytes:
@@ -322,6 +349,36 @@ def draft_withdrawal(
         with repository.edit_targets() as top:
             del top.targets[archive]
     return Draft(f"Withdrawal of {product} {version}", repository.changed)
+
+
+def draft_retirement(state: FeedState, product: str, version: str, now: datetime) -> Draft:
+    """Draft that releases older than a version leave the metadata, as far as no site needs them.
+
+    Raises:
+        UNKNOWN_PRODUCT, UNKNOWN_RELEASE: As :func:`find_offer`.
+        NOTHING_TO_DO: If none may leave.
+    """
+    limit = find_offer(state, product, version).release_version
+    published = state.delegated[product].signed
+    retired = read_retired_versions(published)
+    issued = now.replace(microsecond=0)  # as signers' programs read it
+    leaving = list_retirable_releases(list_offers(published), retired, limit, issued)
+    if not leaving:
+        words = N_("no release older than {version} can retire")
+        raise UpdaterError(NOTHING_TO_DO, reason=LazyText(words, {"version": version}))
+    repository = FeedRepository(state, state.policy, now)
+    with repository.edit_targets(product) as targets:
+        for offer in leaving:
+            for name in list_release_targets(product, offer.version, list(targets.targets)):
+                del targets.targets[name]
+        every = sorted({*retired, *(offer.version for offer in leaving)}, key=Version)
+        targets.unrecognized_fields[RETIRED_FIELD] = every
+    archives = {get_archive_target_name(product, offer.version) for offer in leaving}
+    if archives & state.targets.signed.targets.keys():
+        with repository.edit_targets() as top:
+            for name in archives & top.targets.keys():
+                del top.targets[name]
+    return Draft(f"Retirement of {product} before {version}", repository.changed)
 
 
 def encode_offer(offer: Offer) -> dict[str, Any]:

@@ -8,7 +8,7 @@ because the owner's name is only what the key file claims.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
@@ -20,6 +20,7 @@ from ncen_updater.common.i18n import N_, LazyText, LocalizedFigure
 from ncen_updater.feed.emergency_halt_statements import read_emergency_halt_keys
 from ncen_updater.formats.manifest import Urgency
 from ncen_updater.formats.receipt import RECEIPT_ADDRESSES_FIELD
+from ncen_updater.formats.release_document import list_release_targets
 from ncen_updater.formats.rollout import (
     EMERGENCY_HALT_KEYS_FIELD,
     PUBLISH_AFTER_FIELD,
@@ -33,8 +34,10 @@ from ncen_updater.formats.target_names import (
 )
 from ncen_updater.publisher.feed.role_policy import (
     POLICY_FIELD,
+    RETIRED_FIELD,
     read_issue_time,
     read_publish_condition,
+    read_retired_versions,
 )
 from ncen_updater.publisher.signing.keys import (
     KEY_OWNER,
@@ -174,6 +177,7 @@ ENVELOPE_FIELDS: Final = {
     "expires",
     ISSUE_TIME_FIELD,
     ROLE_FIELD,
+    RETIRED_FIELD,
 }
 HOLDER_FIELDS: Final = {"name", "keyids", "threshold"}
 DELEGATION_FIELDS: Final = HOLDER_FIELDS | {"terminating", "paths", "path_hash_prefixes"}
@@ -504,7 +508,14 @@ def _diff_targets(old: Targets | None, new: Targets) -> Iterator[DiffLine]:
                 yield _make_line(words, name=name, value=", ".join(map(str, _as_list(value))))
     if was and list(was) != list(now):
         yield _make_line(N_("order of products: {order}"), order=", ".join(now))
-    yield from _diff_files(old.targets if old else {}, new.targets)
+    before = read_retired_versions(old) if old else ()
+    retired = [version for version in read_retired_versions(new) if version not in before]
+    if retired:
+        yield _make_line(N_("retired: {versions}"), versions=", ".join(retired))
+    known = old.targets if old else {}
+    product = str(new.unrecognized_fields.get(ROLE_FIELD))
+    theirs = {name for one in retired for name in list_release_targets(product, one, known)}
+    yield from _diff_files(known, new.targets, theirs)
 
 
 def _as_list(value: object) -> list[object]:
@@ -564,9 +575,11 @@ def _diff_holders(
         )
 
 
-def _diff_files(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[DiffLine]:
+def _diff_files(
+    old: Mapping[str, Any], new: Mapping[str, Any], retired: Collection[str]
+) -> Iterator[DiffLine]:
     for path in sorted(old.keys() - new.keys()):
-        yield _make_line(N_("removed: {path}"), path=path)
+        yield _make_line(N_("removed: {path}"), path=path, annex=path in retired)
     for path in sorted(new):
         target, before = new[path], old.get(path)
         pack = _parse_pack_name(path)

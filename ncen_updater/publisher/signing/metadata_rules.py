@@ -6,10 +6,11 @@ Both the signer's program and the publisher apply them, so that neither has to t
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
+from packaging.version import Version
 from pydantic import ValidationError
 from securesystemslib.signer import Key
 from tuf.api.metadata import Metadata, Root, Signed, TargetFile, Targets, VerificationResult  # type: ignore[attr-defined]
@@ -25,17 +26,26 @@ from ncen_updater.common.messages import (
     UNSOUND_DRAFT,
 )
 from ncen_updater.feed.emergency_halt_statements import read_emergency_halt_keys
+from ncen_updater.formats.manifest import Channel, is_version_accepted
 from ncen_updater.formats.receipt import read_receipt_addresses
 from ncen_updater.formats.release_document import Offer
 from ncen_updater.formats.rollout import EMERGENCY_HALT_KEYS_FIELD
 from ncen_updater.formats.target_names import OFFER_FIELD, RELEASES_PREFIX
-from ncen_updater.publisher.feed.feed_directory import FeedState, list_delegated_roles, verify_role
+from ncen_updater.publisher.feed.feed_directory import (
+    FeedState,
+    list_delegated_roles,
+    list_offers,
+    verify_role,
+)
 from ncen_updater.publisher.feed.role_policy import (
+    OFFLINE_TOP_ROLES,
     ONLINE_ROLES,
     POLICY_FIELD,
+    RETIRED_FIELD,
     read_issue_time,
     read_policy,
     read_publish_condition,
+    read_retired_versions,
 )
 from ncen_updater.publisher.signing.keys import (
     compute_fingerprint,
@@ -49,6 +59,7 @@ from ncen_updater.publisher.signing.value_format import format_signed_time
 #: Issue times raise every site's clock floor, so a time far in the future would lock all sites out.
 #: Two days, since a signer's machine without a network may have an inaccurate clock.
 CLOCK_TOLERANCE: Final = timedelta(days=2)
+ALL_PERCENT: Final = 100
 # Printable ASCII, without characters that are special in a shell, a URL or a terminal.
 TARGET_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+~@/-]{0,299}")
 
@@ -250,6 +261,163 @@ def refuse_backdated(
             words = N_("drafted ({at}) before the version it replaces ({before})")
             values = {"at": format_signed_time(text), "before": format_signed_time(before)}
             raise UpdaterError(BAD_DATES, role=role, reason=LazyText(words, values))
+
+
+class _Paths:
+    """The upgrade paths of all sites, by country, channel and state of the rollout. Pure.
+
+    Args:
+        offers: All offers of a product.
+        retired: Versions that left the metadata earlier; sites may still run them.
+        at: When the metadata is issued (UTC).
+    """
+
+    def __init__(self, offers: Sequence[Offer], retired: Iterable[str], at: datetime) -> None:
+        listed = {offer.release_version: offer for offer in offers}
+        self._starts = sorted({*listed, *map(Version, retired)}, reverse=True)
+        self._steps = {
+            start: [
+                version
+                for version, offer in listed.items()
+                if version > start and is_version_accepted(offer.upgrade_from, start)
+            ]
+            for start in self._starts
+        }
+        named = [offer.countries for offer in offers]
+        named += [wave.countries for offer in offers for wave in offer.waves]
+        views: set[tuple[frozenset[Version], tuple[Version, ...]]] = set()
+        for country in {"", *(code for codes in named for code in codes)}:  # "": any other one
+            for channel in Channel:
+                theirs = {v: o for v, o in listed.items() if _is_for(o, country, channel)}
+                stops = tuple(sorted(v for v, offer in theirs.items() if offer.required))
+                opened = frozenset(v for v, o in theirs.items() if _is_open(o, country, at))
+                # Also with all halts ended and all waves open, as it may become.
+                views |= {(opened, stops), (frozenset(theirs), stops)}
+        self._views = [(*view, self._find_newest(*view)) for view in views]
+
+    def find_lost(self, leaving: Collection[Version]) -> tuple[Version, Version] | None:
+        """Return a version whose sites reach only older releases without some releases.
+
+        Also return the one of these that would help most. None if no site loses anything.
+        """
+        for available, stops, before in self._views:
+            after = self._find_newest(available.difference(leaving), stops)
+            # The newest of these, so that it loses a step of its own.
+            start = next((one for one in self._starts if after[one] < before[one]), None)
+            if start is not None:
+                steps = self._list_steps(start, available.intersection(leaving), stops)
+                return start, max(steps, key=lambda step: (before[step], step))
+        return None
+
+    def _find_newest(
+        self, available: Collection[Version], stops: Sequence[Version]
+    ) -> Mapping[Version, Version]:
+        newest: dict[Version, Version] = {}
+        for start in self._starts:
+            steps = self._list_steps(start, available, stops)
+            newest[start] = max((newest[step] for step in steps), default=start)
+        return newest
+
+    def _list_steps(
+        self, start: Version, available: Collection[Version], stops: Sequence[Version]
+    ) -> list[Version]:
+        stop = next((stop for stop in stops if stop > start), None)
+        return [
+            step
+            for step in self._steps[start]
+            if step in available and (stop is None or step <= stop)
+        ]
+
+
+def _is_for(offer: Offer, country: str, channel: Channel) -> bool:
+    return (
+        offer.withdrawn is None
+        and (not offer.countries or country in offer.countries)
+        and channel in (offer.channel, Channel.PREVIEW)
+    )
+
+
+def _is_open(offer: Offer, country: str, at: datetime) -> bool:
+    """Return whether a release is open to every site of a country."""
+    return offer.halted is None and (
+        not offer.waves
+        or any(
+            wave.percent == ALL_PERCENT
+            and wave.opens <= at
+            and (not wave.countries or country in wave.countries)
+            for wave in offer.waves
+        )
+    )
+
+
+def list_retirable_releases(
+    offers: Sequence[Offer], retired: Iterable[str], limit: Version, at: datetime
+) -> tuple[Offer, ...]:
+    """Return the releases older than a limit that may leave the metadata, oldest first. Pure.
+
+    Required and withdrawn releases stay, and those without which a site could no longer reach the
+    newest release of its country and channel.
+
+    Args:
+        offers: All offers of a product.
+        retired: Versions that left the metadata earlier; sites may still run them.
+        limit: The oldest version to keep.
+        at: When the metadata is issued (UTC).
+    """
+    leaving = {
+        offer.release_version: offer
+        for offer in sorted(offers, key=lambda offer: offer.release_version)
+        if offer.release_version < limit and not _must_stay(offer)
+    }
+    paths = _Paths(offers, retired, at)
+    while (lost := paths.find_lost(leaving)) is not None:
+        del leaving[lost[1]]
+    return tuple(leaving.values())
+
+
+def _must_stay(offer: Offer) -> bool:
+    """Return whether sites need the entry: to stop there, or to learn of the withdrawal."""
+    return offer.required or offer.withdrawn is not None
+
+
+def refuse_lost_releases(
+    base: Mapping[str, Metadata[Any]], drafts: Mapping[str, Metadata[Any]]
+) -> None:
+    """Refuse drafts in which a release leaves the metadata that a site may still need.
+
+    Args:
+        base: The published metadata, by role.
+        drafts: The new versions.
+
+    Raises:
+        UNSOUND_DRAFT: Naming the release.
+    """
+    for role, metadata in drafts.items():
+        if role not in OFFLINE_TOP_ROLES:
+            old = base[role].signed if role in base else Targets()
+            for problem in _find_lost_releases(role, old, metadata.signed):
+                raise UpdaterError(UNSOUND_DRAFT, role=role, reason=problem)
+
+
+def _find_lost_releases(role: str, old: Targets, new: Targets) -> Iterator[str]:
+    try:
+        before, after = read_retired_versions(old), read_retired_versions(new)
+    except ValueError as error:
+        yield str(error)
+        return
+    listed = list_offers(new)
+    versions = {offer.version for offer in listed}
+    gone = [offer for offer in list_offers(old) if offer.version not in versions]
+    if set(after) != {*before, *(offer.version for offer in gone)}:
+        yield f"{RETIRED_FIELD} does not name the releases that left the metadata"
+    for offer in gone:
+        if _must_stay(offer):
+            yield f"{offer.version} is required or withdrawn and must stay"
+    if gone:
+        paths = _Paths([*listed, *gone], before, _parse_time(role, read_issue_time(new)))
+        lost = paths.find_lost({offer.release_version for offer in gone})
+        if lost is not None:
+            yield f"sites of {lost[0]} need {lost[1]} to upgrade"
 
 
 def refuse_clock_behind(published: FeedState | None, now: datetime) -> None:

@@ -65,6 +65,7 @@ from ncen_updater.publisher.signing.metadata_rules import (
     refuse_backdated,
     refuse_invalid_dates,
     refuse_invalid_drafts,
+    refuse_lost_releases,
 )
 
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
@@ -197,6 +198,7 @@ class SigningEvent:
         refuse_invalid_drafts(root, targets, drafts)
         refuse_invalid_dates(root, drafts)
         refuse_backdated(base, drafts)
+        refuse_lost_releases(base, drafts)
         return event
 
     def _verify_base(self) -> None:

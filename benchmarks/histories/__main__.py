@@ -1,7 +1,7 @@
-"""Random histories of a site: does any fault, or any stranger, ever cost a record?
+"""Random histories of a site: test that no fault and no foreign session loses a record.
 
-``python -m benchmarks.histories --engine postgresql --server 17 --trials 100
---seed 1 --report FILE``; ``--sum FILES`` adds reports up. Exit status 1 if any trial was wrong.
+``python -m benchmarks.histories --engine postgresql --server 17 --trials 100 --seed 1 --report
+FILE``; ``--sum FILES`` adds reports up. Exit status 1 if any trial was wrong.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from benchmarks.histories.report import line, read, tables
 from benchmarks.histories.stage import Stage
 from benchmarks.report import finish, print_line
 
-#: Trials in one history, before a fresh site is begun.
+#: Maximum number of trials in one history; then a fresh site is started.
 LONGEST = 14
 
 
@@ -114,7 +114,7 @@ def _plan(
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Walk, or add up."""
+    """Run the trials, or sum up reports."""
     chosen = _arguments(arguments)
     if chosen.sum:
         rows = read(chosen.sum)

@@ -1,7 +1,8 @@
-"""An administrator who renames, drops and restores, revokes, opens and closes at any instant.
+"""A database administrator who acts at any instant of a change.
 
-He does it beside a change and knows nothing of it. What he did he puts back: at a later instant of
-the operation, while it waits, or only once it has ended, and then he does what he is told to do.
+The administrator renames databases, drops and restores them, revokes rights, opens and closes them,
+and knows nothing of the change. Each action is undone later: at a later instant of the operation,
+while the agent waits, or only after the operation has ended.
 """
 
 from __future__ import annotations
@@ -23,18 +24,19 @@ if TYPE_CHECKING:
     from benchmarks.histories.stage import Stage
 
 ASIDE = "of_the_administrator"
-#: Object ids of the databases he makes: of no other user's, so that what is left of them is his.
+#: Object IDs of the databases created by the administrator. No other database has such an ID, so
+#: leftovers can be attributed.
 OIDS = range(1_000_000, 100_000_000)
 
 
 class Administrator:
-    """Acts once and puts back what he did, as often as it is asked for.
+    """Performs one action and undoes it, as often as asked.
 
     Args:
         stage: The site.
-        kind: Which of ``renames``, ``drops and restores``, ``revokes CONNECT``, ``revokes LOGIN``,
-            ``opens`` and ``closes``.
-        chance: Chooses the database, and whether he puts back while the agent waits.
+        kind: ``renames``, ``drops and restores``, ``revokes CONNECT``, ``revokes LOGIN``, ``opens``
+            or ``closes``.
+        chance: Chooses the database, and whether the action is undone while the agent waits.
     """
 
     def __init__(self, stage: Stage, kind: str, chance: random.Random) -> None:
@@ -46,12 +48,12 @@ class Administrator:
         self._at_peace = False
         self.acted = self.away = False
         self.did = ""
-        #: Live databases that he replaced while they were closed.
+        #: Live databases that were replaced while they were closed.
         self.replaced: tuple[str, ...] = ()
         self._before: dict[str, Any] = {}
 
     def act(self) -> None:
-        """Do it once; the second time, put it back."""
+        """Perform the action; at the second call, undo it."""
         if self.acted:
             self.put_back()
             return
@@ -72,14 +74,14 @@ class Administrator:
 
     @property
     def is_steady(self) -> bool:
-        """Whether nothing of his is under way."""
+        """Return whether no undo is scheduled or running."""
         return self._timer is None or not self._timer.is_alive()
 
     def put_back(self, *, open_change: bool = True) -> None:
-        """Put back what he did, and look whether it is as it was for him.
+        """Undo the action.
 
         Args:
-            open_change: Whether a change is open, whose databases may be closed for that.
+            open_change: Whether a change is open, whose databases may be closed for that reason.
         """
         place = self._stage.place
         self._at_peace = not open_change
@@ -92,7 +94,7 @@ class Administrator:
                 self._server_back(place)
             self.away = False
 
-    # ---- a server ------------------------------------------------------------------------------
+    # ---- on a server -----------------------------------------------------------------------------
 
     def _server(self, place: SiteDatabases) -> bool:
         assert isinstance(place, PostgresPlace)
@@ -173,7 +175,7 @@ class Administrator:
                 session.execute(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS true'.encode())
 
     def _give(self, session: psycopg.Connection[Any], name: str) -> None:
-        """Give a database that was restored what it had: as ``pg_restore --create`` does."""
+        """Restore the attributes of a restored database, as ``pg_restore --create`` does."""
         before = self._before
         session.execute("SET allow_system_table_mods = on")
         session.execute(
@@ -202,7 +204,7 @@ class Administrator:
     # ---- files ---------------------------------------------------------------------------------
 
     def _found(self, place: SqlitePlace) -> Path | None:
-        """Return the live database file, also while its directory is fenced; None without one."""
+        """Return the live database file, fenced or not; None if there is none."""
         for link in (place.directory / "live", *place.directory.glob("live.fenced-*")):
             path = link / f"{self._database}.sqlite"
             if path.is_file():
@@ -233,7 +235,7 @@ class Administrator:
 
     @contextlib.contextmanager
     def _at_rest(self, path: Path) -> Iterator[None]:
-        """Checkpoint the WAL into the database file, as is necessary before a copy."""
+        """Checkpoint the WAL into the database file, which is necessary before a copy."""
         import sqlite3
 
         with (
@@ -249,7 +251,7 @@ class Administrator:
         if aside.exists() and not path.exists():
             aside.rename(path)
         else:
-            # Its directory may have another name by now.
+            # The directory may have been renamed.
             for found in place.directory.rglob(f"{self._database}.sqlite.{ASIDE}"):
                 target = found.with_name(f"{self._database}.sqlite")
                 if not target.exists():

@@ -1,4 +1,4 @@
-"""A site that walks through a history: one trial after the other, each judged from outside."""
+"""A site that goes through a history of trials, each judged from outside."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ from tests.faults.nursery import Nursery
 from tests.support.sites import site_in_process
 
 MOST_RESUMES = 6
-#: An operation that takes longer hangs.
+#: An operation that takes longer counts as hanging.
 HANGS_S = 150.0
 TURNS_BAD = "3.3.6"
 AT = re.compile(r"^@@ (\S+) (\S+)$")
@@ -52,13 +52,13 @@ AT = re.compile(r"^@@ (\S+) (\S+)$")
 
 @dataclass
 class Run:
-    """One command of the agent, as it was seen.
+    """Observations of one command of the agent.
 
     Attributes:
-        code: Exit status; None where it was killed.
-        output: What it said.
-        instants: When it was where.
-        struck: What the fault did, in words.
+        code: Exit status; None if it was killed.
+        output: Its output.
+        instants: Time of each instant.
+        struck: What the fault did.
     """
 
     code: int | None = None
@@ -71,7 +71,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Trial:
-    """One trial and what came of it."""
+    """A trial and its result."""
 
     number: int
     plan: Plan
@@ -87,12 +87,12 @@ class Trial:
 
     @property
     def effective(self) -> bool:
-        """Whether the fault struck, where there was one."""
+        """Return whether the fault took effect, if there was one."""
         return self.plan.fault is None or self.struck.startswith("struck")
 
 
 class History:
-    """Walks one site. Not thread-safe but for its writers.
+    """Runs the history of one site. Not thread-safe, except for its writers.
 
     Args:
         stage: The site.
@@ -106,17 +106,17 @@ class History:
         self.version = START
         self.age = 0
         self.log: list[str] = []
-        self._back: list[tuple[str, float]] = []  # version before, and when it was fenced
+        self._back: list[tuple[str, float]] = []  # previous version, and time of its fence
         self._ordinary: set[str] = set()
         self._keys: set[str] = set()
         self._killed_app = False
         self._promise: dict[str, Any] = {}
         self._untrue: list[str] = []
 
-    # ---- what is possible ----------------------------------------------------------------------
+    # ---- operations ------------------------------------------------------------------------------
 
     def begin(self) -> None:
-        """Walk once there and back undisturbed: what is ordinary is told from that."""
+        """Run an undisturbed upgrade and rollback, to learn which keys and events are ordinary."""
         for words in (("check",), ("upgrade", "3.3.0", "--yes"), ("rollback", "--yes")):
             run = self._run(self.stage.nursery, list(words))
             self._keys |= keys_in(_document(run.output))
@@ -126,7 +126,7 @@ class History:
         self.reset()
 
     def reset(self) -> None:
-        """Begin again with a fresh site."""
+        """Start again with a fresh site."""
         self.stage.reset()
         self.ledger.clear()
         self._back.clear()
@@ -134,7 +134,7 @@ class History:
         self._run(self.stage.nursery, ["check"])
 
     def possible(self) -> list[str]:
-        """Operations that can be asked for now."""
+        """Return the operations that are possible now."""
         found = [n for n, o in OPERATIONS.items() if self.version in o.begins]
         self._promise = {}
         if self._back:
@@ -147,7 +147,7 @@ class History:
         return found
 
     def walk_to(self, version: str) -> None:
-        """Bring a fresh site to a release, undisturbed, for a plan that begins there."""
+        """Bring a fresh site to the release at which a plan begins, undisturbed."""
         self.reset()
         for hop in {"3.4.0": ("3.3.10", "3.4.0"), START: ()}.get(version, (version,)):
             run = self._run(self.stage.nursery, ["upgrade", hop, "--yes"])
@@ -158,7 +158,7 @@ class History:
     # ---- one trial -----------------------------------------------------------------------------
 
     def trial(self, number: int, plan: Plan, chance: random.Random) -> Trial:
-        """Try one plan and judge what came of it."""
+        """Execute a plan and judge the result."""
         began = time.monotonic()
         self.log = []
         self._killed_app = False
@@ -207,8 +207,8 @@ class History:
             between=what.between,
             exit_code=run.code,
             door_closed=("maintenance-on", "after-effect") in run.instants,
-            # What did not strike, and who did nothing, excuse nothing.
-            # A process that died of a signal was struck, whatever the striker saw of it.
+            # A fault without effect, or an idle foreign session, excuses nothing. A process that
+            # died of a signal was hit, whatever the striker observed.
             fault=plan.fault.kind
             if plan.fault and (run.code is None or run.struck.startswith("struck"))
             else "",
@@ -222,7 +222,7 @@ class History:
             loss=loss,
             promised=promised,
         )
-        # Users go on: what they enter from here on is the next trial's.
+        # Users continue: what they enter from now on belongs to the next trial.
         records = self.ledger.all()
         seen = self._look(records, [run.output, *outputs])
         if stranger.administrator is not None and not seen.unreadable:
@@ -254,7 +254,7 @@ class History:
         )
 
     def _words(self, plan: Plan) -> tuple[list[str], str, int | None, int | None]:
-        """Words of the command, the version that it leads to, what was promised and accepted."""
+        """Return command line, expected version, promised loss and accepted loss."""
         what = OPERATIONS[plan.operation]
         words = list(what.words)
         if what.words[0] != "rollback":
@@ -266,8 +266,8 @@ class History:
             return words, target, int(self._promise.get("lost_total", 0)), None
         if what.refusal:
             return words, self.version, None, None
-        # As a person does while users are at work: more than were counted, and so many more that
-        # a slow machine does not make a refusal of it; refusing has an operation of its own.
+        # Accept more than was counted, as an operator does while users work. The margin prevents a
+        # refusal on a slow machine; another operation tests the refusal.
         accepted = 2 * int(values.get("count", 0)) + 20_000
         return [*words, "--accept-loss", str(accepted)], target, None, accepted
 
@@ -304,7 +304,7 @@ class History:
         confirm: bool = False,
         blind: bool = False,
     ) -> Run:
-        """Run one command; what is planned for its instants is done while it stands still."""
+        """Run a command, and perform the planned actions at its instants while it is stopped."""
         run = Run()
         fault = fault or (plan.fault if plan else None)
         acts: dict[tuple[str, str], list[Callable[[int], None]]] = {}
@@ -368,11 +368,11 @@ class History:
     def _settle(
         self, run: Run, plan: Plan, stranger: ForeignSessions
     ) -> tuple[int, bool, list[str]]:
-        """Resume, as a person does, until nothing is open; the resumes are struck too."""
+        """Run ``resume`` until no change is open, as an operator does; with faults of its own."""
         outputs: list[str] = []
         again = list(plan.again)
-        # What a rehearsal that was interrupted has left waits for the next resume, which has to
-        # remove it.
+        # Leftovers of an interrupted rehearsal remain until the next resume, which must remove
+        # them.
         torn = run.code is None or run.struck.startswith("struck")
         waits = torn and plan.operation.startswith("rehearse") and run.code != 0
         dba = stranger.administrator
@@ -381,7 +381,7 @@ class History:
             self.stage.put_right()
             if dba.is_steady:
                 self._hear(dba, None)
-            # Somebody who types what he is told to before, and once more after he put it back.
+            # An operator types the resume before the undo, and once more after it.
             waits = True
             if not plan.stays:
                 dba.put_back()
@@ -392,12 +392,13 @@ class History:
             if number == 1:
                 stranger.go()
             if number and dba is not None:
-                # As instructed, he also opens databases that the change had found closed.
+                # As instructed, the administrator also opens databases that the change had found
+                # closed.
                 told = "does not accept connections" in (outputs[-1] if outputs else "")
                 dba.put_back(open_change=not told and self.stage.open_change() is not None)
             rest = self._at_rest()
             if rest and (number or (run.code is not None and not waits)):
-                # No check of a site while the killed server is still down.
+                # Do not check the site while the killed server is still down.
                 self.stage.put_right()
                 self._application()
                 return number, True, outputs
@@ -407,13 +408,13 @@ class History:
             self._say(f"resume -> {resumed.code} {resumed.struck} {_one_line(resumed)}")
             change = self.stage.open_change()
             if resumed.code != 0 and change and change[1] == "committed":
-                # A person says that the release is good, whatever the watching saw.
+                # The operator confirms the release, whatever the soak period found.
                 confirmed = self._run(self.stage.nursery, ["confirm"])
                 self._say(f"confirm -> {confirmed.code}")
         return MOST_RESUMES, self._at_rest(), outputs
 
     def _hear(self, dba: Administrator, seen: Seen | None) -> None:
-        """Compare what the site says with what is there; at the end nothing ought to be found."""
+        """Compare the site's reports with its state, which has no fault after the last undo."""
         stage = self.stage
         status, doctor = self._run(stage.nursery, ["status"]), self._run(stage.nursery, ["doctor"])
         document = _document(status.output)
@@ -448,13 +449,13 @@ class History:
         return self.stage.open_change() is None and not self.stage.demo.maintenance_file.exists()
 
     def _application(self) -> None:
-        """Start what we killed ourselves, as a system's supervisor does."""
+        """Start the application that this program killed, as a system's supervisor does."""
         if self._killed_app and not self.stage.demo.maintenance_file.exists():
             if not self.stage.demo.app_running():
                 self.stage.demo.start_app()
             self._killed_app = False
 
-    # ---- looking -------------------------------------------------------------------------------
+    # ---- observing the site ---------------------------------------------------------------------
 
     def _look(self, records: list[Record], outputs: list[str]) -> Seen:
         try:
@@ -466,7 +467,7 @@ class History:
         stage = self.stage
         self._application()
         found = version_of(stage.demo)
-        # One that turned bad and was called good all the same takes no case: that is its fault.
+        # A release that turned bad and was confirmed nevertheless accepts no case by design.
         entered = (
             found.whole == TURNS_BAD
             or stage.demo.maintenance_file.exists()
@@ -514,7 +515,7 @@ class History:
         )
 
     def _can_user_enter_case(self) -> bool:
-        """Whether a user can enter a case now; one try more where sessions had broken."""
+        """Return whether a user can enter a case; try again if sessions were broken."""
         return any(self.officers.enter("DRUG", "OTH") for _ in range(3))
 
     def _left(self) -> list[str]:
@@ -539,7 +540,7 @@ class History:
         return found
 
     def _read_retained_keys(self) -> dict[str, dict[str, frozenset[str]]]:
-        """Keys in every set there is beside the live one. Looks into closed databases, too."""
+        """Return the keys in every set except the live one, closed databases included."""
         stage = self.stage
         found: dict[str, dict[str, frozenset[str]]] = {}
         for path in stage.sets:
@@ -571,7 +572,7 @@ class History:
         return named(kept, "\n".join([*said, *findings, *events]))
 
     def _print_loss_interval(self, lost: list[Record], run: Run) -> None:
-        """Say between which instants of the operation the lost records were acknowledged."""
+        """Log between which instants of the operation the lost records were acknowledged."""
         found: dict[str, int] = {}
         for record in lost:
             before = [i for i, at in run.instants.items() if at <= record.acknowledged]
@@ -586,7 +587,7 @@ class History:
 
 
 class _Striker:
-    """Lets one fault strike."""
+    """Triggers one fault."""
 
     def __init__(self, history: History, run: Run, fault: Fault | None, words: list[str]) -> None:
         self._history, self._run, self._fault = history, run, fault
@@ -621,7 +622,7 @@ class _Striker:
             self._thread(soon)
 
     def end(self) -> None:
-        """Wait for what goes on beside."""
+        """Wait for the threads."""
         self._ended.set()
         for thread in self._threads:
             thread.join(30)
@@ -640,7 +641,7 @@ class _Striker:
                 self._run.struck = "struck"
 
     def strike(self, pid: int) -> None:
-        """Strike at the instant; the agent stands still until this returns."""
+        """Trigger the fault at its instant; the agent is stopped until this returns."""
         fault, self._fault = self._fault, None
         if fault is None:
             return
@@ -723,7 +724,7 @@ class _Striker:
                 " ORDER BY random() LIMIT 1",
                 ([place.agent, place.owner],),
             ).fetchone()
-            if row is None:  # the agent opens one a moment later: take a process of the server
+            if row is None:  # the agent opens one a moment later: use a process of the server
                 row = session.execute(
                     "SELECT pid FROM pg_stat_activity WHERE backend_type IN"
                     " ('checkpointer', 'background writer', 'walwriter') ORDER BY random() LIMIT 1"
@@ -777,7 +778,7 @@ class _Striker:
         self._thread(die)
 
     def _old_application(self) -> None:
-        """Somebody sees that it does not run, and starts it as the guide for nights says."""
+        """Start the old application by hand, as somebody does who sees that it is stopped."""
         demo = self._stage.demo
         slot = demo.slots / self._history.version
         ended = subprocess.run(

@@ -1,8 +1,8 @@
 """Invariants that hold after a trial, judged from outside. Pure: all observations are passed in.
 
-The judge knows the promises and not the product: one whole version, every acknowledged record in
-the live set, or in a set that is kept and told, or agreed to be lost; users in; and, where
-nothing disturbed it, the operation did what it was asked for.
+The judge knows the promises and not the product. One whole version runs. Every acknowledged record
+is in the live set, or in a retained set that a report names, or its loss was accepted. Users can
+work. An operation that nothing disturbed did what was requested.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-#: Words that one sentence of a verdict shows at the most.
+#: Maximum number of items listed in one sentence of a verdict.
 SHOWN = 4
 
 
 class Kind(StrEnum):
-    """How a trial ended."""
+    """Result of a trial."""
 
     OK = "ok"
     REFUSED = "refused as it should"
@@ -26,12 +26,12 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True)
 class Record:
-    """One record whose commit was acknowledged to its author.
+    """A record whose commit was acknowledged to its author.
 
     Attributes:
         place: ``database.table``.
         key: Its key.
-        by: Who wrote it.
+        by: Its author.
         began: Wall clock before the first statement.
         acknowledged: Wall clock after the commit was acknowledged.
         value: Number of the last acknowledged edit, for records that are edited.
@@ -47,12 +47,12 @@ class Record:
 
 @dataclass(frozen=True)
 class Loss:
-    """A loss that a person agreed to.
+    """A data loss that an operator accepted.
 
     Attributes:
-        since: Wall clock of the fence of the upgrade that is taken back: older records stay.
-        until: Wall clock of the fence of the rollback: younger records stay.
-        accepted: The number agreed to.
+        since: Wall clock of the fence of the upgrade that is rolled back: older records remain.
+        until: Wall clock of the fence of the rollback: younger records remain.
+        accepted: The accepted number.
     """
 
     since: float
@@ -62,28 +62,28 @@ class Loss:
 
 @dataclass(frozen=True)
 class Attempt:
-    """What was done, as far as it was seen from outside.
+    """An operation and its conditions, as observed from outside.
 
     Attributes:
         operation: Its name.
-        before: The version before it.
-        wanted: The version after it, were nothing to disturb it.
+        before: Version before it.
+        wanted: Version after it if nothing disturbs it.
         fails: Whether it is made to fail (a bad release).
-        refusal: Whether it has to be refused before users are kept out (a hold, a release that
-            is not for this site).
-        between: Further versions on which an interrupted operation may end, hops in between.
-        exit_code: Of the operation; None where it was killed.
-        door_closed: Whether users were kept out by it.
-        fault: What struck; empty for nothing.
-        stranger: Who else was there; empty for nobody.
-        may_block: The stranger was there before it began, so it may be refused by name.
-        excuses: The stranger did something that must make it go back.
-        names: The stranger's names, one of which a refusal has to tell.
-        output: What it said.
-        resumes: How many resumes were needed.
-        at_rest: Whether they came to an end.
-        loss: What a person agreed to lose.
-        promised: What a dry run said before (0 for "every record"); None where there was none.
+        refusal: Whether it must be refused before the downtime (a hold, a release that is not for
+            this site).
+        between: Further versions on which an interrupted operation may end, between its hops.
+        exit_code: Its exit status; None if it was killed.
+        door_closed: Whether it began a downtime.
+        fault: The fault that took effect; empty for none.
+        stranger: The foreign session; empty for none.
+        may_block: Whether the foreign session was connected before, so that a refusal may name it.
+        excuses: Whether the foreign session did something that must revert the change.
+        names: Names of the foreign session, one of which a refusal must contain.
+        output: Its output.
+        resumes: Number of resumes.
+        at_rest: Whether no change is open after them.
+        loss: The accepted data loss.
+        promised: Data loss predicted by a dry run (0 for "every record"); None without one.
     """
 
     operation: str
@@ -107,29 +107,29 @@ class Attempt:
 
     @property
     def undisturbed(self) -> bool:
-        """Whether there is no excuse for not doing what was asked."""
+        """Return whether nothing excuses a failure of the operation."""
         return not self.fault and not self.excuses
 
 
 @dataclass(frozen=True)
 class Seen:
-    """The site after the trial and its resumes.
+    """Observations of the site after the trial and its resumes.
 
     Attributes:
-        code: Version of the code, None where none could be read.
-        schemas: What each database says.
-        reported: By the running application.
-        different: What differs from what that version has when it is made by hand.
+        code: Version of the code; None if it cannot be read.
+        schemas: Version reported by each database.
+        reported: Version reported by the running application.
+        different: Differences from a site of that version that was made by hand.
         live: Keys by ``database.table``, with the number of the last edit.
-        kept: Keys by set and ``database.table``, of every other set there is.
-        told: The sets that a finding, an outcome or an event names beyond the ordinary.
-        door_open: Whether users may come in.
-        officer_in: Whether one could enter a case.
-        attributes: What differs of owner, grants, limits and settings.
+        kept: Keys of every other set, by set and ``database.table``.
+        told: Sets that a finding, an outcome or an unusual event names.
+        door_open: Whether the maintenance page is off.
+        officer_in: Whether a user could enter a case.
+        attributes: Differences in owner, grants, limits and settings.
         verify: Strict findings of ``verify``.
-        left: What was left behind: copies, fences, directories without a database.
-        untrue: What was said and is not so.
-        unreadable: Why the site could not be looked at.
+        left: Leftovers: copies, fences, directories without a database.
+        untrue: False statements of the site.
+        unreadable: Why the site could not be read.
     """
 
     code: str | None
@@ -149,20 +149,20 @@ class Seen:
 
     @property
     def whole(self) -> str | None:
-        """The one version of all parts, None for a mixture or a site that does not run."""
+        """Return the one version of all parts; None for a mixture or a site that does not run."""
         parts = {self.code, self.reported, *self.schemas.values()}
         return self.code if len(parts) == 1 else None
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What came of a trial.
+    """Verdict on a trial.
 
     Attributes:
         kind: Right or wrong.
-        reasons: In words; what is wrong, or how it ended.
+        reasons: What is wrong, or how the trial ended.
         agreed: Records that were lost by consent.
-        set_aside: Records that are in a set that is kept and told.
+        set_aside: Records in a retained set that a report names.
     """
 
     kind: Kind
@@ -172,7 +172,7 @@ class Verdict:
 
 
 def keys_in(value: object) -> set[str]:
-    """Every key of a document."""
+    """Return every key of a document, nested ones included."""
     if isinstance(value, Mapping):
         return {str(key) for key in value} | {k for item in value.values() for k in keys_in(item)}
     if isinstance(value, list):
@@ -181,7 +181,7 @@ def keys_in(value: object) -> set[str]:
 
 
 def beyond(value: object, ordinary: Set[str]) -> list[str]:
-    """List the values under keys that a document does not have in the ordinary case."""
+    """Return the values under keys that a document does not have in the ordinary case."""
     if isinstance(value, Mapping):
         found = []
         for key, item in value.items():
@@ -201,7 +201,7 @@ def named(sets: Iterable[str], text: str) -> set[str]:
 
 
 def missing(records: Sequence[Record], live: Mapping[str, Mapping[str, int]]) -> list[Record]:
-    """Acknowledged records that the live set has not, or only with an older edit."""
+    """Return acknowledged records that are not in the live set, or only with an older edit."""
     return [
         record
         for record in records
@@ -210,7 +210,7 @@ def missing(records: Sequence[Record], live: Mapping[str, Mapping[str, int]]) ->
 
 
 def judge(tried: Attempt, seen: Seen, records: Sequence[Record]) -> Verdict:
-    """Compare what was seen with what was promised."""
+    """Compare the observations with the promises."""
     if seen.unreadable:
         return Verdict(Kind.WRONG, (f"the site cannot be looked at: {seen.unreadable}",))
     wrong = [*_version(tried, seen), *_standing(tried, seen)]
@@ -293,12 +293,12 @@ def _records(
 
 
 def _agreed(record: Record, loss: Loss) -> bool:
-    """Written after what is put back, and before the rollback took the records away."""
+    """Return whether a record was written after the restored state and before the rollback."""
     return record.acknowledged >= loss.since and record.began <= loss.until
 
 
 def _refused(tried: Attempt, seen: Seen) -> bool:
-    """Whether it was said no to before users were kept out."""
+    """Return whether the operation was refused before the downtime."""
     return (
         tried.exit_code not in (0, None)
         and not tried.door_closed
@@ -308,7 +308,7 @@ def _refused(tried: Attempt, seen: Seen) -> bool:
 
 
 def _not_done(tried: Attempt, *, done: bool, refused: bool) -> list[str]:
-    """Why an operation that nothing disturbed is not what was asked for."""
+    """Return why an undisturbed operation did not do what was requested."""
     whom = f" beside {tried.stranger}" if tried.stranger else ""
     said = f": {_short(tried.output)}"
     if tried.refusal:

@@ -12,7 +12,7 @@ from benchmarks.histories.history import Trial
 
 
 def line(trial: Trial, run: Mapping[str, Any]) -> str:
-    """One trial as one line of JSON."""
+    """Return a trial as one line of JSON."""
     return json.dumps(
         {
             **run,
@@ -36,14 +36,14 @@ def line(trial: Trial, run: Mapping[str, Any]) -> str:
 
 
 def read(files: Sequence[Path]) -> list[dict[str, Any]]:
-    """Every trial of several reports."""
+    """Read every trial of several reports."""
     return [
         json.loads(text) for file in files for text in file.read_text("utf-8").splitlines() if text
     ]
 
 
 def tables(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Markdown: by site and seed, by what was tried, and every trial that was wrong."""
+    """Return Markdown tables: by site and seed, by operation, and every trial that was wrong."""
     return "\n".join(
         [
             *_sites(rows),

@@ -1,4 +1,4 @@
-"""Comparison of what a site reports with what is true of it. Pure."""
+"""Comparison of a site's reports with its state. Pure."""
 
 from __future__ import annotations
 
@@ -7,25 +7,25 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-#: Codes of findings that say that a database is not there, and that one is closed.
+#: Codes of the findings that a database is missing, and that one is closed.
 MISSING, CLOSED = ("NU-4065", "NU-4102", "NU-4221"), ("NU-4016",)
 AS_BEFORE = "reverted; no data loss"
 
 
 @dataclass(frozen=True)
 class Truth:
-    """What is there, read without the agent.
+    """State of the site, read without the agent.
 
     Attributes:
-        live: Live databases by the name that an administrator knows, and whether each takes
-            sessions; one that is missing is None.
+        live: Live databases by physical name, and whether each accepts connections; None if it is
+            missing.
         officer_in: Whether a user can enter a case.
-        door_open: Whether users may come in.
-        open_change: Whether a change is not finished.
+        door_open: Whether the maintenance page is off.
+        open_change: Whether a change is unfinished.
         bad: Releases that were made to fail.
-        replaced: Databases that were replaced while they were closed for the last change.
-        undone: Whether that was undone.
-        final: Whether everything was put back, and nothing ought to be found any more.
+        replaced: Databases that were replaced while the last change had closed them.
+        undone: Whether the last change was reverted.
+        final: Whether every action was undone, so that nothing may be reported.
     """
 
     live: Mapping[str, bool | None]
@@ -40,13 +40,13 @@ class Truth:
 
 @dataclass(frozen=True)
 class SiteReport:
-    """What the commands of a site reported.
+    """Reports of a site's commands.
 
     Attributes:
-        status: As text, and
-        document: as JSON.
-        doctor: Its findings.
-        history: Of the last change, as text.
+        status: ``status`` as text.
+        document: ``status`` as JSON.
+        doctor: Findings of ``doctor``.
+        history: ``history`` of the last change as text.
     """
 
     status: str = ""
@@ -56,7 +56,7 @@ class SiteReport:
 
 
 def find_false_statements(report: SiteReport, truth: Truth) -> list[str]:
-    """Name what was said and is not so, and what is so and was not reported."""
+    """Return statements that are false, and facts that were not reported."""
     return [*_databases(report, truth), *_doctor(report, truth), *_status(report, truth)]
 
 

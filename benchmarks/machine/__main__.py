@@ -36,7 +36,7 @@ from benchmarks.report import finish, print_line
 
 CANNOT = 77
 INTERRUPTED = 130
-#: Cuts of one run, by the step that they tear: what lasts a few flushes gets as many as the rest.
+#: Number of cuts in each step; a step of a few flushes gets as many as the others.
 UPGRADE = {
     "fetch": 1, "build-slot": 1, "preflight": 1, "maintenance-on": 1, "stop": 1, "fence": 2,
     "final-preflight": 1, "copy": 3, "migrate": 4, "cut-over": 5, "switch": 3, "start": 2,
@@ -74,7 +74,7 @@ def units(ground: Ground, _: argparse.Namespace) -> Mapping[str, Any]:
 
 
 def boots(ground: Ground, options: argparse.Namespace) -> Mapping[str, Any]:
-    """Seconds from power on to users at work."""
+    """Measure the seconds from power on until users can work."""
     sides = [side == "with" for side in options.agent]
     rows = late(ground, options.late, options.seed, agents=sides)
     return {"rows": [asdict(row) for row in rows], "wrong": _wrong(rows)}
@@ -87,18 +87,18 @@ def torn(ground: Ground, options: argparse.Namespace) -> Mapping[str, Any]:
 
 
 def flickering(ground: Ground, options: argparse.Namespace) -> Mapping[str, Any]:
-    """Power that flickers in the recovery of an interrupted upgrade."""
+    """Cut the power repeatedly during the recovery of an interrupted upgrade."""
     rows = [flicker(ground, _upgrade(ground), 6, options.seed)]
     return {"rows": [asdict(row) for row in rows], "wrong": _wrong(rows)}
 
 
 def upgrade(ground: Ground, options: argparse.Namespace) -> Mapping[str, Any]:
-    """Cuts of an upgrade by the service."""
+    """Replay power cuts of an upgrade by the service."""
     return _replayed(ground, _upgrade(ground), UPGRADE, options)
 
 
 def rollback(ground: Ground, options: argparse.Namespace) -> Mapping[str, Any]:
-    """Cuts of a rollback."""
+    """Replay power cuts of a rollback."""
     directory = ground.work / "rollback"
     if not directory.exists():
         print_line("recording a rollback")
@@ -108,7 +108,7 @@ def rollback(ground: Ground, options: argparse.Namespace) -> Mapping[str, Any]:
 
 
 def renewal(ground: Ground, options: argparse.Namespace) -> Mapping[str, Any]:
-    """Cuts of a newer package's installation, and of the agent's renewal of itself."""
+    """Cut the power during the installation of a newer package, and during a self-update."""
     _upgrade(ground)
     rows = []
     if options.newer is not None:
@@ -128,7 +128,7 @@ def room(ground: Ground, options: argparse.Namespace) -> Mapping[str, Any]:
 
 
 def world(ground: Ground, _: argparse.Namespace) -> Mapping[str, Any]:
-    """No line, and a clock that is years off."""
+    """Test a network outage, and a clock that is years off."""
     _upgrade(ground)
     rows = [*trouble.no_line(ground), *trouble.clocks(ground)]
     return {"rows": [asdict(row) for row in rows], "wrong": _wrong(rows)}
@@ -142,7 +142,7 @@ def removal(ground: Ground, options: argparse.Namespace) -> Mapping[str, Any]:
 
 
 def peer(ground: Ground, options: argparse.Namespace) -> Mapping[str, Any]:
-    """Follow the quick start with everything in other places, and cut the power in the copy."""
+    """Follow the quick start with other paths, and cut the power in the copy."""
     rows = walk(ground, options.seed)
     return {"rows": [asdict(row) for row in rows], "wrong": _wrong(rows)}
 
@@ -166,7 +166,7 @@ def mistakes(ground: Ground, _: argparse.Namespace) -> Mapping[str, Any]:
 
 
 def restarted(ground: Ground, options: argparse.Namespace) -> Mapping[str, Any]:
-    """People and tools restart and stop units in the middle of an upgrade."""
+    """Restart and stop units in the middle of an upgrade, as people and tools do."""
     _upgrade(ground)
     rows = restarts(ground, options.act)
     return {"rows": [asdict(row) for row in rows], "wrong": _wrong(rows)}
@@ -247,7 +247,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if reason is not None:
         print_line(f"the machine trial cannot run here: {reason}")
         return CANNOT
-    # What was started is ended on the way out.
+    # End what was started on every way out.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(INTERRUPTED))
     signal.signal(signal.SIGINT, lambda *_: sys.exit(INTERRUPTED))
     begin = time.monotonic()

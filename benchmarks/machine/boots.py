@@ -1,4 +1,4 @@
-"""Power comes back: seconds to users at work, with and without the agent, and a late server."""
+"""Boots after a power cut: seconds until users can work, without the agent, and a late server."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from benchmarks.report import print_line
 
 DATA = "var/lib/postgresql/17/main"
 CONFIG = "etc/postgresql/17/main"
-#: The server itself runs, and answers that it is starting up, as after a long crash recovery.
+#: The server runs and answers that it is starting up, as after a long crash recovery.
 LATE = f"""
 cat > usr/local/bin/late <<'END'
 #!/bin/sh
@@ -30,11 +30,11 @@ printf "restore_command = '/usr/local/bin/late'\\nhot_standby = off\\n" > {CONFI
 touch {DATA}/recovery.signal
 chown --reference={DATA}/PG_VERSION {DATA}/recovery.signal
 """
-#: A setting that no server takes: Debian starts it once, and it fails.
+#: A setting that no server accepts: Debian starts it once, and it fails.
 DOWN = f"echo 'nonsense = here' > {CONFIG}/conf.d/down.conf"
 REPAIR = f"rm /{CONFIG}/conf.d/down.conf; systemctl start postgresql@17-main"
 DOWN_S = 30
-#: In the place of a number of recoveries: no change is open any more.
+#: Instead of a number of recoveries: no change is open.
 OVER = -1
 
 
@@ -43,9 +43,10 @@ class Boot:
     """One start of the machine.
 
     Attributes:
-        server: How late the server takes sessions, seconds after it was started; None: it is down,
-            until somebody puts it right.
-        in_after_s: From power on to users at work; from the repair, where the server was down.
+        server: Seconds after its start until the server accepts sessions; None if it is down until
+            somebody repairs it.
+        in_after_s: Seconds from power on until users can work; from the repair if the server was
+            down.
     """
 
     what: str
@@ -72,7 +73,7 @@ def idle(ground: Ground, image: Path, chance: Random) -> Image:
 def late(
     ground: Ground, seconds: Sequence[float], seed: int, *, agents: Sequence[bool] = (False, True)
 ) -> list[Boot]:
-    """Cut the power of an idle machine with and without the agent, and let the server be late."""
+    """Start an idle machine after a power cut, with and without the agent, with a late server."""
     chance = Random(seed)
     found = []
     for agent in agents:
@@ -136,15 +137,15 @@ def _boot(
 
 
 def server_failed(container: Container) -> bool | None:
-    """Whether systemd has given the server up; None where it has not."""
+    """Return whether the server's unit has failed; None if it has not."""
     state = container.run("systemctl", "is-active", "postgresql@17-main").stdout.strip()
     return True if state == "failed" else None
 
 
 def flicker(ground: Ground, recorded: Recorded, times: int, seed: int) -> Boot:
-    """Cut the power again and again, each time as soon as the journal notes one more recovery.
+    """Cut the power repeatedly, each time after the journal has recorded one more recovery.
 
-    A recovery may come to its end before the power goes; then there is none to be cut any more.
+    A recovery may end before the power cut; then the repetition ends.
     """
     chance = Random(seed)
     image = torn(recorded, chance)
@@ -186,7 +187,7 @@ def _one_more(box: Box, noted: int) -> Callable[[], int | None]:
 
 
 def _recoveries(box: Box) -> tuple[int, bool]:
-    """How many recoveries the journal has noted, and whether a change is open."""
+    """Return the number of recoveries in the journal; :data:`OVER` without an open change."""
     asked = (
         "import sqlite3; print(*sqlite3.connect('/var/lib/ncen-updater/journal.sqlite').execute("
         "\"SELECT (SELECT count(*) FROM events WHERE kind = 'recovery'), (SELECT count(*) FROM"

@@ -1,10 +1,10 @@
-"""The quick start where everything lies elsewhere: the application by peer, and other places.
+"""The quick start with login by peer and with other paths.
 
-The application logs in by Debian's peer as a system user of its own; slots and the link are in
-``/opt/shop``, the maintenance file is below ``/run/shop``, which is gone after each power on. The
-guide is typed, once with the line that it must not do without left out. Then the power goes in the
-copy, and the machine starts: with no hands, with a configuration that was spoilt, and with a unit
-that failed, so that a person types ``resume``.
+The application logs in by Debian's peer as a system user of its own. Slots and the link are in
+``/opt/shop``, and the maintenance file is below ``/run/shop``, which is missing after each boot.
+The guide is typed, once without a line that it must not omit. Then the power is cut in the copy,
+and the machine starts in three ways: unattended, with a broken configuration, and with a failed
+unit, so that a person types ``resume``.
 """
 
 from __future__ import annotations
@@ -58,11 +58,11 @@ AT_COPY = (
 
 @dataclass(frozen=True)
 class Walked:
-    """One part of the walk.
+    """One part of the trial.
 
     Attributes:
-        seconds: How long users waited, where it is a start of the machine.
-        answers: What users met.
+        seconds: How long users waited, if it is a start of the machine.
+        answers: What users observed.
     """
 
     what: str
@@ -72,7 +72,7 @@ class Walked:
 
 
 def walk(ground: Ground, seed: int) -> list[Walked]:
-    """Type the guide, cut the power in the copy, and start the machine in three ways."""
+    """Follow the guide, cut the power in the copy, and start the machine in three ways."""
     chance = Random(seed)
     site = ground.work / "peer.img"
     rows = [] if site.exists() else _install(ground, site)
@@ -134,7 +134,7 @@ def _install(ground: Ground, site: Path) -> list[Walked]:
 
 
 def _one_truth(container: Container) -> Walked:
-    """Root and everybody else are told the same, before and after the units know of a place."""
+    """Compare ``doctor`` of root and of a user, before and after the units allow a path."""
     more = '[[files]]\\nname = "more"\\ndirectory = "srv/elsewhere/more"\\n'
     file = "/etc/ncen-updater/agent.toml"
     container.must("sh", "-ec", f"mkdir -p /srv/elsewhere/more; cp {file} /root/kept")
@@ -225,7 +225,7 @@ def _wrongs(box: Box, entered: list[Acknowledged], known: Mapping[str, Facts]) -
 
 
 def _answers(box: Box) -> Mapping[str, float]:
-    """How many cases users saved, and each time in which none was accepted, seconds."""
+    """Return the number of saved cases, and the seconds of each interval without one."""
     lines = box.log.read_bytes().split(b"\n")[:-1] if box.log.exists() else []
     seen = [json.loads(line) for line in lines]
     outages = [round(float(one["outage_s"]), 1) for one in seen if "outage_s" in one]

@@ -1,4 +1,4 @@
-"""The disks that all trials begin with: Debian, a site without the agent, and one with it."""
+"""The disks at the start of all trials: Debian, a site without the agent, and one with it."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ CASES = 3000
 
 
 class Ground:
-    """A directory with all of it; what lies there already is used again.
+    """A directory with all disks; existing ones are used again.
 
     Args:
         work: The directory.
-        seed: Of the records.
+        seed: Seed of the records.
     """
 
     def __init__(self, work: Path, seed: int) -> None:
@@ -37,16 +37,16 @@ class Ground:
     def make(
         self, tree: Path | None, mirror: str, package: Path, *, with_sites: bool = True
     ) -> None:
-        """Make what is missing.
+        """Create the missing disks.
 
         Args:
-            tree: A Debian tree of :func:`~.box.make_tree`; made where there is none.
-            mirror: Of Debian.
-            package: Of the agent.
+            tree: A Debian tree of :func:`~.box.make_tree`; created if it is missing.
+            mirror: Debian mirror.
+            package: Package of the agent.
             with_sites: Whether the disks with a site are needed.
 
         Raises:
-            RuntimeError: If a line of the guide fails.
+            RuntimeError: If a command of the guide fails.
         """
         if not self.secretariat.directory.exists():
             self.secretariat.make(package)
@@ -71,7 +71,7 @@ class Ground:
             outside.close()
 
     def box(self, image: Image, name: str) -> Box:
-        """Return a machine that is not yet switched on."""
+        """Return a machine that was not started yet."""
         return Box(image, self.secretariat.directory, self.place(name))
 
     def place(self, name: str) -> Path:
@@ -114,8 +114,8 @@ def changed(image: Image, path: Path, script: str) -> Image:
 
     Args:
         image: The disk.
-        path: The file to make.
-        script: Run by a shell in the root directory of the disk.
+        path: The file to create.
+        script: Shell script, run in the root directory of the disk.
     """
     image.save(path)
     root = path.with_suffix(".mounted")

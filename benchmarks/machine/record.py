@@ -1,4 +1,4 @@
-"""A real change on the machine, recorded write by write, and the instants at which to cut it."""
+"""A real change on the machine, recorded write by write, and the instants of its power cuts."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from benchmarks.machine.judge import LET_IN_S, Facts, facts, measure_user_return
 from benchmarks.machine.line import Outside
 from benchmarks.machine.site import START, TARGET, Secretariat
 
-#: A change, and a step of it, as a row of the journal's events has them beside each other.
+#: A change and its step, as a row of the journal's events contains them.
 INTENT = re.compile(rb'([0-9a-z]{8})step-intended\{"step": "([a-z-]+)"\}')
 
 
@@ -27,8 +27,8 @@ class Recorded:
     """A recorded run, in a directory.
 
     Attributes:
-        directory: Holds ``begin.img``, ``recording``, ``officers.jsonl`` and ``known.json``.
-        known: What a sound machine is, by version.
+        directory: Contains ``begin.img``, ``recording``, ``officers.jsonl`` and ``known.json``.
+        known: Facts of an undamaged machine by version.
     """
 
     directory: Path
@@ -36,22 +36,22 @@ class Recorded:
 
     @classmethod
     def load(cls, directory: Path) -> Recorded:
-        """Read it."""
+        """Read a recorded run."""
         said = json.loads((directory / "known.json").read_text("utf-8"))
         return cls(directory, {version: Facts(**fields) for version, fields in said.items()})
 
     @property
     def begin(self) -> Image:
-        """The disk when it began."""
+        """Return the disk at the beginning."""
         return Image(self.directory / "begin.img")
 
     def recording(self) -> Recording:
-        """All that was written."""
+        """Return every write and flush."""
         return Recording(self.directory / "recording")
 
 
 def _keep(box: Box, begin: Path, directory: Path, known: Mapping[str, Facts]) -> None:
-    """Put a run into a directory, and the disk at its end beside it as ``end.img``."""
+    """Move a run into a directory, with its last disk as ``end.img``."""
     directory.mkdir(parents=True)
     box.disk.stop()
     (directory / "begin.img").symlink_to(begin.resolve())
@@ -83,7 +83,7 @@ def approve(container: Container) -> None:
 
 
 def serves(container: Container) -> bool | None:
-    """Whether the service runs."""
+    """Return whether the service runs."""
     active = container.run("systemctl", "is-active", "ncen-updater").stdout.strip() == "active"
     return True if active else None
 
@@ -97,7 +97,7 @@ def _over(container: Container, version: str) -> bool | None:
 
 
 def record_upgrade(site: Path, sent: Secretariat, work: Path, directory: Path) -> None:
-    """Record an upgrade by the service: rehearsal, approval, the stop, watching, collection."""
+    """Record an upgrade by the service: rehearsal, approval, downtime, soak, prune."""
     outside = Outside(sent.feed_with(TARGET))
     box = Box(Image(site), sent.directory, work)
     try:
@@ -118,7 +118,7 @@ def record_upgrade(site: Path, sent: Secretariat, work: Path, directory: Path) -
 
 
 def record_rollback(upgraded: Recorded, sent: Secretariat, work: Path, directory: Path) -> None:
-    """Record a rollback from the newer release, with what users entered since."""
+    """Record a rollback from the newer release, with cases that users entered meanwhile."""
     outside = Outside(sent.feed_with(TARGET))
     begin = upgraded.directory / "end.img"
     box = Box(Image(begin), sent.directory, work)
@@ -145,9 +145,10 @@ def _waits(container: Container) -> bool | None:
 
 
 def windows(recording: Recording) -> dict[str, range]:
-    """Which entries of a recording belong to which step of its last change.
+    """Return the entries of a recording that belong to each step of its last change.
 
-    The journal on the disk tells it: a step begins with the entry that first holds its intent.
+    The source is the journal on the disk: a step begins with the first entry that contains its
+    intent.
     """
     begins: dict[str, dict[str, int]] = {}
     for number, write in enumerate(recording.writes(0, len(recording))):
@@ -162,10 +163,10 @@ def windows(recording: Recording) -> dict[str, range]:
 def instants(
     found: Mapping[str, range], each: Mapping[str, int], chance: Random
 ) -> list[tuple[str, int]]:
-    """Choose instants at which to cut: so many in each step, each once. Pure."""
+    """Choose instants of power cuts: a number in each step, without repetition. Pure."""
     chosen = []
     for step, entries in found.items():
-        # A cut comes just after an entry was answered.
+        # A cut happens just after an entry was acknowledged.
         places = range(entries.start + 1, entries.stop + 1)
         number = min(each.get(step, 0), len(places))
         chosen += [(step, at) for at in sorted(chance.sample(places, number))]

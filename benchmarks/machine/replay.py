@@ -1,4 +1,4 @@
-"""Cuts of a recorded run: the disk as each leaves it, started with no hands, and judged."""
+"""Power cuts of a recorded run: each disk is started unattended, and judged."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ from benchmarks.report import print_line
 
 @dataclass(frozen=True)
 class Trial:
-    """One cut, and what came of it.
+    """One cut and its result.
 
     Attributes:
-        step: The step of the change that it tore.
-        at: How many writes and flushes there had been.
-        second_s: When the power went once more while the machine came up; None for never.
-        in_after_s: Seconds from power on to users at work.
-        version: That the site came to.
-        compared: How many acknowledged records were looked for, in three databases.
-        waited_for: What a slow start of the machine waited for.
+        step: The step of the change that was interrupted.
+        at: Number of writes and flushes before it.
+        second_s: Seconds after power on until a second cut; None for none.
+        in_after_s: Seconds from power on until users can work.
+        version: Version of the site afterwards.
+        compared: Number of acknowledged records that were compared, in three databases.
+        waited_for: Units that delayed a slow boot.
     """
 
     step: str
@@ -60,11 +60,11 @@ def replay(
 
     Args:
         recorded: The run.
-        each: How many cuts in which step.
-        seed: The same seed cuts at the same instants, and loses the same.
+        each: Number of cuts in each step.
+        seed: The same seed cuts at the same instants, with the same losses.
         shared: The machine's ``/pkg``.
-        work: For what a trial needs.
-        second_share: Of the trials whose power goes once more while the machine comes up.
+        work: Directory for the trials.
+        second_share: Share of the trials with a second cut while the machine boots.
     """
     chance = Random(seed)
     recording = recorded.recording()

@@ -22,7 +22,7 @@ from benchmarks.machine.site import START, TARGET
 from benchmarks.machine.trouble import Event, told, waiting
 from benchmarks.report import print_line
 
-#: Libraries that our processes have open are exchanged for the same ones, as an upgrade does.
+#: Replaces libraries that the agent's processes have open by identical ones, as an upgrade does.
 EXCHANGE = """
 for library in libssl.so.3 libcrypto.so.3 libsqlite3.so.0 libc.so.6; do
   for file in /usr/lib/x86_64-linux-gnu/$library; do
@@ -31,7 +31,7 @@ for library in libssl.so.3 libcrypto.so.3 libsqlite3.so.0 libc.so.6; do
   done
 done
 """
-#: A maintenance file where only a running system has a directory, and a site that has it there.
+#: A maintenance file in a directory that exists only on a running system, and a site that uses it.
 PORTAL = "run/portal/maintenance"
 ELSEWHERE = f"""
 mkdir -p etc/systemd/system/ncen-updater-apply@.service.d
@@ -50,13 +50,13 @@ CUTS = 12
 
 @dataclass(frozen=True)
 class Act:
-    """What somebody does in the middle of an upgrade.
+    """An action in the middle of an upgrade.
 
     Attributes:
-        step: When: as soon as this step was begun.
-        typed: For a shell of root.
-        ends: Versions that the site may end on.
-        stops: Whether the application is stopped by it, and a person starts it again.
+        step: The step after whose begin it happens.
+        typed: Command for a shell of root.
+        ends: Versions on which the site may end.
+        stops: Whether it stops the application, which a person starts again.
     """
 
     what: str
@@ -91,7 +91,7 @@ ACTS = (
 
 
 def restarts(ground: Ground, only: str = "") -> list[Event]:
-    """Do each act in an upgrade of its own."""
+    """Perform each action in an upgrade of its own."""
     known = Recorded.load(ground.work / "upgrade").known
     acts = [act for act in ACTS if only in act.what]
     return [told(_act(ground, act, known)) for act in acts]
@@ -115,7 +115,7 @@ def _act(ground: Ground, act: Act, known: Mapping[str, Facts]) -> Event:
         typed = container.run("sh", "-c", act.typed)
         took = round(time.monotonic() - began, 1)
         if act.stops:
-            time.sleep(15)  # longer than the looks take that a bad release has
+            time.sleep(15)  # longer than the checks of a bad release take
             container.run("systemctl", "start", "ncen")
         if wait_for(lambda: _settled(container), PATIENCE_S) is None:
             said = container.run("ncen-updater", "status").stdout
@@ -146,7 +146,7 @@ def _act(ground: Ground, act: Act, known: Mapping[str, Facts]) -> Event:
 
 
 def _is_started(container: Container, step: str) -> bool | None:
-    """Whether a step was begun; asked without a process of ours, so that it is seen early."""
+    """Return whether a step was begun, without a process of the agent, so as to see it early."""
     asked = (
         "import sqlite3; print(sqlite3.connect('/var/lib/ncen-updater/journal.sqlite').execute("
         f"\"SELECT count(*) FROM steps WHERE name = '{step}'\").fetchone()[0])"
@@ -155,7 +155,7 @@ def _is_started(container: Container, step: str) -> bool | None:
 
 
 def _settled(container: Container) -> bool | None:
-    """Whether nothing is open, and the service listens to what is ordered."""
+    """Return whether no change is open, and the service accepts jobs."""
     said = status(container)
     journal, service = said.get("journal"), said.get("service")
     if not isinstance(journal, dict) or not isinstance(service, dict):
@@ -171,7 +171,7 @@ def _longest_gap(box: Box) -> float:
 
 
 def power_cuts(ground: Ground, seed: int) -> list[Event]:
-    """Cut the power of an idle site again and again: a good agent stays."""
+    """Cut the power of an idle site repeatedly: a good agent must stay selected."""
     chance, image = Random(seed), Image(ground.site)
     wrong: list[str] = []
     for number in range(CUTS):
@@ -208,7 +208,7 @@ def _chosen(ground: Ground) -> str:
 
 
 def maintenance(ground: Ground, seed: int) -> list[Event]:
-    """Power comes back, and the directory of the maintenance file below /run is not there."""
+    """Boot without the directory of the maintenance file below /run."""
     recorded = Recorded.load(ground.work / "upgrade")
     events = []
     cuts: Mapping[str, Callable[[], Image]] = {

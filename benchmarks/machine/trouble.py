@@ -31,12 +31,12 @@ from benchmarks.report import print_line
 from ncen_updater.agent.storage.agent_selection import TrialState
 
 FILLER = "/var/tmp/filler"
-#: Takes all room but some; what is reserved for root stays, unless it is taken as root.
+#: Fills the disk except for some bytes; space reserved for root remains, unless root fills it.
 FILL = f"""
 room=$(( $(stat -f -c '%a' /) * $(stat -f -c '%S' /) - {{left}} ))
 test $room -le 0 || fallocate -l $room {FILLER}
 """
-#: As after a battery that is empty, or one that says anything, to the units that matter here.
+#: A wrong clock, as after an empty battery, for the units that matter here.
 CLOCK = """
 for unit in ncen postgresql@ ncen-updater ncen-updater-apply@ ncen-updater-fetch@ \\
   ncen-updater-send@ ncen-updater-resume; do
@@ -57,11 +57,11 @@ PATIENCE_S = 900.0
 
 @dataclass(frozen=True)
 class Event:
-    """One trouble, and what came of it.
+    """One fault and its result.
 
     Attributes:
-        at: How many entries the disk had had, where it was cut.
-        in_after_s: From power on to users at work.
+        at: Number of entries of the disk before a cut.
+        in_after_s: Seconds from power on until users can work.
     """
 
     what: str
@@ -72,7 +72,7 @@ class Event:
 
 
 def told(event: Event) -> Event:
-    """Say what came of one, and return it."""
+    """Print an event and return it."""
     print_line(str(asdict(event)))
     return event
 
@@ -88,7 +88,7 @@ def _cuts(
     judge: Callable[[Box, float, list[str]], str],
     what: str, known: Mapping[str, Facts], *, agent: bool, outside: Outside | None = None,
 ) -> list[Event]:  # fmt: skip
-    """Cut what a machine just did, from an entry on, and judge each."""
+    """Cut what a machine just did after chosen entries, and judge each."""
     end = box.disk.stop()
     box.officers_go()
     box.container.cut()  # one machine at a time
@@ -140,7 +140,7 @@ def _known(ground: Ground) -> Mapping[str, Facts]:
 
 
 def package(ground: Ground, newer: Path, cuts: int, seed: int) -> list[Event]:
-    """Cut the installation of a newer package; then install it again."""
+    """Cut the power during the installation of a newer package; then install it again."""
     shutil.copyfile(newer, ground.secretariat.directory / "newer.deb")
     box = ground.box(Image(ground.site), "package")
 
@@ -178,7 +178,7 @@ def installed(container: Container) -> str:
 
 
 def self_update(ground: Ground, release: Path, cuts: int, seed: int) -> list[Event]:
-    """Cut the agent's renewal of itself."""
+    """Cut the power during a self-update."""
     feed = ground.work / "feed-agent"
     if not feed.exists():
         shutil.copytree(ground.secretariat.feed, feed)
@@ -195,7 +195,7 @@ def self_update(ground: Ground, release: Path, cuts: int, seed: int) -> list[Eve
     def judge(other: Box, _seconds: float, wrong: list[str]) -> str:
         if wait_for(lambda: settled(other.container), PATIENCE_S) is None:
             wrong.append(f"no agent is confirmed: {sequence(other.container)}")
-        # It has the line again: an agent that was not renewed is, at the next question.
+        # The network is back: an old agent updates itself at the next check.
         other.container.run("ncen-updater", "check")
         new = wait_for(lambda: True if running(other.container) == "0.2.0" else None, 120)
         wait_for(lambda: settled(other.container), PATIENCE_S)
@@ -223,7 +223,7 @@ def self_update(ground: Ground, release: Path, cuts: int, seed: int) -> list[Eve
 
 
 def full_disk(ground: Ground, seed: int) -> list[Event]:
-    """Fill the disk while a change runs; and before an interrupted one is brought to its end."""
+    """Fill the disk during a change, and before an interrupted change is completed."""
     events = []
     for step, left, user in (
         ("preflight", 4 << 20, "nobody"),
@@ -253,11 +253,11 @@ def _full(ground: Ground, step: str, left: int, user: str) -> Event:
             return Event(what, wrong=(f"the step {step} is not reached",))
         container.run("runuser", "-u", user, "--", "sh", "-c", FILL.format(left=left))
         wait_for(lambda: _rest(container) or server_failed(container), PATIENCE_S)
-        time.sleep(5)  # what it makes of that is in its log
+        time.sleep(5)  # the log has its result
         said = container.run("ncen-updater", "status").stdout
         container.run("rm", "-f", FILLER)
         in_page = re.search(r"^Status: .*$", said, re.MULTILINE)
-        # Debian starts the server once; what failed for want of room a person starts.
+        # Debian starts the server once; after a full disk a person starts it.
         container.run("systemctl", "start", "postgresql@17-main")
         now = time.time()
         if wait_for(lambda: _rest(container), PATIENCE_S) is None:
@@ -311,7 +311,7 @@ def _full_and_torn(ground: Ground, seed: int) -> Event:
         )
         named = "disk" in (said.stdout + log.stdout).lower()
         box.container.run("rm", "-f", FILLER)
-        # Debian starts the server once; what failed for want of room a person starts.
+        # Debian starts the server once; after a full disk a person starts it.
         box.container.run("systemctl", "start", "postgresql@17-main")
         now = time.time()
         seconds = wait_for(lambda: _entered_since(box, now), PATIENCE_S)
@@ -328,7 +328,7 @@ def _full_and_torn(ground: Ground, seed: int) -> Event:
 
 
 def no_line(ground: Ground) -> list[Event]:
-    """Power comes back and the line does not; then go back without it."""
+    """Boot without a network, then roll back without it."""
     recorded = Recorded.load(ground.work / "upgrade")
     box = ground.box(Image(recorded.directory / "end.img"), "no-line")
     try:
@@ -361,7 +361,7 @@ def _clock(ground: Ground, shift: str) -> Event:
     script = CLOCK.format(environment="\n".join(f"Environment={one}" for one in variables))
     image = changed(Image(recorded.directory / "end.img"), file, script)
     box = ground.box(image, "clock")
-    # What a person types has the clock of the machine, which is that of the units here.
+    # The commands of a person use the clock of the machine, which the units share here.
     typed = ("env", *variables)
     try:
         seconds = _come_up(box)
@@ -388,7 +388,7 @@ def _clock(ground: Ground, shift: str) -> Event:
 
 
 def removal(ground: Ground, cuts: int, seed: int) -> list[Event]:
-    """Remove the package while a change is open, then with cuts in it, and install it again."""
+    """Remove the package while a change is open, cut the power in it, and install it again."""
     return [told(_refused(ground)), *_removed(ground, cuts, seed)]
 
 

@@ -247,7 +247,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if reason is not None:
         print_line(f"the machine trial cannot run here: {reason}")
         return CANNOT
-    # End what was started on every way out.
+    # End everything that was started, also after an error.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(INTERRUPTED))
     signal.signal(signal.SIGINT, lambda *_: sys.exit(INTERRUPTED))
     begin = time.monotonic()

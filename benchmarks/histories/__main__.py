@@ -19,8 +19,8 @@ from pathlib import Path
 
 from benchmarks.histories.history import History, Trial
 from benchmarks.histories.judge import Kind
-from benchmarks.histories.plans import Plan, choose, plan_from
-from benchmarks.histories.report import line, read, tables
+from benchmarks.histories.plans import Plan, choose_plan, parse_plan
+from benchmarks.histories.report import format_line, format_tables, read_reports
 from benchmarks.histories.stage import Stage
 from benchmarks.report import finish, print_line
 
@@ -59,17 +59,17 @@ def _format_trial(trial: Trial) -> str:
     return "; ".join(words)
 
 
-def _walk(chosen: argparse.Namespace) -> Counter[str]:
+def _run_trials(chosen: argparse.Namespace) -> Counter[str]:
     tried: Counter[str] = Counter()
     kinds: Counter[str] = Counter()
     run = {name: getattr(chosen, name) for name in ("engine", "server", "seed")}
     began = time.monotonic()
-    fixed = plan_from(json.loads(chosen.plan)) if chosen.plan else None
+    fixed = parse_plan(json.loads(chosen.plan)) if chosen.plan else None
     with Stage(chosen.engine, chosen.server) as stage:
         history = History(stage, f"{chosen.seed}")
         history.begin()
         print_line(f"laid out in {time.monotonic() - began:.0f} s")
-        with history.officers:
+        with history.users:
             for number in range(1, chosen.trials + 1):
                 if chosen.seconds and time.monotonic() - began > chosen.seconds:
                     break
@@ -77,8 +77,8 @@ def _walk(chosen: argparse.Namespace) -> Counter[str]:
                 if history.age >= LONGEST:
                     history.reset()
                 if fixed:
-                    history.walk_to(chosen.before)
-                plan = fixed or _plan(history, chance, tried, chosen)
+                    history.upgrade_to(chosen.before)
+                plan = fixed or _choose_plan(history, chance, tried, chosen)
                 try:
                     trial = history.trial(number, plan, chance)
                 except Exception:  # noqa: BLE001 - a mistake of the benchmark is no verdict
@@ -86,14 +86,14 @@ def _walk(chosen: argparse.Namespace) -> Counter[str]:
                     print_line(f"{number}: the benchmark failed: {traceback.format_exc()}")
                     print_line(f"  plan: {json.dumps(plan.to_json())}")
                     stage.renew()
-                    stage.put_right()
+                    stage.repair()
                     history.reset()
                     continue
                 kinds[str(trial.verdict.kind)] += 1
                 print_line(_format_trial(trial))
                 if chosen.report:
                     with chosen.report.open("a", encoding="utf-8") as report:
-                        report.write(line(trial, run) + "\n")
+                        report.write(format_line(trial, run) + "\n")
                 if trial.verdict.kind is Kind.WRONG:
                     print_line(f"WRONG: seed {chosen.seed}, trial {number}: {'; '.join(trial.log)}")
                     print_line(f"  plan: {json.dumps(trial.plan.to_json())}")
@@ -103,25 +103,25 @@ def _walk(chosen: argparse.Namespace) -> Counter[str]:
     return kinds
 
 
-def _plan(
+def _choose_plan(
     history: History, chance: random.Random, tried: Counter[str], chosen: argparse.Namespace
 ) -> Plan:
-    possible = history.possible()
-    if not possible:
+    operations = history.list_operations()
+    if not operations:
         history.reset()
-        possible = history.possible()
-    return choose(chance, tried, chosen.engine, possible, chosen.strangers)
+        operations = history.list_operations()
+    return choose_plan(chance, tried, chosen.engine, operations, chosen.strangers)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the trials, or sum up reports."""
     chosen = _arguments(arguments)
     if chosen.sum:
-        rows = read(chosen.sum)
-        sys.stdout.write(tables(rows) + "\n")
+        rows = read_reports(chosen.sum)
+        sys.stdout.write(format_tables(rows) + "\n")
         return 1 if any(row["kind"] == Kind.WRONG for row in rows) else 0
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    kinds = _walk(chosen)
+    kinds = _run_trials(chosen)
     finish("histories", {"trials": sum(kinds.values()), **kinds, "aims": {"WRONG": 0}})
     return 1 if kinds[Kind.WRONG] else 0
 

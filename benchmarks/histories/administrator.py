@@ -55,29 +55,29 @@ class Administrator:
     def act(self) -> None:
         """Perform the action; at the second call, undo it."""
         if self.acted:
-            self.put_back()
+            self.undo()
             return
         place = self._stage.place
-        do = self._files if isinstance(place, SqlitePlace) else self._server
+        do = self._act_on_files if isinstance(place, SqlitePlace) else self._act_on_server
         try:
             with self._lock:
                 self.acted = self.away = do(place)
         except Exception as error:  # noqa: BLE001 - what is refused to him is his matter
             self.did = f"refused: {error}"
         if self.away and self._soon is not None:
-            self._timer = threading.Timer(self._soon, self._try_back)
+            self._timer = threading.Timer(self._soon, self._try_undo)
             self._timer.start()
 
-    def _try_back(self) -> None:
+    def _try_undo(self) -> None:
         with contextlib.suppress(Exception):
-            self.put_back()
+            self.undo()
 
     @property
     def is_steady(self) -> bool:
         """Return whether no undo is scheduled or running."""
         return self._timer is None or not self._timer.is_alive()
 
-    def put_back(self, *, open_change: bool = True) -> None:
+    def undo(self, *, open_change: bool = True) -> None:
         """Undo the action.
 
         Args:
@@ -89,14 +89,14 @@ class Administrator:
             if not self.acted:
                 return
             if isinstance(place, SqlitePlace):
-                self._files_back(place)
+                self._undo_on_files(place)
             else:
-                self._server_back(place)
+                self._undo_on_server(place)
             self.away = False
 
     # ---- on a server -----------------------------------------------------------------------------
 
-    def _server(self, place: SiteDatabases) -> bool:
+    def _act_on_server(self, place: SiteDatabases) -> bool:
         assert isinstance(place, PostgresPlace)
         name, aside = place.names[self._database], f"{place.names[self._database]}_{ASIDE}"
         with superuser(place, "postgres") as session:
@@ -154,7 +154,7 @@ class Administrator:
                 self._end_sessions(session, name)
         return True
 
-    def _server_back(self, place: SiteDatabases) -> None:
+    def _undo_on_server(self, place: SiteDatabases) -> None:
         assert isinstance(place, PostgresPlace)
         name, aside = place.names[self._database], f"{place.names[self._database]}_{ASIDE}"
         with superuser(place, "postgres") as session:
@@ -165,7 +165,7 @@ class Administrator:
             if aside in there and name not in there:
                 session.execute(f'ALTER DATABASE "{aside}" RENAME TO "{name}"'.encode())
                 if self._kind == "drops and restores":
-                    self._give(session, name)
+                    self._restore_attributes(session, name)
             elif self._kind == "revokes CONNECT" and name in there:
                 words = f'GRANT CONNECT ON DATABASE "{name}" TO "{place.owner}"'
                 session.execute(words.encode())
@@ -174,7 +174,7 @@ class Administrator:
             elif self._kind == "closes" and name in there and (self.away or self._at_peace):
                 session.execute(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS true'.encode())
 
-    def _give(self, session: psycopg.Connection[Any], name: str) -> None:
+    def _restore_attributes(self, session: psycopg.Connection[Any], name: str) -> None:
         """Restore the attributes of a restored database, as ``pg_restore --create`` does."""
         before = self._before
         session.execute("SET allow_system_table_mods = on")
@@ -203,7 +203,7 @@ class Administrator:
 
     # ---- files ---------------------------------------------------------------------------------
 
-    def _found(self, place: SqlitePlace) -> Path | None:
+    def _find_file(self, place: SqlitePlace) -> Path | None:
         """Return the live database file, fenced or not; None if there is none."""
         for link in (place.directory / "live", *place.directory.glob("live.fenced-*")):
             path = link / f"{self._database}.sqlite"
@@ -211,14 +211,14 @@ class Administrator:
                 return path.resolve()
         return None
 
-    def _files(self, place: SiteDatabases) -> bool:
+    def _act_on_files(self, place: SiteDatabases) -> bool:
         assert isinstance(place, SqlitePlace)
-        path = self._found(place)
+        path = self._find_file(place)
         if path is None:
             return False
         self._before = {"path": path}
         self.did = f"{self._kind} {path}"
-        with self._at_rest(path):
+        with self._checkpoint(path):
             if self._kind == "opens":
                 fenced = next(place.directory.glob("live.fenced-*"), None)
                 if fenced is None or (place.directory / "live").is_symlink():
@@ -234,7 +234,7 @@ class Administrator:
         return True
 
     @contextlib.contextmanager
-    def _at_rest(self, path: Path) -> Iterator[None]:
+    def _checkpoint(self, path: Path) -> Iterator[None]:
         """Checkpoint the WAL into the database file, which is necessary before a copy."""
         import sqlite3
 
@@ -245,7 +245,7 @@ class Administrator:
             session.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         yield
 
-    def _files_back(self, place: SqlitePlace) -> None:
+    def _undo_on_files(self, place: SqlitePlace) -> None:
         path: Path = self._before["path"]
         aside = path.with_name(f"{path.name}.{ASIDE}")
         if aside.exists() and not path.exists():

@@ -42,7 +42,7 @@ class _Data(ctypes.Structure):
     )
 
 
-def go_blind() -> None:
+def drop_ptrace_right() -> None:
     """Drop the right to inspect processes of other users, which the packaged service lacks."""
     libc = ctypes.CDLL(None, use_errno=True)
     header, data = _Header(CAPABILITY_VERSION_3, 0), (_Data * 2)()
@@ -70,7 +70,7 @@ def main(argv: Sequence[str]) -> int:
     wishes = json.loads(argv[0])
     stops = {tuple(item) for item in wishes.get("stops", ())}
     if wishes.get("blind"):
-        go_blind()
+        drop_ptrace_right()
 
     def tell(step: StepName, phase: StepPhase) -> None:
         os.write(1, f"@@ {step} {phase}\n".encode())

@@ -211,7 +211,7 @@ class UserTraffic:
         self._ended = threading.Event()
         self._lock = threading.Lock()
         self.acknowledged = 0
-        self.said = ""
+        self.last_answer = ""
         self._thread = threading.Thread(target=self._work, daemon=True)
 
     def __enter__(self) -> UserTraffic:
@@ -267,11 +267,11 @@ class UserTraffic:
             answer = connection.getresponse()
             content = answer.read()
             if answer.status != 201:
-                self.said = f"{answer.status} {content[:200]!r}"
+                self.last_answer = f"{answer.status} {content[:200]!r}"
                 return None
             return str(json.loads(content)["case_ref"])
         except (OSError, http.client.HTTPException, ValueError, KeyError) as error:
-            self.said = repr(error)
+            self.last_answer = repr(error)
             return None  # for the user the case was not saved
         finally:
             connection.close()
@@ -298,7 +298,7 @@ class ForeignSessions:
         self._inode = 0
         self.accepted = 0
         self.refused = 0
-        self.said = ""
+        self.last_error = ""
         self.acted = kind.endswith("short")
         self.names: tuple[str, ...] = ()
         self.administrator = (
@@ -320,11 +320,11 @@ class ForeignSessions:
             if self.kind.startswith("program"):
                 self._start_program()
         elif self.kind:
-            self._come_to_server(place)
+            self._connect_to_server(place)
         if self.kind.endswith("short"):
-            self._every(self._short)
+            self._repeat(self._write_and_leave)
 
-    def _come_to_server(self, place: PostgresPlace) -> None:
+    def _connect_to_server(self, place: PostgresPlace) -> None:
         role = self.kind.split()[0].replace(",", "")
         user = {"DBA": place.superuser}.get(role, role)
         self.names = (user, "dba" if role == "DBA" else user)
@@ -357,12 +357,12 @@ class ForeignSessions:
             self._act()
         except (OSError, ValueError) as error:
             self.refused += 1
-            self.said = repr(error)
+            self.last_error = repr(error)
 
     def _act(self) -> None:
         place = self._stage.place
         if isinstance(place, SqlitePlace):
-            self._at_files(place)
+            self._act_on_files(place)
         elif self.kind in ("importer idle, writes", "DBA idle, writes"):
             self._write_held()
         elif self.kind == "DBA opens, writes, closes":
@@ -417,7 +417,7 @@ class ForeignSessions:
         with self._accepted(key, began), self._connect(user) as session:
             session.execute(SQL[self._database].encode(), (key,))
 
-    def _short(self) -> None:
+    def _write_and_leave(self) -> None:
         """Connect, write, perhaps edit a record, and disconnect."""
         if not isinstance(self._stage.place, PostgresPlace):
             self._write_file(str(Path(self._stage.place.address(self._database))))
@@ -469,7 +469,7 @@ class ForeignSessions:
     def _sit_in_a_copy(self) -> None:
         import psycopg
 
-        copies = [name for name, may in self._stage.databases_now().items() if may]
+        copies = [name for name, may in self._stage.list_other_databases().items() if may]
         if copies and self._held is None:
             with contextlib.suppress(psycopg.Error):
                 self._held = self._stack.enter_context(
@@ -522,7 +522,7 @@ class ForeignSessions:
             with contextlib.closing(session), session:
                 session.execute(SQL[self._database].replace("%s", "?"), (key,))
 
-    def _at_files(self, place: SqlitePlace) -> None:
+    def _act_on_files(self, place: SqlitePlace) -> None:
         if self.kind.endswith("idle, writes") or self.kind == "program unseen, writes":
             key, began = self._ledger.key(), time.time()
             with self._accepted(key, began):
@@ -535,7 +535,7 @@ class ForeignSessions:
         elif self.kind.endswith("after the cut-over"):
             self._write_file(place.address(self._database))
 
-    def _every(self, act: Callable[[], None]) -> None:
+    def _repeat(self, act: Callable[[], None]) -> None:
         ended = threading.Event()
 
         def work() -> None:

@@ -26,16 +26,16 @@ from benchmarks.histories.judge import (
     Record,
     Seen,
     Verdict,
-    beyond,
+    collect_keys,
+    find_missing_records,
+    find_named_sets,
     judge,
-    keys_in,
-    missing,
-    named,
+    list_unusual_values,
 )
-from benchmarks.histories.picture import differences, keys_of, picture, superuser
+from benchmarks.histories.picture import find_differences, picture, read_keys, superuser
 from benchmarks.histories.plans import OPERATIONS, Fault, Plan
 from benchmarks.histories.report_check import SiteReport, Truth, find_false_statements
-from benchmarks.histories.stage import START, Stage, names_of
+from benchmarks.histories.stage import START, Stage, locate_databases
 from benchmarks.histories.strikes import descendants, kill_at_call, wait_stopped
 from demo.databases import PostgresPlace, SqlitePlace
 from demo.site import version_of
@@ -102,11 +102,11 @@ class History:
     def __init__(self, stage: Stage, seed: str) -> None:
         self.stage, self.seed = stage, seed
         self.ledger = Ledger()
-        self.officers = UserTraffic(stage.demo.front_port, self.ledger, seed)
+        self.users = UserTraffic(stage.demo.front_port, self.ledger, seed)
         self.version = START
         self.age = 0
         self.log: list[str] = []
-        self._back: list[tuple[str, float]] = []  # previous version, and time of its fence
+        self._upgrades: list[tuple[str, float]] = []  # previous version, and time of its fence
         self._ordinary: set[str] = set()
         self._keys: set[str] = set()
         self._killed_app = False
@@ -119,7 +119,7 @@ class History:
         """Run an undisturbed upgrade and rollback, to learn which keys and events are ordinary."""
         for words in (("check",), ("upgrade", "3.3.0", "--yes"), ("rollback", "--yes")):
             run = self._run(self.stage.nursery, list(words))
-            self._keys |= keys_in(_document(run.output))
+            self._keys |= collect_keys(_document(run.output))
             if run.code != 0:
                 raise SystemExit(f"{words} fails undisturbed on a fresh site: {run.output}")
         self._ordinary = {kind for kind, _ in self.stage.events()} | {"step-failed", "recovery"}
@@ -129,15 +129,15 @@ class History:
         """Start again with a fresh site."""
         self.stage.reset()
         self.ledger.clear()
-        self._back.clear()
+        self._upgrades.clear()
         self.version, self.age = START, 0
         self._run(self.stage.nursery, ["check"])
 
-    def possible(self) -> list[str]:
+    def list_operations(self) -> list[str]:
         """Return the operations that are possible now."""
         found = [n for n, o in OPERATIONS.items() if self.version in o.begins]
         self._promise = {}
-        if self._back:
+        if self._upgrades:
             run = self._run(self.stage.nursery, ["rollback", "--dry-run"])
             self._promise = _document(run.output)
             if run.code == 0:
@@ -146,14 +146,14 @@ class History:
                 found += ["rollback, loss accepted", "rollback, loss not accepted"]
         return found
 
-    def walk_to(self, version: str) -> None:
+    def upgrade_to(self, version: str) -> None:
         """Bring a fresh site to the release at which a plan begins, undisturbed."""
         self.reset()
         for hop in {"3.4.0": ("3.3.10", "3.4.0"), START: ()}.get(version, (version,)):
             run = self._run(self.stage.nursery, ["upgrade", hop, "--yes"])
-            self._back.append((self.version, (run.fences or [0.0])[-1]))
+            self._upgrades.append((self.version, (run.fences or [0.0])[-1]))
             self.version = hop
-        self.possible()
+        self.list_operations()
 
     # ---- one trial -----------------------------------------------------------------------------
 
@@ -165,7 +165,7 @@ class History:
         what, kind = OPERATIONS[plan.operation], KINDS[plan.stranger]
         before = self.version
         acknowledged = len(self.ledger.records)
-        words, wanted, promised, accepted = self._words(plan)
+        words, wanted, promised, accepted = self._make_command(plan)
         self.stage.configure(
             soak_s=what.soak_s,
             health_timeout_s=what.health_timeout_s,
@@ -184,7 +184,7 @@ class History:
             confirm=plan.operation == "upgrade, confirmed",
             blind="unseen" in plan.stranger,
         )
-        self._say(
+        self._log_line(
             f"{' '.join(words)} -> {run.code} {run.struck} {_one_line(run) if run.code else ''}"
         )
         if not plan.stays:
@@ -192,12 +192,12 @@ class History:
         if plan.operation == "upgrade, on hold":
             self._run(self.stage.nursery, ["unhold"])
         self._untrue = []
-        resumes, at_rest, outputs = self._settle(run, plan, stranger)
+        resumes, at_rest, outputs = self._resume_until_done(run, plan, stranger)
         stranger.go()
         loss = None
-        if accepted is not None and self._back:
+        if accepted is not None and self._upgrades:
             until = run.instants.get(("fence", "after-record"), time.time())
-            loss = Loss(self._back[-1][1], until, accepted)
+            loss = Loss(self._upgrades[-1][1], until, accepted)
         tried = Attempt(
             operation=f"{plan.operation}" + (f" ({what.target})" if what.target else ""),
             before=before,
@@ -206,7 +206,7 @@ class History:
             refusal=what.refusal,
             between=what.between,
             exit_code=run.code,
-            door_closed=("maintenance-on", "after-effect") in run.instants,
+            downtime_began=("maintenance-on", "after-effect") in run.instants,
             # A fault without effect, or an idle foreign session, excuses nothing. A process that
             # died of a signal was hit, whatever the striker observed.
             fault=plan.fault.kind
@@ -224,19 +224,19 @@ class History:
         )
         # Users continue: what they enter from now on belongs to the next trial.
         records = self.ledger.all()
-        seen = self._look(records, [run.output, *outputs])
+        seen = self._observe(records, [run.output, *outputs])
         if stranger.administrator is not None and not seen.unreadable:
-            self._hear(stranger.administrator, seen)
+            self._compare_reports(stranger.administrator, seen)
         seen = dataclasses.replace(seen, untrue=tuple(self._untrue))
         verdict = judge(tried, seen, records)
         if verdict.kind is Kind.WRONG:
-            self._say(f"officers were last told: {self.officers.said}")
+            self._log_line(f"last answer to users: {self.users.last_answer}")
             excused = {*verdict.agreed, *verdict.set_aside}
             self._print_loss_interval(
-                [r for r in missing(records, seen.live) if r not in excused], run
+                [r for r in find_missing_records(records, seen.live) if r not in excused], run
             )
         self.ledger.forget((*verdict.agreed, *verdict.set_aside))
-        self._remember(before, seen.whole or "?", run, plan)
+        self._record_version(before, seen.whole or "?", run, plan)
         return Trial(
             number=number,
             plan=plan,
@@ -253,7 +253,7 @@ class History:
             log=tuple(self.log),
         )
 
-    def _words(self, plan: Plan) -> tuple[list[str], str, int | None, int | None]:
+    def _make_command(self, plan: Plan) -> tuple[list[str], str, int | None, int | None]:
         """Return command line, expected version, promised loss and accepted loss."""
         what = OPERATIONS[plan.operation]
         words = list(what.words)
@@ -271,20 +271,20 @@ class History:
         accepted = 2 * int(values.get("count", 0)) + 20_000
         return [*words, "--accept-loss", str(accepted)], target, None, accepted
 
-    def _remember(self, before: str, after: str, run: Run, plan: Plan) -> None:
+    def _record_version(self, before: str, after: str, run: Run, plan: Plan) -> None:
         self.age += 1
         self.version = after
         if after == before:
             return
         if OPERATIONS[plan.operation].words[0] == "rollback":
-            self._back = self._back[:-1]
+            self._upgrades = self._upgrades[:-1]
             return
         fences = run.fences or [0.0]
         if after == "3.4.0" and before != "3.3.10":
-            self._back.append((before, fences[0]))
-            self._back.append(("3.3.10", fences[-1]))
+            self._upgrades.append((before, fences[0]))
+            self._upgrades.append(("3.3.10", fences[-1]))
         else:
-            self._back.append((before, fences[0]))
+            self._upgrades.append((before, fences[0]))
 
     # ---- running the agent ---------------------------------------------------------------------
 
@@ -317,7 +317,7 @@ class History:
         if confirm:
             acts.setdefault(("soak", "before-effect"), []).append(self._confirm_soon)
         lines: list[str] = []
-        watch = threading.Timer(HANGS_S, lambda: self._hangs(nursery, run))
+        watch = threading.Timer(HANGS_S, lambda: self._kill_hanging(nursery, run))
         watch.daemon = True
         watch.start()
         striker.begin(nursery)
@@ -333,7 +333,7 @@ class History:
                 if instant == ("fence", "after-record"):
                     run.fences.append(time.time())
                 if instant in acts:
-                    self._act(nursery.pid, acts[instant])
+                    self._perform(nursery.pid, acts[instant])
         finally:
             watch.cancel()
             striker.end()
@@ -341,7 +341,7 @@ class History:
         run.output = "".join(lines)
         return run
 
-    def _act(self, pid: int, acts: list[Callable[[int], None]]) -> None:
+    def _perform(self, pid: int, acts: list[Callable[[int], None]]) -> None:
         if not wait_stopped(pid):
             return
         try:
@@ -351,9 +351,9 @@ class History:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGCONT)
 
-    def _hangs(self, nursery: Nursery, run: Run) -> None:
+    def _kill_hanging(self, nursery: Nursery, run: Run) -> None:
         run.hung = True
-        self._say(f"it hangs at {list(run.instants)[-1:]}")
+        self._log_line(f"it hangs at {list(run.instants)[-1:]}")
         for pid in (*descendants(nursery.pid), nursery.pid):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
@@ -361,11 +361,11 @@ class History:
     def _confirm_soon(self, _pid: int) -> None:
         def confirm() -> None:
             run = self._run(self.stage.second, ["confirm"])
-            self._say(f"confirm -> {run.code}")
+            self._log_line(f"confirm -> {run.code}")
 
         threading.Timer(0.3, confirm).start()
 
-    def _settle(
+    def _resume_until_done(
         self, run: Run, plan: Plan, stranger: ForeignSessions
     ) -> tuple[int, bool, list[str]]:
         """Run ``resume`` until no change is open, as an operator does; with faults of its own."""
@@ -377,43 +377,43 @@ class History:
         waits = torn and plan.operation.startswith("rehearse") and run.code != 0
         dba = stranger.administrator
         if dba is not None and dba.acted:
-            self._say(f"the administrator {dba.did}, away: {dba.away}")
-            self.stage.put_right()
+            self._log_line(f"the administrator {dba.did}, away: {dba.away}")
+            self.stage.repair()
             if dba.is_steady:
-                self._hear(dba, None)
+                self._compare_reports(dba, None)
             # An operator types the resume before the undo, and once more after it.
             waits = True
             if not plan.stays:
-                dba.put_back()
+                dba.undo()
         for number in range(MOST_RESUMES + len(plan.again)):
             if number or not (plan.fault and "back later" in plan.fault.kind and plan.stays):
-                self.stage.put_right()
-                self._application()
+                self.stage.repair()
+                self._restart_application()
             if number == 1:
                 stranger.go()
             if number and dba is not None:
                 # As instructed, the administrator also opens databases that the change had found
                 # closed.
-                told = "does not accept connections" in (outputs[-1] if outputs else "")
-                dba.put_back(open_change=not told and self.stage.open_change() is not None)
+                found_closed = "does not accept connections" in (outputs[-1] if outputs else "")
+                dba.undo(open_change=not found_closed and self.stage.open_change() is not None)
             rest = self._at_rest()
             if rest and (number or (run.code is not None and not waits)):
                 # Do not check the site while the killed server is still down.
-                self.stage.put_right()
-                self._application()
+                self.stage.repair()
+                self._restart_application()
                 return number, True, outputs
             fault = again.pop(0) if again else None
             resumed = self._run(self.stage.nursery, ["resume"], fault=fault)
             outputs.append(resumed.output)
-            self._say(f"resume -> {resumed.code} {resumed.struck} {_one_line(resumed)}")
+            self._log_line(f"resume -> {resumed.code} {resumed.struck} {_one_line(resumed)}")
             change = self.stage.open_change()
             if resumed.code != 0 and change and change[1] == "committed":
                 # The operator confirms the release, whatever the soak period found.
                 confirmed = self._run(self.stage.nursery, ["confirm"])
-                self._say(f"confirm -> {confirmed.code}")
+                self._log_line(f"confirm -> {confirmed.code}")
         return MOST_RESUMES, self._at_rest(), outputs
 
-    def _hear(self, dba: Administrator, seen: Seen | None) -> None:
+    def _compare_reports(self, dba: Administrator, seen: Seen | None) -> None:
         """Compare the site's reports with its state, which has no fault after the last undo."""
         stage = self.stage
         status, doctor = self._run(stage.nursery, ["status"]), self._run(stage.nursery, ["doctor"])
@@ -422,11 +422,13 @@ class History:
         texts = {"status": self._text("status")}
         if last.get("id"):
             texts["history"] = self._text("history", str(last["id"]))
-        door_open = not stage.demo.maintenance_file.exists()
+        maintenance_off = not stage.demo.maintenance_file.exists()
         truth = Truth(
-            live=stage.live_now(),
-            officer_in=seen.officer_in if seen else door_open and self._can_user_enter_case(),
-            door_open=door_open,
+            live=stage.read_live(),
+            user_can_work=seen.user_can_work
+            if seen
+            else maintenance_off and self._can_user_enter_case(),
+            maintenance_off=maintenance_off,
             open_change=stage.open_change() is not None,
             bad=frozenset(o.target for o in OPERATIONS.values() if o.fails),
             replaced=dba.replaced,
@@ -448,7 +450,7 @@ class History:
     def _at_rest(self) -> bool:
         return self.stage.open_change() is None and not self.stage.demo.maintenance_file.exists()
 
-    def _application(self) -> None:
+    def _restart_application(self) -> None:
         """Start the application that this program killed, as a system's supervisor does."""
         if self._killed_app and not self.stage.demo.maintenance_file.exists():
             if not self.stage.demo.app_running():
@@ -457,15 +459,15 @@ class History:
 
     # ---- observing the site ---------------------------------------------------------------------
 
-    def _look(self, records: list[Record], outputs: list[str]) -> Seen:
+    def _observe(self, records: list[Record], outputs: list[str]) -> Seen:
         try:
-            return self._look_closely(records, outputs)
+            return self._observe_site(records, outputs)
         except Exception as error:  # noqa: BLE001 - a site that cannot be read is a verdict
             return Seen(None, {}, None, unreadable=f"{type(error).__name__}: {error}")
 
-    def _look_closely(self, records: list[Record], outputs: list[str]) -> Seen:
+    def _observe_site(self, records: list[Record], outputs: list[str]) -> Seen:
         stage = self.stage
-        self._application()
+        self._restart_application()
         found = version_of(stage.demo)
         # A release that turned bad and was confirmed nevertheless accepts no case by design.
         entered = (
@@ -475,17 +477,17 @@ class History:
         )
         different: list[str] = []
         if found.whole in stage.expected:
-            different = differences(stage.expected[found.whole], picture(stage.place))
+            different = find_differences(stage.expected[found.whole], picture(stage.place))
         live = {}
-        for name, where in names_of(stage.place).items():
-            live.update(keys_of(stage.place, name, where))
-        kept: dict[str, dict[str, frozenset[str]]] = {}
-        told: set[str] = set()
-        lost = missing(records, live)
+        for name, where in locate_databases(stage.place).items():
+            live.update(read_keys(stage.place, name, where))
+        retained: dict[str, dict[str, frozenset[str]]] = {}
+        reported_sets: set[str] = set()
+        lost = find_missing_records(records, live)
         if lost:
-            kept = self._read_retained_keys()
-            told = self._find_named_sets(kept, outputs)
-        now = stage.attributes_now()
+            retained = self._read_retained_keys()
+            reported_sets = self._find_named_sets(retained, outputs)
+        now = stage.read_attributes()
         attributes = [
             f"{name}: {now.get(name)}, before {was}"
             for name, was in stage.attributes.items()
@@ -505,20 +507,20 @@ class History:
             reported=found.reported,
             different=tuple(different),
             live=live,
-            kept=kept,
-            told=frozenset(told),
-            door_open=not stage.demo.maintenance_file.exists(),
-            officer_in=entered,
+            retained=retained,
+            reported_sets=frozenset(reported_sets),
+            maintenance_off=not stage.demo.maintenance_file.exists(),
+            user_can_work=entered,
             attributes=tuple(attributes),
             verify=tuple(strict),
-            left=tuple(self._left()),
+            left=tuple(self._list_leftovers()),
         )
 
     def _can_user_enter_case(self) -> bool:
         """Return whether a user can enter a case; try again if sessions were broken."""
-        return any(self.officers.enter("DRUG", "OTH") for _ in range(3))
+        return any(self.users.enter("DRUG", "OTH") for _ in range(3))
 
-    def _left(self) -> list[str]:
+    def _list_leftovers(self) -> list[str]:
         stage = self.stage
         engine = site_in_process(stage.demo).database_engine
         found = [
@@ -545,31 +547,33 @@ class History:
         found: dict[str, dict[str, frozenset[str]]] = {}
         for path in stage.sets:
             with contextlib.suppress(Exception):
-                keys = keys_of(stage.place, path.stem, str(path))
+                keys = read_keys(stage.place, path.stem, str(path))
                 tables = found.setdefault(path.parent.name, {})
                 tables.update({table: frozenset(its) for table, its in keys.items()})
         if not isinstance(stage.place, PostgresPlace):
             return found
-        for name, may in stage.databases_now().items():
+        for name, may in stage.list_other_databases().items():
             logical = next((n for n, p in stage.place.names.items() if name.startswith(p)), None)
             if logical is None:
                 continue
             with contextlib.suppress(Exception), superuser(stage.place, "postgres") as session:
                 if not may:
                     session.execute(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS true'.encode())
-                keys = keys_of(stage.place, logical, name)
+                keys = read_keys(stage.place, logical, name)
                 found[name] = {table: frozenset(its) for table, its in keys.items()}
                 if not may:
                     session.execute(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS false'.encode())
         return found
 
-    def _find_named_sets(self, kept: dict[str, Any], outputs: list[str]) -> set[str]:
+    def _find_named_sets(self, retained: dict[str, Any], outputs: list[str]) -> set[str]:
         """Return the database sets that a finding, an unusual value or an unusual event names."""
         doctor = self._run(self.stage.nursery, ["doctor"])
         findings = [json.dumps(f) for f in _document(doctor.output).get("findings", ())]
         events = [text for kind, text in self.stage.events() if kind not in self._ordinary]
-        said = [words for out in outputs for words in beyond(_document(out), self._keys)]
-        return named(kept, "\n".join([*said, *findings, *events]))
+        said = [
+            words for out in outputs for words in list_unusual_values(_document(out), self._keys)
+        ]
+        return find_named_sets(retained, "\n".join([*said, *findings, *events]))
 
     def _print_loss_interval(self, lost: list[Record], run: Run) -> None:
         """Log between which instants of the operation the lost records were acknowledged."""
@@ -580,9 +584,9 @@ class History:
             words = f"{' '.join(before[-1]) if before else 'before'} and {' '.join(after[0]) if after else 'later'}"  # noqa: E501
             found[words] = found.get(words, 0) + 1
         for words, count in found.items():
-            self._say(f"{count} of the lost were acknowledged between {words}")
+            self._log_line(f"{count} of the lost were acknowledged between {words}")
 
-    def _say(self, line: str) -> None:
+    def _log_line(self, line: str) -> None:
         self.log.append(line.strip())
 
 
@@ -607,10 +611,10 @@ class _Striker:
         if fault is None:
             return
         if "slow to start" in fault.kind:
-            self._stage.stop_slowly(2.0, "start")
+            self._stage.delay_command(2.0, "start")
             self._run.struck = "struck" if self._whole else ""
         if "slow to stop" in fault.kind:
-            self._stage.stop_slowly(1.6, "stop")
+            self._stage.delay_command(1.6, "stop")
             self._run.struck = "struck"
         if self.by_time:
             last = nursery.pid
@@ -656,7 +660,7 @@ class _Striker:
             "disk of the agent full": lambda *_: self._fill("state"),
             "disk of the databases full": lambda *_: self._fill("disk"),
             "application killed": lambda *_: self._application_killed(),
-            "application slow to start, agent dies": self._dies_in_start,
+            "application slow to start, agent dies": self._kill_during_start,
             "old application started in the stop": lambda *_: self._old_application(),
         }
         if fault.kind.startswith("SIGKILL at a call"):
@@ -679,7 +683,7 @@ class _Striker:
             victim = self._application_pid()
             self._history._killed_app = True
         elif fault.kind.endswith("server process"):
-            victim = self._backend()
+            victim = self._find_backend()
 
         def count() -> None:
             target = victim
@@ -714,7 +718,7 @@ class _Striker:
         except (OSError, ValueError, IndexError):
             return None
 
-    def _backend(self) -> int | None:
+    def _find_backend(self) -> int | None:
         place = self._stage.place
         if not isinstance(place, PostgresPlace):
             return None
@@ -753,7 +757,7 @@ class _Striker:
 
     def _second_agent(self, pid: int, fault: Fault) -> None:
         run = self._history._run(self._stage.second, ["resume"])
-        self._history._say(f"second agent: resume -> {run.code}")
+        self._history._log_line(f"second agent: resume -> {run.code}")
         self._run.struck = "struck"
         if "dies" in fault.kind:
             os.kill(pid, signal.SIGKILL)
@@ -768,7 +772,7 @@ class _Striker:
             self._history._killed_app = True
             self._run.struck = "struck"
 
-    def _dies_in_start(self, pid: int, fault: Fault) -> None:
+    def _kill_during_start(self, pid: int, fault: Fault) -> None:
         def die() -> None:
             time.sleep(min(fault.seconds, 1.5))
             with contextlib.suppress(ProcessLookupError):

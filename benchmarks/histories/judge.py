@@ -73,7 +73,7 @@ class Attempt:
             this site).
         between: Further versions on which an interrupted operation may end, between its hops.
         exit_code: Its exit status; None if it was killed.
-        door_closed: Whether it began a downtime.
+        downtime_began: Whether it began a downtime.
         fault: The fault that took effect; empty for none.
         stranger: The foreign session; empty for none.
         may_block: Whether the foreign session was connected before, so that a refusal may name it.
@@ -93,7 +93,7 @@ class Attempt:
     refusal: bool = False
     between: tuple[str, ...] = ()
     exit_code: int | None = 0
-    door_closed: bool = False
+    downtime_began: bool = False
     fault: str = ""
     stranger: str = ""
     may_block: bool = False
@@ -121,10 +121,10 @@ class Seen:
         reported: Version reported by the running application.
         different: Differences from a site of that version that was made by hand.
         live: Keys by ``database.table``, with the number of the last edit.
-        kept: Keys of every other set, by set and ``database.table``.
-        told: Sets that a finding, an outcome or an unusual event names.
-        door_open: Whether the maintenance page is off.
-        officer_in: Whether a user could enter a case.
+        retained: Keys of every other set, by set and ``database.table``.
+        reported_sets: Sets that a finding, an outcome or an unusual event names.
+        maintenance_off: Whether the maintenance page is off.
+        user_can_work: Whether a user could enter a case.
         attributes: Differences in owner, grants, limits and settings.
         verify: Strict findings of ``verify``.
         left: Leftovers: copies, fences, directories without a database.
@@ -137,10 +137,10 @@ class Seen:
     reported: str | None
     different: tuple[str, ...] = ()
     live: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
-    kept: Mapping[str, Mapping[str, frozenset[str]]] = field(default_factory=dict)
-    told: frozenset[str] = frozenset()
-    door_open: bool = True
-    officer_in: bool = True
+    retained: Mapping[str, Mapping[str, frozenset[str]]] = field(default_factory=dict)
+    reported_sets: frozenset[str] = frozenset()
+    maintenance_off: bool = True
+    user_can_work: bool = True
     attributes: tuple[str, ...] = ()
     verify: tuple[str, ...] = ()
     left: tuple[str, ...] = ()
@@ -171,28 +171,30 @@ class Verdict:
     set_aside: tuple[Record, ...] = ()
 
 
-def keys_in(value: object) -> set[str]:
+def collect_keys(value: object) -> set[str]:
     """Return every key of a document, nested ones included."""
     if isinstance(value, Mapping):
-        return {str(key) for key in value} | {k for item in value.values() for k in keys_in(item)}
+        return {str(key) for key in value} | {
+            k for item in value.values() for k in collect_keys(item)
+        }
     if isinstance(value, list):
-        return {key for item in value for key in keys_in(item)}
+        return {key for item in value for key in collect_keys(item)}
     return set()
 
 
-def beyond(value: object, ordinary: Set[str]) -> list[str]:
+def list_unusual_values(value: object, ordinary: Set[str]) -> list[str]:
     """Return the values under keys that a document does not have in the ordinary case."""
     if isinstance(value, Mapping):
         found = []
         for key, item in value.items():
-            found += beyond(item, ordinary) if key in ordinary else [str(item)]
+            found += list_unusual_values(item, ordinary) if key in ordinary else [str(item)]
         return found
     if isinstance(value, list):
-        return [words for item in value for words in beyond(item, ordinary)]
+        return [words for item in value for words in list_unusual_values(item, ordinary)]
     return []
 
 
-def named(sets: Iterable[str], text: str) -> set[str]:
+def find_named_sets(sets: Iterable[str], text: str) -> set[str]:
     """Return the database sets that a text names as whole words.
 
     ``base`` is not found in ``databases``.
@@ -200,7 +202,9 @@ def named(sets: Iterable[str], text: str) -> set[str]:
     return {n for n in sets if re.search(rf"(?<![\w-]){re.escape(n)}(?![\w-])", text)}
 
 
-def missing(records: Sequence[Record], live: Mapping[str, Mapping[str, int]]) -> list[Record]:
+def find_missing_records(
+    records: Sequence[Record], live: Mapping[str, Mapping[str, int]]
+) -> list[Record]:
     """Return acknowledged records that are not in the live set, or only with an older edit."""
     return [
         record
@@ -217,13 +221,13 @@ def judge(tried: Attempt, seen: Seen, records: Sequence[Record]) -> Verdict:
     found, agreed, set_aside = _records(tried, seen, records)
     wrong += found
     done = seen.whole == tried.wanted and tried.exit_code == 0 and tried.resumes == 0
-    refused = _refused(tried, seen)
+    refused = _is_refused(tried, seen)
     if tried.undisturbed and not wrong:
-        wrong += _not_done(tried, done=done, refused=refused)
+        wrong += _explain_failure(tried, done=done, refused=refused)
     if wrong:
         return Verdict(Kind.WRONG, tuple(wrong), tuple(agreed), tuple(set_aside))
     kind = Kind.REFUSED if refused else Kind.OK
-    return Verdict(kind, (_how(tried, seen),), tuple(agreed), tuple(set_aside))
+    return Verdict(kind, (_describe_result(tried, seen),), tuple(agreed), tuple(set_aside))
 
 
 def _version(tried: Attempt, seen: Seen) -> list[str]:
@@ -237,7 +241,7 @@ def _version(tried: Attempt, seen: Seen) -> list[str]:
     if seen.whole not in allowed:
         wrong.append(f"the site runs {seen.whole}, which nobody asked for")
     if seen.different:
-        wrong.append(f"not as release {seen.whole} is: {_some(seen.different)}")
+        wrong.append(f"not as release {seen.whole} is: {_join_some(seen.different)}")
     return wrong
 
 
@@ -245,9 +249,9 @@ def _standing(tried: Attempt, seen: Seen) -> list[str]:
     wrong = []
     if not tried.at_rest:
         wrong.append(f"recovery does not come to an end after {tried.resumes} resumes")
-    if not seen.door_open:
-        wrong.append("officers are kept out")
-    elif not seen.officer_in:
+    if not seen.maintenance_off:
+        wrong.append("users are kept out")
+    elif not seen.user_can_work:
         wrong.append("no officer can enter a case")
     for words, found in (
         ("owner, grants, limits or settings differ", seen.attributes),
@@ -256,7 +260,7 @@ def _standing(tried: Attempt, seen: Seen) -> list[str]:
         ("said and not so", seen.untrue),
     ):
         if found:
-            wrong.append(f"{words}: {_some(found)}")
+            wrong.append(f"{words}: {_join_some(found)}")
     return wrong
 
 
@@ -266,22 +270,22 @@ def _records(
     lost: dict[str, list[Record]] = {}
     agreed, set_aside = [], []
     restored = tried.loss is not None and seen.whole == tried.wanted
-    for record in missing(records, seen.live):
+    for record in find_missing_records(records, seen.live):
         sets = [
-            name for name, tables in seen.kept.items()
+            name for name, tables in seen.retained.items()
             if record.key in tables.get(record.place, frozenset())
         ]  # fmt: skip
-        if restored and tried.loss is not None and _agreed(record, tried.loss):
+        if restored and tried.loss is not None and _is_accepted_loss(record, tried.loss):
             agreed.append(record)
-        elif any(name in seen.told for name in sets):
+        elif any(name in seen.reported_sets for name in sets):
             set_aside.append(record)
         else:
-            where = f"kept in {_some(sets)} and not told" if sets else "nowhere"
+            where = f"retained in {_join_some(sets)} and not reported" if sets else "nowhere"
             if record.key in seen.live.get(record.place, {}):
                 where = "there with an older edit"
             lost.setdefault(f"acknowledged to {record.by}, now {where}", []).append(record)
     wrong = [
-        f"{len(found)} records {words}: {_some([f'{r.place} {r.key}' for r in found])}"
+        f"{len(found)} records {words}: {_join_some([f'{r.place} {r.key}' for r in found])}"
         for words, found in lost.items()
     ]
     cases = sum(1 for record in agreed if record.place == "seizures.cases")
@@ -292,25 +296,25 @@ def _records(
     return wrong, agreed, set_aside
 
 
-def _agreed(record: Record, loss: Loss) -> bool:
+def _is_accepted_loss(record: Record, loss: Loss) -> bool:
     """Return whether a record was written after the restored state and before the rollback."""
     return record.acknowledged >= loss.since and record.began <= loss.until
 
 
-def _refused(tried: Attempt, seen: Seen) -> bool:
+def _is_refused(tried: Attempt, seen: Seen) -> bool:
     """Return whether the operation was refused before the downtime."""
     return (
         tried.exit_code not in (0, None)
-        and not tried.door_closed
+        and not tried.downtime_began
         and not tried.fails
         and seen.whole == tried.before
     )
 
 
-def _not_done(tried: Attempt, *, done: bool, refused: bool) -> list[str]:
+def _explain_failure(tried: Attempt, *, done: bool, refused: bool) -> list[str]:
     """Return why an undisturbed operation did not do what was requested."""
     whom = f" beside {tried.stranger}" if tried.stranger else ""
-    said = f": {_short(tried.output)}"
+    said = f": {_shorten(tried.output)}"
     if tried.refusal:
         return [] if refused else [f"{tried.operation} was not refused{said}"]
     if tried.fails:
@@ -325,20 +329,20 @@ def _not_done(tried: Attempt, *, done: bool, refused: bool) -> list[str]:
         return [f"{tried.operation} was refused{whom}, which it does not name{said}"]
     if refused:
         return [f"an undisturbed {tried.operation} was refused{whom}{said}"]
-    out = " after officers were kept out" if tried.door_closed else ""
+    out = " after users were kept out" if tried.downtime_began else ""
     return [f"an undisturbed {tried.operation} failed{out}{whom}{said}"]
 
 
-def _how(tried: Attempt, seen: Seen) -> str:
+def _describe_result(tried: Attempt, seen: Seen) -> str:
     if seen.whole == tried.wanted and not tried.fails and tried.before != tried.wanted:
         return f"done, {seen.whole} runs"
     return f"{seen.whole} runs"
 
 
-def _some(items: Sequence[str]) -> str:
+def _join_some(items: Sequence[str]) -> str:
     more = f" and {len(items) - SHOWN} more" if len(items) > SHOWN else ""
     return ", ".join(items[:SHOWN]) + more
 
 
-def _short(text: str) -> str:
+def _shorten(text: str) -> str:
     return " ".join(text.split())[:400]

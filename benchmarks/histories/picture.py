@@ -74,7 +74,7 @@ def picture(place: SiteDatabases) -> dict[str, frozenset[str]]:
     return {table: frozenset(lines) for table, lines in found.items()}
 
 
-def differences(
+def find_differences(
     expected: Mapping[str, frozenset[str]], seen: Mapping[str, frozenset[str]]
 ) -> list[str]:
     """Return the names of the tables that differ. Pure."""
@@ -101,7 +101,7 @@ def _postgres(place: PostgresPlace, physical: str) -> Iterator[tuple[str, str]]:
 
 
 def _sqlite(path: Path) -> Iterator[tuple[str, str]]:
-    with open_files(path) as session:
+    with open_file(path) as session:
         for (table,) in session.execute(TABLES_SQLITE).fetchall():
             if table.startswith(PARKED):
                 continue
@@ -131,14 +131,14 @@ def _digest(rows: list[str]) -> str:
 
 
 @contextlib.contextmanager
-def open_files(path: Path, mode: str = "ro") -> Iterator[sqlite3.Connection]:
+def open_file(path: Path, mode: str = "ro") -> Iterator[sqlite3.Connection]:
     """Open an SQLite file that must exist."""
     address = f"file:{path}?mode={mode}"
     with contextlib.closing(sqlite3.connect(address, uri=True, timeout=5)) as session:
         yield session
 
 
-def keys_of(place: SiteDatabases, database: str, where: str) -> dict[str, dict[str, int]]:
+def read_keys(place: SiteDatabases, database: str, where: str) -> dict[str, dict[str, int]]:
     """Return the keys in one database with the number of the last edit, parked rows included.
 
     Args:
@@ -150,7 +150,7 @@ def keys_of(place: SiteDatabases, database: str, where: str) -> dict[str, dict[s
         with superuser(place, where) as session:
             tables = {_table(*row) for row in session.execute(TABLES_SQL).fetchall()}
             return _keys(database, tables, lambda q: session.execute(q.encode()).fetchall())
-    with open_files(Path(where)) as files:
+    with open_file(Path(where)) as files:
         tables = {str(row[0]) for row in files.execute(TABLES_SQLITE).fetchall()}
         return _keys(database, tables, lambda q: files.execute(q).fetchall())
 

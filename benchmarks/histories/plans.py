@@ -170,7 +170,7 @@ class Plan:
         return asdict(self)
 
 
-def plan_from(data: Mapping[str, Any]) -> Plan:
+def parse_plan(data: Mapping[str, Any]) -> Plan:
     """Read the result of :meth:`Plan.to_json`."""
 
     def fault(item: Mapping[str, Any]) -> Fault:
@@ -186,7 +186,7 @@ def plan_from(data: Mapping[str, Any]) -> Plan:
     )
 
 
-def choose(
+def choose_plan(
     chance: random.Random,
     tried: Counter[str],
     engine: str,
@@ -206,7 +206,7 @@ def choose(
         n: k.weight for n, k in KINDS.items()
         if k.engine in (engine, "both") and n.startswith(beside)
     }  # fmt: skip
-    stranger = _least(chance, tried, "stranger", strangers)
+    stranger = _choose_name(chance, tried, "stranger", strangers)
     # Writers to the new set matter if the change reverts.
     possible = {name: OPERATIONS[name].weight for name in operations}
     if KINDS[stranger].instants:
@@ -219,7 +219,7 @@ def choose(
             if n in ("upgrade, unhealthy", "upgrade, wrong version")
         }
         possible = failing or possible
-    operation = _least(chance, tried, "operation", possible)
+    operation = _choose_name(chance, tried, "operation", possible)
     what = OPERATIONS[operation]
     fault = None
     if not what.refusal and operation != "resume":
@@ -231,7 +231,9 @@ def choose(
                 faults = {n: w for n, w in faults.items() if n not in ONLY_SERVER}
             if not what.steps:
                 faults = {n: w for n, w in faults.items() if n in BY_TIME}
-            fault = _fault(_least(chance, tried, "fault", faults), chance, what, back=what.fails)
+            fault = _fault(
+                _choose_name(chance, tried, "fault", faults), chance, what, back=what.fails
+            )
     again: list[Fault] = []
     while fault is not None and what.steps and len(again) < 2 and chance.random() < 0.35:
         kind = chance.choice(("SIGKILL at a call of the agent", "SIGKILL at a time"))
@@ -240,7 +242,7 @@ def choose(
     return Plan(operation, stranger, tuple(at), fault, tuple(again), chance.random() < 0.4)
 
 
-def _least(
+def _choose_name(
     chance: random.Random, tried: Counter[str], kind: str, weights: Mapping[str, float]
 ) -> str:
     """Choose the name farthest behind its weight; among close ones choose at random."""

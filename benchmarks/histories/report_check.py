@@ -19,8 +19,8 @@ class Truth:
     Attributes:
         live: Live databases by physical name, and whether each accepts connections; None if it is
             missing.
-        officer_in: Whether a user can enter a case.
-        door_open: Whether the maintenance page is off.
+        user_can_work: Whether a user can enter a case.
+        maintenance_off: Whether the maintenance page is off.
         open_change: Whether a change is unfinished.
         bad: Releases that were made to fail.
         replaced: Databases that were replaced while the last change had closed them.
@@ -29,8 +29,8 @@ class Truth:
     """
 
     live: Mapping[str, bool | None]
-    officer_in: bool
-    door_open: bool = True
+    user_can_work: bool
+    maintenance_off: bool = True
     open_change: bool = False
     bad: frozenset[str] = frozenset()
     replaced: tuple[str, ...] = ()
@@ -63,7 +63,7 @@ def find_false_statements(report: SiteReport, truth: Truth) -> list[str]:
 def _databases(report: SiteReport, truth: Truth) -> list[str]:
     wrong = []
     findings = [(str(f.get("code")), str(f.get("title"))) for f in report.doctor]
-    told = " ".join(f"{what} {f.get('detail') or ''}" for (_, what), f in zip(
+    texts = " ".join(f"{what} {f.get('detail') or ''}" for (_, what), f in zip(
         findings, report.doctor, strict=True))  # fmt: skip
     for name, takes in truth.live.items():
         logical = name.rsplit("_", 1)[-1]
@@ -73,7 +73,7 @@ def _databases(report: SiteReport, truth: Truth) -> list[str]:
                 wrong.append(f"doctor says that {name} is missing: {what}")
             if code in CLOSED and named and takes:
                 wrong.append(f"doctor says that {name} is closed: {what}")
-        known = _names(told, name) or _names(told, logical)
+        known = _names(texts, name) or _names(texts, logical)
         if takes is None and not known:
             wrong.append(f"doctor says nothing of {name}, which is missing")
         if takes is False and not truth.open_change and not known:
@@ -99,10 +99,15 @@ def _status(report: SiteReport, truth: Truth) -> list[str]:
     wrong = []
     running = report.document.get("running") or {}
     state = (running.get("availability") or {}).get("state")
-    if state == "available" and not truth.officer_in:
-        wrong.append("status says that officers can work, and none can")
-    if truth.final and state not in ("available", None) and truth.officer_in and truth.door_open:
-        wrong.append(f"status says {state}, and officers work")
+    if state == "available" and not truth.user_can_work:
+        wrong.append("status says that users can work, and none can")
+    if (
+        truth.final
+        and state not in ("available", None)
+        and truth.user_can_work
+        and truth.maintenance_off
+    ):
+        wrong.append(f"status says {state}, and users work")
     journal = report.document.get("journal") or {}
     for row in journal.get("bad_releases") or ():
         if row.get("version") not in truth.bad:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from benchmarks.histories.picture import picture, superuser
-from benchmarks.histories.strikes import descendants, state_of
+from benchmarks.histories.strikes import descendants, read_state
 from demo.databases import (
     DATABASES,
     PostgresPlace,
@@ -82,7 +82,7 @@ class Stage:
 
     def _close(self) -> None:
         if hasattr(self, "demo"):
-            self.stop_slowly(None)
+            self.delay_command(None)
         self._stack.close()
         for place in (self.disk / "site/var/lib/ncen-updater", self.disk):
             if place.is_mount():
@@ -122,7 +122,7 @@ class Stage:
         self.place = self.demo.databases
         self._create_foreign_roles()
         self.configure()
-        self._learn()
+        self._build_references()
         if isinstance(self.place, PostgresPlace):
             # So that the agent's own database is in the template.
             with superuser(self.place, "postgres") as session:
@@ -131,7 +131,7 @@ class Stage:
         self.demo.start_app()
         self.demo.start_front_door()
         self._stack.callback(self.renew)
-        self.attributes = self.attributes_now()
+        self.attributes = self.read_attributes()
 
     @property
     def nursery(self) -> Nursery:
@@ -152,7 +152,7 @@ class Stage:
         """End the processes that run the agent; the next command starts new ones."""
         # Kill processes that hang or are stopped, but only those that this process started.
         for pid in descendants(os.getpid()):
-            if state_of(pid) in ("T", "t"):
+            if read_state(pid) in ("T", "t"):
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
         for nursery in self._nurseries.values():
@@ -206,7 +206,7 @@ class Stage:
             }
         )
 
-    def _learn(self) -> None:
+    def _build_references(self) -> None:
         """Create each release by hand from the same records, as the reference for comparisons."""
         with tempfile.TemporaryDirectory(prefix="nu-hand-") as directory:
             root = Path(directory)
@@ -294,7 +294,7 @@ class Stage:
             if path.parent.resolve() != live
         ]  # fmt: skip
 
-    def databases_now(self) -> dict[str, bool]:
+    def list_other_databases(self) -> dict[str, bool]:
         """Return every non-live database of the server, and whether it accepts connections."""
         if not isinstance(self.place, PostgresPlace):
             return {}
@@ -306,7 +306,7 @@ class Stage:
         live = {*self.place.names.values(), f"{self.place.prefix}control"}
         return {str(name): bool(may) for name, may in rows if name not in live}
 
-    def live_now(self) -> dict[str, bool | None]:
+    def read_live(self) -> dict[str, bool | None]:
         """Return for each live database whether it accepts connections; None if it is missing."""
         if isinstance(self.place, SqlitePlace):
             live = self.place.directory / "live"
@@ -320,7 +320,7 @@ class Stage:
             rows = dict(session.execute("SELECT datname, datallowconn FROM pg_database").fetchall())
         return {name: rows.get(name) for name in self.place.names.values()}
 
-    def attributes_now(self) -> dict[str, tuple[Any, ...]]:
+    def read_attributes(self) -> dict[str, tuple[Any, ...]]:
         """Return owner, grants, limits and settings of the live databases by physical name."""
         if not isinstance(self.place, PostgresPlace):
             return {}
@@ -352,7 +352,7 @@ class Stage:
 
     # ---- the machine ---------------------------------------------------------------------------
 
-    def stop_slowly(self, seconds: float | None, act: str = "stop") -> None:
+    def delay_command(self, seconds: float | None, act: str = "stop") -> None:
         """Delay the application's command, or end the delay."""
         place = self.disk / f"slow-{act}"
         if seconds is None:
@@ -378,16 +378,16 @@ class Stage:
             os.close(filler)
         return True
 
-    def give_room(self) -> None:
+    def free_disks(self) -> None:
         """Remove the files that fill the disks."""
         for place in (self.demo.state, self.disk):
             (place / "filler").unlink(missing_ok=True)
 
-    def put_right(self) -> None:
+    def repair(self) -> None:
         """End every fault of the machine, as an administrator does before a resume."""
-        self.give_room()
+        self.free_disks()
         for act in ("start", "stop"):
-            self.stop_slowly(None, act)
+            self.delay_command(None, act)
         if self.server is not None:
             deadline = time.monotonic() + 30
             while not self.answers():
@@ -419,7 +419,7 @@ def _mount(place: Path, megabytes: int) -> bool:
     return subprocess.run(words, check=False, capture_output=True).returncode == 0
 
 
-def names_of(place: SiteDatabases) -> Mapping[str, str]:
+def locate_databases(place: SiteDatabases) -> Mapping[str, str]:
     """Return the location of each live database by logical name."""
     if isinstance(place, PostgresPlace):
         return place.names

@@ -25,7 +25,7 @@ _libc.ptrace.argtypes = (ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c
 _libc.ptrace.restype = ctypes.c_long
 
 
-def state_of(pid: int) -> str:
+def read_state(pid: int) -> str:
     """Return the state letter of a process; empty if it has ended."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
@@ -39,7 +39,7 @@ def wait_stopped(pid: int, seconds: float = 60.0) -> bool:
     A traced process stops at every system call, so it may have to continue before its own stop.
     """
     deadline = time.monotonic() + seconds
-    while (state := state_of(pid)) not in ("T", "t"):
+    while (state := read_state(pid)) not in ("T", "t"):
         if state in ("", "Z") or time.monotonic() > deadline:
             return False
         time.sleep(0.001)
@@ -107,7 +107,7 @@ def kill_at_call(
     while True:
         status = _wait(pid, deadline)
         if status is None:
-            return _let_go(pid)
+            return _detach(pid)
         if not os.WIFSTOPPED(status):
             return "it had ended"
         stop = os.WSTOPSIG(status)
@@ -130,7 +130,7 @@ def _kill(pid: int) -> str:
     return "struck"
 
 
-def _let_go(pid: int) -> str:
+def _detach(pid: int) -> str:
     """Detach from a process that waits in a system call."""
     _ptrace(PTRACE_INTERRUPT, pid)
     if _wait(pid, time.monotonic() + 1.0) is not None:

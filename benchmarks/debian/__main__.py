@@ -128,9 +128,11 @@ class Walk:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run, and print one line of JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--tree", type=Path, required=True, help="a Debian tree; it is not changed")
+    parser.add_argument("--tree", type=Path, required=True, help="a Debian tree; not changed")
     parser.add_argument("--package", type=Path, required=True)
-    parser.add_argument("--release", type=Path, required=True, help="of script/agent-release")
+    parser.add_argument(
+        "--release", type=Path, required=True, help="release from script/agent-release"
+    )
     parser.add_argument("--kinds", nargs="*", default=[*BREAKS], choices=[*BREAKS])
     parser.add_argument("--cuts", type=int, default=6, help="power cuts at random instants")
     parser.add_argument("--seed", type=int, default=1)

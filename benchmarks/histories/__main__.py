@@ -31,16 +31,18 @@ LONGEST = 14
 def _arguments(words: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="benchmarks.histories", description=__doc__)
     parser.add_argument("--engine", choices=("postgresql", "sqlite"), default="postgresql")
-    parser.add_argument("--server", type=int, help="major version; the newest found by default")
-    parser.add_argument("--strangers", default="", help="only those whose names begin so")
+    parser.add_argument("--server", type=int, help="major version; default: the newest installed")
+    parser.add_argument("--strangers", default="", help="prefix of the foreign sessions to use")
     parser.add_argument("--trials", type=int, default=100)
-    parser.add_argument("--seconds", type=float, help="end after so long, between two trials")
+    parser.add_argument("--seconds", type=float, help="time limit, checked between trials")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--report", type=Path, help="one line of JSON a trial, appended")
-    parser.add_argument("--keep", type=Path, help="where sites of wrong trials are kept")
-    parser.add_argument("--plan", help="a plan from a report as JSON, tried on fresh sites")
-    parser.add_argument("--before", default="3.2.4", help="the release that such a plan begins at")
-    parser.add_argument("--sum", type=Path, nargs="+", help="add reports up to Markdown")
+    parser.add_argument(
+        "--report", type=Path, help="file to which a line of JSON is appended for each trial"
+    )
+    parser.add_argument("--keep", type=Path, help="directory for the sites of wrong trials")
+    parser.add_argument("--plan", help="repeat a plan from a report (JSON) on fresh sites")
+    parser.add_argument("--before", default="3.2.4", help="the release at which the plan begins")
+    parser.add_argument("--sum", type=Path, nargs="+", help="sum up reports as Markdown")
     chosen = parser.parse_args(words)
     if chosen.engine == "sqlite":
         chosen.server = None

@@ -19,18 +19,18 @@ from benchmarks.machine.disk import Image
 from benchmarks.machine.kinds import try_kinds
 from benchmarks.machine.line import Outside
 from benchmarks.machine.mistakes import try_mistakes
-from benchmarks.machine.peer import walk
+from benchmarks.machine.peer import try_peer
 from benchmarks.machine.prepare import Ground
 from benchmarks.machine.record import Recorded, record_rollback, record_upgrade
 from benchmarks.machine.replay import replay
 from benchmarks.machine.restarts import maintenance, power_cuts, restarts
 from benchmarks.machine.setup import try_setup
 from benchmarks.machine.units import (
-    come_in,
     exposure,
-    nothing_to_read,
+    list_missing_files,
+    list_unexpected,
+    log_in,
     try_units,
-    unexpected,
 )
 from benchmarks.report import finish, print_line
 
@@ -64,9 +64,9 @@ def units(ground: Ground, _: argparse.Namespace) -> Mapping[str, Any]:
         box.boot()
         outside.connect(box)
         tried = try_units(box.container, ground.secretariat.directory)
-        wrong = [line for unit, found in tried.items() for line in unexpected(unit, found)]
-        wrong += nothing_to_read(box.container)
-        wrong += come_in(box.container)
+        wrong = [line for unit, found in tried.items() for line in list_unexpected(unit, found)]
+        wrong += list_missing_files(box.container)
+        wrong += log_in(box.container)
         return {"exposure": exposure(box.container), "tried": tried, "wrong": wrong}
     finally:
         box.close()
@@ -143,7 +143,7 @@ def removal(ground: Ground, options: argparse.Namespace) -> Mapping[str, Any]:
 
 def peer(ground: Ground, options: argparse.Namespace) -> Mapping[str, Any]:
     """Follow the quick start with other paths, and cut the power in the copy."""
-    rows = walk(ground, options.seed)
+    rows = try_peer(ground, options.seed)
     return {"rows": [asdict(row) for row in rows], "wrong": _wrong(rows)}
 
 
@@ -224,23 +224,25 @@ def _wrong(rows: Sequence[Any]) -> list[str]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run, and print one line of JSON."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.machine", description=__doc__)
-    parser.add_argument("--work", type=Path, required=True, help="takes 10 GB; used again")
-    parser.add_argument("--package", type=Path, required=True, help="of script/debian")
-    parser.add_argument("--tree", type=Path, help="a Debian tree; debootstrap makes it by default")
-    parser.add_argument("--newer", type=Path, help="a package of version 0.2.0, for its part")
-    parser.add_argument("--release", type=Path, help="of script/agent-release, version 0.2.0")
+    parser.add_argument("--work", type=Path, required=True, help="directory of 10 GB; reused")
+    parser.add_argument("--package", type=Path, required=True, help="package from script/debian")
+    parser.add_argument("--tree", type=Path, help="a Debian tree; default: made by debootstrap")
+    parser.add_argument("--newer", type=Path, help="package of version 0.2.0, for the part renewal")
+    parser.add_argument("--release", type=Path, help="release 0.2.0 from script/agent-release")
     parser.add_argument("--mirror", default="http://deb.debian.org/debian")
     parser.add_argument("--parts", nargs="*", default=[*PARTS], choices=[*PARTS])
     parser.add_argument("--late", nargs="*", type=float, default=[0, 15, 90, 600])
     parser.add_argument(
         "--agent", nargs="*", choices=["without", "with"], default=["without", "with"],
-        help="of boots alone",
+        help="for boots: without or with the agent",
     )  # fmt: skip
     parser.add_argument(
-        "--steps", nargs="*", choices=[*UPGRADE], help="cuts of these alone (upgrade, rollback)"
+        "--steps", nargs="*", choices=[*UPGRADE], help="steps to cut (upgrade, rollback)"
     )
-    parser.add_argument("--act", default="", help="of restarts, setup, kinds: those with this")
-    parser.add_argument("--times", type=int, default=1, help="so many times the cuts of a run")
+    parser.add_argument(
+        "--act", default="", help="only acts whose name contains this (restarts, setup, kinds)"
+    )
+    parser.add_argument("--times", type=int, default=1, help="multiple of the number of cuts")
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args(arguments)
     reason = cannot_run()

@@ -11,9 +11,9 @@ from random import Random
 from benchmarks.debian.container import Container, wait_for
 from benchmarks.machine.box import Box
 from benchmarks.machine.disk import Image, Loss
-from benchmarks.machine.judge import LET_IN_S, Facts, measure_user_return, wrongs
-from benchmarks.machine.prepare import Ground, changed
-from benchmarks.machine.record import Recorded, windows
+from benchmarks.machine.judge import LET_IN_S, Facts, find_faults, measure_user_return
+from benchmarks.machine.prepare import Ground, change_disk
+from benchmarks.machine.record import Recorded, find_step_ranges
 from benchmarks.report import print_line
 
 DATA = "var/lib/postgresql/17/main"
@@ -61,9 +61,9 @@ def idle(ground: Ground, image: Path, chance: Random) -> Image:
     box = ground.box(Image(image), "idle")
     try:
         box.start()
-        box.officers()
+        box.start_users()
         if measure_user_return(box) is None:
-            raise RuntimeError("officers do not come in")
+            raise RuntimeError("users cannot work")
         time.sleep(8)
         return box.cut(Loss.SUBSET, chance).image
     finally:
@@ -98,7 +98,7 @@ def torn_and_late(
 def torn(recorded: Recorded, chance: Random, step: str = "migrate") -> Image:
     """Return the disk after a power cut in a step of a recorded change."""
     recording = recorded.recording()
-    at = chance.choice(windows(recording)[step])
+    at = chance.choice(find_step_ranges(recording)[step])
     image, _ = recording.cut(recorded.begin, at, Loss.TEAR, chance)
     recording.close()
     return image
@@ -110,24 +110,24 @@ def _boot(
 ) -> Boot:  # fmt: skip
     file = ground.place("changed.img")
     script = DOWN if server is None else LATE.replace("SECONDS", str(server)) if server else "true"
-    box = ground.box(changed(image, file, script), "late")
+    box = ground.box(change_disk(image, file, script), "late")
     try:
         box.start()
-        box.officers()
+        box.start_users()
         begin = box.began
         if server is None:
             if wait_for(lambda: server_failed(box.container), LET_IN_S) is None:
                 raise RuntimeError("the server is not down")
             early = measure_user_return(box, DOWN_S)
             if early is not None:
-                raise RuntimeError("officers work without a server")
+                raise RuntimeError("users work without a server")
             begin = time.time()
             box.container.must("sh", "-c", REPAIR)
         found = measure_user_return(box, (server or 0) + LET_IN_S)
         seconds = None if found is None else round(found + box.began - begin, 1)
-        wrong = [] if found is not None else ["officers are not in"]
+        wrong = [] if found is not None else ["users cannot work"]
         if found is not None and agent and known is not None:
-            wrong = wrongs(box, known, [])[1]
+            wrong = find_faults(box, known, [])[1]
         result = Boot(what, agent, server, seconds, tuple(wrong))
     finally:
         box.close()
@@ -166,9 +166,11 @@ def flicker(ground: Ground, recorded: Recorded, times: int, seed: int) -> Boot:
     box = ground.box(image, "flicker")
     try:
         box.start()
-        box.officers()
+        box.start_users()
         seconds = measure_user_return(box)
-        wrong = ["officers are not in"] if seconds is None else wrongs(box, recorded.known, [])[1]
+        wrong = (
+            ["users cannot work"] if seconds is None else find_faults(box, recorded.known, [])[1]
+        )
         result = Boot(f"{cuts} cuts in recovery", True, 0.0, seconds, tuple(wrong))
     finally:
         box.close()

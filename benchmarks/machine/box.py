@@ -147,7 +147,7 @@ class Box:
         self.began = time.time()
         self.container.boot()
 
-    def officers(self, pause_s: float = 0.1) -> None:
+    def start_users(self, pause_s: float = 0.1) -> None:
         """Start users who enter cases through the web server of the machine."""
         target = f"--target={self.container.first}"
         traffic = [sys.executable, "-m", "demo.traffic", "--url", "http://127.0.0.1"]
@@ -157,7 +157,7 @@ class Box:
             cwd=Path(__file__).parents[2],
         )  # fmt: skip
 
-    def officers_go(self) -> None:
+    def stop_users(self) -> None:
         """Stop the users."""
         process, self._officers = self._officers, None
         if process is not None:
@@ -168,14 +168,14 @@ class Box:
         """Cut the power."""
         entries = self.disk.stop()
         self.container.cut()
-        self.officers_go()
+        self.stop_users()
         self._detach()
         image, pending = self.recording.cut(self.disk.begin, entries, loss, chance)
         return Cut(image, entries, self.recording.when(entries), pending)
 
     def power_off(self) -> Image:
         """Shut the machine down in an orderly manner, and return its disk."""
-        self.officers_go()
+        self.stop_users()
         self.container.run("systemctl", "--no-block", "poweroff")
         self.container.wait(120)
         image = self.disk.kept()
@@ -185,7 +185,7 @@ class Box:
 
     def close(self) -> None:
         """Stop the machine and remove everything that it left."""
-        self.officers_go()
+        self.stop_users()
         self.disk.stop()
         self.container.close()
         self._detach()

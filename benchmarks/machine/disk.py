@@ -179,14 +179,14 @@ class Recording:
     def __len__(self) -> int:
         return len(self.records)
 
-    def wrote(self, offset: int, data: bytes) -> None:
+    def add_write(self, offset: int, data: bytes) -> None:
         """Add a write."""
         at = time.time()
         self._file.write(RECORD.pack(WRITE, at, offset, len(data)) + data)
         self.records.append(Record(at, offset, len(data), self._end + RECORD.size))
         self._end += RECORD.size + len(data)
 
-    def flushed(self) -> None:
+    def add_flush(self) -> None:
         """Add a flush."""
         at = time.time()
         self._file.write(RECORD.pack(FLUSH, at, 0, 0))
@@ -263,7 +263,7 @@ class Disk:
         """Write bytes to the cache; return False without power."""
         with self._lock:
             if not self._dead:
-                self.recording.wrote(offset, data)
+                self.recording.add_write(offset, data)
                 self._now.write(offset, data)
             return not self._dead
 
@@ -271,7 +271,7 @@ class Disk:
         """Make the cache durable; return False without power."""
         with self._lock:
             if not self._dead:
-                self.recording.flushed()
+                self.recording.add_flush()
             return not self._dead
 
     def stop(self) -> int:

@@ -11,7 +11,7 @@ from typing import Any
 
 from benchmarks.debian.container import Container, wait_for
 from benchmarks.machine.box import Box
-from benchmarks.machine.site import DOOR, sql
+from benchmarks.machine.site import DOOR, run_query
 from demo.databases import DATABASES, PostgresPlace
 
 NAMES = PostgresPlace("").names
@@ -99,8 +99,8 @@ def facts(container: Container, current: Path = Path("/opt/ncen/current")) -> Fa
     """Read the facts about a machine."""
     marks, schemas = {}, {}
     for name, physical in NAMES.items():
-        marks[name] = sql(container, physical, "SELECT release FROM ncen_release")[0][0]
-        schemas[name] = _digest(sql(container, physical, COLUMNS))
+        marks[name] = run_query(container, physical, "SELECT release FROM ncen_release")[0][0]
+        schemas[name] = _digest(run_query(container, physical, COLUMNS))
     cases = "SELECT case_ref, opened_at, officer, summary FROM cases"
     old = f"{cases} WHERE case_ref ~ '{OLD}' ORDER BY 1"
     release = json.loads(container.must("cat", f"{current}/app/release.json"))
@@ -109,11 +109,11 @@ def facts(container: Container, current: Path = Path("/opt/ncen/current")) -> Fa
         reported = str(json.loads(health)["version"])
     except (ValueError, KeyError):
         reported = None
-    digest = _digest(sql(container, NAMES["seizures"], old))
+    digest = _digest(run_query(container, NAMES["seizures"], old))
     return Facts(str(release["version"]), marks, schemas, digest, reported)
 
 
-def expect(found: Facts, known: Mapping[str, Facts]) -> list[str]:
+def compare_facts(found: Facts, known: Mapping[str, Facts]) -> list[str]:
     """Return the faults of a machine. Pure.
 
     Args:
@@ -135,14 +135,14 @@ def expect(found: Facts, known: Mapping[str, Facts]) -> list[str]:
     return wrong
 
 
-def wrongs(
+def find_faults(
     box: Box, known: Mapping[str, Facts], entered: Sequence[Acknowledged], *, agent: bool = True
 ) -> tuple[Facts, list[str]]:
     """Judge a machine that is up, and whose users can work.
 
     Args:
         box: The machine.
-        known: As for :func:`expect`.
+        known: As for :func:`compare_facts`.
         entered: The records that must exist.
         agent: Whether the agent must be running.
     """
@@ -155,7 +155,11 @@ def wrongs(
             now = container.run("ncen-updater", "status").stdout
             return facts(container), [f"the agent does not come to rest: {now}"]
     found = facts(container)
-    wrong = [*expect(found, known), *lost_records(container, entered), *_left_over(container)]
+    wrong = [
+        *compare_facts(found, known),
+        *lost_records(container, entered),
+        *_left_over(container),
+    ]
     for unit in ("ncen.service", *(["ncen-updater.service"] if agent else [])):
         state = container.run("systemctl", "is-active", unit).stdout.strip()
         if state != "active":
@@ -174,7 +178,7 @@ def lost_records(container: Container, entered: Sequence[Acknowledged]) -> list[
     """List the acknowledged records that are missing or changed."""
     wrong = []
     for name in DATABASES:
-        there = {row[0]: row[1] for row in sql(container, NAMES[name], ENTERED[name])}
+        there = {row[0]: row[1] for row in run_query(container, NAMES[name], ENTERED[name])}
         lost = [case.reference for case in entered if case.reference not in there]
         if lost:
             wrong.append(f"{len(lost)} acknowledged records are not in {name}: {lost[:3]}")
@@ -188,8 +192,10 @@ def lost_records(container: Container, entered: Sequence[Acknowledged]) -> list[
 def _left_over(container: Container) -> list[str]:
     wrong = []
     if container.run("test", "-e", DOOR).returncode == 0:
-        wrong.append("the door file is left")
-    copies = sql(container, "postgres", "SELECT datname FROM pg_database WHERE datname ~ '__next_'")
+        wrong.append("the maintenance file is left")
+    copies = run_query(
+        container, "postgres", "SELECT datname FROM pg_database WHERE datname ~ '__next_'"
+    )
     if copies:
         wrong.append(f"copies are left: {copies}")
     partial = container.run("find", "/opt/ncen/slots", "-maxdepth", "1", "-name", "*.partial")

@@ -115,9 +115,9 @@ def _try(ground: Ground, kind: Kind) -> SetupAttempt:
         box.boot()
         outside.connect(box)
         lay_out(box, ground.secretariat.directory, kind)
-        box.officers()
+        box.start_users()
         if measure_user_return(box) is None:
-            raise RuntimeError("officers do not come in")
+            raise RuntimeError("users cannot work")
         return _set_up(ground, box, kind)
     finally:
         box.close()

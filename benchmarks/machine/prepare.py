@@ -12,7 +12,7 @@ from pathlib import Path
 from benchmarks.machine.box import Box, make_image, make_tree
 from benchmarks.machine.disk import Image
 from benchmarks.machine.line import Outside
-from benchmarks.machine.site import Administrator, Secretariat, by_hand
+from benchmarks.machine.site import Administrator, Secretariat, lay_out_application
 from benchmarks.report import print_line
 
 CASES = 3000
@@ -83,7 +83,7 @@ class Ground:
         try:
             box.boot()
             outside.connect(box)
-            by_hand(box.container, self.secretariat.directory, CASES, self._seed)
+            lay_out_application(box.container, self.secretariat.directory, CASES, self._seed)
             box.power_off().save(self.bare)
         finally:
             box.close()
@@ -109,7 +109,7 @@ class Ground:
             box.close()
 
 
-def changed(image: Image, path: Path, script: str) -> Image:
+def change_disk(image: Image, path: Path, script: str) -> Image:
     """Change the disk of a machine that is off, and return the result.
 
     Args:

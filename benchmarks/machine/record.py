@@ -68,21 +68,21 @@ def _must(found: object, what: str) -> None:
         raise RuntimeError(what)
 
 
-def rehearsed(container: Container) -> None:
+def await_rehearsal(container: Container) -> None:
     """Let the service find and rehearse the newer release."""
-    _must(wait_for(lambda: serves(container), LET_IN_S), "the service does not run")
+    _must(wait_for(lambda: is_service_running(container), LET_IN_S), "the service does not run")
     container.run("ncen-updater", "check")
     _must(wait_for(lambda: _waits(container), LET_IN_S), "the release is not rehearsed")
 
 
 def approve(container: Container) -> None:
     """Let the service find and rehearse the newer release, and approve it."""
-    rehearsed(container)
+    await_rehearsal(container)
     words = ["runuser", "-u", "amina", "--", "ncen-updater", "approve", TARGET, "--yes"]
     container.must(*words)
 
 
-def serves(container: Container) -> bool | None:
+def is_service_running(container: Container) -> bool | None:
     """Return whether the service runs."""
     active = container.run("systemctl", "is-active", "ncen-updater").stdout.strip() == "active"
     return True if active else None
@@ -102,9 +102,9 @@ def record_upgrade(site: Path, sent: Secretariat, work: Path, directory: Path) -
     box = Box(Image(site), sent.directory, work)
     try:
         box.start()
-        box.officers()
+        box.start_users()
         outside.connect(box)
-        _must(measure_user_return(box), "officers do not come in")
+        _must(measure_user_return(box), "users cannot work")
         container = box.container
         known = {START: facts(container)}
         approve(container)
@@ -124,11 +124,11 @@ def record_rollback(upgraded: Recorded, sent: Secretariat, work: Path, directory
     box = Box(Image(begin), sent.directory, work)
     try:
         box.start()
-        box.officers()
+        box.start_users()
         outside.connect(box)
-        _must(measure_user_return(box), "officers do not come in")
+        _must(measure_user_return(box), "users cannot work")
         container = box.container
-        _must(wait_for(lambda: serves(container), LET_IN_S), "the service does not run")
+        _must(wait_for(lambda: is_service_running(container), LET_IN_S), "the service does not run")
         back = ["ncen-updater", "rollback", "--yes"]
         container.must(*back)
         _must(wait_for(lambda: _over(container, START), LET_IN_S), "the rollback does not end")
@@ -144,7 +144,7 @@ def _waits(container: Container) -> bool | None:
     return True if "approval" in str(status(container).get("service", {}).get("reason")) else None
 
 
-def windows(recording: Recording) -> dict[str, range]:
+def find_step_ranges(recording: Recording) -> dict[str, range]:
     """Return the entries of a recording that belong to each step of its last change.
 
     The source is the journal on the disk: a step begins with the first entry that contains its
@@ -160,7 +160,7 @@ def windows(recording: Recording) -> dict[str, range]:
     return {step: range(begin, end) for (step, begin), end in zip(order, ends[1:], strict=True)}
 
 
-def instants(
+def choose_instants(
     found: Mapping[str, range], each: Mapping[str, int], chance: Random
 ) -> list[tuple[str, int]]:
     """Choose instants of power cuts: a number in each step, without repetition. Pure."""

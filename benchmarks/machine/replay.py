@@ -13,11 +13,11 @@ from benchmarks.machine.disk import Image, Loss
 from benchmarks.machine.judge import (
     Acknowledged,
     acknowledged,
+    find_faults,
     measure_user_return,
     waited_for,
-    wrongs,
 )
-from benchmarks.machine.record import Recorded, instants, windows
+from benchmarks.machine.record import Recorded, choose_instants, find_step_ranges
 from benchmarks.report import print_line
 
 
@@ -68,7 +68,7 @@ def replay(
     """
     chance = Random(seed)
     recording = recorded.recording()
-    chosen = instants(windows(recording), each, chance)
+    chosen = choose_instants(find_step_ranges(recording), each, chance)
     trials = []
     for number, (step, at) in enumerate(chosen):
         loss = chance.choice(list(Loss))
@@ -101,12 +101,12 @@ def _one(
     box = Box(image, shared, work)
     try:
         box.start()
-        box.officers()
+        box.start_users()
         seconds = measure_user_return(box)
         if seconds is None:
             said = box.container.run("journalctl", "--no-pager", "-n", "60").stdout
-            return replace(trial, version="?", wrong=(f"officers are not in: {said}",))
-        found, wrong = wrongs(box, recorded.known, entered)
+            return replace(trial, version="?", wrong=(f"users cannot work: {said}",))
+        found, wrong = find_faults(box, recorded.known, entered)
         return replace(
             trial, in_after_s=seconds, version=found.code, compared=3 * len(entered),
             wrong=tuple(wrong), waited_for=waited_for(box, seconds),

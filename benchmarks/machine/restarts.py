@@ -14,12 +14,12 @@ from benchmarks.debian.site import running, sequence
 from benchmarks.machine.boots import torn
 from benchmarks.machine.box import CACHE, LIBPQ, SERVER, Box
 from benchmarks.machine.disk import Image, Loss
-from benchmarks.machine.judge import Facts, acknowledged, measure_user_return, status, wrongs
+from benchmarks.machine.judge import Facts, acknowledged, find_faults, measure_user_return, status
 from benchmarks.machine.line import Outside
-from benchmarks.machine.prepare import Ground, changed
-from benchmarks.machine.record import Recorded, approve, serves
+from benchmarks.machine.prepare import Ground, change_disk
+from benchmarks.machine.record import Recorded, approve, is_service_running
 from benchmarks.machine.site import START, TARGET
-from benchmarks.machine.trouble import Event, told, waiting
+from benchmarks.machine.trouble import Event, report_event, waiting
 from benchmarks.report import print_line
 
 #: Replaces libraries that the agent's processes have open by identical ones, as an upgrade does.
@@ -94,7 +94,7 @@ def restarts(ground: Ground, only: str = "") -> list[Event]:
     """Perform each action in an upgrade of its own."""
     known = Recorded.load(ground.work / "upgrade").known
     acts = [act for act in ACTS if only in act.what]
-    return [told(_act(ground, act, known)) for act in acts]
+    return [report_event(_act(ground, act, known)) for act in acts]
 
 
 def _act(ground: Ground, act: Act, known: Mapping[str, Facts]) -> Event:
@@ -103,9 +103,9 @@ def _act(ground: Ground, act: Act, known: Mapping[str, Facts]) -> Event:
     box = ground.box(image, "restarts")
     try:
         box.start()
-        box.officers()
+        box.start_users()
         if measure_user_return(box) is None:
-            return Event(act.what, wrong=("officers are not in",))
+            return Event(act.what, wrong=("users cannot work",))
         outside.connect(box)
         container = box.container
         approve(container)
@@ -124,7 +124,7 @@ def _act(ground: Ground, act: Act, known: Mapping[str, Facts]) -> Event:
             )
         now = time.time()
         asked = container.run("ncen-updater", "check")
-        found, wrong = wrongs(box, known, acknowledged(box.log, now))
+        found, wrong = find_faults(box, known, acknowledged(box.log, now))
         if asked.returncode:
             wrong.append(f"check: {asked.returncode} {asked.stdout}{asked.stderr}")
         if typed.returncode:
@@ -136,7 +136,7 @@ def _act(ground: Ground, act: Act, known: Mapping[str, Facts]) -> Event:
             wrong.append(f"a release was blamed: {bad}")
         lines = f"{typed.stdout}{typed.stderr}".strip().splitlines()
         note = (
-            f"ended with {found.code}; the act took {took} s; officers out"
+            f"ended with {found.code}; the act took {took} s; users out"
             f" {_longest_gap(box)} s; said: {lines[-3:]}"
         )
         return Event(act.what, note=note, wrong=tuple(wrong))
@@ -178,25 +178,27 @@ def power_cuts(ground: Ground, seed: int) -> list[Event]:
         box = ground.box(image, "cuts")
         try:
             box.start()
-            if wait_for(partial(serves, box.container), PATIENCE_S) is None:
-                return [told(Event(f"{number} cuts", wrong=("the service does not run",)))]
+            if wait_for(partial(is_service_running, box.container), PATIENCE_S) is None:
+                return [report_event(Event(f"{number} cuts", wrong=("the service does not run",)))]
             image = box.cut(chance.choice(list(Loss)), chance).image
         finally:
             box.close()
     box = ground.box(image, "cuts")
     try:
         box.start()
-        box.officers()
+        box.start_users()
         seconds = measure_user_return(box)
         container = box.container
-        wait_for(lambda: serves(container), PATIENCE_S)
+        wait_for(lambda: is_service_running(container), PATIENCE_S)
         chosen, before = sequence(container), _chosen(ground)
         if chosen.get("failed") or chosen.get("current") != before or running(container) != before:
             wrong.append(f"the agent was given up: {chosen}, {running(container)} runs")
         if seconds is None:
-            wrong.append("officers are not in")
+            wrong.append("users cannot work")
         note = f"agent {running(container)}, attempts {chosen.get('attempts')}"
-        return [told(Event(f"{CUTS} cuts of a good agent", None, seconds, note, tuple(wrong)))]
+        return [
+            report_event(Event(f"{CUTS} cuts of a good agent", None, seconds, note, tuple(wrong)))
+        ]
     finally:
         box.close()
 
@@ -217,20 +219,20 @@ def maintenance(ground: Ground, seed: int) -> list[Event]:
     }
     for what, make in cuts.items():
         file = ground.place("portal.img")
-        box = ground.box(changed(make(), file, ELSEWHERE), "portal")
+        box = ground.box(change_disk(make(), file, ELSEWHERE), "portal")
         try:
             box.start()
-            box.officers()
+            box.start_users()
             seconds = measure_user_return(box, PATIENCE_S)
-            wrong = ["officers are not in"] if seconds is None else []
+            wrong = ["users cannot work"] if seconds is None else []
             if seconds is None:
                 print_line(box.container.run("journalctl", "--no-pager", "-n", "60").stdout)
             else:
-                wrong += wrongs(box, recorded.known, [])[1]
+                wrong += find_faults(box, recorded.known, [])[1]
                 if box.container.run("test", "-e", f"/{PORTAL}").returncode == 0:
                     wrong.append("the maintenance file is left")
             name = f"maintenance file below /run, {what}"
-            events.append(told(Event(name, None, seconds, "", tuple(wrong))))
+            events.append(report_event(Event(name, None, seconds, "", tuple(wrong))))
         finally:
             box.close()
             file.unlink()

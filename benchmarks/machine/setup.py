@@ -23,7 +23,7 @@ from benchmarks.machine.guide import INSTALLATION, commands
 from benchmarks.machine.judge import (
     LET_IN_S,
     acknowledged,
-    expect,
+    compare_facts,
     facts,
     lost_records,
     measure_user_return,
@@ -146,7 +146,7 @@ class Trial:
     def require_sound(self, current: Path) -> None:
         """Record lost cases, and anything but one whole version."""
         now = time.time()
-        self.wrong += expect(facts(self.container, current), self.known)
+        self.wrong += compare_facts(facts(self.container, current), self.known)
         self.wrong += lost_records(self.container, acknowledged(self.box.log, now))
 
     def require_set_up(self) -> None:
@@ -212,9 +212,9 @@ def _try(
     try:
         box.boot()
         outside.connect(box)
-        box.officers()
+        box.start_users()
         if measure_user_return(box) is None:
-            raise RuntimeError("officers do not come in")
+            raise RuntimeError("users cannot work")
         trial = Trial(box)
         tried = act(trial)
         row = SetupAttempt(what, tried.seconds, tried.figures, (*tried.wrong, *trial.wrong))
@@ -307,7 +307,7 @@ def _cut(ground: Ground, site: Image, chance: Random) -> SetupAttempt:
     try:
         box.boot()
         outside.connect(box)
-        box.officers()
+        box.start_users()
         found = measure_user_return(box)
         trial = Trial(box)
         trial.before, trial.known = before.before, before.known

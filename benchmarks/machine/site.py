@@ -169,7 +169,7 @@ class Secretariat:
         return feed
 
 
-def by_hand(container: Container, shared: Path, cases: int, seed: int) -> None:
+def lay_out_application(container: Container, shared: Path, cases: int, seed: int) -> None:
     """Lay nCEN out and start it, as on a site before the agent is installed."""
     assemble(START, shared / "by-hand")
     overlay = {
@@ -294,7 +294,7 @@ class Administrator:
             self.typed.append(Typed(line, ended.returncode, ended.stdout + ended.stderr))
 
 
-def sql(container: Container, database: str, query: str) -> list[list[str]]:
+def run_query(container: Container, database: str, query: str) -> list[list[str]]:
     """Query a database of the machine as its administrator."""
     words = ["runuser", "-u", "postgres", "--", "psql", "-XAtqF", "\t", "-d", database, "-c", query]
     return [line.split("\t") for line in container.must(*words).splitlines()]

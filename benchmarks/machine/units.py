@@ -183,7 +183,9 @@ def try_units(container: Container, shared: Path) -> dict[str, dict[str, Any]]:
         name = f"probe-{unit.replace('@', '')}"
         container.must("mkdir", "-p", "/run/probe")
         container.must(
-            "sh", "-c", f"cat > /run/systemd/system/{name} <<'END'\n{as_probe(unit, text)}END"
+            "sh",
+            "-c",
+            f"cat > /run/systemd/system/{name} <<'END'\n{make_probe_unit(unit, text)}END",
         )
         container.must("systemctl", "daemon-reload")
         ended = container.run("systemctl", "start", name)
@@ -197,13 +199,13 @@ def try_units(container: Container, shared: Path) -> dict[str, dict[str, Any]]:
     return found
 
 
-def nothing_to_read(container: Container) -> list[str]:
+def list_missing_files(container: Container) -> list[str]:
     """List the files that do not exist, so that no unit could have read them."""
     said = container.run("sh", "-c", UNREADABLE, "sh", *READ).stdout
     return [f"nothing to read: {file}" for file in said.split()]
 
 
-def come_in(container: Container) -> list[str]:
+def log_in(container: Container) -> list[str]:
     """Log in at the console's helper as one user of the machine; return the faults found."""
     container.must("systemctl", "start", *WANTED)
     container.must("sh", "-c", f"echo {PERSON}:{PASSWORD} | chpasswd")
@@ -228,7 +230,7 @@ def come_in(container: Container) -> list[str]:
     return wrong
 
 
-def as_probe(unit: str, text: str) -> str:
+def make_probe_unit(unit: str, text: str) -> str:
     """Return a unit file that starts the probe with the same restrictions. Pure."""
     kept = [line for line in text.splitlines() if not OF_LIFE.match(line)]
     start = [
@@ -242,7 +244,7 @@ def as_probe(unit: str, text: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def unexpected(unit: str, tried: Mapping[str, Any]) -> list[str]:
+def list_unexpected(unit: str, tried: Mapping[str, Any]) -> list[str]:
     """List undocumented abilities of a unit, and documented ones that it lacks. Pure."""
     if "failed" in tried:
         return [f"{unit} does not start: {tried['failed']}"]

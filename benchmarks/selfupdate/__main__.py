@@ -62,8 +62,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--trials", type=int, default=108)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--patience", type=float, default=8.0, help="seconds, for a silent agent")
-    parser.add_argument("--jobs", type=int, default=2, help="trials at the same time")
+    parser.add_argument(
+        "--patience", type=float, default=8.0, help="time limit of a silent agent in seconds"
+    )
+    parser.add_argument("--jobs", type=int, default=2, help="number of parallel trials")
     chosen = parser.parse_args(arguments)
     kinds = [kind for kind in Kind if kind is not Kind.FILLS or enter_namespace()]
     begin = time.monotonic()

@@ -198,11 +198,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     names = [pair.name for pair in PAIRS]
     parser.add_argument("--pairs", default=",".join(names),
-                        help="names, with commas between; or 'held-back'")  # fmt: skip
-    parser.add_argument("--turns", type=int, default=3, help="updates of each side")
+                        help="comma-separated names, or 'held-back'")  # fmt: skip
+    parser.add_argument("--turns", type=int, default=3, help="updates with each program")
     parser.add_argument("--cache", type=Path, default=Path("~/.cache/ncen-updater-benchmarks"),
-                        help="keeps downloads and what tufup made")  # fmt: skip
-    parser.add_argument("--work", type=Path, help="where the work is done; needs 4 GB")
+                        help="directory for downloads and results of tufup")  # fmt: skip
+    parser.add_argument("--work", type=Path, help="working directory; needs 4 GB")
     chosen = parser.parse_args(arguments)
     compile_as_installed()
     cache = chosen.cache.expanduser().absolute()

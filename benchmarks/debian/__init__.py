@@ -1,15 +1,16 @@
 """Real agent releases, good and broken, under a real systemd: a Debian system in a container.
 
-The package is installed as on a server. The agents after it are built from this checkout, made
-broken in the ways that one may be, published, fetched by the unit that reads the feed and installed
-by the unit that works on the site. Needs root, and a Debian tree of its own::
+The package is installed as on a server. The agents after it are built from this checkout and broken
+in all known ways. They are published, fetched by the unit that reads the feed, and installed by the
+unit that works on the site. Needs root, and a Debian tree of its own::
 
-    debootstrap --variant=minbase --include=systemd,systemd-sysv,dbus,python3,python3-venv,\
-init-system-helpers,adduser,procps,libpq5 trixie TREE
+    debootstrap --variant=minbase
+    --include=systemd,systemd-sysv,dbus,python3,python3-venv,init-system-helpers,adduser,procps,libpq5
+    trixie TREE
     script/debian DIST
     script/agent-release RELEASE 3.13
     python -m benchmarks.debian --tree TREE --package DIST/ncen-updater_*.deb --release RELEASE
 
-The times of trials are shortened by the configuration (``confirm_agent_s``) and by additions to the
-unit, and nothing else is.
+Only the times of a trial are shortened, by the configuration (``confirm_agent_s``) and by additions
+to the unit.
 """

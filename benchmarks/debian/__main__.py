@@ -25,7 +25,7 @@ from ncen_updater.agent.storage.agent_selection import TrialState
 from ncen_updater.publisher.new.trial import FeedKeys, create_feed, create_keys
 
 DISK = "1800M"
-#: The latest instant of a power cut, seconds after the service was asked to look.
+#: Latest instant of a power cut, in seconds after a check was requested.
 CUT_S = 45.0
 GOOD = "good"
 CUT = "can do nothing but say its version"
@@ -37,13 +37,13 @@ def now() -> datetime:
 
 
 class Walk:
-    """One machine, led from agent to agent.
+    """A machine that updates from agent to agent.
 
     Args:
         container: The machine.
-        work: Where releases are made; the feed is below ``pkg``.
-        sound: The release that the others are made of.
-        keys: Of the feed.
+        work: Directory for releases; the feed is below ``pkg``.
+        sound: The release from which the others are made.
+        keys: Keys of the feed.
     """
 
     def __init__(self, container: Container, work: Path, sound: Path, keys: FeedKeys) -> None:
@@ -60,7 +60,7 @@ class Walk:
         return version
 
     def cut(self, after_s: float) -> dict[str, object]:
-        """Publish a good agent, and cut the power so long after the service was asked to look."""
+        """Publish a good agent, and cut the power some time after a check was requested."""
         version = self._publish(GOOD)
         with ThreadPoolExecutor(1) as pool:
             asked = pool.submit(self._container.run, "ncen-updater", "check")
@@ -70,7 +70,7 @@ class Walk:
             asked.result()
         self._container.boot()
         at = time.monotonic()
-        # It checks again automatically, a little later; other callers meanwhile must work.
+        # It checks again automatically a little later; other callers must work meanwhile.
         ended = wait_for(lambda: self._any(version), 300)
         self.works = running(self._container) or ""
         return {
@@ -87,7 +87,7 @@ class Walk:
         return self._settled(self.works) or self._settled(version)
 
     def go(self, kind: str) -> dict[str, object]:
-        """Publish an agent of a kind, and see which agent the site ends with."""
+        """Publish an agent of a kind, and observe which agent the site ends with."""
         version = self._publish(kind)
         expected = version if kind == GOOD else self.works
         began = time.monotonic()
@@ -112,14 +112,14 @@ class Walk:
         return row
 
     def _settled(self, expected: str) -> bool | None:
-        """Whether an agent runs, and one that knows the whole way to the databases."""
+        """Return whether an agent runs that can reach the databases."""
         if running(self._container) != expected:
             return None
         if self._container.run("systemctl", "is-active", "ncen").stdout.strip() != "active":
             return None
         found = sequence(self._container)
         full = self._container.run("test", "-e", "/opt/ncen-updater/filler").returncode == 0
-        # A full disk takes no record of it; the agent that runs writes it when there is room.
+        # With a full disk it cannot be recorded; the running agent writes it once there is space.
         confirmed = found.get("state") == TrialState.CONFIRMED
         settled = full or (found.get("current") == expected and confirmed)
         return True if settled else None
@@ -128,9 +128,11 @@ class Walk:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run, and print one line of JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--tree", type=Path, required=True, help="a Debian tree; it is not changed")
+    parser.add_argument("--tree", type=Path, required=True, help="a Debian tree; not changed")
     parser.add_argument("--package", type=Path, required=True)
-    parser.add_argument("--release", type=Path, required=True, help="of script/agent-release")
+    parser.add_argument(
+        "--release", type=Path, required=True, help="release from script/agent-release"
+    )
     parser.add_argument("--kinds", nargs="*", default=[*BREAKS], choices=[*BREAKS])
     parser.add_argument("--cuts", type=int, default=6, help="power cuts at random instants")
     parser.add_argument("--seed", type=int, default=1)

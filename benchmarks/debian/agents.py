@@ -1,4 +1,4 @@
-"""Real releases of the agent, made out of one of them, each broken in a way of its own."""
+"""Real releases of the agent, made from one release, each broken in a different way."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ FULL = """
 
 @dataclass(frozen=True)
 class Break:
-    """One way in which an agent is broken.
+    """A way in which an agent is broken.
 
     Attributes:
-        module: Which module is changed.
-        before: Its text at that place; once in it.
-        insert: What is put in front of that.
+        module: The changed module.
+        before: Its text at the place of the change; occurs once.
+        insert: The text inserted before it.
     """
 
     module: str
@@ -38,7 +38,7 @@ class Break:
 _SERVE, _AT_START = "agent/cli/serve.py", "    with _excuse_start(os.environ):\n"
 _LOOP, _IN_LOOP = "agent/service/serve.py", "    while not waker.is_stopping:\n"
 
-#: By name; an agent of a kind that is not here is good.
+#: By name; any other kind of agent is good.
 BREAKS: Mapping[str, tuple[Break, ...]] = {
     "exits at once": (Break(_SERVE, _AT_START, "    raise SystemExit(3)\n"),),
     "hangs before it is ready": (Break(_SERVE, _AT_START, "    __import__('time').sleep(1e6)\n"),),
@@ -84,13 +84,13 @@ BREAKS: Mapping[str, tuple[Break, ...]] = {
 
 
 def make_release(sound: Path, place: Path, version: str, kind: str) -> Path:
-    """Make a release directory of another version, broken in a way.
+    """Create a release directory of another version, broken in a way.
 
     Args:
-        sound: The release that ``script/agent-release`` made of this checkout.
-        place: The directory to make.
-        version: Of the new one.
-        kind: A name of :data:`BREAKS`; any other word for one that is good.
+        sound: The release that ``script/agent-release`` made from this checkout.
+        place: The directory to create.
+        version: The new version.
+        kind: A name of :data:`BREAKS`; any other name for a good agent.
     """
     shutil.rmtree(place, ignore_errors=True)
     shutil.copytree(sound, place, copy_function=_link)
@@ -122,7 +122,7 @@ def _sha256(content: bytes) -> str:
 
 
 def _wheel(source: Path, old: str, version: str, breaks: tuple[Break, ...]) -> bytes:
-    """Return a wheel with other code, another version, and the list of digests that fits."""
+    """Return a wheel with changed code, another version and matching digests."""
     files: dict[str, bytes] = {}
     with zipfile.ZipFile(source) as archive:
         for name in archive.namelist():

@@ -1,4 +1,4 @@
-"""A Debian system that is booted by its own systemd, in namespaces of its own."""
+"""A Debian system, booted by its own systemd in separate namespaces."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-#: What lies below a container. Arguments: the tree, the image of a small disk, what is shared.
+#: Mounts the file systems of a container. Arguments: the tree, the image of a small disk, the
+#: shared directory.
 TREE = r"""
 root=$0 disk=$1 shared=$2
 mount --bind "$root" "$root"
@@ -19,8 +20,8 @@ mkdir -p "$root/pkg" "$root/opt/ncen-updater"
 mount --bind "$shared" "$root/pkg"
 mount -o loop "$disk" "$root/opt/ncen-updater"
 """
-#: Run in the new namespaces once its root is mounted. Settings of the kernel are this machine's,
-#: and are not to be changed.
+#: Run in the new namespaces after the root is mounted. Kernel settings are those of this machine,
+#: and must not be changed.
 BOOT = r"""
 mount -t proc proc "$root/proc"
 mount --bind "$root/proc/sys" "$root/proc/sys"
@@ -57,7 +58,7 @@ T = TypeVar("T")
 
 
 def wait_for(look: Callable[[], T | None], seconds: float = PATIENCE_S) -> T | None:
-    """Look until there is something; None where there was nothing in that time."""
+    """Call a function until it returns a value; return None after the time limit."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         found = look()
@@ -68,11 +69,11 @@ def wait_for(look: Callable[[], T | None], seconds: float = PATIENCE_S) -> T | N
 
 
 class Container:
-    """One machine.
+    """A machine.
 
     Args:
-        mounts: A script that mounts the system at ``$root``.
-        arguments: Of the script, from ``$0`` on.
+        mounts: Shell script that mounts the system at ``$root``.
+        arguments: Its arguments, from ``$0`` on.
     """
 
     def __init__(self, mounts: str, *arguments: str | Path) -> None:
@@ -83,7 +84,7 @@ class Container:
 
     @property
     def first(self) -> int:
-        """The id of its process 1, seen from here."""
+        """Return the PID of its process 1 on the host."""
         return self._first
 
     def boot(self) -> None:
@@ -97,7 +98,7 @@ class Container:
             raise RuntimeError("the container does not come up")
 
     def start(self) -> None:
-        """Start it, and wait for its first process alone.
+        """Start it, and wait only for its first process.
 
         Raises:
             RuntimeError: If it ends at once.
@@ -106,7 +107,7 @@ class Container:
         spaces = ("--mount", "--pid", "--uts", "--ipc", "--net", "--cgroup")
         script = f"set -e\nmount --make-rprivate /\n{self._mounts}{BOOT}"
         inside = ["sh", "-c", script, *self._arguments]
-        # The group is entered first: it is what the new namespace sees as the root of all groups.
+        # Enter the group first: the new namespace sees it as the root of all groups.
         enter = f'echo 0 > {self._group}/cgroup.procs && exec "$@"'
         self._process = subprocess.Popen(
             ["sh", "-c", enter, "sh", "unshare", *spaces, "--fork", "--kill-child", *inside],
@@ -134,7 +135,7 @@ class Container:
         if self._process is None or self._process.poll() is not None:
             raise RuntimeError("the container ended")
         said = self.run("systemctl", "is-system-running").stdout.strip()
-        # A container has no modules to load, which systemd counts as a failed unit.
+        # A container has no modules to load; systemd counts that as a failed unit.
         return True if said in ("running", "degraded") else None
 
     def cut(self) -> None:
@@ -145,7 +146,7 @@ class Container:
             self._process = None
 
     def wait(self, seconds: float) -> None:
-        """Wait until it has ended by itself.
+        """Wait until it has ended on its own.
 
         Raises:
             subprocess.TimeoutExpired: If it does not.
@@ -164,7 +165,7 @@ class Container:
         )  # fmt: skip
 
     def must(self, *words: str) -> str:
-        """Run a command that has to succeed; return what it said.
+        """Run a command that must succeed; return its output.
 
         Raises:
             RuntimeError: If it fails.
@@ -175,7 +176,7 @@ class Container:
         return ended.stdout
 
     def close(self) -> None:
-        """End it, and leave nothing behind."""
+        """Stop it, and remove everything that it left."""
         self.cut()
         if self._group.is_dir():
             wait_for(lambda: True if _empty(self._group) else None)
@@ -188,7 +189,7 @@ def _empty(group: Path) -> bool:
 
 
 def _unified() -> Path:
-    """Where the groups of version 2 are mounted."""
+    """Return the mount point of the control groups, version 2."""
     for line in Path("/proc/mounts").read_text().splitlines():
         _, place, kind, *_ = line.split()
         if kind == "cgroup2":

@@ -52,12 +52,12 @@ DynamicUser=yes
 [Install]
 WantedBy=multi-user.target
 """,
-    # The feed is on this machine, which what reads it does not reach as handed out.
+    # The feed is on this machine, which the packaged feed reader cannot reach.
     "ncen-updater-fetch@.service.d/feed.conf": """\
 [Service]
 IPAddressAllow=localhost
 """,
-    # In place of minutes; everything else of the unit is as handed out.
+    # Instead of minutes; everything else of the unit is as packaged.
     "ncen-updater.service.d/quick.conf": """\
 [Service]
 TimeoutStartSec=15s
@@ -86,11 +86,11 @@ systemctl start ncen-updater.service
 
 
 def lay_out(container: Container, shared: Path, package: Path) -> None:
-    """Install the agent as on a server, and take the site over.
+    """Install the agent as on a server, and adopt the site.
 
     Args:
         container: The machine, running.
-        shared: Its ``/pkg``; the feed lies there already.
+        shared: Its ``/pkg``, which already contains the feed.
         package: The Debian package.
     """
     shutil.copyfile(package, shared / "package.deb")
@@ -111,7 +111,7 @@ def lay_out(container: Container, shared: Path, package: Path) -> None:
 
 
 def sequence(container: Container) -> dict[str, object]:
-    """Return the agent's selection file; empty where it cannot be read now."""
+    """Return the agent's selection file; empty if it cannot be read now."""
     try:
         found = json.loads(container.run("cat", "/opt/ncen-updater/sequence.json").stdout)
     except ValueError:

@@ -1,1 +1,1 @@
-"""Random histories of a stand-in site, with strangers who write, and faults at any instant."""
+"""Random histories of a stand-in site, with foreign sessions, and faults at any instant."""

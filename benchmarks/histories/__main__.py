@@ -1,7 +1,7 @@
-"""Random histories of a site: does any fault, or any stranger, ever cost a record?
+"""Random histories of a site: test that no fault and no foreign session loses a record.
 
-``python -m benchmarks.histories --engine postgresql --server 17 --trials 100
---seed 1 --report FILE``; ``--sum FILES`` adds reports up. Exit status 1 if any trial was wrong.
+``python -m benchmarks.histories --engine postgresql --server 17 --trials 100 --seed 1 --report
+FILE``; ``--sum FILES`` adds reports up. Exit status 1 if any trial was wrong.
 """
 
 from __future__ import annotations
@@ -19,28 +19,30 @@ from pathlib import Path
 
 from benchmarks.histories.history import History, Trial
 from benchmarks.histories.judge import Kind
-from benchmarks.histories.plans import Plan, choose, plan_from
-from benchmarks.histories.report import line, read, tables
+from benchmarks.histories.plans import Plan, choose_plan, parse_plan
+from benchmarks.histories.report import format_line, format_tables, read_reports
 from benchmarks.histories.stage import Stage
 from benchmarks.report import finish, print_line
 
-#: Trials in one history, before a fresh site is begun.
+#: Maximum number of trials in one history; then a fresh site is started.
 LONGEST = 14
 
 
 def _arguments(words: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="benchmarks.histories", description=__doc__)
     parser.add_argument("--engine", choices=("postgresql", "sqlite"), default="postgresql")
-    parser.add_argument("--server", type=int, help="major version; the newest found by default")
-    parser.add_argument("--strangers", default="", help="only those whose names begin so")
+    parser.add_argument("--server", type=int, help="major version; default: the newest installed")
+    parser.add_argument("--strangers", default="", help="prefix of the foreign sessions to use")
     parser.add_argument("--trials", type=int, default=100)
-    parser.add_argument("--seconds", type=float, help="end after so long, between two trials")
+    parser.add_argument("--seconds", type=float, help="time limit, checked between trials")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--report", type=Path, help="one line of JSON a trial, appended")
-    parser.add_argument("--keep", type=Path, help="where sites of wrong trials are kept")
-    parser.add_argument("--plan", help="a plan from a report as JSON, tried on fresh sites")
-    parser.add_argument("--before", default="3.2.4", help="the release that such a plan begins at")
-    parser.add_argument("--sum", type=Path, nargs="+", help="add reports up to Markdown")
+    parser.add_argument(
+        "--report", type=Path, help="file to which a line of JSON is appended for each trial"
+    )
+    parser.add_argument("--keep", type=Path, help="directory for the sites of wrong trials")
+    parser.add_argument("--plan", help="repeat a plan from a report (JSON) on fresh sites")
+    parser.add_argument("--before", default="3.2.4", help="the release at which the plan begins")
+    parser.add_argument("--sum", type=Path, nargs="+", help="sum up reports as Markdown")
     chosen = parser.parse_args(words)
     if chosen.engine == "sqlite":
         chosen.server = None
@@ -59,17 +61,17 @@ def _format_trial(trial: Trial) -> str:
     return "; ".join(words)
 
 
-def _walk(chosen: argparse.Namespace) -> Counter[str]:
+def _run_trials(chosen: argparse.Namespace) -> Counter[str]:
     tried: Counter[str] = Counter()
     kinds: Counter[str] = Counter()
     run = {name: getattr(chosen, name) for name in ("engine", "server", "seed")}
     began = time.monotonic()
-    fixed = plan_from(json.loads(chosen.plan)) if chosen.plan else None
+    fixed = parse_plan(json.loads(chosen.plan)) if chosen.plan else None
     with Stage(chosen.engine, chosen.server) as stage:
         history = History(stage, f"{chosen.seed}")
         history.begin()
         print_line(f"laid out in {time.monotonic() - began:.0f} s")
-        with history.officers:
+        with history.users:
             for number in range(1, chosen.trials + 1):
                 if chosen.seconds and time.monotonic() - began > chosen.seconds:
                     break
@@ -77,8 +79,8 @@ def _walk(chosen: argparse.Namespace) -> Counter[str]:
                 if history.age >= LONGEST:
                     history.reset()
                 if fixed:
-                    history.walk_to(chosen.before)
-                plan = fixed or _plan(history, chance, tried, chosen)
+                    history.upgrade_to(chosen.before)
+                plan = fixed or _choose_plan(history, chance, tried, chosen)
                 try:
                     trial = history.trial(number, plan, chance)
                 except Exception:  # noqa: BLE001 - a mistake of the benchmark is no verdict
@@ -86,14 +88,14 @@ def _walk(chosen: argparse.Namespace) -> Counter[str]:
                     print_line(f"{number}: the benchmark failed: {traceback.format_exc()}")
                     print_line(f"  plan: {json.dumps(plan.to_json())}")
                     stage.renew()
-                    stage.put_right()
+                    stage.repair()
                     history.reset()
                     continue
                 kinds[str(trial.verdict.kind)] += 1
                 print_line(_format_trial(trial))
                 if chosen.report:
                     with chosen.report.open("a", encoding="utf-8") as report:
-                        report.write(line(trial, run) + "\n")
+                        report.write(format_line(trial, run) + "\n")
                 if trial.verdict.kind is Kind.WRONG:
                     print_line(f"WRONG: seed {chosen.seed}, trial {number}: {'; '.join(trial.log)}")
                     print_line(f"  plan: {json.dumps(trial.plan.to_json())}")
@@ -103,25 +105,25 @@ def _walk(chosen: argparse.Namespace) -> Counter[str]:
     return kinds
 
 
-def _plan(
+def _choose_plan(
     history: History, chance: random.Random, tried: Counter[str], chosen: argparse.Namespace
 ) -> Plan:
-    possible = history.possible()
-    if not possible:
+    operations = history.list_operations()
+    if not operations:
         history.reset()
-        possible = history.possible()
-    return choose(chance, tried, chosen.engine, possible, chosen.strangers)
+        operations = history.list_operations()
+    return choose_plan(chance, tried, chosen.engine, operations, chosen.strangers)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Walk, or add up."""
+    """Run the trials, or sum up reports."""
     chosen = _arguments(arguments)
     if chosen.sum:
-        rows = read(chosen.sum)
-        sys.stdout.write(tables(rows) + "\n")
+        rows = read_reports(chosen.sum)
+        sys.stdout.write(format_tables(rows) + "\n")
         return 1 if any(row["kind"] == Kind.WRONG for row in rows) else 0
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    kinds = _walk(chosen)
+    kinds = _run_trials(chosen)
     finish("histories", {"trials": sum(kinds.values()), **kinds, "aims": {"WRONG": 0}})
     return 1 if kinds[Kind.WRONG] else 0
 

@@ -1,7 +1,8 @@
-"""An administrator who renames, drops and restores, revokes, opens and closes at any instant.
+"""A database administrator who acts at any instant of a change.
 
-He does it beside a change and knows nothing of it. What he did he puts back: at a later instant of
-the operation, while it waits, or only once it has ended, and then he does what he is told to do.
+The administrator renames databases, drops and restores them, revokes rights, opens and closes them,
+and knows nothing of the change. Each action is undone later: at a later instant of the operation,
+while the agent waits, or only after the operation has ended.
 """
 
 from __future__ import annotations
@@ -23,18 +24,19 @@ if TYPE_CHECKING:
     from benchmarks.histories.stage import Stage
 
 ASIDE = "of_the_administrator"
-#: Object ids of the databases he makes: of no other user's, so that what is left of them is his.
+#: Object IDs of the databases created by the administrator. No other database has such an ID, so
+#: leftovers can be attributed.
 OIDS = range(1_000_000, 100_000_000)
 
 
 class Administrator:
-    """Acts once and puts back what he did, as often as it is asked for.
+    """Performs one action and undoes it, as often as asked.
 
     Args:
         stage: The site.
-        kind: Which of ``renames``, ``drops and restores``, ``revokes CONNECT``, ``revokes LOGIN``,
-            ``opens`` and ``closes``.
-        chance: Chooses the database, and whether he puts back while the agent waits.
+        kind: ``renames``, ``drops and restores``, ``revokes CONNECT``, ``revokes LOGIN``, ``opens``
+            or ``closes``.
+        chance: Chooses the database, and whether the action is undone while the agent waits.
     """
 
     def __init__(self, stage: Stage, kind: str, chance: random.Random) -> None:
@@ -46,40 +48,40 @@ class Administrator:
         self._at_peace = False
         self.acted = self.away = False
         self.did = ""
-        #: Live databases that he replaced while they were closed.
+        #: Live databases that were replaced while they were closed.
         self.replaced: tuple[str, ...] = ()
         self._before: dict[str, Any] = {}
 
     def act(self) -> None:
-        """Do it once; the second time, put it back."""
+        """Perform the action; at the second call, undo it."""
         if self.acted:
-            self.put_back()
+            self.undo()
             return
         place = self._stage.place
-        do = self._files if isinstance(place, SqlitePlace) else self._server
+        do = self._act_on_files if isinstance(place, SqlitePlace) else self._act_on_server
         try:
             with self._lock:
                 self.acted = self.away = do(place)
         except Exception as error:  # noqa: BLE001 - what is refused to him is his matter
             self.did = f"refused: {error}"
         if self.away and self._soon is not None:
-            self._timer = threading.Timer(self._soon, self._try_back)
+            self._timer = threading.Timer(self._soon, self._try_undo)
             self._timer.start()
 
-    def _try_back(self) -> None:
+    def _try_undo(self) -> None:
         with contextlib.suppress(Exception):
-            self.put_back()
+            self.undo()
 
     @property
     def is_steady(self) -> bool:
-        """Whether nothing of his is under way."""
+        """Return whether no undo is scheduled or running."""
         return self._timer is None or not self._timer.is_alive()
 
-    def put_back(self, *, open_change: bool = True) -> None:
-        """Put back what he did, and look whether it is as it was for him.
+    def undo(self, *, open_change: bool = True) -> None:
+        """Undo the action.
 
         Args:
-            open_change: Whether a change is open, whose databases may be closed for that.
+            open_change: Whether a change is open, whose databases may be closed for that reason.
         """
         place = self._stage.place
         self._at_peace = not open_change
@@ -87,14 +89,14 @@ class Administrator:
             if not self.acted:
                 return
             if isinstance(place, SqlitePlace):
-                self._files_back(place)
+                self._undo_on_files(place)
             else:
-                self._server_back(place)
+                self._undo_on_server(place)
             self.away = False
 
-    # ---- a server ------------------------------------------------------------------------------
+    # ---- on a server -----------------------------------------------------------------------------
 
-    def _server(self, place: SiteDatabases) -> bool:
+    def _act_on_server(self, place: SiteDatabases) -> bool:
         assert isinstance(place, PostgresPlace)
         name, aside = place.names[self._database], f"{place.names[self._database]}_{ASIDE}"
         with superuser(place, "postgres") as session:
@@ -152,7 +154,7 @@ class Administrator:
                 self._end_sessions(session, name)
         return True
 
-    def _server_back(self, place: SiteDatabases) -> None:
+    def _undo_on_server(self, place: SiteDatabases) -> None:
         assert isinstance(place, PostgresPlace)
         name, aside = place.names[self._database], f"{place.names[self._database]}_{ASIDE}"
         with superuser(place, "postgres") as session:
@@ -163,7 +165,7 @@ class Administrator:
             if aside in there and name not in there:
                 session.execute(f'ALTER DATABASE "{aside}" RENAME TO "{name}"'.encode())
                 if self._kind == "drops and restores":
-                    self._give(session, name)
+                    self._restore_attributes(session, name)
             elif self._kind == "revokes CONNECT" and name in there:
                 words = f'GRANT CONNECT ON DATABASE "{name}" TO "{place.owner}"'
                 session.execute(words.encode())
@@ -172,8 +174,8 @@ class Administrator:
             elif self._kind == "closes" and name in there and (self.away or self._at_peace):
                 session.execute(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS true'.encode())
 
-    def _give(self, session: psycopg.Connection[Any], name: str) -> None:
-        """Give a database that was restored what it had: as ``pg_restore --create`` does."""
+    def _restore_attributes(self, session: psycopg.Connection[Any], name: str) -> None:
+        """Restore the attributes of a restored database, as ``pg_restore --create`` does."""
         before = self._before
         session.execute("SET allow_system_table_mods = on")
         session.execute(
@@ -201,22 +203,22 @@ class Administrator:
 
     # ---- files ---------------------------------------------------------------------------------
 
-    def _found(self, place: SqlitePlace) -> Path | None:
-        """Return the live database file, also while its directory is fenced; None without one."""
+    def _find_file(self, place: SqlitePlace) -> Path | None:
+        """Return the live database file, fenced or not; None if there is none."""
         for link in (place.directory / "live", *place.directory.glob("live.fenced-*")):
             path = link / f"{self._database}.sqlite"
             if path.is_file():
                 return path.resolve()
         return None
 
-    def _files(self, place: SiteDatabases) -> bool:
+    def _act_on_files(self, place: SiteDatabases) -> bool:
         assert isinstance(place, SqlitePlace)
-        path = self._found(place)
+        path = self._find_file(place)
         if path is None:
             return False
         self._before = {"path": path}
         self.did = f"{self._kind} {path}"
-        with self._at_rest(path):
+        with self._checkpoint(path):
             if self._kind == "opens":
                 fenced = next(place.directory.glob("live.fenced-*"), None)
                 if fenced is None or (place.directory / "live").is_symlink():
@@ -232,8 +234,8 @@ class Administrator:
         return True
 
     @contextlib.contextmanager
-    def _at_rest(self, path: Path) -> Iterator[None]:
-        """Checkpoint the WAL into the database file, as is necessary before a copy."""
+    def _checkpoint(self, path: Path) -> Iterator[None]:
+        """Checkpoint the WAL into the database file, which is necessary before a copy."""
         import sqlite3
 
         with (
@@ -243,13 +245,13 @@ class Administrator:
             session.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         yield
 
-    def _files_back(self, place: SqlitePlace) -> None:
+    def _undo_on_files(self, place: SqlitePlace) -> None:
         path: Path = self._before["path"]
         aside = path.with_name(f"{path.name}.{ASIDE}")
         if aside.exists() and not path.exists():
             aside.rename(path)
         else:
-            # Its directory may have another name by now.
+            # The directory may have been renamed.
             for found in place.directory.rglob(f"{self._database}.sqlite.{ASIDE}"):
                 target = found.with_name(f"{self._database}.sqlite")
                 if not target.exists():

@@ -1,8 +1,8 @@
-"""The agent under trial: the real command line in a fork, which tells at which instant it is.
+"""The agent under test: the real command line in a forked process that reports each instant.
 
-A line ``@@ <step> <phase>`` is printed at each instant that the product gives to trials. At the
-instants in ``stops`` the process stops itself, so that what is done there is done exactly there.
-The feed is read in this process: a second interpreter a trial would only cost time here.
+A line ``@@ <step> <phase>`` is printed at each test hook of the product. At the instants in
+``stops`` the process stops itself, so that a fault or an action happens exactly there. The feed is
+read in this process, because a second interpreter for each trial would only cost time here.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ class _Data(ctypes.Structure):
     )
 
 
-def go_blind() -> None:
-    """Give up the right to look into other users' processes, as the packaged service has it not."""
+def drop_ptrace_right() -> None:
+    """Drop the right to inspect processes of other users, which the packaged service lacks."""
     libc = ctypes.CDLL(None, use_errno=True)
     header, data = _Header(CAPABILITY_VERSION_3, 0), (_Data * 2)()
     libc.prctl(PR_CAPBSET_DROP, CAP_SYS_PTRACE, 0, 0, 0)
@@ -66,18 +66,18 @@ def _source(config: AgentConfig, _config_path: Path) -> TufReleaseSource:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Run one command line: the first word is what the trial wishes, as JSON."""
+    """Run one command line; the first argument is a JSON object with the options of the trial."""
     wishes = json.loads(argv[0])
     stops = {tuple(item) for item in wishes.get("stops", ())}
     if wishes.get("blind"):
-        go_blind()
+        drop_ptrace_right()
 
     def tell(step: StepName, phase: StepPhase) -> None:
         os.write(1, f"@@ {step} {phase}\n".encode())
         if (str(step), str(phase)) in stops:
             os.kill(os.getpid(), signal.SIGSTOP)
 
-    # An administrator of these histories is away for seconds where a real one is for hours.
+    # The administrator of these histories is absent for seconds, a real one for hours.
     runner.AWAY_LIMIT_S = outage.OUTAGE_LIMIT_S = float(wishes.get("patience_s", 20.0))
     watched = functools.partial(operations.Operations, checkpoint=tell)
     operations.Operations = watched  # type: ignore[assignment, misc]

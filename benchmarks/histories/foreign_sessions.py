@@ -1,6 +1,6 @@
 """Other sessions in the databases: users, local programs and a database administrator.
 
-Whatever any of them was told is committed goes into the ledger, and has to be found afterwards.
+Every record whose commit was acknowledged is added to the ledger, and must exist after the trial.
 """
 
 from __future__ import annotations
@@ -49,18 +49,18 @@ PAUSE_S = 0.12
 
 @dataclass(frozen=True)
 class Kind:
-    """One kind of stranger.
+    """Kind of foreign session.
 
     Attributes:
-        engine: Where there is such a one.
-        before: Has been there before the operation began, so that it may be refused by name.
-        excuses: Does what must or may make a change go back.
-        holds: Makes it go back by being there.
-        comes: Is there at moments, so that it may be refused by name as well.
-        instants: Which instants it acts at: ``stop`` between fence and cut-over, ``new`` between
-            cut-over and commit, ``whole`` at any, or none; ``quiet`` once, perhaps twice, from
-            the stop to the commit, ``once`` so at any.
-        weight: How often.
+        engine: Database engine to which it applies.
+        before: Whether it is connected before the operation begins, so that a refusal may name it.
+        excuses: Whether it does something that must or may revert a change.
+        holds: Whether its presence alone reverts the change.
+        comes: Whether it connects from time to time, so that a refusal may name it as well.
+        instants: When it acts: ``stop`` between fence and cut-over, ``new`` between cut-over and
+            commit, ``whole`` at any instant; ``quiet`` once or twice from *stop* to the commit,
+            ``once`` the same at any instant; empty for no instant.
+        weight: Relative frequency.
     """
 
     engine: str
@@ -94,8 +94,8 @@ KINDS = {
     "administrator opens": Kind("both", excuses=True, instants="quiet", weight=1.5),
     "administrator closes": Kind("postgresql", excuses=True, instants="once"),
     "program short": Kind("sqlite", excuses=True, weight=2),
-    # Whose a process is that has a file open cannot be told while the application runs, so these
-    # are found when it stands still, and the change goes back.
+    # While the application runs, it is unknown which process has a file open. So these are detected
+    # after it has stopped, and the change reverts.
     "program idle": Kind("sqlite", before=True, holds=True, weight=2),
     "program idle, writes": Kind("sqlite", before=True, holds=True, instants="whole", weight=2),
     "program unseen": Kind("sqlite", before=True, weight=1),
@@ -131,7 +131,7 @@ NEW = (
 )
 
 
-#: No user enters anything here, so that what is dropped loses nothing.
+#: Users enter nothing at these instants, so a dropped database loses nothing.
 QUIET = (("stop", "after-effect"), ("stop", "after-record"), *STOP, *NEW)
 ONCE = (*WHOLE, ("maintenance-off", "after-record"), ("soak", "before-effect"))
 BACKWARDS = tuple(
@@ -143,12 +143,12 @@ BACKWARDS = tuple(
 
 
 def instants_of(kind: str, chance: random.Random, *, fails: bool = False) -> list[tuple[str, str]]:
-    """Choose the instants at which a stranger acts.
+    """Choose the instants at which a foreign session acts.
 
     Args:
-        kind: Of :data:`KINDS`.
-        chance: Chooses.
-        fails: Whether the operation goes back, so that there are instants of that.
+        kind: A name of :data:`KINDS`.
+        chance: Makes the choices.
+        fails: Whether the operation reverts, so that instants of the revert are included.
     """
     wish = KINDS[kind].instants
     if wish in ("once", "quiet"):
@@ -168,7 +168,7 @@ def instants_of(kind: str, chance: random.Random, *, fails: bool = False) -> lis
 
 
 class Ledger:
-    """Every record whose commit was acknowledged, in the order of that."""
+    """Every record whose commit was acknowledged, in that order."""
 
     def __init__(self) -> None:
         self.records: dict[tuple[str, str], Record] = {}
@@ -176,23 +176,23 @@ class Ledger:
         self._lock = threading.Lock()
 
     def key(self) -> str:
-        """Return a key that no other record has."""
+        """Return a unique key."""
         with self._lock:
             return f"HX-{next(self._numbers):07d}"
 
     def add(self, record: Record) -> None:
-        """Keep one; a later edit takes the place of an earlier."""
+        """Add a record; a later edit replaces an earlier one."""
         with self._lock:
             self.records[record.place, record.key] = record
 
     def forget(self, records: tuple[Record, ...]) -> None:
-        """Leave records out that are gone by consent, or set aside."""
+        """Remove records that were lost by consent or are in retained databases."""
         with self._lock:
             for record in records:
                 self.records.pop((record.place, record.key), None)
 
     def clear(self) -> None:
-        """Begin again."""
+        """Remove all records."""
         with self._lock:
             self.records.clear()
 
@@ -203,7 +203,7 @@ class Ledger:
 
 
 class UserTraffic:
-    """Users who enter cases through the web server in front, one after the other."""
+    """Users who enter cases through the web server, one after the other."""
 
     def __init__(self, port: int, ledger: Ledger, seed: str) -> None:
         self._port, self._ledger = port, ledger
@@ -211,7 +211,7 @@ class UserTraffic:
         self._ended = threading.Event()
         self._lock = threading.Lock()
         self.acknowledged = 0
-        self.said = ""
+        self.last_answer = ""
         self._thread = threading.Thread(target=self._work, daemon=True)
 
     def __enter__(self) -> UserTraffic:
@@ -227,10 +227,10 @@ class UserTraffic:
             self.enter()
 
     def enter(self, *categories: str) -> bool:
-        """Enter one case; whether it was acknowledged.
+        """Enter one case; return whether it was acknowledged.
 
         Args:
-            categories: Of which one is chosen; the older releases do not know ``CULT``.
+            categories: Categories to choose from; older releases do not know ``CULT``.
         """
         with self._lock:
             category = self._chance.choice(categories or ("DRUG", "CITES", "OTH", "CULT"))
@@ -267,23 +267,23 @@ class UserTraffic:
             answer = connection.getresponse()
             content = answer.read()
             if answer.status != 201:
-                self.said = f"{answer.status} {content[:200]!r}"
+                self.last_answer = f"{answer.status} {content[:200]!r}"
                 return None
             return str(json.loads(content)["case_ref"])
         except (OSError, http.client.HTTPException, ValueError, KeyError) as error:
-            self.said = repr(error)
+            self.last_answer = repr(error)
             return None  # for the user the case was not saved
         finally:
             connection.close()
 
 
 class ForeignSessions:
-    """The stranger of one trial: comes, acts at its instants, goes.
+    """The foreign session of one trial: connects, acts at its instants, disconnects.
 
     Args:
         stage: The site.
-        ledger: Takes what is acknowledged.
-        kind: One of :data:`KINDS`.
+        ledger: Receives acknowledged records.
+        kind: A name of :data:`KINDS`.
         chance: Chooses databases.
     """
 
@@ -298,7 +298,7 @@ class ForeignSessions:
         self._inode = 0
         self.accepted = 0
         self.refused = 0
-        self.said = ""
+        self.last_error = ""
         self.acted = kind.endswith("short")
         self.names: tuple[str, ...] = ()
         self.administrator = (
@@ -307,10 +307,10 @@ class ForeignSessions:
             else None
         )
 
-    # ---- coming and going ----------------------------------------------------------------------
+    # ---- connecting and disconnecting ------------------------------------------------------------
 
     def come(self) -> None:
-        """Be there before the operation begins."""
+        """Connect before the operation begins."""
         place = self._stage.place
         if self.administrator is not None:
             return
@@ -320,11 +320,11 @@ class ForeignSessions:
             if self.kind.startswith("program"):
                 self._start_program()
         elif self.kind:
-            self._come_to_server(place)
+            self._connect_to_server(place)
         if self.kind.endswith("short"):
-            self._every(self._short)
+            self._repeat(self._write_and_leave)
 
-    def _come_to_server(self, place: PostgresPlace) -> None:
+    def _connect_to_server(self, place: PostgresPlace) -> None:
         role = self.kind.split()[0].replace(",", "")
         user = {"DBA": place.superuser}.get(role, role)
         self.names = (user, "dba" if role == "DBA" else user)
@@ -339,7 +339,7 @@ class ForeignSessions:
             self._comment(place)
 
     def go(self) -> None:
-        """End everything of it."""
+        """Close all sessions and end the program."""
         if self.kind == "importer in a transaction" and self._held is not None:
             with self._accepted(*self._pending):
                 self._held.commit()
@@ -348,7 +348,7 @@ class ForeignSessions:
         self._held = self._program = None
 
     def at(self, instant: tuple[str, str]) -> None:
-        """Act, while the agent stands still; what is not possible there is left out."""
+        """Act while the agent is stopped; skip what is impossible at this instant."""
         self.acted = True
         if self.administrator is not None:
             self.administrator.act()
@@ -357,12 +357,12 @@ class ForeignSessions:
             self._act()
         except (OSError, ValueError) as error:
             self.refused += 1
-            self.said = repr(error)
+            self.last_error = repr(error)
 
     def _act(self) -> None:
         place = self._stage.place
         if isinstance(place, SqlitePlace):
-            self._at_files(place)
+            self._act_on_files(place)
         elif self.kind in ("importer idle, writes", "DBA idle, writes"):
             self._write_held()
         elif self.kind == "DBA opens, writes, closes":
@@ -393,7 +393,7 @@ class ForeignSessions:
 
     @contextlib.contextmanager
     def _accepted(self, key: str, began: float) -> Iterator[None]:
-        """Keep a record if its commit was acknowledged; what was refused is the writer's matter."""
+        """Add a record to the ledger if its commit was acknowledged; count a refusal."""
         import psycopg
 
         try:
@@ -417,8 +417,8 @@ class ForeignSessions:
         with self._accepted(key, began), self._connect(user) as session:
             session.execute(SQL[self._database].encode(), (key,))
 
-    def _short(self) -> None:
-        """Come, write, perhaps edit what was written, and go."""
+    def _write_and_leave(self) -> None:
+        """Connect, write, perhaps edit a record, and disconnect."""
         if not isinstance(self._stage.place, PostgresPlace):
             self._write_file(str(Path(self._stage.place.address(self._database))))
             return
@@ -469,7 +469,7 @@ class ForeignSessions:
     def _sit_in_a_copy(self) -> None:
         import psycopg
 
-        copies = [name for name, may in self._stage.databases_now().items() if may]
+        copies = [name for name, may in self._stage.list_other_databases().items() if may]
         if copies and self._held is None:
             with contextlib.suppress(psycopg.Error):
                 self._held = self._stack.enter_context(
@@ -482,7 +482,7 @@ class ForeignSessions:
         argv = [sys.executable, "-m", "benchmarks.histories.program"]
         if "unseen" in self.kind:
             argv.append(str(NOBODY))
-            live = Path(self._path).parent  # the country has given that user its rights
+            live = Path(self._path).parent  # the site has granted that user these rights
             live.chmod(live.stat().st_mode | 0o007)
             for file in live.iterdir():
                 file.chmod(file.stat().st_mode | 0o006)
@@ -507,7 +507,7 @@ class ForeignSessions:
             raise sqlite3.OperationalError(answer)
 
     def _write_file(self, path: str) -> None:
-        """Open, write, close, as the program where there is one."""
+        """Open, write and close a file; use the program if there is one."""
         key, began = self._ledger.key(), time.time()
         with self._accepted(key, began):
             if self._program is not None:
@@ -522,20 +522,20 @@ class ForeignSessions:
             with contextlib.closing(session), session:
                 session.execute(SQL[self._database].replace("%s", "?"), (key,))
 
-    def _at_files(self, place: SqlitePlace) -> None:
+    def _act_on_files(self, place: SqlitePlace) -> None:
         if self.kind.endswith("idle, writes") or self.kind == "program unseen, writes":
             key, began = self._ledger.key(), time.time()
             with self._accepted(key, began):
                 self._order("write", self._path, key)
         elif self.kind == "DBA opens files, writes":
             for path in place.directory.rglob(f"{self._database}.sqlite"):
-                if path.stat().st_ino == self._inode:  # wherever the live one is now
+                if path.stat().st_ino == self._inode:  # wherever the live file is now
                     self._write_file(str(path))
                     return
         elif self.kind.endswith("after the cut-over"):
             self._write_file(place.address(self._database))
 
-    def _every(self, act: Callable[[], None]) -> None:
+    def _repeat(self, act: Callable[[], None]) -> None:
         ended = threading.Event()
 
         def work() -> None:

@@ -1,4 +1,4 @@
-"""A site that walks through a history: one trial after the other, each judged from outside."""
+"""A site that goes through a history of trials, each judged from outside."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ from benchmarks.histories.judge import (
     Record,
     Seen,
     Verdict,
-    beyond,
+    collect_keys,
+    find_missing_records,
+    find_named_sets,
     judge,
-    keys_in,
-    missing,
-    named,
+    list_unusual_values,
 )
-from benchmarks.histories.picture import differences, keys_of, picture, superuser
+from benchmarks.histories.picture import find_differences, picture, read_keys, superuser
 from benchmarks.histories.plans import OPERATIONS, Fault, Plan
 from benchmarks.histories.report_check import SiteReport, Truth, find_false_statements
-from benchmarks.histories.stage import START, Stage, names_of
+from benchmarks.histories.stage import START, Stage, locate_databases
 from benchmarks.histories.strikes import descendants, kill_at_call, wait_stopped
 from demo.databases import PostgresPlace, SqlitePlace
 from demo.site import version_of
@@ -44,7 +44,7 @@ from tests.faults.nursery import Nursery
 from tests.support.sites import site_in_process
 
 MOST_RESUMES = 6
-#: An operation that takes longer hangs.
+#: An operation that takes longer counts as hanging.
 HANGS_S = 150.0
 TURNS_BAD = "3.3.6"
 AT = re.compile(r"^@@ (\S+) (\S+)$")
@@ -52,13 +52,13 @@ AT = re.compile(r"^@@ (\S+) (\S+)$")
 
 @dataclass
 class Run:
-    """One command of the agent, as it was seen.
+    """Observations of one command of the agent.
 
     Attributes:
-        code: Exit status; None where it was killed.
-        output: What it said.
-        instants: When it was where.
-        struck: What the fault did, in words.
+        code: Exit status; None if it was killed.
+        output: Its output.
+        instants: Time of each instant.
+        struck: What the fault did.
     """
 
     code: int | None = None
@@ -71,7 +71,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Trial:
-    """One trial and what came of it."""
+    """A trial and its result."""
 
     number: int
     plan: Plan
@@ -87,12 +87,12 @@ class Trial:
 
     @property
     def effective(self) -> bool:
-        """Whether the fault struck, where there was one."""
+        """Return whether the fault took effect, if there was one."""
         return self.plan.fault is None or self.struck.startswith("struck")
 
 
 class History:
-    """Walks one site. Not thread-safe but for its writers.
+    """Runs the history of one site. Not thread-safe, except for its writers.
 
     Args:
         stage: The site.
@@ -102,42 +102,42 @@ class History:
     def __init__(self, stage: Stage, seed: str) -> None:
         self.stage, self.seed = stage, seed
         self.ledger = Ledger()
-        self.officers = UserTraffic(stage.demo.front_port, self.ledger, seed)
+        self.users = UserTraffic(stage.demo.front_port, self.ledger, seed)
         self.version = START
         self.age = 0
         self.log: list[str] = []
-        self._back: list[tuple[str, float]] = []  # version before, and when it was fenced
+        self._upgrades: list[tuple[str, float]] = []  # previous version, and time of its fence
         self._ordinary: set[str] = set()
         self._keys: set[str] = set()
         self._killed_app = False
         self._promise: dict[str, Any] = {}
         self._untrue: list[str] = []
 
-    # ---- what is possible ----------------------------------------------------------------------
+    # ---- operations ------------------------------------------------------------------------------
 
     def begin(self) -> None:
-        """Walk once there and back undisturbed: what is ordinary is told from that."""
+        """Run an undisturbed upgrade and rollback, to learn which keys and events are ordinary."""
         for words in (("check",), ("upgrade", "3.3.0", "--yes"), ("rollback", "--yes")):
             run = self._run(self.stage.nursery, list(words))
-            self._keys |= keys_in(_document(run.output))
+            self._keys |= collect_keys(_document(run.output))
             if run.code != 0:
                 raise SystemExit(f"{words} fails undisturbed on a fresh site: {run.output}")
         self._ordinary = {kind for kind, _ in self.stage.events()} | {"step-failed", "recovery"}
         self.reset()
 
     def reset(self) -> None:
-        """Begin again with a fresh site."""
+        """Start again with a fresh site."""
         self.stage.reset()
         self.ledger.clear()
-        self._back.clear()
+        self._upgrades.clear()
         self.version, self.age = START, 0
         self._run(self.stage.nursery, ["check"])
 
-    def possible(self) -> list[str]:
-        """Operations that can be asked for now."""
+    def list_operations(self) -> list[str]:
+        """Return the operations that are possible now."""
         found = [n for n, o in OPERATIONS.items() if self.version in o.begins]
         self._promise = {}
-        if self._back:
+        if self._upgrades:
             run = self._run(self.stage.nursery, ["rollback", "--dry-run"])
             self._promise = _document(run.output)
             if run.code == 0:
@@ -146,26 +146,26 @@ class History:
                 found += ["rollback, loss accepted", "rollback, loss not accepted"]
         return found
 
-    def walk_to(self, version: str) -> None:
-        """Bring a fresh site to a release, undisturbed, for a plan that begins there."""
+    def upgrade_to(self, version: str) -> None:
+        """Bring a fresh site to the release at which a plan begins, undisturbed."""
         self.reset()
         for hop in {"3.4.0": ("3.3.10", "3.4.0"), START: ()}.get(version, (version,)):
             run = self._run(self.stage.nursery, ["upgrade", hop, "--yes"])
-            self._back.append((self.version, (run.fences or [0.0])[-1]))
+            self._upgrades.append((self.version, (run.fences or [0.0])[-1]))
             self.version = hop
-        self.possible()
+        self.list_operations()
 
     # ---- one trial -----------------------------------------------------------------------------
 
     def trial(self, number: int, plan: Plan, chance: random.Random) -> Trial:
-        """Try one plan and judge what came of it."""
+        """Execute a plan and judge the result."""
         began = time.monotonic()
         self.log = []
         self._killed_app = False
         what, kind = OPERATIONS[plan.operation], KINDS[plan.stranger]
         before = self.version
         acknowledged = len(self.ledger.records)
-        words, wanted, promised, accepted = self._words(plan)
+        words, wanted, promised, accepted = self._make_command(plan)
         self.stage.configure(
             soak_s=what.soak_s,
             health_timeout_s=what.health_timeout_s,
@@ -184,7 +184,7 @@ class History:
             confirm=plan.operation == "upgrade, confirmed",
             blind="unseen" in plan.stranger,
         )
-        self._say(
+        self._log_line(
             f"{' '.join(words)} -> {run.code} {run.struck} {_one_line(run) if run.code else ''}"
         )
         if not plan.stays:
@@ -192,12 +192,12 @@ class History:
         if plan.operation == "upgrade, on hold":
             self._run(self.stage.nursery, ["unhold"])
         self._untrue = []
-        resumes, at_rest, outputs = self._settle(run, plan, stranger)
+        resumes, at_rest, outputs = self._resume_until_done(run, plan, stranger)
         stranger.go()
         loss = None
-        if accepted is not None and self._back:
+        if accepted is not None and self._upgrades:
             until = run.instants.get(("fence", "after-record"), time.time())
-            loss = Loss(self._back[-1][1], until, accepted)
+            loss = Loss(self._upgrades[-1][1], until, accepted)
         tried = Attempt(
             operation=f"{plan.operation}" + (f" ({what.target})" if what.target else ""),
             before=before,
@@ -206,9 +206,9 @@ class History:
             refusal=what.refusal,
             between=what.between,
             exit_code=run.code,
-            door_closed=("maintenance-on", "after-effect") in run.instants,
-            # What did not strike, and who did nothing, excuse nothing.
-            # A process that died of a signal was struck, whatever the striker saw of it.
+            downtime_began=("maintenance-on", "after-effect") in run.instants,
+            # A fault without effect, or an idle foreign session, excuses nothing. A process that
+            # died of a signal was hit, whatever the striker observed.
             fault=plan.fault.kind
             if plan.fault and (run.code is None or run.struck.startswith("struck"))
             else "",
@@ -222,21 +222,21 @@ class History:
             loss=loss,
             promised=promised,
         )
-        # Users go on: what they enter from here on is the next trial's.
+        # Users continue: what they enter from now on belongs to the next trial.
         records = self.ledger.all()
-        seen = self._look(records, [run.output, *outputs])
+        seen = self._observe(records, [run.output, *outputs])
         if stranger.administrator is not None and not seen.unreadable:
-            self._hear(stranger.administrator, seen)
+            self._compare_reports(stranger.administrator, seen)
         seen = dataclasses.replace(seen, untrue=tuple(self._untrue))
         verdict = judge(tried, seen, records)
         if verdict.kind is Kind.WRONG:
-            self._say(f"officers were last told: {self.officers.said}")
+            self._log_line(f"last answer to users: {self.users.last_answer}")
             excused = {*verdict.agreed, *verdict.set_aside}
             self._print_loss_interval(
-                [r for r in missing(records, seen.live) if r not in excused], run
+                [r for r in find_missing_records(records, seen.live) if r not in excused], run
             )
         self.ledger.forget((*verdict.agreed, *verdict.set_aside))
-        self._remember(before, seen.whole or "?", run, plan)
+        self._record_version(before, seen.whole or "?", run, plan)
         return Trial(
             number=number,
             plan=plan,
@@ -253,8 +253,8 @@ class History:
             log=tuple(self.log),
         )
 
-    def _words(self, plan: Plan) -> tuple[list[str], str, int | None, int | None]:
-        """Words of the command, the version that it leads to, what was promised and accepted."""
+    def _make_command(self, plan: Plan) -> tuple[list[str], str, int | None, int | None]:
+        """Return command line, expected version, promised loss and accepted loss."""
         what = OPERATIONS[plan.operation]
         words = list(what.words)
         if what.words[0] != "rollback":
@@ -266,25 +266,25 @@ class History:
             return words, target, int(self._promise.get("lost_total", 0)), None
         if what.refusal:
             return words, self.version, None, None
-        # As a person does while users are at work: more than were counted, and so many more that
-        # a slow machine does not make a refusal of it; refusing has an operation of its own.
+        # Accept more than was counted, as an operator does while users work. The margin prevents a
+        # refusal on a slow machine; another operation tests the refusal.
         accepted = 2 * int(values.get("count", 0)) + 20_000
         return [*words, "--accept-loss", str(accepted)], target, None, accepted
 
-    def _remember(self, before: str, after: str, run: Run, plan: Plan) -> None:
+    def _record_version(self, before: str, after: str, run: Run, plan: Plan) -> None:
         self.age += 1
         self.version = after
         if after == before:
             return
         if OPERATIONS[plan.operation].words[0] == "rollback":
-            self._back = self._back[:-1]
+            self._upgrades = self._upgrades[:-1]
             return
         fences = run.fences or [0.0]
         if after == "3.4.0" and before != "3.3.10":
-            self._back.append((before, fences[0]))
-            self._back.append(("3.3.10", fences[-1]))
+            self._upgrades.append((before, fences[0]))
+            self._upgrades.append(("3.3.10", fences[-1]))
         else:
-            self._back.append((before, fences[0]))
+            self._upgrades.append((before, fences[0]))
 
     # ---- running the agent ---------------------------------------------------------------------
 
@@ -304,7 +304,7 @@ class History:
         confirm: bool = False,
         blind: bool = False,
     ) -> Run:
-        """Run one command; what is planned for its instants is done while it stands still."""
+        """Run a command, and perform the planned actions at its instants while it is stopped."""
         run = Run()
         fault = fault or (plan.fault if plan else None)
         acts: dict[tuple[str, str], list[Callable[[int], None]]] = {}
@@ -317,7 +317,7 @@ class History:
         if confirm:
             acts.setdefault(("soak", "before-effect"), []).append(self._confirm_soon)
         lines: list[str] = []
-        watch = threading.Timer(HANGS_S, lambda: self._hangs(nursery, run))
+        watch = threading.Timer(HANGS_S, lambda: self._kill_hanging(nursery, run))
         watch.daemon = True
         watch.start()
         striker.begin(nursery)
@@ -333,7 +333,7 @@ class History:
                 if instant == ("fence", "after-record"):
                     run.fences.append(time.time())
                 if instant in acts:
-                    self._act(nursery.pid, acts[instant])
+                    self._perform(nursery.pid, acts[instant])
         finally:
             watch.cancel()
             striker.end()
@@ -341,7 +341,7 @@ class History:
         run.output = "".join(lines)
         return run
 
-    def _act(self, pid: int, acts: list[Callable[[int], None]]) -> None:
+    def _perform(self, pid: int, acts: list[Callable[[int], None]]) -> None:
         if not wait_stopped(pid):
             return
         try:
@@ -351,9 +351,9 @@ class History:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGCONT)
 
-    def _hangs(self, nursery: Nursery, run: Run) -> None:
+    def _kill_hanging(self, nursery: Nursery, run: Run) -> None:
         run.hung = True
-        self._say(f"it hangs at {list(run.instants)[-1:]}")
+        self._log_line(f"it hangs at {list(run.instants)[-1:]}")
         for pid in (*descendants(nursery.pid), nursery.pid):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
@@ -361,59 +361,60 @@ class History:
     def _confirm_soon(self, _pid: int) -> None:
         def confirm() -> None:
             run = self._run(self.stage.second, ["confirm"])
-            self._say(f"confirm -> {run.code}")
+            self._log_line(f"confirm -> {run.code}")
 
         threading.Timer(0.3, confirm).start()
 
-    def _settle(
+    def _resume_until_done(
         self, run: Run, plan: Plan, stranger: ForeignSessions
     ) -> tuple[int, bool, list[str]]:
-        """Resume, as a person does, until nothing is open; the resumes are struck too."""
+        """Run ``resume`` until no change is open, as an operator does; with faults of its own."""
         outputs: list[str] = []
         again = list(plan.again)
-        # What a rehearsal that was interrupted has left waits for the next resume, which has to
-        # remove it.
+        # Leftovers of an interrupted rehearsal remain until the next resume, which must remove
+        # them.
         torn = run.code is None or run.struck.startswith("struck")
         waits = torn and plan.operation.startswith("rehearse") and run.code != 0
         dba = stranger.administrator
         if dba is not None and dba.acted:
-            self._say(f"the administrator {dba.did}, away: {dba.away}")
-            self.stage.put_right()
+            self._log_line(f"the administrator {dba.did}, away: {dba.away}")
+            self.stage.repair()
             if dba.is_steady:
-                self._hear(dba, None)
-            # Somebody who types what he is told to before, and once more after he put it back.
+                self._compare_reports(dba, None)
+            # An operator types the resume before the undo, and once more after it.
             waits = True
             if not plan.stays:
-                dba.put_back()
+                dba.undo()
         for number in range(MOST_RESUMES + len(plan.again)):
             if number or not (plan.fault and "back later" in plan.fault.kind and plan.stays):
-                self.stage.put_right()
-                self._application()
+                self.stage.repair()
+                self._restart_application()
             if number == 1:
                 stranger.go()
             if number and dba is not None:
-                # As instructed, he also opens databases that the change had found closed.
-                told = "does not accept connections" in (outputs[-1] if outputs else "")
-                dba.put_back(open_change=not told and self.stage.open_change() is not None)
+                # As instructed, the administrator also opens databases that the change had found
+                # closed.
+                found_closed = "does not accept connections" in (outputs[-1] if outputs else "")
+                dba.undo(open_change=not found_closed and self.stage.open_change() is not None)
             rest = self._at_rest()
             if rest and (number or (run.code is not None and not waits)):
-                # No check of a site while the killed server is still down.
-                self.stage.put_right()
-                self._application()
+                # Do not check the site while the killed server is still down.
+                self.stage.repair()
+                self._restart_application()
                 return number, True, outputs
             fault = again.pop(0) if again else None
             resumed = self._run(self.stage.nursery, ["resume"], fault=fault)
             outputs.append(resumed.output)
-            self._say(f"resume -> {resumed.code} {resumed.struck} {_one_line(resumed)}")
+            self._log_line(f"resume -> {resumed.code} {resumed.struck} {_one_line(resumed)}")
             change = self.stage.open_change()
             if resumed.code != 0 and change and change[1] == "committed":
-                # A person says that the release is good, whatever the watching saw.
+                # The operator confirms the release, whatever the soak period found.
                 confirmed = self._run(self.stage.nursery, ["confirm"])
-                self._say(f"confirm -> {confirmed.code}")
+                self._log_line(f"confirm -> {confirmed.code}")
         return MOST_RESUMES, self._at_rest(), outputs
 
-    def _hear(self, dba: Administrator, seen: Seen | None) -> None:
-        """Compare what the site says with what is there; at the end nothing ought to be found."""
+    def _compare_reports(self, dba: Administrator, seen: Seen | None) -> None:
+        """Compare the site's reports with its state, which has no fault after the last undo."""
         stage = self.stage
         status, doctor = self._run(stage.nursery, ["status"]), self._run(stage.nursery, ["doctor"])
         document = _document(status.output)
@@ -421,11 +422,13 @@ class History:
         texts = {"status": self._text("status")}
         if last.get("id"):
             texts["history"] = self._text("history", str(last["id"]))
-        door_open = not stage.demo.maintenance_file.exists()
+        maintenance_off = not stage.demo.maintenance_file.exists()
         truth = Truth(
-            live=stage.live_now(),
-            officer_in=seen.officer_in if seen else door_open and self._can_user_enter_case(),
-            door_open=door_open,
+            live=stage.read_live(),
+            user_can_work=seen.user_can_work
+            if seen
+            else maintenance_off and self._can_user_enter_case(),
+            maintenance_off=maintenance_off,
             open_change=stage.open_change() is not None,
             bad=frozenset(o.target for o in OPERATIONS.values() if o.fails),
             replaced=dba.replaced,
@@ -447,26 +450,26 @@ class History:
     def _at_rest(self) -> bool:
         return self.stage.open_change() is None and not self.stage.demo.maintenance_file.exists()
 
-    def _application(self) -> None:
-        """Start what we killed ourselves, as a system's supervisor does."""
+    def _restart_application(self) -> None:
+        """Start the application that this program killed, as a system's supervisor does."""
         if self._killed_app and not self.stage.demo.maintenance_file.exists():
             if not self.stage.demo.app_running():
                 self.stage.demo.start_app()
             self._killed_app = False
 
-    # ---- looking -------------------------------------------------------------------------------
+    # ---- observing the site ---------------------------------------------------------------------
 
-    def _look(self, records: list[Record], outputs: list[str]) -> Seen:
+    def _observe(self, records: list[Record], outputs: list[str]) -> Seen:
         try:
-            return self._look_closely(records, outputs)
+            return self._observe_site(records, outputs)
         except Exception as error:  # noqa: BLE001 - a site that cannot be read is a verdict
             return Seen(None, {}, None, unreadable=f"{type(error).__name__}: {error}")
 
-    def _look_closely(self, records: list[Record], outputs: list[str]) -> Seen:
+    def _observe_site(self, records: list[Record], outputs: list[str]) -> Seen:
         stage = self.stage
-        self._application()
+        self._restart_application()
         found = version_of(stage.demo)
-        # One that turned bad and was called good all the same takes no case: that is its fault.
+        # A release that turned bad and was confirmed nevertheless accepts no case by design.
         entered = (
             found.whole == TURNS_BAD
             or stage.demo.maintenance_file.exists()
@@ -474,17 +477,17 @@ class History:
         )
         different: list[str] = []
         if found.whole in stage.expected:
-            different = differences(stage.expected[found.whole], picture(stage.place))
+            different = find_differences(stage.expected[found.whole], picture(stage.place))
         live = {}
-        for name, where in names_of(stage.place).items():
-            live.update(keys_of(stage.place, name, where))
-        kept: dict[str, dict[str, frozenset[str]]] = {}
-        told: set[str] = set()
-        lost = missing(records, live)
+        for name, where in locate_databases(stage.place).items():
+            live.update(read_keys(stage.place, name, where))
+        retained: dict[str, dict[str, frozenset[str]]] = {}
+        reported_sets: set[str] = set()
+        lost = find_missing_records(records, live)
         if lost:
-            kept = self._read_retained_keys()
-            told = self._find_named_sets(kept, outputs)
-        now = stage.attributes_now()
+            retained = self._read_retained_keys()
+            reported_sets = self._find_named_sets(retained, outputs)
+        now = stage.read_attributes()
         attributes = [
             f"{name}: {now.get(name)}, before {was}"
             for name, was in stage.attributes.items()
@@ -504,20 +507,20 @@ class History:
             reported=found.reported,
             different=tuple(different),
             live=live,
-            kept=kept,
-            told=frozenset(told),
-            door_open=not stage.demo.maintenance_file.exists(),
-            officer_in=entered,
+            retained=retained,
+            reported_sets=frozenset(reported_sets),
+            maintenance_off=not stage.demo.maintenance_file.exists(),
+            user_can_work=entered,
             attributes=tuple(attributes),
             verify=tuple(strict),
-            left=tuple(self._left()),
+            left=tuple(self._list_leftovers()),
         )
 
     def _can_user_enter_case(self) -> bool:
-        """Whether a user can enter a case now; one try more where sessions had broken."""
-        return any(self.officers.enter("DRUG", "OTH") for _ in range(3))
+        """Return whether a user can enter a case; try again if sessions were broken."""
+        return any(self.users.enter("DRUG", "OTH") for _ in range(3))
 
-    def _left(self) -> list[str]:
+    def _list_leftovers(self) -> list[str]:
         stage = self.stage
         engine = site_in_process(stage.demo).database_engine
         found = [
@@ -539,39 +542,41 @@ class History:
         return found
 
     def _read_retained_keys(self) -> dict[str, dict[str, frozenset[str]]]:
-        """Keys in every set there is beside the live one. Looks into closed databases, too."""
+        """Return the keys in every set except the live one, closed databases included."""
         stage = self.stage
         found: dict[str, dict[str, frozenset[str]]] = {}
         for path in stage.sets:
             with contextlib.suppress(Exception):
-                keys = keys_of(stage.place, path.stem, str(path))
+                keys = read_keys(stage.place, path.stem, str(path))
                 tables = found.setdefault(path.parent.name, {})
                 tables.update({table: frozenset(its) for table, its in keys.items()})
         if not isinstance(stage.place, PostgresPlace):
             return found
-        for name, may in stage.databases_now().items():
+        for name, may in stage.list_other_databases().items():
             logical = next((n for n, p in stage.place.names.items() if name.startswith(p)), None)
             if logical is None:
                 continue
             with contextlib.suppress(Exception), superuser(stage.place, "postgres") as session:
                 if not may:
                     session.execute(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS true'.encode())
-                keys = keys_of(stage.place, logical, name)
+                keys = read_keys(stage.place, logical, name)
                 found[name] = {table: frozenset(its) for table, its in keys.items()}
                 if not may:
                     session.execute(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS false'.encode())
         return found
 
-    def _find_named_sets(self, kept: dict[str, Any], outputs: list[str]) -> set[str]:
+    def _find_named_sets(self, retained: dict[str, Any], outputs: list[str]) -> set[str]:
         """Return the database sets that a finding, an unusual value or an unusual event names."""
         doctor = self._run(self.stage.nursery, ["doctor"])
         findings = [json.dumps(f) for f in _document(doctor.output).get("findings", ())]
         events = [text for kind, text in self.stage.events() if kind not in self._ordinary]
-        said = [words for out in outputs for words in beyond(_document(out), self._keys)]
-        return named(kept, "\n".join([*said, *findings, *events]))
+        said = [
+            words for out in outputs for words in list_unusual_values(_document(out), self._keys)
+        ]
+        return find_named_sets(retained, "\n".join([*said, *findings, *events]))
 
     def _print_loss_interval(self, lost: list[Record], run: Run) -> None:
-        """Say between which instants of the operation the lost records were acknowledged."""
+        """Log between which instants of the operation the lost records were acknowledged."""
         found: dict[str, int] = {}
         for record in lost:
             before = [i for i, at in run.instants.items() if at <= record.acknowledged]
@@ -579,14 +584,14 @@ class History:
             words = f"{' '.join(before[-1]) if before else 'before'} and {' '.join(after[0]) if after else 'later'}"  # noqa: E501
             found[words] = found.get(words, 0) + 1
         for words, count in found.items():
-            self._say(f"{count} of the lost were acknowledged between {words}")
+            self._log_line(f"{count} of the lost were acknowledged between {words}")
 
-    def _say(self, line: str) -> None:
+    def _log_line(self, line: str) -> None:
         self.log.append(line.strip())
 
 
 class _Striker:
-    """Lets one fault strike."""
+    """Triggers one fault."""
 
     def __init__(self, history: History, run: Run, fault: Fault | None, words: list[str]) -> None:
         self._history, self._run, self._fault = history, run, fault
@@ -606,10 +611,10 @@ class _Striker:
         if fault is None:
             return
         if "slow to start" in fault.kind:
-            self._stage.stop_slowly(2.0, "start")
+            self._stage.delay_command(2.0, "start")
             self._run.struck = "struck" if self._whole else ""
         if "slow to stop" in fault.kind:
-            self._stage.stop_slowly(1.6, "stop")
+            self._stage.delay_command(1.6, "stop")
             self._run.struck = "struck"
         if self.by_time:
             last = nursery.pid
@@ -621,7 +626,7 @@ class _Striker:
             self._thread(soon)
 
     def end(self) -> None:
-        """Wait for what goes on beside."""
+        """Wait for the threads."""
         self._ended.set()
         for thread in self._threads:
             thread.join(30)
@@ -640,7 +645,7 @@ class _Striker:
                 self._run.struck = "struck"
 
     def strike(self, pid: int) -> None:
-        """Strike at the instant; the agent stands still until this returns."""
+        """Trigger the fault at its instant; the agent is stopped until this returns."""
         fault, self._fault = self._fault, None
         if fault is None:
             return
@@ -655,7 +660,7 @@ class _Striker:
             "disk of the agent full": lambda *_: self._fill("state"),
             "disk of the databases full": lambda *_: self._fill("disk"),
             "application killed": lambda *_: self._application_killed(),
-            "application slow to start, agent dies": self._dies_in_start,
+            "application slow to start, agent dies": self._kill_during_start,
             "old application started in the stop": lambda *_: self._old_application(),
         }
         if fault.kind.startswith("SIGKILL at a call"):
@@ -678,7 +683,7 @@ class _Striker:
             victim = self._application_pid()
             self._history._killed_app = True
         elif fault.kind.endswith("server process"):
-            victim = self._backend()
+            victim = self._find_backend()
 
         def count() -> None:
             target = victim
@@ -713,7 +718,7 @@ class _Striker:
         except (OSError, ValueError, IndexError):
             return None
 
-    def _backend(self) -> int | None:
+    def _find_backend(self) -> int | None:
         place = self._stage.place
         if not isinstance(place, PostgresPlace):
             return None
@@ -723,7 +728,7 @@ class _Striker:
                 " ORDER BY random() LIMIT 1",
                 ([place.agent, place.owner],),
             ).fetchone()
-            if row is None:  # the agent opens one a moment later: take a process of the server
+            if row is None:  # the agent opens one a moment later: use a process of the server
                 row = session.execute(
                     "SELECT pid FROM pg_stat_activity WHERE backend_type IN"
                     " ('checkpointer', 'background writer', 'walwriter') ORDER BY random() LIMIT 1"
@@ -752,7 +757,7 @@ class _Striker:
 
     def _second_agent(self, pid: int, fault: Fault) -> None:
         run = self._history._run(self._stage.second, ["resume"])
-        self._history._say(f"second agent: resume -> {run.code}")
+        self._history._log_line(f"second agent: resume -> {run.code}")
         self._run.struck = "struck"
         if "dies" in fault.kind:
             os.kill(pid, signal.SIGKILL)
@@ -767,7 +772,7 @@ class _Striker:
             self._history._killed_app = True
             self._run.struck = "struck"
 
-    def _dies_in_start(self, pid: int, fault: Fault) -> None:
+    def _kill_during_start(self, pid: int, fault: Fault) -> None:
         def die() -> None:
             time.sleep(min(fault.seconds, 1.5))
             with contextlib.suppress(ProcessLookupError):
@@ -777,7 +782,7 @@ class _Striker:
         self._thread(die)
 
     def _old_application(self) -> None:
-        """Somebody sees that it does not run, and starts it as the guide for nights says."""
+        """Start the old application by hand, as somebody does who sees that it is stopped."""
         demo = self._stage.demo
         slot = demo.slots / self._history.version
         ended = subprocess.run(

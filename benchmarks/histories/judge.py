@@ -1,8 +1,8 @@
 """Invariants that hold after a trial, judged from outside. Pure: all observations are passed in.
 
-The judge knows the promises and not the product: one whole version, every acknowledged record in
-the live set, or in a set that is kept and told, or agreed to be lost; users in; and, where
-nothing disturbed it, the operation did what it was asked for.
+The judge knows the promises and not the product. One whole version runs. Every acknowledged record
+is in the live set, or in a retained set that a report names, or its loss was accepted. Users can
+work. An operation that nothing disturbed did what was requested.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-#: Words that one sentence of a verdict shows at the most.
+#: Maximum number of items listed in one sentence of a verdict.
 SHOWN = 4
 
 
 class Kind(StrEnum):
-    """How a trial ended."""
+    """Result of a trial."""
 
     OK = "ok"
     REFUSED = "refused as it should"
@@ -26,12 +26,12 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True)
 class Record:
-    """One record whose commit was acknowledged to its author.
+    """A record whose commit was acknowledged to its author.
 
     Attributes:
         place: ``database.table``.
         key: Its key.
-        by: Who wrote it.
+        by: Its author.
         began: Wall clock before the first statement.
         acknowledged: Wall clock after the commit was acknowledged.
         value: Number of the last acknowledged edit, for records that are edited.
@@ -47,12 +47,12 @@ class Record:
 
 @dataclass(frozen=True)
 class Loss:
-    """A loss that a person agreed to.
+    """A data loss that an operator accepted.
 
     Attributes:
-        since: Wall clock of the fence of the upgrade that is taken back: older records stay.
-        until: Wall clock of the fence of the rollback: younger records stay.
-        accepted: The number agreed to.
+        since: Wall clock of the fence of the upgrade that is rolled back: older records remain.
+        until: Wall clock of the fence of the rollback: younger records remain.
+        accepted: The accepted number.
     """
 
     since: float
@@ -62,28 +62,28 @@ class Loss:
 
 @dataclass(frozen=True)
 class Attempt:
-    """What was done, as far as it was seen from outside.
+    """An operation and its conditions, as observed from outside.
 
     Attributes:
         operation: Its name.
-        before: The version before it.
-        wanted: The version after it, were nothing to disturb it.
+        before: Version before it.
+        wanted: Version after it if nothing disturbs it.
         fails: Whether it is made to fail (a bad release).
-        refusal: Whether it has to be refused before users are kept out (a hold, a release that
-            is not for this site).
-        between: Further versions on which an interrupted operation may end, hops in between.
-        exit_code: Of the operation; None where it was killed.
-        door_closed: Whether users were kept out by it.
-        fault: What struck; empty for nothing.
-        stranger: Who else was there; empty for nobody.
-        may_block: The stranger was there before it began, so it may be refused by name.
-        excuses: The stranger did something that must make it go back.
-        names: The stranger's names, one of which a refusal has to tell.
-        output: What it said.
-        resumes: How many resumes were needed.
-        at_rest: Whether they came to an end.
-        loss: What a person agreed to lose.
-        promised: What a dry run said before (0 for "every record"); None where there was none.
+        refusal: Whether it must be refused before the downtime (a hold, a release that is not for
+            this site).
+        between: Further versions on which an interrupted operation may end, between its hops.
+        exit_code: Its exit status; None if it was killed.
+        downtime_began: Whether it began a downtime.
+        fault: The fault that took effect; empty for none.
+        stranger: The foreign session; empty for none.
+        may_block: Whether the foreign session was connected before, so that a refusal may name it.
+        excuses: Whether the foreign session did something that must revert the change.
+        names: Names of the foreign session, one of which a refusal must contain.
+        output: Its output.
+        resumes: Number of resumes.
+        at_rest: Whether no change is open after them.
+        loss: The accepted data loss.
+        promised: Data loss predicted by a dry run (0 for "every record"); None without one.
     """
 
     operation: str
@@ -93,7 +93,7 @@ class Attempt:
     refusal: bool = False
     between: tuple[str, ...] = ()
     exit_code: int | None = 0
-    door_closed: bool = False
+    downtime_began: bool = False
     fault: str = ""
     stranger: str = ""
     may_block: bool = False
@@ -107,29 +107,29 @@ class Attempt:
 
     @property
     def undisturbed(self) -> bool:
-        """Whether there is no excuse for not doing what was asked."""
+        """Return whether nothing excuses a failure of the operation."""
         return not self.fault and not self.excuses
 
 
 @dataclass(frozen=True)
 class Seen:
-    """The site after the trial and its resumes.
+    """Observations of the site after the trial and its resumes.
 
     Attributes:
-        code: Version of the code, None where none could be read.
-        schemas: What each database says.
-        reported: By the running application.
-        different: What differs from what that version has when it is made by hand.
+        code: Version of the code; None if it cannot be read.
+        schemas: Version reported by each database.
+        reported: Version reported by the running application.
+        different: Differences from a site of that version that was made by hand.
         live: Keys by ``database.table``, with the number of the last edit.
-        kept: Keys by set and ``database.table``, of every other set there is.
-        told: The sets that a finding, an outcome or an event names beyond the ordinary.
-        door_open: Whether users may come in.
-        officer_in: Whether one could enter a case.
-        attributes: What differs of owner, grants, limits and settings.
+        retained: Keys of every other set, by set and ``database.table``.
+        reported_sets: Sets that a finding, an outcome or an unusual event names.
+        maintenance_off: Whether the maintenance page is off.
+        user_can_work: Whether a user could enter a case.
+        attributes: Differences in owner, grants, limits and settings.
         verify: Strict findings of ``verify``.
-        left: What was left behind: copies, fences, directories without a database.
-        untrue: What was said and is not so.
-        unreadable: Why the site could not be looked at.
+        left: Leftovers: copies, fences, directories without a database.
+        untrue: False statements of the site.
+        unreadable: Why the site could not be read.
     """
 
     code: str | None
@@ -137,10 +137,10 @@ class Seen:
     reported: str | None
     different: tuple[str, ...] = ()
     live: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
-    kept: Mapping[str, Mapping[str, frozenset[str]]] = field(default_factory=dict)
-    told: frozenset[str] = frozenset()
-    door_open: bool = True
-    officer_in: bool = True
+    retained: Mapping[str, Mapping[str, frozenset[str]]] = field(default_factory=dict)
+    reported_sets: frozenset[str] = frozenset()
+    maintenance_off: bool = True
+    user_can_work: bool = True
     attributes: tuple[str, ...] = ()
     verify: tuple[str, ...] = ()
     left: tuple[str, ...] = ()
@@ -149,20 +149,20 @@ class Seen:
 
     @property
     def whole(self) -> str | None:
-        """The one version of all parts, None for a mixture or a site that does not run."""
+        """Return the one version of all parts; None for a mixture or a site that does not run."""
         parts = {self.code, self.reported, *self.schemas.values()}
         return self.code if len(parts) == 1 else None
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What came of a trial.
+    """Verdict on a trial.
 
     Attributes:
         kind: Right or wrong.
-        reasons: In words; what is wrong, or how it ended.
+        reasons: What is wrong, or how the trial ended.
         agreed: Records that were lost by consent.
-        set_aside: Records that are in a set that is kept and told.
+        set_aside: Records in a retained set that a report names.
     """
 
     kind: Kind
@@ -171,28 +171,30 @@ class Verdict:
     set_aside: tuple[Record, ...] = ()
 
 
-def keys_in(value: object) -> set[str]:
-    """Every key of a document."""
+def collect_keys(value: object) -> set[str]:
+    """Return every key of a document, nested ones included."""
     if isinstance(value, Mapping):
-        return {str(key) for key in value} | {k for item in value.values() for k in keys_in(item)}
+        return {str(key) for key in value} | {
+            k for item in value.values() for k in collect_keys(item)
+        }
     if isinstance(value, list):
-        return {key for item in value for key in keys_in(item)}
+        return {key for item in value for key in collect_keys(item)}
     return set()
 
 
-def beyond(value: object, ordinary: Set[str]) -> list[str]:
-    """List the values under keys that a document does not have in the ordinary case."""
+def list_unusual_values(value: object, ordinary: Set[str]) -> list[str]:
+    """Return the values under keys that a document does not have in the ordinary case."""
     if isinstance(value, Mapping):
         found = []
         for key, item in value.items():
-            found += beyond(item, ordinary) if key in ordinary else [str(item)]
+            found += list_unusual_values(item, ordinary) if key in ordinary else [str(item)]
         return found
     if isinstance(value, list):
-        return [words for item in value for words in beyond(item, ordinary)]
+        return [words for item in value for words in list_unusual_values(item, ordinary)]
     return []
 
 
-def named(sets: Iterable[str], text: str) -> set[str]:
+def find_named_sets(sets: Iterable[str], text: str) -> set[str]:
     """Return the database sets that a text names as whole words.
 
     ``base`` is not found in ``databases``.
@@ -200,8 +202,10 @@ def named(sets: Iterable[str], text: str) -> set[str]:
     return {n for n in sets if re.search(rf"(?<![\w-]){re.escape(n)}(?![\w-])", text)}
 
 
-def missing(records: Sequence[Record], live: Mapping[str, Mapping[str, int]]) -> list[Record]:
-    """Acknowledged records that the live set has not, or only with an older edit."""
+def find_missing_records(
+    records: Sequence[Record], live: Mapping[str, Mapping[str, int]]
+) -> list[Record]:
+    """Return acknowledged records that are not in the live set, or only with an older edit."""
     return [
         record
         for record in records
@@ -210,20 +214,20 @@ def missing(records: Sequence[Record], live: Mapping[str, Mapping[str, int]]) ->
 
 
 def judge(tried: Attempt, seen: Seen, records: Sequence[Record]) -> Verdict:
-    """Compare what was seen with what was promised."""
+    """Compare the observations with the promises."""
     if seen.unreadable:
         return Verdict(Kind.WRONG, (f"the site cannot be looked at: {seen.unreadable}",))
     wrong = [*_version(tried, seen), *_standing(tried, seen)]
     found, agreed, set_aside = _records(tried, seen, records)
     wrong += found
     done = seen.whole == tried.wanted and tried.exit_code == 0 and tried.resumes == 0
-    refused = _refused(tried, seen)
+    refused = _is_refused(tried, seen)
     if tried.undisturbed and not wrong:
-        wrong += _not_done(tried, done=done, refused=refused)
+        wrong += _explain_failure(tried, done=done, refused=refused)
     if wrong:
         return Verdict(Kind.WRONG, tuple(wrong), tuple(agreed), tuple(set_aside))
     kind = Kind.REFUSED if refused else Kind.OK
-    return Verdict(kind, (_how(tried, seen),), tuple(agreed), tuple(set_aside))
+    return Verdict(kind, (_describe_result(tried, seen),), tuple(agreed), tuple(set_aside))
 
 
 def _version(tried: Attempt, seen: Seen) -> list[str]:
@@ -237,7 +241,7 @@ def _version(tried: Attempt, seen: Seen) -> list[str]:
     if seen.whole not in allowed:
         wrong.append(f"the site runs {seen.whole}, which nobody asked for")
     if seen.different:
-        wrong.append(f"not as release {seen.whole} is: {_some(seen.different)}")
+        wrong.append(f"not as release {seen.whole} is: {_join_some(seen.different)}")
     return wrong
 
 
@@ -245,9 +249,9 @@ def _standing(tried: Attempt, seen: Seen) -> list[str]:
     wrong = []
     if not tried.at_rest:
         wrong.append(f"recovery does not come to an end after {tried.resumes} resumes")
-    if not seen.door_open:
-        wrong.append("officers are kept out")
-    elif not seen.officer_in:
+    if not seen.maintenance_off:
+        wrong.append("users are kept out")
+    elif not seen.user_can_work:
         wrong.append("no officer can enter a case")
     for words, found in (
         ("owner, grants, limits or settings differ", seen.attributes),
@@ -256,7 +260,7 @@ def _standing(tried: Attempt, seen: Seen) -> list[str]:
         ("said and not so", seen.untrue),
     ):
         if found:
-            wrong.append(f"{words}: {_some(found)}")
+            wrong.append(f"{words}: {_join_some(found)}")
     return wrong
 
 
@@ -266,22 +270,22 @@ def _records(
     lost: dict[str, list[Record]] = {}
     agreed, set_aside = [], []
     restored = tried.loss is not None and seen.whole == tried.wanted
-    for record in missing(records, seen.live):
+    for record in find_missing_records(records, seen.live):
         sets = [
-            name for name, tables in seen.kept.items()
+            name for name, tables in seen.retained.items()
             if record.key in tables.get(record.place, frozenset())
         ]  # fmt: skip
-        if restored and tried.loss is not None and _agreed(record, tried.loss):
+        if restored and tried.loss is not None and _is_accepted_loss(record, tried.loss):
             agreed.append(record)
-        elif any(name in seen.told for name in sets):
+        elif any(name in seen.reported_sets for name in sets):
             set_aside.append(record)
         else:
-            where = f"kept in {_some(sets)} and not told" if sets else "nowhere"
+            where = f"retained in {_join_some(sets)} and not reported" if sets else "nowhere"
             if record.key in seen.live.get(record.place, {}):
                 where = "there with an older edit"
             lost.setdefault(f"acknowledged to {record.by}, now {where}", []).append(record)
     wrong = [
-        f"{len(found)} records {words}: {_some([f'{r.place} {r.key}' for r in found])}"
+        f"{len(found)} records {words}: {_join_some([f'{r.place} {r.key}' for r in found])}"
         for words, found in lost.items()
     ]
     cases = sum(1 for record in agreed if record.place == "seizures.cases")
@@ -292,25 +296,25 @@ def _records(
     return wrong, agreed, set_aside
 
 
-def _agreed(record: Record, loss: Loss) -> bool:
-    """Written after what is put back, and before the rollback took the records away."""
+def _is_accepted_loss(record: Record, loss: Loss) -> bool:
+    """Return whether a record was written after the restored state and before the rollback."""
     return record.acknowledged >= loss.since and record.began <= loss.until
 
 
-def _refused(tried: Attempt, seen: Seen) -> bool:
-    """Whether it was said no to before users were kept out."""
+def _is_refused(tried: Attempt, seen: Seen) -> bool:
+    """Return whether the operation was refused before the downtime."""
     return (
         tried.exit_code not in (0, None)
-        and not tried.door_closed
+        and not tried.downtime_began
         and not tried.fails
         and seen.whole == tried.before
     )
 
 
-def _not_done(tried: Attempt, *, done: bool, refused: bool) -> list[str]:
-    """Why an operation that nothing disturbed is not what was asked for."""
+def _explain_failure(tried: Attempt, *, done: bool, refused: bool) -> list[str]:
+    """Return why an undisturbed operation did not do what was requested."""
     whom = f" beside {tried.stranger}" if tried.stranger else ""
-    said = f": {_short(tried.output)}"
+    said = f": {_shorten(tried.output)}"
     if tried.refusal:
         return [] if refused else [f"{tried.operation} was not refused{said}"]
     if tried.fails:
@@ -325,20 +329,20 @@ def _not_done(tried: Attempt, *, done: bool, refused: bool) -> list[str]:
         return [f"{tried.operation} was refused{whom}, which it does not name{said}"]
     if refused:
         return [f"an undisturbed {tried.operation} was refused{whom}{said}"]
-    out = " after officers were kept out" if tried.door_closed else ""
+    out = " after users were kept out" if tried.downtime_began else ""
     return [f"an undisturbed {tried.operation} failed{out}{whom}{said}"]
 
 
-def _how(tried: Attempt, seen: Seen) -> str:
+def _describe_result(tried: Attempt, seen: Seen) -> str:
     if seen.whole == tried.wanted and not tried.fails and tried.before != tried.wanted:
         return f"done, {seen.whole} runs"
     return f"{seen.whole} runs"
 
 
-def _some(items: Sequence[str]) -> str:
+def _join_some(items: Sequence[str]) -> str:
     more = f" and {len(items) - SHOWN} more" if len(items) > SHOWN else ""
     return ", ".join(items[:SHOWN]) + more
 
 
-def _short(text: str) -> str:
+def _shorten(text: str) -> str:
     return " ".join(text.split())[:400]

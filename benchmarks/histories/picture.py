@@ -1,4 +1,4 @@
-"""Contents of the databases of a stand-in site, read directly and not through the agent's code."""
+"""Contents of the databases of a stand-in site, read directly and not with the agent's code."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 #: Prefix of the keys of all foreign records.
 MARK = "HX-"
-#: Tables whose keys are looked for, and the column with the number of the last edit.
+#: Tables whose keys are compared, and the column with the number of the last edit.
 KEYS: Mapping[str, tuple[str, str | None]] = {
     "seizures.cases": ("case_ref", "summary"),
     "seizures.cultural_objects": ("case_ref", None),
@@ -27,7 +27,7 @@ KEYS: Mapping[str, tuple[str, str | None]] = {
 }
 WRITTEN = re.compile(rf"{MARK}|-\d{{4}}-[0-9A-F]{{10,13}}-[0-9A-Z]{{8}}")
 PARKED = ("ncen_kept.", "ncen_kept__")
-#: Rows of these say which release it is, or are the application's probe.
+#: Tables whose rows name the release, or are the application's probe.
 APART = ("ncen_release", "ncen_write_probe")
 COLUMNS_SQL = """
 SELECT table_schema, table_name, column_name, data_type, is_nullable
@@ -46,7 +46,7 @@ AND name NOT LIKE 'ncen\\_updater\\_%' ESCAPE '\\'"""
 
 @contextlib.contextmanager
 def superuser(place: PostgresPlace, database: str) -> Iterator[psycopg.Connection[Any]]:
-    """Open a DBA's session in autocommit mode."""
+    """Open a superuser's session in autocommit mode."""
     import psycopg
 
     conninfo = f"{place.conninfo(database, place.superuser)} application_name=dba"
@@ -55,11 +55,12 @@ def superuser(place: PostgresPlace, database: str) -> Iterator[psycopg.Connectio
 
 
 def picture(place: SiteDatabases) -> dict[str, frozenset[str]]:
-    """Shape and generated rows of the live databases, without what anybody wrote later.
+    """Return structure and generated rows of the live databases, without rows entered later.
 
     Returns:
         Lines by ``database.table``: columns, indexes, and a digest of the rows that the generator
-        or a release put in.
+        or a
+        release wrote.
     """
     found: dict[str, set[str]] = {}
     for name in DATABASES:
@@ -73,10 +74,10 @@ def picture(place: SiteDatabases) -> dict[str, frozenset[str]]:
     return {table: frozenset(lines) for table, lines in found.items()}
 
 
-def differences(
+def find_differences(
     expected: Mapping[str, frozenset[str]], seen: Mapping[str, frozenset[str]]
 ) -> list[str]:
-    """Name the tables that differ; pure."""
+    """Return the names of the tables that differ. Pure."""
     found = []
     for table in sorted({*expected, *seen}):
         lines = expected.get(table, frozenset()) ^ seen.get(table, frozenset())
@@ -100,7 +101,7 @@ def _postgres(place: PostgresPlace, physical: str) -> Iterator[tuple[str, str]]:
 
 
 def _sqlite(path: Path) -> Iterator[tuple[str, str]]:
-    with open_files(path) as session:
+    with open_file(path) as session:
         for (table,) in session.execute(TABLES_SQLITE).fetchall():
             if table.startswith(PARKED):
                 continue
@@ -130,18 +131,18 @@ def _digest(rows: list[str]) -> str:
 
 
 @contextlib.contextmanager
-def open_files(path: Path, mode: str = "ro") -> Iterator[sqlite3.Connection]:
-    """Open an SQLite file that must be there."""
+def open_file(path: Path, mode: str = "ro") -> Iterator[sqlite3.Connection]:
+    """Open an SQLite file that must exist."""
     address = f"file:{path}?mode={mode}"
     with contextlib.closing(sqlite3.connect(address, uri=True, timeout=5)) as session:
         yield session
 
 
-def keys_of(place: SiteDatabases, database: str, where: str) -> dict[str, dict[str, int]]:
-    """Keys that one database holds, with the number of the last edit; parked ones too.
+def read_keys(place: SiteDatabases, database: str, where: str) -> dict[str, dict[str, int]]:
+    """Return the keys in one database with the number of the last edit, parked rows included.
 
     Args:
-        place: Of the site.
+        place: Databases of the site.
         database: Its logical name.
         where: Name in the server, or path of the file.
     """
@@ -149,7 +150,7 @@ def keys_of(place: SiteDatabases, database: str, where: str) -> dict[str, dict[s
         with superuser(place, where) as session:
             tables = {_table(*row) for row in session.execute(TABLES_SQL).fetchall()}
             return _keys(database, tables, lambda q: session.execute(q.encode()).fetchall())
-    with open_files(Path(where)) as files:
+    with open_file(Path(where)) as files:
         tables = {str(row[0]) for row in files.execute(TABLES_SQLITE).fetchall()}
         return _keys(database, tables, lambda q: files.execute(q).fetchall())
 

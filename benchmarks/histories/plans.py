@@ -14,19 +14,19 @@ from benchmarks.histories.foreign_sessions import KINDS, instants_of
 
 @dataclass(frozen=True)
 class Operation:
-    """One thing that an operator asks for.
+    """An operation of an operator.
 
     Attributes:
-        words: Of the command line.
-        target: The version that it leads to; empty where it stays.
+        words: Its command line.
+        target: The version that it leads to; empty if it changes none.
         begins: The versions from which it is possible.
         fails: Whether the release is made to fail.
-        refusal: Whether it has to be refused before users are kept out.
-        between: Versions of hops.
-        soak_s: How long the watched time is.
+        refusal: Whether it must be refused before the downtime.
+        between: Versions of intermediate hops.
+        soak_s: Length of the soak period.
         steps: Whether it is a change, with instants.
-        reaches: The last step that it comes to.
-        weight: How often.
+        reaches: The last step that it reaches.
+        weight: Relative frequency.
     """
 
     words: tuple[str, ...]
@@ -85,7 +85,7 @@ OPERATIONS: Mapping[str, Operation] = {
     "resume": Operation(("resume",), "", _ANY, steps=False, weight=0.3),
 }
 
-#: Faults with their weight; ``instant`` ones strike while the agent stands still.
+#: Faults with their weight; those at an instant happen while the agent is stopped.
 FAULTS: Mapping[str, float] = {
     "SIGKILL at a call of the agent": 6,
     "SIGKILL at an instant": 2,
@@ -122,20 +122,20 @@ STEPS = (
 )  # fmt: skip
 FORWARD = ("before-effect", "after-effect", "after-record")
 BACK = ("before-undo", "after-undo", "after-undo-record")
-# What is worth more strikes than its share.
+# Steps that get more faults than the others.
 HEAVY = ("fence", "copy", "migrate", "migrate", "cut-over", "cut-over", "switch", "commit")
 
 
 @dataclass(frozen=True)
 class Fault:
-    """One fault.
+    """A fault.
 
     Attributes:
-        kind: Of :data:`FAULTS`.
-        instant: Step and phase at which it strikes, or from which system calls are counted.
-        number: Of the system call.
-        after: Whether the call is made first.
-        seconds: For faults at a time.
+        kind: A name of :data:`FAULTS`.
+        instant: Step and phase at which it happens, or from which system calls are counted.
+        number: Number of the system call.
+        after: Whether the system call is completed first.
+        seconds: Delay of faults at a time.
     """
 
     kind: str
@@ -147,15 +147,15 @@ class Fault:
 
 @dataclass(frozen=True)
 class Plan:
-    """One trial.
+    """The plan of one trial.
 
     Attributes:
-        operation: Of :data:`OPERATIONS`.
-        stranger: Of :data:`~benchmarks.histories.foreign_sessions.KINDS`.
-        at: The instants at which the stranger acts.
-        fault: What strikes.
-        again: What strikes the resumes, one each.
-        stays: Whether the stranger is still there at the first resume.
+        operation: A name of :data:`OPERATIONS`.
+        stranger: A name of :data:`~benchmarks.histories.foreign_sessions.KINDS`.
+        at: The instants at which the foreign session acts.
+        fault: The fault of the operation.
+        again: The faults of the resumes, one each.
+        stays: Whether the foreign session remains connected during the first resume.
     """
 
     operation: str
@@ -166,12 +166,12 @@ class Plan:
     stays: bool = False
 
     def to_json(self) -> dict[str, Any]:
-        """For reports."""
+        """Return the plan for reports."""
         return asdict(self)
 
 
-def plan_from(data: Mapping[str, Any]) -> Plan:
-    """Read what :meth:`Plan.to_json` gave."""
+def parse_plan(data: Mapping[str, Any]) -> Plan:
+    """Read the result of :meth:`Plan.to_json`."""
 
     def fault(item: Mapping[str, Any]) -> Fault:
         return Fault(**{**item, "instant": tuple(item["instant"])})
@@ -186,28 +186,28 @@ def plan_from(data: Mapping[str, Any]) -> Plan:
     )
 
 
-def choose(
+def choose_plan(
     chance: random.Random,
     tried: Counter[str],
     engine: str,
     operations: Sequence[str],
     beside: str = "",
 ) -> Plan:
-    """Choose what has had least of its share; a third of all trials have no fault.
+    """Choose a plan of the kind farthest behind its share; a third of all trials have no fault.
 
     Args:
         chance: Breaks ties, and chooses instants.
-        tried: How often each was; counted here.
-        engine: Of the site.
-        operations: What is possible now.
-        beside: How the names of the strangers begin that are wished for.
+        tried: How often each was chosen; counted here.
+        engine: Database engine of the site.
+        operations: Operations that are possible now.
+        beside: Prefix of the kinds of foreign sessions to choose from.
     """
     strangers = {
         n: k.weight for n, k in KINDS.items()
         if k.engine in (engine, "both") and n.startswith(beside)
     }  # fmt: skip
-    stranger = _least(chance, tried, "stranger", strangers)
-    # Writers to the new set matter where the change reverts.
+    stranger = _choose_name(chance, tried, "stranger", strangers)
+    # Writers to the new set matter if the change reverts.
     possible = {name: OPERATIONS[name].weight for name in operations}
     if KINDS[stranger].instants:
         acting = {n: w for n, w in possible.items() if _has_instants(OPERATIONS[n])}
@@ -219,7 +219,7 @@ def choose(
             if n in ("upgrade, unhealthy", "upgrade, wrong version")
         }
         possible = failing or possible
-    operation = _least(chance, tried, "operation", possible)
+    operation = _choose_name(chance, tried, "operation", possible)
     what = OPERATIONS[operation]
     fault = None
     if not what.refusal and operation != "resume":
@@ -231,7 +231,9 @@ def choose(
                 faults = {n: w for n, w in faults.items() if n not in ONLY_SERVER}
             if not what.steps:
                 faults = {n: w for n, w in faults.items() if n in BY_TIME}
-            fault = _fault(_least(chance, tried, "fault", faults), chance, what, back=what.fails)
+            fault = _fault(
+                _choose_name(chance, tried, "fault", faults), chance, what, back=what.fails
+            )
     again: list[Fault] = []
     while fault is not None and what.steps and len(again) < 2 and chance.random() < 0.35:
         kind = chance.choice(("SIGKILL at a call of the agent", "SIGKILL at a time"))
@@ -240,10 +242,10 @@ def choose(
     return Plan(operation, stranger, tuple(at), fault, tuple(again), chance.random() < 0.4)
 
 
-def _least(
+def _choose_name(
     chance: random.Random, tried: Counter[str], kind: str, weights: Mapping[str, float]
 ) -> str:
-    """Choose the name farthest behind its weight; chance decides between close ones."""
+    """Choose the name farthest behind its weight; among close ones choose at random."""
     name = min(
         weights,
         key=lambda n: (tried[f"{kind}|{n}"] + chance.random()) / weights[n],

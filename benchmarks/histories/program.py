@@ -1,6 +1,6 @@
-"""A country's own program that has SQLite files open: obeys one JSON line after the other.
+"""A local program with open SQLite files, which executes one JSON line after the other.
 
-``python -m benchmarks.histories.program [UID]``: with a user of its own, as programs have.
+``python -m benchmarks.histories.program [UID]``: runs as a user of its own, as programs do.
 """
 
 from __future__ import annotations

@@ -11,8 +11,8 @@ from typing import Any
 from benchmarks.histories.history import Trial
 
 
-def line(trial: Trial, run: Mapping[str, Any]) -> str:
-    """One trial as one line of JSON."""
+def format_line(trial: Trial, run: Mapping[str, Any]) -> str:
+    """Return a trial as one line of JSON."""
     return json.dumps(
         {
             **run,
@@ -35,15 +35,15 @@ def line(trial: Trial, run: Mapping[str, Any]) -> str:
     )
 
 
-def read(files: Sequence[Path]) -> list[dict[str, Any]]:
-    """Every trial of several reports."""
+def read_reports(files: Sequence[Path]) -> list[dict[str, Any]]:
+    """Read every trial of several reports."""
     return [
         json.loads(text) for file in files for text in file.read_text("utf-8").splitlines() if text
     ]
 
 
-def tables(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Markdown: by site and seed, by what was tried, and every trial that was wrong."""
+def format_tables(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return Markdown tables: by site and seed, by operation, and every trial that was wrong."""
     return "\n".join(
         [
             *_sites(rows),
@@ -73,8 +73,8 @@ def _sites(rows: Sequence[Mapping[str, Any]]) -> list[str]:
         found[_site(row), str(row["seed"])].append(row)
         found["**all**", ""].append(row)
     lines = [
-        "| site | seed | trials | ok | refused as it should | wrong | undisturbed | faults that"
-        " struck | resumes | acknowledged | lost by consent | kept and told | seconds a trial |",
+        "| site | seed | trials | ok | refused as it should | wrong | undisturbed | faults"
+        " | resumes | acknowledged | lost by consent | retained and reported | seconds a trial |",
         "|---|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for (site, seed), its in sorted(

@@ -1,4 +1,4 @@
-"""Comparison of what a site reports with what is true of it. Pure."""
+"""Comparison of a site's reports with its state. Pure."""
 
 from __future__ import annotations
 
@@ -7,30 +7,30 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-#: Codes of findings that say that a database is not there, and that one is closed.
+#: Codes of the findings that a database is missing, and that one is closed.
 MISSING, CLOSED = ("NU-4065", "NU-4102", "NU-4221"), ("NU-4016",)
 AS_BEFORE = "reverted; no data loss"
 
 
 @dataclass(frozen=True)
 class Truth:
-    """What is there, read without the agent.
+    """State of the site, read without the agent.
 
     Attributes:
-        live: Live databases by the name that an administrator knows, and whether each takes
-            sessions; one that is missing is None.
-        officer_in: Whether a user can enter a case.
-        door_open: Whether users may come in.
-        open_change: Whether a change is not finished.
+        live: Live databases by physical name, and whether each accepts connections; None if it is
+            missing.
+        user_can_work: Whether a user can enter a case.
+        maintenance_off: Whether the maintenance page is off.
+        open_change: Whether a change is unfinished.
         bad: Releases that were made to fail.
-        replaced: Databases that were replaced while they were closed for the last change.
-        undone: Whether that was undone.
-        final: Whether everything was put back, and nothing ought to be found any more.
+        replaced: Databases that were replaced while the last change had closed them.
+        undone: Whether the last change was reverted.
+        final: Whether every action was undone, so that nothing may be reported.
     """
 
     live: Mapping[str, bool | None]
-    officer_in: bool
-    door_open: bool = True
+    user_can_work: bool
+    maintenance_off: bool = True
     open_change: bool = False
     bad: frozenset[str] = frozenset()
     replaced: tuple[str, ...] = ()
@@ -40,13 +40,13 @@ class Truth:
 
 @dataclass(frozen=True)
 class SiteReport:
-    """What the commands of a site reported.
+    """Reports of a site's commands.
 
     Attributes:
-        status: As text, and
-        document: as JSON.
-        doctor: Its findings.
-        history: Of the last change, as text.
+        status: ``status`` as text.
+        document: ``status`` as JSON.
+        doctor: Findings of ``doctor``.
+        history: ``history`` of the last change as text.
     """
 
     status: str = ""
@@ -56,14 +56,14 @@ class SiteReport:
 
 
 def find_false_statements(report: SiteReport, truth: Truth) -> list[str]:
-    """Name what was said and is not so, and what is so and was not reported."""
+    """Return statements that are false, and facts that were not reported."""
     return [*_databases(report, truth), *_doctor(report, truth), *_status(report, truth)]
 
 
 def _databases(report: SiteReport, truth: Truth) -> list[str]:
     wrong = []
     findings = [(str(f.get("code")), str(f.get("title"))) for f in report.doctor]
-    told = " ".join(f"{what} {f.get('detail') or ''}" for (_, what), f in zip(
+    texts = " ".join(f"{what} {f.get('detail') or ''}" for (_, what), f in zip(
         findings, report.doctor, strict=True))  # fmt: skip
     for name, takes in truth.live.items():
         logical = name.rsplit("_", 1)[-1]
@@ -73,7 +73,7 @@ def _databases(report: SiteReport, truth: Truth) -> list[str]:
                 wrong.append(f"doctor says that {name} is missing: {what}")
             if code in CLOSED and named and takes:
                 wrong.append(f"doctor says that {name} is closed: {what}")
-        known = _names(told, name) or _names(told, logical)
+        known = _names(texts, name) or _names(texts, logical)
         if takes is None and not known:
             wrong.append(f"doctor says nothing of {name}, which is missing")
         if takes is False and not truth.open_change and not known:
@@ -99,10 +99,15 @@ def _status(report: SiteReport, truth: Truth) -> list[str]:
     wrong = []
     running = report.document.get("running") or {}
     state = (running.get("availability") or {}).get("state")
-    if state == "available" and not truth.officer_in:
-        wrong.append("status says that officers can work, and none can")
-    if truth.final and state not in ("available", None) and truth.officer_in and truth.door_open:
-        wrong.append(f"status says {state}, and officers work")
+    if state == "available" and not truth.user_can_work:
+        wrong.append("status says that users can work, and none can")
+    if (
+        truth.final
+        and state not in ("available", None)
+        and truth.user_can_work
+        and truth.maintenance_off
+    ):
+        wrong.append(f"status says {state}, and users work")
     journal = report.document.get("journal") or {}
     for row in journal.get("bad_releases") or ():
         if row.get("version") not in truth.bad:

@@ -1,4 +1,4 @@
-"""The site of the histories: laid out once, kept as a template, brought back from it by copying."""
+"""The site of the histories: created once, saved as a template, and restored from it by copying."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from benchmarks.histories.picture import picture, superuser
-from benchmarks.histories.strikes import descendants, state_of
+from benchmarks.histories.strikes import descendants, read_state
 from demo.databases import (
     DATABASES,
     PostgresPlace,
@@ -37,7 +37,7 @@ from tests.support.sites import TrialFeed, connect, serve
 
 START = "3.2.4"
 AGENT = "benchmarks.histories.agent"
-#: Releases that run: what each is like is learned from one that is made by hand.
+#: Releases that run; a reference for each is created by hand.
 GOOD = (START, "3.3.0", "3.3.6", "3.3.9", "3.3.10", "3.4.0")
 WAYS = {"3.4.0": ("3.3.10", "3.4.0")}
 IMPORTER, REPORTER = "importer", "reporter"
@@ -47,7 +47,7 @@ SETTINGS = ("max_wal_size=64MB", "min_wal_size=32MB", "autovacuum_naptime=5s")
 
 
 class Stage:
-    """One site, its server and its feed, in one directory of memory.
+    """A site with its server and its feed, in one directory in memory.
 
     Args:
         engine: ``postgresql`` or ``sqlite``.
@@ -65,8 +65,8 @@ class Stage:
         self._major = server
         self._nurseries: dict[str, Nursery] = {}
         self.expected: dict[str, dict[str, frozenset[str]]] = {}
-        #: Object ids of databases that an administrator made or dropped himself: PostgreSQL leaves
-        #: their directories where one of its processes is killed meanwhile.
+        #: Object IDs of databases that an administrator created or dropped: PostgreSQL leaves their
+        #: directories if one of its processes is killed meanwhile.
         self.administrator_oids: set[int] = set()
 
     def __enter__(self) -> Self:
@@ -82,7 +82,7 @@ class Stage:
 
     def _close(self) -> None:
         if hasattr(self, "demo"):
-            self.stop_slowly(None)
+            self.delay_command(None)
         self._stack.close()
         for place in (self.disk / "site/var/lib/ncen-updater", self.disk):
             if place.is_mount():
@@ -90,7 +90,7 @@ class Stage:
         subprocess.run(["chmod", "-R", "u+w", str(self.work)], check=False)
         shutil.rmtree(self.work, ignore_errors=True)
 
-    # ---- laying out ----------------------------------------------------------------------------
+    # ---- creating the site -----------------------------------------------------------------------
 
     def _lay_out(self) -> None:
         self.disk.mkdir()
@@ -122,25 +122,25 @@ class Stage:
         self.place = self.demo.databases
         self._create_foreign_roles()
         self.configure()
-        self._learn()
+        self._build_references()
         if isinstance(self.place, PostgresPlace):
-            # Once, so that the agent's own database is in the template.
+            # So that the agent's own database is in the template.
             with superuser(self.place, "postgres") as session:
                 session.execute("CHECKPOINT")
         self._save()
         self.demo.start_app()
         self.demo.start_front_door()
         self._stack.callback(self.renew)
-        self.attributes = self.attributes_now()
+        self.attributes = self.read_attributes()
 
     @property
     def nursery(self) -> Nursery:
-        """Where the agent is run."""
+        """Return the process that runs the agent."""
         return self._nursery("first")
 
     @property
     def second(self) -> Nursery:
-        """A second place to run the agent in, beside the first."""
+        """Return a second process that runs an agent in parallel."""
         return self._nursery("second")
 
     def _nursery(self, name: str) -> Nursery:
@@ -149,10 +149,10 @@ class Stage:
         return self._nurseries[name]
 
     def renew(self) -> None:
-        """End what runs the agent; the next order begins again."""
-        # Whatever hangs or stands still: only what this process started.
+        """End the processes that run the agent; the next command starts new ones."""
+        # Kill processes that hang or are stopped, but only those that this process started.
         for pid in descendants(os.getpid()):
-            if state_of(pid) in ("T", "t"):
+            if read_state(pid) in ("T", "t"):
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
         for nursery in self._nurseries.values():
@@ -160,7 +160,7 @@ class Stage:
         self._nurseries.clear()
 
     def _create_foreign_roles(self) -> None:
-        """Roles of a country's own programs: one that writes, one that reads."""
+        """Create roles of local programs: one that writes, one that reads."""
         if not isinstance(self.place, PostgresPlace):
             return
         with superuser(self.place, "postgres") as session:
@@ -184,11 +184,11 @@ class Stage:
         stop_timeout_s: float = 8.0,
         previous_days: float = 7.0,
     ) -> None:
-        """Write the agent's configuration again."""
+        """Write the agent's configuration."""
         tables: dict[str, Any] = tomllib.loads(self.demo.config_path.read_text("utf-8"))
         tables.pop("schema")
         application = dict(tables["application"])
-        # As the guide asks, the link is resolved first; then the command may take its time.
+        # As the guide says, the link is resolved first; then the command may be slow.
         words = 'app=$(readlink -f "$1"); [ -f "$2" ] && sleep $(cat "$2"); exec "$3" -B "$app/app/bin/ncenctl" "$4"'  # noqa: E501
         for act in ("start", "stop"):
             slow = str(self.disk / f"slow-{act}")
@@ -206,8 +206,8 @@ class Stage:
             }
         )
 
-    def _learn(self) -> None:
-        """Make each release by hand from the same records: what the site is measured by."""
+    def _build_references(self) -> None:
+        """Create each release by hand from the same records, as the reference for comparisons."""
         with tempfile.TemporaryDirectory(prefix="nu-hand-") as directory:
             root = Path(directory)
             for version in GOOD:
@@ -235,7 +235,7 @@ class Stage:
                 session.execute(words.encode())
         return PostgresPlace(self.place.host, prefix="hand_")
 
-    # ---- from the same beginning ---------------------------------------------------------------
+    # ---- restoring the site ----------------------------------------------------------------------
 
     def _parts(self) -> dict[str, Path]:
         parts = {
@@ -259,7 +259,7 @@ class Stage:
             self.server.start()
 
     def reset(self) -> None:
-        """Bring everything back to a fresh site of the first release."""
+        """Restore a fresh site of the first release."""
         self.demo.stop_app()
         if self.server is not None:
             self.server.kill()
@@ -277,15 +277,15 @@ class Stage:
         self.demo.start_app()
 
     def keep(self, place: Path) -> None:
-        """Copy the whole site, as it stands, for somebody to look at."""
+        """Copy the whole site in its current state for later inspection."""
         place.mkdir(parents=True, exist_ok=True)
         subprocess.run(["cp", "-a", str(self.disk), str(place)], check=False)
 
-    # ---- from outside --------------------------------------------------------------------------
+    # ---- observing the site ----------------------------------------------------------------------
 
     @property
     def sets(self) -> list[Path]:
-        """Every SQLite file of the site that is not in the live set."""
+        """Return every SQLite file of the site outside of the live set."""
         if not isinstance(self.place, SqlitePlace):
             return []
         live = (self.place.directory / "live").resolve()
@@ -294,8 +294,8 @@ class Stage:
             if path.parent.resolve() != live
         ]  # fmt: skip
 
-    def databases_now(self) -> dict[str, bool]:
-        """Every database of the server that is not a live one, and whether it may be opened."""
+    def list_other_databases(self) -> dict[str, bool]:
+        """Return every non-live database of the server, and whether it accepts connections."""
         if not isinstance(self.place, PostgresPlace):
             return {}
         with superuser(self.place, "postgres") as session:
@@ -306,7 +306,7 @@ class Stage:
         live = {*self.place.names.values(), f"{self.place.prefix}control"}
         return {str(name): bool(may) for name, may in rows if name not in live}
 
-    def live_now(self) -> dict[str, bool | None]:
+    def read_live(self) -> dict[str, bool | None]:
         """Return for each live database whether it accepts connections; None if it is missing."""
         if isinstance(self.place, SqlitePlace):
             live = self.place.directory / "live"
@@ -320,8 +320,8 @@ class Stage:
             rows = dict(session.execute("SELECT datname, datallowconn FROM pg_database").fetchall())
         return {name: rows.get(name) for name in self.place.names.values()}
 
-    def attributes_now(self) -> dict[str, tuple[Any, ...]]:
-        """Owner, grants, limits and settings of the live databases, by physical name."""
+    def read_attributes(self) -> dict[str, tuple[Any, ...]]:
+        """Return owner, grants, limits and settings of the live databases by physical name."""
         if not isinstance(self.place, PostgresPlace):
             return {}
         with superuser(self.place, "postgres") as session:
@@ -339,21 +339,21 @@ class Stage:
         """Return id and state of the unfinished change; an interrupted journal has one."""
         try:
             journal = Journal.open(self.demo.state / JOURNAL_FILE, read_only=True)
-        except JournalUnreadableError:  # its own file is to be recovered first, by who may write
+        except JournalUnreadableError:  # interrupted: a writer must recover it first
             return ("", "torn")
         with journal:
             change = journal.find_open_change()
         return (change.id, str(change.state)) if change else None
 
     def events(self) -> list[tuple[str, str]]:
-        """Kind and data of every event of the journal."""
+        """Return kind and data of every event of the journal."""
         with Journal.open(self.demo.state / JOURNAL_FILE, read_only=True) as journal:
             return [(e.kind, json.dumps(e.data, default=str)) for e in journal.list_events()]
 
     # ---- the machine ---------------------------------------------------------------------------
 
-    def stop_slowly(self, seconds: float | None, act: str = "stop") -> None:
-        """Let the application's command take its time, or no longer."""
+    def delay_command(self, seconds: float | None, act: str = "stop") -> None:
+        """Delay the application's command, or end the delay."""
         place = self.disk / f"slow-{act}"
         if seconds is None:
             place.unlink(missing_ok=True)
@@ -361,7 +361,7 @@ class Stage:
             place.write_text(f"{seconds}")
 
     def fill(self, what: str) -> bool:
-        """Let a disk be full; False where that cannot be done here."""
+        """Fill a disk; return False if that is impossible here."""
         place = self.demo.state if what == "state" else self.disk
         if not place.is_mount():
             return False
@@ -378,16 +378,16 @@ class Stage:
             os.close(filler)
         return True
 
-    def give_room(self) -> None:
-        """Take away what fills the disks."""
+    def free_disks(self) -> None:
+        """Remove the files that fill the disks."""
         for place in (self.demo.state, self.disk):
             (place / "filler").unlink(missing_ok=True)
 
-    def put_right(self) -> None:
-        """End every fault of the machine: what an administrator does before he resumes."""
-        self.give_room()
+    def repair(self) -> None:
+        """End every fault of the machine, as an administrator does before a resume."""
+        self.free_disks()
         for act in ("start", "stop"):
-            self.stop_slowly(None, act)
+            self.delay_command(None, act)
         if self.server is not None:
             deadline = time.monotonic() + 30
             while not self.answers():
@@ -399,7 +399,7 @@ class Stage:
                 time.sleep(0.02)
 
     def answers(self) -> bool:
-        """Whether the server takes sessions; always for files."""
+        """Return whether the server accepts sessions; always True for files."""
         if not isinstance(self.place, PostgresPlace):
             return True
         import psycopg
@@ -412,15 +412,15 @@ class Stage:
 
 
 def _mount(place: Path, megabytes: int) -> bool:
-    """Put a file system of its own there, so that it can be full; only root may."""
+    """Mount a separate file system, so that it can be full; requires root."""
     words = ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m,mode=755", "tmpfs", str(place)]
     if os.geteuid() != 0:
         return False
     return subprocess.run(words, check=False, capture_output=True).returncode == 0
 
 
-def names_of(place: SiteDatabases) -> Mapping[str, str]:
-    """Where each live database is, by logical name."""
+def locate_databases(place: SiteDatabases) -> Mapping[str, str]:
+    """Return the location of each live database by logical name."""
     if isinstance(place, PostgresPlace):
         return place.names
     return {name: place.address(name) for name in DATABASES}

@@ -1,7 +1,7 @@
 """SIGKILL before or after the n-th system call of any process, by ptrace.
 
-The process is seized at the instant at which it is to begin to count, so that it runs at its full
-speed until then. One of its threads is counted; all of them die.
+The process is seized when the count begins, so it runs at full speed until then. The calls of one
+thread are counted; all threads are killed.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ _libc.ptrace.argtypes = (ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c
 _libc.ptrace.restype = ctypes.c_long
 
 
-def state_of(pid: int) -> str:
-    """Return the state letter of a process; empty when it is gone."""
+def read_state(pid: int) -> str:
+    """Return the state letter of a process; empty if it has ended."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
     except (OSError, IndexError):
@@ -36,10 +36,10 @@ def state_of(pid: int) -> str:
 def wait_stopped(pid: int, seconds: float = 60.0) -> bool:
     """Wait until a process that stops itself has stopped.
 
-    One that is traced shows a stop at every call; so it may have its way before its own stop.
+    A traced process stops at every system call, so it may have to continue before its own stop.
     """
     deadline = time.monotonic() + seconds
-    while (state := state_of(pid)) not in ("T", "t"):
+    while (state := read_state(pid)) not in ("T", "t"):
         if state in ("", "Z") or time.monotonic() > deadline:
             return False
         time.sleep(0.001)
@@ -47,7 +47,7 @@ def wait_stopped(pid: int, seconds: float = 60.0) -> bool:
 
 
 def descendants(pid: int) -> list[int]:
-    """List the descendants of a process."""
+    """Return the descendants of a process."""
     found: list[int] = []
     with contextlib.suppress(OSError):
         for task in Path(f"/proc/{pid}/task").iterdir():
@@ -85,15 +85,15 @@ def kill_at_call(
     """Count system calls from now on, and kill the process at one of them.
 
     Args:
-        pid: Of the process.
-        number: Which call, counted from 1.
-        after: Whether the call is made before the process dies.
-        seconds: How long to wait for it; then the process is left alone.
-        wake: Whether it stands still and goes on once it is seized.
-        seized: Set once the counting has begun.
+        pid: The process.
+        number: Number of the call, from 1.
+        after: Whether the call is completed before the process is killed.
+        seconds: Time limit; after it the process is released.
+        wake: Whether the process is stopped and continues after it was seized.
+        seized: Set once the count has begun.
 
     Returns:
-        ``struck``, or why it was not.
+        ``struck``, or why it was not killed.
     """
     if not _ptrace(PTRACE_SEIZE, pid, O_TRACESYSGOOD):
         return "it was gone"
@@ -107,7 +107,7 @@ def kill_at_call(
     while True:
         status = _wait(pid, deadline)
         if status is None:
-            return _let_go(pid)
+            return _detach(pid)
         if not os.WIFSTOPPED(status):
             return "it had ended"
         stop = os.WSTOPSIG(status)
@@ -130,12 +130,12 @@ def _kill(pid: int) -> str:
     return "struck"
 
 
-def _let_go(pid: int) -> str:
-    """Detach from a process that sleeps in a call."""
+def _detach(pid: int) -> str:
+    """Detach from a process that waits in a system call."""
     _ptrace(PTRACE_INTERRUPT, pid)
     if _wait(pid, time.monotonic() + 1.0) is not None:
         _ptrace(PTRACE_DETACH, pid)
-    # Its own stop may have come after the waiting process took one of ours for it.
+    # Its own stop may have arrived after the waiting process mistook one of the tracer's for it.
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, signal.SIGCONT)
     return "too few calls"

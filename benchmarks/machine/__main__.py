@@ -19,24 +19,24 @@ from benchmarks.machine.disk import Image
 from benchmarks.machine.kinds import try_kinds
 from benchmarks.machine.line import Outside
 from benchmarks.machine.mistakes import try_mistakes
-from benchmarks.machine.peer import walk
+from benchmarks.machine.peer import try_peer
 from benchmarks.machine.prepare import Ground
 from benchmarks.machine.record import Recorded, record_rollback, record_upgrade
 from benchmarks.machine.replay import replay
 from benchmarks.machine.restarts import maintenance, power_cuts, restarts
 from benchmarks.machine.setup import try_setup
 from benchmarks.machine.units import (
-    come_in,
     exposure,
-    nothing_to_read,
+    list_missing_files,
+    list_unexpected,
+    log_in,
     try_units,
-    unexpected,
 )
 from benchmarks.report import finish, print_line
 
 CANNOT = 77
 INTERRUPTED = 130
-#: Cuts of one run, by the step that they tear: what lasts a few flushes gets as many as the rest.
+#: Number of cuts in each step; a step of a few flushes gets as many as the others.
 UPGRADE = {
     "fetch": 1, "build-slot": 1, "preflight": 1, "maintenance-on": 1, "stop": 1, "fence": 2,
     "final-preflight": 1, "copy": 3, "migrate": 4, "cut-over": 5, "switch": 3, "start": 2,
@@ -64,9 +64,9 @@ def units(ground: Ground, _: argparse.Namespace) -> Mapping[str, Any]:
         box.boot()
         outside.connect(box)
         tried = try_units(box.container, ground.secretariat.directory)
-        wrong = [line for unit, found in tried.items() for line in unexpected(unit, found)]
-        wrong += nothing_to_read(box.container)
-        wrong += come_in(box.container)
+        wrong = [line for unit, found in tried.items() for line in list_unexpected(unit, found)]
+        wrong += list_missing_files(box.container)
+        wrong += log_in(box.container)
         return {"exposure": exposure(box.container), "tried": tried, "wrong": wrong}
     finally:
         box.close()
@@ -74,7 +74,7 @@ def units(ground: Ground, _: argparse.Namespace) -> Mapping[str, Any]:
 
 
 def boots(ground: Ground, options: argparse.Namespace) -> Mapping[str, Any]:
-    """Seconds from power on to users at work."""
+    """Measure the seconds from power on until users can work."""
     sides = [side == "with" for side in options.agent]
     rows = late(ground, options.late, options.seed, agents=sides)
     return {"rows": [asdict(row) for row in rows], "wrong": _wrong(rows)}
@@ -87,18 +87,18 @@ def torn(ground: Ground, options: argparse.Namespace) -> Mapping[str, Any]:
 
 
 def flickering(ground: Ground, options: argparse.Namespace) -> Mapping[str, Any]:
-    """Power that flickers in the recovery of an interrupted upgrade."""
+    """Cut the power repeatedly during the recovery of an interrupted upgrade."""
     rows = [flicker(ground, _upgrade(ground), 6, options.seed)]
     return {"rows": [asdict(row) for row in rows], "wrong": _wrong(rows)}
 
 
 def upgrade(ground: Ground, options: argparse.Namespace) -> Mapping[str, Any]:
-    """Cuts of an upgrade by the service."""
+    """Replay power cuts of an upgrade by the service."""
     return _replayed(ground, _upgrade(ground), UPGRADE, options)
 
 
 def rollback(ground: Ground, options: argparse.Namespace) -> Mapping[str, Any]:
-    """Cuts of a rollback."""
+    """Replay power cuts of a rollback."""
     directory = ground.work / "rollback"
     if not directory.exists():
         print_line("recording a rollback")
@@ -108,7 +108,7 @@ def rollback(ground: Ground, options: argparse.Namespace) -> Mapping[str, Any]:
 
 
 def renewal(ground: Ground, options: argparse.Namespace) -> Mapping[str, Any]:
-    """Cuts of a newer package's installation, and of the agent's renewal of itself."""
+    """Cut the power during the installation of a newer package, and during a self-update."""
     _upgrade(ground)
     rows = []
     if options.newer is not None:
@@ -128,7 +128,7 @@ def room(ground: Ground, options: argparse.Namespace) -> Mapping[str, Any]:
 
 
 def world(ground: Ground, _: argparse.Namespace) -> Mapping[str, Any]:
-    """No line, and a clock that is years off."""
+    """Test a network outage, and a clock that is years off."""
     _upgrade(ground)
     rows = [*trouble.no_line(ground), *trouble.clocks(ground)]
     return {"rows": [asdict(row) for row in rows], "wrong": _wrong(rows)}
@@ -142,8 +142,8 @@ def removal(ground: Ground, options: argparse.Namespace) -> Mapping[str, Any]:
 
 
 def peer(ground: Ground, options: argparse.Namespace) -> Mapping[str, Any]:
-    """Follow the quick start with everything in other places, and cut the power in the copy."""
-    rows = walk(ground, options.seed)
+    """Follow the quick start with other paths, and cut the power in the copy."""
+    rows = try_peer(ground, options.seed)
     return {"rows": [asdict(row) for row in rows], "wrong": _wrong(rows)}
 
 
@@ -166,7 +166,7 @@ def mistakes(ground: Ground, _: argparse.Namespace) -> Mapping[str, Any]:
 
 
 def restarted(ground: Ground, options: argparse.Namespace) -> Mapping[str, Any]:
-    """People and tools restart and stop units in the middle of an upgrade."""
+    """Restart and stop units in the middle of an upgrade, as people and tools do."""
     _upgrade(ground)
     rows = restarts(ground, options.act)
     return {"rows": [asdict(row) for row in rows], "wrong": _wrong(rows)}
@@ -224,30 +224,32 @@ def _wrong(rows: Sequence[Any]) -> list[str]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run, and print one line of JSON."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.machine", description=__doc__)
-    parser.add_argument("--work", type=Path, required=True, help="takes 10 GB; used again")
-    parser.add_argument("--package", type=Path, required=True, help="of script/debian")
-    parser.add_argument("--tree", type=Path, help="a Debian tree; debootstrap makes it by default")
-    parser.add_argument("--newer", type=Path, help="a package of version 0.2.0, for its part")
-    parser.add_argument("--release", type=Path, help="of script/agent-release, version 0.2.0")
+    parser.add_argument("--work", type=Path, required=True, help="directory of 10 GB; reused")
+    parser.add_argument("--package", type=Path, required=True, help="package from script/debian")
+    parser.add_argument("--tree", type=Path, help="a Debian tree; default: made by debootstrap")
+    parser.add_argument("--newer", type=Path, help="package of version 0.2.0, for the part renewal")
+    parser.add_argument("--release", type=Path, help="release 0.2.0 from script/agent-release")
     parser.add_argument("--mirror", default="http://deb.debian.org/debian")
     parser.add_argument("--parts", nargs="*", default=[*PARTS], choices=[*PARTS])
     parser.add_argument("--late", nargs="*", type=float, default=[0, 15, 90, 600])
     parser.add_argument(
         "--agent", nargs="*", choices=["without", "with"], default=["without", "with"],
-        help="of boots alone",
+        help="for boots: without or with the agent",
     )  # fmt: skip
     parser.add_argument(
-        "--steps", nargs="*", choices=[*UPGRADE], help="cuts of these alone (upgrade, rollback)"
+        "--steps", nargs="*", choices=[*UPGRADE], help="steps to cut (upgrade, rollback)"
     )
-    parser.add_argument("--act", default="", help="of restarts, setup, kinds: those with this")
-    parser.add_argument("--times", type=int, default=1, help="so many times the cuts of a run")
+    parser.add_argument(
+        "--act", default="", help="only acts whose name contains this (restarts, setup, kinds)"
+    )
+    parser.add_argument("--times", type=int, default=1, help="multiple of the number of cuts")
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args(arguments)
     reason = cannot_run()
     if reason is not None:
         print_line(f"the machine trial cannot run here: {reason}")
         return CANNOT
-    # What was started is ended on the way out.
+    # End everything that was started, also after an error.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(INTERRUPTED))
     signal.signal(signal.SIGINT, lambda *_: sys.exit(INTERRUPTED))
     begin = time.monotonic()

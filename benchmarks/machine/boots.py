@@ -1,4 +1,4 @@
-"""Power comes back: seconds to users at work, with and without the agent, and a late server."""
+"""Boots after a power cut: seconds until users can work, without the agent, and a late server."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from random import Random
 from benchmarks.debian.container import Container, wait_for
 from benchmarks.machine.box import Box
 from benchmarks.machine.disk import Image, Loss
-from benchmarks.machine.judge import LET_IN_S, Facts, measure_user_return, wrongs
-from benchmarks.machine.prepare import Ground, changed
-from benchmarks.machine.record import Recorded, windows
+from benchmarks.machine.judge import LET_IN_S, Facts, find_faults, measure_user_return
+from benchmarks.machine.prepare import Ground, change_disk
+from benchmarks.machine.record import Recorded, find_step_ranges
 from benchmarks.report import print_line
 
 DATA = "var/lib/postgresql/17/main"
 CONFIG = "etc/postgresql/17/main"
-#: The server itself runs, and answers that it is starting up, as after a long crash recovery.
+#: The server runs and answers that it is starting up, as after a long crash recovery.
 LATE = f"""
 cat > usr/local/bin/late <<'END'
 #!/bin/sh
@@ -30,11 +30,11 @@ printf "restore_command = '/usr/local/bin/late'\\nhot_standby = off\\n" > {CONFI
 touch {DATA}/recovery.signal
 chown --reference={DATA}/PG_VERSION {DATA}/recovery.signal
 """
-#: A setting that no server takes: Debian starts it once, and it fails.
+#: A setting that no server accepts: Debian starts it once, and it fails.
 DOWN = f"echo 'nonsense = here' > {CONFIG}/conf.d/down.conf"
 REPAIR = f"rm /{CONFIG}/conf.d/down.conf; systemctl start postgresql@17-main"
 DOWN_S = 30
-#: In the place of a number of recoveries: no change is open any more.
+#: Instead of a number of recoveries: no change is open.
 OVER = -1
 
 
@@ -43,9 +43,10 @@ class Boot:
     """One start of the machine.
 
     Attributes:
-        server: How late the server takes sessions, seconds after it was started; None: it is down,
-            until somebody puts it right.
-        in_after_s: From power on to users at work; from the repair, where the server was down.
+        server: Seconds after its start until the server accepts sessions; None if it is down until
+            somebody repairs it.
+        in_after_s: Seconds from power on until users can work; from the repair if the server was
+            down.
     """
 
     what: str
@@ -60,9 +61,9 @@ def idle(ground: Ground, image: Path, chance: Random) -> Image:
     box = ground.box(Image(image), "idle")
     try:
         box.start()
-        box.officers()
+        box.start_users()
         if measure_user_return(box) is None:
-            raise RuntimeError("officers do not come in")
+            raise RuntimeError("users cannot work")
         time.sleep(8)
         return box.cut(Loss.SUBSET, chance).image
     finally:
@@ -72,7 +73,7 @@ def idle(ground: Ground, image: Path, chance: Random) -> Image:
 def late(
     ground: Ground, seconds: Sequence[float], seed: int, *, agents: Sequence[bool] = (False, True)
 ) -> list[Boot]:
-    """Cut the power of an idle machine with and without the agent, and let the server be late."""
+    """Start an idle machine after a power cut, with and without the agent, with a late server."""
     chance = Random(seed)
     found = []
     for agent in agents:
@@ -97,7 +98,7 @@ def torn_and_late(
 def torn(recorded: Recorded, chance: Random, step: str = "migrate") -> Image:
     """Return the disk after a power cut in a step of a recorded change."""
     recording = recorded.recording()
-    at = chance.choice(windows(recording)[step])
+    at = chance.choice(find_step_ranges(recording)[step])
     image, _ = recording.cut(recorded.begin, at, Loss.TEAR, chance)
     recording.close()
     return image
@@ -109,24 +110,24 @@ def _boot(
 ) -> Boot:  # fmt: skip
     file = ground.place("changed.img")
     script = DOWN if server is None else LATE.replace("SECONDS", str(server)) if server else "true"
-    box = ground.box(changed(image, file, script), "late")
+    box = ground.box(change_disk(image, file, script), "late")
     try:
         box.start()
-        box.officers()
+        box.start_users()
         begin = box.began
         if server is None:
             if wait_for(lambda: server_failed(box.container), LET_IN_S) is None:
                 raise RuntimeError("the server is not down")
             early = measure_user_return(box, DOWN_S)
             if early is not None:
-                raise RuntimeError("officers work without a server")
+                raise RuntimeError("users work without a server")
             begin = time.time()
             box.container.must("sh", "-c", REPAIR)
         found = measure_user_return(box, (server or 0) + LET_IN_S)
         seconds = None if found is None else round(found + box.began - begin, 1)
-        wrong = [] if found is not None else ["officers are not in"]
+        wrong = [] if found is not None else ["users cannot work"]
         if found is not None and agent and known is not None:
-            wrong = wrongs(box, known, [])[1]
+            wrong = find_faults(box, known, [])[1]
         result = Boot(what, agent, server, seconds, tuple(wrong))
     finally:
         box.close()
@@ -136,15 +137,15 @@ def _boot(
 
 
 def server_failed(container: Container) -> bool | None:
-    """Whether systemd has given the server up; None where it has not."""
+    """Return whether the server's unit has failed; None if it has not."""
     state = container.run("systemctl", "is-active", "postgresql@17-main").stdout.strip()
     return True if state == "failed" else None
 
 
 def flicker(ground: Ground, recorded: Recorded, times: int, seed: int) -> Boot:
-    """Cut the power again and again, each time as soon as the journal notes one more recovery.
+    """Cut the power repeatedly, each time after the journal has recorded one more recovery.
 
-    A recovery may come to its end before the power goes; then there is none to be cut any more.
+    A recovery may end before the power cut; then the repetition ends.
     """
     chance = Random(seed)
     image = torn(recorded, chance)
@@ -165,9 +166,11 @@ def flicker(ground: Ground, recorded: Recorded, times: int, seed: int) -> Boot:
     box = ground.box(image, "flicker")
     try:
         box.start()
-        box.officers()
+        box.start_users()
         seconds = measure_user_return(box)
-        wrong = ["officers are not in"] if seconds is None else wrongs(box, recorded.known, [])[1]
+        wrong = (
+            ["users cannot work"] if seconds is None else find_faults(box, recorded.known, [])[1]
+        )
         result = Boot(f"{cuts} cuts in recovery", True, 0.0, seconds, tuple(wrong))
     finally:
         box.close()
@@ -186,7 +189,7 @@ def _one_more(box: Box, noted: int) -> Callable[[], int | None]:
 
 
 def _recoveries(box: Box) -> tuple[int, bool]:
-    """How many recoveries the journal has noted, and whether a change is open."""
+    """Return the number of recoveries in the journal; :data:`OVER` without an open change."""
     asked = (
         "import sqlite3; print(*sqlite3.connect('/var/lib/ncen-updater/journal.sqlite').execute("
         "\"SELECT (SELECT count(*) FROM events WHERE kind = 'recovery'), (SELECT count(*) FROM"

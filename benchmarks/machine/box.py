@@ -16,16 +16,16 @@ from benchmarks.machine.disk import Disk, Image, Loss, Pending, Recording
 from benchmarks.machine.nbd import NbdServer
 
 PROGRAMS = ("nbdfuse", "unshare", "nsenter", "mkfs.ext4", "fusermount3", "ip", "losetup")
-#: Of the machine, beside what a Debian of ``minbase`` has.
+#: Packages of the machine, beyond ``minbase``.
 PACKAGES = (
     "adduser", "apache2", "ca-certificates", "curl", "dbus", "faketime", "init-system-helpers",
     "iproute2", "libpq5", "needrestart", "nginx-light", "openssh-client", "openssl", "postgresql",
     "procps", "python3", "python3-psycopg", "python3-venv", "sudo", "supervisor",
     "systemd", "systemd-sysv",
 )  # fmt: skip
-#: Packages that are installed again, on a machine without a network.
+#: Packages that are installed again on a machine without a network.
 CACHE, SERVER, LIBPQ = "var/cache/apt/archives", "postgresql-[0-9]*.deb", "libpq5_*.deb"
-#: Arguments: where the root is mounted, the disk's file, a shared directory.
+#: Arguments: mount point of the root, file of the disk, shared directory.
 MOUNTS = r"""
 root=$0 disk=$1 shared=$2
 mount -o loop "$disk" "$root"
@@ -36,7 +36,7 @@ mount -o remount,bind,ro "$root/pkg"
 
 
 def cannot_run() -> str | None:
-    """Why no machine can run here, in words; None where it can."""
+    """Return why no machine can run here; None if it can."""
     if os.geteuid() != 0:
         return "only root may make namespaces and mount the disk"
     missing = [program for program in PROGRAMS if shutil.which(program) is None]
@@ -56,27 +56,27 @@ def cannot_run() -> str | None:
 
 
 def make_tree(tree: Path, mirror: str, suite: str = "trixie") -> None:
-    """Make a Debian system as a site has it: systemd, PostgreSQL, nginx, and no agent.
+    """Create a Debian system as sites have it: systemd, PostgreSQL, nginx, and no agent.
 
     Args:
-        tree: The directory to make.
-        mirror: Of Debian.
-        suite: Its release.
+        tree: The directory to create.
+        mirror: Debian mirror.
+        suite: Debian release.
     """
     include = ",".join(PACKAGES)
     words = ["debootstrap", "--variant=minbase", f"--include={include}", suite, str(tree), mirror]
     subprocess.run(words, check=True, stdout=subprocess.DEVNULL)
     (tree / "etc/hostname").write_text("ncen-site\n", "utf-8")
     (tree / "etc/hosts").write_text("127.0.0.1 localhost\n127.0.1.1 ncen-site\n", "utf-8")
-    # A site chooses one of both web servers.
+    # A site uses one of the two web servers.
     (tree / "etc/systemd/system/multi-user.target.wants/apache2.service").unlink()
-    # There are no modules to load here, which systemd counts as a failed unit.
+    # There are no modules to load here; systemd counts that as a failed unit.
     (tree / "etc/systemd/system/systemd-modules-load.service").symlink_to("/dev/null")
     clear_cache(tree)
 
 
 def clear_cache(tree: Path) -> None:
-    """Remove downloaded packages but PostgreSQL's."""
+    """Remove downloaded packages, except PostgreSQL's."""
     kept = {file for form in (SERVER, LIBPQ) for file in (tree / CACHE).glob(form)}
     for file in (tree / CACHE).glob("*.deb"):
         if file not in kept:
@@ -84,22 +84,22 @@ def clear_cache(tree: Path) -> None:
 
 
 def make_image(tree: Path, path: Path, size: str = "4G") -> None:
-    """Make a disk with ext4 and its usual options from a Debian tree."""
+    """Create an ext4 disk with the usual options from a Debian tree."""
     subprocess.run(["truncate", "--size", size, str(path)], check=True)
-    # What the first mount would write in the background is written now.
+    # Write now what the first mount would write in the background.
     now = "lazy_itable_init=0,lazy_journal_init=0"
     subprocess.run(["mkfs.ext4", "-q", "-E", now, "-d", str(tree), str(path)], check=True)
 
 
 @dataclass(frozen=True)
 class Cut:
-    """What the end of the power left.
+    """State after a power cut.
 
     Attributes:
         image: The disk.
-        entries: How many writes and flushes there were.
-        at: When, seconds since the epoch: of what was acknowledged later nothing is promised.
-        pending: What was not flushed.
+        entries: Number of writes and flushes before the cut.
+        at: Time in seconds since the epoch; later acknowledgements promise nothing.
+        pending: Writes that were not flushed.
     """
 
     image: Image
@@ -112,9 +112,9 @@ class Box:
     """A machine with a disk.
 
     Args:
-        image: What is on the disk; it is not changed.
-        shared: Seen as ``/pkg`` inside, where nothing can be written.
-        work: Takes the recording and what is mounted; made, and removed at the end.
+        image: Initial content of the disk; not changed.
+        shared: Directory mounted read-only as ``/pkg`` inside.
+        work: Directory for the recording and mount points; created, and removed at the end.
     """
 
     def __init__(self, image: Image, shared: Path, work: Path) -> None:
@@ -138,17 +138,17 @@ class Box:
         self.log = work / "officers.jsonl"
 
     def start(self) -> None:
-        """Switch it on."""
+        """Start the machine."""
         self.began = time.time()
         self.container.start()
 
     def boot(self) -> None:
-        """Switch it on, and wait until its units are up."""
+        """Start the machine, and wait until its units are up."""
         self.began = time.time()
         self.container.boot()
 
-    def officers(self, pause_s: float = 0.1) -> None:
-        """Let users enter cases through the web server of the machine, from now on."""
+    def start_users(self, pause_s: float = 0.1) -> None:
+        """Start users who enter cases through the web server of the machine."""
         target = f"--target={self.container.first}"
         traffic = [sys.executable, "-m", "demo.traffic", "--url", "http://127.0.0.1"]
         self._officers = subprocess.Popen(
@@ -157,25 +157,25 @@ class Box:
             cwd=Path(__file__).parents[2],
         )  # fmt: skip
 
-    def officers_go(self) -> None:
-        """End their day."""
+    def stop_users(self) -> None:
+        """Stop the users."""
         process, self._officers = self._officers, None
         if process is not None:
             process.terminate()
             process.wait(30)
 
     def cut(self, loss: Loss, chance: Random) -> Cut:
-        """Cut the power now."""
+        """Cut the power."""
         entries = self.disk.stop()
         self.container.cut()
-        self.officers_go()
+        self.stop_users()
         self._detach()
         image, pending = self.recording.cut(self.disk.begin, entries, loss, chance)
         return Cut(image, entries, self.recording.when(entries), pending)
 
     def power_off(self) -> Image:
-        """Shut it down as a person does, and return its disk."""
-        self.officers_go()
+        """Shut the machine down in an orderly manner, and return its disk."""
+        self.stop_users()
         self.container.run("systemctl", "--no-block", "poweroff")
         self.container.wait(120)
         image = self.disk.kept()
@@ -184,8 +184,8 @@ class Box:
         return image
 
     def close(self) -> None:
-        """End it, and leave nothing behind."""
-        self.officers_go()
+        """Stop the machine and remove everything that it left."""
+        self.stop_users()
         self.disk.stop()
         self.container.close()
         self._detach()
@@ -196,8 +196,8 @@ class Box:
         server, self._server = self._server, None
         if server is None:
             return
-        # The file system is unmounted once the last process of the machine is gone, and the loop
-        # device is given up with it.
+        # The file system is unmounted, and the loop device released, after the last process of the
+        # machine has ended.
         if wait_for(lambda: None if self._loop() else True, 60) is None:
             raise RuntimeError("the loop device of the disk is not given up")
         subprocess.run(["fusermount3", "-u", str(self._work / "fuse")], check=False)

@@ -1,8 +1,8 @@
-"""A disk with a volatile write cache: what was written, what was flushed, what a cut leaves.
+"""A disk with a volatile write cache: writes, flushes, and its content after a power cut.
 
-A write is answered at once and only a flush makes it durable, as on a disk whose cache has no
-battery. At a cut the writes since the last flush are the *pending* ones: each may have reached the
-medium whole, in part, or not at all, in any order. Everything here is pure but the file of a
+A write is acknowledged at once, and only a flush makes it durable, as on a disk whose cache has no
+battery. At a cut the writes since the last flush are *pending*: each may have reached the platter
+completely, in part, or not at all, in any order. Everything here is pure except the file of a
 recording.
 """
 
@@ -30,38 +30,38 @@ WRITE, FLUSH = b"W", b"F"
 class Loss(StrEnum):
     """What becomes of the pending writes at a cut."""
 
-    DROP = "drop"  # none is on the medium
+    DROP = "drop"  # none
     SUBSET = "subset"  # some blocks of 4096 bytes
     TEAR = "tear"  # some sectors of 512 bytes
-    PREFIX = "prefix"  # the first ones, the last of them interrupted within
+    PREFIX = "prefix"  # the first ones, the last of them in part
     KEEP = "keep"  # all
 
 
 class Write(NamedTuple):
-    """Bytes at a place."""
+    """Bytes at an offset."""
 
     offset: int
     data: bytes
 
 
 class Pending(NamedTuple):
-    """What a cut met: the writes since the last flush."""
+    """The writes since the last flush, at a cut."""
 
     writes: tuple[Write, ...]
 
     @property
     def size(self) -> int:
-        """Their bytes together."""
+        """Return the total number of bytes."""
         return sum(len(write.data) for write in self.writes)
 
 
 def survivors(pending: Sequence[Write], loss: Loss, chance: Random) -> list[Write]:
-    """Return what of the pending writes is on the medium after the cut, in the order of writing.
+    """Return the pending writes that are durable after the cut, in the order of writing.
 
     Args:
         pending: The writes since the last flush.
         loss: How they are lost.
-        chance: Chooses, where the kind of loss leaves a choice.
+        chance: Chooses, if the kind of loss leaves a choice.
     """
     if loss is Loss.DROP:
         return []
@@ -88,7 +88,7 @@ class Image:
 
     Args:
         base: The file.
-        blocks: By number, each of :data:`BLOCK` bytes.
+        blocks: Blocks of :data:`BLOCK` bytes by number.
     """
 
     def __init__(self, base: Path, blocks: dict[int, bytes] | None = None) -> None:
@@ -112,7 +112,7 @@ class Image:
         return bytes(found[skip : skip + length])
 
     def write(self, offset: int, data: bytes) -> None:
-        """Put bytes on the disk."""
+        """Write bytes to the disk."""
         at = 0
         while at < len(data):
             number, inside = divmod(offset + at, BLOCK)
@@ -126,7 +126,7 @@ class Image:
             at += len(piece)
 
     def save(self, path: Path) -> None:
-        """Make a file of it."""
+        """Write the disk to a file."""
         subprocess.run(["cp", "--sparse=always", str(self.base), str(path)], check=True)
         with path.open("r+b") as file:
             for number, block in sorted(self._blocks.items()):
@@ -144,8 +144,8 @@ class Record:
     """One entry of a recording.
 
     Attributes:
-        at: Seconds since the epoch, when it was answered.
-        place: Where its bytes are in the file; None for a flush.
+        at: Time of its acknowledgement, in seconds since the epoch.
+        place: Position of its bytes in the file; None for a flush.
     """
 
     at: float
@@ -155,10 +155,10 @@ class Record:
 
 
 class Recording:
-    """Every write and flush of a disk, in the order in which they were answered.
+    """Every write and flush of a disk, in the order of their acknowledgement.
 
     Args:
-        path: Holds it; a recording that is there already is read.
+        path: File of the recording; an existing one is read.
     """
 
     def __init__(self, path: Path) -> None:
@@ -179,14 +179,14 @@ class Recording:
     def __len__(self) -> int:
         return len(self.records)
 
-    def wrote(self, offset: int, data: bytes) -> None:
+    def add_write(self, offset: int, data: bytes) -> None:
         """Add a write."""
         at = time.time()
         self._file.write(RECORD.pack(WRITE, at, offset, len(data)) + data)
         self.records.append(Record(at, offset, len(data), self._end + RECORD.size))
         self._end += RECORD.size + len(data)
 
-    def flushed(self) -> None:
+    def add_flush(self) -> None:
         """Add a flush."""
         at = time.time()
         self._file.write(RECORD.pack(FLUSH, at, 0, 0))
@@ -205,12 +205,12 @@ class Recording:
                     yield Write(record.offset, file.read(record.length))
 
     def cut(self, begin: Image, at: int, loss: Loss, chance: Random) -> tuple[Image, Pending]:
-        """Return the disk as a cut leaves it just after entry ``at - 1`` was acknowledged.
+        """Return the disk after a cut just after entry ``at - 1`` was acknowledged.
 
         Args:
-            begin: The disk when the recording began; it is not changed.
-            at: How many entries there were.
-            loss: What becomes of what was not flushed.
+            begin: The disk when the recording began; not changed.
+            at: Number of entries before the cut.
+            loss: How pending writes are lost.
             chance: Chooses.
         """
         image = begin.fork()
@@ -239,8 +239,8 @@ class Disk:
     """A disk that works until its power is cut.
 
     Args:
-        begin: What is on it; it is not changed.
-        recording: Takes every write and flush.
+        begin: Initial content; not changed.
+        recording: Receives every write and flush.
     """
 
     def __init__(self, begin: Image, recording: Recording) -> None:
@@ -251,36 +251,36 @@ class Disk:
 
     @property
     def size(self) -> int:
-        """In bytes."""
+        """Return the size in bytes."""
         return self.begin.size
 
     def read(self, offset: int, length: int) -> bytes | None:
-        """Bytes of the disk; None where it has no power."""
+        """Return bytes of the disk; None without power."""
         with self._lock:
             return None if self._dead else self._now.read(offset, length)
 
     def write(self, offset: int, data: bytes) -> bool:
-        """Take bytes into the cache; False where there is no power."""
+        """Write bytes to the cache; return False without power."""
         with self._lock:
             if not self._dead:
-                self.recording.wrote(offset, data)
+                self.recording.add_write(offset, data)
                 self._now.write(offset, data)
             return not self._dead
 
     def flush(self) -> bool:
-        """Bring the cache to the medium; False where there is no power."""
+        """Make the cache durable; return False without power."""
         with self._lock:
             if not self._dead:
-                self.recording.flushed()
+                self.recording.add_flush()
             return not self._dead
 
     def stop(self) -> int:
-        """Take the power away: nothing is answered from now on. Returns the number of entries."""
+        """Cut the power: nothing is answered from now on. Return the number of entries."""
         with self._lock:
             self._dead = True
             return len(self.recording)
 
     def kept(self) -> Image:
-        """Return the disk with everything that was written to it."""
+        """Return the disk with every write."""
         with self._lock:
             return self._now.fork()

@@ -1,4 +1,4 @@
-"""The commands of a guide, taken from the document itself: a wrong line is found by running it."""
+"""The commands of a guide, read from the document itself, so that running them tests it."""
 
 from __future__ import annotations
 
@@ -6,21 +6,21 @@ import re
 from pathlib import Path
 
 INSTALLATION = Path(__file__).parents[2] / "docs/how-to/install-agent.md"
-#: The beginnings of lines that a person types; other indented lines go into files.
+#: Beginnings of lines that a person types; other indented lines go into files.
 TYPED = ("sudo ", "ssh-keygen ", "sha256sum ", "ncen-updater ", "for ")
 
 
 def commands(guide: str, section: int) -> list[str]:
-    """Return what a section of a guide tells to type, in its order, "sudo editor" among it.
+    """Return the commands of a section of a guide in their order, "sudo editor" included.
 
-    Not what is below a heading of the section: that is for some sites only.
+    Commands below a heading of the section are left out, because they are for some sites only.
 
     Args:
         guide: The text.
-        section: The number of its heading.
+        section: Number of the section's heading.
 
     Raises:
-        LookupError: If there is no such section, or nothing to type in it.
+        LookupError: If there is no such section, or it has no command.
     """
     parts = re.split(rf"^## {section}\. .*$", guide, maxsplit=1, flags=re.MULTILINE)
     if len(parts) == 1:

@@ -11,11 +11,11 @@ from typing import Any
 
 from benchmarks.debian.container import Container, wait_for
 from benchmarks.machine.box import Box
-from benchmarks.machine.site import DOOR, sql
+from benchmarks.machine.site import DOOR, run_query
 from demo.databases import DATABASES, PostgresPlace
 
 NAMES = PostgresPlace("").names
-#: Of the records that were there before the trial: their references are shorter.
+#: References of the records that existed before the trial; they are shorter.
 OLD = r"^MU-\d{4}-\d{7}$"
 COLUMNS = """
 SELECT table_name, column_name, data_type FROM information_schema.columns
@@ -28,13 +28,13 @@ ENTERED = {
 }
 #: Limit of a hang; durations are reported, and not judged.
 LET_IN_S = 900.0
-#: After a later return of users, the machine is asked for the reason; reported, not judged.
+#: After a later return of users, ask the machine for the reason; reported, not judged.
 SLOW_S = 45.0
 
 
 @dataclass(frozen=True)
 class Acknowledged:
-    """A case that a user was told is saved."""
+    """A case whose saving was acknowledged to a user."""
 
     reference: str
     summary: str
@@ -43,14 +43,14 @@ class Acknowledged:
 
 @dataclass(frozen=True)
 class Facts:
-    """What a machine is.
+    """Facts about a machine.
 
     Attributes:
-        code: Version of the slot that ``current`` leads to.
-        marks: Version that each database says.
+        code: Version of the slot that ``current`` selects.
+        marks: Version reported by each database.
         schemas: Digest of the columns of each database.
-        old: Digest of the cases that were there before all trials.
-        reported: Version that the application says.
+        old: Digest of the cases that existed before all trials.
+        reported: Version reported by the application.
     """
 
     code: str
@@ -73,7 +73,7 @@ def acknowledged(log: Path, until: float) -> list[Acknowledged]:
 
 
 def measure_user_return(box: Box, patience_s: float = LET_IN_S) -> float | None:
-    """Seconds from power on to the first case that was saved; None where none was in time."""
+    """Return the seconds until the first case was saved; None after the time limit."""
 
     def look() -> float | None:
         lines = box.log.read_bytes().split(b"\n")[:-1] if box.log.exists() else []
@@ -96,11 +96,11 @@ def waited_for(box: Box, seconds: float) -> str:
 
 
 def facts(container: Container, current: Path = Path("/opt/ncen/current")) -> Facts:
-    """Look at the machine."""
+    """Read the facts about a machine."""
     marks, schemas = {}, {}
     for name, physical in NAMES.items():
-        marks[name] = sql(container, physical, "SELECT release FROM ncen_release")[0][0]
-        schemas[name] = _digest(sql(container, physical, COLUMNS))
+        marks[name] = run_query(container, physical, "SELECT release FROM ncen_release")[0][0]
+        schemas[name] = _digest(run_query(container, physical, COLUMNS))
     cases = "SELECT case_ref, opened_at, officer, summary FROM cases"
     old = f"{cases} WHERE case_ref ~ '{OLD}' ORDER BY 1"
     release = json.loads(container.must("cat", f"{current}/app/release.json"))
@@ -109,16 +109,16 @@ def facts(container: Container, current: Path = Path("/opt/ncen/current")) -> Fa
         reported = str(json.loads(health)["version"])
     except (ValueError, KeyError):
         reported = None
-    digest = _digest(sql(container, NAMES["seizures"], old))
+    digest = _digest(run_query(container, NAMES["seizures"], old))
     return Facts(str(release["version"]), marks, schemas, digest, reported)
 
 
-def expect(found: Facts, known: Mapping[str, Facts]) -> list[str]:
-    """Return what is wrong with a machine. Pure.
+def compare_facts(found: Facts, known: Mapping[str, Facts]) -> list[str]:
+    """Return the faults of a machine. Pure.
 
     Args:
-        found: What it is.
-        known: What it is with each version, when nothing was interrupted.
+        found: Its facts.
+        known: The facts of each version, without an interruption.
     """
     wrong = []
     versions = {found.code, *found.marks.values(), found.reported}
@@ -135,27 +135,31 @@ def expect(found: Facts, known: Mapping[str, Facts]) -> list[str]:
     return wrong
 
 
-def wrongs(
+def find_faults(
     box: Box, known: Mapping[str, Facts], entered: Sequence[Acknowledged], *, agent: bool = True
 ) -> tuple[Facts, list[str]]:
-    """Judge a machine that has come up, and whose users are let in.
+    """Judge a machine that is up, and whose users can work.
 
     Args:
         box: The machine.
-        known: As for :func:`expect`.
-        entered: What has to be there.
-        agent: Whether the agent has to be alive.
+        known: As for :func:`compare_facts`.
+        entered: The records that must exist.
+        agent: Whether the agent must be running.
     """
     container = box.container
     if agent:
-        # Nothing is to begin while it is looked at; what is at work has an end.
+        # Nothing may begin during the checks, and a running operation must end first.
         container.run("ncen-updater", "hold", "--reason", "the trial looks")
         rest = wait_for(lambda: _at_rest(container), LET_IN_S)
         if rest is None:
             now = container.run("ncen-updater", "status").stdout
             return facts(container), [f"the agent does not come to rest: {now}"]
     found = facts(container)
-    wrong = [*expect(found, known), *lost_records(container, entered), *_left_over(container)]
+    wrong = [
+        *compare_facts(found, known),
+        *lost_records(container, entered),
+        *_left_over(container),
+    ]
     for unit in ("ncen.service", *(["ncen-updater.service"] if agent else [])):
         state = container.run("systemctl", "is-active", unit).stdout.strip()
         if state != "active":
@@ -174,7 +178,7 @@ def lost_records(container: Container, entered: Sequence[Acknowledged]) -> list[
     """List the acknowledged records that are missing or changed."""
     wrong = []
     for name in DATABASES:
-        there = {row[0]: row[1] for row in sql(container, NAMES[name], ENTERED[name])}
+        there = {row[0]: row[1] for row in run_query(container, NAMES[name], ENTERED[name])}
         lost = [case.reference for case in entered if case.reference not in there]
         if lost:
             wrong.append(f"{len(lost)} acknowledged records are not in {name}: {lost[:3]}")
@@ -188,8 +192,10 @@ def lost_records(container: Container, entered: Sequence[Acknowledged]) -> list[
 def _left_over(container: Container) -> list[str]:
     wrong = []
     if container.run("test", "-e", DOOR).returncode == 0:
-        wrong.append("the door file is left")
-    copies = sql(container, "postgres", "SELECT datname FROM pg_database WHERE datname ~ '__next_'")
+        wrong.append("the maintenance file is left")
+    copies = run_query(
+        container, "postgres", "SELECT datname FROM pg_database WHERE datname ~ '__next_'"
+    )
     if copies:
         wrong.append(f"copies are left: {copies}")
     partial = container.run("find", "/opt/ncen/slots", "-maxdepth", "1", "-name", "*.partial")
@@ -199,7 +205,7 @@ def _left_over(container: Container) -> list[str]:
 
 
 def status(container: Container) -> dict[str, Any]:
-    """Return the document of ``status --json``; empty where it cannot be read."""
+    """Return the document of ``status --json``; empty if it cannot be read."""
     try:
         found = json.loads(container.run("ncen-updater", "status", "--json").stdout)
     except ValueError:

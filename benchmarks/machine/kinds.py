@@ -1,8 +1,8 @@
 """``ncen-updater setup`` from a bare Debian, for each kind of site, while users work.
 
-The application is laid out as somebody installed it by hand. Then the package is installed as its
-guide says, and ``setup`` does all the rest: with the answers of a person at a terminal, or with a
-file of answers. At the end everything is undone.
+The application is laid out as it was installed by hand. Then the package is installed as its guide
+says, and ``setup`` does all the rest: with the answers of a person at a terminal, or with a file of
+answers. At the end everything is undone.
 """
 
 from __future__ import annotations
@@ -74,10 +74,9 @@ class Kind:
     """One kind of site.
 
     Attributes:
-        what: For people.
-        engine: Of its databases.
-        login: How the application logs in: ``peer``, or by a password through ``tcp`` or
-            ``socket``.
+        what: Name for display.
+        engine: Its database engine.
+        login: Login of the application: ``peer``, or by a password through ``tcp`` or ``socket``.
         by_unit: Whether systemd starts the application.
         front: The web server.
     """
@@ -116,9 +115,9 @@ def _try(ground: Ground, kind: Kind) -> SetupAttempt:
         box.boot()
         outside.connect(box)
         lay_out(box, ground.secretariat.directory, kind)
-        box.officers()
+        box.start_users()
         if measure_user_return(box) is None:
-            raise RuntimeError("officers do not come in")
+            raise RuntimeError("users cannot work")
         return _set_up(ground, box, kind)
     finally:
         box.close()
@@ -179,7 +178,7 @@ def _set_up(ground: Ground, box: Box, kind: Kind) -> SetupAttempt:
 
 
 def _count(log: Path, since: float) -> Mapping[str, float]:
-    """Return what users met since then."""
+    """Return the figures that users observed since a time."""
     entries = [json.loads(line) for line in log.read_bytes().split(b"\n")[:-1]]
     outages = [one for one in entries if one.get("from_wall", 0.0) > since]
     longest = max((float(one["outage_s"]) for one in outages), default=0.0)
@@ -193,7 +192,7 @@ def _count(log: Path, since: float) -> Mapping[str, float]:
 
 
 def lay_out(box: Box, shared: Path, kind: Kind) -> None:
-    """Lay the application out and start it, as a site has it before the agent comes."""
+    """Lay the application out and start it, as on a site before the agent is installed."""
     container, root = box.container, Path(f"/proc/{box.container.first}/root")
     if not (shared / "by-hand").exists():
         assemble(START, shared / "by-hand")

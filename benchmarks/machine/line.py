@@ -1,4 +1,4 @@
-"""The world outside of the machine: a feed at an address of its own, and a line to it."""
+"""The network outside of the machine: a feed at an address of its own, and a link to it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ FEED_URL = f"http://{OUTSIDE}/"
 
 
 class Outside:
-    """Serves a feed in a network of its own, and answers at the address of a cloud's own data.
+    """Serves a feed in a network of its own, at the metadata address of cloud providers.
 
     Args:
         feed: The directory.
@@ -29,8 +29,8 @@ class Outside:
         self._link = self._here = ""
 
     def connect(self, box: Box) -> None:
-        """Lay a line to a machine that was started; it ends with the machine."""
-        if self._here:  # to a machine that was cut and not ended yet: two would have one address
+        """Create a link to a machine that was started; it ends with the machine."""
+        if self._here:  # to a machine after a power cut: two links would have one address
             enter = ["nsenter", f"--target={self._server.pid}", "--net", "ip"]
             subprocess.run([*enter, "link", "delete", self._here], check=False, capture_output=True)
         name = secrets.token_hex(4)
@@ -49,12 +49,12 @@ class Outside:
             _do([*enter, "link", "set", link, "up"])
 
     def cut(self, box: Box) -> None:
-        """Take the line away."""
+        """Remove the link."""
         enter = ["nsenter", f"--target={box.container.first}", "--net", "ip"]
         _do([*enter, "link", "set", self._link, "down"])
 
     def close(self) -> None:
-        """End it."""
+        """Stop the server."""
         self._server.terminate()
         self._server.wait(30)
 

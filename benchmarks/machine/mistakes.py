@@ -1,4 +1,4 @@
-"""Mistakes in a setup that need a whole machine: each is named, and leaves everything as it was."""
+"""Mistakes in a setup that need a whole machine: each is reported and leaves all as it was."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ class Mistake:
     """One mistake.
 
     Attributes:
-        make: Lines of a shell that make it.
-        mend: Lines that mend it.
-        code: Of the error or its cause.
-        typed: What is typed then.
+        make: Shell lines that make the mistake.
+        mend: Shell lines that correct it.
+        code: Code of the error or its cause.
+        typed: The command typed after the mistake.
     """
 
     what: str
@@ -39,7 +39,7 @@ class Mistake:
 
 
 def _answer(line: str) -> tuple[str, str]:
-    """Lines that add an answer, and take it away."""
+    """Return the lines that add an answer, and those that remove it."""
     return f"cp /root/setup.toml /root/kept; echo '{line}' >> /root/setup.toml", (
         "mv /root/kept /root/setup.toml"
     )
@@ -73,7 +73,7 @@ MISTAKES = (
 
 
 def try_mistakes(ground: Ground) -> list[SetupAttempt]:
-    """Make each mistake on a machine that nobody has set up."""
+    """Make each mistake on a machine before setup."""
     outside = Outside(ground.secretariat.feed)
     box = ground.box(Image(ground.debian), "mistakes")
     try:
@@ -111,5 +111,5 @@ def _try(box: Box, mistake: Mistake) -> SetupAttempt:
 
 
 def _list_state(container: Container) -> set[str]:
-    # Databases that a mistake closes are compared by none.
+    # A mistake may close databases, which are not compared then.
     return set(container.run("sh", "-c", STATE).stdout.splitlines())

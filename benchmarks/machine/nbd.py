@@ -1,4 +1,4 @@
-"""The disk as the network block device that ``nbdfuse`` makes a file of: newstyle, one client."""
+"""The disk as a network block device, which ``nbdfuse`` offers as a file: newstyle, one client."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ REQUEST, ANSWER = 0x25609513, 0x67446698
 EXPORT_NAME, ABORT, INFO, GO = 1, 2, 6, 7
 ACK, REP_INFO, UNSUPPORTED = 1, 3, (1 << 31) + 1
 READ, WRITE, DISCONNECT, FLUSH = 0, 1, 2, 3
-#: Has flags, takes flushes.
+#: Transmission flags: has flags, accepts flushes.
 FLAGS: Final = 1 | 4
 EIO, EINVAL = 5, 22
 
@@ -26,8 +26,8 @@ class NbdServer:
     """Serves a disk at a socket, in a thread of its own.
 
     Args:
-        disk: What is served.
-        path: Of the socket.
+        disk: The disk.
+        path: Path of the socket.
     """
 
     def __init__(self, disk: Disk, path: Path) -> None:
@@ -39,7 +39,7 @@ class NbdServer:
         self._thread.start()
 
     def close(self) -> None:
-        """End it. Its client has ended before."""
+        """End the server, after its client has ended."""
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
         self._socket.close()

@@ -1,10 +1,10 @@
-"""The quick start where everything lies elsewhere: the application by peer, and other places.
+"""The quick start with login by peer and with other paths.
 
-The application logs in by Debian's peer as a system user of its own; slots and the link are in
-``/opt/shop``, the maintenance file is below ``/run/shop``, which is gone after each power on. The
-guide is typed, once with the line that it must not do without left out. Then the power goes in the
-copy, and the machine starts: with no hands, with a configuration that was spoilt, and with a unit
-that failed, so that a person types ``resume``.
+The application logs in by Debian's peer as a system user of its own. Slots and the link are in
+``/opt/shop``, and the maintenance file is below ``/run/shop``, which is missing after each boot.
+The guide is typed, once without a line that it must not omit. Then the power is cut in the copy,
+and the machine starts in three ways: unattended, with a broken configuration, and with a failed
+unit, so that a person types ``resume``.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from benchmarks.machine.judge import (
     Acknowledged,
     Facts,
     acknowledged,
-    expect,
+    compare_facts,
     facts,
     lost_records,
     measure_user_return,
 )
 from benchmarks.machine.line import Outside
-from benchmarks.machine.prepare import Ground, changed
+from benchmarks.machine.prepare import Ground, change_disk
 from benchmarks.machine.record import approve
 from benchmarks.machine.site import CLUSTER, CONFIG, DOOR, START, TARGET, Administrator
 from benchmarks.report import print_line
@@ -57,12 +57,12 @@ AT_COPY = (
 
 
 @dataclass(frozen=True)
-class Walked:
-    """One part of the walk.
+class TrialPart:
+    """One part of the trial.
 
     Attributes:
-        seconds: How long users waited, where it is a start of the machine.
-        answers: What users met.
+        seconds: How long users waited, if it is a start of the machine.
+        answers: What users observed.
     """
 
     what: str
@@ -71,8 +71,8 @@ class Walked:
     wrong: tuple[str, ...] = ()
 
 
-def walk(ground: Ground, seed: int) -> list[Walked]:
-    """Type the guide, cut the power in the copy, and start the machine in three ways."""
+def try_peer(ground: Ground, seed: int) -> list[TrialPart]:
+    """Follow the guide, cut the power in the copy, and start the machine in three ways."""
     chance = Random(seed)
     site = ground.work / "peer.img"
     rows = [] if site.exists() else _install(ground, site)
@@ -83,7 +83,7 @@ def walk(ground: Ground, seed: int) -> list[Walked]:
     return rows
 
 
-def _install(ground: Ground, site: Path) -> list[Walked]:
+def _install(ground: Ground, site: Path) -> list[TrialPart]:
     outside = Outside(ground.secretariat.feed)
     box = ground.box(Image(ground.bare), "peer")
     rows = []
@@ -104,7 +104,7 @@ def _install(ground: Ground, site: Path) -> list[Walked]:
             config = config.replace(old, new)
         shared, [package] = ground.secretariat.directory, ground.secretariat.packages()
         person = Administrator(container, shared, package, config, str(SHOP / "current"))
-        box.officers()
+        box.start_users()
         person.install(without=OWN_LINE)
         failed = [line for line in person.typed if line.status]
         if failed:
@@ -116,14 +116,14 @@ def _install(ground: Ground, site: Path) -> list[Walked]:
         refused = container.run("ncen-updater", "adopt", START, "--dry-run")
         said = refused.stdout + refused.stderr
         wrong: tuple[str, ...] = () if refused.returncode == 3 and "NU-4170" in said else (said,)
-        rows.append(Walked("adopt without the line refuses", None, None, wrong))
+        rows.append(TrialPart("adopt without the line refuses", None, None, wrong))
         ident = f"{CLUSTER}/pg_ident.conf"
         container.must("sed", "-i", f"1i {OWN_LINE}", ident)
         container.must("systemctl", "reload", "postgresql")
         person.adopt()
         wrong = tuple(f"{line.line}: {line.said}" for line in person.typed if line.status)
-        rows.append(Walked("the guide typed", None, _answers(box), wrong))
-        rows.append(_one_truth(container))
+        rows.append(TrialPart("the guide typed", None, _answers(box), wrong))
+        rows.append(_compare_doctors(container))
         box.power_off().save(site)
     finally:
         box.close()
@@ -133,8 +133,8 @@ def _install(ground: Ground, site: Path) -> list[Walked]:
     return rows
 
 
-def _one_truth(container: Container) -> Walked:
-    """Root and everybody else are told the same, before and after the units know of a place."""
+def _compare_doctors(container: Container) -> TrialPart:
+    """Compare ``doctor`` of root and of a user, before and after the units allow a path."""
     more = '[[files]]\\nname = "more"\\ndirectory = "srv/elsewhere/more"\\n'
     file = "/etc/ncen-updater/agent.toml"
     container.must("sh", "-ec", f"mkdir -p /srv/elsewhere/more; cp {file} /root/kept")
@@ -145,7 +145,7 @@ def _one_truth(container: Container) -> Walked:
     container.must("sh", "-ec", f"cat /root/kept > {file}; systemctl daemon-reload")
     wrong = [f"not closed: {said}" for code, said in closed if code != 3 or "NU-6346" not in said]
     wrong += [f"not open: {said}" for code, said in opened if code]
-    return Walked("doctor of root and of a person", None, None, tuple(wrong))
+    return TrialPart("doctor of root and of a person", None, None, tuple(wrong))
 
 
 def _doctor(container: Container, user: str = "root") -> tuple[int, str]:
@@ -161,10 +161,10 @@ def _cut(
     box = ground.box(Image(site), "peer")
     try:
         box.start()
-        box.officers()
+        box.start_users()
         outside.connect(box)
         if measure_user_return(box) is None:
-            raise RuntimeError("officers do not come in")
+            raise RuntimeError("users cannot work")
         known = {START: facts(box.container, SHOP / "current")}
         approve(box.container)
         looks = 'until python3 -c "$0"; do :; done'
@@ -181,13 +181,13 @@ def _cut(
 def _start(
     ground: Ground, image: Image, what: str, script: str,
     entered: list[Acknowledged], known: Mapping[str, Facts],
-) -> Walked:  # fmt: skip
+) -> TrialPart:  # fmt: skip
     file = ground.place("changed.img")
-    box = ground.box(changed(image, file, script), "peer")
+    box = ground.box(change_disk(image, file, script), "peer")
     wrong: list[str] = []
     try:
         box.start()
-        box.officers()
+        box.start_users()
         began = box.began
         if script == FAILS:
             if wait_for(lambda: _failed(box.container), LET_IN_S) is None:
@@ -202,7 +202,7 @@ def _start(
         found = measure_user_return(box)
         seconds = None if found is None else round(found + box.began - began, 1)
         wrong += _wrongs(box, entered, known) if found is not None else ["users are not in"]
-        return Walked(what, seconds, _answers(box), tuple(wrong))
+        return TrialPart(what, seconds, _answers(box), tuple(wrong))
     finally:
         box.close()
         file.unlink()
@@ -215,7 +215,7 @@ def _failed(container: Container) -> bool | None:
 
 def _wrongs(box: Box, entered: list[Acknowledged], known: Mapping[str, Facts]) -> list[str]:
     container = box.container
-    wrong = expect(facts(container, SHOP / "current"), known)
+    wrong = compare_facts(facts(container, SHOP / "current"), known)
     wrong += lost_records(container, entered)
     if container.run("test", "-e", CLOSED).returncode == 0:
         wrong.append("the maintenance file is left")
@@ -225,7 +225,7 @@ def _wrongs(box: Box, entered: list[Acknowledged], known: Mapping[str, Facts]) -
 
 
 def _answers(box: Box) -> Mapping[str, float]:
-    """How many cases users saved, and each time in which none was accepted, seconds."""
+    """Return the number of saved cases, and the seconds of each interval without one."""
     lines = box.log.read_bytes().split(b"\n")[:-1] if box.log.exists() else []
     seen = [json.loads(line) for line in lines]
     outages = [round(float(one["outage_s"]), 1) for one in seen if "outage_s" in one]

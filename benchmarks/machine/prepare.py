@@ -1,4 +1,4 @@
-"""The disks that all trials begin with: Debian, a site without the agent, and one with it."""
+"""The disks at the start of all trials: Debian, a site without the agent, and one with it."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from pathlib import Path
 from benchmarks.machine.box import Box, make_image, make_tree
 from benchmarks.machine.disk import Image
 from benchmarks.machine.line import Outside
-from benchmarks.machine.site import Administrator, Secretariat, by_hand
+from benchmarks.machine.site import Administrator, Secretariat, lay_out_application
 from benchmarks.report import print_line
 
 CASES = 3000
 
 
 class Ground:
-    """A directory with all of it; what lies there already is used again.
+    """A directory with all disks; existing ones are used again.
 
     Args:
         work: The directory.
-        seed: Of the records.
+        seed: Seed of the records.
     """
 
     def __init__(self, work: Path, seed: int) -> None:
@@ -37,16 +37,16 @@ class Ground:
     def make(
         self, tree: Path | None, mirror: str, package: Path, *, with_sites: bool = True
     ) -> None:
-        """Make what is missing.
+        """Create the missing disks.
 
         Args:
-            tree: A Debian tree of :func:`~.box.make_tree`; made where there is none.
-            mirror: Of Debian.
-            package: Of the agent.
+            tree: A Debian tree of :func:`~.box.make_tree`; created if it is missing.
+            mirror: Debian mirror.
+            package: Package of the agent.
             with_sites: Whether the disks with a site are needed.
 
         Raises:
-            RuntimeError: If a line of the guide fails.
+            RuntimeError: If a command of the guide fails.
         """
         if not self.secretariat.directory.exists():
             self.secretariat.make(package)
@@ -71,7 +71,7 @@ class Ground:
             outside.close()
 
     def box(self, image: Image, name: str) -> Box:
-        """Return a machine that is not yet switched on."""
+        """Return a machine that was not started yet."""
         return Box(image, self.secretariat.directory, self.place(name))
 
     def place(self, name: str) -> Path:
@@ -83,7 +83,7 @@ class Ground:
         try:
             box.boot()
             outside.connect(box)
-            by_hand(box.container, self.secretariat.directory, CASES, self._seed)
+            lay_out_application(box.container, self.secretariat.directory, CASES, self._seed)
             box.power_off().save(self.bare)
         finally:
             box.close()
@@ -109,13 +109,13 @@ class Ground:
             box.close()
 
 
-def changed(image: Image, path: Path, script: str) -> Image:
+def change_disk(image: Image, path: Path, script: str) -> Image:
     """Change the disk of a machine that is off, and return the result.
 
     Args:
         image: The disk.
-        path: The file to make.
-        script: Run by a shell in the root directory of the disk.
+        path: The file to create.
+        script: Shell script, run in the root directory of the disk.
     """
     image.save(path)
     root = path.with_suffix(".mounted")

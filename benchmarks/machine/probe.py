@@ -1,7 +1,7 @@
-"""Run inside a unit's limits by the machine's own Python: tries what the unit must not reach.
+"""Test inside a unit's limits what the unit must not reach, with the machine's own Python.
 
-Prints one JSON object: for each attempt ``yes``, or the name of the error. It changes nothing that
-stays: files are removed, connections are closed. The standard library alone.
+Prints a JSON object: for each attempt ``yes``, or the name of the error. It leaves no change: files
+are removed, connections are closed. It needs only the standard library.
 """
 
 import ctypes
@@ -23,7 +23,7 @@ WRITE = (
     "/srv/ncen", "/root", "/home/amina", "/var/log", "/var/tmp", "/run/ncen-updater-login",
     "/etc/ssh", "/etc/security", "/var/backups",
 )  # fmt: skip
-#: How people log in, and what the machine shows them as its own.
+#: Login settings, and files that the machine hides from others.
 LOGGING_IN = (
     "/etc/shadow", "/etc/shadow-", "/etc/gshadow", "/etc/gshadow-", "/etc/security/opasswd",
     "/etc/ssh/ssh_host_ed25519_key", "/var/backups/shadow.bak", "/var/backups/gshadow.bak",
@@ -69,7 +69,7 @@ def write(directory: str) -> None:
 
 def read(path: str) -> None:
     with Path(path).open("rb") as file:
-        if not file.read(1):  # what systemd hides is an empty file, which root may open
+        if not file.read(1):  # systemd hides a file by an empty one, which root may open
             raise OSError(errno.ENODATA, path)
 
 
@@ -165,7 +165,7 @@ def main() -> None:
             "host name": attempt(lambda: socket.sethostname(socket.gethostname())),
         },
     }
-    # As the agent does before it begins anything, and by its own code.
+    # As the agent does before it begins an operation, and with its own code.
     if "files" in sys.argv:
         from ncen_updater.agent.adapters.rights import drop_server_file_access
         from ncen_updater.agent.config.loader import load_config

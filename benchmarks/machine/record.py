@@ -1,4 +1,4 @@
-"""A real change on the machine, recorded write by write, and the instants at which to cut it."""
+"""A real change on the machine, recorded write by write, and the instants of its power cuts."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from benchmarks.machine.judge import LET_IN_S, Facts, facts, measure_user_return
 from benchmarks.machine.line import Outside
 from benchmarks.machine.site import START, TARGET, Secretariat
 
-#: A change, and a step of it, as a row of the journal's events has them beside each other.
+#: A change and its step, as a row of the journal's events contains them.
 INTENT = re.compile(rb'([0-9a-z]{8})step-intended\{"step": "([a-z-]+)"\}')
 
 
@@ -27,8 +27,8 @@ class Recorded:
     """A recorded run, in a directory.
 
     Attributes:
-        directory: Holds ``begin.img``, ``recording``, ``officers.jsonl`` and ``known.json``.
-        known: What a sound machine is, by version.
+        directory: Contains ``begin.img``, ``recording``, ``officers.jsonl`` and ``known.json``.
+        known: Facts of an undamaged machine by version.
     """
 
     directory: Path
@@ -36,22 +36,22 @@ class Recorded:
 
     @classmethod
     def load(cls, directory: Path) -> Recorded:
-        """Read it."""
+        """Read a recorded run."""
         said = json.loads((directory / "known.json").read_text("utf-8"))
         return cls(directory, {version: Facts(**fields) for version, fields in said.items()})
 
     @property
     def begin(self) -> Image:
-        """The disk when it began."""
+        """Return the disk at the beginning."""
         return Image(self.directory / "begin.img")
 
     def recording(self) -> Recording:
-        """All that was written."""
+        """Return every write and flush."""
         return Recording(self.directory / "recording")
 
 
 def _keep(box: Box, begin: Path, directory: Path, known: Mapping[str, Facts]) -> None:
-    """Put a run into a directory, and the disk at its end beside it as ``end.img``."""
+    """Move a run into a directory, with its last disk as ``end.img``."""
     directory.mkdir(parents=True)
     box.disk.stop()
     (directory / "begin.img").symlink_to(begin.resolve())
@@ -68,22 +68,22 @@ def _must(found: object, what: str) -> None:
         raise RuntimeError(what)
 
 
-def rehearsed(container: Container) -> None:
+def await_rehearsal(container: Container) -> None:
     """Let the service find and rehearse the newer release."""
-    _must(wait_for(lambda: serves(container), LET_IN_S), "the service does not run")
+    _must(wait_for(lambda: is_service_running(container), LET_IN_S), "the service does not run")
     container.run("ncen-updater", "check")
     _must(wait_for(lambda: _waits(container), LET_IN_S), "the release is not rehearsed")
 
 
 def approve(container: Container) -> None:
     """Let the service find and rehearse the newer release, and approve it."""
-    rehearsed(container)
+    await_rehearsal(container)
     words = ["runuser", "-u", "amina", "--", "ncen-updater", "approve", TARGET, "--yes"]
     container.must(*words)
 
 
-def serves(container: Container) -> bool | None:
-    """Whether the service runs."""
+def is_service_running(container: Container) -> bool | None:
+    """Return whether the service runs."""
     active = container.run("systemctl", "is-active", "ncen-updater").stdout.strip() == "active"
     return True if active else None
 
@@ -97,14 +97,14 @@ def _over(container: Container, version: str) -> bool | None:
 
 
 def record_upgrade(site: Path, sent: Secretariat, work: Path, directory: Path) -> None:
-    """Record an upgrade by the service: rehearsal, approval, the stop, watching, collection."""
+    """Record an upgrade by the service: rehearsal, approval, downtime, soak, prune."""
     outside = Outside(sent.feed_with(TARGET))
     box = Box(Image(site), sent.directory, work)
     try:
         box.start()
-        box.officers()
+        box.start_users()
         outside.connect(box)
-        _must(measure_user_return(box), "officers do not come in")
+        _must(measure_user_return(box), "users cannot work")
         container = box.container
         known = {START: facts(container)}
         approve(container)
@@ -118,17 +118,17 @@ def record_upgrade(site: Path, sent: Secretariat, work: Path, directory: Path) -
 
 
 def record_rollback(upgraded: Recorded, sent: Secretariat, work: Path, directory: Path) -> None:
-    """Record a rollback from the newer release, with what users entered since."""
+    """Record a rollback from the newer release, with cases that users entered meanwhile."""
     outside = Outside(sent.feed_with(TARGET))
     begin = upgraded.directory / "end.img"
     box = Box(Image(begin), sent.directory, work)
     try:
         box.start()
-        box.officers()
+        box.start_users()
         outside.connect(box)
-        _must(measure_user_return(box), "officers do not come in")
+        _must(measure_user_return(box), "users cannot work")
         container = box.container
-        _must(wait_for(lambda: serves(container), LET_IN_S), "the service does not run")
+        _must(wait_for(lambda: is_service_running(container), LET_IN_S), "the service does not run")
         back = ["ncen-updater", "rollback", "--yes"]
         container.must(*back)
         _must(wait_for(lambda: _over(container, START), LET_IN_S), "the rollback does not end")
@@ -144,10 +144,11 @@ def _waits(container: Container) -> bool | None:
     return True if "approval" in str(status(container).get("service", {}).get("reason")) else None
 
 
-def windows(recording: Recording) -> dict[str, range]:
-    """Which entries of a recording belong to which step of its last change.
+def find_step_ranges(recording: Recording) -> dict[str, range]:
+    """Return the entries of a recording that belong to each step of its last change.
 
-    The journal on the disk tells it: a step begins with the entry that first holds its intent.
+    The source is the journal on the disk: a step begins with the first entry that contains its
+    intent.
     """
     begins: dict[str, dict[str, int]] = {}
     for number, write in enumerate(recording.writes(0, len(recording))):
@@ -159,13 +160,13 @@ def windows(recording: Recording) -> dict[str, range]:
     return {step: range(begin, end) for (step, begin), end in zip(order, ends[1:], strict=True)}
 
 
-def instants(
+def choose_instants(
     found: Mapping[str, range], each: Mapping[str, int], chance: Random
 ) -> list[tuple[str, int]]:
-    """Choose instants at which to cut: so many in each step, each once. Pure."""
+    """Choose instants of power cuts: a number in each step, without repetition. Pure."""
     chosen = []
     for step, entries in found.items():
-        # A cut comes just after an entry was answered.
+        # A cut happens just after an entry was acknowledged.
         places = range(entries.start + 1, entries.stop + 1)
         number = min(each.get(step, 0), len(places))
         chosen += [(step, at) for at in sorted(chance.sample(places, number))]

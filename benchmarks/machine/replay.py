@@ -1,4 +1,4 @@
-"""Cuts of a recorded run: the disk as each leaves it, started with no hands, and judged."""
+"""Power cuts of a recorded run: each disk is started unattended, and judged."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ from benchmarks.machine.disk import Image, Loss
 from benchmarks.machine.judge import (
     Acknowledged,
     acknowledged,
+    find_faults,
     measure_user_return,
     waited_for,
-    wrongs,
 )
-from benchmarks.machine.record import Recorded, instants, windows
+from benchmarks.machine.record import Recorded, choose_instants, find_step_ranges
 from benchmarks.report import print_line
 
 
 @dataclass(frozen=True)
 class Trial:
-    """One cut, and what came of it.
+    """One cut and its result.
 
     Attributes:
-        step: The step of the change that it tore.
-        at: How many writes and flushes there had been.
-        second_s: When the power went once more while the machine came up; None for never.
-        in_after_s: Seconds from power on to users at work.
-        version: That the site came to.
-        compared: How many acknowledged records were looked for, in three databases.
-        waited_for: What a slow start of the machine waited for.
+        step: The step of the change that was interrupted.
+        at: Number of writes and flushes before it.
+        second_s: Seconds after power on until a second cut; None for none.
+        in_after_s: Seconds from power on until users can work.
+        version: Version of the site afterwards.
+        compared: Number of acknowledged records that were compared, in three databases.
+        waited_for: Units that delayed a slow boot.
     """
 
     step: str
@@ -60,15 +60,15 @@ def replay(
 
     Args:
         recorded: The run.
-        each: How many cuts in which step.
-        seed: The same seed cuts at the same instants, and loses the same.
+        each: Number of cuts in each step.
+        seed: The same seed cuts at the same instants, with the same losses.
         shared: The machine's ``/pkg``.
-        work: For what a trial needs.
-        second_share: Of the trials whose power goes once more while the machine comes up.
+        work: Directory for the trials.
+        second_share: Share of the trials with a second cut while the machine boots.
     """
     chance = Random(seed)
     recording = recorded.recording()
-    chosen = instants(windows(recording), each, chance)
+    chosen = choose_instants(find_step_ranges(recording), each, chance)
     trials = []
     for number, (step, at) in enumerate(chosen):
         loss = chance.choice(list(Loss))
@@ -101,12 +101,12 @@ def _one(
     box = Box(image, shared, work)
     try:
         box.start()
-        box.officers()
+        box.start_users()
         seconds = measure_user_return(box)
         if seconds is None:
             said = box.container.run("journalctl", "--no-pager", "-n", "60").stdout
-            return replace(trial, version="?", wrong=(f"officers are not in: {said}",))
-        found, wrong = wrongs(box, recorded.known, entered)
+            return replace(trial, version="?", wrong=(f"users cannot work: {said}",))
+        found, wrong = find_faults(box, recorded.known, entered)
         return replace(
             trial, in_after_s=seconds, version=found.code, compared=3 * len(entered),
             wrong=tuple(wrong), waited_for=waited_for(box, seconds),

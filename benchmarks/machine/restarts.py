@@ -14,15 +14,15 @@ from benchmarks.debian.site import running, sequence
 from benchmarks.machine.boots import torn
 from benchmarks.machine.box import CACHE, LIBPQ, SERVER, Box
 from benchmarks.machine.disk import Image, Loss
-from benchmarks.machine.judge import Facts, acknowledged, measure_user_return, status, wrongs
+from benchmarks.machine.judge import Facts, acknowledged, find_faults, measure_user_return, status
 from benchmarks.machine.line import Outside
-from benchmarks.machine.prepare import Ground, changed
-from benchmarks.machine.record import Recorded, approve, serves
+from benchmarks.machine.prepare import Ground, change_disk
+from benchmarks.machine.record import Recorded, approve, is_service_running
 from benchmarks.machine.site import START, TARGET
-from benchmarks.machine.trouble import Event, told, waiting
+from benchmarks.machine.trouble import Event, report_event, waiting
 from benchmarks.report import print_line
 
-#: Libraries that our processes have open are exchanged for the same ones, as an upgrade does.
+#: Replaces libraries that the agent's processes have open by identical ones, as an upgrade does.
 EXCHANGE = """
 for library in libssl.so.3 libcrypto.so.3 libsqlite3.so.0 libc.so.6; do
   for file in /usr/lib/x86_64-linux-gnu/$library; do
@@ -31,7 +31,7 @@ for library in libssl.so.3 libcrypto.so.3 libsqlite3.so.0 libc.so.6; do
   done
 done
 """
-#: A maintenance file where only a running system has a directory, and a site that has it there.
+#: A maintenance file in a directory that exists only on a running system, and a site that uses it.
 PORTAL = "run/portal/maintenance"
 ELSEWHERE = f"""
 mkdir -p etc/systemd/system/ncen-updater-apply@.service.d
@@ -50,13 +50,13 @@ CUTS = 12
 
 @dataclass(frozen=True)
 class Act:
-    """What somebody does in the middle of an upgrade.
+    """An action in the middle of an upgrade.
 
     Attributes:
-        step: When: as soon as this step was begun.
-        typed: For a shell of root.
-        ends: Versions that the site may end on.
-        stops: Whether the application is stopped by it, and a person starts it again.
+        step: The step after whose begin it happens.
+        typed: Command for a shell of root.
+        ends: Versions on which the site may end.
+        stops: Whether it stops the application, which a person starts again.
     """
 
     what: str
@@ -91,10 +91,10 @@ ACTS = (
 
 
 def restarts(ground: Ground, only: str = "") -> list[Event]:
-    """Do each act in an upgrade of its own."""
+    """Perform each action in an upgrade of its own."""
     known = Recorded.load(ground.work / "upgrade").known
     acts = [act for act in ACTS if only in act.what]
-    return [told(_act(ground, act, known)) for act in acts]
+    return [report_event(_act(ground, act, known)) for act in acts]
 
 
 def _act(ground: Ground, act: Act, known: Mapping[str, Facts]) -> Event:
@@ -103,9 +103,9 @@ def _act(ground: Ground, act: Act, known: Mapping[str, Facts]) -> Event:
     box = ground.box(image, "restarts")
     try:
         box.start()
-        box.officers()
+        box.start_users()
         if measure_user_return(box) is None:
-            return Event(act.what, wrong=("officers are not in",))
+            return Event(act.what, wrong=("users cannot work",))
         outside.connect(box)
         container = box.container
         approve(container)
@@ -115,7 +115,7 @@ def _act(ground: Ground, act: Act, known: Mapping[str, Facts]) -> Event:
         typed = container.run("sh", "-c", act.typed)
         took = round(time.monotonic() - began, 1)
         if act.stops:
-            time.sleep(15)  # longer than the looks take that a bad release has
+            time.sleep(15)  # longer than the checks of a bad release take
             container.run("systemctl", "start", "ncen")
         if wait_for(lambda: _settled(container), PATIENCE_S) is None:
             said = container.run("ncen-updater", "status").stdout
@@ -124,7 +124,7 @@ def _act(ground: Ground, act: Act, known: Mapping[str, Facts]) -> Event:
             )
         now = time.time()
         asked = container.run("ncen-updater", "check")
-        found, wrong = wrongs(box, known, acknowledged(box.log, now))
+        found, wrong = find_faults(box, known, acknowledged(box.log, now))
         if asked.returncode:
             wrong.append(f"check: {asked.returncode} {asked.stdout}{asked.stderr}")
         if typed.returncode:
@@ -136,7 +136,7 @@ def _act(ground: Ground, act: Act, known: Mapping[str, Facts]) -> Event:
             wrong.append(f"a release was blamed: {bad}")
         lines = f"{typed.stdout}{typed.stderr}".strip().splitlines()
         note = (
-            f"ended with {found.code}; the act took {took} s; officers out"
+            f"ended with {found.code}; the act took {took} s; users out"
             f" {_longest_gap(box)} s; said: {lines[-3:]}"
         )
         return Event(act.what, note=note, wrong=tuple(wrong))
@@ -146,7 +146,7 @@ def _act(ground: Ground, act: Act, known: Mapping[str, Facts]) -> Event:
 
 
 def _is_started(container: Container, step: str) -> bool | None:
-    """Whether a step was begun; asked without a process of ours, so that it is seen early."""
+    """Return whether a step was begun, without a process of the agent, so as to see it early."""
     asked = (
         "import sqlite3; print(sqlite3.connect('/var/lib/ncen-updater/journal.sqlite').execute("
         f"\"SELECT count(*) FROM steps WHERE name = '{step}'\").fetchone()[0])"
@@ -155,7 +155,7 @@ def _is_started(container: Container, step: str) -> bool | None:
 
 
 def _settled(container: Container) -> bool | None:
-    """Whether nothing is open, and the service listens to what is ordered."""
+    """Return whether no change is open, and the service accepts jobs."""
     said = status(container)
     journal, service = said.get("journal"), said.get("service")
     if not isinstance(journal, dict) or not isinstance(service, dict):
@@ -171,32 +171,34 @@ def _longest_gap(box: Box) -> float:
 
 
 def power_cuts(ground: Ground, seed: int) -> list[Event]:
-    """Cut the power of an idle site again and again: a good agent stays."""
+    """Cut the power of an idle site repeatedly: a good agent must stay selected."""
     chance, image = Random(seed), Image(ground.site)
     wrong: list[str] = []
     for number in range(CUTS):
         box = ground.box(image, "cuts")
         try:
             box.start()
-            if wait_for(partial(serves, box.container), PATIENCE_S) is None:
-                return [told(Event(f"{number} cuts", wrong=("the service does not run",)))]
+            if wait_for(partial(is_service_running, box.container), PATIENCE_S) is None:
+                return [report_event(Event(f"{number} cuts", wrong=("the service does not run",)))]
             image = box.cut(chance.choice(list(Loss)), chance).image
         finally:
             box.close()
     box = ground.box(image, "cuts")
     try:
         box.start()
-        box.officers()
+        box.start_users()
         seconds = measure_user_return(box)
         container = box.container
-        wait_for(lambda: serves(container), PATIENCE_S)
+        wait_for(lambda: is_service_running(container), PATIENCE_S)
         chosen, before = sequence(container), _chosen(ground)
         if chosen.get("failed") or chosen.get("current") != before or running(container) != before:
             wrong.append(f"the agent was given up: {chosen}, {running(container)} runs")
         if seconds is None:
-            wrong.append("officers are not in")
+            wrong.append("users cannot work")
         note = f"agent {running(container)}, attempts {chosen.get('attempts')}"
-        return [told(Event(f"{CUTS} cuts of a good agent", None, seconds, note, tuple(wrong)))]
+        return [
+            report_event(Event(f"{CUTS} cuts of a good agent", None, seconds, note, tuple(wrong)))
+        ]
     finally:
         box.close()
 
@@ -208,7 +210,7 @@ def _chosen(ground: Ground) -> str:
 
 
 def maintenance(ground: Ground, seed: int) -> list[Event]:
-    """Power comes back, and the directory of the maintenance file below /run is not there."""
+    """Boot without the directory of the maintenance file below /run."""
     recorded = Recorded.load(ground.work / "upgrade")
     events = []
     cuts: Mapping[str, Callable[[], Image]] = {
@@ -217,20 +219,20 @@ def maintenance(ground: Ground, seed: int) -> list[Event]:
     }
     for what, make in cuts.items():
         file = ground.place("portal.img")
-        box = ground.box(changed(make(), file, ELSEWHERE), "portal")
+        box = ground.box(change_disk(make(), file, ELSEWHERE), "portal")
         try:
             box.start()
-            box.officers()
+            box.start_users()
             seconds = measure_user_return(box, PATIENCE_S)
-            wrong = ["officers are not in"] if seconds is None else []
+            wrong = ["users cannot work"] if seconds is None else []
             if seconds is None:
                 print_line(box.container.run("journalctl", "--no-pager", "-n", "60").stdout)
             else:
-                wrong += wrongs(box, recorded.known, [])[1]
+                wrong += find_faults(box, recorded.known, [])[1]
                 if box.container.run("test", "-e", f"/{PORTAL}").returncode == 0:
                     wrong.append("the maintenance file is left")
             name = f"maintenance file below /run, {what}"
-            events.append(told(Event(name, None, seconds, "", tuple(wrong))))
+            events.append(report_event(Event(name, None, seconds, "", tuple(wrong))))
         finally:
             box.close()
             file.unlink()

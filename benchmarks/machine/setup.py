@@ -1,8 +1,8 @@
-"""``ncen-updater setup`` on a site whose users work: done, undone, killed, and without power.
+"""``ncen-updater setup`` on a site whose users work: done, undone, killed, and a power cut.
 
 The package is installed as its guide says. All the rest is ``setup``: with a file of answers, and
-once with the answers of a person at a terminal. Whatever ``setup`` must not leave is looked for in
-files, permissions, units, roles, grants and schemas.
+once with the answers of a person at a terminal. Files, permissions, units, roles, grants and
+schemas are checked for leftovers.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from benchmarks.machine.guide import INSTALLATION, commands
 from benchmarks.machine.judge import (
     LET_IN_S,
     acknowledged,
-    expect,
+    compare_facts,
     facts,
     lost_records,
     measure_user_return,
@@ -59,9 +59,9 @@ end = "00:00"
 DRY_RUN = "ncen-updater setup --answers /root/setup.toml --dry-run"
 SETUP = "ncen-updater setup --answers /root/setup.toml --yes"
 SETUP_AGAIN, UNDO = "ncen-updater setup --yes", "ncen-updater setup --undo --yes"
-#: The seven answers of a person.
+#: A person's seven answers.
 TYPED = ("mu-port-louis", "MU", FEED_URL, "/root/secretariat/root.json", "amina", "none", "y")
-#: Whatever setup may change, but what programs of Debian keep of their own files.
+#: Everything that setup may change, except files that Debian's programs maintain.
 STATE = """
 find /etc /opt/ncen /var/lib/ncen-updater /run/ncen ! -path '/etc/*-' \
   -printf '%p %y %m %u:%g %l\\n' 2>/dev/null || true
@@ -72,7 +72,7 @@ readlink /proc/$(systemctl show --property=MainPID --value ncen)/cwd
 ! pg_lsclusters --no-header | grep -q online ||
   runuser -u postgres -- pg_dumpall --schema-only | grep -v restrict
 """
-#: Types setup, and waits until a step is in the record; then setup is killed, or goes on.
+#: Runs setup, and waits until its record has a step; then setup is killed, or continues.
 UNTIL = """
 import json, os, signal, subprocess, sys
 said = open('/root/said', 'w')
@@ -105,8 +105,8 @@ class SetupAttempt:
     """One trial of setup.
 
     Attributes:
-        seconds: How long setup took.
-        figures: What users met, and how much was typed.
+        seconds: Duration of setup.
+        figures: What users observed, and number of typed commands.
     """
 
     what: str
@@ -126,17 +126,17 @@ class Trial:
         self.began = time.time()
 
     def list_state(self) -> set[str]:
-        """Return what is there, a line each."""
+        """Return the state of the site, a line for each fact."""
         return set(self.container.must("sh", "-c", STATE).splitlines())
 
     def require_unchanged(self, when: str) -> None:
-        """Note what is not as before."""
+        """Record differences from the state before."""
         now = self.list_state()
         self.wrong += [f"{when}, gone: {line}" for line in sorted(self.before - now)[:10]]
         self.wrong += [f"{when}, new: {line}" for line in sorted(now - self.before)[:10]]
 
     def type(self, line: str, *, user: str = "root", status: int = 0) -> str:
-        """Type a line; note another exit status."""
+        """Type a command; record an unexpected exit status."""
         ended = self.container.run("runuser", "-u", user, "--", "sh", "-c", line)
         said = ended.stdout + ended.stderr
         if ended.returncode != status:
@@ -144,19 +144,19 @@ class Trial:
         return said
 
     def require_sound(self, current: Path) -> None:
-        """Note records that are lost, and anything but one whole version."""
+        """Record lost cases, and anything but one whole version."""
         now = time.time()
-        self.wrong += expect(facts(self.container, current), self.known)
+        self.wrong += compare_facts(facts(self.container, current), self.known)
         self.wrong += lost_records(self.container, acknowledged(self.box.log, now))
 
     def require_set_up(self) -> None:
-        """Note what setup has to have done."""
+        """Record missing results of setup."""
         self.type("ncen-updater doctor")
         self.type("ncen-updater check")
         self.require_sound(Path("/opt/ncen/current"))
 
     def count(self) -> dict[str, float]:
-        """Return what users met since the trial began."""
+        """Return what users observed since the trial began."""
         lines = self.box.log.read_bytes().split(b"\n")[:-1]
         entries = [json.loads(line) for line in lines]
         outages = [one for one in entries if one.get("from_wall", 0.0) > self.began]
@@ -166,7 +166,7 @@ class Trial:
 
 
 def try_setup(ground: Ground, seed: int, only: str = "") -> list[SetupAttempt]:
-    """Set a site up, undo it, kill it twice, and cut the power once."""
+    """Set a site up, undo it, kill setup twice, and cut the power once."""
     site = ground.work / "setup.img"
     if not site.exists():
         _install(ground, site)
@@ -212,9 +212,9 @@ def _try(
     try:
         box.boot()
         outside.connect(box)
-        box.officers()
+        box.start_users()
         if measure_user_return(box) is None:
-            raise RuntimeError("officers do not come in")
+            raise RuntimeError("users cannot work")
         trial = Trial(box)
         tried = act(trial)
         row = SetupAttempt(what, tried.seconds, tried.figures, (*tried.wrong, *trial.wrong))
@@ -239,7 +239,7 @@ def _set_up(trial: Trial) -> SetupAttempt:
     approve(trial.container)
     _await_version(trial, TARGET)
     trial.known[TARGET] = facts(trial.container)
-    # It would follow the rollback to the end of the soak period.
+    # In the foreground it would wait until the end of the soak period.
     trial.container.must(
         "sh", "-c", "runuser -u amina -- ncen-updater rollback --yes > /dev/null &"
     )
@@ -290,7 +290,7 @@ def _kill(trial: Trial, step: str, then: str) -> SetupAttempt:
 
 
 def _cut(ground: Ground, site: Image, chance: Random) -> SetupAttempt:
-    """Cut the power while nCEN restarts, and go on."""
+    """Cut the power while nCEN restarts, and continue."""
     outside = Outside(ground.secretariat.feed)
     box = ground.box(site, "setup")
     try:
@@ -307,7 +307,7 @@ def _cut(ground: Ground, site: Image, chance: Random) -> SetupAttempt:
     try:
         box.boot()
         outside.connect(box)
-        box.officers()
+        box.start_users()
         found = measure_user_return(box)
         trial = Trial(box)
         trial.before, trial.known = before.before, before.known

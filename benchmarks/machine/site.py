@@ -1,8 +1,8 @@
-"""The site on the machine: nCEN as somebody installed it by hand, then the agent as its guide says.
+"""The site on the machine: nCEN as installed by hand, then the agent as its guide says.
 
-nCEN is the stand-in, with PostgreSQL of Debian, nginx and invented records. What is done by hand
-here is what a site has before the agent comes; all that the agent needs is done by the lines of
-``docs/how-to/install-agent.md``.
+nCEN is the stand-in application, with Debian's PostgreSQL, nginx and invented records. The steps by
+hand create what a site has before the agent is installed. Everything that the agent needs comes
+from the commands of ``docs/how-to/install-agent.md``.
 """
 
 from __future__ import annotations
@@ -96,12 +96,12 @@ end = "12:00"
 start = "12:00"
 end = "00:00"
 """
-#: What is added to two files of PostgreSQL, at their head.
+#: Lines inserted at the head of two files of PostgreSQL.
 LINES = {
     "pg_ident.conf": ("ncen root ncen_updater", "ncen root ncen", "ncen ncen ncen"),
     "pg_hba.conf": ("local all ncen_updater peer map=ncen", "local all ncen         peer map=ncen"),
 }
-#: What an editor makes of which file, in ``/pkg``.
+#: Edited files, as files in ``/pkg``.
 EDITED = {
     "/etc/ncen-updater/agent.toml": "agent.toml",
     "/etc/systemd/system/ncen.service": "ncen.service",
@@ -114,14 +114,14 @@ def now() -> datetime:
 
 
 class Secretariat:
-    """What comes from there, in one directory.
+    """What the Secretariat provides, in one directory.
 
     Args:
-        work: Takes all of it; what lies there already is used again.
+        work: Directory for all files; existing ones are used again.
 
     Attributes:
-        directory: Seen as ``/pkg`` by the machine: package, digests, signature, root, who signs.
-        feed: With the release that runs.
+        directory: The machine's ``/pkg``: package, digests, signature, root, signers.
+        feed: Feed with the running release.
     """
 
     def __init__(self, work: Path) -> None:
@@ -130,7 +130,7 @@ class Secretariat:
         self._keys = create_keys(work / "keys", "correct horse battery")
 
     def make(self, package: Path) -> None:
-        """Make a feed, and a signed package."""
+        """Create a feed and a signed package."""
         self.directory.mkdir()
         create_feed(self.feed, self._keys, now)
         self.publish(self.feed, START)
@@ -147,7 +147,7 @@ class Secretariat:
         _do(sign, self.directory)
 
     def packages(self) -> list[str]:
-        """Names of the files of the packages."""
+        """Return the file names of the packages."""
         return [path.name for path in self.directory.glob("*.deb")]
 
     def publish(self, feed: Path, version: str) -> None:
@@ -157,7 +157,7 @@ class Secretariat:
         shutil.rmtree(source)
 
     def publish_source(self, feed: Path, source: Path) -> None:
-        """Publish what lies in a directory."""
+        """Publish the content of a directory."""
         publish_release(feed, [source], self._keys, now)
 
     def feed_with(self, version: str) -> Path:
@@ -169,8 +169,8 @@ class Secretariat:
         return feed
 
 
-def by_hand(container: Container, shared: Path, cases: int, seed: int) -> None:
-    """Lay nCEN out and start it, as a site has it before the agent comes."""
+def lay_out_application(container: Container, shared: Path, cases: int, seed: int) -> None:
+    """Lay nCEN out and start it, as on a site before the agent is installed."""
     assemble(START, shared / "by-hand")
     overlay = {
         "country": "MU", "port": 8080, "maintenance_file": DOOR,
@@ -224,7 +224,7 @@ def by_hand(container: Container, shared: Path, cases: int, seed: int) -> None:
 
 @dataclass(frozen=True)
 class Typed:
-    """A line of the guide, typed."""
+    """A command of the guide that was typed."""
 
     line: str
     status: int
@@ -232,14 +232,14 @@ class Typed:
 
 
 class Administrator:
-    """Types what the guide says, and does what it leaves to an editor.
+    """Types the commands of the guide, and makes the edits that it describes.
 
     Args:
         container: The machine.
         shared: Its ``/pkg``.
-        package: Name of the file of the package.
-        config: What an editor makes of the configuration; ``{feed}`` and ``{names}`` are filled.
-        current: What the unit of the application is to start.
+        package: File name of the package.
+        config: The edited configuration; ``{feed}`` and ``{names}`` are filled in.
+        current: The path that the unit of the application starts.
     """
 
     def __init__(
@@ -257,12 +257,12 @@ class Administrator:
         self.typed: list[Typed] = []
 
     def install_package(self) -> None:
-        """Section 1."""
+        """Follow section 1."""
         self._container.must("cp", "-r", "/pkg", "/root/secretariat")
         self._section(1)
 
     def install(self, *, without: str = "") -> None:
-        """Sections 1 to 5, a line of PostgreSQL's files left out."""
+        """Follow sections 1 to 5, with one line of PostgreSQL's files left out if given."""
         names = "\n".join(f'{n} = "{p}"' for n, p in PostgresPlace("").names.items())
         config = self._config.format(feed=FEED_URL, names=names)
         (self._shared / "agent.toml").write_text(config, "utf-8")
@@ -277,7 +277,7 @@ class Administrator:
             self._section(section)
 
     def adopt(self) -> None:
-        """Section 6."""
+        """Follow section 6."""
         unit = UNIT.format(place=self._current, program=PROGRAM)
         (self._shared / "ncen.service").write_text(unit, "utf-8")
         self._section(6)
@@ -294,8 +294,8 @@ class Administrator:
             self.typed.append(Typed(line, ended.returncode, ended.stdout + ended.stderr))
 
 
-def sql(container: Container, database: str, query: str) -> list[list[str]]:
-    """Ask a database of the machine, as its administrator."""
+def run_query(container: Container, database: str, query: str) -> list[list[str]]:
+    """Query a database of the machine as its administrator."""
     words = ["runuser", "-u", "postgres", "--", "psql", "-XAtqF", "\t", "-d", database, "-c", query]
     return [line.split("\t") for line in container.must(*words).splitlines()]
 

@@ -18,25 +18,25 @@ from benchmarks.machine.disk import Image, Loss
 from benchmarks.machine.judge import (
     Facts,
     acknowledged,
+    find_faults,
     measure_user_return,
     status,
     waited_for,
-    wrongs,
 )
 from benchmarks.machine.line import Outside
-from benchmarks.machine.prepare import Ground, changed
-from benchmarks.machine.record import Recorded, approve, rehearsed, serves
+from benchmarks.machine.prepare import Ground, change_disk
+from benchmarks.machine.record import Recorded, approve, await_rehearsal, is_service_running
 from benchmarks.machine.site import START, TARGET
 from benchmarks.report import print_line
 from ncen_updater.agent.storage.agent_selection import TrialState
 
 FILLER = "/var/tmp/filler"
-#: Takes all room but some; what is reserved for root stays, unless it is taken as root.
+#: Fills the disk except for some bytes; space reserved for root remains, unless root fills it.
 FILL = f"""
 room=$(( $(stat -f -c '%a' /) * $(stat -f -c '%S' /) - {{left}} ))
 test $room -le 0 || fallocate -l $room {FILLER}
 """
-#: As after a battery that is empty, or one that says anything, to the units that matter here.
+#: A wrong clock, as after an empty battery, for the units that matter here.
 CLOCK = """
 for unit in ncen postgresql@ ncen-updater ncen-updater-apply@ ncen-updater-fetch@ \\
   ncen-updater-send@ ncen-updater-resume; do
@@ -57,11 +57,11 @@ PATIENCE_S = 900.0
 
 @dataclass(frozen=True)
 class Event:
-    """One trouble, and what came of it.
+    """One fault and its result.
 
     Attributes:
-        at: How many entries the disk had had, where it was cut.
-        in_after_s: From power on to users at work.
+        at: Number of entries of the disk before a cut.
+        in_after_s: Seconds from power on until users can work.
     """
 
     what: str
@@ -71,15 +71,15 @@ class Event:
     wrong: tuple[str, ...] = ()
 
 
-def told(event: Event) -> Event:
-    """Say what came of one, and return it."""
+def report_event(event: Event) -> Event:
+    """Print an event and return it."""
     print_line(str(asdict(event)))
     return event
 
 
 def _come_up(box: Box) -> float | None:
     box.start()
-    box.officers()
+    box.start_users()
     return measure_user_return(box)
 
 
@@ -88,9 +88,9 @@ def _cuts(
     judge: Callable[[Box, float, list[str]], str],
     what: str, known: Mapping[str, Facts], *, agent: bool, outside: Outside | None = None,
 ) -> list[Event]:  # fmt: skip
-    """Cut what a machine just did, from an entry on, and judge each."""
+    """Cut what a machine just did after chosen entries, and judge each."""
     end = box.disk.stop()
-    box.officers_go()
+    box.stop_users()
     box.container.cut()  # one machine at a time
     log = ground.place("officers.jsonl")
     shutil.copyfile(box.log, log)
@@ -104,14 +104,14 @@ def _cuts(
             if outside is not None:
                 outside.connect(other)
             if seconds is None:
-                events.append(told(Event(what, at, None, "", ("officers are not in",))))
+                events.append(report_event(Event(what, at, None, "", ("users cannot work",))))
                 continue
             wrong: list[str] = []
             note = judge(other, seconds, wrong)
-            wrong += wrongs(other, known, entered, agent=agent)[1]
+            wrong += find_faults(other, known, entered, agent=agent)[1]
             if waited := waited_for(other, seconds):
                 note += f"; slow: {waited}"
-            events.append(told(Event(what, at, seconds, note, tuple(wrong))))
+            events.append(report_event(Event(what, at, seconds, note, tuple(wrong))))
         finally:
             other.close()
     return events
@@ -127,7 +127,7 @@ def waiting(ground: Ground) -> Image:
         try:
             box.boot()
             outside.connect(box)
-            rehearsed(box.container)
+            await_rehearsal(box.container)
             box.power_off().save(file)
         finally:
             box.close()
@@ -140,7 +140,7 @@ def _known(ground: Ground) -> Mapping[str, Facts]:
 
 
 def package(ground: Ground, newer: Path, cuts: int, seed: int) -> list[Event]:
-    """Cut the installation of a newer package; then install it again."""
+    """Cut the power during the installation of a newer package; then install it again."""
     shutil.copyfile(newer, ground.secretariat.directory / "newer.deb")
     box = ground.box(Image(ground.site), "package")
 
@@ -151,7 +151,7 @@ def package(ground: Ground, newer: Path, cuts: int, seed: int) -> list[Event]:
         again = container.run("dpkg", "--install", "/pkg/newer.deb")
         if again.returncode:
             wrong.append(f"installing it again: {again.stdout}{again.stderr}")
-        if wait_for(lambda: serves(container), PATIENCE_S) is None:
+        if wait_for(lambda: is_service_running(container), PATIENCE_S) is None:
             wrong.append("the service does not run")
         if wait_for(lambda: True if running(container) == "0.2.0" else None, PATIENCE_S) is None:
             wrong.append("the newer agent does not run")
@@ -159,8 +159,8 @@ def package(ground: Ground, newer: Path, cuts: int, seed: int) -> list[Event]:
 
     try:
         if _come_up(box) is None:
-            raise RuntimeError("officers are not in")
-        wait_for(lambda: serves(box.container), PATIENCE_S)
+            raise RuntimeError("users cannot work")
+        wait_for(lambda: is_service_running(box.container), PATIENCE_S)
         begin = len(box.recording)
         box.container.must("dpkg", "--install", "/pkg/newer.deb")
         time.sleep(2)
@@ -178,7 +178,7 @@ def installed(container: Container) -> str:
 
 
 def self_update(ground: Ground, release: Path, cuts: int, seed: int) -> list[Event]:
-    """Cut the agent's renewal of itself."""
+    """Cut the power during a self-update."""
     feed = ground.work / "feed-agent"
     if not feed.exists():
         shutil.copytree(ground.secretariat.feed, feed)
@@ -195,7 +195,7 @@ def self_update(ground: Ground, release: Path, cuts: int, seed: int) -> list[Eve
     def judge(other: Box, _seconds: float, wrong: list[str]) -> str:
         if wait_for(lambda: settled(other.container), PATIENCE_S) is None:
             wrong.append(f"no agent is confirmed: {sequence(other.container)}")
-        # It has the line again: an agent that was not renewed is, at the next question.
+        # The network is back: an old agent updates itself at the next check.
         other.container.run("ncen-updater", "check")
         new = wait_for(lambda: True if running(other.container) == "0.2.0" else None, 120)
         wait_for(lambda: settled(other.container), PATIENCE_S)
@@ -203,10 +203,10 @@ def self_update(ground: Ground, release: Path, cuts: int, seed: int) -> list[Eve
 
     try:
         if _come_up(box) is None:
-            raise RuntimeError("officers are not in")
+            raise RuntimeError("users cannot work")
         outside.connect(box)
         container = box.container
-        wait_for(lambda: serves(container), PATIENCE_S)
+        wait_for(lambda: is_service_running(container), PATIENCE_S)
         begin = len(box.recording)
         container.run("ncen-updater", "check")
         done = wait_for(lambda: True if running(container) == "0.2.0" else None, PATIENCE_S)
@@ -223,7 +223,7 @@ def self_update(ground: Ground, release: Path, cuts: int, seed: int) -> list[Eve
 
 
 def full_disk(ground: Ground, seed: int) -> list[Event]:
-    """Fill the disk while a change runs; and before an interrupted one is brought to its end."""
+    """Fill the disk during a change, and before an interrupted change is completed."""
     events = []
     for step, left, user in (
         ("preflight", 4 << 20, "nobody"),
@@ -232,8 +232,8 @@ def full_disk(ground: Ground, seed: int) -> list[Event]:
         ("start", 0, "nobody"),
         ("copy", 0, "root"),
     ):
-        events.append(told(_full(ground, step, left, user)))
-    events.append(told(_full_and_torn(ground, seed)))
+        events.append(report_event(_full(ground, step, left, user)))
+    events.append(report_event(_full_and_torn(ground, seed)))
     return events
 
 
@@ -245,7 +245,7 @@ def _full(ground: Ground, step: str, left: int, user: str) -> Event:
     what = f"full from {step} on, {left >> 20} MB left to {user}"
     try:
         if _come_up(box) is None:
-            return Event(what, wrong=("officers are not in",))
+            return Event(what, wrong=("users cannot work",))
         outside.connect(box)
         container = box.container
         approve(container)
@@ -253,21 +253,21 @@ def _full(ground: Ground, step: str, left: int, user: str) -> Event:
             return Event(what, wrong=(f"the step {step} is not reached",))
         container.run("runuser", "-u", user, "--", "sh", "-c", FILL.format(left=left))
         wait_for(lambda: _rest(container) or server_failed(container), PATIENCE_S)
-        time.sleep(5)  # what it makes of that is in its log
+        time.sleep(5)  # the log has its result
         said = container.run("ncen-updater", "status").stdout
         container.run("rm", "-f", FILLER)
         in_page = re.search(r"^Status: .*$", said, re.MULTILINE)
-        # Debian starts the server once; what failed for want of room a person starts.
+        # Debian starts the server once; after a full disk a person starts it.
         container.run("systemctl", "start", "postgresql@17-main")
         now = time.time()
         if wait_for(lambda: _rest(container), PATIENCE_S) is None:
             return Event(what, wrong=(f"it does not come to rest: {status(container)}",))
         again = wait_for(lambda: _entered_since(box, now), PATIENCE_S)
-        found, wrong = wrongs(box, recorded.known, acknowledged(box.log, now))
+        found, wrong = find_faults(box, recorded.known, acknowledged(box.log, now))
         if again is None:
-            wrong.append("officers are not in again")
-        told = in_page[0] if in_page else said[:300]
-        return Event(what, note=f"ended with {found.code}; while full: {told}", wrong=tuple(wrong))
+            wrong.append("users cannot work again")
+        shown = in_page[0] if in_page else said[:300]
+        return Event(what, note=f"ended with {found.code}; while full: {shown}", wrong=tuple(wrong))
     finally:
         box.close()
         outside.close()
@@ -298,12 +298,12 @@ def _full_and_torn(ground: Ground, seed: int) -> Event:
     recorded = Recorded.load(ground.work / "upgrade")
     file = ground.place("full.img")
     script = f"cat /dev/zero > .{FILLER} 2> /dev/null || true"
-    image = changed(torn(recorded, Random(seed)), file, script)
+    image = change_disk(torn(recorded, Random(seed)), file, script)
     box = ground.box(image, "full")
     what = "full at power on, torn in migrate"
     try:
         box.start()
-        box.officers()
+        box.start_users()
         early = measure_user_return(box, 60)
         said = box.container.run("ncen-updater", "status")
         log = box.container.run(
@@ -311,12 +311,12 @@ def _full_and_torn(ground: Ground, seed: int) -> Event:
         )
         named = "disk" in (said.stdout + log.stdout).lower()
         box.container.run("rm", "-f", FILLER)
-        # Debian starts the server once; what failed for want of room a person starts.
+        # Debian starts the server once; after a full disk a person starts it.
         box.container.run("systemctl", "start", "postgresql@17-main")
         now = time.time()
         seconds = wait_for(lambda: _entered_since(box, now), PATIENCE_S)
         after = round(time.time() - now, 1) if seconds else None
-        wrong = wrongs(box, recorded.known, [])[1] if seconds else ["officers are not in"]
+        wrong = find_faults(box, recorded.known, [])[1] if seconds else ["users cannot work"]
         if not named:
             wrong.append("the full disk is not named")
         first = said.stdout.splitlines()[1:2]
@@ -328,30 +328,34 @@ def _full_and_torn(ground: Ground, seed: int) -> Event:
 
 
 def no_line(ground: Ground) -> list[Event]:
-    """Power comes back and the line does not; then go back without it."""
+    """Boot without a network, then roll back without it."""
     recorded = Recorded.load(ground.work / "upgrade")
     box = ground.box(Image(recorded.directory / "end.img"), "no-line")
     try:
         seconds = _come_up(box)
         container = box.container
-        wait_for(lambda: serves(container), PATIENCE_S)
+        wait_for(lambda: is_service_running(container), PATIENCE_S)
         checked = container.run("ncen-updater", "check")
         back = container.run("ncen-updater", "rollback", "--yes")
-        found, wrong = wrongs(box, recorded.known, acknowledged(box.log, time.time()))
+        found, wrong = find_faults(box, recorded.known, acknowledged(box.log, time.time()))
         if seconds is None:
-            wrong.append("officers are not in")
+            wrong.append("users cannot work")
         if checked.returncode != 7:
             wrong.append(f"check ends with {checked.returncode}: {checked.stdout}{checked.stderr}")
         if back.returncode or found.code != START:
             wrong.append(f"rollback: {back.returncode} {back.stdout}{back.stderr}")
-        return [told(Event("no line", None, seconds, f"went back to {found.code}", tuple(wrong)))]
+        return [
+            report_event(
+                Event("no network", None, seconds, f"rolled back to {found.code}", tuple(wrong))
+            )
+        ]
     finally:
         box.close()
 
 
 def clocks(ground: Ground) -> list[Event]:
     """Start with a clock that is years off; nothing retained may expire."""
-    return [told(_clock(ground, shift)) for shift in ("+9y", "-9y")]
+    return [report_event(_clock(ground, shift)) for shift in ("+9y", "-9y")]
 
 
 def _clock(ground: Ground, shift: str) -> Event:
@@ -359,18 +363,18 @@ def _clock(ground: Ground, shift: str) -> Event:
     file = ground.place("clock.img")
     variables = [variable.format(shift=shift) for variable in SHIFT]
     script = CLOCK.format(environment="\n".join(f"Environment={one}" for one in variables))
-    image = changed(Image(recorded.directory / "end.img"), file, script)
+    image = change_disk(Image(recorded.directory / "end.img"), file, script)
     box = ground.box(image, "clock")
-    # What a person types has the clock of the machine, which is that of the units here.
+    # The commands of a person use the clock of the machine, which the units share here.
     typed = ("env", *variables)
     try:
         seconds = _come_up(box)
         container = box.container
-        wait_for(lambda: serves(container), PATIENCE_S)
+        wait_for(lambda: is_service_running(container), PATIENCE_S)
         container.run(*typed, "ncen-updater", "prune")
         time.sleep(20)
         said = container.run(*typed, "ncen-updater", "rollback", "--dry-run")
-        wrong = wrongs(box, recorded.known, [])[1] if seconds else ["officers are not in"]
+        wrong = find_faults(box, recorded.known, [])[1] if seconds else ["users cannot work"]
         kept = container.run(
             "runuser", "-u", "postgres", "--", "psql", "-XAtc",
             "SELECT count(*) FROM pg_database WHERE datname ~ '__prev_'",
@@ -388,8 +392,8 @@ def _clock(ground: Ground, shift: str) -> Event:
 
 
 def removal(ground: Ground, cuts: int, seed: int) -> list[Event]:
-    """Remove the package while a change is open, then with cuts in it, and install it again."""
-    return [told(_refused(ground)), *_removed(ground, cuts, seed)]
+    """Remove the package while a change is open, cut the power in it, and install it again."""
+    return [report_event(_refused(ground)), *_removed(ground, cuts, seed)]
 
 
 def _refused(ground: Ground) -> Event:
@@ -399,18 +403,18 @@ def _refused(ground: Ground) -> Event:
     box = ground.box(image, "removal")
     try:
         if _come_up(box) is None:
-            return Event("apt remove in a change", wrong=("officers are not in",))
+            return Event("apt remove in a change", wrong=("users cannot work",))
         outside.connect(box)
         container = box.container
         approve(container)
         wait_for(lambda: _in_step(container, "copy"), PATIENCE_S)
         removed = container.run("apt-get", "-y", "remove", "ncen-updater")
-        wait_for(lambda: serves(container), PATIENCE_S)
+        wait_for(lambda: is_service_running(container), PATIENCE_S)
         over = wait_for(
             lambda: True if status(container).get("running", {}).get("version") == TARGET else None,
             PATIENCE_S,
         )
-        found, wrong = wrongs(box, recorded.known, acknowledged(box.log, time.time()))
+        found, wrong = find_faults(box, recorded.known, acknowledged(box.log, time.time()))
         if removed.returncode == 0:
             wrong.append("it was removed while a change is open")
         if over is None:
@@ -431,7 +435,10 @@ def _removed(ground: Ground, cuts: int, seed: int) -> list[Event]:
         before = installed(other.container)
         other.container.run("dpkg", "--configure", "-a")
         again = other.container.run("dpkg", "--install", f"/pkg/{deb}")
-        if again.returncode or wait_for(lambda: serves(other.container), PATIENCE_S) is None:
+        if (
+            again.returncode
+            or wait_for(lambda: is_service_running(other.container), PATIENCE_S) is None
+        ):
             wrong.append(f"it does not come back: {again.stdout}{again.stderr}")
         state = other.container.run("systemctl", "is-enabled", "ncen-updater-resume").stdout
         required = other.container.run("systemctl", "show", "-P", "Requires", "ncen").stdout
@@ -441,8 +448,8 @@ def _removed(ground: Ground, cuts: int, seed: int) -> list[Event]:
 
     try:
         if _come_up(box) is None:
-            raise RuntimeError("officers are not in")
-        wait_for(lambda: serves(box.container), PATIENCE_S)
+            raise RuntimeError("users cannot work")
+        wait_for(lambda: is_service_running(box.container), PATIENCE_S)
         begin = len(box.recording)
         box.container.must("apt-get", "-y", "remove", "ncen-updater")
         time.sleep(2)

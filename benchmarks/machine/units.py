@@ -1,4 +1,4 @@
-"""Paths and addresses that each unit can write and reach, tried under the machine's systemd."""
+"""Paths and addresses that each unit can write and reach, tested under the machine's systemd."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from benchmarks.machine.probe import LOGGING_IN, READ
 
 @dataclass(frozen=True)
 class Allowed:
-    """What a unit can do of all that is tried, and is meant to.
+    """Everything that a unit may do, of all that is tested.
 
     Attributes:
-        writes: Places to write to, as docs/reference/units-and-permissions.md has them.
-        reads: Files that are read.
-        sees_room: Places of which it is seen how much room there is.
+        writes: Writable places, as in docs/reference/units-and-permissions.md.
+        reads: Readable files.
+        sees_room: Places whose free space it can see.
         sockets: Sockets that answer.
-        reaches: Addresses that are reached.
-        does: Acts that work.
+        reaches: Reachable addresses.
+        does: Actions that work.
     """
 
     writes: frozenset[str] = frozenset()
@@ -38,7 +38,7 @@ class Allowed:
 OWN = "/var/lib/ncen-updater"
 CODE = "/opt/ncen-updater"
 POSTGRESQL = "/var/lib/postgresql/17/main"
-#: Of the site, read by a process that permissions of files do not stop.
+#: Files of the site that a process reads despite their permissions.
 SITE = frozenset({
     f"{OWN}/journal.sqlite", "/etc/ncen-updater/agent.toml", "/srv/ncen/overlay/ncen.json",
     "/opt/ncen/current/app/release.json",
@@ -47,10 +47,10 @@ AT_WORK = frozenset(
     f"/run/ncen-updater/{name}.sock"
     for name in ("apply", "fetch", "renew", "send", "api", "console")
 )
-#: Below it, read by these as root past permissions until they give it up: only so is its room to be
-#: seen (``docs/reference/units-and-permissions.md``).
+#: Files that these units can read as root until they drop that right, which they need to see the
+#: free space (``docs/reference/units-and-permissions.md``).
 SERVER_FILES = frozenset({f"{POSTGRESQL}/PG_VERSION", f"{POSTGRESQL}/global/1260"})
-#: What both units have that work on the databases.
+#: Abilities of both units that work on the databases.
 DATABASES = Allowed(
     writes=frozenset({
         OWN, f"{OWN}/received", f"{OWN}/inbox", "/opt/ncen/slots", "/run/ncen", "/var/tmp",
@@ -96,7 +96,7 @@ UNITS: Mapping[str, Allowed] = {
             "link-local",
         }),
     ),
-    # It looks at passwords as PAM does.
+    # It checks passwords as PAM does.
     "ncen-updater-login@.service": Allowed(
         writes=frozenset({"/run/ncen-updater-login", "/var/tmp"}),
         reads=frozenset({"/etc/shadow"}),
@@ -107,10 +107,10 @@ UNITS: Mapping[str, Allowed] = {
         writes=frozenset({"/var/tmp"}), sockets=frozenset({"/run/ncen-updater/login.sock"})
     ),
 }  # fmt: skip
-#: Off as packaged; on where the console needs password login.
+#: Disabled in the package; needed for login by password.
 WANTED = ("ncen-updater-login.socket", "ncen-updater-console.socket")
 PERSON, PASSWORD, LOGIN = "amina", "of-the-trial", "/run/ncen-updater/login.sock"
-#: As the console does: a person comes in, and the service is asked how the site stands.
+#: Logs a user in as the console does, and queries the status of the service.
 COME_IN = """
 import http.client, json, socket, sys
 with socket.socket(socket.AF_UNIX) as line:
@@ -130,34 +130,34 @@ with socket.socket(socket.AF_UNIX) as line:
     print(json.dumps(answer))
 """
 PYTHON = "/opt/ncen-updater/current/bin/python"
-#: Who gives up which right by itself, and keeps it until then: words of the probe.
+#: Units that drop a right themselves, and its name in the probe.
 GIVES_UP: Mapping[str, str] = {
     "ncen-updater-apply@.service": " files",
     "ncen-updater-resume.service": " files",
 }
-#: When and how often a unit runs; everything else limits it.
+#: Settings for when and how often a unit runs; all others limit it.
 OF_LIFE = re.compile(
     r"(Standard\w+|Type|Restart\w*|WatchdogSec|RemainAfterExit|ExecReload|RuntimeMaxSec"
     r"|ConditionPathExists|RefuseManualStart|ExecStartPre|RequiredBy|Requires|WantedBy|Before|After|Wants)="
 )
-#: What a Debian fresh from ``debootstrap`` does not have, and a site has: a file that is missing is
-#: read by nobody.
+#: Creates files that sites have and a fresh ``debootstrap`` system lacks: nobody can read a missing
+#: file.
 LAY = """
 for file in "$@"; do
   mkdir -p "${file%/*}"
   test -s "$file" || (umask 077; echo of the trial > "$file")
 done
 """
-#: Without any limits, names what cannot be read.
+#: Run without limits, prints the files that cannot be read.
 UNREADABLE = """
 for file in "$@"; do test "$(head -c 1 "$file" | wc -c)" = 1 || echo "$file"; done
 """
-#: No listener: only the kernel's refusal matters.
+#: Errors without a listener: only the kernel's refusal matters.
 NOBODY = ("ECONNREFUSED", "ETIMEDOUT", "EHOSTUNREACH", "ENETUNREACH")
 
 
 def exposure(container: Container) -> dict[str, float]:
-    """Return the exposure levels from ``systemd-analyze security``, of 10."""
+    """Return the exposure levels from ``systemd-analyze security`` (maximum 10)."""
     found = {}
     for unit in UNITS:
         name = unit.replace("@.", "@probe.")
@@ -168,7 +168,7 @@ def exposure(container: Container) -> dict[str, float]:
 
 
 def try_units(container: Container, shared: Path) -> dict[str, dict[str, Any]]:
-    """Run the probe in the limits of each unit; everything but what is started is as handed out.
+    """Run the probe within the limits of each unit; only the started program differs.
 
     Args:
         container: The machine.
@@ -183,7 +183,9 @@ def try_units(container: Container, shared: Path) -> dict[str, dict[str, Any]]:
         name = f"probe-{unit.replace('@', '')}"
         container.must("mkdir", "-p", "/run/probe")
         container.must(
-            "sh", "-c", f"cat > /run/systemd/system/{name} <<'END'\n{as_probe(unit, text)}END"
+            "sh",
+            "-c",
+            f"cat > /run/systemd/system/{name} <<'END'\n{make_probe_unit(unit, text)}END",
         )
         container.must("systemctl", "daemon-reload")
         ended = container.run("systemctl", "start", name)
@@ -197,14 +199,14 @@ def try_units(container: Container, shared: Path) -> dict[str, dict[str, Any]]:
     return found
 
 
-def nothing_to_read(container: Container) -> list[str]:
+def list_missing_files(container: Container) -> list[str]:
     """List the files that do not exist, so that no unit could have read them."""
     said = container.run("sh", "-c", UNREADABLE, "sh", *READ).stdout
     return [f"nothing to read: {file}" for file in said.split()]
 
 
-def come_in(container: Container) -> list[str]:
-    """Come to the console's helper as one person of the machine; return what is wrong with that."""
+def log_in(container: Container) -> list[str]:
+    """Log in at the console's helper as one user of the machine; return the faults found."""
     container.must("systemctl", "start", *WANTED)
     container.must("sh", "-c", f"echo {PERSON}:{PASSWORD} | chpasswd")
     wrong = []
@@ -228,7 +230,7 @@ def come_in(container: Container) -> list[str]:
     return wrong
 
 
-def as_probe(unit: str, text: str) -> str:
+def make_probe_unit(unit: str, text: str) -> str:
     """Return a unit file that starts the probe with the same restrictions. Pure."""
     kept = [line for line in text.splitlines() if not OF_LIFE.match(line)]
     start = [
@@ -242,8 +244,8 @@ def as_probe(unit: str, text: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def unexpected(unit: str, tried: Mapping[str, Any]) -> list[str]:
-    """List what a unit can do beyond the documentation, and what it cannot do of it. Pure."""
+def list_unexpected(unit: str, tried: Mapping[str, Any]) -> list[str]:
+    """List undocumented abilities of a unit, and documented ones that it lacks. Pure."""
     if "failed" in tried:
         return [f"{unit} does not start: {tried['failed']}"]
     allowed = UNITS[unit]

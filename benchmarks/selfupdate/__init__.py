@@ -1,6 +1,6 @@
 """Trials of a broken new agent and of kills during an agent update: a working agent remains.
 
-Real processes: the failsafe as it is installed, and agents in miniature whose trial (probation,
-choice, journal, signs of life) is the real code and whose work is nothing. ``supervisor`` stands in
-for systemd; ``agents`` says how each kind of agent is broken.
+The processes are real: the failsafe as it is installed, and minimal agents with the real code of a
+trial (confirmation, selection, journal, watchdog) and no other work. ``supervisor`` replaces
+systemd; ``agents`` lists how an agent is broken.
 """

@@ -1,7 +1,7 @@
 """``python -m benchmarks.selfupdate``: trials over all kinds of broken agents and random kills.
 
-Exits with 1 if one ended without a working agent. The kind that fills its disk needs a small
-disk, and so a mount namespace; where there is none, it is left out, and that is said.
+Exits with 1 if a trial ended without a working agent. The kind that fills its disk needs a small
+disk and so a mount namespace; without one it is left out, with a message.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ INSIDE = "NU_BENCH_NAMESPACE"
 
 
 def enter_namespace() -> bool:
-    """Go on in a mount namespace of our own; return whether we are in one."""
+    """Enter a mount namespace of our own; return whether that succeeded."""
     if os.environ.get(INSIDE):
         return True
     words = ["unshare", "--mount", *([] if os.geteuid() == 0 else ["--map-root-user"])]
@@ -44,7 +44,7 @@ def enter_namespace() -> bool:
 
 
 def trial(kind: Kind, seed: int, kills: int, patience_s: float) -> Outcome:
-    """Run one trial in a directory of its own; on a small disk where it is to be filled."""
+    """Run one trial in a directory of its own, on a small disk if the disk is to be filled."""
     with tempfile.TemporaryDirectory(prefix="nu-self-") as directory:
         place = Path(directory) / "site"
         place.mkdir()
@@ -62,15 +62,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--trials", type=int, default=108)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--patience", type=float, default=8.0, help="seconds, for a silent agent")
-    parser.add_argument("--jobs", type=int, default=2, help="trials at the same time")
+    parser.add_argument(
+        "--patience", type=float, default=8.0, help="time limit of a silent agent in seconds"
+    )
+    parser.add_argument("--jobs", type=int, default=2, help="number of parallel trials")
     chosen = parser.parse_args(arguments)
     kinds = [kind for kind in Kind if kind is not Kind.FILLS or enter_namespace()]
     begin = time.monotonic()
 
     def one(number: int) -> Outcome:
         kind = kinds[number % len(kinds)]
-        # Some of each kind are left alone; the others have one to three kills.
+        # In some trials of each kind nothing is killed; the others have one to three kills.
         kills = (number // len(kinds) + chosen.seed) % 4
         outcome = trial(kind, chosen.seed * 100_000 + number, kills, chosen.patience)
         words = outcome.problem or f"agent {outcome.agent} works"

@@ -1,4 +1,4 @@
-"""An agent in miniature: the real trial of a new agent around a service that does nothing.
+"""A minimal agent: the real trial of a new agent around a service that does nothing.
 
 Started by a slot's program: ``python -m benchmarks.selfupdate.agents KIND VERSION DIRECTORY``.
 """
@@ -22,14 +22,14 @@ from ncen_updater.agent.storage.agent_selection import AgentSelectionFile, Trial
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.common.errors import UpdaterError
 
-#: In place of the minute that a real agent has to run.
+#: Instead of the minute that a real agent must run.
 CONFIRM_S = 0.3
 TICK_S = 0.05
 JOURNAL, FILLER = "journal.sqlite", "filler"
 
 
 class Kind(StrEnum):
-    """What is wrong with a new agent."""
+    """Fault of a new agent."""
 
     GOOD = "good"
     EXITS = "exits at once"
@@ -43,7 +43,7 @@ class Kind(StrEnum):
 
 
 def main() -> int:
-    """Be the agent."""
+    """Run the agent."""
     kind, version, directory = Kind(sys.argv[1]), sys.argv[2], Path(sys.argv[3])
     file = AgentSelectionFile(directory / "agent")
     notifier = SystemdNotifier()

@@ -1,7 +1,7 @@
-"""A stand-in for systemd: starts the failsafe again and again, and judges it by its signs of life.
+"""A replacement for systemd: restarts the failsafe, and judges it by its watchdog messages.
 
-Like ``Type=notify`` with ``Restart=always``, ``TimeoutStartSec`` and ``WatchdogSec``, with times
-that are short. It knows nothing of agents or slots. systemd itself is not tried here.
+It works like ``Type=notify`` with ``Restart=always``, ``TimeoutStartSec`` and ``WatchdogSec``, with
+short times. It does not know agents or slots. systemd itself is not tested here.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ SLICE_S = 0.05
 
 
 class Supervisor:
-    """Keeps one service going; a context manager that ends it.
+    """Restarts a service; a context manager that ends it.
 
     Args:
-        words: What is started.
+        words: Command line.
         place: A directory for the socket and the log; its path must be short.
         environment: Variables of the service.
-        patience_s: Seconds until it has to be ready, and between two signs of life.
+        patience_s: Time limit for readiness, and between two watchdog messages, in seconds.
 
     Attributes:
-        starts: How often it was started.
-        ready: Whether the present process has said that it works.
-        said: The last status that it gave.
+        starts: Number of starts.
+        ready: Whether the current process has reported that it is ready.
+        said: Its last status message.
     """
 
     def __init__(
@@ -65,9 +65,9 @@ class Supervisor:
         self._socket.close()
 
     def kill(self) -> None:
-        """Kill the process, whatever it is doing."""
+        """Kill the process, at any instant."""
         if self._process is not None:
-            # The group, so that a program that is a script leaves nothing behind.
+            # Kill the group, so that a program that is a script leaves no process.
             os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
             self._process = None
@@ -75,7 +75,7 @@ class Supervisor:
         self._next = time.monotonic() + RESTART_S
 
     def run(self, until: Callable[[], bool], seconds: float) -> bool:
-        """Keep the service going until something holds; return whether it came to that."""
+        """Restart the service until a condition holds; return whether it does."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             self._turn()
@@ -93,7 +93,7 @@ class Supervisor:
         self._listen()
 
     def kill_if_alive(self) -> None:
-        """End what is left of a process that ended or is silent."""
+        """Kill the rest of a process that ended or is silent."""
         if self._process is not None and self._process.poll() is not None:
             self._process = None
             self.ready = False
@@ -123,5 +123,5 @@ class Supervisor:
 
 
 def python_words(script: Path) -> list[str]:
-    """Return how a script of the system's Python is started."""
+    """Return the command line for a script of the system's Python."""
     return [sys.executable, "-I", str(script)]

@@ -1,4 +1,4 @@
-"""One trial: a new agent of some kind is chosen on a working site, and processes are killed."""
+"""One trial: a new agent of some kind is selected on a working site, and processes are killed."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from ncen_updater.agent.storage.journal.journal import Journal
 
 OLD, NEW = "1.0", "2.0"
 TRIAL_S = 150.0
-#: So long an agent has to go on working before it counts.
+#: Seconds for which an agent must keep working before it counts.
 STAYS_S = 1.0
 DISK = "size=2m,mode=0700"
 PACKAGE = Path(__file__).resolve().parents[2]
@@ -38,13 +38,13 @@ AgentSelectionFile(Path(sys.argv[1])).update(lambda before: begin_trial(before, 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a trial came to.
+    """Result of a trial.
 
     Attributes:
         agent: The agent that works in the end; None for none.
-        starts: How often something was started.
-        kills: Processes killed from outside.
-        problem: What was not as promised; empty if all was.
+        starts: Number of starts.
+        kills: Number of processes killed from outside.
+        problem: The broken promise; empty for none.
     """
 
     kind: Kind
@@ -80,11 +80,11 @@ class Site:
 
     @property
     def environment(self) -> dict[str, str]:
-        """Return what an agent is started with."""
+        """Return the environment variables of an agent."""
         return {"PATH": os.environ.get("PATH", os.defpath), "PYTHONPATH": str(PACKAGE)}
 
     def choose_new(self, chance: random.Random) -> int:
-        """Choose the new agent in a process that may be killed on the way; return the kills."""
+        """Select the new agent in a process that may be killed meanwhile; return the kills."""
         kills = 0
         while True:
             process = subprocess.Popen(
@@ -112,11 +112,11 @@ def run_trial(directory: Path, kind: Kind, seed: int, kills: int, patience_s: fl
     """Run one trial.
 
     Args:
-        directory: Empty; on a small disk of its own for the kind that fills it.
-        kind: Of the new agent.
-        seed: Of everything that is random.
-        kills: So many processes are killed at random instants.
-        patience_s: How long the supervisor waits for a sign of life.
+        directory: An empty directory; on a small disk for the kind that fills it.
+        kind: Kind of the new agent.
+        seed: Seed of all random choices.
+        kills: Number of processes to kill at random instants.
+        patience_s: Time limit of the supervisor between two watchdog messages.
     """
     chance = random.Random(seed)
     site = Site(directory, kind)
@@ -134,13 +134,13 @@ def run_trial(directory: Path, kind: Kind, seed: int, kills: int, patience_s: fl
 
 
 def _problem(site: Site, supervisor: Supervisor) -> str:
-    """Wait until an agent works; say what is wrong."""
+    """Wait until an agent works; return what is wrong."""
 
     def works() -> bool:
         return supervisor.ready and supervisor.said == f"agent {site.settled()}"
 
     if site.kind is Kind.FILLS:
-        # While the disk is full the old agent cannot write that it runs; that it runs is enough.
+        # On a full disk the old agent cannot record that it runs; that it runs is enough.
         runs = f"agent {OLD}"
         if not supervisor.run(lambda: supervisor.ready and supervisor.said == runs, TRIAL_S):
             return f"agent {OLD} does not run on the full disk ({supervisor.said or 'silence'})"

@@ -1,4 +1,4 @@
-"""The run: each pair by tufup and by ours, sums, ratios, aims."""
+"""The comparison: each pair with tufup and with our programs, sums, ratios, aims."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ COSTS = ("cpu_s", "peak_mb", "written_mb")
 
 @dataclass(frozen=True)
 class Side:
-    """One side's figures for a pair.
+    """Figures of one program for a pair.
 
     Attributes:
-        made: What its publisher says: bytes, CPU seconds, peak memory.
-        wire: Bytes that its client was sent, headers and lists included; a run each.
-        runs: What its client took; a run each.
-        requests: How many requests it sent.
+        made: Costs of its publisher: bytes, CPU seconds, peak memory.
+        wire: Bytes sent to its client, headers and metadata included; one per run.
+        runs: Costs of its client; one per run.
+        requests: Number of its requests.
     """
 
     made: Mapping[str, Any]
@@ -49,11 +49,11 @@ class Side:
     requests: int
 
     def figure(self, name: str) -> float:
-        """Median over the runs."""
+        """Return the median of the runs."""
         return median([run[name] for run in self.runs])
 
     def as_dict(self) -> dict[str, object]:
-        """For JSON."""
+        """Return the figures for JSON."""
         costs = {f"apply_{name}": self.figure(name) for name in COSTS}
         return {"wire_bytes": int(median(self.wire)), "requests": self.requests, **costs,
                 "make": dict(self.made)}  # fmt: skip
@@ -86,7 +86,7 @@ def _tufup(pair: Pair, old: Path, new: Path, work: Path, cache: Path, turns: int
         archive = f"{pair.name}-{pair.old}.tar.gz"
         shutil.copyfile(repository / "targets" / archive, place / "targets" / archive)
         shutil.copytree(old, place / "install", symlinks=True)
-        os.sync()  # what was prepared must not be written in the time that is measured
+        os.sync()  # flush prepared data, so that it is not written during the measurement
         with serving(repository) as (url, counter):
             order = {"name": pair.name, "version": pair.old, "url": url, "place": str(place)}
             side.runs.append(in_child("tufup_side", "update", order))
@@ -98,7 +98,7 @@ def _tufup(pair: Pair, old: Path, new: Path, work: Path, cache: Path, turns: int
 
 
 def _require_same(new: Path, installed: Path) -> None:
-    """Every file of the release must be there; tufup leaves old ones lying about."""
+    """Require every file of the release; tufup leaves old files in place."""
     for path in new.rglob("*"):
         there = installed / path.relative_to(new)
         if path.is_file() and not path.is_symlink() and there.read_bytes() != path.read_bytes():
@@ -140,12 +140,12 @@ def _ours(pair: Pair, old: Path, new: Path, work: Path, turns: int) -> Side:
 
 @dataclass(frozen=True)
 class Row:
-    """What a pair came to.
+    """Result of a pair.
 
     Attributes:
-        tufup: None where it was not asked.
-        ours: Always there.
-        one_call: Bytes of one call of zstd, of the pairs that are held back.
+        tufup: None if it was not measured.
+        ours: Always measured.
+        one_call: Bytes of one call of zstd, for the held-back pairs.
     """
 
     tufup: Side | None
@@ -153,7 +153,7 @@ class Row:
     one_call: int | None
 
     def as_dict(self) -> dict[str, object]:
-        """For JSON."""
+        """Return the result for JSON."""
         found: dict[str, object] = {"ours": self.ours.as_dict()}
         if self.tufup is not None:
             found["tufup"] = self.tufup.as_dict()
@@ -163,13 +163,13 @@ class Row:
 
 
 def _by_one_call(rows: Mapping[str, Row]) -> dict[str, float]:
-    """Our packs by what one call of zstd takes, of the worst pair."""
+    """Return the ratio of our pack to one call of zstd, for the worst pair."""
     found = [row.ours.made["pack_bytes"] / row.one_call for row in rows.values() if row.one_call]
     return {"worst_pair_by_one_call": round(max(found), 4)} if found else {}
 
 
 def _ratios(rows: Mapping[str, tuple[Side, Side]]) -> dict[str, float]:
-    """Ours by tufup's: in total, of the largest peak of each, and of the worst pair."""
+    """Return our figures divided by tufup's: total, largest peak, and worst pair."""
 
     def total(index: int, figure: str) -> float:
         return sum(sides[index].figure(figure) for sides in rows.values())
@@ -198,11 +198,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     names = [pair.name for pair in PAIRS]
     parser.add_argument("--pairs", default=",".join(names),
-                        help="names, with commas between; or 'held-back'")  # fmt: skip
-    parser.add_argument("--turns", type=int, default=3, help="updates of each side")
+                        help="comma-separated names, or 'held-back'")  # fmt: skip
+    parser.add_argument("--turns", type=int, default=3, help="updates with each program")
     parser.add_argument("--cache", type=Path, default=Path("~/.cache/ncen-updater-benchmarks"),
-                        help="keeps downloads and what tufup made")  # fmt: skip
-    parser.add_argument("--work", type=Path, help="where the work is done; needs 4 GB")
+                        help="directory for downloads and results of tufup")  # fmt: skip
+    parser.add_argument("--work", type=Path, help="working directory; needs 4 GB")
     chosen = parser.parse_args(arguments)
     compile_as_installed()
     cache = chosen.cache.expanduser().absolute()
@@ -212,7 +212,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     rows: dict[str, Row] = {}
     for pair in pairs:
         old, new = unpacked(pair, cache)
-        # On the file system of the cache, where the releases can be linked.
+        # On the file system of the cache, so that releases can be hard-linked.
         with tempfile.TemporaryDirectory(prefix="work-", dir=chosen.work or cache) as directory:
             work = Path(directory)
             theirs = _tufup(pair, old, new, work, cache, chosen.turns) if pair.peer else None

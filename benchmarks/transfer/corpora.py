@@ -22,10 +22,10 @@ class Pair:
     """Two consecutive releases of a package.
 
     Attributes:
-        name: The package; also the name of the product in either feed.
-        kind: What its files are like.
-        top: The directory of the package that is taken; all of it if empty.
-        peer: Whether tufup makes a patch of it; of a few it takes too long.
+        name: The package; also the name of the product in both feeds.
+        kind: Kind of its files.
+        top: The directory of the package that is used; all of it if empty.
+        peer: Whether tufup makes a patch of it; for some packages it takes too long.
     """
 
     name: str
@@ -45,7 +45,7 @@ PAIRS = (
     Pair("h2o", "3.46.0.11", "3.46.0.12", "one jar of 280 MB", top="h2o"),
     Pair("pyspark", "4.1.3", "4.1.4", "many jars, versions in their names"),
 )
-# By these nothing was tuned: they say whether what holds of the pairs above holds of others.
+# Nothing was tuned with these pairs: they test whether the results above hold for others.
 HELD_BACK = (
     Pair("chainlit", "2.11.1", "2.12.0", "front-end assets with hashes in their names"),
     Pair("dagster-webserver", "1.13.27", "1.13.28", "assets named by their hashes", peer=False),
@@ -53,7 +53,7 @@ HELD_BACK = (
     Pair("django", "5.2.18", "5.2.19", "text"),
     Pair("pandas", "3.1.0", "3.1.1", "compiled binaries"),
     Pair("nautobot", "3.2.6", "3.2.7", "text and a front-end of 160 MB", peer=False),
-    # Chosen when all was done, before anybody had looked at them.
+    # Chosen after the work was finished, without looking at them first.
     Pair("apache-airflow-core", "3.3.1", "3.3.2", "text and front-end assets"),
     Pair("taipy-gui", "4.1.1", "4.1.2", "front-end assets, text"),
     Pair("scikit-learn", "1.9.0", "1.9.1", "compiled binaries"),
@@ -61,11 +61,11 @@ HELD_BACK = (
 
 
 def unpacked(pair: Pair, cache: Path) -> tuple[Path, Path]:
-    """Return the directories of the old and the new release; download and unpack what is missing.
+    """Return the directories of the old and the new release; download and unpack missing ones.
 
     Args:
-        pair: Which.
-        cache: Where downloads and directories are kept between runs.
+        pair: The pair.
+        cache: Directory for downloads and unpacked releases.
     """
     return _one(pair, pair.old, cache), _one(pair, pair.new, cache)
 
@@ -106,7 +106,7 @@ def _unpack(file: Path, place: Path) -> None:
 
 
 def _plain(place: Path) -> None:
-    """Modes of two kinds, as either publisher would have them."""
+    """Set one of two modes, as either publisher would."""
     for directory, _, names in os.walk(place):
         Path(directory).chmod(0o755)
         for name in names:
@@ -117,5 +117,5 @@ def _plain(place: Path) -> None:
 
 def _root(place: Path, file: Path, top: str) -> Path:
     if file.suffix != ".whl":
-        (place,) = place.iterdir()  # a source archive holds one directory
+        (place,) = place.iterdir()  # a source archive contains one directory
     return place / top

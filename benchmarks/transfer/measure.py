@@ -15,25 +15,25 @@ ROOT = Path(__file__).parents[2]
 
 @dataclass(frozen=True)
 class Cost:
-    """What a process took: CPU seconds (user and system), peak memory, bytes that it dirtied."""
+    """Costs of a process: CPU seconds (user and system), peak memory, bytes that it dirtied."""
 
     cpu_s: float
     peak_mb: float
     written_mb: float
 
     def as_dict(self) -> dict[str, float]:
-        """For JSON."""
+        """Return the costs for JSON."""
         return {key: round(value, 3) for key, value in asdict(self).items()}
 
 
 def cost_of_this_process() -> Cost:
-    """Look at the counters that the kernel keeps of this process."""
+    """Read the kernel's counters of this process."""
     import resource
 
     used = resource.getrusage(resource.RUSAGE_SELF)
     children = resource.getrusage(resource.RUSAGE_CHILDREN)
     cpu = used.ru_utime + used.ru_stime + children.ru_utime + children.ru_stime
-    # Not ru_maxrss: that begins with what the parent had when it forked.
+    # Not ru_maxrss: after a fork it begins with the value of the parent.
     status = dict(
         line.split(":", 1) for line in Path("/proc/self/status").read_text("utf-8").splitlines()
     )
@@ -43,19 +43,20 @@ def cost_of_this_process() -> Cost:
 
 
 def hide_publisher() -> None:
-    """Let a client import what a site has, and not what only a publisher installs.
+    """Prevent a client from importing libraries that only a publisher installs.
 
-    Where they are there, securesystemslib imports these for kinds of keys that no client uses; for
-    either side that is a third of the start.
+    If they are installed, securesystemslib imports them for types of keys that no client uses; for
+    both programs that is a third of the start.
     """
     for name in ("boto3", "PyKCS11", "asn1crypto"):
         sys.modules[name] = None  # type: ignore[assignment] # as if it were not installed
 
 
 def in_child(module: str, task: str, order: Mapping[str, object]) -> dict[str, Any]:
-    """Run ``task`` of a module of this package in a fresh interpreter; return what it prints.
+    """Run ``task`` of a module of this package in a fresh interpreter; return its output.
 
-    The module gets the task and the order as arguments and prints one JSON object at its end.
+    The module receives the task and its parameters as arguments, and prints one JSON object at its
+    end.
     """
     ended = subprocess.run(
         [sys.executable, "-m", f"benchmarks.transfer.{module}", task, json.dumps(order)],

@@ -1,4 +1,4 @@
-"""The plain alternative: one call of ``zstd --patch-from`` on the archive of the whole release."""
+"""The simple alternative: one call of ``zstd --patch-from`` on the archive of the whole release."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from pathlib import Path
 from benchmarks.report import print_line
 from benchmarks.transfer.corpora import Pair
 
-# What is the same of a release however it is packed, so that a difference is one of content.
+# Metadata that is identical however a release is packed, so that only contents differ.
 TAR = ("tar", "--sort=name", "--mtime=@0", "--owner=0", "--group=0", "--numeric-owner")
 ZSTD = ("zstd", "-q", "-19", "--long=31", "--single-thread")
 
 
 def one_call(pair: Pair, old: Path, new: Path, cache: Path) -> int:
-    """Return how many bytes ``zstd -19 --long=31 --patch-from`` writes; kept in the cache.
+    """Return the size of ``zstd -19 --long=31 --patch-from`` in bytes, cached.
 
     Args:
-        pair: Which.
+        pair: The pair.
         old: Directory of the old release.
-        new: That of the new one.
-        cache: Where the figure is kept.
+        new: Directory of the new release.
+        cache: Directory of the cached figure.
     """
     note = cache / "one-call" / f"{pair.name}-{pair.old}-{pair.new}.json"
     if not note.is_file():

@@ -1,7 +1,7 @@
-"""Ours: the product's publisher, its delta pack, its client.
+"""Our programs: the product's publisher, its delta pack, its client.
 
-Tasks of processes of their own: ``make`` (the pack, with its proof) and ``update`` (signed lists
-and pack over HTTP, the new slot assembled and verified).
+Tasks that run in processes of their own: ``make`` (the pack, verified) and ``update`` (signed
+metadata and pack over HTTP, the new slot built and verified).
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def publish(order: dict[str, Any]) -> dict[str, object]:
         spent["cpu_s"] = cost_of_this_process().cpu_s - before
         return result
 
-    maker.build_packs = timed  # type: ignore[method-assign,assignment] # only looks at the clock
+    maker.build_packs = timed  # type: ignore[method-assign,assignment] # only reads the clock
     for side in ("old", "new"):
         staging = place / f"staging-{side}"
         built = build_release(
@@ -83,7 +83,7 @@ def publish(order: dict[str, Any]) -> dict[str, object]:
 
 
 def update(order: dict[str, Any]) -> dict[str, object]:
-    """Fetch the signed lists and the pack, and assemble the slot of the new release.
+    """Download the signed metadata and the pack, and build the slot of the new release.
 
     Args:
         order: ``name``, ``old`` and ``new`` version, ``url``, ``place`` with ``root.json`` and

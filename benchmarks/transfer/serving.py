@@ -1,4 +1,4 @@
-"""A web server that counts what it sends; apart, so that no client that is measured imports it."""
+"""A web server that counts the bytes it sends; separate, so that no measured client imports it."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class _Handler(http.server.SimpleHTTPRequestHandler):
 
 @contextlib.contextmanager
 def serving(directory: Path) -> Iterator[tuple[str, Counter]]:
-    """Serve a directory; yields its address and the counter."""
+    """Serve a directory; yield its address and the counter."""
     counter = Counter()
     handler = functools.partial(_Handler, counter, directory=str(directory))
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:

@@ -1,7 +1,7 @@
-"""tufup 0.10 as it is: its publisher, its patch, its client.
+"""tufup 0.10, unmodified: its publisher, its patch, its client.
 
-Tasks of processes of their own: ``make`` (both archives, the patch, the signed lists) and
-``update`` (from the old directory to the new one over HTTP).
+Tasks that run in processes of their own: ``make`` (both archives, the patch, the signed metadata)
+and ``update`` (from the old directory to the new one over HTTP).
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def make(order: dict[str, Any]) -> dict[str, object]:
         patch["cpu_s"] = cost_of_this_process().cpu_s - before["cpu_s"]
         return result
 
-    # Only looks at the clock; what tufup does stays what it is.
+    # Reads only the clock; the behaviour of tufup does not change.
     Patcher.diff_and_hash = timed
     for side in ("old", "new"):
         version, directory = order[side]

@@ -15,8 +15,8 @@ error     ``{"error": {"code", "title", "values", "detail"}}``
 Other lines are ignored, so that a newer worker may send more. Everything is bounded, because a
 worker may be compromised: each line, all lines, the time without a line, the total time. An error
 is sent with its code, values and detail. The receiver uses its own class, exit code and text for
-the code, and accepts only codes that the caller expects. Compatibility between versions of the
-agent: docs/decisions/0038-worker-protocol.md.
+the code, and accepts only codes that the caller expects. The reasons
+are in docs/decisions/0018-privilege-separation.md.
 """
 
 from __future__ import annotations

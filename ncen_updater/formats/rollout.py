@@ -4,7 +4,7 @@ A halt by the signers needs the same threshold as a release, which takes hours. 
 is signed by one signer, with a key that the root lists for this purpose only, and lasts at most
 three days. It is part of the timestamp, which every site downloads at each check. So it needs no
 file and no role of its own, and older programs ignore it. It can only delay a release: see
-``docs/decisions`` ("an emergency halt").
+docs/decisions/0007-rollout-control.md.
 """
 
 from __future__ import annotations

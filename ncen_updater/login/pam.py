@@ -1,6 +1,6 @@
 """Check a user's password with PAM.
 
-Calls the C library directly, as every Python binding does (decision 82). pam(3), pam_conv(3).
+Calls the C library directly, as every Python binding does (decision 78). pam(3), pam_conv(3).
 """
 
 from __future__ import annotations

@@ -108,8 +108,8 @@ def test_power_cut_loses_unflushed_writes(tmp_path: Path) -> None:
 
 def test_recording_is_readable(tmp_path: Path) -> None:
     first = Recording(tmp_path / "recording")
-    first.wrote(BLOCK, A)
-    first.flushed()
+    first.add_write(BLOCK, A)
+    first.add_flush()
     first.close()
     again = Recording(tmp_path / "recording")
     assert list(again.writes(0, 2)) == [Write(BLOCK, A), None]

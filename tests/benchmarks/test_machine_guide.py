@@ -16,9 +16,9 @@ import pytest
 from benchmarks.machine.box import CACHE, clear_cache
 from benchmarks.machine.disk import Recording
 from benchmarks.machine.guide import INSTALLATION, commands
-from benchmarks.machine.judge import Facts, expect
+from benchmarks.machine.judge import Facts, compare_facts
 from benchmarks.machine.probe import LOGGING_IN, READ
-from benchmarks.machine.record import instants, windows
+from benchmarks.machine.record import choose_instants, find_step_ranges
 from benchmarks.machine.restarts import ACTS, Act
 from benchmarks.machine.units import (
     COME_IN,
@@ -26,8 +26,8 @@ from benchmarks.machine.units import (
     PERSON,
     UNITS,
     UNREADABLE,
-    as_probe,
-    unexpected,
+    list_unexpected,
+    make_probe_unit,
 )
 from ncen_updater.agent.model.change import StepName
 from tests.support.forks import DEADLINE_S
@@ -94,13 +94,13 @@ SOUND = Facts("3.2.4", {"a": "3.2.4", "b": "3.2.4"}, {"a": "one", "b": "two"}, "
     ],
 )
 def test_inconsistent_machine_is_detected(found: Facts, word: str) -> None:
-    assert expect(SOUND, {"3.2.4": SOUND}) == []
-    assert any(word in line for line in expect(found, {"3.2.4": SOUND}))
+    assert compare_facts(SOUND, {"3.2.4": SOUND}) == []
+    assert any(word in line for line in compare_facts(found, {"3.2.4": SOUND}))
 
 
 def test_power_cuts_are_spread_over_the_steps() -> None:
     found = {"copy": range(10, 60), "commit": range(60, 62)}
-    chosen = instants(found, {"copy": 3, "commit": 5}, Random(1))
+    chosen = choose_instants(found, {"copy": 3, "commit": 5}, Random(1))
     assert [step for step, _ in chosen] == ["copy"] * 3 + ["commit"] * 2
     assert all(at - 1 in found[step] for step, at in chosen)
     assert len(set(chosen)) == len(chosen)
@@ -117,8 +117,8 @@ def test_steps_are_those_of_the_last_change(tmp_path: Path) -> None:
         b"anything",
         row("bbbbbbbb", "copy") + row("bbbbbbbb", "commit"),
     ):
-        recording.wrote(0, data)
-    assert windows(recording) == {"copy": range(1, 3), "commit": range(3, 4)}
+        recording.add_write(0, data)
+    assert find_step_ranges(recording) == {"copy": range(1, 3), "commit": range(3, 4)}
     recording.close()
 
 
@@ -137,7 +137,7 @@ WantedBy=multi-user.target
 
 
 def test_probe_has_every_limit_of_its_unit() -> None:
-    lines = as_probe("ncen-updater.service", UNIT).splitlines()
+    lines = make_probe_unit("ncen-updater.service", UNIT).splitlines()
     assert "ProtectSystem=strict" in lines
     assert "Type=oneshot" in lines
     assert not {"Type=notify", "Restart=always", "StandardOutput=socket"} & set(lines)
@@ -160,15 +160,15 @@ def probe_results(unit: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize("unit", UNITS)
 def test_unit_with_other_rights_is_detected(unit: str) -> None:
-    assert unexpected(unit, probe_results(unit)) == []
+    assert list_unexpected(unit, probe_results(unit)) == []
     more = probe_results(unit)
     for attempts in more.values():
         attempts[next(iter(attempts))] = "yes"
-    assert len(unexpected(unit, more)) == len(more)
+    assert len(list_unexpected(unit, more)) == len(more)
     less = probe_results(unit)
     less["write"]["/var/tmp"] = "EROFS"
-    assert len(unexpected(unit, less)) == 1
-    assert unexpected(unit, {"failed": "it does not start"}) != []
+    assert len(list_unexpected(unit, less)) == 1
+    assert list_unexpected(unit, {"failed": "it does not start"}) != []
 
 
 def test_only_database_units_see_below_the_data_directories() -> None:
@@ -222,10 +222,10 @@ def test_unit_with_wrong_access_after_dropping_rights_is_detected() -> None:
     found = probe_results(unit)
     found["read after giving up"] = {f"{place}/global/1260": "EACCES"}
     found["see room after giving up"] = {place: "yes"}
-    assert unexpected(unit, found) == []
+    assert list_unexpected(unit, found) == []
     found["read after giving up"] = {f"{place}/global/1260": "yes"}
     found["see room after giving up"] = {place: "EACCES"}
-    assert len(unexpected(unit, found)) == 2
+    assert len(list_unexpected(unit, found)) == 2
 
 
 def test_identity_is_verified_as_by_the_console(tmp_path: Path) -> None:

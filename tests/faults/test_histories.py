@@ -15,12 +15,12 @@ from benchmarks.histories.judge import (
     Loss,
     Record,
     Seen,
-    beyond,
+    collect_keys,
+    find_named_sets,
     judge,
-    keys_in,
-    named,
+    list_unusual_values,
 )
-from benchmarks.histories.plans import FAULTS, OPERATIONS, choose, plan_from
+from benchmarks.histories.plans import FAULTS, OPERATIONS, choose_plan, parse_plan
 from benchmarks.histories.report_check import (
     AS_BEFORE,
     SiteReport,
@@ -45,7 +45,7 @@ def record(key: str, by: str = "an officer", at: float = 10.0, value: int = 0) -
     return Record(CASES, key, by, at - 0.1, at, value)
 
 
-UPGRADE = Attempt("upgrade", before="3.2.4", wanted="3.3.0", door_closed=True)
+UPGRADE = Attempt("upgrade", before="3.2.4", wanted="3.3.0", downtime_began=True)
 FAILED = dataclasses.replace(UPGRADE, exit_code=11)
 BEFORE = site("3.2.4")
 
@@ -60,8 +60,8 @@ def test_successful_upgrade_is_accepted() -> None:
     [
         pytest.param(site(keys=("A",)), "now nowhere", id="a lost record"),
         pytest.param(
-            dataclasses.replace(site(keys=("A",)), kept={"set 1": {CASES: frozenset("B")}}),
-            "kept in set 1 and not told",
+            dataclasses.replace(site(keys=("A",)), retained={"set 1": {CASES: frozenset("B")}}),
+            "retained in set 1 and not reported",
             id="a record that is retained but not reported",
         ),
         pytest.param(
@@ -77,10 +77,12 @@ def test_successful_upgrade_is_accepted() -> None:
             dataclasses.replace(site(), different=("seizures.cases",)), "not as release", id="rows"
         ),
         pytest.param(
-            dataclasses.replace(site(), door_open=False), "kept out", id="the maintenance page"
+            dataclasses.replace(site(), maintenance_off=False),
+            "kept out",
+            id="the maintenance page",
         ),
         pytest.param(
-            dataclasses.replace(site(), officer_in=False), "no officer", id="cases not taken"
+            dataclasses.replace(site(), user_can_work=False), "no officer", id="cases not taken"
         ),
         pytest.param(dataclasses.replace(site(), left=("a copy",)), "left behind", id="a copy"),
         pytest.param(dataclasses.replace(site(), verify=("NU-6106",)), "verify", id="verify"),
@@ -97,7 +99,9 @@ def test_inconsistent_site_is_detected_despite_a_fault(seen: Seen, words: str) -
 
 def test_retained_and_reported_record_is_accepted() -> None:
     seen = dataclasses.replace(
-        site(keys=("A",)), kept={"set 1": {CASES: frozenset("B")}}, told=frozenset({"set 1"})
+        site(keys=("A",)),
+        retained={"set 1": {CASES: frozenset("B")}},
+        reported_sets=frozenset({"set 1"}),
     )
     verdict = judge(UPGRADE, seen, [record("A"), record("B")])
     assert verdict.kind is Kind.OK
@@ -105,12 +109,14 @@ def test_retained_and_reported_record_is_accepted() -> None:
 
 
 def test_only_unusual_sets_are_named() -> None:
-    ordinary = keys_in({"changes": [{"id": "x", "facts": {"downtime_s": 1}}]})
+    ordinary = collect_keys({"changes": [{"id": "x", "facts": {"downtime_s": 1}}]})
     said = {
         "changes": [{"id": "abc", "facts": {"downtime_s": "prev_abc", "younger": "in prev_abd"}}]
     }
-    text = " ".join(beyond(said, ordinary))
-    assert named({"prev_abc", "prev_abd", "base"}, f"{text}, the databases") == {"prev_abd"}
+    text = " ".join(list_unusual_values(said, ordinary))
+    assert find_named_sets({"prev_abc", "prev_abd", "base"}, f"{text}, the databases") == {
+        "prev_abd"
+    }
 
 
 def test_lost_edit_is_detected() -> None:
@@ -135,7 +141,7 @@ def test_accepted_loss_must_match_its_time_range() -> None:
 def test_undisturbed_failure_is_wrong_for_any_site() -> None:
     verdict = judge(FAILED, BEFORE, [])
     assert verdict.kind is Kind.WRONG
-    assert "undisturbed upgrade failed after officers were kept out" in verdict.reasons[0]
+    assert "undisturbed upgrade failed after users were kept out" in verdict.reasons[0]
     assert judge(dataclasses.replace(FAILED, fault="SIGKILL"), BEFORE, []).kind is Kind.OK
     needed = dataclasses.replace(UPGRADE, resumes=1)
     assert judge(needed, site(), []).kind is Kind.WRONG
@@ -147,7 +153,7 @@ def test_foreign_session_is_excused_only_before_the_downtime() -> None:
     beside = dataclasses.replace(
         FAILED, stranger="importer idle", may_block=True, names=("importer",), output="importer"
     )
-    early = dataclasses.replace(beside, door_closed=False)
+    early = dataclasses.replace(beside, downtime_began=False)
     assert judge(early, BEFORE, []).kind is Kind.REFUSED
     nameless = judge(dataclasses.replace(early, output="somebody"), BEFORE, [])
     assert "does not name" in " ".join(nameless.reasons)
@@ -160,16 +166,16 @@ def test_bad_releases_fail_and_holds_block() -> None:
     bad = dataclasses.replace(FAILED, wanted="3.2.4", fails=True)
     assert judge(bad, BEFORE, []).kind is Kind.OK
     assert judge(dataclasses.replace(bad, exit_code=0), BEFORE, []).kind is Kind.WRONG
-    held = dataclasses.replace(FAILED, wanted="3.2.4", refusal=True, door_closed=False)
+    held = dataclasses.replace(FAILED, wanted="3.2.4", refusal=True, downtime_began=False)
     assert judge(held, BEFORE, []).kind is Kind.REFUSED
-    assert judge(dataclasses.replace(held, door_closed=True), BEFORE, []).kind is Kind.WRONG
+    assert judge(dataclasses.replace(held, downtime_began=True), BEFORE, []).kind is Kind.WRONG
 
 
 @pytest.mark.parametrize("engine", ["postgresql", "sqlite"])
 def test_plans_cover_every_kind_and_are_serialisable(engine: str) -> None:
     tried: Counter[str] = Counter()
     possible = [name for name in OPERATIONS if not OPERATIONS[name].refusal]
-    plans = [choose(random.Random(n), tried, engine, possible) for n in range(600)]
+    plans = [choose_plan(random.Random(n), tried, engine, possible) for n in range(600)]
     plain = sum(plan.fault is None for plan in plans)
     assert 170 <= plain <= 260
     faults = Counter(plan.fault.kind for plan in plans if plan.fault)
@@ -178,7 +184,7 @@ def test_plans_cover_every_kind_and_are_serialisable(engine: str) -> None:
     if engine == "postgresql":
         assert set(faults) == set(FAULTS)
     assert set(possible) == {plan.operation for plan in plans}
-    assert all(plan_from(plan.to_json()) == plan for plan in plans)
+    assert all(parse_plan(plan.to_json()) == plan for plan in plans)
 
 
 LIVE = {"ncen_seizures": True, "ncen_suspects": True}
@@ -193,27 +199,31 @@ BLAMED = {"journal": {"bad_releases": [{"version": "3.3.0", "code": "NU-6008"}]}
 @pytest.mark.parametrize(
     ("said", "truth", "words"),
     [
-        (SiteReport(), Truth(LIVE, officer_in=True), ""),
-        (SiteReport(doctor=NAMED), Truth(MISSING, officer_in=False), ""),
-        (SiteReport(), Truth(MISSING, officer_in=False), "says nothing of ncen_seizures"),
-        (SiteReport(doctor=NAMED), Truth(LIVE, officer_in=True), "is missing"),
-        (SiteReport(doctor=SHUT), Truth(CLOSED, officer_in=False), ""),
-        (SiteReport(doctor=SHUT), Truth(LIVE, officer_in=True), "is closed"),
-        (SiteReport(), Truth(CLOSED, officer_in=False), "which is closed"),
-        (SiteReport(), Truth(CLOSED, officer_in=False, open_change=True), ""),
-        (SiteReport(doctor=STRICT), Truth(LIVE, officer_in=True), ""),
-        (SiteReport(doctor=STRICT), Truth(LIVE, officer_in=True, final=True), "put right"),
-        (SiteReport(document=WORKS), Truth(LIVE, officer_in=False), "none can"),
-        (SiteReport(document=BLAMED), Truth(LIVE, officer_in=True), "called bad"),
-        (SiteReport(document=BLAMED), Truth(LIVE, officer_in=True, bad=frozenset({"3.3.0"})), ""),
+        (SiteReport(), Truth(LIVE, user_can_work=True), ""),
+        (SiteReport(doctor=NAMED), Truth(MISSING, user_can_work=False), ""),
+        (SiteReport(), Truth(MISSING, user_can_work=False), "says nothing of ncen_seizures"),
+        (SiteReport(doctor=NAMED), Truth(LIVE, user_can_work=True), "is missing"),
+        (SiteReport(doctor=SHUT), Truth(CLOSED, user_can_work=False), ""),
+        (SiteReport(doctor=SHUT), Truth(LIVE, user_can_work=True), "is closed"),
+        (SiteReport(), Truth(CLOSED, user_can_work=False), "which is closed"),
+        (SiteReport(), Truth(CLOSED, user_can_work=False, open_change=True), ""),
+        (SiteReport(doctor=STRICT), Truth(LIVE, user_can_work=True), ""),
+        (SiteReport(doctor=STRICT), Truth(LIVE, user_can_work=True, final=True), "put right"),
+        (SiteReport(document=WORKS), Truth(LIVE, user_can_work=False), "none can"),
+        (SiteReport(document=BLAMED), Truth(LIVE, user_can_work=True), "called bad"),
+        (
+            SiteReport(document=BLAMED),
+            Truth(LIVE, user_can_work=True, bad=frozenset({"3.3.0"})),
+            "",
+        ),
         (
             SiteReport(status=AS_BEFORE),
-            Truth(LIVE, officer_in=True, replaced=("ncen_seizures",), undone=True),
+            Truth(LIVE, user_can_work=True, replaced=("ncen_seizures",), undone=True),
             "replaced databases",
         ),
         (
             SiteReport(status=f"{AS_BEFORE}; replaced: ncen_seizures"),
-            Truth(LIVE, officer_in=True, replaced=("ncen_seizures",), undone=True),
+            Truth(LIVE, user_can_work=True, replaced=("ncen_seizures",), undone=True),
             "",
         ),
     ],
@@ -231,7 +241,7 @@ def test_administrator_acts_at_every_kind_of_instant() -> None:
         backwards = {n % 2 for n, instants in enumerate(found) if "undo" in instants[0][1]}
         assert backwards == {0}
     plans = [
-        choose(random.Random(n), Counter(), "postgresql", list(OPERATIONS), "administrator")
+        choose_plan(random.Random(n), Counter(), "postgresql", list(OPERATIONS), "administrator")
         for n in range(20)
     ]
     assert {plan.stranger for plan in plans} <= set(kinds)

@@ -8,7 +8,7 @@ the signed one.
 An unchanged file is hashed, then cloned, linked or copied. A hard link is one file with two names:
 a write through one name changes both slots. So a link is made only of a regular file that root owns
 and that nobody may write: then no service of another user can make it writable. See
-``docs/decisions`` on links between slots.
+docs/decisions/0087-slots.md.
 
 An archive is rebuilt: its frame and its changed members come from the streams of the pack, its
 other members, still compressed, from the old archive.

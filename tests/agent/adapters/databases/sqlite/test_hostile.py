@@ -205,7 +205,7 @@ def test_incomplete_marker_is_refused_with_our_message(ground: Ground, said: str
 def test_commit_is_known_although_the_agent_directory_was_restored_from_a_backup(
     ground: Ground, tmp_path: Path
 ) -> None:
-    """Decision 9: journal and records are restored from a backup taken before the commit."""
+    """Decision 2: journal and records are restored from a backup taken before the commit."""
     upgrade(ground.engine, COPY, new_release(tmp_path / "slot"))
     shutil.copytree(ground.top / "state", ground.top / "backup")
     ground.engine.record_commit(COPY)

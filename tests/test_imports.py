@@ -6,6 +6,7 @@ Read from the imports themselves, also those within functions: what loads late i
 from __future__ import annotations
 
 import ast
+import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -158,3 +159,14 @@ def early_patterns(path: Path) -> Iterator[str]:
 def test_long_patterns_are_compiled_on_first_use() -> None:
     found = [place for path in (ROOT / PACKAGE).rglob("*.py") for place in early_patterns(path)]
     assert found == []
+
+
+def test_plan_needs_no_step_and_no_network_library() -> None:
+    code = (
+        "import sys, ncen_updater.agent.engine.operations;"
+        "import ncen_updater.agent.engine.site_factory, ncen_updater.feed.metadata_verifier;"
+        "heavy = {'requests', 'urllib3', 'tuf.ngclient', 'ncen_updater.agent.engine.steps'};"
+        "assert not heavy & set(sys.modules), heavy & set(sys.modules)"
+    )
+    before = "from ncen_updater.feed import prepare_process; prepare_process();"
+    subprocess.run([sys.executable, "-c", before + code], check=True)

@@ -144,14 +144,14 @@ MAX_INTERVAL_S = 0.5
 
 # Interval of the first checks, for which users wait. Later the interval is a tenth of the elapsed
 # time, so that a check adds no more than that to any start.
-MIN_INTERVAL_S = 0.05
+MIN_INTERVAL_S = 0.02
 
 
 INTERVAL_SHARE = 0.1
 
 
 # From the first successful check to the one that confirms it.
-CONFIRM_INTERVAL_S = 0.1
+CONFIRM_INTERVAL_S = 0.05
 
 
 # When a release that fails in the same way from its first answer on is given up: number of checks,

@@ -358,9 +358,14 @@ class JournalFile:
     def transaction(self) -> Iterator[sqlite3.Connection]:
         """Open a transaction, committed if the block ends without an error.
 
+        Inside another one, its records belong to that.
+
         Raises:
             JournalUnwritableError: If the file cannot be written.
         """
+        if self._connection.in_transaction:
+            yield self._connection
+            return
         try:
             self._connection.execute("BEGIN IMMEDIATE")
             try:

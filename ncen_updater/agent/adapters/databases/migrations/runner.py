@@ -187,10 +187,9 @@ class MigrationRunner:
         migrations.update({(MigrationDirection.UP, m.migration.id): m for m in target})
         # One connection for all steps: connecting may take longer than the migrations.
         with self._open_connection() as driver:
-            plan = plan_database_migrations(
-                self._database, self._read_ledger(driver), target, origin
-            )
-            self._run_plan(driver, plan, migrations, change, progress)
+            rows = self._create_ledger(driver)
+            plan = plan_database_migrations(self._database, rows, target, origin)
+            self._run_plan(driver, plan, rows, migrations, change, progress)
             self._dialect.set_lock_timeout(driver, OWN_LOCK_TIMEOUT_MS)
             with self._dialect.open_transaction(driver):
                 self._write_state(driver, change)
@@ -219,12 +218,20 @@ class MigrationRunner:
             VERIFY_FAILED: The ``verify`` file found rows.
         """
         with self._open_connection() as driver:
-            self._run_plan(driver, plan, migrations, change, progress)
+            self._run_plan(driver, plan, self._create_ledger(driver), migrations, change, progress)
+
+    def _create_ledger(self, driver: Any) -> tuple[AppliedMigration, ...]:  # noqa: ANN401
+        """Create the tables if missing, and return the ledger."""
+        with self._translate_errors(driver, "-"):
+            self._dialect.create_ledger_tables(driver, OWN_LOCK_TIMEOUT_MS)
+            found = driver.execute(self._dialect.ledger_tables.select_rows).fetchall()
+        return ledger.parse_ledger_rows(found)
 
     def _run_plan(
         self,
         driver: Any,  # noqa: ANN401 - drivers share no type
         plan: MigrationPlan,
+        rows: Sequence[AppliedMigration],
         migrations: Mapping[tuple[MigrationDirection, str], SqlMigration],
         change: ChangeRef,
         progress: ProgressListener,
@@ -233,17 +240,12 @@ class MigrationRunner:
         if revoked:
             raise make_refusal(self._database, MigrationReason.IRREVERSIBLE, revoked[0][1])
         steps = [step for step in plan.steps if step.database == self._database]
-        first = steps[0] if steps else None
-        item = migrations[first.direction, first.id] if first else None
-        lock_ms = item.migration.lock_timeout_ms if item else OWN_LOCK_TIMEOUT_MS
-        with self._translate_errors(driver, first.id if first else "-"):
-            self._dialect.create_ledger_tables(driver, lock_ms)
-            rows = self._read_ledger(driver)
-            heads = [row[0] for row in driver.execute(self._dialect.ledger_tables.select_version)]
         stack = [row.id for row in reduce_ledger(self._database, rows)]
         versions = _versions(self._database, stack, steps)
         if not steps:
             return
+        with self._translate_errors(driver, steps[0].id):
+            heads = [row[0] for row in driver.execute(self._dialect.ledger_tables.select_version)]
         if heads != stack[-1:]:
             at = str(heads[0]) if heads else stack[-1]
             raise make_refusal(self._database, MigrationReason.LEDGER_BROKEN, at)
@@ -438,15 +440,15 @@ class MigrationExecutor:
         limits, driver = item.migration, self._driver
         self._dialect.set_timeouts(driver, limits.lock_timeout_ms, limits.statement_timeout_ms)
         if limits.transactional:
-            before = self._dialect.read_transaction_id(driver)
-            around = self._dialect.read_environment(driver)
+            before = self._dialect.read_transaction(driver)
             try:
                 self._dialect.run_file(driver, step.sql, limits.statement_timeout_ms)
             except StatementError as error:
                 raise self._make_error(error.message, error.environment_fault) from error
-            if before is None or self._dialect.read_transaction_id(driver) != before:
+            after = self._dialect.read_transaction(driver)
+            if before is None or after is None or after[0] != before[0]:
                 raise self._make_error(LazyText(N_("the file ended its own transaction")))
-            if self._dialect.read_environment(driver) != around:
+            if after != before:
                 words = N_("the file changed the role or attached a database")
                 raise self._make_error(LazyText(words))
         self._check_dangling_references()
@@ -513,20 +515,21 @@ class MigrationExecutor:
             raise self._make_error(
                 LazyText("{name}: {text}", {"name": path.name, "text": refused.reason})
             )
-        for statement in split_statements(sql, self._dialect.engine_name):
-            try:
-                count = self._dialect.count_rows(
-                    self._driver, statement, item.migration.statement_timeout_ms
-                )
-            except StatementError as error:
-                values = {"name": path.name, "text": error.message}
-                text = LazyText("{name}: {text}", values)
-                raise self._make_error(text, error.environment_fault) from error
-            if count:
-                raise MigrationFailedError(
-                    VERIFY_FAILED,
-                    database=self._database,
-                    migration=item.migration.id,
-                    count=count,
-                    detail=f"{path.name}, line {statement.line}",
-                )
+        with self._dialect.asking(self._driver):
+            for statement in split_statements(sql, self._dialect.engine_name):
+                try:
+                    count = self._dialect.count_rows(
+                        self._driver, statement, item.migration.statement_timeout_ms
+                    )
+                except StatementError as error:
+                    values = {"name": path.name, "text": error.message}
+                    text = LazyText("{name}: {text}", values)
+                    raise self._make_error(text, error.environment_fault) from error
+                if count:
+                    raise MigrationFailedError(
+                        VERIFY_FAILED,
+                        database=self._database,
+                        migration=item.migration.id,
+                        count=count,
+                        detail=f"{path.name}, line {statement.line}",
+                    )

@@ -187,7 +187,7 @@ class MigrationRunner:
         migrations.update({(MigrationDirection.UP, m.migration.id): m for m in target})
         # One connection for all steps: connecting may take longer than the migrations.
         with self._open_connection() as driver:
-            rows = self._create_ledger(driver)
+            rows = self._read_ledger(driver)
             plan = plan_database_migrations(self._database, rows, target, origin)
             self._run_plan(driver, plan, rows, migrations, change, progress)
             self._dialect.set_lock_timeout(driver, OWN_LOCK_TIMEOUT_MS)
@@ -218,14 +218,7 @@ class MigrationRunner:
             VERIFY_FAILED: The ``verify`` file found rows.
         """
         with self._open_connection() as driver:
-            self._run_plan(driver, plan, self._create_ledger(driver), migrations, change, progress)
-
-    def _create_ledger(self, driver: Any) -> tuple[AppliedMigration, ...]:  # noqa: ANN401
-        """Create the tables if missing, and return the ledger."""
-        with self._translate_errors(driver, "-"):
-            self._dialect.create_ledger_tables(driver, OWN_LOCK_TIMEOUT_MS)
-            found = driver.execute(self._dialect.ledger_tables.select_rows).fetchall()
-        return ledger.parse_ledger_rows(found)
+            self._run_plan(driver, plan, self._read_ledger(driver), migrations, change, progress)
 
     def _run_plan(
         self,
@@ -240,12 +233,16 @@ class MigrationRunner:
         if revoked:
             raise make_refusal(self._database, MigrationReason.IRREVERSIBLE, revoked[0][1])
         steps = [step for step in plan.steps if step.database == self._database]
+        first = steps[0] if steps else None
+        item = migrations[first.direction, first.id] if first else None
+        lock_ms = item.migration.lock_timeout_ms if item else OWN_LOCK_TIMEOUT_MS
+        with self._translate_errors(driver, first.id if first else "-"):
+            self._dialect.create_ledger_tables(driver, lock_ms)
+            heads = [row[0] for row in driver.execute(self._dialect.ledger_tables.select_version)]
         stack = [row.id for row in reduce_ledger(self._database, rows)]
         versions = _versions(self._database, stack, steps)
         if not steps:
             return
-        with self._translate_errors(driver, steps[0].id):
-            heads = [row[0] for row in driver.execute(self._dialect.ledger_tables.select_version)]
         if heads != stack[-1:]:
             at = str(heads[0]) if heads else stack[-1]
             raise make_refusal(self._database, MigrationReason.LEDGER_BROKEN, at)

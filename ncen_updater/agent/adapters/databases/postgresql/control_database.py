@@ -438,12 +438,12 @@ def renew_versions(connection: Connection, databases: Iterable[str], opened: Ite
 
 
 def alter_and_renew(
-    server: Server, connection: Connection, database: str, statements: Iterable[str]
+    server: Server, connection: Connection, databases: Iterable[str], statements: Iterable[str]
 ) -> None:
-    """Alter one database and renew its version in one transaction."""
+    """Alter databases and renew their versions in one transaction."""
     with connection.transaction():
         execute_all(connection, statements)
-        known = read_expected_versions(connection, [database])
+        known = read_expected_versions(connection, databases)
         if known:
             renew_versions(connection, known, _find_opened_outside(server, known))
 

@@ -632,7 +632,7 @@ class PostgresEngine(DatabaseEngine):
                 if altering:
                     # Record the new version, or an interrupted drop would look like somebody
                     # opening the database.
-                    alter_and_renew(self._server, connection, name, altering)
+                    alter_and_renew(self._server, connection, [name], altering)
                 drop_database(connection, name, self._limits.terminate_s)
             forget_versions(
                 connection, [previous_name(name, change_id) for name in self._physical.values()]

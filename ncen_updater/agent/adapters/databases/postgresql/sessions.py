@@ -22,6 +22,7 @@ import threading
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import astuple, replace
+from functools import partial
 
 from ncen_updater.agent.adapters.databases.base import (
     CandidateDatabase,
@@ -29,6 +30,7 @@ from ncen_updater.agent.adapters.databases.base import (
     DatabaseRef,
     LiveDatabase,
 )
+from ncen_updater.agent.adapters.databases.parallel import run_in_parallel
 from ncen_updater.agent.adapters.databases.postgresql.catalogue import (
     DatabaseGrant,
     apply_attributes,
@@ -181,14 +183,14 @@ def forget_visits(connection: Connection, databases: Sequence[str]) -> None:
 
 # ---- entering closed databases -------------------------------------------------------------------
 
-# Whether the database is open, its number of sessions, whether the agent is a superuser, and
+# Name, whether the database is open, its number of sessions, whether the agent is a superuser, and
 # whether the application's role may connect: NULL if there is no such role.
 _DOOR = """
-SELECT datallowconn,
+SELECT datname, datallowconn,
   (SELECT count(*) FROM pg_stat_activity a WHERE a.datid = d.oid AND a.usesysid IS NOT NULL),
   (SELECT rolsuper FROM pg_roles WHERE rolname = current_user),
   has_database_privilege((SELECT oid FROM pg_roles WHERE rolname = %s), d.oid, 'CONNECT')
-FROM pg_database d WHERE datname = %s
+FROM pg_database d WHERE datname = ANY(%s) ORDER BY datname
 """
 
 
@@ -274,41 +276,51 @@ class MaintenanceSessions:
 
     @contextlib.contextmanager
     def keep_open(
-        self, database: str, *, limit_connections: bool, other_role: bool = False
+        self, *databases: str, limit_connections: bool, other_role: bool = False
     ) -> Iterator[Connection | None]:
-        """Keep a closed database open for a block, then close it again.
+        """Keep closed databases open for a block, then close them again.
 
         Args:
-            database: Physical name.
+            databases: Physical names.
             limit_connections: Limit the connections meanwhile: to one more, or to the agent's own.
             other_role: Whether a role other than the agent's must be able to connect.
 
         Yields:
-            The session that opened it; None if it was open already.
+            The session that opened them; None if all were open already.
         """
-        alter = f"ALTER DATABASE {quote_identifier(database)}"
         with self._server.open_control_session() as outside:
             owner = self._server.settings.owner
-            found = fetch_rows(outside, _DOOR, [owner, database])
-            if not found or found[0][0]:
+            let_in: list[str] = []
+            shut: list[str] = []
+            closed: list[str] = []
+            for database, allowed, sessions, superuser, admitted in fetch_rows(
+                outside, _DOOR, [owner, list(databases)]
+            ):
+                if allowed:
+                    continue
+                closed.append(database)
+                alter = f"ALTER DATABASE {quote_identifier(database)}"
+                if limit_connections:
+                    # A limit of 0 admits only superusers; any other agent needs room for itself.
+                    most = sessions + 1 if other_role else 0 if superuser else 8
+                    let_in.append(f"{alter} CONNECTION LIMIT {most}")
+                # Between cut-over and commit the application may log in as other roles.
+                admit = other_role and not admitted
+                right = f"CONNECT ON DATABASE {quote_identifier(database)}"
+                if admit:
+                    let_in.append(f"GRANT {right} TO {quote_identifier(owner)}")
+                let_in.append(f"{alter} ALLOW_CONNECTIONS true")
+                shut.append(f"{alter} ALLOW_CONNECTIONS false")
+                if admit:
+                    shut.append(f"REVOKE {right} FROM {quote_identifier(owner)}")
+            if not closed:
                 yield None
                 return
-            _, sessions, superuser, admitted = found[0]
-            # A limit of 0 admits only superusers; any other agent needs room for itself.
-            most = sessions + 1 if other_role else 0 if superuser else 8
-            limits = [f"{alter} CONNECTION LIMIT {most}"] if limit_connections else []
-            # Between cut-over and commit the application may log in as other roles.
-            admit = other_role and not admitted
-            right = f"CONNECT ON DATABASE {quote_identifier(database)}"
-            grant = [f"GRANT {right} TO {quote_identifier(owner)}"] if admit else []
-            revoke = [f"REVOKE {right} FROM {quote_identifier(owner)}"] if admit else []
-            let_in = [*limits, *grant, f"{alter} ALLOW_CONNECTIONS true"]
-            alter_and_renew(self._server, outside, database, let_in)
+            alter_and_renew(self._server, outside, closed, let_in)
             try:
                 yield outside
             finally:
-                shut = [f"{alter} ALLOW_CONNECTIONS false", *revoke]
-                alter_and_renew(self._server, outside, database, shut)
+                alter_and_renew(self._server, outside, closed, shut)
 
     @staticmethod
     def _can_connect(outside: Connection, database: str, role: str) -> bool:
@@ -338,7 +350,9 @@ class DatabaseSessions:
         self._server = server
         self._visitor = MaintenanceSessions(server)
         self._names = names
+        self._entered = set[str]()
         self.active = ActiveSessions(server)
+        self._entering = threading.Lock()
         self._held: dict[tuple[str, bool], Connection] | None = None
         self._spare: dict[str, Connection] | None = None
         self._locks: defaultdict[tuple[str, bool], threading.Lock] = defaultdict(threading.Lock)
@@ -440,13 +454,14 @@ class DatabaseSessions:
         Entering a closed database takes longer than most queries.
 
         Args:
-            migrating: Whether candidates are migrated in the block: then the session of the
-                migrations is opened together with the first one.
+            migrating: Whether candidates are migrated in the block: then all are entered together,
+                each by the session of its migrations, too.
         """
         if self._held is not None:
             yield
             return
         self._held, self._spare = {}, {} if migrating else None
+        self._entered = set[str]()
         try:
             with self.active.track():
                 yield
@@ -496,11 +511,27 @@ class DatabaseSessions:
     def _open_held(self, place: CandidateDatabase, *, as_owner: bool) -> Connection:
         if not as_owner or self._spare is None:
             return self.open_session(place, as_owner=as_owner)
-        database, purpose = self.physical_name(place), place.change.id
-        with self._visitor.keep_open(database, limit_connections=False, other_role=True):
-            # Stored at once, so that it is closed even if the next login fails.
-            self._spare[database] = self._log_in(database, purpose)
-            return self._log_in(database, purpose)
+        database, change = self.physical_name(place), place.change
+        with self._entering:  # the first one enters them all
+            if database not in self._entered:
+                names = [self.physical_name(change.get_candidate(name)) for name in self._names]
+                self._entered.update(names)
+                with self._visitor.keep_open(*names, limit_connections=False, other_role=True):
+                    run_in_parallel(
+                        {name: partial(self._enter, name, change.id) for name in names},
+                        cancel=self.active.terminate_all,
+                    )
+        entered = (self._held or {}).get((database, True))
+        if entered is None or entered.closed:  # ended since, or by the failure of another one
+            return self.open_session(place, as_owner=True)
+        return entered
+
+    def _enter(self, database: str, purpose: str) -> None:
+        # Stored at once, so that each is closed even if the next login fails.
+        held, spare = self._held, self._spare
+        assert held is not None and spare is not None  # noqa: S101 - looked at by the caller
+        spare[database] = self._log_in(database, purpose)
+        held[database, True] = self._log_in(database, purpose)
 
     def _log_in(self, database: str, purpose: str) -> Connection:
         connection = self._server.open_session(database, purpose=purpose, as_owner=True)
@@ -515,11 +546,10 @@ class DatabaseSessions:
             owner: Whether the program logs in as the owner of the databases.
         """
         with contextlib.ExitStack() as stack:
-            for name in self._names:
-                database = self.physical_name(change.get_candidate(name))
-                stack.enter_context(
-                    self._visitor.keep_open(database, limit_connections=False, other_role=owner)
-                )
+            names = [self.physical_name(change.get_candidate(name)) for name in self._names]
+            stack.enter_context(
+                self._visitor.keep_open(*names, limit_connections=False, other_role=owner)
+            )
             yield
 
     def _apply_search_path(self, connection: Connection, database: str) -> None:

@@ -477,14 +477,20 @@ class PostgresEngine(DatabaseEngine):
         with self._server.open_control_session() as connection:
             found = read_databases(connection)
             directory = find_data_directory(self._server, connection)
-            sizes: dict[str, int] = {}
+            oids: dict[str, int] = {}
             for name, physical in self._physical.items():
                 source = previous_name(physical, retained) if retained else physical
                 if source not in found or not found[source].is_valid:
                     raise DatabaseError(DATABASE_SET_INCOMPLETE, database=source)
-                sizes[name] = fetch_rows(
-                    connection, "SELECT pg_database_size(%s::oid)", [found[source].oid]
-                )[0][0]
+                oids[name] = found[source].oid
+            sizes = dict(
+                fetch_rows(
+                    connection,
+                    "SELECT name, pg_database_size(oid) FROM unnest(%s::text[], %s::oid[])"
+                    " AS source(name, oid)",
+                    [list(oids), list(oids.values())],
+                )
+            )
             taken = {row.oid for row in found.values()}
             if directory is not None:
                 taken |= directory.list_oids()

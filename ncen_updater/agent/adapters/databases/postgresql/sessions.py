@@ -33,9 +33,9 @@ from ncen_updater.agent.adapters.databases.base import (
 from ncen_updater.agent.adapters.databases.parallel import run_in_parallel
 from ncen_updater.agent.adapters.databases.postgresql.catalogue import (
     DatabaseGrant,
-    apply_attributes,
+    apply_all_attributes,
     physical_name,
-    read_attributes,
+    read_all_attributes,
 )
 from ncen_updater.agent.adapters.databases.postgresql.connection import (
     Connection,
@@ -168,6 +168,8 @@ def note_visit(connection: Connection, process: int) -> None:
 
 def flag_foreign_sessions(connection: Connection, databases: Sequence[str]) -> None:
     """Record closed databases with foreign sessions as opened by somebody."""
+    if not databases:
+        return
     known = has_tables(connection, "visits")
     found = fetch_rows(
         connection, _FOREIGN_SESSIONS_QUERY + (_NOT_OURS if known else ""), [list(databases)]
@@ -561,39 +563,44 @@ class DatabaseSessions:
 
 
 def restrict_connect(
-    connection: Connection, change: ChangeRef, database: str, roles: Iterable[str]
+    connection: Connection, change: ChangeRef, databases: Iterable[str], roles: Iterable[str]
 ) -> None:
     """Revoke CONNECT from everybody except the agent and the given roles that have it.
 
     Args:
         connection: In the transaction of the cut-over.
         change: The change.
-        database: Physical name of the new live database.
+        databases: Physical names of the new live databases.
         roles: Roles as which the application logs in.
     """
+    names = sorted(databases)
     able = fetch_rows(
         connection,
-        "SELECT rolname FROM pg_roles WHERE rolname = current_user OR rolname = ANY(%s)"
-        " AND has_database_privilege(oid, %s, 'CONNECT')",
-        [list(roles), database],
+        "SELECT datname, rolname FROM pg_roles, unnest(%s::text[]) AS datname"
+        " WHERE rolname = current_user OR rolname = ANY(%s)"
+        " AND has_database_privilege(oid, datname, 'CONNECT') ORDER BY 1, 2",
+        [names, list(roles)],
     )
-    grants = read_attributes(connection, database).grants
+    found = read_all_attributes(connection, names)
+    stored = [json.dumps([astuple(grant) for grant in found[name].grants]) for name in names]
     # An existing row is older than this transaction and holds the original grants.
     execute(
         connection,
-        "INSERT INTO public.revoked VALUES (%s, %s, %s) ON CONFLICT (database) DO NOTHING",
-        [database, change.id, json.dumps([astuple(grant) for grant in grants])],
+        "INSERT INTO public.revoked SELECT name, %s, grants::jsonb"
+        " FROM unnest(%s::text[], %s::text[]) AS given(name, grants)"
+        " ON CONFLICT (database) DO NOTHING",
+        [change.id, names, stored],
     )
-    right = f"CONNECT ON DATABASE {quote_identifier(database)}"
-    grantees = sorted({g.grantee for g in grants if g.privilege == "CONNECT"})
-    whom = [quote_identifier(grantee) if grantee else "PUBLIC" for grantee in grantees]
-    execute_all(
-        connection,
-        (
-            *(f"REVOKE {right} FROM {grantee} CASCADE" for grantee in whom),
-            *(f"GRANT {right} TO {quote_identifier(role)}" for (role,) in sorted(able)),
-        ),
-    )
+    statements: list[str] = []
+    for name in names:
+        right = f"CONNECT ON DATABASE {quote_identifier(name)}"
+        grantees = sorted({g.grantee for g in found[name].grants if g.privilege == "CONNECT"})
+        whom = [quote_identifier(grantee) if grantee else "PUBLIC" for grantee in grantees]
+        statements += (f"REVOKE {right} FROM {grantee} CASCADE" for grantee in whom)
+        statements += (
+            f"GRANT {right} TO {quote_identifier(role)}" for one, role in able if one == name
+        )
+    execute_all(connection, statements)
 
 
 def is_connect_revoked(connection: Connection, database: str) -> bool:
@@ -605,21 +612,31 @@ def is_connect_revoked(connection: Connection, database: str) -> bool:
     )
 
 
-def take_saved_grants(connection: Connection, database: str) -> tuple[DatabaseGrant, ...] | None:
-    """Return and delete the stored connect grants of a database; None if nothing is stored.
+def take_saved_grants(
+    connection: Connection, databases: Iterable[str]
+) -> dict[str, tuple[DatabaseGrant, ...]]:
+    """Return and delete the stored connect grants of databases; those without any are left out.
 
     Grants of roles that no longer exist are left out.
     """
     if not has_tables(connection, "revoked"):
-        return None
+        return {}
     retained = fetch_rows(
-        connection, "DELETE FROM public.revoked WHERE database = %s RETURNING grants", [database]
+        connection,
+        "DELETE FROM public.revoked WHERE database = ANY(%s) RETURNING database, grants",
+        [list(databases)],
     )
     if not retained:
-        return None
+        return {}
     roles = {name for (name,) in fetch_rows(connection, "SELECT rolname FROM pg_roles")}
-    grants = (DatabaseGrant(*item) for item in retained[0][0])
-    return tuple(grant for grant in grants if not grant.grantee or grant.grantee in roles)
+    return {
+        database: tuple(
+            grant
+            for grant in (DatabaseGrant(*item) for item in grants)
+            if not grant.grantee or grant.grantee in roles
+        )
+        for database, grants in sorted(retained)
+    }
 
 
 def restore_connect(connection: Connection, databases: Iterable[str]) -> None:
@@ -628,8 +645,8 @@ def restore_connect(connection: Connection, databases: Iterable[str]) -> None:
     Raises:
         ATTRIBUTES_DIFFER: If they differ; the transaction must not be committed.
     """
-    for database in sorted(databases):
-        grants = take_saved_grants(connection, database)
-        if grants is not None:
-            wanted = replace(read_attributes(connection, database), grants=grants)
-            apply_attributes(connection, wanted, database)
+    grants = take_saved_grants(connection, databases)
+    if grants:
+        present = read_all_attributes(connection, grants)
+        wanted = {name: replace(present[name], grants=grants[name]) for name in grants}
+        apply_all_attributes(connection, wanted, present)

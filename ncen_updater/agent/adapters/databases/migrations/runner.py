@@ -191,8 +191,7 @@ class MigrationRunner:
             plan = plan_database_migrations(self._database, rows, target, origin)
             self._run_plan(driver, plan, rows, migrations, change, progress)
             self._dialect.set_lock_timeout(driver, OWN_LOCK_TIMEOUT_MS)
-            with self._dialect.open_transaction(driver):
-                self._write_state(driver, change)
+            self._write_state(driver, change)  # one statement, so a transaction of its own
         return plan
 
     def run_plan(

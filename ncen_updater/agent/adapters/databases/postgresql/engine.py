@@ -323,8 +323,8 @@ class PostgresEngine(DatabaseEngine):
         self, database: DatabaseRef, sql: str, *, timeout_s: float = 3600.0
     ) -> list[tuple[object, ...]]:
         """See :meth:`DatabaseEngine.run_query`; runs as the application's role."""
-        with self._sessions.open_session_block(database, statement_s=timeout_s) as connection:
-            return reading.run_release_query(connection, database.name, sql)
+        with self._sessions.open_session_block(database) as connection:
+            return reading.run_release_query(connection, database.name, sql, timeout_s)
 
     def compute_table_digests(self, database: DatabaseRef) -> dict[str, TableDigest]:
         """See :meth:`DatabaseEngine.compute_table_digests`; may run casts of the application."""

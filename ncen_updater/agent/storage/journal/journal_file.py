@@ -208,6 +208,7 @@ class JournalFile:
         self._connection.row_factory = sqlite3.Row
         self._now = now
         self._events: list[tuple[str, dict[str, object], str]] = []
+        self._writing = False
 
     # ---- opening -------------------------------------------------------------------------------
 
@@ -363,11 +364,12 @@ class JournalFile:
         Raises:
             JournalUnwritableError: If the file cannot be written.
         """
-        if self._connection.in_transaction:
+        if self._writing:
             yield self._connection
             return
         try:
             self._connection.execute("BEGIN IMMEDIATE")
+            self._writing = True
             try:
                 yield self._connection
                 self._connection.execute("COMMIT")
@@ -376,6 +378,8 @@ class JournalFile:
                 if self._connection.in_transaction:
                     self._connection.execute("ROLLBACK")
                 raise
+            finally:
+                self._writing = False
             self._log_events()
         except sqlite3.IntegrityError:
             raise

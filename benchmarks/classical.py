@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 
 import psycopg
@@ -26,6 +26,9 @@ HEALTHY_WITHIN_S = 60.0
 class UpgradeByHand:
     """Upgrades with the server's own programs; dumps and restores as a superuser.
 
+    Dumps and replaced databases are not deleted: on ext4, deleted files slow down the creation of
+    others for minutes, which would be counted against the next upgrade.
+
     Attributes:
         release: Tree of the new version, laid out beforehand.
         scripts: Migrations in order, by logical database.
@@ -38,14 +41,15 @@ class UpgradeByHand:
     release: Path
     scripts: Mapping[str, tuple[Path, ...]]
     dumps: Path
+    _turns: Iterator[int] = field(default_factory=count)
 
-    def upgrade(self) -> Path:
-        """Upgrade; return the previous target of ``current``."""
+    def upgrade(self) -> tuple[Path, Path]:
+        """Upgrade; return the previous target of ``current``, and the dumps."""
         self.site.stop_app()
-        shutil.rmtree(self.dumps, ignore_errors=True)
-        self.dumps.mkdir(parents=True)
+        dumps = self.dumps / f"bad{next(self._turns)}"
+        dumps.mkdir(parents=True)
         for physical in self.place.names.values():
-            self._run("pg_dump", "-Fd", PARALLEL, "-Z0", "-f", str(self.dumps / physical), physical)
+            self._run("pg_dump", "-Fd", PARALLEL, "-Z0", "-f", str(dumps / physical), physical)
         for name, scripts in self.scripts.items():
             files = [word for script in scripts for word in ("-f", str(script))]
             role = f"SET ROLE {self.place.owner}"
@@ -55,27 +59,23 @@ class UpgradeByHand:
         before = self.site.current.readlink()
         self._switch(self.release)
         self.restart()
-        return before
+        return before, dumps
 
-    def roll_back(self, before: Path) -> None:
+    def roll_back(self, before: Path, dumps: Path) -> None:
         """Replace each database by its restored dump; newer records are lost."""
         self.site.stop_app()
         for physical in self.place.names.values():
             restored = f"{physical}_new"
             self._execute("CREATE DATABASE {a} OWNER {b} TEMPLATE template0",
                           a=restored, b=self.place.owner)  # fmt: skip
-            self._run("pg_restore", PARALLEL, "-d", restored, str(self.dumps / physical))
-            self._execute("ALTER DATABASE {a} RENAME TO {b}", a=physical, b=f"{physical}_bad")
+            self._run("pg_restore", PARALLEL, "-d", restored, str(dumps / physical))
+            self._execute(
+                "ALTER DATABASE {a} RENAME TO {b}", a=physical, b=f"{physical}_{dumps.name}"
+            )
             self._execute("ALTER DATABASE {a} RENAME TO {b}", a=restored, b=physical)
             self._run("psql", "-qX", "-d", physical, "-c", "ANALYZE")
         self._switch(before)
         self.restart()
-
-    def clean(self) -> None:
-        """Remove the leftovers of a rollback, so that all turns start in the same state."""
-        for physical in self.place.names.values():
-            self._execute("DROP DATABASE {a} WITH (FORCE)", a=f"{physical}_bad")
-        shutil.rmtree(self.dumps, ignore_errors=True)
 
     def restart(self) -> None:
         """Restart the application until it is healthy: the minimum downtime of any upgrade."""

@@ -61,10 +61,9 @@ def _turn(trial: Trial, place: PostgresPlace, by_hand: UpgradeByHand) -> dict[st
         "upgrade": _measure(trial, place, upgrade),
         "rollback": _measure(trial, place, roll_back),
     }
-    before: list[Path] = []
+    before: list[tuple[Path, Path]] = []
     found["upgrade by hand"] = _measure(trial, place, lambda: before.append(by_hand.upgrade()))
-    found["rollback by hand"] = _measure(trial, place, lambda: by_hand.roll_back(before[0]))
-    by_hand.clean()
+    found["rollback by hand"] = _measure(trial, place, lambda: by_hand.roll_back(*before[0]))
     found["floor"] = _measure(trial, place, by_hand.restart)
     return {**found, "steps": steps}
 

@@ -25,6 +25,7 @@ from ncen_updater.agent.model.change import (
     StepPhase,
     StepState,
 )
+from ncen_updater.agent.model.change_facts import NO_FACTS, ChangeFacts
 from ncen_updater.agent.model.errors import (
     ApplicationError,
     ApplicationUnhealthyError,
@@ -252,8 +253,9 @@ class ChangeRunner:
     def _do_step(self, name: StepName, change_id: str, following: StepName | None = None) -> None:
         """Do a step, and record its end together with the intent of the next one.
 
-        The intent is included only if the next step has nothing to prepare. Nothing happens between
-        the two records: a crash there equals one before the effect of the next step.
+        What the next step finds out beforehand is found out before this record. A crash meanwhile
+        equals one after the effect of this step, a crash after the record one before the effect of
+        the next: nothing happens in between.
         """
         step = self._steps[name]
         context = self.make_context(change_id)
@@ -261,7 +263,10 @@ class ChangeRunner:
         if reported is not None:
             self._progress.report(reported)
         if self._intended != name:
-            self._journal.record_step(change_id, name, StepState.INTENDED, step.prepare(context))
+            found = step.prepare(context)
+            with self._journal.transaction():
+                self._journal.record_step(change_id, name, StepState.INTENDED, found)
+                step.record_intent(context)
         self._intended = None
         self._checkpoint(name, StepPhase.BEFORE_EFFECT)
         with step.hold(context):
@@ -274,11 +279,31 @@ class ChangeRunner:
             if not step.is_done(context):
                 raise _make_not_effective_error(name, context.change.kind)
         self._checkpoint(name, StepPhase.AFTER_EFFECT)
-        if following is not None and type(self._steps[following]).prepare is not Step.prepare:
-            following = None
-        self._journal.record_step(change_id, name, StepState.DONE, facts, following=following)
+        following, found = self._prepare_following(following, context)
+        if name is not StepName.COMMIT:  # its effect is the record, with the next intent
+            with self._journal.transaction():
+                self._journal.record_step(
+                    change_id, name, StepState.DONE, facts, following=following, found=found
+                )
+                if following is not None:
+                    self._steps[following].record_intent(context)
         self._intended = following
         self._checkpoint(name, StepPhase.AFTER_RECORD)
+
+    def _prepare_following(
+        self, following: StepName | None, context: StepContext
+    ) -> tuple[StepName | None, ChangeFacts]:
+        """Return a step whose intent is recorded now, and its facts; none if that fails.
+
+        Then this step ends first, and the failure is that of the next one, which prepares again.
+        """
+        if following is None or following not in DOWNTIME_STEPS:
+            return None, NO_FACTS
+        try:
+            return following, self._steps[following].prepare(context)
+        except Exception as error:  # noqa: BLE001 - raised again by the next step
+            logger.info("step %s cannot be prepared yet: %s", following, sanitize_error(error))
+            return None, NO_FACTS
 
     def _undo_step(self, name: StepName, change_id: str) -> None:
         step = self._steps[name]

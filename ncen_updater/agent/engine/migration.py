@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 
 from ncen_updater.agent.adapters.databases.base import ChangeRef, DatabaseEngine, MigrationSet
 from ncen_updater.agent.adapters.databases.migrations.domain_checks import (
@@ -20,7 +19,6 @@ from ncen_updater.agent.adapters.databases.migrations.planner import build_rollb
 from ncen_updater.agent.adapters.databases.parallel import run_in_parallel
 from ncen_updater.agent.engine.schema_fingerprints import (
     DatabaseSchemas,
-    read_fingerprints,
     read_schemas,
 )
 from ncen_updater.agent.model.errors import DomainChecksError
@@ -88,23 +86,31 @@ def migrate_and_check(
     """
     checks = checks if up else _reverse_checks(checks)
     with engine.hold_sessions(migrating=True):
-        acts: Mapping[str, Callable[[], Mapping[str, CheckValue]]] = {
-            "checks": partial(run_checks, engine, change.get_candidate, checks, CheckStage.BEFORE),
-            # In parallel with the checks, since this may be part of the downtime.
-            "schemas": partial(read_fingerprints, engine, change.get_candidate),
-        }
-        asked = run_in_parallel(acts, cancel=engine.cancel_sessions)
-        before, as_copied = asked["checks"], asked["schemas"]
+        before, copied = _inspect_candidates(engine, change, checks, CheckStage.BEFORE)
         wrote = engine.migrate(change, target, origin, progress)
         # A contract program, which runs after the commit, also changes the databases.
         wrote = wrote or target.contract_program is not None
-        after = run_checks(engine, change.get_candidate, checks, CheckStage.AFTER)
+        after, found = _inspect_candidates(engine, change, checks, CheckStage.AFTER)
         failures = compare_checks(checks, before, after)
         if failures:
             raise DomainChecksError(problems=join_texts(failure.text for failure in failures))
-        found = read_schemas(engine, change.get_candidate)
-    copied = {name: str(text) for name, text in as_copied.items()}
-    return MigrationResult(before, after, copied, found.fingerprints, found.kinds, wrote)
+    return MigrationResult(
+        before, after, copied.fingerprints, found.fingerprints, found.kinds, wrote
+    )
+
+
+def _inspect_candidates(
+    engine: DatabaseEngine, change: ChangeRef, checks: Sequence[DomainCheck], stage: CheckStage
+) -> tuple[Mapping[str, CheckValue], DatabaseSchemas]:
+    """Run the checks of a stage and read the schemas, in parallel, since users may be waiting."""
+    values: dict[str, CheckValue] = {}
+    schemas: list[DatabaseSchemas] = []
+    acts: Mapping[str, Callable[[], None]] = {
+        "checks": lambda: values.update(run_checks(engine, change.get_candidate, checks, stage)),
+        "schemas": lambda: schemas.append(read_schemas(engine, change.get_candidate)),
+    }
+    run_in_parallel(acts, cancel=engine.cancel_sessions)
+    return values, schemas[0]
 
 
 def mark_without_migrating(engine: DatabaseEngine, change: ChangeRef) -> DatabaseSchemas:

@@ -205,6 +205,9 @@ class Step(abc.ABC):
         """Return the facts that the journal needs before the effect; has no effect itself."""
         return NO_FACTS
 
+    def record_intent(self, context: StepContext) -> None:  # noqa: B027 - few have more to record
+        """Write further records in the transaction of the intent."""
+
     @abc.abstractmethod
     def do(self, context: StepContext) -> ChangeFacts:
         """Perform the effect and return the facts to record. Raises on failure."""

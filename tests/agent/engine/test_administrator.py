@@ -377,7 +377,7 @@ def test_terminated_sessions_are_named(demo: DemoSite, site: Site) -> None:
         held.append(psycopg.connect(f"{conninfo} application_name=pg_dump"))
 
     try:
-        upgrade(site, (StepName.STOP, StepPhase.AFTER_RECORD), come)
+        upgrade(site, (StepName.STOP, StepPhase.AFTER_EFFECT), come)
         words = f"pg_dump of backup ({dba.name})"
         assert words in run_text(demo, "status") and words in run_text(
             demo, "history", _latest(site)

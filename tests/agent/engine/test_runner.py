@@ -40,7 +40,13 @@ from ncen_updater.agent.storage.journal.journal_file import get_reserve_path
 from ncen_updater.agent.storage.journal.site_history import SiteHistory
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import LazyText
-from ncen_updater.common.messages import INTERRUPTED, REVERT_FAILED, STEP_NOT_EFFECTIVE, ExitCode
+from ncen_updater.common.messages import (
+    INTERRUPTED,
+    OPEN_CHANGE,
+    REVERT_FAILED,
+    STEP_NOT_EFFECTIVE,
+    ExitCode,
+)
 from ncen_updater.common.progress import SilentProgress
 from tests.support.errors import has_message, refused
 
@@ -66,18 +72,21 @@ class Noted(Step):
         self.reports_undone = True
 
     def prepare(self, context: StepContext) -> ChangeFacts:
+        if self.name is StepName.MAINTENANCE_OFF:
+            return NO_FACTS  # intended by the commit
         return ChangeFacts(unknown_facts={f"prepared-{self.name}": True})
 
     def do(self, context: StepContext) -> ChangeFacts:
         assert (
             context.journal.read_change(CHANGE.id).get_step_state(self.name) is StepState.INTENDED
         )
-        assert context.read_facts().unknown_facts[f"prepared-{self.name}"] is True
+        if self.name is not StepName.MAINTENANCE_OFF:
+            assert context.read_facts().unknown_facts[f"prepared-{self.name}"] is True
         self.calls.append(self.name)
         if self.do_error:
             raise self.do_error
         if self.name is StepName.COMMIT:
-            context.journal.commit_change(context.change.id)
+            context.journal.commit_change(context.change.id, following=StepName.MAINTENANCE_OFF)
         return NO_FACTS
 
     def is_done(self, context: StepContext) -> bool:
@@ -125,16 +134,8 @@ def test_every_step_runs_in_order(trial: Trial) -> None:
     assert trial.state() is ChangeState.FINISHED
 
 
-def test_step_without_preparation_is_recorded_as_intended(trial: Trial) -> None:
-    class Unprepared(Noted):
-        prepare = Step.prepare
-
-        def do(self, context: StepContext) -> ChangeFacts:
-            self.calls.append(self.name)
-            return NO_FACTS
-
+def test_intent_is_recorded_with_the_end_of_the_previous_step(trial: Trial) -> None:
     states: dict[tuple[StepName, StepPhase], StepState | None] = {}
-    trial.steps[StepName.MIGRATE] = Unprepared(StepName.MIGRATE, trial.calls)
     trial.steps[StepName.SWITCH].do_error = RuntimeError()
 
     def look(step: StepName, phase: StepPhase) -> None:
@@ -151,11 +152,48 @@ def test_step_without_preparation_is_recorded_as_intended(trial: Trial) -> None:
         for event in trial.journal.list_events(change=CHANGE.id)
         if event.data.get("step") in (StepName.COPY, StepName.MIGRATE, StepName.CUT_OVER)
     ]
-    assert steps[:5] == [
+    assert steps[:6] == [
         ("step-intended", "copy"), ("step-done", "copy"), ("step-intended", "migrate"),
-        ("step-done", "migrate"), ("step-intended", "cut-over"),
+        ("step-done", "migrate"), ("step-intended", "cut-over"), ("step-done", "cut-over"),
     ]  # fmt: skip
     assert trial.state() is ChangeState.REVERTED
+
+
+def test_step_ends_although_the_next_one_cannot_be_prepared(trial: Trial) -> None:
+    class Unprepared(Noted):
+        def prepare(self, context: StepContext) -> ChangeFacts:
+            raise UpdaterError(OPEN_CHANGE, change="x", kind="upgrade", version="1")
+
+    trial.steps[StepName.MIGRATE] = Unprepared(StepName.MIGRATE, trial.calls)
+    with pytest.raises(ChangeFailedError) as caught:
+        trial.runner().run_change(CHANGE.id)
+    assert caught.value.values["step"] is StepName.MIGRATE
+    change = trial.journal.read_change(CHANGE.id)
+    assert change.get_step_state(StepName.MIGRATE) is None
+    kinds = [
+        event.kind
+        for event in trial.journal.list_events(change=CHANGE.id)
+        if event.data.get("step") == StepName.COPY
+    ]
+    assert kinds[:2] == ["step-intended", "step-done"]
+    assert trial.state() is ChangeState.REVERTED
+
+
+def test_commit_intends_the_end_of_the_downtime(trial: Trial) -> None:
+    class Power(BaseException):
+        """Nothing is undone."""
+
+    def strike(step: StepName, phase: StepPhase) -> None:
+        if (step, phase) == (StepName.COMMIT, StepPhase.AFTER_EFFECT):
+            raise Power
+
+    with pytest.raises(Power):
+        trial.runner(checkpoint=strike).run_change(CHANGE.id)
+    change = trial.journal.read_change(CHANGE.id)
+    assert change.is_committed
+    assert change.get_step_state(StepName.MAINTENANCE_OFF) is StepState.INTENDED
+    trial.runner().finish(CHANGE.id)
+    assert trial.state() is ChangeState.FINISHED
 
 
 def test_registry_has_every_step_in_order() -> None:

@@ -34,7 +34,8 @@ from ncen_updater.common.messages import PART_STOP_FAILED
 
 logger = logging.getLogger(__name__)
 
-POLL_S = 0.05
+# Users wait meanwhile.
+POLL_S = 0.02
 
 
 class BaseApplication(Application):
@@ -227,9 +228,6 @@ def describe_failed_stop(ended: CommandResult, timeout_s: float) -> LazyText | N
         return None
     values = {"name": describe_exit(ended, timeout_s), "text": ended.output}
     return LazyText(N_("{name}: {text}") if ended.output else "{name}", values)
-
-
-POLL_S = 0.1
 
 
 def check_maintenance_page(

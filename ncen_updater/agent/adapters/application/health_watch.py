@@ -144,7 +144,7 @@ MAX_INTERVAL_S = 0.5
 
 # Interval of the first checks, for which users wait. Later the interval is a tenth of the elapsed
 # time, so that a check adds no more than that to any start.
-MIN_INTERVAL_S = 0.05
+MIN_INTERVAL_S = 0.02
 
 
 INTERVAL_SHARE = 0.1

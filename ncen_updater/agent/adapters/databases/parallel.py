@@ -62,7 +62,8 @@ def run_in_parallel(
         except BaseException as error:  # noqa: BLE001 - raised below, in the waiting thread
             failed.append(error)
         running.discard(name)
-        if failed or len(results) == len(tasks):
+        # The last one to end, since a task that is still leaving would be cancelled.
+        if failed or (len(results) == len(tasks) and not running):
             over.set()
         one_ended.set()
 

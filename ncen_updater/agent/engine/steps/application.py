@@ -57,16 +57,19 @@ class MaintenanceOnStep(Step):
             downtime_started=DowntimeStart(clock.boot_id(), clock.monotonic()),
         )
 
-    def do(self, context: StepContext) -> ChangeFacts:
-        """Show the maintenance page. This consumes the approvals, whatever the outcome is.
-
-        Raises:
-            MAINTENANCE_PAGE_NOT_SHOWN: The web server does not show the page to users.
-        """
+    def record_intent(self, context: StepContext) -> None:
+        """Consume the approvals, whatever the outcome is."""
         if context.change.kind is ChangeKind.UPGRADE:
             ApprovalStore(context.journal).consume_all(context.change.id)
         elif (binding := context.read_facts().binding) is not None:
             ApprovalStore(context.journal).consume(context.change.id, binding)
+
+    def do(self, context: StepContext) -> ChangeFacts:
+        """Show the maintenance page.
+
+        Raises:
+            MAINTENANCE_PAGE_NOT_SHOWN: The web server does not show the page to users.
+        """
         application = context.site.application
         application.enable_maintenance()
         problem = application.check_maintenance_page(

@@ -54,7 +54,7 @@ class CommitStep(Step):
     def do(self, context: StepContext) -> ChangeFacts:
         """Write the commit, unless a last check of the databases finds a reason to revert."""
         context.site.database_engine.check_before_commit(context.change_ref)
-        context.journal.commit_change(context.change.id)
+        context.journal.commit_change(context.change.id, following=StepName.MAINTENANCE_OFF)
         return NO_FACTS
 
 

@@ -96,6 +96,7 @@ class Journal(JournalFile):
         facts: ChangeFacts = NO_FACTS,
         *,
         following: StepName | None = None,
+        found: ChangeFacts = NO_FACTS,
     ) -> None:
         """Record the state of a step, with its facts.
 
@@ -105,22 +106,27 @@ class Journal(JournalFile):
             state: Its state.
             facts: Its facts.
             following: The next step, whose intent is recorded in the same transaction.
+            found: Facts of the intent.
         """
-        at = self._now().isoformat()
-        states = [(name, state), *([(following, StepState.INTENDED)] if following else [])]
-        with self.transaction() as connection:
+        with self.transaction():
             self._store_facts(change, facts)
-            for step, its_state in states:
-                ended = at if its_state in (StepState.DONE, StepState.UNDONE) else None
-                connection.execute(
-                    "INSERT INTO steps (change, name, state, started_at, ended_at)"
-                    " VALUES (?,?,?,?,?) ON CONFLICT (change, name) DO UPDATE SET"
-                    " state = excluded.state, ended_at = excluded.ended_at, started_at ="
-                    " CASE excluded.state WHEN 'intended' THEN excluded.started_at"
-                    " ELSE started_at END",
-                    (change, step, its_state, at, ended),
-                )
-                self.append_event(f"step-{its_state}", change, step=step)
+            self._store_facts(change, found)
+            self._write_step(change, name, state)
+            if following is not None:
+                self._write_step(change, following, StepState.INTENDED)
+
+    def _write_step(self, change: str, step: StepName, state: StepState) -> None:
+        at = self._now().isoformat()
+        ended = at if state in (StepState.DONE, StepState.UNDONE) else None
+        self._connection.execute(
+            "INSERT INTO steps (change, name, state, started_at, ended_at)"
+            " VALUES (?,?,?,?,?) ON CONFLICT (change, name) DO UPDATE SET"
+            " state = excluded.state, ended_at = excluded.ended_at, started_at ="
+            " CASE excluded.state WHEN 'intended' THEN excluded.started_at"
+            " ELSE started_at END",
+            (change, step, state, at, ended),
+        )
+        self.append_event(f"step-{state}", change, step=step)
 
     def set_change_state(
         self, change: str, state: ChangeState, *, error_code: str | None = None, **data: object
@@ -135,8 +141,13 @@ class Journal(JournalFile):
             )
             self.append_event(f"change-{state}", change, error_code=error_code, **data)
 
-    def commit_change(self, change: str) -> None:
-        """Record the commit, with state and step in one transaction; no revert afterwards."""
+    def commit_change(self, change: str, *, following: StepName | None = None) -> None:
+        """Record the commit, with state and step in one transaction; no revert afterwards.
+
+        Args:
+            change: Id of the change.
+            following: As for :meth:`record_step`; also records the end of this step.
+        """
         at = self._now().isoformat()
         with self.transaction() as connection:
             connection.execute(
@@ -156,6 +167,8 @@ class Journal(JournalFile):
                     (change, at),
                 )
             self.append_event("committed", change)
+            if following is not None:
+                self.record_step(change, StepName.COMMIT, StepState.DONE, following=following)
 
     def count_failed_recovery(self, change: str, code: str) -> int:
         """Count a recovery that failed by an error of its own, and return the new number.

@@ -208,6 +208,7 @@ class JournalFile:
         self._connection.row_factory = sqlite3.Row
         self._now = now
         self._events: list[tuple[str, dict[str, object], str]] = []
+        self._writing = False
 
     # ---- opening -------------------------------------------------------------------------------
 
@@ -358,11 +359,17 @@ class JournalFile:
     def transaction(self) -> Iterator[sqlite3.Connection]:
         """Open a transaction, committed if the block ends without an error.
 
+        Inside another one, its records belong to that.
+
         Raises:
             JournalUnwritableError: If the file cannot be written.
         """
+        if self._writing:
+            yield self._connection
+            return
         try:
             self._connection.execute("BEGIN IMMEDIATE")
+            self._writing = True
             try:
                 yield self._connection
                 self._connection.execute("COMMIT")
@@ -371,6 +378,8 @@ class JournalFile:
                 if self._connection.in_transaction:
                     self._connection.execute("ROLLBACK")
                 raise
+            finally:
+                self._writing = False
             self._log_events()
         except sqlite3.IntegrityError:
             raise

@@ -349,7 +349,7 @@ def test_slow_checks_count_into_the_waiting_time() -> None:
 def test_first_checks_follow_each_other_closely() -> None:
     time = Time("-----++")
     wait_until_healthy(time.look, timeout_s=60, clock=time.clock, wait=time.wait)
-    assert time.waits == [0.05, 0.05, 0.05, 0.05, 0.05, 0.1]
+    assert time.waits == [0.02, 0.02, 0.02, 0.02, 0.02, 0.1]
 
 
 def test_no_interval_adds_more_than_a_tenth_to_a_start() -> None:
@@ -357,7 +357,7 @@ def test_no_interval_adds_more_than_a_tenth_to_a_start() -> None:
     wait_until_healthy(time.look, timeout_s=60, clock=time.clock, wait=time.wait)
     so_far = 0.0
     for pause in time.waits[:-1]:
-        assert pause <= max(0.05, min(so_far * 0.1 + 1e-9, 0.5))
+        assert pause <= max(0.02, min(so_far * 0.1 + 1e-9, 0.5))
         so_far += pause
     assert so_far > 10
 

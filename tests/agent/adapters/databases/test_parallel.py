@@ -164,3 +164,33 @@ def test_waiting_reports_progress() -> None:
     assert run_in_parallel(
         {"a": lambda: beaten.wait(DEADLINE_S)}, heartbeat=beaten.set, heartbeat_s=0.01
     ) == {"a": True}
+
+
+def test_operation_that_has_its_result_is_not_cancelled() -> None:
+    leaving, cancelled = threading.Event(), threading.Event()
+
+    class Name(str):
+        """A name whose operation leaves after the other one has ended."""
+
+        __slots__ = ("uses",)
+
+        def __hash__(self) -> int:
+            ours = threading.current_thread().name == "side by side: slow"
+            self.uses = getattr(self, "uses", 0) + ours
+            if ours and self.uses == 3:  # added, with its result, and about to be removed
+                leaving.set()
+                for thread in threading.enumerate():
+                    if thread.name == "side by side: last":
+                        thread.join(DEADLINE_S)
+                cancelled.wait(0.2)
+            return str.__hash__(self)
+
+    def last() -> int:
+        assert leaving.wait(DEADLINE_S)
+        return 2
+
+    slow = Name("slow")
+    found = run_in_parallel({slow: lambda: 1, "last": last}, cancel=cancelled.set)
+    assert found == {"slow": 1, "last": 2}
+    assert leaving.is_set()
+    assert not cancelled.is_set()

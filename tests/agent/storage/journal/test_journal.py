@@ -112,6 +112,34 @@ def test_commit_is_one_record(journal: Journal) -> None:
     assert [kept.change for kept in SiteHistory(journal).list_previous_databases()] == [CHANGE.id]
 
 
+def test_commit_and_the_next_intent_are_one_record(journal: Journal) -> None:
+    journal.begin_change(CHANGE)
+    journal.commit_change(CHANGE.id, following=StepName.MAINTENANCE_OFF)
+    change = journal.read_change(CHANGE.id)
+    assert change.get_step_state(StepName.MAINTENANCE_OFF) is StepState.INTENDED
+    kinds = [event.kind for event in journal.list_events(change=CHANGE.id)]
+    assert kinds[1:] == ["committed", "step-done", "step-intended"]
+
+
+def test_records_inside_a_transaction_stay_or_go_with_it(journal: Journal) -> None:
+    journal.begin_change(CHANGE)
+    with pytest.raises(RuntimeError), journal.transaction():
+        journal.record_step(CHANGE.id, StepName.COPY, StepState.INTENDED)
+        raise RuntimeError
+    assert journal.read_change(CHANGE.id).steps == {}
+    with journal.transaction():
+        journal.record_step(CHANGE.id, StepName.COPY, StepState.INTENDED)
+        journal.record_event("x", CHANGE.id)
+    assert journal.read_change(CHANGE.id).get_step_state(StepName.COPY) is StepState.INTENDED
+    journal.verify_chain()
+
+
+def test_nothing_is_written_inside_a_read_transaction(journal: Journal) -> None:
+    with pytest.raises(JournalUnwritableError), journal.read_transaction():
+        journal.begin_change(CHANGE)
+    journal.begin_change(CHANGE)
+
+
 def test_change_without_copies_has_no_previous_databases(journal: Journal) -> None:
     journal.begin_change(CHANGE, ChangeFacts(no_copy=True))
     journal.commit_change(CHANGE.id)

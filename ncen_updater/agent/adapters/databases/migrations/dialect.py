@@ -122,26 +122,26 @@ class MigrationDialect(abc.ABC):
         """
 
     @abc.abstractmethod
-    def read_transaction_id(self, driver: Any) -> str | None:  # noqa: ANN401
-        """Return an identifier of the open transaction, None if there is none."""
+    def read_transaction(self, driver: Any) -> tuple[str, str] | None:  # noqa: ANN401
+        """Return what a migration must not change: the open transaction and its environment.
 
-    def read_environment(self, driver: Any) -> str:  # noqa: ANN401
-        """Return state outside the migration's own database that it must not change."""
-        del driver
-        return ""
+        Returns:
+            An identifier of the transaction, and state outside the migration's own database; None
+            if no transaction is open.
+        """
 
     def asking(self, driver: Any) -> contextlib.AbstractContextManager[object]:  # noqa: ANN401
         """Open a block whose effects are rolled back, if a SELECT can write in this engine."""
         return contextlib.nullcontext(driver)
 
     def count_rows(self, driver: Any, statement: SqlStatement, statement_ms: int) -> int:  # noqa: ANN401
-        """Return the number of rows of a SELECT, which may call functions.
+        """Return the number of rows of a SELECT, which may call functions; in :meth:`asking`.
 
         Raises:
             StatementError: If the query fails.
         """
         try:
-            with self.asking(driver), self.enforce_timeout(driver, statement_ms):
+            with self.enforce_timeout(driver, statement_ms):
                 row = driver.execute(make_count_query(statement)).fetchone()
         except self.error_type as error:
             fault = self.classify_environment_fault(driver, error)

@@ -187,13 +187,11 @@ class MigrationRunner:
         migrations.update({(MigrationDirection.UP, m.migration.id): m for m in target})
         # One connection for all steps: connecting may take longer than the migrations.
         with self._open_connection() as driver:
-            plan = plan_database_migrations(
-                self._database, self._read_ledger(driver), target, origin
-            )
-            self._run_plan(driver, plan, migrations, change, progress)
+            rows = self._read_ledger(driver)
+            plan = plan_database_migrations(self._database, rows, target, origin)
+            self._run_plan(driver, plan, rows, migrations, change, progress)
             self._dialect.set_lock_timeout(driver, OWN_LOCK_TIMEOUT_MS)
-            with self._dialect.open_transaction(driver):
-                self._write_state(driver, change)
+            self._write_state(driver, change)  # one statement, so a transaction of its own
         return plan
 
     def run_plan(
@@ -219,12 +217,13 @@ class MigrationRunner:
             VERIFY_FAILED: The ``verify`` file found rows.
         """
         with self._open_connection() as driver:
-            self._run_plan(driver, plan, migrations, change, progress)
+            self._run_plan(driver, plan, self._read_ledger(driver), migrations, change, progress)
 
     def _run_plan(
         self,
         driver: Any,  # noqa: ANN401 - drivers share no type
         plan: MigrationPlan,
+        rows: Sequence[AppliedMigration],
         migrations: Mapping[tuple[MigrationDirection, str], SqlMigration],
         change: ChangeRef,
         progress: ProgressListener,
@@ -238,7 +237,6 @@ class MigrationRunner:
         lock_ms = item.migration.lock_timeout_ms if item else OWN_LOCK_TIMEOUT_MS
         with self._translate_errors(driver, first.id if first else "-"):
             self._dialect.create_ledger_tables(driver, lock_ms)
-            rows = self._read_ledger(driver)
             heads = [row[0] for row in driver.execute(self._dialect.ledger_tables.select_version)]
         stack = [row.id for row in reduce_ledger(self._database, rows)]
         versions = _versions(self._database, stack, steps)
@@ -438,15 +436,15 @@ class MigrationExecutor:
         limits, driver = item.migration, self._driver
         self._dialect.set_timeouts(driver, limits.lock_timeout_ms, limits.statement_timeout_ms)
         if limits.transactional:
-            before = self._dialect.read_transaction_id(driver)
-            around = self._dialect.read_environment(driver)
+            before = self._dialect.read_transaction(driver)
             try:
                 self._dialect.run_file(driver, step.sql, limits.statement_timeout_ms)
             except StatementError as error:
                 raise self._make_error(error.message, error.environment_fault) from error
-            if before is None or self._dialect.read_transaction_id(driver) != before:
+            after = self._dialect.read_transaction(driver)
+            if before is None or after is None or after[0] != before[0]:
                 raise self._make_error(LazyText(N_("the file ended its own transaction")))
-            if self._dialect.read_environment(driver) != around:
+            if after != before:
                 words = N_("the file changed the role or attached a database")
                 raise self._make_error(LazyText(words))
         self._check_dangling_references()
@@ -513,20 +511,21 @@ class MigrationExecutor:
             raise self._make_error(
                 LazyText("{name}: {text}", {"name": path.name, "text": refused.reason})
             )
-        for statement in split_statements(sql, self._dialect.engine_name):
-            try:
-                count = self._dialect.count_rows(
-                    self._driver, statement, item.migration.statement_timeout_ms
-                )
-            except StatementError as error:
-                values = {"name": path.name, "text": error.message}
-                text = LazyText("{name}: {text}", values)
-                raise self._make_error(text, error.environment_fault) from error
-            if count:
-                raise MigrationFailedError(
-                    VERIFY_FAILED,
-                    database=self._database,
-                    migration=item.migration.id,
-                    count=count,
-                    detail=f"{path.name}, line {statement.line}",
-                )
+        with self._dialect.asking(self._driver):
+            for statement in split_statements(sql, self._dialect.engine_name):
+                try:
+                    count = self._dialect.count_rows(
+                        self._driver, statement, item.migration.statement_timeout_ms
+                    )
+                except StatementError as error:
+                    values = {"name": path.name, "text": error.message}
+                    text = LazyText("{name}: {text}", values)
+                    raise self._make_error(text, error.environment_fault) from error
+                if count:
+                    raise MigrationFailedError(
+                        VERIFY_FAILED,
+                        database=self._database,
+                        migration=item.migration.id,
+                        count=count,
+                        detail=f"{path.name}, line {statement.line}",
+                    )

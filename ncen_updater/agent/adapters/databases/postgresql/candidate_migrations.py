@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
+import psycopg
+
 from ncen_updater.agent.adapters.databases.base import (
     AppliedMigration,
     ChangeRef,
@@ -84,10 +86,9 @@ def mend_ledger(connection: Connection) -> None:
     Args:
         connection: In the database, as the application's role, in autocommit mode.
     """
-    if fetch_rows(connection, PostgresDialect.ledger_tables.exists) and fetch_rows(
-        connection, _MEND
-    ):
-        logger.warning("the sequence of the ledger was behind its rows; corrected")
+    with contextlib.suppress(psycopg.errors.UndefinedTable):  # no ledger yet
+        if fetch_rows(connection, _MEND):
+            logger.warning("the sequence of the ledger was behind its rows; corrected")
 
 
 #: Write counters of each table, and its file; with the tables of large objects.
@@ -146,9 +147,10 @@ class CandidateMigrations:
         """See :meth:`DatabaseEngine.read_ledger`."""
         tables = PostgresDialect.ledger_tables
         with self._sessions.open_session_block(place) as connection:
-            if not fetch_rows(connection, tables.exists):
+            try:
+                return ledger.parse_ledger_rows(fetch_rows(connection, tables.select_rows))
+            except psycopg.errors.UndefinedTable:
                 return ()
-            return ledger.parse_ledger_rows(fetch_rows(connection, tables.select_rows))
 
     def read_state(self, name: str) -> DatabaseMarker | None:
         """Return release, generation and change stored inside a live database."""

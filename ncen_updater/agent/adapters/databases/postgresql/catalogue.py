@@ -9,7 +9,7 @@ import shutil
 import socket
 import stat
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -137,10 +137,16 @@ class DatabaseAttributes:
 
 def read_attributes(connection: Connection, database: str) -> DatabaseAttributes:
     """Read the attributes of one database, with default privileges written out."""
-    # One query, since the cut-over runs it several times in the downtime.
-    owner, template, grants, settings = fetch_rows(
+    return read_all_attributes(connection, [database])[database]
+
+
+def read_all_attributes(
+    connection: Connection, databases: Iterable[str]
+) -> dict[str, DatabaseAttributes]:
+    """Read the attributes of databases, in one query, since users wait for the cut-over."""
+    found = fetch_rows(
         connection,
-        "SELECT pg_get_userbyid(d.datdba), d.datistemplate,"
+        "SELECT d.datname, pg_get_userbyid(d.datdba), d.datistemplate,"
         " (SELECT json_agg(json_build_array(grantee, privilege, grantable) ORDER BY n) FROM (SELECT"
         "   CASE WHEN a.grantee = 0 THEN '' ELSE pg_get_userbyid(a.grantee) END AS grantee, min(n)"
         "   AS n, a.privilege_type AS privilege, bool_or(a.is_grantable) AS grantable"
@@ -149,15 +155,18 @@ def read_attributes(connection: Connection, database: str) -> DatabaseAttributes
         " (SELECT json_agg(json_build_array(CASE WHEN setrole = 0 THEN ''"
         "   ELSE pg_get_userbyid(setrole) END, c) ORDER BY setrole, n) FROM pg_db_role_setting,"
         "   unnest(setconfig) WITH ORDINALITY u(c, n) WHERE setdatabase = d.oid)"
-        " FROM pg_database d WHERE d.datname = %s",
-        [database],
-    )[0]
-    return DatabaseAttributes(
-        owner,
-        template,
-        tuple(DatabaseGrant(*grant) for grant in grants or ()),
-        tuple(DatabaseSetting(role, *config.split("=", 1)) for role, config in settings or ()),
+        " FROM pg_database d WHERE d.datname = ANY(%s)",
+        [list(databases)],
     )
+    return {
+        name: DatabaseAttributes(
+            owner,
+            template,
+            tuple(DatabaseGrant(*grant) for grant in grants or ()),
+            tuple(DatabaseSetting(role, *config.split("=", 1)) for role, config in settings or ()),
+        )
+        for name, owner, template, grants, settings in found
+    }
 
 
 def build_statements(
@@ -194,19 +203,41 @@ def build_statements(
 
 
 def apply_attributes(connection: Connection, expected: DatabaseAttributes, target: str) -> None:
-    """Set the attributes of a database and verify them.
+    """Set the attributes of a database and verify them; see :func:`apply_all_attributes`."""
+    apply_all_attributes(connection, {target: expected})
+
+
+def apply_all_attributes(
+    connection: Connection,
+    expected: Mapping[str, DatabaseAttributes],
+    present: Mapping[str, DatabaseAttributes] | None = None,
+) -> None:
+    """Set the attributes of databases and verify them.
+
+    Args:
+        connection: In a transaction.
+        expected: The attributes by physical name, in the order in which they are set.
+        present: The present ones, if they are known.
 
     Raises:
         ATTRIBUTES_DIFFER: If they differ; the transaction must not be committed.
     """
-    present = read_attributes(connection, target)
-    if _meaning(present) != _meaning(expected):
-        execute_all(connection, build_statements(target, expected, present))
-        present = read_attributes(connection, target)
-    if _meaning(present) != _meaning(expected):
-        raise DatabaseError(
-            ATTRIBUTES_DIFFER, database=target, detail=f"wanted {expected}, got {present}"
-        )
+    before = read_all_attributes(connection, expected) if present is None else present
+    statements = [
+        statement
+        for target, wanted in expected.items()
+        if _meaning(before[target]) != _meaning(wanted)
+        for statement in build_statements(target, wanted, before[target])
+    ]
+    execute_all(connection, statements)
+    found = read_all_attributes(connection, expected) if statements else before
+    for target, wanted in expected.items():
+        if _meaning(found[target]) != _meaning(wanted):
+            raise DatabaseError(
+                ATTRIBUTES_DIFFER,
+                database=target,
+                detail=f"wanted {wanted}, got {found[target]}",
+            )
 
 
 def _meaning(attributes: DatabaseAttributes) -> tuple[object, ...]:

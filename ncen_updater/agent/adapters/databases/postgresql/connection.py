@@ -117,6 +117,7 @@ APPLICATION_NAME = "ncen-updater"
 _SEARCH_PATH_OPTION = " -c search_path=pg_catalog,pg_temp"
 # Settings that the application made for its role are not meant for long migrations.
 _OWNER_OPTIONS = " -c default_transaction_read_only=off -c idle_session_timeout=0"
+_TRANSACTION_OPTION = " -c transaction_timeout=0"  # unknown before PostgreSQL 17
 # SQLSTATE prefix of a session that was ended from outside; a broken connection has no SQLSTATE.
 _ENDED = "57P"
 # Refusals after authentication: no privilege, database closed, database missing.
@@ -285,6 +286,7 @@ class Server:
         self.settings = settings
         self.timeouts = timeouts
         self._owner_logs_in: bool | None = None
+        self._version = 0  # of the server, since the first session
         self._idle: list[Connection] | None = None
         self._lock = threading.Lock()
 
@@ -319,8 +321,9 @@ class Server:
             return self._connect(database, self.settings.user, name, options + _SEARCH_PATH_OPTION)
         options += f" -c role={self.settings.owner}"
         if self._owner_logs_in is not False:
+            own = _OWNER_OPTIONS + (_TRANSACTION_OPTION if self._version >= 170_000 else "")
             try:
-                connection = self._open_as_owner(database, name, options + _OWNER_OPTIONS)
+                connection = self._open_as_owner(database, name, options + own)
             except DatabaseUnreachableError as error:
                 refusal = self._explain_login_failure(error)
                 if refusal is not None:
@@ -336,7 +339,7 @@ class Server:
 
     def _open_as_owner(self, database: str, name: str, options: str) -> Connection:
         connection = self._connect(database, self.settings.owner, name, options)
-        if connection.info.server_version >= 170_000:
+        if connection.info.server_version >= 170_000 and _TRANSACTION_OPTION not in options:
             try:
                 execute(connection, "SET transaction_timeout = 0")
             except psycopg.Error as error:
@@ -417,6 +420,7 @@ class Server:
                 database=database, user=user, detail=sanitize_error(error), sqlstate=code,
             ) from error  # fmt: skip
         connection.prepare_threshold = None
+        self._version = connection.info.server_version
         return connection
 
     def is_accepting_connections(self) -> bool:

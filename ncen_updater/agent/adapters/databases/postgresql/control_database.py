@@ -369,12 +369,13 @@ def read_expected_versions(
     connection: Connection, databases: Iterable[str]
 ) -> dict[str, tuple[str, str]]:
     """Return change and version by physical name, if recorded."""
-    if not has_tables(connection, "versions"):
+    names = list(databases)
+    if not names or not has_tables(connection, "versions"):
         return {}
     found = fetch_rows(
         connection,
         "SELECT database, change, version FROM public.versions WHERE database = ANY(%s)",
-        [list(databases)],
+        [names],
     )
     return {database: (change, version) for database, change, version in found}
 
@@ -392,9 +393,9 @@ def record_versions(connection: Connection, change: ChangeRef, databases: Iterab
 
 def forget_versions(connection: Connection, databases: Iterable[str]) -> None:
     """Delete the recorded versions of these databases."""
-    known = read_expected_versions(connection, databases)
-    if known:
-        execute(connection, "DELETE FROM public.versions WHERE database = ANY(%s)", [list(known)])
+    names = list(databases)
+    if names and has_tables(connection, "versions"):
+        execute(connection, "DELETE FROM public.versions WHERE database = ANY(%s)", [names])
 
 
 def find_opened_in_transaction(
@@ -428,22 +429,25 @@ def find_opened(connection: Connection, databases: Iterable[str]) -> tuple[str, 
 
 def renew_versions(connection: Connection, databases: Iterable[str], opened: Iterable[str]) -> None:
     """Record the versions that this transaction leaves, except for databases that were opened."""
+    names = list(databases)
+    if not names:
+        return
     execute(
         connection,
         "UPDATE public.versions v SET version = CASE WHEN d.datname = ANY(%s) THEN %s"
         " ELSE d.oid::text || '/' || d.xmin::text END"
         " FROM pg_database d WHERE d.datname = v.database AND d.datname = ANY(%s)",
-        [list(opened), OPENED_VERSION, list(databases)],
+        [list(opened), OPENED_VERSION, names],
     )
 
 
 def alter_and_renew(
-    server: Server, connection: Connection, database: str, statements: Iterable[str]
+    server: Server, connection: Connection, databases: Iterable[str], statements: Iterable[str]
 ) -> None:
-    """Alter one database and renew its version in one transaction."""
+    """Alter databases and renew their versions in one transaction."""
     with connection.transaction():
         execute_all(connection, statements)
-        known = read_expected_versions(connection, [database])
+        known = read_expected_versions(connection, databases)
         if known:
             renew_versions(connection, known, _find_opened_outside(server, known))
 

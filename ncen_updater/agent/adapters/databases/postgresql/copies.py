@@ -17,14 +17,14 @@ from ncen_updater.agent.adapters.databases.parallel import run_in_parallel
 from ncen_updater.agent.adapters.databases.postgresql.catalogue import (
     DatabaseRow,
     DataDirectory,
-    apply_attributes,
+    apply_all_attributes,
     candidate_name,
     find_data_directory,
     find_database_directories,
     is_copy_of,
     mark_copied,
     previous_name,
-    read_attributes,
+    read_all_attributes,
     read_databases,
     read_server_major,
 )
@@ -296,19 +296,22 @@ class TemplateCopies:
                     detail=sanitize_error(error),
                 ) from error
             raise
-        execute(connection, f"SET lock_timeout = {int(self._server.timeouts.lock_s * 1000)}")
 
-    @staticmethod
-    def finish_copy(connection: Connection, change: ChangeRef, copy: DatabaseCopy) -> None:
+    def finish_copy(self, connection: Connection, change: ChangeRef, copy: DatabaseCopy) -> None:
         """Copy the attributes of the source and mark the copy as complete, in one transaction."""
+        limit_ms = int(self._server.timeouts.lock_s * 1000)
         with connection.transaction():
-            execute(connection, "SET LOCAL synchronous_commit = on")
+            execute(
+                connection,
+                f"SET LOCAL synchronous_commit = on; SET LOCAL lock_timeout = {limit_ms}",
+            )
             comment = read_databases(connection)[copy.source].comment
-            wanted = read_attributes(connection, copy.source)
+            found = read_all_attributes(connection, [copy.source, copy.target])
+            wanted = found[copy.source]
             # Only the owner may access a candidate before it is live.
             inside = tuple(g for g in wanted.grants if g.grantee)
             wanted = replace(wanted, grants=inside, template=False)
-            apply_attributes(connection, wanted, copy.target)
+            apply_all_attributes(connection, {copy.target: wanted}, found)
             marked = mark_copied(comment, change.id)
             execute(
                 connection,

@@ -27,6 +27,7 @@ from ncen_updater.agent.adapters.databases.postgresql.catalogue import (
     DatabaseRow,
     add_marker,
     append_marker,
+    apply_all_attributes,
     apply_attributes,
     candidate_name,
     is_committed,
@@ -37,6 +38,7 @@ from ncen_updater.agent.adapters.databases.postgresql.catalogue import (
     parse_name,
     previous_name,
     quarantine_name,
+    read_all_attributes,
     read_attributes,
     read_databases,
     remove_copy_mark,
@@ -315,7 +317,13 @@ class CutOver:
         found = read_databases(connection)
         _require_no_later_change(found, self._names.values(), change)
         fences = read_fences(connection)
-        for _name, live in sorted(self._names.items()):
+        names = sorted(self._names.values())
+        # Restore grants revoked by a change that was interrupted before its commit and whose agent
+        # did not come back.
+        restore_connect(connection, names)
+        attributes = read_all_attributes(connection, names)
+        statements: list[str] = []
+        for live in names:
             candidate, previous = candidate_name(live, change.id), previous_name(live, change.id)
             row = require(found, live)
             if not _belongs_to_change(require(found, candidate), change):
@@ -336,25 +344,19 @@ class CutOver:
                     detail=LazyText("{live} was opened or replaced since the copy", {"live": live}),
                 )
             fence = fences[live]
-            # Restore grants revoked by a change that was interrupted before its commit and whose
-            # agent did not come back.
-            restore_connect(connection, [live])
-            attributes = read_attributes(connection, live)
-            comment = add_marker(found[live].comment, change)
+            comment = add_marker(row.comment, change)
             # Frozen with its original connection limit, for a later rollback.
             frozen = FenceState(allow_connections=False, connection_limit=fence.connection_limit)
-            execute_all(
-                connection,
-                (
-                    build_reopen_statement(live, frozen),
-                    build_rename_statement(live, previous),
-                    build_rename_statement(candidate, live),
-                    build_reopen_statement(live, fence),
-                    build_comment_statement(live, comment),
-                ),
+            statements += (
+                build_reopen_statement(live, frozen),
+                build_rename_statement(live, previous),
+                build_rename_statement(candidate, live),
+                build_reopen_statement(live, fence),
+                build_comment_statement(live, comment),
             )
-            apply_attributes(connection, attributes, live)
-            restrict_connect(connection, change, live, self._server.settings.connect_roles)
+        execute_all(connection, statements)
+        apply_all_attributes(connection, {live: attributes[live] for live in names})
+        restrict_connect(connection, change, names, self._server.settings.connect_roles)
         self._require_unopened(connection)
         record_versions(connection, change, self._previous_names(change))
 
@@ -384,8 +386,10 @@ class CutOver:
                     ),
                 )
             execute(connection, build_reopen_statement(live, fences[live]))
-            restrict_connect(connection, change, live, self._server.settings.connect_roles)
             execute(connection, build_comment_statement(live, append_marker(row.comment, change)))
+        restrict_connect(
+            connection, change, self._names.values(), self._server.settings.connect_roles
+        )
         self._require_unopened(connection)
 
     def _revert_without_copy(self, connection: Connection, change: ChangeRef) -> None:
@@ -424,8 +428,7 @@ class CutOver:
         counts = {**entered, **counts}
         name_of = quarantine_name if counts else candidate_name
         # Deleted with the databases; the previous ones have their own
-        for live in self._names.values():
-            take_saved_grants(connection, live)
+        take_saved_grants(connection, self._names.values())
         for _name, live in sorted(self._names.items()):
             candidate, previous = name_of(live, change.id), previous_name(live, change.id)
             retained = found.get(previous)

@@ -30,8 +30,8 @@ LEDGER_TABLES = ledger.build_ledger_tables(
 )
 # Seconds after the time-out at which a session is terminated from outside.
 GRACE_S = 5.0
-_ENVIRONMENT_QUERY = """
-SELECT current_user, session_user,
+_TRANSACTION_QUERY = """
+SELECT pg_current_xact_id()::text, current_user, session_user,
   (SELECT md5(string_agg(concat_ws('|', d.oid, d.datname, d.datallowconn, d.datconnlimit,
      d.datistemplate, d.datacl, shobj_description(d.oid, 'pg_database'),
      (SELECT string_agg(s::text, ',' ORDER BY s.setrole)
@@ -110,9 +110,9 @@ class PostgresDialect(MigrationDialect):
     def create_ledger_tables(self, driver: Any, lock_ms: int) -> None:  # noqa: ANN401
         """Create the schemas ``ncen_updater`` and ``ncen_kept`` and the tables."""
         retained = f"CREATE SCHEMA IF NOT EXISTS {ledger.PARKED_SCHEMA}"
-        with self.open_transaction(driver):
-            limit = f"SET LOCAL lock_timeout = {lock_ms:d}"
-            driver.execute("; ".join((limit, *self.ledger_tables.create, retained)))  # one message
+        limit = f"SET LOCAL lock_timeout = {lock_ms:d}"
+        # One message, which the server treats as one transaction
+        driver.execute("; ".join((limit, *self.ledger_tables.create, retained)))
 
     def set_timeouts(self, driver: Any, lock_ms: int, statement_ms: int) -> None:  # noqa: ANN401
         """Set the time-outs with SET LOCAL, so that they end with the transaction."""
@@ -147,17 +147,17 @@ class PostgresDialect(MigrationDialect):
         driver.execute("RESET lock_timeout")
         driver.execute("RESET statement_timeout")
 
-    def read_transaction_id(self, driver: Any) -> str | None:  # noqa: ANN401
-        """Return the transaction id, so that COMMIT followed by BEGIN is detected."""
+    def read_transaction(self, driver: Any) -> tuple[str, str] | None:  # noqa: ANN401
+        """Return the transaction's id, so that COMMIT followed by BEGIN is detected; and the role.
+
+        With the role go the connection settings of its databases, on which fences depend.
+        """
         from psycopg.pq import TransactionStatus
 
         if driver.info.transaction_status is not TransactionStatus.INTRANS:
             return None
-        return str(driver.execute("SELECT pg_current_xact_id()").fetchone()[0])
-
-    def read_environment(self, driver: Any) -> str:  # noqa: ANN401
-        """Return the role, and the connection settings of its databases, on which fences depend."""
-        return str(driver.execute(_ENVIRONMENT_QUERY).fetchone())
+        number, *environment = driver.execute(_TRANSACTION_QUERY).fetchone()
+        return number, str(environment)
 
     @contextlib.contextmanager
     def enforce_timeout(self, driver: Any, statement_ms: int) -> Iterator[None]:  # noqa: ANN401

@@ -328,8 +328,8 @@ class PostgresEngine(DatabaseEngine):
         self, database: DatabaseRef, sql: str, *, timeout_s: float = 3600.0
     ) -> list[tuple[object, ...]]:
         """See :meth:`DatabaseEngine.run_query`; runs as the application's role."""
-        with self._sessions.open_session_block(database, statement_s=timeout_s) as connection:
-            return reading.run_release_query(connection, database.name, sql)
+        with self._sessions.open_session_block(database) as connection:
+            return reading.run_release_query(connection, database.name, sql, timeout_s)
 
     def compute_table_digests(self, database: DatabaseRef) -> dict[str, TableDigest]:
         """See :meth:`DatabaseEngine.compute_table_digests`; may run casts of the application."""
@@ -482,14 +482,20 @@ class PostgresEngine(DatabaseEngine):
         with self._server.open_control_session() as connection:
             found = read_databases(connection)
             directory = find_data_directory(self._server, connection)
-            sizes: dict[str, int] = {}
+            oids: dict[str, int] = {}
             for name, physical in self._physical.items():
                 source = previous_name(physical, retained) if retained else physical
                 if source not in found or not found[source].is_valid:
                     raise DatabaseError(DATABASE_SET_INCOMPLETE, database=source)
-                sizes[name] = fetch_rows(
-                    connection, "SELECT pg_database_size(%s::oid)", [found[source].oid]
-                )[0][0]
+                oids[name] = found[source].oid
+            sizes = dict(
+                fetch_rows(
+                    connection,
+                    "SELECT name, pg_database_size(oid) FROM unnest(%s::text[], %s::oid[])"
+                    " AS source(name, oid)",
+                    [list(oids), list(oids.values())],
+                )
+            )
             taken = {row.oid for row in found.values()}
             if directory is not None:
                 taken |= directory.list_oids()
@@ -637,7 +643,7 @@ class PostgresEngine(DatabaseEngine):
                 if altering:
                     # Record the new version, or an interrupted drop would look like somebody
                     # opening the database.
-                    alter_and_renew(self._server, connection, name, altering)
+                    alter_and_renew(self._server, connection, [name], altering)
                 drop_database(connection, name, self._limits.terminate_s)
             forget_versions(
                 connection, [previous_name(name, change_id) for name in self._physical.values()]

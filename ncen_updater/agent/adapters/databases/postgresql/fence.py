@@ -129,10 +129,10 @@ class DatabaseFence:
             translate_errors(", ".join(self._databases)),
             self._control.transaction(lock_s=self._server.timeouts.lock_s) as connection,
         ):
-            self._require_same_change(connection, change)
+            fences = self._require_same_change(connection, change)
             record_login(connection, self._server)
             found = read_databases(connection)
-            known = [name for name in read_fences(connection) if name in self._databases]
+            known = [name for name in fences if name in self._databases]
             # Versions recorded by another change do not apply to this one.
             value = read_expected_versions(connection, self._databases).items()
             forget_versions(connection, [name for name, (by, _) in value if by != change.id])
@@ -174,24 +174,31 @@ class DatabaseFence:
             PREPARED_TRANSACTIONS: If prepared transactions are open.
         """
         with self._server.open_control_session() as connection:
-            self._require_same_change(connection, change)
-            if not self._is_standing(connection):
+            fences = self._require_same_change(connection, change)
+            if not self._is_standing(connection, fences):
                 return False
             flag_foreign_sessions(connection, self._databases)
             self._terminate_remaining(connection)
             return True
 
-    def _require_same_change(self, connection: Connection, change: ChangeRef) -> None:
-        """Refuse a fence of another change, whose agent may be running and would open it."""
+    def _require_same_change(
+        self, connection: Connection, change: ChangeRef
+    ) -> Mapping[str, FenceState]:
+        """Refuse a fence of another change, whose agent may be running and would open it.
+
+        Returns:
+            The recorded fences.
+        """
         fences = read_fences(connection)
         others = {fences[name].change for name in self._databases if name in fences}
         others -= {change.id}
         if others:
             raise DatabaseError(FENCED_BY_OTHER, change=change.id, other=", ".join(sorted(others)))
+        return fences
 
-    def _is_standing(self, connection: Connection) -> bool:
+    def _is_standing(self, connection: Connection, fences: Mapping[str, FenceState]) -> bool:
         """Tell whether all are closed and their settings recorded; the cut-over checks again."""
-        found, fences = read_databases(connection), read_fences(connection)
+        found = read_databases(connection)
         live = [found.get(database) for database in self._databases]
         closed = all(row is not None and row.is_valid and not row.allow_connections for row in live)
         return closed and all(database in fences for database in self._databases)

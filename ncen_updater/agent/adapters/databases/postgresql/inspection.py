@@ -141,13 +141,16 @@ def compute_table_digest(connection: Connection, table: TableShape) -> TableDige
     return TableDigest(int(count), f"{int(total):x}")
 
 
-def run_release_query(connection: Connection, database: str, sql: str) -> list[tuple[object, ...]]:
-    """Run one SELECT of a release in a read-only transaction.
+def run_release_query(
+    connection: Connection, database: str, sql: str, timeout_s: float
+) -> list[tuple[object, ...]]:
+    """Run one SELECT of a release in a read-only transaction, with a statement time-out.
 
     Raises:
         QUERY_FAILED: With the server's message.
     """
-    execute(connection, "BEGIN READ ONLY")
+    limit = f"SET LOCAL statement_timeout = {int(timeout_s * 1000)}"
+    execute(connection, f"BEGIN READ ONLY; {limit}")
     try:
         # Prepared, so that the server accepts one statement only, and none can end the transaction.
         connection.prepare_threshold = 0

@@ -22,6 +22,7 @@ import threading
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import astuple, replace
+from functools import partial
 
 from ncen_updater.agent.adapters.databases.base import (
     CandidateDatabase,
@@ -29,11 +30,12 @@ from ncen_updater.agent.adapters.databases.base import (
     DatabaseRef,
     LiveDatabase,
 )
+from ncen_updater.agent.adapters.databases.parallel import run_in_parallel
 from ncen_updater.agent.adapters.databases.postgresql.catalogue import (
     DatabaseGrant,
-    apply_attributes,
+    apply_all_attributes,
     physical_name,
-    read_attributes,
+    read_all_attributes,
 )
 from ncen_updater.agent.adapters.databases.postgresql.connection import (
     Connection,
@@ -166,6 +168,8 @@ def note_visit(connection: Connection, process: int) -> None:
 
 def flag_foreign_sessions(connection: Connection, databases: Sequence[str]) -> None:
     """Record closed databases with foreign sessions as opened by somebody."""
+    if not databases:
+        return
     known = has_tables(connection, "visits")
     found = fetch_rows(
         connection, _FOREIGN_SESSIONS_QUERY + (_NOT_OURS if known else ""), [list(databases)]
@@ -181,14 +185,14 @@ def forget_visits(connection: Connection, databases: Sequence[str]) -> None:
 
 # ---- entering closed databases -------------------------------------------------------------------
 
-# Whether the database is open, its number of sessions, whether the agent is a superuser, and
+# Name, whether the database is open, its number of sessions, whether the agent is a superuser, and
 # whether the application's role may connect: NULL if there is no such role.
 _DOOR = """
-SELECT datallowconn,
+SELECT datname, datallowconn,
   (SELECT count(*) FROM pg_stat_activity a WHERE a.datid = d.oid AND a.usesysid IS NOT NULL),
   (SELECT rolsuper FROM pg_roles WHERE rolname = current_user),
   has_database_privilege((SELECT oid FROM pg_roles WHERE rolname = %s), d.oid, 'CONNECT')
-FROM pg_database d WHERE datname = %s
+FROM pg_database d WHERE datname = ANY(%s) ORDER BY datname
 """
 
 
@@ -274,41 +278,51 @@ class MaintenanceSessions:
 
     @contextlib.contextmanager
     def keep_open(
-        self, database: str, *, limit_connections: bool, other_role: bool = False
+        self, *databases: str, limit_connections: bool, other_role: bool = False
     ) -> Iterator[Connection | None]:
-        """Keep a closed database open for a block, then close it again.
+        """Keep closed databases open for a block, then close them again.
 
         Args:
-            database: Physical name.
+            databases: Physical names.
             limit_connections: Limit the connections meanwhile: to one more, or to the agent's own.
             other_role: Whether a role other than the agent's must be able to connect.
 
         Yields:
-            The session that opened it; None if it was open already.
+            The session that opened them; None if all were open already.
         """
-        alter = f"ALTER DATABASE {quote_identifier(database)}"
         with self._server.open_control_session() as outside:
             owner = self._server.settings.owner
-            found = fetch_rows(outside, _DOOR, [owner, database])
-            if not found or found[0][0]:
+            let_in: list[str] = []
+            shut: list[str] = []
+            closed: list[str] = []
+            for database, allowed, sessions, superuser, admitted in fetch_rows(
+                outside, _DOOR, [owner, list(databases)]
+            ):
+                if allowed:
+                    continue
+                closed.append(database)
+                alter = f"ALTER DATABASE {quote_identifier(database)}"
+                if limit_connections:
+                    # A limit of 0 admits only superusers; any other agent needs room for itself.
+                    most = sessions + 1 if other_role else 0 if superuser else 8
+                    let_in.append(f"{alter} CONNECTION LIMIT {most}")
+                # Between cut-over and commit the application may log in as other roles.
+                admit = other_role and not admitted
+                right = f"CONNECT ON DATABASE {quote_identifier(database)}"
+                if admit:
+                    let_in.append(f"GRANT {right} TO {quote_identifier(owner)}")
+                let_in.append(f"{alter} ALLOW_CONNECTIONS true")
+                shut.append(f"{alter} ALLOW_CONNECTIONS false")
+                if admit:
+                    shut.append(f"REVOKE {right} FROM {quote_identifier(owner)}")
+            if not closed:
                 yield None
                 return
-            _, sessions, superuser, admitted = found[0]
-            # A limit of 0 admits only superusers; any other agent needs room for itself.
-            most = sessions + 1 if other_role else 0 if superuser else 8
-            limits = [f"{alter} CONNECTION LIMIT {most}"] if limit_connections else []
-            # Between cut-over and commit the application may log in as other roles.
-            admit = other_role and not admitted
-            right = f"CONNECT ON DATABASE {quote_identifier(database)}"
-            grant = [f"GRANT {right} TO {quote_identifier(owner)}"] if admit else []
-            revoke = [f"REVOKE {right} FROM {quote_identifier(owner)}"] if admit else []
-            let_in = [*limits, *grant, f"{alter} ALLOW_CONNECTIONS true"]
-            alter_and_renew(self._server, outside, database, let_in)
+            alter_and_renew(self._server, outside, closed, let_in)
             try:
                 yield outside
             finally:
-                shut = [f"{alter} ALLOW_CONNECTIONS false", *revoke]
-                alter_and_renew(self._server, outside, database, shut)
+                alter_and_renew(self._server, outside, closed, shut)
 
     @staticmethod
     def _can_connect(outside: Connection, database: str, role: str) -> bool:
@@ -338,7 +352,9 @@ class DatabaseSessions:
         self._server = server
         self._visitor = MaintenanceSessions(server)
         self._names = names
+        self._entered = set[str]()
         self.active = ActiveSessions(server)
+        self._entering = threading.Lock()
         self._held: dict[tuple[str, bool], Connection] | None = None
         self._spare: dict[str, Connection] | None = None
         self._locks: defaultdict[tuple[str, bool], threading.Lock] = defaultdict(threading.Lock)
@@ -440,13 +456,14 @@ class DatabaseSessions:
         Entering a closed database takes longer than most queries.
 
         Args:
-            migrating: Whether candidates are migrated in the block: then the session of the
-                migrations is opened together with the first one.
+            migrating: Whether candidates are migrated in the block: then all are entered together,
+                each by the session of its migrations, too.
         """
         if self._held is not None:
             yield
             return
         self._held, self._spare = {}, {} if migrating else None
+        self._entered = set[str]()
         try:
             with self.active.track():
                 yield
@@ -496,11 +513,27 @@ class DatabaseSessions:
     def _open_held(self, place: CandidateDatabase, *, as_owner: bool) -> Connection:
         if not as_owner or self._spare is None:
             return self.open_session(place, as_owner=as_owner)
-        database, purpose = self.physical_name(place), place.change.id
-        with self._visitor.keep_open(database, limit_connections=False, other_role=True):
-            # Stored at once, so that it is closed even if the next login fails.
-            self._spare[database] = self._log_in(database, purpose)
-            return self._log_in(database, purpose)
+        database, change = self.physical_name(place), place.change
+        with self._entering:  # the first one enters them all
+            if database not in self._entered:
+                names = [self.physical_name(change.get_candidate(name)) for name in self._names]
+                self._entered.update(names)
+                with self._visitor.keep_open(*names, limit_connections=False, other_role=True):
+                    run_in_parallel(
+                        {name: partial(self._enter, name, change.id) for name in names},
+                        cancel=self.active.terminate_all,
+                    )
+        entered = (self._held or {}).get((database, True))
+        if entered is None or entered.closed:  # ended since, or by the failure of another one
+            return self.open_session(place, as_owner=True)
+        return entered
+
+    def _enter(self, database: str, purpose: str) -> None:
+        # Stored at once, so that each is closed even if the next login fails.
+        held, spare = self._held, self._spare
+        assert held is not None and spare is not None  # noqa: S101 - looked at by the caller
+        spare[database] = self._log_in(database, purpose)
+        held[database, True] = self._log_in(database, purpose)
 
     def _log_in(self, database: str, purpose: str) -> Connection:
         connection = self._server.open_session(database, purpose=purpose, as_owner=True)
@@ -515,11 +548,10 @@ class DatabaseSessions:
             owner: Whether the program logs in as the owner of the databases.
         """
         with contextlib.ExitStack() as stack:
-            for name in self._names:
-                database = self.physical_name(change.get_candidate(name))
-                stack.enter_context(
-                    self._visitor.keep_open(database, limit_connections=False, other_role=owner)
-                )
+            names = [self.physical_name(change.get_candidate(name)) for name in self._names]
+            stack.enter_context(
+                self._visitor.keep_open(*names, limit_connections=False, other_role=owner)
+            )
             yield
 
     def _apply_search_path(self, connection: Connection, database: str) -> None:
@@ -531,39 +563,44 @@ class DatabaseSessions:
 
 
 def restrict_connect(
-    connection: Connection, change: ChangeRef, database: str, roles: Iterable[str]
+    connection: Connection, change: ChangeRef, databases: Iterable[str], roles: Iterable[str]
 ) -> None:
     """Revoke CONNECT from everybody except the agent and the given roles that have it.
 
     Args:
         connection: In the transaction of the cut-over.
         change: The change.
-        database: Physical name of the new live database.
+        databases: Physical names of the new live databases.
         roles: Roles as which the application logs in.
     """
+    names = sorted(databases)
     able = fetch_rows(
         connection,
-        "SELECT rolname FROM pg_roles WHERE rolname = current_user OR rolname = ANY(%s)"
-        " AND has_database_privilege(oid, %s, 'CONNECT')",
-        [list(roles), database],
+        "SELECT datname, rolname FROM pg_roles, unnest(%s::text[]) AS datname"
+        " WHERE rolname = current_user OR rolname = ANY(%s)"
+        " AND has_database_privilege(oid, datname, 'CONNECT') ORDER BY 1, 2",
+        [names, list(roles)],
     )
-    grants = read_attributes(connection, database).grants
+    found = read_all_attributes(connection, names)
+    stored = [json.dumps([astuple(grant) for grant in found[name].grants]) for name in names]
     # An existing row is older than this transaction and holds the original grants.
     execute(
         connection,
-        "INSERT INTO public.revoked VALUES (%s, %s, %s) ON CONFLICT (database) DO NOTHING",
-        [database, change.id, json.dumps([astuple(grant) for grant in grants])],
+        "INSERT INTO public.revoked SELECT name, %s, grants::jsonb"
+        " FROM unnest(%s::text[], %s::text[]) AS given(name, grants)"
+        " ON CONFLICT (database) DO NOTHING",
+        [change.id, names, stored],
     )
-    right = f"CONNECT ON DATABASE {quote_identifier(database)}"
-    grantees = sorted({g.grantee for g in grants if g.privilege == "CONNECT"})
-    whom = [quote_identifier(grantee) if grantee else "PUBLIC" for grantee in grantees]
-    execute_all(
-        connection,
-        (
-            *(f"REVOKE {right} FROM {grantee} CASCADE" for grantee in whom),
-            *(f"GRANT {right} TO {quote_identifier(role)}" for (role,) in sorted(able)),
-        ),
-    )
+    statements: list[str] = []
+    for name in names:
+        right = f"CONNECT ON DATABASE {quote_identifier(name)}"
+        grantees = sorted({g.grantee for g in found[name].grants if g.privilege == "CONNECT"})
+        whom = [quote_identifier(grantee) if grantee else "PUBLIC" for grantee in grantees]
+        statements += (f"REVOKE {right} FROM {grantee} CASCADE" for grantee in whom)
+        statements += (
+            f"GRANT {right} TO {quote_identifier(role)}" for one, role in able if one == name
+        )
+    execute_all(connection, statements)
 
 
 def is_connect_revoked(connection: Connection, database: str) -> bool:
@@ -575,21 +612,31 @@ def is_connect_revoked(connection: Connection, database: str) -> bool:
     )
 
 
-def take_saved_grants(connection: Connection, database: str) -> tuple[DatabaseGrant, ...] | None:
-    """Return and delete the stored connect grants of a database; None if nothing is stored.
+def take_saved_grants(
+    connection: Connection, databases: Iterable[str]
+) -> dict[str, tuple[DatabaseGrant, ...]]:
+    """Return and delete the stored connect grants of databases; those without any are left out.
 
     Grants of roles that no longer exist are left out.
     """
     if not has_tables(connection, "revoked"):
-        return None
+        return {}
     retained = fetch_rows(
-        connection, "DELETE FROM public.revoked WHERE database = %s RETURNING grants", [database]
+        connection,
+        "DELETE FROM public.revoked WHERE database = ANY(%s) RETURNING database, grants",
+        [list(databases)],
     )
     if not retained:
-        return None
+        return {}
     roles = {name for (name,) in fetch_rows(connection, "SELECT rolname FROM pg_roles")}
-    grants = (DatabaseGrant(*item) for item in retained[0][0])
-    return tuple(grant for grant in grants if not grant.grantee or grant.grantee in roles)
+    return {
+        database: tuple(
+            grant
+            for grant in (DatabaseGrant(*item) for item in grants)
+            if not grant.grantee or grant.grantee in roles
+        )
+        for database, grants in sorted(retained)
+    }
 
 
 def restore_connect(connection: Connection, databases: Iterable[str]) -> None:
@@ -598,8 +645,8 @@ def restore_connect(connection: Connection, databases: Iterable[str]) -> None:
     Raises:
         ATTRIBUTES_DIFFER: If they differ; the transaction must not be committed.
     """
-    for database in sorted(databases):
-        grants = take_saved_grants(connection, database)
-        if grants is not None:
-            wanted = replace(read_attributes(connection, database), grants=grants)
-            apply_attributes(connection, wanted, database)
+    grants = take_saved_grants(connection, databases)
+    if grants:
+        present = read_all_attributes(connection, grants)
+        wanted = {name: replace(present[name], grants=grants[name]) for name in grants}
+        apply_all_attributes(connection, wanted, present)

@@ -153,12 +153,12 @@ def survey_server(
         databases = read_databases(connection)
         retained = change.retained_from
         sources = {n: previous_name(p, retained) if retained else p for n, p in names.items()}
-        sizes: dict[str, int] = {}
-        for name, source in sources.items():
-            row = databases.get(source)
-            size = _read_size(connection, row) if row is not None and row.is_valid else None
-            if size is not None:
-                sizes[name] = size
+        there = {
+            name: databases[source].oid
+            for name, source in sources.items()
+            if source in databases and databases[source].is_valid
+        }
+        sizes = _read_sizes(connection, there)
         wanted = server.settings.copy_method
         return ServerSurvey(
             major=major,
@@ -205,15 +205,16 @@ def _read_sessions(connection: Connection, live: list[str]) -> list[SessionGroup
         time.sleep(POLL_S)
 
 
-def _read_size(connection: Connection, row: DatabaseRow) -> int | None:
-    """Return the size of a database in bytes, None without the privilege to read it."""
+def _read_sizes(connection: Connection, oids: Mapping[str, int]) -> dict[str, int]:
+    """Return the bytes of databases, without those whose size the agent may not read."""
     found = fetch_rows(
         connection,
-        "SELECT CASE WHEN has_database_privilege(%s::oid, 'CONNECT')"
-        " OR pg_has_role('pg_read_all_stats', 'USAGE') THEN pg_database_size(%s::oid) END",
-        [row.oid, row.oid],
+        "SELECT name, pg_database_size(oid) FROM unnest(%s::text[], %s::oid[]) AS source(name, oid)"
+        " WHERE has_database_privilege(oid, 'CONNECT')"
+        " OR pg_has_role('pg_read_all_stats', 'USAGE')",
+        [list(oids), list(oids.values())],
     )
-    return None if found[0][0] is None else int(found[0][0])
+    return {name: int(size) for name, size in found}
 
 
 def _fetch_for_databases(

@@ -172,9 +172,9 @@ class SqliteDialect(MigrationDialect):
         finally:
             driver.set_authorizer(None)
 
-    def read_transaction_id(self, driver: Any) -> str | None:  # noqa: ANN401
+    def read_transaction(self, driver: Any) -> tuple[str, str] | None:  # noqa: ANN401
         """Return a constant: the library refuses transaction control, see ``_authorize``."""
-        return "open" if driver.in_transaction else None
+        return ("open", "") if driver.in_transaction else None
 
     @contextlib.contextmanager
     def enforce_timeout(self, driver: Any, statement_ms: int) -> Iterator[None]:  # noqa: ANN401

@@ -473,5 +473,5 @@ class TestEveryPostgresql:
         with contextlib.suppress(MigrationFailedError):
             database.runner().migrate(CHANGE, [made, more], None, SilentProgress())
         with closing(database.dialect.connect()) as driver, contextlib.suppress(DatabaseError):
-            run_release_query(driver, "cases", WRITES[what])
+            run_release_query(driver, "cases", WRITES[what], 60.0)
         assert database.ask(state) == [(1, 0, 1)]

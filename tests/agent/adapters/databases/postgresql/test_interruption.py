@@ -115,18 +115,18 @@ def test_no_database_is_opened_beside_a_migration(
     """The migration would be taken for the one who did it, and refused."""
     engine, seen = site.engine(), []
     fenced_copies(engine)
-    opened, surroundings = MaintenanceSessions.keep_open, PostgresDialect.read_environment
+    opened, surroundings = MaintenanceSessions.keep_open, PostgresDialect.read_transaction
 
     def open_(self: MaintenanceSessions, database: str, **more: bool) -> Any:
         seen.append("opened")
         return opened(self, database, **more)
 
-    def look(self: PostgresDialect, driver: Any) -> str:
+    def look(self: PostgresDialect, driver: Any) -> tuple[str, str] | None:
         seen.append("looked")
         return surroundings(self, driver)
 
     monkeypatch.setattr(MaintenanceSessions, "keep_open", open_)
-    monkeypatch.setattr(PostgresDialect, "read_environment", look)
+    monkeypatch.setattr(PostgresDialect, "read_transaction", look)
     engine.migrate(CHANGE, two_releases(tmp_path, UP, UP), None, SilentProgress())
     assert seen[:4] == ["opened"] * 4
     assert set(seen[4:]) == {"looked"}

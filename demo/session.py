@@ -18,7 +18,7 @@ BLOCK = re.compile(r"(?ms)^(<!-- session -->\n```text\n).*?^(```\n<!-- end -->)$
 COMMANDS = ("ncen-updater upgrade 3.3.0 --yes", "ncen-updater upgrade 3.3.1 --yes --quiet")
 VERDICT = "  [ok]"
 #: Lines that depend on threads or timing, and messages of the server.
-SKIPPED = re.compile(r"(?:seizures|companies|suspects): |Unpacking|Detail:")
+SKIPPED = re.compile(r"(?:seizures|companies|suspects): |unpacking \S+\.tar|Detail:")
 
 
 def extract_session(output: str) -> str:

@@ -14,7 +14,7 @@ HEADINGS = (
     N_("test case"),
     N_("expected"),
     N_("actual"),
-    N_("downtime"),
+    N_("users waited"),
     N_("records"),
     N_("result"),
 )

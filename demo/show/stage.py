@@ -112,8 +112,8 @@ class Stage:
         if not broken:
             self.narrator.good(
                 N_(
-                    "{version} runs: code, three databases and application match. {stop} All {old}"
-                    " old rows and {entered} new records are there."
+                    "{version} runs: code, three databases and application match. {stop} No"
+                    " record lost: {old} rows compared, {entered} new records found."
                 ),
                 version=runs,
                 stop=_stop(stop),
@@ -127,7 +127,7 @@ def _stop(seconds: float) -> LazyText:
     if not seconds:
         return LazyText(N_("No downtime."))
     values = {"seconds": format_decimal(seconds)}
-    return LazyText(N_("Downtime: {seconds} seconds."), values)
+    return LazyText(N_("Users could not work for {seconds} seconds."), values)
 
 
 @dataclass

@@ -7,7 +7,7 @@ from datetime import datetime, tzinfo
 from typing import Final
 
 from ncen_updater.common.cli.characters import strip_control_characters
-from ncen_updater.common.cli.render import format_time
+from ncen_updater.common.cli.render import format_scheduled_time, format_time
 from ncen_updater.common.i18n import N_, PLACEHOLDER, LazyText, translate
 from ncen_updater.common.messages import find_message
 
@@ -28,7 +28,8 @@ def format_hold(hold: Mapping[str, str | None], zone: tzinfo | None = None) -> L
     if until is None:
         return LazyText(N_("Upgrades on hold since {since} by {by}: {reason}"), values)
     words = N_("Upgrades on hold since {since} until {until} by {by}: {reason}")
-    return LazyText(words, {**values, "until": format_time(datetime.fromisoformat(until), zone)})
+    end = format_scheduled_time(datetime.fromisoformat(until), zone)
+    return LazyText(words, {**values, "until": end})
 
 
 def format_upgrade_path(versions: Sequence[str]) -> LazyText:

@@ -195,7 +195,7 @@ def _unpack_members(
     wanted = {entry.path: entry for entry in tree.entries}
     if len(wanted) != len(tree.entries):
         raise _MemberRefusedError("duplicate path")
-    reported, total = LazyText(N_("Unpacking {archive} (bytes)"), {"archive": archive.name}), 0
+    reported, total = LazyText(N_("unpacking {archive} (bytes)"), {"archive": archive.name}), 0
     expected = tree.total_bytes  # computed once: it sums over all entries
     with (
         contextlib.closing(DirectoryHandle(destination)) as directory,

@@ -142,7 +142,7 @@ class Receipt(SignedModel):
     previous: Annotated[
         ShortDigest | None, _version(N_("Digest of the receipt before it: {value}"))
     ] = None
-    epoch: Annotated[Epoch, _version(N_("Series of receipts, new after a restore: {value}"))]
+    epoch: Annotated[Epoch, _version(N_("Series of receipts (new after a restore): {value}"))]
     chain_head: Annotated[ShortHead, _version(N_("Chain head of the audit log: {value}"))]
     day: Annotated[date, _version(N_("Day of this receipt: {value}"))]
     key: Annotated[PublicKey, _version(N_("Public key of this site: {value}"))]
@@ -348,9 +348,6 @@ def _compute_digest(payload: bytes) -> str:
 
 #: Display texts of enumerated values.
 _WORDS = {
-    "version": N_("version"),
-    "outcome": N_("outcome"),
-    "figures": N_("figures"),
     "upgraded": N_("upgraded"),
     "reverted": N_("reverted"),
     "rolled-back": N_("rolled back by people"),
@@ -362,14 +359,9 @@ _WORDS = {
 }
 
 
-def describe_word(value: str) -> LazyText | str:
-    """Return the display text of a receipt's value."""
-    return LazyText(_WORDS[value]) if value in _WORDS else value
-
-
 def _describe(value: object) -> object:
     if isinstance(value, str):
-        return describe_word(value)
+        return LazyText(_WORDS[value]) if value in _WORDS else value
     if isinstance(value, bool):
         return LazyText(N_("yes")) if value else LazyText(N_("no"))
     if isinstance(value, list) and isinstance(value[0], str):

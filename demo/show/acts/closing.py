@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 from demo.show.report import broken_rows, report_lines
@@ -41,8 +42,13 @@ def play(stage: Stage, keep: Path | None) -> None:
         narrator.say(
             N_(
                 "Files are in {directory}. The site stops when the demonstration ends. To use"
-                " ncen-updater on it, run: export NCEN_CONFIG_FILE={config}"
+                " ncen-updater on it, type in another terminal:"
             ),
             directory=keep,
-            config=site.config_path,
+        )
+        narrator.lines(
+            [
+                f"    export PATH={Path(sys.executable).parent}:$PATH",
+                f"    export NCEN_CONFIG_FILE={site.config_path}",
+            ]
         )

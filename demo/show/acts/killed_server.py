@@ -49,11 +49,11 @@ def play(stage: Stage) -> None:
         trial.require(rename is not None, LazyText(N_("The kill missed the cut-over.")))
         say(
             N_(
-                "The server was killed while the transaction waited at: {rename}. After its"
+                "The server was killed while the transaction waited, in: {rename} ... After its"
                 " restart, the agent checked the catalog for the result of the cut-over and ended"
                 " with exit code {status}."
             ),
-            rename=rename or "-",
+            rename=(rename or "-").partition(";")[0],
             status=process.returncode,
         )
         trial.require(

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 Document = Mapping[str, Any]
 
 #: Two sentences: the placeholder contains a complete sentence.
-AFTER_APPROVAL = N_("Once you approve: {starts_at}")
+AFTER_APPROVAL = N_("If you approve, this follows. {starts_at}")
 AFTER_SCHEDULING = N_("With this schedule: {starts_at}")
 #: Wait reasons that an earlier line already shows.
 SHOWN_WAIT_REASONS = ("approval", "not-rehearsed")

@@ -64,7 +64,9 @@ def verify(context: click.Context, head_texts: tuple[str, ...], journal_only: bo
     "--output", type=click.Path(path_type=Path), metavar="FILE",
     help=N_("Output file (default: ncen-support-DATE.tar.gz)"),
 )  # fmt: skip
-@click.option("--leave-out", multiple=True, metavar="PART", help=N_("Omit a part"))
+@click.option(
+    "--leave-out", multiple=True, metavar="PART", help=N_("Omit a part; --dry-run lists them")
+)
 @click.option("--show", multiple=True, metavar="PART", help=N_("Show the content of a part"))
 @yes_option
 @dry_run_option
@@ -118,7 +120,13 @@ def support_bundle(
     size_bytes = write_archive(base64.b64decode(found.document["archive"]), path)
     values: dict[str, object] = {"path": path, "size": format_bytes(size_bytes)}
     session.add_line(
-        LazyText(N_("Written: {path} ({size}). Send it through an approved channel."), values)
+        LazyText(
+            N_(
+                "Written: {path} ({size}). Send it to the Secretariat through a channel approved"
+                " for confidential data."
+            ),
+            values,
+        )
     )
     session.write_output({**document, "path": path, "bytes": size_bytes})
     return ExitCode.OK

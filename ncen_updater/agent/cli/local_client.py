@@ -62,7 +62,7 @@ if TYPE_CHECKING:
     from ncen_updater.feed.upgrade_path import NoUpgradePath, UpgradePath
 
 
-READY = LazyText(N_("Ready for an upgrade"))
+READY = LazyText(N_("No problem blocks an upgrade"))
 
 
 class LocalSiteClient(LocalRecords):

@@ -36,7 +36,6 @@ from ncen_updater.formats.receipt import (
     ReceiptLevel,
     SignedReceipt,
     compute_fingerprint,
-    describe_word,
     encode_statement,
 )
 
@@ -44,7 +43,7 @@ if TYPE_CHECKING:
     from ncen_updater.agent.cli.session import AgentSession
     from ncen_updater.agent.engine.site import Site
 
-RECEIPTS_ARE_OFF = N_("Receipts are off: this site tells nothing.")
+RECEIPTS_ARE_OFF = N_("Receipts are off: this site sends nothing.")
 LEVEL_SHOWN = N_("Level of receipts: {level}")
 #: So many events of receipts are shown.
 MOST_EVENTS = 20
@@ -62,11 +61,11 @@ A_RECEIPT_WOULD_SAY = N_("A receipt of the level '{level}' would say:")
     type=click.Path(path_type=Path, file_okay=False),
     help=N_("Write the next receipt into a directory, such as a USB stick"),
 )  # fmt: skip
-@click.option("--show", is_flag=True, help=N_("Show the next receipt in sentences and in bytes"))
+@click.option("--show", is_flag=True, help=N_("Show the next receipt, also exactly as it is sent"))
 @click.option("--all-levels", is_flag=True, help=N_("Show what each level would say"))
-@click.option("--send", is_flag=True, help=N_("Send the next receipt to the Secretariat"))
+@click.option("--send", is_flag=True, help=N_("Send the next receipt by HTTPS"))
 @click.option("--qr", is_flag=True, help=N_("Show the next receipt as a QR code"))
-@click.option("--mail", is_flag=True, help=N_("Send it by mail"))
+@click.option("--mail", is_flag=True, help=N_("Send the next receipt by mail"))
 @click.option("--scheduled", is_flag=True, hidden=True)
 @yes_option
 @click.pass_context
@@ -183,7 +182,7 @@ class _ReceiptDesk:
             self.session.add_line(LazyText("  {line}", {"line": line}))
 
     def add_level(self, words: str, level: ReceiptLevel) -> None:
-        self.session.add_line(LazyText(words, {"level": describe_word(level)}))
+        self.session.add_line(LazyText(words, {"level": level.value}))
 
     def add_next(self, level: ReceiptLevel) -> tuple[Receipt, str]:
         """Show the next receipt at a level; return it and the bytes that would be signed.
@@ -193,7 +192,7 @@ class _ReceiptDesk:
         following, release = self.prepare(level)
         statement = encode_statement(following, release).decode()
         self.add_lines(following)
-        self.session.add_line(LazyText(N_("These bytes are signed:")))
+        self.session.add_line(LazyText(N_("The site signs and sends exactly this text:")))
         self.session.add_line(statement.rstrip())
         return following, statement
 

@@ -43,7 +43,7 @@ PATH_TYPE = click.Path(path_type=Path)
 
 @click.command("setup", cls=CliCommand, help=N_("Set up this site"))
 @click.option("--answers", type=PATH_TYPE, help=N_("File with all answers"))
-@click.option("--keep-unit", is_flag=True, help=N_("Leave the unit of the application as it is"))
+@click.option("--keep-unit", is_flag=True, help=N_("Keep the systemd unit of the application"))
 @click.option("--web", is_flag=True, help=N_("Set up in a browser; prints a link"))
 @click.option("--undo", is_flag=True, help=N_("Undo setup"))
 @click.option(

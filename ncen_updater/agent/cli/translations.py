@@ -314,7 +314,7 @@ def _import_texts(
         ):
             layer.write_local(declared, spoken, taken.local)
             _merge_again(layer, site, journal, {file.path: taken.text_origins}, language=spoken)
-        session.add_line(LazyText(N_("Imported. Active after the next start of nCEN.")))
+        session.add_line(LazyText(N_("Imported. Active after the next start of the application.")))
         _show_refused(session, layer, version, file.local_path)
     session.write_output(
         {
@@ -355,7 +355,8 @@ def _apply_overlay(
     if changed:
         session.add_line(
             LazyText(
-                N_("Merged for {version}: {path}. Active after the next start of nCEN."), values
+                N_("Merged for {version}: {path}. Active after the next start of the application."),
+                values,
             )
         )
     else:

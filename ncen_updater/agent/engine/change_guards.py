@@ -19,7 +19,7 @@ from ncen_updater.agent.storage.journal.site_history import (
     SiteHistory,
     select_longest_hold,
 )
-from ncen_updater.common.cli.render import format_scheduled_time
+from ncen_updater.common.cli.render import format_scheduled_time, format_time
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.messages import (
@@ -87,7 +87,7 @@ def make_hold_error(hold: HoldRecord, zone: tzinfo | None = None) -> UpdaterErro
         detail=LazyText(end, {"until": until}),
         reason=hold.reason,
         by=hold.actor,
-        since=format_scheduled_time(hold.since, zone),
+        since=format_time(hold.since, zone),
         until=until,
     )
 

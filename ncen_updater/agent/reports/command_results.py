@@ -349,9 +349,9 @@ def _serialize_outcome(outcome: ChangeOutcome) -> dict[str, object]:
 
 def format_step_count(count: int, *, upgrades: int) -> LazyText:
     """Say how many steps a plan has; each upgrade of the path has all of them."""
-    words = N_("Steps: {count} (list them with --steps)")
+    words = N_("Steps: {count} (to list them, run: ncen-updater plan --steps)")
     if upgrades > 1:
-        words = N_("Steps of each upgrade: {count} (list them with --steps)")
+        words = N_("Steps of each upgrade: {count} (to list them, run: ncen-updater plan --steps)")
     return LazyText(words, {"count": count})
 
 
@@ -396,7 +396,7 @@ def _format_change_lines(result: OperationResult) -> Iterator[OutputLine]:
 
 
 _SINGLE_APPROVAL_LINE = N_(
-    "The person who runs the rollback must be an approver; this counts as the approval."
+    "Only an approver can roll back; running the command counts as the approval."
 )
 _MISSING_APPROVALS_LINE = N_(
     "Missing approvals: {missing}. Each approver runs: ncen-updater approve --rollback{loss}"
@@ -588,7 +588,7 @@ def _format_hop_lines(hop: RehearsedHop, language: str) -> Iterator[OutputLine]:
         "low": format_duration(hop.downtime.low), "high": format_duration(hop.downtime.high),
     }  # fmt: skip
     yield ""
-    yield LazyText(N_("{origin} -> {version}: downtime {low} to {high}"), values)
+    yield LazyText(N_("{origin} -> {version}: predicted downtime {low} to {high}"), values)
     for item in hop.code_maps:
         for text in format_code_mapping(item):
             yield LazyText("  {text}", {"text": text})

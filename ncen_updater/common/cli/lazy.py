@@ -7,12 +7,14 @@ import importlib
 import keyword
 import re
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
 import click
 
+from ncen_updater.common.cli.characters import protect_spacing
 from ncen_updater.common.cli.session import CliSession
 from ncen_updater.common.cli.usage import translate_metavars
 from ncen_updater.common.errors import UpdaterError
@@ -125,6 +127,14 @@ def make_version_option() -> click.Option:
     )  # fmt: skip
 
 
+def _open_section(
+    formatter: click.HelpFormatter, heading: str, language: str
+) -> AbstractContextManager[None]:
+    """Return a section of a help; click itself writes the colon, without a French space."""
+    words = protect_spacing(translate(N_("{name}: {text}"), language)).partition(":")[0]
+    return formatter.section(words.format(name=translate(heading, language)))
+
+
 class _TranslatedCommand(click.Command):
     """A command whose help is in the language of the run, including click's own texts."""
 
@@ -158,7 +168,7 @@ class _TranslatedCommand(click.Command):
                         text.replace("[required]", f"[{required}]"),
                     )
                 )
-        with formatter.section(translate(N_("Options"), language)):
+        with _open_section(formatter, N_("Options"), language):
             formatter.write_dl(rows)
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -173,14 +183,14 @@ class _TranslatedCommand(click.Command):
         session = get_session(ctx)
         examples = guide.examples.get(name, {}) if name else {}
         if examples:
-            with formatter.section(translate(N_("Examples"), session.language)):
+            with _open_section(formatter, N_("Examples"), session.language):
                 for line, words in examples.items():
                     formatter.write(f"{'':{formatter.current_indent}}{session.program} {line}\n")
                     with formatter.indentation():
                         formatter.write_text(translate(words, session.language))
         codes = guide.list_exit_codes(name)
         if codes:
-            with formatter.section(translate(N_("Exit codes"), session.language)):
+            with _open_section(formatter, N_("Exit codes"), session.language):
                 formatter.write_dl(
                     [
                         (str(int(code)), translate(value, session.language))
@@ -341,7 +351,7 @@ class LazyGroup(_TranslatedCommand, click.Group):
         groups = self.command_help.groups if self.command_help else {N_("Commands"): tuple(values)}
         widest = max(map(len, values))
         for heading, names in groups.items():
-            with formatter.section(translate(heading, language)):
+            with _open_section(formatter, heading, language):
                 # Use one column width for all groups.
                 formatter.write_dl([(name.ljust(widest), values[name]) for name in names])
 

@@ -119,7 +119,7 @@ COMMAND_HELP = CommandHelp(
         },
         "retire": {
             "retire 3.1.0 --feed feed --event old": N_(
-                "Smaller metadata for every site; what sites need for an upgrade stays"
+                "Smaller metadata for every site; releases that a site still needs stay"
             ),
         },
         "wave": {

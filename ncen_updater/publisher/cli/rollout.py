@@ -159,8 +159,8 @@ MAX_HOURS = 72
     "halt",
     cls=PublisherCommand,
     help=N_(
-        "Draft a halt of the rollout of VERSION; with --emergency halt it with one signature, at"
-        " most 72 hours, and publish it"
+        "Draft a halt of the rollout of VERSION. With --emergency, publish it immediately with"
+        " one signature, for at most 72 hours."
     ),
 )
 @click.argument("version")
@@ -168,7 +168,7 @@ MAX_HOURS = 72
 @product_option
 @click.option("--event", type=DIRECTORY_PATH, help=N_("New directory for the signing event"))
 @click.option("--reason", help=N_("Reason shown to operators"))
-@click.option("--emergency", is_flag=True, help=N_("Halt with one signature, at once"))
+@click.option("--emergency", is_flag=True, help=N_("Halt immediately, with one signature"))
 @click.option(
     "--hours",
     type=IntegerRange(1, MAX_HOURS),

@@ -85,6 +85,8 @@ def test_help_shows_groups_examples_and_exit_codes(
     assert PROGRAMS[program].run(["--lang", language, "--help"]) == 0
     whole = capsys.readouterr().out
     assert words[1] in whole and "  0 " in whole
+    headings = [line for line in whole.splitlines() if line.endswith(":") and line[0] != " "]
+    assert len(headings) > 4 and all(line.endswith(words[0][8:]) for line in headings)
 
 
 #: A command line without a command, and what follows the program's name in the usage.

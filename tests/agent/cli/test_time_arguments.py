@@ -20,6 +20,7 @@ from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.agent.storage.journal.site_history import SiteHistory
 from ncen_updater.common.cli.program import show_error
 from ncen_updater.common.json_records import to_json_value
+from ncen_updater.common.labels import format_hold
 from ncen_updater.common.messages import BAD_TIME, HELD, TIME_PASSED, ErrorMessage
 from tests.agent.cli.site import make_site
 from tests.support.errors import refused
@@ -117,6 +118,14 @@ def test_hold_shows_the_recorded_time(
     assert f"Upgrades on hold since {shown} by " in capsys.readouterr().err.replace("\n", " ")
 
 
+def test_status_shows_the_end_of_a_hold_like_the_refused_upgrade() -> None:
+    hold = {"since": "2031-01-09T08:15:02+00:00", "until": "2031-02-01T18:00:00+00:00"}
+    shown = str(format_hold({**hold, "actor": "dana", "reason": "fair"}, UTC))
+    assert shown == (
+        "Upgrades on hold since 2031-01-09 08:15:02 UTC until 2031-02-01 18:00 UTC by dana: fair"
+    )
+
+
 @pytest.mark.parametrize(
     ("ends", "language", "lines"),
     [
@@ -125,7 +134,7 @@ def test_hold_shows_the_recorded_time(
             "en",
             (
                 "Detail:     End of the hold: 2031-02-01 18:00 UTC",
-                "What to do: To end the hold, ask dana, then run: ncen-updater unhold",
+                "What to do: Once the reason no longer applies, run: ncen-updater unhold",
             ),
         ),
         (
@@ -133,8 +142,7 @@ def test_hold_shows_the_recorded_time(
             "fr",
             (
                 "Détail :    Fin de la suspension : 10/01/2031 à 00:00 UTC",
-                "Que faire : Pour lever la suspension, consultez dana, puis exécutez :"
-                " ncen-updater unhold",
+                "Que faire : Quand le motif n'est plus valable, exécutez : ncen-updater unhold",
             ),
         ),
         (["2031-01-10T00:00", None], "en", ("Detail:     The hold has no end date.",)),

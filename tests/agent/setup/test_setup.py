@@ -115,7 +115,7 @@ def test_feed_that_is_lost_after_the_adoption_is_told(
     assert (code, is_set_up(site)) == (ExitCode.BLOCKED, True)
     assert "Setup is complete, but the feed cannot be read" in shown
     assert "then run: ncen-updater check" in shown
-    assert "Ready for an upgrade" not in shown
+    assert "No problem blocks an upgrade" not in shown
     text = site.demo.config_path.read_text("utf-8")
     site.demo.config_path.write_text(text.replace("http://127.0.0.1:1", url), "utf-8")
     site.undo()

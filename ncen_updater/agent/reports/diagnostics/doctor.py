@@ -68,6 +68,7 @@ from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.messages import DATABASE_UNKNOWN
 from ncen_updater.common.progress import ProgressListener
 from ncen_updater.feed.clock import clock_findings
+from ncen_updater.formats.dialects import DIALECTS
 
 #: Paths and user of the Debian package.
 LOGIN_SOCKET, PAM_RULES = Path("/run/ncen-updater/login.sock"), Path("/etc/pam.d/ncen-updater")
@@ -431,10 +432,11 @@ def _check_databases(site: Site) -> Iterator[Finding]:
             "NU-6124",
             Severity.INFO,
             LazyText(
-                N_("Database {database} reachable: {size}, version {version}"),
+                N_("Database {database} reachable: {size}, {engine} {version}"),
                 {
                     "database": facts.physical_name,
                     "size": format_bytes(facts.size_bytes),
+                    "engine": DIALECTS[site.database_engine.engine_name].title,
                     "version": site.database_engine.read_version(),
                 },
             ),

@@ -394,7 +394,7 @@ def test_root_learns_what_the_unit_may_write(trial: Trial, tmp_path: Path) -> No
 def test_unit_of_another_installation_is_named(
     trial: Trial, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Seen: "Ready for an upgrade" of a site that had been adopted by hand."""
+    """Seen: "No problem blocks an upgrade" of a site that had been adopted by hand."""
     outside = {"ncen.service": "/srv/ncen"}
     monkeypatch.setattr(CommandApplication, "find_outside_installations", lambda _: outside)
     assert "NU-6145" in codes(trial)

@@ -142,13 +142,9 @@ def _normalize_value(value: object) -> CheckValue:
 
 
 _RELATION_FAILURES = {
-    CheckRelation.EQUAL: N_("check '{check}' must not change (before: {before}, after: {after})"),
-    CheckRelation.NOT_LESS: N_(
-        "check '{check}' must not decrease (before: {before}, after: {after})"
-    ),
-    CheckRelation.NOT_MORE: N_(
-        "check '{check}' must not increase (before: {before}, after: {after})"
-    ),
+    CheckRelation.EQUAL: N_("check '{check}' changed from {before} to {after}"),
+    CheckRelation.NOT_LESS: N_("check '{check}' decreased from {before} to {after}"),
+    CheckRelation.NOT_MORE: N_("check '{check}' increased from {before} to {after}"),
 }
 
 

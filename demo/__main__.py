@@ -47,7 +47,7 @@ def _options(argv: Sequence[str]) -> argparse.Namespace:
         "--lang",
         choices=("en", "fr"),
         default=read_language_from_environment(),
-        help="language of what is said",
+        help="language of the output",
     )
     options = parser.parse_args(argv)
     if not 1 <= options.cases <= 100_000:
@@ -57,7 +57,7 @@ def _options(argv: Sequence[str]) -> argparse.Namespace:
         and options.keep.exists()
         and (not options.keep.is_dir() or any(options.keep.iterdir()))
     ):
-        parser.error(f"{options.keep} is not empty; --keep wants a new directory")
+        parser.error(f"{options.keep} is not empty; --keep needs a new or empty directory")
     return options
 
 

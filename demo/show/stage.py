@@ -127,7 +127,7 @@ def _stop(seconds: float) -> LazyText:
     if not seconds:
         return LazyText(N_("No downtime."))
     values = {"seconds": format_decimal(seconds)}
-    return LazyText(N_("Users could not work for {seconds} seconds."), values)
+    return LazyText(N_("Users could not work for {seconds} s."), values)
 
 
 @dataclass

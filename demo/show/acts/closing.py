@@ -22,7 +22,7 @@ def play(stage: Stage, keep: Path | None) -> None:
         narrator.say(
             N_(
                 "Users entered {entered} records; {refused} requests were refused; longest wait:"
-                " {longest} seconds"
+                " {longest} s"
             ),
             entered=summary["acknowledged"],
             refused=summary["refused"],

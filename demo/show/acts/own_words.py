@@ -107,7 +107,7 @@ def after_the_upgrade(stage: Stage) -> None:
     _judge(
         stage,
         LazyText(N_("import a translation")),
-        N_("shown to users at once"),
+        N_("shown to users"),
         {"texts/sw": {"seizure.artefact": FILLED[1], "seizure.new": "Ukamataji mpya"}},
         () if done else (LazyText(N_("The translator's file lacks the new text.")),),
     )

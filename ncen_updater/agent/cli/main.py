@@ -161,7 +161,7 @@ COMMAND_HELP = CommandHelp(
         "status": (12,),
         "check": (6, 7, 10, 12, 14),
         "plan": (3, 6, 7, 8, 14),
-        "rehearse": (3, 6, 7, 8, 9, 12, 14),
+        "rehearse": (3, 9, 12),
         "approve": (3, 4, 13),
         "schedule": (3, 4, 13),
         "dossier": (3, 13),

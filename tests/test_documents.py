@@ -256,6 +256,16 @@ def test_decisions_name_existing_files() -> None:
         assert named == there, path.name
 
 
+@pytest.mark.parametrize("path", RECORDS, ids=lambda path: path.name)
+def test_decision_binds_rooms_that_exist(path: Path) -> None:
+    """A room is a directory or module of the product or of the repository."""
+    bases = ["", "ncen_updater", "ncen_updater/agent", "ncen_updater/agent/adapters"]
+    bound = re.search(r" Binds: (.+?)\.\n\n", path.read_text("utf-8"), re.DOTALL)
+    assert bound is not None
+    rooms = bound[1].replace("\n", " ").split(", ")
+    assert [room for room in rooms if not any((ROOT / base / room).exists() for base in bases)] == []
+
+
 def test_every_decision_is_listed() -> None:
     directory = ROOT / "docs/decisions"
     index = (directory / "README.md").read_text("utf-8").partition("\n## Folded")[0]

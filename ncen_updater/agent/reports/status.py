@@ -75,7 +75,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 MAX_METADATA_BYTES = 5_000_000
-#: As in :class:`.config.model.SoakSettings`, which is too slow to import; a test compares them.
+#: Default of :class:`.agent_config.SoakSettings`, which is slow to import; a test compares them.
 DEFAULT_SOAK_S = 3600.0
 #: Number of repeated reads if the parts are inconsistent.
 MAX_REREADS = 2

@@ -5,7 +5,7 @@ Rules:
 * An intent is on the disk before its effect begins; a step is done only after its check succeeded.
 * Every record is written in one transaction with its event.
 * Events are chained by hash. A broken chain, like any other damage, makes the journal unreadable,
-  which stops all automatic work. Only :meth:`Journal.create` creates a journal.
+  which stops all automatic work. Only :meth:`JournalFile.create` creates a journal.
 
 ``journal_file.py`` handles the file itself.
 Standard library only: ``status`` imports this module.

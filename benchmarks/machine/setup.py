@@ -241,7 +241,7 @@ def _set_up(trial: Trial) -> SetupAttempt:
     trial.known[TARGET] = facts(trial.container)
     # In the foreground it would wait until the end of the soak period.
     trial.container.must(
-        "sh", "-c", "runuser -u amina -- ncen-updater rollback --yes > /dev/null &"
+        "sh", "-c", "runuser -u amina -- ncen-updater rollback --yes > /dev/null 2>&1 &"
     )
     _await_version(trial, START)
     trial.type("ncen-updater confirm", user="amina")

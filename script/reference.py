@@ -82,8 +82,6 @@ DOCUMENTS: Mapping[str, str | tuple[str, ...]] = {
     "ncen-updater hold": "Held",
     "ncen-updater unhold": "Unheld",
     "ncen-updater self-update": "SelfUpdateDone",
-    "ncen-updater install": ("dry_run", "parts"),
-    "ncen-updater uninstall": ("dry_run", "parts"),
     "ncen-updater setup": ("state", "steps", "fingerprint", "found", "by_hand", "doctor"),
     "ncen-updater adopt": ("adopted", "product", "version", "corrects", "application", "checks"),
     **dict.fromkeys(

@@ -109,14 +109,18 @@ from ncen_updater.agent.adapters.databases.base import LiveDatabase, MigrationPl
 from ncen_updater.agent.adapters.databases.engines import make_engine
 from ncen_updater.agent.adapters.databases.migrations.planner import render_plan_sql
 from ncen_updater.agent.reports.diagnostics.support_bundle.leaks import sample_values
-from ncen_updater.agent.cli.install import InitialSettings, render_config
+from ncen_updater.common.toml_writer import render_toml
 from ncen_updater.formats.manifest import SiteRequirements
 
 root = Path(sys.argv[1])
 (root / "run/ncen").mkdir(parents=True)
-cases = (("cases", "cases"),)
-answers = InitialSettings("a-site", "KE", ("http://a/",), engine="tiny", databases=cases)
-(root / "agent.toml").write_text(render_config(answers, root))
+tiny = {"engine": "tiny", "names": {"cases": "cases"}, "tiny": {"directory": "srv/tiny"}}
+application = {"unit": "ncen.service", "health_url": "http://127.0.0.1:8000"}
+(root / "agent.toml").write_text(render_toml({
+    "schema": 1, "site": {"id": "a-site", "country": "KE"}, "paths": {"root": str(root)},
+    "feed": {"urls": ["http://a/"]}, "databases": tiny,
+    "application": {**application, "maintenance_file": "run/ncen/maintenance"},
+}))
 config = load_config(root / "agent.toml")
 engine = make_engine(config.databases, root)
 empty = MigrationSet("1.0", root, {"cases": ()})

@@ -60,6 +60,8 @@ UNEXPLAINED_EXIT_CODES = frozenset({1, 2, 126, 127})
 MAX_STATE_BYTES = 100_000
 #: Variable with the directory of the selection, for an agent that cannot read its configuration.
 DIRECTORY_VARIABLE = "NCEN_FAILSAFE_DIRECTORY"
+#: Remedy where no slot can be started.
+NO_SLOT = "no slot can be started: run sudo apt install --reinstall ncen-updater"
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 LOCK_TIMEOUT_S = 10.0
 SLOT_NAME_PATTERN = re.compile(r"[0-9][0-9A-Za-z.+!]{0,63}")
@@ -433,7 +435,7 @@ def start_agent(directory: Path, arguments: Sequence[str]) -> int:
             usable = [name for name in list_usable_slots(directory) if name not in broken]
             version = _find_linked(read_link(directory), usable)
         if version is None:
-            log_message(f"rebuild a slot: run {directory}/VERSION/release/install")
+            log_message(NO_SLOT)
             return 1
         path = get_program_path(directory, version)
         os.environ[DIRECTORY_VARIABLE] = str(directory)
@@ -467,7 +469,7 @@ def run_resume(directory: Path, arguments: Sequence[str]) -> int:
             break
         log_message(f"agent {version} ended with {status} and may not have done it")
     if not versions:
-        log_message(f"no slot can be started: run {directory}/VERSION/release/install")
+        log_message(NO_SLOT)
     return status if status >= 0 else 128 - status
 
 

@@ -19,7 +19,7 @@ SAME = {
     "Audit", "Code", "Configuration", "Date", "Maintenance", "Maximum", "Minimum", "Mode",
     "Navigation", "Options", "Pages", "Plan", "Signature", "Signatures", "Site", "Sites", "Table",
     "UID", "code",
-    "configuration {path}", "confirmation", "extensions", "import", "plan",
+    "confirmation", "extensions", "import", "plan",
     "signatures", "tables", "timestamp {version}", "type", "types", "version",
     "{kind}, mode {mode}",
 }  # fmt: skip

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -50,20 +48,15 @@ def test_lock_is_parsed_with_its_markers() -> None:
 def test_agent_release_is_buildable(
     wheels: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    units = tmp_path / "units"
-    units.mkdir()
-    (units / "a.service").write_text("[Unit]\n")
     place = tmp_path / "release"
     arguments = ["agent-release", str(place), "--wheels", str(wheels), "--lock"]
-    assert run([*arguments, str(tmp_path / "lock.txt"), "--units", str(units), "--json"]) == 0
+    assert run([*arguments, str(tmp_path / "lock.txt"), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["wheels"] == 2
     names = {str(p.relative_to(place)) for p in place.rglob("*") if p.is_file()}
     assert names == {
-        "manifest.toml", "requirements.txt", "install", "units/a.service",
+        "manifest.toml", "requirements.txt",
         "wheels/ncen_updater-0.9.0-py3-none-any.whl", "wheels/some_helper-1.4-py3-none-any.whl",
     }  # fmt: skip
-    assert os.access(place / "install", os.X_OK)
-    subprocess.run(["sh", "-n", place / "install"], check=True)
     built = build_release(place, tmp_path / "staging")
     assert built.document.manifest.product == "ncen-updater"
     assert built.document.manifest.accepts_version(built.document.manifest.release_version)

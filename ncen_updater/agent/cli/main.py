@@ -52,9 +52,7 @@ COMMANDS = make_command_table(
         "hold": N_("Hold upgrades"),
         "unhold": ("hold", N_("Remove all holds")),
         "serve": N_("Run the service (started by systemd)"),
-        "self-update": ("install", N_("Update ncen-updater itself")),
-        "install": N_("Install ncen-updater on this server"),
-        "uninstall": ("install", N_("Uninstall ncen-updater and keep the application")),
+        "self-update": ("upgrade", N_("Update ncen-updater itself")),
         "setup": N_("Set up this site"),
         "adopt": N_("Adopt an existing installation"),
     },
@@ -70,7 +68,7 @@ COMMAND_HELP = CommandHelp(
         ),
         N_("Upgrade and roll back"): ("upgrade", "confirm", "rollback", "resume", "prune"),
         N_("Install and maintain"): (
-            "setup", "install", "adopt", "import", "mirror", "self-update", "serve", "uninstall",
+            "setup", "adopt", "import", "mirror", "self-update", "serve",
         ),
         N_("Troubleshoot and report"): ("support-bundle", "receipt"),
     },
@@ -138,10 +136,6 @@ COMMAND_HELP = CommandHelp(
         "unhold": {"unhold": N_("Remove all holds")},
         "serve": {"serve": N_("Run the service (started by systemd)")},
         "self-update": {"self-update --dry-run": N_("Check for a newer version")},
-        "install": {
-            "install --from /tmp/ncen-updater-0.1.0 --dry-run": N_("List what would be installed"),
-        },
-        "uninstall": {"uninstall --dry-run": N_("List what would be removed")},
         "setup": {
             "setup --dry-run": N_("Show what would be done"),
             "setup": N_("Ask, show the plan, then apply it"),
@@ -181,8 +175,6 @@ COMMAND_HELP = CommandHelp(
         "unhold": (12,),
         "serve": (9,),
         "self-update": (6, 7, 8, 9),
-        "install": (6,),
-        "uninstall": (3, 9),
         "watch": (),
         "console": (),
         "confirm": (),
@@ -228,8 +220,6 @@ def _describe_state(session: AgentSession, error: UpdaterError) -> Sequence[Lazy
 
     if isinstance(error, ConfigError):
         return [NOTHING_CHANGED]
-    if session.installing:
-        return [LazyText(N_("Application and databases unchanged."))]
     status = session.read_status()
     # A command that has not opened the site cannot have changed it.
     before = None if session.adopting else session.baseline or status

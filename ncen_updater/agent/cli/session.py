@@ -56,14 +56,12 @@ class AgentSession(CliSession):
         site: The site, once a command has opened it.
         baseline: Status of the site before the command changed it.
         adopting: Whether the command changes a site that has no journal yet.
-        installing: Whether the command only changes the files of ncen-updater.
     """
 
     wraps_lines: bool = True
     site: Site | None = None
     baseline: SiteStatus | None = None
     adopting: bool = False
-    installing: bool = False
 
     def get_contact(self, error: UpdaterError) -> str | None:
         """Return ``site.contact`` if the remedy refers to the Secretariat or needs intervention.
@@ -204,8 +202,8 @@ class AgentSession(CliSession):
         """Return the site in this process, for operations that the service's API does not offer.
 
         These are the dry runs of ``rehearse`` and ``self-update``, and upgrades with options that
-        only the service passes. ``adopt``, ``install``, ``uninstall``, ``mirror``, ``prune`` and
-        ``resume`` never use a service.
+        only the service passes. ``adopt``, ``mirror``, ``prune`` and ``resume`` never
+        use a service.
         """
         from ncen_updater.agent.cli.local_client import LocalSiteClient
 

@@ -1,4 +1,4 @@
-"""``check``, ``upgrade``, ``confirm`` and ``rollback``: from a new release to its end or back."""
+"""``check``, ``upgrade``, ``confirm``, ``rollback``, and ``self-update`` of the agent itself."""
 
 from __future__ import annotations
 
@@ -207,3 +207,20 @@ def _show_rollback_plan(session: AgentSession, plan: CommandResult, *, emergency
         "are logged and sent to all recipients."
     )
     session.add_line(LazyText(words, {"missing": missing}))
+
+
+@click.command("self-update", cls=CliCommand, help=N_("Update ncen-updater itself"))
+@click.argument("version", required=False)
+@retry_option
+@dry_run_option
+@click.pass_context
+def self_update(
+    context: click.Context, version: str | None, retry: bool, dry_run: bool
+) -> ExitCode:
+    session = get_agent_session(context)
+    target = parse_version(version)
+    if dry_run:
+        return session.show_result(
+            session.get_local_site().update_agent(target, retry=retry, dry_run=True)
+        )
+    return session.show_result(session.get_client().update_agent(target, retry=retry))

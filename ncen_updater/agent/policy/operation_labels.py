@@ -23,7 +23,6 @@ _OPERATION_LABELS = {
     "self-update": N_("updating ncen-updater"),
     "start": N_("starting the application"),
     "translations": N_("applying the local overlay"),
-    "uninstall": N_("uninstalling ncen-updater"),
     "upgrade": N_("upgrading"),
 }
 _SOAKING_LABEL = N_("soak period of {version}")

@@ -2,8 +2,7 @@
 
 A slot is built as ``<version>.partial`` (worthless, removed by the next attempt), tested, flushed
 to disk, and renamed to its final name. Its ``slot.json`` contains the digest of the release that it
-was built from: another release with the same version is another slot. The slot includes the release
-itself, so that it can be rebuilt after the system's Python was replaced.
+was built from: another release with the same version is another slot.
 
 Code of a release runs here before its trial: pip unpacks it, and the new agent prints its version.
 Both run as a user who owns nothing else (if root builds the slot) and who may write only to the
@@ -60,11 +59,6 @@ COMMAND_TIMEOUT_S = 900
 MAX_DETAIL_CHARS = 1500
 
 
-def find_base_python() -> Path:
-    """Return the system interpreter of this program's venv."""
-    return Path(getattr(sys, "_base_executable", None) or sys.executable)
-
-
 def require_release(directory: Path) -> None:
     """Refuse a directory that is not a release of the agent.
 
@@ -112,12 +106,11 @@ class AgentSlots:
 
     Args:
         directory: The directory.
-        python: Interpreter for the venvs.
     """
 
-    def __init__(self, directory: Path, python: Path | None = None) -> None:
+    def __init__(self, directory: Path) -> None:
         self.directory = directory
-        self._python = python or find_base_python()
+        self._python = Path(getattr(sys, "_base_executable", None) or sys.executable)
 
     def get_path(self, version: str) -> Path:
         """Return the directory of a slot, whether it exists or not."""
@@ -180,6 +173,7 @@ class AgentSlots:
                     LazyText(N_("installing ncen-updater {version}"), {"version": version})
                 )
                 self._install(partial, release, version)
+                shutil.rmtree(release)
                 self._take_over(partial, version)
                 self._write_launcher(partial)
                 self._test_slot(partial, version)

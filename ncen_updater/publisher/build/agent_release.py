@@ -5,8 +5,6 @@ The result is an ordinary release for ``lint``, ``build`` and ``draft``::
     manifest.toml
     requirements.txt    the lock file and the agent's own wheel, each with its digests
     wheels/             every wheel that a site may need; sites use no package index
-    units/              systemd units, if any
-    install             installs the agent on a server that has none
 
 A wheel whose digest is not in the lock file is refused.
 """
@@ -29,7 +27,6 @@ from ncen_updater.formats.target_names import AGENT_PRODUCT, REQUIREMENTS, WHEEL
 from ncen_updater.formats.tree import hash_file
 from ncen_updater.publisher.errors import describe_system_error
 
-UNITS_DIRECTORY = "units"
 #: Python versions of the servers; a requirement needed by none of them needs no wheel.
 PYTHON_VERSIONS = ("3.11", "3.12", "3.13")
 
@@ -44,26 +41,6 @@ title = "Agent {version}"
 
 [notes.fr]
 title = "Agent {version}"
-"""
-
-INSTALL_SCRIPT = """\
-#!/bin/sh
-# Installs the agent on this server from this directory, without a network. Its words go to
-# 'ncen-updater install'; run it with --help to see them.
-set -eu
-here=$(cd "$(dirname "$0")" && pwd)
-python=${NCEN_PYTHON:-/usr/bin/python3}
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-if ! "$python" -c 'import ensurepip, venv' 2> /dev/null; then
-  echo "Missing: the venv module of $python (on Debian: apt install python3-venv)." >&2
-  exit 1
-fi
-"$python" -I -m venv "$work/venv"
-"$work/venv/bin/python" -I -m pip --isolated --quiet --disable-pip-version-check install \\
-  --no-index --no-deps --only-binary :all: --require-hashes \\
-  --find-links "$here/wheels" -r "$here/requirements.txt"
-"$work/venv/bin/python" -I -m ncen_updater.agent.cli.main install --from "$here" "$@"
 """
 
 
@@ -139,16 +116,13 @@ def _is_needed(requirement: Requirement) -> bool:
     return any(requirement.marker.evaluate({**e}) for e in environments)
 
 
-def make_agent_release(
-    wheels: Path, lock: Path, place: Path, units: Path | None = None
-) -> AgentRelease:
+def make_agent_release(wheels: Path, lock: Path, place: Path) -> AgentRelease:
     """Make the release directory.
 
     Args:
         wheels: Directory with the agent's own wheel and the locked wheels.
         lock: The lock file.
         place: The release directory to create.
-        units: Directory of systemd units to include.
 
     Raises:
         WHEELS_UNUSABLE: If a wheel is not in the lock file, or a locked wheel is missing.
@@ -177,10 +151,6 @@ def make_agent_release(
     _write(
         partial / "manifest.toml", MANIFEST_TEMPLATE.format(product=AGENT_PRODUCT, version=version)
     )
-    _write(partial / "install", INSTALL_SCRIPT, 0o755)
-    for unit in sorted(units.iterdir()) if units else ():
-        if unit.is_file():
-            _write(partial / UNITS_DIRECTORY / unit.name, unit.read_text("utf-8"))
     durable.rename_entry(partial, place)
     return AgentRelease(version, 1 + len(others), sum(w.stat().st_size for w in (own, *others)))
 
@@ -211,7 +181,6 @@ def _match_wheels_with_lock(
     return own[0], tuple(others)
 
 
-def _write(path: Path, text: str, mode: int = 0o644) -> None:
-    durable.make_directory(path.parent)
-    durable.write_file(path, text.encode(), mode)
-    path.chmod(mode)
+def _write(path: Path, text: str) -> None:
+    durable.write_file(path, text.encode())
+    path.chmod(0o644)

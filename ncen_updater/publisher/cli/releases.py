@@ -56,14 +56,11 @@ if TYPE_CHECKING:
     help=N_("Wheels of the agent and of its dependencies"),
 )
 @click.option("--lock", type=FILE_PATH, required=True, help=N_("Lock file with digests"))
-@click.option("--units", type=DIRECTORY_PATH, help=N_("systemd units to include"))
 @click.pass_context
-def agent_release(
-    context: click.Context, directory: Path, wheels: Path, lock: Path, units: Path | None
-) -> None:
+def agent_release(context: click.Context, directory: Path, wheels: Path, lock: Path) -> None:
     from ncen_updater.publisher.build.agent_release import make_agent_release
 
-    made = make_agent_release(wheels, lock, directory, units)
+    made = make_agent_release(wheels, lock, directory)
     show_result(get_session(context), asdict(made), N_("Agent {version}: {wheels} wheels, {bytes}"))
 
 

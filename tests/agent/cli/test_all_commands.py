@@ -19,7 +19,7 @@ from tests.support.french import foreign
 #: Text of click only, which French help must not contain.
 ENGLISH = ("Usage:", "Options:\n  -h", "Commands:", "Show this", "[required]", "[default", "unless")
 #: Commands that act on the whole machine or work without a configuration.
-ELSEWHERE = {"doctor", "install", "serve", "support-bundle", "uninstall"}
+ELSEWHERE = {"doctor", "serve", "support-bundle"}
 
 Run = Callable[[Sequence[str]], int]
 

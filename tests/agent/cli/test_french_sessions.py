@@ -51,8 +51,7 @@ SESSION: tuple[tuple[str, ...], ...] = (
     ("prune", "--dry-run"), ("translations",), ("support-bundle", "--dry-run"),
     ("import", "/nowhere.ncen"), ("receipt",),
     ("mirror", "/nowhere/m", "--dry-run"), ("adopt", "3.2.4", "--restored", "--dry-run"),
-    ("self-update", "--dry-run"), ("uninstall", "--dry-run", "--root", "/nowhere"),
-    ("install", "--dry-run", "--root", "/nowhere"),
+    ("self-update", "--dry-run"),
     ("setup", "--dry-run", "--root", "/nowhere"), ("dossier", "3.3.0"), ("serve", "--nonsense"),
     ("console", "--nonsense"),
 )  # fmt: skip

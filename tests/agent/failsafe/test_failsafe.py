@@ -368,7 +368,7 @@ def test_missing_slots_are_reported_with_a_remedy(place: Place) -> None:
     shutil.rmtree(place.directory / "2.0")
     ended = place.run()
     assert ended.returncode == 1
-    assert "release/install" in ended.stderr
+    assert "sudo apt install --reinstall ncen-updater" in ended.stderr
     assert place.state == TRIED
 
 

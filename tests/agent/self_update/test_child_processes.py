@@ -8,12 +8,8 @@ import pytest
 
 from ncen_updater.agent.self_update import agent_directory as after_confirmation
 from ncen_updater.agent.self_update import slots
-from ncen_updater.agent.self_update.installation import build_command_part
 from ncen_updater.agent.self_update.slots import AgentSlots
 from ncen_updater.common.errors import UpdaterError
-from ncen_updater.common.i18n import LazyText
-from ncen_updater.common.messages import INSTALL_FAILED
-from tests.support.errors import refused
 
 SECRET = 'test -z "$PGPASSWORD" && test "$PWD" = / && echo well'
 
@@ -50,12 +46,3 @@ def test_children_inherit_a_minimal_environment(
     monkeypatch.setenv("PGPASSWORD", "secret")
     assert AgentSlots._run_command("1.0", ["/bin/sh", "-c", SECRET], tmp_path) == "well"
     assert after_confirmation._run_failsafe(["/bin/sh", "-c", SECRET]) == "well"
-    build_command_part(LazyText("a part"), ["/bin/sh", "-c", SECRET], lambda: False).create()
-
-
-def test_failed_part_reports_its_output() -> None:
-    part = build_command_part(
-        LazyText("a part"), ["/bin/sh", "-c", "echo no such unit >&2; exit 3"], bool
-    )
-    with refused(INSTALL_FAILED, match="no such unit"):
-        part.create()

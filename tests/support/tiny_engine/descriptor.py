@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from ncen_updater.agent.adapters.databases.base import DatabaseEngine
@@ -34,7 +33,6 @@ class TinySettings(EngineSettings):
 class TinyKind(EngineDescriptor):
     """One table with one name in it."""
 
-    initial_settings = MappingProxyType({"directory": "srv/tiny"})
     text_columns_query = "columns"
 
     def make_engine(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import abc
 import importlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, ClassVar
 
 from ncen_updater.agent.model.errors import DatabaseError
@@ -21,8 +21,7 @@ if TYPE_CHECKING:
     from ncen_updater.agent.adapters.databases.migrations.ledger import LedgerTables
     from ncen_updater.agent.config.agent_config import DatabaseSettings
 
-#: Packages by engine name, as used in the configuration, in manifests and in paths of releases. The
-#: first one is the default of a new installation.
+#: Packages by engine name, as used in the configuration, in manifests and in paths of releases.
 ENGINES = {
     "postgresql": "ncen_updater.agent.adapters.databases.postgresql",
     "sqlite": "ncen_updater.agent.adapters.databases.sqlite",
@@ -36,7 +35,6 @@ class EngineDescriptor(abc.ABC):
     """Properties of an engine that are known without a connection: its factory and its SQL.
 
     Attributes:
-        initial_settings: Settings that a new installation writes to the configuration.
         begin_statement: Statement that opens a transaction, in rendered plans.
         pre_commit_statements: Statements at the end of a migration's transaction, in rendered
             plans.
@@ -45,7 +43,6 @@ class EngineDescriptor(abc.ABC):
             text, both quoted, without the agent's own tables.
     """
 
-    initial_settings: ClassVar[Mapping[str, str]] = {}
     begin_statement: ClassVar[str] = "BEGIN;"
     pre_commit_statements: ClassVar[tuple[str, ...]] = ()
     server_directory: ClassVar[str | None] = None

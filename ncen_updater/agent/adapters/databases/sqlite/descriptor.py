@@ -6,7 +6,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from ncen_updater.agent.adapters.databases.engines import EngineDescriptor, QueryFunction
@@ -27,7 +26,6 @@ _WITH_ROWID = (
 class SqliteDescriptor(EngineDescriptor):
     """Descriptor of SQLite."""
 
-    initial_settings = MappingProxyType({"directory": "srv/ncen/databases"})
     begin_statement = "BEGIN IMMEDIATE;"
     text_columns_query = (
         "SELECT '\"' || replace(m.name, '\"', '\"\"') || '\"',"

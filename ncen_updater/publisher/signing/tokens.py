@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -178,7 +178,7 @@ class TokenSigner(Signer):  # type: ignore[misc] # the library has no types
 
     @classmethod
     def from_priv_key_uri(cls, priv_key_uri: str, public_key: Key, secrets_handler: Any) -> Signer:  # noqa: ANN401
-        """Implement the library's interface; :func:`open_token` is used instead."""
+        """Implement the library's interface, which is not used."""
         raise UpdaterError(TOKEN_UNUSABLE, label=priv_key_uri, detail="a token has no URL")
 
     def sign(self, payload: bytes) -> Signature:
@@ -215,18 +215,3 @@ def find_token_key(token: TokenKey, known: Iterable[Key]) -> Key:
         if compute_fingerprint(key) == held:
             return key
     raise UpdaterError(TOKEN_UNUSABLE, label=token.label, detail="not authorized for any draft")
-
-
-def open_token(token: TokenKey, known: Iterable[Key], pin: Callable[[], str]) -> TokenSigner:
-    """Return a signer for a token.
-
-    Args:
-        token: The key on the token.
-        known: Authorized keys of the metadata; the token's key must be one of them. This is
-            checked before the PIN is asked for.
-        pin: Asks for the PIN, once.
-
-    Raises:
-        TOKEN_UNUSABLE: If the token's key is not authorized.
-    """
-    return TokenSigner(token, find_token_key(token, known), pin())

@@ -49,6 +49,7 @@ class ErrorMessage:
         state: Template of the resulting state, if the error determines it; None if the state is
             read when the error is shown.
         severity: Usual severity of a finding; None for an error.
+        http_status: Status of a response with this error; None for that of the exit code.
     """
 
     code: str
@@ -57,6 +58,7 @@ class ErrorMessage:
     exit_code: ExitCode = ExitCode.ERROR
     state: str | None = None
     severity: str | None = None
+    http_status: int | None = None
 
 
 if TYPE_CHECKING:
@@ -70,7 +72,7 @@ def _read() -> dict[str, ErrorMessage]:
     return {
         name: ErrorMessage(row["code"], row["title"], row["remedy"],
                       ExitCode[row.get("exit_code", "ERROR")], row.get("state"),
-                      row.get("severity"))
+                      row.get("severity"), row.get("http_status"))
         for name, row in rows.items()
     }  # fmt: skip
 

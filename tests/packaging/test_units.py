@@ -25,7 +25,6 @@ from ncen_updater.agent.service.apply_runner import APPLY_WORKER_LIMITS as ORDER
 from ncen_updater.agent.service.serve import RUNNER_VARIABLE
 from ncen_updater.common.i18n import SITE_LOCALE_DIR
 from ncen_updater.common.workers import BEAT_S
-from ncen_updater.publisher.build.agent_release import INSTALL_SCRIPT
 from tests.support.reference import REFERENCE
 
 PACKAGING = Path(__file__).resolve().parents[2] / "packaging"
@@ -182,11 +181,13 @@ STARTED_BY_NAME = frozenset(
 
 
 def test_modules_started_by_name_exist() -> None:
-    package = (PACKAGING.parent / "script/debian").read_text("utf-8")
+    root = PACKAGING.parent
+    package = (root / "script/debian").read_text("utf-8")
+    install = (root / "ncen_updater/publisher/build/templates/install").read_text("utf-8")
     texts = (path.read_text("utf-8") for path in SERVICES)
     started = {
         name
-        for text in (*texts, LAUNCHER, INSTALL_SCRIPT, package)
+        for text in (*texts, LAUNCHER, install, package)
         for name in re.findall(r" -m (ncen_updater\.(?!publisher)\S+)", text)
     }
     assert {*started, IMPORT_CHECK_MODULE} == STARTED_BY_NAME

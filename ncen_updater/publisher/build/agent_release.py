@@ -33,38 +33,7 @@ UNITS_DIRECTORY = "units"
 #: Python versions of the servers; a requirement needed by none of them needs no wheel.
 PYTHON_VERSIONS = ("3.11", "3.12", "3.13")
 
-MANIFEST_TEMPLATE = """\
-schema = 1
-product = "{product}"
-version = "{version}"
-upgrade_from = ">=0.1"
-
-[notes.en]
-title = "Agent {version}"
-
-[notes.fr]
-title = "Agent {version}"
-"""
-
-INSTALL_SCRIPT = """\
-#!/bin/sh
-# Installs the agent on this server from this directory, without a network. Its words go to
-# 'ncen-updater install'; run it with --help to see them.
-set -eu
-here=$(cd "$(dirname "$0")" && pwd)
-python=${NCEN_PYTHON:-/usr/bin/python3}
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-if ! "$python" -c 'import ensurepip, venv' 2> /dev/null; then
-  echo "Missing: the venv module of $python (on Debian: apt install python3-venv)." >&2
-  exit 1
-fi
-"$python" -I -m venv "$work/venv"
-"$work/venv/bin/python" -I -m pip --isolated --quiet --disable-pip-version-check install \\
-  --no-index --no-deps --only-binary :all: --require-hashes \\
-  --find-links "$here/wheels" -r "$here/requirements.txt"
-"$work/venv/bin/python" -I -m ncen_updater.agent.cli.main install --from "$here" "$@"
-"""
+TEMPLATES = Path(__file__).parent / "templates"
 
 
 @dataclass(frozen=True)
@@ -174,10 +143,9 @@ def make_agent_release(
         shutil.copyfile(wheel, partial / WHEELS / wheel.name)
     line = f"{AGENT_PRODUCT}=={version} --hash=sha256:{hash_file(own)}\n"
     _write(partial / REQUIREMENTS, lock.read_text("utf-8") + line)
-    _write(
-        partial / "manifest.toml", MANIFEST_TEMPLATE.format(product=AGENT_PRODUCT, version=version)
-    )
-    _write(partial / "install", INSTALL_SCRIPT, 0o755)
+    manifest = (TEMPLATES / "agent-manifest.toml").read_text("utf-8")
+    _write(partial / "manifest.toml", manifest.format(product=AGENT_PRODUCT, version=version))
+    _write(partial / "install", (TEMPLATES / "install").read_text("utf-8"), 0o755)
     for unit in sorted(units.iterdir()) if units else ():
         if unit.is_file():
             _write(partial / UNITS_DIRECTORY / unit.name, unit.read_text("utf-8"))

@@ -39,11 +39,11 @@ from ncen_updater.common.messages import (
     MONITOR_EQUIVOCATION,
 )
 from ncen_updater.formats.rollout import format_utc_time
+from ncen_updater.publisher.signing.event_files import Sha256
 from ncen_updater.publisher.signing.signing_event import compute_signed_digest
 
 FIRST_DIGEST: Final = "0" * 64
 MAX_HISTORY_BYTES: Final = 50_000_000
-Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 
 
 @dataclass(frozen=True, order=True)

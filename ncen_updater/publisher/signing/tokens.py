@@ -21,7 +21,7 @@ from securesystemslib.signer import HSMSigner, Key, Signature, Signer
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import LazyText
 from ncen_updater.common.messages import NO_TOKEN_SUPPORT, TOKEN_LOCKED, TOKEN_UNUSABLE, WRONG_PIN
-from ncen_updater.publisher.errors import describe_system_error
+from ncen_updater.publisher.errors import report_errors
 from ncen_updater.publisher.signing.keys import compute_fingerprint, set_key_owner, write_public_key
 
 #: Drivers to try if none is named, the most specific first.
@@ -83,12 +83,8 @@ def find_module(named: Path | None, candidates: Iterable[str] = PKCS11_MODULES) 
             label="-",
             detail=LazyText("{given} is not in a system directory", {"given": given}),
         )
-    try:
+    with report_errors(TOKEN_UNUSABLE, OSError, label="-"):
         info = path.stat()
-    except OSError as error:
-        raise UpdaterError(
-            TOKEN_UNUSABLE, label="-", detail=describe_system_error(error)
-        ) from error
     if not stat.S_ISREG(info.st_mode) or info.st_uid != 0 or info.st_mode & 0o022:
         raise UpdaterError(
             TOKEN_UNUSABLE,

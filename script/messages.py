@@ -82,10 +82,10 @@ NOT_SHOWN = {"AssertionError", "NotImplementedError", "TypeError"}
 TWO_WORDS = re.compile(r"[A-Za-z]{2,}[^A-Za-z{}]* [^A-Za-z{}]*[a-z]{2,}")
 # Exceptions from COUNTS, with the reason.
 UNCOUNTED: dict[str, str] = {}
-# Findings of preflight and lint are created with a number, mostly by the functions in NUMBERED.
+# Findings of preflight are created with a number, mostly by the functions in NUMBERED.
 CODE = re.compile(r"NU-\d{4}")
 NUMBERED = {"make_advisory", "make_info", "make_blocker"}
-NUMBERS = (range(6301, 6400), range(7101, 7200))
+NUMBERS = (range(6301, 6400),)
 
 
 @dataclass(frozen=True)
@@ -188,11 +188,14 @@ def _message(name: str, value: ast.expr | None, found: Source) -> None:
 
 
 def _rows(path: Path, where: str, found: Source) -> None:
-    """Add all errors of a table."""
+    """Add all errors and findings of a table."""
     for name, row in tomllib.loads(path.read_text("utf-8")).items():
         said = {key: row.get(key, "") for key in ("title", "remedy", "state")}
         for text in filter(None, said.values()):
             found.add(text, where)
+        if "severity" in row:
+            found.findings.setdefault(row["code"], []).append((where, row["title"]))
+            continue
         found.errors.append(Row(row["code"], name, exit_code=row.get("exit_code", "ERROR"), **said))
 
 

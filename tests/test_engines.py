@@ -29,7 +29,6 @@ ALLOWED = {
     "agent/setup/": "what a site is set up with: files and roles of a server, or files",
     "formats/dialects.py": "its SQL, which publishers read as sites do; and the line",
     "formats/manifest.py": "[needs] is of the form of manifests, which is signed",
-    "publisher/lint/rules.py": "words for people, who write for both",
     "publisher/lint/sql_rules.py": "programs that judge the syntax of one engine",
     "publisher/new/templates/migrate.py": "a program of the application, which is given addresses",
     "common/error_sanitizer.py": "what errors of drivers and programs may say of a row",

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from ncen_updater.common.i18n import LazyText
+from ncen_updater.common.messages import ErrorMessage
 
 
 class Severity(StrEnum):
@@ -37,7 +38,21 @@ class Finding:
 
 
 def make_finding(
-    code: str, severity: Severity, title: str, remedy: str, **figures: object
+    code: str, severity: Severity, title: str, remedy: str, /, **figures: object
 ) -> Finding:
     """Make a finding; the figures fill both sentences."""
     return Finding(code, severity, LazyText(title, figures), LazyText(remedy, figures), figures)
+
+
+def report_finding(
+    message: ErrorMessage, severity: Severity | None = None, /, **figures: object
+) -> Finding:
+    """Make the finding of a message; the figures fill both sentences.
+
+    Args:
+        message: A message with a severity.
+        severity: Another severity than the usual one.
+        **figures: The figures.
+    """
+    usual = severity or Severity(message.severity or Severity.CRITICAL)
+    return make_finding(message.code, usual, message.title, message.remedy, **figures)

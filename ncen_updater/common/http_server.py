@@ -22,9 +22,8 @@ from typing import Any, TypeVar
 from cheroot import wsgi
 from cheroot.server import HTTPConnection, HTTPRequest
 
-from ncen_updater.common import messages as m
 from ncen_updater.common.errors import UpdaterError
-from ncen_updater.common.messages import ErrorMessage, ExitCode
+from ncen_updater.common.messages import ExitCode
 from ncen_updater.common.unix_http import connect_unix_socket
 
 logger = logging.getLogger(__name__)
@@ -357,35 +356,7 @@ def find_routes(
     return {route.method: (route, names) for route, names in found if names is not None}
 
 
-#: HTTP status by error, and by exit code for other errors.
-_STATUS: Mapping[ErrorMessage, int] = {
-    m.API_PATH_UNKNOWN: 404,
-    m.METHOD_NOT_ALLOWED: 405,
-    m.TOO_LARGE: 413,
-    m.NOT_ALLOWED: 403,
-    m.DATA_LOSS_NEEDS_APPROVER: 403,
-    m.APPROVER_IS_SHARED_ACCOUNT: 403,
-    m.NOTHING_TO_APPROVE: 409,
-    m.NOTHING_TO_CONFIRM: 409,
-    m.TOO_MANY_ACTIONS: 429,
-    m.TOO_MANY_JOBS: 429,
-    m.TOO_MANY_INSPECTIONS: 429,
-    m.INSPECTION_RUNNING: 503,
-    m.TOO_MANY_STREAMS: 503,
-    m.TOO_MANY_CONNECTIONS: 503,
-    m.CONSOLE_NO_SESSION: 401,
-    m.CONSOLE_NOT_LOGGED_IN: 401,
-    m.CONSOLE_PASSWORD: 401,
-    m.CONSOLE_EXPIRED: 400,
-    m.CONSOLE_SECOND_SECRET: 400,
-    m.CONSOLE_LOGIN_THROTTLED: 429,
-    m.CONSOLE_NO_LOGIN: 503,
-    m.CONSOLE_LINK_EXPIRED: 403,
-    m.CONSOLE_CROSS_SITE: 403,
-    m.CONSOLE_NO_PAGE: 404,
-    m.CONSOLE_TOO_MUCH: 429,
-    m.CONSOLE_BUSY: 503,
-}
+#: HTTP status by exit code, of an error without one of its own.
 _BY_EXIT_CODE: Mapping[ExitCode, int] = {
     ExitCode.USAGE: 400,
     ExitCode.BLOCKED: 409,
@@ -405,4 +376,4 @@ def status_of(error: UpdaterError) -> int:
     """Return the HTTP status for an error."""
     if error.code in _CONFIGURATION:
         return 409
-    return _STATUS.get(error.message) or _BY_EXIT_CODE.get(error.exit_code, 500)
+    return error.message.http_status or _BY_EXIT_CODE.get(error.exit_code, 500)

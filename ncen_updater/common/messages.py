@@ -1,9 +1,9 @@
-"""Table of all errors: stable code, title, state, remedy, exit code.
+"""Table of all errors, with title, state, remedy and exit code, and of the publisher's findings.
 
 The source is ``messages.toml``. ``script/messages`` compiles it to ``messages.json``, which loads
 faster, and to ``docs/reference/messages.md``. Each name of the table can be imported from here. A
 code is never reused and never changes its meaning; its thousands digit tells the component. Checks
-of the preflight and of ``lint`` define codes of their own in their modules.
+of the preflight define codes of their own in their modules.
 
 ``ncen-updater status`` imports this module, so it imports nothing slow.
 """
@@ -39,7 +39,7 @@ class ExitCode(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class ErrorMessage:
-    """Texts and exit code of an error.
+    """Texts of an error with its exit code, or of a finding with its severity.
 
     Attributes:
         code: ``NU-`` and four digits.
@@ -48,6 +48,8 @@ class ErrorMessage:
         exit_code: Exit code of a command that ends with this error.
         state: Template of the resulting state, if the error determines it; None if the state is
             read when the error is shown.
+        severity: Usual severity of a finding; None for an error.
+        http_status: Status of a response with this error; None for that of the exit code.
     """
 
     code: str
@@ -55,6 +57,8 @@ class ErrorMessage:
     remedy: str
     exit_code: ExitCode = ExitCode.ERROR
     state: str | None = None
+    severity: str | None = None
+    http_status: int | None = None
 
 
 if TYPE_CHECKING:
@@ -67,7 +71,8 @@ def _read() -> dict[str, ErrorMessage]:
     rows = json.loads(Path(__file__).with_name("messages.json").read_bytes())
     return {
         name: ErrorMessage(row["code"], row["title"], row["remedy"],
-                      ExitCode[row.get("exit_code", "ERROR")], row.get("state"))
+                      ExitCode[row.get("exit_code", "ERROR")], row.get("state"),
+                      row.get("severity"), row.get("http_status"))
         for name, row in rows.items()
     }  # fmt: skip
 

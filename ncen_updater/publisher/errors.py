@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+from collections.abc import Iterator
 from dataclasses import replace
 
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, LazyText
-from ncen_updater.common.messages import BUILD_REFUSED, WRITE_FAILED, ExitCode
+from ncen_updater.common.messages import BUILD_REFUSED, WRITE_FAILED, ErrorMessage, ExitCode
 
 
 class BuildError(UpdaterError):
@@ -21,6 +23,27 @@ def describe_system_error(error: BaseException) -> str:
     if not isinstance(error, OSError) or not error.strerror:
         return str(error)
     return f"file '{error.filename}': {error.strerror}" if error.filename else error.strerror
+
+
+@contextlib.contextmanager
+def report_errors(
+    message: ErrorMessage, *kinds: type[Exception], **values: object
+) -> Iterator[None]:
+    """Report errors of some kinds in the block with a message; their own text is its detail.
+
+    Args:
+        message: The message.
+        *kinds: The kinds; other errors pass.
+        **values: Values for the message's placeholders.
+
+    Raises:
+        UpdaterError: With the message.
+    """
+    try:
+        yield
+    except kinds as error:
+        detail = describe_system_error(error)[:500]
+        raise UpdaterError(message, state=None, detail=detail, **values) from error
 
 
 def make_write_error(cause: OSError) -> UpdaterError:

@@ -58,11 +58,6 @@ from ncen_updater.formats.sql import (
     split_statements,
 )
 from ncen_updater.formats.tree import parse_tree
-from ncen_updater.publisher.build.advisories import (
-    AdvisoryLookupError,
-    LockedPackage,
-    match_advisory,
-)
 from ncen_updater.publisher.review.statement_marks import find_marks
 from ncen_updater.publisher.signing.event_files import read_metadata
 from tests.agent.cli.site import CONFIG
@@ -82,12 +77,6 @@ SQL = (
     b'CREATE TRIGGER t AFTER INSERT ON a BEGIN DELETE FROM b; END; DROP TABLE "a;b"',
 )
 TOLD = b'{"template": "copying {name}", "values": {"name": "x"}, "done": 1, "total": 2}'
-OSV = json.dumps({
-    "id": "X-1", "aliases": ["CVE-1"], "affected": [{
-        "package": {"name": "requests", "ecosystem": "PyPI"}, "versions": ["2.19.1"],
-        "ranges": [{"type": "ECOSYSTEM", "events": [{"introduced": "0"}, {"fixed": "2.20"}]}],
-    }],
-}).encode()  # fmt: skip
 
 
 def _json(data: object) -> bytes:
@@ -275,9 +264,6 @@ def readers(place: Path) -> list[Reader]:
         Reader("migrations", SQL, _migrations),
         Reader("event", (metadata,), _in_file(
             "t.json", lambda path: read_metadata(path, "targets"))),
-        Reader("advisory", (OSV,), _parsed(lambda data: match_advisory(
-            data if isinstance(data, dict) else {}, LockedPackage("requests", "2.19.1"))),
-            (ValueError, AdvisoryLookupError)),
     ]  # fmt: skip
 
 

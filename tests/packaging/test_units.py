@@ -181,7 +181,8 @@ STARTED_BY_NAME = frozenset(
 
 
 def test_modules_started_by_name_exist() -> None:
-    package = (PACKAGING.parent / "script/debian").read_text("utf-8")
+    root = PACKAGING.parent
+    package = (root / "script/debian").read_text("utf-8")
     texts = (path.read_text("utf-8") for path in SERVICES)
     started = {
         name

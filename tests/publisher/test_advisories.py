@@ -4,26 +4,24 @@ from __future__ import annotations
 
 import contextlib
 import json
+import runpy
 import threading
 import zipfile
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ncen_updater.publisher.build.advisories import (
-    LOCKS,
-    AdvisoryLookupError,
-    LockedPackage,
-    main,
-    match_advisory,
-    parse_locked_packages,
-)
 from tests.badinput.hostile import json_values
+
+LOOKUP = SimpleNamespace(
+    **runpy.run_path(str(Path(__file__).resolve().parents[2] / "script/advisories.py"))
+)
 
 #: Shortened, in the form of https://osv.dev/vulnerability/PYSEC-2018-28 and others.
 REQUESTS: dict[str, Any] = {
@@ -82,11 +80,13 @@ def about(
     ],
 )  # fmt: skip
 def test_affected_versions_are_matched(document: dict[str, Any], version: str, hit: bool) -> None:
-    assert (match_advisory(document, LockedPackage("zope-interface", version)) is not None) is hit
+    assert (
+        LOOKUP.match_advisory(document, LOOKUP.LockedPackage("zope-interface", version)) is not None
+    ) is hit
 
 
 def test_advisory_is_summarised() -> None:
-    found = match_advisory(REQUESTS, LockedPackage("requests", "2.19.1"))
+    found = LOOKUP.match_advisory(REQUESTS, LOOKUP.LockedPackage("requests", "2.19.1"))
     assert found is not None
     assert found.aliases == ("CVE-2018-18074", "GHSA-x84v-xcm2-53pg")
     assert found.fixed == ("2.20.0",)
@@ -99,7 +99,7 @@ def test_control_characters_are_removed(
     document = {**REQUESTS, "summary": "\x1b]0;owned\x07\x1b[2J\u202ebad\nline"}
     with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
         archive.writestr("x.json", json.dumps(document))
-    assert main(words(locks, "--database", str(tmp_path / "x.zip"))) == 1
+    assert LOOKUP.main(words(locks, "--database", str(tmp_path / "x.zip"))) == 1
     said = capsys.readouterr().out
     assert not set(said) & {"\x1b", "\x07", "\u202e"}
     assert len(said.splitlines()) == 2
@@ -110,29 +110,31 @@ def test_unknown_document_form_is_reported(
 ) -> None:
     with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
         archive.writestr("x.json", json.dumps({"affected": [{"package": "requests"}]}))
-    assert main(words(locks, "--database", str(tmp_path / "x.zip"))) == 2
+    assert LOOKUP.main(words(locks, "--database", str(tmp_path / "x.zip"))) == 2
     assert "not known" in capsys.readouterr().err
 
 
 def test_other_ecosystems_are_ignored() -> None:
     document = json.loads(json.dumps(REQUESTS).replace("PyPI", "Debian:12"))
-    assert match_advisory(document, LockedPackage("requests", "2.19.1")) is None
+    assert LOOKUP.match_advisory(document, LOOKUP.LockedPackage("requests", "2.19.1")) is None
 
 
 @given(data=st.dictionaries(st.sampled_from(["affected", "id", "aliases"]), json_values()))
 def test_arbitrary_documents_are_handled(data: dict[str, Any]) -> None:
-    with contextlib.suppress(AdvisoryLookupError):
-        match_advisory(data, LockedPackage("requests", "2.19.1"))
+    with contextlib.suppress(LOOKUP.AdvisoryLookupError):
+        LOOKUP.match_advisory(data, LOOKUP.LockedPackage("requests", "2.19.1"))
 
 
 def test_lock_files_are_parsed() -> None:
-    for path in LOCKS.glob("*.txt"):
+    for path in LOOKUP.LOCKS.glob("*.txt"):
         text = path.read_text("utf-8")
         pinned = [line for line in text.splitlines() if "==" in line and not line.startswith(" ")]
-        assert len(parse_locked_packages(text)) == len({line.split()[0] for line in pinned}) > 0
-    assert parse_locked_packages(
+        assert (
+            len(LOOKUP.parse_locked_packages(text)) == len({line.split()[0] for line in pinned}) > 0
+        )
+    assert LOOKUP.parse_locked_packages(
         "Foo_Bar[x,y]==1.0 ; python_version < '3.12' \\\n    --hash=sha256:00\n"
-    ) == {LockedPackage("foo-bar", "1.0")}
+    ) == {LOOKUP.LockedPackage("foo-bar", "1.0")}
 
 
 class Osv(BaseHTTPRequestHandler):
@@ -210,7 +212,7 @@ def words(locks: Path, *more: str) -> list[str]:
 def test_advisories_are_requested_over_the_network(
     osv: str, locks: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(words(locks, "--api", osv)) == 1
+    assert LOOKUP.main(words(locks, "--api", osv)) == 1
     first, last = capsys.readouterr().out.splitlines()
     assert first.startswith("requests 2.19.1 (agent): PYSEC-2018-28 CVE-2018-18074 ")
     assert first.endswith("mended in 2.20.0")
@@ -223,33 +225,35 @@ def test_advisories_are_read_from_a_database_offline(
     osv: str, locks: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     database = tmp_path / "PyPI.zip"
-    assert main(words(locks, "--download", str(database), "--from", f"{osv}/PyPI/all.zip")) == 1
+    assert (
+        LOOKUP.main(words(locks, "--download", str(database), "--from", f"{osv}/PyPI/all.zip")) == 1
+    )
     fetched = capsys.readouterr().out
     Osv.asked = []
-    assert main(words(locks, "--database", str(database))) == 1
+    assert LOOKUP.main(words(locks, "--database", str(database))) == 1
     assert capsys.readouterr().out == fetched
     assert not Osv.asked
     (locks / "agent.txt").write_text("requests==2.34.0\n")
-    assert main(words(locks, "--database", str(database))) == 0
+    assert LOOKUP.main(words(locks, "--database", str(database))) == 0
     assert capsys.readouterr().out == "advisories: 0 for 0 of 2 packages\n"
 
 
 @pytest.mark.parametrize("broken", ["short", "list"])
 def test_malformed_answer_is_an_error(osv: str, locks: Path, broken: str) -> None:
     Osv.broken = broken
-    assert main(words(locks, "--api", osv)) == 2
+    assert LOOKUP.main(words(locks, "--api", osv)) == 2
 
 
 def test_unreachable_service_is_an_error(locks: Path, tmp_path: Path, osv: str) -> None:
-    assert main(words(locks, "--api", "http://127.0.0.1:1")) == 2
-    assert main(words(locks, "--database", str(tmp_path / "none.zip"))) == 2
+    assert LOOKUP.main(words(locks, "--api", "http://127.0.0.1:1")) == 2
+    assert LOOKUP.main(words(locks, "--database", str(tmp_path / "none.zip"))) == 2
     Osv.broken = "zip"
     database = tmp_path / "PyPI.zip"
     database.write_bytes(b"as before")
     order = words(locks, "--download", str(database), "--from", f"{osv}/all.zip")
-    assert main(order) == 2
-    assert main(words(locks, "--download", str(database), "--from", f"{osv}/none")) == 2
+    assert LOOKUP.main(order) == 2
+    assert LOOKUP.main(words(locks, "--download", str(database), "--from", f"{osv}/none")) == 2
     with zipfile.ZipFile(tmp_path / "empty.zip", "w"):
         pass
-    assert main(words(locks, "--database", str(tmp_path / "empty.zip"))) == 2
-    assert main(["--directory", str(locks), "--locks", "none"]) == 2
+    assert LOOKUP.main(words(locks, "--database", str(tmp_path / "empty.zip"))) == 2
+    assert LOOKUP.main(["--directory", str(locks), "--locks", "none"]) == 2

@@ -6,8 +6,9 @@ import pytest
 
 from ncen_updater.common.findings import Severity
 from ncen_updater.common.i18n import LazyText
+from ncen_updater.common.messages import ErrorMessage
 from ncen_updater.formats.tree import EntryType, TreeEntry
-from ncen_updater.publisher.lint.rules import LintRule, describe_path
+from ncen_updater.publisher.lint.rules import describe_path, report
 from ncen_updater.publisher.review.file_changes import (
     MAX_DIRECTORIES,
     FileChange,
@@ -91,8 +92,9 @@ def test_many_directories_are_summarised() -> None:
 
 
 def test_placeholder_in_a_path_is_explained() -> None:
-    rule = LintRule(7150, Severity.INFO, "{path}: x", "-")
-    found = rule.report(path="lang/{lang}.json", names="a {lang}")
+    message = ErrorMessage("NU-7150", "{path}: x", "-", severity="info")
+    found = report(message, path="lang/{lang}.json", names="a {lang}")
+    assert found.severity is Severity.INFO
     assert found.title.render() == "lang/{lang}.json (per language): x"
     assert found.figures["path"] == "lang/{lang}.json"
     down = describe_path("sql/{engine}/1.down.sql")

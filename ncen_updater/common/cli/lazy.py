@@ -328,7 +328,7 @@ class LazyGroup(_TranslatedCommand, click.Group):
         return super().resolve_command(ctx, args)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Import a command."""
+        """Import a command; without a help of its own it gets the short one of the table."""
         del ctx
         if cmd_name not in self._lazy:
             return None
@@ -337,6 +337,7 @@ class LazyGroup(_TranslatedCommand, click.Group):
             name += "_"
         found = getattr(importlib.import_module(self._lazy[cmd_name][0]), name)
         assert isinstance(found, click.Command), cmd_name  # noqa: S101
+        found.help = found.help or self._lazy[cmd_name][1]
         return found
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -30,18 +30,7 @@ from ncen_updater.publisher.errors import describe_system_error
 #: Python versions of the servers; a requirement needed by none of them needs no wheel.
 PYTHON_VERSIONS = ("3.11", "3.12", "3.13")
 
-MANIFEST_TEMPLATE = """\
-schema = 1
-product = "{product}"
-version = "{version}"
-upgrade_from = ">=0.1"
-
-[notes.en]
-title = "Agent {version}"
-
-[notes.fr]
-title = "Agent {version}"
-"""
+TEMPLATES = Path(__file__).parent / "templates"
 
 
 @dataclass(frozen=True)
@@ -148,9 +137,8 @@ def make_agent_release(wheels: Path, lock: Path, place: Path) -> AgentRelease:
         shutil.copyfile(wheel, partial / WHEELS / wheel.name)
     line = f"{AGENT_PRODUCT}=={version} --hash=sha256:{hash_file(own)}\n"
     _write(partial / REQUIREMENTS, lock.read_text("utf-8") + line)
-    _write(
-        partial / "manifest.toml", MANIFEST_TEMPLATE.format(product=AGENT_PRODUCT, version=version)
-    )
+    manifest = (TEMPLATES / "agent-manifest.toml").read_text("utf-8")
+    _write(partial / "manifest.toml", manifest.format(product=AGENT_PRODUCT, version=version))
     durable.rename_entry(partial, place)
     return AgentRelease(version, 1 + len(others), sum(w.stat().st_size for w in (own, *others)))
 

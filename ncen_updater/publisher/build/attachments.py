@@ -54,7 +54,7 @@ from ncen_updater.formats.release_document import (
     parse_release_document,
 )
 from ncen_updater.formats.tree import EntryType, Tree
-from ncen_updater.publisher.errors import describe_system_error
+from ncen_updater.publisher.errors import describe_system_error, report_errors
 from ncen_updater.publisher.feed.feed_directory import FeedDirectory
 
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
@@ -346,10 +346,8 @@ def check_sbom(content: bytes, path: str, manifest: Manifest) -> int:
 
     if len(content) > MAX_SBOM_BYTES:
         raise UpdaterError(SBOM_INVALID, path=path, detail=f"over {MAX_SBOM_BYTES} bytes")
-    try:
+    with report_errors(SBOM_INVALID, ValueError, path=path):
         data = parse_json(content)
-    except ValueError as error:
-        raise UpdaterError(SBOM_INVALID, path=path, detail=describe_system_error(error)) from error
     versions = {
         "1.4": SchemaVersion.V1_4, "1.5": SchemaVersion.V1_5, "1.6": SchemaVersion.V1_6,
     }  # fmt: skip
@@ -505,10 +503,8 @@ def _read_pinned(ref: TargetRef, files: Mapping[str, Path]) -> bytes:
 
 
 def _read(path: Path) -> bytes:
-    try:
+    with report_errors(SBOM_INVALID, OSError, ValueError, path=path):
         return read_file(path, MAX_SBOM_BYTES)
-    except (OSError, ValueError) as error:
-        raise UpdaterError(SBOM_INVALID, path=path, detail=describe_system_error(error)) from error
 
 
 def write_target(targets: Path, name: str, content: bytes) -> TargetRef:

@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 import re
+from importlib.metadata import version
 from pathlib import Path
 
 import click
 
-from ncen_updater.common.cli.lazy import PublisherCommand, get_session
 from ncen_updater.common.cli.render import format_bytes, format_scheduled_time
+from ncen_updater.common.cli.session import CliSession
 from ncen_updater.common.cli.usage import CommandUsageError, parse_version
 from ncen_updater.common.i18n import N_, LazyText
+from ncen_updater.formats.manifest import Channel
 from ncen_updater.publisher.cli.options import (
     DIRECTORY_PATH,
     choose_product,
     get_time,
     product_option,
+    publisher_command,
     show_line,
 )
+from ncen_updater.publisher.distribute.bundle_export import (
+    ExportRequest,
+    ExportSite,
+    export_bundle,
+)
+from ncen_updater.publisher.feed.feed_directory import FeedDirectory
 
 
 def parse_site(text: str) -> tuple[str, str]:
@@ -33,11 +42,7 @@ def parse_site(text: str) -> tuple[str, str]:
     return found[1], found[2]
 
 
-@click.command(
-    "export",
-    cls=PublisherCommand,
-    help=N_("Export an offline bundle"),
-)
+@publisher_command()
 @click.argument("feed", type=DIRECTORY_PATH)
 @click.option(
     "--for-site",
@@ -88,9 +93,8 @@ def parse_site(text: str) -> tuple[str, str]:
 @click.option(
     "--dry-run", is_flag=True, help=N_("Show what would be exported, without writing the bundle")
 )
-@click.pass_context
 def export(
-    context: click.Context,
+    session: CliSession,
     feed: Path,
     sites: tuple[str, ...],
     origin: str,
@@ -104,17 +108,6 @@ def export(
     with_agent: bool,
     dry_run: bool,
 ) -> None:
-    from importlib.metadata import version
-
-    from ncen_updater.formats.manifest import Channel
-    from ncen_updater.publisher.distribute.bundle_export import (
-        ExportRequest,
-        ExportSite,
-        export_bundle,
-    )
-    from ncen_updater.publisher.feed.feed_directory import FeedDirectory
-
-    session = get_session(context)
     begin, own = parse_version(origin), parse_version(agent or version("ncen-updater"))
     assert begin is not None, "the option is required"  # noqa: S101
     assert own is not None, "this program has a version"  # noqa: S101

@@ -3,40 +3,47 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import click
 
 from ncen_updater.common import atomic_files as durable
 from ncen_updater.common.cli.characters import strip_control_characters
-from ncen_updater.common.cli.lazy import PublisherCommand, get_session
 from ncen_updater.common.cli.render import format_date, format_table
+from ncen_updater.common.cli.session import CliSession
 from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.publisher.cli.options import (
     DIRECTORY_PATH,
-    FILE_PATH,
-    add_passphrase_options,
+    OnlineKeyFiles,
+    PassphraseSource,
     get_time,
-    make_passphrase_prompt,
+    online_options,
+    passphrase_options,
+    publisher_command,
     record_option,
     show_line,
     show_result,
 )
-
-if TYPE_CHECKING:
-    from securesystemslib.signer import Signer
-
-    from ncen_updater.common.cli.session import CliSession
-    from ncen_updater.publisher.distribute.emergency_halts import EmergencyHaltStatus
-    from ncen_updater.publisher.distribute.feed_status import (
-        ReleaseStatus,
-        RoleStatus,
-        SignedMetadata,
-    )
-
+from ncen_updater.publisher.distribute.emergency_halts import (
+    EmergencyHaltStatus,
+    list_active_halts,
+    read_emergency_halts,
+)
+from ncen_updater.publisher.distribute.feed_status import (
+    ReleaseStatus,
+    RoleStatus,
+    SignedMetadata,
+    list_signing_history,
+    read_feed_status,
+)
+from ncen_updater.publisher.distribute.feed_upload import open_storage, upload_feed
+from ncen_updater.publisher.distribute.publishing import Publisher
+from ncen_updater.publisher.feed.feed_directory import FeedDirectory
+from ncen_updater.publisher.fleet.releases import check_publish_conditions
+from ncen_updater.publisher.signing.signing_event import SigningEvent
+from ncen_updater.publisher.signing.value_format import format_signed_time
 
 WAIVER_SENTENCE = N_(
     "{product} {version} was published on {day} before enough countries had reported"
@@ -44,42 +51,7 @@ WAIVER_SENTENCE = N_(
 )
 
 
-def add_online_options(command: Callable[..., Any], *, required: bool = True) -> Callable[..., Any]:
-    """Add the options for the keys of the online roles."""
-    for role in ("timestamp", "snapshot"):
-        words = {
-            "snapshot": N_("Private key of snapshot (repeatable)"),
-            "timestamp": N_("Private key of timestamp (repeatable)"),
-        }[role]
-        command = click.option(
-            f"--{role}-key", type=FILE_PATH, multiple=True, required=required, help=words
-        )(command)
-    return command
-
-
-def open_online_signers(
-    ask: Callable[[Path], str], snapshot_key: tuple[Path, ...], timestamp_key: tuple[Path, ...]
-) -> dict[str, list[Signer]]:
-    """Open the keys of the online roles.
-
-    Args:
-        ask: Asks for the passphrase of a key.
-        snapshot_key: Key files of the snapshot role.
-        timestamp_key: Key files of the timestamp role.
-    """
-    from ncen_updater.publisher.signing.keys import open_signer
-
-    return {
-        "snapshot": [open_signer(path, ask) for path in snapshot_key],
-        "timestamp": [open_signer(path, ask) for path in timestamp_key],
-    }
-
-
-@click.command(
-    "publish",
-    cls=PublisherCommand,
-    help=N_("Publish a signed event"),
-)
+@publisher_command()
 @click.argument("feed", type=DIRECTORY_PATH)
 @click.option("--event", type=DIRECTORY_PATH, required=True, help=N_("Signed event"))
 @click.option(
@@ -96,75 +68,47 @@ def open_online_signers(
     metavar="TEXT",
     help=N_("Publish although receipts are missing, and record why"),
 )
-@add_online_options
-@add_passphrase_options
-@click.pass_context
+@online_options(required=True)
+@passphrase_options
 def publish(
-    context: click.Context,
+    session: CliSession,
     feed: Path,
     event: Path,
     staging: tuple[Path, ...],
     accept_interruption: bool,
     record: Path,
     waive: str | None,
-    snapshot_key: tuple[Path, ...],
-    timestamp_key: tuple[Path, ...],
-    passphrase_fd: int | None,
-    passphrase_file: Path | None,
+    online: OnlineKeyFiles,
+    passphrases: PassphraseSource,
 ) -> None:
-    from ncen_updater.publisher.distribute.publishing import Publisher
-    from ncen_updater.publisher.feed.feed_directory import FeedDirectory
-    from ncen_updater.publisher.fleet.releases import check_publish_conditions
-    from ncen_updater.publisher.signing.signing_event import SigningEvent
-
-    session = get_session(context)
     loaded = SigningEvent.load(event)
     waivers = check_publish_conditions(loaded, record, waive)
-    online = open_online_signers(
-        make_passphrase_prompt(session, passphrase_fd, passphrase_file), snapshot_key, timestamp_key
-    )
+    signers = online.open(passphrases.make_prompt(session))
     with session.make_progress() as progress, durable.make_world_readable():
         done = Publisher(FeedDirectory(feed), get_time, progress=progress).publish_event(
-            loaded, staging, online, accept_interruption, waivers
+            loaded, staging, signers, accept_interruption, waivers
         )
     show_result(session, dataclasses.asdict(done), N_("Published: {new_roles}"), *done.new_targets)
 
 
-@click.command(
-    "refresh",
-    cls=PublisherCommand,
-    help=N_("Re-sign the online roles before they expire"),
-)
+@publisher_command()
 @click.argument("feed", type=DIRECTORY_PATH)
-@add_online_options
-@add_passphrase_options
-@click.pass_context
+@online_options(required=True)
+@passphrase_options
 def refresh(
-    context: click.Context,
+    session: CliSession,
     feed: Path,
-    snapshot_key: tuple[Path, ...],
-    timestamp_key: tuple[Path, ...],
-    passphrase_fd: int | None,
-    passphrase_file: Path | None,
+    online: OnlineKeyFiles,
+    passphrases: PassphraseSource,
 ) -> None:
-    from ncen_updater.publisher.distribute.publishing import Publisher
-    from ncen_updater.publisher.feed.feed_directory import FeedDirectory
-
-    session = get_session(context)
-    online = open_online_signers(
-        make_passphrase_prompt(session, passphrase_fd, passphrase_file), snapshot_key, timestamp_key
-    )
+    signers = online.open(passphrases.make_prompt(session))
     with durable.make_world_readable():
-        done = Publisher(FeedDirectory(feed), get_time).refresh_online_roles(online)
+        done = Publisher(FeedDirectory(feed), get_time).refresh_online_roles(signers)
     due = N_("Signed again: {new_roles}") if done.new_roles else N_("Nothing to refresh.")
     show_result(session, dataclasses.asdict(done), due)
 
 
-@click.command(
-    "status",
-    cls=PublisherCommand,
-    help=N_("Show the releases of a feed and role expiry dates"),
-)
+@publisher_command()
 @click.argument("feed", type=DIRECTORY_PATH)
 @click.option(
     "--signing-history",
@@ -172,16 +116,7 @@ def refresh(
     is_flag=True,
     help=N_("List who signed each published version of the metadata, newest first"),
 )
-@click.pass_context
-def status(context: click.Context, feed: Path, signed: bool) -> None:
-    from ncen_updater.publisher.distribute.emergency_halts import (
-        list_active_halts,
-        read_emergency_halts,
-    )
-    from ncen_updater.publisher.distribute.feed_status import list_signing_history, read_feed_status
-    from ncen_updater.publisher.feed.feed_directory import FeedDirectory
-
-    session = get_session(context)
+def status(session: CliSession, feed: Path, signed: bool) -> None:
     if signed:
         lists = list_signing_history(FeedDirectory(feed))
         waivers = FeedDirectory(feed).list_waivers()
@@ -218,8 +153,6 @@ def status(context: click.Context, feed: Path, signed: bool) -> None:
 
 def format_emergency_halt(halt: EmergencyHaltStatus) -> LazyText:
     """Return a line that describes an emergency halt."""
-    from ncen_updater.publisher.signing.value_format import format_signed_time
-
     words = N_("Emergency halt of {product} {version} by {owner} until {until}: {reason}")
     return LazyText(words, {**dataclasses.asdict(halt), "until": format_signed_time(halt.until)})
 
@@ -284,11 +217,7 @@ def _format_releases(session: CliSession, releases: Sequence[ReleaseStatus]) -> 
     return rows
 
 
-@click.command(
-    "upload",
-    cls=PublisherCommand,
-    help=N_("Upload FEED to PLACE: a directory or s3://BUCKET/PREFIX"),
-)
+@publisher_command(N_("Upload FEED to PLACE: a directory or s3://BUCKET/PREFIX"))
 @click.argument("feed", type=DIRECTORY_PATH)
 @click.argument("place")
 @click.option("--endpoint", help=N_("Endpoint URL of an object store other than Amazon S3"))
@@ -297,21 +226,15 @@ def _format_releases(session: CliSession, releases: Sequence[ReleaseStatus]) -> 
     is_flag=True,
     help=N_("For lost or stolen keys; clients that update meanwhile fail once"),
 )
-@click.pass_context
 def upload(
-    context: click.Context,
+    session: CliSession,
     feed: Path,
     place: str,
     endpoint: str | None,
     accept_interruption: bool,
 ) -> None:
-    from ncen_updater.publisher.distribute.feed_upload import open_storage
-    from ncen_updater.publisher.distribute.feed_upload import upload_feed as copy
-    from ncen_updater.publisher.feed.feed_directory import FeedDirectory
-
-    session = get_session(context)
     with session.make_progress() as progress, durable.make_world_readable():
-        done = copy(
+        done = upload_feed(
             FeedDirectory(feed), open_storage(place, endpoint), progress, accept_interruption
         )
     show_result(

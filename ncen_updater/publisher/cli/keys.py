@@ -4,41 +4,56 @@ from __future__ import annotations
 
 import secrets
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
-from ncen_updater.common.cli.lazy import (
-    LazyGroup,
-    PublisherCommand,
-    get_session,
-    make_command_table,
-    make_global_options,
-)
+from ncen_updater.common.cli.lazy import LazyGroup, make_command_table, make_global_options
 from ncen_updater.common.cli.render import encode_as_words, group_digest
+from ncen_updater.common.cli.session import CliSession
 from ncen_updater.common.cli.usage import CommandUsageError
 from ncen_updater.common.i18n import N_, LazyText
+from ncen_updater.common.json_records import compute_sha256
 from ncen_updater.publisher.cli.options import (
     DIRECTORY_PATH,
     FILE_PATH,
-    SIGNATURE_SLOT,
-    add_passphrase_options,
-    add_token_options,
+    PassphraseSource,
+    TokenSlot,
     event_option,
     feed_option,
     get_time,
     has_terminal,
-    load_signer_settings,
-    make_passphrase_prompt,
+    load_settings,
+    passphrase_options,
+    publisher_command,
     show_line,
     show_result,
     signer_option,
+    token_options,
     write_event,
 )
-
-if TYPE_CHECKING:
-    from ncen_updater.common.cli.session import CliSession
-    from ncen_updater.publisher.signing.ceremony import Ceremony
+from ncen_updater.publisher.distribute.feed_status import list_due_roles
+from ncen_updater.publisher.feed.feed_directory import FeedDirectory
+from ncen_updater.publisher.signing import tokens
+from ncen_updater.publisher.signing.ceremony import Ceremony, load_ceremony
+from ncen_updater.publisher.signing.draft import (
+    draft_initial_roles,
+    draft_key_change,
+    draft_renewal,
+)
+from ncen_updater.publisher.signing.event_files import read_metadata
+from ncen_updater.publisher.signing.keys import (
+    MIN_PASSPHRASE_CHARS,
+    PUBLIC_SUFFIX,
+    Algorithm,
+    check_new_key_name,
+    compute_fingerprint,
+    create_key,
+    get_key_owner,
+    get_public_path,
+    load_public_key,
+)
+from ncen_updater.publisher.signing.signer_settings import SignerSettings
+from ncen_updater.publisher.signing.signing_event import SigningEvent
 
 PASSPHRASE_WORDS = 6
 #: Uses of public key files, since the name of a file does not show its use.
@@ -57,14 +72,8 @@ COMMANDS = make_command_table(
     "ncen_updater.publisher.cli",
     {
         "new": ("keys", N_("Create an encrypted key NAME.pem and its public key NAME.pub.json")),
-        "import-token": (
-            "keys",
-            N_("Write the public key of token LABEL as NAME.pub.json"),
-        ),
-        "show": (
-            "keys",
-            N_("Show the fingerprints of public keys and root metadata"),
-        ),
+        "import-token": ("keys", N_("Write the public key of token LABEL as NAME.pub.json")),
+        "show": ("keys", N_("Show the fingerprints of public keys and root metadata")),
     },
 )
 
@@ -76,7 +85,7 @@ keys = LazyGroup(
 )
 
 
-@click.command("new", cls=PublisherCommand, help=COMMANDS["new"][1])
+@publisher_command()
 @click.argument("name")
 @click.option(
     "--directory", type=DIRECTORY_PATH, default=Path(), help=N_("Directory of the two files")
@@ -92,39 +101,25 @@ keys = LazyGroup(
     is_flag=True,
     help=N_("Generate a passphrase of six words and show it once"),
 )
-@add_passphrase_options
-@click.pass_context
+@passphrase_options
 def new(
-    context: click.Context,
+    session: CliSession,
     name: str,
     directory: Path,
     algorithm: str,
     generate: bool,
-    passphrase_fd: int | None,
-    passphrase_file: Path | None,
+    passphrases: PassphraseSource,
 ) -> None:
-    from ncen_updater.publisher.signing.keys import (
-        MIN_PASSPHRASE_CHARS,
-        Algorithm,
-        check_new_key_name,
-        compute_fingerprint,
-        create_key,
-        load_public_key,
-    )
-
-    session = get_session(context)
-    named = passphrase_fd is not None or passphrase_file is not None
-    if generate and named:
-        raise CommandUsageError(N_("--generate excludes a passphrase source"), context)
+    if generate and passphrases.is_given:
+        raise CommandUsageError(N_("--generate excludes a passphrase source"))
     check_new_key_name(directory, name)
     if generate:
         secret = encode_as_words(secrets.token_hex(2 * PASSPHRASE_WORDS))
     else:
-        if not named and has_terminal():
+        if not passphrases.is_given and has_terminal():
             advice = N_("At least {count} characters. To generate a passphrase, add --generate.")
             session.print_message(LazyText(advice, {"count": MIN_PASSPHRASE_CHARS}))
-        ask = make_passphrase_prompt(session, passphrase_fd, passphrase_file, new=True)
-        secret = ask(directory / f"{name}.pem")
+        secret = passphrases.make_prompt(session, new=True)(directory / f"{name}.pem")
     pair = create_key(directory, name, secret, Algorithm(algorithm))
     if generate:
         words = N_("Passphrase, shown only once: {secret}")
@@ -149,26 +144,19 @@ def _format_fingerprint(session: CliSession, mark: str) -> str:
     return session.translate(words, fingerprint=group_digest(mark))
 
 
-@click.command("import-token", cls=PublisherCommand, help=COMMANDS["import-token"][1])
+@publisher_command()
 @click.argument("label")
 @click.argument("name")
 @click.option("--directory", type=DIRECTORY_PATH, default=Path(), help=N_("Directory of the file"))
-@add_token_options
-@click.pass_context
+@token_options
 def import_token(
-    context: click.Context,
+    session: CliSession,
     label: str,
     name: str,
     directory: Path,
-    key_id: int | None,
-    module: Path | None,
+    slot: TokenSlot,
 ) -> None:
-    from ncen_updater.publisher.signing import tokens
-    from ncen_updater.publisher.signing.keys import compute_fingerprint
-
-    session = get_session(context)
-    key_id = key_id or SIGNATURE_SLOT
-    token = tokens.TokenKey(label, key_id, tokens.find_module(module))
+    token = slot.make_token(label, SignerSettings())
     path, key = tokens.import_token(token, directory, name)
     mark = compute_fingerprint(key)
     show_result(
@@ -177,7 +165,7 @@ def import_token(
             "public": str(path),
             "keyid": key.keyid,
             "token": label,
-            "key_id": key_id,
+            "key_id": token.key_id,
             "fingerprint": mark,
         },
         N_("Created {public} (for the ceremony)."),
@@ -185,48 +173,29 @@ def import_token(
     )
 
 
-@click.command("show", cls=PublisherCommand, help=COMMANDS["show"][1])
+@publisher_command()
 @click.argument("files", nargs=-1, type=FILE_PATH)
 @click.option("--token", help=N_("Label of a token: show the fingerprint of its key"))
-@add_token_options
+@token_options
 @signer_option
-@click.pass_context
 def show(
-    context: click.Context,
+    session: CliSession,
     files: tuple[Path, ...],
     token: str | None,
-    key_id: int | None,
-    module: Path | None,
+    slot: TokenSlot,
     signer: Path | None,
 ) -> None:
-    from ncen_updater.common.json_records import compute_sha256
-    from ncen_updater.publisher.signing.event_files import read_metadata
-    from ncen_updater.publisher.signing.keys import (
-        PUBLIC_SUFFIX,
-        compute_fingerprint,
-        get_key_owner,
-        get_public_path,
-        load_public_key,
-    )
-
-    session = get_session(context)
     found: list[dict[str, object]] = []
+    known = SignerSettings()
     if not files and token is None:
-        known = load_signer_settings(signer)
-        token, key_id, module = known.token, key_id or known.key_id, module or known.module
-        files = tuple(
-            path
-            for path in (known.key and get_public_path(known.key), known.root)
-            if path is not None
-        )
+        known = load_settings(signer)
+        token = known.token
+        paths = (known.key and get_public_path(known.key), known.root)
+        files = tuple(path for path in paths if path is not None)
     if not files and token is None:
-        raise CommandUsageError(N_("give files, --token or --signer"), context)
+        raise CommandUsageError(N_("give files, --token or --signer"))
     if token is not None:
-        from ncen_updater.publisher.signing import tokens
-
-        key = tokens.read_public_key(
-            tokens.TokenKey(token, key_id or SIGNATURE_SLOT, tokens.find_module(module))
-        )
+        key = tokens.read_public_key(slot.make_token(token, known))
         row: dict[str, object] = {"kind": key.keytype, "fingerprint": compute_fingerprint(key)}
         values = {**row, "owner": token, "fingerprint": group_digest(compute_fingerprint(key))}
         show_line(session, LazyText(N_("{owner}: {kind} key {fingerprint}"), values))
@@ -271,56 +240,35 @@ _one_signature = click.option(
 
 
 def _load_agreed(ceremony: Path, *, one_signature: bool) -> Ceremony:
-    from ncen_updater.publisher.signing.ceremony import load_ceremony
-
     agreed = load_ceremony(ceremony)
     if not one_signature:
         agreed.refuse_one_signature()
     return agreed
 
 
-@click.command(
-    "init",
-    cls=PublisherCommand,
-    help=N_("Draft the first root metadata of a new feed"),
-)
+@publisher_command()
 @click.argument("ceremony", type=FILE_PATH)
 @event_option
 @_one_signature
-@click.pass_context
-def init(context: click.Context, ceremony: Path, event: Path, one_signature: bool) -> None:
-    from ncen_updater.publisher.signing.draft import draft_initial_roles
-
+def init(session: CliSession, ceremony: Path, event: Path, one_signature: bool) -> None:
     agreed = _load_agreed(ceremony, one_signature=one_signature)
-    write_event(context, event, draft_initial_roles(agreed, get_time()), None)
+    write_event(session, event, draft_initial_roles(agreed, get_time()), None)
 
 
-@click.command(
-    "rekey",
-    cls=PublisherCommand,
-    help=N_("Draft a change of keys, thresholds, expiry periods or products"),
-)
+@publisher_command()
 @click.argument("ceremony", type=FILE_PATH)
 @feed_option
 @event_option
 @_one_signature
-@click.pass_context
 def rekey(
-    context: click.Context, ceremony: Path, feed: Path, event: Path, one_signature: bool
+    session: CliSession, ceremony: Path, feed: Path, event: Path, one_signature: bool
 ) -> None:
-    from ncen_updater.publisher.feed.feed_directory import FeedDirectory
-    from ncen_updater.publisher.signing.draft import draft_key_change
-
     agreed = _load_agreed(ceremony, one_signature=one_signature)
     state = FeedDirectory(feed).read_state()
-    write_event(context, event, draft_key_change(state, agreed, get_time()), state)
+    write_event(session, event, draft_key_change(state, agreed, get_time()), state)
 
 
-@click.command(
-    "renew",
-    cls=PublisherCommand,
-    help=N_("Draft a new expiry date for roles"),
-)
+@publisher_command()
 @click.argument("roles", nargs=-1)
 @feed_option
 @event_option
@@ -329,17 +277,9 @@ def rekey(
     is_flag=True,
     help=N_("Renew all roles that are due, instead of ROLES (for a timer)"),
 )
-@click.pass_context
-def renew(
-    context: click.Context, roles: tuple[str, ...], feed: Path, event: Path, due: bool
-) -> None:
-    from ncen_updater.publisher.distribute.feed_status import list_due_roles
-    from ncen_updater.publisher.feed.feed_directory import FeedDirectory
-    from ncen_updater.publisher.signing.draft import draft_renewal
-    from ncen_updater.publisher.signing.signing_event import SigningEvent
-
+def renew(session: CliSession, roles: tuple[str, ...], feed: Path, event: Path, due: bool) -> None:
     if due == bool(roles):
-        raise CommandUsageError(N_("give ROLES or --due"), context)
+        raise CommandUsageError(N_("give ROLES or --due"))
     state = FeedDirectory(feed).read_state()
     if due:
         roles = list_due_roles(state, get_time())
@@ -349,6 +289,6 @@ def renew(
             if roles:
                 words = N_("{event} already renews {roles}")
             values = {"event": str(event) if roles else None, "roles": roles}
-            show_result(get_session(context), values, words)
+            show_result(session, values, words)
             return
-    write_event(context, event, draft_renewal(state, roles, get_time()), state)
+    write_event(session, event, draft_renewal(state, roles, get_time()), state)

@@ -9,23 +9,40 @@ from pathlib import Path
 
 import click
 
-from ncen_updater.common.cli.lazy import IntegerRange, PublisherCommand, get_session
+from ncen_updater.common.cli.lazy import IntegerRange
 from ncen_updater.common.cli.render import finding_to_json, format_findings
+from ncen_updater.common.cli.session import CliSession
 from ncen_updater.common.cli.usage import CommandUsageError
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.messages import ExitCode
+from ncen_updater.feed.http_fetcher import HttpFetcher
+from ncen_updater.feed.http_session import ReadDeadline, make_bounded_session
 from ncen_updater.publisher.cli.feed import format_emergency_halt
-from ncen_updater.publisher.cli.options import DIRECTORY_PATH, FILE_PATH, get_time, show_line
+from ncen_updater.publisher.cli.options import (
+    DIRECTORY_PATH,
+    FILE_PATH,
+    get_time,
+    publisher_command,
+    show_line,
+)
+from ncen_updater.publisher.distribute.metadata_history import (
+    MetadataHistory,
+    find_equivocations,
+    find_outdated,
+)
+from ncen_updater.publisher.distribute.monitor import (
+    FeedMonitor,
+    choose_exit_code,
+    make_place_finding,
+)
+from ncen_updater.publisher.distribute.server_probe import ServerProbe
+from ncen_updater.publisher.feed.feed_directory import FeedDirectory
 
 TIMEOUT_S = 80.0  # for the response headers, and between two chunks of a file
 
 
-@click.command(
-    "monitor",
-    cls=PublisherCommand,
-    help=N_("Monitor the public feed as a client"),
-)
+@publisher_command()
 @click.argument("url")
 @click.option(
     "--root",
@@ -68,9 +85,8 @@ TIMEOUT_S = 80.0  # for the response headers, and between two chunks of a file
 )
 @click.option("--proxy", help=N_("URL of a proxy"))
 @click.option("--ca-file", type=FILE_PATH, help=N_("Certificates of a private authority"))
-@click.pass_context
 def monitor(
-    context: click.Context,
+    session: CliSession,
     url: str,
     root: Path,
     feed: Path | None,
@@ -83,21 +99,6 @@ def monitor(
     proxy: str | None,
     ca_file: Path | None,
 ) -> ExitCode:
-    from ncen_updater.feed.http_fetcher import HttpFetcher
-    from ncen_updater.feed.http_session import ReadDeadline, make_bounded_session
-    from ncen_updater.publisher.distribute.metadata_history import (
-        MetadataHistory,
-        find_equivocations,
-        find_outdated,
-    )
-    from ncen_updater.publisher.distribute.monitor import (
-        FeedMonitor,
-        choose_exit_code,
-        make_place_finding,
-    )
-    from ncen_updater.publisher.distribute.server_probe import ServerProbe
-    from ncen_updater.publisher.feed.feed_directory import FeedDirectory
-
     for address in (url, *also):
         if not address.startswith(("https://", "http://")):
             raise CommandUsageError(N_("an https:// URL"), hint="URL")
@@ -106,7 +107,6 @@ def monitor(
         MetadataHistory(path).read_observed()
         for path in (*([history] if history else ()), *compare)
     ]
-    session = get_session(context)
     published = FeedDirectory(feed).read_state() if feed is not None else None
 
     def fetcher(address: str) -> HttpFetcher:

@@ -6,23 +6,45 @@ import sys
 import tempfile
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
-from ncen_updater.common.cli.lazy import PublisherCommand, get_session
-from ncen_updater.common.cli.render import finding_to_json, format_findings
+from ncen_updater.common import atomic_files as durable
+from ncen_updater.common.cli.render import finding_to_json, format_decimal
 from ncen_updater.common.cli.session import CliSession
 from ncen_updater.common.cli.usage import CommandUsageError
 from ncen_updater.common.errors import UpdaterError
-from ncen_updater.common.findings import Severity
 from ncen_updater.common.i18n import N_, LazyText
-from ncen_updater.common.messages import ExitCode
-from ncen_updater.publisher.cli.options import DIRECTORY_PATH, FILE_PATH, get_time, show_line
-
-if TYPE_CHECKING:
-    from ncen_updater.publisher.new.migration_detection import DetectedMigrations
-    from ncen_updater.publisher.new.sandbox_run import SandboxStage
+from ncen_updater.common.messages import RELEASE_NOT_EMPTY, SANDBOX_UNUSABLE, ExitCode
+from ncen_updater.formats.manifest import load_manifest
+from ncen_updater.publisher.cli.options import (
+    DIRECTORY_PATH,
+    FILE_PATH,
+    get_time,
+    publisher_command,
+    show_findings,
+    show_line,
+)
+from ncen_updater.publisher.errors import make_write_error
+from ncen_updater.publisher.lint.release_lint import lint_release, refuse_critical_findings
+from ncen_updater.publisher.new.manifest_writer import (
+    MIGRATE_PROGRAM_PATH,
+    ManifestAnswers,
+    make_manifest,
+    propose_databases,
+    propose_reported_version,
+    read_migrate_program,
+)
+from ncen_updater.publisher.new.migration_detection import (
+    DetectedMigrations,
+    MigratorKind,
+    detect_migrations,
+    node_command,
+    use_own_command,
+)
+from ncen_updater.publisher.new.sandbox_run import SandboxRun, SandboxStage, serve_feed
+from ncen_updater.publisher.new.sandbox_site import load_sandbox
+from ncen_updater.publisher.new.trial import TrialStore
 
 MIGRATOR_KINDS = ("django", "alembic", "flyway", "liquibase", "sql", "none")
 DETECTION_TEXTS = {
@@ -36,11 +58,7 @@ DETECTION_TEXTS = {
 }
 
 
-@click.command(
-    "new",
-    cls=PublisherCommand,
-    help=N_("Write a manifest for an application interactively"),
-)
+@publisher_command()
 @click.argument("directory", type=click.Path(path_type=Path, file_okay=False, exists=True))
 @click.option("--product", metavar="NAME", help=N_("Product name in the feed"))
 @click.option("--release", metavar="VERSION", help=N_("Version of the release"))
@@ -59,7 +77,7 @@ DETECTION_TEXTS = {
     "databases",
     multiple=True,
     metavar="NAME",
-    help=N_("Database of the application (repeatable)"),
+    help=N_("Databases of the application"),
 )
 @click.option(
     "--migrator",
@@ -74,9 +92,8 @@ DETECTION_TEXTS = {
 @click.option("--health", metavar="PATH", help=N_("URL path of the health check"))
 @click.option("--title", metavar="TEXT", help=N_("Title of the release notes"))
 @click.option("--yes", is_flag=True, help=N_("Accept the detected values without prompting"))
-@click.pass_context
 def new(
-    context: click.Context,
+    session: CliSession,
     directory: Path,
     product: str | None,
     release: str | None,
@@ -89,43 +106,23 @@ def new(
     title: str | None,
     yes: bool,
 ) -> ExitCode:
-    from ncen_updater.common import atomic_files as durable
-    from ncen_updater.common.messages import RELEASE_NOT_EMPTY
-    from ncen_updater.publisher.errors import make_write_error
-    from ncen_updater.publisher.lint.release_lint import lint_release
-    from ncen_updater.publisher.new.manifest_writer import (
-        MIGRATE_PROGRAM_PATH,
-        ManifestAnswers,
-        make_manifest,
-        propose_databases,
-        propose_reported_version,
-        read_migrate_program,
-    )
-    from ncen_updater.publisher.new.migration_detection import DetectedMigrations, MigratorKind
-
-    session = get_session(context)
     manifest = directory / "manifest.toml"
     if manifest.exists() or manifest.is_symlink():
         raise UpdaterError(RELEASE_NOT_EMPTY, path=manifest)
     ask = _Prompter(session, asks=not yes)
     name = directory.absolute().name
     found = _detect_migrations(session, ask, directory, migrator, migrator_command)
-    product = ask(product, "--product", N_("Product name in the feed"), None)
-    release = ask(release, "--release", N_("Version of the release"), name)
+    product = ask(product, "--product", None)
+    release = ask(release, "--release", name)
     if (proposal := propose_reported_version(release)) is not None:
-        reports = ask(reports, "--reports", N_("Version reported by the application"), proposal)
-    upgrade_from = ask(
-        upgrade_from,
-        "--upgrade-from",
-        N_("Versions that can be upgraded, such as >=3.2,<3.3 (empty for a first release)"),
-        "",
-    )
+        reports = ask(reports, "--reports", proposal)
+    upgrade_from = ask(upgrade_from, "--upgrade-from", "")
     if not databases:
         proposed = propose_databases(product, found)
-        words = ask(None, "--database", N_("Databases of the application"), ", ".join(proposed))
+        words = ask(None, "--database", ", ".join(proposed))
         databases = tuple(word.strip() for word in words.split(",") if word.strip())
-    health = ask(health, "--health", N_("URL path of the health check"), "/")
-    title = ask(title, "--title", N_("Title of the release notes"), f"{product} {release}")
+    health = ask(health, "--health", "/")
+    title = ask(title, "--title", f"{product} {release}")
     if not databases:
         found = DetectedMigrations(MigratorKind.NONE)
     language = session.language if session.language in ("en", "fr") else "en"
@@ -147,8 +144,7 @@ def new(
         raise make_write_error(error) from error
     findings = lint_release(directory)
     show_line(session, LazyText(N_("Written: {path}"), {"path": ", ".join(map(str, written))}))
-    for line in format_findings(findings, session.language):
-        session.add_line(line)
+    code = show_findings(session, findings)
     show_line(session, LazyText(N_("Next: review it, then run: ncen-publisher lint {directory}"),
                             {"directory": directory}))  # fmt: skip
     session.write_output(
@@ -161,21 +157,13 @@ def new(
             "findings": [finding_to_json(item, session.language) for item in findings],
         }
     )
-    strict = any(item.severity is Severity.CRITICAL for item in findings)
-    return ExitCode.BLOCKED if strict else ExitCode.OK
+    return code
 
 
 def _detect_migrations(
     session: CliSession, ask: _Prompter, directory: Path, migrator: str | None, command: str | None
 ) -> DetectedMigrations:
     """Detect the migration tool, and ask for a command if there may be one."""
-    from ncen_updater.publisher.new.migration_detection import (
-        MigratorKind,
-        detect_migrations,
-        node_command,
-        use_own_command,
-    )
-
     found = detect_migrations(directory, MigratorKind(migrator) if migrator else None)
     if not command:
         files = found.files or tuple(pair.up for pair in found.pairs)
@@ -187,8 +175,7 @@ def _detect_migrations(
         session.print_message(
             LazyText(N_("  (among installed packages: the application may have its own command)"))
         )
-        question = N_("Migration command of the application, such as 'mlflow db upgrade {url}'")
-        command = ask(None, "--migrator-command", question, proposed)
+        command = ask(None, "--migrator-command", proposed)
     if not command:
         return found
     found = use_own_command(directory, command)
@@ -203,12 +190,18 @@ class _Prompter:
         self._session = session
         self._asks = asks and sys.stdin.isatty() and sys.stderr.isatty()
 
-    def __call__(self, given: str | None, option: str, question: str, proposed: str | None) -> str:
+    def __call__(self, given: str | None, option: str, proposed: str | None) -> str:
         if given is not None:
             return given
         if self._asks:
-            words = self._session.format_for_stream(self._session.translate(question), sys.stderr)
-            return str(click.prompt(words, default=proposed, err=True)).strip()
+            options = click.get_current_context().command.params
+            words = next(
+                one.help or ""
+                for one in options
+                if isinstance(one, click.Option) and option in one.opts
+            )
+            question = self._session.format_for_stream(self._session.translate(words), sys.stderr)
+            return str(click.prompt(question, default=proposed, err=True)).strip()
         if proposed is None:
             raise CommandUsageError(N_("required without a terminal"), hint=option)
         return proposed
@@ -234,11 +227,7 @@ STAGE_PASSED = N_("{stage}: passed, {seconds} s")
 STAGE_FAILED = N_("{stage}: failed ({code}), {seconds} s")
 
 
-@click.command(
-    "try",
-    cls=PublisherCommand,
-    help=N_("Test an unsigned release on a local test site"),
-)
+@publisher_command()
 @click.argument("directory", type=DIRECTORY_PATH)
 @click.option(
     "--before", type=DIRECTORY_PATH, required=True, help=N_("Installed release of the test site")
@@ -257,9 +246,8 @@ STAGE_FAILED = N_("{stage}: failed ({code}), {seconds} s")
     help=N_("Keep the builds, the feed and the progress, and continue from there"),
 )
 @click.option("--yes", is_flag=True, help=N_("Skip the confirmation prompt"))
-@click.pass_context
 def try_(
-    context: click.Context,
+    session: CliSession,
     directory: Path,
     before: Path,
     site: Path,
@@ -267,16 +255,9 @@ def try_(
     keep: Path | None,
     yes: bool,
 ) -> ExitCode:
-    from ncen_updater.common.cli.render import format_decimal
-    from ncen_updater.common.messages import SANDBOX_UNUSABLE
-    from ncen_updater.formats.manifest import load_manifest
-    from ncen_updater.publisher.lint.release_lint import lint_release, refuse_critical_findings
-    from ncen_updater.publisher.new.sandbox_run import SandboxRun, serve_feed
-    from ncen_updater.publisher.new.sandbox_site import load_sandbox
-    from ncen_updater.publisher.new.trial import TrialStore
-
-    session = get_session(context)
-    work = keep or Path(context.with_resource(tempfile.TemporaryDirectory(prefix="nu-try-")))
+    work = keep or Path(
+        click.get_current_context().with_resource(tempfile.TemporaryDirectory(prefix="nu-try-"))
+    )
     desk = load_sandbox(site, work / "feed")
     old, new = (load_manifest(place / "manifest.toml") for place in (before, directory))
     for place in (before, directory):

@@ -2,52 +2,73 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import functools
 import os
 import stat
 import sys
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
+from securesystemslib.signer import Key, Signer
 
+from ncen_updater.common import atomic_files
 from ncen_updater.common.cli.characters import strip_control_characters, wrap_text
-from ncen_updater.common.cli.lazy import IntegerRange, get_session
+from ncen_updater.common.cli.lazy import IntegerRange, PublisherCommand
+from ncen_updater.common.cli.render import format_findings
+from ncen_updater.common.cli.session import CliSession
 from ncen_updater.common.cli.usage import CommandUsageError
 from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.findings import Finding, Severity
 from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.messages import (
     BAD_PASSPHRASE_SOURCE,
     NO_TERMINAL_FOR_PASSPHRASE,
-    OWN_ROOT_UNUSABLE,
     PRODUCT_NEEDED,
+    ExitCode,
 )
+from ncen_updater.formats.rollout import PublishCondition, RolloutWave
+from ncen_updater.formats.target_names import AGENT_PRODUCT
+from ncen_updater.publisher.build.attachments import AttachmentReport
+from ncen_updater.publisher.distribute.feed_status import SignatureStatus, read_signature_status
 from ncen_updater.publisher.errors import describe_system_error
+from ncen_updater.publisher.feed.feed_directory import (
+    FeedDirectory,
+    FeedState,
+    list_delegated_roles,
+)
+from ncen_updater.publisher.fleet.releases import Regions, list_countries, read_regions
+from ncen_updater.publisher.review.event_review import EventReview, build_review
+from ncen_updater.publisher.review.text_page import (
+    format_annex,
+    format_details,
+    format_summary,
+    render_html,
+)
+from ncen_updater.publisher.signing import tokens
+from ncen_updater.publisher.signing.draft import Draft, impossible
+from ncen_updater.publisher.signing.keys import (
+    PRIVATE_SUFFIX,
+    get_key_owner,
+    get_public_path,
+    load_public_key,
+    open_signer,
+)
+from ncen_updater.publisher.signing.release_comparison import (
+    ComparedRelease,
+)
+from ncen_updater.publisher.signing.signer_settings import (
+    SignerSettings,
+    find_settings_path,
+    load_signer_settings,
+)
+from ncen_updater.publisher.signing.signing_event import SigningEvent
 
-if TYPE_CHECKING:
-    from securesystemslib.signer import Key, Signer
-    from tuf.api.metadata import Metadata, Root  # type: ignore[attr-defined]
-
-    from ncen_updater.common.cli.session import CliSession
-    from ncen_updater.formats.release_document import Withdrawal
-    from ncen_updater.formats.rollout import PublishCondition, RolloutWave
-    from ncen_updater.publisher.build.attachments import AttachmentReport
-    from ncen_updater.publisher.distribute.feed_status import SignatureStatus
-    from ncen_updater.publisher.feed.feed_directory import FeedState
-    from ncen_updater.publisher.fleet.releases import Regions
-    from ncen_updater.publisher.review.event_review import EventReview
-    from ncen_updater.publisher.signing.draft import Draft
-    from ncen_updater.publisher.signing.release_comparison import ComparedRelease
-    from ncen_updater.publisher.signing.signer_settings import SignerSettings
-    from ncen_updater.publisher.signing.signing_event import SigningEvent
-
-    DraftMaker = Callable[[FeedState, str], Draft]
+DraftMaker = Callable[[FeedState, str], Draft]
 
 DIRECTORY_PATH = click.Path(path_type=Path, file_okay=False)
 FILE_PATH = click.Path(path_type=Path, dir_okay=False, exists=True)
@@ -65,6 +86,46 @@ PROVENANCE_UNCHECKED_WARNING = N_(
 )
 FILES_COMPARED = N_("{product} {version}: {files} files match the event")
 DOCUMENT_COMPARED = N_("{product} {version}: description matches the metadata")
+
+
+def publisher_command(text: str | None = None) -> Callable[[Callable[..., Any]], click.Command]:
+    """Define a command with the name of its function, which gets the session first.
+
+    Args:
+        text: Its help, if it says more than the short one in the table of commands.
+    """
+
+    def define(function: Callable[..., Any]) -> click.Command:
+        name = function.__name__.strip("_").replace("_", "-")
+        run = click.make_pass_decorator(CliSession)(function)
+        return click.command(name, cls=PublisherCommand, help=text)(run)
+
+    return define
+
+
+def bundle_options(
+    parameter: str, kind: type, *options: Callable[[Callable[..., Any]], Callable[..., Any]]
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Return a decorator that adds options, whose values a command gets as one object.
+
+    Args:
+        parameter: Parameter of the command.
+        kind: A dataclass with a field for each option.
+        *options: The options.
+    """
+
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+        def run(*arguments: object, **given: object) -> object:
+            values = {field.name: given.pop(field.name) for field in dataclasses.fields(kind)}
+            return command(*arguments, **{parameter: kind(**values)}, **given)
+
+        made = functools.update_wrapper(run, command)
+        for option in reversed(options):
+            made = option(made)
+        return made
+
+    return decorate
+
 
 feed_option = click.option(
     "--feed", type=DIRECTORY_PATH, required=True, help=N_("Directory of the published feed")
@@ -105,36 +166,13 @@ signer_option = click.option(
 )
 
 
-def load_signer_settings(named: Path | None) -> SignerSettings:
-    """Load the settings of the signer.
+def load_settings(named: Path | None) -> SignerSettings:
+    """Load the settings of the signer: the given file, else the usual one.
 
     Raises:
-        UpdaterError: If the given file is missing or invalid.
+        UpdaterError: If the file is missing or invalid.
     """
-    from ncen_updater.publisher.signing.signer_settings import (
-        find_settings_path,
-        load_signer_settings,
-    )
-
     return load_signer_settings(find_settings_path(named, os.environ))
-
-
-@contextlib.contextmanager
-def open_event(place: Path) -> Iterator[SigningEvent]:
-    """Load a signing event from its directory or its single file.
-
-    Raises:
-        UpdaterError: As :meth:`SigningEvent.load`.
-    """
-    from ncen_updater.publisher.signing.event_files import unpack_event
-    from ncen_updater.publisher.signing.signing_event import SigningEvent
-
-    if place.is_dir():
-        yield SigningEvent.load(place)
-        return
-    with tempfile.TemporaryDirectory(prefix="nu-event-") as folder:
-        unpack_event(place, Path(folder))
-        yield SigningEvent.load(Path(folder))
 
 
 product_option = click.option(
@@ -148,9 +186,6 @@ def choose_product(state: FeedState, named: str | None) -> str:
     Raises:
         PRODUCT_NEEDED: With the names of all products, if none is given and there are several.
     """
-    from ncen_updater.formats.target_names import AGENT_PRODUCT
-    from ncen_updater.publisher.feed.feed_directory import list_delegated_roles
-
     if named is not None:
         return named
     known = [name for name in list_delegated_roles(state.targets.signed) if name != AGENT_PRODUCT]
@@ -159,47 +194,34 @@ def choose_product(state: FeedState, named: str | None) -> str:
     return known[0]
 
 
-def versioned_draft(command: Callable[..., DraftMaker]) -> Callable[..., Any]:
-    """Make a command that drafts a signing event on VERSION from a function that makes the draft.
+def draft_command(text: str | None = None) -> Callable[[Callable[..., DraftMaker]], click.Command]:
+    """Define a command that drafts a signing event on VERSION.
 
-    The command gets VERSION, --feed, --event and --product; it writes and shows the event.
+    Its function returns another one, which makes the draft from the feed and the product.
+
+    Args:
+        text: As for :func:`publisher_command`.
     """
 
-    @click.pass_context
-    def run(
-        context: click.Context, /, feed: Path, event: Path, product: str | None, **rest: object
-    ) -> None:
-        from ncen_updater.publisher.feed.feed_directory import FeedDirectory
+    def define(function: Callable[..., DraftMaker]) -> click.Command:
+        def run(
+            session: CliSession, feed: Path, event: Path, product: str | None, **rest: object
+        ) -> None:
+            make = function(**rest)
+            state = FeedDirectory(feed).read_state()
+            write_event(session, event, make(state, choose_product(state, product)), state)
 
-        make = command(**rest)
-        state = FeedDirectory(feed).read_state()
-        write_event(context, event, make(state, choose_product(state, product)), state)
+        made = functools.update_wrapper(run, function)
+        for option in (product_option, event_option, feed_option, click.argument("version")):
+            made = option(made)
+        return publisher_command(text)(made)
 
-    made = functools.update_wrapper(run, command)
-    for option in (product_option, event_option, feed_option, click.argument("version")):
-        made = option(made)
-    return made
+    return define
 
 
-def write_event(context: click.Context, event: Path, draft: Draft, state: FeedState | None) -> None:
+def write_event(session: CliSession, event: Path, draft: Draft, state: FeedState | None) -> None:
     """Write a draft as a signing event, and show it."""
-    from ncen_updater.publisher.signing.signing_event import SigningEvent
-
-    show_event(get_session(context), SigningEvent.create(event, draft.title, draft.roles, state))
-
-
-def add_token_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options that identify a key on a token, besides its label."""
-    command = click.option(
-        "--module",
-        type=click.Path(path_type=Path, dir_okay=False),
-        help=N_("PKCS#11 driver of the token"),
-    )(command)
-    return click.option(
-        "--key-id",
-        type=IntegerRange(1, 255),
-        help=N_("Id of the key on the token (default: 2, the signature slot)"),
-    )(command)
+    show_event(session, SigningEvent.create(event, draft.title, draft.roles, state))
 
 
 def get_time() -> datetime:
@@ -218,8 +240,6 @@ def parse_waves(texts: Sequence[str], regions: Path | None) -> list[RolloutWave]
         CommandUsageError: If the form is wrong, or a country or region is unknown.
         REGIONS_INVALID: If the file is invalid.
     """
-    from ncen_updater.publisher.fleet.releases import read_regions
-
     known = read_regions(regions)
     return [_parse_wave(text, known) for text in texts]
 
@@ -233,9 +253,6 @@ def parse_publish_condition(
         CommandUsageError: If the form is wrong, or a country or region is unknown.
         REGIONS_INVALID: If the file is invalid.
     """
-    from ncen_updater.formats.rollout import PublishCondition
-    from ncen_updater.publisher.fleet.releases import read_regions
-
     count, _, places = text.partition(":")
     countries = _parse_countries(text, places, read_regions(regions), "--after")
     try:
@@ -248,8 +265,6 @@ def parse_publish_condition(
 
 
 def _parse_wave(text: str, regions: Regions) -> RolloutWave:
-    from ncen_updater.formats.rollout import RolloutWave
-
     opens, _, rest = text.partition("=")
     percent, _, places = rest.partition(":")
     countries = _parse_countries(text, places, regions, "WAVE")
@@ -267,9 +282,6 @@ def _parse_wave(text: str, regions: Regions) -> RolloutWave:
 
 
 def _parse_countries(text: str, places: str, regions: Regions, hint: str) -> list[str]:
-    from ncen_updater.publisher.fleet.releases import list_countries
-    from ncen_updater.publisher.signing.draft import impossible
-
     countries: list[str] = []
     for part in places.split(","):
         try:
@@ -286,78 +298,91 @@ def _parse_countries(text: str, places: str, regions: Regions, hint: str) -> lis
     return countries
 
 
-def add_passphrase_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options for passphrases; a passphrase is never given on the command line."""
-    command = click.option(
+@dataclass(frozen=True)
+class PassphraseSource:
+    """A source of passphrases and PINs; by default they are typed at a terminal.
+
+    None is ever given on the command line.
+
+    Attributes:
+        descriptor: An open file descriptor.
+        file: A file that only its user can read.
+    """
+
+    descriptor: int | None
+    file: Path | None
+
+    @property
+    def is_given(self) -> bool:
+        """Return whether they are read instead of typed."""
+        return self.descriptor is not None or self.file is not None
+
+    def make_prompt(self, session: CliSession, *, new: bool = False) -> Callable[[Path], str]:
+        """Return a function that returns the passphrase of a key.
+
+        Raises:
+            BAD_PASSPHRASE_SOURCE: If the source is unreadable, or readable by other users.
+        """
+        if not self.is_given:
+            return lambda path: _prompt_passphrase(session, path, confirm=new)
+        lines = self._read_lines()
+        remaining = iter(lines)
+
+        def next_line(path: Path) -> str:
+            line = lines[0] if len(lines) == 1 else next(remaining, None)
+            if line is None:
+                raise self._make_error(LazyText("no line for {path}", {"path": path}))
+            return line
+
+        return next_line
+
+    def ask_pin(self, session: CliSession, label: str) -> str:
+        """Ask for the PIN of a token.
+
+        Raises:
+            BAD_PASSPHRASE_SOURCE: If the source is unreadable, or readable by other users.
+        """
+        if self.is_given:
+            return self.make_prompt(session)(Path(label))
+        return _prompt_secret(label, session.translate(N_("PIN of token {label}"), label=label))
+
+    def _read_lines(self) -> list[str]:
+        if self.descriptor is not None and self.file is not None:
+            raise self._make_error("give only one source")
+        try:
+            content = (
+                _read_descriptor(self.descriptor) if self.file is None else _read_file(self.file)
+            )
+            lines = content.decode().splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise self._make_error(describe_system_error(error)) from error
+        if not lines or not all(lines):
+            raise self._make_error("empty")
+        return lines
+
+    def _make_error(self, detail: str | LazyText) -> UpdaterError:
+        source = str(self.file) if self.file is not None else f"descriptor {self.descriptor}"
+        return UpdaterError(BAD_PASSPHRASE_SOURCE, source=source, detail=detail)
+
+
+passphrase_options = bundle_options(
+    "passphrases",
+    PassphraseSource,
+    click.option(
+        "--passphrase-file",
+        "file",
+        type=click.Path(path_type=Path, dir_okay=False),
+        help=N_("Read passphrases from this file, readable by you only"),
+    ),
+    click.option(
         "--passphrase-fd",
+        "descriptor",
         type=int,
-        default=None,
         help=N_(
             "Read passphrases from this file descriptor: one line for all keys, or one per key"
         ),
-    )(command)
-    return click.option(
-        "--passphrase-file",
-        type=click.Path(path_type=Path, dir_okay=False),
-        default=None,
-        help=N_("Read passphrases from this file, readable by you only"),
-    )(command)
-
-
-def make_passphrase_prompt(
-    session: CliSession, descriptor: int | None, file: Path | None, *, new: bool = False
-) -> Callable[[Path], str]:
-    """Return a function that returns the passphrase of a key.
-
-    Raises:
-        BAD_PASSPHRASE_SOURCE: If the source is unreadable, or readable by other users.
-    """
-    if descriptor is not None and file is not None:
-        raise UpdaterError(BAD_PASSPHRASE_SOURCE, source=file, detail="give only one source")
-    if descriptor is None and file is None:
-        return lambda path: _prompt_passphrase(session, path, confirm=new)
-    source = str(file) if file is not None else f"descriptor {descriptor}"
-    try:
-        content = _read_file(file) if file is not None else _read_descriptor(descriptor or 0)
-        lines = content.decode().splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UpdaterError(
-            BAD_PASSPHRASE_SOURCE, source=source, detail=describe_system_error(error)
-        ) from error
-    if not lines or not all(lines):
-        raise UpdaterError(BAD_PASSPHRASE_SOURCE, source=source, detail="empty")
-    remaining = iter(lines)
-
-    def next_line(path: Path) -> str:
-        if len(lines) == 1:
-            return lines[0]
-        try:
-            return next(remaining)
-        except StopIteration:
-            raise UpdaterError(
-                BAD_PASSPHRASE_SOURCE,
-                source=source,
-                detail=LazyText("no line for {path}", {"path": path}),
-            ) from None
-
-    return next_line
-
-
-def ask_pin(session: CliSession, descriptor: int | None, file: Path | None, label: str) -> str:
-    """Ask for the PIN of a token, from the same sources as a passphrase.
-
-    Raises:
-        BAD_PASSPHRASE_SOURCE: If the source is unreadable, or readable by other users.
-    """
-    if descriptor is None and file is None:
-        _require_terminal(label)
-        value: str = click.prompt(
-            session.translate(N_("PIN of token {label}"), label=label),
-            hide_input=True,
-            err=True,
-        )
-        return value
-    return make_passphrase_prompt(session, descriptor, file)(Path(label))
+    ),
+)
 
 
 def has_terminal() -> bool:
@@ -371,24 +396,21 @@ def has_terminal() -> bool:
     return True
 
 
-def _require_terminal(name: str) -> None:
-    """Refuse to prompt without a terminal: the input would be read from elsewhere.
+def _prompt_passphrase(session: CliSession, path: Path, *, confirm: bool) -> str:
+    repeat = session.translate(N_("Repeat the passphrase")) if confirm else False
+    words = session.translate(N_("Passphrase of {name}"), name=path.name)
+    return _prompt_secret(path.name, words, repeat)
+
+
+def _prompt_secret(name: str, words: str, repeat: str | bool = False) -> str:
+    """Ask at the terminal only: without one, the input would be read from elsewhere.
 
     Raises:
         NO_TERMINAL_FOR_PASSPHRASE: If there is no terminal.
     """
     if not has_terminal():
         raise UpdaterError(NO_TERMINAL_FOR_PASSPHRASE, name=name)
-
-
-def _prompt_passphrase(session: CliSession, path: Path, *, confirm: bool) -> str:
-    _require_terminal(path.name)
-    value: str = click.prompt(
-        session.translate(N_("Passphrase of {name}"), name=path.name),
-        hide_input=True,
-        confirmation_prompt=session.translate(N_("Repeat the passphrase")) if confirm else False,
-        err=True,
-    )
+    value: str = click.prompt(words, hide_input=True, confirmation_prompt=repeat, err=True)
     return value
 
 
@@ -406,8 +428,8 @@ def _read_file(path: Path) -> bytes:
         return stream.read(MAX_PASSPHRASE_BYTES)
 
 
-def _read_descriptor(descriptor: int) -> bytes:
-    with os.fdopen(os.dup(descriptor), "rb") as stream:
+def _read_descriptor(descriptor: int | None) -> bytes:
+    with os.fdopen(os.dup(descriptor or 0), "rb") as stream:
         return stream.read(MAX_PASSPHRASE_BYTES)
 
 
@@ -431,22 +453,12 @@ def show_wrapped(session: CliSession, text: LazyText | str) -> None:
         session.add_line(" " * (indent + HANGING_INDENT) + line)
 
 
-def parse_withdrawal(reason: str, advice: str) -> Withdrawal:
-    """Parse the reason and advice of a withdrawal.
-
-    Raises:
-        CommandUsageError: If the advice is missing, or a text is too long.
-    """
-    from ncen_updater.formats.release_document import Withdrawal
-
-    if not advice.strip():
-        raise CommandUsageError(N_("give the advice shown to sites"), hint="--advice")
-    try:
-        return Withdrawal(reason=reason, advice=advice)
-    except ValueError as error:
-        raise CommandUsageError(
-            N_("must have 1 to 1000 characters"), hint="--reason, --advice"
-        ) from error
+def show_findings(session: CliSession, findings: Sequence[Finding]) -> ExitCode:
+    """Add findings of ``lint`` to the output; return the exit code."""
+    for line in format_findings(findings, session.language):
+        session.add_line(line)
+    blocked = any(finding.severity is Severity.CRITICAL for finding in findings)
+    return ExitCode.BLOCKED if blocked else ExitCode.OK
 
 
 def show_result(
@@ -466,51 +478,6 @@ def show_result(
     for line in lines:
         show_line(session, line, "  ")
     session.write_output(data)
-
-
-def verify_event_root(event: SigningEvent, root: Path | None) -> None:
-    """Compare an event with the signer's own root metadata.
-
-    Raises:
-        UpdaterError: If the event is not based on it, or the file is not root metadata.
-    """
-    event.verify_root(_read_own_root(root) if root is not None else None)
-
-
-def _read_own_root(path: Path) -> Metadata[Root]:
-    """Read the signer's own root metadata; report errors as the signer's, not the drafter's."""
-    from ncen_updater.publisher.signing.event_files import read_metadata
-
-    try:
-        return read_metadata(path, "root")
-    except UpdaterError as error:
-        raise UpdaterError(OWN_ROOT_UNUSABLE, path=path, detail=error.detail) from error
-
-
-def check_event_releases(
-    event: SigningEvent, staging: Path | None, builder_key: Path | None, *, unread: bool
-) -> list[ComparedRelease]:
-    """Compare the releases that an event adds with its metadata.
-
-    Args:
-        event: The event.
-        staging: Directory of the files; None to compare only the documents in the event.
-        builder_key: Public key file of the builder.
-        unread: As in :func:`compare_event_files`.
-
-    Raises:
-        UpdaterError: As :func:`compare_staged_files` and :func:`compare_event_files`.
-    """
-    from ncen_updater.publisher.signing.keys import load_public_key
-    from ncen_updater.publisher.signing.release_comparison import (
-        compare_event_files,
-        compare_staged_files,
-    )
-
-    builder = load_public_key(builder_key) if builder_key else None
-    if staging is not None:
-        return compare_staged_files(event, staging, builder)
-    return compare_event_files(event, builder, unread=unread)
 
 
 def format_attachments(attachments: AttachmentReport) -> list[LazyText]:
@@ -554,16 +521,6 @@ def show_event(
         html: HTML file to write as well.
         place: Path of the event; by default its directory.
     """
-    from ncen_updater.common import atomic_files
-    from ncen_updater.publisher.distribute.feed_status import read_signature_status
-    from ncen_updater.publisher.review.event_review import build_review
-    from ncen_updater.publisher.review.text_page import (
-        format_annex,
-        format_details,
-        format_summary,
-        render_html,
-    )
-
     page = page or build_review(event)
     lines, signatures = [*page.lines, *page.annex], read_signature_status(event)
     for text in format_summary(page):
@@ -583,7 +540,7 @@ def show_event(
             show_line(session, text, "  ")
     if not root_compared:
         show_line(session, LazyText(NO_ROOT_WARNING))
-    signed = list(_format_signatures(signatures))
+    signed = list(format_signatures(signatures))
     for text in signed:
         show_line(session, text)
     for text in format_annex(page):
@@ -626,14 +583,8 @@ def show_event(
     )
 
 
-def show_signatures(session: CliSession, signatures: Sequence[SignatureStatus]) -> None:
-    """Show existing and missing signatures."""
-    for text in _format_signatures(signatures):
-        show_line(session, text)
-    session.write_output({"signatures": [dataclasses.asdict(item) for item in signatures]})
-
-
-def _format_signatures(signatures: Sequence[SignatureStatus]) -> Iterator[LazyText]:
+def format_signatures(signatures: Sequence[SignatureStatus]) -> Iterator[LazyText]:
+    """Yield lines on existing and missing signatures."""
     complete = N_("{role} version {version}: signed by {names}; threshold reached")
     lacking = N_(
         "{role} version {version}: signed by {names}; missing: {lacking} of {threshold};"
@@ -674,52 +625,139 @@ class SigningKey:
     opened: Callable[[], Signer]
 
 
-def load_key_file(key: Path, ask: Callable[[Path], str]) -> SigningKey:
-    """Load a private key file.
+@dataclass(frozen=True)
+class TokenSlot:
+    """A key on a token, besides the token's label.
 
-    Raises:
-        UpdaterError: If its public key file is invalid.
+    Attributes:
+        key_id: Id of the key; by default that of the settings, then the signature slot.
+        module: PKCS#11 driver; by default that of the settings, then an installed one.
     """
-    from ncen_updater.publisher.signing.keys import (
-        PRIVATE_SUFFIX,
-        get_public_path,
-        load_public_key,
-        open_signer,
+
+    key_id: int | None
+    module: Path | None
+
+    def make_token(self, label: str, known: SignerSettings) -> tokens.TokenKey:
+        """Return the key on the token with this label.
+
+        Raises:
+            TOKEN_UNUSABLE: If there is no driver, or it may not be loaded.
+        """
+        key_id = self.key_id or known.key_id or SIGNATURE_SLOT
+        return tokens.TokenKey(label, key_id, tokens.find_module(self.module or known.module))
+
+
+token_options = bundle_options(
+    "slot",
+    TokenSlot,
+    click.option(
+        "--key-id",
+        type=IntegerRange(1, 255),
+        help=N_("Id of the key on the token (default: 2, the signature slot)"),
+    ),
+    click.option(
+        "--module",
+        type=click.Path(path_type=Path, dir_okay=False),
+        help=N_("PKCS#11 driver of the token"),
+    ),
+)
+
+
+@dataclass(frozen=True)
+class KeyChoice:
+    """A key to sign with: a file, or a token.
+
+    Attributes:
+        key: Private key file.
+        token: Label of a token.
+    """
+
+    key: Path | None
+    token: str | None
+
+    def complete(self, key: Path | None, token: str | None) -> KeyChoice:
+        """Return the choice; if none was made, that of the settings.
+
+        Raises:
+            CommandUsageError: If there is none, or both are given.
+        """
+        made = self if (self.key or self.token) else KeyChoice(key, token)
+        if (made.key is None) == (made.token is None):
+            raise CommandUsageError(N_("give --key or --token"))
+        return made
+
+    def load(
+        self,
+        session: CliSession,
+        passphrases: PassphraseSource,
+        slot: TokenSlot,
+        known: SignerSettings,
+        may_sign: Sequence[Key],
+        beside: Path = Path(),
+    ) -> SigningKey:
+        """Load the key.
+
+        Args:
+            session: The session, for prompts.
+            passphrases: Source of passphrase or PIN.
+            slot: Key on the token.
+            known: Settings of the signer.
+            may_sign: Keys of which a token must have one.
+            beside: Directory of the list of signed events, for a token.
+
+        Raises:
+            UpdaterError: If its public key file is invalid; or the token is missing, or has
+                another key.
+        """
+        if self.key is not None:
+            path, ask = self.key, passphrases.make_prompt(session)
+            public = load_public_key(get_public_path(path))
+            name = path.name.removesuffix(PRIVATE_SUFFIX)
+            return SigningKey(public, name, path.parent, lambda: open_signer(path, ask))
+        token = slot.make_token(self.token or "", known)
+        held = tokens.find_token_key(token, may_sign)
+
+        def open_token() -> Signer:
+            return tokens.TokenSigner(token, held, passphrases.ask_pin(session, token.label))
+
+        return SigningKey(held, get_key_owner(held), beside, open_token)
+
+
+key_options = bundle_options(
+    "choice",
+    KeyChoice,
+    click.option("--key", type=FILE_PATH, help=N_("Your private key, NAME.pem")),
+    click.option("--token", help=N_("Label of the token with your key, instead of --key")),
+)
+
+
+@dataclass(frozen=True)
+class OnlineKeyFiles:
+    """Key files of the online roles."""
+
+    snapshot_key: tuple[Path, ...]
+    timestamp_key: tuple[Path, ...]
+
+    def open(self, ask: Callable[[Path], str]) -> dict[str, list[Signer]]:
+        """Open the keys.
+
+        Args:
+            ask: Asks for the passphrase of a key.
+        """
+        return {
+            "snapshot": [open_signer(path, ask) for path in self.snapshot_key],
+            "timestamp": [open_signer(path, ask) for path in self.timestamp_key],
+        }
+
+
+def online_options(*, required: bool) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Return the options for the keys of the online roles."""
+    words = {
+        "snapshot": N_("Private key of snapshot (repeatable)"),
+        "timestamp": N_("Private key of timestamp (repeatable)"),
+    }
+    options = (
+        click.option(f"--{role}-key", type=FILE_PATH, multiple=True, required=required, help=text)
+        for role, text in words.items()
     )
-
-    public = load_public_key(get_public_path(key))
-    name = key.name.removesuffix(PRIVATE_SUFFIX)
-    return SigningKey(public, name, key.parent, lambda: open_signer(key, ask))
-
-
-def load_token_key(
-    label: str,
-    key_id: int | None,
-    module: Path | None,
-    may_sign: Sequence[Key],
-    ask_pin: Callable[[str], str],
-    beside: Path,
-) -> SigningKey:
-    """Load a key on a token.
-
-    Args:
-        label: Label of the token.
-        key_id: ID of the key on the token; by default that of the signature slot.
-        module: PKCS#11 driver; by default an installed one.
-        may_sign: Keys of which the token must have one.
-        ask_pin: Asks for the PIN of a token.
-        beside: Directory of the list of signed events.
-
-    Raises:
-        UpdaterError: If the token is missing, or has another key.
-    """
-    from ncen_updater.publisher.signing import tokens
-    from ncen_updater.publisher.signing.keys import get_key_owner
-
-    held = tokens.TokenKey(label, key_id or SIGNATURE_SLOT, tokens.find_module(module))
-    public = tokens.find_token_key(held, may_sign)
-
-    def open_signer() -> Signer:
-        return tokens.open_token(held, may_sign, lambda: ask_pin(label))
-
-    return SigningKey(public, get_key_owner(public), beside, open_signer)
+    return bundle_options("online", OnlineKeyFiles, *options)

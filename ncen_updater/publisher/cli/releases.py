@@ -5,49 +5,55 @@ from __future__ import annotations
 import dataclasses
 import os
 import tempfile
-from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
-from ncen_updater.common.cli.lazy import PublisherCommand, get_session
-from ncen_updater.common.cli.render import finding_to_json, format_findings
+from ncen_updater.common.cli.render import finding_to_json
+from ncen_updater.common.cli.session import CliSession
 from ncen_updater.common.cli.usage import CommandUsageError
-from ncen_updater.common.findings import Severity
 from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.messages import ExitCode
+from ncen_updater.formats.release_document import Withdrawal
+from ncen_updater.publisher.build.agent_release import make_agent_release
+from ncen_updater.publisher.build.attachments import (
+    AttachmentBuilder,
+    BuildSource,
+    check_published_attachments,
+)
+from ncen_updater.publisher.build.delta_packs import DeltaPackBuilder, FailedPack
+from ncen_updater.publisher.build.release_build import DEFAULT_EPOCH, build_release
 from ncen_updater.publisher.cli.options import (
     DIRECTORY_PATH,
     FILE_PATH,
-    add_passphrase_options,
+    DraftMaker,
+    PassphraseSource,
     builder_option,
     choose_product,
+    draft_command,
     event_option,
     feed_option,
     format_attachments,
     get_time,
-    make_passphrase_prompt,
     parse_waves,
-    parse_withdrawal,
+    passphrase_options,
     product_option,
+    publisher_command,
     regions_option,
     show_event,
+    show_findings,
     show_line,
     show_result,
-    versioned_draft,
 )
+from ncen_updater.publisher.feed.feed_directory import FeedDirectory
+from ncen_updater.publisher.lint.release_lint import lint_against, refuse_critical_findings
+from ncen_updater.publisher.review.event_review import build_review
+from ncen_updater.publisher.signing.draft import draft_releases, draft_withdrawal
+from ncen_updater.publisher.signing.keys import load_public_key, open_signer
+from ncen_updater.publisher.signing.signing_event import SigningEvent
 
-if TYPE_CHECKING:
-    from ncen_updater.publisher.build.delta_packs import FailedPack
-    from ncen_updater.publisher.cli.options import DraftMaker
 
-
-@click.command(
-    "agent-release",
-    cls=PublisherCommand,
-    help=N_("Create a release directory of ncen-updater"),
-)
+@publisher_command()
 @click.argument("directory", type=click.Path(path_type=Path))
 @click.option(
     "--wheels",
@@ -56,32 +62,19 @@ if TYPE_CHECKING:
     help=N_("Wheels of the agent and of its dependencies"),
 )
 @click.option("--lock", type=FILE_PATH, required=True, help=N_("Lock file with digests"))
-@click.pass_context
-def agent_release(context: click.Context, directory: Path, wheels: Path, lock: Path) -> None:
-    from ncen_updater.publisher.build.agent_release import make_agent_release
-
+def agent_release(session: CliSession, directory: Path, wheels: Path, lock: Path) -> None:
     made = make_agent_release(wheels, lock, directory)
-    show_result(get_session(context), asdict(made), N_("Agent {version}: {wheels} wheels, {bytes}"))
+    show_result(session, dataclasses.asdict(made), N_("Agent {version}: {wheels} wheels, {bytes}"))
 
 
-@click.command(
-    "inspect",
-    cls=PublisherCommand,
-    help=N_("Verify SBOM and provenance of a published release"),
-)
+@publisher_command()
 @click.argument("feed", type=DIRECTORY_PATH)
 @click.argument("version")
 @product_option
 @builder_option
-@click.pass_context
 def inspect(
-    context: click.Context, feed: Path, version: str, product: str | None, builder_key: Path | None
+    session: CliSession, feed: Path, version: str, product: str | None, builder_key: Path | None
 ) -> None:
-    from ncen_updater.publisher.build.attachments import check_published_attachments
-    from ncen_updater.publisher.feed.feed_directory import FeedDirectory
-    from ncen_updater.publisher.signing.keys import load_public_key
-
-    session = get_session(context)
     key = load_public_key(builder_key) if builder_key else None
     name = choose_product(FeedDirectory(feed).read_state(), product)
     document, checked = check_published_attachments(FeedDirectory(feed), name, version, key)
@@ -105,36 +98,21 @@ PACK_DROPPED_TEXT = N_("no delta pack from {from_version}: {pack_bytes} instead 
 PACK_FAILED_TEXT = N_("no delta pack from {from_version}: {reason} ({detail})")
 
 
-@click.command(
-    "lint",
-    cls=PublisherCommand,
-    help=N_("Check an unsigned release for errors"),
-)
+@publisher_command()
 @click.argument("directory", type=DIRECTORY_PATH)
 @click.option("--feed", type=DIRECTORY_PATH, help=N_("Published feed, to compare migrations"))
-@click.pass_context
-def lint(context: click.Context, directory: Path, feed: Path | None) -> ExitCode:
-    from ncen_updater.publisher.feed.feed_directory import FeedDirectory
-    from ncen_updater.publisher.lint.release_lint import lint_against
-
-    session = get_session(context)
+def lint(session: CliSession, directory: Path, feed: Path | None) -> ExitCode:
     findings = lint_against(FeedDirectory(feed) if feed else None, directory)
-    for line in format_findings(findings, session.language):
-        session.add_line(line)
+    code = show_findings(session, findings)
     if not findings:
         show_line(session, LazyText(N_("No findings.")))
     session.write_output(
         {"findings": [finding_to_json(finding, session.language) for finding in findings]}
     )
-    strict = any(finding.severity is Severity.CRITICAL for finding in findings)
-    return ExitCode.BLOCKED if strict else ExitCode.OK
+    return code
 
 
-@click.command(
-    "build",
-    cls=PublisherCommand,
-    help=N_("Build a release as TUF targets"),
-)
+@publisher_command()
 @click.argument("directory", type=DIRECTORY_PATH)
 @click.option(
     "--staging", type=DIRECTORY_PATH, required=True, help=N_("Output directory of the targets")
@@ -166,10 +144,9 @@ def lint(context: click.Context, directory: Path, feed: Path | None) -> ExitCode
 @click.option("--builder", help=N_("URL of the builder, for the provenance"))
 @click.option("--source", help=N_("URL of the source, for the provenance"))
 @click.option("--commit", default="", help=N_("Git commit of the source, for the provenance"))
-@add_passphrase_options
-@click.pass_context
+@passphrase_options
 def build(
-    context: click.Context,
+    session: CliSession,
     directory: Path,
     staging: Path,
     feed: Path | None,
@@ -179,30 +156,17 @@ def build(
     builder: str | None,
     source: str | None,
     commit: str,
-    passphrase_fd: int | None,
-    passphrase_file: Path | None,
+    passphrases: PassphraseSource,
 ) -> None:
-    from ncen_updater.publisher.build.attachments import AttachmentBuilder, BuildSource
-    from ncen_updater.publisher.build.delta_packs import DeltaPackBuilder
-    from ncen_updater.publisher.build.release_build import DEFAULT_EPOCH, build_release
-    from ncen_updater.publisher.feed.feed_directory import FeedDirectory
-    from ncen_updater.publisher.lint.release_lint import lint_against, refuse_critical_findings
-    from ncen_updater.publisher.signing.keys import open_signer
-
     if builder_key is not None and not (builder and source):
         raise CommandUsageError(N_("--provenance needs --builder and --source"))
     if origins and feed is None:
         raise CommandUsageError(N_("--delta-from needs --feed"))
-    session = get_session(context)
     found = lint_against(FeedDirectory(feed) if feed else None, directory)
     # The build itself reports unreadable files, with their location.
     unread = {"NU-7101", "NU-7102"}
     refuse_critical_findings(str(directory), [item for item in found if item.code not in unread])
-    signer = None
-    if builder_key is not None:
-        signer = open_signer(
-            builder_key, make_passphrase_prompt(session, passphrase_fd, passphrase_file)
-        )
+    signer = open_signer(builder_key, passphrases.make_prompt(session)) if builder_key else None
     attachments = AttachmentBuilder(
         sbom=Path(sbom) if sbom and sbom != "auto" else sbom,
         source=BuildSource(builder, source, commit) if builder and source else None,
@@ -268,11 +232,7 @@ def _format_failed_pack(item: FailedPack) -> LazyText:
     return LazyText(PACK_FAILED_TEXT, {**values, "detail": error.detail or error.code})
 
 
-@click.command(
-    "draft",
-    cls=PublisherCommand,
-    help=N_("Draft the publication of releases"),
-)
+@publisher_command()
 @feed_option
 @event_option
 @click.option("--staging", type=DIRECTORY_PATH, required=True, help=N_("Output directory of build"))
@@ -285,9 +245,8 @@ def _format_failed_pack(item: FailedPack) -> LazyText:
 )
 @regions_option
 @builder_option
-@click.pass_context
 def draft(
-    context: click.Context,
+    session: CliSession,
     feed: Path,
     event: Path,
     staging: Path,
@@ -295,15 +254,6 @@ def draft(
     regions: Path | None,
     builder_key: Path | None,
 ) -> None:
-    from ncen_updater.publisher.feed.feed_directory import FeedDirectory
-    from ncen_updater.publisher.lint.release_lint import refuse_critical_findings
-    from ncen_updater.publisher.review.event_review import build_review
-    from ncen_updater.publisher.signing.draft import draft_releases
-    from ncen_updater.publisher.signing.signing_event import SigningEvent
-
-    session = get_session(context)
-    from ncen_updater.publisher.signing.keys import load_public_key
-
     schedule = parse_waves(waves, regions)
     builder = load_public_key(builder_key) if builder_key else None
     with session.make_progress() as progress:
@@ -324,16 +274,15 @@ def draft(
     show_event(session, drafted, page=page)
 
 
-@click.command("withdraw", cls=PublisherCommand, help=N_("Draft the withdrawal of a release"))
-@versioned_draft
+@draft_command()
 @click.option("--reason", required=True, help=N_("Reason shown to operators"))
-@click.option(
-    "--advice",
-    required=True,
-    help=N_("Advice to sites that installed it"),
-)
+@click.option("--advice", required=True, help=N_("Advice to sites that installed it"))
 def withdraw(version: str, reason: str, advice: str) -> DraftMaker:
-    from ncen_updater.publisher.signing.draft import draft_withdrawal
-
-    taken = parse_withdrawal(reason, advice)
+    if not advice.strip():
+        raise CommandUsageError(N_("give the advice shown to sites"), hint="--advice")
+    try:
+        taken = Withdrawal(reason=reason, advice=advice)
+    except ValueError as error:
+        words = N_("must have 1 to 1000 characters")
+        raise CommandUsageError(words, hint="--reason, --advice") from error
     return lambda state, product: draft_withdrawal(state, product, version, taken, get_time())

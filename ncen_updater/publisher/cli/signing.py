@@ -2,37 +2,59 @@
 
 from __future__ import annotations
 
-import functools
+import contextlib
+import dataclasses
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
+from tuf.api.metadata import Metadata, Root  # type: ignore[attr-defined]
 
-from ncen_updater.common.cli.lazy import PublisherCommand, get_session
+from ncen_updater.common.cli.session import CliSession
 from ncen_updater.common.cli.usage import CommandUsageError
+from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, LazyText
+from ncen_updater.common.messages import OWN_ROOT_UNUSABLE
 from ncen_updater.publisher.cli.options import (
     DIRECTORY_PATH,
     FILE_PATH,
-    add_passphrase_options,
-    add_token_options,
-    ask_pin,
+    KeyChoice,
+    PassphraseSource,
+    TokenSlot,
     builder_option,
-    check_event_releases,
+    format_signatures,
     get_time,
-    load_key_file,
-    load_signer_settings,
-    load_token_key,
-    make_passphrase_prompt,
-    open_event,
+    key_options,
+    load_settings,
+    passphrase_options,
+    publisher_command,
     root_option,
     show_event,
+    show_line,
     show_result,
-    show_signatures,
     show_wrapped,
     signer_option,
-    verify_event_root,
+    token_options,
 )
+from ncen_updater.publisher.distribute.feed_status import read_signature_status
+from ncen_updater.publisher.review.event_review import build_review
+from ncen_updater.publisher.review.text_page import format_summary, unshown
+from ncen_updater.publisher.signing.event_files import (
+    EVENT_SUFFIX,
+    SIGNATURES_SUFFIX,
+    read_metadata,
+    unpack_event,
+)
+from ncen_updater.publisher.signing.keys import get_key_owner, load_public_key
+from ncen_updater.publisher.signing.release_comparison import (
+    ComparedRelease,
+    compare_event_files,
+    compare_staged_files,
+)
+from ncen_updater.publisher.signing.signing_event import SigningEvent
+from ncen_updater.publisher.signing.signing_ledger import LEDGER_SUFFIX, SigningLedger
 
 #: A signing event: its directory or its single file.
 EVENT_PATH = click.Path(path_type=Path, exists=True)
@@ -51,11 +73,36 @@ published_feed_option = click.option(
 )
 
 
-@click.command(
-    "show",
-    cls=PublisherCommand,
-    help=N_("Show the changes and signatures of a signing event"),
-)
+@contextlib.contextmanager
+def _open_event(place: Path) -> Iterator[SigningEvent]:
+    """Load a signing event from its directory or its single file."""
+    if place.is_dir():
+        yield SigningEvent.load(place)
+        return
+    with tempfile.TemporaryDirectory(prefix="nu-event-") as folder:
+        unpack_event(place, Path(folder))
+        yield SigningEvent.load(Path(folder))
+
+
+def _read_own_root(path: Path) -> Metadata[Root]:
+    """Read the signer's own root metadata; report errors as the signer's, not the drafter's."""
+    try:
+        return read_metadata(path, "root")
+    except UpdaterError as error:
+        raise UpdaterError(OWN_ROOT_UNUSABLE, path=path, detail=error.detail) from error
+
+
+def _compare_releases(
+    event: SigningEvent, staging: Path | None, builder_key: Path | None, *, unread: bool
+) -> list[ComparedRelease]:
+    """Compare the releases that an event adds with its metadata."""
+    builder = load_public_key(builder_key) if builder_key else None
+    if staging is not None:
+        return compare_staged_files(event, staging, builder)
+    return compare_event_files(event, builder, unread=unread)
+
+
+@publisher_command()
 @click.argument("event", type=EVENT_PATH)
 @root_option
 @staging_option
@@ -67,9 +114,8 @@ published_feed_option = click.option(
     type=click.Path(path_type=Path, dir_okay=False),
     help=N_("Write an HTML page to print"),
 )
-@click.pass_context
 def show(
-    context: click.Context,
+    session: CliSession,
     event: Path,
     root: Path | None,
     staging: Path | None,
@@ -78,17 +124,15 @@ def show(
     signer: Path | None,
     html: Path | None,
 ) -> None:
-    from ncen_updater.publisher.review.event_review import build_review
-
-    known = load_signer_settings(signer)
+    known = load_settings(signer)
     root, builder_key = root or known.root, builder_key or known.builder_key
     staging, feed = staging or known.staging, feed or known.feed
-    with open_event(event) as loaded:
+    with _open_event(event) as loaded:
         if root is not None:
-            verify_event_root(loaded, root)
-        releases = check_event_releases(loaded, staging, builder_key, unread=True)
+            loaded.verify_root(_read_own_root(root))
+        releases = _compare_releases(loaded, staging, builder_key, unread=True)
         show_event(
-            get_session(context),
+            session,
             loaded,
             root_compared=root is not None or not loaded.roots,
             releases=releases,
@@ -98,15 +142,10 @@ def show(
         )
 
 
-@click.command(
-    "sign",
-    cls=PublisherCommand,
-    help=N_("Show the summary of EVENT, ask for confirmation and sign offline"),
-)
+@publisher_command(N_("Show the summary of EVENT, ask for confirmation and sign offline"))
 @click.argument("event", type=EVENT_PATH)
-@click.option("--key", type=FILE_PATH, help=N_("Your private key, NAME.pem"))
-@click.option("--token", help=N_("Label of the token with your key, instead of --key"))
-@add_token_options
+@key_options
+@token_options
 @click.option(
     "--digest",
     help=N_("Event digest: eight words or 32 digits (default: prompt)"),
@@ -127,15 +166,12 @@ def show(
     is_flag=True,
     help=N_("Sign another draft of metadata that you already signed"),
 )
-@add_passphrase_options
-@click.pass_context
+@passphrase_options
 def sign(
-    context: click.Context,
+    session: CliSession,
     event: Path,
-    key: Path | None,
-    token: str | None,
-    key_id: int | None,
-    module: Path | None,
+    choice: KeyChoice,
+    slot: TokenSlot,
     digest: str | None,
     root: Path | None,
     staging: Path | None,
@@ -145,45 +181,27 @@ def sign(
     yes: bool,
     ledger: Path | None,
     second_draft: bool,
-    passphrase_fd: int | None,
-    passphrase_file: Path | None,
+    passphrases: PassphraseSource,
 ) -> None:
-    from ncen_updater.publisher.review.event_review import build_review
-    from ncen_updater.publisher.review.text_page import format_summary, unshown
-    from ncen_updater.publisher.signing.event_files import EVENT_SUFFIX, SIGNATURES_SUFFIX
-    from ncen_updater.publisher.signing.keys import get_key_owner
-    from ncen_updater.publisher.signing.signing_ledger import LEDGER_SUFFIX, SigningLedger
-
-    session, known = get_session(context), load_signer_settings(signer)
-    if key is None and token is None:
-        key, token = known.key, known.token
-    if (key is None) == (token is None):
-        raise CommandUsageError(N_("give --key or --token"), context)
+    known = load_settings(signer)
+    choice = choice.complete(known.key, known.token)
     root, builder_key = root or known.root, builder_key or known.builder_key
     staging, feed = staging or known.staging, feed or known.feed
-    with open_event(event) as loaded:
-        reported = digest if digest is not None else _ask_digest(context)
+    with _open_event(event) as loaded:
+        reported = digest if digest is not None else _ask_digest(session)
         loaded.refuse_other_digest(reported)
-        verify_event_root(loaded, root)
+        loaded.verify_root(_read_own_root(root) if root is not None else None)
         loaded.refuse_future_drafts(get_time())
-        check_event_releases(loaded, staging, builder_key, unread=False)
+        _compare_releases(loaded, staging, builder_key, unread=False)
         page = build_review(loaded, staging, feed, complete=True)
         for line in (*format_summary(page), unshown(page, session.language)):
             show_wrapped(session, line)
-        if key is not None:
-            ask = make_passphrase_prompt(session, passphrase_fd, passphrase_file)
-            hand = load_key_file(key, ask)
-        else:
-            # the list of signed events is beside the signer's own root metadata or settings
-            own = root or known.source
-            hand = load_token_key(
-                token or "",
-                key_id or known.key_id,
-                module or known.module,
-                [k for role in loaded.drafts for k in loaded.list_signers(role).values()],
-                functools.partial(ask_pin, session, passphrase_fd, passphrase_file),
-                own.parent if own is not None else Path(),
-            )
+        may_sign = [key for role in loaded.drafts for key in loaded.list_signers(role).values()]
+        # For a token, the list of signed events is beside the signer's own root or settings.
+        own = root or known.source
+        hand = choice.load(
+            session, passphrases, slot, known, may_sign, own.parent if own else Path()
+        )
         owner = get_key_owner(hand.public)
         known.refuse_other_owner(owner)
         roles = loaded.list_signable_roles(hand.public)
@@ -202,28 +220,23 @@ def sign(
     show_result(session, {"files": files}, N_("Signed. Return these files:"), *files)
 
 
-def _ask_digest(context: click.Context) -> str:
+def _ask_digest(session: CliSession) -> str:
     """Ask for the event digest; it is not displayed, so that nobody can copy it."""
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
-        raise CommandUsageError(N_("--digest is required without a terminal"), context)
+        raise CommandUsageError(N_("--digest is required without a terminal"))
     words = N_("Event digest (eight words or 32 digits)")
-    reported: str = click.prompt(get_session(context).translate(words), err=True)
+    reported: str = click.prompt(session.translate(words), err=True)
     return reported
 
 
-@click.command(
-    "merge",
-    cls=PublisherCommand,
-    help=N_("Merge signatures into a signing event"),
-)
+@publisher_command()
 @click.argument("event", type=DIRECTORY_PATH)
 @click.argument("signatures", type=FILE_PATH, nargs=-1)
-@click.pass_context
-def merge(context: click.Context, event: Path, signatures: tuple[Path, ...]) -> None:
-    from ncen_updater.publisher.distribute.feed_status import read_signature_status
-    from ncen_updater.publisher.signing.signing_event import SigningEvent
-
+def merge(session: CliSession, event: Path, signatures: tuple[Path, ...]) -> None:
     loaded = SigningEvent.load(event)
     for path in signatures:
         loaded.merge_signatures(path)
-    show_signatures(get_session(context), read_signature_status(loaded))
+    found = read_signature_status(loaded)
+    for text in format_signatures(found):
+        show_line(session, text)
+    session.write_output({"signatures": [dataclasses.asdict(item) for item in found]})

@@ -37,7 +37,7 @@ from ncen_updater.common.messages import (
 from ncen_updater.common.progress import ProgressListener
 from ncen_updater.formats.target_names import ROOT_VERSION_FIELD
 from ncen_updater.formats.tree import hash_file
-from ncen_updater.publisher.errors import describe_system_error
+from ncen_updater.publisher.errors import describe_system_error, report_errors
 from ncen_updater.publisher.feed.feed_directory import (
     FeedDirectory,
     FeedState,
@@ -119,12 +119,8 @@ class DirectoryStorage:
 
     @contextlib.contextmanager
     def _map_errors(self) -> Iterator[None]:
-        try:
+        with report_errors(STORAGE_FAILED, OSError, place=self.name):
             yield
-        except OSError as error:
-            raise UpdaterError(
-                STORAGE_FAILED, place=self.name, detail=describe_system_error(error)
-            ) from error
 
 
 class ObjectStorage:
@@ -146,7 +142,7 @@ class ObjectStorage:
         self._root = url.removeprefix("s3://").strip("/")
         if not self._root:
             raise UpdaterError(STORAGE_INVALID, place=url)
-        try:
+        with report_errors(STORAGE_INVALID, ImportError, place=url):
             from botocore.exceptions import (
                 BotoCoreError,
                 ClientError,
@@ -154,10 +150,6 @@ class ObjectStorage:
                 PartialCredentialsError,
             )
             from s3fs import S3FileSystem
-        except ImportError as error:
-            raise UpdaterError(
-                STORAGE_INVALID, place=url, detail=describe_system_error(error)
-            ) from error
         self._errors = (OSError, BotoCoreError, ClientError)
         self._no_credentials = (NoCredentialsError, PartialCredentialsError)
         # Do not cache listings: another machine may have written objects just now.

@@ -15,7 +15,7 @@ A history belongs to one feed. It records what was served; the signers are in th
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -31,18 +31,19 @@ from ncen_updater.common.bounded_io import (
     read_file,
 )
 from ncen_updater.common.errors import UpdaterError
-from ncen_updater.common.findings import Finding, Severity, make_finding
-from ncen_updater.common.i18n import N_, LazyText
+from ncen_updater.common.findings import Finding, report_finding
 from ncen_updater.common.json_records import compute_sha256, encode_canonical_json
-from ncen_updater.common.messages import HISTORY_BROKEN
+from ncen_updater.common.messages import (
+    HISTORY_BROKEN,
+    MONITOR_COPY_OUTDATED,
+    MONITOR_EQUIVOCATION,
+)
 from ncen_updater.formats.rollout import format_utc_time
+from ncen_updater.publisher.signing.event_files import Sha256
 from ncen_updater.publisher.signing.signing_event import compute_signed_digest
 
-EQUIVOCATION: Final = "NU-7205"
-METADATA_OUTDATED: Final = "NU-7206"
 FIRST_DIGEST: Final = "0" * 64
 MAX_HISTORY_BYTES: Final = 50_000_000
-Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 
 
 @dataclass(frozen=True, order=True)
@@ -79,28 +80,12 @@ def find_equivocations(shown: Iterable[ObservedMetadata]) -> Iterator[Finding]:
         if before.digest == one.digest or (one.role, one.version, one.digest) in reported:
             continue
         reported.add((one.role, one.version, one.digest))
-        values = {
+        values: dict[str, object] = {
             "role": one.role, "version": one.version, "first": before.source, "second": one.source,
             "digest": before.digest[:16], "other": one.digest[:16],
         }  # fmt: skip
-        yield Finding(
-            EQUIVOCATION,
-            Severity.CRITICAL,
-            LazyText(
-                N_(
-                    "Two versions {version} of '{role}' metadata: {first} shows {digest}, {second}"
-                    " shows {other}"
-                ),
-                values,
-            ),
-            LazyText(
-                N_(
-                    "Keep both files, stop using the online keys, and ask each signer by voice what"
-                    " they signed. Then publish a higher version."
-                )
-            ),
-            {**values, "digest": before.digest, "other": one.digest},
-        )
+        found = report_finding(MONITOR_EQUIVOCATION, **values)
+        yield replace(found, figures={**values, "digest": before.digest, "other": one.digest})
 
 
 def find_outdated(
@@ -122,17 +107,11 @@ def find_outdated(
     for one in sorted(one for place in places for one in place):
         best = newest[one.role]
         if one.version < best.version:
-            values = {
+            values: dict[str, object] = {
                 "role": one.role, "place": one.source, "version": one.version,
                 "newest": best.version, "other": best.source,
             }  # fmt: skip
-            yield make_finding(
-                METADATA_OUTDATED,
-                Severity.WARNING,
-                N_("{place} has '{role}' version {version}, {other} has version {newest}"),
-                N_("Update the older copy."),
-                **values,
-            )
+            yield report_finding(MONITOR_COPY_OUTDATED, **values)
 
 
 class _HistoryLine(BaseModel):

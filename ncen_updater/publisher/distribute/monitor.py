@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
@@ -22,7 +22,7 @@ from typing import Any, Final
 from tuf.api.metadata import Metadata, TargetFile  # type: ignore[attr-defined]
 
 from ncen_updater.common.errors import UpdaterError
-from ncen_updater.common.findings import Finding, Severity, make_finding
+from ncen_updater.common.findings import Finding, Severity, report_finding
 from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.messages import (
     FEED_CONNECTION_LOST,
@@ -30,6 +30,14 @@ from ncen_updater.common.messages import (
     FEED_PROXY,
     FEED_TOO_SLOW,
     FEED_UNREACHABLE,
+    MONITOR_FEED_FAILED,
+    MONITOR_FEED_OUTDATED,
+    MONITOR_FEED_WILL_FAIL,
+    MONITOR_NOT_CHECKED,
+    MONITOR_PLACE_FAILED,
+    MONITOR_RENEWAL_DUE,
+    SERVER_UNREACHABLE,
+    ErrorMessage,
     ExitCode,
 )
 from ncen_updater.common.progress import ProgressListener
@@ -42,11 +50,7 @@ from ncen_updater.feed.tuf_client import TrustClient
 from ncen_updater.formats.target_names import METADATA_PREFIX, TARGETS_PREFIX
 from ncen_updater.publisher.distribute.emergency_halts import EmergencyHaltStatus, list_active_halts
 from ncen_updater.publisher.distribute.metadata_history import ObservedMetadata, observe_metadata
-from ncen_updater.publisher.distribute.server_probe import (
-    UNREACHABLE,
-    ServerProbe,
-    merge_range_findings,
-)
+from ncen_updater.publisher.distribute.server_probe import ServerProbe, merge_range_findings
 from ncen_updater.publisher.feed.feed_directory import (
     FeedState,
     get_target_file_name,
@@ -57,13 +61,10 @@ from ncen_updater.publisher.signing.signing_event import compute_signed_digest
 
 WARNING_DAYS: Final = 3
 OFFLINE_WARNING_DAYS: Final = 60
-FEED_FAILED: Final = "NU-7201"
-FEED_WILL_FAIL: Final = "NU-7202"
 MAX_LIST_BYTES: Final = 5_000_000
-FEED_OUTDATED: Final = "NU-7203"
-ROLE_RENEWAL_DUE: Final = "NU-7204"
-FEED_NOT_CHECKED: Final = "NU-7208"
-EXPIRY_CODES: Final = frozenset({FEED_FAILED, FEED_WILL_FAIL, FEED_OUTDATED})
+EXPIRY_CODES: Final = frozenset(
+    message.code for message in (MONITOR_FEED_FAILED, MONITOR_FEED_WILL_FAIL, MONITOR_FEED_OUTDATED)
+)
 #: Errors that say nothing about the feed, because no complete response arrived.
 NETWORK_CODES: Final = frozenset(
     message.code
@@ -111,7 +112,7 @@ def choose_exit_code(findings: Sequence[Finding]) -> ExitCode:
     strict = {finding.code for finding in findings if finding.severity is Severity.CRITICAL}
     if not strict:
         return ExitCode.OK
-    if strict <= {FEED_NOT_CHECKED, UNREACHABLE}:
+    if strict <= {MONITOR_NOT_CHECKED.code, SERVER_UNREACHABLE.code}:
         return ExitCode.NETWORK
     return ExitCode.FEED_STALE if strict & EXPIRY_CODES else ExitCode.ERROR
 
@@ -167,7 +168,7 @@ class FeedMonitor:
         try:
             seen = self._verify_feed(now, timedelta(0), self._make_fetcher())
         except UpdaterError as error:
-            return FeedReport((), 0, 0, (_make_failure_finding(place, error),))
+            return FeedReport((), 0, 0, (_report_failure(MONITOR_FEED_FAILED, place, error),))
         for days, grace in ((ahead, timedelta(0)), (offline_ahead, timedelta(days=offline_ahead))):
             self._progress.report(
                 LazyText(N_("checking the feed for the time in {days} days"), {"days": days})
@@ -177,7 +178,7 @@ class FeedMonitor:
                     now + timedelta(days=days), grace, _UndatedFetcher(self._make_fetcher())
                 )
             except UpdaterError as error:
-                findings.append(_make_warning_finding(place, error, days))
+                findings.append(_report_failure(MONITOR_FEED_WILL_FAIL, place, error, days=days))
         findings += _find_due_roles(seen, now)
         if published is not None:
             findings += _compare_with_published(seen, published)
@@ -294,64 +295,18 @@ def _observe_role(role: str, metadata: Metadata[Any], now: datetime) -> Observed
 
 def make_place_finding(place: str, error: UpdaterError) -> Finding:
     """Return the finding for a mirror that cannot be compared."""
+    return _report_failure(MONITOR_PLACE_FAILED, place, error)
+
+
+def _report_failure(
+    message: ErrorMessage, place: str, error: UpdaterError, **values: object
+) -> Finding:
+    """Return the finding for a feed that failed; one that was not reached may be without fault."""
     if error.code in NETWORK_CODES:
-        return _make_not_checked_finding(place, error)
-    values = {"place": place, "what": error.title_text}
-    return Finding(
-        "NU-7207",
-        Severity.CRITICAL,
-        LazyText(N_("Feed at {place} unusable: {what}"), values),
-        LazyText(N_("Check that URL: its sites cannot upgrade.")),
-        {"place": place, "code": error.code, "detail": error.detail},
-    )
-
-
-def _make_not_checked_finding(place: str, error: UpdaterError) -> Finding:
-    """Return the finding for a feed that could not be reached, which may be no fault of it."""
-    words = N_("Feed unreachable: {place}. {what}")
-    remedy = N_(
-        "Check the URL, the network and the proxy, and try from another network. If it"
-        " stays unreachable, start its server."
-    )
-    return Finding(
-        FEED_NOT_CHECKED,
-        Severity.CRITICAL,
-        LazyText(words, {"place": place, "what": error.title_text}),
-        LazyText(remedy),
-        {"place": place, "code": error.code, "detail": error.detail},
-    )
-
-
-def _make_failure_finding(place: str, error: UpdaterError) -> Finding:
-    if error.code in NETWORK_CODES:
-        return _make_not_checked_finding(place, error)
-    return Finding(
-        FEED_FAILED,
-        Severity.CRITICAL,
-        LazyText(N_("Feed unusable: {what}"), {"what": error.title_text}),
-        LazyText(N_("Act immediately: sites cannot upgrade.")),
-        {"code": error.code, "detail": error.detail},
-    )
-
-
-def _make_warning_finding(place: str, error: UpdaterError, days: int) -> Finding:
-    if error.code in NETWORK_CODES:
-        return _make_not_checked_finding(place, error)
-    return Finding(
-        FEED_WILL_FAIL,
-        Severity.CRITICAL,
-        LazyText(
-            N_("Feed unusable in {days} days: {what}"),
-            {"days": days, "what": error.title_text},
-        ),
-        LazyText(
-            N_(
-                "For timestamp and snapshot, check why ncen-publisher refresh fails. For other"
-                " roles, run ncen-publisher renew."
-            )
-        ),
-        {"days": days, "code": error.code, "detail": error.detail},
-    )
+        message = MONITOR_NOT_CHECKED
+    found = report_finding(message, place=place, what=error.title_text, **values)
+    figures = {"place": place, **values, "code": error.code, "detail": error.detail}
+    return replace(found, figures=figures)
 
 
 def _find_due_roles(seen: dict[str, Metadata[Any]], now: datetime) -> list[Finding]:
@@ -369,16 +324,7 @@ def _find_due_roles(seen: dict[str, Metadata[Any]], now: datetime) -> list[Findi
             or left >= policy.get_renewal_window(role)
         ):
             continue
-        found.append(
-            make_finding(
-                ROLE_RENEWAL_DUE,
-                Severity.WARNING,
-                N_("Metadata '{role}' expires in {days} days"),
-                N_("Run ncen-publisher renew, then have the event signed."),
-                role=role,
-                days=left.days,
-            )
-        )
+        found.append(report_finding(MONITOR_RENEWAL_DUE, role=role, days=left.days))
     return found
 
 
@@ -398,16 +344,5 @@ def _compare_with_published(
                 "ours": ours.signed.version,
                 "theirs": theirs.signed.version if theirs else 0,
             }
-            found.append(
-                make_finding(
-                    FEED_OUTDATED,
-                    Severity.CRITICAL,
-                    N_(
-                        "Public feed has {role} version {theirs}; the Secretariat published"
-                        " version {ours}."
-                    ),
-                    N_("Upload the feed again, and check for a cache that keeps old files."),
-                    **values,
-                )
-            )
+            found.append(report_finding(MONITOR_FEED_OUTDATED, **values))
     return found

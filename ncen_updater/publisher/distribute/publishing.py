@@ -47,7 +47,7 @@ from ncen_updater.formats.rollout import (
 from ncen_updater.formats.target_names import ROOT_VERSION_FIELD
 from ncen_updater.formats.tree import hash_file
 from ncen_updater.publisher.distribute.emergency_halts import merge_emergency_halts
-from ncen_updater.publisher.errors import describe_system_error, make_write_error
+from ncen_updater.publisher.errors import make_write_error, report_errors
 from ncen_updater.publisher.feed.feed_directory import (
     DurableWriter,
     FeedDirectory,
@@ -399,16 +399,10 @@ class Publisher:
         for number, (target, source) in enumerate(files):
             words = LazyText(N_("copying {name}"), {"name": target.path})
             self._progress.report(words, number + 1, len(files))
-            try:
+            with report_errors(PUBLISHER_TARGET_MISSING, SourceChangedError, target=target.path):
                 self._writer.copy_file(
                     self._feed.get_target_path(target), source, target.hashes["sha256"]
                 )
-            except SourceChangedError as error:
-                raise UpdaterError(
-                    PUBLISHER_TARGET_MISSING,
-                    target=target.path,
-                    detail=describe_system_error(error),
-                ) from error
         self._progress.report(LazyText(N_("writing the metadata")))
         order = [r for r in drafts if r not in ("root", "targets")] + ["targets", "snapshot"]
         order += ["timestamp", "root"] if root_last else ["root", "timestamp"]

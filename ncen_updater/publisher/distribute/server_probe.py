@@ -11,13 +11,14 @@ import contextlib
 import hashlib
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Final
 
 import requests
 import urllib3
 
-from ncen_updater.common.findings import Finding, Severity, make_finding
-from ncen_updater.common.i18n import N_, LazyText
+from ncen_updater.common import messages
+from ncen_updater.common.findings import Finding, report_finding
 from ncen_updater.feed.http_fetcher import get_root_cause
 from ncen_updater.feed.http_session import BoundedHttpSession, TransferTooSlowError
 from ncen_updater.publisher.errors import describe_system_error
@@ -28,8 +29,6 @@ BLOCK: Final = 1 << 16
 TIMESTAMP_MAX_AGE_S: Final = 600
 #: Sites ask for the next root at every check, and must see it soon after publication.
 ABSENT_MAX_AGE_S: Final = 600
-UNREACHABLE: Final = "NU-7211"
-NO_RANGES: Final = "NU-7215"
 OK, PARTIAL, FORBIDDEN, NOT_FOUND, GONE = 200, 206, 403, 404, 410
 #: Statuses of a HEAD after which GET may still work; some object stores require another right.
 NO_HEAD: Final = frozenset({403, 405, 501})
@@ -55,15 +54,19 @@ class ServerProbe:
             try:
                 answer = self._send_head(name)
             except requests.RequestException as error:
-                found.append(_make_unreachable_finding(name, error))
+                found.append(_report_unreachable(name, error))
                 continue
             age = _parse_max_age(answer)
             if name == following:
                 found += _check_absent_root(name, answer.status_code, age)
             elif answer.status_code not in (OK, PARTIAL):
-                found.append(_make_missing_finding(name, answer.status_code))
+                found.append(
+                    report_finding(
+                        messages.SERVER_FILE_MISSING, name=name, status=answer.status_code
+                    )
+                )
             elif name.endswith("timestamp.json") and (age is None or age > TIMESTAMP_MAX_AGE_S):
-                found.append(_make_caching_finding(name, age))
+                found.append(_report_caching(name, age))
         return found
 
     def check_target(self, name: str, length: int, sha256: str, deep: bool) -> list[Finding]:
@@ -80,17 +83,21 @@ class ServerProbe:
                 return self._check_digest(name, length, sha256)
             answer = self._send_head(name)
             if answer.status_code not in (OK, PARTIAL):
-                return [_make_missing_finding(name, answer.status_code)]
+                return [
+                    report_finding(
+                        messages.SERVER_FILE_MISSING, name=name, status=answer.status_code
+                    )
+                ]
             reported = _parse_length(answer)
             ranged = self._send_head(name, "bytes=0-0") if length else answer
             if reported is None:
                 reported = _parse_length(ranged)
         except requests.RequestException as error:
-            return [_make_unreachable_finding(name, error)]
+            return [_report_unreachable(name, error)]
         if reported is not None and reported != length:
-            return [_make_length_finding(name, reported, length)]
+            return [_report_length(name, reported, length)]
         if length and ranged.status_code != PARTIAL:
-            return [_make_range_finding(name)]
+            return [report_finding(messages.SERVER_NO_RANGES, name=name, count=1)]
         return []
 
     def _send_head(self, name: str, wanted: str | None = None) -> requests.Response:
@@ -108,15 +115,23 @@ class ServerProbe:
         digest, count = hashlib.sha256(), 0
         with self._send_request("GET", name, headers) as answer:
             if answer.status_code != OK:
-                return [_make_missing_finding(name, answer.status_code)]
+                return [
+                    report_finding(
+                        messages.SERVER_FILE_MISSING, name=name, status=answer.status_code
+                    )
+                ]
             while block := self._read_block(answer):
                 digest.update(block)
                 count += len(block)
                 if count > length:
                     break
         if count != length:
-            return [_make_length_finding(name, count, length)]
-        return [] if digest.hexdigest() == sha256 else [_make_altered_finding(name)]
+            return [_report_length(name, count, length)]
+        return (
+            []
+            if digest.hexdigest() == sha256
+            else [report_finding(messages.SERVER_FILE_ALTERED, name=name)]
+        )
 
     def _send_request(self, method: str, name: str, headers: dict[str, str]) -> requests.Response:
         with _map_errors():
@@ -156,107 +171,37 @@ def _parse_length(answer: requests.Response) -> int | None:
     return int(reported) if re.fullmatch(r"\d{1,18}", reported) else None
 
 
-def _make_unreachable_finding(name: str, error: requests.RequestException) -> Finding:
-    return Finding(
-        UNREACHABLE,
-        Severity.CRITICAL,
-        LazyText(
-            N_("Cannot download '{name}': {detail}"),
-            {"name": name, "detail": get_root_cause(error)},
-        ),
-        LazyText(N_("Check the public server, its DNS name, its certificate and the network.")),
-        {"name": name},
-    )
+def _report_unreachable(name: str, error: requests.RequestException) -> Finding:
+    found = report_finding(messages.SERVER_UNREACHABLE, name=name, detail=get_root_cause(error))
+    return replace(found, figures={"name": name})
 
 
-def _make_missing_finding(name: str, status: int) -> Finding:
-    return make_finding(
-        "NU-7212",
-        Severity.CRITICAL,
-        N_("'{name}' not found (status {status})"),
-        N_("Upload the feed again."),
-        name=name,
-        status=status,
-    )
-
-
-def _make_length_finding(name: str, reported: int, length: int) -> Finding:
-    values = {"name": name, "told": reported, "length": length}
-    return make_finding(
-        "NU-7213",
-        Severity.CRITICAL,
-        N_("'{name}' has {told} bytes, expected {length}"),
-        N_("Upload the file again and disable compression on the server."),
-        **values,
-    )
-
-
-def _make_altered_finding(name: str) -> Finding:
-    return make_finding(
-        "NU-7214",
-        Severity.CRITICAL,
-        N_("digest mismatch: {name}"),
-        N_("Find out who changed it, then upload the feed again."),
-        name=name,
-    )
-
-
-def _make_range_finding(name: str, count: int = 1) -> Finding:
-    values = {"name": name, "count": count}
-    return make_finding(
-        NO_RANGES,
-        Severity.WARNING,
-        N_("Range requests not supported ({count} files, such as '{name}')"),
-        N_("Enable Range requests on the server."),
-        **values,
-    )
+def _report_length(name: str, reported: int, length: int) -> Finding:
+    return report_finding(messages.SERVER_WRONG_LENGTH, name=name, told=reported, length=length)
 
 
 def merge_range_findings(findings: Sequence[Finding]) -> list[Finding]:
     """Merge the findings about missing Range support, which concern all files of a server."""
-    parts = [finding for finding in findings if finding.code == NO_RANGES]
-    others = [finding for finding in findings if finding.code != NO_RANGES]
-    return [
-        *others,
-        *([_make_range_finding(str(parts[0].figures["name"]), len(parts))] if parts else []),
-    ]
+    code = messages.SERVER_NO_RANGES.code
+    found = [finding for finding in findings if finding.code != code]
+    ranges = [finding for finding in findings if finding.code == code]
+    if ranges:
+        name = ranges[0].figures["name"]
+        found.append(report_finding(messages.SERVER_NO_RANGES, name=name, count=len(ranges)))
+    return found
 
 
-def _make_caching_finding(name: str, age: int | None) -> Finding:
-    values = {"name": name, "age": "-" if age is None else age, "most": TIMESTAMP_MAX_AGE_S}
-    words = N_("Cache lifetime of '{name}' is {age} seconds (at most {most})")
+def _report_caching(name: str, age: int | None) -> Finding:
     if age is None:
-        words = N_("No cache lifetime for '{name}' (at most {most} seconds)")
-    return make_finding(
-        "NU-7216",
-        Severity.WARNING if age is None else Severity.CRITICAL,
-        words,
-        N_("Send 'Cache-Control: no-cache, max-age=60'."),
-        **values,
-    )
+        message = messages.SERVER_CACHE_UNLIMITED
+        return report_finding(message, name=name, most=TIMESTAMP_MAX_AGE_S)
+    message = messages.SERVER_CACHES_TOO_LONG
+    return report_finding(message, name=name, age=age, most=TIMESTAMP_MAX_AGE_S)
 
 
 def _check_absent_root(name: str, status: int, age: int | None) -> list[Finding]:
     if status not in (FORBIDDEN, NOT_FOUND, GONE):
-        return [
-            make_finding(
-                "NU-7217",
-                Severity.CRITICAL,
-                N_("Server returns {status} for missing file '{name}'"),
-                N_("Make the server return 404 for missing files."),
-                name=name,
-                status=status,
-            )
-        ]
+        return [report_finding(messages.SERVER_WRONG_STATUS, name=name, status=status)]
     if age is None or age <= ABSENT_MAX_AGE_S:
         return []
-    return [
-        make_finding(
-            "NU-7218",
-            Severity.CRITICAL,
-            N_("Missing '{name}' is cached for {age} seconds"),
-            N_("Disable caching of status 404 for '*.root.json'."),
-            name=name,
-            age=age,
-        )
-    ]
+    return [report_finding(messages.SERVER_CACHES_ABSENCE, name=name, age=age)]

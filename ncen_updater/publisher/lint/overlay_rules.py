@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from ncen_updater.common import messages
 from ncen_updater.common.findings import Finding
 from ncen_updater.formats.manifest import (
     Manifest,
@@ -36,8 +37,7 @@ from ncen_updater.formats.texts.overlay_files import (
     list_overlay_files,
 )
 from ncen_updater.formats.tree import EntryType
-from ncen_updater.publisher.lint import rules
-from ncen_updater.publisher.lint.rules import LintedRelease
+from ncen_updater.publisher.lint.rules import LintedRelease, report
 
 #: Maximum shown length of a text or name.
 MAX_LINE_CHARS = 100
@@ -62,10 +62,10 @@ def check_overlay_files(release: LintedRelease) -> Iterator[Finding]:
             if path in links:
                 yield make_unreadable_finding(path, UnusableFileError("it is a link"))
             elif path not in release.files:
-                yield rules.CARRIED_FILE_MISSING.report(path=path)
+                yield report(messages.CARRIED_FILE_MISSING, path=path)
         if _lacks_source(release, declared):
-            yield rules.SOURCE_TEXTS_MISSING.report(
-                path=declared.release_path, language=declared.source
+            yield report(
+                messages.SOURCE_TEXTS_MISSING, path=declared.release_path, language=declared.source
             )
     for file in _list_overlay_files(release):
         content = release.texts.get(file.path)
@@ -97,8 +97,10 @@ def _lacks_source(release: LintedRelease, declared: OverlayManifest) -> bool:
 
 def make_unreadable_finding(path: str, error: UnusableFileError) -> Finding:
     """Return the finding for an overlay file that does not have the declared format."""
-    return rules.CARRIED_FILE_UNREADABLE.report(
-        path=path if error.line is None else f"{path}:{error.line}", why=error.why
+    return report(
+        messages.CARRIED_FILE_UNREADABLE,
+        path=path if error.line is None else f"{path}:{error.line}",
+        why=error.why,
     )
 
 
@@ -122,9 +124,11 @@ def check_placeholders(release: LintedRelease) -> Iterator[Finding]:
             elif missing or unknown:
                 lacks[format_key(key)] = None
         if invents:
-            yield rules.PLACEHOLDERS_UNKNOWN.report(path=file.path, keys=format_names([*invents]))
+            yield report(
+                messages.PLACEHOLDERS_UNKNOWN, path=file.path, keys=format_names([*invents])
+            )
         if lacks:
-            yield rules.PLACEHOLDERS_MISSING.report(path=file.path, keys=format_names([*lacks]))
+            yield report(messages.PLACEHOLDERS_MISSING, path=file.path, keys=format_names([*lacks]))
 
 
 def _is_substituted(place: str) -> bool:
@@ -153,8 +157,10 @@ def check_settings(release: LintedRelease) -> Iterator[Finding]:
             ]
         unmet += [new for new in declared.renamed.values() if new not in names]
         if unmet:
-            yield rules.CARRIED_NAMES_UNKNOWN.report(
-                names=format_names(unmet), path=declared.release_path
+            yield report(
+                messages.CARRIED_NAMES_UNKNOWN,
+                names=format_names(unmet),
+                path=declared.release_path,
             )
 
 
@@ -168,8 +174,8 @@ def _check_own_values(declared: OverlayManifest, values: TextCatalog) -> Iterato
             else ""
         )
         if wrong:
-            yield rules.SETTING_BREAKS_RULE.report(
-                path=declared.release_path, key=rule.key, rule=wrong
+            yield report(
+                messages.SETTING_BREAKS_RULE, path=declared.release_path, key=rule.key, rule=wrong
             )
 
 
@@ -183,10 +189,13 @@ def check_overlay_history(release: LintedRelease) -> Iterator[Finding]:
     for then in before.overlays:
         declared = now.get(then.site_path)
         if declared is None:
-            yield rules.CARRIED_DROPPED.report(overlay=then.site_path, last=before.version)
+            yield report(messages.CARRIED_DROPPED, overlay=then.site_path, last=before.version)
         elif _describe_format(then) != _describe_format(declared):
-            yield rules.CARRIED_FORM_CHANGED.report(
-                overlay=then.site_path, old=_describe_format(then), new=_describe_format(declared)
+            yield report(
+                messages.CARRIED_FORM_CHANGED,
+                overlay=then.site_path,
+                old=_describe_format(then),
+                new=_describe_format(declared),
             )
     if release.texts_before is None:
         return
@@ -220,8 +229,8 @@ def _check_required_settings(release: LintedRelease) -> Iterator[Finding]:
             }
         bare = [key for key in declared.required if key not in filled and key not in was]
         if bare:
-            yield rules.SETTINGS_REQUIRED.report(
-                keys=format_names(bare), overlay=declared.site_path
+            yield report(
+                messages.SETTINGS_REQUIRED, keys=format_names(bare), overlay=declared.site_path
             )
 
 
@@ -237,7 +246,8 @@ def _check_languages(release: LintedRelease) -> Iterator[Finding]:
         old = {f.language for f in list_overlay_files([then], release.texts_before) if f.language}
         new = {f.language for f in list_overlay_files([declared], release.files) if f.language}
         if old - new:
-            yield rules.LANGUAGES_DROPPED.report(
+            yield report(
+                messages.LANGUAGES_DROPPED,
                 path=declared.release_path,
                 last=last.version,
                 languages=format_names(sorted(old - new)),
@@ -248,24 +258,30 @@ def _check_languages(release: LintedRelease) -> Iterator[Finding]:
 def _check_changed_texts(change: OverlayChange, last: str) -> Iterator[Finding]:
     values: dict[str, object] = {"path": change.declared.release_path, "last": last}
     if change.added or change.changed or change.removed:
-        yield rules.TEXTS_CHANGED.report(
-            added=len(change.added), changed=len(change.changed), gone=len(change.removed), **values
+        yield report(
+            messages.TEXTS_CHANGED,
+            added=len(change.added),
+            changed=len(change.changed),
+            gone=len(change.removed),
+            **values,
         )
     if change.placeholders_changed:
-        yield rules.PLACEHOLDERS_CHANGED.report(
-            keys=change.format_keys(change.placeholders_changed), **values
+        yield report(
+            messages.PLACEHOLDERS_CHANGED,
+            keys=change.format_keys(change.placeholders_changed),
+            **values,
         )
     if change.renamed:
         pairs = [f"{format_key(old)} -> {format_key(new)}" for old, new in change.renamed.items()]
-        yield rules.KEYS_RENAMED.report(keys=format_names(pairs), **values)
+        yield report(messages.KEYS_RENAMED, keys=format_names(pairs), **values)
 
 
 def _check_changed_settings(change: OverlayChange, last: str) -> Iterator[Finding]:
     values: dict[str, object] = {"path": change.declared.release_path, "last": last}
     if change.removed:
-        yield rules.SETTINGS_DROPPED.report(keys=change.format_keys(change.removed), **values)
+        yield report(messages.SETTINGS_DROPPED, keys=change.format_keys(change.removed), **values)
     if change.changed:
-        yield rules.SETTINGS_CHANGED.report(keys=change.format_keys(change.changed), **values)
+        yield report(messages.SETTINGS_CHANGED, keys=change.format_keys(change.changed), **values)
     old = {format_key(key) for key in change.before}
     stricter = [
         rule.key
@@ -273,7 +289,7 @@ def _check_changed_settings(change: OverlayChange, last: str) -> Iterator[Findin
         if rule.key in old and _is_stricter_rule(rule, change.previous)
     ]
     if stricter:
-        yield rules.SETTING_RULES_STRICTER.report(keys=format_names(stricter), **values)
+        yield report(messages.SETTING_RULES_STRICTER, keys=format_names(stricter), **values)
 
 
 def _is_stricter_rule(rule: SettingRule, then: OverlayManifest) -> bool:

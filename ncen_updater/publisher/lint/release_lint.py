@@ -16,9 +16,9 @@ from typing import Final
 
 from packaging.version import InvalidVersion, Version
 
+from ncen_updater.common import messages
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.findings import Finding, Severity
-from ncen_updater.common.messages import LINT_REFUSES
 from ncen_updater.feed.release_files import read_tree
 from ncen_updater.formats.errors import ManifestError
 from ncen_updater.formats.manifest import Manifest, SchemaCompatibility, load_manifest
@@ -37,7 +37,6 @@ from ncen_updater.publisher.build.release_build import (
 )
 from ncen_updater.publisher.errors import BuildError
 from ncen_updater.publisher.feed.feed_directory import FeedDirectory, list_offers
-from ncen_updater.publisher.lint import rules
 from ncen_updater.publisher.lint.overlay_rules import (
     check_overlay_files,
     check_overlay_history,
@@ -50,6 +49,7 @@ from ncen_updater.publisher.lint.rules import (
     list_files,
     list_known_migrations,
     list_migration_content,
+    report,
 )
 from ncen_updater.publisher.lint.sql_rules import (
     check_costs,
@@ -96,11 +96,11 @@ def lint_release(
     try:
         manifest = load_manifest(directory / MANIFEST_NAME)
     except ManifestError as error:
-        return [rules.INVALID_MANIFEST.report(mistakes=error.detail)]
+        return [report(messages.INVALID_MANIFEST, mistakes=error.detail)]
     try:
         tree = scan_release(directory)
     except BuildError as error:
-        return [rules.FORBIDDEN_ENTRY.report(reason=error.values["reason"])]
+        return [report(messages.FORBIDDEN_ENTRY, reason=error.values["reason"])]
     paths = [entry.path for entry in tree.entries if entry.type is EntryType.FILE]
     texts = {
         file.path: _read_beginning(directory / file.path, MAX_OVERLAY_FILE_BYTES + 1)
@@ -188,7 +188,9 @@ def refuse_critical_findings(name: str, findings: Iterable[Finding]) -> None:
     """
     for found in findings:
         if found.severity is Severity.CRITICAL:
-            raise UpdaterError(LINT_REFUSES, name=name, what=found.title, detail=found.code)
+            raise UpdaterError(
+                messages.LINT_REFUSES, name=name, what=found.title, detail=found.code
+            )
 
 
 def find_previous_release(feed: FeedDirectory, directory: Path) -> ReleaseDocument | None:
@@ -263,21 +265,24 @@ def _check_version(release: LintedRelease) -> Iterator[Finding]:
         return
     last = release.previous.manifest.version
     if release.manifest.release_version <= Version(last):
-        yield rules.VERSION_NOT_NEWER.report(version=release.manifest.version, last=last)
+        yield report(messages.VERSION_NOT_NEWER, version=release.manifest.version, last=last)
     elif not release.manifest.accepts_version(Version(last)):
-        yield rules.NEWEST_SITES_EXCLUDED.report(last=last)
+        yield report(messages.NEWEST_SITES_EXCLUDED, last=last)
 
 
 def _check_missing_files(release: LintedRelease) -> Iterator[Finding]:
     names = frozenset(release.files)
     for database, migration in release.iter_migrations():
         for path in list_migration_files(migration, names)[1]:
-            yield rules.MIGRATION_FILE_MISSING.report(
-                path=path, migration=migration.id, database=database
+            yield report(
+                messages.MIGRATION_FILE_MISSING,
+                path=path,
+                migration=migration.id,
+                database=database,
             )
     smoke = release.manifest.smoke
     if smoke and smoke.argv[0] not in {entry.path for entry in release.tree.entries}:
-        yield rules.SMOKE_PROGRAM_MISSING.report(path=smoke.argv[0])
+        yield report(messages.SMOKE_PROGRAM_MISSING, path=smoke.argv[0])
 
 
 def _check_history(release: LintedRelease) -> Iterator[Finding]:
@@ -298,14 +303,15 @@ def _check_history(release: LintedRelease) -> Iterator[Finding]:
             if old is not None and digest is not None and digest != old:
                 edited.add(path)  # also if the migration now names another file
     for path in sorted(edited):
-        yield rules.PUBLISHED_FILE_CHANGED.report(
-            path=path, version=release.previous.manifest.version
+        yield report(
+            messages.PUBLISHED_FILE_CHANGED, path=path, version=release.previous.manifest.version
         )
     present = {(database, migration.id) for database, migration in release.iter_migrations()}
     for database, ids in list_known_migrations(release.previous).items():
         for identifier in sorted(ids):
             if (database, identifier) not in present:
-                yield rules.PUBLISHED_MIGRATION_MISSING.report(
+                yield report(
+                    messages.PUBLISHED_MIGRATION_MISSING,
                     migration=identifier,
                     database=database,
                     version=release.previous.manifest.version,
@@ -313,19 +319,22 @@ def _check_history(release: LintedRelease) -> Iterator[Finding]:
         newest = max(ids, default="")
         for name, migration in release.iter_new_migrations():
             if name == database and migration.id < newest:
-                yield rules.MIGRATION_OUT_OF_ORDER.report(
-                    migration=migration.id, database=database, newest=newest
+                yield report(
+                    messages.MIGRATION_OUT_OF_ORDER,
+                    migration=migration.id,
+                    database=database,
+                    newest=newest,
                 )
 
 
 def _check_notes(release: LintedRelease) -> Iterator[Finding]:
     if not release.manifest.notes:
-        yield rules.NOTES_MISSING.report()
+        yield report(messages.NOTES_MISSING)
         return
     for language in REQUIRED_LANGUAGES:
         notes = release.manifest.notes.get(language)
         if notes is None:
-            yield rules.NOTES_LANGUAGE_MISSING.report(language=language)
+            yield report(messages.NOTES_LANGUAGE_MISSING, language=language)
 
 
 def _check_case(release: LintedRelease) -> Iterator[Finding]:
@@ -334,30 +343,31 @@ def _check_case(release: LintedRelease) -> Iterator[Finding]:
         alike = unicodedata.normalize("NFC", entry.path.casefold())
         other = seen.setdefault(alike, entry.path)
         if other != entry.path:
-            yield rules.PATHS_ALIKE.report(first=other, second=entry.path)
+            yield report(messages.PATHS_ALIKE, first=other, second=entry.path)
 
 
 def _check_rollback(release: LintedRelease) -> Iterator[Finding]:
     for database, migration in release.iter_new_migrations():
         values: dict[str, object] = {"migration": migration.id, "database": database}
         if migration.irreversible is not None:
-            yield rules.MIGRATION_IRREVERSIBLE.report(reason=migration.irreversible, **values)
+            yield report(messages.MIGRATION_IRREVERSIBLE, reason=migration.irreversible, **values)
         if migration.verify is None:
-            yield rules.MIGRATION_UNVERIFIED.report(**values)
+            yield report(messages.MIGRATION_UNVERIFIED, **values)
 
 
 def _check_health(release: LintedRelease) -> Iterator[Finding]:
     if release.manifest.health or release.manifest.product == AGENT_PRODUCT:
         return  # an agent confirms itself; it has no health endpoint
     serves = bool(release.manifest.databases or release.manifest.migrator)
-    yield rules.HEALTH_PROBE_MISSING.report(Severity.CRITICAL if serves else Severity.WARNING)
+    yield report(messages.HEALTH_PROBE_MISSING, Severity.CRITICAL if serves else Severity.WARNING)
 
 
 def _check_secrets(release: LintedRelease) -> Iterator[Finding]:
     found = [entry.path for entry in release.tree.entries if _is_secret(release, entry.path)]
     if found:
-        yield rules.SECRETS_SUSPECTED.report(
-            paths=", ".join([*found[:5], *(["..."] if len(found) > 5 else [])])
+        yield report(
+            messages.SECRETS_SUSPECTED,
+            paths=", ".join([*found[:5], *(["..."] if len(found) > 5 else [])]),
         )
 
 
@@ -373,12 +383,12 @@ def _is_secret(release: LintedRelease, path: str) -> bool:
 
 def _check_countries(release: LintedRelease) -> Iterator[Finding]:
     for code in impossible(release.manifest.countries):
-        yield rules.COUNTRY_UNKNOWN.report(country=code)
+        yield report(messages.COUNTRY_UNKNOWN, country=code)
 
 
 def _check_upgrade_from(release: LintedRelease) -> Iterator[Finding]:
     if not release.manifest.upgrade_from:
-        yield rules.UPGRADE_FROM_EMPTY.report()
+        yield report(messages.UPGRADE_FROM_EMPTY)
 
 
 def _check_reported_version(release: LintedRelease) -> Iterator[Finding]:
@@ -389,7 +399,7 @@ def _check_reported_version(release: LintedRelease) -> Iterator[Finding]:
         return  # a name, which cannot be compared
     own = release.manifest.release_version
     if value is not None and Version(value.base_version) != Version(own.base_version):
-        yield rules.REPORTED_VERSION_DIFFERS.report(version=own, reports=reports)
+        yield report(messages.REPORTED_VERSION_DIFFERS, version=own, reports=reports)
 
 
 def check_compatibility(release: LintedRelease) -> Iterator[Finding]:
@@ -397,14 +407,14 @@ def check_compatibility(release: LintedRelease) -> Iterator[Finding]:
     before = release.previous.manifest if release.previous else None
     new = release.manifest.compatibility
     if new is not None and new.expand and release.manifest.migrator is None:
-        yield rules.EXPAND_WITHOUT_MIGRATOR.report()
+        yield report(messages.EXPAND_WITHOUT_MIGRATOR)
     if before is None:
         return
     old = before.compatibility
     if new is None and old is not None:
-        yield rules.COMPATIBILITY_DROPPED.report(last=before.version)
+        yield report(messages.COMPATIBILITY_DROPPED, last=before.version)
     elif new is not None and old is None:
-        yield rules.COMPATIBILITY_NEW.report(last=before.version)
+        yield report(messages.COMPATIBILITY_NEW, last=before.version)
     elif new is not None and old is not None:
         yield from _check_schema_numbers(release, before, new, old)
 
@@ -418,25 +428,30 @@ def _check_schema_numbers(
         "before": old.schema_number,
     }
     if new.schema_number < old.schema_number:
-        yield rules.SCHEMA_NUMBER_LOWERED.report(**values)
+        yield report(messages.SCHEMA_NUMBER_LOWERED, **values)
         return
     if new.schema_number == old.schema_number:
         yield from _check_unchanged_schema(release, before, values)
     elif not any(release.iter_new_migrations()) and release.manifest.migrator is None:
-        yield rules.SCHEMA_NUMBER_RAISED_IDLY.report(**values)
+        yield report(messages.SCHEMA_NUMBER_RAISED_IDLY, **values)
     if new.compatible_down_to < old.compatible_down_to:
-        yield rules.BACK_TO_LOWERED.report(
-            compatible_down_to=new.compatible_down_to, back_before=old.compatible_down_to, **values
+        yield report(
+            messages.BACK_TO_LOWERED,
+            compatible_down_to=new.compatible_down_to,
+            back_before=old.compatible_down_to,
+            **values,
         )
     if (
         new.expand
         and release.manifest.migrator is not None
         and new.compatible_down_to > old.schema_number
     ):
-        yield rules.EXPAND_NOT_FROM_LAST.report(compatible_down_to=new.compatible_down_to, **values)
+        yield report(
+            messages.EXPAND_NOT_FROM_LAST, compatible_down_to=new.compatible_down_to, **values
+        )
     if release.manifest.migrator is not None and new.compatible_down_to > old.schema_number:
-        yield rules.ROLLBACK_GIVES_UP_DATA.report(
-            compatible_down_to=new.compatible_down_to, **values
+        yield report(
+            messages.ROLLBACK_GIVES_UP_DATA, compatible_down_to=new.compatible_down_to, **values
         )
 
 
@@ -446,17 +461,19 @@ def _check_unchanged_schema(
     """Check that a release with the same schema number has nothing new to migrate."""
     fresh = [migration.id for _, migration in release.iter_new_migrations()]
     if fresh:
-        yield rules.NEW_MIGRATIONS_SAME_NUMBER.report(migrations=format_names(fresh), **values)
+        yield report(messages.NEW_MIGRATIONS_SAME_NUMBER, migrations=format_names(fresh), **values)
     if release.manifest.migrator is None:
         return
     if release.manifest.migrator.contract is not None:
-        yield rules.CONTRACT_SAME_NUMBER.report(**values)
+        yield report(messages.CONTRACT_SAME_NUMBER, **values)
     if before.migrator is None:
-        yield rules.NEW_MIGRATOR_SAME_NUMBER.report(**values)
+        yield report(messages.NEW_MIGRATOR_SAME_NUMBER, **values)
     own, others = _list_new_migration_files(release)
     for paths, severity in ((own, Severity.CRITICAL), (others, Severity.WARNING)):
         if paths:
-            yield rules.NEW_FILES_SAME_NUMBER.report(severity, files=format_names(paths), **values)
+            yield report(
+                messages.NEW_FILES_SAME_NUMBER, severity, files=format_names(paths), **values
+            )
 
 
 def _list_new_migration_files(release: LintedRelease) -> tuple[list[str], list[str]]:

@@ -21,6 +21,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Final
 
+from ncen_updater.common import messages
 from ncen_updater.common.findings import Finding, Severity
 from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.formats.data_loss import DataLoss, LossKind, find_data_loss
@@ -39,8 +40,7 @@ from ncen_updater.formats.sql import (
 )
 from ncen_updater.formats.statement_parsing import parse_update, read_statements
 from ncen_updater.publisher.build.release_build import list_migration_files
-from ncen_updater.publisher.lint import rules
-from ncen_updater.publisher.lint.rules import LintedRelease
+from ncen_updater.publisher.lint.rules import LintedRelease, report
 
 #: A text, and whether it is a ``verify`` file, whose statements' rows are counted.
 SyntaxQuery = tuple[str, bool]
@@ -227,7 +227,7 @@ def check_readable_files(release: LintedRelease) -> Iterator[Finding]:
 
 
 def _make_unusable_finding(path: str, database: str, reason: str) -> Finding:
-    return rules.SQL_FILE_UNUSABLE.report(path=path, database=database, reason=LazyText(reason))
+    return report(messages.SQL_FILE_UNUSABLE, path=path, database=database, reason=LazyText(reason))
 
 
 def _list_sql_texts(release: LintedRelease) -> Iterator[SqlText]:
@@ -277,11 +277,13 @@ def check_sql_accepted(release: LintedRelease) -> Iterator[Finding]:
             values[engine] = find_syntax_errors(engine, asked)
         except SyntaxUncheckedError as error:
             values[engine] = {}
-            yield rules.SYNTAX_UNCHECKED.report(engine=DIALECTS[engine].title, reason=error.reason)
+            yield report(
+                messages.SYNTAX_UNCHECKED, engine=DIALECTS[engine].title, reason=error.reason
+            )
     for text in texts:
         yield from _make_refusal_findings(_add_syntax_errors(text, values))
         if text.file is not None and not any(text.refusals.values()) and _is_empty(text):
-            yield rules.SQL_EMPTY.report(path=text.name, database=text.database)
+            yield report(messages.SQL_EMPTY, path=text.name, database=text.database)
 
 
 def _is_empty(text: SqlText) -> bool:
@@ -289,11 +291,11 @@ def _is_empty(text: SqlText) -> bool:
 
 
 _REFUSALS: Final = {
-    RefusalKind.FORBIDDEN: rules.SQL_FORBIDDEN,
-    RefusalKind.NOT_TRANSACTIONAL: rules.SQL_OUTSIDE_TRANSACTION,
-    RefusalKind.NOT_SINGLE_STATEMENT: rules.SQL_NOT_ALONE,
-    RefusalKind.NOT_A_QUERY: rules.SQL_NO_QUESTION,
-    RefusalKind.SYNTAX: rules.SQL_SYNTAX_ERROR,
+    RefusalKind.FORBIDDEN: messages.SQL_FORBIDDEN,
+    RefusalKind.NOT_TRANSACTIONAL: messages.SQL_OUTSIDE_TRANSACTION,
+    RefusalKind.NOT_SINGLE_STATEMENT: messages.SQL_NOT_ALONE,
+    RefusalKind.NOT_A_QUERY: messages.SQL_NO_QUESTION,
+    RefusalKind.SYNTAX: messages.SQL_SYNTAX_ERROR,
 }
 
 
@@ -311,7 +313,7 @@ def _make_refusal_findings(text: SqlText) -> Iterator[Finding]:
             "engines": ", ".join(engines),
             "reason": refused.reason,
         }
-        yield _REFUSALS[refused.kind].report(severity, **values)
+        yield report(_REFUSALS[refused.kind], severity, **values)
 
 
 def check_costs(release: LintedRelease) -> Iterator[Finding]:
@@ -324,8 +326,11 @@ def check_costs(release: LintedRelease) -> Iterator[Finding]:
         for statement in read_statements(sql, "postgresql"):
             update = parse_update(statement)
             if update is not None and not {"WHERE", "FROM"} & {*statement.words}:
-                yield rules.EVERY_ROW_UPDATED.report(
-                    path=file.path, line=statement.line, table=update.table.lower()
+                yield report(
+                    messages.EVERY_ROW_UPDATED,
+                    path=file.path,
+                    line=statement.line,
+                    table=update.table.lower(),
                 )
 
 
@@ -334,9 +339,9 @@ def check_queries(release: LintedRelease) -> Iterator[Finding]:
     manifest = release.manifest
     for item in manifest.reference_maps:
         if not item.strict:
-            yield rules.UNMAPPED_ROWS_PASS.report(name=item.name)
+            yield report(messages.UNMAPPED_ROWS_PASS, name=item.name)
     if manifest.databases and any(release.iter_new_migrations()) and not manifest.checks:
-        yield rules.CHECKS_MISSING.report()
+        yield report(messages.CHECKS_MISSING)
 
 
 def check_unmapped_codes(release: LintedRelease) -> Iterator[Finding]:
@@ -355,7 +360,7 @@ def check_unmapped_codes(release: LintedRelease) -> Iterator[Finding]:
         )
         for code in item.codes:
             if f"'{code}'" not in text:
-                yield rules.CODE_UNMAPPED.report(name=item.name, code=code)
+                yield report(messages.CODE_UNMAPPED, name=item.name, code=code)
 
 
 def check_down_migrations(release: LintedRelease) -> Iterator[Finding]:
@@ -371,8 +376,11 @@ def check_down_migrations(release: LintedRelease) -> Iterator[Finding]:
             if not {loss.object_name, loss.table} & declared:
                 yield _make_data_loss_finding(database, migration, loss)
         if migration.data_loss:
-            yield rules.DECLARED_LOSSES.report(
-                down=migration.down, database=database, objects=", ".join(migration.data_loss)
+            yield report(
+                messages.DECLARED_LOSSES,
+                down=migration.down,
+                database=database,
+                objects=", ".join(migration.data_loss),
             )
 
 
@@ -397,6 +405,10 @@ def _make_data_loss_finding(database: str, migration: Migration, loss: DataLoss)
         "line": loss.line,
     }
     if loss.kind is LossKind.REFUSES:
-        return rules.ROLLBACK_MAY_FAIL.report(**values)
-    rule = rules.ROLLBACK_RESTORES_OWN_ROWS if loss.is_release_table else rules.ROLLBACK_LOSES_DATA
-    return rule.report(**values)
+        return report(messages.ROLLBACK_MAY_FAIL, **values)
+    rule = (
+        messages.ROLLBACK_RESTORES_OWN_ROWS
+        if loss.is_release_table
+        else messages.ROLLBACK_LOSES_DATA
+    )
+    return report(rule, **values)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
 
@@ -26,7 +26,6 @@ def read_migrate_program() -> bytes:
 
 #: Path in the release of the program that runs the application's own migrator.
 MIGRATE_PROGRAM_PATH = "bin/ncen-migrate"
-NO_DOWN_MIGRATION = "no down migration was written yet: write one, or state here why there is none"
 
 
 @dataclass(frozen=True)
@@ -81,59 +80,24 @@ def make_manifest(answers: ManifestAnswers) -> str:
     Raises:
         ManifestError: If answers are invalid; names every error.
     """
-    text = "\n".join(_make_lines(answers)) + "\n"
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(  # noqa: S701 - not HTML
+        loader=PackageLoader("ncen_updater.publisher.new"), undefined=StrictUndefined,
+        trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True,
+    )  # fmt: skip
+    environment.filters["quote"] = quote_value
+    found, values = answers.detected, vars(answers)
+    text = environment.get_template("manifest.toml").render(
+        values
+        | {
+            "databases": {name: _list_sql_files(answers, name) for name in answers.databases},
+            "migrator": _make_migrator_words(answers),
+            "migrator_name": found.command or found.kind.value,
+        }
+    )
     parse_manifest(tomllib.loads(text), "manifest.toml")
     return text
-
-
-def _make_lines(answers: ManifestAnswers) -> Iterator[str]:
-    yield "# What one release is: docs/reference/release-format.md explains every line."
-    yield "schema = 1"
-    yield f"product = {quote_value(answers.product)}"
-    yield f"version = {quote_value(answers.version)}"
-    if answers.reports != answers.version:
-        reports = quote_value(answers.reports)
-        yield f"reports = {reports}     # the application knows of no build number"
-    if answers.upgrade_from:
-        yield f"upgrade_from = {quote_value(answers.upgrade_from)}"
-    else:
-        yield '# upgrade_from = ">=1.0,<2.0"     # a first release: no site can upgrade to it'
-    for name in answers.databases:
-        yield from ("", "[[databases]]", f"name = {quote_value(name)}")
-        if name == answers.databases[0]:
-            yield '# self_managed = ["indexes"]   # what the application changes by itself'
-        for pair in _list_sql_files(answers, name):
-            yield from _make_migration_lines(pair)
-    if answers.detected.kind not in (MigratorKind.SQL, MigratorKind.NONE):
-        yield from _make_migrator_lines(answers)
-    if answers.databases:
-        yield from (
-            "",
-            "# Which databases go with this release: where only the code changes, none is copied.",
-            "# It is a promise about all that it writes: docs/reference/release-format.md.",
-            "# [compatibility]",
-            "# schema_number = 1     # raise it with every change of what stands in the tables",
-            "# compatible_down_to = 1  # releases from this number on run on databases of this one",
-        )
-        yield from (
-            "",
-            "# What the data mean, asked on the copies before and after; write some of these.",
-            "# [[checks]]",
-            '# name = "records before = records after"',
-            f"# database = {quote_value(answers.databases[0])}",
-            '# sql = "SELECT count(*) FROM ..."',
-            '# relation = "equal"',
-        )
-    if answers.health:
-        yield from (
-            "",
-            "[[health]]",
-            'name = "it answers"',
-            f"path = {quote_value(answers.health)}",
-        )
-        yield '# expect = { database = "ok" }   # fields of its answer, where that is JSON'
-    yield from ("", f"[notes.{answers.language}]", f"title = {quote_value(answers.title)}")
-    yield 'text = ""'
 
 
 def _list_sql_files(answers: ManifestAnswers, name: str) -> Sequence[SqlMigrationFiles]:
@@ -146,19 +110,11 @@ def _list_sql_files(answers: ManifestAnswers, name: str) -> Sequence[SqlMigratio
     ]
 
 
-def _make_migration_lines(pair: SqlMigrationFiles) -> Iterator[str]:
-    yield from ("", "[[databases.migrations]]", f"id = {quote_value(pair.id)}")
-    yield f"up = {quote_value(pair.up)}"
-    if pair.down is not None:
-        yield f"down = {quote_value(pair.down)}"
-    else:
-        yield f"irreversible = {quote_value(NO_DOWN_MIGRATION)}"
-    if pair.verify is not None:
-        yield f"verify = {quote_value(pair.verify)}"
-
-
-def _make_migrator_lines(answers: ManifestAnswers) -> Iterator[str]:
+def _make_migrator_words(answers: ManifestAnswers) -> list[str]:
+    """Return the command line of the migrator; empty without one."""
     found = answers.detected
+    if found.kind in (MigratorKind.SQL, MigratorKind.NONE):
+        return []
     words = [MIGRATE_PROGRAM_PATH, found.kind.value]
     one = len(answers.databases) == 1 and found.kind is MigratorKind.DJANGO
     for name in answers.databases:
@@ -173,10 +129,4 @@ def _make_migrator_lines(answers: ManifestAnswers) -> Iterator[str]:
         words += ["--run", found.command]
     if found.program:
         words += ["--program", found.program]
-    yield from ("", "[migrator]", "argv = [")
-    yield from (f"    {quote_value(word)}," for word in words)
-    yield "]"
-    yield "timeout_s = 3600"
-    name = found.command or found.kind.value
-    reason = f"the application's own migrator ({name}) only goes forward"
-    yield f"no_rollback_reason = {quote_value(reason)}"
+    return words

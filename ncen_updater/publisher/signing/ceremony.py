@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from securesystemslib.signer import Key
 from tuf.api.metadata import DelegatedRole, Delegations, Role, Root, Targets  # type: ignore[attr-defined]
 
@@ -36,13 +36,13 @@ from ncen_updater.publisher.feed.role_policy import (
     sort_delegations,
     stamp_metadata,
 )
+from ncen_updater.publisher.signing.event_files import RoleName
 from ncen_updater.publisher.signing.keys import (
     get_key_owner,
     load_public_key,
     refuse_duplicate_keys,
 )
 
-RoleName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,40}$")]
 MAX_CEREMONY_BYTES = 200_000
 #: Minimum threshold of metadata that sites trust.
 MIN_THRESHOLD = 2

@@ -54,7 +54,7 @@ from ncen_updater.formats.target_names import (
 )
 from ncen_updater.formats.texts.overlay_files import MAX_OVERLAY_FILE_BYTES, list_overlay_files
 from ncen_updater.formats.tree import EntryType, Tree
-from ncen_updater.publisher.errors import BuildError, describe_system_error
+from ncen_updater.publisher.errors import BuildError, describe_system_error, report_errors
 from ncen_updater.publisher.feed.feed_directory import FeedDirectory
 
 MAX_FILE_BYTES: Final = 10_000_000
@@ -116,14 +116,10 @@ def read_metadata(path: Path, role: str) -> Metadata[Any]:
     Raises:
         BAD_EVENT: If the file is not metadata of this role.
     """
-    try:
+    with report_errors(BAD_EVENT, OSError, ValueError, RecursionError, RepositoryError, path=path):
         metadata: Metadata[Any] = Metadata.from_bytes(read_regular_file(path))
         # Serialize it again: metadata that cannot be serialized cannot be signed.
         metadata.signed_bytes  # noqa: B018
-    except (OSError, ValueError, RecursionError, RepositoryError) as error:
-        raise UpdaterError(
-            BAD_EVENT, path=path, detail=describe_system_error(error)[:500]
-        ) from error
     if (
         not isinstance(metadata.signed, Root if role == "root" else Targets)
         or metadata.signed.unrecognized_fields.get(ROLE_FIELD) != role
@@ -147,14 +143,12 @@ def read_root_chain(directory: Path) -> list[Metadata[Root]]:
             raise UpdaterError(BAD_EVENT, path=path, detail="roots 1 to N are required")
         root: Metadata[Root] = read_metadata(path, "root")
         previous = chain[-1].signed if chain else None
-        try:
+        with report_errors(BAD_EVENT, ValueError, path=path):
             follows = root.signed.version == number and bool(
                 root.signed.get_root_verification_result(
                     previous, root.signed_bytes, root.signatures
                 )
             )
-        except ValueError as error:
-            raise UpdaterError(BAD_EVENT, path=path, detail=describe_system_error(error)) from error
         if not follows:
             raise UpdaterError(BAD_EVENT, path=path, detail="it is not signed by the previous root")
         chain.append(root)
@@ -173,14 +167,10 @@ def write_review_files(directory: Path, attachments: Mapping[str, Path | bytes])
     """
     durable.make_directory(directory / REVIEW_DIRECTORY)
     for sha256, path in attachments.items():
-        try:
+        with report_errors(PUBLISHER_TARGET_MISSING, OSError, ValueError, target=sha256):
             content = (
                 path if isinstance(path, bytes) else read_regular_file(path, MAX_REVIEW_FILE_BYTES)
             )
-        except (OSError, ValueError) as error:
-            raise UpdaterError(
-                PUBLISHER_TARGET_MISSING, target=sha256, detail=describe_system_error(error)
-            ) from error
         if compute_sha256(content) != sha256:
             raise UpdaterError(
                 PUBLISHER_TARGET_MISSING, target=sha256 if isinstance(path, bytes) else path.name
@@ -192,6 +182,11 @@ EVENT_SUFFIX: Final = ".event"
 SIGNATURES_SUFFIX: Final = ".sig"
 EVENT_NAME: Final = "event.json"
 MAX_PACKED_BYTES: Final = 500_000_000
+#: What the library raises for a damaged file.
+UNPACK_ERRORS: Final = (
+    OSError, ValueError, RuntimeError, NotImplementedError, EOFError, zlib.error,
+    zipfile.BadZipFile,
+)  # fmt: skip
 _PACKED_DIRECTORIES: Final = tuple(name for name in EVENT_DIRECTORIES if name != "sig")
 _NAME: Final = re.compile(
     rf"event\.json|(?:draft|base|roots)/[a-z0-9][a-z0-9.-]{{0,80}}\.json|{REVIEW_DIRECTORY}/[0-9a-f]{{64}}"
@@ -234,15 +229,14 @@ def pack_event(directory: Path) -> Path:
         BAD_EVENT: If one of its files cannot be read.
     """
     path = get_packed_path(directory)
-    try:
-        with durable.open_for_replace(path) as stream, zipfile.ZipFile(stream, "w") as packed:
-            for name in _list_names(directory):
-                content = read_regular_file(directory / name, MAX_REVIEW_FILE_BYTES)
-                packed.writestr(zipfile.ZipInfo(name, _TIME), content, zipfile.ZIP_DEFLATED)
-    except (OSError, ValueError) as error:
-        raise UpdaterError(
-            BAD_EVENT, path=directory, detail=describe_system_error(error)[:500]
-        ) from error
+    with (
+        report_errors(BAD_EVENT, OSError, ValueError, path=directory),
+        durable.open_for_replace(path) as stream,
+        zipfile.ZipFile(stream, "w") as packed,
+    ):
+        for name in _list_names(directory):
+            content = read_regular_file(directory / name, MAX_REVIEW_FILE_BYTES)
+            packed.writestr(zipfile.ZipInfo(name, _TIME), content, zipfile.ZIP_DEFLATED)
     return path
 
 
@@ -260,30 +254,26 @@ def unpack_event(path: Path, directory: Path) -> None:
     Raises:
         BAD_EVENT: If the file is not a packed event, has other members, or exceeds a limit.
     """
-    try:
-        with path.open("rb") as stream, zipfile.ZipFile(stream) as packed:
-            entries = packed.infolist()
-            _refuse_unexpected_entries(entries)
-            for entry in entries:
-                most = (
-                    MAX_REVIEW_FILE_BYTES
-                    if entry.filename.startswith(REVIEW_DIRECTORY)
-                    else MAX_FILE_BYTES
-                )
-                with packed.open(entry) as content:
-                    found = content.read(most + 1)
-                if len(found) > most:
-                    raise ValueError(f"{entry.filename} is over {most} bytes")
-                target = directory / entry.filename
-                target.parent.mkdir(exist_ok=True)
-                target.write_bytes(found)
-    except (
-        OSError, ValueError, RuntimeError, NotImplementedError, EOFError, zlib.error,
-        zipfile.BadZipFile,
-    ) as error:  # fmt: skip
-        raise UpdaterError(
-            BAD_EVENT, path=path, detail=describe_system_error(error)[:500]
-        ) from error
+    with (
+        report_errors(BAD_EVENT, *UNPACK_ERRORS, path=path),
+        path.open("rb") as stream,
+        zipfile.ZipFile(stream) as packed,
+    ):
+        entries = packed.infolist()
+        _refuse_unexpected_entries(entries)
+        for entry in entries:
+            most = (
+                MAX_REVIEW_FILE_BYTES
+                if entry.filename.startswith(REVIEW_DIRECTORY)
+                else MAX_FILE_BYTES
+            )
+            with packed.open(entry) as content:
+                found = content.read(most + 1)
+            if len(found) > most:
+                raise ValueError(f"{entry.filename} is over {most} bytes")
+            target = directory / entry.filename
+            target.parent.mkdir(exist_ok=True)
+            target.write_bytes(found)
 
 
 def _refuse_unexpected_entries(entries: Sequence[zipfile.ZipInfo]) -> None:
@@ -309,15 +299,11 @@ def read_signatures(path: Path) -> tuple[DetachedSignature, ...]:
     Raises:
         BAD_EVENT: If it is neither.
     """
-    try:
+    with report_errors(BAD_EVENT, OSError, ValueError, RecursionError, path=path):
         document = json.loads(read_regular_file(path))
         if isinstance(document, dict) and "signatures" in document:
             return _SignaturesFile.model_validate(document).signatures
         return (DetachedSignature.model_validate(document),)
-    except (OSError, ValueError, RecursionError) as error:
-        raise UpdaterError(
-            BAD_EVENT, path=path, detail=describe_system_error(error)[:500]
-        ) from error
 
 
 def collect_review_files(

@@ -50,7 +50,7 @@ from ncen_updater.common.messages import (
     PASSPHRASE_SHORT,
     WRONG_PASSPHRASE,
 )
-from ncen_updater.publisher.errors import describe_system_error
+from ncen_updater.publisher.errors import report_errors
 
 KEY_OWNER: Final = "x-ncen-keyowner"
 PRIVATE_SUFFIX: Final = ".pem"
@@ -219,7 +219,9 @@ def load_public_key(path: Path) -> Key:
     Raises:
         BAD_KEY_FILE: If it cannot be read, or its id does not match its content.
     """
-    try:
+    with report_errors(
+        BAD_KEY_FILE, OSError, ValueError, KeyError, TypeError, AttributeError, path=path
+    ):
         content = path.read_bytes()
         if len(content) > MAX_KEY_BYTES:
             raise UpdaterError(BAD_KEY_FILE, path=path, detail=f"over {MAX_KEY_BYTES} bytes")
@@ -228,8 +230,6 @@ def load_public_key(path: Path) -> Key:
         computed = _get_keyid(data)
         key = Key.from_dict(keyid, data)
         compute_fingerprint(key)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UpdaterError(BAD_KEY_FILE, path=path, detail=describe_system_error(error)) from error
     if keyid != computed:
         raise UpdaterError(BAD_KEY_FILE, path=path, detail="the key id does not match the key")
     return key
@@ -296,14 +296,9 @@ class PemSigner(CryptoSigner):  # type: ignore[misc] # the library has no types
         path = Path(unquote(parts.path))
         if parts.scheme != cls.SCHEME or secrets_handler is None:
             raise UpdaterError(BAD_KEY_FILE, path=path, detail="not an encrypted key file")
-        try:
-            with path.open("rb") as stream:
-                mode = stat.S_IMODE(os.fstat(stream.fileno()).st_mode)
-                content = stream.read(MAX_KEY_BYTES)
-        except OSError as error:
-            raise UpdaterError(
-                BAD_KEY_FILE, path=path, detail=describe_system_error(error)
-            ) from error
+        with report_errors(BAD_KEY_FILE, OSError, path=path), path.open("rb") as stream:
+            mode = stat.S_IMODE(os.fstat(stream.fileno()).st_mode)
+            content = stream.read(MAX_KEY_BYTES)
         if mode & FORBIDDEN_MODE_BITS:
             raise UpdaterError(KEY_READABLE, path=path, mode=f"{mode:04o}")
         if b"BEGIN ENCRYPTED PRIVATE KEY" not in content:

@@ -31,7 +31,7 @@ from ncen_updater.formats.release_document import (
 from ncen_updater.formats.target_names import MAX_DOCUMENT_BYTES, OFFER_FIELD, RELEASES_PREFIX
 from ncen_updater.formats.tree import hash_file
 from ncen_updater.publisher.build.attachments import AttachmentReport, check_attachments
-from ncen_updater.publisher.errors import BuildError, describe_system_error
+from ncen_updater.publisher.errors import BuildError, report_errors
 from ncen_updater.publisher.feed.role_policy import OFFLINE_TOP_ROLES
 from ncen_updater.publisher.signing.draft import list_target_refs
 from ncen_updater.publisher.signing.event_files import (
@@ -202,12 +202,8 @@ def _matches_target(target: TargetFile | None, ref: TargetRef) -> bool:
 
 
 def _read_event_file(event: SigningEvent, name: str, sha256: str, limit: int) -> bytes:
-    try:
+    with report_errors(REVIEW_FILES_MISSING, OSError, ValueError, name=name):
         content = read_regular_file(event.directory / REVIEW_DIRECTORY / sha256, limit)
-    except (OSError, ValueError) as error:
-        raise UpdaterError(
-            REVIEW_FILES_MISSING, name=name, detail=describe_system_error(error)
-        ) from error
     if compute_sha256(content) != sha256:
         raise UpdaterError(
             REVIEW_FILES_MISSING,
@@ -218,12 +214,8 @@ def _read_event_file(event: SigningEvent, name: str, sha256: str, limit: int) ->
 
 
 def _read_target(path: Path, target: TargetFile) -> bytes:
-    try:
+    with report_errors(PUBLISHER_TARGET_MISSING, OSError, ValueError, target=target.path):
         content = read_regular_file(path, MAX_DOCUMENT_BYTES)
-    except (OSError, ValueError) as error:
-        raise UpdaterError(
-            PUBLISHER_TARGET_MISSING, target=target.path, detail=describe_system_error(error)
-        ) from error
     if compute_sha256(content) != target.hashes["sha256"]:
         raise UpdaterError(PUBLISHER_TARGET_MISSING, target=target.path)
     return content

@@ -25,7 +25,7 @@ from ncen_updater.common.messages import (
     SIGNER_SETTINGS_HOLD_SECRET,
     SIGNER_SETTINGS_INVALID,
 )
-from ncen_updater.publisher.errors import describe_system_error
+from ncen_updater.publisher.errors import describe_system_error, report_errors
 
 SETTINGS_VARIABLE: Final = "NCEN_SIGNER"
 DEFAULT_SETTINGS_PATH: Final = ".config/ncen-publisher/signer.toml"
@@ -128,12 +128,8 @@ def load_signer_settings(path: Path | None) -> SignerSettings:
     """
     if path is None:
         return SignerSettings()
-    try:
+    with report_errors(SIGNER_SETTINGS_INVALID, OSError, ValueError, RecursionError, path=path):
         data = tomllib.loads(_read_settings(path).decode())
-    except (OSError, ValueError, RecursionError) as error:
-        raise UpdaterError(
-            SIGNER_SETTINGS_INVALID, path=path, detail=describe_system_error(error)[:500]
-        ) from error
     for name in data:
         if any(word in name.lower() for word in SECRET_WORDS):
             raise UpdaterError(SIGNER_SETTINGS_HOLD_SECRET, path=path, name=name)

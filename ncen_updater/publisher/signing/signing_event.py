@@ -47,10 +47,12 @@ from ncen_updater.common.messages import (
     KEY_NOT_ALLOWED,
     PUBLISHER_BAD_SIGNATURE,
 )
-from ncen_updater.publisher.errors import describe_system_error
+from ncen_updater.publisher.errors import describe_system_error, report_errors
 from ncen_updater.publisher.feed.feed_directory import FeedState, list_delegated_roles
 from ncen_updater.publisher.signing.event_files import (
     DetachedSignature,
+    RoleName,
+    Sha256,
     check_directories,
     pack_event,
     read_metadata,
@@ -67,9 +69,6 @@ from ncen_updater.publisher.signing.metadata_rules import (
     refuse_invalid_drafts,
     refuse_lost_releases,
 )
-
-Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
-RoleName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,40}$")]
 
 
 class MetadataRef(BaseModel):
@@ -170,14 +169,10 @@ class SigningEvent:
             UNSOUND_DRAFT, BAD_DATES, DUPLICATE_KEY, KEY_NOT_ALLOWED: If a draft breaks a rule.
         """
         check_directories(directory)
-        try:
+        with report_errors(BAD_EVENT, OSError, ValueError, RecursionError, path=directory):
             record = _EventFile.model_validate(
                 json.loads(read_regular_file(directory / "event.json"))
             )
-        except (OSError, ValueError, RecursionError) as error:
-            raise UpdaterError(
-                BAD_EVENT, path=directory, detail=describe_system_error(error)[:500]
-            ) from error
         drafts = {r: _load_metadata(directory, "draft", r, ref) for r, ref in record.drafts.items()}
         base = {r: _load_metadata(directory, "base", r, ref) for r, ref in record.base.items()}
         for role, metadata in drafts.items():

@@ -14,19 +14,18 @@ from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Final
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field
 
 from ncen_updater.common import atomic_files as durable
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import LEDGER_BROKEN, OTHER_DRAFT_SIGNED
 from ncen_updater.formats.rollout import format_utc_time
 from ncen_updater.publisher.errors import describe_system_error
-from ncen_updater.publisher.signing.event_files import read_regular_file
+from ncen_updater.publisher.signing.event_files import Sha256, read_regular_file
 from ncen_updater.publisher.signing.signing_event import SigningEvent, compute_signed_digest
 from ncen_updater.publisher.signing.value_format import format_signed_time
 
 LEDGER_SUFFIX: Final = ".signed.jsonl"
-Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 
 
 class _LedgerEntry(BaseModel):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +21,7 @@ from securesystemslib.signer import HSMSigner, Key, Signature, Signer
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import LazyText
 from ncen_updater.common.messages import NO_TOKEN_SUPPORT, TOKEN_LOCKED, TOKEN_UNUSABLE, WRONG_PIN
-from ncen_updater.publisher.errors import describe_system_error
+from ncen_updater.publisher.errors import report_errors
 from ncen_updater.publisher.signing.keys import compute_fingerprint, set_key_owner, write_public_key
 
 #: Drivers to try if none is named, the most specific first.
@@ -83,12 +83,8 @@ def find_module(named: Path | None, candidates: Iterable[str] = PKCS11_MODULES) 
             label="-",
             detail=LazyText("{given} is not in a system directory", {"given": given}),
         )
-    try:
+    with report_errors(TOKEN_UNUSABLE, OSError, label="-"):
         info = path.stat()
-    except OSError as error:
-        raise UpdaterError(
-            TOKEN_UNUSABLE, label="-", detail=describe_system_error(error)
-        ) from error
     if not stat.S_ISREG(info.st_mode) or info.st_uid != 0 or info.st_mode & 0o022:
         raise UpdaterError(
             TOKEN_UNUSABLE,
@@ -178,7 +174,7 @@ class TokenSigner(Signer):  # type: ignore[misc] # the library has no types
 
     @classmethod
     def from_priv_key_uri(cls, priv_key_uri: str, public_key: Key, secrets_handler: Any) -> Signer:  # noqa: ANN401
-        """Implement the library's interface; :func:`open_token` is used instead."""
+        """Implement the library's interface, which is not used."""
         raise UpdaterError(TOKEN_UNUSABLE, label=priv_key_uri, detail="a token has no URL")
 
     def sign(self, payload: bytes) -> Signature:
@@ -215,18 +211,3 @@ def find_token_key(token: TokenKey, known: Iterable[Key]) -> Key:
         if compute_fingerprint(key) == held:
             return key
     raise UpdaterError(TOKEN_UNUSABLE, label=token.label, detail="not authorized for any draft")
-
-
-def open_token(token: TokenKey, known: Iterable[Key], pin: Callable[[], str]) -> TokenSigner:
-    """Return a signer for a token.
-
-    Args:
-        token: The key on the token.
-        known: Authorized keys of the metadata; the token's key must be one of them. This is
-            checked before the PIN is asked for.
-        pin: Asks for the PIN, once.
-
-    Raises:
-        TOKEN_UNUSABLE: If the token's key is not authorized.
-    """
-    return TokenSigner(token, find_token_key(token, known), pin())

@@ -8,12 +8,12 @@ import pytest
 
 from ncen_updater.common.cli.session import CliSession
 from ncen_updater.common.messages import BAD_PASSPHRASE_SOURCE
-from ncen_updater.publisher.cli.options import make_passphrase_prompt
+from ncen_updater.publisher.cli.options import PassphraseSource
 from tests.support.errors import refused
 
 
 def read_secret(path: Path) -> str:
-    return make_passphrase_prompt(CliSession("ncen-publisher", language="en"), None, path)(
+    return PassphraseSource(None, path).make_prompt(CliSession("ncen-publisher", language="en"))(
         Path("a.pem")
     )
 

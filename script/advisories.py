@@ -29,7 +29,7 @@ from ncen_updater.common import atomic_files as durable
 from ncen_updater.common.bounded_io import parse_json
 from ncen_updater.common.cli.characters import prepare_for_terminal
 
-LOCKS = Path(__file__).resolve().parents[3] / "locks"
+LOCKS = Path(__file__).resolve().parent.parent / "locks"
 #: Locks of sites and of the Secretariat; the other locks are for developers only.
 DEFAULT_LOCKS = ("agent", "debian", "build", "publisher", "hsm", "s3")
 API = "https://api.osv.dev"

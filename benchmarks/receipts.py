@@ -73,7 +73,7 @@ class Attacker:
             "an hour": (lambda: self._sign(day=f"2026-11-30T{chance.randrange(24)}:00"), "NU-9801"),
             "duplicate key": (self._duplicate_key, "NU-9801"),
             "another spelling": (lambda: self._pick().replace(b":", b": ", 1), "NU-9801"),
-            "foreign key": (lambda: self._forger.write().content, "NU-9809"),
+            "foreign key": (lambda: self._forger.write().content, STORED),
             "other country": (lambda: self._abroad.write().content, "NU-9807"),
             "unknown release": (lambda: self._site.write(running="9.9.9").content, "NU-9808"),
             "replayed": (self._pick, KNOWN),
@@ -144,7 +144,7 @@ def _measure(place: Path, sites: int, receipts: int, hostile: int) -> dict[str, 
             lay(spool, reporter.write(TODAY + timedelta(days=number)))
     with FleetStore.open(place / "fleet.db") as store:
         began, used = time.monotonic(), time.process_time()
-        good = store.import_spool(spool, RELEASES, TODAY + timedelta(days=40), keep=False)
+        good = store.import_spool(spool, RELEASES, TODAY + timedelta(days=40))
         figures: dict[str, object] = {
             "sites": sites, "stored": good.stored, "import_s": round(time.monotonic() - began, 1),
             "import_cpu_s": round(time.process_time() - used, 1), "peak_mb": _peak_mb(),
@@ -157,7 +157,7 @@ def _measure(place: Path, sites: int, receipts: int, hostile: int) -> dict[str, 
         target.number = 90_000
         genuine.append(target.write())
         lay(spool, *genuine)
-        store.import_spool(spool, RELEASES, day, keep=False)
+        store.import_spool(spool, RELEASES, day)
         store.confirm("victim", encode_public_key(target.private), TODAY)
         kinds = Attacker(target, genuine, random.Random(1)).list_kinds()
         laid = Counter(itertools.islice(itertools.cycle(kinds), hostile))
@@ -165,7 +165,7 @@ def _measure(place: Path, sites: int, receipts: int, hostile: int) -> dict[str, 
             for number in range(count):
                 (spool / f"{number:06} {kind}").write_bytes(kinds[kind][0]())
         began, used = time.monotonic(), time.process_time()
-        bad = store.import_spool(spool, RELEASES, day, keep=False)
+        bad = store.import_spool(spool, RELEASES, day)
         figures |= {
             "hostile": hostile, "hostile_s": round(time.monotonic() - began, 1),
             "hostile_cpu_s": round(time.process_time() - used, 1), "hostile_peak_mb": _peak_mb(),
@@ -173,11 +173,11 @@ def _measure(place: Path, sites: int, receipts: int, hostile: int) -> dict[str, 
         }  # fmt: skip
         for number in range(FLOOD):
             lay(spool, Reporter(f"forged-{number}", f"F{chr(65 + number % 26)}").write(TODAY))
-        flood = store.import_spool(spool, RELEASES, day, keep=False)
+        flood = store.import_spool(spool, RELEASES, day)
         figures |= {"unconfirmed": flood.stored, "unconfirmed_dropped": flood.dropped}
         began = time.monotonic()
         sites_now = store.list_sites()
-        (victim,) = (one for one in sites_now if one.site == "victim")
+        (victim,) = (one for one in sites_now if one.site == "victim" and one.is_confirmed)
         render_board(build_board(sites_now, {}, day), "en")
         return figures | {
             "victim_marks": sorted(victim.marks),

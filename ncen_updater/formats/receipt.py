@@ -139,9 +139,9 @@ class Receipt(SignedModel):
     root: Annotated[Count, _version(N_("Version of the trusted root: {value}"))]
     level: Annotated[SentLevel, _version(N_("Level of this receipt: {value}"))]
     number: Annotated[Count, _version(N_("Number of this receipt: {value}"))]
-    previous: Annotated[
-        ShortDigest | None, _version(N_("Digest of the receipt before it: {value}"))
-    ] = None
+    previous: Annotated[ShortDigest | None, _version(N_("Digest of the one before: {value}"))] = (
+        None
+    )
     epoch: Annotated[Epoch, _version(N_("Series of receipts (new after a restore): {value}"))]
     chain_head: Annotated[ShortHead, _version(N_("Chain head of the audit log: {value}"))]
     day: Annotated[date, _version(N_("Day of this receipt: {value}"))]
@@ -149,9 +149,7 @@ class Receipt(SignedModel):
     change: Annotated[Versions | None, _outcome(N_("Last change: {value}"))] = None
     outcome: Annotated[Outcome | None, _outcome(N_("Last change, outcome: {value}"))] = None
     code: Annotated[ErrorCode | None, _outcome(N_("Last change, error code: {value}"))] = None
-    fault: Annotated[Fault | None, _outcome(N_("Last change, failure attributed to: {value}"))] = (
-        None
-    )
+    fault: Annotated[Fault | None, _outcome(N_("Last change, cause of failure: {value}"))] = None
     soaked: Annotated[bool | None, _outcome(N_("Last change, soak period completed: {value}"))] = (
         None
     )
@@ -160,14 +158,11 @@ class Receipt(SignedModel):
 
     @model_validator(mode="after")
     def _check_level(self) -> Receipt:
-        above = [name for name in self.model_fields_set if not is_within(name, self.level)]
+        above = self.model_fields_set - ALLOWED[self.level]
         if above:
-            raise ValueError(
-                LazyText(
-                    N_("fields above the level {level}: {fields}"),
-                    {"level": self.level, "fields": ", ".join(sorted(above))},
-                )
-            )
+            words = N_("fields above the level {level}: {fields}")
+            values = {"level": self.level, "fields": ", ".join(sorted(above))}
+            raise ValueError(LazyText(words, values))
         return self
 
     def to_json(self) -> dict[str, Any]:
@@ -189,6 +184,11 @@ FIELDS: Final[Mapping[str, ReceiptField]] = {
     name: next(one for one in field.metadata if isinstance(one, ReceiptField))
     for name, field in Receipt.model_fields.items()
 }
+#: Names of the fields that a receipt of each level may contain.
+ALLOWED: Final = {
+    level: {name for name, field in FIELDS.items() if field.level.rank <= level.rank}
+    for level in ReceiptLevel
+}
 
 
 @dataclass(frozen=True)
@@ -208,11 +208,6 @@ class SignedReceipt:
     content: bytes
 
 
-def is_within(name: str, level: ReceiptLevel) -> bool:
-    """Return whether a receipt of this level may contain a field."""
-    return name in FIELDS and FIELDS[name].level.rank <= level.rank
-
-
 def make_receipt(facts: Mapping[str, object], level: ReceiptLevel) -> Receipt:
     """Make a receipt of the facts that its level includes; ignore facts without a field.
 
@@ -223,7 +218,7 @@ def make_receipt(facts: Mapping[str, object], level: ReceiptLevel) -> Receipt:
     Raises:
         RECEIPT_TOO_LARGE: If the version names are too long for a receipt.
     """
-    values = {name: value for name, value in facts.items() if is_within(name, level)}
+    values = {name: value for name, value in facts.items() if name in ALLOWED[level]}
     receipt = Receipt.model_validate({**values, "level": level})
     if len(encode_statement(receipt, "0" * 64)) > MAX_STATEMENT_BYTES:
         raise UpdaterError(RECEIPT_TOO_LARGE, limit_bytes=MAX_RECEIPT_BYTES)
@@ -258,9 +253,8 @@ def read_receipt(content: bytes, *, verify: bool = True) -> SignedReceipt:
     """
     try:
         if len(content) > MAX_RECEIPT_BYTES:
-            raise ValueError(
-                LazyText(N_("more than {limit_bytes}"), {"limit_bytes": MAX_RECEIPT_BYTES})
-            )
+            words = N_("more than {limit_bytes}")
+            raise ValueError(LazyText(words, {"limit_bytes": MAX_RECEIPT_BYTES}))
         envelope = Envelope.from_dict(parse_json(content))
         statement = parse_json(envelope.payload)
         subject = statement["subject"][0]
@@ -286,10 +280,8 @@ def read_receipt(content: bytes, *, verify: bool = True) -> SignedReceipt:
     except (
         ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError, FormatError,
     ) as error:  # fmt: skip
-        raise UpdaterError(
-            RECEIPT_INVALID,
-            reason=LazyText(N_("not a receipt: {reason}"), {"reason": get_error_text(error)}),
-        ) from error
+        text = LazyText(N_("not a receipt: {reason}"), {"reason": get_error_text(error)})
+        raise UpdaterError(RECEIPT_INVALID, reason=text) from error
     return SignedReceipt(receipt, release_digest, _compute_digest(envelope.payload), content)
 
 

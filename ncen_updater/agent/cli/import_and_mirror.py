@@ -26,11 +26,7 @@ FILE_TYPE = click.Path(path_type=Path, dir_okay=False)
 @click.command("import", cls=CliCommand, help=N_("Import an offline bundle"))
 @click.argument("file", metavar="FILE", type=FILE_TYPE, required=False)
 @dry_run_option
-@click.option(
-    "--receipt/--no-receipt",
-    default=None,
-    help=N_("Write a receipt beside the bundle, without a question; or do not ask"),
-)
+@click.option("--receipt", is_flag=True, help=N_("Also write the next receipt beside the bundle"))
 @click.option(
     "--job",
     type=IntegerRange(min=1),
@@ -39,7 +35,7 @@ FILE_TYPE = click.Path(path_type=Path, dir_okay=False)
 )
 @click.pass_context
 def import_(
-    context: click.Context, file: Path | None, dry_run: bool, receipt: bool | None, job: int | None
+    context: click.Context, file: Path | None, dry_run: bool, receipt: bool, job: int | None
 ) -> ExitCode:
     session = get_agent_session(context)
     if job is not None and file is None:
@@ -51,10 +47,10 @@ def import_(
     for line in result.lines:
         session.add_line(line)
     path = None
-    if result.error is None and not dry_run and receipt is not False:
+    if result.error is None and not dry_run:
         from ncen_updater.agent.cli.receipt import offer_receipt
 
-        path = offer_receipt(session, file.absolute().parent, wanted=receipt is True)
+        path = offer_receipt(session, file.absolute().parent, wanted=receipt)
     document = result.document if path is None else {**result.document, "receipt": path}
     return session.show_result(replace(result, lines=(), document=document))
 

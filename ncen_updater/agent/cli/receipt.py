@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import os
-import sys
 import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,7 +24,6 @@ from ncen_updater.common.cli.usage import CommandUsageError
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.messages import (
-    CONFIRMATION_DECLINED,
     RECEIPT_ADDRESS_UNKNOWN,
     RECEIPT_NOT_ROOT,
     RECEIPT_UNWRITABLE,
@@ -44,7 +42,6 @@ if TYPE_CHECKING:
     from ncen_updater.agent.engine.site import Site
 
 RECEIPTS_ARE_OFF = N_("Receipts are off: this site sends nothing.")
-LEVEL_SHOWN = N_("Level of receipts: {level}")
 #: So many events of receipts are shown.
 MOST_EVENTS = 20
 A_RECEIPT_WOULD_SAY = N_("A receipt of the level '{level}' would say:")
@@ -52,13 +49,11 @@ A_RECEIPT_WOULD_SAY = N_("A receipt of the level '{level}' would say:")
 
 @click.command("receipt", cls=CliCommand, help=N_("Show, allow and write receipts of this site"))
 @click.option(
-    "--level",
-    type=click.Choice([one.value for one in ReceiptLevel]),
+    "--level", type=click.Choice([one.value for one in ReceiptLevel]),
     help=N_("Set what receipts may say (default: none)"),
 )  # fmt: skip
 @click.option(
-    "--to", "directory", metavar="DIRECTORY",
-    type=click.Path(path_type=Path, file_okay=False),
+    "--to", "directory", metavar="DIRECTORY", type=click.Path(path_type=Path, file_okay=False),
     help=N_("Write the next receipt into a directory, such as a USB stick"),
 )  # fmt: skip
 @click.option("--show", is_flag=True, help=N_("Show the next receipt, also exactly as it is sent"))
@@ -82,12 +77,12 @@ def receipt(
     yes: bool,
 ) -> ExitCode:
     sends, writes = send or mail or scheduled, directory is not None or qr
-    if (show or all_levels) and (level or sends or writes):
+    reads_only = not (level or sends or writes)
+    if (show or all_levels) and not reads_only:
         words = N_("--show and --all-levels show only, without other options")
         raise CommandUsageError(words, context)
     session = get_agent_session(context)
     site = session.open_site()
-    reads_only = not (level or sends or writes)
     file = site.state_directory / JOURNAL_FILE
     if os.access(file, os.R_OK) and not os.access(file, os.W_OK):
         raise UpdaterError(RECEIPT_NOT_ROOT)  # only root can read the key
@@ -109,12 +104,12 @@ def receipt(
 
 
 def offer_receipt(session: AgentSession, directory: Path, *, wanted: bool) -> Path | None:
-    """Write the next receipt onto the medium of an imported bundle, if the user agrees.
+    """Write the next receipt onto the medium of an imported bundle, or say how to do so.
 
     Args:
         session: The session.
         directory: Directory of the bundle.
-        wanted: Whether to skip the question; the first receipt of a level is shown in any case.
+        wanted: Whether to write it. A user has to write the first one of a level himself.
 
     Returns:
         Path of the file; None if none was written.
@@ -129,24 +124,16 @@ def offer_receipt(session: AgentSession, directory: Path, *, wanted: bool) -> Pa
     with Journal.open(file) as journal:
         state = receipts.read_receipt_state(journal)
         desk = _ReceiptDesk(session, site, journal, state.level)
-        if state.level == "none":
+        if state.level is ReceiptLevel.NONE:
             if wanted:
                 session.add_line(LazyText(RECEIPTS_ARE_OFF))
             return None
         if not (wanted and state.is_begun):
-            if not (sys.stdin.isatty() and sys.stderr.isatty()):
-                words = N_(
-                    "To write a receipt beside the bundle, run: ncen-updater receipt --to {path}"
-                )
-                session.add_line(LazyText(words, {"path": directory}))
-                return None
-            try:
-                words = N_("Write this receipt into {path}?")
-                desk.ask(LazyText(words, {"path": directory}), yes=False)
-            except UpdaterError as error:
-                if error.message is CONFIRMATION_DECLINED:
-                    return None
-                raise
+            words = N_(
+                "To write a receipt beside the bundle, run: ncen-updater receipt --to {path}"
+            )
+            session.add_line(LazyText(words, {"path": directory}))
+            return None
         signed, path = desk.write_file(directory)
     session.add_line(LazyText(N_("Written: {path}"), {"path": path}))
     desk.show_fingerprint(signed)
@@ -198,12 +185,11 @@ class _ReceiptDesk:
 
     def show_next(self) -> ExitCode:
         """Show the next receipt; without an agreed level, the receipt of the lowest level."""
-        if self.level is ReceiptLevel.NONE:
+        level = self.level
+        if level is ReceiptLevel.NONE:
             self.session.add_line(LazyText(RECEIPTS_ARE_OFF))
-            self.add_level(A_RECEIPT_WOULD_SAY, ReceiptLevel.VERSION)
-        else:
-            self.add_level(N_("The next receipt (level: {level}):"), self.level)
-        level = ReceiptLevel.VERSION if self.level is ReceiptLevel.NONE else self.level
+            level = ReceiptLevel.VERSION
+        self.add_level(A_RECEIPT_WOULD_SAY, level)
         following, statement = self.add_next(level)
         if self.level is ReceiptLevel.NONE:
             words = N_("To allow this, run: ncen-updater receipt --level version")
@@ -224,13 +210,8 @@ class _ReceiptDesk:
         for level in list(ReceiptLevel)[1:]:
             self.add_level(A_RECEIPT_WOULD_SAY, level)
             following, statement = self.add_next(level)
-            shown.append({
-                "level": level,
-                "sentences": [
-                    line.render(self.session.language) for line in following.format_lines()
-                ],
-                "statement": statement,
-            })  # fmt: skip
+            lines = following.format_lines()
+            shown.append({"level": level, "sentences": lines, "statement": statement})
         self.session.write_output({"level": self.level, "levels": shown})
         return ExitCode.OK
 
@@ -240,10 +221,7 @@ class _ReceiptDesk:
             words = N_("Allow receipts that tell the Secretariat this?")
             self.ask(LazyText(words), wanted, yes=yes)
         receipts.set_receipt_level(self.journal, wanted, get_invoking_user())
-        if wanted == "none":
-            self.session.add_line(LazyText(RECEIPTS_ARE_OFF))
-        else:
-            self.add_level(LEVEL_SHOWN, wanted)
+        self.add_level(N_("Level of receipts: {level}"), wanted)
 
     def write_file(self, directory: Path) -> tuple[SignedReceipt, Path]:
         actor = get_invoking_user()
@@ -264,8 +242,7 @@ class _ReceiptDesk:
 
             picture = io.StringIO()
             segno.make_qr(signed.content.decode()).terminal(picture, border=2, compact=True)
-            for line in picture.getvalue().splitlines():
-                self.session.add_line(line)
+            self.session.add_line(picture.getvalue().rstrip("\n"))
         fingerprint = self.show_fingerprint(signed)
         place = None if directory is None else path
         return self.report(signed.receipt, place, fingerprint=fingerprint)

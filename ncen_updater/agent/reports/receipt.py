@@ -48,6 +48,7 @@ from ncen_updater.common.messages import (
 )
 from ncen_updater.feed.trust_state import TrustStateStore
 from ncen_updater.formats.receipt import (
+    ALLOWED,
     MAX_RECEIPT_BYTES,
     MAX_SECONDS,
     Fault,
@@ -57,7 +58,6 @@ from ncen_updater.formats.receipt import (
     ReceiptLevel,
     SignedReceipt,
     encode_public_key,
-    is_within,
     make_receipt,
     make_signer,
     read_receipt,
@@ -105,19 +105,22 @@ def read_receipt_state(journal: Journal) -> ReceiptState:
         JournalUnreadableError: If the journal has invalid data on receipts.
     """
     with guard_reads(journal.path):
-        level = _find_last_event(journal, RECEIPT_LEVEL_SET)
-        written = _find_last_event(journal, RECEIPT_WRITTEN)
-        restored = _find_last_event(journal, RESTORED_ADOPTED)
-        born = journal.read_event_hash(restored.number if restored else 1) or ""
-        agreed = ReceiptLevel(str(level["level"])) if level else ReceiptLevel.NONE
+        last = {event.kind: event for event in list_receipt_events(journal)}
+        level, written = last.get(RECEIPT_LEVEL_SET), last.get(RECEIPT_WRITTEN)
+        query = f"SELECT max(number) FROM events WHERE kind = '{RESTORED_ADOPTED}'"  # noqa: S608
+        born = journal.read_event_hash(journal.query(query)[0][0] or 1) or ""
+        agreed = _read_level(level) if level else ReceiptLevel.NONE
         return ReceiptState(
             level=agreed,
             number=int(str(written["number"])) if written else 0,
             previous=str(written["digest"]) if written else None,
             epoch=compute_sha256(born.encode())[:8],
-            is_begun=written is not None
-            and ReceiptLevel(str(written["level"])).rank >= agreed.rank,
+            is_begun=written is not None and _read_level(written).rank >= agreed.rank,
         )
+
+
+def _read_level(event: JournalEvent) -> ReceiptLevel:
+    return ReceiptLevel(str(event["level"]))
 
 
 def set_receipt_level(journal: Journal, level: ReceiptLevel, actor: str) -> None:
@@ -277,17 +280,14 @@ def find_due_receipt(journal: Journal) -> tuple[datetime, str] | None:
     level = read_receipt_state(journal).level
     sent = [event for event in list_receipt_events(journal) if event.kind == RECEIPT_SENT]
     with guard_reads(journal.path):
-        by_people = [
-            event
-            for event in sent
-            if not event["scheduled"] and ReceiptLevel(str(event["level"])).rank >= level.rank
-        ]
+        by_people = [event for event in sent if not event["scheduled"]]
+        by_people = [event for event in by_people if _read_level(event).rank >= level.rank]
         if level is ReceiptLevel.NONE or not by_people:
             return None
         since, is_urgent, last = sent[-1].at + REPORT_INTERVAL, False, find_last_change(journal)
         if last is not None and last.news != sent[-1]["news"]:
             is_release_bad = last.facts["fault"] is Fault.RELEASE
-            since, is_urgent = last.since, is_release_bad and is_within("fault", level)
+            since, is_urgent = last.since, is_release_bad and "fault" in ALLOWED[level]
         secret = f"{journal.read_event_hash(sent[-1].number)} {last.news if last else ''}"
         return since + compute_delay(secret, is_urgent=is_urgent), str(by_people[-1]["way"])
 
@@ -320,13 +320,6 @@ def load_key(state: Path) -> Ed25519PrivateKey:
         return Ed25519PrivateKey.from_private_bytes(read_file(path, 32))
     except (OSError, ValueError) as error:
         raise UpdaterError(RECEIPT_KEY_UNUSABLE, path=path, detail=str(error)) from error
-
-
-def _find_last_event(journal: Journal, kind: str) -> JournalEvent | None:
-    rows = journal.query(
-        f"SELECT * FROM events WHERE kind = '{kind}' ORDER BY number DESC LIMIT 1"  # noqa: S608
-    )
-    return JournalEvent(rows[0]) if rows else None
 
 
 def classify_outcome(change: Change, facts: ChangeFacts) -> Outcome:

@@ -66,14 +66,13 @@ def build_levels(agreed: str, found: Document | None) -> Iterator[SharingLevel]:
     shown = {row["level"]: row for row in found["levels"]} if found else {}
     before: Sequence[str] = ()
     for rank, (level, name) in enumerate(LEVELS.items()):
-        now = names.index(agreed)
-        action = "" if rank == now else "raise" if rank > now else "lower"
-        row = shown.get(level)
-        lines = row["sentences"] if row else []
-        added = [line for line in lines if line not in before] if row else None
-        statement = row["statement"] if row else ""
-        yield SharingLevel(level, LazyText(name), action, added, statement)
-        before = lines
+        action = "" if level == agreed else "raise" if rank > names.index(agreed) else "lower"
+        if (row := shown.get(level)) is None:
+            yield SharingLevel(level, LazyText(name), action)
+            continue
+        added = [line for line in row["sentences"] if line not in before]
+        yield SharingLevel(level, LazyText(name), action, added, row["statement"])
+        before = row["sentences"]
 
 
 def set_level(asking: PageRequest) -> FormResult:

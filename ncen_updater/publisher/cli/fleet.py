@@ -17,9 +17,8 @@ from ncen_updater.common.cli.lazy import (
 )
 from ncen_updater.common.cli.render import encode_as_words, parse_digest
 from ncen_updater.common.cli.usage import CommandUsageError
-from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, LazyText
-from ncen_updater.common.messages import RECEIPTS_UNCONFIRMED, ExitCode
+from ncen_updater.common.messages import ExitCode
 from ncen_updater.formats.receipt import compute_fingerprint
 from ncen_updater.publisher.cli.options import (
     DIRECTORY_PATH,
@@ -32,12 +31,7 @@ from ncen_updater.publisher.cli.options import (
 from ncen_updater.publisher.feed.feed_directory import FeedDirectory, list_offers
 from ncen_updater.publisher.fleet.board import build_board, render_board
 from ncen_updater.publisher.fleet.releases import read_regions
-from ncen_updater.publisher.fleet.store import (
-    MOST_UNCONFIRMED,
-    FleetStore,
-    read_release_digests,
-    remove_refused,
-)
+from ncen_updater.publisher.fleet.store import FleetStore, read_release_digests, remove_refused
 
 COMMANDS = make_command_table(
     "ncen_updater.publisher.cli",
@@ -65,13 +59,12 @@ yes_option = click.option("--yes", is_flag=True, help=N_("Do not ask"))
 )
 @feed_option
 @record_option
-@click.option("--keep", is_flag=True, help=N_("Leave all files where they are"))
 @click.pass_context
-def import_(context: click.Context, spool: Path, feed: Path, record: Path, keep: bool) -> ExitCode:
+def import_(context: click.Context, spool: Path, feed: Path, record: Path) -> ExitCode:
     session = get_session(context)
     releases = read_release_digests(FeedDirectory(feed))
     with FleetStore.open(record) as store:
-        found = store.import_spool(spool, releases, get_time().date(), keep=keep)
+        found = store.import_spool(spool, releases, get_time().date())
     values = {"stored": found.stored, "known": found.known, "refused": found.refused}
     words = N_("Receipts: {stored} imported, {known} known before, {refused} refused")
     show_line(session, LazyText(words, values))
@@ -80,8 +73,6 @@ def import_(context: click.Context, spool: Path, feed: Path, record: Path, keep:
     for name, error in found.named:
         line = {"code": error.code, "name": name, "text": error.title_text}
         show_line(session, LazyText("{code} {name}: {text}", line), "  ")
-    if found.dropped:
-        show_line(session, str(UpdaterError(RECEIPTS_UNCONFIRMED, limit=MOST_UNCONFIRMED)))
     session.write_output({
         **values, "removed": found.removed, "dropped": found.dropped, "codes": found.codes,
         "refusals": [{"file": name, "code": error.code} for name, error in found.named],
@@ -103,18 +94,16 @@ def confirm(
     session = get_session(context)
     wanted = parse_digest(key or "")
     with FleetStore.open(record) as store:
-        keys = {compute_fingerprint(one): one for one in store.list_keys(site)}
+        countries = store.list_keys(site)
+        keys = {compute_fingerprint(one): one for one in countries}
         matching = [one for one in keys if one.startswith(wanted)]
+        for fingerprint in matching or keys:
+            shown = encode_as_words(fingerprint)
+            values = {"site": site, "country": countries[keys[fingerprint]], "fingerprint": shown}
+            words = N_("Fingerprint of {site} ({country}): {fingerprint}")
+            session.print_message(LazyText(words, values))
         if len(matching) != 1:
-            for fingerprint in keys:
-                session.print_message(encode_as_words(fingerprint))
             raise CommandUsageError(N_("--key with the fingerprint of one of them"), context)
-        (fingerprint,) = matching
-        session.print_message(
-            LazyText(N_("Fingerprint of {site}: {fingerprint}"), {
-                "site": site, "fingerprint": encode_as_words(fingerprint),
-            })
-        )  # fmt: skip
         session.ask_confirmation(
             LazyText(N_("Did the site read out this fingerprint by telephone?")), assume_yes=yes
         )
@@ -161,13 +150,10 @@ def board(
 ) -> ExitCode:
     session = get_session(context)
     known = read_regions(regions)
-    state = FeedDirectory(feed).read_state() if feed is not None else None
-    offers = [
-        offer
-        for metadata in (state.delegated.values() if state is not None else ())
-        for offer in list_offers(metadata.signed)
-    ]
-    waivers = FeedDirectory(feed).list_waivers() if feed is not None else ()
+    directory = FeedDirectory(feed) if feed is not None else None
+    waivers = directory.list_waivers() if directory else ()
+    signed = directory.read_state().delegated.values() if directory else ()
+    offers = [offer for metadata in signed for offer in list_offers(metadata.signed)]
     waves = {(one.product, one.version): one.waves for one in offers if one.waves}
     with FleetStore.open(record) as store:
         today = get_time().date()

@@ -40,6 +40,15 @@ SILENT_AFTER = timedelta(days=40)
 FEWEST_TOGETHER = 3
 
 
+#: Names of marks.
+MARKS = {
+    Mark.CONTRADICTED: N_("contradictory receipts"),
+    Mark.RESTORED: N_("restored"),
+    Mark.GAP: N_("receipt missing"),
+    Mark.CLOCK: N_("wrong clock"),
+}
+
+
 class Reporting(StrEnum):
     """Whether a site reports."""
 
@@ -180,20 +189,13 @@ def build_board(
         *_list_release_attention(releases, regions, names, feed),
         *_list_site_attention(rows, names, record),
     ]
+    in_use = [(row.last.running, row.country) for row in rows if row.reporting is Reporting.CURRENT]
     return Board(
         day=today,
         regions=tuple(_build_region_rows(rows, regions)),
         releases=releases,
         attention=tuple(sorted(attention, key=lambda item: not item.urgent)),
-        given_back=choose_edition(
-            former,
-            today,
-            merge_small_groups(
-                (row.last.running, row.country)
-                for row in rows
-                if row.reporting is Reporting.CURRENT
-            ),
-        ),
+        given_back=choose_edition(former, today, merge_small_groups(in_use)),
         sums=sums,
         names=names,
     )
@@ -220,16 +222,13 @@ def _build_region_rows(rows: Sequence[SiteRow], regions: Regions) -> Iterable[Re
     for code in codes:
         inside = tuple(row for row in rows if row.region == code)
         counted = [row for row in inside if row.reporting is Reporting.CURRENT]
-        region = regions.get(code)
+        region, told = regions.get(code), {row.country for row in inside}
+        members = region.countries if region else {}
         yield RegionRow(
             code=code,
             name=region.name if region else "",
-            countries=len(region.countries) if region else 0,
-            missing=tuple(
-                name
-                for one, name in (region.countries.items() if region else ())
-                if one not in {row.country for row in inside}
-            ),
+            countries=len(members),
+            missing=tuple(name for one, name in members.items() if one not in told),
             reporting=len({row.country for row in counted}),
             versions=_sort_versions(Counter(row.last.running for row in counted)),
             sites=inside,
@@ -268,33 +267,25 @@ def _list_release_attention(
 def _list_site_attention(
     rows: Sequence[SiteRow], names: Mapping[str, str], record: str
 ) -> Iterable[AttentionItem]:
-    marks = {
-        Mark.CONTRADICTED: N_("{site}: two different receipts with one number. Call the site."),
-        Mark.RESTORED: N_("{site}: restored from a backup. A new series of receipts began."),
-        Mark.GAP: N_("{site}: a receipt is missing."),
-        Mark.CLOCK: N_("{site}: the clock of the server is wrong."),
-    }
-    unconfirmed = [row for row in rows if row.reporting is Reporting.UNCONFIRMED]
-    if sum(len(row.receipts) for row in unconfirmed) >= MOST_UNCONFIRMED:
+    if sum(len(row.receipts) for row in rows if not row.is_confirmed) >= MOST_UNCONFIRMED:
         error = UpdaterError(RECEIPTS_UNCONFIRMED, limit=MOST_UNCONFIRMED)
         yield AttentionItem(LazyText(N_("{text}."), {"text": error.title_text}), "")
-    for row in (*(row for row in rows if row.reporting is not Reporting.UNCONFIRMED), *unconfirmed):
-        values = {
-            "site": row.site,
-            "country": names.get(row.country, row.country),
-            "day": row.reported,
-        }
-        found = [(marks[mark], "") for mark in sorted(row.marks)]
+    for row in sorted(rows, key=lambda row: not row.is_confirmed):
+        values = {"site": row.site, "country": names.get(row.country, row.country)}
         if row.reporting is Reporting.UNCONFIRMED:
             words = N_("{site} ({country}): compare its fingerprint by telephone.")
-            found.insert(0, (words, f"ncen-publisher fleet confirm {row.site} --record {record}"))
+            command = f"ncen-publisher fleet confirm {row.site} --record {record}"
+            yield AttentionItem(LazyText(words, values), row.contact, command)
         elif row.reporting is Reporting.SILENT:
             words = N_(
                 "{site} ({country}): no receipt since {day}. Call the site. To send one, it runs:"
             )
-            found.insert(0, (words, "ncen-updater receipt --send"))
-        for words, command in found:
-            yield AttentionItem(LazyText(words, values), row.contact, command)
+            text = LazyText(words, {**values, "day": row.reported})
+            yield AttentionItem(text, row.contact, "ncen-updater receipt --send")
+        for mark in sorted(row.marks):
+            words = N_("{site} ({country}): {mark}. The page Trust says what to do.")
+            text = LazyText(words, {**values, "mark": LazyText(MARKS[mark])})
+            yield AttentionItem(text, row.contact)
 
 
 def merge_small_groups(pairs: Iterable[tuple[str, str]]) -> tuple[tuple[str, int], ...]:
@@ -346,18 +337,16 @@ def render_board(board: Board, language: str) -> Mapping[str, bytes]:
         language: Language of the texts.
     """
     values: dict[str, object] = {"board": board, "day": board.day.isoformat()}
+    values["marks"] = {mark: LazyText(name) for mark, name in MARKS.items()}
     values["fingerprints"] = {
         row.key: encode_as_words(compute_fingerprint(row.key)) for row in board.sites
     }
-    values["roots"] = Counter(row.last.root for row in board.sites).most_common()
-    values["agents"] = Counter(row.last.agent for row in board.sites).most_common()
-    package = "ncen_updater.publisher.fleet"
-    pages = ("index", "releases", "trust", "countries")
+    confirmed = [row.last for row in board.sites if row.is_confirmed]
+    values["roots"] = Counter(last.root for last in confirmed).most_common()
+    values["agents"] = Counter(last.agent for last in confirmed).most_common()
+    names = [f"{name}.html" for name in ("index", "releases", "trust", "countries")]
     return {
-        **{
-            f"{name}.html": render_page(package, f"{name}.html", language, **values)
-            for name in pages
-        },
+        **{name: render_page(__package__, name, language, **values) for name in names},
         "fleet.csv": _write_table(board),
         "fleet.json": encode_canonical_json(to_json_value(_to_document(board), language)),
     }
@@ -369,32 +358,28 @@ _COLUMNS = (
 )  # fmt: skip
 
 
-_RELEASE_FIELDS = ("version", "outcomes", "failed_countries", "codes", "is_halt_proposed")
-
-
-def _describe_site(row: SiteRow) -> tuple[object, ...]:
-    return (
+def _describe_site(row: SiteRow) -> Mapping[str, object]:
+    values = (
         row.region, row.country, row.site, row.last.running, row.since, row.reported, row.days,
         row.reporting, " ".join(sorted(row.marks)),
     )  # fmt: skip
+    return dict(zip(_COLUMNS, values, strict=True))
 
 
 def _write_table(board: Board) -> bytes:
     text = io.StringIO()
-    csv.writer(text).writerows((_COLUMNS, *map(_describe_site, board.sites)))
+    writer = csv.DictWriter(text, _COLUMNS)
+    writer.writeheader()
+    writer.writerows(map(_describe_site, board.sites))
     return text.getvalue().encode()
 
 
 def _to_document(board: Board) -> Mapping[str, object]:
+    names = ("version", "outcomes", "failed_countries", "codes", "is_halt_proposed")
     return {
         "day": board.day.isoformat(),
-        "sites": [
-            dict(zip(_COLUMNS, _describe_site(row), strict=True)) | {"receipt": row.last.to_json()}
-            for row in board.sites
-        ],
-        "releases": [
-            {name: getattr(release, name) for name in _RELEASE_FIELDS} for release in board.releases
-        ],
+        "sites": [{**_describe_site(row), "receipt": row.last.to_json()} for row in board.sites],
+        "releases": [{name: getattr(one, name) for name in names} for one in board.releases],
         "attention": board.attention,
         "sums": board.sums,
     }

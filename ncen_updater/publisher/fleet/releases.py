@@ -8,9 +8,10 @@ it, so sites never receive metadata whose condition is not met.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, timedelta
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated
 
@@ -37,6 +38,8 @@ LEADERS = "leaders"
 RegionCode = Annotated[str, StringConstraints(pattern=r"^[A-Z]{2,8}$")]
 #: Number of countries with a failure caused by the release from which a halt is proposed.
 COUNTRIES_FOR_HALT = 2
+#: Older changes do not stretch the time line of a release.
+YEAR = timedelta(days=365)
 #: Signed waves by product and version.
 Waves = Mapping[tuple[str, str], tuple[RolloutWave, ...]]
 
@@ -81,19 +84,15 @@ def read_regions(path: Path | None) -> Regions:
         return {}
     try:
         regions = _ADAPTER.validate_python(parse_toml(read_file(path, MAX_BYTES).decode()))
-        seen: dict[str, str] = {}
         for code, region in regions.items():
             for country in region.countries:
-                if country in seen:
+                if (first := find_region(regions, country)) != code:
                     words = N_("{country} is in {first} and in {second}")
-                    places = {"country": country, "first": seen[country], "second": code}
+                    places = {"country": country, "first": first, "second": code}
                     raise ValueError(LazyText(words, places))
-                seen[country] = code
-    except OSError as error:
-        reason: object = describe_system_error(error)
-        raise UpdaterError(REGIONS_INVALID, path=path, reason=reason) from error
-    except ValueError as error:
-        reason = describe_mistakes(error, "-")
+    except (OSError, ValueError) as error:
+        of_system = isinstance(error, OSError)
+        reason = describe_system_error(error) if of_system else describe_mistakes(error, "-")
         raise UpdaterError(REGIONS_INVALID, path=path, reason=reason) from error
     return regions
 
@@ -125,23 +124,56 @@ def find_contact(regions: Regions, country: str, site: str = "") -> str:
 
 
 @dataclass(frozen=True)
+class SiteReport:
+    """Last report of a site on a release.
+
+    Attributes:
+        country: Country of the site.
+        opens: Day when the release opened to the site; None if unknown.
+        receipt: None while a report is awaited.
+        outcome: Outcome as the board counts it.
+    """
+
+    country: str
+    opens: date | None
+    receipt: Receipt | None
+    outcome: str
+
+
+@dataclass(frozen=True)
 class CountryRow:
     """One country in the report on a release.
 
     Attributes:
         leads: Whether it leads a region.
-        opens: Day when the release first opened to one of its sites; None if unknown.
-        outcomes: Number of its sites by outcome.
-        days: Day and outcome of each change with a known day.
-        downtime: The longest downtime of its sites with its prediction, as in a receipt.
+        reports: Reports of its sites.
     """
 
     country: str
     leads: bool
-    opens: date | None
-    outcomes: Mapping[str, int]
-    days: tuple[tuple[date, str], ...]
-    downtime: tuple[int, ...]
+    reports: tuple[SiteReport, ...]
+
+    @property
+    def opens(self) -> date | None:
+        """Return the day when the release first opened to one of its sites; None if unknown."""
+        return min((one.opens for one in self.reports if one.opens is not None), default=None)
+
+    @property
+    def outcomes(self) -> Mapping[str, int]:
+        """Return the number of its sites by outcome."""
+        return Counter(one.outcome for one in self.reports)
+
+    @cached_property
+    def days(self) -> tuple[tuple[date, str], ...]:
+        """Return day and outcome of each change with a known day."""
+        found = [(one.receipt.ended, one.outcome) for one in self.reports if one.receipt]
+        return tuple((day, outcome) for day, outcome in found if day)
+
+    @property
+    def downtime(self) -> tuple[int, ...]:
+        """Return the longest downtime of its sites with its prediction, as in a receipt."""
+        found = [one.receipt.downtime or () for one in self.reports if one.receipt]
+        return max(found, default=())
 
 
 @dataclass(frozen=True)
@@ -149,9 +181,6 @@ class ReleaseRow:
     """Reports of confirmed sites on one release.
 
     Attributes:
-        outcomes: Number of sites by the last outcome.
-        failed_countries: Countries with a failure caused by the release.
-        codes: Error codes of these failures, most frequent first.
         countries: Leading countries first, then by opening day.
         waves: Signed waves; empty without a feed.
         waivers: Publications that did not wait for receipts, with their days.
@@ -159,31 +188,55 @@ class ReleaseRow:
     """
 
     version: str
-    outcomes: Mapping[str, int]
-    failed_countries: tuple[str, ...]
-    codes: tuple[str, ...]
     countries: tuple[CountryRow, ...]
     waves: tuple[RolloutWave, ...]
     waivers: tuple[tuple[date, Waiver], ...]
     today: date
+
+    @cached_property
+    def reports(self) -> tuple[SiteReport, ...]:
+        """Return the reports that are not awaited."""
+        return tuple(one for row in self.countries for one in row.reports if one.receipt)
+
+    @property
+    def outcomes(self) -> Mapping[str, int]:
+        """Return the number of sites by their last outcome."""
+        return Counter(one.outcome for one in self.reports)
+
+    @property
+    def failures(self) -> tuple[SiteReport, ...]:
+        """Return the failures caused by the release."""
+        return tuple(one for one in self.reports if one.outcome == f"failed-{Fault.RELEASE}")
+
+    @property
+    def failed_countries(self) -> tuple[str, ...]:
+        """Return the countries with a failure caused by the release."""
+        return tuple(sorted({one.country for one in self.failures}))
+
+    @property
+    def codes(self) -> tuple[str, ...]:
+        """Return the error codes of these failures, most frequent first."""
+        codes = Counter(one.receipt.code for one in self.failures if one.receipt)
+        return tuple(code for code, _ in codes.most_common() if code)
 
     @property
     def is_halt_proposed(self) -> bool:
         """Whether enough countries report a failure caused by the release."""
         return len(self.failed_countries) >= COUNTRIES_FOR_HALT
 
-    @property
+    @cached_property
     def first_day(self) -> date:
-        """Start of the time line: the first wave or change."""
-        days = [day for row in self.countries for day, _ in row.days]
+        """Start of the time line: the first wave, or the first change of the last year."""
+        days = [day for row in self.countries for day, _ in row.days if self.today - day < YEAR]
         return min([*days, *(wave.opens.date() for wave in self.waves), self.today])
 
     def locate(self, day: date) -> float:
         """Return the position of a day on the time line, 0 to 100."""
         last = max([self.today, *(wave.opens.date() for wave in self.waves)])
-        return round(100 * (day - self.first_day).days / max((last - self.first_day).days, 1), 1)
+        place = 100 * (day - self.first_day).days / max((last - self.first_day).days, 1)
+        return round(min(max(place, 0), 100), 1)
 
-    @property
+    @cached_property
     def longest_s(self) -> int:
         """Longest actual or predicted downtime in seconds: the scale of the bars."""
         return max([1, *(second for row in self.countries for second in row.downtime)])
@@ -225,22 +278,20 @@ def build_release_rows(
         signed = waves.get(key, ())
         # Missing reports are listed for the newest release only; sites may have skipped older ones.
         opened_by = today if key == keys[-1] else date.min
-        reports = [*_list_reports(key, confirmed, signed, opened_by)]
-        rows.append(_build_release_row(key, reports, leaders, signed, waivers, today))
+        reports: dict[str, list[SiteReport]] = {}
+        for report in _list_reports(key, confirmed, signed, opened_by):
+            reports.setdefault(report.country, []).append(report)
+        countries = [
+            CountryRow(country, country in leaders, tuple(found))
+            for country, found in reports.items()
+        ]
+        countries.sort(key=lambda row: (not row.leads, row.opens or date.max, row.country))
+        rows.append(ReleaseRow(
+            version=key[1], countries=tuple(countries), today=today,
+            waves=tuple(sorted(signed, key=lambda wave: wave.opens)),
+            waivers=tuple(one for one in waivers if (one[1].product, one[1].version) == key),
+        ))  # fmt: skip
     return tuple(rows)
-
-
-@dataclass(frozen=True)
-class _SiteReport:
-    """Last report of a site on a release; None while it is awaited."""
-
-    country: str
-    opens: date | None
-    receipt: Receipt | None
-
-    @property
-    def outcome(self) -> str:
-        return name_outcome(self.receipt)[1] if self.receipt is not None else NO_WORD
 
 
 def _list_reports(
@@ -248,7 +299,7 @@ def _list_reports(
     sites: Sequence[tuple[FleetSite, Mapping[tuple[str, str], Receipt]]],
     waves: Sequence[RolloutWave],
     opened_by: date,
-) -> Iterator[_SiteReport]:
+) -> Iterator[SiteReport]:
     """Yield sites that reported on a release, or run an older one although it opened by a day."""
     product, version = key
     for site, words in sites:
@@ -257,48 +308,9 @@ def _list_reports(
         open_to_it = (opens or date.max) <= opened_by if waves else opened_by > date.min
         older = Version(site.last.running) < Version(version)
         if key in words or (open_to_it and older):
-            yield _SiteReport(site.country, opens, words.get(key))
-
-
-def _build_release_row(
-    key: tuple[str, str],
-    reports: Sequence[_SiteReport],
-    leaders: Collection[str],
-    waves: Sequence[RolloutWave],
-    waivers: Sequence[tuple[date, Waiver]],
-    today: date,
-) -> ReleaseRow:
-    own = [one for one in reports if one.outcome == f"failed-{Fault.RELEASE}"]
-    codes = Counter(one.receipt.code for one in own if one.receipt and one.receipt.code)
-    countries = {one.country: one.country in leaders for one in reports}
-    rows = [
-        _build_country_row(country, leads, [one for one in reports if one.country == country])
-        for country, leads in countries.items()
-    ]
-    return ReleaseRow(
-        version=key[1],
-        outcomes=Counter(one.outcome for one in reports if one.receipt is not None),
-        failed_countries=tuple(sorted({one.country for one in own})),
-        codes=tuple(code for code, _ in codes.most_common()),
-        countries=tuple(
-            sorted(rows, key=lambda row: (not row.leads, row.opens or date.max, row.country))
-        ),
-        waves=tuple(sorted(waves, key=lambda wave: wave.opens)),
-        waivers=tuple(one for one in waivers if (one[1].product, one[1].version) == key),
-        today=today,
-    )
-
-
-def _build_country_row(country: str, leads: bool, reports: Sequence[_SiteReport]) -> CountryRow:
-    outcomes = [(one.receipt, one.outcome) for one in reports if one.receipt is not None]
-    return CountryRow(
-        country=country,
-        leads=leads,
-        opens=min((one.opens for one in reports if one.opens is not None), default=None),
-        outcomes=Counter(one.outcome for one in reports),
-        days=tuple((receipt.ended, outcome) for receipt, outcome in outcomes if receipt.ended),
-        downtime=max((receipt.downtime or () for receipt, _ in outcomes), default=()),
-    )
+            receipt = words.get(key)
+            outcome = name_outcome(receipt)[1] if receipt is not None else NO_WORD
+            yield SiteReport(site.country, opens, receipt, outcome)
 
 
 # ---- publication conditions --------------------------------------------------------------------
@@ -355,8 +367,8 @@ def list_soaked_countries(
         if not site.is_confirmed or site.country not in condition.countries:
             continue
         last = find_last_words(site).get((condition.product, condition.version))
-        if last is not None and last.fault is Fault.RELEASE:
+        if Mark.CONTRADICTED in site.marks or (last and last.fault is Fault.RELEASE):
             bad.add(site.country)
-        elif last is not None and last.outcome is Outcome.UPGRADED and last.soaked:
-            (bad if Mark.CONTRADICTED in site.marks else good).add(site.country)
+        elif last and last.outcome is Outcome.UPGRADED and last.soaked:
+            good.add(site.country)
     return tuple(sorted(good - bad))

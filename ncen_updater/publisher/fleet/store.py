@@ -12,18 +12,16 @@ import json
 import os
 import re
 import sqlite3
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import date, timedelta
 from email import message_from_bytes
 from enum import StrEnum
-from itertools import groupby
+from itertools import groupby, islice
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-from packaging.version import Version
 
 from ncen_updater.common.bounded_io import FileTooLargeError, NotRegularFileError, read_file
 from ncen_updater.common.errors import UpdaterError
@@ -33,7 +31,6 @@ from ncen_updater.common.messages import (
     RECEIPT_CONTRADICTORY,
     RECEIPT_COUNTRY_MISMATCH,
     RECEIPT_INVALID,
-    RECEIPT_KEY_MISMATCH,
     RECEIPT_RELEASE_UNKNOWN,
     RECEIPT_REPLAYED,
     SPOOL_UNUSABLE,
@@ -43,7 +40,6 @@ from ncen_updater.formats.receipt import (
     Outcome,
     Receipt,
     SignedReceipt,
-    compute_fingerprint,
     read_receipt,
 )
 from ncen_updater.formats.target_names import RELEASES_PREFIX
@@ -76,14 +72,14 @@ CREATE TABLE edition (day TEXT NOT NULL, counts TEXT NOT NULL) STRICT;
 _INCOMING = """
 DROP TABLE IF EXISTS temp.incoming;
 CREATE TEMP TABLE incoming (
-  name BLOB NOT NULL, fate TEXT NOT NULL, site TEXT, epoch TEXT, day TEXT, number INTEGER,
-  content BLOB
+  name BLOB NOT NULL, fate TEXT NOT NULL, site TEXT, key TEXT, epoch TEXT, day TEXT,
+  number INTEGER, content BLOB
 );
 """
 #: In the order of creation by the sites, so that a receipt that arrives late is not a gap.
 _AS_MADE = """
 SELECT rowid, name, content FROM incoming WHERE fate = ''
-ORDER BY site, min(day) OVER (PARTITION BY site, epoch), epoch, number, name
+ORDER BY site, key, min(day) OVER (PARTITION BY site, key, epoch), epoch, number, name
 """
 #: Retention of receipts; later they are only counted.
 KEPT = timedelta(days=396)
@@ -94,13 +90,15 @@ REFUSED_DIRECTORY = "refused"
 #: Maximum number of receipts of unconfirmed keys, shared among the countries that they name, so
 #: that a flood of submitted receipts cannot fill the record.
 MOST_UNCONFIRMED = 1000
+#: Maximum number of files of one import, so that each import ends; the next one takes the others.
+MOST_FILES = 100_000
 #: Maximum size of a mail with a receipt.
 MAX_MAIL_BYTES = 65_536
 #: Maximum number of refused files per code, and of refused files that are named.
 MOST_REFUSED, MOST_NAMED = 100, 20
 #: Results for a file that is not refused; otherwise the result is the code of the refusal.
 STORED, KNOWN = "stored", "known"
-#: File name given by the web server; only such files are deleted unread.
+#: File name given by the web server; such a file is no mail, and may be deleted unread.
 _SENT_NAME = re.compile(rb"[0-9a-f]{64}")
 
 
@@ -235,7 +233,7 @@ class FleetStore:
     # ---- receipts ------------------------------------------------------------------------------
 
     def import_spool(
-        self, spool: Path, releases: Mapping[str, tuple[str, str]], today: date, *, keep: bool
+        self, spool: Path, releases: Mapping[str, tuple[str, str]], today: date
     ) -> IntakeResult:
         """Import the files of a directory in one transaction, so that a crash stores all or none.
 
@@ -246,31 +244,22 @@ class FleetStore:
             spool: Directory whose files may be receipts; symbolic links are not followed.
             releases: Releases from :func:`read_release_digests`.
             today: Current date.
-            keep: Whether all files remain in the spool.
 
         Raises:
             SPOOL_UNUSABLE: If the directory cannot be read, or a file cannot be moved.
         """
-        try:
-            return self._import_files(spool, releases, today, keep=keep)
-        except OSError as error:
-            raise UpdaterError(SPOOL_UNUSABLE, path=spool, detail=str(error)) from error
-
-    def _import_files(
-        self, spool: Path, releases: Mapping[str, tuple[str, str]], today: date, *, keep: bool
-    ) -> IntakeResult:
-        ask, add = self._connection.execute, "INSERT INTO incoming VALUES (?, ?, ?, ?, ?, ?, ?)"
+        ask, add = self._connection.execute, "INSERT INTO incoming VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
         self._connection.executescript(_INCOMING)
-        unread: list[Refusal] = []
-        with os.scandir(os.fsencode(spool)) as entries:
-            for entry in entries:
+        # The last ones, so that valid receipts come before noise, which is refused first.
+        named: deque[Refusal] = deque(maxlen=MOST_NAMED)
+        with _guard_spool(spool), os.scandir(os.fsencode(spool)) as entries:
+            names = (entry.name for entry in entries if not entry.is_dir(follow_symlinks=False))
+            for name in islice(names, MOST_FILES):
                 try:
-                    if not entry.is_dir(follow_symlinks=False):
-                        ask(add, (entry.name, "", *_read_entry(spool / os.fsdecode(entry.name))))
+                    ask(add, (name, "", *_read_entry(spool / os.fsdecode(name))))
                 except UpdaterError as error:
-                    ask(add, (entry.name, error.code, *[None] * 5))
-                    _note(unread, entry.name, error)
-        judged: list[Refusal] = []
+                    ask(add, (name, error.code, *[None] * 6))
+                    named.appendleft((os.fsdecode(name), error))
         with self._connection:  # one transaction
             ask("BEGIN IMMEDIATE")
             for row in ask(_AS_MADE):
@@ -279,17 +268,15 @@ class FleetStore:
                     fate = self._take(signed, releases, today)
                 except UpdaterError as error:
                     fate = error.code
-                    _note(judged, row["name"], error)
+                    named.appendleft((os.fsdecode(row["name"]), error))
                 ask("UPDATE incoming SET fate = ? WHERE rowid = ?", (fate, row["rowid"]))
             removed, dropped = self._sum_up_old(today), self._drop_unconfirmed()
-        if not keep:
+        with _guard_spool(spool):
             _clear(spool, ask("SELECT name, fate FROM incoming"))
         counts = ask("SELECT fate, count(*) FROM incoming GROUP BY fate ORDER BY 2 DESC, 1")
         codes: dict[str, int] = dict(map(tuple, counts))
-        return IntakeResult(
-            codes.pop(STORED, 0), codes.pop(KNOWN, 0), codes,
-            (*judged, *unread)[:MOST_NAMED], removed, dropped,
-        )  # fmt: skip
+        stored, known = codes.pop(STORED, 0), codes.pop(KNOWN, 0)
+        return IntakeResult(stored, known, codes, tuple(named), removed, dropped)
 
     def _take(
         self, signed: SignedReceipt, releases: Mapping[str, tuple[str, str]], today: date
@@ -297,29 +284,25 @@ class FleetStore:
         """Store a receipt with its marks unless it is known; return the result.
 
         Raises:
-            RECEIPT_KEY_MISMATCH, RECEIPT_COUNTRY_MISMATCH, RECEIPT_RELEASE_UNKNOWN,
-            RECEIPT_CONTRADICTORY, RECEIPT_REPLAYED: If it is refused.
+            RECEIPT_COUNTRY_MISMATCH, RECEIPT_RELEASE_UNKNOWN, RECEIPT_CONTRADICTORY,
+            RECEIPT_REPLAYED: If it is refused.
         """
         receipt = signed.receipt
-        site, key, number = receipt.site, receipt.key, receipt.number
+        site, number, marks = receipt.site, receipt.number, []
+        key, of_key = (site, receipt.key), "FROM receipts WHERE site = ? AND key = ?"
         if self._find("1 FROM receipts WHERE digest = ?", signed.digest):
             return KNOWN
-        known = self._find(
-            "key, country FROM sites WHERE site = ? AND confirmed_on IS NOT NULL", site
-        )
-        if known and known["key"] != key:
-            raise UpdaterError(RECEIPT_KEY_MISMATCH, site=site, key=compute_fingerprint(key)[:16])
+        known = self._find("country FROM sites WHERE site = ? AND key = ?", *key)
         if known and known["country"] != receipt.country:
-            raise UpdaterError(
-                RECEIPT_COUNTRY_MISMATCH, site=site, country=receipt.country,
-                confirmed=known["country"],
-            )  # fmt: skip
-        product, version = releases.get(signed.release_digest, ("", "0"))
-        if product != receipt.product or Version(version) != Version(receipt.running):
-            raise UpdaterError(RECEIPT_RELEASE_UNKNOWN, site=site, version=receipt.running)
-        of_site = "FROM receipts WHERE site = ? AND key = ?"
-        series = site, key, receipt.epoch
-        same = self._find(f"rowid, marks {of_site} AND epoch = ? AND number = ?", *series, number)
+            values = {"country": receipt.country, "known": known["country"]}
+            raise UpdaterError(RECEIPT_COUNTRY_MISMATCH, site=site, **values)
+        running, release = receipt.running, name_outcome(receipt)[0]
+        if releases.get(signed.release_digest) != (receipt.product, running):
+            raise UpdaterError(RECEIPT_RELEASE_UNKNOWN, site=site, version=running)
+        if (receipt.product, release) not in releases.values():
+            raise UpdaterError(RECEIPT_RELEASE_UNKNOWN, site=site, version=release)
+        of_series = f"{of_key} AND epoch = ?"
+        same = self._find(f"rowid, marks {of_series} AND number = ?", *key, receipt.epoch, number)
         if same:
             # Both are signed with the same key: the site used one number for two receipts.
             found = " ".join(sorted({*same["marks"].split(), Mark.CONTRADICTED}))
@@ -327,24 +310,28 @@ class FleetStore:
                 "UPDATE receipts SET marks = ? WHERE rowid = ?", (found, same["rowid"])
             )
             raise UpdaterError(RECEIPT_CONTRADICTORY, site=site, number=number)
-        newer = self._find(f"max(number) {of_site} AND epoch = ? AND number > ?", *series, number)
-        if newer and newer[0]:
-            raise UpdaterError(RECEIPT_REPLAYED, site=site, number=number, last=newer[0])
-        marks = []
-        last = self._find(f"epoch, digest {of_site} ORDER BY rowid DESC LIMIT 1", site, key)
+        last = self._find(f"* {of_key} ORDER BY rowid DESC LIMIT 1", *key)
         if last and last["epoch"] != receipt.epoch:
             marks.append(Mark.RESTORED)
-        elif receipt.previous != (last["digest"] if last else None):
-            marks.append(Mark.GAP)
+            # A series that ended never continues.
+            day = read_receipt(last["content"], verify=False).receipt.day
+            is_old = receipt.day < min(day, date.fromisoformat(last["received_on"]))
+            is_old = is_old or self._find(f"1 {of_series}", *key, receipt.epoch) is not None
+        else:
+            is_old = last is not None and number < last["number"]
+            if receipt.previous != (last["digest"] if last else None):
+                marks.append(Mark.GAP)
+        if last and is_old:
+            raise UpdaterError(RECEIPT_REPLAYED, site=site, number=number, last=last["number"])
         if receipt.day > today + CLOCK_AHEAD:
             marks.append(Mark.CLOCK)
         self._connection.execute(
-            "INSERT OR IGNORE INTO sites VALUES (?, ?, ?, NULL)", (site, key, receipt.country)
+            "INSERT OR IGNORE INTO sites VALUES (?, ?, ?, NULL)", (*key, receipt.country)
         )
         self._connection.execute(
             "INSERT INTO receipts VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
             (
-                signed.digest, site, key, receipt.epoch, number, today.isoformat(),
+                signed.digest, *key, receipt.epoch, number, today.isoformat(),
                 " ".join(marks), signed.content,
             ),
         )  # fmt: skip
@@ -397,7 +384,7 @@ class FleetStore:
     # ---- sites ---------------------------------------------------------------------------------
 
     def list_sites(self) -> tuple[FleetSite, ...]:
-        """List the sites by country and name, without unconfirmed keys of confirmed sites.
+        """List the sites by country and name; a site with several keys once for each.
 
         Raises:
             FLEET_UNUSABLE: If a stored receipt is invalid.
@@ -416,25 +403,27 @@ class FleetStore:
                 date.fromisoformat(one[-1]["received_on"]), frozenset(map(Mark, marks.split())),
                 tuple(read_receipt(row["content"], verify=False) for row in one),
             ))  # fmt: skip
-        certain = {one.site for one in found if one.is_confirmed}
-        return tuple(one for one in found if one.is_confirmed or one.site not in certain)
+        return tuple(found)
 
     def confirm(self, site: str, key: str, today: date) -> None:
-        """Confirm one key of a site and revoke the confirmation of any other."""
-        self._connection.execute(
-            "UPDATE sites SET confirmed_on = CASE WHEN key = ? THEN ? END WHERE site = ?",
-            (key, today.isoformat(), site),
-        )
+        """Confirm one key of a site; remove its other keys with their receipts."""
+        with self._connection as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            connection.execute("DELETE FROM sites WHERE site = ? AND key <> ?", (site, key))
+            connection.execute("DELETE FROM receipts WHERE site = ? AND key <> ?", (site, key))
+            connection.execute(
+                "UPDATE sites SET confirmed_on = ? WHERE site = ?", (today.isoformat(), site)
+            )
 
-    def list_keys(self, site: str) -> tuple[str, ...]:
-        """List the keys of a site, the confirmed one first.
+    def list_keys(self, site: str) -> Mapping[str, str]:
+        """List the keys of a site, the confirmed one first, with the country that each names.
 
         Raises:
             FLEET_SITE_UNKNOWN: If no receipt of the site is stored.
         """
-        query = "SELECT site, key FROM sites ORDER BY confirmed_on IS NULL, site, rowid"
+        query = "SELECT site, key, country FROM sites ORDER BY confirmed_on IS NULL, site, rowid"
         rows = self._connection.execute(query).fetchall()
-        keys = tuple(str(row["key"]) for row in rows if row["site"] == site)
+        keys = {str(row["key"]): str(row["country"]) for row in rows if row["site"] == site}
         if not keys:
             names = [*dict.fromkeys(row["site"] for row in rows)]
             known = ", ".join(names[:MOST_NAMED]) or "-"
@@ -444,7 +433,7 @@ class FleetStore:
     def forget(self, site: str) -> int:
         """Remove all data of a site; return the number of its receipts.
 
-        Counts are stored per country, so they are removed with the last site of the country.
+        Counts are stored per country, so they are removed with its last confirmed site.
 
         Raises:
             FLEET_SITE_UNKNOWN: If no receipt of the site is stored.
@@ -454,7 +443,8 @@ class FleetStore:
             connection.execute("BEGIN IMMEDIATE")
             connection.execute("DELETE FROM sites WHERE site = ?", (site,))
             connection.execute(
-                "DELETE FROM counts WHERE country NOT IN (SELECT country FROM sites)"
+                "DELETE FROM counts WHERE country NOT IN"
+                " (SELECT country FROM sites WHERE confirmed_on IS NOT NULL)"
             )
             removed = connection.execute("DELETE FROM receipts WHERE site = ?", (site,)).rowcount
         self._connection.execute("VACUUM")
@@ -470,18 +460,15 @@ class FleetStore:
     def read_edition(self) -> Edition | None:
         """Return the edition last published to all countries."""
         row = self._find("day, counts FROM edition")
-        if row is None:
-            return None
-        counts = tuple((name, count) for name, count in json.loads(row["counts"]))
-        return Edition(date.fromisoformat(row["day"]), counts)
+        counts = tuple(map(tuple, json.loads(row["counts"]))) if row else ()
+        return Edition(date.fromisoformat(row["day"]), counts) if row else None
 
     def write_edition(self, edition: Edition) -> None:
         """Store the edition published to all countries."""
-        with self._connection as connection:
-            connection.execute("BEGIN IMMEDIATE")
-            connection.execute("DELETE FROM edition")
-            values = edition.day.isoformat(), json.dumps(edition.counts)
-            connection.execute("INSERT INTO edition VALUES (?, ?)", values)
+        self._connection.execute(
+            "INSERT OR REPLACE INTO edition (rowid, day, counts) VALUES (1, ?, ?)",
+            (edition.day.isoformat(), json.dumps(edition.counts)),
+        )
 
 
 def name_outcome(receipt: Receipt) -> tuple[str, str]:
@@ -508,14 +495,12 @@ def remove_refused(spool: Path, site: str) -> int:
         SPOOL_UNUSABLE: If a file cannot be removed.
     """
     place, removed = spool / REFUSED_DIRECTORY, 0
-    try:
+    with _guard_spool(spool):
         for path in () if place.is_symlink() or not place.exists() else place.iterdir():
             with suppress(UpdaterError):
                 if _read_entry(path)[0] == site:
                     path.unlink()
                     removed += 1
-    except OSError as error:
-        raise UpdaterError(SPOOL_UNUSABLE, path=spool, detail=str(error)) from error
     return removed
 
 
@@ -556,10 +541,11 @@ def _read_entry(path: Path) -> tuple[object, ...]:
         content = read_file(path, MAX_MAIL_BYTES)
     except (OSError, NotRegularFileError, FileTooLargeError) as error:
         raise UpdaterError(RECEIPT_INVALID, reason=describe_system_error(error)) from error
-    if not content.startswith(b"{"):
+    if not content.startswith(b"{") and not _SENT_NAME.fullmatch(os.fsencode(path.name)):
         content = _read_attachment(content)
     receipt = read_receipt(content).receipt
-    return receipt.site, receipt.epoch, receipt.day.isoformat(), receipt.number, content
+    keys = receipt.site, receipt.key, receipt.epoch, receipt.day.isoformat(), receipt.number
+    return (*keys, content)
 
 
 def _read_attachment(mail: bytes) -> bytes:
@@ -579,9 +565,17 @@ def _read_attachment(mail: bytes) -> bytes:
     return content.strip() + b"\n"  # mail transport changes line ends
 
 
-def _note(named: list[Refusal], name: bytes, error: UpdaterError) -> None:
-    if len(named) < MOST_NAMED:
-        named.append((os.fsdecode(name), error))
+@contextmanager
+def _guard_spool(spool: Path) -> Iterator[None]:
+    """Report an error of the file system as one of the spool.
+
+    Raises:
+        SPOOL_UNUSABLE: If there was one.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise UpdaterError(SPOOL_UNUSABLE, path=spool, detail=str(error)) from error
 
 
 def _clear(spool: Path, fates: Iterable[sqlite3.Row]) -> None:

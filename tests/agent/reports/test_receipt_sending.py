@@ -38,7 +38,6 @@ from ncen_updater.feed.trust_state import TrustStateStore
 from ncen_updater.formats.receipt import RECEIPT_ADDRESSES_FIELD, ReceiptLevel, read_receipt
 from ncen_updater.publisher.cli.main import run as publisher_run
 from tests.agent.cli.site import CHANGE
-from tests.agent.cli.terminal_run import run_on_terminal
 from tests.agent.reports.test_receipt import Run, ask, demo, feed, run
 from tests.agent.service.notifications.receivers import Hook, hook_server, mail_server
 from tests.packaging.test_units import PACKAGING, hidden_by, program, settings
@@ -392,7 +391,6 @@ def test_import_explains_how_to_return_a_receipt(run: Run, bundle: Path) -> None
     ask(run, "receipt", "--level", "version", "--yes")
     assert command not in run(*given, "--dry-run").stdout
     assert command in run(*given).stdout
-    assert command not in run(*given, "--no-receipt").stdout
     ask(run, "receipt", "--to", str(bundle.parent.parent))
     # The first one at a level is seen by a person: without a terminal there is none.
     ask(run, "receipt", "--level", "outcome", "--yes")
@@ -402,22 +400,3 @@ def test_import_explains_how_to_return_a_receipt(run: Run, bundle: Path) -> None
     path = Path(ask(run, *given, "--receipt")["receipt"])
     assert {*bundle.parent.iterdir()} == {bundle, path}
     assert read_receipt(path.read_bytes()).receipt.level is ReceiptLevel.OUTCOME
-
-
-def test_import_at_a_terminal_offers_to_return_a_receipt(
-    demo: DemoSite, run: Run, bundle: Path
-) -> None:
-    environment = {
-        "PATH": os.environ["PATH"], "LANG": "C.UTF-8", "NCEN_CONFIG_FILE": str(demo.config_path),
-    }  # fmt: skip
-    command = [sys.executable, "-m", "ncen_updater.agent.cli.main", "import", str(bundle)]
-    ask(run, "receipt", "--level", "none")
-    ask(run, "receipt", "--level", "outcome", "--yes")
-    number = ask(run, "receipt")["receipt"]["number"]
-    for answer, files in (("no", 1), ("yes", 2)):
-        code, shown = run_on_terminal(command, environment, {"Type yes to confirm": answer})
-        assert code == 0, shown
-        assert "Installed release: " in shown and "Write this receipt into" in shown
-        assert len([*bundle.parent.iterdir()]) == files
-    (path,) = bundle.parent.glob("*.json")
-    assert read_receipt(path.read_bytes()).receipt.number == number

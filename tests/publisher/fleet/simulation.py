@@ -199,7 +199,7 @@ class Fleet:
             site.note(signed, FIRST + timedelta(days=day))
         began = time.process_time()
         today = FIRST + timedelta(days=day)
-        taken = store.import_spool(self._spool, RELEASES, today, keep=False)
+        taken = store.import_spool(self._spool, RELEASES, today)
         self.seconds["import"] += time.process_time() - began
         assert taken.refused == 0
         self.stored += taken.stored

@@ -69,7 +69,7 @@ def make_board(place: Path) -> Board:
         for day, rest in (("24", {"countries": ["KE", "BE", "BR"]}), ("27", {}))
     )
     with FleetStore.open(place / "fleet.sqlite") as store:
-        store.import_spool(place / "spool", RELEASES, TODAY, keep=False)
+        store.import_spool(place / "spool", RELEASES, TODAY)
         return build_board(store.list_sites(), regions, TODAY, {("ncen", "3.3.0"): waves})
 
 

@@ -46,7 +46,7 @@ def import_all(
     spool.mkdir(exist_ok=True)
     lay(spool, *(site.write(running="3.3.0", **facts) for site, facts in sites))
     with FleetStore.open(record) as store:
-        assert store.import_spool(spool, RELEASES, TODAY, keep=False).refused == 0
+        assert store.import_spool(spool, RELEASES, TODAY).refused == 0
         for site, _ in sites if confirmed else ():
             store.confirm(site.site, encode_public_key(site.private), TODAY)
 
@@ -149,6 +149,7 @@ def test_one_of_two_keys_is_confirmed_by_the_words_that_the_site_read_out(
     assert all(encode_as_words(one) in shown for one in fingerprints)
     for typed in (encode_as_words(fingerprints[1]).upper(), fingerprints[1][:16]):
         assert at_work.json(*confirm, "--key", typed)["fingerprint"] == fingerprints[1]
+    assert "Fingerprint of ke-1 (KE): " in at_work.run(*confirm)[2]
 
 
 def test_sufficient_receipts_permit_publication(at_work: SignerCli) -> None:
@@ -212,12 +213,12 @@ def test_country_with_a_bad_or_contradictory_site_does_not_count(tmp_path: Path)
     good, bad, twice = Reporter("ke-1", "KE"), Reporter("ke-2", "KE"), Reporter("fr-1", "FR")
     failed = {**GOOD, "outcome": "soak-rollback", "fault": "release", "change": ["3.3.0", "3.2.4"]}
     record = tmp_path / "fleet.db"
-    import_all(record, (good, GOOD), (bad, failed), (twice, GOOD))
+    import_all(record, (good, GOOD), (bad, failed), (twice, {}), (Reporter("fr-2", "FR"), GOOD))
     with FleetStore.open(record) as store:
         assert list_soaked_countries(store.list_sites(), CONDITION) == ("FR",)
         twice.number = 0
         spool = record.with_suffix(".spool")
         lay(spool, twice.write(TODAY - timedelta(days=1)))
-        store.import_spool(spool, RELEASES, TODAY, keep=False)
+        store.import_spool(spool, RELEASES, TODAY)
         assert list_soaked_countries(store.list_sites(), CONDITION) == ()
     assert PUBLICATION_WAITS.code == "NU-9814"

@@ -1,10 +1,10 @@
-"""Labels that terminal and browser share: holds, steps, reasons. Pure."""
+"""Labels that terminal and browser share: holds, steps, start of an upgrade, codes. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime, tzinfo
-from typing import Final
+from typing import Any, Final
 
 from ncen_updater.common.cli.characters import strip_control_characters
 from ncen_updater.common.cli.render import format_scheduled_time, format_time
@@ -36,6 +36,49 @@ def format_upgrade_path(versions: Sequence[str]) -> LazyText:
     """Describe an upgrade path: the next release and the following ones."""
     values = {"version": versions[0], "following": ", ".join(versions[1:])}
     return LazyText(N_("{version}, then {following}") if versions[1:] else "{version}", values)
+
+
+WEEKDAY_NAMES: Final = (
+    N_("Monday"), N_("Tuesday"), N_("Wednesday"), N_("Thursday"), N_("Friday"), N_("Saturday"),
+    N_("Sunday"),
+)  # fmt: skip
+#: Reasons for which the start time of an upgrade is not known, by the value of ``WaitReason``.
+WAIT_LABELS: Final[Mapping[str, str]] = {
+    "hold": N_("The upgrade waits for the end of the hold."),
+    "nothing-on-offer": N_("No release available for this site."),
+    "notify-only": N_("The upgrade does not start automatically. An operator starts it."),
+    "not-prepared": N_("The upgrade waits for the download."),
+    "not-rehearsed": N_("The upgrade waits for the rehearsal."),
+    "rehearsal-failed": N_("The upgrade does not start automatically: the rehearsal failed."),
+    "approval": N_("The upgrade waits for approval: {count} missing."),
+    "not-scheduled": N_(
+        "The upgrade does not start automatically: no maintenance window is configured."
+    ),
+    "no-window": N_("The upgrade does not start automatically: no maintenance window opens."),
+    "service-not-running": N_("The upgrade does not start automatically: the service is stopped."),
+    "superseded": N_("The upgrade waits for another approved upgrade."),
+    "unknown": N_("The next upgrade could not be determined. The service tries again."),
+}
+
+
+def format_upgrade_start(start: Mapping[str, Any] | None, zone: tzinfo | None = None) -> LazyText:
+    """Describe in one sentence when an upgrade starts.
+
+    Args:
+        start: The record ``UpgradeStart`` as JSON; None if the service does not report it.
+        zone: The site's time zone; that of the machine by default.
+    """
+    if start is None:
+        return LazyText(N_("The start time is unknown."))
+    if start["kind"] == "now":
+        return LazyText(N_("The upgrade starts immediately."))
+    if start["kind"] == "at" and start["at"]:
+        at = datetime.fromisoformat(start["at"])
+        day = LazyText(WEEKDAY_NAMES[at.astimezone(zone).weekday()])
+        values = {"day": day, "at": format_scheduled_time(at, zone)}
+        return LazyText(N_("The upgrade starts on {day} {at}."), values)
+    text = WAIT_LABELS.get(start["wait_reason"], N_("The upgrade does not start automatically."))
+    return LazyText(text, {"count": start.get("missing_approvals")} if "{count}" in text else {})
 
 
 #: Labels by step name; each completes "it failed while ...", and precedes a number of seconds.

@@ -96,11 +96,11 @@ def test_suitable_import_directory_is_accepted(mode: int, uid: int, fault: str |
             "it belongs to uid 12346, who must start the import",
         ),
         (info(stat.S_IFREG | 0o644, SOMEBODY, 2), "it has a hard link"),
-        (info(stat.S_IFLNK | 0o777, SOMEBODY), "it is no plain file"),
-        (info(stat.S_IFIFO | 0o644, SOMEBODY), "it is no plain file"),
-        (info(stat.S_IFSOCK | 0o644, SOMEBODY), "it is no plain file"),
-        (info(stat.S_IFCHR | 0o644, 0), "it is no plain file"),
-        (info(stat.S_IFDIR | 0o755, SOMEBODY), "it is no plain file"),
+        (info(stat.S_IFLNK | 0o777, SOMEBODY), "it is not a regular file"),
+        (info(stat.S_IFIFO | 0o644, SOMEBODY), "it is not a regular file"),
+        (info(stat.S_IFSOCK | 0o644, SOMEBODY), "it is not a regular file"),
+        (info(stat.S_IFCHR | 0o644, 0), "it is not a regular file"),
+        (info(stat.S_IFDIR | 0o755, SOMEBODY), "it is not a regular file"),
     ],
 )
 def test_accepted_file_owners_are_decided(given: os.stat_result, refused: str | None) -> None:
@@ -235,6 +235,16 @@ def test_files_are_listed(inbox: Inbox, monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(trays, "MAX_LISTED", 1)
     files, more = inbox.list_files(ME)
     assert (len(files), more) == (1, 3)
+
+
+def test_files_beyond_the_limit_are_counted(inbox: Inbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Seen: "Not shown: 1", whatever the number."""
+    for number in range(5):
+        lay(inbox, f"{number}.ncen")
+    lay(inbox, ".hidden")
+    monkeypatch.setattr(trays, "MAX_SCANNED", 2)
+    files, unlisted = inbox.list_files(ME)
+    assert len(files) + unlisted == 5
 
 
 # ---- laying down ---------------------------------------------------------------------------------

@@ -23,7 +23,6 @@ from ncen_updater.console.pages.support import group_by_table
 from ncen_updater.console.pages.upgrade import (
     build_scale,
     format_downtime,
-    format_start,
     is_older_than_last_change,
 )
 
@@ -481,23 +480,6 @@ def test_missing_durations_are_omitted() -> None:
     assert [(s.left, s.right, s.mark) for s in without] == [(None, None, 100.0)]
     drawn = build_downtime_bars([report(downtime_s=45.0), report(downtime_s=0.0)])
     assert [(s.left, s.right, s.mark) for s in drawn] == [(22.22, 100.0, 0.0), (22.22, 100.0, 50.0)]
-
-
-@pytest.mark.parametrize(
-    ("begins", "words"),
-    [
-        (None, "The start time is unknown."),
-        ({"kind": "now", "at": None, "wait_reason": None}, "The upgrade starts immediately."),
-        ({"kind": "at", "at": "2026-11-24T06:00:00+00:00", "wait_reason": None},
-         "The upgrade starts at 2026-11-24 06:00:00 UTC."),
-        ({"kind": "not-automatic", "at": None, "wait_reason": "approval"},
-         "The upgrade waits for approval."),
-        ({"kind": "not-automatic", "at": None, "wait_reason": "a-word-of-tomorrow"},
-         "The upgrade does not start automatically."),
-    ],
-)  # fmt: skip
-def test_start_time_is_described(begins: dict[str, Any] | None, words: str) -> None:
-    assert format_start(begins).render() == words
 
 
 def test_configured_settings_are_separate_and_secrets_masked() -> None:

@@ -185,9 +185,7 @@ def test_unpreservable_directory_does_not_block_a_rollback(trial: Trial) -> None
     try:
         operations(trial).rollback()
         assert version_of(trial.demo).whole == OLD
-        assert (
-            events(site_in_process(trial.demo), "files-not-retained")[-1]["name"] == "photographs"
-        )
+        assert events(site_in_process(trial.demo), "files-not-saved")[-1]["name"] == "photographs"
     finally:
         photos.unlink()
         real.rename(photos)

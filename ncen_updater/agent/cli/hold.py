@@ -15,7 +15,7 @@ from ncen_updater.common.cli.usage import NOTHING_CHANGED
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, LazyText, LocalizedFigure
 from ncen_updater.common.json_records import within_calendar
-from ncen_updater.common.labels import format_hold, format_upgrade_path
+from ncen_updater.common.labels import format_hold, format_upgrade_path, format_upgrade_start
 from ncen_updater.common.messages import BAD_TIME, TIME_PASSED, ExitCode
 
 if TYPE_CHECKING:
@@ -60,10 +60,12 @@ def show_next_start(
     """
     if start is None:
         return
-    from ncen_updater.agent.policy.upgrade_start import UpgradeStart, describe_start
-
-    text = describe_start(UpgradeStart.from_json(start), read_site_timezone(session.config))
+    text = format_upgrade_start(start, read_site_timezone(session.config))
     session.add_line(LazyText(template, {"starts_at": text}))
+    if start["wait_reason"] == "not-scheduled":
+        session.add_line(
+            LazyText(N_("Run ncen-updater upgrade or ncen-updater schedule TIME to start it."))
+        )
 
 
 @click.command("hold", cls=CliCommand, help=N_("Hold upgrades"))

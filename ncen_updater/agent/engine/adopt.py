@@ -76,7 +76,8 @@ MAX_FILES_SHOWN = 5
 
 #: Required number of approvals, whatever the site requires for an upgrade.
 REQUIRED_APPROVALS = 2
-ADOPTION_ID = "adopted2"  # A valid id that no change ever gets
+#: Id of the adoption in migration ledgers; no change has it, since its alphabet lacks the digit 1.
+ADOPTION_ID = "adopted1"
 
 #: Events after which an adoption can no longer be corrected, since people relied on it.
 EVENTS_AFTER_ADOPTION = frozenset({RESTORED_ADOPTED, "rehearsal-started", "approved"})

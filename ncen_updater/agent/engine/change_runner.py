@@ -371,7 +371,7 @@ class ChangeRunner:
         text = describe_error(error)
         values: dict[str, object] = {"step": name, "code": code, "error": text}
         if full is not None:
-            values["full"] = str(full)
+            values["raw_error"] = str(full)
         retry_with_reserve(
             self._journal.path,
             lambda: self._journal.record_event("step-failed", change_id, **values),

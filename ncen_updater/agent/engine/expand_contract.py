@@ -148,7 +148,7 @@ def _record_contract_failure(context: StepContext, error: UpdaterError) -> Updat
     journal.store_facts(change.id, ChangeFacts(contract_failed=error.code))
     values = {"code": error.code, "error": error.full_text}
     journal.record_event(
-        CONTRACT_FAILED_EVENT, change.id, **values, **({"full": str(full)} if full else {})
+        CONTRACT_FAILED_EVENT, change.id, **values, **({"raw_error": str(full)} if full else {})
     )
     record_live_schemas(site, journal, change, lock_held=True)
     return UpdaterError(

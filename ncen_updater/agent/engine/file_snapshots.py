@@ -1,4 +1,4 @@
-"""Site files in a change: which are retained, when, and how a revert or rollback restores them.
+"""Site files in a change: which are saved, when, and how a revert or rollback restores them.
 
 The plan (directories and snapshot methods) is a fact of the change, recorded before any snapshot is
 made. A later configuration does not affect an open change. A change without a plan has no files to
@@ -35,7 +35,7 @@ from ncen_updater.formats.manifest import SiteFileEffect
 #: Kinds of events. They contain only counts, since file names may reveal personal data.
 FILES_RESTORED, SNAPSHOT_FAILED, OLD_PATHS_RESTORED = (
     "files-restored",
-    "files-not-retained",
+    "files-not-saved",
     "previous-paths-restored",
 )
 SNAPSHOT_NOT_REMOVED = "files-not-removed"
@@ -46,15 +46,15 @@ logger = logging.getLogger(__name__)
 def plan_snapshots(context: StepContext) -> ChangeFacts:
     """Choose directories and snapshot methods, as a fact of the change. Has no effect."""
     paths = context.site.config.paths
-    found = []
+    plans = []
     for item in context.site.config.files:
         directory = paths.resolve(item.directory)
         try:
             method = choose_snapshot_method(directory, independent=item.snapshot_method == "copy")
         except OSError:
             method = SnapshotMethod.LINK  # Creating the snapshot will report the error.
-        found.append(SnapshotPlan(item.name, str(directory), method.value))
-    return ChangeFacts(snapshots=tuple(found) or None)
+        plans.append(SnapshotPlan(item.name, str(directory), method.value))
+    return ChangeFacts(snapshots=tuple(plans) or None)
 
 
 def _load_snapshots(journal: Journal, change: str) -> dict[str, DirectorySnapshot]:
@@ -76,7 +76,7 @@ def prepare_snapshots(context: StepContext) -> None:
     """
     journal, change = context.journal, context.change
     for name, directory in _load_snapshots(journal, change.id).items():
-        context.progress.report(LazyText(N_("retaining the {name} of the site"), {"name": name}))
+        context.progress.report(LazyText(N_("saving the {name} of the site"), {"name": name}))
         try:
             directory.prepare()
         except UpdaterError as error:
@@ -86,8 +86,8 @@ def prepare_snapshots(context: StepContext) -> None:
                 SNAPSHOT_FAILED, change.id, name=name, code=error.code, error=error.full_text
             )
             files = journal.read_facts(change.id).snapshots or ()
-            rest = tuple(item for item in files if item.name != name)
-            journal.store_facts(change.id, ChangeFacts(snapshots=rest))
+            others = tuple(item for item in files if item.name != name)
+            journal.store_facts(change.id, ChangeFacts(snapshots=others))
 
 
 @contextlib.contextmanager
@@ -98,11 +98,11 @@ def complete_snapshots(context: StepContext) -> Iterator[None]:
         SITE_FILES_NOT_SAVED: At the end of the block; the change is then reverted.
     """
     directories = _load_snapshots(context.journal, context.change.id).values()
-    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="files") as beside:
-        at_work = [beside.submit(directory.complete) for directory in directories]
+    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="files") as executor:
+        updates = [executor.submit(directory.complete) for directory in directories]
         yield
-        for work in at_work:
-            work.result()
+        for update in updates:
+            update.result()
 
 
 def are_snapshots_complete(context: StepContext) -> bool:
@@ -128,7 +128,7 @@ def must_restore_files(journal: Journal, change: Change) -> bool:
 
 
 def restore_files(context: StepContext) -> None:
-    """Restore all site files as they were in the downtime; move added files to quarantine.
+    """Restore all site files as they were when the application had stopped; quarantine added ones.
 
     Raises:
         SITE_FILES_NOT_RESTORED: If they cannot be restored now; a resume tries again.
@@ -168,35 +168,31 @@ def _restore_files(journal: Journal, change: Change, progress: ProgressListener)
         return
     started = change.get_step_state(StepName.START) is not None
     for name, directory in _load_snapshots(journal, change.id).items():
-        found = directory.restore(required=started)
-        if found == RestoreResult():
+        result = directory.restore(required=started)
+        if result == RestoreResult():
             continue
-        journal.record_event(
-            FILES_RESTORED, change.id, name=name, restored=found.restored,
-            set_aside=found.quarantined, written=len(found.overwritten), lost=len(found.lost),
-            place=str(directory.place),
-        )  # fmt: skip
-        values = {
-            "name": name, "restored": found.restored, "set_aside": found.quarantined,
-            "written": len(found.overwritten), "place": directory.place,
+        values: dict[str, object] = {
+            "name": name, "restored": result.restored, "quarantined": result.quarantined,
+            "written": len(result.overwritten), "path": str(directory.snapshots_directory),
         }  # fmt: skip
+        journal.record_event(FILES_RESTORED, change.id, **values, lost=len(result.lost))
         progress.report(LazyText(N_("{name}: {restored} restored"), values))
-        if found.quarantined:
-            words = N_("{name}: {aside} added files moved to {place}")
-            progress.report(LazyText(words, values))
-        if found.overwritten:
-            words = N_("{name}: {written} written in place, cannot be reverted")
-            progress.report(LazyText(words, values))
+        if result.quarantined:
+            text = N_("{name}: {quarantined} added files moved to {path}")
+            progress.report(LazyText(text, values))
+        if result.overwritten:
+            text = N_("{name}: {written} written in place, cannot be reverted")
+            progress.report(LazyText(text, values))
 
 
 def are_files_restored(context: StepContext) -> bool:
     """Tell whether no file that existed before the change is missing."""
-    retained = (
+    snapshots = (
         _load_snapshots(context.journal, context.change.id)
         if _may_have_changed_files(context.change)
         else {}
     )
-    return not any(item.list_missing() for item in retained.values())
+    return not any(item.list_missing() for item in snapshots.values())
 
 
 def discard_snapshots(context: StepContext) -> None:
@@ -223,8 +219,8 @@ def restore_old_paths(context: StepContext) -> None:
         earlier = before.get(name)
         if earlier is None or earlier.directory != directory.directory:
             continue
-        strong = declared.get(name) in (SiteFileEffect.MOVES, SiteFileEffect.REWRITES)
-        everything = strong or change.mode is DatabaseMode.RESTORE
+        moved = declared.get(name) in (SiteFileEffect.MOVES, SiteFileEffect.REWRITES)
+        everything = moved or change.mode is DatabaseMode.RESTORE
         _restore_directory_paths(
             journal, change, context.progress, name, directory, earlier, everything=everything
         )
@@ -241,28 +237,29 @@ def _restore_directory_paths(
     everything: bool,
 ) -> None:
     try:
-        given, gone = directory.restore_old_paths(earlier, everything=everything)
+        restored, missing = directory.restore_old_paths(earlier, everything=everything)
     except UpdaterError as error:
         journal.record_event(
             SNAPSHOT_FAILED, change.id, name=name, code=error.code, error=error.full_text
         )
         progress.report(error.title_text)
         return
-    if given or gone:
+    if restored or missing:
         journal.record_event(
             OLD_PATHS_RESTORED,
             change.id,
             name=name,
-            paths_restored=given,
-            paths_missing=gone,
-            place=str(earlier.place),
+            paths_restored=restored,
+            paths_missing=missing,
+            path=str(earlier.snapshots_directory),
         )
-        words = N_("{name}: {given} restored to their previous paths, {gone} missing")
-        progress.report(LazyText(words, {"name": name, "given": given, "gone": gone}))
+        text = N_("{name}: {restored} restored to their previous paths, {missing} missing")
+        values = {"name": name, "restored": restored, "missing": missing}
+        progress.report(LazyText(text, values))
 
 
 def prune_snapshots(journal: Journal, change: str) -> None:
-    """Remove the snapshots of a committed change past its retention.
+    """Remove the snapshots of a change that no longer needs them.
 
     A snapshot that cannot be removed is reported and tried again by the next prune. It blocks
     neither the end of a change nor the removal of its databases.

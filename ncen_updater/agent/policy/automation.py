@@ -280,7 +280,7 @@ def _decide_idle(facts: AutomationInputs) -> ServiceDecision:
 
 
 class WaitReason(StrEnum):
-    """Reasons for which an upgrade waits without an end time."""
+    """Reasons for which the start time of an upgrade is not known."""
 
     HOLD = "hold"
     NOTHING_ON_OFFER = "nothing-on-offer"
@@ -293,6 +293,7 @@ class WaitReason(StrEnum):
     NO_WINDOW = "no-window"
     SERVICE_NOT_RUNNING = "service-not-running"
     SUPERSEDED = "superseded"
+    UNKNOWN = "unknown"  # the next upgrade could not be determined
 
 
 @dataclass(frozen=True)
@@ -301,8 +302,8 @@ class UpgradeObstacle:
 
     Attributes:
         text: Description for display.
-        until: When it ends without any action.
-        wait_reason: The reason, if it has no such time.
+        until: When it ends, or is checked again, without any action.
+        wait_reason: The reason, unless the upgrade can start at ``until``.
     """
 
     text: LazyText
@@ -335,7 +336,8 @@ def find_obstacle(facts: AutomationInputs) -> UpgradeObstacle | None:
         retry_at = unknown.compute_retry_at(ServiceAction.ASSESS)
         again = max(retry_at, facts.now + timedelta(seconds=1))
         words = N_("next upgrade could not be determined; retry at {at}")
-        return _make_temporary_obstacle(again, words, at=_format_local(facts, again))
+        text = LazyText(words, {"at": _format_local(facts, again)})
+        return UpgradeObstacle(text, again, WaitReason.UNKNOWN)
     target = facts.target
     if target is None:
         return _make_permanent_obstacle(

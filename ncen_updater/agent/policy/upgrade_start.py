@@ -8,24 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, tzinfo
+from datetime import datetime
 from enum import StrEnum
 
 from ncen_updater.agent.policy.automation import AutomationInputs, WaitReason, find_obstacle
-from ncen_updater.common.cli.render import format_scheduled_time
-from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.json_records import JsonRecord
 
-#: Maximum number of obstacles followed, one after the other; there are five kinds with an end.
+#: Maximum number of obstacles followed, one after the other; more would be an endless loop.
 MAX_OBSTACLES = 12
-WEEKDAY_NAMES = (
-    N_("Monday"), N_("Tuesday"), N_("Wednesday"), N_("Thursday"), N_("Friday"), N_("Saturday"),
-    N_("Sunday"),
-)  # fmt: skip
 
 
 class StartKind(StrEnum):
-    """Whether an upgrade starts now, later or not automatically."""
+    """Whether an upgrade starts now, at a known time, or neither."""
 
     NOW = "now"
     AT = "at"
@@ -39,7 +33,7 @@ class UpgradeStart(JsonRecord):
     Attributes:
         kind: Now, at a time, or not automatically.
         at: The time.
-        wait_reason: What it waits for, if it does not start automatically.
+        wait_reason: What it waits for, if its start time is not known.
         missing_approvals: Number of missing approvals.
     """
 
@@ -68,7 +62,7 @@ def _follow_obstacles(facts: AutomationInputs) -> UpgradeStart:
         found = find_obstacle(facts)
         if found is None:
             return UpgradeStart(StartKind.NOW if at == now else StartKind.AT, at)
-        if found.until is None:
+        if found.wait_reason is not None or found.until is None:
             return UpgradeStart(
                 StartKind.NOT_AUTOMATIC, None, found.wait_reason, facts.missing_approvals
             )
@@ -76,7 +70,7 @@ def _follow_obstacles(facts: AutomationInputs) -> UpgradeStart:
         facts = replace(facts, now=at)
         if facts.hold_until is not None and facts.hold_until <= at:
             facts = replace(facts, hold_reason=None, hold_until=None)
-    return UpgradeStart(StartKind.NOT_AUTOMATIC, None, WaitReason.NO_WINDOW)
+    raise AssertionError(f"more than {MAX_OBSTACLES} obstacles: {facts}")
 
 
 def mark_superseded(
@@ -109,51 +103,3 @@ def predict_start_if_approved(
         return start
     missing = max(0, facts.missing_approvals - 1)
     return predict_start(replace(facts, missing_approvals=missing), service_running=serves)
-
-
-_WAIT_TEXTS = {
-    WaitReason.HOLD: N_("The upgrade waits for the end of the hold."),
-    WaitReason.NOTHING_ON_OFFER: N_("No release available for this site."),
-    WaitReason.APPROVAL: N_("The upgrade waits for approval: {count} missing."),
-    WaitReason.NOT_PREPARED: N_("The upgrade waits for the download."),
-    WaitReason.NOT_REHEARSED: N_("The upgrade waits for the rehearsal."),
-    WaitReason.REHEARSAL_FAILED: N_(
-        "The upgrade does not start automatically: the rehearsal failed."
-    ),
-    WaitReason.NO_WINDOW: N_(
-        "The upgrade does not start automatically: no maintenance window opens."
-    ),
-    WaitReason.NOTIFY_ONLY: N_("The upgrade does not start automatically. An operator starts it."),
-    WaitReason.SUPERSEDED: N_("The upgrade waits for another approved upgrade."),
-    WaitReason.SERVICE_NOT_RUNNING: N_(
-        "The upgrade does not start automatically: the service is stopped."
-    ),
-}
-_MANUAL_START_TEXT = N_(
-    "The upgrade does not start automatically. Run ncen-updater upgrade or ncen-updater"
-    " schedule TIME."
-)
-
-
-def describe_start(start: UpgradeStart, zone: tzinfo | None) -> LazyText:
-    """Describe the start in one sentence.
-
-    Args:
-        start: When it starts.
-        zone: Time zone of the site; that of the machine by default.
-    """
-    if start.kind is StartKind.NOW:
-        return LazyText(N_("The upgrade starts immediately."))
-    if start.at is not None:
-        local = start.at.astimezone(zone)
-        values = {
-            "day": LazyText(WEEKDAY_NAMES[local.weekday()]),
-            "at": format_scheduled_time(start.at, zone),
-        }
-        return LazyText(N_("The upgrade starts on {day} {at}."), values)
-    words = (
-        _WAIT_TEXTS.get(start.wait_reason, _MANUAL_START_TEXT)
-        if start.wait_reason
-        else _MANUAL_START_TEXT
-    )
-    return LazyText(words, {"count": start.missing_approvals})

@@ -33,7 +33,7 @@ from ncen_updater.formats.bundle_file import open_bundle_file
 ROOT_UID = 0
 #: Maximum length of a name in bytes; longer than any bundle's name.
 MAX_NAME_LENGTH = 200
-#: Maximum number of names that are examined, and of files that are listed.
+#: Maximum number of names that are examined (others are only counted), and of listed files.
 MAX_SCANNED, MAX_LISTED = 2000, 100
 COPY_CHUNK_BYTES = 1 << 20
 OPEN_DIRECTORY_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -72,7 +72,7 @@ def find_refusal(info: os.stat_result, uid: int) -> LazyText | None:
         uid: The requesting user.
     """
     if not stat.S_ISREG(info.st_mode):
-        return LazyText(N_("it is no plain file"))
+        return LazyText(N_("it is not a regular file"))
     if info.st_nlink != 1:
         return LazyText(N_("it has a hard link"))
     # Also for files of root: anyone who may write to such a file's directory can move it into the
@@ -152,16 +152,16 @@ class Inbox:
             UpdaterError: If there is no import directory, or others than operators can write there.
         """
         found: list[InboxFile] = []
-        more = 0
+        unlisted = 0
         with self._open() as directory, os.scandir(directory) as entries:
             for number, entry in enumerate(entries):
                 if number >= MAX_SCANNED:
-                    more += 1
-                    break
+                    unlisted += not entry.name.startswith(".")
+                    continue
                 if entry.name.startswith("."):
                     continue
                 if not is_plain_name(entry.name):
-                    more += 1
+                    unlisted += 1
                     continue
                 with suppress(FileNotFoundError):
                     info = entry.stat(follow_symlinks=False)
@@ -169,7 +169,7 @@ class Inbox:
                     owner, refused = _read_user_name(info.st_uid), find_refusal(info, uid)
                     found.append(InboxFile(entry.name, info.st_size, since, owner, refused))
         found.sort(key=lambda file: (file.since, file.name), reverse=True)
-        return found[:MAX_LISTED], more + len(found[MAX_LISTED:])
+        return found[:MAX_LISTED], unlisted + len(found[MAX_LISTED:])
 
     def open_file(self, name: str, uid: int) -> int:
         """Open a file for the user who requested its import; return the descriptor.
@@ -206,9 +206,9 @@ class Inbox:
             raise _make_refusal_error(name, refused)
         return descriptor
 
-    def require_file(self, name: str, who: int) -> None:
+    def require_file(self, name: str, uid: int) -> None:
         """Refuse at once a file that would be refused when the job runs."""
-        os.close(self.open_file(name, who))
+        os.close(self.open_file(name, uid))
 
 
 def _make_refusal_error(name: str, reason: LazyText) -> UpdaterError:

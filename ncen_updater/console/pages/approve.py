@@ -7,11 +7,11 @@ import hashlib
 import re
 
 from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.labels import format_upgrade_start
 from ncen_updater.common.messages import CONSOLE_NO_PAGE
 from ncen_updater.console.page_request import PageContent, PageRequest
 from ncen_updater.console.pages.upgrade import (
     format_downtime,
-    format_start,
     has_failed_here,
     inspect_site,
 )
@@ -44,7 +44,7 @@ def build_page(asking: PageRequest) -> PageContent:
             "mine": any(given["uid"] == uid for given in next_upgrade["approvals"]),
             "may": asking.find_missing_role("approve"),
             "failed_here": has_failed_here(next_upgrade, status["journal"]),
-            "then": format_start(
+            "then": format_upgrade_start(
                 next_upgrade["starts_at_if_approved" if next_upgrade["missing"] else "starts_at"],
                 asking.zone,
             ),

@@ -9,9 +9,9 @@ from typing import Any
 
 from ncen_updater.common.cli.render import format_time, make_sentence
 from ncen_updater.common.i18n import N_, LazyText
-from ncen_updater.common.labels import format_hold, format_upgrade_path
+from ncen_updater.common.labels import format_hold, format_upgrade_path, format_upgrade_start
 from ncen_updater.console.page_request import PageContent, PageRequest
-from ncen_updater.console.pages.upgrade import format_start, has_failed_here
+from ncen_updater.console.pages.upgrade import has_failed_here
 from ncen_updater.console.rendering import parse_time
 from ncen_updater.console.service_client import Document, ServiceRefusedError
 
@@ -164,7 +164,7 @@ def list_pending(
             values = {"version": version, "count": next_upgrade["missing"]}
             yield LazyText(N_("Waiting for approval of {version}: {count} missing"), values)
         if not next_upgrade["missing"]:
-            yield format_start(next_upgrade["starts_at"], zone)
+            yield format_upgrade_start(next_upgrade["starts_at"], zone)
     elif status["service"]["reason"] and status["service"]["running"] is None:
         yield LazyText("{why}", {"why": make_sentence(str(status["service"]["reason"]))})
     for failure in status["service"]["failures"]:

@@ -2,37 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime, tzinfo
+from datetime import datetime
 from urllib.parse import quote
 
-from ncen_updater.common.cli.render import format_duration, format_time
+from ncen_updater.common.cli.render import format_duration
 from ncen_updater.common.i18n import N_, LazyText
-from ncen_updater.common.labels import format_upgrade_path
+from ncen_updater.common.labels import format_upgrade_path, format_upgrade_start
 from ncen_updater.console.inspection_poller import InspectionState
 from ncen_updater.console.page_request import PageContent, PageRequest
 from ncen_updater.console.pages.live import REPORTED
 from ncen_updater.console.rendering import parse_time
 from ncen_updater.console.service_client import Document, ServiceRefusedError
 
-#: Reasons of the service for which an upgrade does not start at a known time.
-WAIT_REASONS: Mapping[str, str] = {
-    "hold": N_("The upgrade waits for the end of the hold."),
-    "notify-only": N_("The upgrade does not start automatically. An operator starts it."),
-    "not-prepared": N_("The upgrade waits for the download."),
-    "not-rehearsed": N_("The upgrade waits for the rehearsal."),
-    "rehearsal-failed": N_("The upgrade does not start automatically: the rehearsal failed."),
-    "approval": N_("The upgrade waits for approval."),
-    "not-scheduled": N_(
-        "The upgrade does not start automatically: no maintenance window is configured."
-    ),
-    "no-window": N_(
-        "The upgrade does not start automatically: no maintenance window is long enough."
-    ),
-    "service-not-running": N_("The upgrade does not start automatically: the service is stopped."),
-    "superseded": N_("The upgrade waits for another approved upgrade."),
-}
 #: States of a rehearsal without a result to decide on.
 NOT_REHEARSED = ("missing", "outdated")
 #: The service assesses the site within seconds after a job; the page waits no longer than this.
@@ -132,7 +114,7 @@ def build_page(asking: PageRequest) -> PageContent:
             "failed_here": has_failed_here(next_upgrade, status["journal"]),
             "stop": format_downtime(stop),
             "bar": build_scale(stop),
-            "starts_at": format_start(next_upgrade["starts_at"], asking.zone),
+            "starts_at": format_upgrade_start(next_upgrade["starts_at"], asking.zone),
         },
         "loading" if loading else "stale" if any(one.stale for one in both) else "ready",
         refresh_s=2 if loading else 0,
@@ -153,21 +135,6 @@ def build_scale(stop: Document | None) -> DowntimeScale | None:
         return None
     left, right, mark = (round(100 * stop[n] / stop["high"], 2) for n in ("low", "high", "likely"))
     return DowntimeScale(left, right, mark)
-
-
-def format_start(start: Document | None, zone: tzinfo | None = None) -> LazyText:
-    """Return a sentence on when the upgrade starts automatically. Pure."""
-    if start is None:
-        return LazyText(N_("The start time is unknown."))
-    if start["kind"] == "now":
-        return LazyText(N_("The upgrade starts immediately."))
-    if start["kind"] == "at" and start["at"]:
-        return LazyText(
-            N_("The upgrade starts at {at}."), {"at": format_time(parse_time(start["at"]), zone)}
-        )
-    return LazyText(
-        WAIT_REASONS.get(str(start["wait_reason"]), N_("The upgrade does not start automatically."))
-    )
 
 
 def _read_inbox(asking: PageRequest) -> dict[str, object]:

@@ -14,8 +14,9 @@ from packaging.version import Version
 from demo.databases import SqlitePlace
 from demo.site import DemoSite, SiteOptions, digests
 from ncen_updater.agent.adapters.databases.base import MigrationSet
-from ncen_updater.agent.engine.adopt import adopt_site
+from ncen_updater.agent.engine.adopt import ADOPTION_ID, adopt_site
 from ncen_updater.agent.engine.site import Site
+from ncen_updater.agent.model.change import ID_ALPHABET
 from ncen_updater.agent.model.event_names import JOURNAL_FILE
 from ncen_updater.agent.reports.diagnostics.verify import verify_site
 from ncen_updater.agent.storage.journal.journal import Journal
@@ -63,3 +64,8 @@ def test_site_on_sqlite_files_is_adopted(
     assert digests(plain) == before
     with Journal.open(plain.state / JOURNAL_FILE, read_only=True) as journal:
         assert verify_site(site, journal, SilentProgress()) == ()
+
+
+def test_adoption_has_an_id_that_no_change_gets() -> None:
+    assert not set(ADOPTION_ID) <= set(ID_ALPHABET)
+    assert len(ADOPTION_ID) == 8

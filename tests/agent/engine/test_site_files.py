@@ -213,3 +213,25 @@ def test_manually_ended_change_leaves_no_snapshot(tmp_path: Path, back: bool) ->
             settle_files_by_operator(journal, change, SilentProgress(), restore=back)
         assert [path.name for path in photos.iterdir()] == ["a.jpg" if back else "moved.jpg"]
         assert find_remaining_snapshots(journal, {CHANGE.id}) == set()
+
+
+def test_quarantined_files_are_reported_with_their_number(tmp_path: Path) -> None:
+    """Seen: "photographs: {aside} added files moved to ..."."""
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    directory = DirectorySnapshot(photos, CHANGE.id, SnapshotMethod.LINK)
+    directory.prepare()
+    directory.complete()
+    (photos / "added.jpg").write_bytes(b"of the new release")
+    fact = SnapshotPlan("photographs", str(photos), "link")
+    progress = Mock()
+    with Journal.create(tmp_path / JOURNAL_FILE) as journal:
+        journal.begin_change(CHANGE, ChangeFacts(snapshots=(fact,)))
+        journal.record_step(CHANGE.id, StepName.START, StepState.INTENDED)
+        settle_files_by_operator(journal, journal.read_change(CHANGE.id), progress, restore=True)
+        (event,) = (one for one in journal.list_events() if one.kind == "files-restored")
+    where = get_snapshot_directory(photos)
+    assert (event["quarantined"], event["path"]) == (1, str(where))
+    assert f"photographs: 1 added files moved to {where}" in [
+        str(call.args[0]) for call in progress.report.mock_calls
+    ]

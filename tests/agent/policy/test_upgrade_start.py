@@ -23,12 +23,12 @@ from ncen_updater.agent.policy.automation import (
 from ncen_updater.agent.policy.upgrade_start import (
     StartKind,
     UpgradeStart,
-    describe_start,
     predict_start,
     predict_start_if_approved,
 )
 from ncen_updater.agent.policy.windows import Weekday, WeeklyWindow
 from ncen_updater.common.i18n import LazyText
+from ncen_updater.common.labels import WAIT_LABELS, format_upgrade_start
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)  # a Tuesday; 15:00 at the site
 HOUR = timedelta(hours=1)
@@ -44,10 +44,7 @@ APPROVED = AutomationInputs(
     slot_built=True,
     rehearsal_status=RehearsalStatus.PASSED,
 )
-BY_HAND = (
-    "The upgrade does not start automatically. Run ncen-updater upgrade or ncen-updater"
-    " schedule TIME."
-)
+BY_HAND = "The upgrade does not start automatically: no maintenance window is configured."
 SATURDAY_NIGHT = "The upgrade starts on Saturday 2026-11-28 22:00 EAT."
 
 
@@ -117,6 +114,16 @@ ROWS = (
         "The upgrade starts on Tuesday 2026-11-24 15:05 EAT.",
     ),
     Row(
+        "the next upgrade is unknown",  # seen: "no maintenance window opens"
+        replace(
+            APPROVED,
+            target=None,
+            upgrade_windows=(DAY,),
+            failures={ServiceAction.ASSESS: ActionFailure(NOW - timedelta(seconds=5), 1)},
+        ),
+        "The next upgrade could not be determined. The service tries again.",
+    ),
+    Row(
         "notify only",
         replace(APPROVED, mode=AutomationMode.NOTIFY, upgrade_windows=(DAY,)),
         "The upgrade does not start automatically. An operator starts it.",
@@ -137,7 +144,7 @@ ROWS = (
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
 def test_start_time_is_predicted(row: Row) -> None:
     found = predict_start(row.facts)
-    assert str(describe_start(found, ZONE)) == row.words
+    assert str(format_upgrade_start(found.to_json(), ZONE)) == row.words
     assert UpgradeStart.from_json(found.to_json()) == found
     # The service does exactly that, at exactly that time, and not a minute before.
     assert (decide_next_action(row.facts).action is ServiceAction.UPGRADE) is (
@@ -148,6 +155,22 @@ def test_start_time_is_predicted(row: Row) -> None:
         assert decide_next_action(replace(then, now=found.at)).action is ServiceAction.UPGRADE
         before = found.at - timedelta(minutes=1)
         assert decide_next_action(replace(then, now=before)).action is ServiceAction.WAIT
+
+
+def test_failed_assessment_is_reported_until_its_retry() -> None:
+    failure = ActionFailure(NOW - timedelta(hours=3), 7)
+    facts = replace(APPROVED, failures={ServiceAction.ASSESS: failure})
+    found = predict_start(facts)
+    assert (found.kind, found.wait_reason) == (StartKind.NOT_AUTOMATIC, WaitReason.UNKNOWN)
+    until = decide_next_action(facts).until
+    assert until is not None and until <= NOW + timedelta(seconds=1), "the service retries"
+
+
+def test_each_wait_reason_has_one_sentence() -> None:
+    assert set(WAIT_LABELS) == {reason.value for reason in WaitReason}
+    newer = {"kind": "not-automatic", "at": None, "wait_reason": "a-reason-of-tomorrow"}
+    assert str(format_upgrade_start(newer)) == "The upgrade does not start automatically."
+    assert str(format_upgrade_start(None)) == "The start time is unknown."
 
 
 def test_prompt_states_what_an_approval_starts() -> None:
@@ -183,8 +206,10 @@ def test_nothing_starts_automatically_without_the_service() -> None:
 def test_start_time_and_approval_effect_are_idiomatic_french() -> None:
     """Seen: "Après votre oui : Elle commence jeudi 26/11/2026 22:00 +0000 (... 22:00 UTC)"."""
     found = predict_start(replace(APPROVED, upgrade_windows=(SATURDAY,)))
-    said = LazyText(AFTER_APPROVAL, {"starts_at": describe_start(found, UTC)}).render("fr")
+    said = LazyText(
+        AFTER_APPROVAL, {"starts_at": format_upgrade_start(found.to_json(), UTC)}
+    ).render("fr")
     assert said.endswith("La mise à niveau débute le samedi 28/11/2026 à 19:00 UTC.")
     assert re.search(r" : [A-ZÀÉ]", said) is None
-    site = describe_start(found, ZONE).render("fr")
+    site = format_upgrade_start(found.to_json(), ZONE).render("fr")
     assert site.endswith("samedi 28/11/2026 à 22:00 EAT.")

@@ -8,7 +8,9 @@ from packaging.specifiers import SpecifierSet
 from packaging.version import InvalidVersion, Version
 
 from ncen_updater.agent.adapters.databases.base import LiveDatabase
-from ncen_updater.agent.adapters.databases.migrations.domain_checks import run_release_query
+from ncen_updater.agent.adapters.databases.migrations.domain_checks import (
+    find_unmapped_references,
+)
 from ncen_updater.agent.engine.preflight.base import (
     PreflightContext,
     find_existing_parent,
@@ -156,11 +158,9 @@ MAX_CODES_SHOWN = 20
 def check_reference_data(context: PreflightContext) -> tuple[Finding, ...]:
     """Check for codes without a target (NU-6323); the release decides whether they block."""
     findings = []
-    for item in context.document.manifest.reference_maps:
-        rows = run_release_query(context.engine, LiveDatabase(item.database), item.unmapped)
-        if not rows:
-            continue
-        counts = {str(row[0]): _parse_row_count(row) for row in rows}
+    maps = context.document.manifest.reference_maps
+    for item in find_unmapped_references(context.engine, LiveDatabase, maps):
+        counts = dict(item.rows)
         make = make_blocker if item.strict else make_advisory
         shown = ", ".join(
             f"{code}: {count}" for code, count in list(counts.items())[:MAX_CODES_SHOWN]
@@ -177,8 +177,3 @@ def check_reference_data(context: PreflightContext) -> tuple[Finding, ...]:
             )
         )
     return tuple(findings)
-
-
-def _parse_row_count(row: tuple[object, ...]) -> int:
-    value = row[1] if len(row) > 1 else 1
-    return value if isinstance(value, int) else int(str(value))

@@ -46,12 +46,12 @@ def inspect_site_files(
     for item in config.files:
         directory = config.paths.resolve(item.directory)
         try:
-            found = survey_directory(directory)
+            survey = survey_directory(directory)
             method = choose_snapshot_method(directory, independent=item.snapshot_method == "copy")
         except OSError as error:
             yield make_blocker(
                 6328,
-                N_("Cannot retain the {name} in {directory}: {reason}"),
+                N_("Cannot save the {name} in {directory}: {reason}"),
                 N_(
                     "Correct [[files]] in agent.toml, or grant read access there and write"
                     " access to its parent directory."
@@ -61,7 +61,7 @@ def inspect_site_files(
                 reason=error.strerror or str(error),
             )
         else:
-            yield from judge_directory(item, directory, method, found, declared.get(item.name))
+            yield from judge_directory(item, directory, method, survey, declared.get(item.name))
 
 
 def judge_directory(
@@ -80,20 +80,20 @@ def judge_directory(
         survey: Size and contents of the directory.
         declared: The declared effect of the release on these files.
     """
-    names = 1 + survey.directories + (survey.files if method is not SnapshotMethod.LINK else 0)
+    inodes = 1 + survey.directories + (survey.files if method is not SnapshotMethod.LINK else 0)
     size = survey.size_bytes if method is SnapshotMethod.COPY else 0
-    if survey.free_bytes < size or (survey.free_inodes is not None and survey.free_inodes < names):
+    if survey.free_bytes < size or (survey.free_inodes is not None and survey.free_inodes < inodes):
         yield make_blocker(
             6329,
             N_(
-                "Not enough disk space in {place} for the {name}: {free_bytes} and"
+                "Not enough disk space in {path} for the {name}: {free_bytes} and"
                 " {free_inodes} inodes free, {bytes} and {inodes} inodes required"
             ),
             N_('Free disk space there, or set snapshot_method = "auto" for these files.'),
             name=item.name,
             bytes=size,
-            inodes=names,
-            place=str(get_snapshot_directory(directory)),
+            inodes=inodes,
+            path=str(get_snapshot_directory(directory)),
             free_bytes=survey.free_bytes,
             free_inodes=survey.free_inodes if survey.free_inodes is not None else "-",
         )
@@ -102,16 +102,19 @@ def judge_directory(
     if declared is not None and declared.effect is SiteFileEffect.REWRITES:
         yield make_blocker(
             6331,
-            N_("The release rewrites existing {name} ({words}); hard links cannot revert that"),
+            N_(
+                "The release rewrites existing {name} ({description}); hard links cannot"
+                " revert that"
+            ),
             N_('Set snapshot_method = "copy" for these files in agent.toml.'),
             name=item.name,
-            words=declared.description,
+            description=declared.description,
         )
     else:
         yield make_info(
             6330,
             N_(
-                "Existing {name} ({count}) are retained by hard links; changes inside"
+                "Existing {name} ({count}) are saved by hard links; changes inside"
                 " an existing file cannot be reverted"
             ),
             N_(
@@ -144,41 +147,41 @@ def judge_overlay(report: OverlayReport) -> Iterator[Finding]:
         for reported in file.select(*BLOCKING_OUTCOMES):
             yield make_blocker(
                 6350,
-                N_("{path}: {key}: {words}"),
+                N_("{path}: {key}: {problem}"),
                 N_("Correct this setting in {path}; see the release notes."),
                 path=file.local_path,
                 key=reported.name,
-                words=describe_key(reported),
+                problem=describe_key(reported),
             )
         refused = file.select(KeyOutcome.REJECTED, KeyOutcome.COLLISION)
         if refused:
             yield make_advisory(
                 6352,
-                N_("Unusable local texts in {path}: {count}, for example {key}: {words}"),
+                N_("Unusable local texts in {path}: {count}, for example {key}: {problem}"),
                 N_("Correct these texts. To list them, run: ncen-updater translations report"),
                 path=file.local_path,
                 count=len(refused),
                 key=refused[0].name,
-                words=describe_key(refused[0]),
+                problem=describe_key(refused[0]),
             )
 
 
 def _make_unreadable_finding(file: FileReport) -> Finding:
     problem = file.problem
-    assert problem is not None  # noqa: S101 - the caller has looked
-    place = problem.path if problem.line is None else f"{problem.path}:{problem.line}"
+    assert problem is not None  # noqa: S101 - checked by the caller
+    location = problem.path if problem.line is None else f"{problem.path}:{problem.line}"
     if file.is_settings:
         return make_blocker(
             6351,
-            N_("Cannot read the settings in {path}: {why}"),
+            N_("Cannot read the settings in {path}: {reason}"),
             N_("Correct the file before the upgrade."),
-            path=place,
-            why=problem.reason,
+            path=location,
+            reason=problem.reason,
         )
     return make_advisory(
         6353,
-        N_("Cannot read the translations in {path}: {why}"),
+        N_("Cannot read the translations in {path}: {reason}"),
         N_("The texts of the release are shown instead. Correct the file."),
-        path=place,
-        why=problem.reason,
+        path=location,
+        reason=problem.reason,
     )

@@ -87,7 +87,7 @@ def check_upgrade_path(context: PreflightContext) -> tuple[Finding, ...]:
             N_("Install the intermediate releases first. Run: ncen-updater plan"),
             release=manifest.version,
             accepted=manifest.upgrade_from,
-            running=str(running) if running else "nothing",
+            running=str(running) if running else LazyText(N_("none")),
         ),
     )
 

@@ -21,8 +21,8 @@ from ncen_updater.agent.adapters.databases.base import (
 )
 from ncen_updater.agent.adapters.databases.migrations.domain_checks import (
     CheckValue,
+    count_affected_rows,
     find_unmapped_references,
-    run_release_query,
 )
 from ncen_updater.agent.adapters.databases.migrations.planner import RollbackPath
 from ncen_updater.agent.adapters.databases.round_trip import RoundTripResult, find_undeclared_losses
@@ -465,24 +465,22 @@ class Rehearser:
 
     def _check_code_maps(self, manifest: Manifest, step: ChangeRef) -> tuple[CodeMapResult, ...]:
         engine = self._site.database_engine
-        without = {
+        unmapped = {
             item.name: item.rows
             for item in find_unmapped_references(
                 engine, step.get_candidate, manifest.reference_maps
             )
         }
-        found = []
-        for item in manifest.reference_maps:
-            affected = None
-            if item.affected is not None:
-                rows = run_release_query(engine, step.get_candidate(item.database), item.affected)
-                affected = int(str(rows[0][0])) if rows and rows[0] else 0
-            found.append(
-                CodeMapResult(
-                    item.name, item.database, affected, without.get(item.name, ()), item.names
-                )
+        return tuple(
+            CodeMapResult(
+                item.name,
+                item.database,
+                count_affected_rows(engine, step.get_candidate, item),
+                unmapped.get(item.name, ()),
+                item.names,
             )
-        return tuple(found)
+            for item in manifest.reference_maps
+        )
 
     def _report_hop(self, hop: _HopMeasurements) -> RehearsedHop:
         # Migrations while users work are not part of the downtime.

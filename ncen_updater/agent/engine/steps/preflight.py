@@ -113,7 +113,7 @@ class PreflightStep(Step):
     title = LazyText(N_("running preflight checks"))
 
     def prepare(self, context: StepContext) -> ChangeFacts:
-        """Decide which site files are retained and how, and whether databases are copied."""
+        """Decide which site files are saved and how, and whether databases are copied."""
         found = decide_copying(context)
         return replace(
             site_files.plan_snapshots(context), no_copy=found.no_copy, has_expand=found.has_expand
@@ -149,7 +149,11 @@ class PreflightStep(Step):
 
     def describe_undo(self, context: StepContext) -> LazyText | None:
         """See :meth:`Step.describe_undo`."""
-        return LazyText(N_("removing retained files")) if context.read_facts().snapshots else None
+        return (
+            LazyText(N_("removing the snapshots of site files"))
+            if context.read_facts().snapshots
+            else None
+        )
 
     def undo(self, context: StepContext) -> None:
         """Discard the snapshots of site files; the effects of the expand program stay.

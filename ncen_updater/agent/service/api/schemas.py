@@ -148,13 +148,13 @@ _NAMES, _TEXTS = list[str], dict[str, str]
 EVENT_FIELDS: Mapping[str, Any] = {
     **dict.fromkeys(
         ("action", "binding", "code", "corrects", "digest", "emergency", "epoch", "error",
-         "file", "from_version", "full", "kind", "level", "merged", "mode", "name", "news",
-         "origin", "pack", "path", "place", "product", "reason", "rehearsal", "release",
+         "file", "from_version", "kind", "level", "merged", "mode", "name", "news",
+         "origin", "pack", "path", "product", "raw_error", "reason", "rehearsal", "release",
          "step", "superseded_by", "to_version", "undoes", "version", "way"), str,
     ),
     **dict.fromkeys(
         ("accept_loss", "count", "generation", "job", "lost", "needed", "number",
-         "paths_missing", "paths_restored", "restored", "set_aside", "timestamp", "times",
+         "paths_missing", "paths_restored", "quarantined", "restored", "timestamp", "times",
          "uid", "written"), Count,
     ),
     **dict.fromkeys(

@@ -21,7 +21,7 @@ ROOT_PATH = ""
 
 
 class SnapshotMethod(StrEnum):
-    """Method by which a file is retained."""
+    """Method by which a file is saved."""
 
     LINK = "link"  # hard link: protects from renames and deletion, not from writes into the file
     CLONE = "clone"  # shares blocks until one of both files is written; XFS, Btrfs
@@ -112,7 +112,7 @@ def has_same_content(recorded: DirectoryEntry, now: DirectoryEntry) -> bool:
 
 
 def is_unchanged(recorded: DirectoryEntry, now: DirectoryEntry, method: SnapshotMethod) -> bool:
-    """Tell whether the retained copy of an entry is still valid; pure.
+    """Tell whether the saved copy of an entry is still valid; pure.
 
     Args:
         recorded: Its recorded state.
@@ -142,13 +142,13 @@ def find_gone_and_moved(
     Returns:
         Previous paths. A moved file has the same inode, unwritten, under another path.
     """
-    there = {entry.inode: entry for entry in now.values() if entry.kind == FileKind.FILE}
+    present = {entry.inode: entry for entry in now.values() if entry.kind == FileKind.FILE}
     gone: set[str] = set()
     moved: set[str] = set()
     for path, entry in was.items():
         if entry.kind != FileKind.FILE or path in now:
             continue
-        elsewhere = there.get(entry.inode)
+        elsewhere = present.get(entry.inode)
         (moved if elsewhere and has_same_content(entry, elsewhere) else gone).add(path)
     return gone, moved
 
@@ -184,14 +184,14 @@ TREE_DIRECTORY, PREPARED_INDEX, FINAL_INDEX, QUARANTINE_PREFIX, WRITTEN_LIST_PRE
     "tree",
     "prepared",
     "index",
-    "aside-",
+    "quarantine-",
     "written-",
 )
 
 
 def get_snapshot_directory(directory: Path) -> Path:
     """Return the hidden directory for snapshots, beside the directory itself; pure."""
-    return directory.with_name(f".{directory.name}.ncen-kept")
+    return directory.with_name(f".{directory.name}.ncen-snapshots")
 
 
 def _supports_clones(directory: int) -> bool:
@@ -218,7 +218,7 @@ def choose_snapshot_method(directory: Path, *, independent: bool) -> SnapshotMet
     """Choose the method for files of this directory. Leaves no files behind.
 
     Args:
-        directory: The directory to retain.
+        directory: The directory to save.
         independent: Whether the operator wants copies if blocks cannot be shared.
 
     Raises:
@@ -266,17 +266,17 @@ def _read_mount_id(below: DirectoryHandle) -> str:
     return next((line for line in lines if line.startswith("mnt_id:")), "")
 
 
-def is_owned_by_agent(place: os.stat_result) -> bool:
+def is_owned_by_agent(status: os.stat_result) -> bool:
     """Tell whether a directory belongs only to the agent's user."""
-    mine = place.st_uid == os.geteuid() and not place.st_mode & 0o077
-    return mine and stat.S_ISDIR(place.st_mode)
+    private = status.st_uid == os.geteuid() and not status.st_mode & 0o077
+    return private and stat.S_ISDIR(status.st_mode)
 
 
 def survey_directory(directory: Path) -> DirectorySurvey:
-    """Survey a directory before it is retained. Changes nothing.
+    """Survey a directory before it is saved. Changes nothing.
 
     Raises:
-        OSError: With the reason why it cannot be retained.
+        OSError: With the reason why it cannot be saved.
     """
     with (
         contextlib.closing(DirectoryHandle.open_without_symlinks(directory)) as live,
@@ -292,15 +292,15 @@ def survey_directory(directory: Path) -> DirectorySurvey:
         with contextlib.suppress(FileNotFoundError):
             if not is_owned_by_agent(parent.stat_entry(get_snapshot_directory(directory).name)):
                 raise OSError(f"{get_snapshot_directory(directory)} is somebody else's")
-        room = parent.stat_filesystem()
+        filesystem = parent.stat_filesystem()
         entries = read_directory(live).values()
         files = [entry for entry in entries if entry.kind == FileKind.FILE]
         return DirectorySurvey(
             len(files),
             sum(entry.kind == FileKind.DIRECTORY for entry in entries),
             sum(entry.size for entry in files),
-            room.f_bavail * room.f_frsize,
-            room.f_favail if room.f_files else None,
+            filesystem.f_bavail * filesystem.f_frsize,
+            filesystem.f_favail if filesystem.f_files else None,
         )
 
 
@@ -313,14 +313,14 @@ def list_leftovers(directory: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
         with (
             contextlib.closing(
                 DirectoryHandle.open_without_symlinks(get_snapshot_directory(directory))
-            ) as place,
-            place.scan_directory(ROOT_PATH) as items,
+            ) as snapshots,
+            snapshots.scan_directory(ROOT_PATH) as items,
         ):
             names = sorted(item.name for item in items)
     except OSError:
         return (), ()
-    aside, written = (
+    quarantined, overwritten = (
         tuple(name.removeprefix(prefix) for name in names if name.startswith(prefix))
         for prefix in (QUARANTINE_PREFIX, WRITTEN_LIST_PREFIX)
     )
-    return aside, written
+    return quarantined, overwritten

@@ -1,12 +1,12 @@
-"""Snapshot of one directory: retain its files, restore them, and restore their old paths.
+"""Snapshot of one directory: save its files, restore them, and restore their old paths.
 
-The agent has a directory of its own (*place*) beside the retained one, on the same file system:
+The agent has a directory of its own for snapshots, beside the saved one, on the same file system:
 
-    <place>/<change>/tree      every file under its path, as a hard link, a clone or a copy
-    <place>/<change>/prepared  the index, made while users work
-    <place>/<change>/index     the index after the application stopped; only this one is used
-    <place>/aside-<change>     quarantine: entries added before a revert; never deleted
-    <place>/written-<change>   names of files overwritten in place, which cannot be undone
+    <change>/tree        every file under its path, as a hard link, a clone or a copy
+    <change>/prepared    the index, made while users work
+    <change>/index       the index after the application stopped; only this one is used
+    quarantine-<change>  entries added before a revert; never deleted
+    written-<change>     names of files overwritten in place, which cannot be undone
 
 Every operation can be repeated after a crash at any instant.
 """
@@ -92,12 +92,12 @@ class DirectorySnapshot:
     Args:
         directory: An absolute path.
         change: Id of the change.
-        method: The method by which files are retained.
+        method: The method by which files are saved.
     """
 
     def __init__(self, directory: Path, change: str, method: SnapshotMethod) -> None:
         self.directory = directory
-        self.place = get_snapshot_directory(directory)
+        self.snapshots_directory = get_snapshot_directory(directory)
         self._change = change
         self._method = method
 
@@ -122,25 +122,25 @@ class DirectorySnapshot:
     def is_complete(self) -> bool:
         """Tell whether the snapshot is complete."""
         try:
-            with self._open_snapshot() as home:
-                home.stat_entry(FINAL_INDEX)
+            with self._open_snapshot() as snapshot:
+                snapshot.stat_entry(FINAL_INDEX)
         except FileNotFoundError:
             return False
         return True
 
     def _update(self, name: str) -> int:
         try:
-            with self._open_live() as live, self._open_snapshot(make=True) as home:
-                known = self._read_index(home, PREPARED_INDEX) or {}
+            with self._open_live() as live, self._open_snapshot(make=True) as snapshot:
+                known = self._read_index(snapshot, PREPARED_INDEX) or {}
                 if not known:
                     with contextlib.suppress(FileNotFoundError):
-                        home.remove_tree(TREE_DIRECTORY)  # remains of an interrupted start
-                home.ensure_directory(TREE_DIRECTORY)
-                with contextlib.closing(home.open_directory(TREE_DIRECTORY)) as tree:
+                        snapshot.remove_tree(TREE_DIRECTORY)  # remains of an interrupted start
+                snapshot.ensure_directory(TREE_DIRECTORY)
+                with contextlib.closing(snapshot.open_directory(TREE_DIRECTORY)) as tree:
                     index, touched = self._update_tree(live, tree, known)
                 if touched:
-                    home.sync_filesystem()
-                home.replace_file(name, encode_index(index))
+                    snapshot.sync_filesystem()
+                snapshot.replace_file(name, encode_index(index))
                 return len(index)
         except OSError as error:
             raise UpdaterError(
@@ -189,17 +189,17 @@ class DirectorySnapshot:
             SITE_FILES_NOT_RESTORED, UnsafeSnapshotDirectoryError, INDEX_UNUSABLE: If this fails.
         """
         try:
-            with self._open_snapshot() as home:
-                index = self._read_index(home, FINAL_INDEX)
+            with self._open_snapshot() as snapshot:
+                index = self._read_index(snapshot, FINAL_INDEX)
                 if index is None:
                     return self._make_result_without_snapshot(required=required)
                 self._ensure_directory()
                 with (
                     self._open_live() as live,
-                    contextlib.closing(home.open_directory(TREE_DIRECTORY)) as tree,
-                    self._open_quarantine() as aside,
+                    contextlib.closing(snapshot.open_directory(TREE_DIRECTORY)) as tree,
+                    self._open_quarantine() as quarantine,
                 ):
-                    found = self._restore_tree(live, tree, aside, index)
+                    found = self._restore_tree(live, tree, quarantine, index)
                     live.sync_filesystem()
                 if found.overwritten:
                     self._write_overwritten_list(found.overwritten)
@@ -214,8 +214,8 @@ class DirectorySnapshot:
     def _write_overwritten_list(self, paths: tuple[str, ...]) -> None:
         """Write the names to a file, not to the journal, since they may reveal personal data."""
         lines = [path.encode("utf-8", "backslashreplace") for path in paths]
-        with self._open_place() as place:
-            place.replace_file(WRITTEN_LIST_PREFIX + self._change, b"\n".join([*lines, b""]))
+        with self._open_snapshots_directory() as directory:
+            directory.replace_file(WRITTEN_LIST_PREFIX + self._change, b"\n".join([*lines, b""]))
 
     def _make_result_without_snapshot(self, *, required: bool) -> RestoreResult:
         """Return the result without a snapshot: somebody removed it, or its disk is absent."""
@@ -228,15 +228,15 @@ class DirectorySnapshot:
             raise self._make_restore_error(error) from error
 
     def list_missing(self) -> tuple[str, ...]:
-        """Return paths that were retained and are missing now; empty if there is no snapshot."""
+        """Return paths that were saved and are missing now; empty if there is no snapshot."""
         try:
-            with self._open_snapshot() as home:
-                index = self._read_index(home, FINAL_INDEX)
+            with self._open_snapshot() as snapshot:
+                index = self._read_index(snapshot, FINAL_INDEX)
                 if index is None:
                     return ()
                 with (
                     self._open_live() as live,
-                    contextlib.closing(home.open_directory(TREE_DIRECTORY)) as tree,
+                    contextlib.closing(snapshot.open_directory(TREE_DIRECTORY)) as tree,
                 ):
                     seen = read_directory(live)
                     return tuple(
@@ -255,23 +255,23 @@ class DirectorySnapshot:
         self,
         live: DirectoryHandle,
         tree: DirectoryHandle,
-        aside: DirectoryHandle,
+        quarantine: DirectoryHandle,
         index: DirectoryIndex,
     ) -> RestoreResult:
         seen = read_directory(live)
-        moved = self._quarantine_changed(live, tree, aside, index, seen)
+        moved = self._quarantine_changed(live, tree, quarantine, index, seen)
         restored = 0
         written: list[str] = []
         lost: list[str] = []
         for path, was in index.items():
-            there = seen.get(path)
-            if there is not None and was.kind == FileKind.FILE:
-                if there.inode == was.inode and not has_same_content(was, there):
+            present = seen.get(path)
+            if present is not None and was.kind == FileKind.FILE:
+                if present.inode == was.inode and not has_same_content(was, present):
                     written.append(path)
-                _set_attributes(live, path, was, there)
-            elif there is None and (was.kind == FileKind.OTHER or _is_lost(tree, path, was)):
+                _set_attributes(live, path, was, present)
+            elif present is None and (was.kind == FileKind.OTHER or _is_lost(tree, path, was)):
                 lost.append(path)
-            elif there is None:
+            elif present is None:
                 self._restore_entry(live, tree, path, was)
                 restored += was.kind == FileKind.FILE
         for path in reversed(index):
@@ -284,7 +284,7 @@ class DirectorySnapshot:
         self,
         live: DirectoryHandle,
         tree: DirectoryHandle,
-        aside: DirectoryHandle,
+        quarantine: DirectoryHandle,
         index: DirectoryIndex,
         seen: DirectoryIndex,
     ) -> int:
@@ -293,7 +293,7 @@ class DirectorySnapshot:
         Args:
             live: The directory.
             tree: The tree of the snapshot.
-            aside: The quarantine directory.
+            quarantine: The quarantine directory.
             index: The index.
             seen: The present entries; afterwards only the remaining ones.
         """
@@ -317,7 +317,7 @@ class DirectorySnapshot:
             elif now.kind == FileKind.FILE and self._is_in_snapshot(tree, now, contents):
                 live.remove_file(path)  # the snapshot has it under its old path, which is restored
             else:
-                _move_to_quarantine(live, path, aside)
+                _move_to_quarantine(live, path, quarantine)
                 moved += 1
             del seen[path]
         return moved
@@ -344,7 +344,7 @@ class DirectorySnapshot:
         was: DirectoryEntry | None,
         now: DirectoryEntry | None,
     ) -> bool:
-        """Tell whether an entry is the retained one."""
+        """Tell whether an entry is the recorded one."""
         if was is None or now is None or was.kind != now.kind:
             return False
         if was.kind == FileKind.LINK:
@@ -371,11 +371,11 @@ class DirectorySnapshot:
             return False
         path, was = contents[now.inode]
         try:
-            held = tree.stat_entry(path)
+            copy = tree.stat_entry(path)
         except (FileNotFoundError, NotADirectoryError):
             return False  # somebody removed it: this may be the last name of the file
         if self._method is SnapshotMethod.LINK:
-            return held.st_ino == now.inode
+            return copy.st_ino == now.inode
         return has_same_content(was, now)
 
     # ---- after the commit ----------------------------------------------------------------------
@@ -396,16 +396,16 @@ class DirectorySnapshot:
             SITE_FILES_NOT_SAVED, INDEX_UNUSABLE: If this fails.
         """
         try:
-            with earlier_snapshot._open_snapshot() as home, self._open_live() as live:
-                was, now = self._read_index(home, FINAL_INDEX), read_directory(live)
+            with earlier_snapshot._open_snapshot() as snapshot, self._open_live() as live:
+                was, now = self._read_index(snapshot, FINAL_INDEX), read_directory(live)
                 if was is None:
                     return 0, 0
-                gone, moved = find_gone_and_moved(was, now)
-                wanted = gone | moved if everything else moved
-                with contextlib.closing(home.open_directory(TREE_DIRECTORY)) as tree:
-                    given = self._link_old_paths(live, tree, was, now, wanted)
+                missing, moved = find_gone_and_moved(was, now)
+                wanted = missing | moved if everything else moved
+                with contextlib.closing(snapshot.open_directory(TREE_DIRECTORY)) as tree:
+                    restored = self._link_old_paths(live, tree, was, now, wanted)
                 live.sync_filesystem()
-                return given, 0 if everything else len(gone)
+                return restored, 0 if everything else len(missing)
         except FileNotFoundError as error:
             if earlier_snapshot.exists():
                 raise UpdaterError(
@@ -429,23 +429,23 @@ class DirectorySnapshot:
         for path in wanted:
             parts = path.split("/")[:-1]
             needed.update("/".join(parts[:length]) for length in range(1, len(parts) + 1))
-        made, given = [], 0
+        created, restored = [], 0
         for path, entry in was.items():
             parent = path.rpartition("/")[0]
             if path in needed and entry.kind == FileKind.DIRECTORY and path not in now:
                 if parent in now and now[parent].kind == FileKind.DIRECTORY:
                     _make_directory(live, path, entry)
                     now[path] = entry
-                    made.append(path)
+                    created.append(path)
             elif path in wanted and parent in now and now[parent].kind == FileKind.DIRECTORY:
                 with contextlib.suppress(FileExistsError):
                     if _copy_file(tree, path, live, self._method) is not None:
                         _set_attributes(live, path, entry, make_entry(live.stat_entry(path)))
-                        given += 1
-        for path in reversed(made):
+                        restored += 1
+        for path in reversed(created):
             _set_attributes(live, path, was[path], make_entry(live.stat_entry(path)))
             live.set_modification_time(path, was[path].mtime_ns)
-        return given
+        return restored
 
     def discard(self) -> None:
         """Remove the snapshot but not the quarantine. A directory of another user is left alone.
@@ -454,10 +454,10 @@ class DirectorySnapshot:
             SITE_FILES_NOT_SAVED: If it exists and cannot be removed.
         """
         try:
-            with self._open_place() as place:
-                place.remove_tree(self._change)
+            with self._open_snapshots_directory() as directory:
+                directory.remove_tree(self._change)
         except UnsafeSnapshotDirectoryError:
-            logger.warning("not a directory of the agent; unchanged: %s", self.place)
+            logger.warning("not a directory of the agent; unchanged: %s", self.snapshots_directory)
         except OSError as error:
             if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
                 return
@@ -473,34 +473,38 @@ class DirectorySnapshot:
             yield live
 
     @contextlib.contextmanager
-    def _open_place(self, *, make: bool = False) -> Iterator[DirectoryHandle]:
-        with contextlib.closing(DirectoryHandle.open_without_symlinks(self.place.parent)) as parent:
+    def _open_snapshots_directory(self, *, make: bool = False) -> Iterator[DirectoryHandle]:
+        with contextlib.closing(
+            DirectoryHandle.open_without_symlinks(self.snapshots_directory.parent)
+        ) as parent:
             if make:
                 with contextlib.suppress(FileExistsError):
-                    parent.make_directory(self.place.name)
-            with contextlib.closing(parent.open_directory(self.place.name)) as place:
-                if not is_owned_by_agent(place.stat_entry(ROOT_PATH)):
-                    raise UnsafeSnapshotDirectoryError(place=self.place)
-                yield place
+                    parent.make_directory(self.snapshots_directory.name)
+            with contextlib.closing(
+                parent.open_directory(self.snapshots_directory.name)
+            ) as directory:
+                if not is_owned_by_agent(directory.stat_entry(ROOT_PATH)):
+                    raise UnsafeSnapshotDirectoryError(path=self.snapshots_directory)
+                yield directory
 
     @contextlib.contextmanager
     def _open_snapshot(self, *, make: bool = False) -> Iterator[DirectoryHandle]:
-        with self._open_place(make=make) as place:
+        with self._open_snapshots_directory(make=make) as directory:
             if make:
-                place.ensure_directory(self._change)
-            with contextlib.closing(place.open_directory(self._change)) as home:
-                yield home
+                directory.ensure_directory(self._change)
+            with contextlib.closing(directory.open_directory(self._change)) as snapshot:
+                yield snapshot
 
     @contextlib.contextmanager
     def _open_quarantine(self) -> Iterator[DirectoryHandle]:
-        with self._open_place() as place:
-            place.ensure_directory(QUARANTINE_PREFIX + self._change)
+        with self._open_snapshots_directory() as directory:
+            directory.ensure_directory(QUARANTINE_PREFIX + self._change)
             with contextlib.closing(
-                place.open_directory(QUARANTINE_PREFIX + self._change)
-            ) as aside:
-                yield aside
+                directory.open_directory(QUARANTINE_PREFIX + self._change)
+            ) as quarantine:
+                yield quarantine
             with contextlib.suppress(OSError):  # empty: no entry was quarantined
-                place.remove_directory(QUARANTINE_PREFIX + self._change)
+                directory.remove_directory(QUARANTINE_PREFIX + self._change)
 
     def exists(self) -> bool:
         """Tell whether any part of the snapshot exists."""
@@ -519,13 +523,13 @@ class DirectorySnapshot:
             with contextlib.suppress(FileNotFoundError):
                 if stat.S_ISDIR(parent.stat_entry(name).st_mode):
                     return
-                with self._open_quarantine() as aside:
-                    _move_to_quarantine(parent, name, aside)
+                with self._open_quarantine() as quarantine:
+                    _move_to_quarantine(parent, name, quarantine)
             parent.make_directory(name)
 
-    def _read_index(self, home: DirectoryHandle, name: str) -> DirectoryIndex | None:
+    def _read_index(self, snapshot: DirectoryHandle, name: str) -> DirectoryIndex | None:
         try:
-            descriptor = home.open_file(name)
+            descriptor = snapshot.open_file(name)
         except FileNotFoundError:
             return None
         with os.fdopen(descriptor, "rb") as stream:
@@ -534,14 +538,14 @@ class DirectorySnapshot:
             return decode_index(content)
         except (ValueError, TypeError) as error:
             raise UpdaterError(
-                INDEX_UNUSABLE, directory=self.directory, place=self.place
+                INDEX_UNUSABLE, directory=self.directory, path=self.snapshots_directory
             ) from error
 
     def _make_restore_error(self, error: OSError) -> UpdaterError:
         return UpdaterError(
             SITE_FILES_NOT_RESTORED,
             directory=self.directory,
-            place=self.place / self._change,
+            path=self.snapshots_directory / self._change,
             reason=_format_error(error),
         )
 
@@ -673,17 +677,17 @@ def _set_attributes(
         os.close(descriptor)
 
 
-def _move_to_quarantine(live: DirectoryHandle, path: str, aside: DirectoryHandle) -> None:
+def _move_to_quarantine(live: DirectoryHandle, path: str, quarantine: DirectoryHandle) -> None:
     """Move an entry to the quarantine directory, under a free name."""
     parent = path.rpartition("/")[0]
     if parent:
-        aside.ensure_directory(parent)
+        quarantine.ensure_directory(parent)
     name, number = path, 0
     while True:
         try:
-            aside.stat_entry(name)
+            quarantine.stat_entry(name)
         except FileNotFoundError:
-            live.move_entry(path, aside, name)
+            live.move_entry(path, quarantine, name)
             return
         number += 1
         name = f"{path}.{number}"

@@ -39,7 +39,11 @@ from ncen_updater.agent.storage.site_files.directory_index import DirectorySurve
 from ncen_updater.agent.storage.slots.store import SlotStore
 from ncen_updater.common.findings import Finding, Severity
 from ncen_updater.common.i18n import LazyText
-from ncen_updater.common.messages import HEALTH_TOKEN_MISSING, PREFLIGHT_BLOCKED
+from ncen_updater.common.messages import (
+    CHECK_RESULT_INVALID,
+    HEALTH_TOKEN_MISSING,
+    PREFLIGHT_BLOCKED,
+)
 from ncen_updater.common.progress import SilentProgress
 from ncen_updater.formats.manifest import SiteFileEffect, SiteFilesManifest
 from tests.agent.storage.slots.factories import document_for, make_release
@@ -398,6 +402,20 @@ def test_databases_of_an_open_change_are_not_leftovers(world: World, name: str) 
     ROWS[name][0](world)
     world.change(open_change="zzzzzzzz")
     assert "NU-6317" not in {item.code for item in world.report().findings}
+
+
+def test_missing_release_is_named_in_french(world: World) -> None:
+    """Seen: "... ; nothing est installé"."""
+    world.store.current_link.unlink()
+    (found,) = (item for item in world.report().findings if item.code == "NU-6305")
+    assert "nothing" not in found.title.render("fr")
+
+
+def test_uncounted_reference_rows_are_refused(world: World) -> None:
+    """Seen: a query without a number ended the preflight as an unexpected error."""
+    _unmapped(strict=False)(world)
+    world.engine.run_query.return_value = [("B7", None)]
+    assert CHECK_RESULT_INVALID.code in {item.code for item in world.report().strict}
 
 
 def test_rehearsal_copies_are_not_leftovers(world: World) -> None:

@@ -39,10 +39,10 @@ def test_import_directory_is_shown_to_viewers(laid: Counter) -> None:
     assert rows["ke.ncen"]["size_bytes"] == 6
     assert (rows["ke.ncen"]["yours"], rows["ke.ncen"]["refused_because"]) == (True, None)
     assert (rows["away.ncen"]["yours"], rows["away.ncen"]["refused_because"]) == (
-        False, "it is no plain file",
+        False, "it is not a regular file",
     )  # fmt: skip
     french = laid.ask("GET", "/v1/inbox", user=ME, HTTP_ACCEPT_LANGUAGE="fr").document["files"]
-    assert "ce n'est pas un simple fichier" in [row["refused_because"] for row in french]
+    assert "ce n'est pas un fichier ordinaire" in [row["refused_because"] for row in french]
     for user in (READER, OPERATOR, APPROVER):
         assert laid.ask("GET", "/v1/inbox", user=user).status == 200
     assert laid.ask("GET", "/v1/inbox", user=NOBODY).status == 403

@@ -182,7 +182,7 @@ def test_added_files_are_set_aside_and_never_deleted(photos: Path, method: Snaps
     replace(photos)
     found = directory.restore(required=True)
     assert (found.quarantined, found.restored) == (2, 1)
-    aside = get_snapshot_directory(photos) / "aside-abcdefgh"
+    aside = get_snapshot_directory(photos) / "quarantine-abcdefgh"
     assert (aside / "thumbs" / "small" / "0.jpg").read_bytes() == b"thumb"
     assert (aside / "3.jpg").read_bytes() == b"another"
     directory.discard()
@@ -294,7 +294,7 @@ def test_last_name_of_a_file_is_never_removed(photos: Path) -> None:
     (photos / "8.jpg").rename(photos / "moved.jpg")
     found = directory.restore(required=True)
     assert (found.lost, found.quarantined) == (("8.jpg",), 1)
-    aside = get_snapshot_directory(photos) / "aside-abcdefgh" / "moved.jpg"
+    aside = get_snapshot_directory(photos) / "quarantine-abcdefgh" / "moved.jpg"
     assert aside.read_bytes() == bytes([8]) * 9
 
 
@@ -498,7 +498,7 @@ def test_killed_while_the_snapshot_is_restored(photos: Path, method: SnapshotMet
         again = killed(photos, method, "restore", instant)
         directory.restore(required=True)
         assert picture(photos) == before
-        aside = get_snapshot_directory(photos) / "aside-abcdefgh"
+        aside = get_snapshot_directory(photos) / "quarantine-abcdefgh"
         assert (aside / "thumbs" / "x").read_bytes() == b"x"
         shutil.rmtree(aside)
         directory.discard()

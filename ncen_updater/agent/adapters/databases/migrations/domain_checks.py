@@ -204,17 +204,40 @@ def find_unmapped_references(
     for item in maps:
         rows: list[tuple[str, int]] = []
         for row in run_release_query(engine, select(item.database), item.unmapped):
-            count = _normalize_value(row[1]) if len(row) == 2 else None
-            if not isinstance(count, int):
-                shape = f"1 x {len(row)}"
-                raise DatabaseError(
-                    CHECK_RESULT_INVALID,
-                    check=item.name,
-                    database=item.database,
-                    shape=shape,
-                    detail=item.unmapped,
-                )
-            rows.append((str(row[0]), count))
+            if len(row) != 2:
+                raise _make_count_error(item, item.unmapped, f"1 x {len(row)}")
+            rows.append((str(row[0]), _parse_count(item, item.unmapped, row[1])))
         if rows:
             found.append(UnmappedReferences(item.name, item.database, item.strict, tuple(rows)))
     return tuple(found)
+
+
+def count_affected_rows(
+    engine: DatabaseEngine, select: DatabaseSelector, item: ReferenceMap
+) -> int | None:
+    """Return the number of rows that get a new code; None if the map has no query for it.
+
+    Raises:
+        QUERY_FAILED: The server refused the query.
+        CHECK_RESULT_INVALID: The result is not one number.
+    """
+    if item.affected is None:
+        return None
+    rows = run_release_query(engine, select(item.database), item.affected)
+    if len(rows) != 1 or len(rows[0]) != 1:
+        shape = f"{len(rows)} x {len(rows[0])}" if rows else "0 x 0"
+        raise _make_count_error(item, item.affected, shape)
+    return _parse_count(item, item.affected, rows[0][0])
+
+
+def _parse_count(item: ReferenceMap, sql: str, value: object) -> int:
+    count = _normalize_value(value)
+    if not isinstance(count, int):
+        raise _make_count_error(item, sql, "NULL" if count is None else str(count))
+    return count
+
+
+def _make_count_error(item: ReferenceMap, sql: str, shape: str) -> DatabaseError:
+    return DatabaseError(
+        CHECK_RESULT_INVALID, check=item.name, database=item.database, shape=shape, detail=sql
+    )

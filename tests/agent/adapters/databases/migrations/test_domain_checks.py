@@ -15,6 +15,7 @@ from ncen_updater.agent.adapters.databases.migrations.domain_checks import (
     CheckValue,
     _normalize_value,
     compare_checks,
+    count_affected_rows,
     find_unmapped_references,
     run_checks,
 )
@@ -157,3 +158,23 @@ def test_unmapped_rows_are_counted(engine: DatabaseEngine) -> None:
     for sql in ("SELECT code FROM item", "SELECT code, code FROM item"):
         with refused(CHECK_RESULT_INVALID):
             find_unmapped_references(engine, LiveDatabase, [codes(sql)])
+
+
+def test_affected_rows_must_be_one_number(engine: DatabaseEngine) -> None:
+    """Seen: NULL, a sum over no row, ended a rehearsal as an unexpected error."""
+
+    def codes(affected: str | None) -> ReferenceMap:
+        return ReferenceMap(
+            name="old codes", database="cases", unmapped="SELECT 1, 1", affected=affected
+        )
+
+    assert count_affected_rows(engine, LiveDatabase, codes(None)) is None
+    assert count_affected_rows(engine, LiveDatabase, codes("SELECT count(*) FROM item")) == 3
+    for sql in (
+        "SELECT sum(code) FROM item WHERE code = 'Z'",
+        "SELECT code FROM item WHERE code = 'B'",
+        "SELECT 1 WHERE 1 = 0",
+        "SELECT 1, 2",
+    ):
+        with refused(CHECK_RESULT_INVALID):
+            count_affected_rows(engine, LiveDatabase, codes(sql))

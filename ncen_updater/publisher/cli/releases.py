@@ -17,6 +17,7 @@ from ncen_updater.common.cli.usage import CommandUsageError
 from ncen_updater.common.findings import Severity
 from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.messages import ExitCode
+from ncen_updater.common.progress import Amount
 from ncen_updater.publisher.cli.options import (
     DIRECTORY_PATH,
     FILE_PATH,
@@ -218,7 +219,7 @@ def build(
         def count(read: int) -> None:
             nonlocal done
             done += read
-            progress.report(building, done)
+            progress.report(building, Amount(done))
 
         building = LazyText(N_("packing {directory}"), {"directory": directory})
         progress.report(building)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
 from typing import Protocol
 
 from ncen_updater.common.i18n import N_, LazyText
@@ -15,11 +16,36 @@ REVERTING = N_("reverting: {step}")
 REVERTING_ROLLBACK = N_("reverting the rollback: {step}")
 
 
+class Unit(StrEnum):
+    """The unit of an amount of work."""
+
+    COUNT = "count"
+    BYTES = "bytes"
+
+
+@dataclass(frozen=True)
+class Amount:
+    """An amount of work done, and the total if it is known."""
+
+    done: int
+    total: int | None = None
+    unit: Unit = Unit.COUNT
+
+    @classmethod
+    def from_json(cls, document: object) -> Amount | None:
+        """Parse an amount; return None if it is not one."""
+        if not isinstance(document, dict) or type(document.get("done")) is not int:
+            return None
+        total = document.get("total")
+        unit = Unit.BYTES if document.get("unit") == Unit.BYTES else Unit.COUNT
+        return cls(document["done"], total if type(total) is int else None, unit)
+
+
 class ProgressListener(Protocol):
     """A listener for work that may take more than two seconds."""
 
-    def report(self, text: LazyText, done: int | None = None, total: int | None = None) -> None:
-        """Show the current activity; ``done`` and ``total`` are in the unit of the text.
+    def report(self, text: LazyText, amount: Amount | None = None) -> None:
+        """Show the current activity, with the amount of work done if it can be counted.
 
         Called often and from any thread; must not block and must not raise.
         """
@@ -28,7 +54,7 @@ class ProgressListener(Protocol):
 class SilentProgress:
     """A listener that ignores progress."""
 
-    def report(self, text: LazyText, done: int | None = None, total: int | None = None) -> None:
+    def report(self, text: LazyText, amount: Amount | None = None) -> None:
         """Do nothing."""
 
 
@@ -39,14 +65,12 @@ class ProgressUpdate:
     Attributes:
         template: The template, translated where it is shown; empty for a heartbeat.
         values: Values of its placeholders.
-        done: Amount done, in the unit of the text.
-        total: Total amount.
+        amount: Amount of work done, if it can be counted.
     """
 
     template: str
     values: Mapping[str, str] = field(default_factory=dict)
-    done: int | None = None
-    total: int | None = None
+    amount: Amount | None = None
 
     @property
     def text(self) -> LazyText:
@@ -57,7 +81,7 @@ class ProgressUpdate:
         """Return the message as one line of JSON."""
         document = {
             "template": self.template, "values": dict(self.values),
-            "done": self.done, "total": self.total,
+            "amount": None if self.amount is None else asdict(self.amount),
         }  # fmt: skip
         return json.dumps(document).encode() + b"\n"
 
@@ -69,12 +93,8 @@ class ProgressUpdate:
         template, values = document.get("template"), document.get("values", {})
         if not isinstance(template, str) or not isinstance(values, dict):
             return None
-        figures = [
-            figure if type(figure) is int else None
-            for figure in (document.get("done"), document.get("total"))
-        ]
-        words = {str(key): str(value)[:MAX_VALUE_CHARS] for key, value in values.items()}
-        return cls(template[:1000], words, *figures)
+        texts = {str(key): str(value)[:MAX_VALUE_CHARS] for key, value in values.items()}
+        return cls(template[:1000], texts, Amount.from_json(document.get("amount")))
 
 
 #: In a worker process: the listener that sends progress to the caller.

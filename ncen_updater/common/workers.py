@@ -7,7 +7,7 @@ without a network, the worker without the databases. Each line is a JSON object:
 
 ========  ==========================================================================================
 request   The first line of the caller; a further line asks the worker to end.
-progress  ``{"template", "values", "done", "total"}``; an empty template is a heartbeat.
+progress  ``{"template", "values", "amount"}``; an empty template is a heartbeat.
 result    ``{"done": true, ...}``: the other members are the result.
 error     ``{"error": {"code", "title", "values", "detail"}}``
 ========  ==========================================================================================
@@ -43,7 +43,12 @@ from ncen_updater.common.disk_space import find_disk_full_error
 from ncen_updater.common.errors import DETAIL, UpdaterError
 from ncen_updater.common.i18n import PLACEHOLDER, LazyText
 from ncen_updater.common.messages import find_message
-from ncen_updater.common.progress import CALLER_PROGRESS, ProgressListener, ProgressUpdate
+from ncen_updater.common.progress import (
+    CALLER_PROGRESS,
+    Amount,
+    ProgressListener,
+    ProgressUpdate,
+)
 from ncen_updater.common.unix_http import connect_unix_socket
 
 logger = logging.getLogger(__name__)
@@ -411,7 +416,7 @@ class _WorkerCall:
             if progress is None:
                 raise WorkerError("invalid response")
             if progress.template and self._progress is not None:
-                self._progress.report(progress.text, progress.done, progress.total)
+                self._progress.report(progress.text, progress.amount)
 
     def _get_exit_status(self, child: subprocess.Popen[bytes]) -> int:
         """Return the exit status of a child that ends, and kill the rest of its process group."""
@@ -565,16 +570,16 @@ class ProgressWriter:
         self._lock = threading.RLock()
         self._said, self._at = ("", ""), -REPEAT_S
 
-    def report(self, text: LazyText, done: int | None = None, total: int | None = None) -> None:
+    def report(self, text: LazyText, amount: Amount | None = None) -> None:
         """Send a new text at once, figures of the same text at most twice a second."""
         values = {key: str(value)[:MAX_VALUE] for key, value in text.values.items()}
         value, now = (text.template, str(values)), self._clock()
         if value == self._said and now - self._at < REPEAT_S:
             return
         self._said, self._at = value, now
-        line = ProgressUpdate(text.template, values, done, total).to_json_line()
+        line = ProgressUpdate(text.template, values, amount).to_json_line()
         if len(line) > select.PIPE_BUF:
-            line = ProgressUpdate(text.template[:500], {}, done, total).to_json_line()
+            line = ProgressUpdate(text.template[:500], {}, amount).to_json_line()
         self._write_line(line)
 
     def send_heartbeat(self) -> None:

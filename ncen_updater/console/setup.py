@@ -17,7 +17,7 @@ from typing import Any
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.messages import CONSOLE_BUSY, CONSOLE_FORM
-from ncen_updater.common.progress import ProgressListener
+from ncen_updater.common.progress import Amount, ProgressListener
 from ncen_updater.common.workers import (
     INHERITED_VARIABLES,
     Worker,
@@ -110,12 +110,11 @@ class SetupPage:
 
     # ---- worker ----------------------------------------------------------------------------------
 
-    def report(self, text: LazyText, done: int | None = None, total: int | None = None) -> None:
+    def report(self, text: LazyText, amount: Amount | None = None) -> None:
         """Record the worker's progress; a step number that repeats or decreases means reverting."""
-        del total
         with self._lock:
-            before, number = self._state, self._state.step if done is None else done
-            back = before.reverting or (done is not None and number <= before.step)
+            before, number = self._state, self._state.step if amount is None else amount.done
+            back = before.reverting or (amount is not None and number <= before.step)
             self._state = replace(before, progress=text, step=number, reverting=back)
 
     def _start(self, act: str, more: Mapping[str, object], plan: str | None = None) -> None:

@@ -19,7 +19,7 @@ from ncen_updater.common.messages import (
     BUNDLE_TOO_OLD,
     ROOT_CHAIN_BROKEN,
 )
-from ncen_updater.common.progress import ProgressListener
+from ncen_updater.common.progress import Amount, ProgressListener, Unit
 from ncen_updater.feed.errors import (
     BadSignatureError,
     DigestMismatchError,
@@ -91,9 +91,11 @@ def read_whole(bundle: BundleFile, progress: ProgressListener) -> dict[str, Bund
     """
     members = read_members(bundle)
     _require_roots(members)
-    label = LazyText(N_("Reading the offline bundle (bytes)"))
+    label = LazyText(N_("Reading the offline bundle"))
     verify_checksums(
-        bundle, members.values(), lambda done: progress.report(label, done, bundle.size)
+        bundle,
+        members.values(),
+        lambda done: progress.report(label, Amount(done, bundle.size, Unit.BYTES)),
     )
     return members
 

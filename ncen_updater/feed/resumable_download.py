@@ -34,12 +34,12 @@ from ncen_updater.common.bounded_io import (
 )
 from ncen_updater.common.disk_space import make_space_error, require_space
 from ncen_updater.common.i18n import N_, LazyText
-from ncen_updater.common.progress import ProgressListener
+from ncen_updater.common.progress import Amount, ProgressListener, Unit
 from ncen_updater.formats.errors import DownloadDamagedError
 
 logger = logging.getLogger(__name__)
 
-DOWNLOAD_PROGRESS = N_("Downloading {name} (bytes)")
+DOWNLOAD_PROGRESS = N_("Downloading {name}")
 BLOCK = 1 << 20
 MAX_RESUME_RECORD_BYTES = 100_000
 KEEP_SIZE = 1  # FALLOC_FL_KEEP_SIZE of linux/falloc.h
@@ -314,7 +314,8 @@ class _Download:
                 stream.write(take)
                 if not parts.verify(take):
                     return False
-                self._progress.report(self._label, parts.verified_bytes, length)
+                amount = Amount(parts.verified_bytes, length, Unit.BYTES)
+                self._progress.report(self._label, amount)
                 if len(take) < len(chunk):
                     logger.warning("%s: longer than signed", self._wanted.name)
                     parts.reset()

@@ -35,7 +35,7 @@ from ncen_updater.common.disk_space import require_space
 from ncen_updater.common.errors import InsufficientSpaceError, get_error_text
 from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.messages import ARCHIVE_DAMAGED, ARCHIVE_MISMATCH, DESTINATION_IN_USE
-from ncen_updater.common.progress import ProgressListener
+from ncen_updater.common.progress import Amount, ProgressListener, Unit
 from ncen_updater.formats.errors import TransferError
 from ncen_updater.formats.tree import EntryType, Tree, TreeEntry
 
@@ -195,7 +195,7 @@ def _unpack_members(
     wanted = {entry.path: entry for entry in tree.entries}
     if len(wanted) != len(tree.entries):
         raise _MemberRefusedError("duplicate path")
-    reported, total = LazyText(N_("unpacking {archive} (bytes)"), {"archive": archive.name}), 0
+    reported, total = LazyText(N_("unpacking {archive}"), {"archive": archive.name}), 0
     expected = tree.total_bytes  # computed once: it sums over all entries
     with (
         contextlib.closing(DirectoryHandle(destination)) as directory,
@@ -215,7 +215,7 @@ def _unpack_members(
                 else:
                     _write_entry(tar, member, entry, directory)
                     total += entry.size
-                    progress.report(reported, total, expected)
+                    progress.report(reported, Amount(total, expected, Unit.BYTES))
         while metered.read(BLOCK):  # to the end, where gzip stores its checksum
             pass
         if wanted:

@@ -22,6 +22,7 @@ from ncen_updater.agent.storage.inbox import (
 )
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import LazyText
+from ncen_updater.common.progress import Amount, Unit
 from ncen_updater.formats.bundle_file import open_bundle
 
 ME = os.geteuid()
@@ -49,10 +50,10 @@ class RecordingProgress:
     """Records reported progress."""
 
     def __init__(self) -> None:
-        self.said: list[tuple[str, int | None, int | None]] = []
+        self.said: list[tuple[str, Amount | None]] = []
 
-    def report(self, text: LazyText, done: int | None = None, total: int | None = None) -> None:
-        self.said.append((text.render("en"), done, total))
+    def report(self, text: LazyText, amount: Amount | None = None) -> None:
+        self.said.append((text.render("en"), amount))
 
 
 # ---- the rules -----------------------------------------------------------------------------------
@@ -270,7 +271,7 @@ def test_file_is_placed_and_removed(inbox: Inbox, medium: Path) -> None:
         assert os.read(descriptor, 100) == b"12345"
         os.close(descriptor)
     assert lies(inbox) == []
-    assert told.said[-1] == ("Copying ke.ncen to the import directory (bytes)", 5, 5)
+    assert told.said[-1] == ("Copying ke.ncen to the import directory", Amount(5, 5, Unit.BYTES))
 
 
 def test_file_needed_by_a_job_is_retained(inbox: Inbox, medium: Path) -> None:
@@ -292,7 +293,7 @@ class KilledAt(RecordingProgress):
         super().__init__()
         self._left = pieces
 
-    def report(self, text: LazyText, done: int | None = None, total: int | None = None) -> None:
+    def report(self, text: LazyText, amount: Amount | None = None) -> None:
         self._left -= 1
         if self._left <= 0:
             os.kill(os.getpid(), signal.SIGKILL)

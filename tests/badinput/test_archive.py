@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ncen_updater.common.messages import ARCHIVE_DAMAGED, ARCHIVE_MISMATCH
+from ncen_updater.common.progress import Amount
 from ncen_updater.formats.archive import unpack_archive
 from ncen_updater.formats.errors import TransferError
 from ncen_updater.formats.tree import EntryType, Tree, TreeEntry
@@ -34,8 +35,8 @@ TREE = Tree(
 
 
 class _Silent:
-    def report(self, text: object, done: int | None = None, total: int | None = None) -> None:
-        del text, done, total
+    def report(self, text: object, amount: Amount | None = None) -> None:
+        del text, amount
 
 
 def _tar(pax: dict[str, str] | None = None, size: int = len(CONTENT), kind: bytes = b"0") -> bytes:

@@ -19,6 +19,7 @@ from ncen_updater.common import messages
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import LazyText
 from ncen_updater.common.messages import READER_FAILED, VIEW_DAMAGED
+from ncen_updater.common.progress import Amount
 from ncen_updater.common.workers import Worker, WorkerError, decode_error, encode_error
 from ncen_updater.feed.clock import TrustClock
 from ncen_updater.feed.errors import DigestMismatchError
@@ -234,10 +235,9 @@ WORKERS = {
 
 
 class _Listener:
-    def report(self, text: LazyText, done: int | None = None, total: int | None = None) -> None:
+    def report(self, text: LazyText, amount: Amount | None = None) -> None:
         text.render()
-        assert done is None or isinstance(done, int)
-        assert total is None or isinstance(total, int)
+        assert amount is None or isinstance(amount, Amount)
 
 
 @pytest.mark.parametrize("name", WORKERS)

@@ -157,15 +157,6 @@ def test_po_file_round_trips(messages: dict[str, Any], tmp_path: Path) -> None:
     assert messages["read_po"](tmp_path / "x.po") == rows
 
 
-def test_unit_is_omitted_beside_formatted_numbers_in_french(
-    messages: dict[str, Any],
-) -> None:
-    """Seen: "Copie de ke.ncen dans le bac (octets)  36,1 ko sur 36,1 ko"."""
-    rows = messages["read_po"](LOCALE_DIR / "fr" / "LC_MESSAGES" / "ncen_updater.po")
-    counted = {said for english, said in rows.items() if english.endswith("(bytes)")}
-    assert counted and not [said for said in counted if said.endswith(")")]
-
-
 def test_enumeration_values_are_translated_to_french() -> None:
     assert (LOCALE_DIR / "fr" / "LC_MESSAGES" / "ncen_updater.mo").is_file()
     assert LazyText("{kind}", {"kind": ChangeKind.ROLLBACK}).render("fr") == "retour arrière"

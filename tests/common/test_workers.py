@@ -24,7 +24,7 @@ from ncen_updater.common import workers
 from ncen_updater.common.errors import InsufficientSpaceError, UpdaterError
 from ncen_updater.common.i18n import LazyText
 from ncen_updater.common.messages import ROLE_EXPIRED
-from ncen_updater.common.progress import ProgressUpdate
+from ncen_updater.common.progress import Amount, ProgressUpdate
 from ncen_updater.common.workers import (
     INHERITED_VARIABLES,
     ProgressWriter,
@@ -47,6 +47,7 @@ import os, signal, sys, time
 from ncen_updater.common import workers
 from ncen_updater.common.errors import InsufficientSpaceError, UpdaterError
 from ncen_updater.common.i18n import LazyText
+from ncen_updater.common.progress import Amount
 from ncen_updater.common.messages import ROLE_EXPIRED
 def handler(order, progress):
 {body}
@@ -59,11 +60,11 @@ class Listener:
     """Records reported progress."""
 
     def __init__(self) -> None:
-        self.heard: list[tuple[str, int | None, int | None]] = []
+        self.heard: list[tuple[str, Amount | None]] = []
 
-    def report(self, text: LazyText, done: int | None = None, total: int | None = None) -> None:
+    def report(self, text: LazyText, amount: Amount | None = None) -> None:
         """Record it."""
-        self.heard.append((text.render(), done, total))
+        self.heard.append((text.render(), amount))
 
 
 @pytest.fixture
@@ -95,14 +96,14 @@ def speaking_worker(body: str) -> str:
 def test_worker_receives_an_order_and_returns_progress_and_result(run: Any) -> None:
     listener = Listener()
     body = """
-    progress.report(LazyText("copying {name}", {"name": "cases"}), 3, 9)
+    progress.report(LazyText("copying {name}", {"name": "cases"}), Amount(3, 9))
     print("a library prints")
     return {"order": order, "stdin": sys.stdin.read()}
     """
     order = {"act": "copy", "more": "x" * 500_000}  # more than a connection holds
     result = run(serving(body), order, progress=listener)
     assert result == {"order": order, "stdin": ""}
-    assert listener.heard == [("copying cases", 3, 9)]
+    assert listener.heard == [("copying cases", Amount(3, 9))]
 
 
 def test_expected_error_keeps_its_class(run: Any) -> None:
@@ -348,7 +349,7 @@ def test_suspended_caller_reads_pending_output_before_judging(
     )
 
     class Stopped(Listener):
-        def report(self, text: LazyText, done: int | None = None, total: int | None = None) -> None:
+        def report(self, text: LazyText, amount: Amount | None = None) -> None:
             nonlocal late
             told.write_text("go on")
             answered.read_text()
@@ -510,11 +511,11 @@ def test_child_ends_with_its_parent(tmp_path: Path, instant: str) -> None:
 
 @pytest.mark.skipif(ACTIVATOR is None, reason="systemd-socket-activate is not installed")
 def test_worker_behind_a_unit_behaves_equally(tmp_path: Path) -> None:
-    code = serving('progress.report(LazyText("a"), 1, 2)\nreturn {"x": order["x"]}')
+    code = serving('progress.report(LazyText("a"), Amount(1, 2))\nreturn {"x": order["x"]}')
     path, listener = tmp_path / "socket", Listener()
     with activated(path, [sys.executable, "-c", code], tmp_path / "log"):
         assert call_worker(Worker("none", socket=path), {"x": 3}, listener) == {"x": 3}
-    assert listener.heard == [("a", 1, 2)]
+    assert listener.heard == [("a", Amount(1, 2))]
     with pytest.raises(WorkerUnavailableError):
         call_worker(Worker("none", socket=tmp_path / "another"), {})
 
@@ -551,13 +552,15 @@ def test_progress_is_limited_to_two_updates_per_second() -> None:
     with ours, theirs:
         teller = ProgressWriter(theirs.fileno(), lambda: now[0])
         for done in range(100):
-            teller.report(LazyText("a"), done, 100)
+            teller.report(LazyText("a"), Amount(done, 100))
         now[0] += 0.5
-        teller.report(LazyText("a"), 100, 100)
+        teller.report(LazyText("a"), Amount(100, 100))
         teller.report(LazyText("x {v1}", {f"v{number}": "é" * 5000 for number in range(40)}))
         lines = ours.recv(100_000).splitlines()
     told = [ProgressUpdate.from_json(json.loads(line)) for line in lines]
-    assert [t and (t.template, t.done) for t in told] == [("a", 0), ("a", 100), ("x {v1}", None)]
+    assert [t and (t.template, t.amount and t.amount.done) for t in told] == [
+        ("a", 0), ("a", 100), ("x {v1}", None),
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(

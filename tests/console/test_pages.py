@@ -210,8 +210,8 @@ IDLE = {"running": None, "reason": None}
 BUSY = {
     "running": {
         "command": ["upgrade"], "since": SINCE,
-        "progress": {"template": "copying {database} (bytes)", "values": {"database": "seizures"},
-                     "done": 1_500_000, "total": 3_000_000},
+        "progress": {"template": "copying {database}", "values": {"database": "seizures"},
+                     "amount": {"done": 1_500_000, "total": 3_000_000, "unit": "bytes"}},
     },
     "reason": None,
 }  # fmt: skip

@@ -23,7 +23,7 @@ from ncen_updater.agent.setup.record import SetupPhase
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import LazyText
 from ncen_updater.common.messages import BAD_USAGE, SETUP_CONFIGURED, SETUP_STEP_FAILED
-from ncen_updater.common.progress import ProgressListener
+from ncen_updater.common.progress import Amount, ProgressListener
 from ncen_updater.console.app import ConsoleApplication
 from ncen_updater.console.authentication import LinkAuthBackend
 from ncen_updater.console.local_console import FORBIDDEN_RESPONSE, serve_on_loopback
@@ -219,7 +219,7 @@ class Agent:
     def __call__(self, order: Mapping[str, Any], progress: ProgressListener) -> Mapping[str, Any]:
         self.orders.append(order)
         for number in self.steps:
-            progress.report(LazyText("step"), number, 3)
+            progress.report(LazyText("step"), Amount(number, 3))
         if order["act"] == "apply":
             self.told.set()
             assert self.goes.wait(DEADLINE_S)

@@ -17,7 +17,7 @@ import pytest
 from ncen_updater.common.errors import InsufficientSpaceError
 from ncen_updater.common.i18n import LazyText
 from ncen_updater.common.messages import ExitCode
-from ncen_updater.common.progress import SilentProgress
+from ncen_updater.common.progress import Amount, SilentProgress, Unit
 from ncen_updater.feed.fetching import FEED_SCHEME
 from ncen_updater.feed.http_fetcher import HttpFetcher
 from ncen_updater.feed.resumable_download import (
@@ -66,9 +66,9 @@ def test_file_is_downloaded_without_leftovers(
     told: list[tuple[int | None, int | None]] = []
 
     class Listener:
-        def report(self, text: LazyText, done: int | None = None, total: int | None = None) -> None:
-            assert text.render() == "Downloading big (bytes)"
-            told.append((done, total))
+        def report(self, text: LazyText, amount: Amount | None = None) -> None:
+            assert amount and (text.render(), amount.unit) == ("Downloading big", Unit.BYTES)
+            told.append((amount.done, amount.total))
 
     download_file(opener, target, WANTED, Listener())
     assert target.read_bytes() == CONTENT
@@ -203,7 +203,7 @@ def test_space_is_allocated_before_the_download(
     taken: list[int] = []
 
     class Listener:
-        def report(self, text: LazyText, done: int | None = None, total: int | None = None) -> None:
+        def report(self, text: LazyText, amount: Amount | None = None) -> None:
             taken.append(partial.stat().st_blocks * 512)
 
     server.faults.clear()
@@ -221,8 +221,8 @@ def test_killed_download_resumes(target: Path, server: WebServer) -> None:
         "from ncen_updater.feed.http_fetcher import HttpFetcher\n"
         "fetcher = HttpFetcher((sys.argv[1],), minimum_bytes_per_s=1)\n"
         "class Told:\n"
-        "    def report(self, what, done=None, total=None):\n"
-        "        if done > 2000: print('going', flush=True)\n"
+        "    def report(self, what, amount=None):\n"
+        "        if amount.done > 2000: print('going', flush=True)\n"
         "download_file(lambda o: fetcher.open_stream('ncen-feed:/big', o), "
         "pathlib.Path(sys.argv[2]),\n"
         "         ExpectedFile('big', int(sys.argv[3]), sys.argv[4]), Told())\n"

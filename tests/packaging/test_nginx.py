@@ -14,7 +14,7 @@ import pytest
 
 from demo.release_flow import publish_release
 from ncen_updater.common.i18n import LazyText
-from ncen_updater.common.progress import SilentProgress
+from ncen_updater.common.progress import Amount, SilentProgress
 from ncen_updater.feed.fetching import FEED_SCHEME
 from ncen_updater.feed.http_fetcher import HttpFetcher
 from ncen_updater.feed.tuf_source import TufReleaseSource
@@ -82,8 +82,8 @@ def test_site_downloads_and_resumes(feed: Path, server: Nginx, tmp_path: Path) -
         pass
 
     class Cuts(SilentProgress):
-        def report(self, text: LazyText, done: int | None = None, total: int | None = None) -> None:
-            if done and done > LARGE / 3 and total and total > LARGE / 2:
+        def report(self, text: LazyText, amount: Amount | None = None) -> None:
+            if amount and amount.done > LARGE / 3 and (amount.total or 0) > LARGE / 2:
                 raise ConnectionLostError
 
     agent = source(feed, tmp_path / "site", server)

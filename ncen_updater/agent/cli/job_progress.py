@@ -12,7 +12,7 @@ from ncen_updater.common.cli.render import format_time
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.messages import JOB_INTERRUPTED, ExitCode
-from ncen_updater.common.progress import ProgressListener, ProgressUpdate
+from ncen_updater.common.progress import Amount, ProgressListener, ProgressUpdate
 
 
 def parse_job_result(number: int, result: object) -> CommandResult:
@@ -71,8 +71,8 @@ def describe_job_wait(status: JsonDocument, zone: tzinfo | None) -> LazyText | N
 
 def report_progress(progress: ProgressListener, service_state: JsonDocument) -> None:
     """Report the current work of the service."""
-    for what, done, total in describe_current_work(service_state):
-        progress.report(what, done, total)
+    for what, amount in describe_current_work(service_state):
+        progress.report(what, amount)
 
 
 def report_service_away(progress: ProgressListener) -> None:
@@ -82,15 +82,15 @@ def report_service_away(progress: ProgressListener) -> None:
 
 def describe_current_work(
     moment: JsonDocument,
-) -> Iterator[tuple[LazyText, int | None, int | None]]:
+) -> Iterator[tuple[LazyText, Amount | None]]:
     """Yield the current work of the service with its amounts, or why it waits."""
     running = moment.get("running")
     if running is None:
         if moment.get("reason"):
-            yield LazyText("{why}", {"why": moment["reason"]}), None, None
+            yield LazyText("{why}", {"why": moment["reason"]}), None
         return
     progress = ProgressUpdate.from_json(running.get("progress"))
     if progress is None:
-        yield label_operation(str(running["command"][0])), None, None
+        yield label_operation(str(running["command"][0])), None
     else:
-        yield progress.text, progress.done, progress.total
+        yield progress.text, progress.amount

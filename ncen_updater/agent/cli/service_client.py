@@ -362,7 +362,7 @@ class ServiceSiteClient:
                     return parse_job_result(number, seen["result"])
                 update = ProgressUpdate.from_json(seen["progress"])
                 if update is not None:
-                    progress.report(update.text, update.done, update.total)
+                    progress.report(update.text, update.amount)
 
 
 def _encode_value(value: object) -> object:

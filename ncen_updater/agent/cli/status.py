@@ -30,7 +30,6 @@ from ncen_updater.common.cli.render import (
     format_duration,
     format_time,
     make_sentence,
-    strip_unit,
 )
 from ncen_updater.common.cli.usage import NOTHING_CHANGED
 from ncen_updater.common.errors import UpdaterError
@@ -133,15 +132,14 @@ def _show_service(
         why = moment.get("reason")
         if why and not held and not at_work:
             session.add_line(LazyText("{why}", {"why": make_sentence(str(why))}))
-    for what, done, total in describe_current_work(moment) if moment.get("running") else ():
-        known = done is not None and total
-        message = strip_unit(what.render(session.language))
+    for what, amount in describe_current_work(moment) if moment.get("running") else ():
+        message = what.render(session.language)
         figures: dict[str, object] = {
             "what": LocalizedFigure(message, **{session.language: message})
         }
-        if done is not None and total:
-            figures |= {"done": format_amount(what, done), "total": format_amount(what, total)}
-        text = N_("Operation: {what}, {done} of {total}") if known else N_("Operation: {what}")
+        if amount is not None:
+            figures["amount"] = format_amount(amount)
+        text = N_("Operation: {what}") if amount is None else N_("Operation: {what}, {amount}")
         session.add_line(LazyText(text, figures))
     for failure in moment.get("failures", ()):
         values = {"what": label_operation(failure["action"]), "times": failure["failures"],

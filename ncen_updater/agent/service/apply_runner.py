@@ -12,7 +12,7 @@ from ncen_updater.agent.service.snapshot import SnapshotStore
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import LazyText
 from ncen_updater.common.messages import INSPECTION_FAILED
-from ncen_updater.common.progress import ProgressUpdate
+from ncen_updater.common.progress import Amount, ProgressUpdate
 from ncen_updater.common.workers import (
     INHERITED_VARIABLES,
     Worker,
@@ -165,9 +165,9 @@ class ApplyRunner:
         """Return whether the worker can read journal, metadata and databases."""
         return self._run_worker(["in-reach"]).exit_code == 0
 
-    def report(self, text: LazyText, done: int | None = None, total: int | None = None) -> None:
+    def report(self, text: LazyText, amount: Amount | None = None) -> None:
         """Forward progress to the observer."""
-        _ProgressForwarder(self._watcher.record_progress).report(text, done, total)
+        _ProgressForwarder(self._watcher.record_progress).report(text, amount)
 
     def _run_worker(self, command: Sequence[str]) -> WorkerResult:
         worker = self._create_worker(command, APPLY_WORKER_LIMITS, bound_to_parent=False)
@@ -216,6 +216,6 @@ class _ProgressForwarder:
     def __init__(self, on_progress: Callable[[ProgressUpdate], None]) -> None:
         self._on_progress = on_progress
 
-    def report(self, text: LazyText, done: int | None = None, total: int | None = None) -> None:
+    def report(self, text: LazyText, amount: Amount | None = None) -> None:
         values = {name: str(value) for name, value in text.values.items()}
-        self._on_progress(ProgressUpdate(text.template, values, done, total))
+        self._on_progress(ProgressUpdate(text.template, values, amount))

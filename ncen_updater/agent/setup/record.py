@@ -47,7 +47,7 @@ from ncen_updater.common.messages import (
     SETUP_UNDONE_UNHEALTHY,
     ErrorMessage,
 )
-from ncen_updater.common.progress import ProgressListener
+from ncen_updater.common.progress import Amount, ProgressListener
 
 # Importing these modules registers their steps, which a record may name.
 __all__ = ["AdoptStep", "PageStep", "RestartStep", "SetupPhase", "SetupRecord", "TrialCopyStep"]
@@ -198,7 +198,7 @@ class SetupRecord:
                 entry = self._data["steps"][number]
                 if entry["state"] == "done":
                     continue
-                progress.report(step.title, number, len(self.steps))
+                progress.report(step.title, Amount(number, len(self.steps)))
                 try:
                     if entry["state"] is None:
                         entry["before"] = before = step.capture(self._machine)
@@ -254,7 +254,7 @@ class SetupRecord:
             entry, step = self._data["steps"][number], self.steps[number]
             if not entry["state"]:
                 continue
-            progress.report(step.title, number, len(self.steps))
+            progress.report(step.title, Amount(number, len(self.steps)))
             try:
                 step.undo(self._machine, entry["before"])
             except FAILURES as error:

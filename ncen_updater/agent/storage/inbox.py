@@ -27,7 +27,7 @@ from ncen_updater.common.messages import (
     INBOX_UNUSABLE,
     NOT_A_BUNDLE,
 )
-from ncen_updater.common.progress import ProgressListener
+from ncen_updater.common.progress import Amount, ProgressListener, Unit
 from ncen_updater.formats.bundle_file import open_bundle_file
 
 ROOT_UID = 0
@@ -249,14 +249,12 @@ def place_files(inbox: Path, file: Path, progress: ProgressListener) -> Iterator
             require_space(inbox, total)
             target = _create_file(directory, inbox, file.name)
             remove.append(file.name)
-            text = LazyText(
-                N_("Copying {name} to the import directory (bytes)"), {"name": file.name}
-            )
+            text = LazyText(N_("Copying {name} to the import directory"), {"name": file.name})
             try:
                 while piece := _read_chunk(source, file):
                     _write_chunk(target, piece, inbox / file.name)
                     done += len(piece)
-                    progress.report(text, done, max(total, done))
+                    progress.report(text, Amount(done, max(total, done), Unit.BYTES))
             finally:
                 os.close(target)
         finally:

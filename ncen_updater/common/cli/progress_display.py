@@ -27,15 +27,18 @@ from ncen_updater.common.cli.render import (
     colorize,
     format_amount,
     format_duration,
-    strip_unit,
     supports_color,
 )
-from ncen_updater.common.i18n import N_, LazyText, is_right_to_left
-from ncen_updater.common.progress import REVERTING, REVERTING_ROLLBACK, ProgressListener
+from ncen_updater.common.i18n import LazyText, is_right_to_left
+from ncen_updater.common.progress import (
+    REVERTING,
+    REVERTING_ROLLBACK,
+    Amount,
+    ProgressListener,
+)
 
 RICH_INTERVAL_S = 1.0
 PLAIN_INTERVAL_S = 10.0
-DONE_OF_TOTAL = LazyText(N_("{done} of {total}"))
 
 
 class ProgressDisplay:
@@ -71,19 +74,18 @@ class ProgressDisplay:
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None
         self._what = ""
-        self._figures_label = DONE_OF_TOTAL
         self._since = 0.0
-        self._figures: tuple[int | None, int | None] = (None, None)
+        self._amount: Amount | None = None
         self._shown: dict[str, float] = {}
         self._dead = self._reverts = False
 
-    def report(self, text: LazyText, done: int | None = None, total: int | None = None) -> None:
-        """Store the figures, and show a new text."""
-        message = strip_unit(text.render(self._language))
+    def report(self, text: LazyText, amount: Amount | None = None) -> None:
+        """Store the amount, and show a new text."""
+        message = text.render(self._language)
         sentence = strip_control_characters(message, keep_isolates=self._turned).replace("\n", " ")
         now = self._clock()
         with self._lock:
-            self._figures, self._figures_label = (done, total), text
+            self._amount = amount
             if sentence == self._what:
                 return
             before, began, self._what, self._since = self._what, self._since, sentence, now
@@ -102,9 +104,7 @@ class ProgressDisplay:
 
     def report_earlier(self, what: LazyText, seconds: float) -> None:
         """Show the text of an earlier step as finished, with its duration."""
-        sentence = strip_control_characters(strip_unit(what.render(self._language))).replace(
-            "\n", " "
-        )
+        sentence = strip_control_characters(what.render(self._language)).replace("\n", " ")
         with self._lock:
             self._write(
                 f"{self._format_finished_line(sentence, seconds)}\n"
@@ -146,16 +146,10 @@ class ProgressDisplay:
 
     def _draw(self, now: float) -> None:
         parts = [self._what]
-        done, total = self._figures
-        if done is not None and total:
-            figures = {
-                "done": format_amount(self._figures_label, done),
-                "total": format_amount(self._figures_label, total),
-            }
-            of = LazyText(DONE_OF_TOTAL.template, figures)
-            parts += [of.render(self._language), f"{min(done, total) * 100 // total} %"]
-        elif done is not None:
-            parts.append(format_amount(self._figures_label, done).render(self._language))
+        if self._amount is not None:
+            parts.append(format_amount(self._amount).render(self._language))
+            if total := self._amount.total:
+                parts.append(f"{min(self._amount.done, total) * 100 // total} %")
         parts.append(format_duration(now - self._since).render(self._language))
         line = "  ".join(parts)
         if self._rich:
@@ -191,10 +185,10 @@ class _SilentDisplay(ProgressDisplay):
     def report_earlier(self, what: LazyText, seconds: float) -> None:
         """Do nothing."""
 
-    def report(self, text: LazyText, done: int | None = None, total: int | None = None) -> None:
+    def report(self, text: LazyText, amount: Amount | None = None) -> None:
         """Forward the progress to the relay."""
         if self._relay is not None:
-            self._relay.report(text, done, total)
+            self._relay.report(text, amount)
 
 
 def make_progress_display(

@@ -25,6 +25,7 @@ from ncen_updater.common.i18n import (
     translate,
 )
 from ncen_updater.common.json_records import error_to_json, to_json_value
+from ncen_updater.common.progress import Amount, Unit
 
 TITLE_LABEL = N_("Error:")
 DETAIL = N_("Detail:")
@@ -49,8 +50,7 @@ COLOURS = {"red": "31", "green": "32", "yellow": "33", "bold": "1", "dim": "2"}
 NARROW_SPACE = "\N{NARROW NO-BREAK SPACE}"
 #: Minimum width for wrapped text.
 MIN_LINE_WIDTH = 30
-#: Marks texts whose figures are bytes.
-BYTES_SUFFIX = re.compile(r"\(bytes\)$|, bytes read$")
+DONE_OF_TOTAL = N_("{done} of {total}")
 BYTE_UNITS = ("B", "kB", "MB", "GB", "TB")
 
 
@@ -140,14 +140,11 @@ def format_decimal(value: float) -> LocalizedFigure:
     return _localize_decimal(f"{value:.1f}")
 
 
-def format_amount(what: LazyText, count: int) -> LocalizedFigure:
-    """Format an amount of work: as a size if its text counts bytes, else as a count."""
-    return format_bytes(count) if BYTES_SUFFIX.search(what.template) else format_count(count)
-
-
-def strip_unit(reported: str) -> str:
-    """Return a progress text without its unit, which the figures have."""
-    return reported.removesuffix(" (bytes)")
+def format_amount(amount: Amount) -> LazyText:
+    """Format an amount of work: "3 of 9", or only what is done if the total is unknown or zero."""
+    format_figure = format_bytes if amount.unit is Unit.BYTES else format_count
+    figures = {"done": format_figure(amount.done), "total": format_figure(amount.total or 0)}
+    return LazyText(DONE_OF_TOTAL if amount.total else "{done}", figures)
 
 
 def _localize_decimal(english: str) -> LocalizedFigure:

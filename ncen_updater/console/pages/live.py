@@ -12,8 +12,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from ncen_updater.common.cli.render import format_amount, format_duration, strip_unit
-from ncen_updater.common.i18n import N_, LazyText, LocalizedFigure
+from ncen_updater.common.cli.render import format_amount, format_duration
+from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.labels import explain_code, get_step_label
 from ncen_updater.common.progress import ProgressUpdate
 from ncen_updater.console.page_request import PageContent, PageRequest
@@ -290,17 +290,16 @@ def build_live_view(
     summary = say(stated, name=LazyText(label), text=headline) if report is None else headline
     current = next((step for step in steps if open_change and step.style == "now"), None)
     clock, predicted = _format_downtime(report, now, language) if report is not None else ("", "")
-    percent = (
-        f"{100 * (progress.done or 0) // progress.total} % " if progress and progress.total else ""
-    )
+    amount = progress.amount if progress else None
+    percent = f"{100 * amount.done // amount.total} % " if amount and amount.total else ""
     return LiveView(
         tone=tone,
         label=say(label),
         headline=headline,
         brief=percent + (current.name if current else doing or summary),
         progress=doing,
-        done=progress.done if progress else None,
-        total=progress.total if progress else None,
+        done=amount.done if amount else None,
+        total=amount.total if amount else None,
         spoken=say(stated, name=current.name, text=current.state) if current else summary,
         downtime=clock,
         predicted=predicted,
@@ -378,15 +377,10 @@ def _format_progress(
         return ""
     if reported is None or not reported.template:
         return str(running.get("title") or running["command"][0])
-    text = strip_unit(reported.text.render(language))
-    if reported.done is None or not reported.total:
+    text = reported.text.render(language)
+    if reported.amount is None:
         return text
-    values = {
-        "what": LocalizedFigure(text, **{language: text}),
-        "done": format_amount(reported.text, reported.done),
-        "total": format_amount(reported.text, reported.total),
-    }
-    return LazyText(N_("{what}, {done} of {total}"), values).render(language)
+    return f"{text}, {format_amount(reported.amount).render(language)}"
 
 
 def build_steps(report: Document, now: datetime, language: str) -> Iterator[LiveStep]:

@@ -43,7 +43,7 @@ from ncen_updater.common.messages import (
     DELTA_UNSUPPORTED,
     OLD_FILE_ALTERED,
 )
-from ncen_updater.common.progress import ProgressListener
+from ncen_updater.common.progress import Amount, ProgressListener, Unit
 from ncen_updater.formats.delta.group_decoder import GroupView
 from ncen_updater.formats.delta.index_reader import decode_plan
 from ncen_updater.formats.delta.lzma_streams import (
@@ -426,9 +426,8 @@ class _TreeBuilder:
         if self._done - self._reported >= PROGRESS_BYTES or self._done == self._total:
             self._reported = self._done
             self._progress.report(
-                LazyText(N_("Building the release from the installed files (bytes)")),
-                self._done,
-                self._total,
+                LazyText(N_("Building the release from the installed files")),
+                Amount(self._done, self._total, Unit.BYTES),
             )
 
     def _build_group(self, group: FileGroup, files: list[int]) -> None:

@@ -18,7 +18,7 @@ from typing import IO
 
 from ncen_updater.common import atomic_files as durable
 from ncen_updater.common.i18n import N_, LazyText
-from ncen_updater.common.progress import ProgressListener, SilentProgress
+from ncen_updater.common.progress import Amount, ProgressListener, SilentProgress, Unit
 from ncen_updater.formats.delta.apply import apply_pack
 from ncen_updater.formats.delta.cover_finder import Concatenation, NameSkeleton, is_script
 from ncen_updater.formats.delta.group_encoder import (
@@ -229,8 +229,8 @@ class _PackBuilder:
             ):
                 self._plan.groups.append(self._write_group(batch, out))
                 self._done += sum(entry.size for entry in batch.files)
-                label = LazyText(N_("Building the delta pack (bytes of changed files)"))
-                self._progress.report(label, self._done, total)
+                label = LazyText(N_("Building the delta pack"))
+                self._progress.report(label, Amount(self._done, total, Unit.BYTES))
         with path.open("wb") as out, streams.open("rb") as source:
             index = encode_index(self._plan, self._old_tree)
             out.write(

@@ -14,6 +14,7 @@ from ncen_updater.common.cli.session import CliSession
 from ncen_updater.common.cli.usage import CommandUsageError
 from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.messages import ExitCode
+from ncen_updater.common.progress import Amount
 from ncen_updater.formats.release_document import Withdrawal
 from ncen_updater.publisher.build.agent_release import make_agent_release
 from ncen_updater.publisher.build.attachments import (
@@ -179,7 +180,7 @@ def build(
         def count(read: int) -> None:
             nonlocal done
             done += read
-            progress.report(building, done)
+            progress.report(building, Amount(done))
 
         building = LazyText(N_("packing {directory}"), {"directory": directory})
         progress.report(building)

@@ -34,7 +34,7 @@ from ncen_updater.common.messages import (
     STORAGE_INVALID,
     STORAGE_NO_CREDENTIALS,
 )
-from ncen_updater.common.progress import ProgressListener
+from ncen_updater.common.progress import Amount, ProgressListener
 from ncen_updater.formats.target_names import ROOT_VERSION_FIELD
 from ncen_updater.formats.tree import hash_file
 from ncen_updater.publisher.errors import describe_system_error, report_errors
@@ -304,7 +304,8 @@ def upload_feed(
         for number, name in enumerate(order):
             if name in retained:
                 continue
-            progress.report(LazyText(N_("uploading {name}"), {"name": name}), number, len(order))
+            uploading = LazyText(N_("uploading {name}"), {"name": name})
+            progress.report(uploading, Amount(number, len(order)))
             storage.write_object(name, local[name])
             if storage.compute_sha256(name) != hash_file(local[name]):
                 raise UpdaterError(STORAGE_DIFFERS, name=name, place=storage.name)

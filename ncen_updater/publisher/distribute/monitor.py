@@ -40,7 +40,7 @@ from ncen_updater.common.messages import (
     ErrorMessage,
     ExitCode,
 )
-from ncen_updater.common.progress import ProgressListener
+from ncen_updater.common.progress import Amount, ProgressListener
 from ncen_updater.feed.clock import TrustClock
 from ncen_updater.feed.emergency_halt_statements import verify_emergency_halts
 from ncen_updater.feed.fetching import FeedFetcher
@@ -187,7 +187,7 @@ class FeedMonitor:
         )
         targets = _list_targets(seen)
         for number, target in enumerate(targets):
-            self._progress.report(LazyText(N_("checking files")), number + 1, len(targets))
+            self._progress.report(LazyText(N_("checking files")), Amount(number + 1, len(targets)))
             name = TARGETS_PREFIX + get_target_file_name(target)
             findings += self._probe.check_target(name, target.length, target.hashes["sha256"], deep)
         findings = merge_range_findings(findings)

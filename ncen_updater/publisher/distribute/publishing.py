@@ -37,7 +37,7 @@ from ncen_updater.common.messages import (
     PUBLISHER_TARGET_MISSING,
     STALE_EVENT,
 )
-from ncen_updater.common.progress import ProgressListener, SilentProgress
+from ncen_updater.common.progress import Amount, ProgressListener, SilentProgress
 from ncen_updater.formats.rollout import (
     EMERGENCY_HALTS_FIELD,
     WAIVERS_FIELD,
@@ -398,7 +398,7 @@ class Publisher:
     ) -> None:
         for number, (target, source) in enumerate(files):
             words = LazyText(N_("copying {name}"), {"name": target.path})
-            self._progress.report(words, number + 1, len(files))
+            self._progress.report(words, Amount(number + 1, len(files)))
             with report_errors(PUBLISHER_TARGET_MISSING, SourceChangedError, target=target.path):
                 self._writer.copy_file(
                     self._feed.get_target_path(target), source, target.hashes["sha256"]

@@ -31,6 +31,7 @@ from ncen_updater.common.cli.progress_display import ProgressDisplay
 from ncen_updater.common.cli.render import (
     FAILED_STEP,
     SEVERITY_LABELS,
+    format_amount,
     format_bytes,
     format_count,
     format_duration,
@@ -47,7 +48,7 @@ from ncen_updater.common.findings import Finding, Severity
 from ncen_updater.common.i18n import N_, LazyText, translate
 from ncen_updater.common.json_records import to_json_value
 from ncen_updater.common.messages import CONFIRMATION_DECLINED, JOB_INTERRUPTED, JOURNAL_UNREADABLE
-from ncen_updater.common.progress import REVERTING
+from ncen_updater.common.progress import REVERTING, Amount, Unit
 from tests.agent.cli.site import CHANGE
 from tests.support.errors import refused
 from tests.support.simulated_site import PLACES
@@ -193,7 +194,7 @@ def test_plain_progress_is_one_line_per_message() -> None:
     out, now = io.StringIO(), [0.0]
     shown = ProgressDisplay(out, rich=False, language="en", monotonic=lambda: now[0])
     shown.report(LazyText("one"))
-    shown.report(LazyText("one"), 1, 2)
+    shown.report(LazyText("one"), Amount(1, 2))
     shown.report(LazyText("two"))
     shown.report(LazyText("one"))  # shown a moment ago: two alternating parts
     assert out.getvalue() == "one\ntwo\n"
@@ -207,9 +208,22 @@ def test_progress_line_is_redrawn_on_a_terminal() -> None:
     out = io.StringIO()
     shown = ProgressDisplay(out, rich=True, language="en", monotonic=lambda: 0.0)
     shown.report(LazyText("one"))
-    shown.report(LazyText("two"), 5, 10)
+    shown.report(LazyText("two"), Amount(5, 10))
     assert out.getvalue().startswith("\r\x1b[Kone")
     assert "5 of 10  50 %" in out.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("amount", "shown"),
+    [
+        (Amount(1_500_000, 3_000_000, Unit.BYTES), "1,5 Mo sur 3,0 Mo"),
+        (Amount(1_500_000, 3_000_000), "1\u202f500\u202f000 sur 3\u202f000\u202f000"),
+        (Amount(1_500_000, None, Unit.BYTES), "1,5 Mo"),
+        (Amount(0, 0), "0"),
+    ],
+)  # fmt: skip
+def test_amount_is_shown_in_its_unit(amount: Amount, shown: str) -> None:
+    assert format_amount(amount).render("fr") == shown
 
 
 def test_step_before_a_revert_is_in_red() -> None:

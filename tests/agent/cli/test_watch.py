@@ -21,7 +21,7 @@ from ncen_updater.agent.service.snapshot import MAX_PROGRESS_LINES, RunningComma
 from ncen_updater.agent.storage.journal.jobs import JobKind, JobQueue
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.common.json_records import to_json_value
-from ncen_updater.common.progress import ProgressUpdate
+from ncen_updater.common.progress import Amount, ProgressUpdate
 from tests.agent.cli.site import CHANGE, make_site
 from tests.agent.service.api.conftest import BASIS, BINDING, NEXT, NOW, SETTINGS, Counter
 from tests.agent.service.api.serving import answering
@@ -211,12 +211,12 @@ def test_progress_lines_are_stored_once_with_their_time_and_bounded() -> None:
     running = RunningCommand(("upgrade",), NOW)
     for number, sentence in enumerate(("one", "two", "two", "one", "three")):
         at = NOW + timedelta(seconds=number)
-        running = running.with_progress(ProgressUpdate(sentence, done=number), at)
+        running = running.with_progress(ProgressUpdate(sentence, amount=Amount(number)), at)
     assert [(told.template, took) for told, took in running.earlier_progress] == [
         ("two", 2.0),
         ("one", 1.0),
     ]
-    assert running.progress == ProgressUpdate("three", done=4)
+    assert running.progress == ProgressUpdate("three", amount=Amount(4))
     for number in range(3 * MAX_PROGRESS_LINES):
         running = running.with_progress(ProgressUpdate("{n}", {"n": str(number)}), NOW)
     assert len(running.earlier_progress) == MAX_PROGRESS_LINES

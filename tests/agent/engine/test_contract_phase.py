@@ -40,6 +40,7 @@ from ncen_updater.common.messages import (
     EXPAND_RUNNING,
     OPEN_CHANGE,
 )
+from ncen_updater.common.progress import Amount
 from ncen_updater.formats.manifest import DatabaseProgram, MigratorCommand
 from tests.agent.engine.site_views import (
     Killed,
@@ -114,7 +115,7 @@ class Acts:
     def __init__(self, act: Callable[[], None]) -> None:
         self._act = act
 
-    def report(self, text: LazyText, done: int | None = None, total: int | None = None) -> None:
+    def report(self, text: LazyText, amount: Amount | None = None) -> None:
         if text == CONTRACT_TITLE:
             self._act()
 

@@ -20,7 +20,7 @@ from ncen_updater.agent.engine.slot_builder import (
 from ncen_updater.agent.storage.slots.store import SlotStore
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import LazyText
-from ncen_updater.common.progress import SilentProgress
+from ncen_updater.common.progress import Amount, SilentProgress
 from ncen_updater.feed import download_store as downloads
 from ncen_updater.feed.http_fetcher import HttpFetcher
 from ncen_updater.feed.offers import DownloadedPack, DownloadedRelease
@@ -38,7 +38,7 @@ class RecordingProgress:
     def __init__(self) -> None:
         self.lines: list[str] = []
 
-    def report(self, text: LazyText, done: int | None = None, total: int | None = None) -> None:
+    def report(self, text: LazyText, amount: Amount | None = None) -> None:
         self.lines.append(text.render())
 
 
@@ -245,8 +245,8 @@ source = TufReleaseSource("ncen", state=Path(state), trusted_root=Path(root),
     make_fetcher=lambda: HttpFetcher((url,), attempts=2, sleep=lambda _: None))
 
 class Kill:
-    def report(self, what, done=None, total=None):
-        if "--" in what.render() and done:
+    def report(self, what, amount=None):
+        if "--" in what.render() and amount:
             os.kill(os.getpid(), signal.SIGKILL)
 
 (offer,) = [o for o in source.refresh().offers if o.version == "3.3.0"]

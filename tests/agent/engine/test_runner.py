@@ -47,7 +47,7 @@ from ncen_updater.common.messages import (
     STEP_NOT_EFFECTIVE,
     ExitCode,
 )
-from ncen_updater.common.progress import SilentProgress
+from ncen_updater.common.progress import Amount, SilentProgress
 from tests.support.errors import has_message, refused
 
 CHANGE = Change(
@@ -402,7 +402,7 @@ class RecordingProgress:
     def __init__(self) -> None:
         self.said: list[str] = []
 
-    def report(self, text: LazyText, done: int | None = None, total: int | None = None) -> None:
+    def report(self, text: LazyText, amount: Amount | None = None) -> None:
         self.said.append(str(text))
 
 

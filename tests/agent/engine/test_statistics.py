@@ -12,7 +12,7 @@ from ncen_updater.agent.engine.site import Site, SystemClock
 from ncen_updater.agent.engine.steps.soak_and_prune import STATISTICS_LIMIT_S, refresh_in_background
 from ncen_updater.agent.model.errors import DatabaseError
 from ncen_updater.common.i18n import LazyText
-from ncen_updater.common.progress import SilentProgress
+from ncen_updater.common.progress import Amount, SilentProgress
 
 WATCHING = LazyText("soak period")
 
@@ -58,7 +58,7 @@ def test_progress_keeps_naming_the_soak(fails: bool) -> None:
         def __init__(self) -> None:
             self.said: list[str] = []
 
-        def report(self, text: LazyText, done: int | None = None, total: int | None = None) -> None:
+        def report(self, text: LazyText, amount: Amount | None = None) -> None:
             self.said.append(str(text))
 
     told = Told()

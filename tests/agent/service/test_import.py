@@ -30,7 +30,7 @@ from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import LazyText
 from ncen_updater.common.landlock import get_abi_version
-from ncen_updater.common.progress import ProgressListener, SilentProgress
+from ncen_updater.common.progress import Amount, ProgressListener, SilentProgress
 from ncen_updater.common.workers import Worker, call_worker
 from tests.agent.service.api.conftest import OPERATOR, READER, uid_of
 from tests.support.forks import run_publisher
@@ -193,8 +193,8 @@ class Cut(SilentProgress):
     def __init__(self, left: int) -> None:
         self._left = left
 
-    def report(self, text: LazyText, done: int | None = None, total: int | None = None) -> None:
-        if done is not None and total is not None and done >= total - self._left:
+    def report(self, text: LazyText, amount: Amount | None = None) -> None:
+        if amount and amount.total and amount.done >= amount.total - self._left:
             os.kill(os.getpid(), signal.SIGKILL)
 
 

@@ -168,7 +168,7 @@ def test_identical_requests_share_one_inspection(inspector: PlayedInspector) -> 
 def test_one_inspection_runs_at_a_time(inspector: PlayedInspector) -> None:
     inspector.door.clear()
     inspections, busy = made(inspector), threading.Event()
-    inspector.told = ProgressUpdate("reading", {}, None, None)
+    inspector.told = ProgressUpdate("reading")
     seen: list[int] = []
     real = inspector.inspect
 

@@ -20,7 +20,7 @@ from ncen_updater.common.messages import (
     MIRROR_FORBIDDEN,
     NO_FEED_TO_MIRROR,
 )
-from ncen_updater.common.progress import ProgressListener
+from ncen_updater.common.progress import Amount, ProgressListener
 from ncen_updater.feed.bundle_fetcher import BundleFetcher, map_bundle_errors, read_whole
 from ncen_updater.feed.bundle_import import BundleImporter, ImportSite
 from ncen_updater.feed.mirror import FeedMirror
@@ -41,11 +41,11 @@ class _BundleProgress:
     def __init__(self, inner: ProgressListener) -> None:
         self._inner = inner
 
-    def report(self, text: LazyText, done: int | None = None, total: int | None = None) -> None:
+    def report(self, text: LazyText, amount: Amount | None = None) -> None:
         """Pass the report on, reworded."""
         if text.template == DOWNLOAD_PROGRESS:
-            text = LazyText(N_("Extracting {name} from the offline bundle (bytes)"), text.values)
-        self._inner.report(text, done, total)
+            text = LazyText(N_("Extracting {name} from the offline bundle"), text.values)
+        self._inner.report(text, amount)
 
 
 def _run_import(

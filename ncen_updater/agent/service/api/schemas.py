@@ -50,6 +50,7 @@ from ncen_updater.agent.storage.journal.jobs import JobKind
 from ncen_updater.agent.storage.journal.site_history import FailedReleaseRecord, HoldRecord
 from ncen_updater.common.findings import Severity
 from ncen_updater.common.http_server import PATH_PATTERNS
+from ncen_updater.common.progress import Unit
 from ncen_updater.feed.feed_summary import WithdrawalNotice
 from ncen_updater.formats.receipt import ReceiptLevel
 
@@ -186,9 +187,8 @@ Import = _document("Import", EventData, at=datetime, kind=str)
 # ---- parts ---------------------------------------------------------------------------------------
 
 
-Progress = _document(
-    "Progress", template=str, values=dict[str, str], done=Count | None, total=Count | None,
-)  # fmt: skip
+Amount = _document("Amount", done=Count, total=Count | None, unit=Unit)
+Progress = _document("Progress", template=str, values=dict[str, str], amount=Amount | None)
 Finding = _document("Finding", code=Code, severity=Severity, title=str, remedy=str, figures=Values)
 Range = _document("Range", low=float, high=float)
 Stop = _document("Stop", Range, likely=float)

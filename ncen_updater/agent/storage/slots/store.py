@@ -40,7 +40,7 @@ from ncen_updater.common.messages import (
     SLOT_NO_SPACE,
     SLOT_NOT_WRITTEN,
 )
-from ncen_updater.common.progress import ProgressListener, SilentProgress
+from ncen_updater.common.progress import Amount, ProgressListener, SilentProgress, Unit
 from ncen_updater.formats.release_document import ReleaseDocument
 from ncen_updater.formats.tree import (
     WRITE_BITS,
@@ -399,7 +399,7 @@ def _make_byte_reporter(
         done += number
         if done - reported >= PROGRESS_BYTES:
             reported = done
-            progress.report(what, done, total)
+            progress.report(what, Amount(done, total, Unit.BYTES))
 
     return count
 

@@ -19,7 +19,7 @@ from ncen_updater.agent.service.snapshot import ServiceEvent
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.common.i18n import LazyText
 from ncen_updater.common.messages import TOO_MANY_STREAMS
-from ncen_updater.common.progress import ProgressUpdate
+from ncen_updater.common.progress import Amount, ProgressUpdate
 from tests.agent.service.api.conftest import (
     APPROVER,
     NOBODY,
@@ -94,11 +94,12 @@ def test_progress_is_streamed(counter: Counter) -> None:
         ServiceEvent("next", {"action": "upgrade", "reason": LazyText("because")})
     )
     snapshots.record_start(["upgrade"])
-    snapshots.record_progress(ProgressUpdate("uploading {name}", {"name": "cases"}, 3, 9))
+    snapshots.record_progress(ProgressUpdate("uploading {name}", {"name": "cases"}, Amount(3, 9)))
     running = next(stream)[1]["running"]
     assert running["command"] == ["upgrade"]
     assert running["progress"] == {
-        "template": "uploading {name}", "values": {"name": "cases"}, "done": 3, "total": 9,
+        "template": "uploading {name}", "values": {"name": "cases"},
+        "amount": {"done": 3, "total": 9, "unit": "count"},
     }  # fmt: skip
     snapshots.record_end()
     assert next(stream)[1]["running"] is None

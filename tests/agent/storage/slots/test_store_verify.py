@@ -10,8 +10,11 @@ from pathlib import Path
 import pytest
 
 from ncen_updater.agent.model.errors import SlotRecordError
+from ncen_updater.agent.storage.slots import store as slot_store
 from ncen_updater.agent.storage.slots.store import DifferenceKind, SlotDifference, SlotStore
+from ncen_updater.common.i18n import LazyText
 from ncen_updater.common.messages import SLOT_MISSING
+from ncen_updater.common.progress import Amount, Unit
 from tests.agent.storage.slots.factories import NEW, OLD, build
 from tests.support.errors import refused
 
@@ -67,6 +70,21 @@ def test_every_alteration_is_detected(store: SlotStore, tmp_path: Path, name: st
     assert [(d.path, d.kind) for d in store.verify_slot(NEW)] == [(path, kind)]
     quick = store.verify_slot(NEW, full=False)
     assert [(d.path, d.kind) for d in quick] == ([(path, kind)] if seen_quickly else [])
+
+
+def test_progress_of_a_verification_is_in_bytes(
+    store: SlotStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(slot_store, "PROGRESS_BYTES", 1)
+    amounts: list[Amount | None] = []
+
+    class Listener:
+        def report(self, text: LazyText, amount: Amount | None = None) -> None:
+            amounts.append(amount)
+
+    build(store, tmp_path, NEW)
+    store.verify_slot(NEW, Listener())
+    assert amounts and {amount and amount.unit for amount in amounts} == {Unit.BYTES}
 
 
 def test_missing_slot_cannot_be_verified(store: SlotStore) -> None:

@@ -48,7 +48,7 @@ from ncen_updater.common.messages import (
     VERIFY_FAILED,
     ErrorMessage,
 )
-from ncen_updater.common.progress import ProgressListener
+from ncen_updater.common.progress import Amount, ProgressListener
 from ncen_updater.formats.sql import check_migration_sql, check_verify_sql, split_statements
 
 log = logging.getLogger(__name__)
@@ -257,12 +257,12 @@ class MigrationRunner:
                 if step.direction is MigrationDirection.UP
                 else N_("{database}: reverting migration {migration} ({number} of {total})")
             )
-            progress.report(LazyText(words, values), number, len(steps))
+            progress.report(LazyText(words, values), Amount(number, len(steps)))
             item = migrations[step.direction, step.id]
             with report_heartbeat(self._make_heartbeat(step, progress), self._heartbeat_s):
                 work.run_migration(step, item, *versions[number : number + 2])
         done = LazyText(N_("{database}: migrations completed"), {"database": self._database})
-        progress.report(done, len(steps), len(steps))
+        progress.report(done, Amount(len(steps), len(steps)))
 
     def _make_heartbeat(
         self, step: PlannedMigration, progress: ProgressListener

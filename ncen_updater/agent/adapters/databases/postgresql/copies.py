@@ -49,7 +49,7 @@ from ncen_updater.common.error_sanitizer import sanitize_error
 from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.json_records import JsonRecord
 from ncen_updater.common.messages import COPY_FAILED, DATABASE_SET_INCOMPLETE, ORPHAN_DIRECTORY
-from ncen_updater.common.progress import ProgressListener
+from ncen_updater.common.progress import Amount, ProgressListener, Unit
 
 logger = logging.getLogger(__name__)
 
@@ -381,7 +381,8 @@ class TemplateCopies:
         total = sum(copy.size_bytes for copy in todo)
         if directory is not None and all(copy.oid for copy in todo):
             done = sum(directory.measure_size(copy.oid) for copy in todo)
-            progress.report(LazyText(N_("copying the databases")), min(done, total), total)
+            what = LazyText(N_("copying the databases"))
+            progress.report(what, Amount(min(done, total), total, Unit.BYTES))
         else:
             seconds = int(self._clock() - started)
             if seconds:

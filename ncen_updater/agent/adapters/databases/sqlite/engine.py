@@ -65,7 +65,7 @@ from ncen_updater.common.messages import (
     FENCED_BY_OTHER,
     FENCED_FILES_CHANGED,
 )
-from ncen_updater.common.progress import ProgressListener
+from ncen_updater.common.progress import Amount, ProgressListener, Unit
 from ncen_updater.formats.manifest import DatabaseProgram
 
 ADOPTED_SET = "base"
@@ -202,7 +202,8 @@ class SqliteEngine(SqliteReadOperations):
         def reported(name: str, count: int) -> None:
             nonlocal done
             done += count
-            progress.report(LazyText(N_("copying {name}"), {"name": name}), done, total)
+            what = LazyText(N_("copying {name}"), {"name": name})
+            progress.report(what, Amount(done, total, Unit.BYTES))
 
         copy_files(layout, source, partial, reported, online=online)
         self._record_copied(change, source, partial)

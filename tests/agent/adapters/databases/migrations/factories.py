@@ -13,6 +13,7 @@ from ncen_updater.agent.adapters.databases.base import (
     SqlMigration,
 )
 from ncen_updater.common.i18n import LazyText
+from ncen_updater.common.progress import Amount
 from ncen_updater.formats.manifest import Migration
 
 CHANGE = ChangeRef("abcdefgh", 2, "2.0")
@@ -75,5 +76,5 @@ class RecordingProgress:
     def __init__(self) -> None:
         self.said: list[str] = []
 
-    def report(self, text: LazyText, done: int | None = None, total: int | None = None) -> None:
+    def report(self, text: LazyText, amount: Amount | None = None) -> None:
         self.said.append(text.render())

@@ -30,7 +30,7 @@ from ncen_updater.common.messages import (
     MIGRATOR_OUTSIDE,
     MIGRATOR_USER_UNKNOWN,
 )
-from ncen_updater.common.progress import SilentProgress
+from ncen_updater.common.progress import Amount, SilentProgress
 from ncen_updater.formats.manifest import MigratorCommand
 from tests.agent.adapters.databases.migrations.factories import RecordingProgress
 from tests.support.errors import refused
@@ -295,8 +295,8 @@ def test_running_migrator_reports_progress(slot: Path) -> None:
     gate.chmod(0o666)
 
     class Listener(RecordingProgress):
-        def report(self, text: Any, done: int | None = None, total: int | None = None) -> None:
-            super().report(text, done, total)
+        def report(self, text: Any, amount: Amount | None = None) -> None:
+            super().report(text, amount)
             if len(self.said) == 2:
                 gate.write_text("go on")
 

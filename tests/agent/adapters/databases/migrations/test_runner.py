@@ -40,7 +40,7 @@ from ncen_updater.common.messages import (
     SERVER_LOST,
     VERIFY_FAILED,
 )
-from ncen_updater.common.progress import SilentProgress
+from ncen_updater.common.progress import Amount, SilentProgress
 from tests.agent.adapters.databases.migrations.factories import CHANGE, RecordingProgress, make
 from tests.agent.adapters.databases.postgresql.site import NEWEST
 from tests.support.errors import refused
@@ -355,8 +355,8 @@ class Cases:
         alive = threading.Event()
 
         class Listener(RecordingProgress):
-            def report(self, text: Any, done: int | None = None, total: int | None = None) -> None:
-                super().report(text, done, total)
+            def report(self, text: Any, amount: Amount | None = None) -> None:
+                super().report(text, amount)
                 if " running for " in self.said[-1]:
                     alive.set()
 

@@ -24,7 +24,7 @@ from ncen_updater.agent.model.change import StepName
 from ncen_updater.agent.model.errors import DatabaseUnreachableError, MigrationFailedError
 from ncen_updater.common.i18n import LazyText
 from ncen_updater.common.messages import DATABASE_SET_INCOMPLETE, INTERRUPTED, SERVER_LOST
-from ncen_updater.common.progress import SilentProgress
+from ncen_updater.common.progress import Amount, SilentProgress
 from tests.agent.adapters.databases.postgresql.site import CHANGE, NEWEST, Site
 from tests.agent.adapters.databases.postgresql.test_crash import doomed, own_server
 from tests.agent.adapters.databases.postgresql.test_migrate import UP, fenced_copies, release
@@ -92,7 +92,7 @@ class Meeting:
         self._barrier = threading.Barrier(2)
         self.met: set[object] = set()
 
-    def report(self, text: LazyText, done: int | None = None, total: int | None = None) -> None:
+    def report(self, text: LazyText, amount: Amount | None = None) -> None:
         if "migration" in text.values and text.values["database"] not in self.met:
             self.met.add(text.values["database"])
             self._barrier.wait(LONGEST_S)

@@ -36,7 +36,7 @@ from ncen_updater.agent.adapters.databases.sqlite.safe_files import (
 from ncen_updater.agent.model.errors import DatabaseError
 from ncen_updater.common.i18n import LazyText
 from ncen_updater.common.messages import FENCE_SNAPSHOT_UNREADABLE
-from ncen_updater.common.progress import SilentProgress
+from ncen_updater.common.progress import Amount, SilentProgress
 from tests.agent.adapters.databases.sqlite.site import (
     NAMES,
     build,
@@ -137,8 +137,8 @@ class During(SilentProgress):
     def __init__(self, name: str, act: Callable[[], None]) -> None:
         self.name, self.act, self.done = name, act, False
 
-    def report(self, text: LazyText, done: int | None = None, total: int | None = None) -> None:
-        del done, total
+    def report(self, text: LazyText, amount: Amount | None = None) -> None:
+        del amount
         if not self.done and text.values.get("name") == self.name:
             self.done = True
             self.act()

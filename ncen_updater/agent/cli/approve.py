@@ -105,11 +105,11 @@ def approve(
         show_next_start(session, seen["starts_at_if_approved"], AFTER_APPROVAL)
         question = LazyText(N_("Approve upgrade to {version}?"), {"version": seen["target"]})
         session.ask_confirmation(question, assume_yes=yes)
-        before = seen["approvals"]
         site.approve(seen)
-        seen = site.read_next_upgrade(target)
-        if before and seen["approvals"] == before:
+        found = site.read_next_upgrade(target)
+        if seen["approvals"] and found["approvals"] == seen["approvals"]:
             session.add_line(LazyText(N_("Already approved by you.")))
+        return _show_approval(session, found, "{starts_at}", seen)
     return _show_approval(session, seen)
 
 
@@ -243,6 +243,7 @@ def _show_approval(
     session: AgentSession,
     next_upgrade: Document,
     template: str = "{starts_at}",
+    shown: Document | None = None,
     /,
     **beside: object,
 ) -> ExitCode:
@@ -252,6 +253,7 @@ def _show_approval(
         session: The session.
         next_upgrade: The next upgrade as returned by the API.
         template: Text around the start time.
+        shown: The next upgrade as shown before the approval; what is the same is not repeated.
         beside: Additional fields of the document.
     """
     names = (
@@ -283,7 +285,8 @@ def _show_approval(
     for approval in standing["approvals"]:
         values: dict[str, object] = {"who": approval["actor"], "at": session.when(approval["at"])}
         session.add_line(LazyText(N_("Approved by {who}, {at}"), values))
-    _show_digest(session, standing)
+    if shown is None:
+        _show_digest(session, standing)
     missing = {"version": standing["version"], "count": standing["missing"]}
     if not standing["binding"]:
         text = N_("Rehearsal required. Run: ncen-updater rehearse {version}")
@@ -294,7 +297,8 @@ def _show_approval(
         )
     else:
         session.add_line(LazyText(N_("Approved: {version}"), missing))
-    _show_others(session, next_upgrade)
+    if shown is None:
+        _show_others(session, next_upgrade)
     if standing["retry_at"] is not None:
         again = {"version": standing["version"], "at": session.when(standing["retry_at"])}
         session.add_line(LazyText(N_("Marked bad: {version}; not started before {at}"), again))
@@ -302,7 +306,8 @@ def _show_approval(
         chosen = {"at": session.when(standing["scheduled"]), "who": standing["scheduled_by"]}
         session.add_line(LazyText(N_("Scheduled by {who}: not before {at}"), chosen))
     start = standing["starts_at"]
-    if start is None or start["wait_reason"] not in SHOWN_WAIT_REASONS:
+    is_known = shown is not None and start == shown["starts_at_if_approved"]
+    if not is_known and (start is None or start["wait_reason"] not in SHOWN_WAIT_REASONS):
         show_next_start(session, start, template)
     session.write_output(standing)
     return ExitCode.OK

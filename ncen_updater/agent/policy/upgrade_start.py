@@ -14,6 +14,8 @@ from enum import StrEnum
 from ncen_updater.agent.policy.automation import AutomationInputs, WaitReason, find_obstacle
 from ncen_updater.common.json_records import JsonRecord
 
+#: What only an operator or the service can start; without the service only an operator.
+SERVICE_REASONS = (WaitReason.NOT_SCHEDULED, WaitReason.NO_WINDOW)
 #: Maximum number of obstacles followed, one after the other; more would be an endless loop.
 MAX_OBSTACLES = 12
 
@@ -51,7 +53,8 @@ def predict_start(inputs: AutomationInputs, *, service_running: bool = True) -> 
         service_running: Whether the service runs; otherwise nothing starts automatically.
     """
     found = _follow_obstacles(inputs)
-    if service_running or found.kind is StartKind.NOT_AUTOMATIC:
+    is_blocked = found.kind is StartKind.NOT_AUTOMATIC and found.wait_reason not in SERVICE_REASONS
+    if service_running or is_blocked:
         return found
     return UpgradeStart(StartKind.NOT_AUTOMATIC, None, WaitReason.SERVICE_NOT_RUNNING)
 

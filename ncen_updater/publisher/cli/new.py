@@ -200,8 +200,8 @@ class _Prompter:
                 for one in options
                 if isinstance(one, click.Option) and option in one.opts
             )
-            question = self._session.format_for_stream(self._session.translate(words), sys.stderr)
-            return str(click.prompt(question, default=proposed, err=True)).strip()
+            question = self._session.translate(words)
+            return str(self._session.prompt(question, default=proposed)).strip()
         if proposed is None:
             raise CommandUsageError(N_("required without a terminal"), hint=option)
         return proposed

@@ -344,7 +344,9 @@ class PassphraseSource:
         """
         if self.is_given:
             return self.make_prompt(session)(Path(label))
-        return _prompt_secret(label, session.translate(N_("PIN of token {label}"), label=label))
+        return _prompt_secret(
+            session, label, session.translate(N_("PIN of token {label}"), label=label)
+        )
 
     def _read_lines(self) -> list[str]:
         if self.descriptor is not None and self.file is not None:
@@ -399,10 +401,10 @@ def has_terminal() -> bool:
 def _prompt_passphrase(session: CliSession, path: Path, *, confirm: bool) -> str:
     repeat = session.translate(N_("Repeat the passphrase")) if confirm else False
     words = session.translate(N_("Passphrase of {name}"), name=path.name)
-    return _prompt_secret(path.name, words, repeat)
+    return _prompt_secret(session, path.name, words, repeat)
 
 
-def _prompt_secret(name: str, words: str, repeat: str | bool = False) -> str:
+def _prompt_secret(session: CliSession, name: str, words: str, repeat: str | bool = False) -> str:
     """Ask at the terminal only: without one, the input would be read from elsewhere.
 
     Raises:
@@ -410,7 +412,7 @@ def _prompt_secret(name: str, words: str, repeat: str | bool = False) -> str:
     """
     if not has_terminal():
         raise UpdaterError(NO_TERMINAL_FOR_PASSPHRASE, name=name)
-    value: str = click.prompt(words, hide_input=True, confirmation_prompt=repeat, err=True)
+    value: str = session.prompt(words, hide_input=True, confirmation_prompt=repeat)
     return value
 
 

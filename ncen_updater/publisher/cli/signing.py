@@ -225,7 +225,7 @@ def _ask_digest(session: CliSession) -> str:
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         raise CommandUsageError(N_("--digest is required without a terminal"))
     words = N_("Event digest (eight words or 32 digits)")
-    reported: str = click.prompt(session.translate(words), err=True)
+    reported: str = session.prompt(session.translate(words))
     return reported
 
 

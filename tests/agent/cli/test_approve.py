@@ -324,3 +324,18 @@ def test_dossier_of_a_failed_release_is_written(
     assert found["retry_at"] is not None
     assert "was not written" not in caplog.text
     assert not any("amina" in path.read_text() for path in pages)
+
+
+def test_approval_repeats_nothing(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Seen: digest, newer release and start before the approval, and again below it."""
+    be(monkeypatch, "amina", 1001)
+    desk.json("rehearse")
+    code, out, _ = desk.run("approve", "--yes")
+    assert code == 0
+    assert out.count("Approval digest: ") == 1
+    assert out.splitlines()[-1] == "Waiting for approval of 3.3.0: 1 missing"
+    be(monkeypatch, "bilal", 1002)
+    code, out, _ = desk.run("approve", "--yes")
+    assert code == 0
+    assert out.count("does not start automatically") == 1
+    assert out.splitlines()[-1] == "Approved: 3.3.0"

@@ -134,7 +134,7 @@ def test_what_nginx_writes_is_imported_by_the_user_of_the_package() -> None:
                 os.setgid(users["ncen-publisher"])
                 os.setuid(users["ncen-publisher"])
                 with FleetStore.open(state / "fleet.db") as store:
-                    taken = store.import_spool(spool, RELEASES, TODAY, keep=False)
+                    taken = store.import_spool(spool, RELEASES, TODAY)
                     os._exit(10 * taken.stored + taken.refused)
             finally:
                 os._exit(99)

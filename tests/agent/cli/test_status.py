@@ -642,7 +642,7 @@ def test_rollback_approval_does_not_apply_to_the_next_upgrade(site: TrialSite) -
         assert ("Approved: rollback to 3.2.4" in site.run("status").stdout) is (number == 0)
 
 
-IDLE = {
+IDLE: dict[str, object] = {
     "open_change": None, "pending_rollback": None, "lock_holder": None, "holds": [],
     "approvals": [], "bad_releases": [], "rehearsed": "3.3.0",
 }  # fmt: skip

@@ -11,7 +11,10 @@ import pytest
 from packaging.version import Version
 
 from ncen_updater.agent.cli.plan import _list_next_commands
+from ncen_updater.agent.cli.session import AgentSession
 from ncen_updater.agent.reports.command_results import (
+    CommandResult,
+    describe_overlay_effects,
     format_path_lines,
     format_step_count,
     format_step_lines,
@@ -19,8 +22,10 @@ from ncen_updater.agent.reports.command_results import (
     merge_retained,
 )
 from ncen_updater.agent.service.assessment import list_withheld_releases
+from ncen_updater.agent.storage.overlay.layer import AreaCount, TranslationCoverage
 from ncen_updater.agent.storage.service_state import WithheldRelease
 from ncen_updater.common.findings import Severity, make_finding
+from ncen_updater.common.i18n import LazyText
 from ncen_updater.feed.upgrade_path import NoUpgradePath, OfferRejection, RejectionReason
 
 
@@ -171,3 +176,26 @@ def test_plan_names_the_next_command(
     lines = _list_next_commands({"plan": plan, "rehearsed": rehearsed}, steps=steps)
     assert [line.render().partition(": ncen-updater ")[2] for line in lines] == commands
     assert not [*_list_next_commands({"available": False}, steps=False)]
+
+
+def test_overlay_lines_say_what_they_count() -> None:
+    """Seen: "of these, in 'seizures': 1"."""
+    coverage = TranslationCoverage("sw", 3, 5, 3, 3, 2, (AreaCount("seizures", 1),))
+    file = SimpleNamespace(
+        coverage=coverage, declared=SimpleNamespace(source="en"), problem=None, is_settings=False,
+        select=lambda *_: (),
+    )  # fmt: skip
+    report: Any = SimpleNamespace(files=[file])
+    assert [line.render("en") for line in describe_overlay_effects(report)] == [
+        "sw: 60 % translated (3 of 5), previously 100 %",
+        "  new texts shown in 'en': 2",
+        "  new texts in 'seizures': 1",
+    ]
+
+
+def test_lines_of_the_job_are_not_repeated() -> None:
+    """Seen with the service: "To rehearse it, run" twice, by the job and by the command."""
+    line = LazyText("To see {what}", {"what": LazyText("{count} steps", {"count": 2})})
+    session = AgentSession("ncen-updater", language="fr")
+    answer = CommandResult({}, ["first", line.render("fr"), line])
+    assert session.drop_lines(answer, [line]).lines == ["first"]

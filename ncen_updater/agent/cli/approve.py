@@ -21,7 +21,7 @@ from ncen_updater.agent.engine.approvals.approval import describe_consumed_appro
 from ncen_updater.agent.engine.approvals.next_upgrade import require_approvable
 from ncen_updater.agent.reports.command_results import format_rehearsal_lines
 from ncen_updater.common.cli.lazy import CliCommand
-from ncen_updater.common.cli.render import group_digest
+from ncen_updater.common.cli.render import format_scheduled_time, group_digest
 from ncen_updater.common.cli.usage import CommandUsageError, parse_version
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, LazyText
@@ -206,7 +206,7 @@ def _approve_rollback(
     way = site.plan_rollback(accept_loss)
     if dry_run or "binding" not in way.document or way.document.get("in_soak"):
         return session.show_result(way)
-    for line in way.lines:
+    for line in way.document["how"]:  # without the command, which needs the approval
         session.add_line(line)
     question = LazyText(N_("Approve rollback to {version}?"), {"version": way.document["to"]})
     session.ask_confirmation(question, assume_yes=yes)
@@ -303,7 +303,8 @@ def _show_approval(
         again = {"version": standing["version"], "at": session.when(standing["retry_at"])}
         session.add_line(LazyText(N_("Marked bad: {version}; not started before {at}"), again))
     if standing["scheduled"] is not None:
-        chosen = {"at": session.when(standing["scheduled"]), "who": standing["scheduled_by"]}
+        at = format_scheduled_time(datetime.fromisoformat(standing["scheduled"]), session.zone)
+        chosen = {"at": at, "who": standing["scheduled_by"]}
         session.add_line(LazyText(N_("Scheduled by {who}: not before {at}"), chosen))
     start = standing["starts_at"]
     is_known = shown is not None and start == shown["starts_at_if_approved"]

@@ -28,6 +28,7 @@ from ncen_updater.common.cli.program import show_error
 from ncen_updater.common.cli.render import (
     format_amount,
     format_duration,
+    format_scheduled_time,
     format_time,
     make_sentence,
 )
@@ -35,14 +36,17 @@ from ncen_updater.common.cli.usage import NOTHING_CHANGED
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, LazyText, LocalizedFigure
 from ncen_updater.common.json_records import error_to_json
-from ncen_updater.common.labels import format_hold, format_upgrade_path, translate_step_label
+from ncen_updater.common.labels import (
+    FAILED_ACTION,
+    find_failure_command,
+    format_hold,
+    format_upgrade_path,
+    translate_step_label,
+)
 from ncen_updater.common.messages import ExitCode
 from ncen_updater.feed.clock import clock_findings
 
 Document = Mapping[str, Any]
-FAILED_ACTION = N_(
-    "Failed: {what} ({code}; {times} attempts, last {at}). Run: journalctl -u ncen-updater"
-)
 
 #: Displayed text instead of the journal's state of an unfinished step.
 STEP_STATES = {
@@ -144,9 +148,11 @@ def _show_service(
         text = N_("Operation: {what}") if amount is None else N_("Operation: {what}, {amount}")
         session.add_line(LazyText(text, figures))
     for failure in moment.get("failures", ()):
-        values = {"what": label_operation(failure["action"]), "times": failure["failures"],
-                  "code": failure["code"] or "-",
-                  "at": session.when(failure["at"])}  # fmt: skip
+        values = {
+            "what": label_operation(failure["action"]), "times": failure["failures"],
+            "code": failure["code"] or "-", "at": session.when(failure["at"]),
+            "command": find_failure_command(failure["action"]),
+        }  # fmt: skip
         session.add_line(LazyText(FAILED_ACTION, values))
 
 
@@ -272,10 +278,18 @@ def _show_approvals(session: AgentSession, document: Document, part: Document) -
     for row in part["approvals"]:
         session.add_line(_format_approval(row, first))
     command = _find_next_command(document)
-    if command is not None:
+    if command is not None and not _may_service_run(session):
         if not part["approvals"]:
             session.add_line(LazyText(N_("Rehearsed: {version}"), {"version": part["rehearsed"]}))
         session.add_line(LazyText(N_("  Run: {command}"), {"command": command}))
+
+
+def _may_service_run(session: AgentSession) -> bool:
+    """Return whether the service, which acts by itself, runs; also if this user cannot know."""
+    try:
+        return session.get_local_site().is_service_running()
+    except PermissionError:
+        return True
 
 
 def _find_next_command(document: Document) -> str | None:
@@ -315,7 +329,8 @@ def _show_schedules(session: AgentSession, document: Document, part: Document) -
         return
     for row in part["schedules"]:
         values = {
-            "version": row["version"], "at": session.when(row["not_before"]),
+            "version": row["version"],
+            "at": format_scheduled_time(datetime.fromisoformat(row["not_before"]), session.zone),
             "by": strip_control_characters(row["actor"]),
         }  # fmt: skip
         words = N_("Upgrade to {version} scheduled for {at} by {by}")

@@ -96,6 +96,7 @@ def check(context: click.Context, exit_code: bool) -> ExitCode:
     answer = session.get_client().check_feed()
     if answer.document.get("available") is True:
         more = LazyText(N_("To see the upgrade plan, run: ncen-updater plan"))
+        answer = session.drop_lines(answer, [more])  # the service's job has it already
         answer = replace(answer, lines=[*answer.lines, more])
     code = session.show_result(answer)
     available = exit_code and code == ExitCode.OK and answer.document.get("available") is True

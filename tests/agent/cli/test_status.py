@@ -489,7 +489,7 @@ def test_hold_shows_its_end_and_no_start_time(
     with Journal.open(site.journal) as journal:
         SiteHistory(journal).add_hold("fair", "dana", datetime(2127, 1, 31, tzinfo=UTC))
     out = site.run("status").stdout
-    assert " until 2127-01-31 00:00:00 UTC by dana: fair" in out
+    assert " until 2127-01-31 00:00 UTC by dana: fair" in out
     found = json.loads(site.run("status", "--json").stdout)
     assert _is_on_hold(found)
     assert not _is_on_hold({"journal": {"error": {}}})
@@ -591,7 +591,7 @@ def test_schedule_is_shown_while_the_service_is_down(site: TrialSite) -> None:
         )
     (chosen,) = json.loads(site.run("status", "--json").stdout)["journal"]["schedules"]
     assert (chosen["version"], chosen["actor"]) == ("3.3.0", "amina")
-    assert "Upgrade to 3.3.0 scheduled for 2030-01-02 22:00:00 UTC by amina" in " ".join(
+    assert "Upgrade to 3.3.0 scheduled for 2030-01-02 22:00 UTC by amina" in " ".join(
         site.run("status").stdout.split()
     )
 
@@ -655,10 +655,13 @@ IDLE: dict[str, object] = {
         ({"rehearsed": None}, None),
         ({"bad_releases": [{"version": "3.3.0"}]}, None),
         ({"approvals": [{**APPROVED, "holds": None}]}, "upgrade 3.3.0"),
-        ({"approvals": [{**APPROVED, "next": False, "missing": 1}]}, "approve 3.3.0"),
+        (
+            {"approvals": [{**APPROVED, "holds": None, "next": False, "missing": 1}]},
+            "approve 3.3.0",
+        ),
         ({"approvals": [{**APPROVED, "holds": False}]}, None),
         ({"approvals": [{**APPROVED, "holds": True}], "holds": [{}]}, None),
-        ({"open_change": {}}, None),
+        ({"open_change": {"id": "x"}}, None),
     ],
 )
 def test_next_command_is_named_without_the_service(
@@ -701,10 +704,20 @@ def test_reverted_change_is_described_once(site: TrialSite) -> None:
     assert "\n  no data loss\n" in said
 
 
-def test_interrupted_soak_period_names_both_commands(site: TrialSite) -> None:
+def test_interrupted_soak_period_says_what_resume_does(site: TrialSite) -> None:
     site.open_change(StepName.FETCH, StepName.COMMIT)
     with Journal.open(site.journal) as journal:
         journal.commit_change(CHANGE.id)
     said = site.run("status").stdout
-    assert "To end it now, run: ncen-updater confirm" in said
     assert "  To complete the change, run: sudo ncen-updater resume" in said
+
+
+def test_failed_rehearsal_names_history(site: TrialSite, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Seen: "Run: journalctl", where ``history`` has the release and the cause."""
+    session, shown = AgentSession("ncen-updater", site.config), list[LazyText]()
+    monkeypatch.setattr(session, "add_line", shown.append)
+    failed = {"failures": 1, "code": "NU-4006", "at": "2026-01-01T00:00:00+00:00"}
+    failures = [{**failed, "action": action} for action in ("rehearse", "prepare")]
+    _show_service(session, {"running": None, "failures": failures})
+    commands = [text.render().partition("Run: ")[2] for text in shown]
+    assert commands == ["ncen-updater history", "journalctl -u ncen-updater"]

@@ -1,5 +1,5 @@
-// Shows the report as high as it is, so that nobody decides without having passed all of it. Without
-// this script it is scrolled in its frame.
+// Shows the report at its full height, so that an approver passes all of it before the button. Without
+// this script it scrolls in its frame.
 "use strict";
 for (const frame of document.querySelectorAll("iframe")) {
   const fit = () => {

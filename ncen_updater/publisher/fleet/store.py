@@ -67,6 +67,7 @@ CREATE TABLE counts (
   receipts INTEGER NOT NULL, PRIMARY KEY (month, country, release, outcome)
 ) STRICT;
 CREATE TABLE edition (day TEXT NOT NULL, counts TEXT NOT NULL) STRICT;
+CREATE INDEX received ON receipts (received_on);
 """
 #: Files of a spool during an import; a temporary table, removed with the connection.
 _INCOMING = """
@@ -367,7 +368,7 @@ class FleetStore:
         """
         dropped = self._connection.execute(
             "DELETE FROM receipts WHERE rowid IN (SELECT r.rowid"
-            " FROM receipts r JOIN sites USING (site, key) WHERE confirmed_on IS NULL"
+            " FROM sites CROSS JOIN receipts r USING (site, key) WHERE confirmed_on IS NULL"
             " ORDER BY row_number() OVER (PARTITION BY country ORDER BY r.rowid DESC), 1 DESC"
             " LIMIT -1 OFFSET ?)",
             (MOST_UNCONFIRMED,),

@@ -407,14 +407,18 @@ class FleetStore:
         return tuple(found)
 
     def confirm(self, site: str, key: str, today: date) -> None:
-        """Confirm one key of a site; remove its other keys with their receipts."""
+        """Confirm one key of a site; remove its other keys with their receipts.
+
+        Raises:
+            FLEET_SITE_UNKNOWN: If its receipts were dropped during the telephone call.
+        """
         with self._connection as connection:
             connection.execute("BEGIN IMMEDIATE")
+            confirm = "UPDATE sites SET confirmed_on = ? WHERE site = ? AND key = ?"
+            if not connection.execute(confirm, (today.isoformat(), site, key)).rowcount:
+                raise UpdaterError(FLEET_SITE_UNKNOWN, site=site, sites="-")
             connection.execute("DELETE FROM sites WHERE site = ? AND key <> ?", (site, key))
             connection.execute("DELETE FROM receipts WHERE site = ? AND key <> ?", (site, key))
-            connection.execute(
-                "UPDATE sites SET confirmed_on = ? WHERE site = ?", (today.isoformat(), site)
-            )
 
     def list_keys(self, site: str) -> Mapping[str, str]:
         """List the keys of a site, the confirmed one first, with the country that each names.

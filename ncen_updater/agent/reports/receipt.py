@@ -380,9 +380,7 @@ def _read_outcome(journal: Journal, change: Change, facts: ChangeFacts) -> LastC
 
 
 #: Exit statuses of temporary errors: a full disk, no network, a hold, a closed window.
-_PASSING = (
-    ExitCode.SPACE, ExitCode.NETWORK, ExitCode.BUSY, ExitCode.OUTSIDE_WINDOW_OR_HELD,
-)  # fmt: skip
+_PASSING = (ExitCode.SPACE, ExitCode.NETWORK, ExitCode.BUSY, ExitCode.OUTSIDE_WINDOW_OR_HELD)
 _INTERRUPTIONS = (INTERRUPTED, DATABASE_UNREACHABLE, SOAK_DATABASES_DOWN, SOAK_DISK_FULL)
 
 

@@ -103,7 +103,7 @@ def confirm(
             words = N_("Fingerprint of {site} ({country}): {fingerprint}")
             session.print_message(LazyText(words, values))
         if len(matching) != 1:
-            raise CommandUsageError(N_("--key with the fingerprint of one of them"), context)
+            raise CommandUsageError(N_("--key with the words that the site reads out"), context)
         session.ask_confirmation(
             LazyText(N_("Did the site read out this fingerprint by telephone?")), assume_yes=yes
         )
@@ -166,7 +166,7 @@ def board(
     for name, content in render_board(made, session.language).items():
         atomic_files.write_file(output / name, content)
     values = {"path": output / "index.html", "sites": len(made.sites)}
-    show_line(session, LazyText(N_("Written: {path} ({sites} sites)"), values))
+    show_line(session, LazyText(N_("Written: {path} (sites: {sites})"), values))
     for item in made.attention:
         show_line(session, item.text, "  ")
         if item.command:

@@ -270,12 +270,15 @@ def _list_site_attention(
     if sum(len(row.receipts) for row in rows if not row.is_confirmed) >= MOST_UNCONFIRMED:
         error = UpdaterError(RECEIPTS_UNCONFIRMED, limit=MOST_UNCONFIRMED)
         yield AttentionItem(LazyText(N_("{text}."), {"text": error.title_text}), "")
+    keys = Counter(row.site for row in rows)
     for row in sorted(rows, key=lambda row: not row.is_confirmed):
         values = {"site": row.site, "country": names.get(row.country, row.country)}
         if row.reporting is Reporting.UNCONFIRMED:
-            words = N_("{site} ({country}): compare its fingerprint by telephone.")
-            command = f"ncen-publisher fleet confirm {row.site} --record {record}"
-            yield AttentionItem(LazyText(words, values), row.contact, command)
+            words = N_("{site} ({country}): compare its fingerprint by telephone: {fingerprint}")
+            shown = {**values, "fingerprint": encode_as_words(compute_fingerprint(row.key))}
+            key = ' --key "WORDS"' if keys[row.site] > 1 else ""
+            command = f"ncen-publisher fleet confirm {row.site}{key} --record {record}"
+            yield AttentionItem(LazyText(words, shown), row.contact, command)
         elif row.reporting is Reporting.SILENT:
             words = N_(
                 "{site} ({country}): no receipt since {day}. Call the site. To send one, it runs:"
@@ -353,9 +356,7 @@ def render_board(board: Board, language: str) -> Mapping[str, bytes]:
 
 
 #: Columns of each site in ``fleet.csv`` and ``fleet.json``.
-_COLUMNS = (
-    "region", "country", "site", "release", "since", "reported", "days", "state", "marks",
-)  # fmt: skip
+_COLUMNS = ("region", "country", "site", "release", "since", "reported", "days", "state", "marks")
 
 
 def _describe_site(row: SiteRow) -> Mapping[str, object]:

@@ -38,6 +38,8 @@ LEADERS = "leaders"
 RegionCode = Annotated[str, StringConstraints(pattern=r"^[A-Z]{2,8}$")]
 #: Number of countries with a failure caused by the release from which a halt is proposed.
 COUNTRIES_FOR_HALT = 2
+#: Outcome of a failure caused by the release.
+OWN_FAULT = f"failed-{Fault.RELEASE}"
 #: Older changes do not stretch the time line of a release.
 YEAR = timedelta(days=365)
 #: Signed waves by product and version.
@@ -204,19 +206,15 @@ class ReleaseRow:
         return Counter(one.outcome for one in self.reports)
 
     @property
-    def failures(self) -> tuple[SiteReport, ...]:
-        """Return the failures caused by the release."""
-        return tuple(one for one in self.reports if one.outcome == f"failed-{Fault.RELEASE}")
-
-    @property
     def failed_countries(self) -> tuple[str, ...]:
         """Return the countries with a failure caused by the release."""
-        return tuple(sorted({one.country for one in self.failures}))
+        return tuple(sorted({row.country for row in self.countries if OWN_FAULT in row.outcomes}))
 
     @property
     def codes(self) -> tuple[str, ...]:
         """Return the error codes of these failures, most frequent first."""
-        codes = Counter(one.receipt.code for one in self.failures if one.receipt)
+        failed = [one.receipt for one in self.reports if one.outcome == OWN_FAULT]
+        codes = Counter(receipt.code for receipt in failed if receipt)
         return tuple(code for code, _ in codes.most_common() if code)
 
     @property

@@ -67,6 +67,7 @@ CREATE TABLE counts (
   receipts INTEGER NOT NULL, PRIMARY KEY (month, country, release, outcome)
 ) STRICT;
 CREATE TABLE edition (day TEXT NOT NULL, counts TEXT NOT NULL) STRICT;
+CREATE INDEX received ON receipts (received_on);
 """
 #: Files of a spool during an import; a temporary table, removed with the connection.
 _INCOMING = """
@@ -367,7 +368,7 @@ class FleetStore:
         """
         dropped = self._connection.execute(
             "DELETE FROM receipts WHERE rowid IN (SELECT r.rowid"
-            " FROM receipts r JOIN sites USING (site, key) WHERE confirmed_on IS NULL"
+            " FROM sites CROSS JOIN receipts r USING (site, key) WHERE confirmed_on IS NULL"
             " ORDER BY row_number() OVER (PARTITION BY country ORDER BY r.rowid DESC), 1 DESC"
             " LIMIT -1 OFFSET ?)",
             (MOST_UNCONFIRMED,),
@@ -406,14 +407,18 @@ class FleetStore:
         return tuple(found)
 
     def confirm(self, site: str, key: str, today: date) -> None:
-        """Confirm one key of a site; remove its other keys with their receipts."""
+        """Confirm one key of a site; remove its other keys with their receipts.
+
+        Raises:
+            FLEET_SITE_UNKNOWN: If its receipts were dropped during the telephone call.
+        """
         with self._connection as connection:
             connection.execute("BEGIN IMMEDIATE")
+            confirm = "UPDATE sites SET confirmed_on = ? WHERE site = ? AND key = ?"
+            if not connection.execute(confirm, (today.isoformat(), site, key)).rowcount:
+                raise UpdaterError(FLEET_SITE_UNKNOWN, site=site, sites="-")
             connection.execute("DELETE FROM sites WHERE site = ? AND key <> ?", (site, key))
             connection.execute("DELETE FROM receipts WHERE site = ? AND key <> ?", (site, key))
-            connection.execute(
-                "UPDATE sites SET confirmed_on = ? WHERE site = ?", (today.isoformat(), site)
-            )
 
     def list_keys(self, site: str) -> Mapping[str, str]:
         """List the keys of a site, the confirmed one first, with the country that each names.

@@ -369,6 +369,19 @@ def test_release_lists_leaders_awaited_and_early_countries(tmp_path: Path) -> No
     assert page.index(">KE ") < page.index(">MU<") < page.index(">TZ<")
 
 
+def test_each_of_two_keys_is_named_by_its_fingerprint(tmp_path: Path) -> None:
+    """Otherwise two lines of Attention would be the same, and the command fail."""
+    genuine, forged = Reporter("ke-1", "KE"), Reporter("ke-1", "KE")
+    board_of(tmp_path, (genuine, {}, 1))
+    lay(tmp_path / "spool", forged.write())
+    with FleetStore.open(tmp_path / "fleet.sqlite") as store:
+        store.import_spool(tmp_path / "spool", RELEASES, TODAY)
+        (item,) = build_board(store.list_sites(), REGIONS, TODAY).attention
+    words = encode_as_words(compute_fingerprint(encode_public_key(forged.private)))
+    assert item.text.render("en").endswith(f"by telephone: {words}")
+    assert item.command == 'ncen-publisher fleet confirm ke-1 --key "WORDS" --record fleet.db'
+
+
 def test_impossible_days_do_not_stretch_the_time_line(tmp_path: Path) -> None:
     kenya, tanzania, france = (Reporter(f"{one.lower()}-1", one) for one in ("KE", "TZ", "FR"))
     days = (date(1, 1, 1), TODAY - timedelta(days=9), date(9999, 12, 31))

@@ -387,6 +387,20 @@ def test_kill_during_key_replacement_leaves_a_confirmed_key(store: FleetStore, s
     assert only(store).key == encode_public_key(new.private)
 
 
+def test_key_dropped_during_the_telephone_call_is_not_confirmed(
+    store: FleetStore, spool: Path
+) -> None:
+    old = Reporter("ke-1", "KE")
+    lay(spool, old.write())
+    take(store, spool)
+    key = encode_public_key(old.private)
+    store.confirm("ke-1", key, TODAY)
+    with pytest.raises(UpdaterError) as refused:
+        store.confirm("ke-1", encode_public_key(Ed25519PrivateKey.generate()), TODAY)
+    assert refused.value.message is FLEET_SITE_UNKNOWN
+    assert (only(store).key, only(store).is_confirmed) == (key, True)
+
+
 def test_receipts_become_monthly_sums_after_13_months(store: FleetStore, spool: Path) -> None:
     sites = [Reporter(f"{code.lower()}-1", code) for code in ("KE", "TZ", "MU", "FR")]
     stranger, day = Reporter("de-1", "DE"), TODAY.replace(day=3)

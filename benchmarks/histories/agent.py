@@ -78,7 +78,7 @@ def main(argv: Sequence[str]) -> int:
             os.kill(os.getpid(), signal.SIGSTOP)
 
     # The administrator of these histories is absent for seconds, a real one for hours.
-    runner.AWAY_LIMIT_S = outage.OUTAGE_LIMIT_S = float(wishes.get("patience_s", 20.0))
+    runner.UNREACHABLE_LIMIT_S = outage.OUTAGE_LIMIT_S = float(wishes.get("patience_s", 20.0))
     watched = functools.partial(operations.Operations, checkpoint=tell)
     operations.Operations = watched  # type: ignore[assignment, misc]
     composition.WorkerReleaseSource = _source  # type: ignore[attr-defined, assignment]

@@ -4,8 +4,8 @@ A chain of signatures from the installed root shows that signers signed the meta
 it is the newest. Metadata signed by keys revoked since, metadata from before a withdrawal, and a
 false time all have a valid chain. So the verifying process stores, in the state directory::
 
-    proved.json     the newest root; the highest version of each role, with its signers and issue
-                    time; the newest signed time; known emergency halts
+    trust-state.json  the newest root; the highest version of each role, with its signers and issue
+                      time; the newest signed time; known emergency halts
 
 and accepts nothing older. A withdrawal or halt by the signers is covered by the version of the
 metadata that contains it. The rules are in :func:`record_roles`, which is pure:
@@ -52,8 +52,8 @@ from ncen_updater.feed.feed_summary import KnownEmergencyHalt
 
 logger = logging.getLogger(__name__)
 
-TRUST_STATE_NAME = "proved.json"
-TRUST_STATE_LOCK_NAME = "proved.lock"
+TRUST_STATE_NAME = "trust-state.json"
+TRUST_STATE_LOCK_NAME = "trust-state.lock"
 SCHEMA = 1
 MAX_TRUST_STATE_BYTES = 2_000_000
 

@@ -264,7 +264,7 @@ SITES: Mapping[str, Callable[[Stage], object]] = {
     "astray, with a list": _both(_astray, lambda s: s.view()),
     "the journal is damaged": lambda s: s.counter.site.journal.write_bytes(b"no journal" * 100),
     "the journal is missing": lambda s: s.counter.site.journal.unlink(),
-    "the notes are damaged": lambda s: (s.root / "state/service/known.json").write_text("{"),
+    "the notes are damaged": lambda s: (s.root / "state/service/state.json").write_text("{"),
 }
 #: What users meet, at sites that are like the first one otherwise.
 OFFICERS: Mapping[str, Availability] = {

@@ -94,7 +94,7 @@ def test_release_is_listed_and_downloaded_through_the_unit(
     assert release.archive.is_relative_to(config.parent / "received")
     # Verified by each caller: the unit stores nothing there.
     left = {path.name for path in (config.parent / "state").iterdir()}
-    assert left == {"proved.json", "proved.lock"}
+    assert left == {"trust-state.json", "trust-state.lock"}
     assert source.find_downloaded_release(offer) == release
 
 

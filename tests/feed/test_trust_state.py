@@ -83,7 +83,7 @@ class Place:
     @property
     def memory(self) -> Path:
         """What they cannot."""
-        return self.config.parent / "state/proved.json"
+        return self.config.parent / "state/trust-state.json"
 
     def source(self, product: str) -> WorkerReleaseSource:
         """As a fresh process."""
@@ -429,7 +429,7 @@ def test_signed_time_only_increases() -> None:
 def test_trust_state_file_has_a_checksum(tmp_path: Path) -> None:
     memory = TrustStateStore(tmp_path / "state")
     memory.update(lambda before: record_verified_set(before, "ncen", VerifiedSet(3, AT), AT))
-    data = json.loads((tmp_path / "state/proved.json").read_text())
+    data = json.loads((tmp_path / "state/trust-state.json").read_text())
     assert data["sha256"] == compute_sha256(encode_canonical_json(data["proved"]))
     assert TrustStateStore(tmp_path / "state").load().clock_floor == AT
 

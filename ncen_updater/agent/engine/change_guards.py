@@ -115,25 +115,26 @@ def confirm_release(journal: Journal, actor: str) -> Change:
     If the contract program failed, it is not run again.
 
     Raises:
-        NOTHING_TO_CONFIRM: If there is nothing to confirm.
+        NOTHING_TO_CONFIRM, SiteBusyError, OPEN_CHANGE: As :func:`require_soaking`.
     """
     change = require_soaking(journal)
-    left = True if journal.read_facts(change.id).contract_failed is not None else None
-    journal.store_facts(change.id, ChangeFacts(confirmed_by=actor, contract_abandoned=left))
+    abandoned = True if journal.read_facts(change.id).contract_failed is not None else None
+    journal.store_facts(change.id, ChangeFacts(confirmed_by=actor, contract_abandoned=abandoned))
     journal.record_event("confirmed", change.id, by=actor)
     return change
 
 
 def find_last_upgrade(changes: Sequence[Change], current: Version) -> Change | None:
-    """Find the newest committed upgrade that installed the current release; pure.
+    """Find the newest committed upgrade that installed the current release; None if none did; pure.
+
+    The changes are given newest first.
 
     After a rollback the current release is an older one, so a second rollback goes one release
     further back.
     """
     for change in changes:
-        committed = change.is_committed
         if (
-            committed
+            change.is_committed
             and change.kind is ChangeKind.UPGRADE
             and Version(change.to_version) == current
         ):

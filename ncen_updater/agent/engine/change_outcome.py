@@ -17,7 +17,7 @@ class ChangeOutcome:
 
     Attributes:
         change: The change.
-        downtime_s: Downtime in seconds; None if there was none.
+        downtime_s: Downtime in seconds; None if there was none, or it is unknown.
         step_s: Duration of each completed step, in seconds.
         facts: Facts recorded by the steps.
     """
@@ -29,10 +29,11 @@ class ChangeOutcome:
 
 
 def measure_downtime(change: Change, facts: ChangeFacts) -> float | None:
-    """Return the seconds from the maintenance page's first appearance until its removal.
+    """Return the seconds from the maintenance page's appearance until its removal.
 
     The recorded measurement is used if the machine was not restarted in between; otherwise the
-    times of the records, which give None if the clock was set back.
+    times of the records. None if there was no downtime or it has not ended, or if the clock was set
+    back.
 
     Args:
         change: The change.
@@ -40,12 +41,14 @@ def measure_downtime(change: Change, facts: ChangeFacts) -> float | None:
     """
     if facts.downtime_s is not None:
         return float(facts.downtime_s)
-    close = change.steps.get(StepName.MAINTENANCE_ON)
-    if close is None:
+    page_on = change.steps.get(StepName.MAINTENANCE_ON)
+    if page_on is None:
         return None
-    opened = change.steps.get(StepName.MAINTENANCE_OFF)
-    ended = close.ended_at if close.state is StepState.UNDONE else opened and opened.ended_at
-    return measure_seconds(close.started_at, ended) if ended else None
+    page_off = change.steps.get(StepName.MAINTENANCE_OFF)
+    ended_at = (
+        page_on.ended_at if page_on.state is StepState.UNDONE else page_off and page_off.ended_at
+    )
+    return measure_seconds(page_on.started_at, ended_at) if ended_at else None
 
 
 def measure_seconds(start: datetime, end: datetime) -> float | None:

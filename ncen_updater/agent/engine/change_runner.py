@@ -36,8 +36,8 @@ from ncen_updater.agent.model.errors import (
     MigrationFailedError,
     SoakFailedError,
     UndeclaredLossError,
-    find_away,
-    is_refused,
+    find_unreachable_error,
+    is_login_refused,
 )
 from ncen_updater.agent.model.event_names import RECOVERY_STARTED
 from ncen_updater.agent.storage.journal.journal import Journal
@@ -57,14 +57,14 @@ from ncen_updater.common.progress import REVERTING, REVERTING_ROLLBACK, Progress
 
 logger = logging.getLogger(__name__)
 
-#: How long a revert waits for unreachable databases, and the interval between checks.
-AWAY_LIMIT_S, AWAY_LOOK_S = 120.0, 1.0
+#: How long a revert waits for unreachable databases, and the interval between checks, in seconds.
+UNREACHABLE_LIMIT_S, UNREACHABLE_POLL_S = 120.0, 1.0
 #: Steps whose undo each resume verifies again, even if it is recorded: somebody may have closed the
 #: databases since, and the system, which was to start the application after a recovery at boot, may
 #: not have started it.
-LOOKED_AT = (StepName.FENCE, StepName.STOP)
+REVERIFIED_STEPS = (StepName.FENCE, StepName.STOP)
 #: Error codes that mean that the release does not start or is unhealthy.
-OF_HEALTH = (ApplicationUnhealthyError.message.code, CommandError.message.code)
+HEALTH_CODES = (ApplicationUnhealthyError.message.code, CommandError.message.code)
 #: The revert of a rollback leaves the newer release installed, so it needs its own title.
 UNDO_TITLES: Mapping[ChangeKind, str] = {
     ChangeKind.UPGRADE: REVERTING,
@@ -141,7 +141,7 @@ class ChangeRunner:
 
         Raises:
             UpdaterError: The cause, if the change failed before the downtime.
-            ChangeFailedError: If it failed later and was reverted.
+            ChangeFailedError: If it failed in the downtime or unexpectedly, and was reverted.
             REVERT_FAILED: If the revert failed too.
             JournalUnwritableError: If not even the journal's reserve allows a record; raised at
                 once, and nothing is reverted.
@@ -149,8 +149,8 @@ class ChangeRunner:
         try:
             create_reserve(self._journal.path)
         except OSError as error:
-            full = make_unwritable_error(self._journal.path, error)
-            self._revert_and_raise(change_id, STEPS_BEFORE_COMMIT[0], full)
+            no_space = make_unwritable_error(self._journal.path, error)
+            self._revert_and_raise(change_id, STEPS_BEFORE_COMMIT[0], no_space)
         with self._site.database_engine.reuse_control_sessions():
             names = (*STEPS_BEFORE_COMMIT, StepName.COMMIT)
             for name, following in zip(names, (*names[1:], StepName.MAINTENANCE_OFF), strict=True):
@@ -163,7 +163,7 @@ class ChangeRunner:
                         raise
                     self._revert_and_raise(change_id, name, error)
                     break
-                except Exception as error:  # noqa: BLE001 - whatever it is, the site goes back
+                except Exception as error:  # noqa: BLE001 - any error reverts the change
                     code = (
                         error.code if isinstance(error, UpdaterError) else UpdaterError.message.code
                     )
@@ -191,7 +191,10 @@ class ChangeRunner:
             error
         ):
             return
-        if find_away(error) or not self._site.database_engine.is_accepting_connections():
+        if (
+            find_unreachable_error(error)
+            or not self._site.database_engine.is_accepting_connections()
+        ):
             return
         code = error.code if isinstance(error, UpdaterError) else UpdaterError.message.code
         retry_with_reserve(
@@ -236,36 +239,34 @@ class ChangeRunner:
     def _undo_steps(self, change_id: str, error_code: str | None) -> None:
         self._journal.set_change_state(change_id, ChangeState.REVERTING, error_code=error_code)
         failed_soak_upgrade = self._journal.read_facts(change_id).failed_soak_upgrade
-        if failed_soak_upgrade is not None and error_code in OF_HEALTH:
-            SiteHistory(self._journal).withdraw_bad(
-                failed_soak_upgrade
-            )  # The previous release is unhealthy, too.
+        if failed_soak_upgrade is not None and error_code in HEALTH_CODES:
+            # The previous release is unhealthy, too.
+            SiteHistory(self._journal).withdraw_bad(failed_soak_upgrade)
         for name in reversed(STEPS_BEFORE_COMMIT):
             state = self._journal.read_change(change_id).get_step_state(name)
             # For some steps the real state decides, not the record of their undo.
-            again = state is StepState.UNDONE and name in LOOKED_AT
-            if again and self._steps[name].is_undone(self.make_context(change_id)):
+            recorded_undone = state is StepState.UNDONE and name in REVERIFIED_STEPS
+            if recorded_undone and self._steps[name].is_undone(self.make_context(change_id)):
                 continue
-            if again or state not in (None, StepState.UNDONE):
+            if recorded_undone or state not in (None, StepState.UNDONE):
                 self._undo_step(name, change_id)
         self._journal.set_change_state(change_id, ChangeState.REVERTED)
 
     def _do_step(self, name: StepName, change_id: str, following: StepName | None = None) -> None:
         """Do a step, and record its end together with the intent of the next one.
 
-        What the next step finds out beforehand is found out before this record. A crash meanwhile
-        equals one after the effect of this step, a crash after the record one before the effect of
-        the next: nothing happens in between.
+        The next step is prepared before this record. A crash meanwhile equals one after the effect
+        of this step; a crash after the record equals one before the effect of the next step.
         """
         step = self._steps[name]
         context = self.make_context(change_id)
-        reported = step.describe_do(context)
-        if reported is not None:
-            self._progress.report(reported)
+        title = step.describe_do(context)
+        if title is not None:
+            self._progress.report(title)
         if self._intended != name:
-            found = step.prepare(context)
+            intent_facts = step.prepare(context)
             with self._journal.transaction():
-                self._journal.record_step(change_id, name, StepState.INTENDED, found)
+                self._journal.record_step(change_id, name, StepState.INTENDED, intent_facts)
                 step.record_intent(context)
         self._intended = None
         self._checkpoint(name, StepPhase.BEFORE_EFFECT)
@@ -279,11 +280,16 @@ class ChangeRunner:
             if not step.is_done(context):
                 raise _make_not_effective_error(name, context.change.kind)
         self._checkpoint(name, StepPhase.AFTER_EFFECT)
-        following, found = self._prepare_following(following, context)
+        following, intent_facts = self._prepare_following(following, context)
         if name is not StepName.COMMIT:  # its effect is the record, with the next intent
             with self._journal.transaction():
                 self._journal.record_step(
-                    change_id, name, StepState.DONE, facts, following=following, found=found
+                    change_id,
+                    name,
+                    StepState.DONE,
+                    facts,
+                    following=following,
+                    following_facts=intent_facts,
                 )
                 if following is not None:
                     self._steps[following].record_intent(context)
@@ -293,9 +299,9 @@ class ChangeRunner:
     def _prepare_following(
         self, following: StepName | None, context: StepContext
     ) -> tuple[StepName | None, ChangeFacts]:
-        """Return a step whose intent is recorded now, and its facts; none if that fails.
+        """Return a step whose intent is recorded now, and its facts; None if its preparation fails.
 
-        Then this step ends first, and the failure is that of the next one, which prepares again.
+        Then this step is recorded as done, and the next one prepares again and reports the failure.
         """
         if following is None or following not in DOWNTIME_STEPS:
             return None, NO_FACTS
@@ -308,14 +314,16 @@ class ChangeRunner:
     def _undo_step(self, name: StepName, change_id: str) -> None:
         step = self._steps[name]
         context = self.make_context(change_id)
-        reported = step.describe_undo(context)
-        if reported is not None:
-            self._progress.report(LazyText(UNDO_TITLES[context.change.kind], {"step": reported}))
+        title = step.describe_undo(context)
+        if title is not None:
+            self._progress.report(LazyText(UNDO_TITLES[context.change.kind], {"step": title}))
         self._journal.record_step(change_id, name, StepState.UNDOING)
         try:
             self._checkpoint(name, StepPhase.BEFORE_UNDO)
-            self.when_there(partial(step.undo, context), AWAY_LIMIT_S)
-            if not self.when_there(partial(step.is_undone, context), AWAY_LIMIT_S):
+            self.retry_while_unreachable(partial(step.undo, context), UNREACHABLE_LIMIT_S)
+            if not self.retry_while_unreachable(
+                partial(step.is_undone, context), UNREACHABLE_LIMIT_S
+            ):
                 raise _make_not_effective_error(name, context.change.kind)
             self._checkpoint(name, StepPhase.AFTER_UNDO)
             self._journal.record_step(change_id, name, StepState.UNDONE)
@@ -323,55 +331,66 @@ class ChangeRunner:
         except JournalUnwritableError:
             raise
         except Exception as error:
-            judged = name is StepName.STOP and context.change.error_code in OF_HEALTH
-            if judged and isinstance(error, ApplicationUnhealthyError | ApplicationError):
+            starts_old_release = name is StepName.STOP and context.change.error_code in HEALTH_CODES
+            if starts_old_release and isinstance(
+                error, ApplicationUnhealthyError | ApplicationError
+            ):
                 # The previous release is unhealthy, too.
                 context.site_history.withdraw_bad(change_id)
-            full = store_raw_error(self._journal.path.parent, f"{change_id}-back", error)
+            raw_error_path = store_raw_error(
+                self._journal.path.parent, f"{change_id}-revert", error
+            )
             raise UpdaterError(
                 REVERT_FAILED,
                 step=name,
                 step_label=LazyText(get_step_label(name, context.change.kind)),
                 cause=_describe_cause(error),
-                cause_remedy=add_raw_error_path(_get_remedy(error), full),
+                cause_remedy=add_raw_error_path(_get_remedy(error), raw_error_path),
                 detail=getattr(error, "original_detail", None),
             ) from error
 
-    def when_there(self, act: Callable[[], bool | None], limit_s: float = math.inf) -> bool | None:
-        """Call a repeatable function again while it fails because databases are absent.
+    def retry_while_unreachable(
+        self, action: Callable[[], bool | None], limit_s: float = math.inf
+    ) -> bool | None:
+        """Call a repeatable function again while it fails because databases are unreachable.
 
         Raises:
-            UpdaterError: The error of the function. If the databases are absent, it is raised only
-                after the limit, or after two minutes in which the server refused the login: that
-                needs a person.
+            UpdaterError: The error of the function. If databases are unreachable, it is raised only
+                after the limit, or after two minutes in which the server refused the login: only an
+                operator can correct that.
         """
         since: float | None = None
         while True:
             try:
-                return act()
+                return action()
             except UpdaterError as error:
-                if not find_away(error):
+                if not find_unreachable_error(error):
                     raise
                 now = self._site.clock.monotonic()
                 if since is None:
                     logger.warning("waiting for the databases: %s", error)
-                    since = away = now
-                away = away if is_refused(error) else now
-                if now >= since + limit_s or now > away + AWAY_LIMIT_S:
+                    since = reachable_at = now
+                reachable_at = reachable_at if is_login_refused(error) else now
+                if now >= since + limit_s or now > reachable_at + UNREACHABLE_LIMIT_S:
                     raise
-                words = N_("waiting for the databases: {reason}")
-                self._progress.report(LazyText(words, {"reason": error.title_text}))
+                template = N_("waiting for the databases: {reason}")
+                self._progress.report(LazyText(template, {"reason": error.title_text}))
             with self._interruption.allow_interruption():
-                self._site.clock.wait(AWAY_LOOK_S)
+                self._site.clock.wait(UNREACHABLE_POLL_S)
 
     def _record_failure(
-        self, change_id: str, name: StepName, code: str, error: Exception, full: Path | None
+        self,
+        change_id: str,
+        name: StepName,
+        code: str,
+        error: Exception,
+        raw_error_path: Path | None,
     ) -> None:
         """Record a failure, with the journal's reserve if the step filled the disk."""
         text = describe_error(error)
         values: dict[str, object] = {"step": name, "code": code, "error": text}
-        if full is not None:
-            values["raw_error"] = str(full)
+        if raw_error_path is not None:
+            values["raw_error"] = str(raw_error_path)
         retry_with_reserve(
             self._journal.path,
             lambda: self._journal.record_event("step-failed", change_id, **values),
@@ -381,16 +400,16 @@ class ChangeRunner:
         """Revert the change and raise; return only if the journal holds the commit after all."""
         change = self._journal.read_change(change_id)
         code = error.code if isinstance(error, UpdaterError) else UpdaterError.message.code
-        full = store_raw_error(self._journal.path.parent, change_id, error)
-        self._record_failure(change_id, name, code, error, full)
+        raw_error_path = store_raw_error(self._journal.path.parent, change_id, error)
+        self._record_failure(change_id, name, code, error, raw_error_path)
         if change.is_committed:
             return
         if change.kind is ChangeKind.UPGRADE and is_release_at_fault(error, name):
             # Before the revert: if that were interrupted, the reason would be lost.
-            memory = self.make_context(change_id).site_history
+            history = self.make_context(change_id).site_history
             retry_with_reserve(
                 self._journal.path,
-                lambda: memory.mark_bad(change.product, change.to_version, code, change_id),
+                lambda: history.mark_bad(change.product, change.to_version, code, change_id),
             )
         self.revert(change_id, error_code=code)
         if name not in DOWNTIME_STEPS and isinstance(error, UpdaterError):
@@ -403,7 +422,7 @@ class ChangeRunner:
             cause=_describe_cause(error),
             cause_code=code,
             cause_remedy=add_raw_error_path(
-                add_quarantine_remedy(self._journal, change_id, _get_remedy(error)), full
+                add_quarantine_remedy(self._journal, change_id, _get_remedy(error)), raw_error_path
             ),
             detail=getattr(error, "original_detail", None),
         ) from error
@@ -416,8 +435,8 @@ def _make_not_effective_error(name: StepName, kind: ChangeKind) -> UpdaterError:
 
 def _was_interrupted(error: BaseException) -> bool:
     """Tell whether a signal or an exit ended the work, also if it is only a cause of the error."""
-    ended = (one for one in causes(error) if isinstance(one, UpdaterError))
-    return any(one.code == INTERRUPTED.code for one in ended) or not isinstance(error, Exception)
+    errors = (one for one in causes(error) if isinstance(one, UpdaterError))
+    return any(one.code == INTERRUPTED.code for one in errors) or not isinstance(error, Exception)
 
 
 def _describe_cause(error: Exception) -> LazyText:
@@ -433,5 +452,5 @@ def _format_exception(error: Exception) -> str:
 
 
 def _get_remedy(error: Exception) -> LazyText:
-    remedied = error if isinstance(error, UpdaterError) else UpdaterError()
-    return remedied.remedy_text
+    updater_error = error if isinstance(error, UpdaterError) else UpdaterError()
+    return updater_error.remedy_text

@@ -308,7 +308,7 @@ class Operations:
                 return OperationResult(decision=decide_recovery(ObservedState(None)))
             if change is not None and not by_operator:
                 there = functools.partial(self._site.database_engine.require_live, opened=False)
-                self._make_runner(journal).when_there(there)
+                self._make_runner(journal).retry_while_unreachable(there)
             lift_ended_fences(self._site, journal)
             decision = decide_recovery(observe_site(self._site, change, by_operator=by_operator))
             if decision.action is RecoveryAction.NOTHING:
@@ -557,7 +557,7 @@ class Operations:
             inherit_facts(journal, closes),
             accepted_loss=plan.accepted_loss,
             undone_upgrade=plan.undoes,
-            code_only=plan.code_only or None,
+            unchanged_databases=plan.unchanged_databases or None,
             no_copy=plan.no_copy or None,
             failed_soak_upgrade=failed_soak_upgrade,
             binding=agreed.binding,

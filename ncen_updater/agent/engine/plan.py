@@ -25,7 +25,7 @@ from ncen_updater.agent.adapters.databases.base import (
 from ncen_updater.agent.adapters.databases.migrations.planner import (
     NO_COPY,
     RollbackPath,
-    is_code_only_upgrade,
+    is_copy_free_upgrade,
     is_expand_upgrade,
     plan_rollback_path,
     plan_site_migrations,
@@ -409,7 +409,7 @@ def make_plan(
         copy: CopyPlan | None = None
         migrations = plan_site_migrations(engine.names, ledgers, target, before)
         expanding = engine.supports_online_programs and is_expand_upgrade(target, before)
-        no_copy = expanding or is_code_only_upgrade(migrations, target, before)
+        no_copy = expanding or is_copy_free_upgrade(migrations, target, before)
         reference = replace(reference, no_copy=no_copy)
         ledgers = predict_ledgers(ledgers, migrations, reference)
         way = (

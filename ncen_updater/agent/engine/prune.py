@@ -23,7 +23,7 @@ from ncen_updater.agent.policy.retention import (
     ProtectedItems,
     PrunableItems,
     RetentionRule,
-    find_prunable_slots,
+    select_prunable,
 )
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.agent.storage.journal.site_history import SiteHistory
@@ -51,7 +51,7 @@ def apply_retention(
     keep, now = site.config.retention, site.clock.now()
     ages = read_retention_ages(journal, site.clock)
     releases = {change.id: Version(change.from_version) for change in journal.list_changes()}
-    return find_prunable_slots(
+    return select_prunable(
         slots=site.slots.list_versions(),
         current=site.slots.read_current(),
         previous_slot=origin,

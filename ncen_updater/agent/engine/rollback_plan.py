@@ -114,7 +114,7 @@ class RollbackPlan:
         mode: MIGRATE runs down migrations and keeps records; RESTORE uses the previous databases.
         source: For RESTORE, the change whose previous databases are used.
         undoes: The upgrade that is undone.
-        code_only: Whether only the code changes, since the upgrade changed no database.
+        unchanged_databases: Whether only the code changes, since the upgrade changed no database.
         no_copy: Whether no database is copied either.
         reason: Why records cannot be kept.
         lost: For RESTORE, lost rows by database and table; for MIGRATE, rows entered since the
@@ -131,7 +131,7 @@ class RollbackPlan:
     mode: DatabaseMode
     source: str | None = None
     undoes: str = ""
-    code_only: bool = False
+    unchanged_databases: bool = False
     no_copy: bool = False
     reason: str | LazyText = ""
     lost: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
@@ -227,7 +227,7 @@ def plan_rollback(site: Site, journal: Journal, current: Version) -> RollbackPla
             target,
             DatabaseMode.MIGRATE,
             undoes=upgrade.id,
-            code_only=planned.code_only,
+            unchanged_databases=planned.unchanged_databases,
             no_copy=planned.no_copy,
             lost=values.records,
             uncounted=values.uncounted,

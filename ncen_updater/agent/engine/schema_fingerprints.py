@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 FINGERPRINT_FORMAT = 1
 
 #: Remedy for a schema that was changed outside an upgrade.
-WHOSE_SCHEMA = N_(
+DRIFT_REMEDY = N_(
     "Have the change in {database} undone. To accept it, two approvers run: ncen-updater"
     " adopt --restored {version} --reason TEXT"
 )
@@ -144,7 +144,7 @@ class SchemaDrift:
                 else N_("Schema of {database} changed outside an upgrade: {kinds}"),
                 values,
             ),
-            LazyText(WHOSE_SCHEMA, values),
+            LazyText(DRIFT_REMEDY, values),
             figures,
         )
 

@@ -2,7 +2,7 @@
 
 The runner records the intent with the facts of :meth:`Step.prepare`, calls :meth:`Step.do`,
 verifies :meth:`Step.is_done`, and records the end. A step found half-done after a crash is undone
-(before the commit) or done again (after it), so all three are idempotent.
+(before the commit) or done again (after it), so ``do`` and ``undo`` can be repeated.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from ncen_updater.agent.model.change_facts import NO_FACTS, ChangeFacts
 from ncen_updater.agent.model.errors import InterventionRequiredError
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.agent.storage.journal.site_history import SiteHistory
-from ncen_updater.common.i18n import LazyText
+from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.progress import ProgressListener
 from ncen_updater.formats.release_document import Offer, ReleaseDocument
 from ncen_updater.formats.reported_version import matches_reported_version
@@ -149,7 +149,9 @@ class StepContext:
         """
         data = self.read_facts().copy_plan
         if data is None:
-            raise InterventionRequiredError(reason="the copy plan is missing in the journal")
+            raise InterventionRequiredError(
+                reason=LazyText(N_("the copy plan is missing in the journal"))
+            )
         return CopyPlan(data)
 
     def read_offer(self) -> Offer | None:

@@ -48,7 +48,7 @@ def run_preflight(
         changes = frozenset(change.id for change in journal.list_changes())
     leads_up = target > origin
 
-    def schemas() -> tuple[Finding, ...]:
+    def find_drift() -> tuple[Finding, ...]:
         with Journal.open(site.state_directory / JOURNAL_FILE, read_only=True) as journal:
             return tuple(find_schema_drift(site, journal))
 
@@ -73,7 +73,7 @@ def run_preflight(
         verify_slot=verify_slot,
         progress=progress or SilentProgress(),
         overlay=site.overlay,
-        schemas=schemas,
+        schemas=find_drift,
     )
     return run_checks(list_checks(upgrade=leads_up), context)
 
@@ -84,14 +84,16 @@ def list_checks(*, upgrade: bool = True) -> tuple[PreflightCheck, ...]:
     Args:
         upgrade: Whether the change is an upgrade; some checks apply only to upgrades.
     """
-    found: dict[int, PreflightCheck] = {}
+    checks: dict[int, PreflightCheck] = {}
     for module in pkgutil.iter_modules(preflight.__path__, f"{preflight.__name__}."):
         for value in vars(importlib.import_module(module.name)).values():
-            mark = getattr(value, CHECK_ATTRIBUTE, None)
-            if not isinstance(mark, CheckRegistration) or (mark.upgrade_only and not upgrade):
+            registration = getattr(value, CHECK_ATTRIBUTE, None)
+            if not isinstance(registration, CheckRegistration) or (
+                registration.upgrade_only and not upgrade
+            ):
                 continue
-            if found.setdefault(mark.position, value) is not value:
-                raise ValueError(f"two checks have the place {mark.position}")
-    if not found:
+            if checks.setdefault(registration.position, value) is not value:
+                raise ValueError(f"two checks have the position {registration.position}")
+    if not checks:
         raise LookupError(f"no preflight check in {preflight.__name__}")
-    return tuple(check for _place, check in sorted(found.items()))
+    return tuple(check for _position, check in sorted(checks.items()))

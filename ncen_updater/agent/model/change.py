@@ -27,14 +27,14 @@ class DatabaseMode(StrEnum):
 
 
 class ChangeState(StrEnum):
-    """State of a change. The first three are open."""
+    """State of a change. It is open until it is finished or reverted."""
 
     RUNNING = "running"  # before the commit: everything can be undone exactly
     REVERTING = "reverting"  # steps are being undone
     COMMITTED = "committed"  # users may be working: the change can only be completed
     FINISHED = "finished"
     REVERTED = "reverted"
-    STUCK = "stuck"  # recovery failed too often; an operator must intervene
+    STUCK = "stuck"  # facts contradict each other or recovery failed too often; needs an operator
 
     @property
     def is_open(self) -> bool:

@@ -1,7 +1,7 @@
 """Facts of a change that its steps record in the journal, for later steps and for display.
 
 A fact that was never recorded is None. Facts of a newer agent are preserved in ``unknown_facts``
-and otherwise ignored. ``status`` imports this module: standard library only.
+and otherwise ignored. ``status`` imports this module: no third-party imports.
 """
 
 from __future__ import annotations
@@ -52,8 +52,8 @@ class ChangeFacts(JsonRecord):
         required_approvals: Number of required approvals.
         accepted_loss: Number of records that an operator agreed to lose.
         undone_upgrade: Id of the upgrade that a rollback undoes.
-        code_only: Whether a rollback leaves the databases unchanged.
-        no_copy: Whether the live databases are used by the other release without a copy.
+        unchanged_databases: Whether a rollback changes only the code.
+        no_copy: Whether the other release uses the live databases, so that none is copied.
         has_expand: Whether the release's migrator runs on the live databases while users work.
         expand_started: Whether it was started, after the schemas matched the journal.
         contract_started: The same for the migrator's contract program after the soak period.
@@ -64,19 +64,19 @@ class ChangeFacts(JsonRecord):
             period.
         needs_operator: Whether no automatic rollback follows a failed soak period.
         confirmed_by: Who confirmed the release.
-        fetched: Whether the release had to be downloaded.
+        fetched: Whether the release was downloaded; False if its slot existed.
         download_name: Name of the downloaded file.
-        slot_existed: Whether the slot existed before the change.
+        slot_existed: Whether the slot existed before the change, so that a revert leaves it.
         built_from: File from which the slot was built.
         snapshots: Saved directories of site files.
         advisories: Preflight findings that do not block.
-        maintenance_was_on: Whether an operator must remove the maintenance page.
+        maintenance_was_on: Whether an operator had switched maintenance on, and switches it off.
         downtime_started: Start of the downtime.
         downtime_s: Duration of the downtime in seconds.
         was_running: Whether the application ran before.
         ended_sessions: Sessions that were terminated when the databases were fenced.
         replaced: Databases that someone replaced while they were fenced.
-        lost_records: Records that a restore loses, counted again during the downtime.
+        lost_records: Records that a rollback loses, counted again during the downtime.
         copy_plan: Plan of the copy; see ``CopyPlan``.
         checks_before: Values of the domain checks on the copies before the migrations.
         checks_after: The same after the migrations.
@@ -98,7 +98,7 @@ class ChangeFacts(JsonRecord):
         soak_failed_checks: Number of those that failed.
         statistics: Planner statistics that were updated in the soak period.
         dropped_changes: Changes whose previous databases were dropped.
-        dropped_slots: Releases whose slots were removed.
+        dropped_slots: Releases whose slots were removed at the end of the change.
         unknown_facts: Facts of a newer agent.
     """
 
@@ -108,7 +108,7 @@ class ChangeFacts(JsonRecord):
     required_approvals: int | None = None
     accepted_loss: int | None = None
     undone_upgrade: str | None = None
-    code_only: bool | None = None
+    unchanged_databases: bool | None = None
     no_copy: bool | None = None
     has_expand: bool | None = None
     expand_started: bool | None = None

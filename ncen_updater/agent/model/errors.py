@@ -108,8 +108,8 @@ class LockUnusableError(UpdaterError):
     message = LOCK_UNUSABLE
 
 
-#: SQLSTATE classes: invalid authorization, invalid catalog name.
-_REFUSED = ("28", "3D")
+#: SQLSTATE classes of a refused login: invalid authorization, invalid catalog name.
+_LOGIN_REFUSED = ("28", "3D")
 
 
 class DatabaseError(UpdaterError):
@@ -124,20 +124,22 @@ class DatabaseUnreachableError(DatabaseError):
     message = DATABASE_UNREACHABLE
 
 
-def find_away(error: BaseException | None) -> DatabaseUnreachableError | None:
+def find_unreachable_error(error: BaseException | None) -> DatabaseUnreachableError | None:
     """Return the unreachable-database error among an error's causes, if any. Pure."""
     while error is not None and not isinstance(error, DatabaseUnreachableError):
         error = error.__cause__
     return error
 
 
-def is_refused(error: BaseException | None) -> bool:
+def is_login_refused(error: BaseException | None) -> bool:
     """Return whether a reachable server refused the login. Pure.
 
     Only an operator can correct that.
     """
-    found = find_away(error)
-    return found is not None and str(found.values.get("sqlstate")).startswith(_REFUSED)
+    unreachable = find_unreachable_error(error)
+    return unreachable is not None and str(unreachable.values.get("sqlstate")).startswith(
+        _LOGIN_REFUSED
+    )
 
 
 class FenceError(DatabaseError):

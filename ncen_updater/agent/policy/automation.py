@@ -17,8 +17,8 @@ The rules, in the order of the code below:
 8. A release is downloaded and rehearsed in advance, in the download windows.
 9. After approval, at the scheduled time and in a maintenance window, it is installed. A release
    that an operator rolled back always needs a new approval. Downtime never starts at a time that
-   no user configured: without windows the upgrade waits for a scheduled time, or for the command
-   ``upgrade``.
+   no operator configured or scheduled: without windows the upgrade waits for a scheduled time, or
+   for the command ``upgrade``.
 
 Failed automatic actions are retried after growing delays.
 """
@@ -53,6 +53,14 @@ RESUME_DELAYS = (
 )
 #: The same for starting the application: the cause may end at any minute.
 START_DELAYS = (timedelta(seconds=15), timedelta(minutes=1), timedelta(minutes=5))
+#: Delays before automatic retries of a release that failed at this site; the last one repeats.
+BAD_RELEASE_DELAYS = (
+    timedelta(hours=1),
+    timedelta(hours=6),
+    timedelta(days=1),
+    timedelta(days=3),
+    timedelta(days=7),
+)
 #: How often the service checks whether the application runs, if it can know that it should.
 APPLICATION_CHECK_INTERVAL = timedelta(minutes=5)
 #: Maximum sleep of the service, even if nothing is scheduled.
@@ -107,7 +115,7 @@ class ActionFailure(JsonRecord):
 
     def compute_retry_at(self, action: ServiceAction) -> datetime:
         """Return when the action may be retried automatically."""
-        delays = SOONER.get(action, RETRY_DELAYS)
+        delays = SHORTER_DELAYS.get(action, RETRY_DELAYS)
         return self.at + delays[min(max(self.failures, 1), len(delays)) - 1]
 
     def is_backing_off(self, now: datetime, action: ServiceAction) -> bool:
@@ -119,7 +127,7 @@ class ActionFailure(JsonRecord):
 
 
 #: Delays of actions that are retried sooner; assessing the next upgrade costs little.
-SOONER = {
+SHORTER_DELAYS = {
     ServiceAction.RESUME: RESUME_DELAYS,
     ServiceAction.START_APPLICATION: START_DELAYS,
     ServiceAction.ASSESS: START_DELAYS,
@@ -218,65 +226,65 @@ def decide_next_action(inputs: AutomationInputs) -> ServiceDecision:
             return ServiceDecision(ServiceAction.RUN_JOB, LazyText(JOB_WAITING_TEXT))
         return _make_wait(inputs, None, LazyText(N_("manual intervention required")))
     if inputs.open_change and inputs.rollback_requested:
-        words = N_("rollback requested: soak period ended")
-        return ServiceDecision(ServiceAction.RUN_JOB, LazyText(words))
+        text = N_("rollback requested: soak period ended")
+        return ServiceDecision(ServiceAction.RUN_JOB, LazyText(text))
     if inputs.open_change:
         return _act_or_back_off(inputs, ServiceAction.RESUME, N_("a change is not finished"))
     if inputs.application_down:
-        words = N_("the application stopped unexpectedly")
+        text = N_("the application stopped unexpectedly")
         return _prefer(
             inputs,
-            _act_or_back_off(inputs, ServiceAction.START_APPLICATION, words),
+            _act_or_back_off(inputs, ServiceAction.START_APPLICATION, text),
             _decide_without_change,
         )
     return _decide_without_change(inputs)
 
 
 def _prefer(
-    facts: AutomationInputs,
-    act: ServiceDecision,
+    inputs: AutomationInputs,
+    preferred: ServiceDecision,
     others: Callable[[AutomationInputs], ServiceDecision],
 ) -> ServiceDecision:
     """Return an action; while it has to wait, the action of the following rules."""
-    if act.action is not ServiceAction.WAIT:
-        return act
-    other = others(facts)
-    if other.action is ServiceAction.WAIT and act.until and other.until:
-        return replace(other, until=min(act.until, other.until))
+    if preferred.action is not ServiceAction.WAIT:
+        return preferred
+    other = others(inputs)
+    if other.action is ServiceAction.WAIT and preferred.until and other.until:
+        return replace(other, until=min(preferred.until, other.until))
     return other
 
 
-def _decide_without_change(facts: AutomationInputs) -> ServiceDecision:
+def _decide_without_change(inputs: AutomationInputs) -> ServiceDecision:
     """Apply rules 3 to 9."""
-    if facts.agent_unconfirmed:
-        words = N_("new version of ncen-updater: waiting for its confirmation")
-        return ServiceDecision(ServiceAction.WAIT, LazyText(words), facts.now + MAX_SLEEP)
-    if facts.rollback_pending:
-        act = _act_or_back_off(
-            facts, ServiceAction.RESUME, N_("rollback of a failed release is pending")
+    if inputs.agent_unconfirmed:
+        text = N_("new version of ncen-updater: waiting for its confirmation")
+        return ServiceDecision(ServiceAction.WAIT, LazyText(text), inputs.now + MAX_SLEEP)
+    if inputs.rollback_pending:
+        decision = _act_or_back_off(
+            inputs, ServiceAction.RESUME, N_("rollback of a failed release is pending")
         )
-        return _prefer(facts, act, _decide_idle)
-    return _decide_idle(facts)
+        return _prefer(inputs, decision, _decide_idle)
+    return _decide_idle(inputs)
 
 
-def _decide_idle(facts: AutomationInputs) -> ServiceDecision:
+def _decide_idle(inputs: AutomationInputs) -> ServiceDecision:
     """Apply rules 4 to 9."""
-    if facts.job_waiting:
+    if inputs.job_waiting:
         return ServiceDecision(ServiceAction.RUN_JOB, LazyText(JOB_WAITING_TEXT))
-    if facts.now >= facts.next_check:
+    if inputs.now >= inputs.next_check:
         return ServiceDecision(ServiceAction.CHECK_FEED, LazyText(N_("feed check due")))
-    prune_at = _compute_prune_at(facts)
-    if prune_at is not None and facts.now >= prune_at:
+    prune_at = _compute_prune_at(inputs)
+    if prune_at is not None and inputs.now >= prune_at:
         return ServiceDecision(ServiceAction.PRUNE, LazyText(N_("pruning due")))
-    if facts.agent_offered is not None:
-        act = _act_in_window(
-            facts,
+    if inputs.agent_offered is not None:
+        decision = _act_in_window(
+            inputs,
             ServiceAction.SELF_UPDATE,
             N_("ncen-updater {version} is available"),
-            facts.agent_offered,
+            inputs.agent_offered,
         )
-        return _prefer(facts, act, _decide_release)
-    return _decide_release(facts)
+        return _prefer(inputs, decision, _decide_release)
+    return _decide_release(inputs)
 
 
 class WaitReason(StrEnum):
@@ -311,201 +319,200 @@ class UpgradeObstacle:
     wait_reason: WaitReason | None = None
 
 
-def _make_permanent_obstacle(stays: WaitReason, words: str, **values: object) -> UpgradeObstacle:
-    return UpgradeObstacle(LazyText(words, values), None, stays)
+def _make_permanent_obstacle(
+    wait_reason: WaitReason, template: str, **values: object
+) -> UpgradeObstacle:
+    return UpgradeObstacle(LazyText(template, values), None, wait_reason)
 
 
-def _make_temporary_obstacle(until: datetime, words: str, **values: object) -> UpgradeObstacle:
-    return UpgradeObstacle(LazyText(words, values), until)
+def _make_temporary_obstacle(until: datetime, template: str, **values: object) -> UpgradeObstacle:
+    return UpgradeObstacle(LazyText(template, values), until)
 
 
-def find_obstacle(facts: AutomationInputs) -> UpgradeObstacle | None:
+def find_obstacle(inputs: AutomationInputs) -> UpgradeObstacle | None:
     """Return the first obstacle to upgrading to the offered release now: rules 7 to 9. Pure.
 
     The obstacles are checked in order, and the first one is returned. Actions that the service
     takes first on its own, such as a feed check, are not obstacles.
     """
-    if facts.hold_reason is not None:
-        words = N_("upgrades on hold: {reason}")
-        if facts.hold_until is not None:
-            return _make_temporary_obstacle(facts.hold_until, words, reason=facts.hold_reason)
-        return _make_permanent_obstacle(WaitReason.HOLD, words, reason=facts.hold_reason)
-    unknown = facts.failures.get(ServiceAction.ASSESS)
-    if unknown is not None:
+    if inputs.hold_reason is not None:
+        template = N_("upgrades on hold: {reason}")
+        if inputs.hold_until is not None:
+            return _make_temporary_obstacle(inputs.hold_until, template, reason=inputs.hold_reason)
+        return _make_permanent_obstacle(WaitReason.HOLD, template, reason=inputs.hold_reason)
+    failure = inputs.failures.get(ServiceAction.ASSESS)
+    if failure is not None:
         # The retry time may pass between the assessment and this decision.
-        retry_at = unknown.compute_retry_at(ServiceAction.ASSESS)
-        again = max(retry_at, facts.now + timedelta(seconds=1))
-        words = N_("next upgrade could not be determined; retry at {at}")
-        text = LazyText(words, {"at": _format_local(facts, again)})
-        return UpgradeObstacle(text, again, WaitReason.UNKNOWN)
-    target = facts.target
+        retry_at = failure.compute_retry_at(ServiceAction.ASSESS)
+        checked_at = max(retry_at, inputs.now + timedelta(seconds=1))
+        template = N_("next upgrade could not be determined; retry at {at}")
+        text = LazyText(template, {"at": _format_local(inputs, checked_at)})
+        return UpgradeObstacle(text, checked_at, WaitReason.UNKNOWN)
+    target = inputs.target
     if target is None:
         return _make_permanent_obstacle(
             WaitReason.NOTHING_ON_OFFER, N_("no release available for this site")
         )
-    if facts.mode is AutomationMode.NOTIFY:
-        words = N_("{version} is available; the mode of this site is notify")
-        return _make_permanent_obstacle(WaitReason.NOTIFY_ONLY, words, version=target)
-    if facts.retry_at is not None and facts.now < facts.retry_at:
-        words = N_("{version} failed on this site; next retry at {at}")
+    if inputs.mode is AutomationMode.NOTIFY:
+        template = N_("{version} is available; the mode of this site is notify")
+        return _make_permanent_obstacle(WaitReason.NOTIFY_ONLY, template, version=target)
+    if inputs.retry_at is not None and inputs.now < inputs.retry_at:
+        template = N_("{version} failed on this site; next retry at {at}")
         return _make_temporary_obstacle(
-            facts.retry_at, words, version=target, at=_format_local(facts, facts.retry_at)
+            inputs.retry_at, template, version=target, at=_format_local(inputs, inputs.retry_at)
         )
-    if not facts.slot_built:
+    if not inputs.slot_built:
         return _make_permanent_obstacle(
             WaitReason.NOT_PREPARED, N_("{version} is not downloaded"), version=target
         )
-    if facts.rehearsal_status in (RehearsalStatus.MISSING, RehearsalStatus.OUTDATED):
-        words = N_("{version} is not rehearsed")
-        return _make_permanent_obstacle(WaitReason.NOT_REHEARSED, words, version=target)
-    if facts.rehearsal_status is RehearsalStatus.FAILED:
-        words = N_("rehearsal of {version} failed; run: ncen-updater history")
-        return _make_permanent_obstacle(WaitReason.REHEARSAL_FAILED, words, version=target)
+    if inputs.rehearsal_status in (RehearsalStatus.MISSING, RehearsalStatus.OUTDATED):
+        template = N_("{version} is not rehearsed")
+        return _make_permanent_obstacle(WaitReason.NOT_REHEARSED, template, version=target)
+    if inputs.rehearsal_status is RehearsalStatus.FAILED:
+        template = N_("rehearsal of {version} failed; run: ncen-updater history")
+        return _make_permanent_obstacle(WaitReason.REHEARSAL_FAILED, template, version=target)
     return (
-        _find_approval_obstacle(facts, target)
-        or _find_time_obstacle(facts, target)
-        or _find_backoff(facts, ServiceAction.UPGRADE)
+        _find_approval_obstacle(inputs, target)
+        or _find_time_obstacle(inputs, target)
+        or _find_backoff(inputs, ServiceAction.UPGRADE)
     )
 
 
-def _find_approval_obstacle(facts: AutomationInputs, target: str) -> UpgradeObstacle | None:
-    asked = facts.was_rolled_back or facts.mode is AutomationMode.APPROVE
-    if not (asked and facts.missing_approvals):
+def _find_approval_obstacle(inputs: AutomationInputs, target: str) -> UpgradeObstacle | None:
+    required = inputs.was_rolled_back or inputs.mode is AutomationMode.APPROVE
+    if not (required and inputs.missing_approvals):
         return None
-    values: dict[str, object] = {"version": target, "count": facts.missing_approvals}
-    words = N_("next upgrade: {version}, waiting for approval: {count} missing")
-    return _make_permanent_obstacle(WaitReason.APPROVAL, words, **values)
+    values: dict[str, object] = {"version": target, "count": inputs.missing_approvals}
+    template = N_("next upgrade: {version}, waiting for approval: {count} missing")
+    return _make_permanent_obstacle(WaitReason.APPROVAL, template, **values)
 
 
-def _find_time_obstacle(facts: AutomationInputs, target: str) -> UpgradeObstacle | None:
-    if facts.not_before is not None and facts.now < facts.not_before:
-        values = {"version": target, "at": _format_local(facts, facts.not_before)}
+def _find_time_obstacle(inputs: AutomationInputs, target: str) -> UpgradeObstacle | None:
+    if inputs.not_before is not None and inputs.now < inputs.not_before:
+        values = {"version": target, "at": _format_local(inputs, inputs.not_before)}
         later = (
-            find_next_opening(facts.upgrade_windows, facts.not_before, facts.zone)
-            if facts.upgrade_windows
+            find_next_opening(inputs.upgrade_windows, inputs.not_before, inputs.zone)
+            if inputs.upgrade_windows
             else None
         )
-        if later is not None and not later.contains(facts.not_before):
-            words = N_(
+        if later is not None and not later.contains(inputs.not_before):
+            template = N_(
                 "upgrade to {version} scheduled for {at}, outside the maintenance windows;"
                 " next window: {window}"
             )
-            values["window"] = _format_local(facts, later.start)
-            return _make_temporary_obstacle(facts.not_before, words, **values)
-        words = N_("upgrade to {version} scheduled for {at}")
-        return _make_temporary_obstacle(facts.not_before, words, **values)
-    if not facts.upgrade_windows:
-        if facts.not_before is not None:
+            values["window"] = _format_local(inputs, later.start)
+            return _make_temporary_obstacle(inputs.not_before, template, **values)
+        template = N_("upgrade to {version} scheduled for {at}")
+        return _make_temporary_obstacle(inputs.not_before, template, **values)
+    if not inputs.upgrade_windows:
+        if inputs.not_before is not None:
             return None
-        words = N_("{version} is ready; run ncen-updater upgrade or ncen-updater schedule TIME")
-        return _make_permanent_obstacle(WaitReason.NOT_SCHEDULED, words, version=target)
-    opening = find_next_opening(facts.upgrade_windows, facts.now, facts.zone)
+        template = N_("{version} is ready; run ncen-updater upgrade or ncen-updater schedule TIME")
+        return _make_permanent_obstacle(WaitReason.NOT_SCHEDULED, template, version=target)
+    opening = find_next_opening(inputs.upgrade_windows, inputs.now, inputs.zone)
     if opening is None:
         return _make_permanent_obstacle(WaitReason.NO_WINDOW, N_("no maintenance window opens"))
-    if opening.contains(facts.now):
+    if opening.contains(inputs.now):
         return None
-    words = N_("next upgrade: {version}, starts at {at}")
+    template = N_("next upgrade: {version}, starts at {at}")
     return _make_temporary_obstacle(
-        opening.start, words, version=target, at=_format_local(facts, opening.start)
+        opening.start, template, version=target, at=_format_local(inputs, opening.start)
     )
 
 
-def _find_backoff(facts: AutomationInputs, action: ServiceAction) -> UpgradeObstacle | None:
-    failure = facts.failures.get(action)
-    if failure is None or not failure.is_backing_off(facts.now, action):
+def _find_backoff(inputs: AutomationInputs, action: ServiceAction) -> UpgradeObstacle | None:
+    failure = inputs.failures.get(action)
+    if failure is None or not failure.is_backing_off(inputs.now, action):
         return None
-    again = failure.compute_retry_at(action)
-    words = N_("failed: {what}; retry at {at}")
+    retry_at = failure.compute_retry_at(action)
+    template = N_("failed: {what}; retry at {at}")
     return _make_temporary_obstacle(
-        again, words, what=label_operation(action), at=_format_local(facts, again)
+        retry_at, template, what=label_operation(action), at=_format_local(inputs, retry_at)
     )
 
 
-def _decide_release(facts: AutomationInputs) -> ServiceDecision:
+def _decide_release(inputs: AutomationInputs) -> ServiceDecision:
     """Apply rules 7 to 9."""
-    found = find_obstacle(facts)
-    if found is not None and facts.target is not None:
-        if found.wait_reason is WaitReason.NOT_PREPARED:
-            return _act_in_window(facts, ServiceAction.PREPARE, found.text.template, facts.target)
-        if found.wait_reason is WaitReason.NOT_REHEARSED:
-            return _act_in_window(facts, ServiceAction.REHEARSE, found.text.template, facts.target)
-    if found is not None:
-        return _wait_for_obstacle(facts, found)
+    obstacle = find_obstacle(inputs)
+    if obstacle is not None and inputs.target is not None:
+        if obstacle.wait_reason is WaitReason.NOT_PREPARED:
+            return _act_in_window(
+                inputs, ServiceAction.PREPARE, obstacle.text.template, inputs.target
+            )
+        if obstacle.wait_reason is WaitReason.NOT_REHEARSED:
+            return _act_in_window(
+                inputs, ServiceAction.REHEARSE, obstacle.text.template, inputs.target
+            )
+    if obstacle is not None:
+        return _wait_for_obstacle(inputs, obstacle)
     opening = (
-        find_next_opening(facts.upgrade_windows, facts.now, facts.zone)
-        if facts.upgrade_windows
+        find_next_opening(inputs.upgrade_windows, inputs.now, inputs.zone)
+        if inputs.upgrade_windows
         else None
     )
-    words = LazyText(N_("{version} is ready"), {"version": facts.target})
-    return ServiceDecision(ServiceAction.UPGRADE, words, opening.end if opening else None)
+    text = LazyText(N_("{version} is ready"), {"version": inputs.target})
+    return ServiceDecision(ServiceAction.UPGRADE, text, opening.end if opening else None)
 
 
 def _act_in_window(
-    facts: AutomationInputs, action: ServiceAction, words: str, version: str
+    inputs: AutomationInputs, action: ServiceAction, template: str, version: str
 ) -> ServiceDecision:
-    if facts.download_windows:
-        opening = find_next_opening(facts.download_windows, facts.now, facts.zone)
-        if opening is None or not opening.contains(facts.now):
-            later = N_("{version} waits for a download window")
+    if inputs.download_windows:
+        opening = find_next_opening(inputs.download_windows, inputs.now, inputs.zone)
+        if opening is None or not opening.contains(inputs.now):
+            waiting = N_("{version} waits for a download window")
             until = opening.start if opening else None
-            return _make_wait(facts, until, LazyText(later, {"version": version}))
-    return _act_or_back_off(facts, action, words, version=version)
+            return _make_wait(inputs, until, LazyText(waiting, {"version": version}))
+    return _act_or_back_off(inputs, action, template, version=version)
 
 
 def _act_or_back_off(
-    facts: AutomationInputs, action: ServiceAction, words: str, **values: object
+    inputs: AutomationInputs, action: ServiceAction, template: str, **values: object
 ) -> ServiceDecision:
-    later = _find_backoff(facts, action)
+    backoff = _find_backoff(inputs, action)
     return (
-        _wait_for_obstacle(facts, later)
-        if later
-        else ServiceDecision(action, LazyText(words, values))
+        _wait_for_obstacle(inputs, backoff)
+        if backoff
+        else ServiceDecision(action, LazyText(template, values))
     )
 
 
-def _wait_for_obstacle(facts: AutomationInputs, found: UpgradeObstacle) -> ServiceDecision:
-    return _make_wait(facts, found.until, found.text)
+def _wait_for_obstacle(inputs: AutomationInputs, obstacle: UpgradeObstacle) -> ServiceDecision:
+    return _make_wait(inputs, obstacle.until, obstacle.text)
 
 
-def _compute_prune_at(facts: AutomationInputs) -> datetime | None:
+def _compute_prune_at(inputs: AutomationInputs) -> datetime | None:
     """Return when to prune; a failed pruning does not delay other actions."""
-    failure = facts.failures.get(ServiceAction.PRUNE)
+    failure = inputs.failures.get(ServiceAction.PRUNE)
     if (
-        facts.prune_at is None
+        inputs.prune_at is None
         or failure is None
-        or not failure.is_backing_off(facts.now, ServiceAction.PRUNE)
+        or not failure.is_backing_off(inputs.now, ServiceAction.PRUNE)
     ):
-        return facts.prune_at
-    return max(facts.prune_at, failure.compute_retry_at(ServiceAction.PRUNE))
+        return inputs.prune_at
+    return max(inputs.prune_at, failure.compute_retry_at(ServiceAction.PRUNE))
 
 
-def _format_local(facts: AutomationInputs, moment: datetime) -> LocalizedFigure:
+def _format_local(inputs: AutomationInputs, moment: datetime) -> LocalizedFigure:
     """Format a time in the site's time zone."""
-    return format_scheduled_time(moment, facts.zone)
+    return format_scheduled_time(moment, inputs.zone)
 
 
-def _make_wait(facts: AutomationInputs, until: datetime | None, why: LazyText) -> ServiceDecision:
+def _make_wait(
+    inputs: AutomationInputs, until: datetime | None, reason: LazyText
+) -> ServiceDecision:
     """Wait until a time, but at most until the next feed check, and never very long."""
-    ends = [facts.now + MAX_SLEEP]
-    if not (facts.stuck or facts.open_change):
-        ends.append(facts.next_check)
-        prune_at = _compute_prune_at(facts)
+    ends = [inputs.now + MAX_SLEEP]
+    if not (inputs.stuck or inputs.open_change):
+        ends.append(inputs.next_check)
+        prune_at = _compute_prune_at(inputs)
         if prune_at is not None:
             ends.append(prune_at)
     if until is not None:
         ends.append(until)
-    if facts.application_down is not None:
-        ends.append(facts.now + APPLICATION_CHECK_INTERVAL)
-    return ServiceDecision(ServiceAction.WAIT, why, min(ends))
-
-
-BAD_RELEASE_DELAYS = (
-    timedelta(hours=1),
-    timedelta(hours=6),
-    timedelta(days=1),
-    timedelta(days=3),
-    timedelta(days=7),
-)
+    if inputs.application_down is not None:
+        ends.append(inputs.now + APPLICATION_CHECK_INTERVAL)
+    return ServiceDecision(ServiceAction.WAIT, reason, min(ends))
 
 
 def compute_retry_at(times: int, last_at: datetime) -> datetime:

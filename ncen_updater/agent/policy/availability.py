@@ -18,7 +18,7 @@ from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
 
-from ncen_updater.agent.policy.restart_policy import ProcessState, stopped_in_order
+from ncen_updater.agent.policy.restart_policy import ProcessState, was_stopped_on_request
 from ncen_updater.common.i18n import LazyText, join_texts
 from ncen_updater.common.json_records import JsonRecord
 
@@ -141,25 +141,25 @@ def judge_availability(
 
 def _join_reasons(reasons: Sequence[LazyText | str]) -> LazyText | str:
     """Join reasons to one text, without duplicates; empty if there are none."""
-    once = {str(one): one for one in reasons}
-    return join_texts(once.values()) if once else ""
+    unique = {str(one): one for one in reasons}
+    return join_texts(unique.values()) if unique else ""
 
 
-def on_full_disk(seen: Availability, place: Path | None) -> Availability:
+def apply_full_disk(availability: Availability, full_path: Path | None) -> Availability:
     """Return an available application as unhealthy if a disk of its databases is full. Pure.
 
     Args:
-        seen: The availability without this rule.
-        place: Path of a full disk of the databases, if any.
+        availability: The availability without this rule.
+        full_path: Path of a full disk of the databases, if any.
     """
-    if place is None or seen.state is not AvailabilityState.AVAILABLE:
-        return seen
+    if full_path is None or availability.state is not AvailabilityState.AVAILABLE:
+        return availability
     state, answer = AvailabilityState.UNHEALTHY, HealthAnswer.DISK_FULL
-    return replace(seen, state=state, answer=answer, detail=str(place))
+    return replace(availability, state=state, answer=answer, detail=str(full_path))
 
 
-def _was_stopped_on_request(seen: ProcessState | LazyText) -> bool | None:
+def _was_stopped_on_request(process: ProcessState | LazyText) -> bool | None:
     """Return whether someone stopped the application; None if the system cannot tell."""
-    if isinstance(seen, LazyText) or seen.runs or seen.enabled is None:
+    if isinstance(process, LazyText) or process.runs or process.enabled is None:
         return None
-    return not seen.enabled or stopped_in_order([seen])
+    return not process.enabled or was_stopped_on_request([process])

@@ -91,25 +91,25 @@ def predict_downtime(
         history: Seconds of each step of earlier changes at this site, newest first.
         past: Predicted and actual downtime of earlier changes, newest first.
     """
-    parts = {"copy": measured.copy_s, "migrate": measured.migrate_s}
+    likely_by_step = {"copy": measured.copy_s, "migrate": measured.migrate_s}
     least = {"copy": measured.copy_s * COPY_SPREAD[0]}
     most = {"copy": measured.copy_s * COPY_SPREAD[1]}
     least["migrate"] = measured.migrate_s * MIGRATE_SPREAD[0]
     most["migrate"] = measured.migrate_s * MIGRATE_SPREAD[1]
-    for step, (likely, beyond) in DEFAULT_STEP_SECONDS.items():
-        known = [seconds[step] for seconds in history if step in seconds]
-        if known:
-            parts[step] = statistics.median(known)
-            least[step] = min(known) * HISTORY_SPREAD[0]
-            most[step] = max(known) * HISTORY_SPREAD[1]
+    for step, (likely, margin) in DEFAULT_STEP_SECONDS.items():
+        durations = [seconds[step] for seconds in history if step in seconds]
+        if durations:
+            likely_by_step[step] = statistics.median(durations)
+            least[step] = min(durations) * HISTORY_SPREAD[0]
+            most[step] = max(durations) * HISTORY_SPREAD[1]
         else:
-            parts[step], least[step], most[step] = likely, 0.0, likely + beyond
-    likely_s = sum(parts.values())
-    low = likely_s - _combine_spreads(parts[step] - least[step] for step in parts)
-    high = likely_s + _combine_spreads(most[step] - parts[step] for step in parts)
+            likely_by_step[step], least[step], most[step] = likely, 0.0, likely + margin
+    likely_s = sum(likely_by_step.values())
+    low = likely_s - _combine_spreads(likely_by_step[step] - least[step] for step in likely_by_step)
+    high = likely_s + _combine_spreads(most[step] - likely_by_step[step] for step in likely_by_step)
     ratios = [row.actual_s / row.predicted_s for row in past if row.predicted_s > 0]
-    learnt = len(ratios) >= MIN_COMPARISONS
-    if learnt:
+    enough_history = len(ratios) >= MIN_COMPARISONS
+    if enough_history:
         # Ratios only narrow the range: one unusual change must not widen the next prediction.
         low = max(low, likely_s * min(ratios) / RATIO_MARGIN)
         high = min(high, likely_s * max(ratios) * RATIO_MARGIN)
@@ -117,8 +117,8 @@ def predict_downtime(
         low_s=max(0.0, min(low, likely_s) - SLACK_S),
         likely_s=likely_s,
         high_s=max(high, likely_s) + SLACK_S,
-        step_seconds=parts,
-        from_history=learnt,
+        step_seconds=likely_by_step,
+        from_history=enough_history,
     )
 
 
@@ -128,5 +128,5 @@ def _combine_spreads(spreads: Iterable[float]) -> float:
     The mean of two cases: independent parts (root of the sum of squares), and a machine that is
     slow in all parts at once (sum). Measured in ``benchmarks/prediction.py``.
     """
-    found = tuple(spreads)
-    return (sum(found) + math.sqrt(sum(spread**2 for spread in found))) / 2
+    values = tuple(spreads)
+    return (sum(values) + math.sqrt(sum(spread**2 for spread in values))) / 2

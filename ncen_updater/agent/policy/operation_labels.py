@@ -48,14 +48,15 @@ def describe_running_operation(holder: str, release_in_soak: str | None = None) 
         holder: The lock holder's own description: a command and its process id.
         release_in_soak: The release, if the operation is only its soak period.
     """
-    command, known, process = holder.rpartition(", process ")
-    if not known:
+    command, separator, process = holder.rpartition(", process ")
+    if not separator:
         return LazyText(N_("Operation in progress: {holder}"), {"holder": holder})
-    what = (
+    label = (
         LazyText(_SOAKING_LABEL, {"version": release_in_soak})
         if release_in_soak
         else label_operation(command)
     )
     return LazyText(
-        N_("Operation in progress: {what} (process {process})"), {"what": what, "process": process}
+        N_("Operation in progress: {operation} (process {process})"),
+        {"operation": label, "process": process},
     )

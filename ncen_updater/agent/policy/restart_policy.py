@@ -39,8 +39,8 @@ class ProcessState:
         enabled: Whether the system starts it at boot; None if unknown.
         started_since_boot: Whether it was started since boot; None if unknown.
         since: Since when it runs or does not.
-        by_itself: Whether its program exited without a stop by the system, successfully or not:
-            an operator may have ended it in another way.
+        exited_on_its_own: Whether its program exited without a stop by the system, successfully or
+            not: an operator may have ended it in another way.
     """
 
     runs: bool
@@ -48,16 +48,18 @@ class ProcessState:
     enabled: bool | None = None
     started_since_boot: bool | None = None
     since: datetime | None = None
-    by_itself: bool = False
+    exited_on_its_own: bool = False
 
 
-def stopped_in_order(parts: Iterable[ProcessState]) -> bool:
+def was_stopped_on_request(parts: Iterable[ProcessState]) -> bool:
     """Return whether a part of an application was stopped on request and none failed. Pure.
 
     Only a service manager can distinguish a requested stop from a failure; commands cannot.
     """
-    down = [part for part in parts if not part.runs]
-    return bool(down) and not any(p.failed or p.by_itself or not p.started_since_boot for p in down)
+    stopped = [part for part in parts if not part.runs]
+    return bool(stopped) and not any(
+        p.failed or p.exited_on_its_own or not p.started_since_boot for p in stopped
+    )
 
 
 def update_last_running_boot(
@@ -82,8 +84,8 @@ def decide_restart(
     if state.runs:
         return RestartDecision.NONE_NEEDED
     if state.enabled is None:
-        cut_off = last_running_boot is not None and last_running_boot != boot
-        return RestartDecision.START if cut_off else RestartDecision.LEAVE_STOPPED
+        lost_power = last_running_boot is not None and last_running_boot != boot
+        return RestartDecision.START if lost_power else RestartDecision.LEAVE_STOPPED
     if not state.enabled:
         return RestartDecision.LEAVE_STOPPED
     return (

@@ -15,7 +15,7 @@ class RetentionRule:
 
     Attributes:
         previous_days: Days until previous databases are dropped.
-        slots: Number of retained slots besides the one in use.
+        slots: Number of slots to retain besides the one in use and slots that are needed.
     """
 
     previous_days: float
@@ -56,7 +56,7 @@ class PrunableItems:
         return bool(self.slots or self.changes)
 
 
-def find_prunable_slots(
+def select_prunable(
     *,
     slots: Iterable[Version],
     current: Version | None,
@@ -95,9 +95,9 @@ def find_prunable_slots(
     needed = {item.release for item in sets if item.change not in dropped}
     others = sorted({v for v in slots if v != current}, key=lambda v: (v == previous_slot, v))
     others.reverse()
-    gone = [
+    prunable_slots = [
         version
         for version in others[max(0, rule.slots) :]
         if version not in protected.slots and version not in needed
     ]
-    return PrunableItems(tuple(sorted(gone)), tuple(sorted(dropped)))
+    return PrunableItems(tuple(sorted(prunable_slots)), tuple(sorted(dropped)))

@@ -52,28 +52,28 @@ def predict_start(inputs: AutomationInputs, *, service_running: bool = True) -> 
         inputs: Inputs of the service's decision.
         service_running: Whether the service runs; otherwise nothing starts automatically.
     """
-    found = _follow_obstacles(inputs)
-    is_blocked = found.kind is StartKind.NOT_AUTOMATIC and found.wait_reason not in SERVICE_REASONS
+    start = _follow_obstacles(inputs)
+    is_blocked = start.kind is StartKind.NOT_AUTOMATIC and start.wait_reason not in SERVICE_REASONS
     if service_running or is_blocked:
-        return found
+        return start
     return UpgradeStart(StartKind.NOT_AUTOMATIC, None, WaitReason.SERVICE_NOT_RUNNING)
 
 
-def _follow_obstacles(facts: AutomationInputs) -> UpgradeStart:
-    now = at = facts.now
+def _follow_obstacles(inputs: AutomationInputs) -> UpgradeStart:
+    now = at = inputs.now
     for _ in range(MAX_OBSTACLES):
-        found = find_obstacle(facts)
-        if found is None:
+        obstacle = find_obstacle(inputs)
+        if obstacle is None:
             return UpgradeStart(StartKind.NOW if at == now else StartKind.AT, at)
-        if found.wait_reason is not None or found.until is None:
+        if obstacle.wait_reason is not None or obstacle.until is None:
             return UpgradeStart(
-                StartKind.NOT_AUTOMATIC, None, found.wait_reason, facts.missing_approvals
+                StartKind.NOT_AUTOMATIC, None, obstacle.wait_reason, inputs.missing_approvals
             )
-        at = max(found.until, at)
-        facts = replace(facts, now=at)
-        if facts.hold_until is not None and facts.hold_until <= at:
-            facts = replace(facts, hold_reason=None, hold_until=None)
-    raise AssertionError(f"more than {MAX_OBSTACLES} obstacles: {facts}")
+        at = max(obstacle.until, at)
+        inputs = replace(inputs, now=at)
+        if inputs.hold_until is not None and inputs.hold_until <= at:
+            inputs = replace(inputs, hold_reason=None, hold_until=None)
+    raise AssertionError(f"more than {MAX_OBSTACLES} obstacles: {inputs}")
 
 
 def mark_superseded(

@@ -21,6 +21,12 @@ from enum import StrEnum
 SECOND = timedelta(seconds=1)
 #: Days to search: more than two weekly windows that do not open because of clock changes.
 HORIZON_DAYS = 30
+#: Missed checks are made up within this share of the interval, not by all sites at once.
+CATCH_UP_SHARE = 0.05
+#: Interval of checks while a release is open to the site and not installed: a halt must reach the
+#: sites before they start the upgrade.
+CLOSE_INTERVAL = timedelta(hours=1)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Weekday(StrEnum):
@@ -86,10 +92,10 @@ def resolve_wall_time(day: date, wall: time, zone: tzinfo) -> datetime:
 def _list_openings(
     windows: Iterable[WeeklyWindow], first: date, zone: tzinfo
 ) -> Iterator[WindowOpening]:
-    known = tuple(windows)
-    for number in range(HORIZON_DAYS):
-        day = first + timedelta(days=number)
-        for window in known:
+    repeatable = tuple(windows)
+    for offset in range(HORIZON_DAYS):
+        day = first + timedelta(days=offset)
+        for window in repeatable:
             if DAYS[day.weekday()] not in window.days:
                 continue
             last = day if window.end > window.start else day + timedelta(days=1)
@@ -104,10 +110,10 @@ def find_open_window(
 ) -> WindowOpening | None:
     """Return the current opening with the latest end; None if no window is open."""
     yesterday = now.astimezone(zone).date() - timedelta(days=1)
-    found = [
+    openings = [
         opening for opening in _list_openings(windows, yesterday, zone) if opening.contains(now)
     ]
-    return max(found, key=lambda opening: opening.end, default=None)
+    return max(openings, key=lambda opening: opening.end, default=None)
 
 
 def find_next_opening(
@@ -127,14 +133,6 @@ def find_next_opening(
     today = now.astimezone(zone).date()
     later = (opening for opening in _list_openings(known, today, zone) if opening.start > now)
     return min(later, key=lambda opening: (opening.start, -opening.end.timestamp()), default=None)
-
-
-#: Missed checks are made up within this share of the interval, not by all sites at once.
-CATCH_UP_SHARE = 0.05
-#: Interval of checks while a release is open to the site and not installed: a halt must reach the
-#: sites before they start the upgrade.
-CLOSE_INTERVAL = timedelta(hours=1)
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def _compute_site_fraction(site: str, purpose: str) -> float:
@@ -164,16 +162,16 @@ def compute_next_check(
     soon = now + interval * CATCH_UP_SHARE * _compute_site_fraction(site, "catch-up")
     if last is None:
         return soon
-    place = interval * _compute_site_fraction(site, "place")
-    rounds = (min(last, now) - _EPOCH - place) // interval
-    regular = _EPOCH + place + (rounds + 1) * interval
+    offset = interval * _compute_site_fraction(site, "place")
+    intervals = (min(last, now) - _EPOCH - offset) // interval
+    regular = _EPOCH + offset + (intervals + 1) * interval
     return regular if regular >= now else soon
 
 
 def compute_check_due(
     now: datetime,
     planned: datetime | None,
-    asked: datetime | None,
+    answered_at: datetime | None,
     interval: timedelta,
     site: str,
     *,
@@ -184,7 +182,7 @@ def compute_check_due(
     Args:
         now: The time.
         planned: The result of :func:`compute_next_check` at the last check; None for at once.
-        asked: When the feed last answered; None if the last check failed: it is retried as
+        answered_at: When the feed last answered; None if the last check failed: it is retried as
             planned, not sooner.
         interval: Time between two checks.
         site: Id of the site.
@@ -192,9 +190,8 @@ def compute_check_due(
     """
     if planned is None or planned - now > interval:  # written before the clock was set back
         return now
-    missed = (
-        asked is None or now - asked > 2 * CLOSE_INTERVAL
-    )  # otherwise all sites that were off would check at once
-    if not release_pending or asked is None or missed or interval <= CLOSE_INTERVAL:
+    # Otherwise all sites that were off would check at once.
+    missed = answered_at is None or now - answered_at > 2 * CLOSE_INTERVAL
+    if not release_pending or answered_at is None or missed or interval <= CLOSE_INTERVAL:
         return planned
-    return min(planned, compute_next_check(asked, asked, CLOSE_INTERVAL, site))
+    return min(planned, compute_next_check(answered_at, answered_at, CLOSE_INTERVAL, site))

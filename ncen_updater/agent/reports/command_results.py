@@ -637,7 +637,7 @@ def _format_hop_lines(hop: RehearsedHop, language: str) -> Iterator[OutputLine]:
     }  # fmt: skip
     yield ""
     yield LazyText(N_("{origin} -> {version}: predicted downtime {downtime}"), values)
-    for item in hop.code_maps:
+    for item in hop.reference_maps:
         for text in format_code_mapping(item):
             yield LazyText("  {text}", {"text": text})
     for database, tables in hop.changed_tables.items():

@@ -43,7 +43,7 @@ from ncen_updater.agent.model.change import Change, ChangeState
 from ncen_updater.agent.model.change_facts import NO_FACTS, ChangeFacts
 from ncen_updater.agent.model.errors import JournalUnreadableError
 from ncen_updater.agent.model.event_names import CHANGE_LOCK_FILE, JOURNAL_FILE
-from ncen_updater.agent.policy.availability import Availability, AvailabilityState, on_full_disk
+from ncen_updater.agent.policy.availability import Availability, AvailabilityState, apply_full_disk
 from ncen_updater.agent.storage.journal.jobs import Job, JobQueue
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.agent.storage.journal.journal_file import FIRST_HASH
@@ -573,7 +573,7 @@ def _read_availability(
     from ncen_updater.agent.adapters.application.availability_probe import probe_availability
 
     full = find_full(_databases(places))
-    return on_full_disk(ask() if ask else probe_availability(places), full and full[0])
+    return apply_full_disk(ask() if ask else probe_availability(places), full and full[0])
 
 
 def _databases(places: EssentialSettings) -> tuple[Path, ...]:

@@ -26,7 +26,7 @@ from ncen_updater.agent.engine.rehearsal.rehearsal_store import (
     RehearsalStore,
     serialize_rehearsal,
 )
-from ncen_updater.agent.engine.steps.outage import room_of_databases
+from ncen_updater.agent.engine.steps.outage import measure_database_space
 from ncen_updater.agent.model.change import ChangeState
 from ncen_updater.agent.model.event_names import JOURNAL_FILE
 from ncen_updater.agent.policy.automation import (
@@ -88,7 +88,7 @@ def assess_upgrade(site: Site, offered_agent: str | None = None) -> Assessment:
         if current is None:
             return Assessment(event, agent_version=offered_agent)
         prune_at = compute_next_prune(journal, site.clock, site.config.retention.previous_days)
-        disks = tuple(map(str, room_of_databases(site)))
+        disks = tuple(map(str, measure_database_space(site)))
         here = Assessment(
             event, str(current), agent_version=offered_agent, prune_at=prune_at, disks=disks
         )

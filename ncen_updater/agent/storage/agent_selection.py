@@ -86,16 +86,16 @@ class AgentSelection(JsonRecord):
         Raises:
             ValueError: If the content is invalid or incomplete.
         """
-        found = super().from_json(data)
+        selection = super().from_json(data)
         missing = [name for name in _REQUIRED_FIELDS if name not in cast("dict[str, object]", data)]
         if missing:
             raise ValueError(f"no {', '.join(missing)}")
-        for name in (found.current, found.previous, *found.failed):
+        for name in (selection.current, selection.previous, *selection.failed):
             if name is not None and not VERSION_PATTERN.fullmatch(name):
                 raise ValueError(f"no version: {name!r}"[:100])
-        if found.attempts < 0:
+        if selection.attempts < 0:
             raise ValueError("negative number of starts")
-        return found
+        return selection
 
 
 def select_installed(before: AgentSelection | None, version: str) -> AgentSelection:
@@ -114,12 +114,14 @@ def begin_trial(before: AgentSelection, version: str) -> AgentSelection:
 
     If the present one has not confirmed itself, its own previous agent stays the previous one.
     """
-    proven = (
+    previous = (
         before.current
         if before.state is TrialState.CONFIRMED
         else before.previous or before.current
     )
-    return replace(before, current=version, previous=proven, state=TrialState.ON_TRIAL, attempts=0)
+    return replace(
+        before, current=version, previous=previous, state=TrialState.ON_TRIAL, attempts=0
+    )
 
 
 def confirm_agent(before: AgentSelection, version: str) -> AgentSelection:
@@ -133,8 +135,8 @@ def confirm_agent(before: AgentSelection, version: str) -> AgentSelection:
 
 def reset_attempts(before: AgentSelection, version: str) -> AgentSelection:
     """Reset the number of starts, if this confirmed agent has run for a while."""
-    good = before.current == version and before.state is TrialState.CONFIRMED
-    return replace(before, attempts=0) if good else before
+    confirmed = before.current == version and before.state is TrialState.CONFIRMED
+    return replace(before, attempts=0) if confirmed else before
 
 
 def uncount_start(before: AgentSelection, version: str) -> AgentSelection:
@@ -149,10 +151,13 @@ def revert_to_previous(before: AgentSelection, version: str, now: datetime) -> A
     """Select the previous agent again, if it is this one: the failsafe started it unrecorded."""
     if before.state is not TrialState.ON_TRIAL or before.previous != version:
         return before
-    known = before.failed.get(before.current)
-    bad = {**before.failed, before.current: FailedAgent(known.failures + 1 if known else 1, now)}
-    newest = sorted(bad, key=lambda v: bad[v].at)[-MAX_FAILED_AGENTS:]
-    return AgentSelection(version, None, TrialState.CONFIRMED, 0, {v: bad[v] for v in newest})
+    earlier = before.failed.get(before.current)
+    failed = {
+        **before.failed,
+        before.current: FailedAgent(earlier.failures + 1 if earlier else 1, now),
+    }
+    newest = sorted(failed, key=lambda v: failed[v].at)[-MAX_FAILED_AGENTS:]
+    return AgentSelection(version, None, TrialState.CONFIRMED, 0, {v: failed[v] for v in newest})
 
 
 def forget_failure(before: AgentSelection, version: str) -> AgentSelection:
@@ -208,10 +213,10 @@ class AgentSelectionFile:
             raise UpdaterError(SEQUENCE_UNWRITABLE, path=self.path, reason=reason) from error
 
     def _update_link(self, version: str) -> None:
-        retained = self.directory / f"{KEPT}{version}"
+        package_copy = self.directory / f"{KEPT}{version}"
         link, target = (
             self.directory / CURRENT_LINK,
-            retained.name if retained.is_dir() else version,
+            package_copy.name if package_copy.is_dir() else version,
         )
         if not (link.is_symlink() and str(link.readlink()) == target):
             durable.replace_symlink(target, link)

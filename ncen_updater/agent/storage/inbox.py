@@ -2,7 +2,7 @@
 
 A job names a file in it, not a path. Anyone who may write there can place anything under any name.
 So the name is opened relative to the directory, without following a link, and the opened file is
-checked: a regular file, with one link, owned by the person who requested the import. That open file
+checked: a regular file, with one link, owned by the user who requested the import. That open file
 is read, even if its name changes meanwhile. Light imports: the service imports this module.
 """
 
@@ -31,7 +31,7 @@ from ncen_updater.common.progress import Amount, ProgressListener, Unit
 from ncen_updater.formats.bundle_file import open_bundle_file
 
 ROOT_UID = 0
-#: Maximum length of a name in bytes; longer than any bundle's name.
+#: Maximum length of a name in bytes; names of bundles are shorter.
 MAX_NAME_LENGTH = 200
 #: Maximum number of names that are examined (others are only counted), and of listed files.
 MAX_SCANNED, MAX_LISTED = 2000, 100
@@ -143,7 +143,7 @@ class Inbox:
             pass
 
     def list_files(self, uid: int) -> tuple[list[InboxFile], int]:
-        """Return the files, newest first, and the number of unlisted ones.
+        """Return at most :data:`MAX_LISTED` files, newest first, and the number of unlisted ones.
 
         Args:
             uid: The requesting user.
@@ -151,7 +151,7 @@ class Inbox:
         Raises:
             UpdaterError: If there is no import directory, or others than operators can write there.
         """
-        found: list[InboxFile] = []
+        files: list[InboxFile] = []
         unlisted = 0
         with self._open() as directory, os.scandir(directory) as entries:
             for number, entry in enumerate(entries):
@@ -167,9 +167,9 @@ class Inbox:
                     info = entry.stat(follow_symlinks=False)
                     since = datetime.fromtimestamp(int(info.st_ctime), UTC)
                     owner, refused = _read_user_name(info.st_uid), find_refusal(info, uid)
-                    found.append(InboxFile(entry.name, info.st_size, since, owner, refused))
-        found.sort(key=lambda file: (file.since, file.name), reverse=True)
-        return found[:MAX_LISTED], unlisted + len(found[MAX_LISTED:])
+                    files.append(InboxFile(entry.name, info.st_size, since, owner, refused))
+        files.sort(key=lambda file: (file.since, file.name), reverse=True)
+        return files[:MAX_LISTED], unlisted + len(files[MAX_LISTED:])
 
     def open_file(self, name: str, uid: int) -> int:
         """Open a file for the user who requested its import; return the descriptor.
@@ -245,16 +245,16 @@ def place_files(inbox: Path, file: Path, progress: ProgressListener) -> Iterator
             raise _make_refusal_error(file.name, LazyText(N_("invalid file name")))
         source = _open_source(file)
         try:
-            total, done = os.fstat(source).st_size, 0
+            total, copied = os.fstat(source).st_size, 0
             require_space(inbox, total)
             target = _create_file(directory, inbox, file.name)
             remove.append(file.name)
-            text = LazyText(N_("Copying {name} to the import directory"), {"name": file.name})
+            title = LazyText(N_("Copying {name} to the import directory"), {"name": file.name})
             try:
-                while piece := _read_chunk(source, file):
-                    _write_chunk(target, piece, inbox / file.name)
-                    done += len(piece)
-                    progress.report(text, Amount(done, max(total, done), Unit.BYTES))
+                while chunk := _read_chunk(source, file):
+                    _write_chunk(target, chunk, inbox / file.name)
+                    copied += len(chunk)
+                    progress.report(title, Amount(copied, max(total, copied), Unit.BYTES))
             finally:
                 os.close(target)
         finally:
@@ -273,9 +273,9 @@ def _create_file(directory: int, inbox: Path, name: str) -> int:
         with suppress(FileNotFoundError):
             info = os.stat(name, dir_fd=directory, follow_symlinks=False)
             if info.st_uid != os.geteuid():
-                owner = {"owner": _read_user_name(info.st_uid)}
+                values = {"owner": _read_user_name(info.st_uid)}
                 raise _make_refusal_error(
-                    name, LazyText(N_("a file of this name by {owner} exists"), owner)
+                    name, LazyText(N_("a file of this name by {owner} exists"), values)
                 )
             os.unlink(name, dir_fd=directory)
         return os.open(name, CREATE_FLAGS, 0o644, dir_fd=directory)
@@ -299,17 +299,17 @@ def _read_chunk(source: int, file: Path) -> bytes:
         raise UpdaterError(BUNDLE_UNREADABLE, path=file, detail=detail) from error
 
 
-def _write_chunk(target: int, piece: bytes, path: Path) -> None:
-    left = memoryview(piece)
+def _write_chunk(target: int, chunk: bytes, path: Path) -> None:
+    remaining = memoryview(chunk)
     try:
-        while left:
-            left = left[os.write(target, left) :]
+        while remaining:
+            remaining = remaining[os.write(target, remaining) :]
     except OSError as error:
         raise _make_write_error(error, path) from error
 
 
 def _make_write_error(error: OSError, path: Path) -> UpdaterError:
-    full = find_disk_full_error(error, path)
-    if full is not None:
-        return full
+    disk_full = find_disk_full_error(error, path)
+    if disk_full is not None:
+        return disk_full
     return UpdaterError(INBOX_UNUSABLE, path=path.parent, reason=error.strerror or str(error))

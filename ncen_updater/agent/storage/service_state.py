@@ -1,4 +1,4 @@
-"""State that the service keeps between two checks and across restarts.
+"""State of the service between two feed checks and across restarts.
 
 All of it can be determined again: a damaged file is discarded, and the feed is checked again. Data
 that must never be lost (changes, approvals, holds, bad releases) is in the journal.
@@ -22,7 +22,7 @@ from ncen_updater.common.messages import ExitCode, find_message
 logger = logging.getLogger(__name__)
 
 #: Path of the file, below the state directory.
-SERVICE_STATE_PATH = "service/known.json"
+SERVICE_STATE_PATH = "service/state.json"
 
 
 @dataclass(frozen=True)
@@ -136,13 +136,17 @@ class ServiceState(JsonRecord):
         A successful check of the feed also clears network failures of other actions.
         """
 
-        def mended(failure: ActionFailure) -> bool:
+        def is_cleared(failure: ActionFailure) -> bool:
             message = find_message(failure.code)
             network = message is not None and message.exit_code is ExitCode.NETWORK
             return network and action is ServiceAction.CHECK_FEED
 
-        left = {d: f for d, f in self.failures.items() if d is not action and not mended(f)}
-        return replace(self, failures=left)
+        remaining = {
+            failed: f
+            for failed, f in self.failures.items()
+            if failed is not action and not is_cleared(f)
+        }
+        return replace(self, failures=remaining)
 
 
 class ServiceStateFile:

@@ -17,7 +17,11 @@ from ncen_updater.agent.adapters.databases.postgresql.connection import (
 from ncen_updater.agent.cli import main
 from ncen_updater.agent.cli.main import run
 from ncen_updater.agent.config.engines import PostgresSettings
-from ncen_updater.agent.model.errors import DatabaseUnreachableError, find_away, is_refused
+from ncen_updater.agent.model.errors import (
+    DatabaseUnreachableError,
+    find_unreachable_error,
+    is_login_refused,
+)
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import (
     DATABASE_LOGIN_REFUSED,
@@ -233,10 +237,10 @@ def test_refused_connection_is_classified(
 def test_refused_login_needs_an_operator(code: str | None, refused: bool) -> None:
     error = UpdaterError()
     error.__cause__ = DatabaseUnreachableError(database="x", sqlstate=code)
-    assert find_away(error) is error.__cause__
-    assert is_refused(error) is refused
-    assert not is_refused(UpdaterError())
-    assert not is_refused(DatabaseUnreachableError(database="x"))
+    assert find_unreachable_error(error) is error.__cause__
+    assert is_login_refused(error) is refused
+    assert not is_login_refused(UpdaterError())
+    assert not is_login_refused(DatabaseUnreachableError(database="x"))
 
 
 @NEWEST

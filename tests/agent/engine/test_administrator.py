@@ -43,7 +43,7 @@ POSTGRESQL = pytest.mark.parametrize("demo", ["postgresql"], indirect=True)
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runner, "AWAY_LIMIT_S", 0.0)
+    monkeypatch.setattr(runner, "UNREACHABLE_LIMIT_S", 0.0)
 
 
 class Administrator:
@@ -108,7 +108,7 @@ def waits_with(site: Site, act: Callable[[], object]) -> Site:
     left = [act]
 
     def wait(seconds: float) -> None:
-        if seconds == runner.AWAY_LOOK_S and left:
+        if seconds == runner.UNREACHABLE_POLL_S and left:
             left.pop()()
         time.sleep(min(seconds, 0.05))
 

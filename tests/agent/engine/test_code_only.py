@@ -80,7 +80,7 @@ def test_code_only_upgrade_and_rollback_copy_and_lose_nothing(demo: DemoSite, ve
     enter(demo)
 
     way = operations(demo).plan_rollback()
-    assert (way.is_lossless, way.code_only, way.no_copy) == (True, True, True)
+    assert (way.is_lossless, way.unchanged_databases, way.no_copy) == (True, True, True)
     assert str(CODE_ONLY_TEXT) in run_text(demo, "rollback", "--dry-run")
     operations(demo).rollback()
     assert runs(demo) == FIRST and is_there(demo) and nothing_copied(demo)

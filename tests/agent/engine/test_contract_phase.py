@@ -162,12 +162,12 @@ def test_contract_phase_runs_after_the_soak(demo: DemoSite, version: str) -> Non
     assert "final migrations completed" in run_text(demo, "history", change.id)
 
     way = operations(demo).plan_rollback(accept_loss=1)
-    assert way.code_only is (version == EXPANDS)
+    assert way.unchanged_databases is (version == EXPANDS)
     told = "including rows written by the program of 3.2.6"
     assert (told in run_text(demo, "rollback", "--dry-run")) is (version == COPIES)
     operations(demo).rollback(accept_loss=1)
-    assert runs(demo) == OLD and is_there(demo) is way.code_only
-    assert came(demo, "came_later") == (ALL if way.code_only else set())
+    assert runs(demo) == OLD and is_there(demo) is way.unchanged_databases
+    assert came(demo, "came_later") == (ALL if way.unchanged_databases else set())
     assert strict(demo) == set()
     operations(demo).upgrade(Version(version))  # all of it may run once more
     assert runs(demo) == version and came(demo, "came_later") == ALL and strict(demo) == set()

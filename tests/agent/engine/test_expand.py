@@ -98,7 +98,7 @@ def test_expand_program_runs_before_the_downtime_without_copies(demo: DemoSite) 
     assert strict(demo) == set()
 
     way = operations(demo).plan_rollback()
-    assert (way.is_lossless, way.code_only, way.no_copy) == (True, True, True)
+    assert (way.is_lossless, way.unchanged_databases, way.no_copy) == (True, True, True)
     operations(demo).rollback()
     assert runs(demo) == OLD and is_there(demo) and came(demo) == ALL
     assert strict(demo) == set()

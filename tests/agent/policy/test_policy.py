@@ -13,7 +13,7 @@ from ncen_updater.agent.policy.retention import (
     ProtectedItems,
     PrunableItems,
     RetentionRule,
-    find_prunable_slots,
+    select_prunable,
 )
 from ncen_updater.agent.storage.journal.site_history import HoldRecord
 
@@ -34,7 +34,7 @@ HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 )
 def test_hold_expires(until: datetime | None, at: datetime, active: bool) -> None:
     hold = HoldRecord(1, "budget week", "amina", NOW, until)
-    assert hold.active_at(at) is active
+    assert hold.is_active_at(at) is active
 
 
 @pytest.mark.parametrize(
@@ -73,7 +73,7 @@ SLOT_ROWS: dict[str, tuple[str, str | None, str | None, str, int, str]] = {
 @pytest.mark.parametrize("name", SLOT_ROWS)
 def test_prunable_slots_are_found(name: str) -> None:
     slots, current, came_from, named, keep, goes = SLOT_ROWS[name]
-    result = find_prunable_slots(
+    result = select_prunable(
         slots=v(*slots.split()),
         current=Version(current) if current else None,
         previous_slot=Version(came_from) if came_from else None,
@@ -98,7 +98,7 @@ def test_prunable_slots_are_found(name: str) -> None:
     ],
 )
 def test_prunable_databases_are_found(age: timedelta, days: float, named: bool, goes: bool) -> None:
-    result = find_prunable_slots(
+    result = select_prunable(
         slots=(),
         current=Version("3"),
         previous_slot=None,
@@ -112,7 +112,7 @@ def test_prunable_databases_are_found(age: timedelta, days: float, named: bool, 
 
 def test_slot_is_retained_as_long_as_its_databases() -> None:
     def collect(days: float) -> PrunableItems:
-        return find_prunable_slots(
+        return select_prunable(
             slots=v("1", "2", "3"),
             current=Version("3"),
             previous_slot=Version("2"),
@@ -154,7 +154,7 @@ def test_required_slots_and_databases_are_retained(
     keep: RetentionRule,
 ) -> None:
     def collect(now: datetime, left: set[Version], sets: list[PreviousDatabases]) -> PrunableItems:
-        return find_prunable_slots(
+        return select_prunable(
             slots=left,
             current=current,
             previous_slot=came_from,
@@ -180,7 +180,7 @@ def test_required_slots_and_databases_are_retained(
 
 
 def test_databases_of_one_change_are_pruned_together() -> None:
-    result = find_prunable_slots(
+    result = select_prunable(
         slots=(),
         current=Version("3"),
         previous_slot=None,

@@ -133,7 +133,7 @@ class Application(abc.ABC):
             STATE_UNKNOWN: If the state cannot be determined.
         """
 
-    def stopped_in_order(self) -> bool:
+    def was_stopped_on_request(self) -> bool:
         """Tell whether somebody else stopped a part on purpose; False if unknown.
 
         Raises:

@@ -28,7 +28,7 @@ from ncen_updater.agent.adapters.application.process import (
 )
 from ncen_updater.agent.config.agent_config import ApplicationSettings, ControlSettings
 from ncen_updater.agent.model.errors import ApplicationError, CommandError, StopError
-from ncen_updater.agent.policy.restart_policy import ProcessState, stopped_in_order
+from ncen_updater.agent.policy.restart_policy import ProcessState, was_stopped_on_request
 from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.messages import PART_STOP_FAILED
 
@@ -91,9 +91,9 @@ class BaseApplication(Application):
         """Return the state of the main part."""
         return self._parts[0].observe_state()
 
-    def stopped_in_order(self) -> bool:
+    def was_stopped_on_request(self) -> bool:
         """Tell whether somebody stopped a part on purpose."""
-        return stopped_in_order(part.observe_state() for part in self._parts)
+        return was_stopped_on_request(part.observe_state() for part in self._parts)
 
     def find_missing_parts(self, *, include_deferred: bool) -> tuple[str, ...]:
         """Return the names of further parts that do not run as they should."""

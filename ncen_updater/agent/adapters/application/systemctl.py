@@ -103,7 +103,7 @@ def seen_of(facts: Mapping[str, str]) -> ProcessState:
         enabled=facts.get("UnitFileState", "") in ENABLED_STATES,
         started_since_boot=entered > 0,
         since=_to_wall_time(changed) if changed else None,
-        by_itself=entered < dead < left,
+        exited_on_its_own=entered < dead < left,
     )
 
 

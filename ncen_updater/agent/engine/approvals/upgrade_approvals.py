@@ -14,7 +14,7 @@ from ncen_updater.agent.engine.approvals.approved_release import has_passed_sinc
 from ncen_updater.agent.engine.operations import Operations
 from ncen_updater.agent.engine.plan import UpgradePlan, make_plan
 from ncen_updater.agent.engine.site import Site
-from ncen_updater.agent.engine.steps.preflight import refuse_lasting
+from ncen_updater.agent.engine.steps.preflight import require_no_lasting_blockers
 from ncen_updater.agent.model.change import Actor
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.common.errors import UpdaterError
@@ -97,7 +97,7 @@ def require_approvable_basis(subject: ApprovalSubject) -> ApprovalBasis:
         PREFLIGHT_BLOCKED: If a finding blocks that only a person can resolve.
         NOT_REHEARSED, REHEARSAL_OUTDATED: If there is no valid rehearsal.
     """
-    refuse_lasting(subject.plan.findings)
+    require_no_lasting_blockers(subject.plan.findings)
     if subject.status.basis is not None:
         return subject.status.basis
     if subject.status.void_reasons:

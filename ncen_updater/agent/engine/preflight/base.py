@@ -9,6 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
 from ncen_updater.agent.adapters.application.base import Application
@@ -40,7 +41,7 @@ class PreflightContext:
 
     Attributes:
         config: The agent's configuration.
-        change: The planned change.
+        change: The planned or running change.
         document: The target release.
         engine: The databases.
         slots: The slots.
@@ -50,8 +51,8 @@ class PreflightContext:
         newest_signed_time: The newest time in signed metadata; None if there is none yet.
         target: Migrations of the target release, once its slot is built.
         origin: Migrations of the installed release, if known.
-        slot_built: Whether the verified archive is already on disk.
-        open_change: Id of the open change, if it is not this one.
+        slot_built: Whether the slot is built, so that nothing has to be downloaded.
+        open_change: Id of the open change; it may be this one.
         known_changes: Ids of all changes in the journal.
         verify_slot: Hash every file of the current slot; otherwise compare sizes, modes and types
             only.
@@ -93,13 +94,13 @@ PreflightCheck = Callable[[PreflightContext], tuple[Finding, ...]]
 
 @dataclass(frozen=True)
 class CheckRegistration:
-    """Registration of a function as a check of this package, the only one needed.
+    """Registration of a function as a check of this package.
 
     Attributes:
         position: Position of its findings among the others.
         upgrade_only: Whether it applies only to upgrades. A rollback must not be blocked by a check
             that concerns only a newer release, by a wrong clock, by damage to the installed
-            release, by site files that cannot be retained (they are reported later), or by a
+            release, by site files that cannot be saved (they are reported later), or by a
             missing rehearsal, since it has none. Its down migrations were checked when it was
             planned.
     """
@@ -113,11 +114,11 @@ def register_check(
 ) -> Callable[[PreflightCheck], PreflightCheck]:
     """Register a function as a check; see :class:`CheckRegistration`."""
 
-    def marked(function: PreflightCheck) -> PreflightCheck:
+    def decorate(function: PreflightCheck) -> PreflightCheck:
         setattr(function, CHECK_ATTRIBUTE, CheckRegistration(position, upgrade_only))
         return function
 
-    return marked
+    return decorate
 
 
 def run_checks(checks: Iterable[PreflightCheck], context: PreflightContext) -> tuple[Finding, ...]:
@@ -163,3 +164,8 @@ def make_advisory(number: int, what: str, remedy: str, **figures: object) -> Fin
 def make_info(number: int, what: str, remedy: str, **figures: object) -> Finding:
     """Return an informational finding."""
     return _make_finding(Severity.INFO, number, what, remedy, figures)
+
+
+def satisfies_specifier(specifier: str, version: Version) -> bool:
+    """Return whether a version fits a specifier; pre-releases may fit, too."""
+    return SpecifierSet(specifier, prereleases=True).contains(version)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from packaging.specifiers import SpecifierSet
 from packaging.version import InvalidVersion, Version
 
 from ncen_updater.agent.adapters.databases.base import LiveDatabase
@@ -18,25 +17,35 @@ from ncen_updater.agent.engine.preflight.base import (
     make_blocker,
     make_info,
     register_check,
+    satisfies_specifier,
 )
 from ncen_updater.common.findings import Finding
 from ncen_updater.common.i18n import N_
+
+#: Disk space that must stay free: at least these bytes, and a tenth of the needed bytes.
+MARGIN_BYTES = 256 << 20
+MARGIN_SHARE = 10
+#: Maximum number of codes named in a finding.
+MAX_CODES_SHOWN = 20
 
 
 @register_check(120)
 def check_database_names(context: PreflightContext) -> tuple[Finding, ...]:
     """Compare the release's databases with the configured ones (NU-6319)."""
-    wanted = {database.name for database in context.document.manifest.databases}
-    known = set(context.engine.names)
-    if wanted == known:
+    required = {database.name for database in context.document.manifest.databases}
+    configured = set(context.engine.names)
+    if required == configured:
         return ()
     return (
         make_blocker(
             6319,
-            N_("Databases of the release ({wanted}) do not match the configuration ({known})"),
+            N_(
+                "Databases of the release ({required}) do not match the configuration"
+                " ({configured})"
+            ),
             N_("Correct [databases.names] in agent.toml."),
-            wanted=", ".join(sorted(wanted)) or "-",
-            known=", ".join(sorted(known)) or "-",
+            required=", ".join(sorted(required)) or "-",
+            configured=", ".join(sorted(configured)) or "-",
         ),
     )
 
@@ -57,28 +66,22 @@ def check_role_privileges(context: PreflightContext) -> tuple[Finding, ...]:
     return context.engine.find_exposures()
 
 
-MARGIN_BYTES = 256 << 20
-
-
-MARGIN_SHARE = 10  # one tenth of the needed bytes
-
-
 @register_check(70)
 def check_disk_space(context: PreflightContext) -> tuple[Finding, ...]:
     """Check the disk space: NU-6301 if there is too little, NU-6302 (info) otherwise."""
-    places: dict[int, Path] = {}
-    for wanted, _ in _list_needs(context):
-        place = find_existing_parent(wanted)
-        places.setdefault(context.device(place), place)
+    paths_by_device: dict[int, Path] = {}
+    for needed_path, _ in _list_needs(context):
+        path = find_existing_parent(needed_path)
+        paths_by_device.setdefault(context.device(path), path)
     findings = []
-    for place in places.values():
-        size = measure_needed_bytes(context, place)
+    for path in paths_by_device.values():
+        size = measure_needed_bytes(context, path)
         if not size:
             continue
         margin = max(MARGIN_BYTES, size // MARGIN_SHARE)
-        free = context.free_bytes(place)
+        free = context.free_bytes(path)
         figures = {
-            "path": str(place),
+            "path": str(path),
             "needed_bytes": size + margin,
             "free_bytes": free,
             "missing_bytes": max(0, size + margin - free),
@@ -100,8 +103,8 @@ def measure_needed_bytes(context: PreflightContext, path: Path) -> int:
     device = context.device(find_existing_parent(path))
     return sum(
         size
-        for wanted, size in _list_needs(context)
-        if context.device(find_existing_parent(wanted)) == device
+        for needed_path, size in _list_needs(context)
+        if context.device(find_existing_parent(needed_path)) == device
     )
 
 
@@ -123,7 +126,7 @@ def check_database_version(context: PreflightContext) -> tuple[Finding, ...]:
     needed = manifest.needs.get_specifier(kind)
     version = context.engine.read_version()
     try:
-        fits = _satisfies(needed, Version(version))
+        fits = satisfies_specifier(needed, Version(version))
     except InvalidVersion:
         fits = False
     if fits:
@@ -141,17 +144,10 @@ def check_database_version(context: PreflightContext) -> tuple[Finding, ...]:
     )
 
 
-def _satisfies(specifier: str, version: Version) -> bool:
-    return SpecifierSet(specifier, prereleases=True).contains(version)
-
-
 @register_check(155, upgrade_only=True)
 def check_schemas(context: PreflightContext) -> tuple[Finding, ...]:
     """Check for changed schemas: NU-6106, or NU-6143 if the release declares the change."""
     return tuple(context.schemas())
-
-
-MAX_CODES_SHOWN = 20
 
 
 @register_check(170, upgrade_only=True)

@@ -40,13 +40,13 @@ def check_health(context: PreflightContext) -> tuple[Finding, ...]:
             ),
         )
     missing = find_missing_parts(context.application)
-    health = _ask_health(context)
+    health = _check_health(context)
     if health is None or health or health.credentials_refused:
         return missing
-    return (*missing, unwell(health))
+    return (*missing, make_unhealthy_finding(health))
 
 
-def unwell(health: HealthResult) -> Finding:
+def make_unhealthy_finding(health: HealthResult) -> Finding:
     """Return NU-6310: the application is unhealthy."""
     return make_advisory(
         6310,
@@ -69,7 +69,7 @@ def check_health_credentials(context: PreflightContext) -> tuple[Finding, ...]:
     problem = context.application.check_health_token()
     if problem is not None:
         return (make_credentials_finding(problem),)
-    health = _ask_health(context) if context.application.is_running() else None
+    health = _check_health(context) if context.application.is_running() else None
     if health is None:
         return ()
     return (*find_refused_credentials(health), *find_unanswered(health, context.config))
@@ -79,12 +79,12 @@ def find_unanswered(health: HealthResult, config: AgentConfig) -> tuple[Finding,
     """Return NU-6128 if the health URL does not respond."""
     settings = config.application
     url = f"{settings.health_url}{settings.health_path}"
-    words = N_("Health URL not responding: {url}")
+    title = N_("Health URL not responding: {url}")
     remedy = N_(
         "Restart the application; if that does not help, correct application.health_url in"
         " agent.toml."
     )
-    return () if health.answered else (make_blocker(6128, words, remedy, url=url),)
+    return () if health.answered else (make_blocker(6128, title, remedy, url=url),)
 
 
 def find_refused_credentials(health: HealthResult) -> tuple[Finding, ...]:
@@ -96,7 +96,7 @@ def find_refused_credentials(health: HealthResult) -> tuple[Finding, ...]:
     )
 
 
-def _ask_health(context: PreflightContext) -> HealthResult | None:
+def _check_health(context: PreflightContext) -> HealthResult | None:
     """Check the health of the installed release; None if no release is known."""
     running = context.slots.read_current()
     if running is None:
@@ -108,9 +108,9 @@ def _ask_health(context: PreflightContext) -> HealthResult | None:
 
 def make_credentials_finding(problem: UpdaterError) -> Finding:
     """Return a blocking finding on the credentials of the health check."""
-    what, remedy = problem.title_text, problem.remedy_text
+    title, remedy = problem.title_text, problem.remedy_text
     figures = {name: str(value) for name, value in problem.values.items()}
-    return Finding(problem.code, Severity.CRITICAL, what, remedy, figures)
+    return Finding(problem.code, Severity.CRITICAL, title, remedy, figures)
 
 
 def find_missing_parts(application: Application) -> tuple[Finding, ...]:

@@ -32,14 +32,20 @@ from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.messages import OUTSIDE_UNIT
 from ncen_updater.common.supervised_process import AllowedLeftovers
 
+#: Time limit for a program that reports its version.
+VERSION_TIMEOUT_S = 10.0
+VERSION_PATTERN = re.compile(r"\d{1,9}(\.\d{1,9}){1,3}")
+
 
 @register_check(60)
 def check_directories(context: PreflightContext) -> tuple[Finding, ...]:
     """Check directories: NU-6313, NU-6346 not writable, NU-6314 slots on two file systems."""
     store = context.slots
-    places = dict.fromkeys(map(find_existing_parent, context.config.written_directories()))
+    directories = dict.fromkeys(map(find_existing_parent, context.config.written_directories()))
     findings = [
-        _may_not_write(place) for place in places if not os.access(place, os.W_OK | os.X_OK)
+        _make_unwritable_finding(directory)
+        for directory in directories
+        if not os.access(directory, os.W_OK | os.X_OK)
     ]
     running = store.read_current()
     slots = find_existing_parent(store.slots_directory)
@@ -58,9 +64,9 @@ def check_directories(context: PreflightContext) -> tuple[Finding, ...]:
     return tuple(findings)
 
 
-def _may_not_write(place: Path) -> Finding:
-    if is_closed_here(place):
-        error = UpdaterError(OUTSIDE_UNIT, path=place)
+def _make_unwritable_finding(directory: Path) -> Finding:
+    if is_closed_here(directory):
+        error = UpdaterError(OUTSIDE_UNIT, path=directory)
         return Finding(error.code, Severity.CRITICAL, error.title_text, error.remedy_text)
     return make_blocker(
         6313,
@@ -69,7 +75,7 @@ def _may_not_write(place: Path) -> Finding:
             "Give the user of ncen-updater write permission there, or correct the path in"
             " agent.toml."
         ),
-        path=str(place),
+        path=str(directory),
     )
 
 
@@ -92,12 +98,6 @@ def check_upgrade_path(context: PreflightContext) -> tuple[Finding, ...]:
     )
 
 
-LIMIT_S = 10.0
-
-
-VERSION = re.compile(r"\d{1,9}(\.\d{1,9}){1,3}")
-
-
 @register_check(132, upgrade_only=True)
 def check_programs(context: PreflightContext) -> tuple[Finding, ...]:
     """Check the programs that the release needs: missing or wrong version (NU-6327)."""
@@ -105,32 +105,32 @@ def check_programs(context: PreflightContext) -> tuple[Finding, ...]:
     needs = manifest.needs.programs or ()
     user = find_migrator_user(settings.user) if needs else None
     environment = build_migrator_environment(os.environ, settings.environment, user)
-    found = {need: _ask_version(need.name, environment, user) for need in needs}
+    versions = {need: _read_program_version(need.name, environment, user) for need in needs}
     release, none = manifest.version, LazyText(N_("none"))
-    what = N_("Release {release} requires {program} {needed}; installed: {version}")
+    title = N_("Release {release} requires {program} {needed}; installed: {version}")
     remedy = N_("Install it in the PATH of the application's user.")
     return tuple(
-        make_blocker(6327, what, remedy, release=release, program=need.name, needed=need.version,
+        make_blocker(6327, title, remedy, release=release, program=need.name, needed=need.version,
                version=version or none)
-        for need, version in found.items()
+        for need, version in versions.items()
         if version is None or version not in SpecifierSet(need.version, prereleases=True)
     )  # fmt: skip
 
 
-def _ask_version(
+def _read_program_version(
     name: str, environment: Mapping[str, str], user: MigratorUser | None
 ) -> str | None:
     """Run ``--version`` as the application's user; None if it reports no version."""
-    words = [shutil.which(name, path=environment["PATH"]) or name, "--version"]
+    argv = [shutil.which(name, path=environment["PATH"]) or name, "--version"]
     become = (user.uid, user.gid) if user else None
     try:
-        ended = run_supervised(
-            words, environment, LIMIT_S, leftovers=AllowedLeftovers.NOTHING, become=become
+        process = run_supervised(
+            argv, environment, VERSION_TIMEOUT_S, leftovers=AllowedLeftovers.NOTHING, become=become
         )
     except OSError:
         return None
-    found = VERSION.search(ended.output) if ended.status == 0 else None
-    return found[0] if found else None
+    version = VERSION_PATTERN.search(process.output) if process.status == 0 else None
+    return version[0] if version else None
 
 
 @register_check(90)
@@ -141,11 +141,15 @@ def check_commands(context: PreflightContext) -> tuple[Finding, ...]:
     if settings.adapter == "systemd":
         commands = {"systemctl": "systemctl"}
     else:
-        named = {"": settings, **{f"parts.{part.name}.": part for part in settings.parts}}
+        parts = {"": settings, **{f"parts.{part.name}.": part for part in settings.parts}}
         commands = {
-            f"{name}{act}": argv[0]
-            for name, item in named.items()
-            for act, argv in (("start", item.start), ("stop", item.stop), ("status", item.status))
+            f"{name}{action}": argv[0]
+            for name, item in parts.items()
+            for action, argv in (
+                ("start", item.start),
+                ("stop", item.stop),
+                ("status", item.status),
+            )
             if argv
         }
     if settings.version_command:

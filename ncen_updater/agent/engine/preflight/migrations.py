@@ -1,7 +1,7 @@
 """Checks that the migrations continue the history of the databases.
 
-A fence closes the live ledgers, so they are read only before the downtime; the migration itself
-reads those of the candidates later.
+They read the live ledgers before the downtime, since a fence closes the live databases. The
+migration reads the ledgers of the candidates later.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from ncen_updater.agent.adapters.databases.base import DatabaseEngine, LiveDatabase, MigrationSet
 from ncen_updater.agent.adapters.databases.migrations.migrator import resolve_program
 from ncen_updater.agent.adapters.databases.migrations.planner import (
-    is_code_only_upgrade,
+    is_copy_free_upgrade,
     is_expand_upgrade,
 )
 from ncen_updater.agent.engine.preflight.base import (
@@ -29,16 +29,24 @@ from ncen_updater.common.findings import Finding, Severity
 from ncen_updater.common.i18n import N_, LazyText
 
 #: Remedy if the databases differ from the recorded history.
-WHOSE = N_("Do not upgrade. Run ncen-updater support-bundle and send the file to the Secretariat.")
+MISMATCH_REMEDY = N_(
+    "Do not upgrade. Run ncen-updater support-bundle and send the file to the Secretariat."
+)
 
 
 @register_check(156, upgrade_only=True)
 def check_applied(context: PreflightContext) -> tuple[Finding, ...]:
     """Check for migrations of the installed release that are not applied (NU-6107)."""
-    return () if context.origin is None else tuple(not_applied(context.engine, context.origin))
+    return (
+        ()
+        if context.origin is None
+        else tuple(find_unapplied_migrations(context.engine, context.origin))
+    )
 
 
-def not_applied(engine: DatabaseEngine, migrations: MigrationSet) -> Iterator[Finding]:
+def find_unapplied_migrations(
+    engine: DatabaseEngine, migrations: MigrationSet
+) -> Iterator[Finding]:
     """Yield NU-6107 for each migration of the installed release that a database lacks."""
     if migrations.migrator is not None:
         return
@@ -47,7 +55,9 @@ def not_applied(engine: DatabaseEngine, migrations: MigrationSet) -> Iterator[Fi
     except UpdaterError as error:
         # An unreachable server has its own remedy.
         remedy = (
-            error.remedy_text if isinstance(error, DatabaseUnreachableError) else LazyText(WHOSE)
+            error.remedy_text
+            if isinstance(error, DatabaseUnreachableError)
+            else LazyText(MISMATCH_REMEDY)
         )
         figures: dict[str, object] = {"detail": error.detail} if error.detail else {}
         yield Finding(error.code, Severity.CRITICAL, error.title_text, remedy, figures)
@@ -59,7 +69,7 @@ def not_applied(engine: DatabaseEngine, migrations: MigrationSet) -> Iterator[Fi
                 "Migration {migration} of {database} belongs to the installed release and is"
                 " not applied"
             ),
-            WHOSE,
+            MISMATCH_REMEDY,
             migration=step.id,
             database=step.database,
         )
@@ -69,8 +79,8 @@ def not_applied(engine: DatabaseEngine, migrations: MigrationSet) -> Iterator[Fi
 def check_migrations(context: PreflightContext) -> tuple[Finding, ...]:
     """Check the migrations: NU-6320 wrong history, NU-6321, NU-6324 data loss, NU-6337 program."""
     if context.target is None:
-        what = N_("Migrations are checked after the download")
-        return (make_info(6322, what, ""),)
+        title = N_("Migrations are checked after the download")
+        return (make_info(6322, title, ""),)
     try:
         plan = context.engine.plan_migrations(LiveDatabase, context.target, context.origin)
     except MigrationRefusedError as error:
@@ -78,19 +88,19 @@ def check_migrations(context: PreflightContext) -> tuple[Finding, ...]:
             make_blocker(
                 6320,
                 N_("Migrations do not match the history of the databases: {reason}"),
-                WHOSE,
+                MISMATCH_REMEDY,
                 reason=str(error),
                 code=error.code,
             ),
         )
-    if context.origin is not None and is_code_only_upgrade(plan, context.target, context.origin):
+    if context.origin is not None and is_copy_free_upgrade(plan, context.target, context.origin):
         return ()
     if context.target.migrator is not None:
         reasons = {reason for _, _, reason in plan.irreversible}
         user = context.engine.find_migrator_user()
         for program in filter(None, (context.target.migrator, context.target.contract_program)):
             resolve_program(program, context.target.slot)
-        brings = make_advisory(
+        program_finding = make_advisory(
             6337,
             N_("The release migrates the databases with its own program: {command}"),
             N_("It runs as {user}, with the permissions of the application."),
@@ -98,9 +108,9 @@ def check_migrations(context: PreflightContext) -> tuple[Finding, ...]:
             user=user.name if user else getpass.getuser(),
         )
         if _is_previous_release_usable(context):
-            return (brings,)
+            return (program_finding,)
         return (
-            brings,
+            program_finding,
             make_advisory(
                 6324,
                 N_("Rollback loses new records unless the program changes nothing: {reason}"),

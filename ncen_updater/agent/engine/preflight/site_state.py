@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from packaging.specifiers import SpecifierSet
-from packaging.version import Version
-
 from ncen_updater.agent.engine.preflight.base import (
     PreflightContext,
     make_advisory,
     make_blocker,
     register_check,
+    satisfies_specifier,
 )
 from ncen_updater.common.findings import Finding
 from ncen_updater.common.i18n import N_
 from ncen_updater.feed.clock import clock_findings
+
+#: Maximum number of modified files named in a finding.
+MAX_FILES_SHOWN = 5
 
 
 @register_check(50, upgrade_only=True)
@@ -41,7 +42,7 @@ def check_reboot(context: PreflightContext) -> tuple[Finding, ...]:
 def check_agent_version(context: PreflightContext) -> tuple[Finding, ...]:
     """Check whether the release requires another version of the agent (NU-6303)."""
     manifest = context.document.manifest
-    if _satisfies(manifest.agent, context.agent_version):
+    if satisfies_specifier(manifest.agent, context.agent_version):
         return ()
     return (
         make_blocker(
@@ -53,10 +54,6 @@ def check_agent_version(context: PreflightContext) -> tuple[Finding, ...]:
             version=str(context.agent_version),
         ),
     )
-
-
-def _satisfies(specifier: str, version: Version) -> bool:
-    return SpecifierSet(specifier, prereleases=True).contains(version)
 
 
 @register_check(10)
@@ -72,9 +69,6 @@ def check_open_change(context: PreflightContext) -> tuple[Finding, ...]:
             change=context.open_change,
         ),
     )
-
-
-MAX_FILES_SHOWN = 5
 
 
 @register_check(110, upgrade_only=True)

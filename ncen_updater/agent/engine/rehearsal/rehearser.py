@@ -46,8 +46,8 @@ from ncen_updater.agent.engine.rehearsal.rehearsal_store import (
     RehearsalStore,
 )
 from ncen_updater.agent.engine.rehearsal.report import (
-    CodeMapResult,
     DowntimeRange,
+    ReferenceMapResult,
     RehearsalCopyPlans,
     RehearsalFailure,
     RehearsalReport,
@@ -57,7 +57,10 @@ from ncen_updater.agent.engine.rehearsal.round_trip import run_round_trip_test
 from ncen_updater.agent.engine.schema_fingerprints import list_differing, read_fingerprints
 from ncen_updater.agent.engine.signal_handling import SignalHandler
 from ncen_updater.agent.engine.site import Site
-from ncen_updater.agent.engine.steps.preflight import refuse_lasting, require_no_blockers
+from ncen_updater.agent.engine.steps.preflight import (
+    require_no_blockers,
+    require_no_lasting_blockers,
+)
 from ncen_updater.agent.model.errors import (
     InterventionRequiredError,
     MigrationFailedError,
@@ -119,7 +122,7 @@ class _HopMeasurements:
     contract_s: float | None = None
     rollback_s: float | None = None
     restore_s: float | None = None
-    maps: tuple[CodeMapResult, ...] = ()
+    maps: tuple[ReferenceMapResult, ...] = ()
     tables: dict[str, dict[str, tuple[int, int]]] = field(default_factory=dict)
     rollback_differences: list[str] = field(default_factory=list)
     migrated: MigrationResult | None = None
@@ -193,7 +196,7 @@ class Rehearser:
         require_no_blockers([f for f in blockers if "missing_bytes" in f.figures])
         # Restoring a backup runs code that somebody may have planted in the databases.
         require_no_blockers(site.database_engine.find_exposures(for_rehearsal=True))
-        refuse_lasting(plan.findings)
+        require_no_lasting_blockers(plan.findings)
         copy = site.database_engine.plan_copy(reference)
         second = site.database_engine.plan_copy(_make_change_ref(again, target))
         rehearsals = RehearsalStore(journal)
@@ -302,7 +305,7 @@ class Rehearser:
         for number, hop in enumerate(hops):
             if hop.rollback_s is None:
                 continue
-            if hop.rollback_path.code_only:
+            if hop.rollback_path.unchanged_databases:
                 if hop.plan.expands or not hop.plan.no_copy:
                     self._migrate_again(hop, reference)  # The next hop starts from this release.
                 continue
@@ -413,7 +416,7 @@ class Rehearser:
         engine, newer = self._site.database_engine, hop.plan.target_migrations
         step = _make_change_ref(reference.id, str(hop.plan.origin))
         self._report_progress(N_("rehearsing the rollback to {version}"), version=hop.plan.origin)
-        if hop.rollback_path.code_only:
+        if hop.rollback_path.unchanged_databases:
             hop.rollback_s = self._measure(lambda: mark_without_migrating(engine, step))
             return
         older = self._site.load_migrations(hop.plan.origin)
@@ -463,7 +466,9 @@ class Rehearser:
             )
         return found
 
-    def _check_code_maps(self, manifest: Manifest, step: ChangeRef) -> tuple[CodeMapResult, ...]:
+    def _check_code_maps(
+        self, manifest: Manifest, step: ChangeRef
+    ) -> tuple[ReferenceMapResult, ...]:
         engine = self._site.database_engine
         unmapped = {
             item.name: item.rows
@@ -472,7 +477,7 @@ class Rehearser:
             )
         }
         return tuple(
-            CodeMapResult(
+            ReferenceMapResult(
                 item.name,
                 item.database,
                 count_affected_rows(engine, step.get_candidate, item),
@@ -504,7 +509,7 @@ class Rehearser:
             round_trip=hop.round_trip,
             unchanged=hop.is_unchanged,
             checks=hop.checks,
-            code_maps=hop.maps,
+            reference_maps=hop.maps,
             changed_tables=hop.tables,
             downtime=DowntimeRange(
                 round(prediction.low_s, 2), round(prediction.likely_s, 2),

@@ -79,7 +79,7 @@ class DowntimeRange(JsonRecord):
 
 
 @dataclass(frozen=True)
-class CodeMapResult(JsonRecord):
+class ReferenceMapResult(JsonRecord):
     """Effect of a reference data map.
 
     Attributes:
@@ -129,7 +129,7 @@ class RehearsedHop(JsonRecord):
         round_trip: Result of the round-trip test.
         unchanged: Whether neither schema nor rows changed.
         checks: Value of each check before and after, by name.
-        code_maps: Effects of the reference data maps.
+        reference_maps: Effects of the reference data maps.
         changed_tables: Changed tables with their rows before and after, by database and table; -1
             if the table is missing.
         downtime: The downtime forecast.
@@ -148,7 +148,7 @@ class RehearsedHop(JsonRecord):
     round_trip: RoundTripResult | None = None
     unchanged: bool | None = None
     checks: Mapping[str, tuple[Value, ...]] = field(default_factory=dict)
-    code_maps: tuple[CodeMapResult, ...] = ()
+    reference_maps: tuple[ReferenceMapResult, ...] = ()
     changed_tables: Mapping[str, Mapping[str, tuple[int, ...]]] = field(default_factory=dict)
     downtime: DowntimeRange
 

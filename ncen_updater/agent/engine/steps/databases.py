@@ -209,7 +209,7 @@ class MigrateStep(Step):
                 databases_unchanged=not facts.has_expand,
                 rollback_loses_data=False,
             )
-        if context.read_facts().code_only:
+        if context.read_facts().unchanged_databases:
             found = mark_without_migrating(context.site.database_engine, context.change_ref)
             return ChangeFacts(
                 fingerprints=found.fingerprints,
@@ -249,7 +249,7 @@ class MigrateStep(Step):
     def _has_nothing_to_migrate(context: StepContext) -> bool:
         facts = context.read_facts()
         restores = context.change.mode is DatabaseMode.RESTORE
-        return restores or facts.code_only is True or facts.no_copy is True
+        return restores or facts.unchanged_databases is True or facts.no_copy is True
 
     def _verify_previous_copies(self, context: StepContext) -> ChangeFacts:
         """Verify that the copies have the schemas of the older release, and mark them."""

@@ -66,19 +66,19 @@ END_EVENTS = frozenset(cause.value[1] for cause in OutageCause)
 
 def find_full_disk(site: Site) -> Path | None:
     """Return a directory of site or databases whose file system is full, else None."""
-    free = room_of_databases(site)
-    found = find_full(own_places(site))
+    free = measure_database_space(site)
+    found = find_full(list_written_directories(site))
     return next((place for place, left in free.items() if left < MARGIN_BYTES), found and found[0])
 
 
-def own_places(site: Site) -> tuple[Path, ...]:
+def list_written_directories(site: Site) -> tuple[Path, ...]:
     """Return the directories to which agent and application write, without the databases."""
     paths = site.config.paths
     files = (paths.resolve(item.directory) for item in site.config.files)
     return (site.state_directory, site.slots.slots_directory, *files)
 
 
-def room_of_databases(site: Site) -> Mapping[Path, int]:
+def measure_database_space(site: Site) -> Mapping[Path, int]:
     """Return the free bytes of the databases' file systems; empty if they cannot be determined."""
     try:
         return site.database_engine.measure_free_bytes()
@@ -199,7 +199,7 @@ class OutageTracker:
     def _is_stopped_by_operator(self) -> bool:
         """Tell whether an operator stopped the application; then its release is not judged."""
         try:
-            return self._context.site.application.stopped_in_order()
+            return self._context.site.application.was_stopped_on_request()
         except ApplicationError as error:
             logger.warning("cannot determine who stopped the application: %s", error)
             return False

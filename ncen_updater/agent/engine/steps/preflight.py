@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from ncen_updater.agent.adapters.databases.base import LiveDatabase
 from ncen_updater.agent.adapters.databases.migrations.planner import (
-    is_code_only_upgrade,
+    is_copy_free_upgrade,
     is_expand_upgrade,
 )
 from ncen_updater.agent.engine import expand_contract
@@ -27,7 +27,7 @@ from ncen_updater.common.messages import APPROVAL_MISSING, PREFLIGHT_BLOCKED, WI
 
 #: Findings in the databases that only a person can resolve: they also refuse rehearsals and
 #: approvals. All other findings may be gone by the time of the upgrade.
-LASTING = frozenset({"NU-6106", "NU-6107"})
+LASTING_CODES = frozenset({"NU-6106", "NU-6107"})
 
 
 def require_no_blockers(findings: Sequence[Finding]) -> None:
@@ -47,13 +47,13 @@ def require_no_blockers(findings: Sequence[Finding]) -> None:
         )
 
 
-def refuse_lasting(findings: Sequence[Finding]) -> None:
+def require_no_lasting_blockers(findings: Sequence[Finding]) -> None:
     """Refuse a rehearsal or an approval because of findings that only a person can resolve.
 
     Raises:
         PREFLIGHT_BLOCKED: With every such finding and its remedy.
     """
-    require_no_blockers([finding for finding in findings if finding.code in LASTING])
+    require_no_blockers([finding for finding in findings if finding.code in LASTING_CODES])
 
 
 def _require_open_window(context: StepContext) -> None:
@@ -100,7 +100,7 @@ def decide_copying(context: StepContext) -> ChangeFacts:
     )
     if site.database_engine.supports_online_programs and is_expand_upgrade(target, origin):
         return ChangeFacts(no_copy=True, has_expand=True)
-    no_copy = is_code_only_upgrade(
+    no_copy = is_copy_free_upgrade(
         site.database_engine.plan_migrations(LiveDatabase, target, origin), target, origin
     )
     return ChangeFacts(no_copy=no_copy or None)

@@ -31,8 +31,8 @@ from ncen_updater.agent.engine.site import Site, Step, StepContext, make_change_
 from ncen_updater.agent.engine.steps.outage import (
     OutageTracker,
     RefusalTracker,
-    own_places,
-    room_of_databases,
+    list_written_directories,
+    measure_database_space,
 )
 from ncen_updater.agent.engine.steps.start_verdict import start_remaining_parts
 from ncen_updater.agent.model.change import StepName
@@ -95,7 +95,7 @@ class SoakStep(Step):
 
         refusals = RefusalTracker(settings.max_failures)
         # Queried once: a server with a full disk no longer answers.
-        places = (*own_places(site), *room_of_databases(site))
+        places = (*list_written_directories(site), *measure_database_space(site))
 
         def look() -> HealthResult:
             health = site.application.check_health(expectation, include_deferred=True)

@@ -30,7 +30,7 @@ from ncen_updater.agent.engine.preflight.health import (
     find_unanswered,
     find_unknown_maintenance,
     make_credentials_finding,
-    unwell,
+    make_unhealthy_finding,
 )
 from ncen_updater.agent.engine.rehearsal.rehearsal_store import RehearsalStore
 from ncen_updater.agent.engine.site import Site
@@ -502,7 +502,7 @@ def _check_application(site: Site, status: SiteStatus) -> Iterator[Finding]:
         since = seen.since if seen and seen.state is AvailabilityState.NOT_RUNNING else None
         # An application stopped on purpose may be upgraded; otherwise the cause must be found
         # first.
-        stopped = site.application.stopped_in_order()
+        stopped = site.application.was_stopped_on_request()
         yield Finding(
             "NU-6125",
             Severity.WARNING if stopped else Severity.CRITICAL,
@@ -538,7 +538,9 @@ def _check_application(site: Site, status: SiteStatus) -> Iterator[Finding]:
     ):
         # An upgrade may be the remedy, but the problem must be reported.
         yield replace(
-            unwell(health), severity=Severity.CRITICAL, figures={"detail": health.answer_json}
+            make_unhealthy_finding(health),
+            severity=Severity.CRITICAL,
+            figures={"detail": health.answer_json},
         )
     yield from find_unanswered(health, site.config)
 

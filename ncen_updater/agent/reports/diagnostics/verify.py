@@ -13,7 +13,10 @@ from typing import Any
 from packaging.version import Version
 
 from ncen_updater.agent.engine.observed_state import find_contradiction, observe_site
-from ncen_updater.agent.engine.preflight.migrations import WHOSE, not_applied
+from ncen_updater.agent.engine.preflight.migrations import (
+    MISMATCH_REMEDY,
+    find_unapplied_migrations,
+)
 from ncen_updater.agent.engine.recovery import RecoveryAction, decide_recovery
 from ncen_updater.agent.engine.schema_fingerprints import find_schema_drift
 from ncen_updater.agent.engine.site import Site
@@ -128,7 +131,7 @@ def compare_jobs(events: Iterable[Row], rows: Iterable[Row]) -> Iterator[LazyTex
 #: One check of a diagnosis.
 Check = Callable[[], Iterable[Finding]]
 
-CALL = LazyText(WHOSE)
+CALL = LazyText(MISMATCH_REMEDY)
 #: Maximum number of paths listed in a text.
 MAX_PATHS_SHOWN = 10
 #: Remedy for modified files of a release: if a local user changed them on purpose, only local users
@@ -368,7 +371,7 @@ def _check_databases(site: Site, journal: Journal, current: Version) -> Iterator
             yield _build_migration_running_finding(str(finding.figures["database"]), beside)
         else:
             yield finding
-    yield from not_applied(site.database_engine, site.load_migrations(current))
+    yield from find_unapplied_migrations(site.database_engine, site.load_migrations(current))
 
 
 def _find_online_migration(journal: Journal) -> Change | None:

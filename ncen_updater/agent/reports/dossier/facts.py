@@ -18,7 +18,7 @@ from ncen_updater.agent.engine.rehearsal.downtime_forecasts import (
     DowntimeComparison,
     list_comparisons,
 )
-from ncen_updater.agent.engine.rehearsal.report import CodeMapResult, RehearsedHop
+from ncen_updater.agent.engine.rehearsal.report import ReferenceMapResult, RehearsedHop
 from ncen_updater.agent.engine.rehearsal.round_trip import format_round_trip
 from ncen_updater.agent.engine.rollback_plan import (
     describe_contract,
@@ -119,7 +119,7 @@ class DossierHop:
     @property
     def unmapped_rows(self) -> int:
         """Return the number of records whose code has no target in this release."""
-        maps = self.report.code_maps if self.report else ()
+        maps = self.report.reference_maps if self.report else ()
         return sum(item.unmapped_rows for item in maps)
 
 
@@ -299,7 +299,7 @@ PARKED_SCHEMA = "ncen_kept"
 MAX_CODES_SHOWN = 20
 
 
-def format_code_mapping(item: CodeMapResult) -> list[LazyText]:
+def format_code_mapping(item: ReferenceMapResult) -> list[LazyText]:
     """Return the effect of a code mapping, and the codes without a target."""
     found = []
     if item.affected is not None:
@@ -402,7 +402,7 @@ def _build_hop(hop: DossierHop, language: str) -> dict[str, object]:
         ],
         "codes": [
             words.render(language)
-            for item in (report.code_maps if report else ())
+            for item in (report.reference_maps if report else ())
             for words in format_code_mapping(item)
         ],
         "unmapped": hop.unmapped_rows,

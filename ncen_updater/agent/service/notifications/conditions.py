@@ -362,7 +362,7 @@ class _EventTranslator:
         record = self._find_rehearsal()
         if record is None or record.report is None:
             return None
-        maps = [item for hop in record.report.hops for item in hop.code_maps]
+        maps = [item for hop in record.report.hops for item in hop.reference_maps]
         low, high = sum_predicted_range(record) or (None, None)
         return NotificationKind.REHEARSED, {
             "from_": record.from_version,

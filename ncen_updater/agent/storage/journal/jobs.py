@@ -102,8 +102,8 @@ class JobQueue:
                 "UPDATE jobs SET started_at = ? WHERE id = ?",
                 (self._journal.read_time().isoformat(), number),
             )
-            named = "SELECT kind, actor FROM jobs WHERE id = ?"
-            row = connection.execute(named, (number,)).fetchone()
+            statement = "SELECT kind, actor FROM jobs WHERE id = ?"
+            row = connection.execute(statement, (number,)).fetchone()
             self._journal.append_event(
                 "job-started", None, job=number, action=row["kind"], by=row["actor"]
             )
@@ -136,24 +136,25 @@ class JobQueue:
         )
 
     def find(self, number: int) -> Job | None:
-        """Return one job."""
-        return next((o for o in self._select(f"id = {int(number)}") if o.id == number), None)
+        """Return one job; None if there is none with this number."""
+        return next((job for job in self._select(f"id = {int(number)}") if job.id == number), None)
 
     def find_change(self, job: Job) -> str | None:
         """Return the id of the change that a job started or resumed last; None if there is none."""
         return next(reversed(self._list_changes(job)), None)
 
-    def find_requester(self, change: str, begun: int) -> str | None:
+    def find_requester(self, change: str, first_event: int) -> str | None:
         """Return who requested the job that started a change; None if no job did.
 
         Args:
             change: The change.
-            begun: Number of its first event.
+            first_event: Number of its first event.
         """
         with guard_reads(self._journal.path):
             rows = self._journal.query(
                 "SELECT json_extract(data, '$.job') AS job FROM events"  # noqa: S608 - ours
-                f" WHERE kind = 'job-started' AND number < {begun:d} ORDER BY number DESC LIMIT 1"
+                f" WHERE kind = 'job-started' AND number < {first_event:d}"
+                " ORDER BY number DESC LIMIT 1"
             )
         job = self.find(rows[0]["job"]) if rows else None
         return job.actor.name if job is not None and change in self._list_changes(job) else None
@@ -192,7 +193,7 @@ class JobQueue:
         return self._select(f"TRUE ORDER BY id DESC LIMIT {int(limit)}")
 
     def list_unfinished(self) -> tuple[Job, ...]:
-        """Return jobs that wait or run, oldest first."""
+        """Return jobs that wait or run, oldest first, at most 100."""
         return self._select("ended_at IS NULL ORDER BY id LIMIT 100")
 
     def _select(self, where: str) -> tuple[Job, ...]:

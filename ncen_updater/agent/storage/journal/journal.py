@@ -8,7 +8,7 @@ Rules:
   which stops all automatic work. Only :meth:`JournalFile.create` creates a journal.
 
 ``journal_file.py`` handles the file itself.
-Standard library only: ``status`` imports this module.
+``status`` imports this module: no third-party imports.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ class Journal(JournalFile):
         facts: ChangeFacts = NO_FACTS,
         *,
         following: StepName | None = None,
-        found: ChangeFacts = NO_FACTS,
+        following_facts: ChangeFacts = NO_FACTS,
     ) -> None:
         """Record the state of a step, with its facts.
 
@@ -106,11 +106,11 @@ class Journal(JournalFile):
             state: Its state.
             facts: Its facts.
             following: The next step, whose intent is recorded in the same transaction.
-            found: Facts of the intent.
+            following_facts: Facts of that intent.
         """
         with self.transaction():
             self._store_facts(change, facts)
-            self._store_facts(change, found)
+            self._store_facts(change, following_facts)
             self._write_step(change, name, state)
             if following is not None:
                 self._write_step(change, following, StepState.INTENDED)
@@ -131,7 +131,7 @@ class Journal(JournalFile):
     def set_change_state(
         self, change: str, state: ChangeState, *, error_code: str | None = None, **data: object
     ) -> None:
-        """Record the state of a change; a final state also gets a time."""
+        """Record the state of a change; finished and reverted also get a time."""
         ended = None if state.is_open else self._now().isoformat()
         with self.transaction() as connection:
             connection.execute(
@@ -142,7 +142,7 @@ class Journal(JournalFile):
             self.append_event(f"change-{state}", change, error_code=error_code, **data)
 
     def commit_change(self, change: str, *, following: StepName | None = None) -> None:
-        """Record the commit, with state and step in one transaction; no revert afterwards.
+        """Record the commit, with state and step in one transaction. It is never reverted.
 
         Args:
             change: Id of the change.
@@ -159,7 +159,7 @@ class Journal(JournalFile):
                 "UPDATE changes SET state = ? WHERE id = ?", (ChangeState.COMMITTED, change)
             )
             facts = self.read_facts(change)
-            # Without copies there are no previous databases
+            # Without copies there are no previous databases.
             if facts.snapshots or not facts.no_copy:
                 connection.execute(
                     "INSERT INTO previous_sets (change, since) VALUES (?, ?)"
@@ -212,7 +212,7 @@ class Journal(JournalFile):
             )
 
     def find_open_change(self) -> Change | None:
-        """Return the open change, None if there is none."""
+        """Return the open change; None if there is none."""
         with guard_reads(self.path):
             row = self._connection.execute(
                 "SELECT id FROM changes WHERE state NOT IN ('finished', 'reverted')"

@@ -1,8 +1,8 @@
-"""File of the journal: tables, creation, checks at opening, and the hash chain of its events.
+"""File of the journal: tables, creation, checks at opening, hash chain of events, disk reserve.
 
 The rollback-journal mode with ``synchronous=EXTRA`` also flushes the directory, and lets ``status``
 read as a user without write permission (https://www.sqlite.org/pragma.html#pragma_synchronous).
-Standard library only: ``status`` imports this module.
+``status`` imports this module: no third-party imports.
 
 The file carries its own application id and schema number. A newer agent may only add tables, and
 columns with defaults, so that the previous agent can still read it.
@@ -58,7 +58,7 @@ CREATE TABLE changes (
     error_code TEXT,
     attempts INTEGER NOT NULL DEFAULT 0
 ) STRICT;
--- One change at a time, held by the file itself and not only by the lock.
+-- At most one open change, guaranteed by the file itself and not only by the lock.
 CREATE UNIQUE INDEX one_open_change ON changes ((1)) WHERE state NOT IN ('finished', 'reverted');
 CREATE TABLE steps (
     change TEXT NOT NULL REFERENCES changes (id),
@@ -116,7 +116,7 @@ CREATE TABLE rehearsals (
     basis TEXT,
     report TEXT
 ) STRICT;
--- What people approved. 'basis' is the document whose digest is 'binding'.
+-- Approvals. 'basis' is the document whose digest is 'binding'.
 CREATE TABLE approvals (
     id INTEGER PRIMARY KEY,
     binding TEXT NOT NULL CHECK (length(binding) = 64),
@@ -128,7 +128,7 @@ CREATE TABLE approvals (
     withdrawn_at TEXT,
     withdrawn_by TEXT
 ) STRICT;
--- When an approved upgrade may begin, where a person chose the time.
+-- Start times that operators chose for approved upgrades.
 CREATE TABLE schedules (
     id INTEGER PRIMARY KEY,
     binding TEXT NOT NULL CHECK (length(binding) = 64),
@@ -140,7 +140,7 @@ CREATE TABLE schedules (
     cancelled_at TEXT,
     cancelled_by TEXT
 ) STRICT;
--- The stop that a rehearsal predicted for a change, and the one that it had.
+-- Predicted and actual downtime of a change.
 CREATE TABLE predictions (
     change TEXT PRIMARY KEY REFERENCES changes (id),
     rehearsal TEXT NOT NULL,
@@ -149,7 +149,7 @@ CREATE TABLE predictions (
     high_s REAL NOT NULL,
     actual_s REAL
 ) STRICT;
--- What somebody asked the service to do; the service does it, not the request.
+-- Jobs of the service.
 CREATE TABLE jobs (
     id INTEGER PRIMARY KEY,
     kind TEXT NOT NULL,
@@ -161,7 +161,7 @@ CREATE TABLE jobs (
     ended_at TEXT,
     result TEXT
 ) STRICT;
--- How much time has passed here, counted without trust in the wall clock.
+-- Elapsed time of the site, counted without relying on the wall clock.
 CREATE TABLE elapsed (
     one INTEGER PRIMARY KEY CHECK (one = 1),
     boot TEXT NOT NULL,
@@ -169,22 +169,27 @@ CREATE TABLE elapsed (
     wall TEXT NOT NULL,
     total_s REAL NOT NULL
 ) STRICT;
--- How much had passed when a set of previous databases was first seen to be retained.
+-- Elapsed time at the start of the retention of a set of previous databases.
 CREATE TABLE retained_since (
     change TEXT PRIMARY KEY REFERENCES previous_sets (change),
     total_s REAL NOT NULL
 ) STRICT;
 """
-#: Fields of an event that the system log gets after its kind, with their format: stable words and
-#: names, no text written by people, nothing from the databases. All other fields stay in the
-#: journal.
-LOGGED: Final = {
+#: Fields of an event that the system log gets after its kind, with their format: identifiers, names
+#: and figures, no text written by people, nothing from the databases.
+LOGGED_FIELDS: Final = {
     "action": "{}", "step": "{}", "version": "{}", "from_version": "from {}", "to_version": "to {}",
     "by": "by {}", "job": "(job {})", "rehearsal": "(rehearsal {})", "change": "(change {})",
     "not_before": "not before {}", "until": "until {}", "exit_code": "exit code {}", "code": "{}",
 }  # fmt: skip
 # Wait for a reader (a backup, a database browser) instead of reporting a broken disk.
 BUSY_TIMEOUT_S = 60.0
+# A change whose journal cannot be written must stop, since no effect may exist without a record. So
+# a reserve file is written before a change begins, and deleted when the disk is full: its space is
+# enough for the records of a revert many times over.
+RESERVE_BYTES = 2 << 20  # a revert writes about fifty records of at most a few pages each
+
+T = TypeVar("T")
 
 
 def _utc_now() -> datetime:
@@ -261,8 +266,9 @@ class JournalFile:
 
         Raises:
             JournalMissingError: If there is none.
+            JournalPermissionError: If this user may not read it.
             JOURNAL_INTERRUPTED: If a write was interrupted and this user may not roll it back.
-            JournalUnreadableError: If it is damaged, altered, or of a newer schema.
+            JournalUnreadableError: If it is damaged, altered, or of another schema.
         """
         try:
             path.lstat()
@@ -294,31 +300,31 @@ class JournalFile:
         return journal
 
     def _validate(self, *, full: bool) -> None:
-        one = self._connection.execute
-        if one("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
+        execute = self._connection.execute
+        if execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
             raise JournalUnreadableError(path=self.path, reason="not a journal of ncen-updater")
-        version = one("PRAGMA user_version").fetchone()[0]
+        version = execute("PRAGMA user_version").fetchone()[0]
         if version != SCHEMA_VERSION:
             raise JournalUnreadableError(
                 path=self.path,
                 reason=LazyText("unknown version {version}", {"version": version}),
             )
-        if one("SELECT 1 FROM sqlite_master WHERE type IN ('trigger', 'view')").fetchone():
+        if execute("SELECT 1 FROM sqlite_master WHERE type IN ('trigger', 'view')").fetchone():
             raise JournalUnreadableError(path=self.path, reason="it contains triggers or views")
-        if not one("SELECT 1 FROM sqlite_master WHERE name = 'one_open_change'").fetchone():
+        if not execute("SELECT 1 FROM sqlite_master WHERE name = 'one_open_change'").fetchone():
             raise JournalUnreadableError(
                 path=self.path, reason="its index against concurrent changes is missing"
             )
-        if one("PRAGMA journal_mode").fetchone()[0] != "delete":
+        if execute("PRAGMA journal_mode").fetchone()[0] != "delete":
             raise JournalUnreadableError(path=self.path, reason="its records are in another file")
         if full:
-            result = one("PRAGMA integrity_check(1)").fetchone()[0]
+            result = execute("PRAGMA integrity_check(1)").fetchone()[0]
             if result != "ok":
                 raise JournalUnreadableError(path=self.path, reason=result)
             self.verify_chain()
 
     def verify_chain(self) -> int:
-        """Verify the chain of all events and return their number.
+        """Verify the chain of all events; return the number of events.
 
         Raises:
             JournalUnreadableError: At the first event that does not match.
@@ -395,21 +401,21 @@ class JournalFile:
         at = self._now().isoformat()
         encoded = json.dumps(data, sort_keys=True, default=encode_text)
         data = json.loads(encoded)
-        own = compute_chain_hash(previous, number, at, change, kind, data)
+        event_hash = compute_chain_hash(previous, number, at, change, kind, data)
         self._connection.execute(
             "INSERT INTO events VALUES (?, ?, ?, ?, ?, ?)",
-            (number, at, change, kind, encoded, own),
+            (number, at, change, kind, encoded, event_hash),
         )
         code = data.get("code") or data.get("error_code")
         fields = {"event": number, "change": change, "step": data.get("step"), "code": code}
-        known = {k: v for k, v in fields.items() if v is not None}
-        words = " ".join([kind, *_words({**data, "change": change, "code": code})])
-        self._events.append((words, known, own))
+        logged = {k: v for k, v in fields.items() if v is not None}
+        text = " ".join([kind, *_format_logged_fields({**data, "change": change, "code": code})])
+        self._events.append((text, logged, event_hash))
 
     def _log_events(self) -> None:
         events, self._events = self._events, []
-        for words, fields, own in events:
-            logger.info("%s", words, extra={**fields, "head": f"{fields['event']}:{own}"})
+        for text, fields, event_hash in events:
+            logger.info("%s", text, extra={**fields, "head": f"{fields['event']}:{event_hash}"})
 
     def record_event(self, kind: str, change: str | None = None, **data: object) -> None:
         """Append an event in its own transaction."""
@@ -442,11 +448,11 @@ class JournalFile:
             return self._connection.execute(sql).fetchall()
 
 
-def _words(data: Mapping[str, object]) -> Iterator[str]:
-    """Yield the fields of an event as words for the system log."""
-    for name, form in LOGGED.items():
+def _format_logged_fields(data: Mapping[str, object]) -> Iterator[str]:
+    """Yield the fields of an event in their format for the system log."""
+    for name, template in LOGGED_FIELDS.items():
         if data.get(name) is not None:
-            yield form.format(data[name])
+            yield template.format(data[name])
     if data.get("needed"):
         yield f"({data['count']} of {data['needed']})"
 
@@ -486,14 +492,6 @@ def _roll_back_hot_journal(path: Path, reading: sqlite3.Connection) -> None:
 
 # ---- disk space reserve of the journal -----------------------------------------------------------
 
-# A change whose journal cannot be written must stop, since no effect may exist without a record. So
-# a reserve file is written before a change begins, and deleted when the disk is full: its space is
-# enough for the records of a revert many times over.
-
-T = TypeVar("T")
-
-RESERVE_BYTES = 2 << 20  # a revert writes about fifty records of at most a few pages each
-
 
 def get_reserve_path(journal: Path) -> Path:
     """Return the path of a journal's reserve."""
@@ -528,7 +526,7 @@ def release_reserve(journal: Path) -> bool:
 
 
 def retry_with_reserve(journal: Path, action: Callable[[], T]) -> T:
-    """Run an action that writes records; if the disk is full, release the reserve and run it again.
+    """Run an action that writes records; if a record fails, release the reserve and run it again.
 
     Args:
         journal: The journal.
@@ -549,5 +547,5 @@ def compute_chain_hash(
     previous: str, number: int, at: str, change: str | None, kind: str, data: Mapping[str, object]
 ) -> str:
     """Return the hash of an event: SHA-256 of the previous hash and the event's own fields."""
-    own = json.dumps([number, at, change, kind, data], sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(f"{previous}\n{own}".encode()).hexdigest()
+    content = json.dumps([number, at, change, kind, data], sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(f"{previous}\n{content}".encode()).hexdigest()

@@ -29,10 +29,10 @@ HEAD_PATTERN = re.compile(r"([1-9][0-9]{0,17}):([0-9a-f]{16,64})")
 
 @dataclass(frozen=True)
 class ChainHead:
-    """Head of the chain of events, or one event of it, for a person to note elsewhere.
+    """Head of the chain of events, or one event of it, to be noted elsewhere.
 
     Anyone who can write the journal can rebuild the whole chain, but cannot give an earlier event
-    the hash that somebody noted. So the head is part of every notification, metric, log record and
+    the hash that was noted. So the head is part of every notification, metric, log record and
     dossier, and ``verify --head`` checks whether the journal still contains it.
 
     Attributes:
@@ -49,10 +49,10 @@ class ChainHead:
 
     @classmethod
     def parse(cls, text: str) -> ChainHead:
-        """Parse a head that a person noted.
+        """Parse a head that was noted.
 
         Raises:
-            ValueError: If the text is no head.
+            ValueError: If the text is not ``NUMBER:HASH``.
         """
         found = HEAD_PATTERN.fullmatch(text.strip().lower())
         if found is None:
@@ -64,7 +64,7 @@ class ChainHead:
         return other.startswith(self.hash)
 
 
-#: Maximum nesting of a value; agents write at most a fourth of it.
+#: Maximum nesting of a value, four times what agents write.
 MAX_NESTING = 40
 
 

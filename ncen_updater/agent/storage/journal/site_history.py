@@ -32,12 +32,12 @@ class HoldRecord(JsonRecord):
     since: datetime
     until: datetime | None = None
 
-    def active_at(self, time: datetime) -> bool:
-        """Tell whether it blocks an upgrade that begins at this time.
+    def is_active_at(self, at: datetime) -> bool:
+        """Tell whether it blocks an upgrade that begins then.
 
-        A time before ``since`` is blocked, too: a clock that was set back must not lift a hold.
+        Also before ``since``: a clock that was set back must not lift a hold.
         """
-        return self.until is None or time < self.until
+        return self.until is None or at < self.until
 
 
 def select_longest_hold(holds: Iterable[HoldRecord]) -> HoldRecord | None:
@@ -77,12 +77,12 @@ class SiteHistory:
         kinds = [event.kind for event in self._journal.list_events(change=change)]
         if kinds.count("release-bad") <= kinds.count("release-bad-withdrawn"):
             return
-        of = self._journal.read_change(change)
-        less = "UPDATE bad_releases SET times = times - 1 WHERE product = ? AND version = ?"
+        failed = self._journal.read_change(change)
+        statement = "UPDATE bad_releases SET times = times - 1 WHERE product = ? AND version = ?"
         with self._journal.transaction() as connection:
-            connection.execute(less, (of.product, of.to_version))
+            connection.execute(statement, (failed.product, failed.to_version))
             connection.execute("DELETE FROM bad_releases WHERE times < 1")
-            self._journal.append_event("release-bad-withdrawn", change, version=of.to_version)
+            self._journal.append_event("release-bad-withdrawn", change, version=failed.to_version)
 
     def list_bad_releases(self) -> tuple[FailedReleaseRecord, ...]:
         """Return every release that is marked bad."""
@@ -134,7 +134,7 @@ class SiteHistory:
 
     def list_active_holds(self, at: datetime) -> tuple[HoldRecord, ...]:
         """Return holds that block an upgrade at a given time."""
-        return tuple(row for row in self.list_holds() if row.active_at(at))
+        return tuple(row for row in self.list_holds() if row.is_active_at(at))
 
     def list_previous_databases(self) -> tuple[PreviousDatabases, ...]:
         """Return every set of previous databases, oldest first."""

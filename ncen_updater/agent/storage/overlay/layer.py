@@ -150,7 +150,7 @@ logger = logging.getLogger(__name__)
 MAX_FILES = 10_000
 CURRENT_LINK = "current"
 PARTIAL_SUFFIX = ".partial"
-TEXT_ORIGINS_FILE = ".made-for.json"
+TEXT_ORIGINS_FILE = ".text-origins.json"
 MAX_TEXT_ORIGINS_BYTES = 100_000_000
 WRITE_BITS = 0o222
 

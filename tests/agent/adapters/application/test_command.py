@@ -398,7 +398,7 @@ def test_orderly_stop_is_distinguished_from_an_unexpected_exit(
 ) -> None:
     (tmp_path / "state").write_text(f"{state}\n")
     (tmp_path / "more").write_text(more)
-    assert unit.stopped_in_order() is on_purpose
+    assert unit.was_stopped_on_request() is on_purpose
 
 
 @pytest.mark.parametrize(("load", "state"), [("not-found", "inactive"), ("loaded", "odd")])

@@ -502,7 +502,7 @@ def test_two_checks_cannot_have_one_position(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(
         space, "check_again", register_check(70)(lambda _context: ()), raising=False
     )
-    with pytest.raises(ValueError, match="place 70"):
+    with pytest.raises(ValueError, match="position 70"):
         list_checks()
 
 

@@ -87,7 +87,7 @@ def test_rehearsal_predicts_the_changes_and_leaves_nothing(demo: DemoSite, site:
     record = rehearse(site, "3.3.0")
     assert record.state is RehearsalState.PASSED
     (hop,) = hops(record)
-    (mapped,) = hop.code_maps
+    (mapped,) = hop.reference_maps
     assert mapped.affected
     assert "CITES" in mapped.title.render("fr") != mapped.name
     assert [code for code, _ in mapped.unmapped] == ["C10"]

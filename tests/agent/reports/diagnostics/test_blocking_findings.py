@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ncen_updater.agent import engine
 from ncen_updater.agent.engine.site_preflight import list_checks
-from ncen_updater.agent.engine.steps.preflight import LASTING
+from ncen_updater.agent.engine.steps.preflight import LASTING_CODES
 from ncen_updater.agent.reports import diagnostics
 
 #: Each code that a diagnosis gives as critical itself, and what refuses an upgrade for it.
@@ -22,7 +22,7 @@ REFUSED_BY = {
     "NU-6127": "check_disk_space",
     "NU-6129": "nothing: the service never begins, and a person may",
     "NU-6131": "nothing: evidence that somebody wrote there, for people to judge",
-    "unwell": "nothing: NU-6310 warns there, since an upgrade may be what a broken site needs",
+    "make_unhealthy_finding": "nothing: NU-6310 warns there, an upgrade may be the remedy",
 }
 
 
@@ -34,7 +34,7 @@ def critical_codes() -> set[str]:
         found |= set(re.findall(r'_build_difference_finding\(\s*"(NU-\d+)"', text))
         found |= set(re.findall(r'[fF]inding\(\s*"(NU-\d+)",\s*Severity\.CRITICAL', text))
         found |= set(re.findall(r'Finding\(\s*"(NU-\d+)",\s*severity', text))
-        found |= set(re.findall(r"(\w+)\(\w+\), severity=Severity\.CRITICAL", text))
+        found |= set(re.findall(r"(\w+)\(\w+\),\s*severity=Severity\.CRITICAL", text))
     return found
 
 
@@ -50,4 +50,4 @@ def test_refusing_checks_exist() -> None:
 
 def test_rehearsal_and_approval_blockers_are_upgrade_checks() -> None:
     documented = " ".join(check.__doc__ or "" for check in list_checks())
-    assert LASTING and all(code in documented for code in LASTING)
+    assert LASTING_CODES and all(code in documented for code in LASTING_CODES)

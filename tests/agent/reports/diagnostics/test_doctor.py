@@ -339,7 +339,7 @@ def test_deliberately_stopped_application_does_not_block_an_upgrade(
     trial: Trial, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As in a planned maintenance; only systemd can tell that, not the demo's commands."""
-    monkeypatch.setattr(CommandApplication, "stopped_in_order", lambda _: True)
+    monkeypatch.setattr(CommandApplication, "was_stopped_on_request", lambda _: True)
     trial.demo.stop_app()
     try:
         found = {f.code: f.severity for f in diagnose(trial.demo.config_path, SilentProgress())}
@@ -354,7 +354,7 @@ def test_refused_login_blocks_an_upgrade_where_the_application_is_down(
     trial: Trial, works: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     doubt = LOGIN_UNKNOWN.make_finding(role="ncen", reason="Peer authentication failed")
-    monkeypatch.setattr(CommandApplication, "stopped_in_order", lambda _: True)
+    monkeypatch.setattr(CommandApplication, "was_stopped_on_request", lambda _: True)
     monkeypatch.setattr(SqliteEngine, "find_exposures", lambda _: (doubt,))
     if not works:
         trial.demo.stop_app()

@@ -18,8 +18,8 @@ from ncen_updater.agent.adapters.databases.round_trip import ColumnRoundTrip, Ro
 from ncen_updater.agent.engine.approvals.approval import Approval, ApprovalBasis
 from ncen_updater.agent.engine.rehearsal.downtime_forecasts import DowntimeComparison
 from ncen_updater.agent.engine.rehearsal.report import (
-    CodeMapResult,
     DowntimeRange,
+    ReferenceMapResult,
     RehearsalReport,
     RehearsedHop,
 )
@@ -51,7 +51,7 @@ REPORT = RehearsedHop(
     rollback_s=3.0,
     rollback_path=RollbackKind.KEEPS_RECORDS,
     checks={"cases": (200, 200), "persons": (90, 90)},
-    code_maps=(CodeMapResult("CITES class", "seizures", 212, (("C10", 3),)),),
+    reference_maps=(ReferenceMapResult("CITES class", "seizures", 212, (("C10", 3),)),),
     changed_tables={
         "seizures": {
             "items": (200, 212),
@@ -347,7 +347,7 @@ def test_verdict_is_one_line() -> None:
 
 
 def test_harmless_upgrade_has_no_risks() -> None:
-    calm = replace(REPORT, code_maps=())
+    calm = replace(REPORT, reference_maps=())
     assert risks(replace(DOSSIER, hops=(replace(HOP, report=calm),))) == ()
 
 
@@ -356,8 +356,8 @@ def test_harmless_upgrade_has_no_risks() -> None:
 )
 def test_reference_map_names_are_in_the_language_of_the_reader(language: str, name: str) -> None:
     """Seen: the English name in the French output of ``rehearse``."""
-    (mapped,) = REPORT.code_maps
-    named = replace(REPORT, code_maps=(replace(mapped, names={"fr": "Classe CITES"}),))
+    (mapped,) = REPORT.reference_maps
+    named = replace(REPORT, reference_maps=(replace(mapped, names={"fr": "Classe CITES"}),))
     stored = RehearsedHop.from_json(json.loads(json.dumps(named.to_json())))
     facts = replace(DOSSIER, hops=(replace(HOP, report=stored),))
     assert name in Reader(render_dossier(facts, language)).text

@@ -153,7 +153,7 @@ class Counter:
     in_the_way: bool = False
 
     def __post_init__(self) -> None:
-        self.keeper = ServiceStateFile(self.site.state / "service" / "known.json")
+        self.keeper = ServiceStateFile(self.site.state / "service" / "state.json")
         (self.site.state / "service").mkdir()
         self.inspections = InspectionQueue(self.inspector, lambda: NOW, lambda: self.in_the_way)
         self.context = ApiContext(

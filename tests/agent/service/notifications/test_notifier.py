@@ -15,8 +15,8 @@ from ncen_updater.agent.config.loader import load_config
 from ncen_updater.agent.engine.approvals.approval_store import ApprovalStore
 from ncen_updater.agent.engine.rehearsal.rehearsal_store import RehearsalState, RehearsalStore
 from ncen_updater.agent.engine.rehearsal.report import (
-    CodeMapResult,
     DowntimeRange,
+    ReferenceMapResult,
     RehearsalCopyPlans,
     RehearsalReport,
     RehearsedHop,
@@ -55,7 +55,7 @@ REPORT = RehearsalReport(
             migrate_s=2.0,
             rollback_path=RollbackKind.KEEPS_RECORDS,
             downtime=DowntimeRange(10.0, 15.0, 20.0),
-            code_maps=(CodeMapResult("cites", "cases", 212, (("Amina", 3),)),),
+            reference_maps=(ReferenceMapResult("cites", "cases", 212, (("Amina", 3),)),),
             checks={"Amina": (1, 1)},
         ),
     ),
@@ -83,7 +83,7 @@ class Trial:
 
     @property
     def service_state(self) -> Path:
-        return self.site.state / "service/known.json"
+        return self.site.state / "service/state.json"
 
     def teller(self) -> Notifier:
         return Notifier(

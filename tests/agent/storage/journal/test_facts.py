@@ -30,7 +30,7 @@ STORED: dict[str, object] = {
     "required_approvals": 2,
     "accepted_loss": 3,
     "undone_upgrade": "abcdefgh",
-    "code_only": True,
+    "unchanged_databases": True,
     "has_expand": True,
     "expand_started": True,
     "contract_started": True,

@@ -260,7 +260,7 @@ class RollbackPath:
     Attributes:
         kind: Kind of the rollback.
         reasons: (database, migration or program, reason) why records are not, or may not be, kept.
-        code_only: Whether the databases stay unchanged, and only the code changes.
+        unchanged_databases: Whether the databases stay unchanged, and only the code changes.
         no_copy: Whether both releases declare this, so that no database is copied.
         losses: Values entered after the upgrade that the down migrations do not keep, as far as
             their text shows or the release declares.
@@ -268,7 +268,7 @@ class RollbackPath:
 
     kind: RollbackKind
     reasons: tuple[IrreversibleItem, ...] = ()
-    code_only: bool = False
+    unchanged_databases: bool = False
     no_copy: bool = False
     losses: LossesByDatabase = field(default_factory=dict)
 
@@ -292,15 +292,15 @@ class RollbackPath:
         if self.kind is not RollbackKind.DEPENDS_ON_MIGRATOR:
             return self
         return (
-            CODE_ONLY
+            UNCHANGED_DATABASES
             if unchanged
             else dataclasses.replace(self, kind=RollbackKind.RESTORES_PREVIOUS)
         )
 
 
-CODE_ONLY = RollbackPath(RollbackKind.KEEPS_RECORDS, code_only=True)
+UNCHANGED_DATABASES = RollbackPath(RollbackKind.KEEPS_RECORDS, unchanged_databases=True)
 #: The same without a copy.
-NO_COPY = RollbackPath(RollbackKind.KEEPS_RECORDS, code_only=True, no_copy=True)
+NO_COPY = RollbackPath(RollbackKind.KEEPS_RECORDS, unchanged_databases=True, no_copy=True)
 
 
 def build_rollback_target(
@@ -338,7 +338,7 @@ def is_schema_compatible(newer: MigrationSet, older: MigrationSet) -> bool:
     return new is not None and old is not None and old.schema_number >= new.compatible_down_to
 
 
-def is_code_only_upgrade(plan: MigrationPlan, newer: MigrationSet, older: MigrationSet) -> bool:
+def is_copy_free_upgrade(plan: MigrationPlan, newer: MigrationSet, older: MigrationSet) -> bool:
     """Tell whether an upgrade leaves the databases unchanged, so that none of them is copied.
 
     That is so if no file has to run, or the release has its own migrator; if both releases declare
@@ -409,7 +409,7 @@ def plan_rollback_path(
         return RollbackPath(RollbackKind.RESTORES_PREVIOUS, revoked)
     lost = _find_losses(plan, newer, engine, read)
     if not plan.steps:
-        return NO_COPY if is_schema_compatible(newer, older) else CODE_ONLY
+        return NO_COPY if is_schema_compatible(newer, older) else UNCHANGED_DATABASES
     return RollbackPath(RollbackKind.KEEPS_RECORDS, losses=lost)
 
 

@@ -144,7 +144,7 @@ def _list_rehearsed_names(config: AgentConfig) -> Iterator[str]:
         return
     for report in reports:
         for hop in report.hops if report is not None else ():
-            for item in hop.code_maps:
+            for item in hop.reference_maps:
                 yield from split_words(item.name)
             for database, tables in hop.changed_tables.items():
                 for name in (database, *tables):

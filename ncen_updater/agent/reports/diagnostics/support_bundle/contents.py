@@ -351,7 +351,7 @@ def _build_hops(report: RehearsalReport | None) -> Iterator[dict[str, object]]:
                     "affected": item.affected,
                     "unmapped": item.unmapped_rows,
                 }
-                for item in hop.code_maps
+                for item in hop.reference_maps
             ],
             "tables": hop.changed_tables,
             "checks": len(hop.checks),

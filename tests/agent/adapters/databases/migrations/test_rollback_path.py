@@ -24,7 +24,7 @@ from ncen_updater.agent.adapters.databases.migrations.planner import (
     NO_COPY,
     RollbackPath,
     build_rollback_target,
-    is_code_only_upgrade,
+    is_copy_free_upgrade,
     is_expand_upgrade,
     plan_rollback_path,
     plan_site_migrations,
@@ -148,7 +148,7 @@ def test_rollback_kind_is_decided(case: Case) -> None:
         engine="postgresql",
         read=str,
     )
-    assert (way.kind, way.code_only) == (case.back, case.by_code)
+    assert (way.kind, way.unchanged_databases) == (case.back, case.by_code)
     assert bool(way.reasons) is (case.back is not RollbackKind.KEEPS_RECORDS)
 
 
@@ -188,7 +188,7 @@ def test_schema_comparison_resolves_only_dependent_rollback_kinds() -> None:
         RollbackKind.DEPENDS_ON_MIGRATOR, (("a", "bin/migrate", "it only goes forward"),)
     )
     assert depends.resolve_kind(unchanged=True) == RollbackPath(
-        RollbackKind.KEEPS_RECORDS, code_only=True
+        RollbackKind.KEEPS_RECORDS, unchanged_databases=True
     )
     assert depends.resolve_kind(unchanged=False).kind is RollbackKind.RESTORES_PREVIOUS
     assert depends.resolve_kind(unchanged=False).reasons == depends.reasons
@@ -252,12 +252,12 @@ def test_planned_rollback_matches_the_actual_one(
     if found.kind is RollbackKind.RESTORES_PREVIOUS:
         assert found.reasons
         return
-    if found.code_only and newer.migrator is not None:
+    if found.unchanged_databases and newer.migrator is not None:
         return
     # What keeps every record can be run, and leads to where the site was.
     target = build_rollback_target(NAMES, after, newer, older, SECOND.id)
     back = plan_site_migrations(NAMES, after, target, newer, read=str)
-    assert (not back.steps) is found.code_only
+    assert (not back.steps) is found.unchanged_databases
     returned = predict_ledgers(after, back, ChangeRef("backaaaa", 3, "1.0"))
     for name in NAMES:
         stands = [row.id for row in reduce_ledger(name, returned.get(name, ()))]
@@ -355,22 +355,26 @@ def test_declared_schema_compatibility_decides_on_copies(
     )
     ledgers = upgraded(older, newer)
     plan = plan_site_migrations(NAMES, ledgers, newer, older, read=str)
-    assert is_code_only_upgrade(plan, newer, older) is said.forward
+    assert is_copy_free_upgrade(plan, newer, older) is said.forward
     way = plan_rollback_path(NAMES, ledgers, newer, older, SECOND.id, engine="postgresql", read=str)
     assert way.no_copy is said.back
     if said.back:
-        assert way == NO_COPY and way.kind is RollbackKind.KEEPS_RECORDS and way.code_only
+        assert way == NO_COPY and way.kind is RollbackKind.KEEPS_RECORDS and way.unchanged_databases
 
 
 def test_required_migrations_need_a_copy_despite_declarations() -> None:
     older, newer = with_compatibility(OLD, 1, 1), with_compatibility(NEW, 1, 1)
     ledgers = installed({}, older)
-    assert not is_code_only_upgrade(
+    assert not is_copy_free_upgrade(
         plan_site_migrations(NAMES, ledgers, newer, older, read=str), newer, older
     )
     after = upgraded(older, newer)
     way = plan_rollback_path(NAMES, after, newer, older, SECOND.id, engine="postgresql", read=str)
-    assert (way.kind, way.code_only, way.no_copy) == (RollbackKind.KEEPS_RECORDS, False, False)
+    assert (way.kind, way.unchanged_databases, way.no_copy) == (
+        RollbackKind.KEEPS_RECORDS,
+        False,
+        False,
+    )
 
 
 @pytest.mark.parametrize("by", ["files", "a program"])

@@ -21,7 +21,7 @@ from ncen_updater.agent.adapters.databases.postgresql.connection import (
     ask_sqlstate,
 )
 from ncen_updater.agent.config.engines import PostgresSettings
-from ncen_updater.agent.model.errors import DatabaseUnreachableError, is_refused
+from ncen_updater.agent.model.errors import DatabaseUnreachableError, is_login_refused
 
 GERMAN = Path("/usr/share/locale/de/LC_MESSAGES")
 RULES = """\
@@ -110,7 +110,7 @@ def test_refused_german_login_is_distinguished_from_an_unreachable_server(
         settings = PostgresSettings(host=str(host), user="by_peer", owner="by_peer")
         with pytest.raises(DatabaseUnreachableError) as caught:
             Server(settings, ServerTimeouts()).open_session("postgres")
-        assert is_refused(caught.value) is refused
+        assert is_login_refused(caught.value) is refused
 
 
 @pytest.mark.parametrize("listens", [True, False])

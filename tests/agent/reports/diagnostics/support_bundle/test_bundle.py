@@ -18,8 +18,8 @@ from ncen_updater.agent.adapters.databases.base import RollbackKind
 from ncen_updater.agent.cli.main import run
 from ncen_updater.agent.engine.rehearsal.rehearsal_store import RehearsalState, RehearsalStore
 from ncen_updater.agent.engine.rehearsal.report import (
-    CodeMapResult,
     DowntimeRange,
+    ReferenceMapResult,
     RehearsalCopyPlans,
     RehearsalReport,
     RehearsedHop,
@@ -132,7 +132,7 @@ def plant(site: TrialSite, value: str) -> None:
             rollback_s=1.0,
             rollback_path=RollbackKind.KEEPS_RECORDS,
             downtime=DowntimeRange(1.0, 1.5, 2.0),
-            code_maps=(CodeMapResult("cites", "cases", 1, ((value, 3),)),),
+            reference_maps=(ReferenceMapResult("cites", "cases", 1, ((value, 3),)),),
             checks={"x": (value, value)},
         )
         report = RehearsalReport(plan=value, backup_s=1.0, hops=(hop,))

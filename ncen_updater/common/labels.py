@@ -1,4 +1,4 @@
-"""Labels that terminal and browser share: holds, steps, reasons. Pure."""
+"""Labels that terminal and browser share: holds, upgrade paths, steps, error codes."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ def format_hold(hold: Mapping[str, str | None], zone: tzinfo | None = None) -> L
     until = hold.get("until")
     if until is None:
         return LazyText(N_("Upgrades on hold since {since} by {by}: {reason}"), values)
-    words = N_("Upgrades on hold since {since} until {until} by {by}: {reason}")
+    template = N_("Upgrades on hold since {since} until {until} by {by}: {reason}")
     end = format_scheduled_time(datetime.fromisoformat(until), zone)
-    return LazyText(words, {**values, "until": end})
+    return LazyText(template, {**values, "until": end})
 
 
 def format_upgrade_path(versions: Sequence[str]) -> LazyText:
@@ -38,7 +38,7 @@ def format_upgrade_path(versions: Sequence[str]) -> LazyText:
     return LazyText(N_("{version}, then {following}") if versions[1:] else "{version}", values)
 
 
-#: Labels by step name; each completes "it failed while ...", and precedes a number of seconds.
+#: Labels by step name; shown before a duration.
 STEP_LABELS: Final[Mapping[str, str]] = {
     "fetch": N_("downloading and verifying the release"),
     "build-slot": N_("unpacking the release"),
@@ -74,8 +74,8 @@ def get_step_label(name: str, kind: str) -> str:
         name: Name of the step in the journal.
         kind: Kind of the change: ``upgrade`` or ``rollback``.
     """
-    back = _ROLLBACK_STEP_LABELS if kind == "rollback" else {}
-    return back.get(name) or STEP_LABELS.get(name, name)
+    special = _ROLLBACK_STEP_LABELS if kind == "rollback" else {}
+    return special.get(name) or STEP_LABELS.get(name, name)
 
 
 def translate_step_label(name: str, kind: str, language: str) -> str:

@@ -13,6 +13,7 @@ from ncen_updater.formats.manifest import is_version_accepted
 from ncen_updater.formats.release_document import Withdrawal
 from ncen_updater.publisher.build.release_build import build_release
 from ncen_updater.publisher.feed.feed_directory import FeedDirectory
+from ncen_updater.publisher.lint import rules
 from ncen_updater.publisher.lint.release_lint import find_previous_release, lint_release
 from ncen_updater.publisher.new.trial import FeedKeys
 from tests.publisher.releases import clock, write_release
@@ -108,6 +109,11 @@ def test_migration_mistakes_are_found(tmp_path: Path, expected: str, sql: str) -
     release = good(tmp_path / "r")
     (release / "m/001.up.sql").write_text(sql)
     assert codes(release, "critical") == {expected}
+
+
+def test_remedy_names_the_role_in_which_migrations_run() -> None:
+    """Seen: "in the agent's role", which has more rights."""
+    assert "as the application's role" in rules.SQL_FORBIDDEN.remedy
 
 
 @pytest.mark.parametrize(

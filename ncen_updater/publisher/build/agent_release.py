@@ -48,8 +48,8 @@ title = "Agent {version}"
 
 INSTALL_SCRIPT = """\
 #!/bin/sh
-# Installs the agent on this server from this directory, without a network. Its words go to
-# 'ncen-updater install'; run it with --help to see them.
+# Installs the agent on this server from this directory, without a network. Its arguments are
+# passed to 'ncen-updater install'; run it with --help to see them.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 python=${NCEN_PYTHON:-/usr/bin/python3}
@@ -151,7 +151,8 @@ def make_agent_release(
         units: Directory of systemd units to include.
 
     Raises:
-        WHEELS_UNUSABLE: If a wheel is not in the lock file, or a locked wheel is missing.
+        WHEELS_UNUSABLE: If the directory exists, a file cannot be read, a wheel is not in the lock
+            file, or a locked wheel is missing.
     """
     if place.exists():
         raise UpdaterError(
@@ -207,7 +208,7 @@ def _match_wheels_with_lock(
     if missing:
         raise ValueError(f"no wheel of {', '.join(missing)}")
     if len(own) != 1:
-        raise ValueError(f"{len(own)} wheels of {AGENT_PRODUCT}, and not one")
+        raise ValueError(f"{len(own)} wheels of {AGENT_PRODUCT}, expected one")
     return own[0], tuple(others)
 
 

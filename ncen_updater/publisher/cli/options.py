@@ -268,7 +268,7 @@ def _parse_wave(text: str, regions: Regions) -> RolloutWave:
 
 def _parse_countries(text: str, places: str, regions: Regions, hint: str) -> list[str]:
     from ncen_updater.publisher.fleet.releases import list_countries
-    from ncen_updater.publisher.signing.draft import impossible
+    from ncen_updater.publisher.signing.draft import find_invalid_countries
 
     countries: list[str] = []
     for part in places.split(","):
@@ -278,7 +278,7 @@ def _parse_countries(text: str, places: str, regions: Regions, hint: str) -> lis
             words = N_("{text}: unknown region {region} (option --regions)")
             raise CommandUsageError(words, hint=hint, text=text, region=part) from error
         countries += [one for one in named if one and one not in countries]
-    wrong = impossible(countries)
+    wrong = find_invalid_countries(countries)
     if wrong:
         raise CommandUsageError(
             N_("{text}: unknown country {country}"), hint=hint, text=text, country=wrong[0]

@@ -127,13 +127,13 @@ def channel(version: str, channel_name: str) -> DraftMaker:
 @click.argument("countries", nargs=-1, metavar="COUNTRY...")
 @click.option("--all", "everybody", is_flag=True, help=N_("All countries"))
 def audience(version: str, countries: tuple[str, ...], everybody: bool) -> DraftMaker:
-    from ncen_updater.publisher.signing.draft import draft_audience, impossible
+    from ncen_updater.publisher.signing.draft import draft_audience, find_invalid_countries
 
     if everybody == bool(countries):
         raise CommandUsageError(N_("give countries or --all"))
     if any(len(c) != 2 or not (c.isascii() and c.isalpha() and c.isupper()) for c in countries):
         raise CommandUsageError(N_("use two-letter codes, such as SN"), hint="COUNTRY")
-    wrong = impossible(countries)
+    wrong = find_invalid_countries(countries)
     if wrong:
         raise CommandUsageError(N_("unknown country {country}"), hint="COUNTRY", country=wrong[0])
     return lambda s, p: draft_audience(s, p, version, countries, get_time())

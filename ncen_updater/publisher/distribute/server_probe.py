@@ -181,11 +181,11 @@ def _make_missing_finding(name: str, status: int) -> Finding:
 
 
 def _make_length_finding(name: str, reported: int, length: int) -> Finding:
-    values = {"name": name, "told": reported, "length": length}
+    values = {"name": name, "actual": reported, "length": length}
     return make_finding(
         "NU-7213",
         Severity.CRITICAL,
-        N_("'{name}' has {told} bytes, expected {length}"),
+        N_("'{name}' has {actual} bytes, expected {length}"),
         N_("Upload the file again and disable compression on the server."),
         **values,
     )

@@ -1,6 +1,6 @@
 """Rules of ``lint`` for local overlays: their files, and changes since the previous release.
 
-A country's texts never block an upgrade, so losses among them are advisory. A setting blocks it
+A country's texts never block an upgrade, so losses among them are warnings. A setting blocks it
 only where the release demands a value. Files that no site could read forbid the release. A finding
 names only a few keys.
 """
@@ -42,11 +42,11 @@ from ncen_updater.publisher.lint.rules import LintedRelease
 #: Maximum shown length of a text or name.
 MAX_LINE_CHARS = 100
 #: Maximum number of listed names.
-MOST = 5
+MAX_LISTED_NAMES = 5
 Forms = tuple[str, ...]
-#: Advisory findings because of which sites cannot upgrade, or lose changes of a country.
+#: Warnings because of which sites cannot upgrade, or lose changes of a country.
 SITE_BLOCKING_CODES = frozenset({"NU-7153", "NU-7157", "NU-7158"})
-#: Advisory findings that signers must see; most releases have some.
+#: Warnings that signers must see; most releases have some.
 COUNTRY_NOTICE_CODES = frozenset({"NU-7148", "NU-7149", "NU-7152", "NU-7155", "NU-7156"})
 
 
@@ -62,7 +62,7 @@ def check_overlay_files(release: LintedRelease) -> Iterator[Finding]:
             if path in links:
                 yield make_unreadable_finding(path, UnusableFileError("it is a link"))
             elif path not in release.files:
-                yield rules.CARRIED_FILE_MISSING.report(path=path)
+                yield rules.OVERLAY_FILE_MISSING.report(path=path)
         if _lacks_source(release, declared):
             yield rules.SOURCE_TEXTS_MISSING.report(
                 path=declared.release_path, language=declared.source
@@ -97,7 +97,7 @@ def _lacks_source(release: LintedRelease, declared: OverlayManifest) -> bool:
 
 def make_unreadable_finding(path: str, error: UnusableFileError) -> Finding:
     """Return the finding for an overlay file that does not have the declared format."""
-    return rules.CARRIED_FILE_UNREADABLE.report(
+    return rules.OVERLAY_FILE_UNREADABLE.report(
         path=path if error.line is None else f"{path}:{error.line}", why=error.why
     )
 
@@ -153,7 +153,7 @@ def check_settings(release: LintedRelease) -> Iterator[Finding]:
             ]
         unmet += [new for new in declared.renamed.values() if new not in names]
         if unmet:
-            yield rules.CARRIED_NAMES_UNKNOWN.report(
+            yield rules.OVERLAY_NAMES_UNKNOWN.report(
                 names=format_names(unmet), path=declared.release_path
             )
 
@@ -183,9 +183,9 @@ def check_overlay_history(release: LintedRelease) -> Iterator[Finding]:
     for then in before.overlays:
         declared = now.get(then.site_path)
         if declared is None:
-            yield rules.CARRIED_DROPPED.report(overlay=then.site_path, last=before.version)
+            yield rules.OVERLAY_DROPPED.report(overlay=then.site_path, last=before.version)
         elif _describe_format(then) != _describe_format(declared):
-            yield rules.CARRIED_FORM_CHANGED.report(
+            yield rules.OVERLAY_FORMAT_CHANGED.report(
                 overlay=then.site_path, old=_describe_format(then), new=_describe_format(declared)
             )
     if release.texts_before is None:
@@ -344,7 +344,12 @@ class OverlayChange:
 
 def format_names(names: Sequence[str]) -> str:
     """Format the first names, with an ellipsis if there are more."""
-    return ", ".join([*map(format_line, names[:MOST]), *(["..."] if len(names) > MOST else [])])
+    return ", ".join(
+        [
+            *map(format_line, names[:MAX_LISTED_NAMES]),
+            *(["..."] if len(names) > MAX_LISTED_NAMES else []),
+        ]
+    )
 
 
 def format_line(text: str, longest: int | None = MAX_LINE_CHARS) -> str:

@@ -30,7 +30,7 @@ from ncen_updater.publisher.feed.role_policy import (
     read_issue_time,
 )
 from ncen_updater.publisher.review.statement_marks import find_marks
-from ncen_updater.publisher.signing.draft import impossible
+from ncen_updater.publisher.signing.draft import find_invalid_countries
 from ncen_updater.publisher.signing.keys import compute_fingerprint, get_key_owner
 from ncen_updater.publisher.signing.signing_event import SigningEvent
 from ncen_updater.publisher.signing.value_format import (
@@ -173,7 +173,7 @@ def _compare_offers(old: Targets | None, new: Targets) -> Iterator[LazyText]:
         countries = [*(offer.get("countries") or [])]
         for wave in waves:
             countries += wave.get("countries") or []
-        for code in impossible(countries):
+        for code in find_invalid_countries(countries):
             yield LazyText(
                 N_("WARNING: {name}: unknown country {country}"),
                 {"name": name, "country": code},

@@ -165,7 +165,7 @@ BUFFER_BYTES = 16 << 20  # blocks, batches of covers, archive members in memory
 
 @dataclass(frozen=True, slots=True)
 class NewEntry:
-    """An entry of the new tree that differs from the old tree's entry with the same path.
+    """An entry of the new tree that the index does not list as an unchanged old entry.
 
     Attributes:
         path: Path of the entry.

@@ -108,7 +108,9 @@ def confirm(
         if len(matching) != 1:
             for fingerprint in keys:
                 session.print_message(encode_as_words(fingerprint))
-            raise CommandUsageError(N_("--key with the fingerprint of one of them"), context)
+            raise CommandUsageError(
+                N_("add --key with the fingerprint of one of these keys"), context
+            )
         (fingerprint,) = matching
         session.print_message(
             LazyText(N_("Fingerprint of {site}: {fingerprint}"), {

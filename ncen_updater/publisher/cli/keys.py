@@ -129,24 +129,24 @@ def new(
     if generate:
         words = N_("Passphrase, shown only once: {secret}")
         session.print_message(LazyText(words, {"secret": secret}))
-    mark = compute_fingerprint(load_public_key(pair.public))
+    fingerprint = compute_fingerprint(load_public_key(pair.public))
     show_result(
         session,
         {
             "private": str(pair.private),
             "public": str(pair.public),
             "keyid": pair.keyid,
-            "fingerprint": mark,
+            "fingerprint": fingerprint,
         },
         N_("Created {private} (keep it secret) and {public}."),
-        _format_fingerprint(session, mark),
+        _format_fingerprint(session, fingerprint),
         *(session.translate(words) for words in KEY_FILE_USES),
     )
 
 
-def _format_fingerprint(session: CliSession, mark: str) -> str:
+def _format_fingerprint(session: CliSession, fingerprint: str) -> str:
     words = N_("Fingerprint, to compare with the other signers: {fingerprint}")
-    return session.translate(words, fingerprint=group_digest(mark))
+    return session.translate(words, fingerprint=group_digest(fingerprint))
 
 
 @click.command("import-token", cls=PublisherCommand, help=COMMANDS["import-token"][1])
@@ -170,7 +170,7 @@ def import_token(
     key_id = key_id or SIGNATURE_SLOT
     token = tokens.TokenKey(label, key_id, tokens.find_module(module))
     path, key = tokens.import_token(token, directory, name)
-    mark = compute_fingerprint(key)
+    fingerprint = compute_fingerprint(key)
     show_result(
         session,
         {
@@ -178,10 +178,10 @@ def import_token(
             "keyid": key.keyid,
             "token": label,
             "key_id": key_id,
-            "fingerprint": mark,
+            "fingerprint": fingerprint,
         },
         N_("Created {public} (for the ceremony)."),
-        _format_fingerprint(session, mark),
+        _format_fingerprint(session, fingerprint),
     )
 
 
@@ -270,13 +270,13 @@ _one_signature = click.option(
 )
 
 
-def _load_agreed(ceremony: Path, *, one_signature: bool) -> Ceremony:
+def _load_ceremony(ceremony: Path, *, one_signature: bool) -> Ceremony:
     from ncen_updater.publisher.signing.ceremony import load_ceremony
 
-    agreed = load_ceremony(ceremony)
+    loaded = load_ceremony(ceremony)
     if not one_signature:
-        agreed.refuse_one_signature()
-    return agreed
+        loaded.refuse_one_signature()
+    return loaded
 
 
 @click.command(
@@ -291,8 +291,8 @@ def _load_agreed(ceremony: Path, *, one_signature: bool) -> Ceremony:
 def init(context: click.Context, ceremony: Path, event: Path, one_signature: bool) -> None:
     from ncen_updater.publisher.signing.draft import draft_initial_roles
 
-    agreed = _load_agreed(ceremony, one_signature=one_signature)
-    write_event(context, event, draft_initial_roles(agreed, get_time()), None)
+    loaded = _load_ceremony(ceremony, one_signature=one_signature)
+    write_event(context, event, draft_initial_roles(loaded, get_time()), None)
 
 
 @click.command(
@@ -311,9 +311,9 @@ def rekey(
     from ncen_updater.publisher.feed.feed_directory import FeedDirectory
     from ncen_updater.publisher.signing.draft import draft_key_change
 
-    agreed = _load_agreed(ceremony, one_signature=one_signature)
+    loaded = _load_ceremony(ceremony, one_signature=one_signature)
     state = FeedDirectory(feed).read_state()
-    write_event(context, event, draft_key_change(state, agreed, get_time()), state)
+    write_event(context, event, draft_key_change(state, loaded, get_time()), state)
 
 
 @click.command(

@@ -664,14 +664,14 @@ class SigningKey:
     Attributes:
         public: Its public key.
         name: Base name of its files.
-        beside: Directory of the list of signed events.
-        opened: Opens the private key once, asking for its passphrase or PIN.
+        ledger_directory: Directory of the list of signed events.
+        open_signer: Opens the private key once, asking for its passphrase or PIN.
     """
 
     public: Key
     name: str
-    beside: Path
-    opened: Callable[[], Signer]
+    ledger_directory: Path
+    open_signer: Callable[[], Signer]
 
 
 def load_key_file(key: Path, ask: Callable[[Path], str]) -> SigningKey:
@@ -698,7 +698,7 @@ def load_token_key(
     module: Path | None,
     may_sign: Sequence[Key],
     ask_pin: Callable[[str], str],
-    beside: Path,
+    ledger_directory: Path,
 ) -> SigningKey:
     """Load a key on a token.
 
@@ -708,7 +708,7 @@ def load_token_key(
         module: PKCS#11 driver; by default an installed one.
         may_sign: Keys of which the token must have one.
         ask_pin: Asks for the PIN of a token.
-        beside: Directory of the list of signed events.
+        ledger_directory: Directory of the list of signed events.
 
     Raises:
         UpdaterError: If the token is missing, or has another key.
@@ -722,4 +722,4 @@ def load_token_key(
     def open_signer() -> Signer:
         return tokens.open_token(held, may_sign, lambda: ask_pin(label))
 
-    return SigningKey(public, get_key_owner(public), beside, open_signer)
+    return SigningKey(public, get_key_owner(public), ledger_directory, open_signer)

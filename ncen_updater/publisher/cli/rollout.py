@@ -277,9 +277,9 @@ def _publish_emergency_halt(
     name = choose_product(state, product)
     ask = make_passphrase_prompt(session, passphrase_fd, passphrase_file)
     if key is not None:
-        hand = load_key_file(key, ask)
+        signing_key = load_key_file(key, ask)
     else:
-        hand = load_token_key(
+        signing_key = load_token_key(
             token or "",
             key_id or known.key_id,
             module or known.module,
@@ -287,7 +287,7 @@ def _publish_emergency_halt(
             functools.partial(ask_pin, session, passphrase_fd, passphrase_file),
             Path(),
         )
-    owner = get_key_owner(hand.public)
+    owner = get_key_owner(signing_key.public)
     words = N_("End the emergency halt of {product} {version} by {owner}?")
     if not lift:
         words = N_(
@@ -295,7 +295,7 @@ def _publish_emergency_halt(
         )
     values = {"owner": owner, "product": name, "version": version, "hours": hours}
     session.ask_confirmation(LazyText(words, values), assume_yes=yes)
-    signer = hand.opened()
+    signer = signing_key.open_signer()
     online = open_online_signers(ask, snapshot_key, timestamp_key)
     made: list[EmergencyHaltStatement] = []
 

@@ -1,4 +1,4 @@
-"""Write the first manifest from answers, and the program that runs the application's migrator."""
+"""Text of a first manifest from answers; the program that runs the application's migrator."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def read_migrate_program() -> bytes:
 
 #: Path in the release of the program that runs the application's own migrator.
 MIGRATE_PROGRAM_PATH = "bin/ncen-migrate"
-NO_DOWN_MIGRATION = "no down migration was written yet: write one, or state here why there is none"
+NO_DOWN_MIGRATION = "no down migration yet: write one, or state here why there is none"
 
 
 @dataclass(frozen=True)
@@ -87,13 +87,13 @@ def make_manifest(answers: ManifestAnswers) -> str:
 
 
 def _make_lines(answers: ManifestAnswers) -> Iterator[str]:
-    yield "# What one release is: docs/reference/release-format.md explains every line."
+    yield "# Manifest of one release; docs/reference/release-format.md explains every line."
     yield "schema = 1"
     yield f"product = {quote_value(answers.product)}"
     yield f"version = {quote_value(answers.version)}"
     if answers.reports != answers.version:
         reports = quote_value(answers.reports)
-        yield f"reports = {reports}     # the application knows of no build number"
+        yield f"reports = {reports}     # the application reports no build number"
     if answers.upgrade_from:
         yield f"upgrade_from = {quote_value(answers.upgrade_from)}"
     else:
@@ -101,7 +101,7 @@ def _make_lines(answers: ManifestAnswers) -> Iterator[str]:
     for name in answers.databases:
         yield from ("", "[[databases]]", f"name = {quote_value(name)}")
         if name == answers.databases[0]:
-            yield '# self_managed = ["indexes"]   # what the application changes by itself'
+            yield '# self_managed = ["indexes"]   # objects that the running application changes'
         for pair in _list_sql_files(answers, name):
             yield from _make_migration_lines(pair)
     if answers.detected.kind not in (MigratorKind.SQL, MigratorKind.NONE):
@@ -109,15 +109,15 @@ def _make_lines(answers: ManifestAnswers) -> Iterator[str]:
     if answers.databases:
         yield from (
             "",
-            "# Which databases go with this release: where only the code changes, none is copied.",
-            "# It is a promise about all that it writes: docs/reference/release-format.md.",
+            "# Compatible releases: an upgrade that changes only the code copies no database.",
+            "# This is a promise about everything that the release writes; see release-format.md.",
             "# [compatibility]",
-            "# schema_number = 1     # raise it with every change of what stands in the tables",
-            "# compatible_down_to = 1  # releases from this number on run on databases of this one",
+            "# schema_number = 1     # raise it whenever tables or the form of their data change",
+            "# compatible_down_to = 1  # releases from this number on also run on its databases",
         )
         yield from (
             "",
-            "# What the data mean, asked on the copies before and after; write some of these.",
+            "# Checks of the data, on the copies, before and after the migrations; write some.",
             "# [[checks]]",
             '# name = "records before = records after"',
             f"# database = {quote_value(answers.databases[0])}",
@@ -128,10 +128,10 @@ def _make_lines(answers: ManifestAnswers) -> Iterator[str]:
         yield from (
             "",
             "[[health]]",
-            'name = "it answers"',
+            'name = "responds"',
             f"path = {quote_value(answers.health)}",
         )
-        yield '# expect = { database = "ok" }   # fields of its answer, where that is JSON'
+        yield '# expect = { database = "ok" }   # expected fields of a JSON response'
     yield from ("", f"[notes.{answers.language}]", f"title = {quote_value(answers.title)}")
     yield 'text = ""'
 
@@ -159,22 +159,22 @@ def _make_migration_lines(pair: SqlMigrationFiles) -> Iterator[str]:
 
 def _make_migrator_lines(answers: ManifestAnswers) -> Iterator[str]:
     found = answers.detected
-    words = [MIGRATE_PROGRAM_PATH, found.kind.value]
+    argv = [MIGRATE_PROGRAM_PATH, found.kind.value]
     one = len(answers.databases) == 1 and found.kind is MigratorKind.DJANGO
     for name in answers.databases:
-        words += ["--database", f"{name}=default" if one else name]
+        argv += ["--database", f"{name}=default" if one else name]
     for place in found.packages:
-        words += ["--path", place]
+        argv += ["--path", place]
     if found.settings:
-        words += ["--settings", found.settings]
+        argv += ["--settings", found.settings]
     for path in found.files if found.kind is not MigratorKind.DJANGO else ():
-        words += ["--config", path]
+        argv += ["--config", path]
     if found.command:
-        words += ["--run", found.command]
+        argv += ["--run", found.command]
     if found.program:
-        words += ["--program", found.program]
+        argv += ["--program", found.program]
     yield from ("", "[migrator]", "argv = [")
-    yield from (f"    {quote_value(word)}," for word in words)
+    yield from (f"    {quote_value(word)}," for word in argv)
     yield "]"
     yield "timeout_s = 3600"
     name = found.command or found.kind.value

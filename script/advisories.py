@@ -1,4 +1,4 @@
-"""Known advisories of the packages that are locked, for sites and for the publishing side.
+"""Known advisories of the locked packages, of sites and of the publisher.
 
 The data is OSV's (https://ossf.github.io/osv-schema/), from its API or from its database, which is
 one file, so that a machine without a network can check, too::
@@ -115,7 +115,7 @@ def match_advisory(document: Mapping[str, object], package: LockedPackage) -> Ad
             tuple(sorted(fixed, key=_make_version_key)),
         )
     except (AttributeError, KeyError, TypeError) as error:
-        raise AdvisoryLookupError(f"no document of OSV: {error!r}") from error
+        raise AdvisoryLookupError(f"not an OSV document: {error!r}") from error
 
 
 def _make_version_key(version: str) -> tuple[int, Version | str]:
@@ -126,7 +126,7 @@ def _make_version_key(version: str) -> tuple[int, Version | str]:
 
 
 def _is_in_range(events: Sequence[Mapping[str, str]], version: str) -> bool:
-    """Return whether a version is in a range, whose events are sorted by version as OSV demands."""
+    """Return whether a version is in a range; events apply in order of version, as OSV demands."""
     here = _make_version_key(version)
     inside = False
     lines = [(kind, text) for event in events for kind, text in event.items()]
@@ -159,7 +159,7 @@ def search_database(path: Path, packages: Iterable[LockedPackage]) -> Iterator[A
                     raise AdvisoryLookupError(f"{path}: {member.filename} is too large")
                 document = parse_json(archive.read(member))
                 if not isinstance(document, dict):
-                    raise AdvisoryLookupError(f"{path}: {member.filename} is no document of OSV")
+                    raise AdvisoryLookupError(f"{path}: {member.filename} is not an OSV document")
                 read += 1
                 for name in _list_names(document) & wanted.keys():
                     for package in wanted[name]:
@@ -168,9 +168,9 @@ def search_database(path: Path, packages: Iterable[LockedPackage]) -> Iterator[A
     except (OSError, ValueError, zipfile.BadZipFile) as error:
         raise AdvisoryLookupError(f"{path}: {error}") from error
     except AttributeError as error:
-        raise AdvisoryLookupError(f"{path}: no document of OSV: {error}") from error
+        raise AdvisoryLookupError(f"{path}: not an OSV document: {error}") from error
     if not read:
-        raise AdvisoryLookupError(f"{path} holds no advisory")
+        raise AdvisoryLookupError(f"{path} contains no advisory")
 
 
 def _list_names(document: Mapping[str, object]) -> set[str]:

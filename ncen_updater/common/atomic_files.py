@@ -1,6 +1,6 @@
 """Writes that survive a power cut: temporary file, fsync, rename, fsync of the directory.
 
-Every file that the agent needs after a crash is written with these functions.
+For files that must be complete after a crash.
 """
 
 from __future__ import annotations
@@ -39,11 +39,11 @@ def sync_filesystem(path: Path) -> None:
         os.close(descriptor)
 
 
-def sync_open_filesystem(descriptor: int, place: str | None = None) -> None:
+def sync_open_filesystem(descriptor: int, path: str | None = None) -> None:
     """Flush the whole file system of an open file: for a tree of thousands of small files.
 
     An ``fsync`` per file would wait for one journal commit each. Since Linux 5.8 ``syncfs`` reports
-    write errors; ``place`` names the file in the error.
+    write errors; ``path`` names the file in the error.
     """
     import ctypes
 
@@ -52,7 +52,7 @@ def sync_open_filesystem(descriptor: int, place: str | None = None) -> None:
         os.sync()
     elif syncfs(descriptor) != 0:
         number = ctypes.get_errno()
-        raise OSError(number, os.strerror(number), place)
+        raise OSError(number, os.strerror(number), path)
 
 
 def make_directory(path: Path, mode: int = 0o755, *, exactly: bool = False) -> None:

@@ -15,6 +15,7 @@ import tomllib
 from pathlib import Path
 from typing import IO, Any
 
+MAX_SECRET_BYTES = 4096
 # tomllib needs quadratic time for dotted keys; valid files have at most four parts.
 _TOO_MANY_PARTS = re.compile(
     r"""(?<![\w-])(?:(?:[\w-]++|"[^"\n]*+"|'[^'\n]*+')[ \t]*+\.[ \t]*+){100}"""
@@ -100,9 +101,6 @@ def parse_json(content: bytes | str) -> Any:  # noqa: ANN401 - JSON of any form
         raise ValueError("nested too deeply") from error
 
 
-MAX_BYTES = 4096
-
-
 class SecretUnreadableError(Exception):
     """A secret file that cannot be read; the message never contains its content."""
 
@@ -111,21 +109,21 @@ class SecretExposedError(Exception):
     """A secret file that other users may read."""
 
 
-def read_secret_file(path: Path, *, listed: bool = False) -> str:
+def read_secret_file(path: Path, *, has_acl: bool = False) -> str:
     """Return the content of a secret file, without its final line break.
 
     Args:
         path: The file.
-        listed: Whether an ACL controls who may read it; an ACL appears as group permissions.
+        has_acl: Whether an ACL controls who may read it; its mask appears as group permissions.
 
     Raises:
         SecretUnreadableError: If it cannot be read.
         SecretExposedError: If other users may read it.
     """
     try:
-        if not listed and path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+        if not has_acl and path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
             raise SecretExposedError
-        return read_file(path, MAX_BYTES).decode("utf-8").rstrip("\r\n")
+        return read_file(path, MAX_SECRET_BYTES).decode("utf-8").rstrip("\r\n")
     except UnicodeDecodeError:
         raise SecretUnreadableError("?") from None  # the error would quote the content
     except OSError as error:

@@ -17,12 +17,13 @@ from ncen_updater.common.messages import DISK_FULL
 
 SQLITE_FULL = 13
 
-MARGIN_BYTES = 16 << 20  # lets the journal on the same disk be written
+#: Free bytes that every operation leaves, so that the journal on the same disk can be written.
+MARGIN_BYTES = 16 << 20
 
 MOUNTS = Path("/proc/self/mountinfo")
 XFS_GEOMETRY, XFS_GEOMETRY_BYTES = 0x8100_587E, 256  # linux: XFS_IOC_FSGEOMETRY
 XFS_FLAGS_AT, XFS_REFLINK = 92, 1 << 20
-#: What lets copies of databases share blocks.
+#: Advice if copies of databases cannot share blocks.
 ON_XFS = N_("Optional: move the databases to XFS or Btrfs.")
 
 
@@ -36,15 +37,15 @@ def get_free_bytes(path: Path) -> int:
     return usage.f_bavail * usage.f_frsize
 
 
-def find_full(places: Iterable[Path]) -> tuple[Path, int] | None:
+def find_full_path(paths: Iterable[Path]) -> tuple[Path, int] | None:
     """Return the first path on a full disk, with its free bytes.
 
     Paths that cannot be accessed are skipped.
     """
-    for place in places:
+    for path in paths:
         with contextlib.suppress(OSError):
-            if (free := get_free_bytes(place)) < MARGIN_BYTES:
-                return place, free
+            if (free := get_free_bytes(path)) < MARGIN_BYTES:
+                return path, free
     return None
 
 
@@ -68,7 +69,7 @@ def make_space_error(directory: Path, needed: int) -> InsufficientSpaceError:
     )
 
 
-def is_closed_here(path: Path, mounts: Path = MOUNTS) -> bool:
+def is_read_only_here(path: Path, mounts: Path = MOUNTS) -> bool:
     """Return whether a path is read-only for this process only, as a systemd unit can make it.
 
     A file system that the kernel made read-only is read-only for all processes.
@@ -77,7 +78,7 @@ def is_closed_here(path: Path, mounts: Path = MOUNTS) -> bool:
         path: An absolute path; it need not exist.
         mounts: The kernel's list of mounts of this process; see proc_pid_mountinfo(5).
     """
-    closed, deepest = False, 0
+    read_only, deepest = False, 0
     for line in mounts.read_text("utf-8", "surrogateescape").splitlines():
         ours, _, disk = line.partition(" - ")
         place, options = ours.split(" ")[4:6]
@@ -85,8 +86,8 @@ def is_closed_here(path: Path, mounts: Path = MOUNTS) -> bool:
         # Of two mounts at one path the later one is effective.
         if len(place) >= deepest and path.is_relative_to(place):
             deepest = len(place)
-            closed = "ro" in options.split(",") and "rw" in disk.split(" ")[2].split(",")
-    return closed
+            read_only = "ro" in options.split(",") and "rw" in disk.split(" ")[2].split(",")
+    return read_only
 
 
 def is_disk_full(error: BaseException) -> bool:

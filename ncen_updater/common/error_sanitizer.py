@@ -6,7 +6,7 @@ own ``RAISE``. So only the SQLSTATE, the error's name and the names of table, co
 are retained; the text only if it concerns the statement or the server. The raw error goes into a
 file for root only, see :mod:`ncen_updater.agent.engine.raw_errors`.
 
-This module reads only attributes of the error and imports no driver.
+This module reads only attributes of the error and imports no third-party driver.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _SAFE_SQLITE_MESSAGES: Final = (
 )
 # Server messages as PostgreSQL's client programs print them, and those that quote no row.
 _SERVER_MESSAGE: Final = re.compile(
-    r"(?P<before>.*?\b(?:ERROR|FATAL|PANIC|WARNING)): *(?P<words>.*)"
+    r"(?P<before>.*?\b(?:ERROR|FATAL|PANIC|WARNING)): *(?P<text>.*)"
 )
 _CLIENT_PROGRAM: Final = re.compile(r"\S*\b(?:pg_dump|pg_restore|psql)\b\S*: ")
 _SAFE_SERVER_MESSAGES: Final = (
@@ -62,11 +62,11 @@ def sanitize_error(error: BaseException) -> str:
     diagnosis = getattr(error, "diag", None)
     if state is None or diagnosis is None:
         return str(error).strip()  # an error of the client library, or not of a database
-    words = getattr(diagnosis, "message_primary", None)
+    message = getattr(diagnosis, "message_primary", None)
     # A statement that a function composed may contain row values.
-    made = getattr(diagnosis, "internal_query", None)
-    if words and state[:2] in _SAFE_SQLSTATE_CLASSES and not made:
-        return f"{words} ({state})"
+    composed = getattr(diagnosis, "internal_query", None)
+    if message and state[:2] in _SAFE_SQLSTATE_CLASSES and not composed:
+        return f"{message} ({state})"
     names = [
         f"{kind} {name}"
         for kind, attribute in _OBJECT_ATTRIBUTES
@@ -76,23 +76,23 @@ def sanitize_error(error: BaseException) -> str:
 
 
 def _sanitize_sqlite_error(error: sqlite3.Error) -> str:
-    words, name = str(error), getattr(error, "sqlite_errorname", None)
+    message, name = str(error), getattr(error, "sqlite_errorname", None)
     if name is None:  # an error of Python's module
-        return words.partition(" with text ")[0]
+        return message.partition(" with text ")[0]
     if name == "SQLITE_CONSTRAINT_TRIGGER" or name.startswith("SQLITE_CONSTRAINT_FUNCTION"):
         return str(name)  # the message of a trigger of the release or the application
-    if name == "SQLITE_ERROR" and not re.match(_SAFE_SQLITE_MESSAGES, words):
+    if name == "SQLITE_ERROR" and not re.match(_SAFE_SQLITE_MESSAGES, message):
         return str(name)
-    return words
+    return message
 
 
 def sanitize_program_output(text: str) -> str:
     """Return the lines of pg_dump, pg_restore or psql output that quote no row. Pure."""
-    retained = []
+    shown = []
     for line in text.splitlines():
-        passed = _SERVER_MESSAGE.match(line)
-        if passed and not re.search(_SAFE_SERVER_MESSAGES, passed["words"]):
-            retained.append(passed["before"])
-        elif passed or _CLIENT_PROGRAM.match(line):
-            retained.append(line.strip())
-    return "\n".join(retained)
+        message = _SERVER_MESSAGE.match(line)
+        if message and not re.search(_SAFE_SERVER_MESSAGES, message["text"]):
+            shown.append(message["before"])
+        elif message or _CLIENT_PROGRAM.match(line):
+            shown.append(line.strip())
+    return "\n".join(shown)

@@ -20,8 +20,8 @@ DETAIL = "{detail}"
 def causes(error: BaseException) -> list[BaseException]:
     """Return an error and the chain of its causes, each once."""
     chain = [error]
-    while (behind := chain[-1].__cause__ or chain[-1].__context__) and behind not in chain:
-        chain.append(behind)
+    while (cause := chain[-1].__cause__ or chain[-1].__context__) and cause not in chain:
+        chain.append(cause)
     return chain
 
 
@@ -63,8 +63,8 @@ class UpdaterError(Exception):
         **values: object,
     ) -> None:
         self.message = message or type(self).message
-        value = self.message.state
-        self.state = LazyText(value, values) if state is None and value is not None else state
+        template = self.message.state
+        self.state = LazyText(template, values) if state is None and template else state
         self.detail = None if detail is None else str(detail)
         self._detail = detail if isinstance(detail, LazyText) else None
         self.values = values

@@ -1,4 +1,4 @@
-"""Findings: the results of preflight, doctor and verify."""
+"""Findings: the results of checks, such as preflight, doctor, verify and lint."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ncen_updater.common.messages import ErrorMessage
 class Severity(StrEnum):
     """Severity of a finding."""
 
-    CRITICAL = "critical"  # blocks the upgrade
+    CRITICAL = "critical"  # blocks the upgrade or release
     WARNING = "warning"  # reported; the operator decides
     INFO = "info"  # a fact for the plan and the dossier
 
@@ -24,10 +24,10 @@ class Finding:
 
     Attributes:
         code: Stable code, as for errors.
-        severity: Whether it blocks.
+        severity: How serious it is; a critical one blocks.
         title: Description with values.
         remedy: What the operator can do.
-        figures: The values for programs (bytes, counts, names).
+        figures: Values of both sentences (bytes, counts, names), for programs.
     """
 
     code: str

@@ -4,7 +4,7 @@ The templates are in ``templates/`` of each package. Values are HTML-escaped, an
 are removed. An undefined name or a value of None raises an error, because nobody may sign a page
 with a gap.
 
-Sentences are written in the template as ``say("...", place=value)``, where ``script/messages``
+Sentences are written in the template as ``say("...", name=value)``, where ``script/messages``
 finds them; ``say`` also accepts a :class:`LazyText`.
 """
 
@@ -49,20 +49,19 @@ def render_page(package: str, name: str, language: str, **values: object) -> byt
         TypeError: If a value that it shows is None.
     """
 
-    def say(words: str | LazyText, **places: object) -> _OwnText:
-        return _OwnText(
-            (words if isinstance(words, LazyText) else LazyText(words, places)).render(language)
-        )
+    def say(text: str | LazyText, /, **values: object) -> _OwnText:
+        sentence = text if isinstance(text, LazyText) else LazyText(text, values)
+        return _OwnText(sentence.render(language))
 
     page = _make_environment(package).get_template(name)
-    turned = is_right_to_left(language)
+    right_to_left = is_right_to_left(language)
     return page.render(
         values,
         say=say,
         language=language,
         of_language=choose_translation,
         tag=make_language_tag(language),
-        direction="rtl" if turned else "ltr",
+        direction="rtl" if right_to_left else "ltr",
     ).encode("utf-8", "replace")
 
 
@@ -77,16 +76,16 @@ def _make_environment(package: str) -> Environment:
     # Imported here: only processes that render pages need jinja2.
     from jinja2 import Environment, PackageLoader, StrictUndefined, pass_context
 
-    def value(form: Callable[..., LocalizedFigure]) -> Callable[..., str]:
+    def make_filter(format_value: Callable[..., LocalizedFigure]) -> Callable[..., str]:
         """Return a filter that formats a figure in the language of the page."""
 
         @pass_context
         def write(context: Context, *values: object) -> str:
-            return form(*values).render(context["language"])
+            return format_value(*values).render(context["language"])
 
         return write
 
-    made = Environment(
+    environment = Environment(
         autoescape=True,
         undefined=StrictUndefined,
         finalize=pass_context(_finalize_value),
@@ -96,22 +95,23 @@ def _make_environment(package: str) -> Environment:
         keep_trailing_newline=True,
         auto_reload=False,
     )
-    made.filters.update(
-        count=value(format_count), duration=value(format_duration), grouped=group_digest,
-        paragraphs=_split_paragraphs, size=value(format_bytes), time=value(format_time),
+    environment.filters.update(
+        count=make_filter(format_count), duration=make_filter(format_duration),
+        grouped=group_digest, paragraphs=_split_paragraphs, size=make_filter(format_bytes),
+        time=make_filter(format_time),
     )  # fmt: skip
-    return made
+    return environment
 
 
 def _finalize_value(context: Context, value: object) -> object:
     if hasattr(value, "__html__"):
         return value  # markup that a template made; values of a site never have __html__
     if value is None:
-        raise TypeError("a page has an empty place")
-    turned = context["direction"] == "rtl"
+        raise TypeError("a value of the page is None")
+    right_to_left = context["direction"] == "rtl"
     return prepare_for_terminal(
         value if isinstance(value, _OwnText) else strip_control_characters(str(value)),
-        right_to_left=turned,
+        right_to_left=right_to_left,
     )
 
 

@@ -49,7 +49,7 @@ BACKLOG = 1024
 IDLE_CHECK_S = 2.0
 SHUTDOWN_TIMEOUT_S = 5
 #: WSGI environment key of the function that lifts the response's time limit, for streams.
-LIFT_DEADLINE_KEY = "ncen_updater.no_end"
+LIFT_DEADLINE_KEY = "ncen_updater.lift_deadline"
 
 
 class HeaderAwareRequest(HTTPRequest):
@@ -58,7 +58,7 @@ class HeaderAwareRequest(HTTPRequest):
     def parse_request(self) -> None:
         """Read the request line and headers, then notify the connection."""
         super().parse_request()
-        self.conn.head_is_here()
+        self.conn.on_headers_complete()
 
     def read_request_headers(self) -> bool:
         """Refuse a Content-Length with anything but digits: other servers parse it differently."""
@@ -81,14 +81,14 @@ class LimitedConnection(HTTPConnection):
         """Handle one request within the time limits.
 
         The time limit between two bytes is not enough: a client that sends a byte now and then
-        keeps it and would occupy the thread.
+        would occupy the thread for ever.
         """
         head, whole = (
             self._schedule_shutdown(HEADER_TIMEOUT_S, socket.SHUT_RD),
             self._schedule_shutdown(REQUEST_TIMEOUT_S, socket.SHUT_RD),
         )
         answer = self._schedule_shutdown(REQUEST_TIMEOUT_S + RESPONSE_TIMEOUT_S, socket.SHUT_RDWR)
-        self.head_is_here, self.without_end = head, answer
+        self.on_headers_complete, self.lift_deadline = head, answer
         try:
             return bool(super().communicate())  # type: ignore[no-untyped-call]
         finally:
@@ -131,7 +131,7 @@ class LimitedGateway(wsgi.Gateway_10):
     def get_environ(self) -> dict[str, Any]:  # type: ignore[override]
         """Return the WSGI environment."""
         environ: dict[str, Any] = super().get_environ()  # type: ignore[no-untyped-call]
-        environ[LIFT_DEADLINE_KEY] = self.req.conn.without_end
+        environ[LIFT_DEADLINE_KEY] = self.req.conn.lift_deadline
         return environ
 
 
@@ -173,7 +173,7 @@ class LimitedServer(wsgi.Server):
             accepted_queue_timeout=TIMEOUT_S,
         )
         self.gateway = self.GatewayClass
-        self._place, self._listener = address, listener
+        self._address, self._listener = address, listener
         self.deadlines = DeadlineTimer()
         self._busy, self._threads, self._counting = 0, INITIAL_THREADS, threading.Lock()
 
@@ -242,11 +242,11 @@ class LimitedServer(wsgi.Server):
             self.deadlines.close()
 
     def _make_wakeup(self) -> Callable[[], socket.socket]:
-        place = self._place
-        if isinstance(place, Path):
-            return lambda: connect_unix_socket(place, IDLE_CHECK_S)
-        address, port = self.socket.getsockname()[:2]
-        return lambda: socket.create_connection((address, port), IDLE_CHECK_S)
+        address = self._address
+        if isinstance(address, Path):
+            return lambda: connect_unix_socket(address, IDLE_CHECK_S)
+        host, port = self.socket.getsockname()[:2]
+        return lambda: socket.create_connection((host, port), IDLE_CHECK_S)
 
     def bind_unix_socket(self, bind_addr: object) -> None:
         """Use the listening socket that the caller created."""
@@ -372,8 +372,8 @@ _BY_EXIT_CODE: Mapping[ExitCode, int] = {
 _CONFIGURATION = frozenset(f"NU-{number}" for number in range(1001, 1100))
 
 
-def status_of(error: UpdaterError) -> int:
-    """Return the HTTP status for an error."""
+def get_http_status(error: UpdaterError) -> int:
+    """Return the HTTP status of an error."""
     if error.code in _CONFIGURATION:
         return 409
     return error.message.http_status or _BY_EXIT_CODE.get(error.exit_code, 500)

@@ -174,7 +174,7 @@ def _get_catalog_path(directory: Path, language: str, domain: str = DOMAIN) -> P
     return directory / language / "LC_MESSAGES" / f"{domain}.mo"
 
 
-def locale_directory(language: str, domain: str) -> Path:
+def find_locale_directory(language: str, domain: str) -> Path:
     """Return the directory of a domain's catalogue: the site's own, or this program's."""
     found = (
         place
@@ -204,25 +204,25 @@ def list_languages() -> tuple[str, ...]:
 def _load_catalogs(
     language: str, directories: tuple[Path, ...]
 ) -> tuple[gettext.GNUTranslations, ...]:
-    """Return all catalogues of a language; each completes the ones before it."""
+    """Return all catalogues of a language, the most specific first."""
     found = []
     for name in list_catalog_names(language):
         for directory in directories:
             try:
                 with _get_catalog_path(directory, name).open("rb") as stream:
-                    made = gettext.GNUTranslations(stream)
+                    catalogue = gettext.GNUTranslations(stream)
             except FileNotFoundError:
                 continue
             except (OSError, ValueError, struct.error, LookupError, RuntimeError) as error:
                 logger.warning("ignoring catalogue %s in %s: %s", name, directory, error)
                 continue
-            made.add_fallback(_EmptyCatalog())
-            found.append(made)
+            catalogue.add_fallback(_EmptyCatalog())
+            found.append(catalogue)
     return tuple(found)
 
 
 def iter_catalog_texts() -> Iterator[str]:
-    """Yield all sentences of this program, in all languages that it ships."""
+    """Yield the templates of all catalogues of this program, and their translations."""
     for language in list_languages():
         if _get_catalog_path(LOCALE_DIR, language).is_file():
             with _get_catalog_path(LOCALE_DIR, language).open("rb") as stream:
@@ -309,9 +309,9 @@ class LocalizedFigure(str):
             english: The English format.
             forms: Formats of other languages, by language code.
         """
-        made = super().__new__(cls, english)
-        made.forms = forms
-        return made
+        figure = super().__new__(cls, english)
+        figure.forms = forms
+        return figure
 
     def render(self, language: str) -> str:
         """Return the figure in a language's format; in English format if there is none."""
@@ -327,14 +327,17 @@ class LazyText:
     values: Mapping[str, object] = field(default_factory=dict)
 
     def render(self, language: str = DEFAULT_LANGUAGE) -> str:
-        """Return the sentence in a language; values that are lazy texts are translated, too.
+        """Return the sentence in a language.
+
+        Values are translated, too, if they are lazy texts, members of enumerations, or texts with
+        a space that a catalogue has: values from another process are plain texts.
 
         Never raises: a placeholder without a value is shown unchanged. An integer whose
         placeholder's name ends in ``bytes`` is formatted as a size. In a right-to-left language
         each value is enclosed in isolates, so that a path, version or name keeps its order and does
         not reorder the rest.
         """
-        turned = is_right_to_left(language)
+        right_to_left = is_right_to_left(language)
 
         def fill(place: re.Match[str]) -> str:
             if place[1] not in self.values:
@@ -346,7 +349,7 @@ class LazyText:
 
                 value = format_bytes(value)
             text = _render_value(value, language)
-            if not turned or isinstance(value, LazyText | StrEnum):
+            if not right_to_left or isinstance(value, LazyText | StrEnum):
                 return text
             return "\n".join(
                 f"{FIRST_STRONG_ISOLATE}{part}{POP_ISOLATE}"

@@ -4,7 +4,7 @@ Each record has the fields ``NCEN_CODE``, ``NCEN_CHANGE``, ``NCEN_STEP``, ``NCEN
 ``NCEN_EVENT`` and ``NCEN_HEAD`` if known, and a ``MESSAGE_ID`` derived from the code, with an entry
 in journald's message catalogue. The native protocol is one datagram per record
 (https://systemd.io/JOURNAL_NATIVE_PROTOCOL/). Without a journal, records are plain lines. Secrets
-of the configuration are masked in both. Standard library only.
+of the configuration are masked in both. No third-party imports.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ FIELDS = {
     "NCEN_EVENT": "event",
     "NCEN_HEAD": "head",
 }
-#: Maximum characters of a message; a datagram could hold more.
+#: Maximum characters of a message in the journal; a datagram could hold more.
 MAX_MESSAGE = 16_000
 PLAIN_FORMAT = "%(levelname)s %(name)s %(message)s"
 #: tuf logs each key without a signature, for every metadata file of every check. Below the

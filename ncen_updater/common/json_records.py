@@ -39,7 +39,7 @@ def within_calendar(moment: datetime) -> datetime:
         ValueError: If it is near the limits of ``datetime``.
     """
     if moment.year not in _YEARS:
-        raise ValueError(f"a time at an end of the calendar: {moment}")
+        raise ValueError(f"year out of range: {moment}")
     return moment.astimezone(UTC)
 
 
@@ -51,7 +51,7 @@ def parse_stored_time(text: str) -> datetime:
     """
     moment = datetime.fromisoformat(text)
     if moment.tzinfo is None:
-        raise ValueError(f"a time without its zone: {text!r:.100}")
+        raise ValueError(f"time without a zone: {text!r:.100}")
     return within_calendar(moment)
 
 
@@ -73,7 +73,7 @@ class JsonRecord:
             ValueError: If the data does not match.
         """
         if not isinstance(data, dict):
-            raise ValueError(f"no {cls.__name__}: {data!r:.100}")
+            raise ValueError(f"not a {cls.__name__}: {data!r:.100}")
         kinds = _get_field_types(cls)
         values = {
             name: _decode_value(kinds[name], data[stored], stored)
@@ -83,7 +83,7 @@ class JsonRecord:
         try:
             return cls(**values)
         except TypeError as error:  # a field without a default is missing
-            raise ValueError(f"no {cls.__name__}: {error}") from error
+            raise ValueError(f"not a {cls.__name__}: {error}") from error
 
 
 def _get_key(name: str) -> str:
@@ -139,7 +139,7 @@ def _encode_text_value(value: object, depth: int) -> object:
     )
 
 
-def _decode_value(kind: Any, value: object, name: str) -> Any:  # noqa: ANN401 - what the type says
+def _decode_value(kind: Any, value: object, name: str) -> Any:  # noqa: ANN401 - of the given type
     origin, of = get_origin(kind), get_args(kind)
     if kind is object:
         return value
@@ -238,7 +238,11 @@ def error_to_json(
 
 
 def encode_canonical_json(value: object) -> bytes:
-    """Return the canonical JSON of a value; refuses NaN and infinities."""
+    """Return the canonical JSON of a value, with a line feed.
+
+    Raises:
+        ValueError: If it contains NaN or an infinity.
+    """
     text = json.dumps(
         value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
     )

@@ -27,9 +27,9 @@ def format_hold(hold: Mapping[str, str | None], zone: tzinfo | None = None) -> L
     until = hold.get("until")
     if until is None:
         return LazyText(N_("Upgrades on hold since {since} by {by}: {reason}"), values)
-    words = N_("Upgrades on hold since {since} until {until} by {by}: {reason}")
+    template = N_("Upgrades on hold since {since} until {until} by {by}: {reason}")
     end = format_scheduled_time(datetime.fromisoformat(until), zone)
-    return LazyText(words, {**values, "until": end})
+    return LazyText(template, {**values, "until": end})
 
 
 #: A failed action of the service.
@@ -129,8 +129,8 @@ def get_step_label(name: str, kind: str) -> str:
         name: Name of the step in the journal.
         kind: Kind of the change: ``upgrade`` or ``rollback``.
     """
-    back = _ROLLBACK_STEP_LABELS if kind == "rollback" else {}
-    return back.get(name) or STEP_LABELS.get(name, name)
+    special = _ROLLBACK_STEP_LABELS if kind == "rollback" else {}
+    return special.get(name) or STEP_LABELS.get(name, name)
 
 
 def translate_step_label(name: str, kind: str, language: str) -> str:

@@ -28,7 +28,7 @@ ENTRY_ACCESS = sum(1 << bit for bit in range(4, 13))
 #: Access rights by the ABI version that added them: linking across directories, truncating.
 ACCESS_BY_ABI = {2: 1 << 13, 3: 1 << 14}
 FILE_ACCESS = WRITE_FILE | READ_FILE | ACCESS_BY_ABI[3]
-#: Most bytes of one file of a confined program, and of all that a release of the agent unpacks to.
+#: Maximum bytes of one file that a confined program writes, and of an unpacked agent release.
 MAX_CONFINED_BYTES = 1_000_000_000
 
 
@@ -147,16 +147,16 @@ def iter_paths_outside(directory: Path) -> Iterator[Path]:
 
 
 def main() -> None:
-    """Become a program that may write below one directory alone; another user's already.
+    """Execute a program that may write below one directory only; the user was switched before.
 
     The arguments are that directory, then the program with its arguments.
     """
-    place, *words = sys.argv[1:]
+    directory, *argv = sys.argv[1:]
     with contextlib.suppress(OSError, ValueError):  # a unit may forbid it, or allow less
         resource.setrlimit(resource.RLIMIT_FSIZE, (MAX_CONFINED_BYTES, MAX_CONFINED_BYTES))
     if get_abi_version() >= 2:
-        restrict_writes([Path(os.devnull), Path(place)])
-    os.execv(words[0], words)  # noqa: S606 - it becomes the program
+        restrict_writes([Path(os.devnull), Path(directory)])
+    os.execv(argv[0], argv)  # noqa: S606 - it becomes the program
 
 
 if __name__ == "__main__":

@@ -281,16 +281,16 @@ class _WorkerCall:
         Further data is ignored, for example of another worker that was started on this connection.
         """
         self._send_line(order)
-        asked: float | None = None
+        end_requested_at: float | None = None
         while self._read_answer():
             # Also called after the end request: the call tells others that the caller is alive.
-            if ending is not None and ending() and asked is None:
+            if ending is not None and ending() and end_requested_at is None:
                 self._send_line(END_REQUEST)
-                asked = time.monotonic()
+                end_requested_at = time.monotonic()
             if (
-                asked is not None
+                end_requested_at is not None
                 and self._worker.ends_with_caller
-                and time.monotonic() - asked > EXIT_GRACE_S
+                and time.monotonic() - end_requested_at > EXIT_GRACE_S
             ):
                 raise WorkerTimeoutError("no response in time")
         if self._line and self._result is None and self._error is None:
@@ -299,11 +299,11 @@ class _WorkerCall:
         if self._error is not None:
             raise self._error
         if self._result is None or (status and self._worker.ends_with_caller):
-            words = self._tail.decode("utf-8", "backslashreplace")
+            output = self._tail.decode("utf-8", "backslashreplace")
             # Logged for --verbose only; the operator sees the reason, not the traceback.
-            logger.debug("a worker exited without a result: %s", words)
+            logger.debug("a worker exited without a result: %s", output)
             raise WorkerError(
-                extract_final_output(words) or describe_missing_answer(status), status
+                extract_final_output(output) or describe_missing_answer(status), status
             )
         return self._result
 
@@ -341,7 +341,7 @@ class _WorkerCall:
             piece = self._connection.recv(READ_BLOCK_BYTES)
         except ConnectionError:
             return False
-        self._count(piece)
+        self._count_bytes(piece)
         self._line += piece
         if b"\n" in piece:
             *lines, self._line = self._line.split(b"\n")
@@ -350,7 +350,7 @@ class _WorkerCall:
                 if self._result is not None or self._error is not None:
                     return False
         if len(self._line) > self._limits.max_line_bytes:
-            raise WorkerError("unterminated line")
+            raise WorkerError("line too long")
         return bool(piece)
 
     def _wait_until_readable(self, descriptor: int, wait_s: float) -> bool:
@@ -358,9 +358,9 @@ class _WorkerCall:
 
         A child would block on a full stderr. Its last lines may explain a failure.
         """
-        beside = [self._stderr.fileno()] if self._stderr else []
-        ready = select.select([descriptor, *beside], [], [], wait_s)[0]
-        if set(beside) & set(ready):
+        others = [self._stderr.fileno()] if self._stderr else []
+        ready = select.select([descriptor, *others], [], [], wait_s)[0]
+        if set(others) & set(ready):
             self._read_stderr()
         return descriptor in ready
 
@@ -369,11 +369,11 @@ class _WorkerCall:
         piece = self._stderr.read(READ_BLOCK_BYTES) if self._stderr else None
         if piece == b"":
             self._stderr = None
-        self._count(piece or b"")
+        self._count_bytes(piece or b"")
         self._tail = (self._tail + (piece or b""))[-MAX_TAIL:]
         return bool(piece)
 
-    def _count(self, piece: bytes) -> None:
+    def _count_bytes(self, piece: bytes) -> None:
         self._taken += len(piece)
         if self._taken > self._limits.max_stream_bytes:
             raise WorkerError("output too large")
@@ -386,22 +386,22 @@ class _WorkerCall:
         """
         now, limits = time.monotonic(), self._limits
         left = SLICE_S
-        for since, most, words in (
-            (self._began, limits.total_timeout_s, "it was at work for more than"),
-            (self._heard, limits.silence_timeout_s, "nothing was heard from it for"),
+        for since, most, reason in (
+            (self._began, limits.total_timeout_s, "no result after"),
+            (self._heard, limits.silence_timeout_s, "no output for"),
         ):
             if most is not None and now - since > most:
-                raise WorkerTimeoutError(f"{words} {most:.0f} s")
+                raise WorkerTimeoutError(f"{reason} {most:.0f} s")
             left = left if most is None else min(left, since + most - now)
         return max(0.001, left)
 
     def _handle_line(self, line: bytes) -> None:
         if len(line) > self._limits.max_line_bytes:
-            raise WorkerError("unterminated line")
+            raise WorkerError("line too long")
         try:
             message = parse_json(line)
         except ValueError as error:
-            raise WorkerError(f"it said what is no JSON: {error}"[:500]) from error
+            raise WorkerError(f"invalid JSON: {error}"[:500]) from error
         if not isinstance(message, dict):
             raise WorkerError("invalid response")
         self._heard = time.monotonic()
@@ -458,7 +458,7 @@ def describe_missing_answer(status: int | None) -> LazyText:
 
 
 def encode_error(error: UpdaterError) -> dict[str, object]:
-    """Encode an error for the parent process; our texts travel as template and values."""
+    """Encode an error for the caller; our texts are sent as template and values."""
     failure = error.detail_text
     return {
         "code": error.code,
@@ -512,13 +512,13 @@ def decode_error(data: object, expects: Sequence[ExpectedErrors]) -> Exception:
         return WorkerError("invalid response")
     message, kind = find_message(code), _find_error_class(code, expects)
     if message is None or kind is None:
-        return WorkerError(_make_printable(f"it reported {code}: {data.get('title')}")[:500])
+        return WorkerError(_make_printable(f"unexpected error {code}: {data.get('title')}")[:500])
     # A class with its own constructor would need arguments that are not sent.
-    made = kind if kind.__init__ is UpdaterError.__init__ else UpdaterError
+    error_class = kind if kind.__init__ is UpdaterError.__init__ else UpdaterError
     detail = decode_value(data.get("detail"))
     if detail is not None and not isinstance(detail, LazyText):
         detail = str(detail)
-    error = made(message, detail=detail)
+    error = error_class(message, detail=detail)
     error.values = {str(key): decode_value(value) for key, value in values.items()}
     if error.state is not None:
         error.state = LazyText(error.state.template, error.values)
@@ -568,15 +568,15 @@ class ProgressWriter:
         self._descriptor, self._clock = descriptor, monotonic
         # Re-entrant: a signal handler that raises may run between any two lines of the holder.
         self._lock = threading.RLock()
-        self._said, self._at = ("", ""), -REPEAT_S
+        self._last, self._last_at = ("", ""), -REPEAT_S
 
     def report(self, text: LazyText, amount: Amount | None = None) -> None:
         """Send a new text at once, figures of the same text at most twice a second."""
         values = {key: str(value)[:MAX_VALUE] for key, value in text.values.items()}
         value, now = (text.template, str(values)), self._clock()
-        if value == self._said and now - self._at < REPEAT_S:
+        if value == self._last and now - self._last_at < REPEAT_S:
             return
-        self._said, self._at = value, now
+        self._last, self._last_at = value, now
         line = ProgressUpdate(text.template, values, amount).to_json_line()
         if len(line) > select.PIPE_BUF:
             line = ProgressUpdate(text.template[:500], {}, amount).to_json_line()
@@ -618,25 +618,25 @@ def serve_request(
         ends_with_caller: Whether the work ends with the caller, or a function that decides it by
             the request. If so, SIGTERM is sent to this process when the caller has gone. An end
             request always sends SIGTERM.
-        alive: Called with each heartbeat, to notify another watcher.
+        alive: Called with each heartbeat, for example to notify systemd's watchdog.
     """
     given, answers = os.dup(0), os.dup(1)
     os.set_blocking(given, True)
     with Path(os.devnull).open("rb") as nowhere:
         os.dup2(nowhere.fileno(), 0)
     os.dup2(2, 1)
-    teller = ProgressWriter(answers)
-    CALLER_PROGRESS[:] = [teller]
+    writer = ProgressWriter(answers)
+    CALLER_PROGRESS[:] = [writer]
     order = _read_request(given)
     if order is None:
         return 1
     over = threading.Event()
     ends = ends_with_caller(order) if callable(ends_with_caller) else ends_with_caller
     _start_thread(lambda: _watch_caller(given, over, bound=ends))
-    _start_thread(lambda: _send_heartbeats(teller, over, alive))
+    _start_thread(lambda: _send_heartbeats(writer, over, alive))
     status, message = 0, {}
     try:
-        message = {**handler(order, teller), "done": True}
+        message = {**handler(order, writer), "done": True}
     except UpdaterError as error:
         status, message = 1, {"error": encode_error(error)}
     except Exception as error:
@@ -646,9 +646,9 @@ def serve_request(
         status, message = 1, {"error": encode_error(full)}
     over.set()
     try:
-        teller.send_result(message)
+        writer.send_result(message)
     except OSError as error:
-        sys.stderr.write(f"who asked has gone, and the result with it: {error}\n")
+        sys.stderr.write(f"the caller has gone; the result is lost: {error}\n")
     return status
 
 
@@ -683,10 +683,10 @@ def _watch_caller(descriptor: int, over: threading.Event, *, bound: bool) -> Non
 
 
 def _send_heartbeats(
-    teller: ProgressWriter, over: threading.Event, alive: Callable[[], object]
+    writer: ProgressWriter, over: threading.Event, alive: Callable[[], object]
 ) -> None:
     while not over.wait(BEAT_S):
-        teller.send_heartbeat()
+        writer.send_heartbeat()
         alive()
 
 

@@ -15,7 +15,7 @@ from importlib.resources import files
 from typing import Any
 
 from ncen_updater.common.errors import UpdaterError
-from ncen_updater.common.http_server import Route, find_routes, status_of
+from ncen_updater.common.http_server import Route, find_routes, get_http_status
 from ncen_updater.common.i18n import DEFAULT_LANGUAGE, N_, LazyText, match_language
 from ncen_updater.common.messages import (
     CONSOLE_FORM,
@@ -197,7 +197,7 @@ class ConsoleApplication:
             try:
                 inside = self._entrance.authenticate(read_form(environ), request.address)
             except UpdaterError as error:
-                return self._respond_login_page(language, status_of(error), error)
+                return self._respond_login_page(language, get_http_status(error), error)
         elif request.method != "GET":
             raise UpdaterError(CONSOLE_LINK_EXPIRED)
         else:
@@ -313,7 +313,7 @@ class ConsoleApplication:
     ) -> _Response:
         document = build_error_document(error, state, session.language)
         if not isinstance(error, ServiceUnresponsiveError):
-            return self._respond_refused(status_of(error), document, session, address)
+            return self._respond_refused(get_http_status(error), document, session, address)
         shown = PageContent("broken", {"error": document}, "broken", 503, refresh_s=RETRY_S)
         return self._respond_content(shown, session, address)
 
@@ -322,7 +322,7 @@ class ConsoleApplication:
         if error.message is self._entrance.logged_out_message and self._entrance.uses_form:
             return self._respond_login_page(language, 401, error)
         document = build_error_document(error, NOTHING_CHANGED, language)
-        status = status_of(error)
+        status = get_http_status(error)
         shown = PageContent("outside", {"error": document}, "refused", status)
         return _Response(status, self._render(shown, language))
 

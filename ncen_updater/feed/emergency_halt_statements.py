@@ -25,7 +25,7 @@ from ncen_updater.formats.rollout import (
     EmergencyHaltStatement,
     ReleaseHalt,
     encode_for_signing,
-    newest_by_key,
+    select_newest_by_key,
 )
 
 logger = logging.getLogger(__name__)
@@ -64,7 +64,7 @@ def iter_verified_halts(
     """Yield the same as :func:`verify_emergency_halts`, with the signed JSON of each halt."""
     keys = read_emergency_halt_keys(root)
     found = list(_iter_verified(keys, timestamp))
-    places = newest_by_key(statement for statement, _ in found)
+    places = select_newest_by_key(statement for statement, _ in found)
     for statement, data in found:
         if statement in places:
             yield statement, _get_owner(keys[statement.keyid]), data

@@ -10,7 +10,7 @@ with the same type, mode, size and link target. Each file is hashed while it is 
 * Hard links, devices, sparse files and duplicate members are refused.
 * Files are flushed by one ``syncfs`` at the end: a tree has thousands of small files, and each
   ``fsync`` would wait for its own journal commit. Since Linux 5.8 ``syncfs`` reports write errors.
-  If the C library lacks it, each file is flushed separately.
+  If the C library lacks it, all file systems are flushed.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def unpack_archive(
     Args:
         archive: The ``.tar.gz``; it is not trusted.
         tree: The signed tree.
-        destination: Created if it does not exist; emptied again on failure.
+        destination: Created if it does not exist; on failure emptied, or removed if created.
         progress: Receives the bytes written and the total.
 
     Raises:
@@ -83,8 +83,8 @@ def unpack_archive(
     """
     if not _is_file(archive):
         raise TransferError(ARCHIVE_DAMAGED, archive=archive.name, detail="not a regular file")
-    made = not destination.is_symlink() and not destination.exists()
-    if not made and (not _is_directory(destination) or any(destination.iterdir())):
+    created = not destination.is_symlink() and not destination.exists()
+    if not created and (not _is_directory(destination) or any(destination.iterdir())):
         raise TransferError(DESTINATION_IN_USE, path=destination)
     durable.make_directory(destination)
     try:
@@ -92,7 +92,7 @@ def unpack_archive(
             require_space(destination, tree.total_bytes)
             _unpack_members(archive, tree, destination, progress)
     except BaseException:
-        _check_destination(destination, made)
+        _empty_destination(destination, created)
         raise
 
 
@@ -152,13 +152,13 @@ def _is_directory(path: Path) -> bool:
     return path.is_dir() and not path.is_symlink()
 
 
-def _check_destination(destination: Path, made: bool) -> None:
+def _empty_destination(destination: Path, created: bool) -> None:
     for item in destination.iterdir():
         if _is_directory(item):
             shutil.rmtree(item)
         else:
             item.unlink()
-    if made:
+    if created:
         destination.rmdir()
 
 

@@ -1,8 +1,8 @@
 """Offline bundle: a zip of uncompressed members whose bytes are fully determined by its content.
 
-Metadata of a bundle is trusted no more than metadata from the network: :mod:`.bundle_import`
-verifies it. This module does not use signatures, the network or the site. The publisher writes and
-the agent reads bundles with it.
+Metadata of a bundle is trusted no more than metadata from the network; it is verified by
+:mod:`ncen_updater.feed.bundle_import`. This module does not use signatures, the network or the
+site. The publisher writes and the agent reads bundles with it.
 
 Any unzip program can open a bundle. The reader accepts only what the writer would write for the
 same names, sizes and checksums: no compression, encryption, gaps, overlaps, comments, links or
@@ -147,7 +147,11 @@ def get_member_name(path: str, sha256: str) -> str:
 
 
 def plan_layout(sources: Iterable[MemberSource]) -> tuple[tuple[BundleMember, ...], int, bytes]:
-    """Return the members of a bundle, its length in bytes, and the bytes after the members."""
+    """Return the members of a bundle, its length in bytes, and the bytes after the members.
+
+    Raises:
+        ValueError: If a name is not that of a member.
+    """
     members: list[BundleMember] = []
     at = 0
     for source in sources:
@@ -165,6 +169,7 @@ def encode_bundle(sources: Sequence[MemberSource]) -> Iterator[bytes]:
 
     Raises:
         BUNDLE_ALTERED: If a source changed after its size and checksum were computed.
+        ValueError: If a name is not that of a member.
     """
     members, _, directory = plan_layout(sources)
     for source, member in zip(sources, members, strict=True):
@@ -188,7 +193,7 @@ def read_members(bundle: BundleFile) -> dict[str, BundleMember]:
     Raises:
         NOT_A_BUNDLE: If the file is not a bundle.
         BUNDLE_TRUNCATED: If its end is missing.
-        BUNDLE_UNSAFE: If it has features that a bundle never has.
+        BUNDLE_UNSAFE: If it has content that the writer never writes.
         BUNDLE_ALTERED: If its headers contradict each other.
     """
     if bundle.size < _END_SIZE or bundle.read_at(0, 4) != _LOCAL:
@@ -292,14 +297,14 @@ def _parse_member(raw: bytes, fields: tuple[int, ...], extra: bytes) -> BundleMe
 def verify_checksums(
     bundle: BundleFile,
     members: Iterable[BundleMember],
-    tell: Callable[[int], None] = lambda _: None,
+    on_bytes: Callable[[int], None] = lambda _: None,
 ) -> None:
     """Read every member and compare its checksum.
 
     Args:
         bundle: The bundle.
         members: Its members.
-        tell: Receives the number of bytes read so far.
+        on_bytes: Receives the number of bytes read so far.
 
     Raises:
         BUNDLE_ALTERED: If a member is damaged; names the first one.
@@ -310,7 +315,7 @@ def verify_checksums(
         while at < member.end:
             block = bundle.read_at(at, min(BLOCK, member.end - at))
             crc, at, done = zlib.crc32(block, crc), at + len(block), done + len(block)
-            tell(done)
+            on_bytes(done)
         if crc != member.crc:
             raise UpdaterError(BUNDLE_ALTERED, name=member.name)
 
@@ -325,7 +330,7 @@ def open_bundle_file(path: Path) -> int:
         # O_NONBLOCK: opening a FIFO would wait for a writer.
         return os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except (OSError, ValueError) as error:
-        raise _unreadable(path, error) from error
+        raise _make_unreadable_error(path, error) from error
 
 
 class BundleFile:
@@ -350,7 +355,7 @@ class BundleFile:
         try:
             info = os.fstat(descriptor)
         except OSError as error:
-            raise _unreadable(path, error) from error
+            raise _make_unreadable_error(path, error) from error
         if not stat.S_ISREG(info.st_mode):
             raise UpdaterError(NOT_A_BUNDLE, path=path)
         self.size = info.st_size
@@ -371,7 +376,7 @@ class BundleFile:
                     raise UpdaterError(BUNDLE_TRUNCATED, path=self.path)
                 content += more
         except OSError as error:
-            raise _unreadable(self.path, error) from error
+            raise _make_unreadable_error(self.path, error) from error
         return content
 
 
@@ -393,7 +398,7 @@ def open_bundle(path: Path, descriptor: int | None = None) -> Iterator[BundleFil
         os.close(opened)
 
 
-def _unreadable(path: Path, error: OSError | ValueError) -> UpdaterError:
+def _make_unreadable_error(path: Path, error: OSError | ValueError) -> UpdaterError:
     """Return the error for an unreadable bundle, with the system's message without its number."""
     text = error.strerror if isinstance(error, OSError) else None
     return UpdaterError(BUNDLE_UNREADABLE, path=path, detail=text or str(error))

@@ -155,8 +155,8 @@ def _read_from(words: Sequence[str], parts: dict[str, list[str]]) -> tuple[set[s
     return sources, value
 
 
-def _is_equal(where: Sequence[str], column: str) -> str | None:
-    """Return the literal if the whole condition is ``column = literal``."""
+def _parse_equality(where: Sequence[str], column: str) -> str | None:
+    """Return the last word if the whole condition is ``column = word``; else None."""
     return where[2] if list(where[:2]) == [column, "="] and len(where) == 3 else None
 
 
@@ -265,7 +265,7 @@ class _DownMigrationReader:
         self._up, self._down = up, down
         self._parks = 0
         # by word: the numbers of the parking statements that contain it
-        self._said: defaultdict[str, set[int]] = defaultdict(set)
+        self._parked_words: defaultdict[str, set[int]] = defaultdict(set)
         self._sources: set[str] = set()
         # by parking table: the tables whose rows it has
         self._waiting: defaultdict[str, set[str]] = defaultdict(set)
@@ -397,7 +397,7 @@ class _DownMigrationReader:
         sources, value = _read_from(words, parts)
         self._parks += 1
         for word in value:
-            self._said[word].add(self._parks)
+            self._parked_words[word].add(self._parks)
         self._sources |= sources
         self._waiting[table] |= sources or {table}
         return True
@@ -407,8 +407,8 @@ class _DownMigrationReader:
         if table.startswith(_PARKING_PREFIXES) or column is None:
             # For a table its rows must be read; a value may also come from a join or a subquery.
             return table.startswith(_PARKING_PREFIXES) or name in self._sources
-        value = self._said.get(name, set())
-        return not all(value.isdisjoint(self._said.get(word, ())) for word in ("*", column))
+        value = self._parked_words.get(name, set())
+        return not all(value.isdisjoint(self._parked_words.get(word, ())) for word in ("*", column))
 
     # ---- data loss -------------------------------------------------------------------------------
 
@@ -473,9 +473,9 @@ class _DownMigrationReader:
 
     def _find_in_dropped_column(self, table: str, column: str, line: int) -> Iterator[DataLoss]:
         known = (table, column)
-        retained = known in self._up.generated or known in self._added or table in self._made
+        harmless = known in self._up.generated or known in self._added or table in self._made
         names = {column, self._columns.get((table, column), column)}
-        if not retained and not any(self._is_parked(table, name) for name in names):
+        if not harmless and not any(self._is_parked(table, name) for name in names):
             yield self._make_loss(table, column, LossKind.COLUMN, line)
 
     def _find_in_dropped_table(
@@ -584,8 +584,8 @@ def _exchange(item: Assignment, where: Sequence[str]) -> tuple[str, str] | None:
     """
     if len(item.value) != 1 or not is_literal(item.value[0]):
         return None
-    there = _is_equal(where, item.column) if where else ""
-    return None if there is None else (item.value[0] if where else "", there)
+    replaced = _parse_equality(where, item.column) if where else ""
+    return None if replaced is None else (item.value[0] if where else "", replaced)
 
 
 #: Words of conditions that may select rows without naming their values.

@@ -34,7 +34,7 @@ def _refuse_nothing(_statement: SqlStatement, _lexemes: Callable[[], list[str]])
     return None
 
 
-def _never_outside(_words: tuple[str, ...]) -> str | None:
+def _require_nothing(_words: tuple[str, ...]) -> str | None:
     return None
 
 
@@ -74,7 +74,7 @@ class SqlDialect:
     find_forbidden_word: Callable[[SqlStatement, Callable[[], list[str]]], str | None] = (
         _refuse_nothing
     )
-    find_nontransactional_word: Callable[[tuple[str, ...]], str | None] = _never_outside
+    find_nontransactional_word: Callable[[tuple[str, ...]], str | None] = _require_nothing
 
 
 _ESCAPED = r"""'(?:[^'\\]|\\.|'')*'"""

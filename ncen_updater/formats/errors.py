@@ -1,4 +1,4 @@
-"""Errors of the release format, and of transfers (codes 3100 to 3199)."""
+"""Errors of the release format, and of transfers (codes 3100 to 3149)."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MAX_MISTAKES = 20
 
 
 class ManifestError(UpdaterError):
-    """An invalid manifest; ``detail`` lists each mistake with its place."""
+    """An invalid manifest; ``detail`` lists up to 20 mistakes with their places."""
 
     message = BAD_MANIFEST
 
@@ -33,7 +33,7 @@ class ReleaseDocumentError(UpdaterError):
 
 
 class TreeError(UpdaterError):
-    """A tree with paths, types or sizes that a release may not have."""
+    """A directory or tree that cannot be a release; ``detail`` has the first reason."""
 
     message = BAD_TREE
 
@@ -57,7 +57,7 @@ def describe_excess(length: int, limit: int) -> LazyText:
 
 
 def describe_mistakes(error: Exception, whole: str) -> LazyText | str:
-    """Return why a document was refused: each mistake with its place, or the parser's message.
+    """Return why a document was refused: its mistakes with their places, or the parser's message.
 
     Our own reasons are translated when they are shown; messages of libraries are not.
 

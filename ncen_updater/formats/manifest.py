@@ -181,7 +181,7 @@ class Migration(SignedModel):
     Attributes:
         id: Identifies and orders the migration; unique in its database, never reused.
         up: Path of the SQL file that upgrades to this release.
-        down: Path of the SQL file that rolls back and keeps every record.
+        down: Path of the SQL file that rolls back; it keeps all values except ``data_loss``.
         data_loss: Tables or columns (``table`` or ``table.column``, as in the database) whose
             entered values ``down`` loses. Shown to signers and operators; the values are counted
             before a rollback.
@@ -415,7 +415,7 @@ class SiteFileEffect(StrEnum):
 
 
 class SiteFilesManifest(SignedModel):
-    """A release's declared effect on files that the site owns; shown in the plan, and rolled back.
+    """A release's declared effect on files that the site owns; the plan shows it.
 
     Attributes:
         name: Name in the sites' configuration.
@@ -432,7 +432,7 @@ class SiteFilesManifest(SignedModel):
     @model_validator(mode="after")
     def _check_description(self) -> SiteFilesManifest:
         if self.effect is not SiteFileEffect.NOTHING and len(self.description) < 10:
-            raise ValueError("describe the change to these files in 'words'")
+            raise ValueError("describe the change to these files in 'description'")
         return self
 
 
@@ -524,7 +524,10 @@ class OverlayManifest(SignedModel):
             ):
                 raise ValueError(
                     LazyText(
-                        N_("'{name}' holds {placeholder} once for translations, else not"),
+                        N_(
+                            "'{name}' must contain {placeholder} once for translations, and not for"
+                            " settings"
+                        ),
                         {"name": name, "placeholder": LANGUAGE_PLACEHOLDER},
                     )
                 )

@@ -75,7 +75,7 @@ def get_provenance_target_name(product: str, version: str) -> str:
 
 
 def list_release_targets(product: str, version: str, names: Iterable[str]) -> list[str]:
-    """Return the target names of all files of a release, its document last. Pure.
+    """Return the target names of a release that are in ``names``, then that of its document. Pure.
 
     Its packs are those that lead to it.
     """
@@ -230,7 +230,7 @@ class ReleaseDocument(SignedModel):
     def _check_chunk_count(self) -> ReleaseDocument:
         chunks = self.archive_chunks
         if chunks and len(chunks.sha256) != -(-self.archive.length // chunks.size):
-            raise ValueError("part digests do not cover the archive")
+            raise ValueError("chunk digests do not cover the archive")
         return self
 
     def to_canonical_json(self) -> bytes:
@@ -282,10 +282,10 @@ def parse_release_document(
         ) from error
 
 
-def drop_fields(data: Mapping[str, Any], places: Iterable[FieldPath]) -> dict[str, Any]:
+def drop_fields(data: Mapping[str, Any], paths: Iterable[FieldPath]) -> dict[str, Any]:
     """Return a copy of data without the fields at some paths; absent ones are ignored. Pure."""
     result = copy.deepcopy(dict(data))
-    for *tables, name in places:
+    for *tables, name in paths:
         table: Any = result
         try:
             for part in tables:

@@ -87,7 +87,7 @@ WAIVERS_FIELD: Final = "x-ncen-waivers"
 
 
 #: Maximum length of a signed reason in characters.
-MOST_REASON: Final = 1000
+MAX_REASON_CHARS: Final = 1000
 
 
 class Waiver(SignedModel):
@@ -105,7 +105,7 @@ class Waiver(SignedModel):
     version: VersionText
     count: Annotated[int, Field(ge=1, strict=True)]
     reached: Annotated[int, Field(ge=0, strict=True)]
-    reason: Annotated[str, StringConstraints(min_length=1, max_length=MOST_REASON)]
+    reason: Annotated[str, StringConstraints(min_length=1, max_length=MAX_REASON_CHARS)]
 
 
 class ReleaseHalt(SignedModel):
@@ -124,9 +124,9 @@ MAX_DURATION: Final = timedelta(hours=72)
 MOST_KEYS: Final = 12
 #: Number of emergency halts read per key, those of the newest releases, so that one key cannot
 #: displace the halts of another.
-MOST_HALTS_A_KEY: Final = 2
+MAX_HALTS_PER_KEY: Final = 2
 #: Maximum bytes of the halts of one key, since sites refuse a timestamp above 16 kB.
-MOST_BYTES_A_KEY: Final = 1250
+MAX_HALT_BYTES_PER_KEY: Final = 1250
 #: Type field, so that the signature of an emergency halt is not valid for other data.
 STATEMENT_TYPE: Final = "x-ncen-emergency-halt"
 
@@ -168,17 +168,19 @@ def encode_for_signing(statement: Mapping[str, Any]) -> bytes:
     return encode_canonical_json({**values, "_type": STATEMENT_TYPE})
 
 
-def newest_first(statements: Iterable[EmergencyHaltStatement]) -> list[EmergencyHaltStatement]:
+def sort_newest_first(statements: Iterable[EmergencyHaltStatement]) -> list[EmergencyHaltStatement]:
     """Sort statements by release, newest first."""
     return sorted(statements, key=_release, reverse=True)
 
 
-def newest_by_key(statements: Iterable[EmergencyHaltStatement]) -> list[EmergencyHaltStatement]:
+def select_newest_by_key(
+    statements: Iterable[EmergencyHaltStatement],
+) -> list[EmergencyHaltStatement]:
     """Return the statements that are read: for each key those of its newest releases."""
     held: dict[str, list[EmergencyHaltStatement]] = {}
-    for statement in newest_first(statements):
+    for statement in sort_newest_first(statements):
         held.setdefault(statement.keyid, []).append(statement)
-    return [one for of_key in held.values() for one in of_key[:MOST_HALTS_A_KEY]]
+    return [one for of_key in held.values() for one in of_key[:MAX_HALTS_PER_KEY]]
 
 
 def _release(statement: EmergencyHaltStatement) -> tuple[Version, UtcTime]:

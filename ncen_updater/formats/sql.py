@@ -291,7 +291,7 @@ def check_verify_sql(sql: str, engine: str) -> SqlRefusal | None:
 
 
 def _make_query_refusal(statement: SqlStatement, word: str) -> SqlRefusal:
-    reason = f"line {statement.line}: {word} is not allowed in a question"
+    reason = f"line {statement.line}: {word} is not allowed in a query"
     return SqlRefusal(RefusalKind.NOT_A_QUERY, reason)
 
 

@@ -1,4 +1,6 @@
-"""The tree: every path of a release with type, mode, size and digest, sorted by path.
+"""The tree: every path of a release with type, mode, size and digest.
+
+It is listed depth first: a directory, then its entries, sorted by name. So ``a``, ``a/b``, ``a-b``.
 
 A slot is verified against its tree. The tree's digest is the SHA-256 of its canonical JSON.
 """
@@ -63,7 +65,7 @@ ENTRIES_ADAPTER: Final = TypeAdapter(tuple[TreeEntry, ...])
 
 
 class Tree(BaseModel):
-    """All paths of a release, sorted; a directory precedes its entries."""
+    """All paths of a release, depth first; the entries of a directory are sorted by name."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True, populate_by_name=True)
 
@@ -109,6 +111,8 @@ def _find_problem(entry: TreeEntry, seen: dict[str, EntryType]) -> str | None:
     parent = "/".join(parts[:-1])
     if parent and seen.get(parent) is not EntryType.DIRECTORY:
         return N_("not in a directory of the release")
+    if seen and parts < next(reversed(seen)).split("/"):
+        return N_("not sorted")
     if (entry.sha256 is None) == (entry.type is EntryType.FILE):
         return N_("files, and only files, have a digest")
     if (entry.target is None) == (entry.type is EntryType.SYMLINK):
@@ -135,7 +139,7 @@ def _require_valid_entries(tree: Tree, source: str | Path) -> None:
     """Refuse paths, links, types and orders that no release may have.
 
     Raises:
-        TreeError: Naming the first.
+        TreeError: With the first invalid entry.
     """
     seen: dict[str, EntryType] = {}
     for entry in tree.entries:

@@ -244,7 +244,7 @@ def test_no_command_bypasses_the_session_output() -> None:
         "common/cli/session.py",  # the one way
         "common/cli/progress_display.py",  # progress, cleaned sentence by sentence
         "common/journald.py",  # the log
-        "common/workers.py",  # that who asked has gone
+        "common/workers.py",  # that the caller has gone
         "agent/failsafe.py",  # of the standard library alone: words of its own
         "agent/self_update/packaged_agent.py",
         "console/local_console.py",  # a program of its own, without a session; cleaned line by line

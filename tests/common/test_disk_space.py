@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from ncen_updater.agent.cli.session import explain_access_error
-from ncen_updater.common.disk_space import is_closed_here
+from ncen_updater.common.disk_space import is_read_only_here
 from ncen_updater.common.errors import UpdaterError, causes
 from ncen_updater.common.messages import OUTSIDE_UNIT, SLOT_NOT_WRITTEN
 
@@ -40,18 +40,18 @@ MOUNTS = r"""
 def test_paths_closed_by_the_unit_are_recognised(tmp_path: Path, path: str, closed: bool) -> None:
     mounts = tmp_path / "mountinfo"
     mounts.write_text(MOUNTS, "utf-8")
-    assert is_closed_here(Path(path), mounts) is closed
+    assert is_read_only_here(Path(path), mounts) is closed
 
 
 def test_process_without_restrictions_finds_no_closed_path(tmp_path: Path) -> None:
-    assert not is_closed_here(tmp_path)
+    assert not is_read_only_here(tmp_path)
 
 
 @pytest.mark.parametrize("closed", [True, False])
 def test_unit_restriction_is_not_reported_as_a_full_disk(
     monkeypatch: pytest.MonkeyPatch, closed: bool
 ) -> None:
-    monkeypatch.setattr("ncen_updater.agent.cli.session.is_closed_here", lambda _: closed)
+    monkeypatch.setattr("ncen_updater.agent.cli.session.is_read_only_here", lambda _: closed)
     error = UpdaterError(SLOT_NOT_WRITTEN, version="3.3.0", path="/opt/shop/slots")
     path = "/opt/shop/slots/.3.3.0"
     error.__cause__ = OSError(errno.EROFS, os.strerror(errno.EROFS), path)

@@ -15,9 +15,9 @@ from ncen_updater.common.cli.session import CliSession
 from ncen_updater.common.cli.usage import (
     METAVARS,
     CommandUsageError,
-    click_in,
     format_usage_error,
     translate_metavars,
+    use_click_language,
 )
 from ncen_updater.common.i18n import N_
 
@@ -79,9 +79,9 @@ TABLE = [
 
 def refused_in(language: str, command: click.Command, *words: str) -> str:
     """What a session in a language reads of a command line."""
-    with click_in(language), pytest.raises(click.UsageError) as refused:
+    with use_click_language(language), pytest.raises(click.UsageError) as refused:
         command.main(list(words), standalone_mode=False)
-    with click_in(language):
+    with use_click_language(language):
         return format_usage_error(refused.value, language)
 
 

@@ -8,6 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from ncen_updater.common.json_records import encode_canonical_json
+from ncen_updater.formats.errors import TreeError
 from ncen_updater.formats.tree import ENTRIES_PER_PIECE, EntryType, Tree, TreeEntry, parse_tree
 
 KINDS = (
@@ -29,6 +30,19 @@ def test_canonical_form_round_trips() -> None:
     entry = TreeEntry(path="a", type=EntryType.FILE, mode=0o644, size=1, sha256="0" * 64)
     tree = Tree(entries=(entry,))
     assert parse_tree(tree.to_canonical_json(), "a tree") == tree
+
+
+def test_names_of_a_directory_are_sorted() -> None:
+    """Depth first, as the publisher lists them: not the order of the paths."""
+    paths = ["a", "a/b", "a-b", "b"]
+    entries = [{"path": path, **KINDS[1]} for path in paths]
+    tree = parse_tree(encode_canonical_json({"schema": 1, "entries": entries}), "a tree")
+    assert [entry.path for entry in tree.entries] == paths
+    for at in (1, 2):
+        entries[at : at + 2] = reversed(entries[at : at + 2])
+        with pytest.raises(TreeError, match="not sorted"):
+            parse_tree(encode_canonical_json({"schema": 1, "entries": entries}), "a tree")
+        entries[at : at + 2] = reversed(entries[at : at + 2])
 
 
 @pytest.mark.parametrize(

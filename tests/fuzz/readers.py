@@ -150,7 +150,7 @@ def _pack(place: Path) -> tuple[bytes, Callable[[Path, bytes], object]]:
         shutil.rmtree(out, ignore_errors=True)
         out.mkdir()
         with_old = (here / "pack", honest.old, honest.tree, out, honest.limits, SilentProgress())
-        apply_pack(*with_old, LinkMode.COPY)
+        apply_pack(*with_old, LinkMode.SAFE)
 
     return honest.content, act
 

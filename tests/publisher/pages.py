@@ -11,7 +11,11 @@ from ncen_updater.formats.manifest import fill_engine, parse_manifest
 from ncen_updater.formats.release_document import ReleaseDocument
 from ncen_updater.formats.sql import ENGINE_NAMES
 from ncen_updater.formats.tree import EntryType, Tree, TreeEntry
-from ncen_updater.publisher.review.event_review import EventReview, ReleaseReview, release_page
+from ncen_updater.publisher.review.event_review import (
+    EventReview,
+    ReleaseReview,
+    build_release_page,
+)
 from ncen_updater.publisher.review.review_files import ReviewedRelease
 from ncen_updater.publisher.review.text_page import (
     format_annex,
@@ -65,7 +69,7 @@ def release(
 
 def page_for(new: ReviewedRelease, old: ReviewedRelease | None) -> ReleaseReview:
     """The page of one release after another."""
-    return release_page(new, old, first=old is None)
+    return build_release_page(new, old, first=old is None)
 
 
 def forms_of(page: ReleaseReview) -> tuple[str, str]:

@@ -21,6 +21,8 @@ from ncen_updater.common.messages import (
     UNKNOWN_RELEASE,
 )
 from ncen_updater.formats.manifest import load_manifest
+from ncen_updater.formats.release_document import TargetRef
+from ncen_updater.publisher.build import attachments
 from ncen_updater.publisher.build.attachments import (
     AttachmentBuilder,
     BuildSource,
@@ -246,6 +248,16 @@ def test_invalid_sboms_are_refused(change: Change, release: Path, tmp_path: Path
     handed.write_text(json.dumps(document))
     with refused(SBOM_INVALID):
         build_release(release, tmp_path / "t", attachments=AttachmentBuilder(handed))
+
+
+def test_unreadable_target_is_not_called_an_sbom(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attachments, "MAX_SBOM_BYTES", 3)
+    (tmp_path / "document").write_bytes(b"{   }")
+    ref = TargetRef(target="document", length=5, sha256="0" * 64)
+    with refused(PUBLISHER_TARGET_MISSING):
+        attachments._read_pinned(ref, {"document": tmp_path / "document"})
 
 
 @pytest.mark.parametrize(

@@ -210,8 +210,8 @@ def test_release_without_a_possible_pack_is_built(
     assert f"no delta pack from {FIRST}: No delta pack is possible" in capsys.readouterr().out
     assert run([*argv, "--json", "--lang", "fr"]) == 0
     made = json.loads(capsys.readouterr().out)
-    assert [item["code"] for item in made["packs_not_made"]] == ["NU-3161", "NU-3161"]
-    assert all("NFC" in item["detail"] for item in made["packs_not_made"])
+    assert [item["code"] for item in made["failed_packs"]] == ["NU-3161", "NU-3161"]
+    assert all("NFC" in item["detail"] for item in made["failed_packs"])
     assert not [ref for ref in made["targets"] if ref["target"].startswith("deltas/")]
 
 

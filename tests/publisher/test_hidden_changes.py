@@ -14,7 +14,7 @@ import pytest
 
 from ncen_updater.publisher.review.event_review import EventReview
 from ncen_updater.publisher.review.statement_marks import defined_names, find_marks
-from ncen_updater.publisher.review.text_page import unshown
+from ncen_updater.publisher.review.text_page import describe_unshown
 from tests.publisher.pages import Files, Link, forms_of, page_for, release
 
 UP = "ALTER TABLE cases ADD COLUMN country text;\nCREATE TABLE visits (id int, note text);\n"
@@ -328,7 +328,7 @@ def test_long_list_is_complete_in_a_counted_annex() -> None:
     annex = text.index("Annex: ncen 3.4.0")
     assert text.index("words/219.txt") > annex and "words/219.txt" in html
     whole = EventReview("ncen", (), (), (), 0, (page,), (), (), "0" * 64)
-    assert ", 220 of them in annexes" in unshown(whole, "en").render()
+    assert ", 220 of them in annexes" in describe_unshown(whole, "en").render()
 
 
 def test_first_release_is_shown_completely() -> None:

@@ -8,7 +8,7 @@ import pytest
 from packaging.version import Version
 
 from demo.release_flow import withdraw
-from ncen_updater.common.messages import FEED_BROKEN
+from ncen_updater.common.messages import FEED_BROKEN, SQL_FORBIDDEN
 from ncen_updater.formats.manifest import is_version_accepted
 from ncen_updater.formats.release_document import Withdrawal
 from ncen_updater.publisher.build.release_build import build_release
@@ -108,6 +108,11 @@ def test_migration_mistakes_are_found(tmp_path: Path, expected: str, sql: str) -
     release = good(tmp_path / "r")
     (release / "m/001.up.sql").write_text(sql)
     assert codes(release, "critical") == {expected}
+
+
+def test_remedy_names_the_role_in_which_migrations_run() -> None:
+    """Seen: "in the agent's role", which has more rights."""
+    assert "as the application's role" in SQL_FORBIDDEN.remedy
 
 
 @pytest.mark.parametrize(

@@ -376,6 +376,17 @@ def migrate(tmp_path: Path, *words: str, **urls: str) -> subprocess.CompletedPro
     )  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("tool", "option"), [("command", "--run"), ("liquibase", "--config"), ("flyway", "--config")]
+)
+def test_migrate_program_requires_the_option_of_its_tool(
+    tmp_path: Path, tool: str, option: str
+) -> None:
+    ended = migrate(tmp_path, tool, "--database", "shop", NCEN_DB_SHOP_URL=TCP)
+    assert ended.returncode == 2
+    assert f"{tool} requires {option}" in ended.stderr
+
+
 def test_django_gets_only_the_copies(tmp_path: Path) -> None:
     words = ["django", "--settings", "shop.settings", "--database"]
     ended = migrate(tmp_path, *words, "shop=default", NCEN_DB_SHOP_URL=POSTGRES)
@@ -471,7 +482,7 @@ def test_java_gets_only_the_copies(
     assert ended.returncode == 3
     ended = migrate(tmp_path, *words, NCEN_DB_SHOP_URL=POSTGRES)
     assert (ended.returncode, ended.stdout) == (1, "")
-    assert "Java opens no socket" in ended.stderr
+    assert "JDBC cannot use a Unix socket" in ended.stderr
 
 
 def test_unnamed_database_is_refused(tmp_path: Path) -> None:

@@ -127,7 +127,7 @@ def test_attachment_and_copy_options_work(signer: SignerCli) -> None:
     code, out, _ = signer.run("inspect", feed, "3.3.0", *public)
     assert code == 0
     assert "Built by https://build.example.org from git+https://git.example.org/x" in out
-    assert signer.json("inspect", feed, "3.3.0", *public)["parts"] == 0
+    assert signer.json("inspect", feed, "3.3.0", *public)["components"] == 0
     assert signer.run("inspect", feed, "3.3.0")[0] == 2
     copied = signer.json("upload", feed, work / "copy")
     assert copied["written"][-1] == "metadata/timestamp.json"

@@ -78,8 +78,8 @@ def test_failing_release_reports_its_reason(
     last = said["stages"][-1]
     assert (code, said["passed"], last["passed"]) == (ExitCode.BLOCKED, False, False)
     assert last["code"].startswith("NU-") and last["code"] in told
-    assert last["said"]["error"]["title"] in told, "the code alone says nothing to a person"
-    assert last["said"]["error"]["remedy"] in told
+    assert last["document"]["error"]["title"] in told, "the code alone says nothing to a person"
+    assert last["document"]["error"]["remedy"] in told
     assert desk.current.resolve().name == "3.2.4"
     assert not desk.app_running()
 

@@ -16,7 +16,7 @@ from ncen_updater.agent.model.errors import JournalPermissionError
 from ncen_updater.common.cli.render import format_time
 from ncen_updater.common.cli.session import CliSession
 from ncen_updater.common.cli.usage import NOTHING_CHANGED
-from ncen_updater.common.disk_space import is_closed_here
+from ncen_updater.common.disk_space import is_read_only_here
 from ncen_updater.common.errors import UpdaterError, causes
 from ncen_updater.common.messages import (
     BUNDLE_UNREADABLE,
@@ -286,7 +286,7 @@ def explain_access_error(error: BaseException, config: Path) -> UpdaterError | N
     if isinstance(cause, OSError) and cause.errno == errno.EROFS and cause.filename:
         place = Path(os.fsdecode(cause.filename))
         # read-only for this unit only; otherwise the file system is read-only
-        if is_closed_here(place):
+        if is_read_only_here(place):
             return UpdaterError(OUTSIDE_UNIT, path=place)
     path = find_denied_path(error)
     if path is None or os.geteuid() == 0:

@@ -173,7 +173,7 @@ def rollback(
                 return session.show_result(way)
         except UpdaterError as error:
             if error.code in (RECORDS_WOULD_BE_LOST.code, NEW_ROWS_WOULD_BE_LOST.code):
-                session.beside = {"lost_total": error.values["count"]}
+                session.error_members = {"lost_total": error.values["count"]}
             raise
         _show_rollback_plan(session, way, emergency=emergency)
         question = LazyText(N_("Roll back to {target} now?"), {"target": way.document["to"]})

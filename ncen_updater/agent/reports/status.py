@@ -56,7 +56,7 @@ from ncen_updater.agent.storage.journal.site_history import (
 )
 from ncen_updater.agent.storage.slots.link import read_current_version
 from ncen_updater.common.bounded_io import parse_json, read_file
-from ncen_updater.common.disk_space import find_full
+from ncen_updater.common.disk_space import find_full_path
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import LazyText
 from ncen_updater.common.json_records import parse_stored_time
@@ -453,7 +453,7 @@ def read_status(
             free_percent=part("free_percent", lambda: _read_free_space(paths, config))
             if config
             else NOT_READ,
-            full_disk=part("full_disk", lambda: find_full(_disks(paths))),
+            full_disk=part("full_disk", lambda: find_full_path(_disks(paths))),
             observed_state=part("observed_state", lambda: _observe_site(site, journal))
             if site
             else NOT_READ,
@@ -572,7 +572,7 @@ def _read_availability(
 ) -> Availability:
     from ncen_updater.agent.adapters.application.availability_probe import probe_availability
 
-    full = find_full(_databases(places))
+    full = find_full_path(_databases(places))
     return apply_full_disk(ask() if ask else probe_availability(places), full and full[0])
 
 

@@ -20,24 +20,24 @@ RIGHT_TO_LEFT_ISOLATE: Final = "\u2067"  # right-to-left isolate
 POP_ISOLATE: Final = "\u2069"
 _ISOLATES: Final = frozenset({FIRST_STRONG_ISOLATE, RIGHT_TO_LEFT_ISOLATE, POP_ISOLATE})
 #: Isolates that our sentences have around their values.
-_OURS: Final = frozenset({FIRST_STRONG_ISOLATE, POP_ISOLATE})
+_VALUE_ISOLATES: Final = frozenset({FIRST_STRONG_ISOLATE, POP_ISOLATE})
 #: Terminals that show a replacement character for isolates.
 _PLAIN_TERMINALS: Final = frozenset({"dumb", "linux"})
-#: Text before the words of a line: spaces, a carriage return, colour codes.
-_BEFORE: Final = re.compile(r"(?:\s|\x1b\[[0-9;]*[A-Za-z])*")
+#: Start of a line before its text: spaces, a carriage return, colour codes.
+_LINE_START: Final = re.compile(r"(?:\s|\x1b\[[0-9;]*[A-Za-z])*")
 SOFT_HYPHEN: Final = "\u00ad"
 _RIGHT_TO_LEFT: Final = frozenset({"R", "AL"})
 #: Categories: control, format, line and paragraph separators.
-_UNSEEN: Final = frozenset({"Cc", "Cf", "Zl", "Zp"})
+_INVISIBLE: Final = frozenset({"Cc", "Cf", "Zl", "Zp"})
 _COLUMNS: Final = re.compile(r"(  +|\t+)")
 #: Extra indentation of continuation lines, and their minimum width.
-_FURTHER: Final = 2
-_SHORTEST: Final = 30
+_CONTINUATION_INDENT: Final = 2
+_MIN_LINE_WIDTH: Final = 30
 _JAMO: Final = range(0x1160, 0x1200)
 #: The space inside French quotes, and before double punctuation.
-_GLUED: Final = re.compile(r"(?<=\u00ab) | (?=\u00bb|[:;!?](?: |$))")
+_NO_BREAK_SPACE: Final = re.compile(r"(?<=\u00ab) | (?=\u00bb|[:;!?](?: |$))")
 # Within JSON strings any character may be written as an escape.
-_UNSEEN_IN_JSON: Final = re.compile(
+_INVISIBLE_IN_JSON: Final = re.compile(
     r"[\x7f-\x9f\xad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
     r"\ud800-\udfff\U000e0000-\U000e007f]"
 )
@@ -56,17 +56,17 @@ def strip_control_characters(text: str, *, keep_isolates: bool = False) -> str:
     """
     if text.isascii() and text.isprintable():
         return text
-    if keep_isolates and not _OURS.isdisjoint(text):
+    if keep_isolates and not _VALUE_ISOLATES.isdisjoint(text):
         return "\n".join(_clean_keeping_isolates(line) for line in text.split("\n"))
-    turned = any(map(_is_right_to_left, text))
+    has_right_to_left = any(map(_is_right_to_left, text))
     found: list[str] = []
     for character in text:
         before = found[-1] if found else " "
         if (
             character in "\n\t"
-            or unicodedata.category(character) not in _UNSEEN
+            or unicodedata.category(character) not in _INVISIBLE
             or (character in JOINERS and _is_joinable(before))
-            or (character in DIRECTION_MARKS and turned)
+            or (character in DIRECTION_MARKS and has_right_to_left)
         ):
             found.append(character)
         else:
@@ -84,7 +84,9 @@ def _clean_keeping_isolates(line: str) -> str:
             break
     if depth:
         return strip_control_characters(line)
-    return "".join(part if part in _OURS else strip_control_characters(part) for part in parts)
+    return "".join(
+        part if part in _VALUE_ISOLATES else strip_control_characters(part) for part in parts
+    )
 
 
 def _is_right_to_left(character: str) -> bool:
@@ -112,7 +114,7 @@ def isolate_right_to_left(line: str, *, right_to_left: bool = False) -> str:
     """
     if line.isascii():
         return line
-    before = _BEFORE.match(line)
+    before = _LINE_START.match(line)
     start = before.end() if right_to_left and before else 0
     parts = _COLUMNS.split(line[start:])
     if right_to_left and len(parts) == 1 and any(map(_is_right_to_left, parts[0])):
@@ -121,10 +123,10 @@ def isolate_right_to_left(line: str, *, right_to_left: bool = False) -> str:
 
 
 def _isolate_part(part: str) -> str:
-    places = [place for place, character in enumerate(part) if _is_right_to_left(character)]
-    if not places:
+    letters = [at for at, character in enumerate(part) if _is_right_to_left(character)]
+    if not letters:
         return part
-    first, last = places[0], places[-1] + 1
+    first, last = letters[0], letters[-1] + 1
     while last < len(part) and unicodedata.category(part[last]) in ("Mn", "Me", "Cf"):
         last += 1  # combining marks of the last letter
     return f"{part[:first]}{FIRST_STRONG_ISOLATE}{part[first:last]}{POP_ISOLATE}{part[last:]}"
@@ -184,7 +186,7 @@ def _approximate(character: str, encoding: str) -> str:
 
 def escape_json(document: str) -> str:
     """Escape invisible control characters in a JSON document."""
-    return _UNSEEN_IN_JSON.sub(lambda found: json.dumps(found[0])[1:-1], document)
+    return _INVISIBLE_IN_JSON.sub(lambda found: json.dumps(found[0])[1:-1], document)
 
 
 def measure_width(text: str) -> int:
@@ -219,7 +221,7 @@ def truncate_text(text: str, columns: int) -> str:
 
 def protect_spacing(text: str) -> str:
     """Replace the spaces of French punctuation, such as `` : ``, by no-break spaces."""
-    return _GLUED.sub("\u00a0", text)
+    return _NO_BREAK_SPACE.sub("\u00a0", text)
 
 
 def wrap_text(text: str, columns: int) -> list[str]:
@@ -243,10 +245,10 @@ def wrap_data_line(line: str, columns: int) -> list[str]:
         line: The line, without control characters.
         columns: Width of the terminal.
     """
-    words = line.lstrip(" ")
-    if measure_width(line) <= columns or "  " in words or "\t" in words:
+    text = line.lstrip(" ")
+    if measure_width(line) <= columns or "  " in text or "\t" in text:
         return [line]
-    indent = len(line) - len(words)
-    room = max(columns - indent - _FURTHER, _SHORTEST)
-    first, *more = wrap_text(words, room)
-    return [" " * indent + first, *(" " * (indent + _FURTHER) + part for part in more)]
+    indent = len(line) - len(text)
+    room = max(columns - indent - _CONTINUATION_INDENT, _MIN_LINE_WIDTH)
+    first, *more = wrap_text(text, room)
+    return [" " * indent + first, *(" " * (indent + _CONTINUATION_INDENT) + part for part in more)]

@@ -136,8 +136,8 @@ def _open_section(
     formatter: click.HelpFormatter, heading: str, language: str
 ) -> AbstractContextManager[None]:
     """Return a section of a help; click itself writes the colon, without a French space."""
-    words = protect_spacing(translate(N_("{name}: {text}"), language)).partition(":")[0]
-    return formatter.section(words.format(name=translate(heading, language)))
+    template = protect_spacing(translate(N_("{name}: {text}"), language)).partition(":")[0]
+    return formatter.section(template.format(name=translate(heading, language)))
 
 
 class TranslatedCommand(click.Command):
@@ -164,8 +164,8 @@ class TranslatedCommand(click.Command):
         for parameter in self.get_params(ctx):
             record = parameter.get_help_record(ctx)
             if record is not None and isinstance(parameter, click.Option):
-                words = getattr(parameter, "help", None) or ""
-                text = record[1].replace(words, translate(words, language))
+                help_text = getattr(parameter, "help", None) or ""
+                text = record[1].replace(help_text, translate(help_text, language))
                 required = translate(N_("required"), language)
                 rows.append(
                     (
@@ -178,22 +178,23 @@ class TranslatedCommand(click.Command):
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write examples and exit codes of the command, if the program defines them."""
-        own, above = self, ctx.parent.command if ctx.parent else None
-        guide = own.command_help if isinstance(own, LazyGroup) else None
+        parent = ctx.parent.command if ctx.parent else None
+        command: click.Command = self
+        guide = command.command_help if isinstance(command, LazyGroup) else None
         name: str | None = None
-        if guide is None and isinstance(above, LazyGroup):
-            guide, name = above.command_help, ctx.info_name
+        if guide is None and isinstance(parent, LazyGroup):
+            guide, name = parent.command_help, ctx.info_name
         if guide is None:
             return
         session = get_session(ctx)
         examples = guide.examples.get(name, {}) if name else {}
         if examples:
             with _open_section(formatter, N_("Examples"), session.language):
-                for line, words in examples.items():
+                for line, explanation in examples.items():
                     typed = f"{session.program} {translate(line, session.language)}"
                     formatter.write(f"{'':{formatter.current_indent}}{typed}\n")
                     with formatter.indentation():
-                        formatter.write_text(translate(words, session.language))
+                        formatter.write_text(translate(explanation, session.language))
         codes = guide.list_exit_codes(name)
         if codes:
             with _open_section(formatter, N_("Exit codes"), session.language):
@@ -279,7 +280,7 @@ class LazyGroup(TranslatedCommand, click.Group):
     Args:
         lazy: The result of :func:`make_command_table`.
         aliases: Hidden names and their commands.
-        synonyms: Words by command, for which the command is suggested.
+        synonyms: Words by command, separated by spaces, for which the command is suggested.
         command_help: Groups of its commands, examples and exit codes.
     """
 

@@ -1,6 +1,6 @@
 """Run a command line: its outcome is a result or an error, and an exit code.
 
-Both programs use it. No exception leaves it, and no traceback is printed.
+Both programs use it. No exception leaves it, and a traceback is printed with ``--verbose`` only.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from ncen_updater.common.cli.session import CliSession, discard_stream
 from ncen_updater.common.cli.usage import (
     CommandInterruptedError,
     UnexpectedError,
-    click_in,
     format_usage_error,
+    use_click_language,
 )
 from ncen_updater.common.error_sanitizer import sanitize_error
 from ncen_updater.common.errors import UpdaterError
@@ -84,7 +84,7 @@ def run_program(
     """
     _replace_closed_streams()
     _read_early_options(session, arguments)
-    with click_in(session.language):
+    with use_click_language(session.language):
         code = _run_group(group, session, arguments, report_state)
     lost = session.output_error or _flush_stdout()
     unwritten = _report_lost_output(session, lost) if lost is not None else code
@@ -92,7 +92,7 @@ def run_program(
 
 
 def _run_group(
-    group: click.Command, session: CliSession, arguments: Sequence[str], state_now: StateReporter
+    group: click.Command, session: CliSession, arguments: Sequence[str], report_state: StateReporter
 ) -> int:
     try:
         with _handle_signals():
@@ -126,7 +126,7 @@ def _run_group(
             return ExitCode.OK
         logging.getLogger(__name__).debug("unexpected", exc_info=True)
         failure = session.clarify_error(error) or _wrap_unexpected(error, session)
-    return show_error(session, failure, state_now)
+    return show_error(session, failure, report_state)
 
 
 def show_error(session: CliSession, error: UpdaterError, report_state: StateReporter) -> int:
@@ -138,7 +138,7 @@ def show_error(session: CliSession, error: UpdaterError, report_state: StateRepo
     if session.as_json:
         known = {} if contact is None else {"contact": contact}
         failure = error_to_json(error, state, session.language) | known
-        session.write_output({**session.beside, "error": failure})
+        session.write_output({**session.error_members, "error": failure})
     else:
         session.write_output({})  # output of the command so far, before the error
         lines = format_error(
@@ -162,8 +162,8 @@ def _replace_closed_streams() -> None:
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
             # os.open returns the lowest free number; read-only for stdout, so that writing fails.
-            way = os.O_RDONLY if name == "stdout" else os.O_RDWR
-            setattr(sys, name, os.fdopen(os.open(os.devnull, way), mode))
+            flags = os.O_RDONLY if name == "stdout" else os.O_RDWR
+            setattr(sys, name, os.fdopen(os.open(os.devnull, flags), mode))
 
 
 def _flush_stdout() -> OSError | None:
@@ -194,11 +194,11 @@ def _report_lost_output(session: CliSession, lost: OSError) -> int:
     return int(error.exit_code)
 
 
-def _get_state_lines(error: UpdaterError, state_now: StateReporter) -> Sequence[LazyText]:
+def _get_state_lines(error: UpdaterError, report_state: StateReporter) -> Sequence[LazyText]:
     from ncen_updater.common.cli.usage import SITE_STATE_UNKNOWN
 
     try:
-        return state_now(error)
+        return report_state(error)
     except Exception as second:
         logging.getLogger(__name__).debug("state unknown", exc_info=True)
         return [LazyText(SITE_STATE_UNKNOWN, {"why": f"{type(second).__name__}: {second}"})]
@@ -251,16 +251,16 @@ def _configure_logging(session: CliSession) -> None:
 @contextlib.contextmanager
 def _handle_signals() -> Iterator[None]:
     """Let SIGTERM and SIGHUP end a command with an exception; commands may replace the handlers."""
-    taken, end = (signal.SIGTERM, signal.SIGHUP), TerminationHandler()
+    signals, handler = (signal.SIGTERM, signal.SIGHUP), TerminationHandler()
     try:
-        before = {number: signal.signal(number, end) for number in taken}
+        before = {number: signal.signal(number, handler) for number in signals}
     except ValueError:  # not in the main thread, as in some tests: leave the handlers unchanged
         before = {}
     try:
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for number, previous in before.items():
+            signal.signal(number, previous)
 
 
 def get_invoking_user() -> str:

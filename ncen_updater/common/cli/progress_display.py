@@ -62,7 +62,7 @@ class ProgressDisplay:
         self._stream = stream
         self._rich = rich
         self._language = language
-        self._turned = is_right_to_left(language)
+        self._right_to_left = is_right_to_left(language)
         self._encoding = getattr(stream, "encoding", None) or "utf-8"
         seen = not stream.closed and stream.isatty()  # a closed stream has no isatty()
         kind = os.environ.get("TERM") if seen else None
@@ -82,7 +82,9 @@ class ProgressDisplay:
     def report(self, text: LazyText, amount: Amount | None = None) -> None:
         """Store the amount, and show a new text."""
         message = text.render(self._language)
-        sentence = strip_control_characters(message, keep_isolates=self._turned).replace("\n", " ")
+        sentence = strip_control_characters(message, keep_isolates=self._right_to_left).replace(
+            "\n", " "
+        )
         now = self._clock()
         with self._lock:
             self._amount = amount
@@ -163,7 +165,7 @@ class ProgressDisplay:
             return
         try:
             seen = prepare_for_terminal(
-                text, is_clean=True, right_to_left=self._turned, without_isolates=self._plain
+                text, is_clean=True, right_to_left=self._right_to_left, without_isolates=self._plain
             )
             self._stream.write(fit_encoding(seen, self._encoding))
             self._stream.flush()

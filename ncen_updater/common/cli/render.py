@@ -1,4 +1,4 @@
-"""Format values for display and for JSON, for both command lines. Imports little."""
+"""Format values for display and for JSON. Imports little."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ def format_bytes(count: int) -> LocalizedFigure:
     """Format bytes in a readable unit (powers of 1000)."""
     size = float(count)
     for unit in BYTE_UNITS:
-        if size < 1000 or unit == BYTE_UNITS[-1]:
+        if round(size, 1) < 1000 or unit == BYTE_UNITS[-1]:
             octets = unit.replace("B", "o")
             if unit == "B":
                 return LocalizedFigure(f"{count} {unit}", fr=f"{count} {octets}")
@@ -151,14 +151,14 @@ def _localize_decimal(english: str) -> LocalizedFigure:
     return LocalizedFigure(english, fr=english.replace(".", ","))
 
 
-def make_sentence(words: str) -> str:
-    """Turn a reason that follows another word into a sentence."""
-    end = "" if words.endswith((".", "!", "?")) else "."
-    return f"{words[:1].upper()}{words[1:]}{end}"
+def make_sentence(text: str) -> str:
+    """Capitalize a text, and end it with a full stop if it has no end."""
+    end = "" if text.endswith((".", "!", "?")) else "."
+    return f"{text[:1].upper()}{text[1:]}{end}"
 
 
 def group_digest(digest: str) -> str:
-    """Format a digest for reading aloud: in groups of eight digits."""
+    """Format a digest in groups of eight digits."""
     return " ".join(digest[at : at + 8] for at in range(0, len(digest), 8))
 
 
@@ -187,7 +187,7 @@ def encode_as_words(digest: str) -> str:
 
     A word has five letters and stands for 16 bits (a *proquint*): consonant, vowel, consonant,
     vowel, consonant. It is spelled the same way in every language, and needs no list of words.
-    Eight words are 128 bits, for which nobody finds a second document or key.
+    Eight words are 128 bits: a second document or key with the same words cannot be found.
     """
     groups = re.findall("....", digest[:MIN_DIGEST_DIGITS])
     return " ".join(_encode_word(int(group, 16)) for group in groups)
@@ -201,7 +201,7 @@ def format_fingerprint(digest: str) -> str:
 def parse_digest(text: str) -> str:
     """Convert a typed digest, in words or in digits, to hexadecimal digits.
 
-    What is neither comes back without spaces, and fits no digest.
+    Anything else is returned without separators, and matches no digest.
     """
     parts = [part for part in _BETWEEN.split(text.lower()) if part]
     if parts and all(_WORD.fullmatch(part) for part in parts):
@@ -266,9 +266,9 @@ def format_error(
     labels = {label: translate(label, language) for label, _ in parts}
     indent = max(measure_width(label) for label in labels.values()) + 1
     lines = []
-    turned = is_right_to_left(language)
+    right_to_left = is_right_to_left(language)
     for label, text in parts:
-        message = strip_control_characters(str(text), keep_isolates=turned).splitlines()
+        message = strip_control_characters(str(text), keep_isolates=right_to_left).splitlines()
         room = None if columns is None else max(columns - indent - 1, MIN_LINE_WIDTH)
         broken = [wrap_text(line, room) if room else [line] for line in message]
         first, *more = [part for lines_of in broken for part in lines_of] or [""]
@@ -307,12 +307,12 @@ def format_findings(findings: Iterable[Finding], language: str = DEFAULT_LANGUAG
     """Format findings as lines, critical ones first."""
     order = list(Severity)
     lines = []
-    turned = is_right_to_left(language)
+    right_to_left = is_right_to_left(language)
     for finding in sorted(findings, key=lambda f: order.index(f.severity)):
         word = translate(SEVERITY_LABELS[finding.severity], language)
         what = finding.title.render(language)
         lines.append(
-            f"[{word}] {finding.code} {strip_control_characters(what, keep_isolates=turned)}"
+            f"[{word}] {finding.code} {strip_control_characters(what, keep_isolates=right_to_left)}"
         )
         detail = finding.figures.get("detail")
         if isinstance(detail, str):
@@ -323,7 +323,9 @@ def format_findings(findings: Iterable[Finding], language: str = DEFAULT_LANGUAG
             lines += [
                 f"    {line}" for line in f"{label} {strip_control_characters(detail)}".splitlines()
             ]
-        remedy = strip_control_characters(finding.remedy.render(language), keep_isolates=turned)
+        remedy = strip_control_characters(
+            finding.remedy.render(language), keep_isolates=right_to_left
+        )
         if remedy:
             lines.append(f"    {remedy}")
     return lines

@@ -66,7 +66,7 @@ class CliSession:
         wraps_lines: Whether to wrap lines of data to the width of the terminal.
         output_error: The error of writing to stdout, if it failed.
         secret_filter: Masks secrets in the log, if it goes to systemd's journal.
-        beside: Further members of the JSON document of an error.
+        error_members: Further members of the JSON document of an error.
     """
 
     program: str
@@ -80,7 +80,7 @@ class CliSession:
     wraps_lines: bool = False
     output_error: OSError | None = None
     secret_filter: SecretFilter | None = None
-    beside: Mapping[str, object] = field(default_factory=dict)
+    error_members: Mapping[str, object] = field(default_factory=dict)
     _lines: list[str] = field(default_factory=list)
 
     def translate(self, template: str, **values: object) -> str:
@@ -112,11 +112,11 @@ class CliSession:
         """Wrap lines of data to the width of the terminal, like errors."""
         if not self.wraps_lines or not sys.stdout.isatty():
             return lines
-        columns, turned = shutil.get_terminal_size().columns, is_right_to_left(self.language)
+        columns, right_to_left = shutil.get_terminal_size().columns, is_right_to_left(self.language)
         whole = [
             part
             for line in lines
-            for part in strip_control_characters(line, keep_isolates=turned).split("\n")
+            for part in strip_control_characters(line, keep_isolates=right_to_left).split("\n")
         ]
         return [part for line in whole for part in wrap_data_line(line, columns)]
 
@@ -195,8 +195,7 @@ class CliSession:
         if assume_yes:
             return
         if not (sys.stdin.isatty() and sys.stderr.isatty()):
-            words = question.render(self.language)
-            raise UpdaterError(CONFIRMATION_NEEDED, detail=words)
+            raise UpdaterError(CONFIRMATION_NEEDED, detail=question.render(self.language))
         lines, self._lines = self._lines, []
         for line in lines:  # the operator must read these lines before answering
             self.print_message(line)

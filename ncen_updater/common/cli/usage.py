@@ -17,7 +17,13 @@ import click
 from packaging.version import InvalidVersion, Version
 
 from ncen_updater.common.errors import UpdaterError
-from ncen_updater.common.i18n import N_, LazyText, LocalizedFigure, locale_directory, translate
+from ncen_updater.common.i18n import (
+    N_,
+    LazyText,
+    LocalizedFigure,
+    find_locale_directory,
+    translate,
+)
 from ncen_updater.common.messages import BAD_VERSION, COMMAND_INTERRUPTED, UNEXPECTED
 
 #: Metavars in help and usage; names of commands and options are never translated.
@@ -39,9 +45,9 @@ INVALID_VALUE: Final = N_("Invalid value for {name}: {what}")
 
 
 @contextlib.contextmanager
-def click_in(language: str) -> Iterator[None]:
+def use_click_language(language: str) -> Iterator[None]:
     """Show click's errors in a language during the block."""
-    gettext.bindtextdomain(DOMAIN, str(locale_directory(language, DOMAIN)))
+    gettext.bindtextdomain(DOMAIN, str(find_locale_directory(language, DOMAIN)))
     domain, before = gettext.textdomain(), os.environ.get(LANGUAGE)
     gettext.textdomain(DOMAIN)
     os.environ[LANGUAGE] = language
@@ -91,7 +97,7 @@ def translate_metavars(text: str, language: str) -> str:
 
 
 def format_usage_error(error: click.ClickException, language: str) -> str:
-    """Return the message of a mistake in the command line; translated within :func:`click_in`."""
+    """Return the message of a usage error; translated within :func:`use_click_language`."""
     if isinstance(error, CommandUsageError):
         return error.render(language)
     text = " ".join(error.format_message().split())  # click puts choices on separate lines

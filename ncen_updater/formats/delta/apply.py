@@ -27,7 +27,6 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
-from stat import S_ISREG
 
 from ncen_updater.common.bounded_io import NotRegularFileError, open_file
 from ncen_updater.common.directory_handle import DirectoryHandle
@@ -77,7 +76,7 @@ from ncen_updater.formats.delta.zip_archive import (
     count_view_bytes,
     iter_view,
 )
-from ncen_updater.formats.tree import EntryType, Tree, TreeEntry
+from ncen_updater.formats.tree import WRITE_BITS, EntryType, Tree, TreeEntry
 
 BLOCK = 1 << 20
 OPEN_FILES = 64
@@ -85,7 +84,6 @@ PAGE, PAGES = 16 << 10, 256  # covers jump between offsets: cache the last few M
 SPOOL_BYTES = 4 << 20
 MAX_SPOOL_BYTES = 2 << 30
 FICLONE = 0x40049409  # linux/fs.h
-WRITE_BITS = 0o222
 ROOT = 0
 # Errors of a file system that cannot clone blocks, or not between these two files.
 NO_CLONE = (errno.EOPNOTSUPP, errno.EXDEV, errno.EINVAL, errno.ENOTTY, errno.ENOSYS, errno.EPERM)
@@ -99,9 +97,9 @@ def is_link_safe(info: os.stat_result, mode: int, user: int, linking: LinkMode) 
         info: Status of the file.
         mode: Its mode in the new slot, before the write bits are removed.
         user: User id of the agent.
-        linking: Link mode of the site.
+        linking: Which files may be linked.
     """
-    owners = {LinkMode.SAFE: {ROOT}, LinkMode.SEALED: {ROOT, user}, LinkMode.COPY: set()}[linking]
+    owners = {ROOT, user} if linking is LinkMode.SEALED else {ROOT}
     return (
         stat.S_ISREG(info.st_mode)
         and info.st_uid in owners
@@ -115,12 +113,12 @@ class FileSharing:
     Args:
         origin: The old slot.
         below: The new slot.
-        linking: Link mode of the site.
+        linking: Which files may be linked.
     """
 
-    def __init__(self, origin: OldSlot, below: DirectoryHandle, linking: LinkMode) -> None:
+    def __init__(self, origin: VerifiedFiles, below: DirectoryHandle, linking: LinkMode) -> None:
         self._origin, self._below, self._linking = origin, below, linking
-        self._clones = linking is not LinkMode.COPY
+        self._clones = True
 
     def share_file(self, index: int, path: str, mode: int) -> None:
         """Bring an old file into the new slot, under its new path.
@@ -238,7 +236,7 @@ def apply_pack(
         destination: An empty directory.
         limits: The signed limits of the pack.
         progress: Receives the bytes of the new release written so far.
-        link_mode: Whether unchanged files may be linked.
+        link_mode: Which unchanged files may be linked.
 
     Returns:
         The tree that was written.
@@ -266,7 +264,7 @@ def apply_pack(
         descriptor = stream.fileno()
         plan = _read_plan(descriptor, pack, old_tree, limits)
         with (
-            closing(OldSlot(old, old_tree)) as origin,
+            closing(VerifiedFiles(old, old_tree)) as origin,
             closing(DirectoryHandle(destination)) as below,
         ):
             return _TreeBuilder(
@@ -332,7 +330,7 @@ class _TreeBuilder:
         self,
         pack: int,
         plan: PackPlan,
-        origin: OldSlot,
+        origin: VerifiedFiles,
         below: DirectoryHandle,
         place: Path,
         linking: LinkMode,
@@ -385,7 +383,7 @@ class _TreeBuilder:
 
     def _copy_duplicates(self, tree: Tree) -> None:
         """Write files that occur several times in the new release; hash each again."""
-        with closing(OldSlot(self._place, tree)) as built:
+        with closing(VerifiedFiles(self._place, tree)) as built:
             sharing = FileSharing(built, self._below, self._linking)
             for entry in self._plan.entries:
                 if isinstance(entry, NewEntry) and entry.copy_of is not None:
@@ -436,7 +434,7 @@ class _TreeBuilder:
             ref.origin: self._make_entry(ref.origin) for ref in group.references if ref.is_built
         }
         with (
-            closing(OldSlot(self._place, built)) as earlier,
+            closing(VerifiedFiles(self._place, built)) as earlier,
             closing(
                 GroupReference(self._origin, group.references, self._place, self._left, earlier)
             ) as reference,
@@ -491,8 +489,8 @@ def _join_pieces(pieces: Iterator[bytes]) -> Iterator[bytes]:
         yield b"".join(parts)
 
 
-class OldSlot:
-    """Files of a slot, verified when they are read.
+class VerifiedFiles:
+    """Files of a slot, old or being built, verified when they are read.
 
     Args:
         root: Directory of the slot.
@@ -523,7 +521,7 @@ class OldSlot:
         except OSError as error:
             raise DeltaError(OLD_FILE_ALTERED, path=entry.path, detail=str(error)) from error
         info = os.fstat(descriptor)
-        if not S_ISREG(info.st_mode) or info.st_size != entry.size:
+        if not stat.S_ISREG(info.st_mode) or info.st_size != entry.size:
             os.close(descriptor)
             raise DeltaError(OLD_FILE_ALTERED, path=entry.path, detail="length mismatch")
         return descriptor
@@ -566,7 +564,7 @@ class GroupReference:
         origin: The old slot.
         refs: The files.
         spool: Directory for decompressed archive members that do not fit into memory.
-        beside: Bytes that must stay free on the same disk for the files still to be built.
+        reserve: Bytes that must stay free on the same disk for the files still to be built.
         earlier: Files that earlier groups built.
 
     Raises:
@@ -575,13 +573,13 @@ class GroupReference:
 
     def __init__(
         self,
-        origin: OldSlot,
+        origin: VerifiedFiles,
         refs: tuple[FileReference, ...],
         spool: Path,
-        beside: int = 0,
-        earlier: OldSlot | None = None,
+        reserve: int = 0,
+        earlier: VerifiedFiles | None = None,
     ) -> None:
-        self._refs, self._place, self._beside = refs, spool, beside
+        self._refs, self._place, self._reserve = refs, spool, reserve
         self._origins = {False: origin, True: earlier or origin}
         self._open: OrderedDict[int, int] = OrderedDict()
         self.tables: dict[int, ZipTable] = {}
@@ -683,7 +681,7 @@ class GroupReference:
                     )
                 )
             if start + size > SPOOL_BYTES:
-                require_space(self._place, size + self._beside)
+                require_space(self._place, size + self._reserve)
                 # Roll over first: up to Python 3.12 'writelines' checks the size only at its end.
                 self._spool.rollover()
             self._spool.writelines(iter_view(table, descriptor, members))

@@ -91,11 +91,11 @@ class ZeroRunRemover:
     """Removes runs of zeros block by block, and records their positions."""
 
     def __init__(self) -> None:
-        self._kept, self._zeros = array("I"), array("I")
+        self._gaps_before, self._zeros = array("I"), array("I")
         self._since = 0  # bytes since the last run
 
     def __len__(self) -> int:
-        return len(self._kept)
+        return len(self._gaps_before)
 
     def remove_runs(self, block: bytes) -> bytes:
         """Return a block without its runs of zeros."""
@@ -107,7 +107,7 @@ class ZeroRunRemover:
         for run in LONG_RUN.finditer(block, at):
             start, end = run.span()
             parts.append(block[at:start])
-            self._kept.append(self._since + start - at)
+            self._gaps_before.append(self._since + start - at)
             self._zeros.append(end - start)
             self._since, at = 0, end
         self._since += len(block) - at
@@ -116,8 +116,8 @@ class ZeroRunRemover:
 
     def encode_runs(self) -> Iterator[bytes]:
         """Yield the encoded stream of the runs."""
-        for at in range(0, len(self._kept), BATCH_NUMBERS):
-            yield split_planes(self._kept[at : at + BATCH_NUMBERS])
+        for at in range(0, len(self._gaps_before), BATCH_NUMBERS):
+            yield split_planes(self._gaps_before[at : at + BATCH_NUMBERS])
             yield split_planes(self._zeros[at : at + BATCH_NUMBERS])
 
 
@@ -143,11 +143,11 @@ def restore_runs(
     while count:
         batch = min(BATCH_NUMBERS, count)
         count -= batch
-        retained = join_planes(read_runs(PLANE_COUNT * batch))
+        gaps = join_planes(read_runs(PLANE_COUNT * batch))
         zeros = join_planes(read_runs(PLANE_COUNT * batch))
         if 0 in zeros:  # an empty run would allow endless work without progress
             raise ReferenceOutOfRangeError("empty cover or run")
-        ends = list(accumulate(map(operator.add, retained, zeros)))
+        ends = list(accumulate(map(operator.add, gaps, zeros)))
         left -= ends[-1]
         if left < 0:
             raise ReferenceOutOfRangeError("length mismatch")
@@ -155,21 +155,19 @@ def restore_runs(
         while at < batch:
             end = bisect_right(ends, passed + BLOCK_BYTES, at)
             if end > at:
-                yield _restore_short_runs(read, retained[at:end], zeros[at:end])
+                yield _restore_short_runs(read, gaps[at:end], zeros[at:end])
             else:
                 end = at + 1
-                yield from read_blocks(read, retained[at])
+                yield from read_blocks(read, gaps[at])
                 yield from read_blocks(_make_zeros, zeros[at])
             at, passed = end, ends[end - 1]
     yield from read_blocks(read, left)
 
 
-def _restore_short_runs(
-    read: Callable[[int], bytes], retained: array[int], zeros: array[int]
-) -> bytes:
+def _restore_short_runs(read: Callable[[int], bytes], gaps: array[int], zeros: array[int]) -> bytes:
     """Restore many short runs at once, without a loop, as there may be half a million."""
-    parts = [b""] * (2 * len(retained))
-    parts[::2] = split_by_lengths(read(sum(retained)), retained)
+    parts = [b""] * (2 * len(gaps))
+    parts[::2] = split_by_lengths(read(sum(gaps)), gaps)
     parts[1::2] = map(bytes, zeros)
     return b"".join(parts)
 
@@ -231,7 +229,7 @@ class NameReplacer:
 
     def __init__(self, count: int, read: Callable[[int], bytes]) -> None:
         self._left, self._read = count, read
-        self._foretelling = NamePredictor()
+        self._predictor = NamePredictor()
         self._gaps, self._names, self._at = array("I"), array("I"), 0
         self._right = b""
         self._until = self._read_next_correction()
@@ -244,14 +242,14 @@ class NameReplacer:
             MalformedColumnError: If the stream ends early.
         """
         parts = split_names(text)
-        names, best = parts[1::2], self._foretelling.best
+        names, best = parts[1::2], self._predictor.best
         became: list[bytes] = []
         at = 0
         while self._until < len(names) - at:
             stop = at + self._until
             became += map(best, names[at:stop], names[at:stop])
             became.append(self._right)
-            self._foretelling.record_correction(names[stop], self._right)
+            self._predictor.record_correction(names[stop], self._right)
             at = stop + 1
             self._until = self._read_next_correction()
         self._until -= len(names) - at

@@ -75,7 +75,7 @@ class GroupView:
             from ncen_updater.formats.delta.single_frame import decompress_frame
 
             if reference.size > MAX_SINGLE_FRAME_BYTES:
-                raise ReferenceOutOfRangeError("call too long")
+                raise ReferenceOutOfRangeError("group too large")
             before = reference.read(0, reference.size)
             self._blocks = decompress_frame(descriptor, group.literals, before)
         self._buffer, self._at = b"", 0

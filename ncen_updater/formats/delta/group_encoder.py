@@ -124,7 +124,9 @@ def encode_group_with_names(
     scratch: Concatenation,
     out: IO[bytes],
 ) -> GroupStreams | None:
-    """Do the same as :func:`encode_group`, with renamed short names; None if there are no names.
+    """Do the same as :func:`encode_group`, with renamed short names.
+
+    Return None if either side has no names, or match finding is not possible.
 
     Args:
         reference: The reference files, also without their names.

@@ -55,7 +55,8 @@ COLUMN_NAMES = (
     "groups",
     "recipes",
 )
-GROUP_ENCODINGS_COLUMN = "ways"  # an additional column, if a group has another encoding than covers
+# an additional column, if a group has another encoding than covers
+GROUP_ENCODINGS_COLUMN = "encodings"
 
 
 class IndexStep(IntEnum):
@@ -93,12 +94,12 @@ class IndexColumns:
         self.links = bytearray()
         self.groups = bytearray()
         self.recipes = bytearray()
-        self.ways = bytearray()
+        self.encodings = bytearray()
 
     def to_bytes(self) -> bytes:
         """Return the encoded index."""
         whole = bytearray()
-        for name in (*COLUMN_NAMES, GROUP_ENCODINGS_COLUMN) if self.ways else COLUMN_NAMES:
+        for name in (*COLUMN_NAMES, GROUP_ENCODINGS_COLUMN) if self.encodings else COLUMN_NAMES:
             column = getattr(self, name)
             put_number(whole, len(column))
             whole += column
@@ -287,13 +288,13 @@ class _PlanReader:
             extents.append(Extent(at, packed, plain))
             at += packed
         control, zeros, differences, literals = extents
-        way = self._read_encoding()
+        encoding = self._read_encoding()
         renaming = None
-        if way is GroupEncoding.MINIFIED_NAMES:
+        if encoding is GroupEncoding.MINIFIED_NAMES:
             renaming, at = self._read_minified_names(at)
         group = FileGroup(
             files, refs, recipes, view, covers, runs,
-            control, zeros, differences, literals, renaming, way is GroupEncoding.SINGLE_FRAME,
+            control, zeros, differences, literals, renaming, encoding is GroupEncoding.SINGLE_FRAME,
         )  # fmt: skip
         if group.single_frame and (covers or literals.plain_bytes != view or not view):
             raise ReferenceOutOfRangeError("length mismatch")
@@ -436,7 +437,7 @@ def encode_index(plan: PackPlan, old: Tree) -> bytes:
     for group in plan.groups:
         _write_group(columns, group, candidates)
         if any(other.minified_names or other.single_frame for other in plan.groups):
-            _write_encoding(columns.ways, group)
+            _write_encoding(columns.encodings, group)
     return columns.to_bytes()
 
 

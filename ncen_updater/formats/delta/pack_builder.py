@@ -191,7 +191,7 @@ class _PackBuilder:
         self._work, self._progress, self._options = work, progress, options
         self._plan = pair_trees(old_tree, new_tree)
         self._archives: dict[str, ArchivePlan] = {}
-        self._kin = SimilarFiles()
+        self._similar_files = SimilarFiles()
         self._done = 0
 
     def build_pack(self) -> _BuiltPack:
@@ -204,9 +204,9 @@ class _PackBuilder:
         self._reference_similar_files(built)
         path = self._write_pack(self._work / "pack", built)
         # a reference to an earlier group costs a group more: build both and keep the smaller
-        if self._kin.earlier:
+        if self._similar_files.earlier:
             groups, self._plan.groups = self._plan.groups, []
-            self._kin.earlier.clear()
+            self._similar_files.earlier.clear()
             other = self._write_pack(self._work / "other", built)
             if path.stat().st_size < other.stat().st_size:
                 self._plan.groups = groups
@@ -225,7 +225,7 @@ class _PackBuilder:
                 self._count_stream_bytes,
                 self._options.group_bytes,
                 self._options.window_bytes,
-                self._kin,
+                self._similar_files,
             ):
                 self._plan.groups.append(self._write_group(batch, out))
                 self._done += sum(entry.size for entry in batch.files)
@@ -280,7 +280,7 @@ class _PackBuilder:
             index for index in list_changed_files(self._plan, self._old_tree) if index not in moved
         ]
         others = {e for e in entries if isinstance(e, int) and old[e].type is EntryType.FILE}
-        self._kin = find_similar_files(
+        self._similar_files = find_similar_files(
             {
                 entry.path: partial(_read_content, self._new / entry.path)
                 for entry in built
@@ -293,7 +293,7 @@ class _PackBuilder:
                 if old[index].size >= MIN_SIMILAR_BYTES
             },
         )
-        found = set[int]().union(*self._kin.stays.values())
+        found = set[int]().union(*self._similar_files.stays.values())
         for at, entry in enumerate(entries):
             if isinstance(entry, int) and entry in found:
                 one = old[entry]

@@ -165,7 +165,7 @@ BUFFER_BYTES = 16 << 20  # blocks, batches of covers, archive members in memory
 
 @dataclass(frozen=True, slots=True)
 class NewEntry:
-    """An entry of the new tree that differs from the old tree's entry with the same path.
+    """An entry of the new tree that the index does not list as an unchanged old entry.
 
     Attributes:
         path: Path of the entry.
@@ -474,12 +474,11 @@ class LinkMode(StrEnum):
 
     ``SAFE`` clones blocks if the file system can (reflink). Otherwise it makes a hard link if the
     file is read-only and owned by root, so that no service can write to it; otherwise it copies.
-    ``SEALED`` also links read-only files of the agent's own user. ``COPY`` always copies.
+    ``SEALED`` also links read-only files of the caller's user: for a result that nobody writes to.
     """
 
     SAFE = "safe"
     SEALED = "sealed"
-    COPY = "copy"
 
 
 class DeltaLimits(BaseModel):

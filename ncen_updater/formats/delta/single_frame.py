@@ -77,7 +77,7 @@ def decompress_frame(descriptor: int, extent: Extent, before: bytes) -> Iterator
         MalformedColumnError: If the frame is damaged or has another length.
     """
     if len(before) + extent.plain_bytes > MAX_SINGLE_FRAME_BYTES:
-        raise ReferenceOutOfRangeError("call too long")
+        raise ReferenceOutOfRangeError("group too large")
     options: dict[int, int] = {zstd.DecompressionParameter.window_log_max: WINDOW_LOG}
     unpacker = zstd.ZstdDecompressor(zstd_dict=_make_prefix(before), options=options)
     at, left, plain = extent.start, extent.packed_bytes, extent.plain_bytes

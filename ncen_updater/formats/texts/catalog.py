@@ -17,8 +17,8 @@ from dataclasses import dataclass, field
 
 from ncen_updater.common.i18n import LazyText
 
-_PLACE = r"""(?x)
-    %%                                                                  # no place
+_PLACEHOLDER = r"""(?x)
+    %%                                                                  # a literal percent sign
     | (?P<printf> % (?P<name>\([^)\s]{1,100}\) | \d{1,3}\$ )?
         [-+\#0]* (?:\d{1,6}|\*)? (?:\.(?:\d{1,6}|\*))? (?:hh|h|ll|l|L|z|j|t)?
         (?P<kind>[diouxXeEfFgGcrsa@np])
@@ -127,7 +127,7 @@ def matches_pattern(key: TextKey, pattern: str) -> bool:
     return fnmatch.fnmatchcase(format_key(key), pattern)
 
 
-def count_placeholders(text: str, *, gettext: bool = False) -> set[str]:
+def find_placeholders(text: str, *, gettext: bool = False) -> set[str]:
     """Return the placeholders of a text.
 
     Args:
@@ -136,7 +136,7 @@ def count_placeholders(text: str, *, gettext: bool = False) -> set[str]:
     """
     found: set[str] = set()
     turns, numbers = 0, 0
-    for match in re.finditer(_PLACE, re.sub(r"\{\{|\}\}", "", text) if gettext else text):
+    for match in re.finditer(_PLACEHOLDER, re.sub(r"\{\{|\}\}", "", text) if gettext else text):
         if match["printf"]:
             turns += 1 + match["printf"].count("*")  # a width given as * takes a value, too
             found.add(f"%{match['name'] or f'{turns}$'}{match['kind'].translate(_KINDS)}")
@@ -171,7 +171,7 @@ def compare_placeholders(
     """
     gettext = formats is not None
     ours, sources = (
-        [count_placeholders(form, gettext=gettext) for form in side] for side in (own, theirs)
+        [find_placeholders(form, gettext=gettext) for form in side] for side in (own, theirs)
     )
     there, known = set[str]().union(*ours), set[str]().union(*sources)
     left_out = set() if formats is None else _not_compared(frozenset(formats), there, known)

@@ -114,7 +114,8 @@ def make_agent_release(wheels: Path, lock: Path, place: Path) -> AgentRelease:
         place: The release directory to create.
 
     Raises:
-        WHEELS_UNUSABLE: If a wheel is not in the lock file, or a locked wheel is missing.
+        WHEELS_UNUSABLE: If the directory exists, a file cannot be read, a wheel is not in the lock
+            file, or a locked wheel is missing.
     """
     if place.exists():
         raise UpdaterError(
@@ -165,7 +166,7 @@ def _match_wheels_with_lock(
     if missing:
         raise ValueError(f"no wheel of {', '.join(missing)}")
     if len(own) != 1:
-        raise ValueError(f"{len(own)} wheels of {AGENT_PRODUCT}, and not one")
+        raise ValueError(f"{len(own)} wheels of {AGENT_PRODUCT}, expected one")
     return own[0], tuple(others)
 
 

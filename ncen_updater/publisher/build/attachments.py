@@ -62,7 +62,12 @@ STATEMENT = "https://in-toto.io/Statement/v1"
 PREDICATE = "https://slsa.dev/provenance/v1"
 #: What 'build' does; described in docs/reference/release-format.md.
 BUILD_TYPE = f"{STATEMENT_TYPES}/build/v1"
-MAX_BYTES = 1_000_000
+MAX_PROVENANCE_BYTES = 1_000_000
+MAX_SBOM_BYTES = 50_000_000
+MAX_LABEL_BYTES = 5_000_000
+#: Property with the path in the tree where a component was found.
+PATH_PROPERTY = "ncen:path"
+PYPI_SEPARATORS = re.compile(r"[-_.]+")
 
 
 @dataclass(frozen=True)
@@ -137,8 +142,9 @@ def check_provenance(
         PROVENANCE_INVALID: If a check fails.
     """
     try:
-        if len(content) > MAX_BYTES:
-            raise UpdaterError(PROVENANCE_INVALID, path=path, reason=f"over {MAX_BYTES} bytes")
+        if len(content) > MAX_PROVENANCE_BYTES:
+            reason = f"over {MAX_PROVENANCE_BYTES} bytes"
+            raise UpdaterError(PROVENANCE_INVALID, path=path, reason=reason)
         data = parse_json(content)
         if not isinstance(data, dict):
             raise UpdaterError(PROVENANCE_INVALID, path=path, reason="not a DSSE envelope")
@@ -185,13 +191,6 @@ def check_provenance(
             )
     found: Mapping[str, Any] = predicate
     return found
-
-
-MAX_SBOM_BYTES = 50_000_000
-MAX_LABEL_BYTES = 5_000_000
-#: Property with the path in the tree where a component was found.
-PATH_PROPERTY = "ncen:path"
-PYPI_SEPARATORS = re.compile(r"[-_.]+")
 
 
 @dataclass(frozen=True, order=True)
@@ -325,8 +324,10 @@ def make_sbom(manifest: Manifest, parts: Iterable[SbomComponent], epoch: int) ->
             )
         )
     about = BomMetaData(component=product, timestamp=datetime.fromtimestamp(epoch, UTC))
-    number = uuid.uuid5(uuid.NAMESPACE_URL, repr((manifest.product, manifest.version, listed)))
-    bom = Bom(components=components, metadata=about, serial_number=number)
+    serial_number = uuid.uuid5(
+        uuid.NAMESPACE_URL, repr((manifest.product, manifest.version, listed))
+    )
+    bom = Bom(components=components, metadata=about, serial_number=serial_number)
     # Only the product's dependency on all components is known, not those among them.
     bom.register_dependency(product, components)
     written = json.loads(JsonV1Dot6(bom).output_as_string())
@@ -402,7 +403,7 @@ class AttachmentBuilder:
         """Write the SBOM below ``targets``; remove that of an earlier build.
 
         Raises:
-            SBOM_INVALID: If the supplied file is invalid.
+            SBOM_INVALID: If the supplied file cannot be read or is invalid.
         """
         name = get_sbom_target_name(manifest.product, manifest.version)
         if self.sbom is None:
@@ -445,7 +446,7 @@ def check_attachments(
         allow_unchecked: Whether to accept a provenance without a key, and report that.
 
     Raises:
-        TargetMissingError: If a file is missing or differs.
+        PUBLISHER_TARGET_MISSING: If a file is missing, unreadable or differs.
         SBOM_INVALID, PROVENANCE_INVALID: If an attachment is invalid.
         BUILDER_KEY_MISSING: If there is a provenance and no key.
     """
@@ -496,7 +497,12 @@ def _read_pinned(ref: TargetRef, files: Mapping[str, Path]) -> bytes:
     path = files.get(ref.target)
     if path is None or not path.is_file() or path.stat().st_size != ref.length:
         raise UpdaterError(PUBLISHER_TARGET_MISSING, target=ref.target)
-    content = _read(path)
+    try:
+        content = read_file(path, MAX_SBOM_BYTES)
+    except (OSError, ValueError) as error:
+        raise UpdaterError(
+            PUBLISHER_TARGET_MISSING, target=ref.target, detail=describe_system_error(error)
+        ) from error
     if compute_sha256(content) != ref.sha256:
         raise UpdaterError(PUBLISHER_TARGET_MISSING, target=ref.target)
     return content

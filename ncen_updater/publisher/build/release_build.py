@@ -46,6 +46,12 @@ if TYPE_CHECKING:
     from ncen_updater.publisher.build.delta_packs import DeltaPackBuilder
 
 BLOCK: Final = 1 << 20
+MANIFEST_NAME: Final = "manifest.toml"
+DEFAULT_EPOCH: Final = 315_532_800  # 1980-01-01, the earliest time that all tools support
+GZIP_LEVEL: Final = 9
+# Fixed, so that the same tree gives the same bytes; higher levels do not shrink digests.
+ZSTD_LEVEL: Final = 12
+OWNER_EXECUTES: Final = 0o100
 
 
 def compute_chunk_digests(path: Path, length: int) -> ChunkDigests | None:
@@ -66,11 +72,6 @@ def compute_chunk_digests(path: Path, length: int) -> ChunkDigests | None:
                 digest.update(block)
             digests.append(digest.hexdigest())
     return ChunkDigests(size=size, sha256=tuple(digests))
-
-
-DEFAULT_EPOCH: Final = 315_532_800  # 1980-01-01, the earliest time that all tools support
-LEVEL: Final = 9
-OWNER_EXECUTES: Final = 0o100
 
 
 def normalize_modes(tree: Tree, excluded_paths: frozenset[str]) -> Tree:
@@ -158,7 +159,7 @@ def write_archive(
     with durable.open_for_replace(path) as stream:
         counting = _CountingStream(stream)
         with (
-            gzip.GzipFile("", "wb", LEVEL, counting, mtime=0) as packed,
+            gzip.GzipFile("", "wb", GZIP_LEVEL, counting, mtime=0) as packed,
             tarfile.open(fileobj=packed, mode="w|", format=tarfile.PAX_FORMAT) as tar,
         ):
             for entry in tree.entries:
@@ -201,11 +202,6 @@ def _add_entry(
                 path=root,
                 reason=LazyText("{path} changed during packing", {"path": entry.path}),
             )
-
-
-MANIFEST_NAME: Final = "manifest.toml"
-# Fixed, so that the same tree gives the same bytes; higher levels do not shrink digests.
-ZSTD_LEVEL: Final = 12
 
 
 @dataclass(frozen=True)
@@ -299,10 +295,10 @@ def build_release(
     content = tree.to_canonical_json()
     packed = compress_tree(content)
     tree_ref = write_target(targets, get_tree_target_name(product, version), packed)
-    maker = attachments or AttachmentBuilder()
-    sbom = maker.make_sbom(directory, tree, manifest, targets, epoch)
+    builder = attachments or AttachmentBuilder()
+    sbom = builder.make_sbom(directory, tree, manifest, targets, epoch)
     built = tuple(ref for ref in (archive, tree_ref, sbom, *packs) if ref is not None)
-    provenance = maker.make_provenance(manifest, built, targets, epoch)
+    provenance = builder.make_provenance(manifest, built, targets, epoch)
     document = ReleaseDocument.model_validate(
         {
             "schema": 1,

@@ -111,7 +111,7 @@ def export(
     begin, own = parse_version(origin), parse_version(agent or version("ncen-updater"))
     assert begin is not None, "the option is required"  # noqa: S101
     assert own is not None, "this program has a version"  # noqa: S101
-    order = ExportRequest(
+    request = ExportRequest(
         product=choose_product(FeedDirectory(feed).read_state(), product),
         sites=tuple(ExportSite(*parse_site(site)) for site in sites),
         origin=begin,
@@ -125,7 +125,7 @@ def export(
     with session.make_progress() as progress:
         done = export_bundle(
             FeedDirectory(feed),
-            order,
+            request,
             output,
             clock=get_time,
             progress=progress,

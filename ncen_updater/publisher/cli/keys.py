@@ -124,24 +124,24 @@ def new(
     if generate:
         words = N_("Passphrase, shown only once: {secret}")
         session.print_message(LazyText(words, {"secret": secret}))
-    mark = compute_fingerprint(load_public_key(pair.public))
+    fingerprint = compute_fingerprint(load_public_key(pair.public))
     show_result(
         session,
         {
             "private": str(pair.private),
             "public": str(pair.public),
             "keyid": pair.keyid,
-            "fingerprint": mark,
+            "fingerprint": fingerprint,
         },
         N_("Created {private} (keep it secret) and {public}."),
-        _format_fingerprint(session, mark),
+        _format_fingerprint(session, fingerprint),
         *(session.translate(words) for words in KEY_FILE_USES),
     )
 
 
-def _format_fingerprint(session: CliSession, mark: str) -> str:
+def _format_fingerprint(session: CliSession, fingerprint: str) -> str:
     words = N_("Fingerprint, to compare with the other signers: {fingerprint}")
-    return session.translate(words, fingerprint=group_digest(mark))
+    return session.translate(words, fingerprint=group_digest(fingerprint))
 
 
 @publisher_command()
@@ -158,7 +158,7 @@ def import_token(
 ) -> None:
     token = slot.make_token(label, SignerSettings())
     path, key = tokens.import_token(token, directory, name)
-    mark = compute_fingerprint(key)
+    fingerprint = compute_fingerprint(key)
     show_result(
         session,
         {
@@ -166,10 +166,10 @@ def import_token(
             "keyid": key.keyid,
             "token": label,
             "key_id": token.key_id,
-            "fingerprint": mark,
+            "fingerprint": fingerprint,
         },
         N_("Created {public} (for the ceremony)."),
-        _format_fingerprint(session, mark),
+        _format_fingerprint(session, fingerprint),
     )
 
 
@@ -240,10 +240,10 @@ _one_signature = click.option(
 
 
 def _load_agreed(ceremony: Path, *, one_signature: bool) -> Ceremony:
-    agreed = load_ceremony(ceremony)
+    loaded = load_ceremony(ceremony)
     if not one_signature:
-        agreed.refuse_one_signature()
-    return agreed
+        loaded.refuse_one_signature()
+    return loaded
 
 
 @publisher_command()

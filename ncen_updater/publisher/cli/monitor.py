@@ -101,9 +101,9 @@ def monitor(
 ) -> ExitCode:
     for address in (url, *also):
         if not address.startswith(("https://", "http://")):
-            raise CommandUsageError(N_("an https:// URL"), hint="URL")
+            raise CommandUsageError(N_("must be an https:// or http:// URL"), hint="URL")
     # Before any request: if the old history is unreadable, no new one may be written.
-    retained = [
+    histories = [
         MetadataHistory(path).read_observed()
         for path in (*([history] if history else ()), *compare)
     ]
@@ -112,40 +112,40 @@ def monitor(
     def fetcher(address: str) -> HttpFetcher:
         return HttpFetcher((address,), proxy=proxy, ca_file=ca_file)
 
-    patience = ReadDeadline(TIMEOUT_S, time.monotonic)
-    with make_bounded_session(patience) as asking, session.make_progress() as progress:
+    deadline = ReadDeadline(TIMEOUT_S, time.monotonic)
+    with make_bounded_session(deadline) as http, session.make_progress() as progress:
         if proxy is not None:
-            asking.proxies = {"http": proxy, "https": proxy}
+            http.proxies = {"http": proxy, "https": proxy}
         if ca_file is not None:
-            asking.verify = str(ca_file)
+            http.verify = str(ca_file)
 
         def at(address: str) -> FeedMonitor:
             return FeedMonitor(
-                root, partial(fetcher, address), ServerProbe(address, asking), get_time, progress
+                root, partial(fetcher, address), ServerProbe(address, http), get_time, progress
             )
 
-        look = at(url).check_feed(published, ahead, offline_ahead, deep, url)
-        findings, places = list(look.findings), [look.observed_metadata]
+        report = at(url).check_feed(published, ahead, offline_ahead, deep, url)
+        findings, places = list(report.findings), [report.observed_metadata]
         for address in also:
             try:
                 places.append(at(address).observe_metadata(address))
             except UpdaterError as error:
                 findings.append(make_place_finding(address, error))
     shown = [one for place in places for one in place]
-    earlier = [one for lists in retained for one in lists]
+    earlier = [one for lists in histories for one in lists]
     findings += find_equivocations((*earlier, *shown))
     findings += find_outdated(places, earlier)
     added = MetadataHistory(history).append_new(shown, get_time()) if history else 0
     role_line = N_("{role}: version {version}, {days_left} days left")
-    for role in look.roles:
+    for role in report.roles:
         show_line(session, LazyText(role_line, dataclasses.asdict(role)))
-    for halt in look.emergency_halts:
+    for halt in report.emergency_halts:
         show_line(session, format_emergency_halt(halt))
     for line in format_findings(findings, session.language):
         session.add_line(line)
     code = choose_exit_code(findings)
-    if look.roles:
-        files = {"count": look.targets, "bytes": look.bytes}
+    if report.roles:
+        files = {"count": report.targets, "bytes": report.bytes}
         show_line(session, LazyText(N_("{count} signed files, {bytes}"), files))
     if history:
         line = N_("{count} metadata versions added to {path}")
@@ -156,10 +156,10 @@ def monitor(
         {
             "url": url,
             "exit_code": int(code),
-            "roles": [dataclasses.asdict(role) for role in look.roles],
-            "emergency_halts": [dataclasses.asdict(halt) for halt in look.emergency_halts],
-            "targets": look.targets,
-            "bytes": look.bytes,
+            "roles": [dataclasses.asdict(role) for role in report.roles],
+            "emergency_halts": [dataclasses.asdict(halt) for halt in report.emergency_halts],
+            "targets": report.targets,
+            "bytes": report.bytes,
             "findings": [finding_to_json(f, session.language) for f in findings],
             "metadata": [dataclasses.asdict(one) for one in shown],
             "added": added,

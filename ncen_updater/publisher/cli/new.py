@@ -258,13 +258,13 @@ def try_(
     work = keep or Path(
         click.get_current_context().with_resource(tempfile.TemporaryDirectory(prefix="nu-try-"))
     )
-    desk = load_sandbox(site, work / "feed")
+    sandbox = load_sandbox(site, work / "feed")
     old, new = (load_manifest(place / "manifest.toml") for place in (before, directory))
     for place in (before, directory):
         refuse_critical_findings(str(place), lint_release(place))
     for manifest in (old, new):
-        if manifest.product != desk.product:
-            reason = f"it runs {desk.product}, and a release is of {manifest.product}"
+        if manifest.product != sandbox.product:
+            reason = f"it runs {sandbox.product}, and a release is of {manifest.product}"
             raise UpdaterError(SANDBOX_UNUSABLE, path=site, reason=reason)
     session.ask_confirmation(
         LazyText(N_(
@@ -273,7 +273,7 @@ def try_(
         assume_yes=yes,
     )  # fmt: skip
 
-    trial = TrialStore(work, desk)
+    trial = TrialStore(work, sandbox)
 
     def tell(stage: SandboxStage) -> None:
         if stage.is_passed:
@@ -288,36 +288,36 @@ def try_(
         if not stage.is_passed:
             session.print_message(stage.output)
 
-    with serve_feed(trial.feed, desk):  # first of all: to build both takes minutes
+    with serve_feed(trial.feed, sandbox):  # first of all: to build both takes minutes
         with session.make_progress() as progress:
             progress.report(LazyText(N_("building both releases with temporary keys")))
             trial.publish([before, directory], get_time)
-        round_ = SandboxRun(desk, [agent] if agent else AGENT_COMMAND, session.language, tell)
-        stages = round_.run_stages(
+        run = SandboxRun(sandbox, [agent] if agent else AGENT_COMMAND, session.language, tell)
+        stages = run.run_stages(
             old.version, new.version, trial.list_passed_stages(old.version, new.version)
         )
-        for line in round_.suggest_manifest_lines(stages, old.version, new.version):
+        for line in run.suggest_manifest_lines(stages, old.version, new.version):
             session.print_message(line)
-        if desk.is_running():
-            desk.stop_application()
-    whole = all(stage.is_passed for stage in stages)
-    stop = _get_downtime_s(stages)
+        if sandbox.is_running():
+            sandbox.stop_application()
+    has_passed = all(stage.is_passed for stage in stages)
+    downtime_s = _get_downtime_s(stages)
     values = {"product": new.product, "version": new.version, "before": old.version}
-    if whole:
+    if has_passed:
         words = N_("Passed: upgrade from {before} to {product} {version} and rollback")
     else:
         words = N_("Failed: {product} {version}")
     show_line(session, LazyText(words, values))
-    if stop is not None:
+    if downtime_s is not None:
         show_line(
             session,
-            LazyText(N_("Downtime: {seconds} s"), {"seconds": format_decimal(stop)}),
+            LazyText(N_("Downtime: {seconds} s"), {"seconds": format_decimal(downtime_s)}),
         )
     session.write_output(
         {
             **values,
-            "passed": whole,
-            "downtime_s": stop,
+            "passed": has_passed,
+            "downtime_s": downtime_s,
             "stages": [
                 {
                     "name": stage.name,
@@ -325,13 +325,13 @@ def try_(
                     "exit_code": stage.status,
                     "code": stage.code or None,
                     "seconds": round(stage.seconds, 1),
-                    "said": stage.document,
+                    "document": stage.document,
                 }
                 for stage in stages
             ],
         }
     )
-    return ExitCode.OK if whole else ExitCode.BLOCKED
+    return ExitCode.OK if has_passed else ExitCode.BLOCKED
 
 
 def _get_downtime_s(stages: list[SandboxStage]) -> float | None:

@@ -50,7 +50,7 @@ from ncen_updater.publisher.review.text_page import (
     render_html,
 )
 from ncen_updater.publisher.signing import tokens
-from ncen_updater.publisher.signing.draft import Draft, impossible
+from ncen_updater.publisher.signing.draft import Draft, find_invalid_countries
 from ncen_updater.publisher.signing.keys import (
     PRIVATE_SUFFIX,
     get_key_owner,
@@ -290,7 +290,7 @@ def _parse_countries(text: str, places: str, regions: Regions, hint: str) -> lis
             words = N_("{text}: unknown region {region} (option --regions)")
             raise CommandUsageError(words, hint=hint, text=text, region=part) from error
         countries += [one for one in named if one and one not in countries]
-    wrong = impossible(countries)
+    wrong = find_invalid_countries(countries)
     if wrong:
         raise CommandUsageError(
             N_("{text}: unknown country {country}"), hint=hint, text=text, country=wrong[0]
@@ -617,14 +617,14 @@ class SigningKey:
     Attributes:
         public: Its public key.
         name: Base name of its files.
-        beside: Directory of the list of signed events.
-        opened: Opens the private key once, asking for its passphrase or PIN.
+        ledger_directory: Directory of the list of signed events.
+        open_signer: Opens the private key once, asking for its passphrase or PIN.
     """
 
     public: Key
     name: str
-    beside: Path
-    opened: Callable[[], Signer]
+    ledger_directory: Path
+    open_signer: Callable[[], Signer]
 
 
 @dataclass(frozen=True)

@@ -86,7 +86,7 @@ def inspect(
             "version": version,
             "archive": document.archive.model_dump(),
             "sbom": document.sbom.model_dump() if document.sbom else None,
-            "parts": checked.component_count,
+            "components": checked.component_count,
             "provenance": dict(checked.provenance) if checked.provenance else None,
         },
         N_("{product} {version} is published and signed."),
@@ -184,17 +184,17 @@ def build(
 
         building = LazyText(N_("packing {directory}"), {"directory": directory})
         progress.report(building)
-        maker = DeltaPackBuilder(FeedDirectory(feed), progress, origins or None) if feed else None
+        packs = DeltaPackBuilder(FeedDirectory(feed), progress, origins or None) if feed else None
         built = build_release(
             directory,
             staging,
             int(epoch) if epoch.isascii() and epoch.isdigit() else DEFAULT_EPOCH,
             count,
-            maker,
+            packs,
             attachments,
         )
-    dropped = tuple(maker.dropped) if maker else ()
-    not_made = maker.failed if maker else []
+    dropped = tuple(packs.dropped) if packs else ()
+    failed = packs.failed if packs else []
     manifest = built.document.manifest
     show_result(
         session,
@@ -204,14 +204,14 @@ def build(
             "targets": [ref.model_dump() for ref in built.targets],
             "unpacked_bytes": built.document.unpacked_bytes,
             "dropped_packs": [dataclasses.asdict(item) for item in dropped],
-            "packs_not_made": [
+            "failed_packs": [
                 {
                     "from_version": item.from_version,
                     "code": item.error.code,
                     "reason": item.error.title_text.render(session.language),
                     "detail": item.error.detail,
                 }
-                for item in not_made
+                for item in failed
             ],
         },
         N_("Built {product} {version}."),
@@ -223,7 +223,7 @@ def build(
             LazyText(PACK_DROPPED_TEXT, dataclasses.asdict(item)).render(session.language)
             for item in dropped
         ),
-        *(_format_failed_pack(item).render(session.language) for item in not_made),
+        *(_format_failed_pack(item).render(session.language) for item in failed),
     )
 
 

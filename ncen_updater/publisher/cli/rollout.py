@@ -58,7 +58,7 @@ from ncen_updater.publisher.signing.draft import (
     draft_halt_end,
     draft_retirement,
     draft_waves,
-    impossible,
+    find_invalid_countries,
 )
 from ncen_updater.publisher.signing.keys import get_key_owner
 
@@ -122,7 +122,7 @@ def audience(version: str, countries: tuple[str, ...], everybody: bool) -> Draft
         raise CommandUsageError(N_("give countries or --all"))
     if any(len(c) != 2 or not (c.isascii() and c.isalpha() and c.isupper()) for c in countries):
         raise CommandUsageError(N_("use two-letter codes, such as SN"), hint="COUNTRY")
-    wrong = impossible(countries)
+    wrong = find_invalid_countries(countries)
     if wrong:
         raise CommandUsageError(N_("unknown country {country}"), hint="COUNTRY", country=wrong[0])
     return lambda state, product: draft_audience(state, product, version, countries, get_time())
@@ -215,7 +215,7 @@ def halt(
         )
     values = {"owner": owner, "product": name, "version": version, "hours": hours}
     session.ask_confirmation(LazyText(words, values), assume_yes=yes)
-    key = hand.opened()
+    key = hand.open_signer()
     signers = online.open(passphrases.make_prompt(session))
     made: list[EmergencyHaltStatement] = []
 

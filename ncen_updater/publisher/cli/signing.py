@@ -40,7 +40,7 @@ from ncen_updater.publisher.cli.options import (
 )
 from ncen_updater.publisher.distribute.feed_status import read_signature_status
 from ncen_updater.publisher.review.event_review import build_review
-from ncen_updater.publisher.review.text_page import format_summary, unshown
+from ncen_updater.publisher.review.text_page import describe_unshown, format_summary
 from ncen_updater.publisher.signing.event_files import (
     EVENT_SUFFIX,
     SIGNATURES_SUFFIX,
@@ -194,28 +194,30 @@ def sign(
         loaded.refuse_future_drafts(get_time())
         _compare_releases(loaded, staging, builder_key, unread=False)
         page = build_review(loaded, staging, feed, complete=True)
-        for line in (*format_summary(page), unshown(page, session.language)):
+        for line in (*format_summary(page), describe_unshown(page, session.language)):
             show_wrapped(session, line)
         may_sign = [key for role in loaded.drafts for key in loaded.list_signers(role).values()]
         # For a token, the list of signed events is beside the signer's own root or settings.
         own = root or known.source
-        hand = choice.load(
+        signing_key = choice.load(
             session, passphrases, slot, known, may_sign, own.parent if own else Path()
         )
-        owner = get_key_owner(hand.public)
+        owner = get_key_owner(signing_key.public)
         known.refuse_other_owner(owner)
-        roles = loaded.list_signable_roles(hand.public)
-        signed = SigningLedger(ledger or hand.beside / f"{hand.name}{LEDGER_SUFFIX}")
+        roles = loaded.list_signable_roles(signing_key.public)
+        signed = SigningLedger(
+            ledger or signing_key.ledger_directory / f"{signing_key.name}{LEDGER_SUFFIX}"
+        )
         if not second_draft:
             signed.refuse_second_draft(loaded, roles)
         session.ask_confirmation(LazyText(N_("Sign as {owner}?"), {"owner": owner}), assume_yes=yes)
-        signer = hand.opened()
+        signer = signing_key.open_signer()
         # Recorded before signing: a recorded event without a signature can still be signed later.
         signed.record_signing(loaded, roles, get_time())
         answer = None
         if not event.is_dir():
             stem = event.name.removesuffix(EVENT_SUFFIX)
-            answer = event.with_name(f"{stem}.{hand.name}{SIGNATURES_SUFFIX}")
+            answer = event.with_name(f"{stem}.{signing_key.name}{SIGNATURES_SUFFIX}")
         files = [str(path) for path in loaded.sign_drafts(signer, reported, answer)]
     show_result(session, {"files": files}, N_("Signed. Return these files:"), *files)
 

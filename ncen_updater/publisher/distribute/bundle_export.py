@@ -89,7 +89,7 @@ class ExportedBundle:
 
 def export_bundle(
     feed: FeedDirectory,
-    order: ExportRequest,
+    request: ExportRequest,
     output: Path,
     *,
     clock: Callable[[], datetime],
@@ -100,7 +100,7 @@ def export_bundle(
 
     Args:
         feed: The published feed, which is only read.
-        order: What the bundle shall contain.
+        request: What the bundle shall contain.
         output: Path of the bundle.
         clock: Returns the time (UTC).
         progress: Receives the progress.
@@ -112,35 +112,36 @@ def export_bundle(
         RELEASE_NOT_FOR_SITE: If the named target may not be installed at one of them.
         FILE_TOO_LARGE: If the output's file system does not support files of that size.
         UNUSABLE_BUNDLE: If a site would refuse the bundle; it was deleted.
+        UNKNOWN_PRODUCT, UNKNOWN_RELEASE: If the feed lacks the product, agent or a release.
         FEED_BROKEN, FEED_BUSY: If the feed cannot be read.
     """
     with feed.lock():
         state = feed.read_state()
-        role = state.delegated.get(order.product)
+        role = state.delegated.get(request.product)
         if role is None:
-            raise make_unknown_role_error(state, order.product)
+            raise make_unknown_role_error(state, request.product)
         listed = role.signed.targets
         now = clock()
-        ways = find_agent_paths(order, state, now) if order.with_agent else {}
-        hops = list_hops(order, parse_offers(order.product, listed), ways, now)
-        wanted, releases = list_bundle_targets(feed, order, hops, listed)
+        agent_paths = find_agent_paths(request, state, now) if request.with_agent else {}
+        hops = list_hops(request, parse_offers(request.product, listed), agent_paths, now)
+        wanted, releases = list_bundle_targets(feed, request, hops, listed)
         progress.report(LazyText(N_("reading the feed")))
         sources = [*_list_metadata(feed, state), *_list_targets(feed, listed, wanted)]
-        agents = sorted({hop.release_version for way in ways.values() for hop in way})
+        agents = sorted({hop.release_version for path in agent_paths.values() for hop in path})
         if agents:
             known = state.delegated[AGENT_PRODUCT].signed.targets
             sources += _list_targets(feed, known, list_agent_targets(feed, known, agents))
-        products = (order.product, AGENT_PRODUCT) if agents else (order.product,)
-        lapses, usable_until = _compute_expiry(state, products)
+        products = (request.product, AGENT_PRODUCT) if agents else (request.product,)
+        expires_at, usable_until = _compute_expiry(state, products)
         index = {
             "format": "ncen-bundle",
             "schema": 1,
-            "product": order.product,
-            "from": str(order.origin),
-            "for": [f"{place.country}/{place.site}" for place in order.sites],
+            "product": request.product,
+            "from": str(request.origin),
+            "for": [f"{place.country}/{place.site}" for place in request.sites],
             "releases": releases,
             "agents": [str(version) for version in agents],
-            "expires_at": f"{lapses:%Y-%m-%dT%H:%M:%SZ}",
+            "expires_at": f"{expires_at:%Y-%m-%dT%H:%M:%SZ}",
             "usable_until": f"{usable_until:%Y-%m-%dT%H:%M:%SZ}",
             "files": {source.name: source.size for source in sources},
         }
@@ -150,13 +151,13 @@ def export_bundle(
             raise UpdaterError(PUBLISHER_BUNDLE_EXISTS, path=output)
         progress.report(LazyText(N_("writing and verifying the bundle")))
         try:
-            _write_bundle(output, sources, feed, order, clock, dry_run=dry_run)
+            _write_bundle(output, sources, feed, request, clock, dry_run=dry_run)
         except OSError as error:
             if error.errno != errno.EFBIG:
                 raise
             raise UpdaterError(FILE_TOO_LARGE, path=output, bytes=total) from error
     agents_in = tuple(map(str, agents))
-    return ExportedBundle(output, total, releases, lapses, usable_until, agents_in)
+    return ExportedBundle(output, total, releases, expires_at, usable_until, agents_in)
 
 
 def _make_member(name: str, content: bytes) -> MemberSource:
@@ -224,7 +225,7 @@ def _write_bundle(
     output: Path,
     sources: Sequence[MemberSource],
     feed: FeedDirectory,
-    order: ExportRequest,
+    request: ExportRequest,
     clock: Callable[[], datetime],
     *,
     dry_run: bool,
@@ -238,8 +239,8 @@ def _write_bundle(
         written = Path(folder) / output.name
         with durable.open_for_replace(written) as stream:
             stream.writelines(encode_bundle(sources))
-        for number, place in enumerate(order.sites):
-            _test_import(written, Path(folder) / f"site-{number}", place, feed, order, clock)
+        for number, place in enumerate(request.sites):
+            _test_import(written, Path(folder) / f"site-{number}", place, feed, request, clock)
         if not dry_run:
             durable.rename_entry(written, output)
 
@@ -249,19 +250,23 @@ def _test_import(
     state: Path,
     place: ExportSite,
     feed: FeedDirectory,
-    order: ExportRequest,
+    request: ExportRequest,
     clock: Callable[[], datetime],
 ) -> None:
-    """Import the bundle into an empty state, without any grace."""
+    """Import the bundle into an empty state, without any grace.
+
+    Raises:
+        UNUSABLE_BUNDLE: If the import fails, or no release can be reached with it.
+    """
     from ncen_updater.feed.bundle_import import BundleImporter, ImportSite
 
     site = ImportSite(
-        product=order.product,
+        product=request.product,
         site=place.site,
         country=place.country,
-        channel=order.channel,
-        current=order.origin,
-        agent=order.agent,
+        channel=request.channel,
+        current=request.origin,
+        agent=request.agent,
         grace=timedelta(0),
     )
     root = feed.metadata_directory / "1.root.json"
@@ -326,7 +331,7 @@ class ExportRequest:
 
 
 def find_agent_paths(
-    order: ExportRequest, state: FeedState, now: datetime
+    request: ExportRequest, state: FeedState, now: datetime
 ) -> dict[ExportSite, tuple[Offer, ...]]:
     """Return the upgrade path of the agent for each site, possibly empty.
 
@@ -337,19 +342,19 @@ def find_agent_paths(
     if role is None:
         raise make_unknown_role_error(state, AGENT_PRODUCT)
     offers = parse_offers(AGENT_PRODUCT, role.signed.targets)
-    ways = {}
-    for place in order.sites:
+    agent_paths = {}
+    for place in request.sites:
         path = choose_path(
-            order.agent,
+            request.agent,
             offers,
             site=place.site,
             country=place.country,
-            channel=order.channel,
-            agent=order.agent,
+            channel=request.channel,
+            agent=request.agent,
             now=now,
         )
-        ways[place] = tuple(path.hops) if isinstance(path, UpgradePath) else ()
-    return ways
+        agent_paths[place] = tuple(path.hops) if isinstance(path, UpgradePath) else ()
+    return agent_paths
 
 
 def list_agent_targets(
@@ -365,34 +370,36 @@ def list_agent_targets(
 
 
 def list_hops(
-    order: ExportRequest,
+    request: ExportRequest,
     offers: Sequence[Offer],
-    ways: Mapping[ExportSite, Sequence[Offer]],
+    agent_paths: Mapping[ExportSite, Sequence[Offer]],
     now: datetime,
 ) -> list[tuple[Version | None, Offer]]:
     """Return the releases on the paths of all sites with their predecessors, oldest first."""
     known = {offer.release_version for offer in offers}
-    if order.target is not None and order.target not in known:
-        raise UpdaterError(UNKNOWN_RELEASE, product=order.product, version=order.target)
+    if request.target is not None and request.target not in known:
+        raise UpdaterError(UNKNOWN_RELEASE, product=request.product, version=request.target)
     found: dict[tuple[Version | None, str], Offer] = {}
-    for place in order.sites:
+    for place in request.sites:
         try:
             path = choose_path(
-                order.origin,
+                request.origin,
                 offers,
                 site=place.site,
                 country=place.country,
-                channel=order.channel,
+                channel=request.channel,
                 # The included newer agent is installed before the release is planned.
-                agent=max((h.release_version for h in ways.get(place, ())), default=order.agent),
+                agent=max(
+                    (h.release_version for h in agent_paths.get(place, ())), default=request.agent
+                ),
                 now=now,
-                target=order.target,
+                target=request.target,
             )
         except UpgradePathError as error:
             # The error's remedy is for sites, not for signers.
             raise UpdaterError(
                 RELEASE_NOT_FOR_SITE,
-                version=order.target,
+                version=request.target,
                 site=f"{place.country}/{place.site}",
                 reason=error.title_text,
             ) from error
@@ -401,17 +408,17 @@ def list_hops(
             raise UpdaterError(
                 NOTHING_TO_EXPORT,
                 site=f"{place.country}/{place.site}",
-                origin=order.origin,
+                origin=request.origin,
                 detail=reasons or None,
             )
-        before = order.origin
+        before = request.origin
         for hop in path.hops:
             found[before, hop.version] = hop
             before = hop.release_version
-    if order.with_origin:
-        own = next((o for o in offers if o.release_version == order.origin), None)
+    if request.with_origin:
+        own = next((o for o in offers if o.release_version == request.origin), None)
         if own is None:
-            raise UpdaterError(UNKNOWN_RELEASE, product=order.product, version=order.origin)
+            raise UpdaterError(UNKNOWN_RELEASE, product=request.product, version=request.origin)
         found[None, own.version] = own
     return sorted(
         ((before, hop) for (before, _), hop in found.items()),
@@ -421,7 +428,7 @@ def list_hops(
 
 def list_bundle_targets(
     feed: FeedDirectory,
-    order: ExportRequest,
+    request: ExportRequest,
     hops: Sequence[tuple[Version | None, Offer]],
     listed: dict[str, TargetFile],
 ) -> tuple[list[str], dict[str, str]]:
@@ -429,12 +436,12 @@ def list_bundle_targets(
     wanted: set[str] = set()
     releases: dict[str, str] = {}
     for before, hop in hops:
-        name = get_release_target_name(order.product, hop.version)
+        name = get_release_target_name(request.product, hop.version)
         wanted.add(name)
         document = _read_document(feed, listed[name], name)
         # the slot of an agent is always built from nothing
-        whole = order.archives or order.product == AGENT_PRODUCT
-        refs = [] if whole else _find_delta_pack(order, before, document, listed)
+        whole = request.archives or request.product == AGENT_PRODUCT
+        refs = [] if whole else _find_delta_pack(request, before, document, listed)
         if refs:
             releases.setdefault(hop.version, "delta")
         else:
@@ -445,7 +452,7 @@ def list_bundle_targets(
 
 
 def _find_delta_pack(
-    order: ExportRequest,
+    request: ExportRequest,
     before: Version | None,
     document: ReleaseDocument,
     listed: dict[str, TargetFile],
@@ -455,7 +462,7 @@ def _find_delta_pack(
     From the second release of a path on, the archive is included: the release before it is not
     installed yet when the upgrade to it is planned.
     """
-    if before != order.origin:
+    if before != request.origin:
         return []
     return [
         ref

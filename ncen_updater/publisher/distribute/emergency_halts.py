@@ -25,12 +25,12 @@ from ncen_updater.feed.emergency_halt_statements import (
     verify_emergency_halts,
 )
 from ncen_updater.formats.rollout import (
-    MOST_BYTES_A_KEY,
-    MOST_HALTS_A_KEY,
+    MAX_HALT_BYTES_PER_KEY,
+    MAX_HALTS_PER_KEY,
     EmergencyHaltStatement,
     encode_for_signing,
     format_utc_time,
-    newest_first,
+    sort_newest_first,
 )
 from ncen_updater.publisher.feed.feed_directory import FeedState, list_offers
 from ncen_updater.publisher.signing.keys import get_key_owner
@@ -198,7 +198,9 @@ def merge_emergency_halts(
     while not _has_room([*retained, (new, value)], new.keyid):
         mine = [one for one, _ in retained if one.keyid == new.keyid]
         # Drop an expired halt first, else the one of the oldest release.
-        (last,) = [one for one in mine if one.until <= now][:1] or newest_first([*mine, new])[-1:]
+        (last,) = [one for one in mine if one.until <= now][:1] or sort_newest_first([*mine, new])[
+            -1:
+        ]
         if last == new:
             raise UpdaterError(TOO_MANY_EMERGENCY_HALTS, count=len(mine))
         retained = [pair for pair in retained if pair[0] != last]
@@ -207,4 +209,4 @@ def merge_emergency_halts(
 
 def _has_room(carried: Sequence[tuple[EmergencyHaltStatement, dict[str, Any]]], keyid: str) -> bool:
     mine = [data for one, data in carried if one.keyid == keyid]
-    return len(mine) <= MOST_HALTS_A_KEY and len(json.dumps(mine)) <= MOST_BYTES_A_KEY
+    return len(mine) <= MAX_HALTS_PER_KEY and len(json.dumps(mine)) <= MAX_HALT_BYTES_PER_KEY

@@ -4,8 +4,8 @@ The directory that ``publish`` writes remains the original; a storage is a copy:
 S3-compatible object store. A storage knows names and bytes only. Files are written in the order of
 :mod:`.publishing` and read back; nothing is ever deleted. An interrupted upload is completed by the
 same call: targets of the right size are skipped, and metadata, which is small, is compared byte by
-byte. Each write is atomic: object stores guarantee that for a single object, and directories are
-written with ``durable``.
+byte. Each write is atomic: object stores guarantee that for a single object, and files in a
+directory are replaced by a rename.
 """
 
 from __future__ import annotations
@@ -46,6 +46,8 @@ from ncen_updater.publisher.feed.feed_directory import (
 )
 
 BLOCK = 1 << 20
+TIMESTAMP = "metadata/timestamp.json"
+METADATA = re.compile(r"metadata/(?P<version>[1-9][0-9]*)\.(?P<role>[a-z][a-z0-9-]*)\.json")
 #: The timestamp is the only mutable file of a feed; caches must revalidate it.
 MUTABLE_CACHE_CONTROL = "no-cache, max-age=60"
 IMMUTABLE_CACHE_CONTROL = "public, max-age=31536000, immutable"
@@ -218,10 +220,6 @@ def open_storage(address: str, endpoint: str | None = None) -> FeedStorage:
     return DirectoryStorage(Path(address))
 
 
-TIMESTAMP = "metadata/timestamp.json"
-METADATA = re.compile(r"metadata/(?P<version>[1-9][0-9]*)\.(?P<role>[a-z][a-z0-9-]*)\.json")
-
-
 @dataclass(frozen=True)
 class UploadReport:
     """Result of an upload.
@@ -290,19 +288,19 @@ def upload_feed(
             for path in feed.directory.rglob("*")
             if path.is_file() and not path.name.startswith(".")
         }
-        there = storage.list_sizes()
-        served = _read_served_state(feed, state, storage, there)
+        sizes = storage.list_sizes()
+        served = _read_served_state(feed, state, storage, sizes)
         root_last = must_write_root_last(
             served,
             state,
             accept=accept_interruption,
-            names_missing_root=_names_missing_root(state, there),
+            names_missing_root=_names_missing_root(state, sizes),
         )
         written: list[str] = []
         order = sort_for_upload(local, root_last=root_last)
-        retained = {name for name in order if _is_uploaded(local[name], name, storage, there)}
+        uploaded = {name for name in order if _is_uploaded(local[name], name, storage, sizes)}
         for number, name in enumerate(order):
-            if name in retained:
+            if name in uploaded:
                 continue
             uploading = LazyText(N_("uploading {name}"), {"name": name})
             progress.report(uploading, Amount(number, len(order)))
@@ -310,7 +308,7 @@ def upload_feed(
             if storage.compute_sha256(name) != hash_file(local[name]):
                 raise UpdaterError(STORAGE_DIFFERS, name=name, place=storage.name)
             written.append(name)
-        return UploadReport(tuple(written), len(retained), state.timestamp.signed.version)
+        return UploadReport(tuple(written), len(uploaded), state.timestamp.signed.version)
 
 
 def _is_uploaded(path: Path, name: str, place: FeedStorage, there: Mapping[str, int]) -> bool:

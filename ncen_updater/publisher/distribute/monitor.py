@@ -106,15 +106,15 @@ class FeedReport:
 def choose_exit_code(findings: Sequence[Finding]) -> ExitCode:
     """Return 0 without critical findings, else the most specific exit code.
 
-    14 if metadata is expired or outdated, 7 if the only problem is that a mirror or file could not
-    be reached, else 1.
+    14 if sites cannot use the metadata, now or soon, or it is outdated; 7 if the only problem is
+    that a mirror or file could not be reached; else 1.
     """
-    strict = {finding.code for finding in findings if finding.severity is Severity.CRITICAL}
-    if not strict:
+    critical = {finding.code for finding in findings if finding.severity is Severity.CRITICAL}
+    if not critical:
         return ExitCode.OK
-    if strict <= {MONITOR_NOT_CHECKED.code, SERVER_UNREACHABLE.code}:
+    if critical <= {MONITOR_NOT_CHECKED.code, SERVER_UNREACHABLE.code}:
         return ExitCode.NETWORK
-    return ExitCode.FEED_STALE if strict & EXPIRY_CODES else ExitCode.ERROR
+    return ExitCode.FEED_STALE if critical & EXPIRY_CODES else ExitCode.ERROR
 
 
 class FeedMonitor:

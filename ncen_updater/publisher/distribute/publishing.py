@@ -134,7 +134,7 @@ class Publisher:
             BELOW_THRESHOLD: If a role has too few signatures, also those of the previous root.
             STALE_EVENT: If the feed changed since the event was drafted.
             PUBLISHER_ROLE_EXPIRED: If an offline role has expired.
-            TargetMissingError: If a target's file is missing or differs.
+            PUBLISHER_TARGET_MISSING: If a target's file is missing or differs.
             KEY_CHANGE_NOT_ATOMIC: If there is no safe order of writes.
             DUPLICATE_KEY, KEY_NOT_ALLOWED: If a key is used for roles that exclude each other.
             FEED_BROKEN, FEED_BUSY: If the feed cannot be read or locked.
@@ -210,8 +210,8 @@ class Publisher:
             state = self._feed.read_state()
             now = self._clock()
             refuse_clock_behind(state, now)
-            carried = merge_emergency_halts(state, statement(state, now), now)
-            online_roles = self._sign_online(state, state, online, now, halts=carried)
+            halts = merge_emergency_halts(state, statement(state, now), now)
+            online_roles = self._sign_online(state, state, online, now, halts=halts)
             return self._publish_online(state, online_roles)
 
     def _publish_online(

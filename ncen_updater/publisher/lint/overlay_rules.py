@@ -1,6 +1,6 @@
 """Rules of ``lint`` for local overlays: their files, and changes since the previous release.
 
-A country's texts never block an upgrade, so losses among them are advisory. A setting blocks it
+A country's texts never block an upgrade, so losses among them are warnings. A setting blocks it
 only where the release demands a value. Files that no site could read forbid the release. A finding
 names only a few keys.
 """
@@ -42,11 +42,11 @@ from ncen_updater.publisher.lint.rules import LintedRelease, report
 #: Maximum shown length of a text or name.
 MAX_LINE_CHARS = 100
 #: Maximum number of listed names.
-MOST = 5
+MAX_LISTED_NAMES = 5
 Forms = tuple[str, ...]
-#: Advisory findings because of which sites cannot upgrade, or lose changes of a country.
+#: Warnings because of which sites cannot upgrade, or lose changes of a country.
 SITE_BLOCKING_CODES = frozenset({"NU-7153", "NU-7157", "NU-7158"})
-#: Advisory findings that signers must see; most releases have some.
+#: Warnings that signers must see; most releases have some.
 COUNTRY_NOTICE_CODES = frozenset({"NU-7148", "NU-7149", "NU-7152", "NU-7155", "NU-7156"})
 
 
@@ -360,7 +360,12 @@ class OverlayChange:
 
 def format_names(names: Sequence[str]) -> str:
     """Format the first names, with an ellipsis if there are more."""
-    return ", ".join([*map(format_line, names[:MOST]), *(["..."] if len(names) > MOST else [])])
+    return ", ".join(
+        [
+            *map(format_line, names[:MAX_LISTED_NAMES]),
+            *(["..."] if len(names) > MAX_LISTED_NAMES else []),
+        ]
+    )
 
 
 def format_line(text: str, longest: int | None = MAX_LINE_CHARS) -> str:

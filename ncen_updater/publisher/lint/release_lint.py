@@ -60,7 +60,7 @@ from ncen_updater.publisher.lint.sql_rules import (
     check_unmapped_codes,
 )
 from ncen_updater.publisher.new.migration_detection import is_migration_file, is_rerun_changelog
-from ncen_updater.publisher.signing.draft import impossible
+from ncen_updater.publisher.signing.draft import find_invalid_countries
 from ncen_updater.publisher.signing.event_files import find_previous_document, read_overlay_files
 from ncen_updater.publisher.signing.metadata_rules import refuse_invalid_drafts
 
@@ -91,7 +91,7 @@ def lint_release(
         tree_before: Its tree.
 
     Returns:
-        Findings, strict ones first.
+        Findings, critical ones first.
     """
     try:
         manifest = load_manifest(directory / MANIFEST_NAME)
@@ -159,10 +159,10 @@ def lint_tree(
         texts: Its overlay files, by path.
         texts_before: Those of the previous release; None if not available.
         tree_before: Tree of the previous release; None if not available.
-        peek: Returns the beginning of any of its files; None if not available.
+        peek: Returns the first bytes of a file of the release; None if not available.
 
     Returns:
-        Findings, strict ones first.
+        Findings, critical ones first.
     """
     release = LintedRelease(
         manifest,
@@ -181,10 +181,10 @@ def lint_tree(
 
 
 def refuse_critical_findings(name: str, findings: Iterable[Finding]) -> None:
-    """Refuse a release with a strict finding.
+    """Refuse a release with a critical finding.
 
     Raises:
-        LINT_REFUSES: With the first strict finding.
+        LINT_REFUSES: With the first critical finding.
     """
     for found in findings:
         if found.severity is Severity.CRITICAL:
@@ -382,7 +382,7 @@ def _is_secret(release: LintedRelease, path: str) -> bool:
 
 
 def _check_countries(release: LintedRelease) -> Iterator[Finding]:
-    for code in impossible(release.manifest.countries):
+    for code in find_invalid_countries(release.manifest.countries):
         yield report(messages.COUNTRY_UNKNOWN, country=code)
 
 

@@ -45,7 +45,7 @@ class LintedRelease:
         texts: Content of its overlay files, by path.
         texts_before: The same of the previous release; None if not available.
         files_before: Digests of the previous release's files, by path; None if not available.
-        peek: Returns the beginning of any of its files; None if not available.
+        peek: Returns the first bytes of a file of the release; None if not available.
     """
 
     manifest: Manifest
@@ -73,7 +73,10 @@ class LintedRelease:
 
 
 def describe_path(path: str) -> LazyText | str:
-    """Return a path of a manifest with an explanation of its placeholder, if it has one."""
+    """Return a path of a manifest with an explanation of its placeholder, if it has one.
+
+    A text with a space is no path, and is returned unchanged.
+    """
     if " " in path:
         return path
     if ENGINE_PLACEHOLDER in path:
@@ -104,11 +107,11 @@ def list_migration_content(
         migration: The migration.
         digests: SHA-256 of the files of its release, by path.
     """
-    places = {"up": migration.up, "down": migration.down, "verify": migration.verify}
+    sources = {"up": migration.up, "down": migration.down, "verify": migration.verify}
     paths = {
-        (direction, engine): fill_engine(engine, place)
-        for direction, place in places.items()
+        (direction, engine): fill_engine(engine, source)
+        for direction, source in sources.items()
         for engine in ENGINE_NAMES
-        if place
+        if source
     }
     return {key: (path, digests.get(path)) for key, path in paths.items()}

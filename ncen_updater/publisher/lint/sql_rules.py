@@ -1,8 +1,8 @@
 """Rules of ``lint`` for SQL: migrations, down migrations, checks, and reference maps.
 
-:mod:`ncen_updater.formats.sql` decides what a site refuses, here as there, and :mod:`.data_loss`
-what a down migration loses. Syntax errors, which a site would find only at run time, are found
-without a server by SQLite and squawk, and quoted in their own words.
+What a site refuses is decided by the sites' own rules (:mod:`ncen_updater.formats.sql`), and what a
+down migration loses by :mod:`ncen_updater.formats.data_loss`. SQLite and squawk find syntax errors
+without a server; a site would find them only when the migration runs. Their messages are quoted.
 """
 
 from __future__ import annotations
@@ -177,7 +177,7 @@ class SqlText:
 
 
 def _list_engines(release: LintedRelease) -> tuple[str, ...]:
-    """Return the engines for which the release has files with an engine in the name."""
+    """Return the engines for which the release has files with the engine in their path."""
     places = {m.up for _, m in release.iter_migrations() if ENGINE_PLACEHOLDER in m.up}
     return tuple(
         engine
@@ -219,7 +219,7 @@ def _list_sql_files(release: LintedRelease) -> Iterator[MigrationSqlFile]:
 
 
 def check_readable_files(release: LintedRelease) -> Iterator[Finding]:
-    """Check for SQL files that every site refuses."""
+    """Report SQL files whose content every site refuses."""
     for file in _list_sql_files(release):
         bad = check_file_content(release.read_bytes(file.path))
         if bad:
@@ -271,7 +271,9 @@ def check_sql_accepted(release: LintedRelease) -> Iterator[Finding]:
     values: dict[str, Mapping[SyntaxQuery, str]] = {}
     for engine in ENGINE_NAMES:
         asked = dict.fromkeys(
-            _make_syntax_query(t) for t in texts if t.refusals.get(engine, t) is None
+            _make_syntax_query(t)
+            for t in texts
+            if engine in t.refusals and t.refusals[engine] is None
         )
         try:
             values[engine] = find_syntax_errors(engine, asked)
@@ -335,7 +337,7 @@ def check_costs(release: LintedRelease) -> Iterator[Finding]:
 
 
 def check_queries(release: LintedRelease) -> Iterator[Finding]:
-    """Check that there are domain checks, and that unmapped rows block the upgrade."""
+    """Report missing domain checks, and reference maps whose unmapped rows do not block."""
     manifest = release.manifest
     for item in manifest.reference_maps:
         if not item.strict:

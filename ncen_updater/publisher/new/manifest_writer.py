@@ -1,4 +1,4 @@
-"""Write the first manifest from answers, and the program that runs the application's migrator."""
+"""Text of a first manifest from answers; the program that runs the application's migrator."""
 
 from __future__ import annotations
 
@@ -115,18 +115,18 @@ def _make_migrator_words(answers: ManifestAnswers) -> list[str]:
     found = answers.detected
     if found.kind in (MigratorKind.SQL, MigratorKind.NONE):
         return []
-    words = [MIGRATE_PROGRAM_PATH, found.kind.value]
+    argv = [MIGRATE_PROGRAM_PATH, found.kind.value]
     one = len(answers.databases) == 1 and found.kind is MigratorKind.DJANGO
     for name in answers.databases:
-        words += ["--database", f"{name}=default" if one else name]
+        argv += ["--database", f"{name}=default" if one else name]
     for place in found.packages:
-        words += ["--path", place]
+        argv += ["--path", place]
     if found.settings:
-        words += ["--settings", found.settings]
+        argv += ["--settings", found.settings]
     for path in found.files if found.kind is not MigratorKind.DJANGO else ():
-        words += ["--config", path]
+        argv += ["--config", path]
     if found.command:
-        words += ["--run", found.command]
+        argv += ["--run", found.command]
     if found.program:
-        words += ["--program", found.program]
-    return words
+        argv += ["--program", found.program]
+    return argv

@@ -84,7 +84,7 @@ class SandboxSite:
         limit = time.monotonic() + float(self.application.get("health_timeout_s", 120))
         while not self._is_answering(url):
             if time.monotonic() > limit:
-                raise self._make_error(f"nothing answers at {url} after the start")
+                raise self._make_error(f"no healthy response from {url} after the start")
             time.sleep(POLL_S)
 
     def stop_application(self) -> None:
@@ -98,7 +98,7 @@ class SandboxSite:
 
     def _is_answering(self, url: str) -> bool:
         """Return whether the health check succeeds, with the site's headers and token."""
-        request = urllib.request.Request(url)  # noqa: S310 - of the desk's own file
+        request = urllib.request.Request(url)  # noqa: S310 - of the site's own file
         headers = self.application.get("health_headers", {})
         for name, value in (headers if isinstance(headers, dict) else {}).items():
             request.add_unredirected_header(str(name), str(value))
@@ -181,13 +181,13 @@ def load_sandbox(path: Path, feed: Path) -> SandboxSite:
     paths, application = table("paths"), table("application")
     root = Path(str(paths.get("root", "/")))
     if not root.is_absolute() or root == Path("/"):
-        raise refused("'root' in [paths] must be its own directory, such as /home/me/desk")
+        raise refused("'root' in [paths] must be its own directory, such as /home/me/site")
     state = root / str(paths.get("state", "var/lib/ncen-updater"))
     trusted = root / str(paths.get("trusted_root", "etc/ncen-updater/trust/root.json"))
     known = SandboxSite(path, trusted, 0, "", {}, root).trusts(feed)
     for place in () if known else (state, trusted):
         if place.is_file() or (place.is_dir() and any(place.iterdir())):
-            raise refused(f"an agent works, or has worked, there ({place}): make a fresh copy")
+            raise refused(f"an agent uses or has used {place}: make a fresh copy")
     urls = table("feed").get("urls", [])
     address = urllib.parse.urlsplit(str(urls[0]) if isinstance(urls, list) and urls else "")
     try:

@@ -137,12 +137,12 @@ class TrialStore:
 
     Args:
         work: The directory.
-        desk: The site.
+        site: The site.
     """
 
-    def __init__(self, work: Path, desk: SandboxSite) -> None:
-        self._work, self._desk, self.feed = work, desk, work / "feed"
-        known = desk.trusts(self.feed) and (work / "trial.json").exists()
+    def __init__(self, work: Path, site: SandboxSite) -> None:
+        self._work, self._site, self.feed = work, site, work / "feed"
+        known = site.trusts(self.feed) and (work / "trial.json").exists()
         self._passed: dict[str, list[str]] = (
             parse_json((work / "trial.json").read_bytes()) if known else {}
         )
@@ -163,11 +163,11 @@ class TrialStore:
             UpdaterError: If a build fails, or the feed has that version with other content.
         """
         keys = create_keys(self._work / "keys", "nobody trusts them")
-        if not self._desk.trusts(self.feed):
+        if not self._site.trusts(self.feed):
             shutil.rmtree(self.feed, ignore_errors=True)
-            create_feed(self.feed, keys, clock, products=(self._desk.product,))
-            durable.make_directory(self._desk.trusted_root.parent)
-            shutil.copyfile(self.feed / FIRST_ROOT, self._desk.trusted_root)
+            create_feed(self.feed, keys, clock, products=(self._site.product,))
+            durable.make_directory(self._site.trusted_root.parent)
+            shutil.copyfile(self.feed / FIRST_ROOT, self._site.trusted_root)
         for release in releases:
             manifest = (release / MANIFEST_NAME).read_bytes()
             digest = compute_sha256(scan_release(release).to_canonical_json() + manifest)

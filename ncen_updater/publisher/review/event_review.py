@@ -321,7 +321,7 @@ class EventReview:
     @property
     def annexes(self) -> tuple[Section, ...]:
         """Return the long lists, which are shown in annexes."""
-        return tuple(one for page in self.releases for one in page.sections if one.annexed)
+        return tuple(one for page in self.releases for one in page.sections if one.is_annexed)
 
 
 def build_review(
@@ -378,7 +378,7 @@ def _review_releases(event: SigningEvent, evidence: ReviewFiles) -> Iterator[Rel
                 raise UpdaterError(REVIEW_FILES_MISSING, name=name)
             earlier = find_older_document(shown.document, event, role)
             last = evidence.load_release(earlier.path, earlier) if earlier else None
-            page = release_page(shown, last, first=earlier is None)
+            page = build_release_page(shown, last, first=earlier is None)
             lost = [] if last or earlier is None else [earlier.path]
             lost += [last.document.tree.target] if last and last.tree is None else []
             lost += _list_missing_texts(shown, last) if last else []
@@ -404,7 +404,7 @@ def _list_missing_texts(shown: ReviewedRelease, last: ReviewedRelease) -> list[s
     ]
 
 
-def release_page(
+def build_release_page(
     shown: ReviewedRelease, last: ReviewedRelease | None, *, first: bool = False
 ) -> ReleaseReview:
     """Build the page of one release.

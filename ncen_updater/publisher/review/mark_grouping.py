@@ -123,7 +123,7 @@ def _format_kinds(item: LocatedMark) -> LazyText | str:
 
 NOTHING = N_("nothing")
 #: Longer lists are shown in annexes.
-MOST = 200
+MAX_PAGE_LINES = 200
 
 
 @dataclass(frozen=True)
@@ -141,14 +141,14 @@ class Section:
     of: str
 
     @property
-    def annexed(self) -> bool:
+    def is_annexed(self) -> bool:
         """Return whether it is shown in an annex."""
-        return len(self.lines) > MOST
+        return len(self.lines) > MAX_PAGE_LINES
 
     @property
     def shown(self) -> tuple[LazyText, ...]:
         """Return the lines shown under the heading on the page itself."""
-        if self.annexed:
+        if self.is_annexed:
             words = N_("{count} lines, listed in the annexes")
             return (LazyText(words, {"count": len(self.lines)}),)
         return self.lines or (LazyText(NOTHING),)

@@ -120,8 +120,8 @@ class ReviewFiles:
         unpacked = self._unpack_archive(document, tree) if tree is not None else None
         missing = [] if tree is not None else [document.tree.target]
         sql = self._find_files(document.migrations, unpacked, MAX_FILE_BYTES, missing)
-        carried = list_overlay_digests(document, tree) if tree is not None else {}
-        texts = self._find_files(carried, unpacked, MAX_OVERLAY_FILE_BYTES, missing)
+        overlay_digests = list_overlay_digests(document, tree) if tree is not None else {}
+        texts = self._find_files(overlay_digests, unpacked, MAX_OVERLAY_FILE_BYTES, missing)
         if tree is not None:
             _require_sql_in_tree(document, tree)
         return ReviewedRelease(document, tree, sql, tuple(missing), unpacked, texts)
@@ -175,7 +175,7 @@ def _require_sql_in_tree(document: ReleaseDocument, tree: Tree) -> None:
     files = {e.path: e.sha256 for e in tree.entries if e.type is EntryType.FILE}
     for path, digest in document.migrations.items():
         if files.get(path) != digest:
-            reason = f"its tree does not hold {path} as its document names it"
+            reason = f"the tree has no {path} with the digest in the release document"
             raise BuildError(path=document.tree.target, reason=reason)
 
 
@@ -222,10 +222,10 @@ def format_overlay_changes(
             if now.get(key) != then.get(key):
                 old, new = (quote_forms(side.get(key, ())) for side in (then, now))
                 values = {"path": path, "key": format_line(key, None), "old": old, "new": new}
-                yield LazyText(difference_words(key in then, key in now), values)
+                yield LazyText(get_change_template(key in then, key in now), values)
 
 
-def difference_words(before: bool, after: bool) -> str:
+def get_change_template(before: bool, after: bool) -> str:
     """Return the sentence template for an added, removed or changed text."""
     if not before:
         return N_("added: {path}: {key}, {new}")

@@ -68,7 +68,7 @@ def group_marked_lines(page: EventReview) -> Iterator[tuple[LazyText, tuple[Lazy
         yield LazyText(N_("Usual")), usual
 
 
-def unshown(page: EventReview, language: str) -> LazyText:
+def describe_unshown(page: EventReview, language: str) -> LazyText:
     """Return how many lines of the page are neither in the summary nor in the warnings."""
     words = N_("{count} more lines, {annexed} of them in annexes. Run: ncen-publisher show")
     count = sum(1 for _ in (*format_details(page, language), *format_annex(page)))

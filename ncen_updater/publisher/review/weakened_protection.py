@@ -30,7 +30,7 @@ from ncen_updater.publisher.feed.role_policy import (
     read_issue_time,
 )
 from ncen_updater.publisher.review.statement_marks import find_marks
-from ncen_updater.publisher.signing.draft import impossible
+from ncen_updater.publisher.signing.draft import find_invalid_countries
 from ncen_updater.publisher.signing.keys import compute_fingerprint, get_key_owner
 from ncen_updater.publisher.signing.signing_event import SigningEvent
 from ncen_updater.publisher.signing.value_format import (
@@ -40,14 +40,14 @@ from ncen_updater.publisher.signing.value_format import (
 )
 
 #: In longer lists only the differing values are shown.
-MOST: Final = 20
+MAX_SHOWN: Final = 20
 #: Fields that change in every release, or are shown elsewhere on the page.
 _HARMLESS: Final = re.compile(
     r"schema|product|version|urgency|notes\.\w+\.\w+|databases\[\w+\]\.name"
     r"|databases\[\w+\]\.migrations\[\w+\]\.(?:id|up|down|verify|data_loss|irreversible)"
 )
 #: Fields by which a site judges an upgrade; adding a new probe is harmless.
-_GRAVE: Final = re.compile(
+_CRITICAL: Final = re.compile(
     r"(?:health|checks|reference_maps|compatibility|migrator|smoke)\b.*"
     r"|databases\[\w+\]\.(?:tables_without_records|self_managed)"
 )
@@ -173,7 +173,7 @@ def _compare_offers(old: Targets | None, new: Targets) -> Iterator[LazyText]:
         countries = [*(offer.get("countries") or [])]
         for wave in waves:
             countries += wave.get("countries") or []
-        for code in impossible(countries):
+        for code in find_invalid_countries(countries):
             yield LazyText(
                 N_("WARNING: {name}: unknown country {country}"),
                 {"name": name, "country": code},
@@ -260,8 +260,8 @@ def find_release_warnings(manifest: Manifest, before: Manifest | None) -> Iterat
         if not is_rollback_code_only(manifest, before):
             lost = {"name": name, "reason": migrator.no_rollback_reason}
             yield LazyText(N_("WARNING: rollback of {name} loses records: {reason}"), lost)
-    vouched = manifest.compatibility
-    if vouched is not None and (before is None or before.compatibility != vouched):
+    compatibility = manifest.compatibility
+    if compatibility is not None and (before is None or before.compatibility != compatibility):
         words = N_(
             "WARNING: {name} declares its databases compatible down to schema number"
             " {compatible_down_to}."
@@ -269,16 +269,18 @@ def find_release_warnings(manifest: Manifest, before: Manifest | None) -> Iterat
         )
         values = {
             "name": name,
-            "compatible_down_to": vouched.compatible_down_to,
-            "number": vouched.schema_number,
+            "compatible_down_to": compatibility.compatible_down_to,
+            "number": compatibility.schema_number,
         }
         yield LazyText(words, values)
-    if vouched is not None and vouched.expand and migrator is not None:
+    if compatibility is not None and compatibility.expand and migrator is not None:
         words = N_(
             "WARNING: a program of {name} changes the live databases before the downtime,"
             " without a copy, and cannot be undone (schema number {compatible_down_to} or later)"
         )
-        yield LazyText(words, {"name": name, "compatible_down_to": vouched.compatible_down_to})
+        yield LazyText(
+            words, {"name": name, "compatible_down_to": compatibility.compatible_down_to}
+        )
 
 
 @dataclass(frozen=True)
@@ -344,8 +346,8 @@ def manifest_marks(
     for item, group in itertools.groupby(differs, lambda change: change.item):
         of_item = list(group)
         new = all(change.old is None for change in of_item) and item.startswith(("ch", "ref"))
-        value = join_texts([change.text for change in of_item[:MOST]])
-        critical = _GRAVE.fullmatch(item) is not None and not new
+        value = join_texts([change.text for change in of_item[:MAX_SHOWN]])
+        critical = _CRITICAL.fullmatch(item) is not None and not new
         yield critical, LazyText(N_("WARNING: manifest: {changes}"), {"changes": value})
         for change in of_item:
             if _SQL.fullmatch(change.path) and isinstance(change.new, str):
@@ -381,7 +383,7 @@ def _changes(path: str, old: object, new: object) -> Iterator[FieldChange]:
             yield FieldChange(path, old, new)
         return
     one, other = (Counter(json.dumps(item) for item in side) for side in (old, new))
-    if one == other or (len(old) + len(new) <= MOST and not path.endswith("[]")):
+    if one == other or (len(old) + len(new) <= MAX_SHOWN and not path.endswith("[]")):
         yield FieldChange(path, old, new)
     elif not path.endswith("[]"):  # the entries of a list of names are compared on their own
         yield from (FieldChange(path, None, json.loads(item)) for item in other - one)

@@ -159,9 +159,9 @@ def _list_under_signed_roles(
 ) -> Mapping[str, Metadata[Any]]:
     """Draft unchanged roles again whose signatures do not reach the new threshold."""
     whole = state.replace_roles(changed)
-    retained = list_delegated_roles(whole.targets.signed)
+    delegated = list_delegated_roles(whole.targets.signed)
     for role in ("targets", *state.delegated):
-        stays = role not in changed and (role == "targets" or role in retained)
+        stays = role not in changed and (role == "targets" or role in delegated)
         if stays and not verify_role(whole, role):
             with repository.edit(role):
                 pass
@@ -236,7 +236,7 @@ def draft_releases(
     repository = FeedRepository(state, state.policy, now)
     titles: list[str] = []
     claimed: set[str] = set()
-    attachments: dict[str, Path | bytes] = {}
+    review_files: dict[str, Path | bytes] = {}
     for product in sorted({d.manifest.product for d in documents.values()}):
         role = list_delegated_roles(state.targets.signed).get(product)
         if role is None:
@@ -248,10 +248,10 @@ def draft_releases(
         fresh = _add_targets(repository, state, product, targets, listed=not waves)
         added = {n: d for n, d in own.items() if n in fresh}
         titles += [f"{product} {d.manifest.version}" for d in added.values()]
-        attachments |= _collect_review_files(root, added, targets)
+        review_files |= _collect_review_files(root, added, targets)
         published = state.delegated.get(product)
         for document in added.values():
-            attachments |= collect_review_files(
+            review_files |= collect_review_files(
                 root, document, feed, published.signed if published else None
             )
     foreign = [name for name in files if name not in claimed]
@@ -264,7 +264,7 @@ def draft_releases(
         raise UpdaterError(
             NOTHING_TO_DO, reason="everything in the staging directory is already published"
         )
-    return Draft(f"Release of {', '.join(titles)}", repository.changed, attachments)
+    return Draft(f"Release of {', '.join(titles)}", repository.changed, review_files)
 
 
 def _list_staged_files(root: Path) -> list[str]:
@@ -371,8 +371,8 @@ def draft_retirement(state: FeedState, product: str, version: str, now: datetime
         for offer in leaving:
             for name in list_release_targets(product, offer.version, list(targets.targets)):
                 del targets.targets[name]
-        every = sorted({*retired, *(offer.version for offer in leaving)}, key=Version)
-        targets.unrecognized_fields[RETIRED_FIELD] = every
+        all_retired = sorted({*retired, *(offer.version for offer in leaving)}, key=Version)
+        targets.unrecognized_fields[RETIRED_FIELD] = all_retired
     archives = {get_archive_target_name(product, offer.version) for offer in leaving}
     if archives & state.targets.signed.targets.keys():
         with repository.edit_targets() as top:
@@ -632,6 +632,6 @@ COUNTRIES: Final = frozenset(
 )
 
 
-def impossible(codes: Iterable[str]) -> list[str]:
+def find_invalid_countries(codes: Iterable[str]) -> list[str]:
     """Return the codes that are not ISO 3166-1 country codes, each once."""
     return sorted({code for code in codes if code not in COUNTRIES})

@@ -76,7 +76,7 @@ def read_regular_file(path: Path, limit: int = MAX_FILE_BYTES) -> bytes:
     descriptor = os.open(path, _FLAGS)
     with os.fdopen(descriptor, "rb") as stream:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise ValueError(f"{path.name} is no plain file")
+            raise ValueError(f"{path.name} is not a regular file")
         content = stream.read(limit + 1)
     if len(content) > limit:
         raise ValueError(f"{path.name} is over {limit} bytes")
@@ -163,7 +163,7 @@ def write_review_files(directory: Path, attachments: Mapping[str, Path | bytes])
         attachments: Paths or contents of the files, by the SHA-256 in the metadata.
 
     Raises:
-        TargetMissingError: If a file changed after the metadata was drafted.
+        PUBLISHER_TARGET_MISSING: If a file changed after the metadata was drafted.
     """
     durable.make_directory(directory / REVIEW_DIRECTORY)
     for sha256, path in attachments.items():
@@ -280,7 +280,7 @@ def _refuse_unexpected_entries(entries: Sequence[zipfile.ZipInfo]) -> None:
     names = [entry.filename for entry in entries]
     odd = next((name for name in names if not _NAME.fullmatch(name)), None)
     if odd is not None:
-        raise ValueError(f"{odd[:80]!r} is no file of an event")
+        raise ValueError(f"{odd[:80]!r} is not a file of an event")
     if len(set(names)) != len(names):
         raise ValueError("duplicate file")
     if len(names) > MAX_ENTRIES or sum(entry.file_size for entry in entries) > MAX_PACKED_BYTES:
@@ -294,7 +294,7 @@ def write_signatures(path: Path, signatures: Sequence[DetachedSignature]) -> Non
 
 
 def read_signatures(path: Path) -> tuple[DetachedSignature, ...]:
-    """Read the signatures of a file: all of a signer, or a single one in the older format.
+    """Read the signatures of a file: those of a signer, or a single one as stored in an event.
 
     Raises:
         BAD_EVENT: If it is neither.

@@ -162,14 +162,14 @@ def _find_key_problems(keys: Mapping[str, Key]) -> Iterator[str]:
 
 def _find_holder_problems(name: str, holder: Any, keys: Mapping[str, Key]) -> Iterator[str]:  # noqa: ANN401
     if any(keyid not in keys for keyid in holder.keyids):
-        yield f"{name} names a key that is not there"
+        yield f"{name} refers to a key that is not listed"
     if holder.threshold > len(holder.keyids):
         yield f"{name}: {holder.threshold} of {len(holder.keyids)} keys cannot be met"
 
 
 def _find_target_problems(path: str, target: TargetFile) -> Iterator[str]:
     if not TARGET_NAME.fullmatch(path) or any(p in ("", ".", "..") for p in path.split("/")):
-        yield f"{path!r} is no name of a target"
+        yield f"{path!r} is not a valid target name"
     digest = target.hashes.get("sha256", "")
     if not re.fullmatch(r"[0-9a-f]{64}", str(digest)) or target.length < 0:
         yield f"{path!r} has no digest or no length"
@@ -183,7 +183,7 @@ def _find_foreign_archives(role: str, product: Targets, top: Targets) -> Iterato
     for path in product.targets.keys() & top.targets.keys():
         one, other = product.targets[path], top.targets[path]
         if (one.length, one.hashes) != (other.length, other.hashes):
-            yield f"{path!r} is another file than {role} names"
+            yield f"{path!r} differs from the file in {role}"
 
 
 def _find_offer_problems(path: str, targets: Targets) -> Iterator[str]:
@@ -194,14 +194,14 @@ def _find_offer_problems(path: str, targets: Targets) -> Iterator[str]:
     try:
         offer = Offer.model_validate(custom[OFFER_FIELD])
     except (KeyError, ValidationError) as error:
-        yield f"{path!r} holds no valid offer: {error}"
+        yield f"{path!r} has no valid offer: {error}"
         return
     if path != f"{RELEASES_PREFIX}{offer.product}/{offer.version}.json":
         yield f"{path!r} offers {offer.product} {offer.version}"
     archive = targets.targets.get(offer.archive.target)
     named = (offer.archive.length, offer.archive.sha256)
     if archive is None or (archive.length, archive.hashes.get("sha256")) != named:
-        yield f"{path!r} names an archive that is not signed beside it"
+        yield f"{path!r} refers to an archive that the role does not list"
 
 
 def refuse_invalid_dates(
@@ -498,14 +498,14 @@ def refuse_expired_roles(state: FeedState, now: datetime) -> None:
     Raises:
         PUBLISHER_ROLE_EXPIRED: Naming all of them, so that one event can renew them.
     """
-    lapsed = {
+    expired = {
         role: metadata.signed.expires
         for role in state.list_offline_roles()
         if (metadata := state.get_role(role)) is not None and metadata.signed.is_expired(now)
     }
-    if lapsed:
+    if expired:
         raise UpdaterError(
             PUBLISHER_ROLE_EXPIRED,
-            role=", ".join(lapsed),
-            expires=format_date(min(lapsed.values())),
+            role=", ".join(expired),
+            expires=format_date(min(expired.values())),
         )

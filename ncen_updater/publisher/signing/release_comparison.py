@@ -70,7 +70,7 @@ def compare_staged_files(
         builder: The builder's public key, needed if a release has a provenance.
 
     Raises:
-        TargetMissingError: If a file is missing or differs.
+        PUBLISHER_TARGET_MISSING: If a file is missing or differs.
         BuildError: If a release document contradicts the metadata.
         NOTHING_TO_DO: If the event adds no release.
         SBOM_INVALID, PROVENANCE_INVALID, BUILDER_KEY_MISSING: As :func:`check_attachments`.
@@ -135,8 +135,8 @@ def _refuse_unnamed_files(event: SigningEvent, named: Collection[str]) -> None:
     ]
     for role in event.drafts:
         for name in _list_added_targets(event, role):
-            again = role == "targets" and any(name in targets for targets in products)
-            if name not in named and not again:
+            also_in_product = role == "targets" and any(name in targets for targets in products)
+            if name not in named and not also_in_product:
                 raise BuildError(
                     path=event.directory,
                     reason=LazyText("no release refers to {name}", {"name": name}),

@@ -146,7 +146,7 @@ def load_signer_settings(path: Path | None) -> SignerSettings:
             SIGNER_SETTINGS_INVALID, path=path, detail="key_id and module need token"
         )
 
-    def place(text: str | None, *, trusted: bool = False) -> Path | None:
+    def resolve(text: str | None, *, trusted: bool = False) -> Path | None:
         try:
             found = None if text is None else path.parent / Path(text).expanduser()
             if found is not None and trusted:
@@ -160,15 +160,15 @@ def load_signer_settings(path: Path | None) -> SignerSettings:
     return SignerSettings(
         source=path,
         name=model.name,
-        key=place(model.key),
+        key=resolve(model.key),
         token=model.token,
         key_id=model.key_id,
-        module=place(model.module, trusted=True),
-        root=place(model.root, trusted=True),
-        emergency_halt_key=place(model.emergency_halt_key),
-        builder_key=place(model.builder_key, trusted=True),
-        staging=place(model.staging),
-        feed=place(model.feed),
+        module=resolve(model.module, trusted=True),
+        root=resolve(model.root, trusted=True),
+        emergency_halt_key=resolve(model.emergency_halt_key),
+        builder_key=resolve(model.builder_key, trusted=True),
+        staging=resolve(model.staging),
+        feed=resolve(model.feed),
     )
 
 

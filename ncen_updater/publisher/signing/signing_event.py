@@ -132,7 +132,7 @@ class SigningEvent:
 
         Raises:
             FEED_EXISTS: If the directory is not empty.
-            TargetMissingError: If a review file has changed meanwhile.
+            PUBLISHER_TARGET_MISSING: If a review file has changed meanwhile.
         """
         if directory.exists() and any(directory.iterdir()):
             raise UpdaterError(FEED_EXISTS, path=directory)
@@ -364,7 +364,7 @@ class SigningEvent:
             BAD_EVENT: If it cannot be read.
             DIGEST_MISMATCH: If it was made for another draft.
             KEY_NOT_ALLOWED: If its key may not sign for this role.
-            BadSignatureError: If a signature is invalid.
+            PUBLISHER_BAD_SIGNATURE: If a signature is invalid.
         """
         found = [answer for answer, _ in self._check_signature_file(path)]
         for answer in found:
@@ -375,7 +375,7 @@ class SigningEvent:
         """Return the drafts with all signatures of ``sig``, each verified again.
 
         Raises:
-            BAD_EVENT, DIGEST_MISMATCH, KEY_NOT_ALLOWED, BadSignatureError: As for
+            BAD_EVENT, DIGEST_MISMATCH, KEY_NOT_ALLOWED, PUBLISHER_BAD_SIGNATURE: As for
                 :meth:`merge_signatures`.
         """
         result = {

@@ -90,11 +90,11 @@ class SigningLedger:
             LEDGER_BROKEN: If the file cannot be read.
         """
         known = self._read_entries()
-        there = {(one.feed, one.role, one.version, one.digest) for one in known}
+        recorded = {(one.feed, one.role, one.version, one.digest) for one in known}
         fresh = [
             one
             for one in self._make_entries(event, roles, format_utc_time(now))
-            if (one.feed, one.role, one.version, one.digest) not in there
+            if (one.feed, one.role, one.version, one.digest) not in recorded
         ]
         if fresh:
             lines = [json.dumps(one.model_dump(), sort_keys=True) for one in [*known, *fresh]]

@@ -67,7 +67,14 @@ def test_durations_are_formatted(seconds: float, words: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("count", "words"), [(999, "999 B"), (1000, "1.0 kB"), (10**15, "1000.0 TB")]
+    ("count", "words"),
+    [
+        (999, "999 B"),
+        (1000, "1.0 kB"),
+        (999_949, "999.9 kB"),
+        (999_960, "1.0 MB"),
+        (10**15, "1000.0 TB"),
+    ],
 )
 def test_sizes_are_formatted(count: int, words: str) -> None:
     assert format_bytes(count) == words

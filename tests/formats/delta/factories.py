@@ -97,7 +97,7 @@ def there(
     out = place / "out"
     out.mkdir()
     tree = apply_pack(
-        pack, place / "old", old_tree, out, facts(info), SilentProgress(), LinkMode.COPY
+        pack, place / "old", old_tree, out, facts(info), SilentProgress(), LinkMode.SAFE
     )
     assert tree == new_tree
     assert tree.compute_digest() == info.to_tree
@@ -153,7 +153,7 @@ class Forge:
             self.out,
             limits or self.limits,
             SilentProgress(),
-            LinkMode.COPY,
+            LinkMode.SAFE,
         )
 
 

@@ -112,7 +112,7 @@ def _outcome(
     pack.write_bytes(content)
     (place / "out").mkdir()
     try:
-        made = apply_pack(pack, old, tree, place / "out", limits, SilentProgress(), LinkMode.COPY)
+        made = apply_pack(pack, old, tree, place / "out", limits, SilentProgress(), LinkMode.SAFE)
         return made.compute_digest()
     except DeltaError:
         return None

@@ -79,7 +79,7 @@ class Honest:
                     place / "out",
                     self.limits,
                     SilentProgress(),
-                    LinkMode.COPY,
+                    LinkMode.SAFE,
                 )
             except DeltaError:
                 return None

@@ -6,7 +6,7 @@ import tracemalloc
 from contextlib import closing
 from pathlib import Path
 
-from ncen_updater.formats.delta.apply import GroupReference, OldSlot
+from ncen_updater.formats.delta.apply import GroupReference, VerifiedFiles
 from ncen_updater.formats.delta.pack_plan import FileReference
 from tests.formats.delta.factories import jar, write
 
@@ -17,7 +17,7 @@ def test_large_archive_members_are_buffered_on_disk(tmp_path: Path) -> None:
     tracemalloc.start()
     try:
         with (
-            closing(OldSlot(tmp_path / "old", tree)) as origin,
+            closing(VerifiedFiles(tmp_path / "old", tree)) as origin,
             closing(
                 GroupReference(origin, (FileReference(0, (0,)),), tmp_path / "new")
             ) as reference,

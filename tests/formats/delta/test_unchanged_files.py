@@ -15,7 +15,7 @@ from ncen_updater.common.directory_handle import DirectoryHandle
 from ncen_updater.common.messages import OLD_FILE_ALTERED
 from ncen_updater.common.progress import SilentProgress
 from ncen_updater.formats.delta import pack_builder as make
-from ncen_updater.formats.delta.apply import FileSharing, OldSlot, apply_pack, is_link_safe
+from ncen_updater.formats.delta.apply import FileSharing, VerifiedFiles, apply_pack, is_link_safe
 from ncen_updater.formats.delta.pack_plan import LinkMode
 from ncen_updater.formats.tree import Tree
 from tests.formats.delta.factories import Files, Mode, write
@@ -35,7 +35,6 @@ def _info(mode: int, owner: int) -> os.stat_result:
         (FILE | 0o444, 0, 0o644, LinkMode.SAFE, True),
         (FILE | 0o555, 0, 0o755, LinkMode.SAFE, True),
         (FILE | 0o444, 0, 0o444, LinkMode.SAFE, True),
-        (FILE | 0o444, 0, 0o644, LinkMode.COPY, False),
         (FILE | 0o444, USER, 0o644, LinkMode.SAFE, False),
         (FILE | 0o444, USER, 0o644, LinkMode.SEALED, True),
         (FILE | 0o444, OTHER, 0o644, LinkMode.SEALED, False),
@@ -58,7 +57,7 @@ FILES: Files = {"d/a": Mode(b"a" * 3000, 0o444), "d/w": Mode(b"w" * 3000, 0o644)
 class Place:
     """An old slot, and an empty new one on a file system that cannot share blocks, or can."""
 
-    def __init__(self, root: Path, origin: OldSlot, below: DirectoryHandle) -> None:
+    def __init__(self, root: Path, origin: VerifiedFiles, below: DirectoryHandle) -> None:
         self.old, self.new, self.origin, self.below = root / "old", root / "new", origin, below
         below.make_directory("d")
 
@@ -76,7 +75,7 @@ def place(tmp_path: Path) -> Iterator[Place]:
     tree: Tree = write(tmp_path / "old", FILES)
     (tmp_path / "new").mkdir()
     with (
-        closing(OldSlot(tmp_path / "old", tree)) as origin,
+        closing(VerifiedFiles(tmp_path / "old", tree)) as origin,
         closing(DirectoryHandle(tmp_path / "new")) as below,
     ):
         yield Place(tmp_path, origin, below)
@@ -104,11 +103,6 @@ def test_writable_files_are_copied(place: Place, monkeypatch: pytest.MonkeyPatch
     old, new = place.take(LinkMode.SEALED, index=2)
     assert not os.path.samestat(old, new)
     assert stat.S_IMODE(new.st_mode) == 0o644
-
-
-def test_copies_are_independent(place: Place) -> None:
-    old, new = place.take(LinkMode.COPY)
-    assert not os.path.samestat(old, new)
 
 
 def test_file_system_without_links_uses_copies(

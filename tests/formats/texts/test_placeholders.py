@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ncen_updater.formats.texts.catalog import compare_placeholders, count_placeholders
+from ncen_updater.formats.texts.catalog import compare_placeholders, find_placeholders
 
 
 @pytest.mark.parametrize(
@@ -27,11 +27,11 @@ from ncen_updater.formats.texts.catalog import compare_placeholders, count_place
     ],
 )
 def test_placeholders_are_found(text: str, found: set[str]) -> None:
-    assert count_placeholders(text) == found
+    assert find_placeholders(text) == found
 
 
 def test_doubled_brace_in_gettext_is_literal() -> None:
-    assert count_placeholders("{{name}} {{{0}}}", gettext=True) == {"{0}"}
+    assert find_placeholders("{{name}} {{{0}}}", gettext=True) == {"{0}"}
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ from ncen_updater.agent.engine.preflight.base import (
     make_info,
     register_check,
 )
-from ncen_updater.common.disk_space import is_closed_here
+from ncen_updater.common.disk_space import is_read_only_here
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.findings import Finding, Severity
 from ncen_updater.common.i18n import N_, LazyText
@@ -65,7 +65,7 @@ def check_directories(context: PreflightContext) -> tuple[Finding, ...]:
 
 
 def _make_unwritable_finding(directory: Path) -> Finding:
-    if is_closed_here(directory):
+    if is_read_only_here(directory):
         error = UpdaterError(OUTSIDE_UNIT, path=directory)
         return Finding(error.code, Severity.CRITICAL, error.title_text, error.remedy_text)
     return make_blocker(

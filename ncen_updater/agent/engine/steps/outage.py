@@ -31,7 +31,7 @@ from ncen_updater.agent.model.event_names import (
     DISK_FULL,
     DISK_HAS_SPACE,
 )
-from ncen_updater.common.disk_space import MARGIN_BYTES, find_full
+from ncen_updater.common.disk_space import MARGIN_BYTES, find_full_path
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.messages import (
@@ -67,7 +67,7 @@ END_EVENTS = frozenset(cause.value[1] for cause in OutageCause)
 def find_full_disk(site: Site) -> Path | None:
     """Return a directory of site or databases whose file system is full, else None."""
     free = measure_database_space(site)
-    found = find_full(list_written_directories(site))
+    found = find_full_path(list_written_directories(site))
     return next((place for place, left in free.items() if left < MARGIN_BYTES), found and found[0])
 
 

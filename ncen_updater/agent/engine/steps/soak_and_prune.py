@@ -39,7 +39,7 @@ from ncen_updater.agent.model.change import StepName
 from ncen_updater.agent.model.change_facts import NO_FACTS, ChangeFacts
 from ncen_updater.agent.model.errors import SoakFailedError
 from ncen_updater.agent.policy.retention import ProtectedItems
-from ncen_updater.common.disk_space import find_full
+from ncen_updater.common.disk_space import find_full_path
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.progress import ProgressListener
@@ -99,7 +99,7 @@ class SoakStep(Step):
 
         def look() -> HealthResult:
             health = site.application.check_health(expectation, include_deferred=True)
-            full = find_full(places) if health else None
+            full = find_full_path(places) if health else None
             if full is not None:
                 words = LazyText(N_("disk full: {detail}"), {"detail": full[0]})
                 problem = ProbeResult("disk", words)

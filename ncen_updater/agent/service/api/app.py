@@ -34,7 +34,7 @@ from ncen_updater.agent.service.errors import (
 )
 from ncen_updater.agent.storage.journal.rows import JournalEvent
 from ncen_updater.common.errors import UpdaterError
-from ncen_updater.common.http_server import LIFT_DEADLINE_KEY, find_routes, status_of
+from ncen_updater.common.http_server import LIFT_DEADLINE_KEY, find_routes, get_http_status
 from ncen_updater.common.i18n import DEFAULT_LANGUAGE, N_, LazyText, match_language
 from ncen_updater.common.json_records import error_to_json, to_json_value
 from ncen_updater.common.messages import (
@@ -197,7 +197,7 @@ class ApiApplication:
     def _respond_with_error(
         self, error: UpdaterError, start_response: StartResponse, language: str
     ) -> Iterable[bytes]:
-        status = status_of(error)
+        status = get_http_status(error)
         # An error occurs before anything is written, or is rolled back.
         state = [error.state if isinstance(error.state, LazyText) else NOTHING_CHANGED]
         document = build_error_document(error, state, language)

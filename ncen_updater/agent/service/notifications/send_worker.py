@@ -305,7 +305,7 @@ def read_secret(
     try:
         # systemd grants a credential to one user with an ACL, whose mask appears as group
         # permissions.
-        text = read_secret_file(path, listed=file is None)
+        text = read_secret_file(path, has_acl=file is None)
     except SecretExposedError as error:
         raise NotificationError(SECRET_EXPOSED, name=path) from error
     except SecretUnreadableError as error:

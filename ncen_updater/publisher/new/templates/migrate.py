@@ -84,12 +84,15 @@ def add_driver(url: str) -> str:
     return url
 
 
-def find_alembic_directory(file: Path, location: str, places: Sequence[Path]) -> Path:
-    """Return the base directory of an alembic.ini: its own, a parent, or one of the packages."""
-    for place in (*file.parents, *places):
-        if (place / location / "env.py").is_file():
-            return place
-    return file.parent  # it names a package, or Alembic reports the error
+def find_alembic_directory(file: Path, location: str, packages: Sequence[Path]) -> Path:
+    """Return the directory to which script_location of an alembic.ini is relative.
+
+    It is the directory of the file, a parent, or a directory of packages.
+    """
+    for directory in (*file.parents, *packages):
+        if (directory / location / "env.py").is_file():
+            return directory
+    return file.parent  # the location is a package, or Alembic reports the error
 
 
 def run_alembic(arguments: argparse.Namespace, urls: Mapping[str, str]) -> None:
@@ -97,7 +100,7 @@ def run_alembic(arguments: argparse.Namespace, urls: Mapping[str, str]) -> None:
     config = importlib.import_module("alembic.config").Config
     command = importlib.import_module("alembic.command")
     start = Path.cwd()
-    places = [start / path for path in arguments.path]
+    packages = [start / path for path in arguments.path]
     files = [start / name for name in arguments.config] * (
         1 if len(arguments.config) > 1 else len(urls)
     )
@@ -107,7 +110,9 @@ def run_alembic(arguments: argparse.Namespace, urls: Mapping[str, str]) -> None:
         os.environ["DATABASE_URL"] = url  # for an env.py that reads the URL from the environment
         settings = config(str(file))
         os.chdir(
-            find_alembic_directory(file, settings.get_main_option("script_location") or "", places)
+            find_alembic_directory(
+                file, settings.get_main_option("script_location") or "", packages
+            )
         )
         settings.set_main_option("sqlalchemy.url", url.replace("%", "%%"))
         command.upgrade(settings, "heads")
@@ -124,13 +129,13 @@ def run_command(arguments: argparse.Namespace, urls: Mapping[str, str]) -> None:
     """Run the application's own command for each database; {url} is replaced by the URL."""
     metadata = importlib.import_module("importlib.metadata")
     packaged = {one.name for one in metadata.entry_points(group="console_scripts")}
-    places = os.pathsep.join(str(Path(path).resolve()) for path in arguments.path)
+    directories = os.pathsep.join(str(Path(path).resolve()) for path in arguments.path)
     for url in map(add_driver, urls.values()):
-        words = [word.replace("{url}", url) for word in shlex.split(arguments.run)]
-        if words[0] in packaged:
-            words = [sys.executable, "-I", "-B", "-c", ENTRY_POINT_CODE, places, *words]
-        known = {"DATABASE_URL": url, "PYTHONPATH": places, "PYTHONDONTWRITEBYTECODE": "1"}
-        ended = subprocess.run(words, env={**os.environ, **known}, check=False)
+        argv = [word.replace("{url}", url) for word in shlex.split(arguments.run)]
+        if argv[0] in packaged:
+            argv = [sys.executable, "-I", "-B", "-c", ENTRY_POINT_CODE, directories, *argv]
+        extra = {"DATABASE_URL": url, "PYTHONPATH": directories, "PYTHONDONTWRITEBYTECODE": "1"}
+        ended = subprocess.run(argv, env={**os.environ, **extra}, check=False)
         if ended.returncode != 0:
             sys.exit(ended.returncode)
 
@@ -143,7 +148,9 @@ def make_jdbc_url(url: str) -> tuple[str, str]:
         return f"jdbc:sqlite:{unquote(parts.path)[1:]}", ""
     host = query.get("host", parts.hostname or "localhost")
     if host.startswith("/"):
-        sys.exit("Java opens no socket of PostgreSQL: set 'host' of [databases.postgresql] by name")
+        sys.exit(
+            "JDBC cannot use a Unix socket: set 'host' of [databases.postgresql] to a host name"
+        )
     port = query.get("port", parts.port or 5432)
     options = f"?options={query['options']}" if "options" in query else ""
     return f"jdbc:postgresql://{host}:{port}{parts.path}{options}", unquote(parts.username or "")
@@ -153,12 +160,12 @@ def run_java(arguments: argparse.Namespace, urls: Mapping[str, str]) -> None:
     """Run Flyway or Liquibase for each database."""
     for address, user in map(make_jdbc_url, urls.values()):
         if arguments.tool == "flyway":
-            words = [f"-url={address}", *([f"-user={user}"] if user else [])]
-            words += [f"-locations=filesystem:{','.join(arguments.config)}", "migrate"]
+            options = [f"-url={address}", *([f"-user={user}"] if user else [])]
+            options += [f"-locations=filesystem:{','.join(arguments.config)}", "migrate"]
         else:
-            words = [f"--url={address}", *([f"--username={user}"] if user else [])]
-            words += [f"--changelog-file={arguments.config[0]}", "update"]
-        ended = subprocess.run([arguments.program or arguments.tool, *words], check=False)
+            options = [f"--url={address}", *([f"--username={user}"] if user else [])]
+            options += [f"--changelog-file={arguments.config[0]}", "update"]
+        ended = subprocess.run([arguments.program or arguments.tool, *options], check=False)
         if ended.returncode != 0:
             sys.exit(ended.returncode)
 
@@ -168,12 +175,20 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("tool", choices=["django", "alembic", "command", "flyway", "liquibase"])
     parser.add_argument("--database", action="append", required=True, metavar="NAME[=ALIAS]")
-    parser.add_argument("--path", action="append", default=[], help="where its packages lie")
+    parser.add_argument("--path", action="append", default=[], help="a directory of its packages")
     parser.add_argument("--settings", help="Django's settings module")
-    parser.add_argument("--config", action="append", default=[], help="alembic.ini, migrations")
+    parser.add_argument(
+        "--config",
+        action="append",
+        default=[],
+        help="alembic.ini, directory of migrations, or change log",
+    )
     parser.add_argument("--program", help="flyway or liquibase, if they are not on the path")
-    parser.add_argument("--run", help="the application's own command; {url} is the address")
+    parser.add_argument("--run", help="the application's own command; {url} is the database's URL")
     given = parser.parse_args()
+    option = {"command": "run", "flyway": "config", "liquibase": "config"}.get(given.tool)
+    if option and not getattr(given, option):
+        parser.error(f"{given.tool} requires --{option}")
     sys.path[:0] = [str(Path(path).resolve()) for path in given.path]
     urls = parse_database_urls(given.database)
     tools = {"django": run_django, "alembic": run_alembic, "command": run_command}

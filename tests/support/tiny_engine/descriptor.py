@@ -31,7 +31,7 @@ class TinySettings(EngineSettings):
         return self.directory
 
 
-class TinyKind(EngineDescriptor):
+class TinyDescriptor(EngineDescriptor):
     """One table with one name in it."""
 
     initial_settings = MappingProxyType({"directory": "srv/tiny"})
@@ -67,4 +67,4 @@ class TinyKind(EngineDescriptor):
         return ", ".join(columns), ("",)
 
 
-KIND = TinyKind()
+DESCRIPTOR = TinyDescriptor()

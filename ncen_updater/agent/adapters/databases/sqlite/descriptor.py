@@ -83,4 +83,4 @@ class SqliteDescriptor(EngineDescriptor):
         return ", ".join(columns), tails
 
 
-KIND = SqliteDescriptor()
+DESCRIPTOR = SqliteDescriptor()

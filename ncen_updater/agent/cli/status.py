@@ -38,7 +38,7 @@ from ncen_updater.common.i18n import N_, LazyText, LocalizedFigure
 from ncen_updater.common.json_records import error_to_json
 from ncen_updater.common.labels import format_hold, format_upgrade_path, translate_step_label
 from ncen_updater.common.messages import ExitCode
-from ncen_updater.feed.clock import clock_findings
+from ncen_updater.feed.clock import find_clock_findings
 
 Document = Mapping[str, Any]
 FAILED_ACTION = N_(
@@ -207,7 +207,7 @@ def _show_clock(session: AgentSession, document: Document, part: Document | None
     if part is None:
         return
     newest = datetime.fromisoformat(part["signed_at"])
-    for finding in clock_findings(_get_report_time(document), newest, session.zone):
+    for finding in find_clock_findings(_get_report_time(document), newest, session.zone):
         session.add_line(finding.title)
 
 

@@ -13,14 +13,14 @@ from ncen_updater.agent.engine.preflight.base import (
 )
 from ncen_updater.common.findings import Finding
 from ncen_updater.common.i18n import N_
-from ncen_updater.feed.clock import clock_findings
+from ncen_updater.feed.clock import find_clock_findings
 
 
 @register_check(50, upgrade_only=True)
 def check_clock(context: PreflightContext) -> tuple[Finding, ...]:
     """Check the clock: NU-6311 behind the signed time, NU-6312 far ahead of it."""
     zone = context.config.service.get_timezone()
-    return clock_findings(context.now, context.newest_signed_time, zone)
+    return find_clock_findings(context.now, context.newest_signed_time, zone)
 
 
 @register_check(190)

@@ -1,7 +1,7 @@
 """Check who can read and write the agent's files: groups and trust state. Reads only.
 
-``proved.json`` prevents revoked keys and withdrawn releases from being accepted again: a user who
-can delete or write it can undo that.
+``trust-state.json`` prevents revoked keys and withdrawn releases from being accepted again: a user
+who can delete or write it can undo that.
 
 The API checks membership in the configured group; files got their group when they were created,
 which may be another group.

@@ -35,7 +35,7 @@ from tests.faults.trial import Trial
 from tests.support.sites import site_in_process
 
 STATE = FilePermissions(Path("/state"), 0, stat.S_IFDIR | 0o751)
-FILE = FilePermissions(Path("/state/proved.json"), 0, stat.S_IFREG | 0o644)
+FILE = FilePermissions(Path("/state/trust-state.json"), 0, stat.S_IFREG | 0o644)
 SEEN = TrustState(roles={"ncen": VerifiedRole(7)})
 OURS = frozenset({0})
 

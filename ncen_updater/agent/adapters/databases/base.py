@@ -359,12 +359,12 @@ class DatabaseEngine(abc.ABC):
     def read_evidence(self, change: ChangeRef | None) -> ChangeEvidence:
         """Return the state of a change in the catalogue; for None, of the live databases."""
 
-    def require_live(self, *, opened: bool = True, entered: bool = False) -> None:
+    def require_live(self, *, require_open: bool = True, require_login: bool = False) -> None:
         """Refuse if a live database is missing or refuses sessions.
 
         Args:
-            opened: False if the change itself has closed them.
-            entered: Whether the application must be able to log in, too.
+            require_open: False if the change itself has closed them.
+            require_login: Whether the application must be able to log in, too.
 
         Raises:
             DatabaseUnreachableError: A database is missing.
@@ -375,12 +375,12 @@ class DatabaseEngine(abc.ABC):
             raise DatabaseUnreachableError(
                 DATABASE_SET_INCOMPLETE, database=", ".join(evidence.missing)
             )
-        if opened and evidence.closed:
+        if require_open and evidence.closed:
             raise DatabaseError(DATABASE_CLOSED, database=", ".join(evidence.closed))
-        for database, role in evidence.locked_out if entered else ():
+        for database, role in evidence.locked_out if require_login else ():
             raise DatabaseError(ROLES_LOCKED_OUT, database=database, role=role)
 
-    def sessions(self) -> tuple[str, ...]:
+    def describe_sessions(self) -> tuple[str, ...]:
         """Return descriptions of the sessions in the live databases that a fence would end."""
         return ()
 

@@ -270,7 +270,7 @@ class CandidateMigrations:
         """
         counters: dict[str, list[tuple[object, ...]]] = {}
         for name in self._names:
-            with self._sessions.catalogue(change.get_candidate(name)) as connection:
+            with self._sessions.open_catalogue_session(change.get_candidate(name)) as connection:
                 if fetch_rows(connection, "SHOW track_counts") != [("on",)]:
                     return None
                 deadline = time.monotonic() + _BACKENDS_GONE_S

@@ -301,7 +301,7 @@ class CutOver:
         if left <= 0:
             return None
         try:
-            with self._sessions.counting(
+            with self._sessions.open_count_session(
                 LiveDatabase(name), statement_s=left, fenced=True
             ) as connection:
                 # Record foreign sessions before counting: one that stays may write later, one that

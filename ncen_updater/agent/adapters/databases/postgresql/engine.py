@@ -274,9 +274,9 @@ class PostgresEngine(DatabaseEngine):
             committed = is_commit_recorded(connection, change.id)
         return cut_over.decide_evidence(change, self._physical, found, record, committed=committed)
 
-    def sessions(self) -> tuple[str, ...]:
-        """See :meth:`DatabaseEngine.sessions`."""
-        return self._fencing.sessions()
+    def describe_sessions(self) -> tuple[str, ...]:
+        """See :meth:`DatabaseEngine.describe_sessions`."""
+        return self._fencing.describe_sessions()
 
     def list_replaced(self) -> tuple[str, ...]:
         """See :meth:`DatabaseEngine.list_replaced`."""
@@ -346,7 +346,7 @@ class PostgresEngine(DatabaseEngine):
         open_block = (
             sessions.open_session_block
             if isinstance(database, CandidateDatabase)
-            else sessions.catalogue
+            else sessions.open_catalogue_session
         )
         with open_block(database) as connection:
             return inspection.read_schema(connection)
@@ -386,7 +386,7 @@ class PostgresEngine(DatabaseEngine):
         result: dict[str, dict[str, int]] = {}
         long_s = self._limits.long_s
         for name in self._physical:
-            with self._sessions.counting(LiveDatabase(name), statement_s=long_s) as live:
+            with self._sessions.open_count_session(LiveDatabase(name), statement_s=long_s) as live:
                 lost = inspection.count_newer_rows(live, moment)
                 if lost is None:
                     lost = self._compare_with_previous(name, live, previous_change)
@@ -408,7 +408,7 @@ class PostgresEngine(DatabaseEngine):
             moment = read_cut_over_transaction(connection, change.retained_from or change.id)
         result: dict[str, dict[str, int]] = {}
         for name in (name for name in self._physical if losses.get(name)):
-            with self._sessions.counting(
+            with self._sessions.open_count_session(
                 LiveDatabase(name), statement_s=self._limits.long_s
             ) as live:
                 found = inspection.count_entered_rows(live, moment, losses[name])
@@ -441,7 +441,7 @@ class PostgresEngine(DatabaseEngine):
     ) -> dict[str, int]:
         """Compare a live database with its previous one; slow, so only if the other count fails."""
         long_s = self._limits.long_s
-        with self._sessions.counting(
+        with self._sessions.open_count_session(
             previous_change.get_previous(name), statement_s=long_s
         ) as previous:
             return inspection.count_lost_rows(live, previous)

@@ -223,8 +223,8 @@ class DatabaseFence:
                 detail=", ".join(gid for gid, _database in prepared),
             )
 
-    def sessions(self) -> tuple[str, ...]:
-        """See :meth:`DatabaseEngine.sessions`."""
+    def describe_sessions(self) -> tuple[str, ...]:
+        """See :meth:`DatabaseEngine.describe_sessions`."""
         with self._server.open_control_session() as connection:
             found = fetch_rows(connection, _SESSIONS, [list(self._databases)])
         return tuple(sorted({f"{session} ({database})" for _, session, database in found}))

@@ -364,7 +364,7 @@ class DatabaseSessions:
             database_ref: The database; a live one must be open, unless ``fenced`` is set.
             statement_s: As for :meth:`Server.open_session`.
             fenced: Enter a live database that is closed.
-            as_owner: False only for :meth:`catalogue`.
+            as_owner: False only for :meth:`open_catalogue_session`.
         """
         database = self.physical_name(database_ref)
         if isinstance(database_ref, LiveDatabase) and not fenced:
@@ -399,7 +399,7 @@ class DatabaseSessions:
             return self._server.open_session(database, statement_s=statement_s, as_owner=True)
 
     @contextlib.contextmanager
-    def counting(
+    def open_count_session(
         self, database_ref: DatabaseRef, *, statement_s: float, fenced: bool = False
     ) -> Iterator[Connection]:
         """Open a session of the application's role for a block that counts rows of tables."""
@@ -409,7 +409,9 @@ class DatabaseSessions:
             begin_read_only(connection)
             yield connection
 
-    def catalogue(self, database_ref: DatabaseRef) -> contextlib.AbstractContextManager[Connection]:
+    def open_catalogue_session(
+        self, database_ref: DatabaseRef
+    ) -> contextlib.AbstractContextManager[Connection]:
         """Open a session of the agent's own role for a block that reads only the catalogue."""
         return self._session(database_ref, as_owner=False)
 

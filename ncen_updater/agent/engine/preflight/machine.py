@@ -125,7 +125,7 @@ def _ask_version(
     become = (user.uid, user.gid) if user else None
     try:
         ended = run_supervised(
-            words, environment, LIMIT_S, leftovers=AllowedLeftovers.NOTHING, become=become
+            words, environment, LIMIT_S, leftovers=AllowedLeftovers.NOTHING, run_as=become
         )
     except OSError:
         return None

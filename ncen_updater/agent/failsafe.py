@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 """Start the agent from the selected slot; return to the previous slot if a new agent fails.
 
-The service's unit runs it with the system's Python::
+The unit of the service runs it with the system's Python::
 
     /usr/bin/python3 -I /opt/ncen-updater/failsafe.py serve
 
@@ -17,7 +17,7 @@ Rules for ``sequence.json`` in the same directory (its fields are declared again
     shows that the previous start ended early. After a reboot it is unknown whether the agent or the
     machine ended, so that the last start before the reboot is not counted.
 2. A new agent (``on-trial``) that was started twice without confirming itself is given up: the
-    previous agent is selected and the new one is marked bad in one step.
+    previous agent is selected and the new one is marked bad, in one write.
 3. A ``confirmed`` agent is given up only if it ended early five times in a row and another agent
     exists. The agent itself undoes the count of a start that failed for another reason (an invalid
     configuration).
@@ -50,8 +50,8 @@ from typing import Any
 STATE_FILE, CURRENT_LINK, LOCK_FILE = "sequence.json", "current", "sequence.lock"
 #: Suffix of a slot that is incomplete.
 PARTIAL_SUFFIX = ".partial"
-#: Prefix of a complete copy that a package keeps while it replaces the slot.
-KEPT = ".kept-"
+#: Prefix of the copy of a slot that a package makes while it replaces the slot.
+COPY_PREFIX = ".kept-"
 ON_TRIAL, CONFIRMED = "on-trial", "confirmed"
 #: Limits: starts of a new agent, consecutive early exits of a confirmed agent.
 MAX_TRIAL_STARTS, MAX_EARLY_EXITS = 2, 5
@@ -105,7 +105,7 @@ class StartDecision:
 
 
 def find_newest(versions: Sequence[str]) -> str | None:
-    """Return the highest version."""
+    """Return the highest version; None without one."""
     return max(
         versions, key=lambda v: [int(part) for part in re.findall(r"[0-9]+", v)], default=None
     )
@@ -132,29 +132,31 @@ def decide_start(
     known = None not in (boot, state.boot)
     proven = max(0, state.attempts - 1) if known and state.boot != boot else state.attempts
     state = replace(state, attempts=proven, boot=boot)
-    there = state.current in usable
+    is_usable = state.current in usable
     limit = MAX_TRIAL_STARTS if state.state == ON_TRIAL else MAX_EARLY_EXITS
-    if there and state.attempts < limit:
+    if is_usable and state.attempts < limit:
         return StartDecision(state.current, replace(state, attempts=state.attempts + 1))
     other = _find_fallback(state, usable)
-    if other is None and there:
-        why = f"agent {state.current} does not keep running, and there is no other to go back to"
-        return StartDecision(state.current, replace(state, attempts=state.attempts + 1), why)
-    why = (
+    if other is None and is_usable:
+        reason = f"agent {state.current} does not keep running, and there is no other agent"
+        return StartDecision(state.current, replace(state, attempts=state.attempts + 1), reason)
+    reason = (
         f"agent {state.current} was started {state.attempts} times and did not keep running"
-        if there
+        if is_usable
         else f"the slot of agent {state.current} is missing or cannot be started"
     )
     if other is None:
-        return StartDecision(None, None, f"{why}, and there is no other to go back to")
-    bad = dict(state.failed)
-    if there or state.state == ON_TRIAL:  # a lost slot does not indicate a defect of its release
-        times = bad[state.current]["failures"] if state.current in bad else 0
-        bad[state.current] = {"failures": times + 1, "at": now}
+        return StartDecision(None, None, f"{reason}, and there is no other agent")
+    failed = dict(state.failed)
+    if (
+        is_usable or state.state == ON_TRIAL
+    ):  # a lost slot does not indicate a defect of its release
+        failures = failed[state.current]["failures"] if state.current in failed else 0
+        failed[state.current] = {"failures": failures + 1, "at": now}
     return StartDecision(
         other,
-        SlotSelection(other, None, CONFIRMED, 1, bad, boot),
-        f"{why}: returning to agent {other}",
+        SlotSelection(other, None, CONFIRMED, 1, failed, boot),
+        f"{reason}: returning to agent {other}",
     )
 
 
@@ -165,8 +167,10 @@ def _decide_without_state(
     if start is None:
         return StartDecision(None, None, f"{STATE_FILE} cannot be read, and no slot can be started")
     other = find_newest([version for version in usable if version != start])
-    why = f"{STATE_FILE} is missing or damaged: agent {start} is started and has to confirm itself"
-    return StartDecision(start, SlotSelection(start, other, ON_TRIAL, 1, boot=boot), why)
+    reason = (
+        f"{STATE_FILE} is missing or damaged: agent {start} is started and has to confirm itself"
+    )
+    return StartDecision(start, SlotSelection(start, other, ON_TRIAL, 1, boot=boot), reason)
 
 
 def _find_linked(link: str | None, usable: Sequence[str]) -> str | None:
@@ -191,13 +195,12 @@ def order_for_resume(
         usable: Slots that can be started.
     """
     if state is None:
-        wanted = [link, find_newest([version for version in usable if version != link])]
+        candidates = [link, find_newest([version for version in usable if version != link])]
     elif state.state == ON_TRIAL:
-        wanted = [_find_fallback(state, usable), state.current]
+        candidates = [_find_fallback(state, usable), state.current]
     else:
-        wanted = [state.current, _find_fallback(state, usable)]
-    found = [version for version in wanted if version in usable]
-    return [version for version in found if version is not None]
+        candidates = [state.current, _find_fallback(state, usable)]
+    return [version for version in candidates if version is not None and version in usable]
 
 
 # ---- disk access ---------------------------------------------------------------------------------
@@ -294,7 +297,7 @@ def sync_directory(directory: Path) -> None:
 def read_link(directory: Path) -> str | None:
     """Return the version of the link ``current``."""
     try:
-        name = (directory / CURRENT_LINK).readlink().name.removeprefix(KEPT)
+        name = (directory / CURRENT_LINK).readlink().name.removeprefix(COPY_PREFIX)
     except OSError:
         return None
     return name if is_version(name) else None
@@ -303,7 +306,7 @@ def read_link(directory: Path) -> str | None:
 def list_usable_slots(directory: Path) -> list[str]:
     """Return the slots whose program and interpreter can be executed."""
     try:
-        names = {item.name.removeprefix(KEPT) for item in directory.iterdir()}
+        names = {item.name.removeprefix(COPY_PREFIX) for item in directory.iterdir()}
     except OSError:
         return []
     names = {name for name in names if is_version(name) and not name.endswith(PARTIAL_SUFFIX)}
@@ -323,27 +326,28 @@ def list_usable_slots(directory: Path) -> list[str]:
 
 def slot(directory: Path, version: str) -> Path:
     """Return the directory of a slot, or of its copy while a package replaces the slot."""
-    retained = directory / f"{KEPT}{version}"
-    return retained if retained.is_dir() else directory / version
+    copy = directory / f"{COPY_PREFIX}{version}"
+    return copy if copy.is_dir() else directory / version
 
 
-def is_foreign(place: Path) -> bool:
+def is_foreign(directory: Path) -> bool:
     """Return whether root would execute files that another user may write; log the path."""
-    places = [place] if os.geteuid() == 0 else []
-    while places:
-        path = places.pop()
+    pending = [directory] if os.geteuid() == 0 else []
+    while pending:
+        path = pending.pop()
         try:
-            here, there = path.lstat(), path.stat()
+            own, target = path.lstat(), path.stat()
         except FileNotFoundError:  # a dangling link
             continue
-        if here.st_uid or there.st_uid or there.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        if own.st_uid or target.st_uid or target.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
             log_message(
-                f"{path} can be written by others than root, and {place} is not started: look what"
-                f" it holds, then run 'chown -R root:root {place}; chmod -R go-w {place}'"
+                f"users other than root can write to {path}, so {directory} is not started: check"
+                f" its contents, then run 'chown -R root:root {directory};"
+                f" chmod -R go-w {directory}'"
             )
             return True
-        if stat.S_ISDIR(here.st_mode):
-            places += path.iterdir()
+        if stat.S_ISDIR(own.st_mode):
+            pending += path.iterdir()
     return False
 
 
@@ -367,20 +371,24 @@ def log_message(text: str) -> None:
 
 
 def hold_lock(directory: Path) -> int | None:
-    """Lock the file against changes by the agent; continue without the lock after ten seconds."""
+    """Lock the file against changes by the agent; after ten seconds, continue without the lock.
+
+    Returns:
+        The descriptor of the lock file; None if it cannot be opened.
+    """
     try:
         descriptor = os.open(directory / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
     except OSError:
         return None
-    until = time.monotonic() + LOCK_TIMEOUT_S
-    while time.monotonic() < until:
+    deadline = time.monotonic() + LOCK_TIMEOUT_S
+    while time.monotonic() < deadline:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             time.sleep(0.05)
         else:
             return descriptor
-    log_message("somebody holds the lock; going on without it")
+    log_message("another process holds the lock; continuing without it")
     return descriptor
 
 
@@ -398,16 +406,15 @@ def record_decision(directory: Path, choice: StartDecision, usable: Sequence[str
         log_message(f"the start cannot be counted ({error.strerror})")
         if state.state == ON_TRIAL and state.previous is not None and state.previous in usable:
             log_message(
-                f"agent {state.current} is not tried without: starting agent {state.previous}"
+                f"agent {state.current} is on trial and needs the count: starting agent"
+                f" {state.previous}"
             )
             version = state.previous
     try:
         # Also if the selection could not be written: other units start the slot of the link.
         switch_link(directory, version)
     except OSError as error:
-        log_message(
-            f"the link {CURRENT_LINK} cannot be changed ({error.strerror}); going on all the same"
-        )
+        log_message(f"the link {CURRENT_LINK} cannot be changed ({error.strerror}); continuing")
     return version
 
 
@@ -449,10 +456,10 @@ def start_agent(directory: Path, arguments: Sequence[str]) -> int:
 def run_resume(directory: Path, arguments: Sequence[str]) -> int:
     """Let a confirmed agent complete an open change; return the exit status."""
     # On a signal, wait for the agent, which received the signal as well, and try no other version.
-    # Signal handlers are not inherited by the child.
-    reported: list[int] = []
+    # The child does not inherit the signal handlers.
+    received: list[int] = []
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda number, _: reported.append(number))
+        signal.signal(number, lambda number, _: received.append(number))
     status = 1
     versions = order_for_resume(
         read_selection(directory), read_link(directory), list_usable_slots(directory)
@@ -465,23 +472,23 @@ def run_resume(directory: Path, arguments: Sequence[str]) -> int:
             log_message(f"{path} cannot be started ({error.strerror})")
             continue
         status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-        if (status >= 0 and status not in UNEXPLAINED_EXIT_CODES) or reported:
+        if (status >= 0 and status not in UNEXPLAINED_EXIT_CODES) or received:
             break
-        log_message(f"agent {version} ended with {status} and may not have done it")
+        log_message(f"agent {version} ended with {status} and may not have completed the change")
     if not versions:
         log_message(NO_SLOT)
     return status if status >= 0 else 128 - status
 
 
 def print_decision(directory: Path) -> int:
-    """Print which version would be started."""
+    """Print which version would be started, and why; return the exit status."""
     state, link, usable = (
         read_selection(directory),
         read_link(directory),
         list_usable_slots(directory),
     )
     choice = decide_start(state, link, usable, "-", read_boot())
-    sys.stdout.write(json.dumps({"start": choice.version, "why": choice.reason}) + "\n")
+    sys.stdout.write(json.dumps({"start": choice.version, "reason": choice.reason}) + "\n")
     return 0 if choice.version is not None else 1
 
 

@@ -76,10 +76,10 @@ class BundleFetcher(LocalFetcher):
         """Yield the bytes of a member."""
         self.get_length(name)
         member = self._members[name.lstrip("/")]
-        at = member.start + offset
-        while at < member.end:
-            block = self._bundle.read_at(at, min(BLOCK, member.end - at))
-            at += len(block)
+        position = member.start + offset
+        while position < member.end:
+            block = self._bundle.read_at(position, min(BLOCK, member.end - position))
+            position += len(block)
             yield block
 
 
@@ -106,12 +106,12 @@ def _require_roots(members: Mapping[str, BundleMember]) -> None:
     )
     if not numbers:
         raise UpdaterError(BUNDLE_INCOMPLETE, name="metadata/1.root.json")
-    for wanted, number in enumerate(numbers, 1):
-        if number != wanted:
+    for expected, number in enumerate(numbers, 1):
+        if number != expected:
             raise TrustError(
                 ROOT_CHAIN_BROKEN,
-                version=wanted - 1,
-                detail=LazyText("root {wanted} is missing", {"wanted": wanted}),
+                version=expected - 1,
+                detail=LazyText("root {expected} is missing", {"expected": expected}),
             )
 
 
@@ -170,8 +170,8 @@ class StoredMetadataFetcher(LocalFetcher):
     def _get_stored_path(self, name: str) -> Path:
         if name.endswith(".root.json"):
             raise FeedFileMissingError(name)
-        _, found, list_name = name.rpartition("metadata/")
-        role = list_name.removesuffix(".json").rpartition(".")[2]
+        _, found, file_name = name.rpartition("metadata/")
+        role = file_name.removesuffix(".json").rpartition(".")[2]
         path = self._directory / f"{role}.json"
         if not found or not path.is_file():
             raise NotImportedError(name=name.rpartition("targets/")[2])

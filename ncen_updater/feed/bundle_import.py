@@ -1,8 +1,7 @@
 """Import an offline bundle: verify it in a copy of the metadata, then install it by one rename.
 
 The client that reads the feed also verifies the bundle, on a copy of the same metadata directory.
-So neither a bundle nor the feed can bring back metadata older than the other brought. If the bundle
-is refused, only the copy is removed.
+So rollback protection spans both sources. If the bundle is refused, only the copy is removed.
 
 A bundle may also contain releases of the agent: a site without a network has no other source.
 """
@@ -32,7 +31,7 @@ from ncen_updater.common.progress import ProgressListener
 from ncen_updater.feed.bundle_fetcher import BundleFetcher, map_bundle_errors, read_whole
 from ncen_updater.feed.clock import TrustClock, get_system_time
 from ncen_updater.feed.delta_packs import get_pack_path
-from ncen_updater.feed.download_store import TREE_NAME
+from ncen_updater.feed.download_store import TREE_NAME, DownloadStore
 from ncen_updater.feed.errors import DocumentMismatchError, UpgradePathError
 from ncen_updater.feed.feed_summary import get_view_path
 from ncen_updater.feed.import_store import (
@@ -163,21 +162,21 @@ class BundleImporter:
         self._require_product(members)
         view = self._make_view(client)
         contents = BundleContents(client, members, staging, self._site.product, progress)
-        brought = self._download_documents(view.offers, contents)
-        agents, agent = self._download_agents(staging, members, fetcher, progress)
-        reaches = self._find_reachable_release(
-            view.offers, brought, contents, agent or self._site.agent
+        stored = self._store_documents(view.offers, contents)
+        agents, agent = self._store_agents(staging, members, fetcher, progress)
+        reachable = self._find_reachable_release(
+            view.offers, stored, contents, agent or self._site.agent
         )
-        for offer in brought:
-            contents.download_files(offer)
+        for offer in stored:
+            contents.store_files(offer)
         save_view(get_view_path(staging, self._site.product), view)
         record = ImportRecord(
             imported_at=view.checked_at,
             usable_until=client.get_usable_until(),
             timestamp=client.timestamp_version,
             product=self._site.product,
-            releases=tuple(offer.version for offer in brought),
-            reachable_release=reaches,
+            releases=tuple(offer.version for offer in stored),
+            reachable_release=reachable,
             file=bundle.path.name,
             agents=tuple(offer.version for offer in agents),
             reachable_agent=None if agent is None else str(agent),
@@ -195,11 +194,11 @@ class BundleImporter:
         )
 
     def _make_client(
-        self, staging: Path, lists: str, fetcher: BundleFetcher, product: str | None = None
+        self, staging: Path, directory_name: str, fetcher: BundleFetcher, product: str | None = None
     ) -> TrustClient:
         return TrustClient(
             product or self._site.product,
-            metadata_directory=staging / lists,
+            metadata_directory=staging / directory_name,
             trusted_root=self._trusted_root,
             fetcher=fetcher,
             clock=TrustClock(staging / "clock.json", self._now),
@@ -229,7 +228,7 @@ class BundleImporter:
             names = ", ".join(sorted(products))
             raise UpdaterError(BUNDLE_OTHER_PRODUCT, products=names, product=self._site.product)
 
-    def _download_agents(
+    def _store_agents(
         self,
         staging: Path,
         members: Mapping[str, BundleMember],
@@ -251,20 +250,20 @@ class BundleImporter:
         client = self._make_client(staging, "metadata", fetcher, AGENT_PRODUCT)
         view = self._make_view(client)
         contents = BundleContents(client, members, staging, AGENT_PRODUCT, progress)
-        brought = [
+        stored = [
             offer
             for offer in view.offers
             if contents.has_document(offer)
             and (not offer.countries or self._site.country in offer.countries)
         ]
-        for offer in brought:
-            contents.download_document(offer)
-            contents.download_files(offer)
+        for offer in stored:
+            contents.store_document(offer)
+            contents.store_files(offer)
         save_view(get_view_path(staging, AGENT_PRODUCT), view)
         path = self._choose_path(self._site.agent, view.offers, self._site.agent)
-        whole = isinstance(path, UpgradePath) and all(hop in brought for hop in path.hops)
-        reached = path.target.release_version if whole and isinstance(path, UpgradePath) else None
-        return brought, reached
+        if path is None or not all(hop in stored for hop in path.hops):
+            return stored, None
+        return stored, path.target.release_version
 
     def _update_agent_metadata(self, staging: Path, fetcher: BundleFetcher) -> None:
         """Store newer agent metadata if the site has any: the stored one is outdated now."""
@@ -282,8 +281,8 @@ class BundleImporter:
         offers: Sequence[Offer],
         agent: Version,
         target: Version | None = None,
-    ) -> object:
-        return choose_path(
+    ) -> UpgradePath | None:
+        path = choose_path(
             current,
             offers,
             site=self._site.site,
@@ -293,65 +292,71 @@ class BundleImporter:
             now=self._now(),
             target=target,
         )
+        return path if isinstance(path, UpgradePath) else None
 
-    def _download_documents(self, offers: Sequence[Offer], contents: BundleContents) -> list[Offer]:
+    def _store_documents(self, offers: Sequence[Offer], contents: BundleContents) -> list[Offer]:
         """Store the documents of the bundle's releases for this country; return these releases."""
         inside = [offer for offer in offers if contents.has_document(offer)]
         country = self._site.country
-        meant = [o for o in inside if not o.countries or country in o.countries]
-        if inside and not meant:
+        usable = [o for o in inside if not o.countries or country in o.countries]
+        if inside and not usable:
             named = sorted({name for offer in inside for name in offer.countries})
             raise UpdaterError(BUNDLE_OTHER_COUNTRY, countries=", ".join(named), country=country)
-        for offer in meant:
-            contents.download_document(offer)
-        return meant
+        for offer in usable:
+            contents.store_document(offer)
+        return usable
 
     def _find_reachable_release(
         self,
         offers: Sequence[Offer],
-        brought: Sequence[Offer],
+        stored: Sequence[Offer],
         contents: BundleContents,
         agent: Version,
     ) -> str | None:
         """Return the newest release that the site can reach with the bundle and earlier downloads.
 
         Raises:
-            BUNDLE_DOES_NOT_FIT: If the bundle has newer releases and lacks files to reach any.
-            UpgradePathError: If no newer release of the bundle may be installed at this site.
+            BUNDLE_DOES_NOT_FIT: If releases of the bundle could be installed, but files to reach
+                them are missing; names the newest of them.
+            UpgradePathError: If no newer release of the bundle may be installed at this site, with
+                the reason for the newest.
         """
         current = self._site.current
         if current is None:
             return None
-        newer = [offer for offer in brought if offer.release_version > current]
-        refusal: UpdaterError | None = None
+        newer = [offer for offer in stored if offer.release_version > current]
+        incomplete: UpdaterError | None = None
+        forbidden: UpdaterError | None = None
         for offer in reversed(newer):
             try:
                 path = self._choose_path(current, offers, agent, offer.release_version)
             except UpgradePathError as error:
-                refusal = refusal or error
+                forbidden = forbidden or error
                 continue
             missing = self._list_missing_releases(current, path, contents)
             if not missing:
                 return offer.version
-            refusal = UpdaterError(
+            incomplete = incomplete or UpdaterError(
                 BUNDLE_DOES_NOT_FIT,
                 current=current,
                 version=offer.version,
                 missing=", ".join(missing),
             )
-        if refusal is not None:
+        if refusal := incomplete or forbidden:
             raise refusal
         return None
 
     def _list_missing_releases(
-        self, current: Version, path: UpgradePath | object, contents: BundleContents
+        self, current: Version, path: UpgradePath | None, contents: BundleContents
     ) -> list[str]:
-        hops = path.hops if isinstance(path, UpgradePath) else ()
+        product = self._site.product
+        earlier = DownloadStore(product, self._state / "downloads" / product)
         missing = []
         origin = current
-        for hop in hops:
-            on_disk = self._state / "downloads" / self._site.product / hop.version / DOCUMENT_NAME
-            if not (contents.can_build_release(origin, hop) or on_disk.exists()):
+        for hop in path.hops if path is not None else ():
+            if not (
+                contents.can_build_release(origin, hop) or earlier.can_build_release(origin, hop)
+            ):
                 missing.append(hop.version)
             origin = hop.release_version
         return missing
@@ -392,7 +397,7 @@ class BundleContents:
     def _has_target(self, ref: TargetRef) -> bool:
         return get_member_name(ref.target, ref.sha256) in self._members
 
-    def download_document(self, offer: Offer) -> None:
+    def store_document(self, offer: Offer) -> None:
         """Store and verify the document of a release.
 
         Raises:
@@ -417,7 +422,7 @@ class BundleContents:
     def _has_full_release(self, document: ReleaseDocument) -> bool:
         return self._has_target(document.tree) and self._has_target(document.archive)
 
-    def download_files(self, offer: Offer) -> None:
+    def store_files(self, offer: Offer) -> None:
         """Store the files of a release that the bundle contains.
 
         Raises:

@@ -93,7 +93,7 @@ class TrustClock:
             durable.write_file(self._path, text.encode())
 
 
-def clock_findings(
+def find_clock_findings(
     now: datetime, newest: datetime | None, zone: tzinfo | None
 ) -> tuple[Finding, ...]:
     """Return NU-6311 if the clock is behind the newest signed time, NU-6312 if it is far ahead.

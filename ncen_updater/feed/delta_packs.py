@@ -1,7 +1,7 @@
 """Choose the delta pack to fetch, and record the packs that failed at this site.
 
-``refused.json``, beside the downloads of a release, names every pack that was damaged or did not
-produce the signed tree, so that it is not fetched again. It is deleted with the downloads.
+``refused.json``, in the download directory of a release, names every pack that was damaged or did
+not produce the signed tree, so that it is not fetched again. It is deleted with the downloads.
 """
 
 from __future__ import annotations
@@ -65,9 +65,9 @@ def choose_pack(
     return best
 
 
-def get_pack_path(place: Path, ref: DeltaRef) -> Path:
+def get_pack_path(directory: Path, ref: DeltaRef) -> Path:
     """Return the path of a pack in the download directory of its release."""
-    return place / ref.target.rpartition("/")[2]
+    return directory / ref.target.rpartition("/")[2]
 
 
 def count_remaining_bytes(path: Path, ref: TargetRef) -> int:
@@ -75,39 +75,39 @@ def count_remaining_bytes(path: Path, ref: TargetRef) -> int:
     return max(0, ref.length - count_downloaded_bytes(path, ref.length, ref.sha256))
 
 
-def read_bad_packs(place: Path) -> Mapping[str, str]:
+def read_bad_packs(directory: Path) -> Mapping[str, str]:
     """Return the error code of every pack that failed at this site, by the pack's SHA-256.
 
     A damaged file counts as empty: the pack is then tried once more and fails again.
     """
     try:
-        data = parse_json(read_file(place / BAD_PACKS_NAME, MAX_BAD_PACKS_BYTES))
+        data = parse_json(read_file(directory / BAD_PACKS_NAME, MAX_BAD_PACKS_BYTES))
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, NotRegularFileError, FileTooLargeError) as error:
-        logger.warning("%s is damaged and treated as empty: %s", place / BAD_PACKS_NAME, error)
+        logger.warning("%s is damaged and treated as empty: %s", directory / BAD_PACKS_NAME, error)
         return {}
     if not isinstance(data, dict):
-        logger.warning("%s is damaged and treated as empty", place / BAD_PACKS_NAME)
+        logger.warning("%s is damaged and treated as empty", directory / BAD_PACKS_NAME)
         return {}
     return {str(key): str(value) for key, value in data.items()}
 
 
-def clear_bad_packs(place: Path) -> None:
+def clear_bad_packs(directory: Path) -> None:
     """Forget the failed packs, after an import brought them again or the slot was repaired."""
-    durable.remove_file(place / BAD_PACKS_NAME)
+    durable.remove_file(directory / BAD_PACKS_NAME)
 
 
-def mark_pack_bad(place: Path, ref: DeltaRef, error: UpdaterError) -> None:
+def mark_pack_bad(directory: Path, ref: DeltaRef, error: UpdaterError) -> None:
     """Record that a pack failed, and delete it.
 
     Raises:
         LOCAL_STORE_FAILED: If the directory was replaced meanwhile, or the disk fails.
     """
-    known = {**read_bad_packs(place), ref.sha256: error.code}
+    known = {**read_bad_packs(directory), ref.sha256: error.code}
     # World-readable: the process that chooses what to fetch runs as another user.
-    with durable.make_world_readable(), open_download_directory(place) as (below, name):
-        below.ensure_directory(name)
-        below.replace_file(f"{name}/{BAD_PACKS_NAME}", json.dumps(known, sort_keys=True).encode())
+    with durable.make_world_readable(), open_download_directory(directory) as (handle, name):
+        handle.ensure_directory(name)
+        handle.replace_file(f"{name}/{BAD_PACKS_NAME}", json.dumps(known, sort_keys=True).encode())
         with contextlib.suppress(FileNotFoundError):
-            below.remove_file(f"{name}/{get_pack_path(place, ref).name}")
+            handle.remove_file(f"{name}/{get_pack_path(directory, ref).name}")

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
+from packaging.version import Version
+
 from ncen_updater.common.bounded_io import FileTooLargeError, NotRegularFileError, read_file
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import LazyText
@@ -63,7 +65,7 @@ class DownloadStore:
         directory: Path,
         verify_offer: Callable[[Offer], tuple[int, str]] | None = None,
     ) -> None:
-        self._product, self._directory, self._prove = product, directory, verify_offer
+        self._product, self._directory, self._verify = product, directory, verify_offer
 
     def get_release_directory(self, offer: Offer) -> Path:
         """Return the download directory of a release."""
@@ -134,6 +136,21 @@ class DownloadStore:
                 return DownloadedPack(document, ref, get_pack_path(place, ref))
         return None
 
+    def can_build_release(self, origin: Version, offer: Offer) -> bool:
+        """Tell whether a site that runs ``origin`` can build a release from complete downloads.
+
+        Raises:
+            TrustError: If the document contradicts the offer.
+        """
+        document = self._load_verified_document(offer)
+        if document is None:
+            return False
+        trees = [ref.from_tree for ref in document.deltas if Version(ref.from_version) == origin]
+        return (
+            self.find_downloaded_pack(offer, trees) is not None
+            or self.find_complete_document(offer) is not None
+        )
+
     def choose_pack(
         self, document: ReleaseDocument, offer: Offer, installed_trees: Collection[str]
     ) -> DeltaRef | None:
@@ -165,8 +182,8 @@ class DownloadStore:
         record = read_document_record(self.get_release_directory(offer))
         if record is None:
             return None
-        if self._prove is not None:
-            record = ExpectedFile(DOCUMENT_NAME, *self._prove(offer))
+        if self._verify is not None:
+            record = ExpectedFile(DOCUMENT_NAME, *self._verify(offer))
         content = self._read_document(offer)
         if content is None or (len(content), compute_sha256(content)) != (
             record.length,
@@ -202,20 +219,20 @@ class DownloadStore:
         """
         name = get_release_target_name(self._product, offer.version)
         document = parse_release_document(content, name, lenient=True)
-        says = document.to_offer()
-        if not says.is_same_release(offer):
+        described = document.to_offer()
+        if not described.is_same_release(offer):
             different = [
                 key
                 for key in Offer.model_fields
-                if key not in ROLLOUT_FIELDS and getattr(says, key) != getattr(offer, key)
+                if key not in ROLLOUT_FIELDS and getattr(described, key) != getattr(offer, key)
             ]
             raise DocumentMismatchError(version=offer.version, detail=", ".join(different))
         names = (document.archive.target, document.tree.target)
-        wanted = (
+        expected = (
             get_archive_target_name(self._product, offer.version),
             get_tree_target_name(self._product, offer.version),
         )
-        if names != wanted:
+        if names != expected:
             raise DocumentMismatchError(
                 version=offer.version,
                 detail=LazyText("unexpected names: {names}", {"names": names}),

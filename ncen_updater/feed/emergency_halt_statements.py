@@ -36,9 +36,9 @@ MAX_OWNER_CHARS: Final = 200
 
 def read_emergency_halt_keys(root: Root) -> dict[str, Key]:
     """Return the emergency halt keys of a root; empty if it has no key in a known format."""
-    named = root.unrecognized_fields.get(EMERGENCY_HALT_KEYS_FIELD)
+    published = root.unrecognized_fields.get(EMERGENCY_HALT_KEYS_FIELD)
     keys: dict[str, Key] = {}
-    for keyid, data in named.items() if isinstance(named, dict) else ():
+    for keyid, data in published.items() if isinstance(published, dict) else ():
         try:
             keys[keyid] = Key.from_dict(keyid, dict(data))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -64,17 +64,17 @@ def iter_verified_halts(
     """Yield the same as :func:`verify_emergency_halts`, with the signed JSON of each halt."""
     keys = read_emergency_halt_keys(root)
     found = list(_iter_verified(keys, timestamp))
-    places = select_newest_by_key(statement for statement, _ in found)
+    newest = select_newest_by_key(statement for statement, _ in found)
     for statement, data in found:
-        if statement in places:
+        if statement in newest:
             yield statement, _get_owner(keys[statement.keyid]), data
 
 
 def _iter_verified(
     keys: Mapping[str, Key], timestamp: Timestamp
 ) -> Iterator[tuple[EmergencyHaltStatement, Mapping[str, Any]]]:
-    carried = timestamp.unrecognized_fields.get(EMERGENCY_HALTS_FIELD)
-    for data in carried if keys and isinstance(carried, list) else ():
+    published = timestamp.unrecognized_fields.get(EMERGENCY_HALTS_FIELD)
+    for data in published if keys and isinstance(published, list) else ():
         try:
             statement = parse_leniently(EmergencyHaltStatement, data)
             key = keys[statement.keyid]
@@ -115,21 +115,22 @@ def update_known_halts(
         reference: The reference time for expiry.
     """
     seen = {
-        place: replace(known, still_published=False) if known.product == product else known
-        for place, known in known_statements.items()
+        halt_key: replace(known, still_published=False) if known.product == product else known
+        for halt_key, known in known_statements.items()
     }
     for statement, owner in sorted(statements, key=lambda item: item[0].since):
         if statement.product != product or statement.version not in versions:
             continue
-        place = f"{statement.keyid}/{product}/{statement.version}"
-        known = seen.get(place)
+        halt_key = f"{statement.keyid}/{product}/{statement.version}"
+        known = seen.get(halt_key)
+        # The first halt of a key for a release counts (rule 3 of feed_summary).
         if known is None:
             ends = min(statement.until, reference + MAX_DURATION)
-            seen[place] = KnownEmergencyHalt(
+            seen[halt_key] = KnownEmergencyHalt(
                 product, statement.version, statement.since, ends, statement.reason, owner
             )
         elif known.since == statement.since:
-            seen[place] = replace(
+            seen[halt_key] = replace(
                 known, ends=min(known.ends, statement.until), still_published=True
             )
     return seen

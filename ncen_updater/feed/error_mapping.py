@@ -108,21 +108,21 @@ def _format_time(moment: datetime) -> str:
 
 def _map_expired_role(error: TufRoleExpiredError, facts: FeedErrorContext) -> UpdaterError:
     server = facts.server
-    lasts = server is not None and server < error.expires
-    if server is not None and lasts and facts.system - server > MAX_CLOCK_SKEW:
+    valid_by_server = server is not None and server < error.expires
+    if server is not None and valid_by_server and facts.system - server > MAX_CLOCK_SKEW:
         return TrustError(
             CLOCK_WRONG,
             now=_format_time(facts.system),
             server=_format_time(server),
             detail=get_error_text(error),
         )
-    says = ROLE_EXPIRED if error.role in ONLINE_ROLES else OFFLINE_ROLE_EXPIRED
+    message = ROLE_EXPIRED if error.role in ONLINE_ROLES else OFFLINE_ROLE_EXPIRED
     # If the system clock is before the expiry, name the time that was compared instead.
-    ahead = facts.system < error.expires
-    words = N_("compared with the time of the newest signature, {at}")
-    detail = LazyText(words, {"at": _format_time(facts.now)}) if ahead else None
+    clock_before_expiry = facts.system < error.expires
+    template = N_("compared with the time of the newest signature, {at}")
+    detail = LazyText(template, {"at": _format_time(facts.now)}) if clock_before_expiry else None
     since, now = _format_time(error.expires), _format_time(facts.system)
-    return RoleExpiredError(says, role=error.role, since=since, now=now, detail=detail)
+    return RoleExpiredError(message, role=error.role, since=since, now=now, detail=detail)
 
 
 def _map_download_error(

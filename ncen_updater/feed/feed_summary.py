@@ -27,8 +27,6 @@ from ncen_updater.common.messages import VIEW_DAMAGED
 from ncen_updater.feed.errors import TrustError
 
 SCHEMA = 1
-
-
 MAX_VIEW_BYTES = 20_000_000
 
 
@@ -129,9 +127,9 @@ def list_active_halts(
     known: Mapping[str, KnownEmergencyHalt], product: str, reference: datetime
 ) -> tuple[KnownEmergencyHalt, ...]:
     """List the active emergency halts of a product, the last to expire first. Pure."""
-    held = [
-        known
-        for known in known.values()
-        if known.product == product and known.still_published and reference < known.ends
+    active = [
+        halt
+        for halt in known.values()
+        if halt.product == product and halt.still_published and reference < halt.ends
     ]
-    return tuple(sorted(held, key=lambda known: known.ends, reverse=True))
+    return tuple(sorted(active, key=lambda halt: halt.ends, reverse=True))

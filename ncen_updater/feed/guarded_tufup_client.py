@@ -15,7 +15,7 @@ from typing import Any
 TUFUP_PACKAGE = "tufup"
 
 
-def _client() -> Any:  # noqa: ANN401 - a module without types
+def _import_client() -> Any:  # noqa: ANN401 - a module without types
     """Return the module ``tufup.client``."""
     spec = None if TUFUP_PACKAGE in sys.modules else find_spec(TUFUP_PACKAGE)
     if spec is not None:
@@ -29,4 +29,4 @@ def _client() -> Any:  # noqa: ANN401 - a module without types
             del sys.modules[TUFUP_PACKAGE]
 
 
-Client = _client().Client
+Client = _import_client().Client

@@ -75,15 +75,15 @@ def _strip_passwords(text: LazyText) -> LazyText:
 def get_root_cause(error: BaseException) -> LazyText | str:
     """Return the message of the innermost exception, without class names of HTTP libraries."""
     seen: set[int] = set()
-    here: BaseException | None = error
-    while here is not None and id(here) not in seen:
-        seen.add(id(here))
-        bottom = here
-        inner = (getattr(here, "reason", None), here.__cause__, *here.args)
-        here = next((one for one in inner if isinstance(one, BaseException)), None)
-    if isinstance(bottom, OSError) and bottom.strerror:
-        return TLS_LIBRARY_PREFIX.sub("", bottom.strerror)
-    text = get_error_text(bottom)
+    current: BaseException | None = error
+    while current is not None and id(current) not in seen:
+        seen.add(id(current))
+        innermost = current
+        inner = (getattr(current, "reason", None), current.__cause__, *current.args)
+        current = next((item for item in inner if isinstance(item, BaseException)), None)
+    if isinstance(innermost, OSError) and innermost.strerror:
+        return TLS_LIBRARY_PREFIX.sub("", innermost.strerror)
+    text = get_error_text(innermost)
     return text if isinstance(text, LazyText) else TLS_LIBRARY_PREFIX.sub("", text)
 
 
@@ -196,7 +196,7 @@ class HttpFetcher(FeedFetcher):
         self._attempts, self._backoff, self._sleep = attempts, backoff_s, sleep
         self._clock, self._chance, self._now = clock, chance, now
         self._throttle = Throttle(rate_limit, sleep, clock)
-        self._cuts = 0  # consecutive connections that broke with almost no data
+        self._lost_connections = 0  # consecutive connections that broke with almost no data
         self._session = make_bounded_session(ReadDeadline(timeout_s + window_s, clock))
         if proxy is not None:
             self._session.proxies = {"http": proxy, "https": proxy}
@@ -265,9 +265,13 @@ class HttpFetcher(FeedFetcher):
 
     def open_stream(self, url: str, offset: int) -> DownloadStream:
         """Open a file from an offset, so that an interrupted download of a large file resumes."""
-        if self._cuts >= self.mirror_count:  # each address has broken a connection: pause first
+        if (
+            self._lost_connections >= self.mirror_count
+        ):  # each address has broken a connection: pause first
             self._sleep(
-                compute_backoff_s(self._cuts - self.mirror_count, self._backoff, self._chance())
+                compute_backoff_s(
+                    self._lost_connections - self.mirror_count, self._backoff, self._chance()
+                )
             )
         return self._try_mirrors(
             lambda base: self._open_at_mirror(base, url, offset, self._target_deadline)
@@ -317,8 +321,8 @@ class HttpFetcher(FeedFetcher):
             return pause_s if error.kind in TRANSIENT_FAILURES else None
         if error.status_code not in RETRY_STATUSES:
             return None
-        asked_s = error.pause_s or 0.0
-        return max(pause_s, asked_s) if asked_s <= MAX_PAUSE_S else None
+        requested_s = error.pause_s or 0.0
+        return max(pause_s, requested_s) if requested_s <= MAX_PAUSE_S else None
 
     def _move_to_end(self, base: str) -> None:
         self._order.remove(base)
@@ -347,8 +351,8 @@ class HttpFetcher(FeedFetcher):
             response.close()
             raise
         name = strip_password(address)
-        pace = TransferRateMonitor(self._minimum, self._window, deadline_s, name, self._clock)
-        chunks = self._read_chunks(response, base, address, pace)
+        monitor = TransferRateMonitor(self._minimum, self._window, deadline_s, name, self._clock)
+        chunks = self._read_chunks(response, base, address, monitor)
         if gzip_limit is not None and encoding == "gzip":
             chunks = _decompress(chunks, name, gzip_limit)
         return DownloadStream(
@@ -428,7 +432,7 @@ class HttpFetcher(FeedFetcher):
         return offset
 
     def _read_chunks(
-        self, response: requests.Response, base: str, address: str, pace: TransferRateMonitor
+        self, response: requests.Response, base: str, address: str, monitor: TransferRateMonitor
     ) -> Iterator[bytes]:
         # read1 returns the available bytes, so that a slow server is noticed at each byte.
         text = response.headers.get("Content-Length", "")
@@ -437,9 +441,9 @@ class HttpFetcher(FeedFetcher):
         count = 0
         try:
             while chunk := self._session.read_body(response, self._throttle.get_block_size()):
-                pace.count_bytes(len(chunk))
+                monitor.count_bytes(len(chunk))
                 count += len(chunk)
-                pace.exclude_pause(self._throttle.wait_for_rate(len(chunk)))
+                monitor.exclude_pause(self._throttle.wait_for_rate(len(chunk)))
                 yield chunk
             if count < expected:
                 raise MirrorError(
@@ -449,7 +453,7 @@ class HttpFetcher(FeedFetcher):
                     ),
                     NetworkFailure.CONNECTION_LOST,
                 )
-            self._cuts = 0
+            self._lost_connections = 0
         except (MirrorError, TransferTooSlowError):
             self._record_lost_connection(base, count)
             raise
@@ -465,4 +469,4 @@ class HttpFetcher(FeedFetcher):
 
     def _record_lost_connection(self, base: str, count: int) -> None:
         self._move_to_end(base)
-        self._cuts = self._cuts + 1 if count < MIN_PROGRESS_BYTES else 0
+        self._lost_connections = self._lost_connections + 1 if count < MIN_PROGRESS_BYTES else 0

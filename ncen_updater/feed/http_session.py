@@ -43,7 +43,7 @@ class RedirectedError(requests.RequestException):
 
 
 class ReadDeadline:
-    """A deadline for the parts of a response that bring no bytes of the body.
+    """A deadline for the head of a response, and for each piece of its body.
 
     Args:
         seconds: Limit for the head of a response, and from one piece of its body to the next.
@@ -73,29 +73,29 @@ class ReadDeadline:
 class _ResponseStream(io.RawIOBase):
     """A response's byte stream that checks the deadline before each read."""
 
-    def __init__(self, line: io.RawIOBase, patience: ReadDeadline) -> None:
-        self._line, self._patience = line, patience
+    def __init__(self, stream: io.RawIOBase, deadline: ReadDeadline) -> None:
+        self._stream, self._deadline = stream, deadline
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Any) -> int | None:  # noqa: ANN401 - as the base class has it
-        self._patience.check_expired()
-        return self._line.readinto(buffer)
+        self._deadline.check_expired()
+        return self._stream.readinto(buffer)
 
     def close(self) -> None:
-        self._line.close()
+        self._stream.close()
         super().close()
 
 
 class _ResponseSocket:
     """The socket as ``http.client`` uses it for a response, with the deadline."""
 
-    def __init__(self, side: socket.socket, patience: ReadDeadline) -> None:
-        self._socket, self._patience = side, patience
+    def __init__(self, sock: socket.socket, deadline: ReadDeadline) -> None:
+        self._socket, self._deadline = sock, deadline
 
     def makefile(self, _mode: str) -> IO[bytes]:
-        return io.BufferedReader(_ResponseStream(self._socket.makefile("rb", 0), self._patience))
+        return io.BufferedReader(_ResponseStream(self._socket.makefile("rb", 0), self._deadline))
 
 
 class BoundedHttpSession(requests.Session):
@@ -136,20 +136,20 @@ class BoundedHttpSession(requests.Session):
         for _ in range(MAX_REDIRECTS + 1):
             response = self.request(method, url, headers=headers, timeout=timeout, stream=True)
             try:
-                led = _get_redirect_url(response)
+                target = _get_redirect_url(response)
             except ValueError:
                 response.close()
                 raise
-            if led is None:
+            if target is None:
                 return response
             response.close()
-            if url.startswith("https:") and not led.lower().startswith("https:"):
+            if url.startswith("https:") and not target.lower().startswith("https:"):
                 raise requests.exceptions.SSLError("redirected to an unencrypted URL")
-            if _origin(led) not in map(_origin, origins):
+            if _get_origin(target) not in map(_get_origin, origins):
                 raise RedirectedError(
-                    LazyText(N_("redirected to {address}"), {"address": repr(led[:80])})
+                    LazyText(N_("redirected to {address}"), {"address": repr(target[:80])})
                 )
-            url = led
+            url = target
         raise requests.TooManyRedirects("too many redirects")
 
     def read_body(self, response: requests.Response, max_bytes: int) -> bytes:
@@ -222,7 +222,7 @@ def _get_redirect_url(response: requests.Response) -> str | None:
     return urljoin(response.url, response.headers["Location"].encode("latin-1").decode())
 
 
-def _origin(url: str) -> tuple[str | None, str | None, int | None]:
+def _get_origin(url: str) -> tuple[str | None, str | None, int | None]:
     parts = parse_url(url)  # urllib3's parser connects too; others read "bad\\@good" as host good
     return parts.scheme, parts.host, parts.port or {"https": 443}.get(parts.scheme or "", 80)
 
@@ -251,7 +251,7 @@ class TransferRateMonitor:
             name,
             clock,
         )
-        self._begun = self._since = clock()
+        self._started = self._window_start = clock()
         self._deadline, self._bytes = deadline_s, 0
 
     def count_bytes(self, size: int) -> None:
@@ -262,15 +262,15 @@ class TransferRateMonitor:
         """
         now = self._clock()
         self._bytes += size
-        if now - self._begun > self._deadline:
+        if now - self._started > self._deadline:
             raise TransferTooSlowError(
                 LazyText(
                     N_("{name}: not finished after {seconds} s"),
                     {"name": self._name, "seconds": f"{self._deadline:.0f}"},
                 )
             )
-        if now - self._since >= self._window:
-            rate = self._bytes / (now - self._since)
+        if now - self._window_start >= self._window:
+            rate = self._bytes / (now - self._window_start)
             if rate < self._minimum:
                 raise TransferTooSlowError(
                     LazyText(
@@ -278,12 +278,12 @@ class TransferRateMonitor:
                         {"name": self._name, "rate": f"{rate:.0f}", "minimum": self._minimum},
                     )
                 )
-            self._since, self._bytes = now, 0
+            self._window_start, self._bytes = now, 0
 
     def exclude_pause(self, seconds: float) -> None:
         """Exclude a pause for our own rate limit from the measured time."""
-        self._begun += seconds
-        self._since += seconds
+        self._started += seconds
+        self._window_start += seconds
 
 
 class Throttle:

@@ -2,7 +2,7 @@
 
 In the state directory::
 
-    lists.lock        exclusive lock of an import, shared lock of readers of the feed
+    metadata.lock     exclusive lock of an import, shared lock of readers of the feed
     import.partial/   being verified; the next process may remove it
     import.ready/     completely verified; the next process moves it into place
     feed/import.json  record of the last import
@@ -35,7 +35,7 @@ from ncen_updater.feed.release_files import RECORD_NAME, remove_document_record
 from ncen_updater.formats.target_names import ROOT_HISTORY
 
 METADATA_LOCK_NAME, PARTIAL_DIRECTORY, READY_DIRECTORY = (
-    "lists.lock",
+    "metadata.lock",
     "import.partial",
     "import.ready",
 )
@@ -133,8 +133,8 @@ def _acquire(descriptor: int, *, exclusive: bool) -> None:
     Raises:
         BlockingIOError: If another process holds it.
     """
-    until = monotonic() + LOCK_WAIT_S
-    while exclusive and monotonic() < until:
+    deadline = monotonic() + LOCK_WAIT_S
+    while exclusive and monotonic() < deadline:
         with contextlib.suppress(BlockingIOError):
             return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         sleep(LOCK_RETRY_S)
@@ -165,15 +165,15 @@ def finish_import_locked(state: Path) -> None:
 def install_import(state: Path) -> None:
     """Move verified files into place. Safe to repeat after any interruption."""
     ready = state / READY_DIRECTORY
-    for place in sorted(ready.glob("downloads/*/*")):
-        target = state / place.relative_to(ready)
+    for release in sorted(ready.glob("downloads/*/*")):
+        target = state / release.relative_to(ready)
         durable.make_directory(target)
-        if (place / RECORD_NAME).exists():
+        if (release / RECORD_NAME).exists():
             remove_document_record(target)  # makes the directory invalid while files are replaced
             clear_bad_packs(target)  # the import brought them again: try them once more
-        for file in sorted(place.iterdir(), key=lambda path: path.name == RECORD_NAME):
+        for file in sorted(release.iterdir(), key=lambda path: path.name == RECORD_NAME):
             durable.rename_entry(file, target / file.name)
-    # The clock floor first, the view last: the view never names files that are not in place.
+    # The clock floor first, the view last: the view never names files that are not in release.
     for folder in (".", f"metadata/{ROOT_HISTORY}", "metadata", "feed"):
         for file in sorted((ready / folder).glob("*.json")):
             durable.make_directory(state / folder)

@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import TypeVar, cast
 
 from tuf.api.exceptions import DownloadError, RepositoryError, UnsignedMetadataError
-from tuf.api.metadata import (  # type: ignore[attr-defined]  # exported in fact only  # type: ignore[attr-defined]  # exported in fact only
+from tuf.api.metadata import (  # type: ignore[attr-defined]  # exported in fact only
     Metadata,
     Root,
     Signed,
@@ -85,20 +85,25 @@ T = TypeVar("T", Targets, Snapshot, Timestamp)
 
 logger = logging.getLogger(__name__)
 
+MAX_ROLE_BYTES = {"root": 512_000, "timestamp": 16_384, "snapshot": 2_000_000, "targets": 5_000_000}
+#: Latest expiry in use, so that adding a grace or a time zone cannot overflow ``datetime``.
+_MAX_EXPIRY = datetime(9000, 1, 1, tzinfo=UTC)
+DIGEST_DIGITS = {"sha256": 64, "sha512": 128}
+
 
 class RootChain:
     """The stored roots, from the installed one on.
 
     Args:
         trusted_root: Path of the installed root.
-        lists: The metadata directory.
+        directory: The metadata directory.
         history: Directory of the later roots; by default ``root_history`` in the metadata
             directory.
     """
 
-    def __init__(self, trusted_root: Path, lists: Path, history: Path | None = None) -> None:
-        self._trusted_root, self._history = trusted_root, history or lists / ROOT_HISTORY
-        self._stored = lists / "root.json"
+    def __init__(self, trusted_root: Path, directory: Path, history: Path | None = None) -> None:
+        self._trusted_root, self._history = trusted_root, history or directory / ROOT_HISTORY
+        self._stored = directory / "root.json"
 
     def get_newest_root(self) -> Root:
         """Return the last root of the unbroken chain from the installed one.
@@ -210,9 +215,9 @@ def _verify_role(
     if isinstance(signed, Targets):
         require_role(signed, role)
         issued = read_issue_time(signed)
-    seen = VerifiedRole(int(signed.version), tuple(sorted(result.signed)), issued)
+    verified = VerifiedRole(int(signed.version), tuple(sorted(result.signed)), issued)
     keys = frozenset({*result.signed, *result.unsigned})
-    return signed, RoleVerification(seen, keys, int(result.threshold))
+    return signed, RoleVerification(verified, keys, int(result.threshold))
 
 
 @dataclass(frozen=True)
@@ -244,14 +249,14 @@ class MetadataVerifier:
     def __init__(
         self, metadata_directory: Path, trusted_root: Path, trust_state: TrustStateStore
     ) -> None:
-        self._lists, self._trusted_root, self._memory = (
+        self._directory, self._trusted_root, self._trust_state = (
             metadata_directory,
             trusted_root,
             trust_state,
         )
 
     def _read_role(self, role: str) -> bytes:
-        return read_file(self._lists / f"{role}.json", get_max_role_bytes(role))
+        return read_file(self._directory / f"{role}.json", get_max_role_bytes(role))
 
     def verify_root(self) -> Root:
         """Verify the newest root, and store it in the trust state.
@@ -260,15 +265,15 @@ class MetadataVerifier:
             TrustError: If the trust state cannot be read or written.
             TrustedRootMissingError: If the installed root cannot be used.
         """
-        chain = RootChain(self._trusted_root, self._lists)
-        metadata, content = chain.find_newest_root(self._memory.load().root.encode())
+        chain = RootChain(self._trusted_root, self._directory)
+        metadata, content = chain.find_newest_root(self._trust_state.load().root.encode())
 
-        def keep(before: TrustState) -> TrustState:
+        def replace_root(before: TrustState) -> TrustState:
             if metadata.version <= before.root_version:
                 return before
             return replace(before, root=content.decode(), root_version=int(metadata.version))
 
-        self._memory.update(keep)
+        self._trust_state.update(replace_root)
         return metadata
 
     def verify_product(self, product: str) -> VerifiedProduct:
@@ -299,7 +304,7 @@ class MetadataVerifier:
         """
         timestamp, _ = self._verify_timestamp(self.verify_root())
         version = int(timestamp.version)
-        self._memory.update(lambda before: replace(before, offline_timestamp_version=version))
+        self._trust_state.update(lambda before: replace(before, offline_timestamp_version=version))
 
     def _verify_timestamp(self, root: Root) -> tuple[Timestamp, RoleVerification]:
         return _verify_role(self._read_role("timestamp"), "timestamp", root, Timestamp)
@@ -325,7 +330,7 @@ class MetadataVerifier:
         """
         root = self.verify_root()
         timestamp, of_timestamp = self._verify_timestamp(root)
-        before = self._memory.load()
+        before = self._trust_state.load()
         # Before the first verification it is unknown whether the metadata came from a bundle.
         if before.offline_timestamp_version == timestamp.version or not before.roles:
             grace = max(grace, offline_grace)
@@ -338,18 +343,18 @@ class MetadataVerifier:
             raise TrustError(ROOTS_HIDDEN, version=root.version, newest=newest)
         self._record_roles({"timestamp": of_timestamp, "snapshot": of_snapshot})
         found = self.verify_product(product)
-        fits = snapshot.version == version and all(
+        matches = snapshot.version == version and all(
             _get_named_version(snapshot, role) == signed.version
             for role, signed in (("targets", found.targets), (product, found.product))
         )
-        strict = map(lapses_at, (found.root, found.targets, found.product))
-        expires = min(*strict, lapses_at(timestamp, grace), lapses_at(snapshot, grace))
-        if fits:
-            self._memory.update(
+        strict = map(compute_expiry, (found.root, found.targets, found.product))
+        expires = min(*strict, compute_expiry(timestamp, grace), compute_expiry(snapshot, grace))
+        if matches:
+            self._trust_state.update(
                 lambda before: self._record_verified_set(before, product, found, expires)
             )
             return found, expires
-        known = self._memory.load().verified_sets.get(product)
+        known = self._trust_state.load().verified_sets.get(product)
         if known is None or known.version != found.product.version:
             raise MixedVersionsError(role=product)
         return found, known.expires
@@ -370,28 +375,32 @@ class MetadataVerifier:
         root = self.verify_root()
         timestamp, of_timestamp = self._verify_timestamp(root)
         self._record_roles({"timestamp": of_timestamp})
-        reference = self._memory.get_reference_time()
+        reference = self._trust_state.get_reference_time()
         found = verify_emergency_halts(root, timestamp)
 
-        def note(before: TrustState) -> TrustState:
+        def record(before: TrustState) -> TrustState:
             seen = update_known_halts(before.emergency_halts, found, product, versions, reference)
             return replace(before, emergency_halts=seen)
 
-        return list_active_halts(self._memory.update(note).emergency_halts, product, reference)
+        return list_active_halts(
+            self._trust_state.update(record).emergency_halts, product, reference
+        )
 
     def _record_verified_set(
         self, before: TrustState, product: str, found: VerifiedProduct, expires: datetime
     ) -> TrustState:
-        lines = [read_issue_time(signed) for signed in (found.root, found.targets, found.product)]
-        newest = max((time for time in lines if time is not None), default=None)
-        if newest is not None and max(self._memory.now(), newest) >= expires:
+        times = [read_issue_time(signed) for signed in (found.root, found.targets, found.product)]
+        newest = max((time for time in times if time is not None), default=None)
+        if newest is not None and max(self._trust_state.now(), newest) >= expires:
             newest = None  # issue time after the expiry: do not trust it as a clock floor
         return record_verified_set(
             before, product, VerifiedSet(int(found.product.version), expires), newest
         )
 
-    def _record_roles(self, lists: Mapping[str, RoleVerification]) -> None:
-        self._memory.update(lambda before: record_roles(before, lists, self._memory.now()))
+    def _record_roles(self, verifications: Mapping[str, RoleVerification]) -> None:
+        self._trust_state.update(
+            lambda before: record_roles(before, verifications, self._trust_state.now())
+        )
 
 
 def _get_named_version(snapshot: Snapshot, role: str) -> int | None:
@@ -418,15 +427,15 @@ def verify_offer(verifier: MetadataVerifier, offer: Offer) -> tuple[int, str]:
     with _map_verification_errors(version):
         found = verifier.verify_product(product)
         offers = parse_offers(product, found.files)
-        proved = next((o for o in offers if o.version == version), None)
-        if proved is None or not offer.is_same_release(proved):
+        verified = next((o for o in offers if o.version == version), None)
+        if verified is None or not offer.is_same_release(verified):
             raise UnverifiedDownloadError(version=version, detail="not in the metadata")
         file = found.files[get_release_target_name(product, version)]
         return int(file.length), str(file.hashes["sha256"])
 
 
 def verify_view(
-    prover: MetadataVerifier,
+    verifier: MetadataVerifier,
     product: str,
     stored_view: FeedView,
     grace: timedelta,
@@ -435,7 +444,7 @@ def verify_view(
     """Return the view of the feed with offers, halts and expiry read from verified metadata.
 
     Args:
-        prover: Verifier of the directory that the feed-reading process wrote.
+        verifier: Verifier of the directory that the feed-reading process wrote.
         product: The product.
         stored_view: The view that the feed-reading process stored.
         grace: How long timestamp and snapshot are accepted after they expire.
@@ -447,9 +456,9 @@ def verify_view(
         TrustedRootMissingError: If the installed root cannot be used.
     """
     with _map_verification_errors(None):
-        found, expires = prover.verify_complete_set(product, grace, offline_grace)
+        found, expires = verifier.verify_complete_set(product, grace, offline_grace)
         offers = parse_offers(product, found.files)
-        halts = prover.verify_emergency_halts(product, {offer.version for offer in offers})
+        halts = verifier.verify_emergency_halts(product, {offer.version for offer in offers})
         return replace(
             stored_view,
             offers=apply_emergency_halts(offers, halts),
@@ -459,38 +468,38 @@ def verify_view(
         )
 
 
-def verify_import(prover: MetadataVerifier) -> None:
+def verify_import(verifier: MetadataVerifier) -> None:
     """Verify the timestamp of a bundle just imported, and store its version in the trust state.
 
     Raises:
         METADATA_NOT_VERIFIED: If the timestamp does not verify.
     """
     with _map_verification_errors(None):
-        prover.record_import()
+        verifier.record_import()
 
 
-def refuse_older_mirror(directory: Path, trusted_root: Path, memory: TrustStateStore) -> None:
+def require_fresh_mirror(directory: Path, trusted_root: Path, trust_state: TrustStateStore) -> None:
     """Refuse a mirror whose metadata is older than the trust state. The trust state is not changed.
 
     Args:
         directory: The mirror's directory, as the web server serves it.
         trusted_root: The root that was installed with the agent.
-        memory: The trust state; an empty one accepts every mirror.
+        trust_state: The trust state; an empty one accepts every mirror.
 
     Raises:
         TrustError: If metadata is older than the trust state or does not follow from its root.
         TrustedRootMissingError: If the installed root cannot be used.
     """
-    before = memory.load()
+    before = trust_state.load()
     if not before.roles:
         return
-    lists = directory / "metadata"
+    metadata = directory / "metadata"
 
     def read(name: str, role: str) -> bytes:
-        return read_file(lists / f"{name}.json", get_max_role_bytes(role))
+        return read_file(metadata / f"{name}.json", get_max_role_bytes(role))
 
     with _map_verification_errors(None):
-        root, _ = RootChain(trusted_root, lists, lists).find_newest_root(before.root.encode())
+        root, _ = RootChain(trusted_root, metadata, metadata).find_newest_root(before.root.encode())
         timestamp, first = _verify_role(
             read("timestamp", "timestamp"), "timestamp", root, Timestamp
         )
@@ -505,7 +514,7 @@ def refuse_older_mirror(directory: Path, trusted_root: Path, memory: TrustStateS
         for product in products & before.roles.keys():  # removed products are skipped
             content = read(f"{_get_named_version(snapshot, product)}.{product}", product)
             _, found[product] = _verify_role(content, product, targets, Targets)
-        record_roles(before, found, memory.now())
+        record_roles(before, found, trust_state.now())
 
 
 #: Errors that are raised unchanged, because their message already names the cause.
@@ -539,19 +548,6 @@ def _map_verification_errors(version: str | None) -> Iterator[None]:
         if version is None:
             raise TrustError(METADATA_NOT_VERIFIED, detail=get_error_text(error)) from error
         raise UnverifiedDownloadError(version=version, detail=get_error_text(error)) from error
-
-
-logger = logging.getLogger(__name__)
-
-
-MAX_ROLE_BYTES = {"root": 512_000, "timestamp": 16_384, "snapshot": 2_000_000, "targets": 5_000_000}
-
-
-#: Latest expiry used, so that adding a grace or a time zone cannot overflow ``datetime``.
-_LAST = datetime(9000, 1, 1, tzinfo=UTC)
-
-
-DIGEST_DIGITS = {"sha256": 64, "sha512": 128}
 
 
 class TufWrongRoleError(RepositoryError):
@@ -597,15 +593,15 @@ def restore_root(directory: Path, trusted_root: Path) -> None:
     """
     durable.make_directory(directory)
     stored = directory / "root.json"
-    have, installed = _load_root(stored), _load_root(trusted_root)
+    present, installed = _load_root(stored), _load_root(trusted_root)
     if installed is None:
         raise TrustedRootMissingError(path=trusted_root)
     version, content = installed
-    if have is None or version > have[0] or (version == have[0] and content != have[1]):
+    if present is None or version > present[0] or (version == present[0] and content != present[1]):
         # A new site has no root yet; if other metadata is stored, a missing root is a warning.
         level = logging.WARNING if any(directory.iterdir()) else logging.INFO
-        was = have[0] if have else None
-        logger.log(level, "root from %s: version %s, was %s", trusted_root, version, was)
+        previous = present[0] if present else None
+        logger.log(level, "root from %s: version %s, was %s", trusted_root, version, previous)
         durable.write_file(stored, content)
 
 
@@ -624,9 +620,9 @@ def require_role(signed: Targets, role: str) -> None:
     Raises:
         TufWrongRoleError: If its role field names another role.
     """
-    says = signed.unrecognized_fields.get(ROLE_FIELD, role)  # other publishers lack the field
-    if says != role:
-        raise TufWrongRoleError(role, str(says))
+    named = signed.unrecognized_fields.get(ROLE_FIELD, role)  # other publishers lack the field
+    if named != role:
+        raise TufWrongRoleError(role, str(named))
 
 
 def read_issue_time(signed: Root | Targets) -> datetime | None:
@@ -642,9 +638,9 @@ def read_issue_time(signed: Root | Targets) -> datetime | None:
     return issued if issued < signed.expires else None  # a mistake: issued after its expiry
 
 
-def lapses_at(signed: Signed, grace: timedelta = timedelta(0)) -> datetime:
+def compute_expiry(signed: Signed, grace: timedelta = timedelta(0)) -> datetime:
     """Return when metadata expires, plus a grace; limited so that ``datetime`` cannot overflow."""
-    return min(signed.expires, _LAST) + grace
+    return min(signed.expires, _MAX_EXPIRY) + grace
 
 
 def get_target_digest(target: TargetFile) -> tuple[str, str]:

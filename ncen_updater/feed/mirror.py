@@ -4,7 +4,7 @@ The agent's TUF client verifies everything before it is written. The order of wr
 clients see either the old or the new feed: target files first, then the metadata that names them,
 then the roots, and the timestamp last. The next run completes an interrupted one.
 
-Metadata and roots are never removed, because a server that was off for years needs every root.
+Metadata and roots are never removed, because a site that was off for years needs every root.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from ncen_updater.feed.clock import TrustClock, get_system_time
 from ncen_updater.feed.error_mapping import FeedErrorContext, map_errors
 from ncen_updater.feed.errors import TrustError
 from ncen_updater.feed.fetching import FEED_SCHEME, FeedFetcher, FeedFileMissingError
-from ncen_updater.feed.metadata_verifier import get_target_digest, lapses_at
+from ncen_updater.feed.metadata_verifier import compute_expiry, get_target_digest
 from ncen_updater.feed.offers import parse_offers
 from ncen_updater.feed.resumable_download import DownloadStream
 from ncen_updater.feed.tuf_client import TrustClient
@@ -85,7 +85,7 @@ class _RecordingFetcher(FeedFetcher):
 
     def __init__(self, inner: FeedFetcher) -> None:
         self._inner = inner
-        self.lists: dict[str, bytes] = {}
+        self.metadata: dict[str, bytes] = {}
         self.pinned = False
 
     def _fetch(self, url: str) -> Iterator[bytes]:
@@ -96,9 +96,9 @@ class _RecordingFetcher(FeedFetcher):
         name = url.removeprefix(FEED_SCHEME).lstrip("/").removeprefix(f"{METADATA_DIRECTORY}/")
         if self.pinned and name.endswith(".root.json"):
             raise FeedFileMissingError(name)
-        if not (self.pinned and name in self.lists):
-            self.lists[name] = self._inner.download_bytes(url, max_length)
-        return self.lists[name]
+        if not (self.pinned and name in self.metadata):
+            self.metadata[name] = self._inner.download_bytes(url, max_length)
+        return self.metadata[name]
 
     @contextlib.contextmanager
     def download_file(self, url: str, max_length: int) -> Iterator[IO[bytes]]:
@@ -196,9 +196,9 @@ class FeedMirror:
         self,
         fetcher: _RecordingFetcher,
         progress: ProgressListener,
-        keep: int | None,
+        max_releases: int | None,
         grace: timedelta,
-        available: Callable[[str], bool],
+        is_available: Callable[[str], bool],
         dry_run: bool,
     ) -> MirrorReport:
         progress.report(LazyText(N_("reading the metadata")))
@@ -213,17 +213,17 @@ class FeedMirror:
         for product in first.list_products():
             client = clients[product] = self._make_client(product, fetcher, grace)
             listed = client.list_product_targets()
-            whole = []
-            for offer in select_offers(parse_offers(product, listed), keep):
+            complete = []
+            for offer in select_offers(parse_offers(product, listed), max_releases):
                 names = [
                     n
                     for n in list_release_targets(offer.product, offer.version, listed)
-                    if available(_name_in_feed(listed[n]))
+                    if is_available(_name_in_feed(listed[n]))
                 ]
                 wanted.update({name: listed[name] for name in names})
                 if get_release_target_name(product, offer.version) in names and len(names) > 1:
-                    whole.append(offer.version)
-            releases[product] = tuple(whole)
+                    complete.append(offer.version)
+            releases[product] = tuple(complete)
         missing = [t for t in wanted.values() if not self._is_present(t)]
         report = MirrorReport(
             releases=releases,
@@ -231,20 +231,22 @@ class FeedMirror:
             root=first.root_version,
             expires_at=self._find_earliest_expiry(clients),
             downloaded_bytes=sum(target.length for target in missing),
-            removed_files=len(self._list_outdated_files(wanted)) if keep is not None else 0,
+            removed_files=len(self._list_outdated_files(wanted)) if max_releases is not None else 0,
         )
         if not dry_run:
             require_space(self._directory, report.downloaded_bytes)
             self._write_mirror(clients, wanted, roots, progress)
-            if keep is not None:
+            if max_releases is not None:
                 for path in self._list_outdated_files(wanted):
                     durable.remove_file(path)
         return report
 
     def _find_earliest_expiry(self, products: Iterable[str]) -> datetime:
-        lists = self._staging / METADATA_DIRECTORY
-        verified = [lists / f"{role}.json" for role in (*TOP_ROLES, *products)]
-        return min(lapses_at(Metadata.from_bytes(path.read_bytes()).signed) for path in verified)
+        metadata = self._staging / METADATA_DIRECTORY
+        verified = [metadata / f"{role}.json" for role in (*TOP_ROLES, *products)]
+        return min(
+            compute_expiry(Metadata.from_bytes(path.read_bytes()).signed) for path in verified
+        )
 
     def _stage_known_metadata(self) -> None:
         """Copy the mirror's newest metadata into the staging directory, without its roots."""
@@ -253,9 +255,9 @@ class FeedMirror:
         floor = self._state / "clock.json"
         if floor.exists():
             shutil.copyfile(floor, self._staging / floor.name)
-        lists = self._directory / METADATA_DIRECTORY
+        metadata = self._directory / METADATA_DIRECTORY
         newest: dict[str, tuple[int, Path]] = {}
-        for path in lists.glob("*.json"):
+        for path in metadata.glob("*.json"):
             number, _, role = path.name.removesuffix(".json").rpartition(".")
             if role != "root" and (number.isdigit() or role == "timestamp"):
                 version = int(number or 0)
@@ -279,15 +281,15 @@ class FeedMirror:
         number = _parse_root(installed).version
         chain = {number: installed}
         for later in range(number + 1, newest + 1):
-            chain[later] = fetcher.lists[f"{later}.root.json"]
+            chain[later] = fetcher.metadata[f"{later}.root.json"]
         for earlier in range(number - 1, 0, -1):
             name = f"{earlier}.root.json"
-            have = self._directory / METADATA_DIRECTORY / name
+            stored = self._directory / METADATA_DIRECTORY / name
             with map_errors(FeedErrorContext("root", self._now(), self._now(), None, number)):
                 fetcher.pinned = False
                 content = (
-                    have.read_bytes()
-                    if have.exists()
+                    stored.read_bytes()
+                    if stored.exists()
                     else fetcher.download_bytes(
                         f"{FEED_SCHEME}/{METADATA_DIRECTORY}/{name}", MAX_ROOT_BYTES
                     )
@@ -317,8 +319,8 @@ class FeedMirror:
         for name, target in wanted.items():
             client = next(c for c in clients.values() if name in c.list_product_targets())
             client.download_target_file(target, self._get_target_path(target), progress)
-        lists = self._directory / METADATA_DIRECTORY
-        durable.make_directory(lists)
+        metadata = self._directory / METADATA_DIRECTORY
+        durable.make_directory(metadata)
         for leftover in self._directory.rglob(".*.partial*"):
             durable.remove_file(leftover)  # left by an interrupted run
         verified = {
@@ -327,18 +329,20 @@ class FeedMirror:
         }
         timestamp = verified.pop("timestamp")
         verified.pop("root")
-        last = ("targets", "snapshot")
-        for role in sorted(verified, key=lambda r: last.index(r) if r in last else -1):
+        written_last = ("targets", "snapshot")
+        for role in sorted(
+            verified, key=lambda r: written_last.index(r) if r in written_last else -1
+        ):
             version = Metadata.from_bytes(verified[role]).signed.version
-            _write_if_changed(lists / f"{version}.{role}.json", verified[role])
+            _write_if_changed(metadata / f"{version}.{role}.json", verified[role])
         for number in sorted(roots):
-            _write_if_changed(lists / f"{number}.root.json", roots[number])
-        _write_if_changed(lists / "timestamp.json", timestamp)
+            _write_if_changed(metadata / f"{number}.root.json", roots[number])
+        _write_if_changed(metadata / "timestamp.json", timestamp)
 
     def _list_outdated_files(self, wanted: Mapping[str, TargetFile]) -> list[Path]:
-        retained = {self._get_target_path(target) for target in wanted.values()}
+        current = {self._get_target_path(target) for target in wanted.values()}
         files = (self._directory / TARGETS_DIRECTORY).rglob("*")
-        return sorted(path for path in files if path.is_file() and path not in retained)
+        return sorted(path for path in files if path.is_file() and path not in current)
 
 
 def _name_in_feed(target: TargetFile) -> str:

@@ -110,7 +110,8 @@ def save_view(path: Path, view: FeedView) -> None:
         versions=tuple(o.version for o in view.offers if o.withdrawn is None),
         withdrawn=tuple(withdrawn),
         notices={
-            version: WithdrawalNotice(why.reason, why.advice) for version, why in withdrawn.items()
+            version: WithdrawalNotice(notice.reason, notice.advice)
+            for version, notice in withdrawn.items()
         },
     )
     durable.make_directory(path.parent)
@@ -151,7 +152,7 @@ class FeedView:
     Attributes:
         offers: All releases of the product in the signed metadata.
         checked_at: When the metadata was verified (UTC).
-        expires_at: When the timestamp expires (UTC); after that the view is stale.
+        expires_at: When the metadata expires at this site (UTC); after that the view is stale.
         version: Version of the product's targets metadata.
         emergency_halts: Active emergency halts; their offers are marked as halted.
     """

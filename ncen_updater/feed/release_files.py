@@ -41,13 +41,13 @@ class _DocumentRecord(JsonRecord):
     sha256: str
 
 
-def write_document_record(place: Path, length: int, sha256: str) -> None:
+def write_document_record(directory: Path, length: int, sha256: str) -> None:
     """Store the signed length and digest of a release document."""
     record = _DocumentRecord(length, sha256)
-    durable.write_file(place / RECORD_NAME, json.dumps(record.to_json()).encode())
+    durable.write_file(directory / RECORD_NAME, json.dumps(record.to_json()).encode())
 
 
-def read_document_record(place: Path) -> ExpectedFile | None:
+def read_document_record(directory: Path) -> ExpectedFile | None:
     """Return the signed length and digest of a release document; None without a usable record.
 
     Raises:
@@ -55,32 +55,33 @@ def read_document_record(place: Path) -> ExpectedFile | None:
     """
     try:
         record = _DocumentRecord.from_json(
-            parse_json(read_file(place / RECORD_NAME, MAX_RECORD_BYTES))
+            parse_json(read_file(directory / RECORD_NAME, MAX_RECORD_BYTES))
         )
         return ExpectedFile(DOCUMENT_NAME, record.length, record.sha256)
     except FileNotFoundError:
         return None
     except (ValueError, NotRegularFileError, FileTooLargeError) as error:
-        logger.warning("%s is damaged; the release will be downloaded again: %s", place, error)
+        logger.warning("%s is damaged; the release will be downloaded again: %s", directory, error)
         return None
     except OSError as error:
         raise TrustError(LOCAL_STORE_FAILED, detail=str(error)) from error
 
 
-def remove_document_record(place: Path) -> None:
+def remove_document_record(directory: Path) -> None:
     """Remove the record, so that no file of the download is used after an interruption."""
-    durable.remove_file(place / RECORD_NAME)
+    durable.remove_file(directory / RECORD_NAME)
 
 
 @contextlib.contextmanager
-def open_download_directory(place: Path) -> Iterator[tuple[DirectoryHandle, str]]:
+def open_download_directory(directory: Path) -> Iterator[tuple[DirectoryHandle, str]]:
     """Open the feed-reading process's state directory to change the downloads of a release.
 
     The directory belongs to the user that reads the feed, and the caller may run as root. So the
     names in it are not trusted and no symbolic link is followed.
 
     Args:
-        place: Directory of the release: ``downloads/<product>/<version>`` in the state directory.
+        directory: Directory of the release, ``downloads/<product>/<version>`` in the state
+            directory.
 
     Yields:
         A handle of the state directory, and the path of the release in it.
@@ -88,26 +89,29 @@ def open_download_directory(place: Path) -> Iterator[tuple[DirectoryHandle, str]
     Raises:
         LOCAL_STORE_FAILED: If the path is not a plain directory, or the disk fails.
     """
-    root = place.parents[2]
+    root = directory.parents[2]
     try:
-        with contextlib.closing(DirectoryHandle(root.resolve())) as below:
-            yield below, place.relative_to(root).as_posix()
+        with contextlib.closing(DirectoryHandle(root.resolve())) as handle:
+            yield handle, directory.relative_to(root).as_posix()
     except OSError as error:
         raise TrustError(LOCAL_STORE_FAILED, detail=str(error)) from error
 
 
-def discard_release(place: Path) -> None:
+def discard_release(directory: Path) -> None:
     """Delete all downloaded files of a release, if there are any.
 
     Raises:
         LOCAL_STORE_FAILED: If the path is not a plain directory, or the disk fails.
     """
-    if not place.parents[2].exists():
+    if not directory.parents[2].exists():
         return
-    with open_download_directory(place) as (below, name), contextlib.suppress(FileNotFoundError):
+    with (
+        open_download_directory(directory) as (handle, name),
+        contextlib.suppress(FileNotFoundError),
+    ):
         with contextlib.suppress(FileNotFoundError):
-            below.remove_file(f"{name}/{RECORD_NAME}")  # first: without the record no file is used
-        below.remove_tree(name)
+            handle.remove_file(f"{name}/{RECORD_NAME}")  # first: without the record no file is used
+        handle.remove_tree(name)
 
 
 def read_tree(document: ReleaseDocument, path: Path) -> Tree:

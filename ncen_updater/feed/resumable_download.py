@@ -73,9 +73,9 @@ class DownloadStream:
 OpenStream = Callable[[int], DownloadStream]
 
 
-def _reserve_space(stream: IO[bytes], directory: Path, length: int, have: int) -> None:
+def _reserve_space(stream: IO[bytes], directory: Path, length: int, stored: int) -> None:
     """Allocate the blocks of the whole file without changing its size."""
-    require_space(directory, length - have)
+    require_space(directory, length - stored)
     fallocate = getattr(ctypes.CDLL(None, use_errno=True), "fallocate64", None)
     if fallocate is None or length == 0:
         return
@@ -83,7 +83,7 @@ def _reserve_space(stream: IO[bytes], directory: Path, length: int, have: int) -
     if fallocate(stream.fileno(), KEEP_SIZE, 0, length) != 0:
         number = ctypes.get_errno()
         if number == errno.ENOSPC:
-            raise make_space_error(directory, length - have)
+            raise make_space_error(directory, length - stored)
         # Not supported by the file system: ENOSPC is then raised by the writes.
         logger.debug("space for %s not reserved: %s", directory, os.strerror(number))
 
@@ -94,30 +94,30 @@ def is_complete(path: Path, expected: ExpectedFile) -> bool:
     The function never blocks and never reads more than the expected length, even if the file's
     owner replaces it meanwhile.
     """
-    digest, left = hashlib.new(expected.algorithm), expected.length
+    digest, remaining = hashlib.new(expected.algorithm), expected.length
     try:
         if path.is_symlink():
             return False
         with open_file(path) as stream:
-            if os.fstat(stream.fileno()).st_size != left:
+            if os.fstat(stream.fileno()).st_size != remaining:
                 return False
-            while left and (block := stream.read(min(BLOCK, left))):
+            while remaining and (block := stream.read(min(BLOCK, remaining))):
                 digest.update(block)
-                left -= len(block)
+                remaining -= len(block)
     except (FileNotFoundError, NotRegularFileError):
         return False
-    return not left and digest.hexdigest() == expected.digest
+    return not remaining and digest.hexdigest() == expected.digest
 
 
 def count_downloaded_bytes(path: Path, length: int, sha256: str) -> int:
     """Return how many bytes of a file are on disk, complete or partial, without hashing."""
-    for place in (path, path.with_name(f".{path.name}.partial")):
+    for file in (path, path.with_name(f".{path.name}.partial")):
         try:
-            size = place.stat().st_size
+            size = file.stat().st_size
         except OSError:
             continue
         if (
-            place != path
+            file != path
             and not _PartialFile(path, ExpectedFile(path.name, length, sha256)).is_resumable()
         ):
             continue
@@ -130,7 +130,7 @@ class _PartialFile:
 
     def __init__(self, target: Path, wanted: ExpectedFile) -> None:
         self.path = target.with_name(f".{target.name}.partial")
-        self._note = target.with_name(f".{target.name}.partial.json")
+        self._record_path = target.with_name(f".{target.name}.partial.json")
         self._wanted = wanted
         self.origin: str | None = None
         self.etag: str | None = None
@@ -149,16 +149,16 @@ class _PartialFile:
     def is_resumable(self) -> bool:
         """Return whether a partial file exists for this expected length and digest."""
         try:
-            note = parse_json(read_file(self._note, MAX_RESUME_RECORD_BYTES))
-            self.origin, self.etag = note["origin"], note["etag"]
+            record = parse_json(read_file(self._record_path, MAX_RESUME_RECORD_BYTES))
+            self.origin, self.etag = record["origin"], record["etag"]
             wanted = self._wanted
-            ours = (note["length"], note[wanted.algorithm]) == (wanted.length, wanted.digest)
+            matches = (record["length"], record[wanted.algorithm]) == (wanted.length, wanted.digest)
         except FileNotFoundError:
             return False
         except (ValueError, KeyError, TypeError, NotRegularFileError, FileTooLargeError) as error:
             logger.warning("download state of %s is damaged, starting again: %s", self.path, error)
             return False
-        return ours and self.path.is_file() and not self.path.is_symlink()
+        return matches and self.path.is_file() and not self.path.is_symlink()
 
     def save_origin(self, part: DownloadStream) -> None:
         """Store which server sent the bytes, and its entity tag."""
@@ -167,13 +167,13 @@ class _PartialFile:
             self._save_record()
 
     def _save_record(self) -> None:
-        note = {
+        record = {
             "etag": self.etag,
             "length": self._wanted.length,
             "origin": self.origin,
             self._wanted.algorithm: self._wanted.digest,
         }
-        durable.write_file(self._note, json.dumps(note).encode())
+        durable.write_file(self._record_path, json.dumps(record).encode())
 
     def has_source_changed(self, part: DownloadStream) -> bool:
         """Return whether the same server now sends another entity tag."""
@@ -185,12 +185,12 @@ class _PartialFile:
 
     def discard(self) -> None:
         self.path.unlink(missing_ok=True)
-        self._note.unlink(missing_ok=True)
+        self._record_path.unlink(missing_ok=True)
         self.origin = self.etag = None
 
     def finish(self, target: Path) -> None:
         durable.rename_entry(self.path, target)
-        durable.remove_file(self._note)
+        durable.remove_file(self._record_path)
 
 
 def download_file(
@@ -225,15 +225,15 @@ def download_file(
     if is_complete(target, expected):
         return
     partial = _PartialFile(target, expected)
-    fill = _Download(partial, open_stream, expected, progress)
+    download = _Download(partial, open_stream, expected, progress)
     try:
-        sound = fill.run(target.parent, mirror_count, on_wrong_bytes)
+        correct = download.run(target.parent, mirror_count, on_wrong_bytes)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise make_space_error(target.parent, expected.length) from error
         raise
-    if not sound:
-        if fill.parts.verified_bytes == 0:
+    if not correct:
+        if download.parts.verified_bytes == 0:
             partial.discard()
         raise DownloadDamagedError(name=expected.name)
     partial.finish(target)
@@ -254,7 +254,7 @@ class _Download:
         self._label = LazyText(DOWNLOAD_PROGRESS, {"name": wanted.name})
         self.parts = ChunkVerifier(wanted)
 
-    def run(self, directory: Path, sources: int, distrust: Callable[[], None]) -> bool:
+    def run(self, directory: Path, sources: int, on_wrong_bytes: Callable[[], None]) -> bool:
         """Return whether the file is complete and correct; flush it to disk."""
         stream, stored = self._partial.open()
         parts, length = self.parts, self._wanted.length
@@ -263,10 +263,10 @@ class _Download:
             while block := stream.read(min(BLOCK, stored - stream.tell())):
                 if not parts.verify(block):
                     break  # later bytes on disk cannot be verified without this chunk
-            breaks, wrong, furthest = 0, Counter[int](), parts.verified_bytes
+            breaks, wrong_at, furthest = 0, Counter[int](), parts.verified_bytes
             while parts.verified_bytes < length:
                 try:
-                    right = self._download_stream(stream)
+                    correct = self._download_stream(stream)
                 except ConnectionLostError:
                     # Compare with the furthest offset: a server that restarts at 0 each time brings
                     # nothing new.
@@ -278,18 +278,18 @@ class _Download:
                         _flush_to_disk(stream, parts.verified_bytes)
                         raise
                     continue
-                if right:
+                if correct:
                     continue
-                # the wrong bytes were on our disk: no server is to blame
+                # The wrong bytes were on our disk: no server is to blame.
                 if parts.verified_bytes < stored:
                     stored = parts.verified_bytes
                     continue
                 logger.warning(
                     "%s: wrong bytes from %d on", self._wanted.name, parts.verified_bytes
                 )
-                distrust()
-                wrong[parts.verified_bytes] += 1
-                if wrong[parts.verified_bytes] > sources:
+                on_wrong_bytes()
+                wrong_at[parts.verified_bytes] += 1
+                if wrong_at[parts.verified_bytes] > sources:
                     _flush_to_disk(stream, parts.verified_bytes)
                     return False
             _flush_to_disk(stream, parts.verified_bytes)
@@ -310,13 +310,13 @@ class _Download:
                 stream.truncate()  # also releases the reserved blocks
                 _reserve_space(stream, self._partial.path.parent, length, parts.verified_bytes)
             for chunk in part.chunks:
-                take = chunk[: length - parts.verified_bytes]
-                stream.write(take)
-                if not parts.verify(take):
+                piece = chunk[: length - parts.verified_bytes]
+                stream.write(piece)
+                if not parts.verify(piece):
                     return False
                 amount = Amount(parts.verified_bytes, length, Unit.BYTES)
                 self._progress.report(self._label, amount)
-                if len(take) < len(chunk):
+                if len(piece) < len(chunk):
                     logger.warning("%s: longer than signed", self._wanted.name)
                     parts.reset()
                     return False
@@ -329,12 +329,12 @@ class _Download:
             )
         return True
 
-    def _open_at(self, have: int) -> DownloadStream:
+    def _open_at(self, offset: int) -> DownloadStream:
         """Open the source at this offset, or at 0 if the file changed or ranges are unsupported."""
-        part = self._open_part(have)
+        part = self._open_part(offset)
         # With digests of chunks a changed file is detected anyway, chunk by chunk.
         changed = not self._wanted.chunks and self._partial.has_source_changed(part)
-        if part.start in (0, have) and not changed:
+        if part.start in (0, offset) and not changed:
             return part
         part.close()
         return self._open_part(0)

@@ -138,15 +138,15 @@ def record_roles(
     Raises:
         TrustError: If metadata is older than the trust state.
     """
-    seen = dict(before.roles)
-    for role, proof in verifications.items():
-        known = seen.get(role)
-        if known is not None and proof.verified.version < known.version:
-            still_valid = len(proof.keys & set(known.signers)) >= proof.threshold
-            if still_valid or _is_signed_earlier(proof.verified, known, now):
-                raise make_older_error(role, proof.verified.version, known.version)
-        seen[role] = proof.verified
-    return replace(before, roles=seen)
+    roles = dict(before.roles)
+    for role, verification in verifications.items():
+        known = roles.get(role)
+        if known is not None and verification.verified.version < known.version:
+            still_valid = len(verification.keys & set(known.signers)) >= verification.threshold
+            if still_valid or _is_signed_earlier(verification.verified, known, now):
+                raise make_older_error(role, verification.verified.version, known.version)
+        roles[role] = verification.verified
+    return replace(before, roles=roles)
 
 
 def _is_signed_earlier(found: VerifiedRole, known: VerifiedRole, now: datetime) -> bool:
@@ -165,8 +165,8 @@ def record_verified_set(
 ) -> TrustState:
     """Return the trust state after a complete verification; the clock floor never falls. Pure."""
     times = [time for time in (before.clock_floor, floor) if time is not None]
-    retained = {**before.verified_sets, product: verified_set}
-    return replace(before, verified_sets=retained, clock_floor=max(times, default=None))
+    verified_sets = {**before.verified_sets, product: verified_set}
+    return replace(before, verified_sets=verified_sets, clock_floor=max(times, default=None))
 
 
 class TrustStateStore:
@@ -190,10 +190,10 @@ class TrustStateStore:
             data = parse_json(read_file(self._path, MAX_TRUST_STATE_BYTES))
             if not isinstance(data, dict) or data.get("schema") != SCHEMA:
                 raise ValueError("invalid format")
-            proved = data["proved"]
-            if compute_sha256(encode_canonical_json(proved)) != data["sha256"]:
+            state = data["trust_state"]
+            if compute_sha256(encode_canonical_json(state)) != data["sha256"]:
                 raise ValueError("digest mismatch")
-            return TrustState.from_json(proved)
+            return TrustState.from_json(state)
         except FileNotFoundError:
             return TrustState()
         except (
@@ -238,11 +238,12 @@ class TrustStateStore:
             raise TrustError(LOCAL_STORE_FAILED, detail=str(error)) from error
         return after
 
-    def _write_state(self, proved: TrustState) -> None:
-        data = proved.to_json()
+    def _write_state(self, state: TrustState) -> None:
+        data = state.to_json()
         digest = compute_sha256(encode_canonical_json(data))
         durable.write_file(
-            self._path, encode_canonical_json({"schema": SCHEMA, "sha256": digest, "proved": data})
+            self._path,
+            encode_canonical_json({"schema": SCHEMA, "sha256": digest, "trust_state": data}),
         )
 
     @contextlib.contextmanager

@@ -50,10 +50,10 @@ from ncen_updater.feed.fetching import FEED_SCHEME, FeedFetcher
 from ncen_updater.feed.guarded_tufup_client import Client
 from ncen_updater.feed.metadata_verifier import (
     RootChain,
+    compute_expiry,
     get_max_role_bytes,
     get_target_digest,
     is_safe_target_path,
-    lapses_at,
     parse_unverified,
     read_issue_time,
     require_role,
@@ -101,7 +101,7 @@ class TrustClient(Client):  # type: ignore[misc]  # tufup is untyped
     ) -> None:
         self.product = product
         self._clock, self._grace = clock, grace
-        self._seen: set[tuple[str, str]] = set()
+        self._loaded: set[tuple[str, str]] = set()
         self._received: dict[str, bytes] = {}
         self._refreshed = False
         self._facts = FeedErrorContext("root", clock.get_reference_time(), clock.now(), None, 0)
@@ -169,7 +169,7 @@ class TrustClient(Client):  # type: ignore[misc]  # tufup is untyped
     @property
     def expires_at(self) -> datetime:
         """Return when the timestamp expires."""
-        return lapses_at(self._trusted_set.timestamp)
+        return compute_expiry(self._trusted_set.timestamp)
 
     @property
     def timestamp_version(self) -> int:
@@ -192,8 +192,8 @@ class TrustClient(Client):  # type: ignore[misc]  # tufup is untyped
         """Return when the first role expires, with the grace for timestamp and snapshot."""
         trusted = self._trusted_set
         roles = ["root", "targets", *([self.product] if self.product in trusted else [])]
-        times = [lapses_at(trusted[role]) for role in roles]
-        times += [lapses_at(trusted[role], self._grace) for role in ("timestamp", "snapshot")]
+        times = [compute_expiry(trusted[role]) for role in roles]
+        times += [compute_expiry(trusted[role], self._grace) for role in ("timestamp", "snapshot")]
         return min(times)
 
     def download_document(
@@ -247,7 +247,7 @@ class TrustClient(Client):  # type: ignore[misc]  # tufup is untyped
                 on_wrong_bytes=self._fetcher.demote_mirror,
             )
 
-    # -- inside --------------------------------------------------------------------------------
+    # -- internal ------------------------------------------------------------------------------
 
     def _map_errors(self, name: str) -> AbstractContextManager[FeedErrorContext]:
         facts = self._facts
@@ -291,9 +291,9 @@ class TrustClient(Client):  # type: ignore[misc]  # tufup is untyped
 
     def _download_metadata(self, rolename: str, length: int, version: int | None = None) -> bytes:
         self._facts.name = rolename
-        most = min(length, get_max_role_bytes(rolename))
+        limit = min(length, get_max_role_bytes(rolename))
         try:
-            data = cast("bytes", super()._download_metadata(rolename, most, version))
+            data = cast("bytes", super()._download_metadata(rolename, limit, version))
             self._received[rolename] = data
             return data
         finally:
@@ -307,20 +307,20 @@ class TrustClient(Client):  # type: ignore[misc]  # tufup is untyped
         try:
             super()._load_timestamp()
         except ExpiredMetadataError as error:
-            lapsed = self._find_expired_role("root", "timestamp")
-            if lapsed is not None and lapsed.role == "root":
+            expired = self._find_expired_role("root", "timestamp")
+            if expired is not None and expired.role == "root":
                 # A missing newer root looks like an expired root. This timestamp is unverified; it
                 # is only used to choose between two errors.
                 self._require_newest_root(parse_unverified(self._received["timestamp"]))
-            raise lapsed or error from error
+            raise expired or error from error
         self._require_newest_root(self._trusted_set.timestamp)
 
     def _require_newest_root(self, timestamp: Signed | None) -> None:
         fields = timestamp.unrecognized_fields if timestamp is not None else {}
-        newest, have = fields.get(ROOT_VERSION_FIELD), self._trusted_set.root.version
+        newest, present = fields.get(ROOT_VERSION_FIELD), self._trusted_set.root.version
         # metadata of other publishers lacks this field
-        if isinstance(newest, int) and newest > have:
-            raise TrustError(ROOTS_HIDDEN, version=have, newest=newest)
+        if isinstance(newest, int) and newest > present:
+            raise TrustError(ROOTS_HIDDEN, version=present, newest=newest)
 
     def _load_snapshot(self) -> None:
         try:
@@ -344,7 +344,7 @@ class TrustClient(Client):  # type: ignore[misc]  # tufup is untyped
     def _load_targets(self, role: str, parent_role: str) -> Targets:
         trusted = self._trusted_set
         # Not "role in trusted": another delegating role may have loaded it under other keys.
-        if (role, parent_role) in self._seen:
+        if (role, parent_role) in self._loaded:
             return cast("Targets", trusted[role])
         try:
             targets = trusted.update_delegated_targets(
@@ -354,7 +354,7 @@ class TrustClient(Client):  # type: ignore[misc]  # tufup is untyped
         except (OSError, RepositoryError) as error:
             logger.debug("stored %s is not current: %s", role, error)
             targets = self._download_role(role, parent_role)
-        self._seen.add((role, parent_role))
+        self._loaded.add((role, parent_role))
         return cast("Targets", targets)
 
     def _download_role(self, role: str, parent_role: str) -> Targets:

@@ -75,11 +75,8 @@ if TYPE_CHECKING:  # not needed to read the last view: requests, tuf, configurat
 
 logger = logging.getLogger(__name__)
 
-MISSING_STATUSES = (
-    403,
-    404,
-    410,
-)  # the feed address lacks the pack; other errors may be temporary
+# Statuses that mean that the feed address lacks a file; other errors may be temporary.
+MISSING_STATUSES = (403, 404, 410)
 
 
 class TufReleaseSource(DownloadStore):
@@ -112,13 +109,13 @@ class TufReleaseSource(DownloadStore):
         feed_grace: timedelta = timedelta(0),
         trust_state: TrustStateStore | None = None,
     ) -> None:
-        place = state / "downloads" / product
-        super().__init__(product, place, None if trust_state is None else self._prove_offer)
+        directory = state / "downloads" / product
+        super().__init__(product, directory, None if trust_state is None else self._verify_offer)
         self._state, self._trusted_root = state, trusted_root
         self._make_fetcher, self._offline = make_fetcher, offline
         self._grace, self._feed_grace = grace, feed_grace
         self._clock = TrustClock(state / "clock.json", now)
-        self._memory = trust_state
+        self._trust_state = trust_state
         self._fetcher: FeedFetcher | None = None
         self._client: TrustClient | None = None
 
@@ -133,7 +130,7 @@ class TufReleaseSource(DownloadStore):
         A clock that is ahead by more than the timestamp's validity makes the metadata expired; it
         cannot open a rollout wave early.
         """
-        return (self._memory or self._clock).get_reference_time()
+        return (self._trust_state or self._clock).get_reference_time()
 
     # -- metadata ------------------------------------------------------------------------------
 
@@ -226,14 +223,16 @@ class TufReleaseSource(DownloadStore):
             VIEW_DAMAGED: If the stored view cannot be read.
             TrustError: If the metadata does not verify or is older than the trust state.
         """
-        left = load_view(get_view_path(self._state, self._product))
-        if left is None or self._memory is None:
-            return left
+        view = load_view(get_view_path(self._state, self._product))
+        if view is None or self._trust_state is None:
+            return view
         from ncen_updater.feed.metadata_verifier import verify_view
 
-        by_medium = max(self._grace, self._feed_grace)
-        grace = by_medium if self._offline else self._feed_grace
-        return verify_view(self._make_verifier(self._memory), self._product, left, grace, by_medium)
+        bundle_grace = max(self._grace, self._feed_grace)
+        grace = bundle_grace if self._offline else self._feed_grace
+        return verify_view(
+            self._make_verifier(self._trust_state), self._product, view, grace, bundle_grace
+        )
 
     def verify_import(self) -> None:
         """Verify the metadata of a bundle just imported, and record it in the trust state.
@@ -241,10 +240,10 @@ class TufReleaseSource(DownloadStore):
         Raises:
             TrustError: If it does not verify or is older than the trust state.
         """
-        if self._memory is not None:
+        if self._trust_state is not None:
             from ncen_updater.feed.metadata_verifier import verify_import
 
-            verify_import(self._make_verifier(self._memory))
+            verify_import(self._make_verifier(self._trust_state))
         self.load_last_view()
 
     def _make_verifier(self, memory: TrustStateStore) -> MetadataVerifier:
@@ -389,9 +388,9 @@ class TufReleaseSource(DownloadStore):
         if not offer.is_same_release(current):
             raise TrustError(OFFER_CHANGED, version=offer.version)
 
-    def _prove_offer(self, offer: Offer) -> tuple[int, str]:
+    def _verify_offer(self, offer: Offer) -> tuple[int, str]:
         from ncen_updater.feed.metadata_verifier import verify_offer
 
-        if self._memory is None:
-            raise AssertionError("only who has a memory proves")
-        return verify_offer(self._make_verifier(self._memory), offer)
+        if self._trust_state is None:
+            raise AssertionError("no trust state to verify with")
+        return verify_offer(self._make_verifier(self._trust_state), offer)

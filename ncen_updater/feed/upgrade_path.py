@@ -74,6 +74,8 @@ REASON_TEXTS: Mapping[RejectionReason, str] = {
 
 WAVE_DATE_NOT_SET = N_("staged rollout: date for this site not set")
 
+#: Number of buckets of a rollout; a bucket is one percent of the sites.
+BUCKETS = 100
 #: A required release rejected for one of these reasons is not for this site and may be skipped.
 NOT_FOR_SITE = frozenset(
     {
@@ -90,8 +92,8 @@ def _format_upgrade_from(text: str) -> LazyText | str:
     found = re.fullmatch(r">=\s*([\w.]+),\s*<\s*([\w.]+)", text)
     if found is None:
         return text or "-"
-    words = N_("{low} or later, before {high}")
-    return LazyText(words, {"low": found[1], "high": found[2]})
+    template = N_("{low} or later, before {high}")
+    return LazyText(template, {"low": found[1], "high": found[2]})
 
 
 def format_rejection(
@@ -173,7 +175,7 @@ class NoUpgradePath:
     rejected: tuple[OfferRejection, ...]
 
     def __bool__(self) -> bool:
-        """Return False, so that ``if path:`` reads well."""
+        """Return False: in a condition, only an upgrade path counts as true."""
         return False
 
 
@@ -280,8 +282,8 @@ def choose_path(
         now: The reference time (UTC).
         bad: Releases marked bad at this site.
         allow_bad: The operator asked to retry those.
-        target: The release that the operator named. Waves then do not apply to it and to the
-            required releases before it. By default the newest reachable release.
+        target: The release that the operator named; waves then do not apply. By default the newest
+            reachable release.
 
     Returns:
         The path, or, if no target was named, the reasons why there is none.
@@ -289,12 +291,19 @@ def choose_path(
     Raises:
         UpgradePathError: With the reason why the named target may not be installed.
     """
-    known = frozenset() if allow_bad else frozenset(bad)
-    here = _Site(
-        current, site, country, channel, agent, known, now, target_named=target is not None
+    rejected_as_bad = frozenset() if allow_bad else frozenset(bad)
+    own_site = _Site(
+        current,
+        site,
+        country,
+        channel,
+        agent,
+        rejected_as_bad,
+        now,
+        target_named=target is not None,
     )
     ordered = sorted(offers, key=lambda offer: offer.release_version)
-    judged = [(offer, here.check_offer(offer)) for offer in ordered]
+    judged = [(offer, own_site.check_offer(offer)) for offer in ordered]
     eligible = [offer for offer, rejection in judged if rejection is None]
     stops = [
         offer.release_version
@@ -308,7 +317,7 @@ def choose_path(
         if rejection is not None or offer.release_version not in paths
     )
     if target is not None and target not in paths:
-        raise _make_path_error(target, here, rejected)
+        raise _make_path_error(target, own_site, rejected)
     if target == current:
         raise UpgradePathError(TARGET_RUNS_HERE, version=target)
     hops = paths[max(paths) if target is None else target]
@@ -319,11 +328,11 @@ def _make_path_error(
     target: Version, site: _Site, rejected: tuple[OfferRejection, ...]
 ) -> UpgradePathError:
     """Return the error for a named release that cannot be installed."""
-    found = next((row for row in rejected if row.offer.release_version == target), None)
-    if found is None:
+    rejection = next((item for item in rejected if item.offer.release_version == target), None)
+    if rejection is None:
         return UpgradePathError(TARGET_UNKNOWN, version=target)
-    offer = found.offer
-    match found.reason:
+    offer = rejection.offer
+    match rejection.reason:
         case RejectionReason.NOT_NEWER if target == site.current:
             return UpgradePathError(TARGET_RUNS_HERE, version=target)
         case RejectionReason.NOT_NEWER:
@@ -351,11 +360,8 @@ def _make_path_error(
             return UpgradePathError(TARGET_BAD, version=target)
         case _:
             return UpgradePathError(
-                NO_PATH_TO_TARGET, version=target, current=site.current, reason=found.text
+                NO_PATH_TO_TARGET, version=target, current=site.current, reason=rejection.text
             )
-
-
-BUCKETS = 100
 
 
 def compute_bucket(site: str, product: str, version: str) -> int:

@@ -249,7 +249,7 @@ def test_arbitrary_reader_output_is_a_typed_error(
     source = WorkerReleaseSource.__new__(WorkerReleaseSource)
     source._worker, source._received = Worker("none"), tmp_path / "received"
     source._unit, source._product = None, "ncen"
-    source._places, source._lists = [source._received], []
+    source._directories, source._sources = [source._received], []
     order = {"act": "refresh", "more": "x" * 200_000}  # more than a pipe holds
     with bounded(20):
         error = typed(lambda: source._ask_worker(order, _Listener()))

@@ -13,7 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from ncen_updater.agent.adapters.feed_reader.worker_source import ACT_LIMITS, WorkerReleaseSource
+from ncen_updater.agent.adapters.feed_reader.worker_source import (
+    REQUEST_LIMITS,
+    WorkerReleaseSource,
+)
 from ncen_updater.agent.config.loader import load_config
 from ncen_updater.common.messages import READER_FAILED, READER_TIMED_OUT, READER_UNIT_UNREACHABLE
 from ncen_updater.common.progress import SilentProgress
@@ -140,7 +143,7 @@ def test_silent_reader_does_not_block_the_agent(
     config: Path, runner: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config.write_text(config.read_text().replace('"systemd"', f'"{runner}"'))
-    monkeypatch.setitem(ACT_LIMITS, "refresh", WorkerLimits(silence_timeout_s=0.5))
+    monkeypatch.setitem(REQUEST_LIMITS, "refresh", WorkerLimits(silence_timeout_s=0.5))
     monkeypatch.setattr(Worker, "build_command", lambda _self: SILENT)
     with unit(config, *SILENT), refused(READER_TIMED_OUT) as caught:
         WorkerReleaseSource(load_config(config), config).refresh()

@@ -303,7 +303,7 @@ def test_reader_without_new_metadata_does_not_extend_expiry(place: Place, monkey
     source = place.source("ncen")
     source.refresh()
     monkeypatch.setattr(WorkerReleaseSource, "_ask_worker", lambda *_: {})
-    source._memory.now = lambda: datetime.now(UTC) + timedelta(days=8)
+    source._trust_state.now = lambda: datetime.now(UTC) + timedelta(days=8)
     assert _refused(source.refresh) is ROLE_EXPIRED
 
 
@@ -358,7 +358,9 @@ def test_damaged_trust_state_is_reported_and_not_replaced(place: Place, damage: 
                 "cut": content[:-20],
                 "turned": content.replace(b'"version":', b'"wersion":', 1),
                 "empty": b"",
-                "other": encode_canonical_json({"schema": 1, "proved": {"x": 1}, "sha256": "0"}),
+                "other": encode_canonical_json(
+                    {"schema": 1, "trust_state": {"x": 1}, "sha256": "0"}
+                ),
             }[damage]
         )
     before = None if damage == "directory" else place.memory.read_bytes()
@@ -430,7 +432,7 @@ def test_trust_state_file_has_a_checksum(tmp_path: Path) -> None:
     memory = TrustStateStore(tmp_path / "state")
     memory.update(lambda before: record_verified_set(before, "ncen", VerifiedSet(3, AT), AT))
     data = json.loads((tmp_path / "state/trust-state.json").read_text())
-    assert data["sha256"] == compute_sha256(encode_canonical_json(data["proved"]))
+    assert data["sha256"] == compute_sha256(encode_canonical_json(data["trust_state"]))
     assert TrustStateStore(tmp_path / "state").load().clock_floor == AT
 
 

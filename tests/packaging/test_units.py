@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from ncen_updater.agent.adapters.feed_reader.worker_source import ACT_LIMITS, NETWORK_ACTS
+from ncen_updater.agent.adapters.feed_reader.worker_source import NETWORK_REQUESTS, REQUEST_LIMITS
 from ncen_updater.agent.config.agent_config import PathSettings
 from ncen_updater.agent.config.essential_settings import DEFAULT_PATHS
 from ncen_updater.agent.config.service import ServiceSettings
@@ -335,7 +335,7 @@ def test_feed_reader_has_a_timeout_and_no_local_network() -> None:
         for limit in ("MemoryMax", "TasksMax", "RuntimeMaxSec"):
             assert len(settings(unit, limit)) == 1, (unit, limit)
     assert settings(fetch, "LimitFSIZE") != []
-    longest = max(ACT_LIMITS[act].total_timeout_s or 0 for act in NETWORK_ACTS)
+    longest = max(REQUEST_LIMITS[act].total_timeout_s or 0 for act in NETWORK_REQUESTS)
     [hours] = settings(fetch, "RuntimeMaxSec")
     assert int(hours.removesuffix("h")) * 3600 > longest, "the unit ends nobody who is waited for"
 

@@ -1,4 +1,4 @@
-"""Permanent loss of the right to read a database server's own files.
+"""Permanent loss of the right to read a database server's own files; group ids.
 
 If one process does everything (``service.runner = "process"``), it keeps the right: commands of its
 application may need further rights ("sudo"), which cannot be gained afterwards.
@@ -29,10 +29,10 @@ def drop_server_file_access(config: AgentConfig) -> None:
         return
     for files in (get_engine_descriptor(name).server_directory for name in ENGINES):
         if files is not None:
-            place = config.paths.resolve(Path(files))
-            clusters = (place, *place.glob("*"), *place.glob("*/*"))
-            if not any(os.access(one, os.W_OK) for one in clusters):
-                deny_reads(place, _list_needed_paths(config))
+            directory = config.paths.resolve(Path(files))
+            clusters = (directory, *directory.glob("*"), *directory.glob("*/*"))
+            if not any(os.access(cluster, os.W_OK) for cluster in clusters):
+                deny_reads(directory, _list_needed_paths(config))
 
 
 def _list_needed_paths(config: AgentConfig) -> list[Path]:

@@ -97,7 +97,7 @@ def mirror(
         child = WorkerReleaseSource(load_config(session.config), session.config)
         if not dry_run:
             child.create_worker_directory(directory.absolute())
-        report = dict(child.run_act(order, progress))
+        report = dict(child.run_request(order, progress))
         if not dry_run:
             _require_newest_mirror(child, directory.absolute(), from_bundle=file is not None)
     releases = report["releases"]

@@ -44,7 +44,7 @@ from ncen_updater.common.labels import (
     translate_step_label,
 )
 from ncen_updater.common.messages import ExitCode
-from ncen_updater.feed.clock import clock_findings
+from ncen_updater.feed.clock import find_clock_findings
 
 Document = Mapping[str, Any]
 
@@ -213,7 +213,7 @@ def _show_clock(session: AgentSession, document: Document, part: Document | None
     if part is None:
         return
     newest = datetime.fromisoformat(part["signed_at"])
-    for finding in clock_findings(_get_report_time(document), newest, session.zone):
+    for finding in find_clock_findings(_get_report_time(document), newest, session.zone):
         session.add_line(finding.title)
 
 

@@ -82,7 +82,7 @@ def _read_in_child(
     opener: Callable[[Path], int],
 ) -> ImportRecord:
     try:
-        return ImportRecord.from_json(child.run_act(request, progress, opener))
+        return ImportRecord.from_json(child.run_request(request, progress, opener))
     except ValueError as error:
         raise TrustError(READER_FAILED, detail=str(error)) from error
 

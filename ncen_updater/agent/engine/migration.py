@@ -159,7 +159,7 @@ def _reverse_checks(checks: Sequence[DomainCheck]) -> tuple[DomainCheck, ...]:
             update={
                 "sql": check.sql_after or check.sql,
                 "sql_after": check.sql,
-                "compare": REVERSED_COMPARISONS[check.relation],
+                "relation": REVERSED_COMPARISONS[check.relation],
             }
         )
         for check in checks

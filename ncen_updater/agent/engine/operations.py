@@ -307,7 +307,9 @@ class Operations:
             if at_boot and change is None:
                 return OperationResult(decision=decide_recovery(ObservedState(None)))
             if change is not None and not by_operator:
-                there = functools.partial(self._site.database_engine.require_live, opened=False)
+                there = functools.partial(
+                    self._site.database_engine.require_live, require_open=False
+                )
                 self._make_runner(journal).retry_while_unreachable(there)
             lift_ended_fences(self._site, journal)
             decision = decide_recovery(observe_site(self._site, change, by_operator=by_operator))

@@ -302,7 +302,7 @@ class AgentSlots:
             environment,
             COMMAND_TIMEOUT_S,
             leftovers=AllowedLeftovers.NOTHING,
-            become=_builder(),
+            run_as=_builder(),
         )
         returncode = ended.status
         if returncode is None:

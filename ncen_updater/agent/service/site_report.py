@@ -64,7 +64,7 @@ from ncen_updater.agent.storage.service_state import Assessment
 from ncen_updater.common.disk_space import MARGIN_BYTES
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import LazyText
-from ncen_updater.feed.clock import clock_findings
+from ncen_updater.feed.clock import find_clock_findings
 
 if TYPE_CHECKING:
     from ncen_updater.agent.storage.service_state import WithheldRelease
@@ -148,7 +148,7 @@ def _build_availability(seen: Availability) -> Document:
 def _clock(status: SiteStatus) -> Document | None:
     """Return the clock's error according to the newest signed time; None without an error."""
     newest = get_part_or_none(status.signed_at)
-    found = clock_findings(status.now, newest, None)
+    found = find_clock_findings(status.now, newest, None)
     return {"code": found[0].code, "signed_at": newest} if found else None
 
 

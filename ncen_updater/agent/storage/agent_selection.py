@@ -28,7 +28,7 @@ from ncen_updater.common.messages import SEQUENCE_UNWRITABLE
 STARTED_BY = "NCEN_FAILSAFE_DIRECTORY"
 SELECTION_FILE, CURRENT_LINK, SELECTION_LOCK = "sequence.json", "current", "sequence.lock"
 #: Prefix of a copy that a package keeps while it replaces the slot itself.
-KEPT = ".kept-"
+COPY_PREFIX = ".kept-"
 MAX_FILE_BYTES = 100_000
 MAX_FAILED_AGENTS = 100
 VERSION_PATTERN = re.compile(r"[0-9][0-9A-Za-z.+!]{0,63}")
@@ -213,7 +213,7 @@ class AgentSelectionFile:
             raise UpdaterError(SEQUENCE_UNWRITABLE, path=self.path, reason=reason) from error
 
     def _update_link(self, version: str) -> None:
-        package_copy = self.directory / f"{KEPT}{version}"
+        package_copy = self.directory / f"{COPY_PREFIX}{version}"
         link, target = (
             self.directory / CURRENT_LINK,
             package_copy.name if package_copy.is_dir() else version,

@@ -90,7 +90,8 @@ def undone(journal: Journal) -> None:
     journal.record_event(
         "step-failed", UPGRADE.id, step="migrate", code="NU-4201",
         error=UpdaterError(
-            CHECK_RESULT_INVALID, check="0003", database="companies", shape=2, detail="a\nDETAIL: b"
+            CHECK_RESULT_INVALID, check="0003", database="companies", problem="2 values",
+            detail="a\nDETAIL: b",
         ).full_text,
     )  # fmt: skip
     journal.set_change_state(UPGRADE.id, ChangeState.REVERTED, error_code="NU-4201")
@@ -151,8 +152,8 @@ CHANGES: dict[str, tuple[Callable[[Journal], None], list[str]]] = {
         "Change abcdefgh: upgrade 3.2.4 -> 3.3.0, reverted",
         "  started <at>, finished <at>, duration <long>",
         "  downtime: none",
-        "  failed <at> (migrating the databases): NU-4201 Check '0003' on companies"
-        " returned 2 values instead of one (a",
+        "  failed <at> (migrating the databases): NU-4201 Invalid result of check '0003' on"
+        " companies: 2 values (a",
         "  what to do: Run ncen-updater support-bundle and send the file to the Secretariat.",
         "  no data loss",
     ]),
@@ -221,7 +222,7 @@ def test_cause_is_translated_to_french(site: TrialSite) -> None:
         report = to_json_value(build_change_report(journal, UPGRADE.id), "fr")
     assert isinstance(report, dict)
     said = "\n".join(line.render("fr") for line in format_change(report, "fr"))
-    assert "NU-4201 Le contrôle « 0003 » sur companies" in said and "returned" not in said, said
+    assert "NU-4201 Résultat incorrect du contrôle « 0003 » sur companies" in said, said
     report["failure"] = None
     assert "NU-4201: " in "\n".join(line.render("en") for line in format_change(report, "en"))
 

@@ -131,7 +131,7 @@ def site_of(version: Callable[[], str], health: HealthResult, free: int) -> Site
     application = SimpleNamespace(
         check_health=lambda _: health,
         is_running=lambda: True,
-        why_down=lambda: None,
+        describe_outage=lambda: None,
         stop=lambda: None,
         start=lambda: None,
     )
@@ -166,7 +166,7 @@ def test_queued_start_is_awaited_and_the_elapsed_time_reported() -> None:
 
     site.application.check_health = health  # type: ignore[method-assign, assignment]
     site.application.is_running = lambda: False  # type: ignore[method-assign]
-    site.application.why_down = lambda: looks.pop(0)  # type: ignore[method-assign]
+    site.application.describe_outage = lambda: looks.pop(0)  # type: ignore[method-assign]
     site.config.application.health_timeout_s = 1000.0  # type: ignore[misc]
     site.clock.monotonic = lambda: float(next(times))  # type: ignore[misc]
     with pytest.raises(ApplicationUnhealthyError) as caught:

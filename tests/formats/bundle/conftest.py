@@ -155,7 +155,7 @@ def contents(directory: Path) -> dict[str, bytes]:
     return {
         str(path.relative_to(directory)): path.read_bytes()
         for path in sorted(directory.rglob("*"))
-        if path.is_file() and path.name != "lists.lock"
+        if path.is_file() and path.name != "metadata.lock"
     }
 
 

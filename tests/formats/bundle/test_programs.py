@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from demo.site import DemoSite, SiteOptions
-from ncen_updater.agent.adapters.feed_reader.import_and_mirror import ACTS
+from ncen_updater.agent.adapters.feed_reader.import_and_mirror import HANDLERS
 from ncen_updater.agent.adapters.feed_reader.worker_source import WorkerReleaseSource
 from ncen_updater.agent.config.loader import load_config
 from ncen_updater.agent.model.event_names import JOURNAL_FILE
@@ -164,7 +164,7 @@ def test_agent_opens_files_with_the_rights_of_the_caller(
             "act": "import", "file": f"/proc/self/fd/{descriptor}", "current": "3.2.4",
             "agent": "0.1.0", "dry_run": True,
         }  # fmt: skip
-        report = WorkerReleaseSource(load_config(config), config).run_act(order)
+        report = WorkerReleaseSource(load_config(config), config).run_request(order)
     finally:
         os.close(descriptor)
     assert report["reachable_release"] == "3.3.0"
@@ -197,7 +197,7 @@ def test_unwritable_mirror_is_reported(live: LiveSite, feed: TrialFeed, tmp_path
     def run_as_nobody() -> None:
         os.setuid(pwd.getpwnam("nobody").pw_uid)
         try:
-            ACTS["mirror"](config, order, SilentProgress())
+            HANDLERS["mirror"](config, order, SilentProgress())
         except UpdaterError as error:
             os._exit(0 if error.message is MIRROR_FORBIDDEN and "nobody" in str(error) else 3)
         os._exit(4)

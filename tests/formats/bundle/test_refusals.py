@@ -290,6 +290,38 @@ def test_bundle_from_another_installed_release_is_refused(
     )  # the missing one is here now
 
 
+@pytest.mark.parametrize("lost", ["ncen-3.3.0.tar.gz", "tree.json.zst", "verified.json"])
+def test_interrupted_download_does_not_complete_a_bundle(
+    shared: Publication,
+    site: OfflineSite,
+    order: Callable[..., ExportRequest],
+    tmp_path: Path,
+    lost: str,
+) -> None:
+    shared.export(tmp_path / "late.ncen", order(origin=Version("3.3.0")))
+    shared.export(tmp_path / "first.ncen", order(target=Version("3.3.0")))
+    site.take(tmp_path / "first.ncen")
+    (site.state / "downloads/ncen/3.3.0" / lost).unlink()
+    with refused(BUNDLE_DOES_NOT_FIT) as caught:
+        site.take(tmp_path / "late.ncen")
+    assert caught.value.values["missing"] == "3.3.0"
+
+
+def test_refusal_names_the_newest_release_of_the_bundle(
+    publication: Publication,
+    site: OfflineSite,
+    order: Callable[..., ExportRequest],
+    tmp_path: Path,
+) -> None:
+    for version in ("3.5.0", "3.6.0"):
+        publication.publish(version, required=True)
+    publication.export(tmp_path / "late.ncen", order(origin=Version("3.4.0")))
+    ours = replace(site, root=publication.root)
+    with refused(BUNDLE_DOES_NOT_FIT) as caught:
+        ours.take(tmp_path / "late.ncen")
+    assert caught.value.values["version"] == "3.6.0"
+
+
 def test_bundle_of_another_feed_is_refused(
     publication: Publication, site: OfflineSite, tmp_path: Path
 ) -> None:

@@ -30,7 +30,7 @@ class TinySettings(EngineSettings):
         return self.directory
 
 
-class TinyKind(EngineDescriptor):
+class TinyDescriptor(EngineDescriptor):
     """One table with one name in it."""
 
     text_columns_query = "columns"
@@ -65,4 +65,4 @@ class TinyKind(EngineDescriptor):
         return ", ".join(columns), ("",)
 
 
-KIND = TinyKind()
+DESCRIPTOR = TinyDescriptor()

@@ -1,9 +1,9 @@
-"""Probe of maintenance page, processes and health address: can users work? Once, and briefly.
+"""Probe of maintenance page, processes and health address: can users work?
 
-It reads the settings from the raw configuration file and runs with the caller's rights, so
-``status`` needs neither the configuration's models nor more rights. Upgrades use the adapters
-instead. A probe changes nothing and never raises: a failed query is reported as unknown. Imports
-only the standard library and light modules.
+A probe is made once, within a time limit. It reads the settings from the raw configuration file and
+runs with the caller's rights, so ``status`` needs neither the configuration's models nor more
+rights. Upgrades use the adapters instead. A probe changes nothing and never raises: a failed query
+is reported as unknown. Imports only the standard library and light modules.
 """
 
 from __future__ import annotations
@@ -21,8 +21,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ncen_updater.agent.adapters.application.systemctl import ACTIVE_STATES as RUNNING
-from ncen_updater.agent.adapters.application.systemctl import STOPPED, UNIT_PROPERTIES, seen_of
+from ncen_updater.agent.adapters.application.systemctl import ACTIVE_STATES as ACTIVE_UNIT_STATES
+from ncen_updater.agent.adapters.application.systemctl import (
+    STOPPED,
+    UNIT_PROPERTIES,
+    build_process_state,
+)
 from ncen_updater.agent.config.raw_config import read_raw_config
 from ncen_updater.agent.policy.availability import (
     Availability,
@@ -51,8 +55,8 @@ PROBE_TIMEOUT_S = 2.0
 MAX_MAINTENANCE_FILE_BYTES, MAX_BODY_BYTES = 10_000, 1_000_000
 #: Errors of a process that may not use the network at all.
 PERMISSION_ERRNOS = frozenset({errno.EPERM, errno.EACCES, errno.EAFNOSUPPORT, errno.ENETUNREACH})
-#: As for init scripts: running, and "program is not running".
-ACTIVE_STATES, INACTIVE_STATES = 0, 3
+#: Exit statuses of a status command, as of init scripts.
+EXIT_RUNNING, EXIT_STOPPED = 0, 3
 
 
 class _ProbeError(Exception):
@@ -80,10 +84,10 @@ def probe_availability(
         )
         version = read_current_version(paths.slots, paths.current)
         reported = read_reported_version(paths.slots, version) if version else ""
-        asked = _AvailabilityProbe(settings, Path(root), paths.current, reported, limit_s)
+        probe = _AvailabilityProbe(settings, Path(root), paths.current, reported, limit_s)
     except (_ProbeError, UpdaterError, OSError, ValueError) as error:
         return Availability(AvailabilityState.UNKNOWN, unknown_because=_format_error(error))
-    return asked.run()
+    return probe.run()
 
 
 def make_late_text(limit_s: float) -> LazyText:
@@ -118,15 +122,15 @@ def _require_text(table: Mapping[str, Any], name: str, default: str | None = Non
 
 
 def _parse_health_fields(body: bytes, field: str, pattern: str) -> object:
-    """Parse a health response: a JSON object, or the version that the pattern finds in it."""
+    """Parse a health response: JSON, or the version that the pattern finds; None if invalid."""
     try:
         if pattern:
             reported = extract_version(body, pattern)
             return None if reported is None else {field: reported}
         return json.loads(body)
     except re.error as error:
-        words = N_("'version_pattern' is not a regular expression: {error}")
-        raise _ProbeError(words, error=error) from error
+        template = N_("'version_pattern' is not a regular expression: {error}")
+        raise _ProbeError(template, error=error) from error
     except (ValueError, RecursionError):
         return None
 
@@ -145,18 +149,24 @@ class _AvailabilityProbe:
         self, settings: Mapping[str, Any], root: Path, current: Path, reported: str, limit_s: float
     ) -> None:
         self._settings, self._reported, self._root = settings, reported, root
-        self._door = root / _require_text(settings, "maintenance_file")
+        self._maintenance_file = root / _require_text(settings, "maintenance_file")
         self._until = time.monotonic() + limit_s
         self._limit_s = limit_s
-        self._environment = {"NCEN_CURRENT": str(current), "NCEN_MAINTENANCE_FILE": str(self._door)}
+        self._environment = {
+            "NCEN_CURRENT": str(current),
+            "NCEN_MAINTENANCE_FILE": str(self._maintenance_file),
+        }
         self._connections: list[HTTPConnection] = []
         self._found: dict[str, Any] = {}
 
     def run(self) -> Availability:
         """Run the queries, and wait no longer than the limit."""
         threads = [
-            threading.Thread(target=self._store_result, args=(name, ask), daemon=True)
-            for name, ask in (("health", self._probe_health), ("processes", self._probe_processes))
+            threading.Thread(target=self._store_result, args=(name, query), daemon=True)
+            for name, query in (
+                ("health", self._probe_health),
+                ("processes", self._probe_processes),
+            )
         ]
         for thread in threads:
             thread.start()
@@ -164,7 +174,7 @@ class _AvailabilityProbe:
         for thread in threads:
             thread.join(self._compute_remaining_s())
         found = dict(self._found)
-        # End late queries now, so that nothing waits for them later
+        # End late queries now, so that nothing waits for them later.
         for connection in self._connections:
             with contextlib.suppress(OSError, AttributeError):
                 connection.sock.shutdown(socket.SHUT_RDWR)
@@ -172,15 +182,15 @@ class _AvailabilityProbe:
         health = found.get("health") or HealthProbe(HealthAnswer.NO_ANSWER, late)
         if isinstance(health, LazyText):
             health = HealthProbe(HealthAnswer.NOT_ASKED, health)
-        seen = found.get("processes", late)
-        if isinstance(seen, LazyText):
-            return judge_availability(maintenance_file, seen, health)
-        missing = tuple(name for name, one in list(seen.items())[1:] if one is False)
-        return judge_availability(maintenance_file, seen[""], health, missing)
+        states = found.get("processes", late)
+        if isinstance(states, LazyText):
+            return judge_availability(maintenance_file, states, health)
+        missing = tuple(name for name, runs in list(states.items())[1:] if runs is False)
+        return judge_availability(maintenance_file, states[""], health, missing)
 
-    def _store_result(self, name: str, ask: Callable[[], object]) -> None:
+    def _store_result(self, name: str, query: Callable[[], object]) -> None:
         try:
-            self._found[name] = ask()
+            self._found[name] = query()
         except (_ProbeError, UpdaterError, OSError, ValueError) as error:
             self._found[name] = _format_error(error)
 
@@ -191,7 +201,7 @@ class _AvailabilityProbe:
 
     def _probe_maintenance_file(self) -> MaintenanceProbe | LazyText:
         try:
-            self._door.lstat()
+            self._maintenance_file.lstat()
         except (FileNotFoundError, NotADirectoryError):
             return MaintenanceProbe(on=False)
         except OSError as error:
@@ -200,7 +210,7 @@ class _AvailabilityProbe:
         with contextlib.suppress(OSError, ValueError, TypeError, KeyError, RecursionError):
             # An operator may create an empty file; then the start time is unknown.
             reported = datetime.fromisoformat(
-                json.loads(read_file(self._door, MAX_MAINTENANCE_FILE_BYTES))["since"]
+                json.loads(read_file(self._maintenance_file, MAX_MAINTENANCE_FILE_BYTES))["since"]
             )
             since = reported if reported.tzinfo else None
         return MaintenanceProbe(on=True, since=since)
@@ -217,12 +227,12 @@ class _AvailabilityProbe:
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise _ProbeError(N_("invalid URL in 'health_url'"))
         kinds = {"http": http.client.HTTPConnection, "https": http.client.HTTPSConnection}
-        along = self._read_request_credentials()
+        credentials = self._read_request_credentials()
         connection = kinds[parts.scheme](parts.hostname, parts.port, timeout=self._limit_s)
         self._connections.append(connection)
         path = parts.path.rstrip("/") + _require_text(self._settings, "health_path", "/healthz")
         try:
-            connection.request("GET", path, headers={"Connection": "close", **along.headers})
+            connection.request("GET", path, headers={"Connection": "close", **credentials.headers})
             with connection.getresponse() as response:
                 status, body = response.status, response.read(MAX_BODY_BYTES)
                 if response.length and len(body) < MAX_BODY_BYTES:
@@ -230,14 +240,16 @@ class _AvailabilityProbe:
         except (OSError, http.client.HTTPException) as error:
             if isinstance(error, OSError) and error.errno in PERMISSION_ERRNOS:
                 return HealthProbe(HealthAnswer.NOT_ASKED, _format_error(error))
-            return HealthProbe(HealthAnswer.NO_ANSWER, along.mask_text(str(_format_error(error))))
+            return HealthProbe(
+                HealthAnswer.NO_ANSWER, credentials.mask_text(str(_format_error(error)))
+            )
         finally:
             connection.close()
-        refused = describe_refusal(status, along)
-        if refused:
+        refusal = describe_refusal(status, credentials)
+        if refusal:
             # This says nothing about the health, only about the credentials.
-            return HealthProbe(HealthAnswer.NOT_ASKED, refused)
-        return self._judge_response(status, along.mask(body))
+            return HealthProbe(HealthAnswer.NOT_ASKED, refusal)
+        return self._judge_response(status, credentials.mask(body))
 
     def _read_request_credentials(self) -> RequestCredentials:
         from ncen_updater.agent.adapters.application.health_request import (
@@ -278,8 +290,8 @@ class _AvailabilityProbe:
         if isinstance(writes, str) and fields.get(writes) is not True:
             return HealthProbe(HealthAnswer.CANNOT_WRITE)
         text = str(fields[field])[:100]
-        well = matches_reported_version(fields[field], self._reported)
-        return HealthProbe(HealthAnswer.HEALTHY if well else HealthAnswer.OTHER_VERSION, text)
+        matches = matches_reported_version(fields[field], self._reported)
+        return HealthProbe(HealthAnswer.HEALTHY if matches else HealthAnswer.OTHER_VERSION, text)
 
     # ---- processes -------------------------------------------------------------------------------
 
@@ -289,27 +301,27 @@ class _AvailabilityProbe:
         if not isinstance(parts, list) or not all(isinstance(part, dict) for part in parts):
             raise _ProbeError(N_("'parts' is not a list of tables"))
         named = {"": self._settings, **{_require_text(part, "name"): part for part in parts}}
-        look = (
+        probe = (
             self._probe_systemd_units
             if self._settings.get("adapter", "systemd") == "systemd"
             else self._probe_status_commands
         )
-        seen = look(named)
+        states = probe(named)
         others = {
-            name: one.runs if isinstance(one, ProcessState) else None
-            for name, one in seen.items()
+            name: state.runs if isinstance(state, ProcessState) else None
+            for name, state in states.items()
             if name
         }
-        return {"": seen[""], **others}
+        return {"": states[""], **others}
 
     def _run_command(self, argv: Sequence[str]) -> tuple[int, str]:
         from ncen_updater.agent.adapters.application.process import build_minimal_environment
         from ncen_updater.agent.adapters.application.systemctl import run_systemctl
 
-        more = self._settings.get("environment", {})
-        texts = more.items() if isinstance(more, dict) else ()
-        own = {name: value for name, value in texts if isinstance(value, str)}
-        environment = {**build_minimal_environment(), **own, **self._environment}
+        table = self._settings.get("environment", {})
+        variables = table.items() if isinstance(table, dict) else ()
+        configured = {name: value for name, value in variables if isinstance(value, str)}
+        environment = {**build_minimal_environment(), **configured, **self._environment}
         ended = run_systemctl(argv, environment, self._compute_remaining_s())
         if ended.status is None:
             values = {"command": shlex.join(argv), "seconds": f"{self._limit_s:g}"}
@@ -337,26 +349,26 @@ class _AvailabilityProbe:
     def _probe_status_commands(
         self, parts: Mapping[str, Mapping[str, Any]]
     ) -> Mapping[str, ProcessState | LazyText]:
-        seen: dict[str, ProcessState | LazyText] = {}
+        states: dict[str, ProcessState | LazyText] = {}
         for name, part in parts.items():
             argv = _require_argv(part, "status")
             status, output = self._run_command(argv)
-            why = LazyText(
+            problem = LazyText(
                 N_("'{command}' ended with {status}: {output}"),
                 {"command": shlex.join(argv), "status": status, "output": output[:200] or "-"},
             )
-            seen[name] = (
-                ProcessState(status == ACTIVE_STATES)
-                if status in (ACTIVE_STATES, INACTIVE_STATES)
-                else why
+            states[name] = (
+                ProcessState(status == EXIT_RUNNING)
+                if status in (EXIT_RUNNING, EXIT_STOPPED)
+                else problem
             )
-        return seen
+        return states
 
 
 def _parse_unit_state(name: str, facts: Mapping[str, str]) -> ProcessState | LazyText:
     state = facts.get("ActiveState", "")
     if facts.get("LoadState") == "not-found":
         return LazyText(N_("unit {unit} not found by systemd"), {"unit": name})
-    if state not in RUNNING | STOPPED:
+    if state not in ACTIVE_UNIT_STATES | STOPPED:
         return LazyText(N_("unit {unit} is in state '{state}'"), {"unit": name, "state": state})
-    return seen_of(facts)
+    return build_process_state(facts)

@@ -113,7 +113,7 @@ class Application(abc.ABC):
     def start_deferred_parts(self) -> None:
         """Start the deferred parts, which wait until users have access, unless they run."""
 
-    def why_down(self) -> LazyText | None:
+    def describe_outage(self) -> LazyText | None:
         """Describe why it does not run, as far as known; None if it runs or is about to start."""
         return None if self.is_running() else LazyText(N_("not running"))
 

@@ -61,7 +61,7 @@ class BaseApplication(Application):
         wait: Callable[[float], object] = time.sleep,
     ) -> None:
         self._settings = settings
-        self._door = MaintenanceFile(settings.maintenance_file, make_note)
+        self._maintenance_file = MaintenanceFile(settings.maintenance_file, make_note)
         self._prober = HealthProber(settings, run=self._run_version_command)
         self._clock = clock
         self._wait = wait
@@ -124,7 +124,7 @@ class BaseApplication(Application):
                 )
             self._wait(POLL_S)
         if problem:
-            logger.warning("the application stopped, but its command said: %s", problem)
+            logger.warning("the application stopped, but its stop command failed: %s", problem)
 
     def start(self) -> None:
         """Start the release of ``current``, unless it runs."""
@@ -142,7 +142,7 @@ class BaseApplication(Application):
 
     def enable_maintenance(self) -> None:
         """Show the maintenance page to users."""
-        self._door.write()
+        self._maintenance_file.write()
 
     def check_maintenance_page(self, *, rolling_back: bool) -> LazyText | None:
         """Return why the web server does not show the maintenance page; None if it does."""
@@ -163,18 +163,18 @@ class BaseApplication(Application):
 
     def disable_maintenance(self) -> None:
         """Remove the maintenance page."""
-        self._door.remove()
+        self._maintenance_file.remove()
 
     def is_in_maintenance(self) -> bool:
         """Tell whether the maintenance page is on."""
-        return self._door.exists()
+        return self._maintenance_file.exists()
 
     def read_maintenance_change(self) -> str:
         """Return the id of the change that switched maintenance on.
 
         Empty if maintenance is off, or an operator switched it on.
         """
-        return self._door.read_change()
+        return self._maintenance_file.read_change()
 
     def check_health(
         self, expectation: HealthExpectation, *, include_deferred: bool = False
@@ -215,8 +215,8 @@ def run_checked(argv: Sequence[str], run: Callable[[], CommandResult]) -> Comman
 def describe_exit(ended: CommandResult, timeout_s: float) -> LazyText:
     """Describe how a command ended."""
     if ended.status is None:
-        words = N_("killed, since it did not end within {seconds} s")
-        return LazyText(words, {"seconds": f"{timeout_s:g}"})
+        template = N_("killed, since it did not end within {seconds} s")
+        return LazyText(template, {"seconds": f"{timeout_s:g}"})
     if ended.status < 0:
         return LazyText(N_("killed by signal {signal}"), {"signal": -ended.status})
     return LazyText(N_("exit status {status}"), {"status": ended.status})
@@ -237,13 +237,13 @@ def check_maintenance_page(
     *,
     rolling_back: bool = False,
 ) -> LazyText | None:
-    """Query the web server until it shows the maintenance page; None if it does, or has no URL.
+    """Query the web server until it shows the maintenance page, or the time-out.
 
     A web server may cache for a moment which files exist. One that does not answer locks users out.
     Before an upgrade its URL may be wrong, so that is an error; it never blocks a rollback.
 
     Returns:
-        Its last answer.
+        The problem of its last answer; None if it shows the page, or no URL is configured.
 
     Raises:
         HEALTH_SETTINGS_WRONG: The URL cannot be used.
@@ -253,20 +253,20 @@ def check_maintenance_page(
     parts = urlsplit(settings.public_url)
     base = f"{parts.scheme}://{parts.netloc}"
     # The headers for the application are not sent to the web server in front.
-    alone = {"health_url": base, "health_headers": None, "health_token_file": None}
-    prober = HealthProber(settings.model_copy(update=alone))
-    until = clock() + settings.probe_timeout_s
+    changes = {"health_url": base, "health_headers": None, "health_token_file": None}
+    prober = HealthProber(settings.model_copy(update=changes))
+    deadline = clock() + settings.probe_timeout_s
     while True:
-        value = prober.request_status(parts.path or "/")
-        if value == HTTPStatus.SERVICE_UNAVAILABLE:
+        answer = prober.request_status(parts.path or "/")
+        if answer == HTTPStatus.SERVICE_UNAVAILABLE:
             return None
-        if clock() >= until:
-            if isinstance(value, int):
-                return describe_status(value)
+        if clock() >= deadline:
+            if isinstance(answer, int):
+                return describe_status(answer)
             if rolling_back:
-                logger.warning("the web server in front does not answer: %s", value)
+                logger.warning("the web server in front does not answer: %s", answer)
                 return None
-            return value
+            return answer
         wait(POLL_S)
 
 
@@ -298,7 +298,9 @@ class ApplicationPart(abc.ABC):
         return not self.is_running()
 
     def is_stable(self, *, since_last_check: bool = False) -> bool:
-        """Tell whether it has run without interruption since its start or the first check.
+        """Tell whether it has run without interruption since the start or the first check.
+
+        An adapter that knows no interruptions tells whether it runs.
 
         Args:
             since_last_check: Consider only the time since the last check.

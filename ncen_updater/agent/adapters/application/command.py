@@ -33,10 +33,10 @@ from ncen_updater.common.supervised_process import AllowedLeftovers, try_lock
 EXIT_RUNNING = 0
 EXIT_STOPPED = 3  # as for init scripts: "program is not running"
 STATUS_TIMEOUT_S = 30.0
-ORDER_LOCK_TIMEOUT_S = 30.0
+COMMAND_LOCK_TIMEOUT_S = 30.0
 POLL_S = 0.05
 
-OrderLock = Callable[[], contextlib.AbstractContextManager[int]]
+CommandLock = Callable[[], contextlib.AbstractContextManager[int]]
 
 
 class CommandApplication(BaseApplication):
@@ -46,21 +46,21 @@ class CommandApplication(BaseApplication):
         self, settings: ControlSettings, name: str, *, start_after_maintenance: bool
     ) -> ApplicationPart:
         return _CommandPart(
-            name, start_after_maintenance, settings, self._environment, self._hold_order_lock
+            name, start_after_maintenance, settings, self._environment, self._hold_command_lock
         )
 
     def stop(self) -> None:
         """Stop every part."""
         # Wait for a start command that a killed agent left running.
-        with self._hold_order_lock():
+        with self._hold_command_lock():
             pass
         super().stop()
 
     @contextlib.contextmanager
-    def _hold_order_lock(self) -> Iterator[int]:
+    def _hold_command_lock(self) -> Iterator[int]:
         """Hold the lock for start and stop commands; a command's supervisor holds it while it runs.
 
-        The lock is on a separate file beside the maintenance file. A lock on the directory would
+        The lock is on a separate file next to the maintenance file. A lock on the directory would
         not work: the agent holds that of its state directory for a whole change, and the
         maintenance file may be there; and one directory may hold the files of two applications.
 
@@ -70,7 +70,7 @@ class CommandApplication(BaseApplication):
             APPLICATION_COMMAND_RUNNING: If an earlier command does not end in time.
         """
         maintenance_file = self._settings.maintenance_file
-        path = maintenance_file.with_name(f"{maintenance_file.name}.order")
+        path = maintenance_file.with_name(f"{maintenance_file.name}.command-lock")
         try:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
         except (FileNotFoundError, NotADirectoryError):
@@ -79,11 +79,11 @@ class CommandApplication(BaseApplication):
         except OSError as error:
             raise ApplicationError(MAINTENANCE_FILE_STUCK, path=path, detail=str(error)) from error
         try:
-            deadline = self._clock() + ORDER_LOCK_TIMEOUT_S
+            deadline = self._clock() + COMMAND_LOCK_TIMEOUT_S
             while not try_lock(descriptor):
                 if self._clock() >= deadline:
                     raise ApplicationError(
-                        APPLICATION_COMMAND_RUNNING, seconds=f"{ORDER_LOCK_TIMEOUT_S:g}"
+                        APPLICATION_COMMAND_RUNNING, seconds=f"{COMMAND_LOCK_TIMEOUT_S:g}"
                     )
                 self._wait(POLL_S)
             yield descriptor
@@ -98,14 +98,14 @@ class _CommandPart(ApplicationPart):
         start_after_maintenance: bool,
         settings: ControlSettings,
         environment: Mapping[str, str],
-        alone: OrderLock,
+        hold_lock: CommandLock,
     ) -> None:
         super().__init__(name, start_after_maintenance=start_after_maintenance)
         self._start: Sequence[str] = settings.start or ()
         self._stop: Sequence[str] = settings.stop or ()
         self._status: Sequence[str] = settings.status or ()
         self._environment = environment
-        self._alone = alone
+        self._hold_lock = hold_lock
 
     def is_running(self) -> bool:
         """Tell whether any of its processes runs.
@@ -113,8 +113,8 @@ class _CommandPart(ApplicationPart):
         Raises:
             STATE_UNKNOWN: If the status command gives another answer.
         """
-        look = partial(run_command, self._status, self._environment, STATUS_TIMEOUT_S)
-        ended = run_checked(self._status, look)
+        run = partial(run_command, self._status, self._environment, STATUS_TIMEOUT_S)
+        ended = run_checked(self._status, run)
         if ended.status not in (EXIT_RUNNING, EXIT_STOPPED):
             reason = describe_exit(ended, STATUS_TIMEOUT_S)
             command = shlex.join(self._status)
@@ -125,12 +125,12 @@ class _CommandPart(ApplicationPart):
 
     def request_stop(self, timeout_s: float) -> LazyText | None:
         """Run the stop command."""
-        ended = self._run_order(self._stop, timeout_s, AllowedLeftovers.ANYTHING)
+        ended = self._run_command(self._stop, timeout_s, AllowedLeftovers.ANYTHING)
         return describe_failed_stop(ended, timeout_s)
 
     def request_start(self, timeout_s: float) -> None:
         """Run the start command; if it fails, no process of it is left."""
-        ended = self._run_order(self._start, timeout_s, AllowedLeftovers.DAEMONS)
+        ended = self._run_command(self._start, timeout_s, AllowedLeftovers.DAEMONS)
         if ended.status != 0:
             raise CommandError(
                 reason=describe_exit(ended, timeout_s),
@@ -138,11 +138,16 @@ class _CommandPart(ApplicationPart):
                 detail=ended.output or None,
             )
 
-    def _run_order(
-        self, argv: Sequence[str], timeout_s: float, left: AllowedLeftovers
+    def _run_command(
+        self, argv: Sequence[str], timeout_s: float, leftovers: AllowedLeftovers
     ) -> CommandResult:
-        with self._alone() as held:
-            give = partial(
-                run_supervised, argv, self._environment, timeout_s, leftovers=left, lock_fd=held
+        with self._hold_lock() as lock_fd:
+            run = partial(
+                run_supervised,
+                argv,
+                self._environment,
+                timeout_s,
+                leftovers=leftovers,
+                lock_fd=lock_fd,
             )
-            return run_checked(argv, give)
+            return run_checked(argv, run)

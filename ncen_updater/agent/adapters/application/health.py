@@ -114,11 +114,11 @@ class HealthProber:
         """Query the main end point and every probe; never raises for an unhealthy application."""
         reported: dict[str, object] = {}
         answers: list[_HttpAnswer] = []
-        ask_main = partial(self._check_main_endpoint, expectation.version, reported, answers)
-        results = [self._time_request(MAIN_ENDPOINT, ask_main)]
+        check_main = partial(self._check_main_endpoint, expectation.version, reported, answers)
+        results = [self._time_request(MAIN_ENDPOINT, check_main)]
         for probe in expectation.probes:
-            ask = partial(self._check_probe, probe.path, probe.status, probe.expect)
-            results.append(self._time_request(probe.name, ask))
+            check = partial(self._check_probe, probe.path, probe.status, probe.expect)
+            results.append(self._time_request(probe.name, check))
         refused = any(answer.refusal for answer in answers) or not self._are_credentials_usable()
         status = answers[0].status if answers else None
         return HealthResult(
@@ -153,10 +153,10 @@ class HealthProber:
         except _NoAnswerError as error:
             return error.problem
 
-    def _time_request(self, name: str, ask: Callable[[], LazyText | None]) -> ProbeResult:
+    def _time_request(self, name: str, check: Callable[[], LazyText | None]) -> ProbeResult:
         begin = time.monotonic()
         try:
-            problem = ask()
+            problem = check()
         except _NoAnswerError as error:
             problem = error.problem
         return ProbeResult(name, problem, time.monotonic() - begin)
@@ -169,7 +169,7 @@ class HealthProber:
         answers.append(answer)
         problems = [] if answer.status == 200 else [describe_status(answer.status)]
         if problems and settings.version_command:
-            # A body that is not parsed for a version tells nothing more
+            # A body without the version adds nothing.
             return answer.refusal or problems[0]
         try:
             fields = self._parse_fields(answer.body)
@@ -188,40 +188,40 @@ class HealthProber:
     def _check_probe(self, path: str, status: int, expect: Mapping[str, object]) -> LazyText | None:
         answer = self._send_request(path)
         if answer.status != status:
-            words = N_("HTTP status {status}, expected {expected}")
+            template = N_("HTTP status {status}, expected {expected}")
             values = {"status": answer.status, "expected": status}
-            return answer.refusal or LazyText(words, values)
+            return answer.refusal or LazyText(template, values)
         differs = _describe_differences(_parse_json_object(answer.body), expect) if expect else []
         return join_texts(differs) if differs else None
 
     def _send_request(self, path: str) -> _HttpAnswer:
         timeout = self._settings.probe_timeout_s
         try:
-            along = self.load_credentials()
+            credentials = self.load_credentials()
         except ApplicationError as error:
             raise _NoAnswerError(N_("not queried: {reason}"), reason=error.title_text) from error
         kind = http.client.HTTPSConnection if self._tls else http.client.HTTPConnection
         connection = kind(self._host, self._port, timeout=timeout)
         late = threading.Event()
         # The connection drops its socket once the response announces that it will be closed.
-        held: list[socket.socket] = []
+        sockets: list[socket.socket] = []
 
-        def end() -> None:
+        def shut_down() -> None:
             late.set()
-            for item in held:
+            for item in sockets:
                 with contextlib.suppress(OSError):
                     item.shutdown(socket.SHUT_RDWR)
 
-        timer = threading.Timer(timeout, end)
+        timer = threading.Timer(timeout, shut_down)
         timer.daemon = True
         timer.start()
         try:
             connection.connect()
-            held.append(connection.sock)
+            sockets.append(connection.sock)
             if late.is_set():
                 raise TimeoutError
             connection.request(
-                "GET", f"{self._base}{path}", headers={**REQUEST_HEADERS, **along.headers}
+                "GET", f"{self._base}{path}", headers={**REQUEST_HEADERS, **credentials.headers}
             )
             with connection.getresponse() as response:
                 body = response.read(MAX_BODY_BYTES + 1)
@@ -229,8 +229,8 @@ class HealthProber:
         except (OSError, http.client.HTTPException, ValueError) as error:
             if late.is_set() or isinstance(error, TimeoutError):
                 raise _NoAnswerError(NO_ANSWER_IN_TIME, timeout=f"{timeout:g}") from error
-            reason = along.mask_text(str(error)) or type(error).__name__
-            cause = None if along.token else error
+            reason = credentials.mask_text(str(error)) or type(error).__name__
+            cause = None if credentials.token else error
             raise _NoAnswerError(N_("no response: {reason}"), reason=reason) from cause
         finally:
             timer.cancel()
@@ -239,7 +239,9 @@ class HealthProber:
             raise _NoAnswerError(NO_ANSWER_IN_TIME, timeout=f"{timeout:g}")
         if len(body) > MAX_BODY_BYTES:
             raise _NoAnswerError(N_("response larger than {max_bytes}"), max_bytes=MAX_BODY_BYTES)
-        return _HttpAnswer(answer.status, along.mask(body), describe_refusal(answer.status, along))
+        return _HttpAnswer(
+            answer.status, credentials.mask(body), describe_refusal(answer.status, credentials)
+        )
 
     def _parse_fields(self, body: bytes) -> dict[str, object]:
         settings = self._settings
@@ -295,8 +297,8 @@ def _describe_differences(
         elif fields[name] != value or isinstance(fields[name], bool) != isinstance(value, bool):
             values = {"name": name, "value": _shorten_value(fields[name])}
             values["expected"] = _shorten_value(value)
-            words = N_("'{name}' is {value}, expected {expected}")
-            problems.append(LazyText(words, values))
+            template = N_("'{name}' is {value}, expected {expected}")
+            problems.append(LazyText(template, values))
     return problems
 
 

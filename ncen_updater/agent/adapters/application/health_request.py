@@ -103,8 +103,8 @@ def describe_refusal(status: int, credentials: RequestCredentials) -> LazyText |
     settings = ", ".join(name for name, is_sent in sent.items() if is_sent)
     if status not in REFUSAL_STATUSES or not settings:
         return None
-    words = N_("HTTP status {status}: credentials rejected ({settings})")
-    return LazyText(words, {"status": status, "settings": settings})
+    template = N_("HTTP status {status}: credentials rejected ({settings})")
+    return LazyText(template, {"status": status, "settings": settings})
 
 
 def parse_version_output(status: int | None, output: str, pattern: str | None) -> str | None:

@@ -9,13 +9,29 @@ from enum import StrEnum
 from ncen_updater.agent.adapters.application.base import HealthResult
 from ncen_updater.common.i18n import LazyText
 
+#: Successful checks in a row after which the application counts as healthy.
+CONSECUTIVE_CHECKS = 2
+# Longest interval between two checks.
+MAX_INTERVAL_S = 0.5
+# Interval of the first checks, for which users wait. Later the interval is a tenth of the elapsed
+# time, so that a check adds no more than that to any start.
+MIN_INTERVAL_S = 0.02
+INTERVAL_SHARE = 0.1
+# From the first successful check to the one that confirms it.
+CONFIRM_INTERVAL_S = 0.1
+# When a release that fails in the same way from its first answer on is given up: number of checks,
+# seconds, and share of the start's time-out.
+SAME_CHECKS, SAME_S, SAME_SHARE = 10, 20.0, 0.1
+# HTTP statuses of an application that is still starting, or of the server in front of it.
+STARTING_STATUSES = frozenset({502, 503, 504})
+
 
 class SoakVerdict(StrEnum):
     """Verdict so far."""
 
-    CONTINUE = "watch-on"
-    PASSED = "good"
-    FAILED = "bad"
+    CONTINUE = "continue"
+    PASSED = "passed"
+    FAILED = "failed"
 
 
 @dataclass(frozen=True)
@@ -116,51 +132,24 @@ def run_soak(
         is_confirmed: Tells whether a person has confirmed the release, which ends the soak period
             as passed.
     """
-    begin = clock() - elapsed_s
+    start = clock() - elapsed_s
     state, last = SoakState(), None
     while True:
-        elapsed = clock() - begin
+        elapsed = clock() - start
         verdict = judge_soak(state, elapsed_s=elapsed, seconds=seconds, max_failures=max_failures)
         if is_confirmed():
             verdict = SoakVerdict.PASSED
         if verdict is not SoakVerdict.CONTINUE:
             return SoakResult(verdict, state, last, elapsed)
-        begun = clock()
+        check_start = clock()
         last = check()
         state = count_check(state, healthy=bool(last), unknown=not last and is_inconclusive())
         if state.inconclusive:
             wait(interval_s)
-            begin += clock() - begun
+            start += clock() - check_start
         elif state.consecutive_failures < max_failures:
-            remaining = seconds - (clock() - begin)
+            remaining = seconds - (clock() - start)
             wait(min(interval_s, remaining) if remaining > 0 else interval_s)
-
-
-CONSECUTIVE_CHECKS = 2
-
-
-MAX_INTERVAL_S = 0.5
-
-
-# Interval of the first checks, for which users wait. Later the interval is a tenth of the elapsed
-# time, so that a check adds no more than that to any start.
-MIN_INTERVAL_S = 0.02
-
-
-INTERVAL_SHARE = 0.1
-
-
-# From the first successful check to the one that confirms it.
-CONFIRM_INTERVAL_S = 0.1
-
-
-# When a release that fails in the same way from its first answer on is given up: number of checks,
-# seconds, and share of the start's time-out.
-SAME_LOOKS, SAME_S, SAME_SHARE = 10, 20.0, 0.1
-
-
-# HTTP statuses of an application that is still starting, or of the server in front of it.
-COMING = frozenset({502, 503, 504})
 
 
 @dataclass(frozen=True)
@@ -169,26 +158,28 @@ class SameAnswer:
 
     problems: tuple[LazyText, ...]
     since: float
-    looks: int = 1
+    checks: int = 1
 
 
-def after_look(same: SameAnswer | None, health: HealthResult, at: float) -> SameAnswer | None:
+def count_same_answer(
+    same: SameAnswer | None, health: HealthResult, at: float
+) -> SameAnswer | None:
     """Return the repeated failing answer after one more check. Pure.
 
     The count starts again without an answer, with an answer that the application is starting, or
     with a different answer; also with refused credentials, which give no verdict on the release.
     """
     status = health.status or 0
-    if health or health.credentials_refused or status < 500 or status in COMING:
+    if health or health.credentials_refused or status < 500 or status in STARTING_STATUSES:
         return None
     if same is None or same.problems != health.problems:
         return SameAnswer(health.problems, at)
-    return replace(same, looks=same.looks + 1)
+    return replace(same, checks=same.checks + 1)
 
 
-def fails_for_good(same: SameAnswer | None, at: float, timeout_s: float) -> bool:
+def is_failing_permanently(same: SameAnswer | None, at: float, timeout_s: float) -> bool:
     """Tell whether waiting longer is useless. Pure."""
-    if same is None or same.looks < SAME_LOOKS:
+    if same is None or same.checks < SAME_CHECKS:
         return False
     return at - same.since >= max(SAME_S, SAME_SHARE * timeout_s)
 
@@ -243,21 +234,21 @@ def wait_until_healthy(
         patient: Whether to wait until the end even if the application fails in the same way each
             time.
     """
-    begin = clock()
-    good = looks = 0
+    start = clock()
+    good = checks = 0
     same: SameAnswer | None = None
     while True:
         health = check()
-        looks += 1
+        checks += 1
         good = good + 1 if health else 0
-        seconds = clock() - begin
-        same = after_look(same, health, begin + seconds)
-        if not patient and fails_for_good(same, begin + seconds, timeout_s):
-            return HealthWaitResult(health, False, seconds, looks, same)
+        seconds = clock() - start
+        same = count_same_answer(same, health, start + seconds)
+        if not patient and is_failing_permanently(same, start + seconds, timeout_s):
+            return HealthWaitResult(health, False, seconds, checks, same)
         pause = max(
             first_s, CONFIRM_INTERVAL_S if health else min(seconds * INTERVAL_SHARE, interval_s)
         )
-        over = good >= CONSECUTIVE_CHECKS or seconds + pause > timeout_s
-        if over or (not health and is_hopeless(health)):
-            return HealthWaitResult(health, good >= CONSECUTIVE_CHECKS, seconds, looks)
+        ended = good >= CONSECUTIVE_CHECKS or seconds + pause > timeout_s
+        if ended or (not health and is_hopeless(health)):
+            return HealthWaitResult(health, good >= CONSECUTIVE_CHECKS, seconds, checks)
         wait(pause)

@@ -111,7 +111,7 @@ def run_supervised(
     *,
     leftovers: AllowedLeftovers,
     lock_fd: int = -1,
-    become: tuple[int, int] | None = None,
+    run_as: tuple[int, int] | None = None,
 ) -> CommandResult:
     """Run a command with effects; if this process ends, all processes of the command end, too.
 
@@ -121,7 +121,7 @@ def run_supervised(
         timeout_s: Seconds after which all its processes are killed.
         leftovers: Processes that may remain when it ends on its own.
         lock_fd: A descriptor that stays open as long as any of its processes runs.
-        become: User and group as which it runs; its program must then be an absolute path.
+        run_as: User and group as which it runs; its program must then be an absolute path.
 
     Raises:
         OSError: If it cannot be started.
@@ -133,7 +133,7 @@ def run_supervised(
             allowed_leftovers=leftovers,
             output=output,
             held_descriptor=lock_fd,
-            run_as=become,
+            run_as=run_as,
         ) as command:
             status = command.wait_for_exit(timeout_s)
         return CommandResult(status, _read_tail(output))

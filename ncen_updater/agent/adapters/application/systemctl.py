@@ -1,4 +1,4 @@
-"""The only caller of ``systemctl``; it repeats a call while the service manager re-executes.
+"""Calls of ``systemctl``, repeated while the service manager re-executes; states of units.
 
 An update of the systemd package re-executes the manager (``systemctl daemon-reexec``). Every call
 fails meanwhile, which says nothing about any unit. All calls here may be repeated: queries, and
@@ -16,15 +16,30 @@ from ncen_updater.agent.adapters.application.process import CommandResult, run_c
 from ncen_updater.agent.policy.restart_policy import ProcessState
 
 #: Messages about the connection to the manager; none of them is about a unit.
-AWAY = re.compile(
+CONNECTION_ERROR = re.compile(
     "Failed to connect to|not connected|Connection (re|is closed|terminated)|disconnected"
 )
-PATIENCE_S, AGAIN_S = 10.0, 0.2
+RETRY_FOR_S, RETRY_INTERVAL_S = 10.0, 0.2
+STOPPED = frozenset({"inactive", "failed"})
+ACTIVE_STATES = frozenset(
+    {"active", "reloading", "activating", "deactivating", "refreshing", "maintenance"}
+)
+#: Unit file states in which the system starts a unit at boot.
+ENABLED_STATES = frozenset(
+    {"enabled", "enabled-runtime", "static", "linked", "indirect", "alias", "generated"}
+)
+TIMES = ("StateChange", "InactiveExit", "ActiveEnter", "ActiveExit", "ExecMainExit")
+UNIT_PROPERTIES = ",".join(f"{name}TimestampMonotonic" for name in TIMES) + (
+    ",Id,LoadState,ActiveState,Job,NRestarts,UnitFileState,Result,ExecMainStatus,Requires,BindsTo"
+)
+#: Exit statuses of programs, such as Java runtimes, that were stopped by SIGINT or SIGTERM; systemd
+#: calls the unit failed unless its SuccessExitStatus= lists them.
+STOP_EXIT_STATUSES = frozenset({"130", "143"})
 
 
 def is_manager_away(ended: CommandResult) -> bool:
     """Tell whether a call did not reach the service manager. Pure."""
-    return bool(ended.status) and AWAY.search(ended.output) is not None
+    return bool(ended.status) and CONNECTION_ERROR.search(ended.output) is not None
 
 
 def run_systemctl(
@@ -47,63 +62,36 @@ def run_systemctl(
     Raises:
         OSError: If it cannot be started.
     """
-    until = clock() + min(PATIENCE_S, timeout_s)
-    left = timeout_s
+    deadline = clock() + min(RETRY_FOR_S, timeout_s)
+    remaining_s = timeout_s
     while True:
-        began = clock()
-        ended = run_command(argv, environment, left)
-        left -= clock() - began + AGAIN_S
-        if not is_manager_away(ended) or clock() + AGAIN_S > until or left <= 0:
-            return ended
-        wait(AGAIN_S)
+        started = clock()
+        result = run_command(argv, environment, remaining_s)
+        remaining_s -= clock() - started + RETRY_INTERVAL_S
+        if not is_manager_away(result) or clock() + RETRY_INTERVAL_S > deadline or remaining_s <= 0:
+            return result
+        wait(RETRY_INTERVAL_S)
 
 
-STOPPED = frozenset({"inactive", "failed"})
-
-
-ACTIVE_STATES = frozenset(
-    {"active", "reloading", "activating", "deactivating", "refreshing", "maintenance"}
-)
-
-
-#: Unit file states in which the system starts a unit at boot.
-ENABLED_STATES = frozenset(
-    {"enabled", "enabled-runtime", "static", "linked", "indirect", "alias", "generated"}
-)
-
-
-TIMES = ("StateChange", "InactiveExit", "ActiveEnter", "ActiveExit", "ExecMainExit")
-
-
-UNIT_PROPERTIES = ",".join(f"{name}TimestampMonotonic" for name in TIMES) + (
-    ",Id,LoadState,ActiveState,Job,NRestarts,UnitFileState,Result,ExecMainStatus,Requires,BindsTo"
-)
-
-
-#: Exit statuses of programs, such as Java runtimes, that were stopped by SIGINT or SIGTERM; systemd
-#: calls the unit failed unless its SuccessExitStatus= lists them.
-STOP_EXIT_STATUSES = frozenset({"130", "143"})
-
-
-def seen_of(facts: Mapping[str, str]) -> ProcessState:
+def build_process_state(facts: Mapping[str, str]) -> ProcessState:
     """Return the state of a unit from its properties.
 
-    A unit whose start was given up was never active. A unit that is stopped leaves its active state
-    before its process ends; if it ends on its own, the process ends first. An active unit without a
-    process (RemainAfterExit=) had none when it became active.
+    A unit whose start failed was never active. A unit that is stopped leaves its active state
+    before its process ends; if the unit ends on its own, the process ends first. An active unit
+    without a process (RemainAfterExit=) had none when it became active.
     """
     times = (int(facts.get(f"{name}TimestampMonotonic") or 0) for name in TIMES)
-    changed, began, entered, left, dead = times
+    changed, began, entered, deactivated, exited = times
     state, result = facts["ActiveState"], facts.get("Result")
-    asked = result == "exit-code" and facts.get("ExecMainStatus") in STOP_EXIT_STATUSES
-    too_slow_to_end = result == "timeout" and entered >= began
+    was_stopped = result == "exit-code" and facts.get("ExecMainStatus") in STOP_EXIT_STATUSES
+    stop_timed_out = result == "timeout" and entered >= began
     return ProcessState(
         state in ACTIVE_STATES,
-        failed=state == "failed" and not (asked or too_slow_to_end),
+        failed=state == "failed" and not (was_stopped or stop_timed_out),
         enabled=facts.get("UnitFileState", "") in ENABLED_STATES,
         started_since_boot=entered > 0,
         since=_to_wall_time(changed) if changed else None,
-        exited_on_its_own=entered < dead < left,
+        exited_on_its_own=entered < exited < deactivated,
     )
 
 

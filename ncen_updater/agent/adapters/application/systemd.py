@@ -22,8 +22,8 @@ from ncen_updater.agent.adapters.application.systemctl import (
     ACTIVE_STATES,
     STOPPED,
     UNIT_PROPERTIES,
+    build_process_state,
     run_systemctl,
-    seen_of,
 )
 from ncen_updater.agent.config.agent_config import ApplicationSettings, ControlSettings
 from ncen_updater.agent.model.errors import ApplicationError, CommandError
@@ -31,11 +31,13 @@ from ncen_updater.agent.policy.restart_policy import ProcessState
 from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.messages import STATE_UNKNOWN
 
+SYSTEMCTL_TIMEOUT_S = 30.0
+STABLE_STATES = frozenset({"active", "reloading", "refreshing"})
 #: Directories of programs that belong to no release.
 _SYSTEM = ("/bin/", "/dev/null", "/etc/", "/lib", "/proc/", "/run/", "/sbin/", "/usr/", "/var/")
 PATH_PATTERN = re.compile(r"(?<![\w./-])/[^\s'\";:=,$]+")
 #: Directory to which a shell command changes.
-_CHANGED_TO = re.compile(r"(?<![\w./-])cd\s+(?:-[LP]\s+)?[\"']?(/[^\s'\";:=,$&|]+)")
+_SHELL_DIRECTORY = re.compile(r"(?<![\w./-])cd\s+(?:-[LP]\s+)?[\"']?(/[^\s'\";:=,$&|]+)")
 
 
 @dataclass(frozen=True)
@@ -54,19 +56,21 @@ class UnitCommands:
 
     def find_installation(self) -> str:
         """Return the directory in which the application is installed; empty if unknown."""
-        everything = PATH_PATTERN.findall(self.start[0])
-        paths = [path for path in everything if not path.startswith(_SYSTEM)]
+        all_paths = PATH_PATTERN.findall(self.start[0])
+        paths = [path for path in all_paths if not path.startswith(_SYSTEM)]
         if not paths:
             return ""
-        place, working = PurePosixPath(paths[0]), self.working.lstrip("-")
-        if working and place.is_relative_to(working):
+        program, working = PurePosixPath(paths[0]), self.working.lstrip("-")
+        if working and program.is_relative_to(working):
             return working.rstrip("/")
-        entered = _CHANGED_TO.search(self.start[0])
-        if entered and not f"{entered[1]}/".startswith(_SYSTEM):
-            above = PurePosixPath(entered[1])
+        shell_directory = _SHELL_DIRECTORY.search(self.start[0])
+        if shell_directory and not f"{shell_directory[1]}/".startswith(_SYSTEM):
+            directory = PurePosixPath(shell_directory[1])
         else:
-            above = place.parent.parent if place.parent.name in ("bin", "sbin") else place.parent
-        return str(above) if len(above.parts) > 2 else ""
+            directory = (
+                program.parent.parent if program.parent.name in ("bin", "sbin") else program.parent
+            )
+        return str(directory) if len(directory.parts) > 2 else ""
 
 
 def parse_unit(text: str) -> UnitCommands:
@@ -109,10 +113,6 @@ def find_outside_installation(text: str, current: str) -> str:
     return "" if PurePosixPath(current).is_relative_to(directory or "/") else directory
 
 
-ORDER_TIMEOUT_S = 30.0
-STABLE_STATES = frozenset({"active", "reloading", "refreshing"})
-
-
 class SystemdApplication(BaseApplication):
     """Application controlled by ``systemctl``.
 
@@ -141,11 +141,11 @@ class SystemdApplication(BaseApplication):
             name, start_after_maintenance, settings, self._environment, self._systemctl
         )
 
-    def why_down(self) -> LazyText | None:
-        """See :meth:`Application.why_down`."""
+    def describe_outage(self) -> LazyText | None:
+        """See :meth:`Application.describe_outage`."""
         resting = all(part.is_at_rest() for part in self._parts)
         first = self._parts[0]
-        return first.why_down() if resting and isinstance(first, _SystemdUnit) else None
+        return first.describe_outage() if resting and isinstance(first, _SystemdUnit) else None
 
     def find_outside_installations(self) -> Mapping[str, str]:
         """See :meth:`Application.find_outside_installations`."""
@@ -177,7 +177,7 @@ class _SystemdUnit(ApplicationPart):
     def find_outside_installation(self, current: Path) -> str:
         """Return the directory from which it starts instead of ``current``, or an empty text."""
         argv = self._build_argv("cat", "--no-pager")
-        ended = self._run_systemctl(argv, ORDER_TIMEOUT_S)
+        ended = self._run_systemctl(argv, SYSTEMCTL_TIMEOUT_S)
         return find_outside_installation(ended.output, str(current)) if ended.status == 0 else ""
 
     def is_running(self) -> bool:
@@ -190,24 +190,24 @@ class _SystemdUnit(ApplicationPart):
 
     def observe_state(self) -> ProcessState:
         """Return the state of the unit."""
-        return seen_of(self._read_properties())
+        return build_process_state(self._read_properties())
 
     def is_at_rest(self) -> bool:
         """Tell whether it neither runs nor is queued in systemd; the queue outlives the agent."""
         facts = self._read_properties()
         return facts["ActiveState"] not in ACTIVE_STATES and facts.get("Job", "") in ("", "0")
 
-    def why_down(self) -> LazyText:
-        """Describe how it ended, or which failed dependency kept it from starting."""
+    def describe_outage(self) -> LazyText:
+        """Describe how it ended, or which failed dependency prevented its start."""
         facts = self._read_properties()
         needed = f"{facts.get('Requires', '')} {facts.get('BindsTo', '')}".split()
-        asked = (self._systemctl, "is-failed", "--", *needed)
-        states = self._run_systemctl(asked, ORDER_TIMEOUT_S).output.split()
+        argv = (self._systemctl, "is-failed", "--", *needed)
+        states = self._run_systemctl(argv, SYSTEMCTL_TIMEOUT_S).output.split()
         failed = [unit for unit, state in zip(needed, states, strict=False) if state == "failed"]
-        why: object = facts.get("Result", "-")
+        reason: object = facts.get("Result", "-")
         if failed:
-            why = LazyText(N_("failed dependency: {units}"), {"units": ", ".join(failed)})
-        return LazyText(N_("{unit} not running: {reason}"), {"unit": self._unit, "reason": why})
+            reason = LazyText(N_("failed dependency: {units}"), {"units": ", ".join(failed)})
+        return LazyText(N_("{unit} not running: {reason}"), {"unit": self._unit, "reason": reason})
 
     def is_stable(self, *, since_last_check: bool = False) -> bool:
         """Tell whether it is active, and systemd has not restarted it since the first check.
@@ -224,11 +224,11 @@ class _SystemdUnit(ApplicationPart):
 
     def _read_properties(self) -> Mapping[str, str]:
         argv = self._build_argv("show", f"--property={UNIT_PROPERTIES}")
-        ended = self._run_systemctl(argv, ORDER_TIMEOUT_S)
+        ended = self._run_systemctl(argv, SYSTEMCTL_TIMEOUT_S)
         facts = dict(line.split("=", 1) for line in ended.output.splitlines() if "=" in line)
         state = facts.get("ActiveState", "")
         if ended.status != 0:
-            reason = describe_exit(ended, ORDER_TIMEOUT_S)
+            reason = describe_exit(ended, SYSTEMCTL_TIMEOUT_S)
         elif facts.get("LoadState") == "not-found":
             reason = LazyText(N_("unit {unit} not found by systemd"), {"unit": self._unit})
         elif state not in ACTIVE_STATES | STOPPED:
@@ -247,19 +247,18 @@ class _SystemdUnit(ApplicationPart):
 
     def request_start(self, timeout_s: float) -> None:
         """Request the start."""
-        # systemd refuses to start a unit that failed too often; the limit must not affect this
-        # start.
+        # systemd refuses to start a unit that failed too often; this start is not subject to that.
         if self._read_properties()["ActiveState"] == "failed":
-            self._run_order(self._build_argv("reset-failed"))
+            self._run_checked(self._build_argv("reset-failed"))
         # The health check decides whether it came up, with its own deadline.
-        self._run_order(self._build_argv("start", "--no-block"))
+        self._run_checked(self._build_argv("start", "--no-block"))
         self._restarts = "0"  # systemd counts restarts from the last requested start
 
-    def _run_order(self, argv: Sequence[str]) -> None:
-        ended = self._run_systemctl(argv, ORDER_TIMEOUT_S)
+    def _run_checked(self, argv: Sequence[str]) -> None:
+        ended = self._run_systemctl(argv, SYSTEMCTL_TIMEOUT_S)
         if ended.status != 0:
             raise CommandError(
-                reason=describe_exit(ended, ORDER_TIMEOUT_S),
+                reason=describe_exit(ended, SYSTEMCTL_TIMEOUT_S),
                 command=shlex.join(argv),
                 detail=ended.output or None,
             )

@@ -163,7 +163,7 @@ class ChangeEvidence:
         previous: Logical names whose previous database of this change exists.
         missing: Missing live databases, by the names that an administrator knows.
         closed: Live databases that refuse sessions.
-        shut: Live databases into which none of the application's roles may log in, with these
+        locked_out: Live databases into which none of the application's roles may log in, with these
             roles; read only if no change is given.
         fenced_by: Ids of the changes with a recorded fence, in force or not.
         committed: Whether the databases record that this change was committed.
@@ -179,7 +179,7 @@ class ChangeEvidence:
     superseded: bool = False
     closed: tuple[str, ...] = field(default=(), compare=False)
     fenced_by: tuple[str, ...] = field(default=(), compare=False)
-    shut: Sequence[tuple[str, str]] = field(default=(), compare=False)
+    locked_out: Sequence[tuple[str, str]] = field(default=(), compare=False)
 
 
 @dataclass(frozen=True)
@@ -359,28 +359,28 @@ class DatabaseEngine(abc.ABC):
     def read_evidence(self, change: ChangeRef | None) -> ChangeEvidence:
         """Return the state of a change in the catalogue; for None, of the live databases."""
 
-    def require_live(self, *, opened: bool = True, entered: bool = False) -> None:
+    def require_live(self, *, require_open: bool = True, require_login: bool = False) -> None:
         """Refuse if a live database is missing or refuses sessions.
 
         Args:
-            opened: False if the change itself has closed them.
-            entered: Whether the application must be able to log in, too.
+            require_open: False if the change itself has closed them.
+            require_login: Whether the application must be able to log in, too.
 
         Raises:
             DatabaseUnreachableError: A database is missing.
             DatabaseError: A database is closed, or refuses the application's roles.
         """
-        seen = self.read_evidence(None)
-        if seen.missing:
+        evidence = self.read_evidence(None)
+        if evidence.missing:
             raise DatabaseUnreachableError(
-                DATABASE_SET_INCOMPLETE, database=", ".join(seen.missing)
+                DATABASE_SET_INCOMPLETE, database=", ".join(evidence.missing)
             )
-        if opened and seen.closed:
-            raise DatabaseError(DATABASE_CLOSED, database=", ".join(seen.closed))
-        for database, role in seen.shut if entered else ():
+        if require_open and evidence.closed:
+            raise DatabaseError(DATABASE_CLOSED, database=", ".join(evidence.closed))
+        for database, role in evidence.locked_out if require_login else ():
             raise DatabaseError(ROLES_LOCKED_OUT, database=database, role=role)
 
-    def sessions(self) -> tuple[str, ...]:
+    def describe_sessions(self) -> tuple[str, ...]:
         """Return descriptions of the sessions in the live databases that a fence would end."""
         return ()
 

@@ -1,8 +1,10 @@
 """Table of the database engines, each with its package and ``descriptor.py``.
 
-No other module compares the name of an engine: such a difference belongs into
-:class:`EngineDescriptor` or :class:`.base.DatabaseEngine`. The settings are in
-``config/engines.py``. ``descriptor.py`` imports no driver, since some callers need none.
+A difference between engines belongs into :class:`EngineDescriptor` or
+:class:`.base.DatabaseEngine`. Outside of an engine's package only ``config/engines.py`` (settings),
+``formats/dialects.py`` (SQL), ``agent/setup/`` (detection of databases) and
+``publisher/lint/sql_rules.py`` (syntax and lock rules) name engines. ``descriptor.py`` imports no
+driver, since some callers need none.
 """
 
 from __future__ import annotations
@@ -95,9 +97,9 @@ def get_engine_descriptor(name: str) -> EngineDescriptor:
     Raises:
         KeyError: If there is no engine of this name.
     """
-    found = importlib.import_module(f"{ENGINES[name]}.descriptor").KIND
-    assert isinstance(found, EngineDescriptor)  # noqa: S101 - every package says so
-    return found
+    descriptor = importlib.import_module(f"{ENGINES[name]}.descriptor").DESCRIPTOR
+    assert isinstance(descriptor, EngineDescriptor)  # noqa: S101 - in every package
+    return descriptor
 
 
 def list_engine_modules() -> tuple[str, ...]:

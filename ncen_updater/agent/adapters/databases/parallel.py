@@ -52,13 +52,12 @@ def run_in_parallel(
     running: set[Key] = set()
     closed, over, one_ended = threading.Event(), threading.Event(), threading.Event()
 
-    def run(name: Key, act: Callable[[], Value]) -> None:
-        # Either this task sees that the end has begun, or the main thread sees the task and cancels
-        # it.
+    def run(name: Key, task: Callable[[], Value]) -> None:
+        # Either this task sees that the wait has ended, or the main thread sees it and cancels it.
         running.add(name)
         try:
             if not closed.is_set():
-                results[name] = act()
+                results[name] = task()
         except BaseException as error:  # noqa: BLE001 - raised below, in the waiting thread
             failed.append(error)
         running.discard(name)
@@ -68,7 +67,7 @@ def run_in_parallel(
         one_ended.set()
 
     threads = [
-        threading.Thread(target=run, args=item, name=f"side by side: {item[0]}", daemon=True)
+        threading.Thread(target=run, args=item, name=f"database task: {item[0]}", daemon=True)
         for item in tasks.items()
     ]
     raised: BaseException | None = None
@@ -79,7 +78,7 @@ def run_in_parallel(
             heartbeat()
             if over.wait(heartbeat_s):
                 break
-    except BaseException as error:  # noqa: BLE001 - raised below, once all acts are over
+    except BaseException as error:  # noqa: BLE001 - raised below, when all tasks have ended
         raised = error
     else:
         raised = failed[0] if failed else None
@@ -94,7 +93,7 @@ def run_in_parallel(
                 cancel()
             finally:
                 one_ended.wait(CANCEL_RETRY_S)
-        except BaseException as error:  # noqa: BLE001 - a signal, say: the acts are not over yet
+        except BaseException as error:  # noqa: BLE001 - such as a signal: the tasks have not ended
             raised = raised or error
     if raised:
         raise raised

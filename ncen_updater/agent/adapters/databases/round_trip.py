@@ -21,8 +21,8 @@ from ncen_updater.formats.data_loss import DataLoss, LossKind
 MAX_ROWS = 25
 #: Time limit for writing values into one database.
 MAX_WRITE_SECONDS = 60.0
-#: Longer values are kept as their beginning and a digest.
-_HELD = 200
+#: Longer values are stored as their beginning and a digest.
+_MAX_STORED_LENGTH = 200
 _LONGEST_TEXT = 60
 _DATE = re.compile(r"\d{4}-\d\d-\d\d")
 
@@ -112,8 +112,8 @@ class RoundTripResult(JsonRecord):
         """Return the number of columns without any tested row, by the first reason."""
         found: Counter[UntestedReason] = Counter()
         for column in self.columns:
-            tried = column.preserved + column.restored + column.lost + column.refused
-            if not tried and column.untested:
+            tested = column.preserved + column.restored + column.lost + column.refused
+            if not tested and column.untested:
                 found[next(iter(column.untested))] += 1
         return found
 
@@ -155,7 +155,7 @@ def make_similar_texts(before: str | None, row: int) -> tuple[str, ...]:
 
 def shorten_value(text: str, digest: str) -> str:
     """Return a value in its stored form: a long one as its beginning and a digest."""
-    return text if len(text) <= _HELD else f"{text[:_HELD]}…{digest}"
+    return text if len(text) <= _MAX_STORED_LENGTH else f"{text[:_MAX_STORED_LENGTH]}…{digest}"
 
 
 # ---- results -------------------------------------------------------------------------------------
@@ -166,13 +166,13 @@ def find_retyped_columns(older: DatabaseSample, newer: DatabaseSample) -> dict[s
     found = {}
     for name, table in newer.items():
         before = older[name].types if name in older else {}
-        others = {
+        retyped = {
             column
             for column, type_ in table.types.items()
             if column in before and before[column] != type_
         }
-        if others:
-            found[name] = frozenset(others)
+        if retyped:
+            found[name] = frozenset(retyped)
     return found
 
 
@@ -207,78 +207,87 @@ def judge_columns(database: str, observation: RoundTripObservation) -> Iterator[
 
 
 def _judge_column(
-    label: str, name: str, column: str, seen: RoundTripObservation
+    label: str, name: str, column: str, observation: RoundTripObservation
 ) -> ColumnRoundTrip:
-    table = seen.written[name]
+    table = observation.written[name]
     found: Counter[str] = Counter()
-    untried: Counter[UntestedReason] = Counter()
-    refusals = seen.untested.get(name, {}).get(column, Counter())
-    if column in seen.rejecting.get(name, frozenset()):
+    untested: Counter[UntestedReason] = Counter()
+    refusals = observation.untested.get(name, {}).get(column, Counter())
+    if column in observation.rejecting.get(name, frozenset()):
         return ColumnRoundTrip(label, refused=len(table.rows), untested=dict(refusals))
     if not table.key:
-        untried[UntestedReason.NO_KEY] += 1
+        untested[UntestedReason.NO_KEY] += 1
     elif not table.rows:
-        untried[next(iter(refusals), UntestedReason.EMPTY)] += 1
+        untested[next(iter(refusals), UntestedReason.EMPTY)] += 1
     elif column in table.key:
-        untried[UntestedReason.KEY] += len(table.rows)
+        untested[UntestedReason.KEY] += len(table.rows)
     else:
         for key, row in table.rows.items():
-            what = _judge_value(name, column, key, row[column], seen)
-            if isinstance(what, UntestedReason):
-                reason = next(iter(refusals), what) if what is UntestedReason.REFUSED else what
-                untried[reason] += 1
+            outcome = _judge_value(name, column, key, row[column], observation)
+            if isinstance(outcome, UntestedReason):
+                reason = (
+                    next(iter(refusals), outcome) if outcome is UntestedReason.REFUSED else outcome
+                )
+                untested[reason] += 1
             else:
-                found[what] += 1
+                found[outcome] += 1
     return ColumnRoundTrip(
-        label, found["preserved"], found["restored"], found["lost"], 0, dict(untried)
+        label, found["preserved"], found["restored"], found["lost"], 0, dict(untested)
     )
 
 
 def _judge_value(
-    name: str, column: str, key: RowKey, value: str | None, seen: RoundTripObservation
+    name: str, column: str, key: RowKey, value: str | None, observation: RoundTripObservation
 ) -> str | UntestedReason:
     """Return ``preserved``, ``restored``, ``lost``, or the reason why the value was not tested."""
-    plain = _find_row(seen.upgraded, name, key)
-    if value is None or (plain is not None and plain.get(column) == value):
+    upgraded = _find_row(observation.upgraded, name, key)
+    if value is None or (upgraded is not None and upgraded.get(column) == value):
         return UntestedReason.REFUSED
-    if seen.rolled_back is None:
+    if observation.rolled_back is None:
         return UntestedReason.NOT_COMPLETED
-    back = _find_row(seen.rolled_back, name, key) or {}
-    older = seen.before.get(name)
+    rolled_back = _find_row(observation.rolled_back, name, key) or {}
+    older = observation.before.get(name)
     if older is not None and column in older.types:
-        if back.get(column) == value:
+        if rolled_back.get(column) == value:
             return "preserved"
-    elif value in (back[other] for other in back.keys() - seen.written[name].types.keys()):
+    elif value in (
+        rolled_back[other] for other in rolled_back.keys() - observation.written[name].types.keys()
+    ):
         # The column was renamed: the value is preserved only if it also returns from the old name.
-        there = (
-            seen.upgraded_again is None
-            or (_find_row(seen.upgraded_again, name, key) or {}).get(column) == value
+        returned = (
+            observation.upgraded_again is None
+            or (_find_row(observation.upgraded_again, name, key) or {}).get(column) == value
         )
-        return "preserved" if there else "lost"
-    if seen.upgraded_again is None:
+        return "preserved" if returned else "lost"
+    if observation.upgraded_again is None:
         return UntestedReason.NOT_COMPLETED
-    again = (_find_row(seen.upgraded_again, name, key) or {}).get(column)
+    again = (_find_row(observation.upgraded_again, name, key) or {}).get(column)
     if again == value:
         return "restored"
     if (
-        plain is not None
-        and again == plain.get(column)
-        and _is_written_by_release(name, column, key, seen)
+        upgraded is not None
+        and again == upgraded.get(column)
+        and _is_written_by_release(name, column, key, observation)
     ):
         return UntestedReason.WRITTEN_BY_RELEASE
     return "lost"
 
 
-def _is_written_by_release(name: str, column: str, key: RowKey, seen: RoundTripObservation) -> bool:
+def _is_written_by_release(
+    name: str, column: str, key: RowKey, observation: RoundTripObservation
+) -> bool:
     """Tell whether the release itself writes this value of an older table at each upgrade."""
-    older = seen.before.get(name)
-    if older is None or seen.rolled_back is None:
+    older = observation.before.get(name)
+    if older is None or observation.rolled_back is None:
         return False
-    before, plain = _find_row(seen.before, name, key), _find_row(seen.upgraded, name, key)
-    if before is not None and plain is not None and column in before:
-        return before[column] != plain[column]
+    before, upgraded = (
+        _find_row(observation.before, name, key),
+        _find_row(observation.upgraded, name, key),
+    )
+    if before is not None and upgraded is not None and column in before:
+        return before[column] != upgraded[column]
     # The release's down migration removes rows that it had inserted.
-    return name in seen.rolled_back and _find_row(seen.rolled_back, name, key) is None
+    return name in observation.rolled_back and _find_row(observation.rolled_back, name, key) is None
 
 
 def _find_row(sample: DatabaseSample, name: str, key: RowKey) -> Mapping[str, str | None] | None:
@@ -297,20 +306,20 @@ def find_undeclared_losses(
     """
     known = {
         f"{database}.{loss.object_name}".lower()
-        for database, found in declared.items()
-        for loss in found
+        for database, losses in declared.items()
+        for loss in losses
     }
     # For these losses the site counts dependent objects by the catalogue; the text cannot name
     # them.
-    wide = {
+    not_nameable = {
         database
-        for database, found in declared.items()
-        if any(loss.needs_catalog or loss.kind is LossKind.ROWS for loss in found)
+        for database, losses in declared.items()
+        if any(loss.needs_catalog or loss.kind is LossKind.ROWS for loss in losses)
     }
     return tuple(
         column.column
         for column in columns
         if column.lost
-        and column.column.partition(".")[0] not in wide
+        and column.column.partition(".")[0] not in not_nameable
         and known.isdisjoint({column.column.lower(), column.column.lower().rpartition(".")[0]})
     )

@@ -43,7 +43,7 @@ class SchemaKind(StrEnum):
     EXTENSIONS = "extensions"
 
 
-_WORDS: Mapping[SchemaKind, str] = {
+_LABELS: Mapping[SchemaKind, str] = {
     SchemaKind.TABLES: N_("tables"),
     SchemaKind.COLUMNS: N_("columns"),
     SchemaKind.CONSTRAINTS: N_("constraints"),
@@ -63,7 +63,7 @@ _WORDS: Mapping[SchemaKind, str] = {
     SchemaKind.POLICIES: N_("row-level security"),
     SchemaKind.EXTENSIONS: N_("extensions"),
 }
-#: Kinds that are not part of the whole fingerprint, which is older than they are.
+#: Kinds that the fingerprint of the whole schema does not cover.
 KINDS_OUTSIDE_FINGERPRINT = frozenset(
     {SchemaKind.RULES, SchemaKind.CASTS, SchemaKind.EXTENSION_FUNCTIONS}
 )
@@ -108,7 +108,7 @@ def find_changed_kinds(
     """Return the kinds in which a schema differs from the record; None if unknown.
 
     Args:
-        recorded: The recorded digests; empty in a record of an older agent.
+        recorded: The recorded digests; empty if there are none.
         current: The current digests.
     """
     if not recorded or recorded.get(FORMAT_KEY) != current.get(FORMAT_KEY):
@@ -118,6 +118,6 @@ def find_changed_kinds(
 
 def format_kinds(kinds: Collection[str]) -> LazyText:
     """Format the names of kinds for messages, in the order of :class:`SchemaKind`."""
-    found = [_WORDS[kind] for kind in SchemaKind if kind.value in kinds]
-    names = {f"k{number}": LazyText(words) for number, words in enumerate(found)}
+    found = [_LABELS[kind] for kind in SchemaKind if kind.value in kinds]
+    names = {f"k{number}": LazyText(label) for number, label in enumerate(found)}
     return LazyText(", ".join(f"{{{name}}}" for name in names), names)

@@ -31,12 +31,12 @@ from ncen_updater.formats.target_names import MAX_DOCUMENT_BYTES
 #: For metadata, records, partial files and old root metadata, which no metadata announces.
 MARGIN_BYTES = 128 << 20
 MARGIN_INODES = 2_000
-#: Document, tree, archive and packs, each with a partial file and a record beside it.
+#: Document, tree, archive and packs, each with a partial file and a record.
 INODES_PER_RELEASE = 100
 #: Free space that data from the network never uses.
 RESERVED_BYTES = 256 << 20
 RESERVED_INODES = 2_000
-#: Room for new metadata even if downloads of a release that it no longer names exist.
+#: Space for new metadata, even if downloads remain of a release that it no longer names.
 SLACK_BYTES, SLACK_INODES = 8 << 20, 200
 #: Deeper than any directory of the agent; deeper entries are not counted but exceed the quota.
 MAX_DEPTH = 12
@@ -93,16 +93,16 @@ class FreeSpace:
 class DiskVerdict(StrEnum):
     """Verdict on the process."""
 
-    OK = "fine"
-    OVER_ALLOWANCE = "grew"
+    OK = "ok"
+    OVER_ALLOWANCE = "over-allowance"
     UNANNOUNCED = "unannounced"
-    NO_SPACE = "no-room"
+    NO_SPACE = "no-space"
 
 
 def judge_disk_usage(
     before: DiskUsage,
     now: DiskUsage,
-    order: DiskAllowance,
+    allowance: DiskAllowance,
     announced: DiskAllowance | None,
     free_before: FreeSpace,
     free_now: FreeSpace,
@@ -112,13 +112,13 @@ def judge_disk_usage(
     Args:
         before: Usage of the directory at the beginning of the request.
         now: Present usage.
-        order: Allowance of this request.
+        allowance: Allowance of this request.
         announced: Allowance of all releases in the verified metadata; None if it cannot be
             verified.
         free_before: Free space at the beginning of the request.
         free_now: Present free space.
     """
-    if order.is_exceeded_by(DiskUsage(now.size - before.size, now.inodes - before.inodes)):
+    if allowance.is_exceeded_by(DiskUsage(now.size - before.size, now.inodes - before.inodes)):
         return DiskVerdict.OVER_ALLOWANCE
     grown = now.size > before.size + SLACK_BYTES or now.inodes > before.inodes + SLACK_INODES
     if announced is not None and grown and announced.is_exceeded_by(now):
@@ -151,7 +151,7 @@ def compute_announced_allowance(offers: Iterable[Offer]) -> DiskAllowance:
     return sum((compute_release_allowance(offer) for offer in offers), DiskAllowance())
 
 
-def of_bundle(descriptor: int) -> DiskAllowance:
+def compute_bundle_allowance(descriptor: int) -> DiskAllowance:
     """Return the allowance for a bundle: its own size, and again its packed content."""
     return DiskAllowance(2 * os.fstat(descriptor).st_size, 1000)
 
@@ -164,15 +164,15 @@ def measure_usage(directories: Sequence[Path], limit: DiskAllowance) -> DiskUsag
         limit: Stop counting once this is exceeded.
     """
     size = names = 0
-    for place in directories:
+    for top in directories:
         try:
-            handle = DirectoryHandle(place)
+            handle = DirectoryHandle(top)
         except FileNotFoundError:
             continue
         try:
-            ahead = [""]
-            while ahead:
-                directory = ahead.pop()
+            pending = [""]
+            while pending:
+                directory = pending.pop()
                 try:
                     with handle.scan_directory(directory) as items:
                         for item in items:
@@ -183,12 +183,12 @@ def measure_usage(directories: Sequence[Path], limit: DiskAllowance) -> DiskUsag
                                     item.stat(follow_symlinks=False).st_blocks * STAT_BLOCK_BYTES
                                 )
                             if item.is_dir(follow_symlinks=False):
-                                ahead.append(f"{directory}/{item.name}".lstrip("/"))
+                                pending.append(f"{directory}/{item.name}".lstrip("/"))
                             if limit.is_exceeded_by(DiskUsage(size, names)):
                                 return DiskUsage(size, names)
                 except (FileNotFoundError, NotADirectoryError):
                     continue  # replaced or removed; the next measurement counts it
-                if any(part.count("/") > MAX_DEPTH for part in ahead):
+                if any(part.count("/") > MAX_DEPTH for part in pending):
                     return DiskUsage(size, limit.inodes + MARGIN_INODES + 1)
         finally:
             handle.close()
@@ -197,34 +197,34 @@ def measure_usage(directories: Sequence[Path], limit: DiskAllowance) -> DiskUsag
 
 def measure_free_space(directory: Path) -> FreeSpace:
     """Return the free space of the file system of a directory, which need not exist yet."""
-    place = directory
-    while not place.exists():
-        place = place.parent
-    found = os.statvfs(place)
-    return FreeSpace(found.f_bavail * found.f_frsize, found.f_favail, found.f_files)
+    existing = directory
+    while not existing.exists():
+        existing = existing.parent
+    status = os.statvfs(existing)
+    return FreeSpace(status.f_bavail * status.f_frsize, status.f_favail, status.f_files)
 
 
 class DiskMonitor:
     """Monitor that measures the usage at intervals, from the beginning of a request.
 
     Args:
-        places: Directories to which the process writes.
-        order: Allowance of this request.
+        directories: Directories to which the process writes.
+        allowance: Allowance of this request.
         announced: Allowance of all releases in the verified metadata; None if it cannot be
             verified.
     """
 
     def __init__(
         self,
-        places: Sequence[Path],
-        order: DiskAllowance,
+        directories: Sequence[Path],
+        allowance: DiskAllowance,
         announced: DiskAllowance | None,
     ) -> None:
-        self._places, self._order, self._announced = places, order, announced
+        self._directories, self._allowance, self._announced = directories, allowance, announced
         self._next = 0.0
         # Existing files are counted only up to a limit that no request can reach.
-        self._before = self.now = measure_usage(places, DiskAllowance(1 << 62, 1_000_000))
-        self._room = measure_free_space(places[0])
+        self._before = self.now = measure_usage(directories, DiskAllowance(1 << 62, 1_000_000))
+        self._free_before = measure_free_space(directories[0])
 
     def poll(self) -> DiskVerdict:
         """Judge the present usage; OK if the next measurement is not due yet."""
@@ -239,13 +239,13 @@ class DiskMonitor:
     def check_now(self) -> DiskVerdict:
         """Judge the present usage."""
         before = self._before
-        most = DiskAllowance(before.size, before.inodes) + self._order
-        self.now = measure_usage(self._places, most)
+        limit = DiskAllowance(before.size, before.inodes) + self._allowance
+        self.now = measure_usage(self._directories, limit)
         return judge_disk_usage(
             before,
             self.now,
-            self._order,
+            self._allowance,
             self._announced,
-            self._room,
-            measure_free_space(self._places[0]),
+            self._free_before,
+            measure_free_space(self._directories[0]),
         )

@@ -24,7 +24,7 @@ def make_release_source(
     state: Path,
     trusted_root: Path,
     zone: tzinfo = UTC,
-    memory: TrustStateStore | None = None,
+    trust_state: TrustStateStore | None = None,
 ) -> TufReleaseSource:
     """Return the source of a product's releases; time windows are in the given zone."""
     from ncen_updater.feed.tuf_source import TufReleaseSource
@@ -34,12 +34,12 @@ def make_release_source(
         state=state,
         trusted_root=trusted_root,
         make_fetcher=lambda: make_http_fetcher(feed, zone=zone),
-        trust_state=memory,
-        **validity(feed),
+        trust_state=trust_state,
+        **build_expiry_arguments(feed),
     )
 
 
-def validity(feed: FeedSettings) -> dict[str, Any]:
+def build_expiry_arguments(feed: FeedSettings) -> dict[str, Any]:
     """Return the settings for expired metadata, as arguments of the source."""
     return {
         "offline": feed.offline,

@@ -30,9 +30,9 @@ from ncen_updater.formats.bundle_file import open_bundle
 WorkerRequest = Mapping[str, object]
 
 
-def _bundle(order: WorkerRequest) -> tuple[Path, int | None]:
+def _get_bundle(request: WorkerRequest) -> tuple[Path, int | None]:
     """Return the bundle and the descriptor opened by the agent, which may have more rights."""
-    return Path(str(order["file"])), cast("int | None", order.get("descriptor"))
+    return Path(str(request["file"])), cast("int | None", request.get("descriptor"))
 
 
 class _BundleProgress:
@@ -49,35 +49,37 @@ class _BundleProgress:
 
 
 def _run_import(
-    config: AgentConfig, order: WorkerRequest, progress: ProgressListener
+    config: AgentConfig, request: WorkerRequest, progress: ProgressListener
 ) -> dict[str, object]:
-    current = order.get("current")
+    current = request.get("current")
     site = ImportSite(
         product=config.site.product,
         site=config.site.id,
         country=config.site.country,
         channel=config.site.channel,
         current=Version(str(current)) if current is not None else None,
-        agent=Version(str(order["agent"])),
+        agent=Version(str(request["agent"])),
         grace=timedelta(days=config.feed.offline_grace_days),
     )
     paths = config.paths
-    work = BundleImporter(paths.feed_state_directory, paths.resolve(paths.trusted_root), site)
-    reported = _BundleProgress(progress)
-    file, descriptor = _bundle(order)
-    dry_run = order.get("dry_run") is True
-    return work.import_bundle(file, reported, dry_run=dry_run, descriptor=descriptor).to_json()
+    importer = BundleImporter(paths.feed_state_directory, paths.resolve(paths.trusted_root), site)
+    bundle_progress = _BundleProgress(progress)
+    file, descriptor = _get_bundle(request)
+    dry_run = request.get("dry_run") is True
+    return importer.import_bundle(
+        file, bundle_progress, dry_run=dry_run, descriptor=descriptor
+    ).to_json()
 
 
 def _run_mirror(
-    config: AgentConfig, order: WorkerRequest, progress: ProgressListener
+    config: AgentConfig, request: WorkerRequest, progress: ProgressListener
 ) -> dict[str, object]:
-    directory = Path(str(order["directory"]))
+    directory = Path(str(request["directory"]))
     try:
         if directory.exists() and not os.access(directory, os.W_OK | os.X_OK):
-            raise PermissionError(f"{directory} belongs to somebody else")
+            raise PermissionError(f"{directory} belongs to another user")
         with durable.make_world_readable():
-            return _update_mirror(config, order, progress)
+            return _update_mirror(config, request, progress)
     except PermissionError as error:
         user = pwd.getpwuid(os.geteuid()).pw_name
         raise UpdaterError(
@@ -86,27 +88,27 @@ def _run_mirror(
 
 
 def _update_mirror(
-    config: AgentConfig, order: WorkerRequest, progress: ProgressListener
+    config: AgentConfig, request: WorkerRequest, progress: ProgressListener
 ) -> dict[str, object]:
     paths = config.paths
     mirror = FeedMirror(
-        Path(str(order["directory"])),
+        Path(str(request["directory"])),
         state=paths.feed_state_directory,
         trusted_root=paths.resolve(paths.trusted_root),
     )
-    keep = cast("int | None", order["keep"])
-    dry_run = order.get("dry_run") is True
-    if order.get("file") is not None:
+    max_releases = cast("int | None", request["keep"])
+    dry_run = request.get("dry_run") is True
+    if request.get("file") is not None:
         grace = timedelta(days=config.feed.offline_grace_days)
         with (
-            open_bundle(*_bundle(order)) as bundle,
+            open_bundle(*_get_bundle(request)) as bundle,
             map_bundle_errors(grace),
         ):
             members = read_whole(bundle, progress)
             return mirror.update_mirror(
                 BundleFetcher(bundle, members),
                 _BundleProgress(progress),
-                max_releases=keep,
+                max_releases=max_releases,
                 grace=grace,
                 is_available=members.__contains__,
                 dry_run=dry_run,
@@ -117,13 +119,15 @@ def _update_mirror(
     try:
         grace = timedelta(days=config.feed.mirror_grace_days)
         return mirror.update_mirror(
-            fetcher, progress, max_releases=keep, grace=grace, dry_run=dry_run
+            fetcher, progress, max_releases=max_releases, grace=grace, dry_run=dry_run
         ).to_json()
     finally:
         fetcher.close()
 
 
-ACTS: Mapping[str, Callable[[AgentConfig, WorkerRequest, ProgressListener], dict[str, object]]] = {
+HANDLERS: Mapping[
+    str, Callable[[AgentConfig, WorkerRequest, ProgressListener], dict[str, object]]
+] = {
     "import": _run_import,
     "mirror": _run_mirror,
 }

@@ -17,15 +17,15 @@ from ncen_updater.formats.target_names import AGENT_PRODUCT
 
 
 def _handle_request(
-    config_path: Path, order: Mapping[str, object], progress: ProgressListener
+    config_path: Path, request: Mapping[str, object], progress: ProgressListener
 ) -> dict[str, object]:
     config = load_config(config_path)
-    if order["act"] in ("import", "mirror"):
-        from ncen_updater.agent.adapters.feed_reader.import_and_mirror import ACTS
+    if request["act"] in ("import", "mirror"):
+        from ncen_updater.agent.adapters.feed_reader.import_and_mirror import HANDLERS
 
-        return {"report": ACTS[str(order["act"])](config, order, progress)}
+        return {"report": HANDLERS[str(request["act"])](config, request, progress)}
     paths = config.paths
-    product = str(order.get("product", config.site.product))
+    product = str(request.get("product", config.site.product))
     if product not in (config.site.product, AGENT_PRODUCT):
         raise TrustError(PRODUCT_NOT_IN_FEED, product=product)
     source = make_release_source(
@@ -35,15 +35,15 @@ def _handle_request(
         trusted_root=paths.resolve(paths.trusted_root),
         zone=config.service.get_timezone(),
     )
-    if order["act"] == "refresh":
+    if request["act"] == "refresh":
         source.refresh()
         return {}
     view = source.load_last_view()
-    offers = [o for o in view.offers if o.version == order["version"]] if view else []
+    offers = [o for o in view.offers if o.version == request["version"]] if view else []
     if not offers:
-        raise TargetMissingError(name=order["version"])
-    have = order.get("have")
-    trees = [str(digest) for digest in have] if isinstance(have, list) else None
+        raise TargetMissingError(name=request["version"])
+    installed = request.get("installed_trees")
+    trees = [str(digest) for digest in installed] if isinstance(installed, list) else None
     source.download_files(offers[0], trees, progress)
     return {}
 
@@ -53,7 +53,7 @@ def main() -> int:
     prepare_process()
     config = Path(sys.argv[1])
     # Ends with the agent: a download is of no use without the agent that requested it.
-    return serve_request(lambda order, progress: _handle_request(config, order, progress))
+    return serve_request(lambda request, progress: _handle_request(config, request, progress))
 
 
 if __name__ == "__main__":

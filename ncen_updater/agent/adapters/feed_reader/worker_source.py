@@ -21,10 +21,13 @@ from ncen_updater.agent.adapters.feed_reader.disk_quota import (
     DiskMonitor,
     DiskVerdict,
     compute_announced_allowance,
+    compute_bundle_allowance,
     compute_release_allowance,
-    of_bundle,
 )
-from ncen_updater.agent.adapters.feed_reader.feed_factory import make_release_source, validity
+from ncen_updater.agent.adapters.feed_reader.feed_factory import (
+    build_expiry_arguments,
+    make_release_source,
+)
 from ncen_updater.agent.config.agent_config import AgentConfig
 from ncen_updater.agent.config.errors import ConfigError
 from ncen_updater.common import atomic_files as durable
@@ -72,11 +75,11 @@ EXPECTED_ERRORS: tuple[ExpectedErrors, ...] = (
     ConfigError, TrustError, FeedError, UpgradePathError, TransferError, InsufficientSpaceError,
     ManifestError, ReleaseDocumentError, TreeError, BUNDLE_ERROR_CODES,
 )  # fmt: skip
-# Requests that use the network; the others read a medium for the person who typed the command.
-NETWORK_ACTS = ("refresh", "fetch")
-#: The worker reports every ten seconds. Metadata is small; a partial release is kept after half a
-#: day, and the next download continues it.
-ACT_LIMITS = {
+# Requests that use the network; the others read or write a directory that an operator named.
+NETWORK_REQUESTS = ("refresh", "fetch")
+#: The worker reports every ten seconds. Metadata is small; a partial release stays on the disk
+#: after half a day, and the next download continues it.
+REQUEST_LIMITS = {
     "refresh": WorkerLimits(silence_timeout_s=300, total_timeout_s=3600),
     "fetch": WorkerLimits(silence_timeout_s=300, total_timeout_s=12 * 3600),
     "import": WorkerLimits(silence_timeout_s=300, total_timeout_s=12 * 3600),
@@ -109,7 +112,7 @@ class WorkerReleaseSource(TufReleaseSource):
         product: The product; the site's product by default.
     """
 
-    _memory: TrustStateStore
+    _trust_state: TrustStateStore
 
     def __init__(self, config: AgentConfig, config_path: Path, product: str | None = None) -> None:
         paths, service = config.paths, config.service
@@ -123,11 +126,11 @@ class WorkerReleaseSource(TufReleaseSource):
             trusted_root=trusted_root,
             make_fetcher=_no_fetcher,
             trust_state=memory,
-            **validity(config.feed),
+            **build_expiry_arguments(config.feed),
         )
-        apart = self._received != paths.resolve(paths.state)
-        self._places = (
-            [self._received] if apart else [self._received / name for name in WRITABLE_NAMES]
+        is_separate = self._received != paths.resolve(paths.state)
+        self._directories = (
+            [self._received] if is_separate else [self._received / name for name in WRITABLE_NAMES]
         )
         self._unit = paths.resolve(service.fetch_socket) if service.runner == "systemd" else None
         self._worker = Worker(
@@ -137,7 +140,7 @@ class WorkerReleaseSource(TufReleaseSource):
             expected_errors=EXPECTED_ERRORS,
         )
         others = {config.site.product, AGENT_PRODUCT} - {self._product}
-        self._lists: list[TufReleaseSource] = [
+        self._sources: list[TufReleaseSource] = [
             self,
             *(
                 make_release_source(
@@ -145,7 +148,7 @@ class WorkerReleaseSource(TufReleaseSource):
                     config.feed,
                     state=self._received,
                     trusted_root=trusted_root,
-                    memory=memory,
+                    trust_state=memory,
                 )
                 for name in others
             ),
@@ -175,9 +178,9 @@ class WorkerReleaseSource(TufReleaseSource):
         Raises:
             TrustError: If it is older, or not signed according to the verified root metadata.
         """
-        from ncen_updater.feed.metadata_verifier import refuse_older_mirror
+        from ncen_updater.feed.metadata_verifier import require_fresh_mirror
 
-        refuse_older_mirror(directory, self._trusted_root, self._memory)
+        require_fresh_mirror(directory, self._trusted_root, self._trust_state)
 
     def download_release(self, offer: Offer, progress: ProgressListener) -> DownloadedRelease:
         """Download in the worker, then hash its files here."""
@@ -193,24 +196,28 @@ class WorkerReleaseSource(TufReleaseSource):
         self, offer: Offer, installed_trees: Collection[str], progress: ProgressListener
     ) -> DownloadedRelease | DownloadedPack:
         """Download in the worker, then hash its files here."""
-        order = {"act": "fetch", "version": offer.version, "have": sorted(installed_trees)}
-        self._ask_worker(order, progress, compute_release_allowance(offer))
+        request = {
+            "act": "fetch",
+            "version": offer.version,
+            "installed_trees": sorted(installed_trees),
+        }
+        self._ask_worker(request, progress, compute_release_allowance(offer))
         fetched = self.find_smallest_download(offer, installed_trees)
         if fetched is None:
             raise _make_incomplete_error(offer)
         return fetched
 
-    def run_act(
+    def run_request(
         self,
         request: Mapping[str, object],
         progress: ProgressListener | None = None,
         opener: Callable[[Path], int] = open_bundle_file,
     ) -> Mapping[str, object]:
-        """Run another request in the worker that uses the network or reads a medium.
+        """Run another request in the worker: an import, or an update of a mirror.
 
         Args:
             request: The request, with ``act`` and its values. Its ``file`` is opened here: the
-                person who names it may be able to read more than the worker.
+                operator who names it may have more rights than the worker.
             progress: Receives the worker's reports.
             opener: Opens the file.
 
@@ -224,8 +231,10 @@ class WorkerReleaseSource(TufReleaseSource):
             return self._ask_worker(request, progress, METADATA_ALLOWANCE)
         descriptor = opener(Path(str(request["file"])))
         try:
-            asked = {**request, "descriptor": descriptor}
-            return self._ask_worker(asked, progress, of_bundle(descriptor), [descriptor])
+            with_descriptor = {**request, "descriptor": descriptor}
+            return self._ask_worker(
+                with_descriptor, progress, compute_bundle_allowance(descriptor), [descriptor]
+            )
         finally:
             os.close(descriptor)
 
@@ -248,21 +257,21 @@ class WorkerReleaseSource(TufReleaseSource):
 
     def _ask_worker(
         self,
-        order: Mapping[str, object],
+        request: Mapping[str, object],
         progress: ProgressListener | None,
-        brings: DiskAllowance = METADATA_ALLOWANCE,
+        allowance: DiskAllowance = METADATA_ALLOWANCE,
         descriptors: Sequence[int] = (),
     ) -> Mapping[str, object]:
-        act = str(order["act"])
-        limits = ACT_LIMITS[act]
-        if act in NETWORK_ACTS:  # the others also write elsewhere, for a person
-            limits = replace(limits, max_file_bytes=brings.size + MARGIN_BYTES)
+        act = str(request["act"])
+        limits = REQUEST_LIMITS[act]
+        if act in NETWORK_REQUESTS:  # the others also write elsewhere
+            limits = replace(limits, max_file_bytes=allowance.size + MARGIN_BYTES)
         worker = replace(self._worker, limits=limits)
-        if act in NETWORK_ACTS and self._unit is not None:
+        if act in NETWORK_REQUESTS and self._unit is not None:
             worker = replace(worker, socket=self._unit)
         else:
             worker = replace(worker, owner=self._find_worker_user())
-        watch = DiskMonitor(self._places, brings, self._compute_announced(act, brings))
+        watch = DiskMonitor(self._directories, allowance, self._compute_announced(act, allowance))
 
         def ending() -> bool:
             self._enforce_quota(watch, watch.poll())
@@ -270,8 +279,8 @@ class WorkerReleaseSource(TufReleaseSource):
 
         self._enforce_quota(watch, watch.check_now())
         try:
-            asked = {"product": self._product, **order}
-            answer = call_worker(worker, asked, progress, files=descriptors, ending=ending)
+            message = {"product": self._product, **request}
+            answer = call_worker(worker, message, progress, files=descriptors, ending=ending)
             self._enforce_quota(watch, watch.check_now())
         except InsufficientSpaceError as error:
             if error.values.get("path") in ("", "-", None):
@@ -288,21 +297,21 @@ class WorkerReleaseSource(TufReleaseSource):
         except WorkerError as error:
             detail = error.detail
             if worker.socket:
-                words = N_("{reason}; see: journalctl --unit 'ncen-updater-fetch@*'")
-                detail = LazyText(words, {"reason": detail})
+                template = N_("{reason}; see: journalctl --unit 'ncen-updater-fetch@*'")
+                detail = LazyText(template, {"reason": detail})
             raise TrustError(READER_FAILED, detail=detail) from error
         report = answer.get("report", {})
         if not isinstance(report, dict):
             raise TrustError(READER_FAILED, detail="invalid response")
         return report
 
-    def _compute_announced(self, act: str, brings: DiskAllowance) -> DiskAllowance | None:
+    def _compute_announced(self, act: str, allowance: DiskAllowance) -> DiskAllowance | None:
         """Return the allowance for everything in the directory.
 
         None if the metadata on the disk cannot be verified.
         """
         offers: list[Offer] = []
-        for source in self._lists:
+        for source in self._sources:
             try:
                 view = source.load_last_view()
             except UpdaterError as error:
@@ -310,7 +319,7 @@ class WorkerReleaseSource(TufReleaseSource):
                 return None
             offers += view.offers if view else []
         return compute_announced_allowance(offers) + (
-            METADATA_ALLOWANCE if act in NETWORK_ACTS else brings
+            METADATA_ALLOWANCE if act in NETWORK_REQUESTS else allowance
         )
 
     def _enforce_quota(self, watch: DiskMonitor, verdict: DiskVerdict) -> None:

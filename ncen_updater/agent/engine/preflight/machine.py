@@ -125,7 +125,7 @@ def _read_program_version(
     become = (user.uid, user.gid) if user else None
     try:
         process = run_supervised(
-            argv, environment, VERSION_TIMEOUT_S, leftovers=AllowedLeftovers.NOTHING, become=become
+            argv, environment, VERSION_TIMEOUT_S, leftovers=AllowedLeftovers.NOTHING, run_as=become
         )
     except OSError:
         return None

@@ -11,7 +11,7 @@ from ncen_updater.agent.engine.preflight.base import (
 )
 from ncen_updater.common.findings import Finding
 from ncen_updater.common.i18n import N_
-from ncen_updater.feed.clock import clock_findings
+from ncen_updater.feed.clock import find_clock_findings
 
 #: Maximum number of modified files named in a finding.
 MAX_FILES_SHOWN = 5
@@ -21,7 +21,7 @@ MAX_FILES_SHOWN = 5
 def check_clock(context: PreflightContext) -> tuple[Finding, ...]:
     """Check the clock: NU-6311 behind the signed time, NU-6312 far ahead of it."""
     zone = context.config.service.get_timezone()
-    return clock_findings(context.now, context.newest_signed_time, zone)
+    return find_clock_findings(context.now, context.newest_signed_time, zone)
 
 
 @register_check(190)

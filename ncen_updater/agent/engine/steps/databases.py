@@ -54,7 +54,7 @@ class FenceStep(Step):
             RECORDS_WOULD_BE_LOST: If more records would be lost than were accepted.
             NEW_ROWS_WOULD_BE_LOST: The same, for values that the down migrations do not keep.
         """
-        ended = context.site.database_engine.sessions() or None
+        ended = context.site.database_engine.describe_sessions() or None
         if context.change.mode is not DatabaseMode.RESTORE:
             return ChangeFacts(
                 lost_records=self._require_accepted_loss(context), ended_sessions=ended
@@ -110,7 +110,7 @@ class FenceStep(Step):
     def undo(self, context: StepContext) -> None:
         """Open the databases to sessions as before."""
         engine = context.site.database_engine
-        engine.require_live(opened=False)
+        engine.require_live(require_open=False)
         context.journal.store_facts(
             context.change.id, ChangeFacts(replaced=engine.list_replaced() or None)
         )
@@ -163,7 +163,7 @@ class CopyStep(Step):
 
         The copies are kept while a live database is missing: its copy may be the only one left.
         """
-        context.site.database_engine.require_live(opened=False)
+        context.site.database_engine.require_live(require_open=False)
         site_files.restore_files(context)
         context.site.database_engine.discard_candidates(
             context.change_ref, context.read_copy_plan()

@@ -211,7 +211,7 @@ class OutageTracker:
             return True
         try:
             seen = engine.read_evidence(None)
-            return bool(seen.missing or seen.closed or seen.shut)
+            return bool(seen.missing or seen.closed or seen.locked_out)
         except UpdaterError as error:
             # The server accepts sessions; the release may be the cause of this error.
             logger.warning("cannot determine which databases exist: %s", error)

@@ -169,7 +169,7 @@ def require_judgeable(site: Site, problems: object) -> None:
         DatabaseError: If a live database is missing or closed, or refuses the application's roles.
         InsufficientSpaceError: If a disk is full.
     """
-    site.database_engine.require_live(entered=True)
+    site.database_engine.require_live(require_login=True)
     full = find_full_disk(site)
     if full is not None:
         logger.warning("%s is full; the release is not judged by this: %s", full, problems)
@@ -247,7 +247,7 @@ def _wait_for_health(
         asked = clock()
         # A start that is queued in systemd counts as running, for example one that waits for the
         # agent's own resume unit, which ends at once while this operation runs.
-        return site.application.why_down() is not None
+        return site.application.describe_outage() is not None
 
     waited = wait_until_healthy(
         partial(site.application.check_health, expectation),
@@ -262,9 +262,9 @@ def _wait_for_health(
     health = waited.health
     if waited.same is not None:
         words = N_("the same at {looks} checks in {seconds} s")
-        same = LazyText(words, {"looks": waited.same.looks, "seconds": f"{waited.seconds:.0f}"})
+        same = LazyText(words, {"looks": waited.same.checks, "seconds": f"{waited.seconds:.0f}"})
         health = replace(health, results=(*health.results, ProbeResult("answer", same)))
-    if not health.answered and (why := site.application.why_down()):
+    if not health.answered and (why := site.application.describe_outage()):
         health = replace(health, results=(*health.results, ProbeResult("process", why)))
     sign = classify_failure(
         health,

@@ -67,7 +67,7 @@ from ncen_updater.common.findings import Finding, Severity, make_finding
 from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.messages import DATABASE_UNKNOWN
 from ncen_updater.common.progress import ProgressListener
-from ncen_updater.feed.clock import clock_findings
+from ncen_updater.feed.clock import find_clock_findings
 from ncen_updater.formats.dialects import DIALECTS
 
 #: Paths and user of the Debian package.
@@ -193,7 +193,7 @@ def diagnose(config_path: Path, progress: ProgressListener) -> tuple[Finding, ..
         lambda: _check_journal(site, progress, change, at_work=not _is_idle(status)),
         lambda: _check_settings(site.config),
         lambda: _check_disk_space(status),
-        lambda: clock_findings(
+        lambda: find_clock_findings(
             status.now, require_part(status.signed_at), site.config.service.get_timezone()
         ),
         lambda: _check_inbox(site),

@@ -302,7 +302,7 @@ def _check_open_change(site: Site, journal: Journal) -> Iterator[Finding]:
     change = journal.find_open_change()
     decision = decide_recovery(observe_site(site, change, by_operator=True))
     try:
-        site.database_engine.require_live(opened=change is None)
+        site.database_engine.require_live(require_open=change is None)
     except DatabaseError as error:
         yield Finding(error.code, Severity.CRITICAL, error.title_text, error.remedy_text)
         return

@@ -440,10 +440,10 @@ def test_queued_start_counts_as_starting(unit: SystemdApplication, tmp_path: Pat
     """Such as behind our own resume unit, which the start pulled in."""
     (tmp_path / "job").write_text("1234\n")
     assert not unit.is_running()
-    assert unit.why_down() is None
+    assert unit.describe_outage() is None
     (tmp_path / "job").write_text("\n")
     (tmp_path / "more").write_text("Result=success\n")
-    assert str(unit.why_down()) == "ncen.service not running: success"
+    assert str(unit.describe_outage()) == "ncen.service not running: success"
 
 
 def test_unit_blocked_by_a_failed_dependency_names_it(
@@ -454,7 +454,7 @@ def test_unit_blocked_by_a_failed_dependency_names_it(
     program.write_text(SYSTEMCTL.replace("start)", answer, 1))
     (tmp_path / "more").write_text("Requires=ncen-updater-resume.service -.mount\n")
     why = "failed dependency: ncen-updater-resume.service"
-    assert str(unit.why_down()) == f"ncen.service not running: {why}"
+    assert str(unit.describe_outage()) == f"ncen.service not running: {why}"
 
 
 @pytest.mark.parametrize(
@@ -584,7 +584,7 @@ def test_uncontrollable_parts_are_rejected(
 
 
 def test_command_waits_for_that_of_a_killed_agent(site: Site) -> None:
-    theirs = os.open(site.root / "door.order", os.O_RDWR | os.O_CREAT)
+    theirs = os.open(site.root / "door.command-lock", os.O_RDWR | os.O_CREAT)
     fcntl.flock(theirs, fcntl.LOCK_EX)
     times = itertools.count()
     application = CommandApplication(

@@ -10,11 +10,11 @@ import pytest
 
 from ncen_updater.agent.adapters.application.base import HealthResult, ProbeResult
 from ncen_updater.agent.adapters.application.health_watch import (
-    SAME_LOOKS,
+    SAME_CHECKS,
     HealthWaitResult,
     SameAnswer,
-    after_look,
-    fails_for_good,
+    count_same_answer,
+    is_failing_permanently,
     wait_until_healthy,
 )
 from ncen_updater.common.i18n import LazyText
@@ -97,7 +97,7 @@ def test_rollback_waits_for_the_whole_timeout() -> None:
 
 def test_few_slow_answers_do_not_end_the_wait() -> None:
     same: SameAnswer | None = None
-    for look in range(SAME_LOOKS):
-        assert not fails_for_good(same, 60.0 * look, 120)
-        same = after_look(same, answered(500), 60.0 * look)
-    assert fails_for_good(same, 60.0 * SAME_LOOKS, 120)
+    for look in range(SAME_CHECKS):
+        assert not is_failing_permanently(same, 60.0 * look, 120)
+        same = count_same_answer(same, answered(500), 60.0 * look)
+    assert is_failing_permanently(same, 60.0 * SAME_CHECKS, 120)

@@ -73,7 +73,7 @@ def test_signal_stops_all_and_is_raised_after_they_ended() -> None:
         run_in_parallel({"gate": gate.act}, cancel=gate.halt)
     asking.join()
     assert gate.halted.is_set()
-    assert not [t for t in threading.enumerate() if t.name.startswith("side by side")]
+    assert not [t for t in threading.enumerate() if t.name.startswith("database task")]
 
 
 def waits(frame: FrameType) -> bool:
@@ -146,7 +146,7 @@ def test_operation_of_a_late_thread_does_not_start(monkeypatch: pytest.MonkeyPat
     start = threading.Thread.start
 
     def interrupted(thread: threading.Thread) -> None:
-        if thread.name == "side by side: late":
+        if thread.name == "database task: late":
             late.append(thread)
             raise KeyboardInterrupt
         start(thread)
@@ -175,12 +175,12 @@ def test_operation_that_has_its_result_is_not_cancelled() -> None:
         __slots__ = ("uses",)
 
         def __hash__(self) -> int:
-            ours = threading.current_thread().name == "side by side: slow"
+            ours = threading.current_thread().name == "database task: slow"
             self.uses = getattr(self, "uses", 0) + ours
             if ours and self.uses == 3:  # added, with its result, and about to be removed
                 leaving.set()
                 for thread in threading.enumerate():
-                    if thread.name == "side by side: last":
+                    if thread.name == "database task: last":
                         thread.join(DEADLINE_S)
                 cancelled.wait(0.2)
             return str.__hash__(self)

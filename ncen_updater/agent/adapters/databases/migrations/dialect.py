@@ -76,7 +76,7 @@ class MigrationDialect(abc.ABC):
 
     @abc.abstractmethod
     def create_ledger_tables(self, driver: Any, lock_ms: int) -> None:  # noqa: ANN401
-        """Create the agent's tables and the place for parked rows, if missing, in a transaction.
+        """Create the agent's tables and the schema for parked rows, if missing, in a transaction.
 
         Args:
             driver: The driver's own connection.
@@ -130,12 +130,12 @@ class MigrationDialect(abc.ABC):
             if no transaction is open.
         """
 
-    def asking(self, driver: Any) -> contextlib.AbstractContextManager[object]:  # noqa: ANN401
-        """Open a block whose effects are rolled back, if a SELECT can write in this engine."""
+    def open_query_block(self, driver: Any) -> contextlib.AbstractContextManager[object]:  # noqa: ANN401
+        """Open a block for queries; its effects are rolled back if a SELECT can write."""
         return contextlib.nullcontext(driver)
 
     def count_rows(self, driver: Any, statement: SqlStatement, statement_ms: int) -> int:  # noqa: ANN401
-        """Return the number of rows of a SELECT, which may call functions; in :meth:`asking`.
+        """Return the number of rows of a SELECT, in a block of :meth:`open_query_block`.
 
         Raises:
             StatementError: If the query fails.

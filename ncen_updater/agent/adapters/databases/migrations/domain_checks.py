@@ -1,12 +1,13 @@
 """Domain checks of a manifest: run on the databases before and after a migration, then compared.
 
-Running them needs an engine; comparing is pure.
+Running them needs an engine; comparing is pure. Queries of reference maps are run here, too.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from functools import partial
 
 from ncen_updater.agent.adapters.databases.base import DatabaseEngine, DatabaseRef, DatabaseSelector
@@ -17,7 +18,15 @@ from ncen_updater.common.messages import CHECK_RESULT_INVALID, QUERY_FAILED
 from ncen_updater.formats.manifest import CheckRelation, CheckStage, DomainCheck, ReferenceMap
 from ncen_updater.formats.sql import check_query_sql, split_statements
 
+#: Value of a check; a number that is no integer is a decimal text.
 CheckValue = int | str | None
+
+ORDER_RELATIONS = (CheckRelation.NOT_LESS, CheckRelation.NOT_MORE)
+_RELATION_FAILURES = {
+    CheckRelation.EQUAL: N_("check '{check}' changed from {before} to {after}"),
+    CheckRelation.NOT_LESS: N_("check '{check}' decreased from {before} to {after}"),
+    CheckRelation.NOT_MORE: N_("check '{check}' increased from {before} to {after}"),
+}
 
 
 @dataclass(frozen=True)
@@ -25,11 +34,11 @@ class CheckFailure:
     """Failed check.
 
     Attributes:
-        check: Its name, in plain words.
+        check: Its name.
         database: Logical name of its database.
         text: The message with the values.
-        before: Value before the migration, None if it was not run.
-        after: Value after the migration, None if it was not run.
+        before: Value before the migration; None if it was not run, or if it is NULL.
+        after: The same after the migration.
     """
 
     check: str
@@ -47,7 +56,7 @@ class UnmappedReferences:
         name: Name of the map.
         database: Logical name of the database.
         strict: Whether such rows block.
-        rows: Code and number of rows, as the manifest's SELECT returns them.
+        rows: Code and number of rows, as the map's query returns them.
     """
 
     name: str
@@ -65,7 +74,7 @@ def run_checks(
     engine: DatabaseEngine,
     select: DatabaseSelector,
     checks: Sequence[DomainCheck],
-    side: CheckStage,
+    stage: CheckStage,
 ) -> dict[str, CheckValue]:
     """Run every check of a stage and return its value by name.
 
@@ -75,45 +84,55 @@ def run_checks(
         engine: The site's databases.
         select: Selects the databases.
         checks: The manifest's checks.
-        side: BEFORE or AFTER; for AFTER, ``sql_after`` is run if it is given.
+        stage: BEFORE or AFTER; for AFTER, ``sql_after`` is run if it is given.
 
     Raises:
-        QUERY_FAILED: The server refused the query.
-        CHECK_RESULT_INVALID: The result is not one row with one value.
+        QUERY_FAILED: It is not a permitted query, or the server refused it.
+        CHECK_RESULT_INVALID: The result is not one row with one value, or a value that is compared
+            by order is no number.
     """
-    asked = [check for check in checks if check.when in (side, CheckStage.BOTH)]
-    chains: dict[str, list[DomainCheck]] = {}
-    for check in asked:
-        chains.setdefault(check.database, []).append(check)
+    due = [check for check in checks if check.when in (stage, CheckStage.BOTH)]
+    checks_by_database: dict[str, list[DomainCheck]] = {}
+    for check in due:
+        checks_by_database.setdefault(check.database, []).append(check)
     with engine.hold_sessions():
-        found = run_in_parallel(
+        values = run_in_parallel(
             {
-                name: partial(_run_database_checks, engine, select(name), chain, side)
-                for name, chain in chains.items()
+                name: partial(_run_database_checks, engine, select(name), its_checks, stage)
+                for name, its_checks in checks_by_database.items()
             },
             cancel=engine.cancel_sessions,
         )
-    return {check.name: found[check.database][check.name] for check in asked}
+    return {check.name: values[check.database][check.name] for check in due}
 
 
 def _run_database_checks(
-    engine: DatabaseEngine, place: DatabaseRef, checks: Sequence[DomainCheck], side: CheckStage
+    engine: DatabaseEngine, database: DatabaseRef, checks: Sequence[DomainCheck], stage: CheckStage
 ) -> dict[str, CheckValue]:
     values: dict[str, CheckValue] = {}
     for check in checks:
-        sql = (check.sql_after or check.sql) if side is CheckStage.AFTER else check.sql
-        rows = run_release_query(engine, place, sql)
+        sql = (check.sql_after or check.sql) if stage is CheckStage.AFTER else check.sql
+        rows = run_release_query(engine, database, sql)
         if len(rows) != 1 or len(rows[0]) != 1:
             shape = f"{len(rows)} x {len(rows[0])}" if rows else "0 x 0"
-            raise DatabaseError(
-                CHECK_RESULT_INVALID,
-                check=check.name,
-                database=check.database,
-                shape=shape,
-                detail=sql,
+            problem = LazyText(N_("{shape} values instead of one"), {"shape": shape})
+            raise _make_result_error(check, problem, sql)
+        value = rows[0][0]
+        if check.relation in ORDER_RELATIONS and not _is_number(value):
+            problem = LazyText(
+                N_("'{relation}' compares numbers only"), {"relation": check.relation.value}
             )
-        values[check.name] = _normalize_value(rows[0][0])
+            raise _make_result_error(check, problem, sql)
+        values[check.name] = _normalize_value(value)
     return values
+
+
+def _make_result_error(
+    item: DomainCheck | ReferenceMap, problem: LazyText, sql: str
+) -> DatabaseError:
+    return DatabaseError(
+        CHECK_RESULT_INVALID, check=item.name, database=item.database, problem=problem, detail=sql
+    )
 
 
 def run_release_query(
@@ -124,28 +143,29 @@ def run_release_query(
     Raises:
         QUERY_FAILED: It is not a permitted query, or the server refused it.
     """
-    refused = check_query_sql(sql, engine.engine_name)
-    if refused is not None:
-        raise DatabaseError(QUERY_FAILED, database=database.name, sql=sql, detail=refused.reason)
+    refusal = check_query_sql(sql, engine.engine_name)
+    if refusal is not None:
+        raise DatabaseError(QUERY_FAILED, database=database.name, sql=sql, detail=refusal.reason)
     return engine.run_query(database, split_statements(sql, engine.engine_name)[0].text)
 
 
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float | Decimal) and Decimal(value).is_finite()
+
+
 def _normalize_value(value: object) -> CheckValue:
-    """Convert a driver's value to a type that a manifest can expect: integer, text or None."""
+    """Convert a driver's value to a value of a check; equal numbers get equal values."""
     if value is None or isinstance(value, str):
         return value
-    if isinstance(value, (bool, int)):
-        return int(value)
-    text = str(value)
-    digits = text.removeprefix("-")
-    return int(text) if digits.isascii() and digits.isdecimal() else text
-
-
-_RELATION_FAILURES = {
-    CheckRelation.EQUAL: N_("check '{check}' changed from {before} to {after}"),
-    CheckRelation.NOT_LESS: N_("check '{check}' decreased from {before} to {after}"),
-    CheckRelation.NOT_MORE: N_("check '{check}' increased from {before} to {after}"),
-}
+    if isinstance(value, int):
+        return int(value)  # true is 1
+    if not _is_number(value):
+        return str(value)
+    # repr(): the shortest text that gives the same float.
+    text = format(value if isinstance(value, Decimal) else Decimal(repr(value)), "f")
+    if "." in text:
+        text = text.rstrip("0").removesuffix(".")
+    return text if "." in text else int(text)
 
 
 def compare_checks(
@@ -159,36 +179,35 @@ def compare_checks(
             checks.
         after: The same for AFTER.
     """
-    found: list[CheckFailure] = []
+    failures: list[CheckFailure] = []
     for check in checks:
-        sides = [(CheckStage.BEFORE, before), (CheckStage.AFTER, after)]
-        asked = [values for side, values in sides if check.when in (side, CheckStage.BOTH)]
-        left, right = before.get(check.name), after.get(check.name)
-        values: dict[str, object] = {"check": check.name, "before": left, "after": right}
-        what: str | None = None
-        if any(check.name not in values_ for values_ in asked):
-            what = N_(
+        stages = [(CheckStage.BEFORE, before), (CheckStage.AFTER, after)]
+        required = [results for stage, results in stages if check.when in (stage, CheckStage.BOTH)]
+        old, new = before.get(check.name), after.get(check.name)
+        values: dict[str, object] = {"check": check.name, "before": old, "after": new}
+        template: str | None = None
+        if any(check.name not in results for results in required):
+            template = N_(
                 "check '{check}' has no result on one side (before: {before}, after: {after})"
             )
         elif check.relation is not None:
-            if not _relation_holds(check.relation, left, right):
-                what = _RELATION_FAILURES[check.relation]
-        elif any(values_[check.name] != check.expect for values_ in asked):
+            if not _relation_holds(check.relation, old, new):
+                template = _RELATION_FAILURES[check.relation]
+        elif any(results[check.name] != check.expect for results in required):
             values["expect"] = check.expect
-            what = N_("check '{check}' must be {expect} (before: {before}, after: {after})")
-        if what is not None:
-            found.append(
-                CheckFailure(check.name, check.database, LazyText(what, values), left, right)
+            template = N_("check '{check}' must be {expect} (before: {before}, after: {after})")
+        if template is not None:
+            failures.append(
+                CheckFailure(check.name, check.database, LazyText(template, values), old, new)
             )
-    return tuple(found)
+    return tuple(failures)
 
 
 def _relation_holds(relation: CheckRelation, before: CheckValue, after: CheckValue) -> bool:
     if relation is CheckRelation.EQUAL:
         return before == after
-    if not isinstance(before, int) or not isinstance(after, int):
-        return False
-    return after >= before if relation is CheckRelation.NOT_LESS else after <= before
+    old, new = Decimal(str(before)), Decimal(str(after))
+    return new >= old if relation is CheckRelation.NOT_LESS else new <= old
 
 
 def find_unmapped_references(
@@ -197,19 +216,21 @@ def find_unmapped_references(
     """Return the reference maps with rows without a target; empty if all rows are mapped.
 
     Raises:
-        QUERY_FAILED: The server refused the query.
-        CHECK_RESULT_INVALID: The result is not code and count.
+        QUERY_FAILED: It is not a permitted query, or the server refused it.
+        CHECK_RESULT_INVALID: A row is not a code and a number of rows.
     """
-    found: list[UnmappedReferences] = []
+    unmapped: list[UnmappedReferences] = []
     for item in maps:
         rows: list[tuple[str, int]] = []
         for row in run_release_query(engine, select(item.database), item.unmapped):
-            if len(row) != 2:
-                raise _make_count_error(item, item.unmapped, f"1 x {len(row)}")
-            rows.append((str(row[0]), _parse_count(item, item.unmapped, row[1])))
+            count = _normalize_value(row[1]) if len(row) == 2 else None
+            if not isinstance(count, int):
+                problem = LazyText(N_("a row is not a code and a number of rows"))
+                raise _make_result_error(item, problem, item.unmapped)
+            rows.append((str(row[0]), count))
         if rows:
-            found.append(UnmappedReferences(item.name, item.database, item.strict, tuple(rows)))
-    return tuple(found)
+            unmapped.append(UnmappedReferences(item.name, item.database, item.strict, tuple(rows)))
+    return tuple(unmapped)
 
 
 def count_affected_rows(
@@ -224,20 +245,7 @@ def count_affected_rows(
     if item.affected is None:
         return None
     rows = run_release_query(engine, select(item.database), item.affected)
-    if len(rows) != 1 or len(rows[0]) != 1:
-        shape = f"{len(rows)} x {len(rows[0])}" if rows else "0 x 0"
-        raise _make_count_error(item, item.affected, shape)
-    return _parse_count(item, item.affected, rows[0][0])
-
-
-def _parse_count(item: ReferenceMap, sql: str, value: object) -> int:
-    count = _normalize_value(value)
+    count = _normalize_value(rows[0][0]) if len(rows) == 1 and len(rows[0]) == 1 else None
     if not isinstance(count, int):
-        raise _make_count_error(item, sql, "NULL" if count is None else str(count))
+        raise _make_result_error(item, LazyText(N_("it is not one number")), item.affected)
     return count
-
-
-def _make_count_error(item: ReferenceMap, sql: str, shape: str) -> DatabaseError:
-    return DatabaseError(
-        CHECK_RESULT_INVALID, check=item.name, database=item.database, shape=shape, detail=sql
-    )

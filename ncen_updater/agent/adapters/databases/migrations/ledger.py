@@ -1,6 +1,6 @@
-"""The agent's own tables in every database: ledger, state, and the newest migration.
+"""The agent's own tables in every database: ledger, state, and version.
 
-The last one has the form of Alembic's table and always agrees with the ledger.
+The version table contains the newest migration, in the form of Alembic's table.
 
 They are in the schema ``ncen_updater``, or have the prefix ``ncen_updater_`` if the engine has no
 schemas. The application's role owns them, since migrations run as that role.
@@ -34,8 +34,8 @@ class LedgerTables:
         insert_row: Inserts a ledger row, from the same columns in the same order.
         delete_change: Deletes every ledger row of a change.
         select_state: Returns release, generation, change; at most one row.
-        upsert_state: Sets them.
-        delete_state: Deletes them.
+        upsert_state: Inserts or replaces the state row.
+        delete_state: Deletes the state row.
         select_version: Returns the newest migration; no row if there is none.
         delete_version: Deletes the row of a migration.
         insert_version: Inserts one.
@@ -66,9 +66,9 @@ def build_ledger_tables(
         identity_type: Type of an auto-increment column.
         exists: See :class:`LedgerTables`.
     """
-    place = f"{schema}." if schema else ""
-    ledger, state = f"{place}{prefix}ledger", f"{place}{prefix}state"
-    version = f"{place}{prefix}alembic_version"
+    qualifier = f"{schema}." if schema else ""
+    ledger, state = f"{qualifier}{prefix}ledger", f"{qualifier}{prefix}state"
+    version = f"{qualifier}{prefix}alembic_version"
     columns = "id, direction, sha256, release, change, applied_at"
     typed = ", ".join(f"{name} text NOT NULL" for name in columns.split(", "))
     schemas = (f"CREATE SCHEMA IF NOT EXISTS {schema}",) if schema else ()

@@ -41,14 +41,14 @@ READ_BYTES = 4096
 def find_migrator_user(
     configured: str | None, owner: tuple[int, int] | None = None
 ) -> MigratorUser | None:
-    """Return the user as which a migrator runs; None if the agent itself is not root.
+    """Return the user as which a migrator runs; None if the agent is not root.
 
     Args:
         configured: ``application.user``.
-        owner: User and group of the databases' files, if the application owns them.
+        owner: User and group of the databases' files; used if no user is configured.
 
     Raises:
-        MIGRATOR_USER_UNKNOWN: No user is configured, or the user is unknown here or root.
+        MIGRATOR_USER_UNKNOWN: There is no user, or it is unknown to the system, or root.
     """
     if os.geteuid() != 0:
         return None
@@ -74,11 +74,11 @@ def resolve_program(command: DatabaseProgram, slot: Path) -> Path:
         MIGRATOR_MISSING: It does not exist or is not executable.
     """
     program = command.argv[0]
-    whole = Path(os.path.realpath(slot))
-    found = Path(os.path.realpath(whole / program))
-    if not command.is_in_slot() or not found.is_relative_to(whole):
+    real_slot = Path(os.path.realpath(slot))
+    path = Path(os.path.realpath(real_slot / program))
+    if not command.is_in_slot() or not path.is_relative_to(real_slot):
         raise DatabaseError(MIGRATOR_OUTSIDE, program=program)
-    if not found.is_file() or not os.access(found, os.X_OK):
+    if not path.is_file() or not os.access(path, os.X_OK):
         raise DatabaseError(MIGRATOR_MISSING, program=program)
     return slot / program
 
@@ -97,18 +97,18 @@ def build_migrator_environment(
         configured: The operator's variables, which take precedence.
         user: The user of the migrator; its names and home replace the agent's.
     """
-    retained = {
+    inherited = {
         name: value
         for name, value in agent_variables.items()
         if name in INHERITED_VARIABLES or name.startswith(INHERITED_PREFIX)
     }
     if user is not None:
-        retained.pop("TMPDIR", None)
-        retained |= {"HOME": user.home, "LOGNAME": user.name, "USER": user.name}
-    return {"PATH": os.defpath, **retained, **configured}
+        inherited.pop("TMPDIR", None)
+        inherited |= {"HOME": user.home, "LOGNAME": user.name, "USER": user.name}
+    return {"PATH": os.defpath, **inherited, **configured}
 
 
-def database_variables(name: str, address: Mapping[str, str]) -> dict[str, str]:
+def build_database_variables(name: str, address: Mapping[str, str]) -> dict[str, str]:
     """Return the variables that give a program the address of a database, such as ``..._URL``."""
     prefix = f"NCEN_DB_{name.upper().replace('-', '_')}"
     return {f"{prefix}_{part}": text for part, text in address.items()}
@@ -152,7 +152,6 @@ def run_migrator(
         str(program),
         *(part.replace(SLOT_PLACEHOLDER, str(slot)) for part in declared.argv[1:]),
     ]
-    named = ", ".join(databases)
     migrator = SupervisedProcess(
         argv,
         environment,
@@ -166,20 +165,22 @@ def run_migrator(
     assert stdout is not None  # noqa: S101 - asked for above
     tail = OutputTail(partial(os.read, stdout.fileno()), OUTPUT_TAIL_BYTES, 5)
 
-    def tell(seconds: float) -> None:
-        what = N_("{program} has been running for {seconds} s")
-        progress.report(LazyText(what, {"program": declared.argv[0], "seconds": round(seconds)}))
+    def report(seconds: float) -> None:
+        template = N_("{program} has been running for {seconds} s")
+        progress.report(
+            LazyText(template, {"program": declared.argv[0], "seconds": round(seconds)})
+        )
 
-    refused = ""
-    with migrator, report_heartbeat(tell, heartbeat_s):
+    start_error = ""
+    with migrator, report_heartbeat(report, heartbeat_s):
         try:
             status = migrator.wait_for_exit(declared.timeout_s)
         except OSError as error:
-            status, refused = EXIT_NOT_EXECUTABLE, str(error)
-    output = tail.read_text() or refused
+            status, start_error = EXIT_NOT_EXECUTABLE, str(error)
+    output = tail.read_text() or start_error
     stdout.close()
     if status != 0:
-        how = (
+        reason = (
             LazyText(N_("timed out after {seconds} s"), {"seconds": declared.timeout_s})
             if status is None
             else LazyText(
@@ -189,11 +190,11 @@ def run_migrator(
         )
         raise MigrationFailedError(
             MIGRATOR_FAILED,
-            database=named,
+            database=", ".join(databases),
             migration=declared.argv[0],
             program=declared.argv[0],
-            how=how,
-            detail=refused or None,
+            how=reason,
+            detail=start_error or None,
         ).with_raw_error(output)  # a program may print rows in its error messages
     return output
 
@@ -208,16 +209,16 @@ class OutputTail:
     """
 
     def __init__(self, read: Callable[[int], bytes], max_bytes: int, wait_s: float) -> None:
-        self._ask, self._most, self._wait_s = read, max_bytes, wait_s
-        self._kept = b""
+        self._read_bytes, self._max_bytes, self._wait_s = read, max_bytes, wait_s
+        self._tail = b""
         self._thread = threading.Thread(target=self._read, name="tail", daemon=True)
         self._thread.start()
 
     def _read(self) -> None:
-        while block := self._ask(READ_BYTES):
-            self._kept = (self._kept + block)[-self._most :]
+        while block := self._read_bytes(READ_BYTES):
+            self._tail = (self._tail + block)[-self._max_bytes :]
 
     def read_text(self) -> str:
-        """Return the end of the output."""
+        """Return the end of the output, stripped; what is missing after the wait is left out."""
         self._thread.join(self._wait_s)
-        return self._kept.decode("utf-8", "replace").strip()
+        return self._tail.decode("utf-8", "replace").strip()

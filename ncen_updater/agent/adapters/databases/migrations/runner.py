@@ -67,11 +67,11 @@ def report_heartbeat(
     report: Callable[[float], None], interval_s: float = HEARTBEAT_S
 ) -> Iterator[None]:
     """Call ``report`` with the elapsed seconds, at every interval while the block runs."""
-    over = threading.Event()
+    ended = threading.Event()
     began = time.monotonic()
 
     def beat() -> None:
-        while not over.wait(interval_s):
+        while not ended.wait(interval_s):
             report(time.monotonic() - began)
 
     thread = threading.Thread(target=beat, name="heartbeat", daemon=True)
@@ -79,7 +79,7 @@ def report_heartbeat(
     try:
         yield
     finally:
-        over.set()
+        ended.set()
         thread.join()
 
 
@@ -159,8 +159,8 @@ class MigrationRunner:
                     values = (item.migration.id, MigrationDirection.UP.value, item.up_sha256)
                     row = (*values, change.release, change.id, self._now())
                     driver.execute(tables.insert_row, row)
-                for found in driver.execute(tables.select_version).fetchall():
-                    driver.execute(tables.delete_version, found)
+                for version in driver.execute(tables.select_version).fetchall():
+                    driver.execute(tables.delete_version, version)
                 for item in migrations[-1:]:
                     driver.execute(tables.insert_version, (item.migration.id,))
                 if write_state:
@@ -180,7 +180,8 @@ class MigrationRunner:
         Raises:
             MigrationRefusedError: See :func:`.planner.plan_database_migrations`.
             MigrationFailedError: A step failed; earlier steps stay applied.
-            SERVER_LOST: The server or its disk failed.
+            SERVER_LOST: The server was lost.
+            DATABASE_DISK_FAILED: Its disk is full or failed.
         """
         migrations: dict[tuple[MigrationDirection, str], SqlMigration] = {}
         migrations.update({(MigrationDirection.DOWN, m.migration.id): m for m in origin or ()})
@@ -213,7 +214,7 @@ class MigrationRunner:
             MigrationRefusedError: The plan does not match the ledger (any more), or a down
                 migration is missing.
             MigrationFailedError: A file was changed since the plan, was refused by the server,
-                ended its transaction, or timed out; ``detail`` names the line.
+                ended its transaction, or timed out; ``detail`` gives the reason.
             VERIFY_FAILED: The ``verify`` file found rows.
         """
         with self._open_connection() as driver:
@@ -228,9 +229,9 @@ class MigrationRunner:
         change: ChangeRef,
         progress: ProgressListener,
     ) -> None:
-        revoked = find_irreversible_downs(plan)
-        if revoked:
-            raise make_refusal(self._database, MigrationReason.IRREVERSIBLE, revoked[0][1])
+        irreversible = find_irreversible_downs(plan)
+        if irreversible:
+            raise make_refusal(self._database, MigrationReason.IRREVERSIBLE, irreversible[0][1])
         steps = [step for step in plan.steps if step.database == self._database]
         first = steps[0] if steps else None
         item = migrations[first.direction, first.id] if first else None
@@ -239,42 +240,40 @@ class MigrationRunner:
             self._dialect.create_ledger_tables(driver, lock_ms)
             heads = [row[0] for row in driver.execute(self._dialect.ledger_tables.select_version)]
         stack = [row.id for row in reduce_ledger(self._database, rows)]
-        versions = _versions(self._database, stack, steps)
+        versions = _list_versions(self._database, stack, steps)
         if not steps:
             return
         if heads != stack[-1:]:
-            at = str(heads[0]) if heads else stack[-1]
-            raise make_refusal(self._database, MigrationReason.LEDGER_BROKEN, at)
-        work = MigrationExecutor(self._dialect, driver, self._database, change, self._now)
+            migration = str(heads[0]) if heads else stack[-1]
+            raise make_refusal(self._database, MigrationReason.LEDGER_BROKEN, migration)
+        executor = MigrationExecutor(self._dialect, driver, self._database, change, self._now)
         for number, step in enumerate(steps):
             values = {
                 "database": self._database, "migration": step.id, "number": number + 1,
                 "total": len(steps),
             }  # fmt: skip
             # Whole sentences: a single word sent to the service cannot be translated there.
-            words = (
+            template = (
                 N_("{database}: migration {migration} ({number} of {total})")
                 if step.direction is MigrationDirection.UP
                 else N_("{database}: reverting migration {migration} ({number} of {total})")
             )
-            progress.report(LazyText(words, values), Amount(number, len(steps)))
+            progress.report(LazyText(template, values), Amount(number, len(steps)))
             item = migrations[step.direction, step.id]
             with report_heartbeat(self._make_heartbeat(step, progress), self._heartbeat_s):
-                work.run_migration(step, item, *versions[number : number + 2])
+                executor.run_migration(step, item, *versions[number : number + 2])
         done = LazyText(N_("{database}: migrations completed"), {"database": self._database})
         progress.report(done, Amount(len(steps), len(steps)))
 
     def _make_heartbeat(
         self, step: PlannedMigration, progress: ProgressListener
     ) -> Callable[[float], None]:
-        def tell(seconds: float) -> None:
-            what = LazyText(
-                N_("{database}: migration {migration} running for {seconds} s"),
-                {"database": self._database, "migration": step.id, "seconds": round(seconds)},
-            )
-            progress.report(what)
+        def report(seconds: float) -> None:
+            values = {"database": self._database, "migration": step.id, "seconds": round(seconds)}
+            template = N_("{database}: migration {migration} running for {seconds} s")
+            progress.report(LazyText(template, values))
 
-        return tell
+        return report
 
     @contextlib.contextmanager
     def _translate_errors(self, driver: Any, migration: str) -> Iterator[None]:  # noqa: ANN401
@@ -311,7 +310,7 @@ class MigrationRunner:
             raise DatabaseError(database=self._database, detail=detail) from error
 
 
-def _versions(
+def _list_versions(
     database: str, stack: Sequence[str], steps: Sequence[PlannedMigration]
 ) -> list[str | None]:
     """Return the newest migration before the first step, and after each step.
@@ -319,24 +318,26 @@ def _versions(
     Raises:
         MigrationRefusedError: The plan was made from another ledger.
     """
-    standing = list(stack)
-    versions = [standing[-1] if standing else None]
+    applied = list(stack)
+    versions = [applied[-1] if applied else None]
     for step in steps:
         if step.direction is MigrationDirection.DOWN:
-            if standing[-1:] != [step.id]:
+            if applied[-1:] != [step.id]:
                 raise make_refusal(database, MigrationReason.STALE_PLAN, step.id)
-            standing.pop()
-        elif step.id in standing:
+            applied.pop()
+        elif step.id in applied:
             raise make_refusal(database, MigrationReason.STALE_PLAN, step.id)
         else:
-            standing.append(step.id)
-        versions.append(standing[-1] if standing else None)
+            applied.append(step.id)
+        versions.append(applied[-1] if applied else None)
     return versions
 
 
-def format_dangling_references(found: Mapping[tuple[str, str], int]) -> str:
+def format_dangling_references(counts: Mapping[tuple[str, str], int]) -> str:
     """Format table, referenced table, and number of rows, for the detail of an error."""
-    return "; ".join(f"{table} -> {to}: {count}" for (table, to), count in sorted(found.items()))
+    return "; ".join(
+        f"{table} -> {referenced}: {count}" for (table, referenced), count in sorted(counts.items())
+    )
 
 
 class MigrationExecutor:
@@ -367,7 +368,7 @@ class MigrationExecutor:
         self._dangling: Counter[tuple[str, str]] | None = None
 
     def run_migration(
-        self, step: PlannedMigration, item: SqlMigration, standing: str | None, top: str | None
+        self, step: PlannedMigration, item: SqlMigration, before: str | None, after: str | None
     ) -> None:
         """Run a migration, verify it, and write ledger row and version row, in one transaction.
 
@@ -376,12 +377,13 @@ class MigrationExecutor:
         Args:
             step: The migration.
             item: Its limits and ``verify`` file.
-            standing: The newest migration before it; None if there is none.
-            top: The newest migration after it; None if there is none.
+            before: The newest migration before it; None if there is none.
+            after: The newest migration after it; None if there is none.
 
         Raises:
             MigrationFailedError: The migration failed, in the agent or at the server.
-            SERVER_LOST: The server or its disk failed: no verdict on the release.
+            SERVER_LOST: The server was lost; the release is not to blame.
+            DATABASE_DISK_FAILED: Its disk is full or failed; likewise.
             VERIFY_FAILED: The ``verify`` file found rows.
         """
         self._migration, began = step.id, time.monotonic()
@@ -389,12 +391,14 @@ class MigrationExecutor:
             self._prepare_migration(step, item)
             with self._dialect.open_transaction(self._driver):
                 self._run_in_transaction(step, item)
-                self._turn(standing, top)
+                self._replace_version(before, after)
         except self._dialect.error_type as error:
             fault = self._dialect.classify_environment_fault(self._driver, error)
             raise self._make_error(self._dialect.explain_error(error), fault) from error
-        took = time.monotonic() - began
-        log.info("migration %s/%s (%s) took %.1f s", self._database, step.id, step.direction, took)
+        seconds = time.monotonic() - began
+        log.info(
+            "migration %s/%s (%s) took %.1f s", self._database, step.id, step.direction, seconds
+        )
 
     def _make_error(
         self, detail: LazyText | str, fault: ErrorMessage | None = None
@@ -416,11 +420,11 @@ class MigrationExecutor:
         self._dialect.set_lock_timeout(driver, limits.lock_timeout_ms)
         if self._dangling is None:
             self._dangling = self._dialect.count_dangling_references(driver)
-        refused = check_migration_sql(
+        refusal = check_migration_sql(
             step.sql, self._dialect.engine_name, transactional=limits.transactional
         )
-        if refused is not None:
-            raise self._make_error(refused.reason)
+        if refusal is not None:
+            raise self._make_error(refusal.reason)
         if limits.transactional:
             return
         (statement,) = split_statements(step.sql, self._dialect.engine_name)
@@ -445,8 +449,9 @@ class MigrationExecutor:
             if before is None or after is None or after[0] != before[0]:
                 raise self._make_error(LazyText(N_("the file ended its own transaction")))
             if after != before:
-                words = N_("the file changed the role or attached a database")
-                raise self._make_error(LazyText(words))
+                raise self._make_error(
+                    LazyText(N_("the file changed the role or attached a database"))
+                )
         self._check_dangling_references()
         if step.direction is MigrationDirection.UP and item.verify is not None:
             self._run_verify_file(item)
@@ -460,28 +465,28 @@ class MigrationExecutor:
         )
         driver.execute(self._dialect.ledger_tables.insert_row, row)
 
-    def _turn(self, standing: str | None, top: str | None) -> None:
+    def _replace_version(self, before: str | None, after: str | None) -> None:
         """Set the version row to the migration that is the newest now."""
         driver, tables = self._driver, self._dialect.ledger_tables
         rows = driver.execute(tables.select_version).fetchall()
-        if [str(name) for (name,) in rows] != ([] if standing is None else [standing]):
+        if [str(name) for (name,) in rows] != ([] if before is None else [before]):
             raise self._make_error(LazyText(N_("the version row changed during the migration")))
-        if standing is not None:
-            driver.execute(tables.delete_version, (standing,))
-        if top is not None:
-            driver.execute(tables.insert_version, (top,))
+        if before is not None:
+            driver.execute(tables.delete_version, (before,))
+        if after is not None:
+            driver.execute(tables.insert_version, (after,))
 
     def _check_dangling_references(self) -> None:
         """Refuse new rows that violate a foreign key; existing ones are tolerated."""
         now = self._dialect.count_dangling_references(self._driver)
-        more = now - (self._dangling or Counter())
-        if more:
+        added = now - (self._dangling or Counter())
+        if added:
             raise MigrationFailedError(
                 REFERENCES_BROKEN,
                 database=self._database,
                 migration=self._migration,
-                count=more.total(),
-                detail=format_dangling_references(more),
+                count=added.total(),
+                detail=format_dangling_references(added),
             )
         self._dangling = now
 
@@ -493,7 +498,7 @@ class MigrationExecutor:
         if hashlib.sha256(content).hexdigest() != step.sha256:
             raise self._make_error(f"{step.path.name} is not the file that was planned")
         if content != step.sql.encode("utf-8"):
-            raise self._make_error(f"the plan does not hold the text of {step.path.name}")
+            raise self._make_error(f"the plan has another text of {step.path.name}")
 
     def _run_verify_file(self, item: SqlMigration) -> None:
         path = item.verify
@@ -506,12 +511,12 @@ class MigrationExecutor:
         if item.verify_sha256 and hashlib.sha256(content).hexdigest() != item.verify_sha256:
             raise self._make_error(f"{path.name} is not the file that was planned")
         sql = content.decode("utf-8")
-        refused = check_verify_sql(sql, self._dialect.engine_name)
-        if refused is not None:
+        refusal = check_verify_sql(sql, self._dialect.engine_name)
+        if refusal is not None:
             raise self._make_error(
-                LazyText("{name}: {text}", {"name": path.name, "text": refused.reason})
+                LazyText("{name}: {text}", {"name": path.name, "text": refusal.reason})
             )
-        with self._dialect.asking(self._driver):
+        with self._dialect.open_query_block(self._driver):
             for statement in split_statements(sql, self._dialect.engine_name):
                 try:
                     count = self._dialect.count_rows(

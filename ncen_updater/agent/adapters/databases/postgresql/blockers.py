@@ -1,4 +1,4 @@
-"""Conditions that block a change: a table of findings and the pure rules that select them."""
+"""Findings about the server: what blocks a change, interrupted copies, quarantined databases."""
 
 from __future__ import annotations
 
@@ -204,10 +204,50 @@ PREVIOUS_ALTERED = FindingTemplate(
     N_("Previous database {database} was opened or modified"),
     N_("Ask the database administrator whether these changes may return with a rollback."),
 )  # fmt: skip
+ORPHAN_DIRECTORY = FindingTemplate(
+    "NU-4138",
+    Severity.WARNING,
+    N_("Interrupted copy of {database} left directory base/{oid} on the server"),
+    N_("Run ncen-updater resume. If the directory remains, remove it: no database uses it."),
+)
+ORPHAN_POSSIBLE = FindingTemplate(
+    "NU-4139",
+    Severity.WARNING,
+    N_("Interrupted copy of {database} may have left directory base/{oid}"),
+    N_(
+        "In the data directory and its tablespaces, remove directory {oid} if pg_database"
+        " does not list it."
+    ),
+)
+UNOWNED_DIRECTORY = FindingTemplate(
+    "NU-4141",
+    Severity.WARNING,
+    N_("Directory {oid} of the server belongs to no database"),
+    N_(
+        "It only uses disk space. Ask the database administrator to remove it while no"
+        " database is being created."
+    ),
+)
+UNOWNED_POSSIBLE = FindingTemplate(
+    "NU-4142",
+    Severity.WARNING,
+    N_("Interrupted copy may have left a directory on the server"),
+    N_(
+        "Compare the directories below base and the tablespaces with the oids in"
+        " pg_database, and remove those not listed."
+    ),
+)
+QUARANTINED_DATABASES = FindingTemplate(
+    "NU-4155",
+    Severity.WARNING,
+    N_("Databases with unmerged records retained from change {change}: {path} ({rows})"),
+    N_("Review them with ALTER DATABASE ... ALLOW_CONNECTIONS true and enter missing records"
+        " again, then run: ncen-updater prune --retained {change}"),
+)  # fmt: skip
 
 
 def compute_margin(total: int) -> int:
-    """Return the bytes kept free beside the copies: a migration may rewrite each table once."""
+    """Return the bytes to be free besides the copies: a migration may rewrite a large table."""
     return max(MARGIN_BYTES, int(total * MARGIN_SHARE))
 
 
@@ -250,7 +290,7 @@ def find_blockers(
 
 
 def _find_name_blockers(
-    seen: ServerSurvey, change: ChangeRef, names: Mapping[str, str]
+    survey: ServerSurvey, change: ChangeRef, names: Mapping[str, str]
 ) -> list[Finding]:
     found: list[Finding] = []
     for physical in names.values():
@@ -258,22 +298,22 @@ def _find_name_blockers(
         length = max(len(name.encode()) for name in copies)
         if length > MAX_NAME_BYTES:
             found.append(NAME_TOO_LONG.make_finding(database=physical, length=length))
-        retained = change.retained_from
-        wanted = [physical] + ([previous_name(physical, retained)] if retained else [])
-        for name in wanted:
-            row: DatabaseRow | None = seen.databases.get(name)
+        source = change.retained_from
+        needed = [physical] + ([previous_name(physical, source)] if source else [])
+        for name in needed:
+            row: DatabaseRow | None = survey.databases.get(name)
             if row is None:
                 found.append(MISSING_DATABASE.make_finding(database=name))
             elif not row.is_valid:
                 found.append(INVALID_DATABASE.make_finding(database=name))
         found += [
-            LEFTOVER_COPY.make_finding(database=name) for name in copies if name in seen.databases
+            LEFTOVER_COPY.make_finding(database=name) for name in copies if name in survey.databases
         ]
     return found
 
 
-def _find_rights_blockers(seen: ServerSurvey, role: str, owner: str) -> list[Finding]:
-    rights = seen.rights
+def _find_rights_blockers(survey: ServerSurvey, role: str, owner: str) -> list[Finding]:
+    rights = survey.rights
     found: list[Finding] = []
     if not rights.createdb:
         found.append(NO_CREATEDB.make_finding(role=role))
@@ -299,15 +339,15 @@ def _find_session_blockers(
     The agent's own sessions, of another inspection or of a rehearsal, end on their own.
     """
     foreign_sessions = [
-        seen
-        for seen in sessions
-        if seen.role not in (application_roles or (owner,))
-        and not (seen.role == role and seen.program.startswith(APPLICATION_NAME))
+        session
+        for session in sessions
+        if session.role not in (application_roles or (owner,))
+        and not (session.role == role and session.program.startswith(APPLICATION_NAME))
     ]
     found: list[Finding] = []
     by_role: dict[tuple[str, str], list[SessionGroup]] = {}
-    for seen in foreign_sessions:
-        by_role.setdefault((seen.database, seen.role), []).append(seen)
+    for session in foreign_sessions:
+        by_role.setdefault((session.database, session.role), []).append(session)
     ended: list[SessionGroup] = []
     for (database, whose), group in by_role.items():
         kinds = []
@@ -325,7 +365,7 @@ def _find_session_blockers(
                 whose=whose,
                 role=role,
                 owner=owner,
-                count=sum(seen.number for seen in group),
+                count=sum(session.number for session in group),
                 applications=_format_programs(group),
             )
             for kind in kinds
@@ -338,7 +378,7 @@ def _make_session_findings(sessions: Sequence[SessionGroup], severity: Severity)
         OPEN_SESSIONS.make_finding(
             severity,
             database=database,
-            count=sum(seen.number for seen in group),
+            count=sum(session.number for session in group),
             applications=_format_programs(group),
         )
         for database, group in _group_by_database(sessions).items()
@@ -346,26 +386,29 @@ def _make_session_findings(sessions: Sequence[SessionGroup], severity: Severity)
 
 
 def _format_programs(group: Sequence[SessionGroup]) -> str:
-    return ", ".join(f"{seen.program} ({seen.number}, {seen.role})" for seen in group)
+    return ", ".join(f"{session.program} ({session.number}, {session.role})" for session in group)
 
 
-def _find_content_blockers(seen: ServerSurvey, change: ChangeRef) -> list[Finding]:
+def _find_content_blockers(survey: ServerSurvey, change: ChangeRef) -> list[Finding]:
     found: list[Finding] = [
-        PREVIOUS_ALTERED.make_finding(database=name) for name in seen.previous_altered
+        PREVIOUS_ALTERED.make_finding(database=name) for name in survey.previous_altered
     ]
-    for database, prepared in _group_by_database(seen.prepared).items():
+    for database, prepared in _group_by_database(survey.prepared).items():
         gids = ", ".join(gid for _database, gid in prepared)
         found.append(
             PREPARED_TRANSACTIONS.make_finding(
                 database=database, count=len(prepared), transactions=gids
             )
         )
-    left_behind = ((REPLICATION_SLOTS, seen.replication_slots), (SUBSCRIPTIONS, seen.subscriptions))
-    for kind, pairs in () if change.no_copy else left_behind:
+    not_copied = (
+        (REPLICATION_SLOTS, survey.replication_slots),
+        (SUBSCRIPTIONS, survey.subscriptions),
+    )
+    for kind, pairs in () if change.no_copy else not_copied:
         for database, objects in _group_by_database(pairs).items():
-            words = ", ".join(name for _database, name in objects)
-            found.append(kind.make_finding(database=database, objects=words))
-    for database, stored, actual in seen.collations:
+            names = ", ".join(name for _database, name in objects)
+            found.append(kind.make_finding(database=database, objects=names))
+    for database, stored, actual in survey.collations:
         found.append(
             COLLATION_VERSION_MISMATCH.make_finding(database=database, stored=stored, actual=actual)
         )
@@ -373,28 +416,28 @@ def _find_content_blockers(seen: ServerSurvey, change: ChangeRef) -> list[Findin
 
 
 def _find_space_blockers(
-    seen: ServerSurvey, change: ChangeRef, role: str, other_bytes: Callable[[Path], int]
+    survey: ServerSurvey, change: ChangeRef, role: str, other_bytes: Callable[[Path], int]
 ) -> list[Finding]:
     if change.no_copy:
         return []
     found: list[Finding] = []
-    for disk in seen.disks:
-        needed = _compute_bytes_needed(seen, disk.names, log=disk.log)
-        needed += other_bytes(Path(disk.place))
-        if disk.free < needed:
+    for disk in survey.disks:
+        needed = _compute_bytes_needed(survey, disk.names, log=disk.has_wal)
+        needed += other_bytes(Path(disk.directory))
+        if disk.free_bytes < needed:
             found.append(
                 NO_SPACE.make_finding(
-                    path=disk.place,
+                    path=disk.directory,
                     needed_bytes=needed,
-                    free_bytes=disk.free,
-                    missing_bytes=needed - disk.free,
+                    free_bytes=disk.free_bytes,
+                    missing_bytes=needed - disk.free_bytes,
                 )
             )
-    visible = {name for disk in seen.disks for name in disk.names}
-    unseen = [name for name in seen.sizes if name not in visible]
+    visible = {name for disk in survey.disks for name in disk.names}
+    unseen = [name for name in survey.sizes if name not in visible]
     if unseen:
-        log = not any(disk.log for disk in seen.disks)
-        needed = _compute_bytes_needed(seen, unseen, log=log)
+        log = not any(disk.has_wal for disk in survey.disks)
+        needed = _compute_bytes_needed(survey, unseen, log=log)
         found.append(SPACE_UNKNOWN.make_finding(needed_bytes=needed, role=role))
     return found
 
@@ -402,19 +445,25 @@ def _find_space_blockers(
 def measure_copy_space(survey: ServerSurvey) -> tuple[SpaceNeed, ...]:
     """Measure needed and free bytes where copies would be written, as far as visible."""
     return tuple(
-        SpaceNeed(disk.place, _compute_bytes_needed(survey, disk.names, log=disk.log), disk.free)
+        SpaceNeed(
+            disk.directory,
+            _compute_bytes_needed(survey, disk.names, log=disk.has_wal),
+            disk.free_bytes,
+        )
         for disk in survey.disks
     )
 
 
-def _compute_bytes_needed(seen: ServerSurvey, names: Iterable[str], *, log: bool) -> int:
+def _compute_bytes_needed(survey: ServerSurvey, names: Iterable[str], *, log: bool) -> int:
     """Return the bytes needed on the file system of these databases, or of the log."""
-    sizes = {name: seen.sizes[name] for name in names if name in seen.sizes}
+    sizes = {name: survey.sizes[name] for name in names if name in survey.sizes}
     total = sum(sizes.values())
-    room = compute_margin(total) if sizes else 0
+    margin = compute_margin(total) if sizes else 0
     # WAL_LOG writes the whole copy to the log as well.
-    logged = sum(size for name, size in seen.sizes.items() if seen.methods.get(name) == "wal-log")
-    return total + room + (logged if log else 0)
+    logged = sum(
+        size for name, size in survey.sizes.items() if survey.methods.get(name) == "wal-log"
+    )
+    return total + margin + (logged if log else 0)
 
 
 Row = TypeVar("Row", bound=tuple[object, ...])
@@ -429,40 +478,6 @@ def _group_by_database(rows: Sequence[Row]) -> dict[object, list[Row]]:
 
 
 # ---- remains of interrupted copies ---------------------------------------------------------------
-
-ORPHAN_DIRECTORY = FindingTemplate(
-    "NU-4138",
-    Severity.WARNING,
-    N_("Interrupted copy of {database} left directory base/{oid} on the server"),
-    N_("Run ncen-updater resume. If the directory remains, remove it: no database uses it."),
-)
-ORPHAN_POSSIBLE = FindingTemplate(
-    "NU-4139",
-    Severity.WARNING,
-    N_("Interrupted copy of {database} may have left directory base/{oid}"),
-    N_(
-        "In the data directory and its tablespaces, remove directory {oid} if pg_database"
-        " does not list it."
-    ),
-)
-UNOWNED_DIRECTORY = FindingTemplate(
-    "NU-4141",
-    Severity.WARNING,
-    N_("Directory {oid} of the server belongs to no database"),
-    N_(
-        "It only uses disk space. Ask the database administrator to remove it while no"
-        " database is being created."
-    ),
-)
-UNOWNED_POSSIBLE = FindingTemplate(
-    "NU-4142",
-    Severity.WARNING,
-    N_("Interrupted copy may have left a directory on the server"),
-    N_(
-        "Compare the directories below base and the tablespaces with the oids in"
-        " pg_database, and remove those not listed."
-    ),
-)
 
 
 def find_orphans(server: Server, plan: CopyPlan) -> Iterator[Finding]:
@@ -492,21 +507,12 @@ def find_orphans(server: Server, plan: CopyPlan) -> Iterator[Finding]:
 
 # ---- quarantined databases -----------------------------------------------------------------------
 
-# Databases in quarantine: no longer needed, but they may hold foreign records, so they are retained
-# and reported.
-# These are live databases of a reverted change, and previous databases opened after the commit.
-# They are dropped only by an operator's command (prune --retained).
+# Databases in quarantine: no longer needed, but they may contain records of foreign sessions. They
+# are live databases of a reverted change, and previous databases that somebody opened after the
+# commit. Only an operator's command drops them (prune --retained).
 
 # Rows by physical name and table; None if they could not be counted.
 QuarantinedRows: TypeAlias = Mapping[str, Mapping[str, int] | None]
-
-QUARANTINED_DATABASES = FindingTemplate(
-    "NU-4155",
-    Severity.WARNING,
-    N_("Databases with unmerged records retained from change {change}: {path} ({rows})"),
-    N_("Review them with ALTER DATABASE ... ALLOW_CONNECTIONS true and enter missing records"
-        " again, then run: ncen-updater prune --retained {change}"),
-)  # fmt: skip
 
 
 def write_quarantined(connection: Connection, change_id: str, counts: QuarantinedRows) -> None:
@@ -520,7 +526,7 @@ def write_quarantined(connection: Connection, change_id: str, counts: Quarantine
 
 
 def list_quarantined(connection: Connection, names: Mapping[str, str]) -> tuple[Finding, ...]:
-    """List quarantined databases by name; without the control database only counts are lost.
+    """List quarantined databases by name; without the control database their counts are unknown.
 
     Args:
         connection: A session of :meth:`Server.open_control_session`.
@@ -538,13 +544,13 @@ def list_quarantined(connection: Connection, names: Mapping[str, str]) -> tuple[
         QUARANTINED_DATABASES.make_finding(
             change=change,
             path=", ".join(sorted(databases)),
-            rows=_row_words(counts.get(change, {})),
+            rows=_format_counts(counts.get(change, {})),
         )
         for change, databases in sorted(found.items())
     )
 
 
-def _row_words(counts: QuarantinedRows) -> LazyText | str:
+def _format_counts(counts: QuarantinedRows) -> LazyText | str:
     known = [
         f"{database}: " + ", ".join(f"{table} {number}" for table, number in sorted(tables.items()))
         for database, tables in sorted(counts.items())

@@ -1,4 +1,4 @@
-"""Migrations of the candidates, by files or by the application's own migrator."""
+"""Migrations of the candidates, by files or by the application's migrator; online programs."""
 
 from __future__ import annotations
 
@@ -45,13 +45,13 @@ logger = logging.getLogger(__name__)
 
 # ---- sequences -----------------------------------------------------------------------------------
 
-# Sequences must return no number twice, in copies and in the agent's own ledger.
-# The server logs a sequence ahead of its use, 32 values at a time, and stores the number of
-# remaining values in the sequence. A copy by WAL_LOG takes over that number without the log
-# records: after a crash its sequences would return values that are already in the tables. Setting a
-# sequence to its present value writes it again. The agent may not set sequences of other roles.
+# Sequences must return no number twice, in copies and in the agent's own ledger. The server logs a
+# sequence ahead of its use, 32 values at a time, and stores the number of remaining values in the
+# sequence. A copy by WAL_LOG takes over that number without the log records: after a crash its
+# sequences would return values that are already in the tables. Setting a sequence to its present
+# value writes it again. The agent may not set sequences of other roles.
 
-_ANCHOR = """
+_REWRITE_SEQUENCES = """
 SELECT setval(found.oid::regclass, found.last, true)
 FROM (SELECT own.seqrelid AS oid, pg_sequence_last_value(own.seqrelid) AS last
       FROM (SELECT seqrelid FROM pg_sequence
@@ -60,7 +60,7 @@ FROM (SELECT own.seqrelid AS oid, pg_sequence_last_value(own.seqrelid) AS last
       OFFSET 0) AS found
 WHERE found.last IS NOT NULL
 """
-_MEND = """
+_ADVANCE_LEDGER_SEQUENCE = """
 SELECT setval(found.numbers, found.newest, true)
 FROM (SELECT pg_get_serial_sequence('ncen_updater.ledger', 'seq')::regclass AS numbers,
              max(seq) AS newest FROM ncen_updater.ledger OFFSET 0) AS found
@@ -68,26 +68,26 @@ WHERE found.newest > coalesce(pg_sequence_last_value(found.numbers), 0)
 """
 
 
-def anchor(connection: Connection) -> None:
+def rewrite_sequences(connection: Connection) -> None:
     """Rewrite every sequence with its present value.
 
     Args:
         connection: In the copy, as the application's role, in autocommit mode.
     """
-    execute(connection, _ANCHOR)
+    execute(connection, _REWRITE_SEQUENCES)
 
 
-def mend_ledger(connection: Connection) -> None:
+def advance_ledger_sequence(connection: Connection) -> None:
     """Advance the ledger's sequence past its newest row.
 
-    It may be behind if the server crashed after a change by an older agent that did not rewrite
+    It is behind if the server crashed after somebody had copied the database without rewriting its
     sequences: then every later migration would fail on a duplicate number.
 
     Args:
         connection: In the database, as the application's role, in autocommit mode.
     """
     with contextlib.suppress(psycopg.errors.UndefinedTable):  # no ledger yet
-        if fetch_rows(connection, _MEND):
+        if fetch_rows(connection, _ADVANCE_LEDGER_SEQUENCE):
             logger.warning("the sequence of the ledger was behind its rows; corrected")
 
 
@@ -126,7 +126,7 @@ class CandidateMigrations:
         sessions: Opens the databases.
         names: Logical to physical names.
         environment: Further variables of the application's own migrator.
-        user: Returns the user as which it runs.
+        user: Returns the user as which the migrator runs; None if the agent is not root.
     """
 
     def __init__(
@@ -143,10 +143,10 @@ class CandidateMigrations:
         self._sessions = sessions
         self._names = names
 
-    def read_ledger(self, place: DatabaseRef) -> tuple[AppliedMigration, ...]:
+    def read_ledger(self, database: DatabaseRef) -> tuple[AppliedMigration, ...]:
         """See :meth:`DatabaseEngine.read_ledger`."""
         tables = PostgresDialect.ledger_tables
-        with self._sessions.open_session_block(place) as connection:
+        with self._sessions.open_session_block(database) as connection:
             try:
                 return ledger.parse_ledger_rows(fetch_rows(connection, tables.select_rows))
             except psycopg.errors.UndefinedTable:
@@ -173,14 +173,14 @@ class CandidateMigrations:
         return MigrationRunner(PostgresDialect(connect), name)
 
     def plan_migrations(
-        self, places: DatabaseSelector, target: MigrationSet, origin: MigrationSet | None
+        self, select: DatabaseSelector, target: MigrationSet, origin: MigrationSet | None
     ) -> MigrationPlan:
         """See :meth:`DatabaseEngine.plan_migrations`."""
         ledgers: dict[str, tuple[AppliedMigration, ...]] = {}
         if target.migrator is None:
             with self._sessions.hold_sessions():
                 ledgers = run_in_parallel(
-                    {name: partial(self.read_ledger, places(name)) for name in self._names},
+                    {name: partial(self.read_ledger, select(name)) for name in self._names},
                     cancel=self._sessions.active.terminate_all,
                 )
         return plan_site_migrations(tuple(self._names), ledgers, target, origin)
@@ -212,24 +212,24 @@ class CandidateMigrations:
 
             with self._open_migration_sessions(change) as entered:
 
-                def chain(name: str) -> None:
+                def migrate_database(name: str) -> None:
                     old = origin.databases.get(name, ()) if origin else None
                     new = target.databases.get(name, ())
                     runner = self._make_candidate_runner(name, change, entered.pop(name))
                     wrote[name] = bool(runner.migrate(change, new, old, progress).steps)
 
-                self._run_for_all(chain)
+                self._run_for_all(migrate_database)
         return any(wrote.values())
 
     def mark_candidates(self, change: ChangeRef) -> None:
         """Mark every candidate; its statistics were copied with it."""
 
-        def chain(name: str) -> None:
+        def mark_database(name: str) -> None:
             self._prepare_candidate(name, change)
             self._make_candidate_runner(name, change).write_state(change)
 
         with self._sessions.hold_sessions():
-            self._run_for_all(chain)
+            self._run_for_all(mark_database)
 
     @contextlib.contextmanager
     def _open_migration_sessions(self, change: ChangeRef) -> Iterator[dict[str, Connection]]:
@@ -252,15 +252,15 @@ class CandidateMigrations:
             for connection in entered.values():
                 connection.close()
 
-    def _run_for_all(self, act: Callable[[str], None]) -> None:
+    def _run_for_all(self, task: Callable[[str], None]) -> None:
         """Run a function for every database in parallel; one failure or a signal cancels all."""
-        acts = {name: partial(act, name) for name in self._names}
-        run_in_parallel(acts, cancel=self._sessions.active.terminate_all)
+        tasks = {name: partial(task, name) for name in self._names}
+        run_in_parallel(tasks, cancel=self._sessions.active.terminate_all)
 
     def _prepare_candidate(self, name: str, change: ChangeRef) -> None:
         with self._sessions.open_session_block(change.get_candidate(name)) as connection:
-            mend_ledger(connection)
-            anchor(connection)
+            advance_ledger_sequence(connection)
+            rewrite_sequences(connection)
 
     def _read_write_counters(self, change: ChangeRef) -> dict[str, list[tuple[object, ...]]] | None:
         """Read the server's write counters of each table; None if they are not reliable.
@@ -268,22 +268,22 @@ class CandidateMigrations:
         The server counts rows itself, so no table has to be read in the downtime. A table that was
         truncated or rewritten as a whole has another file.
         """
-        found: dict[str, list[tuple[object, ...]]] = {}
+        counters: dict[str, list[tuple[object, ...]]] = {}
         for name in self._names:
-            with self._sessions.catalogue(change.get_candidate(name)) as connection:
+            with self._sessions.open_catalogue_session(change.get_candidate(name)) as connection:
                 if fetch_rows(connection, "SHOW track_counts") != [("on",)]:
                     return None
-                until = time.monotonic() + _BACKENDS_GONE_S
+                deadline = time.monotonic() + _BACKENDS_GONE_S
                 while fetch_rows(
                     connection,
                     _REMAINING_BACKENDS_QUERY,
                     [self._sessions.list_backend_pids(connection)],
                 ) != [(0,)]:
-                    if time.monotonic() > until:
+                    if time.monotonic() > deadline:
                         return None
                     time.sleep(_POLL_S)
-                found[name] = fetch_rows(connection, _WRITE_COUNTERS_QUERY, [AGENT_SCHEMA])
-        return found
+                counters[name] = fetch_rows(connection, _WRITE_COUNTERS_QUERY, [AGENT_SCHEMA])
+        return counters
 
     def baseline_ledger(self, change: ChangeRef, target: MigrationSet) -> None:
         """Write the ledger of a release into live databases that have none."""
@@ -295,11 +295,11 @@ class CandidateMigrations:
     def _make_candidate_runner(
         self, name: str, change: ChangeRef, entered: Connection | None = None
     ) -> MigrationRunner:
-        first = [entered] if entered is not None else []
+        unused = [entered] if entered is not None else []
 
         def connect() -> Connection:
-            if first:
-                return first.pop()
+            if unused:
+                return unused.pop()
             return self._sessions.open_session(change.get_candidate(name))
 
         return MigrationRunner(PostgresDialect(connect, self._terminate_backend), name)
@@ -318,19 +318,19 @@ class CandidateMigrations:
         slot: Path,
         progress: ProgressListener,
         change: ChangeRef | None,
-        retained: int,
+        lock_fd: int,
     ) -> None:
-        """Run a program on the live databases, which are open, or on candidates."""
+        """See :meth:`DatabaseEngine.run_online_program`."""
         if change is None:
             self._run_migrator(
-                program, slot, LiveDatabase, progress, retained, self._build_online_options()
+                program, slot, LiveDatabase, progress, lock_fd, self._build_online_options()
             )
             return
         with (
             self._sessions.hold_sessions(),
             self._sessions.open_candidates(change, owner=self._logs_in_as_owner),
         ):
-            self._run_migrator(program, slot, change.get_candidate, progress, retained)
+            self._run_migrator(program, slot, change.get_candidate, progress, lock_fd)
 
     def _build_online_options(self) -> tuple[str, ...]:
         """Return the session settings of an online program: its name and a short lock time-out.
@@ -341,7 +341,7 @@ class CandidateMigrations:
         """
         with self._server.open_control_session() as connection:
             version = connection.info.server_version
-        looks = (
+        connection_check = (
             ("client_connection_check_interval=1000",)
             if version >= _CLIENT_CHECK_MIN_VERSION
             else ()
@@ -349,38 +349,35 @@ class CandidateMigrations:
         return (
             f"application_name={ONLINE_PROGRAM_NAME}",
             f"lock_timeout={_ONLINE_LOCK_TIMEOUT_MS}",
-            *looks,
+            *connection_check,
         )
 
     def terminate_online_program(self) -> bool:
-        """Terminate the remaining sessions of a program; return whether none is left."""
+        """Terminate the remaining sessions of a program; return whether none is remaining."""
         live = [self._sessions.physical_name(LiveDatabase(name)) for name in self._names]
         with self._server.open_control_session() as connection:
-            left = fetch_rows(connection, _ONLINE_BACKENDS_QUERY, [ONLINE_PROGRAM_NAME, live])
-            for (process,) in left:
+            remaining = fetch_rows(connection, _ONLINE_BACKENDS_QUERY, [ONLINE_PROGRAM_NAME, live])
+            for (process,) in remaining:
                 execute(connection, "SELECT pg_terminate_backend(%s)", [process])
-        return not left
+        return not remaining
 
     @property
     def _logs_in_as_owner(self) -> bool:
-        """Return whether a program logs in as the application's role.
-
-        A program with a user of its own always does.
-        """
+        """Return whether a program logs in as the application's role; its own user always does."""
         return self._user() is not None or bool(self._server.has_owner_login)
 
     def _run_migrator(
         self,
         program: DatabaseProgram,
         slot: Path,
-        places: DatabaseSelector,
+        select: DatabaseSelector,
         progress: ProgressListener,
-        retained: int = -1,
+        lock_fd: int = -1,
         options: Sequence[str] = (),
     ) -> None:
         from ncen_updater.agent.adapters.databases.migrations.migrator import (
+            build_database_variables,
             build_migrator_environment,
-            database_variables,
             run_migrator,
         )
 
@@ -390,14 +387,14 @@ class CandidateMigrations:
             environment = self._server.build_environment(environment)
         for name in self._names:
             # Another user has neither the agent's role nor its password.
-            database = self._sessions.physical_name(places(name))
-            address = self._server.address_parts(
+            database = self._sessions.physical_name(select(name))
+            address = self._server.build_address(
                 database, as_owner=self._logs_in_as_owner, options=options
             )
-            environment |= database_variables(name, address)
+            environment |= build_database_variables(name, address)
             configured = self._environment.get("PGOPTIONS", "")
             # For programs that use the parts of the address: otherwise the agent would own their
             # tables.
             environment["PGOPTIONS"] = f"{configured} {address['OPTIONS']}".strip()
         names = tuple(self._names)
-        run_migrator(program, slot, environment, progress, names, user=user, lock_fd=retained)
+        run_migrator(program, slot, environment, progress, names, user=user, lock_fd=lock_fd)

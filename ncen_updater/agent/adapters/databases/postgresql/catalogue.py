@@ -1,4 +1,4 @@
-"""Queries of the shared catalogue about the databases of a server."""
+"""Databases of a server: catalogue rows, attributes, directories, disks, names and markers."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class DatabaseRow:
         return self.connection_limit != INVALID_CONNECTION_LIMIT
 
 
-def require(found: Mapping[str, DatabaseRow], name: str) -> DatabaseRow:
+def require_database(found: Mapping[str, DatabaseRow], name: str) -> DatabaseRow:
     """Return the row of a database that must exist.
 
     Raises:
@@ -100,7 +100,6 @@ def read_databases(connection: Connection) -> Mapping[str, DatabaseRow]:
 
 # ---- attributes of a database --------------------------------------------------------------------
 
-# Attributes of a database that a copy does not have.
 # A template copy loses the owner, the grants (PUBLIC gets CONNECT back, a security hole), the
 # settings of ALTER DATABASE and ALTER ROLE IN DATABASE, and the template flag. They are read from
 # the old database, written to the new one, read again and compared, all in the transaction of the
@@ -226,21 +225,21 @@ def apply_all_attributes(
     statements = [
         statement
         for target, wanted in expected.items()
-        if _meaning(before[target]) != _meaning(wanted)
+        if _normalize_attributes(before[target]) != _normalize_attributes(wanted)
         for statement in build_statements(target, wanted, before[target])
     ]
     execute_all(connection, statements)
-    found = read_all_attributes(connection, expected) if statements else before
+    result = read_all_attributes(connection, expected) if statements else before
     for target, wanted in expected.items():
-        if _meaning(found[target]) != _meaning(wanted):
+        if _normalize_attributes(result[target]) != _normalize_attributes(wanted):
             raise DatabaseError(
                 ATTRIBUTES_DIFFER,
                 database=target,
-                detail=f"wanted {wanted}, got {found[target]}",
+                detail=f"wanted {wanted}, got {result[target]}",
             )
 
 
-def _meaning(attributes: DatabaseAttributes) -> tuple[object, ...]:
+def _normalize_attributes(attributes: DatabaseAttributes) -> tuple[object, ...]:
     """Return the attributes without their order, which may change if there are several grantors."""
     return attributes.owner, attributes.template, {*attributes.grants}, {*attributes.settings}
 
@@ -261,7 +260,6 @@ def _quote_setting(name: str) -> str:
 
 # ---- the data directory --------------------------------------------------------------------------
 
-# The server's data directory, if the agent can see it: space, growth, and orphans.
 # A server killed in CREATE DATABASE leaves a directory without a row in pg_database. Only its
 # object id tells it from a live database. So the id is chosen and journaled beforehand, and only
 # directories with a journaled id are ever removed.
@@ -269,7 +267,7 @@ def _quote_setting(name: str) -> str:
 
 @dataclass(frozen=True)
 class DataDirectory:
-    """Data directory on this machine that the agent can read.
+    """Data directory of the server on this machine, which the agent can read and change.
 
     Attributes:
         database_directories: Directories that hold one directory for each database: ``base`` and
@@ -319,7 +317,7 @@ class DataDirectory:
 
 
 def find_data_directory(server: Server, connection: Connection) -> DataDirectory | None:
-    """Return the server's data directory, None if it is not visible.
+    """Return the server's data directory; None if the agent cannot read and change it.
 
     A server connected by TCP may be another machine. The setting is visible only to superusers and
     members of pg_read_all_settings, and the directory belongs to the server's own account. The
@@ -345,15 +343,14 @@ def find_data_directory(server: Server, connection: Connection) -> DataDirectory
         return None
     if not same_server or not os.access(data / "base", os.W_OK):
         return None
-    places = [data / "base"]
+    directories = [data / "base"]
     for tablespace in sorted((data / "pg_tblspc").glob("*")):
-        places += sorted(tablespace.glob(f"PG_{read_server_major(connection)}_*"))
-    return DataDirectory(tuple(places), data / "pg_wal")
+        directories += sorted(tablespace.glob(f"PG_{read_server_major(connection)}_*"))
+    return DataDirectory(tuple(directories), data / "pg_wal")
 
 
 # ---- file systems of the server ------------------------------------------------------------------
 
-# File systems of the server, as far as visible: where copies are written, and their free space.
 # The agent needs only to reach a directory to measure its free space; it need not read it. It must
 # know that the directory is the server's: over a local socket the kernel reports the listening
 # process, and the directory must belong to that account.
@@ -366,16 +363,16 @@ class ServerDisk:
     """One file system of the server.
 
     Attributes:
-        place: A directory of the server on it.
-        free: Writable bytes.
+        directory: A directory of the server on it.
+        free_bytes: Writable bytes.
         names: Logical names of the databases whose copies are written there.
-        log: Whether the write-ahead log is there.
+        has_wal: Whether the write-ahead log is there.
     """
 
-    place: str
-    free: int
+    directory: str
+    free_bytes: int
     names: tuple[str, ...] = ()
-    log: bool = False
+    has_wal: bool = False
 
 
 def read_disks(
@@ -392,15 +389,15 @@ def read_disks(
     if not server.settings.host.startswith("/"):
         return ()
     data, log = _find_data_and_wal(server, connection)
-    places = dict(_iter_directories(connection, oids, data))
+    directories = dict(_iter_directories(connection, oids, data))
     if log is not None:
-        places[None] = log
+        directories[None] = log
     by_device: dict[int, list[tuple[str | None, Path]]] = {}
-    listener = _find_server_uid(connection)
-    for name, place in places.items():
-        device = _find_device(place, listener)
+    server_uid = _find_server_uid(connection)
+    for name, directory in directories.items():
+        device = _find_device(directory, server_uid)
         if device is not None:
-            by_device.setdefault(device, []).append((name, place))
+            by_device.setdefault(device, []).append((name, directory))
     return tuple(
         ServerDisk(
             str(found[0][1]),
@@ -425,11 +422,11 @@ def find_database_directories(
     if not server.settings.host.startswith("/"):
         return {}
     data, _ = _find_data_and_wal(server, connection)
-    listener = _find_server_uid(connection)
+    server_uid = _find_server_uid(connection)
     return {
-        name: place
-        for name, place in _iter_directories(connection, oids, data)
-        if name is not None and _find_device(place, listener) is not None
+        name: directory
+        for name, directory in _iter_directories(connection, oids, data)
+        if name is not None and _find_device(directory, server_uid) is not None
     }
 
 
@@ -455,20 +452,20 @@ def _iter_directories(
             [oid],
         )
         location = found[0][0] if found else ""
-        place = Path(location) if location else data
-        if place is not None:
-            yield name, place
+        directory = Path(location) if location else data
+        if directory is not None:
+            yield name, directory
 
 
-def _find_device(place: Path, listener: int | None) -> int | None:
-    """Return the device of a directory of the listener's account, None for any other."""
+def _find_device(directory: Path, server_uid: int | None) -> int | None:
+    """Return the device of a directory of the server's account, None for any other."""
     try:
-        found = place.stat()
+        status = directory.stat()
     except OSError:
         return None
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != listener:
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != server_uid:
         return None
-    return found.st_dev
+    return status.st_dev
 
 
 def _find_server_uid(connection: Connection) -> int | None:
@@ -486,7 +483,7 @@ MAX_NAME_BYTES = 63  # NAMEDATALEN - 1; the server truncates a longer name with 
 
 _CHANGE = "[a-z2-7]{8}"
 _NAME = re.compile(rf"^(?P<physical>.+)__(?P<role>next|prev)_(?P<change>{_CHANGE})$")
-_KEPT = re.compile(rf"^(?P<physical>.+)__kept_(?P<change>{_CHANGE})$")
+_QUARANTINE_NAME = re.compile(rf"^(?P<physical>.+)__kept_(?P<change>{_CHANGE})$")
 _MARKER = re.compile(
     r"\n?\[ncen-updater release=(?P<release>\S+) generation=(?P<generation>\d+) "
     r"change=(?P<change>\S+?)(?P<committed> committed)?\]$"
@@ -511,19 +508,19 @@ def quarantine_name(physical: str, change_id: str) -> str:
 
 def parse_quarantine_name(datname: str, names: Mapping[str, str]) -> tuple[str, str] | None:
     """Return (change id, logical name) of a database in quarantine, None for any other."""
-    match = _KEPT.match(datname)
+    match = _QUARANTINE_NAME.match(datname)
     logical = {physical: name for name, physical in names.items()}
     if match is None or match["physical"] not in logical:
         return None
     return match["change"], logical[match["physical"]]
 
 
-def physical_name(place: DatabaseRef, physical: str) -> str:
+def physical_name(database: DatabaseRef, physical: str) -> str:
     """Return the name of a database in the server."""
-    if isinstance(place, PreviousDatabase):
-        return previous_name(physical, place.change.id)
-    if isinstance(place, CandidateDatabase):
-        return candidate_name(physical, place.change.id)
+    if isinstance(database, PreviousDatabase):
+        return previous_name(physical, database.change.id)
+    if isinstance(database, CandidateDatabase):
+        return candidate_name(physical, database.change.id)
     return physical
 
 

@@ -1,4 +1,4 @@
-"""Sessions of the agent, each with time-outs, a name, and translated errors."""
+"""Server: sessions of the agent, with time-outs, a name, and translated errors; quoting in SQL."""
 
 from __future__ import annotations
 
@@ -124,6 +124,14 @@ _ENDED = "57P"
 _ADMITTED = frozenset({"42501", "55000", "3D000"})
 # Refusals before it: too many connections, starting up; 00000 if the second login succeeded.
 _BUSY = frozenset({"00000", "53300", "57P03"})
+#: SQLSTATEs of class 28: wrong or missing password; any other refusal.
+PASSWORD, NOT_ADMITTED = "28P01", "28000"
+#: The session was accepted, or needs only its password.
+ADMITS = frozenset({"00000", PASSWORD})
+# With this verbosity libpq writes the SQLSTATE before the server's message, in any language.
+_VERBOSE = 2
+_ENDS = (PollingStatus.OK, PollingStatus.FAILED)
+_ANSWER = re.compile(r":  ([0-9A-Z]{5}): (.*)")
 
 
 @dataclass(frozen=True)
@@ -213,18 +221,18 @@ def forbid_views(connection: Connection) -> None:
         execute(connection, "SET restrict_nonsystem_relation_kind = 'view,foreign-table'")
 
 
-def classify_refusal(code: str | None, words: str) -> ErrorMessage | None:
+def classify_refusal(code: str | None, message: str) -> ErrorMessage | None:
     """Return the error for a refused session; None for the general one; pure.
 
     Args:
         code: The SQLSTATE; None if no server answered.
-        words: The message. It only refines the error: the server's English text for an unknown
+        message: The message. It only refines the error: the server's English text for an unknown
             role, and libpq's own, which is not translated here.
     """
     if code == PASSWORD:
-        return PASSWORD_MISSING if "no password supplied" in words else PASSWORD_REFUSED
+        return PASSWORD_MISSING if "no password supplied" in message else PASSWORD_REFUSED
     if code == NOT_ADMITTED:
-        unknown = re.search(r'role ".*" does not exist', words)
+        unknown = re.search(r'role ".*" does not exist', message)
         return ROLE_UNKNOWN if unknown else DATABASE_LOGIN_REFUSED
     return DATABASE_UNKNOWN if code == "3D000" else None
 
@@ -238,7 +246,7 @@ def has_tables(connection: Connection, *names: str) -> bool:
         connection: A session of :meth:`Server.open_control_session`.
         names: Tables of the schema ``public``.
     """
-    # Not the control database: its tables may belong to anyone
+    # Tables of another database may belong to anyone.
     if connection.info.dbname in FALLBACK_DATABASES:
         return False
     known: frozenset[str] = getattr(connection, "found_tables", frozenset())
@@ -399,7 +407,7 @@ class Server:
         return bool(self._owner_logs_in)
 
     def _connect(self, database: str, user: str, name: str, options: str) -> Connection:
-        where = psycopg.conninfo.make_conninfo(
+        conninfo = psycopg.conninfo.make_conninfo(
             host=self.settings.host,
             port=self.settings.port,
             user=user,
@@ -411,10 +419,10 @@ class Server:
             **self._password_options(),
         )
         try:
-            connection = Session.connect(where, autocommit=True)
+            connection = Session.connect(conninfo, autocommit=True)
         except psycopg.Error as error:
             answered = not isinstance(error, psycopg.errors.ConnectionTimeout)
-            code = ask_sqlstate(where, self.timeouts.connect_s)[0] if answered else None
+            code = ask_sqlstate(conninfo, self.timeouts.connect_s)[0] if answered else None
             raise DatabaseUnreachableError(
                 classify_refusal(code, str(error)),
                 database=database, user=user, detail=sanitize_error(error), sqlstate=code,
@@ -426,13 +434,13 @@ class Server:
     def is_accepting_connections(self) -> bool:
         """Tell whether the server accepts connections; it may be down, starting or recovering."""
         settings = self.settings
-        where = psycopg.conninfo.make_conninfo(
+        conninfo = psycopg.conninfo.make_conninfo(
             host=settings.host,
             port=settings.port,
             dbname=FALLBACK_DATABASES[0],
             connect_timeout=self.timeouts.connect_s,
         )
-        return PGconn.ping(where.encode()) == Ping.OK
+        return PGconn.ping(conninfo.encode()) == Ping.OK
 
     @contextlib.contextmanager
     def open_session_block(
@@ -458,24 +466,26 @@ class Server:
     def open_control_session(
         self, *, statement_s: float | None = None, control: bool = True
     ) -> Iterator[Connection]:
-        """Open a session for reading, in the control database or else in another one of the server.
+        """Open a session in the control database, or else in another database of the server.
+
+        The driver's errors are translated.
 
         Args:
             statement_s: As for :meth:`open_session`.
-            control: False to exclude the control database.
+            control: False to use another database in any case.
 
         Raises:
             DatabaseUnreachableError: If no session can be opened.
         """
         reusable = control and statement_s is None
         connection = self._take_idle() if reusable else None
-        connection = connection or self._connect_outside_set(statement_s, control)
+        connection = connection or self._open_any_session(statement_s, control)
         with self._lend(connection, reusable=reusable), translate_errors(connection.info.dbname):
             yield connection
 
     @contextlib.contextmanager
-    def open_act_session(self) -> Iterator[Connection]:
-        """Open a session in the control database for writing; driver errors are not translated.
+    def open_write_session(self) -> Iterator[Connection]:
+        """Open a session in the control database; the driver's errors are not translated.
 
         Raises:
             DatabaseUnreachableError: If no session can be opened.
@@ -534,7 +544,7 @@ class Server:
             self._idle.append(connection)
         return True
 
-    def _connect_outside_set(self, statement_s: float | None, control: bool) -> Connection:
+    def _open_any_session(self, statement_s: float | None, control: bool) -> Connection:
         first: DatabaseUnreachableError | None = None
         for database in (
             *([self.settings.control_database] if control else []),
@@ -547,7 +557,7 @@ class Server:
         assert first is not None  # noqa: S101 - the loop ran at least once
         raise first
 
-    def address_parts(
+    def build_address(
         self, database: str, *, as_owner: bool = False, options: Sequence[str] = ()
     ) -> dict[str, str]:
         """Return the URL of a database and its parts, without a password.
@@ -563,20 +573,22 @@ class Server:
         """
         settings = self.settings
         user, host = settings.owner if as_owner else settings.user, settings.host
-        given = [*([] if as_owner else [f"role={settings.owner}"]), *options]
-        words = " ".join(f"-c {option}" for option in given)
-        named = not (host.startswith(("/", "@")) or "," in host)
-        query = {"host": "" if named else host, "options": words}
-        found = urlencode({name: text for name, text in query.items() if text}, quote_via=quote)
-        place = (f"[{host}]" if ":" in host else host) if named else NO_HOST
-        url = f"postgresql://{quote(user, '')}@{place}:{settings.port}/{quote(database, '')}"
+        session_settings = [*([] if as_owner else [f"role={settings.owner}"]), *options]
+        pgoptions = " ".join(f"-c {setting}" for setting in session_settings)
+        is_host_name = not (host.startswith(("/", "@")) or "," in host)
+        parameters = {"host": "" if is_host_name else host, "options": pgoptions}
+        query = urlencode(
+            {name: text for name, text in parameters.items() if text}, quote_via=quote
+        )
+        url_host = (f"[{host}]" if ":" in host else host) if is_host_name else NO_HOST
+        url = f"postgresql://{quote(user, '')}@{url_host}:{settings.port}/{quote(database, '')}"
         return {
-            "URL": f"{url}?{found}" if found else url,
+            "URL": f"{url}?{query}" if query else url,
             "HOST": host,
             "PORT": str(settings.port),
             "NAME": database,
             "USER": user,
-            "OPTIONS": words,
+            "OPTIONS": pgoptions,
         }
 
     def build_child_environment(self, user: str) -> dict[str, str]:
@@ -592,7 +604,7 @@ class Server:
         """Return the environment of a child process that connects: a password file, no password."""
         environment = dict(os.environ if base is None else base)
         environment.pop("PGPASSWORD", None)
-        # The language of a user, which concerns only the agent's own messages
+        # The user's language concerns only the agent's own messages.
         environment.pop("LANGUAGE", None)
         if self.settings.password_file is not None:
             environment["PGPASSFILE"] = str(self.settings.password_file)
@@ -604,26 +616,8 @@ class Server:
         return {"passfile": str(self.settings.password_file)}
 
 
-#: SQLSTATEs of class 28: wrong or missing password; any other refusal.
-PASSWORD, NOT_ADMITTED = "28P01", "28000"
-
-
-#: The session was accepted, or needs only its password.
-ADMITS = frozenset({"00000", PASSWORD})
-
-
-# With this verbosity libpq writes the SQLSTATE before the server's message, in any language.
-_VERBOSE = 2
-
-
-_ENDS = (PollingStatus.OK, PollingStatus.FAILED)
-
-
-_ANSWER = re.compile(r":  ([0-9A-Z]{5}): (.*)")
-
-
 def ask_sqlstate(conninfo: str, limit_s: float) -> tuple[str | None, str]:
-    """Log in once more, only to learn the server's answer.
+    """Log in only to learn the server's answer, with its SQLSTATE.
 
     Args:
         conninfo: Connection string.
@@ -639,16 +633,16 @@ def ask_sqlstate(conninfo: str, limit_s: float) -> tuple[str | None, str]:
     try:
         libpq.PQsetErrorVerbosity(ctypes.c_void_p(connection.pgconn_ptr), _VERBOSE)
         while (state := connection.connect_poll()) not in _ENDS:
-            answer, reads = select.poll(), state == PollingStatus.READING
-            answer.register(connection.socket, select.POLLIN if reads else select.POLLOUT)
-            if not answer.poll(max(0.0, end - time.monotonic()) * 1000):
+            poll, reads = select.poll(), state == PollingStatus.READING
+            poll.register(connection.socket, select.POLLIN if reads else select.POLLOUT)
+            if not poll.poll(max(0.0, end - time.monotonic()) * 1000):
                 return None, f"no answer in {limit_s:.0f} s"
         if state == PollingStatus.OK:
             return "00000", ""
-        words = connection.error_message.decode(errors="replace").strip()
+        message = connection.error_message.decode(errors="replace").strip()
         if connection.needs_password:
-            return PASSWORD, words
-        answered = _ANSWER.search(words)
-        return (answered[1], answered[2]) if answered else (None, words)
+            return PASSWORD, message
+        answer = _ANSWER.search(message)
+        return (answer[1], answer[2]) if answer else (None, message)
     finally:
         connection.finish()

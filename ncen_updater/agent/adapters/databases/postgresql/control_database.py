@@ -52,7 +52,8 @@ _TABLES = {
     "logins": "role text PRIMARY KEY",
     # Expected versions of closed databases in the catalogue.
     "versions": "database text PRIMARY KEY, change text NOT NULL, version text NOT NULL",
-    # Maintenance sessions in closed databases, and revoked connect grants: see sessions.py.
+    # Maintenance sessions in closed databases, see sessions.py; and revoked connect grants, see
+    # connect_grants.py.
     "visits": "process integer, started timestamptz, database text NOT NULL,"
     " PRIMARY KEY (process, started)",
     "revoked": "database text PRIMARY KEY, change text NOT NULL, grants jsonb NOT NULL",
@@ -61,7 +62,8 @@ _TABLES = {
     " at timestamptz NOT NULL DEFAULT now()",
 }
 
-# A rename waits 5 s for sessions before it fails, and then the dead agent's session ends.
+# The server rolls back the operation of a dead agent in seconds: a rename waits at most 5 s for
+# other sessions.
 SETTLE_TIMEOUT_MS = 60_000
 
 
@@ -139,7 +141,7 @@ class ControlDatabase:
         # One writer at a time; open_settled_session waits for this lock.
         first = "SET LOCAL synchronous_commit = on; LOCK TABLE public.cut_overs IN EXCLUSIVE MODE"
         limit = "" if lock_s is None else f"; SET LOCAL lock_timeout = {int(lock_s * 1000)}"
-        with self._server.open_act_session() as connection, connection.transaction():
+        with self._server.open_write_session() as connection, connection.transaction():
             execute(connection, first + limit)
             yield connection
 
@@ -211,7 +213,7 @@ class ControlDatabase:
 
 
 def choose_oid(change_id: str, name: str, taken: Collection[int]) -> int:
-    """Return a free object id that depends only on the change, so that it is predictable."""
+    """Return a free object id that follows from change and name, so that it is predictable."""
     digest = hashlib.sha256(f"{change_id}/{name}".encode()).digest()
     oid = FIRST_OID + int.from_bytes(digest[:8], "big") % (LAST_OID - FIRST_OID)
     while oid in taken:
@@ -354,21 +356,21 @@ def read_fences(connection: Connection) -> dict[str, FenceState]:
 
 # ---- versions of closed databases ----------------------------------------------------------------
 
-# Whether somebody opened a closed database: the version of its row in pg_database.
-# Opening a database, renaming it or granting a privilege on it rewrites its row, and so changes the
-# row's xmin, even if everything is restored afterwards. So the version is recorded in the
-# transaction that closes the database, every change of the row by the agent renews it, and the
+# The version of a database's row in pg_database shows whether somebody opened it while it was
+# closed. Opening a database, renaming it or granting a privilege on it rewrites its row, and so
+# changes the row's xmin, even if everything is restored afterwards. So the version is recorded in
+# the transaction that closes the database, every change of the row by the agent renews it, and the
 # cut-over compares it. Neither a VACUUM nor the server's own updates (which are in place) change
 # it. A GRANT or a new limit does, and cannot be told from an opening: then the change is reverted.
 
-# Stays whatever happens to the row: it was opened once.
+# Recorded for a database that somebody opened; later changes of its row do not replace it.
 OPENED_VERSION = "opened"
 
 
 def read_expected_versions(
     connection: Connection, databases: Iterable[str]
 ) -> dict[str, tuple[str, str]]:
-    """Return change and version by physical name, if recorded."""
+    """Return the recorded change and version, by physical name."""
     names = list(databases)
     if not names or not has_tables(connection, "versions"):
         return {}
@@ -464,9 +466,11 @@ def mark_opened(connection: Connection, databases: Iterable[str]) -> None:
 
 
 def _find_changed(
-    known: Mapping[str, tuple[str, str]], entries: Mapping[str, str]
+    known: Mapping[str, tuple[str, str]], present: Mapping[str, str]
 ) -> tuple[str, ...]:
-    return tuple(sorted(name for name, (_, one) in known.items() if entries.get(name) != one))
+    return tuple(
+        sorted(name for name, (_, version) in known.items() if present.get(name) != version)
+    )
 
 
 def _read_versions(connection: Connection, databases: Iterable[str]) -> Mapping[str, str]:

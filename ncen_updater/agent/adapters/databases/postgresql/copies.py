@@ -54,10 +54,20 @@ from ncen_updater.common.progress import Amount, ProgressListener, Unit
 logger = logging.getLogger(__name__)
 
 
-# ---- copy plan -----------------------------------------------------------------------------------
-
 # Measured: WAL_LOG is faster below 0.2 to 0.5 GB, where the two checkpoints of FILE_COPY dominate.
 FILE_COPY_FROM_BYTES = 300_000_000
+HEARTBEAT_S = 1.0
+POLL_S = 0.1
+CLONE_MIN_MAJOR = 18
+SET_CLONE_STATEMENT = "SET file_copy_method = clone"
+ON_NEWER_SERVER = N_("Optional: use PostgreSQL {major} or later.")
+ON_XFS_AND_NEWER_SERVER = N_(
+    "Optional: move the databases to XFS or Btrfs, and use PostgreSQL {major} or later."
+)
+BY_SETTING = N_('Optional: set copy_method = "auto" in [databases.postgresql] of agent.toml.')
+
+
+# ---- copy plan -----------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -120,20 +130,20 @@ def make_copy_plan(
         copy_method: The setting ``copy_method``.
         clone: Logical names whose copies can share blocks with their originals.
     """
-    busy = set(taken)
-    data: dict[str, Mapping[str, object]] = {}
+    used_oids = set(taken)
+    copies: dict[str, Mapping[str, object]] = {}
     for name, physical in names.items():
-        oid = 0 if major < 15 else choose_oid(change.id, name, busy)
-        busy.add(oid)
-        retained = change.retained_from
-        data[name] = {
-            "source": previous_name(physical, retained) if retained else physical,
+        oid = 0 if major < 15 else choose_oid(change.id, name, used_oids)
+        used_oids.add(oid)
+        source_change = change.retained_from
+        copies[name] = {
+            "source": previous_name(physical, source_change) if source_change else physical,
             "target": candidate_name(physical, change.id),
             "oid": oid,
             "method": choose_copy_method(major, sizes[name], copy_method, clone=name in clone),
             "size_bytes": sizes[name],
         }
-    return CopyPlan(data)
+    return CopyPlan(copies)
 
 
 def list_copies(plan: CopyPlan) -> tuple[DatabaseCopy, ...]:
@@ -161,10 +171,6 @@ def build_create_statement(copy: DatabaseCopy, owner: str) -> str:
     return " ".join(parts)
 
 
-HEARTBEAT_S = 1.0
-POLL_S = 0.1
-
-
 class TemplateCopies:
     """Copies made with CREATE DATABASE ... TEMPLATE.
 
@@ -180,27 +186,29 @@ class TemplateCopies:
         self._server = server
         self._control = control
         self._clock = clock
-        self._at_work = ActiveSessions(server)
+        self._active = ActiveSessions(server)
 
     def copy_all(self, change: ChangeRef, plan: CopyPlan, progress: ProgressListener) -> None:
         """Make every missing copy of a plan.
 
         Raises:
             COPY_FAILED: With the server's message; complete copies stay until ``drop_copies``.
+            ORPHAN_DIRECTORY: A killed server left a directory with the object id of a copy, and the
+                agent cannot see it.
         """
-        todo = list_copies(plan)
+        copies = list_copies(plan)
         self._control.create_if_missing()
         with self._server.open_control_session() as connection:
             directory = find_data_directory(self._server, connection)
         started = self._clock()
-        with self._at_work.track():
+        with self._active.track():
             run_in_parallel(
                 {
                     copy.name: partial(self._copy_translated, change, copy, directory)
-                    for copy in todo
+                    for copy in copies
                 },
-                cancel=self._at_work.terminate_all,
-                heartbeat=partial(self._report_progress, todo, directory, progress, started),
+                cancel=self._active.terminate_all,
+                heartbeat=partial(self._report_progress, copies, directory, progress, started),
                 heartbeat_s=HEARTBEAT_S,
             )
 
@@ -227,10 +235,6 @@ class TemplateCopies:
             targets: Names of candidates.
             change: The change.
             plan: Its copies; the agent removes directories only for their object ids.
-
-        Raises:
-            ORPHAN_DIRECTORY: A killed server left a directory that the agent cannot see (only if
-                the server reports it).
         """
         with self._server.open_control_session(
             statement_s=self._server.timeouts.long_s
@@ -239,8 +243,8 @@ class TemplateCopies:
                 self._cancel_creation(connection, target)
             # Parallel drops share the checkpoint for which each of them waits.
             with ThreadPoolExecutor(max_workers=max(1, len(targets))) as pool:
-                for dropped in [pool.submit(self._drop_one, target) for target in targets]:
-                    dropped.result()
+                for future in [pool.submit(self._drop_one, target) for target in targets]:
+                    future.result()
             directory = find_data_directory(self._server, connection)
             if directory is not None:
                 self._remove_orphans(connection, directory, plan)
@@ -261,7 +265,7 @@ class TemplateCopies:
             control, purpose=f"copy {change.id}", statement_s=self._server.timeouts.long_s
         )
         try:
-            self._at_work.add(connection)
+            self._active.add(connection)
             self._await_creation(connection, copy.target)
             found = read_databases(connection)
             present = found.get(copy.target)
@@ -308,9 +312,9 @@ class TemplateCopies:
             comment = read_databases(connection)[copy.source].comment
             found = read_all_attributes(connection, [copy.source, copy.target])
             wanted = found[copy.source]
-            # Only the owner may access a candidate before it is live.
-            inside = tuple(g for g in wanted.grants if g.grantee)
-            wanted = replace(wanted, grants=inside, template=False)
+            # PUBLIC may not connect to a candidate before it is live.
+            grants = tuple(g for g in wanted.grants if g.grantee)
+            wanted = replace(wanted, grants=grants, template=False)
             apply_all_attributes(connection, {copy.target: wanted}, found)
             marked = mark_copied(comment, change.id)
             execute(
@@ -373,21 +377,21 @@ class TemplateCopies:
 
     def _report_progress(
         self,
-        todo: Sequence[DatabaseCopy],
+        copies: Sequence[DatabaseCopy],
         directory: DataDirectory | None,
         progress: ProgressListener,
         started: float,
     ) -> None:
-        total = sum(copy.size_bytes for copy in todo)
-        if directory is not None and all(copy.oid for copy in todo):
-            done = sum(directory.measure_size(copy.oid) for copy in todo)
-            what = LazyText(N_("copying the databases"))
-            progress.report(what, Amount(min(done, total), total, Unit.BYTES))
+        total = sum(copy.size_bytes for copy in copies)
+        if directory is not None and all(copy.oid for copy in copies):
+            done = sum(directory.measure_size(copy.oid) for copy in copies)
+            title = LazyText(N_("copying the databases"))
+            progress.report(title, Amount(min(done, total), total, Unit.BYTES))
         else:
             seconds = int(self._clock() - started)
             if seconds:
-                words = N_("copying the databases ({seconds} s)")
-                progress.report(LazyText(words, {"seconds": seconds}))
+                text = N_("copying the databases ({seconds} s)")
+                progress.report(LazyText(text, {"seconds": seconds}))
 
 
 def build_pre_drop_statements(row: DatabaseRow) -> list[str]:
@@ -419,21 +423,8 @@ def _is_complete(row: DatabaseRow | None, copy: DatabaseCopy, change: ChangeRef)
     return row is not None and _is_planned_copy(row, copy) and is_copy_of(row.comment, change.id)
 
 
-CLONE_MIN_MAJOR = 18
-
-
-SET_CLONE_STATEMENT = "SET file_copy_method = clone"
-
-
-ON_NEWER_SERVER = N_("Optional: use PostgreSQL {major} or later.")
-ON_XFS_AND_NEWER_SERVER = N_(
-    "Optional: move the databases to XFS or Btrfs, and use PostgreSQL {major} or later."
-)
-BY_SETTING = N_('Optional: set copy_method = "auto" in [databases.postgresql] of agent.toml.')
-
-
 class CloneSupport:
-    """Test whether copies can share blocks, made once with a tiny database of the agent.
+    """Test whether copies can share blocks with their originals, with an empty trial database.
 
     Args:
         server: The server.
@@ -447,7 +438,7 @@ class CloneSupport:
 
     @property
     def trial_database(self) -> str:
-        """Return the name of the tiny database."""
+        """Return the name of the trial database."""
         return f"{self._server.settings.control_database}__clone_trial"
 
     def list_cloneable(self, change: ChangeRef) -> frozenset[str]:
@@ -455,7 +446,7 @@ class CloneSupport:
         return self._known.get(change.retained_from, frozenset())
 
     def detect(self, change: ChangeRef) -> None:
-        """Check file system and server once; try a clone of the tiny database if both may allow it.
+        """Check file system and server once; if both may allow it, make the trial database.
 
         Raises:
             DatabaseError: If no session can be opened.
@@ -470,16 +461,19 @@ class CloneSupport:
     def describe_condition(self) -> LazyText | None:
         """See :meth:`DatabaseEngine.describe_clone_condition`; needs no trial."""
         with self._server.open_control_session() as connection:
-            major, places = read_server_major(connection), self._find_directories(connection, None)
-        if not places:
+            major, directories = (
+                read_server_major(connection),
+                self._find_directories(connection, None),
+            )
+        if not directories:
             return None
-        if not all(map(supports_reflink, places.values())):
-            words = ON_XFS if major >= CLONE_MIN_MAJOR else ON_XFS_AND_NEWER_SERVER
+        if not all(map(supports_reflink, directories.values())):
+            text = ON_XFS if major >= CLONE_MIN_MAJOR else ON_XFS_AND_NEWER_SERVER
         elif major < CLONE_MIN_MAJOR:
-            words = ON_NEWER_SERVER
+            text = ON_NEWER_SERVER
         else:
-            words = "" if self._server.settings.copy_method == "auto" else BY_SETTING
-        return LazyText(words, {"major": CLONE_MIN_MAJOR})
+            text = "" if self._server.settings.copy_method == "auto" else BY_SETTING
+        return LazyText(text, {"major": CLONE_MIN_MAJOR})
 
     def _find_directories(
         self, connection: Connection, retained_from: str | None
@@ -496,14 +490,16 @@ class CloneSupport:
     def _detect(self, connection: Connection, change: ChangeRef) -> frozenset[str]:
         if read_server_major(connection) < CLONE_MIN_MAJOR:
             return frozenset()
-        places = self._find_directories(connection, change.retained_from)
-        sharing = frozenset(name for name, place in places.items() if supports_reflink(place))
+        directories = self._find_directories(connection, change.retained_from)
+        sharing = frozenset(
+            name for name, directory in directories.items() if supports_reflink(directory)
+        )
         if not sharing or not self._try_clone(connection):
             return frozenset()
         return sharing
 
     def _try_clone(self, connection: Connection) -> bool:
-        """Clone an empty database, and drop it again in any case."""
+        """Create the trial database as a clone, and drop it again."""
         name = quote_identifier(self.trial_database)
         try:
             self.drop_trial(connection)
@@ -522,7 +518,7 @@ class CloneSupport:
         return True
 
     def drop_trial_if_possible(self, connection: Connection) -> None:
-        """Drop the tiny database; only log an error, since no rollback depends on it."""
+        """Drop the trial database; only log an error, since nothing depends on it."""
         try:
             self.drop_trial(connection)
         except psycopg.Error as error:
@@ -539,7 +535,7 @@ class CloneSupport:
         return oid
 
     def drop_trial(self, connection: Connection) -> None:
-        """Drop the tiny database if a killed agent left it."""
+        """Drop the trial database if it exists."""
         if fetch_rows(
             connection, "SELECT FROM pg_database WHERE datname = %s", [self.trial_database]
         ):

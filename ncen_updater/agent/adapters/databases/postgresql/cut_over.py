@@ -18,7 +18,7 @@ from ncen_updater.agent.adapters.databases.base import (
     LiveDatabase,
 )
 from ncen_updater.agent.adapters.databases.parallel import run_in_parallel
-from ncen_updater.agent.adapters.databases.postgresql import inspection as reading
+from ncen_updater.agent.adapters.databases.postgresql import inspection
 from ncen_updater.agent.adapters.databases.postgresql.blockers import (
     QuarantinedRows,
     write_quarantined,
@@ -43,7 +43,12 @@ from ncen_updater.agent.adapters.databases.postgresql.catalogue import (
     read_databases,
     remove_copy_mark,
     remove_last_marker,
-    require,
+    require_database,
+)
+from ncen_updater.agent.adapters.databases.postgresql.connect_grants import (
+    restore_connect,
+    restrict_connect,
+    take_saved_grants,
 )
 from ncen_updater.agent.adapters.databases.postgresql.connection import (
     Connection,
@@ -79,9 +84,6 @@ from ncen_updater.agent.adapters.databases.postgresql.fence import (
 from ncen_updater.agent.adapters.databases.postgresql.sessions import (
     DatabaseSessions,
     flag_foreign_sessions,
-    restore_connect,
-    restrict_connect,
-    take_saved_grants,
 )
 from ncen_updater.agent.model.errors import DatabaseError, DatabaseUnreachableError, FenceError
 from ncen_updater.common.error_sanitizer import sanitize_error
@@ -150,7 +152,7 @@ class CutOver:
             _require_no_later_change(read_databases(connection), self._names.values(), change)
         # Do not fence again: a session that got in since the copy may have written rows that it
         # lacks.
-        if not self._fencing.is_standing(change):
+        if not self._fencing.is_in_force(change):
             names = ", ".join(self._names.values())
             raise DatabaseError(
                 CUT_OVER_FAILED,
@@ -172,14 +174,17 @@ class CutOver:
             raise DatabaseError(FENCE_BROKEN, database=", ".join(names))
 
     def quarantine_written(self, change_id: str) -> bool:
-        """Put previous databases that somebody opened into quarantine; return if there were any.
+        """Put a change's previous databases into quarantine if somebody opened one of them.
 
         Rows entered there since the cut-over exist nowhere else.
+
+        Returns:
+            Whether they were put into quarantine.
         """
         previous = [previous_name(live, change_id) for live in self._names.values()]
         with self._server.open_control_session() as connection:
             existing = read_databases(connection)
-            # A missing one was dropped by the agent before a crash.
+            # A database that is missing was dropped by the agent before a crash.
             if not {*find_opened(connection, previous)} & {*existing}:
                 return False
             for name in sorted({*previous} & {*existing}):
@@ -212,12 +217,12 @@ class CutOver:
         ):
             record = read_last_event(connection, change.id, SWAPS)
             found = read_databases(connection)
-            rows = [require(found, live) for live in sorted(self._names.values())]
+            rows = [require_database(found, live) for live in sorted(self._names.values())]
             marks = [parse_marker(row.comment) for row in rows]
             # Without a row the control database was lost: the comments are written in the same
             # transaction.
-            value = all(mark is not None and mark.change == change.id for mark in marks)
-            if not (value if record is None else record.event is CutOverEvent.CUT_OVER):
+            all_marked = all(mark is not None and mark.change == change.id for mark in marks)
+            if not (all_marked if record is None else record.event is CutOverEvent.CUT_OVER):
                 raise DatabaseError(
                     CUT_OVER_FAILED, detail=LazyText("{id} is not cut over", {"id": change.id})
                 )
@@ -296,14 +301,14 @@ class CutOver:
         if left <= 0:
             return None
         try:
-            with self._sessions.counting(
+            with self._sessions.open_count_session(
                 LiveDatabase(name), statement_s=left, fenced=True
             ) as connection:
                 # Record foreign sessions before counting: one that stays may write later, one that
                 # left wrote before.
                 with self._server.open_control_session() as outside:
                     flag_foreign_sessions(outside, [live])
-                return reading.count_newer_rows(connection, moment, until)
+                return inspection.count_newer_rows(connection, moment, until)
         except DatabaseError as error:
             # An unreadable table, a damaged copy, or one too large to count in the downtime must
             # not block the revert: the database then goes into quarantine. A lost server is
@@ -325,8 +330,8 @@ class CutOver:
         statements: list[str] = []
         for live in names:
             candidate, previous = candidate_name(live, change.id), previous_name(live, change.id)
-            row = require(found, live)
-            if not _belongs_to_change(require(found, candidate), change):
+            row = require_database(found, live)
+            if not _belongs_to_change(require_database(found, candidate), change):
                 raise DatabaseError(
                     CUT_OVER_FAILED,
                     detail=LazyText(
@@ -377,7 +382,7 @@ class CutOver:
         fences = read_fences(connection)
         restore_connect(connection, self._names.values())
         for _name, live in sorted(self._names.items()):
-            row = require(found, live)
+            row = require_database(found, live)
             if row.allow_connections or live not in fences:
                 raise DatabaseError(
                     CUT_OVER_FAILED,
@@ -398,7 +403,7 @@ class CutOver:
         _require_uncommitted(connection, found, self._names.values(), change)
         restore_connect(connection, self._names.values())
         for _name, live in sorted(self._names.items()):
-            comment = require(found, live).comment
+            comment = require_database(found, live).comment
             mark = parse_marker(comment)
             # A marker replaced by somebody's comment is repaired later from the control row.
             if mark is not None and mark.change == change.id:
@@ -415,7 +420,7 @@ class CutOver:
         if record is not None and record.event is CutOverEvent.CUT_OVER:
             fences.update(record.fences)
         for live in sorted(self._names.values()):
-            require(found, live)
+            require_database(found, live)
             closed = FenceState(
                 allow_connections=False,
                 connection_limit=fences.get(live, UNFENCED).connection_limit,
@@ -427,12 +432,12 @@ class CutOver:
         )
         counts = {**entered, **counts}
         name_of = quarantine_name if counts else candidate_name
-        # Deleted with the databases; the previous ones have their own
+        # Discard the stored grants: the previous databases have their own.
         take_saved_grants(connection, self._names.values())
         for _name, live in sorted(self._names.items()):
             candidate, previous = name_of(live, change.id), previous_name(live, change.id)
-            retained = found.get(previous)
-            if retained is None or not retained.is_valid:
+            previous_row = found.get(previous)
+            if previous_row is None or not previous_row.is_valid:
                 raise DatabaseError(PREVIOUS_DATABASE_MISSING, database=live)
             if candidate in found:
                 raise DatabaseError(
@@ -447,7 +452,7 @@ class CutOver:
                     build_rename_statement(live, candidate),
                     build_rename_statement(previous, live),
                     build_reopen_statement(live, closed),
-                    build_comment_statement(live, remove_copy_mark(retained.comment)),
+                    build_comment_statement(live, remove_copy_mark(previous_row.comment)),
                 ),
             )
             write_fences(connection, change, {live: fence})
@@ -458,28 +463,26 @@ class CutOver:
 
     # ---- databases changed by hand ---------------------------------------------------------------
 
-    def rewrite_marker(self, standing: DatabaseMarker) -> tuple[str, ...]:
+    def rewrite_marker(self, marker: DatabaseMarker) -> tuple[str, ...]:
         """Write the marker into comments that lost it; return the names of these databases."""
-        change = ChangeRef(standing.change, standing.generation, standing.release)
+        change = ChangeRef(marker.change, marker.generation, marker.release)
         with (
             translate_errors(", ".join(self._names.values())),
             self._control.transaction(lock_s=self._server.timeouts.lock_s) as connection,
         ):
-            if read_recorded_marker(connection, self._names.values()) != standing:
+            if read_recorded_marker(connection, self._names.values()) != marker:
                 return ()  # another agent was faster, and its marker is newer
             found = read_databases(connection)
             lost = [
                 live
                 for live in sorted(self._names.values())
-                if parse_marker(require(found, live).comment) != standing
+                if parse_marker(require_database(found, live).comment) != marker
             ]
             for live in lost:
                 comment = add_marker(found[live].comment, change)
-                over = is_commit_recorded(connection, change.id)
-                execute(
-                    connection,
-                    build_comment_statement(live, mark_committed(comment) if over else comment),
-                )
+                if is_commit_recorded(connection, change.id):
+                    comment = mark_committed(comment) or comment
+                execute(connection, build_comment_statement(live, comment))
             return tuple(lost)
 
     def reopen_databases(self) -> None:
@@ -491,12 +494,12 @@ class CutOver:
             restore_connect(connection, self._names.values())
             self._fencing.open(connection)
 
-    def adopt_restored(self, change: ChangeRef, closes: ChangeRef | None) -> None:
+    def adopt_restored(self, change: ChangeRef, closed_change: ChangeRef | None) -> None:
         """Record that a change installed the live databases as they are, and is committed.
 
         Args:
             change: The change.
-            closes: An unfinished change with records about its cut-over.
+            closed_change: An unfinished change; records of its cut-over are closed as reverted.
         """
         names = sorted(self._names.values())
         with (
@@ -505,14 +508,17 @@ class CutOver:
         ):
             found = read_databases(connection)
             for live in names:
-                comment = add_marker(require(found, live).comment, change)
+                comment = add_marker(require_database(found, live).comment, change)
                 execute(connection, build_comment_statement(live, mark_committed(comment)))
             opened = {
                 live: FenceState(found[live].allow_connections, found[live].connection_limit)
                 for live in names
             }
-            if closes is not None and read_last_event(connection, closes.id, SWAPS) is not None:
-                self._control.write_event(connection, closes, CutOverEvent.REVERTED, opened)
+            if (
+                closed_change is not None
+                and read_last_event(connection, closed_change.id, SWAPS) is not None
+            ):
+                self._control.write_event(connection, closed_change, CutOverEvent.REVERTED, opened)
             self._control.write_event(connection, change, CutOverEvent.CUT_OVER, opened)
             self._control.write_event(connection, change, CutOverEvent.COMMITTED, opened)
 
@@ -522,7 +528,7 @@ class CutOver:
         self,
         change: ChangeRef,
         event: CutOverEvent,
-        act: Callable[[Connection, ChangeRef], None],
+        write: Callable[[Connection, ChangeRef], None],
     ) -> None:
         for attempt in range(1, ATTEMPTS + 1):
             try:
@@ -532,7 +538,7 @@ class CutOver:
                     record = read_last_event(connection, change.id, SWAPS)
                     if record is not None and record.event is event:
                         return
-                    act(connection, change)
+                    write(connection, change)
                     self._control.write_event(connection, change, event)
                     if event is CutOverEvent.CUT_OVER:
                         execute(
@@ -638,12 +644,12 @@ def describe_live_set(
     Only the catalogue decides whether a database is closed: a recorded fence may be outdated.
     """
     live = names.values()
-    there = {name: found[name] for name in live if name in found and found[name].is_valid}
-    closed = tuple(name for name, row in there.items() if not row.allow_connections)
+    present = {name: found[name] for name in live if name in found and found[name].is_valid}
+    closed = tuple(name for name, row in present.items() if not row.allow_connections)
     return ChangeEvidence(
         is_cut_over=False,
         fenced=bool(closed),
-        missing=tuple(name for name in live if name not in there),
+        missing=tuple(name for name in live if name not in present),
         closed=closed,
         fenced_by=tuple(sorted({fences[name].change for name in live if name in fences})),
     )
@@ -695,9 +701,9 @@ def reconcile_markers(
     names: Mapping[str, str],
     found: Mapping[str, DatabaseRow],
     recorded: DatabaseMarker | None = None,
-    inside: Callable[[str], DatabaseMarker | None] = lambda _name: None,
+    read_state: Callable[[str], DatabaseMarker | None] = lambda _name: None,
 ) -> DatabaseMarker | None:
-    """Return the common marker of all live databases.
+    """Return the common marker of all live databases; None if they were never cut over.
 
     A comment is easily lost: any other comment replaces it, and a plain backup does not restore it.
     So if a comment differs, the marker in the control database counts, provided that the state
@@ -707,7 +713,7 @@ def reconcile_markers(
         names: Logical to physical names.
         found: All databases of the server.
         recorded: The marker in the control database.
-        inside: Reads the state inside a database, by logical name, if comments differ.
+        read_state: Reads the state inside a database, by logical name; called if comments differ.
 
     Raises:
         MARKERS_DISAGREE: If a database is missing or differs.
@@ -715,7 +721,7 @@ def reconcile_markers(
     marks: dict[str, DatabaseMarker | None] = {}
     for name, physical in names.items():
         row = found.get(physical)
-        if not any(each in found for each in names.values()):
+        if not any(database in found for database in names.values()):
             raise DatabaseError(DATABASE_UNKNOWN, database=physical)
         if row is None or not row.is_valid:
             raise DatabaseError(
@@ -727,12 +733,13 @@ def reconcile_markers(
     if set(marks.values()) == {first} and (first is not None or recorded is None):
         return first
     if recorded is not None:
-        states = {name: inside(name) for name in names}
+        states = {name: read_state(name) for name in names}
         if all(recorded in (marks[name], states[name]) for name in names):
             return recorded
         # Recreated under the old names, and never cut over since.
-        no_output = not any(marks.values())
-        if no_output and not any(mark and mark.generation for mark in states.values()):
+        if not any(marks.values()) and not any(
+            mark and mark.generation for mark in states.values()
+        ):
             return None
     text = "; ".join(f"{name}: {mark or '-'}" for name, mark in marks.items())
     raise DatabaseError(MARKERS_DISAGREE, reason=text)

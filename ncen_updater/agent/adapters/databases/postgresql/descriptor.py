@@ -88,4 +88,4 @@ class PostgresDescriptor(EngineDescriptor):
         return ", ".join(f"{column}::text" for column in columns), tails
 
 
-KIND = PostgresDescriptor()
+DESCRIPTOR = PostgresDescriptor()

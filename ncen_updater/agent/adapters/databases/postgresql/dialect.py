@@ -50,7 +50,7 @@ def classify_sqlstate(state: str | None, *, closed: bool) -> ErrorMessage | None
     if state is None:
         return SERVER_LOST if closed else None
     if state.startswith(("53", "58030", "58000")):
-        return DATABASE_DISK_FAILED  # no space, no memory, or an I/O error
+        return DATABASE_DISK_FAILED  # no space, no other resources, or an I/O error
     return SERVER_LOST if state.startswith(("08", "57P")) else None
 
 
@@ -59,8 +59,8 @@ class PostgresDialect(MigrationDialect):
 
     Args:
         connect: Opens a connection to the database, in autocommit mode, as the application's role.
-        end: Terminates a session by pid from outside: a file can change or catch the server's
-            time-out, but not this.
+        terminate: Terminates a session by pid from outside: a file can change or catch the
+            server's time-out, but not this.
     """
 
     engine_name = "postgresql"
@@ -69,10 +69,10 @@ class PostgresDialect(MigrationDialect):
     def __init__(
         self,
         connect: Callable[[], psycopg.Connection[Any]],
-        end: Callable[[int], None] | None = None,
+        terminate: Callable[[int], None] | None = None,
     ) -> None:
         self._connect = connect
-        self._end = end
+        self._terminate = terminate
 
     @property
     def error_type(self) -> type[psycopg.Error]:
@@ -98,7 +98,7 @@ class PostgresDialect(MigrationDialect):
         return block
 
     @contextlib.contextmanager
-    def asking(self, driver: Any) -> Iterator[None]:  # noqa: ANN401
+    def open_query_block(self, driver: Any) -> Iterator[None]:  # noqa: ANN401
         """Roll back effects that READ ONLY allows, such as those on large objects before 16.
 
         Inside a subtransaction the server refuses to switch back to READ WRITE.
@@ -109,10 +109,10 @@ class PostgresDialect(MigrationDialect):
 
     def create_ledger_tables(self, driver: Any, lock_ms: int) -> None:  # noqa: ANN401
         """Create the schemas ``ncen_updater`` and ``ncen_kept`` and the tables."""
-        retained = f"CREATE SCHEMA IF NOT EXISTS {ledger.PARKED_SCHEMA}"
+        parked = f"CREATE SCHEMA IF NOT EXISTS {ledger.PARKED_SCHEMA}"
         limit = f"SET LOCAL lock_timeout = {lock_ms:d}"
         # One message, which the server treats as one transaction
-        driver.execute("; ".join((limit, *self.ledger_tables.create, retained)))
+        driver.execute("; ".join((limit, *self.ledger_tables.create, parked)))
 
     def set_timeouts(self, driver: Any, lock_ms: int, statement_ms: int) -> None:  # noqa: ANN401
         """Set the time-outs with SET LOCAL, so that they end with the transaction."""
@@ -124,8 +124,8 @@ class PostgresDialect(MigrationDialect):
     def run_file(self, driver: Any, sql: str, statement_ms: int) -> None:  # noqa: ANN401
         """Send the file without parameters, so that ``%`` and ``:name`` have no special meaning."""
         # The server applies the time-out to each statement.
-        whole_ms = statement_ms * max(1, len(split_statements(sql, self.engine_name)))
-        with self._translate_errors(driver, sql), self.enforce_timeout(driver, whole_ms):
+        total_ms = statement_ms * max(1, len(split_statements(sql, self.engine_name)))
+        with self._translate_errors(driver, sql), self.enforce_timeout(driver, total_ms):
             driver.execute(sql)
             driver.execute("SET CONSTRAINTS ALL IMMEDIATE")
 
@@ -148,9 +148,10 @@ class PostgresDialect(MigrationDialect):
         driver.execute("RESET statement_timeout")
 
     def read_transaction(self, driver: Any) -> tuple[str, str] | None:  # noqa: ANN401
-        """Return the transaction's id, so that COMMIT followed by BEGIN is detected; and the role.
+        """Return the transaction's id, so that COMMIT followed by BEGIN is detected.
 
-        With the role go the connection settings of its databases, on which fences depend.
+        The state outside the database is the role, and the connection settings of the databases
+        that it owns, on which fences depend.
         """
         from psycopg.pq import TransactionStatus
 
@@ -162,15 +163,15 @@ class PostgresDialect(MigrationDialect):
     @contextlib.contextmanager
     def enforce_timeout(self, driver: Any, statement_ms: int) -> Iterator[None]:  # noqa: ANN401
         """Terminate the session if the server's statement time-out has not ended it in time."""
-        end = self._end
-        if end is None:
+        terminate = self._terminate
+        if terminate is None:
             yield
             return
         ended = threading.Event()
 
         def stop(process: int) -> None:
             ended.set()
-            end(process)
+            terminate(process)
 
         seconds = statement_ms / 1000 + GRACE_S
         timer = threading.Timer(seconds, stop, [driver.info.backend_pid])

@@ -84,20 +84,20 @@ class DumpObstacle:
     """Object that a dump does not contain or cannot restore, and the reasons."""
 
     item: CatalogueObject
-    facts: frozenset[PortabilityIssue]
+    issues: frozenset[PortabilityIssue]
 
 
 # Obstacle even for superusers: the extension would be restored in another version.
 _FOR_SUPERUSERS = frozenset({PortabilityIssue.VERSION})
 
 
-def find_dump_obstacles(seen: DatabaseContents) -> tuple[DumpObstacle, ...]:
+def find_dump_obstacles(contents: DatabaseContents) -> tuple[DumpObstacle, ...]:
     """Return the objects that a dump does not contain or cannot restore; pure."""
     found = []
-    for item in sorted(seen.items, key=lambda item: (item.kind, item.name, item.oid)):
-        facts = item.issues & _FOR_SUPERUSERS if seen.superuser else item.issues
-        if facts:
-            found.append(DumpObstacle(item, facts))
+    for item in sorted(contents.items, key=lambda item: (item.kind, item.name, item.oid)):
+        issues = item.issues & _FOR_SUPERUSERS if contents.superuser else item.issues
+        if issues:
+            found.append(DumpObstacle(item, issues))
     return tuple(found)
 
 
@@ -134,7 +134,7 @@ _OWNED = (
     ("pg_default_acl", "defaclrole", "NULL::aclitem[]", "true"),
 )  # fmt: skip
 
-# Objects that only a superuser can create, whatever role owns them afterwards.
+# Objects that only a superuser can create, whichever role owns them.
 _SUPERUSER_OBJECTS = (
     ("pg_event_trigger", "true"),
     ("pg_foreign_data_wrapper", "true"),
@@ -323,9 +323,9 @@ def read_database_contents(connection: Connection, restorer: str) -> DatabaseCon
 # ---- dumping everything else -------------------------------------------------------------------
 
 # Leaving out an object of these kinds removes no object with privileges of its own.
-_WITHOUT_RIGHTS = frozenset({"event trigger", "default acl", "publication", "user mapping"})
+_WITHOUT_PRIVILEGES = frozenset({"event trigger", "default acl", "publication", "user mapping"})
 # With these issues the object can be restored with another owner, privileges or tablespace.
-_MADE_OTHERWISE = frozenset(
+_RESTORED_DIFFERENTLY = frozenset(
     {
         PortabilityIssue.OWNER,
         PortabilityIssue.GRANTS,
@@ -335,8 +335,10 @@ _MADE_OTHERWISE = frozenset(
         PortabilityIssue.VERSION,
     }
 )
-# Kinds whose owner cannot differ, or that need more than their owner to be created.
-_NEVER_OTHERWISE = frozenset({"default acl", "publication", "event trigger", "large object"})
+# Kinds whose owner cannot differ, or whose creation needs further privileges.
+_NEVER_RESTORED_DIFFERENTLY = frozenset(
+    {"default acl", "publication", "event trigger", "large object"}
+)
 
 
 @dataclass(frozen=True)
@@ -387,24 +389,24 @@ def choose_dump_options(obstacles: Sequence[DumpObstacle], owner: str) -> DumpOp
     seeds: set[tuple[int, int]] = set()
     rowless: set[int] = set()
     for obstacle in obstacles:
-        item, facts = obstacle.item, obstacle.facts
+        item, issues = obstacle.item, obstacle.issues
         key = (item.catalogue, item.oid)
-        if facts & {PortabilityIssue.GRANTS, PortabilityIssue.OWNER, PortabilityIssue.UNREAD}:
+        if issues & {PortabilityIssue.GRANTS, PortabilityIssue.OWNER, PortabilityIssue.UNREAD}:
             restore.add("--no-privileges")
-        if PortabilityIssue.TABLESPACE in facts:
+        if PortabilityIssue.TABLESPACE in issues:
             restore.add("--no-tablespaces")
-        if PortabilityIssue.LABEL in facts:
+        if PortabilityIssue.LABEL in issues:
             restore.add("--no-security-labels")
         if item.kind == "large object":
             dump.add("--no-blobs")
-        elif facts <= _MADE_OTHERWISE and item.kind not in _NEVER_OTHERWISE:
-            if PortabilityIssue.ROWS in facts:
+        elif issues <= _RESTORED_DIFFERENTLY and item.kind not in _NEVER_RESTORED_DIFFERENTLY:
+            if PortabilityIssue.ROWS in issues:
                 dump.add(f"--exclude-table-data={item.name}")
                 rowless.add(item.oid)
         else:
-            if PortabilityIssue.UNREAD in facts:
+            if PortabilityIssue.UNREAD in issues:
                 dump.add(f"--exclude-table={item.name}")
-            if item.kind not in _WITHOUT_RIGHTS:
+            if item.kind not in _WITHOUT_PRIVILEGES:
                 restore.add("--no-privileges")
             seeds.add(key)
     return DumpOptions(
@@ -452,10 +454,10 @@ _NAMED_KINDS = frozenset(
 )
 
 
-def find_excluded_objects(connection: Connection, how: DumpOptions) -> ExcludedObjects:
+def find_excluded_objects(connection: Connection, options: DumpOptions) -> ExcludedObjects:
     """Return the objects that depend on excluded ones; reads the catalogue."""
-    rowless = list(how.tables_without_rows)
-    seeds = set(how.excluded_objects)
+    rowless = list(options.tables_without_rows)
+    seeds = set(options.excluded_objects)
     seeds |= {(c, o) for c, o in fetch_rows(connection, _NEEDS_ROWS, [rowless, rowless])}
     if not seeds:
         return ExcludedObjects()
@@ -476,7 +478,7 @@ def find_excluded_objects(connection: Connection, how: DumpOptions) -> ExcludedO
                 for c, o, kind, identity, *_ in found
                 if kind in _NAMED_KINDS
                 and (c, o) not in members
-                and (c, o) not in how.excluded_objects
+                and (c, o) not in options.excluded_objects
             )
         ),
     )
@@ -494,31 +496,33 @@ _OF_RELATIONS = (
 _RELATIONS = 1259  # the catalogue pg_class
 
 
-def filter_restore_list(contents: str, how: DumpOptions, left: ExcludedObjects) -> str:
+def filter_restore_list(contents: str, options: DumpOptions, excluded: ExcludedObjects) -> str:
     """Return the lines of ``pg_restore --list`` to restore; pure.
 
     Args:
         contents: Output of ``pg_restore --list``.
-        how: The options of the dump.
-        left: The excluded objects.
+        options: The options of the dump.
+        excluded: The excluded objects.
     """
-    retained = []
+    lines = []
     for line in contents.splitlines():
         number, _, rest = line.partition("; ")
         fields = rest.split(" ", 2)
         if not number.isdigit() or len(fields) < 3:
             continue
         catalogue, oid, entry = int(fields[0]), int(fields[1]), fields[2]
-        gone = (catalogue, oid) in left.objects
+        is_excluded = (catalogue, oid) in excluded.objects
         if catalogue == 0:  # rows and row-level security of a table have its object id
             # An excluded object removes its foreign server, and so every user mapping.
-            gone = entry.startswith("USER MAPPING ") or (_RELATIONS, oid) in left.objects
-            gone |= oid in how.tables_without_rows and not entry.startswith("TABLE DATA ")
-            gone |= any(
+            is_excluded = entry.startswith("USER MAPPING ") or (_RELATIONS, oid) in excluded.objects
+            is_excluded |= oid in options.tables_without_rows and not entry.startswith(
+                "TABLE DATA "
+            )
+            is_excluded |= any(
                 entry.startswith(f"{kind} {schema} {name} ")
                 for kind in _OF_RELATIONS
-                for schema, name in left.relations
+                for schema, name in excluded.relations
             )
-        if not gone:
-            retained.append(line)
-    return "\n".join(retained) + "\n"
+        if not is_excluded:
+            lines.append(line)
+    return "\n".join(lines) + "\n"

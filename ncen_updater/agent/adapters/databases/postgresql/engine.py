@@ -28,9 +28,7 @@ from ncen_updater.agent.adapters.databases.base import (
     TableDigest,
 )
 from ncen_updater.agent.adapters.databases.migrations.migrator import find_migrator_user
-from ncen_updater.agent.adapters.databases.postgresql import cut_over as evidences
-from ncen_updater.agent.adapters.databases.postgresql import inspection as reading
-from ncen_updater.agent.adapters.databases.postgresql import round_trip as trying
+from ncen_updater.agent.adapters.databases.postgresql import cut_over, inspection, round_trip
 from ncen_updater.agent.adapters.databases.postgresql.blockers import (
     delete_quarantined,
     find_blockers,
@@ -81,7 +79,6 @@ from ncen_updater.agent.adapters.databases.postgresql.copies import (
 )
 from ncen_updater.agent.adapters.databases.postgresql.cut_over import SWAPS, CutOver
 from ncen_updater.agent.adapters.databases.postgresql.fence import DatabaseFence
-from ncen_updater.agent.adapters.databases.postgresql.inspection import read_schema
 from ncen_updater.agent.adapters.databases.postgresql.rehearsal_copies import (
     DUMP_PROGRAMS,
     RehearsalCopies,
@@ -106,7 +103,7 @@ from ncen_updater.common.progress import ProgressListener
 from ncen_updater.formats.data_loss import DataLoss
 from ncen_updater.formats.manifest import DatabaseProgram
 
-_SHUT = (
+_LOCKED_OUT = (
     "SELECT datname, array_to_string(%s::text[], ', ') FROM pg_database d WHERE datname = ANY(%s)"
     " AND NOT EXISTS (SELECT FROM pg_roles r WHERE rolname = ANY(%s) AND rolcanlogin"
     " AND has_database_privilege(r.oid, d.oid, 'CONNECT')) ORDER BY 1"
@@ -121,7 +118,7 @@ class PostgresEngine(DatabaseEngine):
         names: Logical to physical names.
         timeouts: Time-outs of the agent's own statements.
         migrator_environment: Further variables of the application's own migrator.
-        migrator_user: User as which it runs, if the agent is root.
+        migrator_user: User as which the migrator runs, if the agent is root.
     """
 
     engine_name = "postgresql"
@@ -230,9 +227,7 @@ class PostgresEngine(DatabaseEngine):
         other_bytes: Callable[[Path], int] = lambda _: 0,
     ) -> tuple[Finding, ...]:
         """See :meth:`DatabaseEngine.find_blockers`."""
-        if (
-            not application_stopped
-        ):  # users still work; the answer is needed for the plan of the copy
+        if not application_stopped:  # users still work; plan_copy needs the result
             self._cloning.detect(change)
         return find_blockers(
             self._survey(change),
@@ -268,16 +263,20 @@ class PostgresEngine(DatabaseEngine):
         with open_settled_session(self._server) as connection:
             found = read_databases(connection)
             if change is None:
-                seen = evidences.describe_live_set(self._physical, found, read_fences(connection))
+                evidence = cut_over.describe_live_set(
+                    self._physical, found, read_fences(connection)
+                )
                 roles, live = list(self._settings.connect_roles), list(self._physical.values())
-                return replace(seen, shut=fetch_rows(connection, _SHUT, [roles, live, roles]))
+                return replace(
+                    evidence, locked_out=fetch_rows(connection, _LOCKED_OUT, [roles, live, roles])
+                )
             record = read_last_event(connection, change.id, SWAPS)
             committed = is_commit_recorded(connection, change.id)
-        return evidences.decide_evidence(change, self._physical, found, record, committed=committed)
+        return cut_over.decide_evidence(change, self._physical, found, record, committed=committed)
 
-    def sessions(self) -> tuple[str, ...]:
-        """See :meth:`DatabaseEngine.sessions`."""
-        return self._fencing.sessions()
+    def describe_sessions(self) -> tuple[str, ...]:
+        """See :meth:`DatabaseEngine.describe_sessions`."""
+        return self._fencing.describe_sessions()
 
     def list_replaced(self) -> tuple[str, ...]:
         """See :meth:`DatabaseEngine.list_replaced`."""
@@ -293,7 +292,7 @@ class PostgresEngine(DatabaseEngine):
             found = read_databases(connection)
             live = {n: found[p].oid for n, p in self._physical.items() if p in found}
             disks = read_disks(self._server, connection, live)
-        return {Path(disk.place): disk.free for disk in disks}
+        return {Path(disk.directory): disk.free_bytes for disk in disks}
 
     def require_dump_programs(self) -> None:
         """See :meth:`DatabaseEngine.require_dump_programs`."""
@@ -305,20 +304,20 @@ class PostgresEngine(DatabaseEngine):
         return self._read_marker()[0]
 
     def _read_marker(self) -> tuple[DatabaseMarker | None, bool]:
-        """Return the marker of the live databases, and whether every comment has it."""
+        """Return the marker of the live databases, and whether it is in every comment."""
         with open_settled_session(self._server) as connection:
             found = read_databases(connection)
-            standing = read_recorded_marker(connection, self._physical.values())
-        marker = evidences.reconcile_markers(
-            self._physical, found, standing, self._migrating.read_state
+            recorded = read_recorded_marker(connection, self._physical.values())
+        marker = cut_over.reconcile_markers(
+            self._physical, found, recorded, self._migrating.read_state
         )
-        names = {parse_marker(found[physical].comment) for physical in self._physical.values()}
-        return marker, names == {marker}
+        in_comments = {parse_marker(found[name].comment) for name in self._physical.values()}
+        return marker, in_comments == {marker}
 
     def list_leftovers(self) -> tuple[tuple[str, DatabaseRole, str], ...]:
         """See :meth:`DatabaseEngine.list_leftovers`."""
         with self._server.open_control_session() as connection:
-            return evidences.list_leftovers(self._physical, read_databases(connection))
+            return cut_over.list_leftovers(self._physical, read_databases(connection))
 
     def read_ledger(self, database: DatabaseRef) -> tuple[AppliedMigration, ...]:
         """See :meth:`DatabaseEngine.read_ledger`."""
@@ -329,32 +328,32 @@ class PostgresEngine(DatabaseEngine):
     ) -> list[tuple[object, ...]]:
         """See :meth:`DatabaseEngine.run_query`; runs as the application's role."""
         with self._sessions.open_session_block(database) as connection:
-            return reading.run_release_query(connection, database.name, sql, timeout_s)
+            return inspection.run_release_query(connection, database.name, sql, timeout_s)
 
     def compute_table_digests(self, database: DatabaseRef) -> dict[str, TableDigest]:
         """See :meth:`DatabaseEngine.compute_table_digests`; may run casts of the application."""
         long_s = self._limits.long_s
         with self._sessions.open_session_block(database, statement_s=long_s) as connection:
-            reading.begin_read_only(connection)
-            tables = reading.list_user_tables(connection)
+            inspection.begin_read_only(connection)
+            tables = inspection.list_user_tables(connection)
             return {
-                table.label: reading.compute_table_digest(connection, table) for table in tables
+                table.label: inspection.compute_table_digest(connection, table) for table in tables
             }
 
     def read_schema(self, database: DatabaseRef) -> SchemaDigest:
         """See :meth:`DatabaseEngine.read_schema`."""
         sessions = self._sessions
-        enter = (
+        open_block = (
             sessions.open_session_block
             if isinstance(database, CandidateDatabase)
-            else sessions.catalogue
+            else sessions.open_catalogue_session
         )
-        with enter(database) as connection:
-            return read_schema(connection)
+        with open_block(database) as connection:
+            return inspection.read_schema(connection)
 
     @contextlib.contextmanager
     def hold_sessions(self, *, migrating: bool = False) -> Iterator[None]:
-        """See :meth:`DatabaseEngine.hold_sessions`; one session for each database."""
+        """See :meth:`DatabaseEngine.hold_sessions`."""
         with self._sessions.hold_sessions(migrating=migrating):
             yield
 
@@ -387,8 +386,8 @@ class PostgresEngine(DatabaseEngine):
         result: dict[str, dict[str, int]] = {}
         long_s = self._limits.long_s
         for name in self._physical:
-            with self._sessions.counting(LiveDatabase(name), statement_s=long_s) as live:
-                lost = reading.count_newer_rows(live, moment)
+            with self._sessions.open_count_session(LiveDatabase(name), statement_s=long_s) as live:
+                lost = inspection.count_newer_rows(live, moment)
                 if lost is None:
                     lost = self._compare_with_previous(name, live, previous_change)
             if lost:
@@ -409,10 +408,10 @@ class PostgresEngine(DatabaseEngine):
             moment = read_cut_over_transaction(connection, change.retained_from or change.id)
         result: dict[str, dict[str, int]] = {}
         for name in (name for name in self._physical if losses.get(name)):
-            with self._sessions.counting(
+            with self._sessions.open_count_session(
                 LiveDatabase(name), statement_s=self._limits.long_s
             ) as live:
-                found = reading.count_entered_rows(live, moment, losses[name])
+                found = inspection.count_entered_rows(live, moment, losses[name])
             if found:
                 result[name] = found
         return result
@@ -425,7 +424,7 @@ class PostgresEngine(DatabaseEngine):
         with self._sessions.open_session_block(
             database, statement_s=self._limits.long_s
         ) as connection:
-            return trying.read_sample(connection, keys)
+            return round_trip.read_sample(connection, keys)
 
     def write_sample_values(
         self,
@@ -435,15 +434,17 @@ class PostgresEngine(DatabaseEngine):
     ) -> dict[str, dict[str, Counter[UntestedReason]]]:
         """See :meth:`DatabaseEngine.write_sample_values`."""
         with self._sessions.open_session_block(candidate) as connection:
-            return trying.write_sample_values(connection, seed, minimal_columns)
+            return round_trip.write_sample_values(connection, seed, minimal_columns)
 
     def _compare_with_previous(
-        self, name: str, live: Connection, retained: ChangeRef
+        self, name: str, live: Connection, previous_change: ChangeRef
     ) -> dict[str, int]:
         """Compare a live database with its previous one; slow, so only if the other count fails."""
         long_s = self._limits.long_s
-        with self._sessions.counting(retained.get_previous(name), statement_s=long_s) as other:
-            return reading.count_lost_rows(live, other)
+        with self._sessions.open_count_session(
+            previous_change.get_previous(name), statement_s=long_s
+        ) as previous:
+            return inspection.count_lost_rows(live, previous)
 
     def find_orphans(self, plan: CopyPlan) -> tuple[Finding, ...]:
         """See :meth:`DatabaseEngine.find_orphans`."""
@@ -457,10 +458,10 @@ class PostgresEngine(DatabaseEngine):
     def build_migrator_url(self, database: DatabaseRef) -> str:
         """See :meth:`DatabaseEngine.build_migrator_url`.
 
-        Sessions switch to the application's role at once.
+        Sessions have the application's role from their start.
         """
         as_owner = bool(self._server.has_owner_login)
-        return self._server.address_parts(
+        return self._server.build_address(
             self._sessions.physical_name(database), as_owner=as_owner
         )["URL"]
 
@@ -478,13 +479,13 @@ class PostgresEngine(DatabaseEngine):
         """See :meth:`DatabaseEngine.plan_copy`."""
         if change.no_copy:
             return CopyPlan({})
-        retained = change.retained_from
+        source_change = change.retained_from
         with self._server.open_control_session() as connection:
             found = read_databases(connection)
             directory = find_data_directory(self._server, connection)
             oids: dict[str, int] = {}
             for name, physical in self._physical.items():
-                source = previous_name(physical, retained) if retained else physical
+                source = previous_name(physical, source_change) if source_change else physical
                 if source not in found or not found[source].is_valid:
                     raise DatabaseError(DATABASE_SET_INCOMPLETE, database=source)
                 oids[name] = found[source].oid
@@ -519,10 +520,10 @@ class PostgresEngine(DatabaseEngine):
     ) -> dict[str, tuple[str, ...]]:
         """See :meth:`DatabaseEngine.copy_online`."""
         self._control.create_if_missing()
-        lacking = self._rehearsing.copy_online(change, plan, progress)
+        missing = self._rehearsing.copy_online(change, plan, progress)
         with self._control.transaction() as connection:
             record_login(connection, self._server)
-        return lacking
+        return missing
 
     def copy_candidates(
         self, change: ChangeRef, timing_change: ChangeRef, progress: ProgressListener

@@ -1,4 +1,4 @@
-"""Fence: close all live databases to sessions, and open them again exactly as before."""
+"""Fence: close all live databases to foreign sessions, and open them again exactly as before."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ from collections.abc import Mapping, Sequence
 import psycopg
 
 from ncen_updater.agent.adapters.databases.base import ChangeRef
-from ncen_updater.agent.adapters.databases.postgresql.catalogue import read_databases, require
+from ncen_updater.agent.adapters.databases.postgresql.catalogue import (
+    read_databases,
+    require_database,
+)
 from ncen_updater.agent.adapters.databases.postgresql.connection import (
     Connection,
     Server,
@@ -31,7 +34,7 @@ from ncen_updater.agent.adapters.databases.postgresql.control_database import (
 )
 from ncen_updater.agent.adapters.databases.postgresql.sessions import (
     flag_foreign_sessions,
-    forget_visits,
+    forget_maintenance_sessions,
 )
 from ncen_updater.agent.model.errors import DatabaseError, FenceError
 from ncen_updater.common.error_sanitizer import sanitize_error
@@ -41,8 +44,8 @@ from ncen_updater.common.messages import (
     PREPARED_TRANSACTIONS,
 )
 
-# Autovacuum has no role, yields by itself, and only superusers may terminate it. Everybody may see
-# role and application name; most roles may not see backend_type and state.
+# Leaves out autovacuum, which has no role, yields by itself, and can be terminated by superusers
+# only. Everybody may see role and application name; most roles may not see backend_type and state.
 _SESSIONS = (
     "SELECT pid, coalesce(nullif(application_name, ''), '-') || ' of ' || coalesce(usename, '-'),"
     " datname FROM pg_stat_activity"
@@ -60,7 +63,7 @@ def terminate_sessions(connection: Connection, databases: Sequence[str], limit_s
     Raises:
         FenceError: If sessions remain; the detail names them.
     """
-    begin = time.monotonic()
+    started = time.monotonic()
     reasons: dict[int, str] = {}
     while found := fetch_rows(connection, _SESSIONS, [list(databases)]):
         for pid, _name, _database in found:
@@ -68,17 +71,18 @@ def terminate_sessions(connection: Connection, databases: Sequence[str], limit_s
                 execute(connection, "SELECT pg_terminate_backend(%s, %s)", [pid, WAIT_MS])
             except psycopg.errors.InsufficientPrivilege as error:
                 reasons[pid] = sanitize_error(error)
-        left = fetch_rows(connection, _SESSIONS, [list(databases)])
-        hopeless = all(pid in reasons for pid, _name, _database in left)
-        if left and time.monotonic() - begin > (
+        remaining = fetch_rows(connection, _SESSIONS, [list(databases)])
+        hopeless = all(pid in reasons for pid, _name, _database in remaining)
+        if remaining and time.monotonic() - started > (
             min(UNTERMINABLE_WAIT_S, limit_s) if hopeless else limit_s
         ):
             detail = "; ".join(
-                f"{name} (process {pid}) {reasons.get(pid, '')}".strip() for pid, name, _ in left
+                f"{name} (process {pid}) {reasons.get(pid, '')}".strip()
+                for pid, name, _ in remaining
             )
-            names = ", ".join(sorted({database for _pid, _name, database in left}))
-            raise FenceError(count=len(left), database=names, detail=detail)
-        if left:
+            names = ", ".join(sorted({database for _pid, _name, database in remaining}))
+            raise FenceError(count=len(remaining), database=names, detail=detail)
+        if remaining:
             time.sleep(POLL_S)
 
 
@@ -122,7 +126,7 @@ class DatabaseFence:
 
     def fence(self, change: ChangeRef) -> None:
         """See :meth:`DatabaseEngine.fence`."""
-        if self.is_standing(change):
+        if self.is_in_force(change):
             return
         self._control.create_if_missing()
         with (
@@ -134,10 +138,10 @@ class DatabaseFence:
             found = read_databases(connection)
             known = [name for name in fences if name in self._databases]
             # Versions recorded by another change do not apply to this one.
-            value = read_expected_versions(connection, self._databases).items()
-            forget_versions(connection, [name for name, (by, _) in value if by != change.id])
+            recorded = read_expected_versions(connection, self._databases).items()
+            forget_versions(connection, [name for name, (by, _) in recorded if by != change.id])
             for database in self._databases:
-                row = require(found, database)
+                row = require_database(found, database)
                 if not row.allow_connections and database not in known:  # closed by somebody else
                     raise DatabaseError(DATABASE_CLOSED, database=database)
             # An existing row is older than this transaction and holds the original settings.
@@ -166,7 +170,7 @@ class DatabaseFence:
             flag_foreign_sessions(connection, known)
             self._terminate_remaining(connection)
 
-    def is_standing(self, change: ChangeRef) -> bool:
+    def is_in_force(self, change: ChangeRef) -> bool:
         """Tell whether the change's fence is in force; if so, terminate the remaining sessions.
 
         Raises:
@@ -175,7 +179,7 @@ class DatabaseFence:
         """
         with self._server.open_control_session() as connection:
             fences = self._require_same_change(connection, change)
-            if not self._is_standing(connection, fences):
+            if not self._is_in_force(connection, fences):
                 return False
             flag_foreign_sessions(connection, self._databases)
             self._terminate_remaining(connection)
@@ -196,7 +200,7 @@ class DatabaseFence:
             raise DatabaseError(FENCED_BY_OTHER, change=change.id, other=", ".join(sorted(others)))
         return fences
 
-    def _is_standing(self, connection: Connection, fences: Mapping[str, FenceState]) -> bool:
+    def _is_in_force(self, connection: Connection, fences: Mapping[str, FenceState]) -> bool:
         """Tell whether all are closed and their settings recorded; the cut-over checks again."""
         found = read_databases(connection)
         live = [found.get(database) for database in self._databases]
@@ -219,11 +223,11 @@ class DatabaseFence:
                 detail=", ".join(gid for gid, _database in prepared),
             )
 
-    def sessions(self) -> tuple[str, ...]:
-        """See :meth:`DatabaseEngine.sessions`."""
+    def describe_sessions(self) -> tuple[str, ...]:
+        """See :meth:`DatabaseEngine.describe_sessions`."""
         with self._server.open_control_session() as connection:
             found = fetch_rows(connection, _SESSIONS, [list(self._databases)])
-        return tuple(sorted({f"{who} ({name})" for _, who, name in found}))
+        return tuple(sorted({f"{session} ({database})" for _, session, database in found}))
 
     def list_replaced(self) -> tuple[str, ...]:
         """See :meth:`DatabaseEngine.list_replaced`; a replaced database has another object id."""
@@ -247,16 +251,17 @@ class DatabaseFence:
             self._require_same_change(connection, change)
             self.open(connection)
             forget_versions(connection, self._databases)
-            forget_visits(connection, self._databases)
+            forget_maintenance_sessions(connection, self._databases)
 
     def open(self, connection: Connection) -> None:
         """Open all fenced databases, of any change, in the caller's transaction.
 
-        Raises if one is missing: it would stay closed without a record.
+        Raises:
+            DatabaseUnreachableError: A database is missing: it would stay closed without a record.
         """
         found = read_databases(connection)
         for database, fence in sorted(read_fences(connection).items()):
             if database in self._databases:
-                require(found, database)
+                require_database(found, database)
                 execute(connection, build_reopen_statement(database, fence))
                 execute(connection, "DELETE FROM public.fences WHERE database = %s", [database])

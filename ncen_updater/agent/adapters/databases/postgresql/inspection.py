@@ -1,4 +1,4 @@
-"""Queries on one database: rows, digests of tables, and the data loss of a rollback."""
+"""Queries on one database: rows, digests of tables and schema, and the data loss of a rollback."""
 
 # ruff: noqa: S608 - the queries are put together from constants
 
@@ -126,7 +126,7 @@ def begin_read_only(connection: Connection) -> None:
 
 
 def list_user_tables(connection: Connection) -> list[TableShape]:
-    """Return every ordinary table and partition, without the agent's and those of parked rows."""
+    """Return every ordinary table and partition, except the agent's and those of parked rows."""
     found = fetch_rows(connection, _TABLES, [AGENT_SCHEMA, PARKED_SCHEMA])
     return [TableShape((schema, name, tuple(key))) for schema, name, key in found]
 
@@ -176,13 +176,13 @@ def iter_keys(connection: Connection, table: TableShape) -> Iterator[bytes]:
             yield bytes(row[0])
 
 
-def count_missing_keys(live: Iterator[bytes], retained: Iterator[bytes]) -> int:
+def count_missing_keys(live: Iterator[bytes], previous: Iterator[bytes]) -> int:
     """Count the keys of the first iterator that the second lacks; both ascending."""
     lost = 0
-    other: Any = next(retained, None)
+    other: Any = next(previous, None)
     for key in live:
         while other is not None and other < key:
-            other = next(retained, None)
+            other = next(previous, None)
         lost += other != key
     return lost
 
@@ -205,22 +205,22 @@ def count_newer_rows(
         psycopg.errors.QueryCanceled: If the deadline was reached within a table.
         ROWS_UNREADABLE: If the application's role may not read a table.
     """
-    younger = _build_newer_condition(live, since_transaction)
-    if younger is None:
+    newer = _build_newer_condition(live, since_transaction)
+    if newer is None:
         return None
-    found: dict[str, int] = {}
+    counts: dict[str, int] = {}
     for table in list_user_tables(live):
-        sql = f"SELECT count(*) FROM ONLY {table.quoted_name} WHERE {younger}"
+        sql = f"SELECT count(*) FROM ONLY {table.quoted_name} WHERE {newer}"
         if deadline is not None:
-            left = deadline - time.monotonic()
-            if left <= 0:
+            remaining_s = deadline - time.monotonic()
+            if remaining_s <= 0:
                 return None
-            execute(live, f"SET LOCAL statement_timeout = {max(1, int(left * 1000))}")
+            execute(live, f"SET LOCAL statement_timeout = {max(1, int(remaining_s * 1000))}")
         with _translate_permission_error(live, table):
             number = int(fetch_rows(live, sql)[0][0])
         if number:
-            found[table.label] = number
-    return found
+            counts[table.label] = number
+    return counts
 
 
 def _build_newer_condition(live: Connection, moment: int | None) -> str | None:
@@ -250,17 +250,17 @@ def count_entered_rows(
     Raises:
         ROWS_UNREADABLE: If the application's role may not read a table.
     """
-    younger = _build_newer_condition(live, since_transaction)
+    newer = _build_newer_condition(live, since_transaction)
     found: dict[str, int] = {}
     for loss in losses:
-        if loss.is_release_table and younger is None:
+        if loss.is_release_table and newer is None:
             continue
         numbers: dict[str, int] = {}
         for label, oid, table in _iter_affected_tables(live, loss):
             entered = _build_entered_condition(live, oid, loss.column)
             if entered is None:
                 continue
-            where = " AND ".join([younger or "true", *entered])
+            where = " AND ".join([newer or "true", *entered])
             with _translate_permission_error(live, table):
                 sql = f"SELECT count(*) FROM {table.quoted_name} WHERE {where}"
                 numbers[label] = numbers.get(label, 0) + int(fetch_rows(live, sql)[0][0])
@@ -284,9 +284,9 @@ def _iter_affected_tables(
             if loss.kind is LossKind.DEPENDENTS or table[0].lower() == loss.table:
                 yield table.label, 0, table
     elif loss.kind is LossKind.ROWS:
-        asked = [bare, schema, loss.cascades, AGENT_SCHEMA, PARKED_SCHEMA]
-        for oid, inside, name, named in fetch_rows(live, _FOLLOWING, asked):
-            table = TableShape((inside, name, ()))
+        parameters = [bare, schema, loss.cascades, AGENT_SCHEMA, PARKED_SCHEMA]
+        for oid, table_schema, name, named in fetch_rows(live, _FOLLOWING, parameters):
+            table = TableShape((table_schema, name, ()))
             yield loss.object_name if named else table.label, oid, table
     else:
         # A file may use the search path to find a table, so the name counts in every schema.
@@ -301,25 +301,26 @@ def _build_entered_condition(live: Connection, table: int, column: str | None) -
     for name, generated, default in fetch_rows(live, _COLUMNS, [table]):
         if name.lower() == column and not generated:
             quoted = quote_identifier(name)
-            other = default is not None and _VALUE.fullmatch(default)
-            unlike = [f"{quoted} IS DISTINCT FROM {default}"] if other else []
-            return [f"{quoted} IS NOT NULL", *unlike]
+            is_literal = default is not None and _VALUE.fullmatch(default)
+            differs = [f"{quoted} IS DISTINCT FROM {default}"] if is_literal else []
+            return [f"{quoted} IS NOT NULL", *differs]
     return None
 
 
-def count_lost_rows(live: Connection, retained: Connection) -> dict[str, int]:
-    """Return the number of rows of ``live`` that ``retained`` lacks, by table.
+def count_lost_rows(live: Connection, previous: Connection) -> dict[str, int]:
+    """Return the number of rows of ``live`` that ``previous`` lacks, by table.
 
-    Tables without loss are left out.
+    Rows are compared by primary key; of a table without one, only their numbers. Tables without
+    loss are left out.
 
     Args:
         live: A session in the live database, in the transaction of :func:`begin_read_only`.
-        retained: The same in the previous database.
+        previous: The same in the previous database.
 
     Raises:
         ROWS_UNREADABLE: If the application's role may not read a table.
     """
-    old = {table.label: table for table in list_user_tables(retained)}
+    old = {table.label: table for table in list_user_tables(previous)}
     lost: dict[str, int] = {}
     for table in list_user_tables(live):
         other = old.get(table.label)
@@ -327,9 +328,9 @@ def count_lost_rows(live: Connection, retained: Connection) -> dict[str, int]:
             if other is None:
                 number = _count_rows(live, table)
             elif table.key and other.key == table.key:
-                number = count_missing_keys(iter_keys(live, table), iter_keys(retained, other))
+                number = count_missing_keys(iter_keys(live, table), iter_keys(previous, other))
             else:
-                number = max(0, _count_rows(live, table) - _count_rows(retained, other))
+                number = max(0, _count_rows(live, table) - _count_rows(previous, other))
         if number:
             lost[table.label] = number
     return lost
@@ -509,12 +510,12 @@ def read_schema(connection: Connection) -> SchemaDigest:
         "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;"
         " SET LOCAL ROLE NONE; SET LOCAL search_path = pg_catalog",
     )
-    things: list[tuple[SchemaKind, str]] = []
+    objects: list[tuple[SchemaKind, str]] = []
     own_schemas = [AGENT_SCHEMA, PARKED_SCHEMA] * len(_QUERIES)
     for (row,) in fetch_rows(connection, _SCHEMA_QUERY, own_schemas):
         *fields, kind = json.loads(row, object_pairs_hook=_take_values)
         line = "\x1f".join("\\N" if field is None else str(field) for field in fields)
-        things.append((SchemaKind(str(kind)), line))
+        objects.append((SchemaKind(str(kind)), line))
     return build_schema_digest(
-        things, (line for kind, line in things if kind not in KINDS_OUTSIDE_FINGERPRINT)
+        objects, (line for kind, line in objects if kind not in KINDS_OUTSIDE_FINGERPRINT)
     )

@@ -1,4 +1,4 @@
-"""Copies for a rehearsal: a backup of each live database, restored, while users work.
+"""Copies for a rehearsal: a dump of each live database, restored while users work.
 
 A template copy needs a live database without sessions. A dump does not, and it also proves that a
 backup can be restored. It is piped from one program to the other without touching a disk.
@@ -33,7 +33,7 @@ from ncen_updater.agent.adapters.databases.postgresql.catalogue import (
     candidate_name,
     read_databases,
     read_server_major,
-    require,
+    require_database,
 )
 from ncen_updater.agent.adapters.databases.postgresql.connection import (
     Connection,
@@ -75,7 +75,6 @@ logger = logging.getLogger(__name__)
 
 # ---- pg_dump and pg_restore ----------------------------------------------------------------------
 
-# pg_dump and pg_restore of the server's own version.
 # An older pg_dump refuses the server, and a newer pg_restore writes settings that an older server
 # does not know. A machine may have several versions, and the first one in the PATH is the newest.
 
@@ -83,6 +82,8 @@ DUMP_PROGRAMS = ("pg_dump", "pg_restore")
 # Directories of each version in the packages of Debian and of PostgreSQL.
 PROGRAM_DIRECTORIES = ("/usr/lib/postgresql/{major}/bin", "/usr/pgsql-{major}/bin")
 VERSION_TIMEOUT_S = 30
+TAIL_BYTES = 4000
+BLOCK = 1 << 20
 
 
 def find_program(name: str, major: int, bin_directory: Path | None) -> Path:
@@ -95,8 +96,8 @@ def find_program(name: str, major: int, bin_directory: Path | None) -> Path:
     """
     if bin_directory is not None:
         return bin_directory / name
-    places = (Path(place.format(major=major)) / name for place in PROGRAM_DIRECTORIES)
-    return next((place for place in places if place.is_file()), Path(name))
+    paths = (Path(directory.format(major=major)) / name for directory in PROGRAM_DIRECTORIES)
+    return next((path for path in paths if path.is_file()), Path(name))
 
 
 def read_program_version(program: Path) -> int | None:
@@ -143,10 +144,6 @@ def find_matching_program(server: Server, name: str) -> str:
     return str(program)
 
 
-TAIL_BYTES = 4000
-BLOCK = 1 << 20
-
-
 class RehearsalCopies:
     """Copies of a rehearsal.
 
@@ -175,7 +172,7 @@ class RehearsalCopies:
             DATABASE_SET_INCOMPLETE: If a live database is missing.
             TABLESPACE_CLOSED: If a database cannot be created in the tablespace of the live one.
         """
-        lacking: dict[str, tuple[str, ...]] = {}
+        not_copied: dict[str, tuple[str, ...]] = {}
         settings = self._server.settings
         for copy in list_copies(plan):
             if not self._server.check_owner_login(copy.source):
@@ -185,34 +182,34 @@ class RehearsalCopies:
             with self._server.open_control_session(
                 statement_s=self._server.timeouts.long_s
             ) as connection:
-                require(read_databases(connection), copy.source)
+                require_database(read_databases(connection), copy.source)
                 drop_database(connection, copy.target, self._server.timeouts.terminate_s)
                 execute(connection, "SET lock_timeout = 0")
                 create_empty_database(connection, copy.source, copy.target, oid=copy.oid)
 
-            def tell(seconds: float, name: str = copy.name) -> None:
+            def report(seconds: float, name: str = copy.name) -> None:
                 values = {"database": name, "seconds": int(seconds)}
                 progress.report(LazyText(N_("copying {database} ({seconds} s)"), values))
 
-            with report_heartbeat(tell):
-                lacking[copy.name] = self._dump_and_restore(copy, programs)
+            with report_heartbeat(report):
+                not_copied[copy.name] = self._dump_and_restore(copy, programs)
             self._close_copy(change, copy)
-        return {name: words for name, words in lacking.items() if words}
+        return {name: objects for name, objects in not_copied.items() if objects}
 
     def _dump_and_restore(self, copy: DatabaseCopy, programs: Mapping[str, str]) -> tuple[str, ...]:
         """Dump and restore one database; return the objects that were not copied."""
         owner = self._server.settings.owner
         with self._sessions.open_session_block(LiveDatabase(copy.name)) as connection:
             obstacles = find_dump_obstacles(read_database_contents(connection, owner))
-            how = choose_dump_options(obstacles, owner)
-            left = find_excluded_objects(connection, how)
+            options = choose_dump_options(obstacles, owner)
+            excluded = find_excluded_objects(connection, options)
         if not obstacles:
             self._pipe_dump_to_restore(copy, programs)
             return ()
         logger.warning("a dump of %s omits %d objects", copy.source, len(obstacles))
-        self._pipe_dump_to_restore(copy, programs, how, left)
-        words = (obstacle.item.label for obstacle in obstacles)
-        return tuple(dict.fromkeys((*words, *left.labels)))
+        self._pipe_dump_to_restore(copy, programs, options, excluded)
+        labels = (obstacle.item.label for obstacle in obstacles)
+        return tuple(dict.fromkeys((*labels, *excluded.labels)))
 
     @staticmethod
     def plan_candidate_copy(change: ChangeRef, plan: CopyPlan) -> CopyPlan:
@@ -222,11 +219,11 @@ class RehearsalCopies:
             change: The rehearsal.
             plan: A plan for copies of the live databases, made for another change.
         """
-        data: dict[str, Mapping[str, object]] = {}
+        copies: dict[str, Mapping[str, object]] = {}
         for name, item in plan.copies.items():
             source = candidate_name(str(item["source"]), change.id)
-            data[name] = {**item, "source": source}
-        return CopyPlan(data)
+            copies[name] = {**item, "source": source}
+        return CopyPlan(copies)
 
     def _close_copy(self, change: ChangeRef, copy: DatabaseCopy) -> None:
         """Copy the attributes of the live database, and close the copy."""
@@ -239,12 +236,12 @@ class RehearsalCopies:
         self,
         copy: DatabaseCopy,
         programs: Mapping[str, str],
-        how: DumpOptions | None = None,
-        left: ExcludedObjects | None = None,
+        options: DumpOptions | None = None,
+        excluded: ExcludedObjects | None = None,
     ) -> None:
         """Pipe ``pg_dump`` into ``pg_restore``; both must succeed."""
         dumper, restorer = (programs[name] for name in DUMP_PROGRAMS)
-        how, settings = how or DumpOptions(), self._server.settings
+        options, settings = options or DumpOptions(), self._server.settings
         with (
             self._start_program(
                 dumper,
@@ -252,34 +249,34 @@ class RehearsalCopies:
                 settings.owner,
                 "--format=custom",
                 "--compress=0",
-                *how.dump_arguments,
+                *options.dump_arguments,
                 stdout=subprocess.PIPE,
             ) as dump,
             contextlib.ExitStack() as stack,
         ):
-            reported = {"pg_dump": _make_output_tail(dump)}
+            tails = {"pg_dump": _make_output_tail(dump)}
             try:
-                options, begun = list(how.restore_arguments), b""
-                if left is not None:
-                    listed, begun = _read_dump_contents(restorer, dump)
-                    retained = stack.enter_context(
+                restore_arguments, head = list(options.restore_arguments), b""
+                if excluded is not None:
+                    contents, head = _read_dump_contents(restorer, dump)
+                    restore_list = stack.enter_context(
                         tempfile.NamedTemporaryFile("w", encoding="utf-8")
                     )
-                    retained.write(filter_restore_list(listed, how, left))
-                    retained.flush()
-                    options.append(f"--use-list={retained.name}")
+                    restore_list.write(filter_restore_list(contents, options, excluded))
+                    restore_list.flush()
+                    restore_arguments.append(f"--use-list={restore_list.name}")
                 restore = stack.enter_context(
                     self._start_program(
                         restorer, copy.target, settings.owner,
-                        "--format=custom", "--exit-on-error", *options,
-                        stdin=subprocess.PIPE if begun else dump.stdout,
+                        "--format=custom", "--exit-on-error", *restore_arguments,
+                        stdin=subprocess.PIPE if head else dump.stdout,
                     )
                 )  # fmt: skip
             except BaseException:
                 dump.kill()
                 raise
-            reported["pg_restore"] = _make_output_tail(restore)
-            pump = _PipeFeeder(begun, dump.stdout, restore.stdin) if begun else None
+            tails["pg_restore"] = _make_output_tail(restore)
+            pump = _PipeFeeder(head, dump.stdout, restore.stdin) if head else None
             if pump is None and dump.stdout is not None:
                 dump.stdout.close()  # otherwise a dead pg_restore would not end pg_dump
             try:
@@ -299,13 +296,13 @@ class RehearsalCopies:
         codes = {"pg_dump": dumped if dumped != -signal.SIGPIPE else 0, "pg_restore": restored}
         failed = [program for program, code in codes.items() if code]
         if failed:
-            whole = [reported[program].read_text() for program in failed]
+            outputs = [tails[program].read_text() for program in failed]
             raise DatabaseError(
                 DUMP_FAILED,
                 program=failed[0],
                 database=copy.source,
-                detail="; ".join(sanitize_program_output(text) for text in whole),
-            ).with_raw_error("\n".join(whole))
+                detail="; ".join(sanitize_program_output(text) for text in outputs),
+            ).with_raw_error("\n".join(outputs))
 
     def _start_program(
         self,
@@ -350,7 +347,7 @@ def _read_dump_contents(restorer: str, dump: subprocess.Popen[bytes]) -> tuple[s
 
     The list is at the beginning, and ``pg_restore --list`` ends once it has read it.
     """
-    begun = bytearray()
+    head = bytearray()
     with subprocess.Popen(
         [restorer, "--list", "--format=custom"],
         stdin=subprocess.PIPE,
@@ -365,7 +362,7 @@ def _read_dump_contents(restorer: str, dump: subprocess.Popen[bytes]) -> tuple[s
         source, sink = dump.stdout, lister.stdin
         while source is not None and sink is not None:
             block = os.read(source.fileno(), BLOCK)
-            begun += block
+            head += block
             try:
                 if not block:
                     break
@@ -377,14 +374,14 @@ def _read_dump_contents(restorer: str, dump: subprocess.Popen[bytes]) -> tuple[s
                 sink.close()
         lister.wait()
         reader.join()
-    return b"".join(lines).decode("utf-8", "replace"), bytes(begun)
+    return b"".join(lines).decode("utf-8", "replace"), bytes(head)
 
 
 class _PipeFeeder:
-    """Feeder that passes the bytes already read, and then the rest, to a program."""
+    """Feeder of a program's input: first the bytes already read, then the rest of a pipe."""
 
-    def __init__(self, begun: bytes, source: IO[bytes] | None, sink: IO[bytes] | None) -> None:
-        self._begun, self._source, self._sink = begun, source, sink
+    def __init__(self, head: bytes, source: IO[bytes] | None, sink: IO[bytes] | None) -> None:
+        self._head, self._source, self._sink = head, source, sink
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
@@ -394,7 +391,7 @@ class _PipeFeeder:
         # A program that ended early reports the reason itself; closing both ends the other one,
         # too.
         with contextlib.suppress(BrokenPipeError), self._source, self._sink:
-            self._sink.write(self._begun)
+            self._sink.write(self._head)
             while block := os.read(self._source.fileno(), BLOCK):
                 self._sink.write(block)
 
@@ -431,8 +428,10 @@ def create_empty_database(
         [template],
     )[0]
     if tablespace != "pg_default":
-        may = fetch_rows(connection, "SELECT has_tablespace_privilege(%s, 'CREATE')", [tablespace])
-        if not may[0][0]:
+        allowed = fetch_rows(
+            connection, "SELECT has_tablespace_privilege(%s, 'CREATE')", [tablespace]
+        )
+        if not allowed[0][0]:
             role = connection.info.user
             raise DatabaseError(
                 TABLESPACE_CLOSED, role=role, tablespace=tablespace, database=template

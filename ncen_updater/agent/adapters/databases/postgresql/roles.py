@@ -1,8 +1,11 @@
-"""Privileges by which the application's role could gain more: one table of findings, pure rules.
+"""Findings about the database roles: excess privileges, and logins of the application that fail.
 
 Anyone with the application's role (its password, or a hole in the application) can plant functions
 in its databases, which would then run in the agent's sessions. So these sessions use the
-application's role, the agent is no superuser, and that role cannot open the control database.
+application's role, the agent is no superuser, and the application's role cannot connect to the
+control database.
+
+A test login runs as the application's system user: root starts a process for it.
 """
 
 from __future__ import annotations
@@ -31,8 +34,8 @@ from ncen_updater.common.findings import Finding, Severity
 from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.messages import APPLICATION_SHUT_OUT
 
-#: Sessions as the application's role that one database may need at a time: one for queries and one
-#: for migrations; and a restore with its two programs.
+#: Maximum sessions of the application's role: for queries and migrations of one database, and for
+#: all databases while a backup is restored.
 SESSIONS_PER_DATABASE, RESTORE_SESSIONS = 2, 3
 
 AGENT_IS_SUPERUSER = FindingTemplate(
@@ -64,6 +67,31 @@ CONNECTION_LIMIT_TOO_LOW = FindingTemplate(
     N_("Connection limit of role {owner} too low: {limit}, {needed} required"),
     N_("Run as superuser: ALTER ROLE {owner} CONNECTION LIMIT -1;"),
 )
+LOGIN_UNKNOWN = FindingTemplate(
+    "NU-4171",
+    Severity.WARNING,
+    N_("Cannot check the login of the application as {role}: {reason}"),
+    N_("Start the application, set its system user under [application] in agent.toml, then"
+        " run: sudo ncen-updater doctor"),
+)  # fmt: skip
+LOGIN_LIMIT_S = 10
+# The child switches to the user for good before it connects.
+_LOGIN_PROGRAM = f"""
+import json, os, sys
+from ncen_updater.agent.adapters.databases.postgresql.connection import ask_sqlstate
+uid, gid = int(sys.argv[1]), int(sys.argv[2])
+os.setgroups([])
+os.setresgid(gid, gid, gid)
+os.setresuid(uid, uid, uid)
+print(json.dumps(ask_sqlstate(sys.argv[3], {LOGIN_LIMIT_S})))
+"""
+# A session by the socket has port -1; the port is NULL if the agent may not see the session.
+# Sessions opened before a reload continue, whatever pg_hba.conf says now.
+_SESSIONS = """
+SELECT usename, bool_or(client_port = -1) FROM pg_stat_activity
+WHERE client_port IS NOT NULL AND usename = ANY(%s) AND application_name NOT LIKE %s
+GROUP BY usename ORDER BY usename
+"""
 
 
 @dataclass(frozen=True)
@@ -75,7 +103,7 @@ class RoleSurvey:
         application_is_superuser: Whether the application's role is a superuser: nothing can be
             closed to it.
         connection_limit: Connection limit of the application's role; -1 if there is none.
-        can_log_in: Whether the agent can log in as it.
+        can_log_in: Whether the agent can log in as the application's role.
         control_database_roles: Roles of the application that can connect to the control database or
             act as the agent's role.
     """
@@ -100,13 +128,13 @@ def survey_roles(server: Server, databases: Sequence[str]) -> RoleSurvey | None:
     """
     settings = server.settings
     with server.open_control_session() as connection:
-        found = fetch_rows(
+        rows = fetch_rows(
             connection,
             "SELECT me.rolsuper, o.rolsuper, o.rolconnlimit FROM pg_roles me, pg_roles o"
             " WHERE me.rolname = current_user AND o.rolname = %s",
             [settings.owner],
         )
-        if not found:
+        if not rows:
             return None
         reaching = fetch_rows(
             connection,
@@ -116,9 +144,11 @@ def survey_roles(server: Server, databases: Sequence[str]) -> RoleSurvey | None:
             " AND has_database_privilege(r.oid, d.oid, 'CONNECT'))) ORDER BY 1",
             [[settings.owner, *settings.application_roles], settings.control_database],
         )
-    superuser, above, limit = found[0]
-    login = server.check_owner_login(databases[0])
-    return RoleSurvey(superuser, above, limit, login, [name for (name,) in reaching])
+    superuser, application_is_superuser, limit = rows[0]
+    can_log_in = server.check_owner_login(databases[0])
+    return RoleSurvey(
+        superuser, application_is_superuser, limit, can_log_in, [name for (name,) in reaching]
+    )
 
 
 def find_exposures(
@@ -166,37 +196,11 @@ def find_exposures(
     return tuple(found)
 
 
-# ---- the application's logins --------------------------------------------------------------------
-
-LOGIN_UNKNOWN = FindingTemplate(
-    "NU-4171",
-    Severity.WARNING,
-    N_("Cannot check the login of the application as {role}: {reason}"),
-    N_("Start the application, set its system user under [application] in agent.toml, then"
-        " run: sudo ncen-updater doctor"),
-)  # fmt: skip
-LIMIT_S = 10
-# The child switches to the user for good before it connects.
-_TRY = f"""
-import json, os, sys
-from ncen_updater.agent.adapters.databases.postgresql.connection import ask_sqlstate
-uid, gid = int(sys.argv[1]), int(sys.argv[2])
-os.setgroups([])
-os.setresgid(gid, gid, gid)
-os.setresuid(uid, uid, uid)
-print(json.dumps(ask_sqlstate(sys.argv[3], {LIMIT_S})))
-"""
-# A session by the socket has port -1; the port is NULL if the agent may not see the session.
-# Sessions opened before a reload continue, whatever pg_hba.conf says now.
-_SESSIONS = """
-SELECT usename, bool_or(client_port = -1) FROM pg_stat_activity
-WHERE client_port IS NOT NULL AND usename = ANY(%s) AND application_name NOT LIKE %s
-GROUP BY usename ORDER BY usename
-"""
+# ---- test logins of the application -------------------------------------------------------------
 
 
 def find_login_trouble(server: Server, database: str, user: str | None) -> tuple[Finding, ...]:
-    """Log in as the application does, and report where this test is inconclusive.
+    """Log in as the application does, and report each role for which the test is inconclusive.
 
     The test uses the socket. It says nothing about an application that connects by network or with
     a password. If the application has no session, a refusal proves nothing.
@@ -221,35 +225,42 @@ def find_login_trouble(server: Server, database: str, user: str | None) -> tuple
     found = []
     for role in [role for role, by_socket in seen.items() if by_socket] or [settings.owner]:
         name = user or (role if os.geteuid() == 0 else None)
-        where = make_conninfo(host=settings.host, port=settings.port, dbname=database, user=role)
-        code, words = try_login(where, name)
+        conninfo = make_conninfo(host=settings.host, port=settings.port, dbname=database, user=role)
+        code, message = try_login(conninfo, name)
         if code == NOT_ADMITTED and seen and name is not None:
-            raise DatabaseError(APPLICATION_SHUT_OUT, role=role, user=name, detail=str(words))
+            raise DatabaseError(APPLICATION_SHUT_OUT, role=role, user=name, detail=str(message))
         if code not in ADMITS:
-            found.append(LOGIN_UNKNOWN.make_finding(role=role, reason=words))
+            found.append(LOGIN_UNKNOWN.make_finding(role=role, reason=message))
     return tuple(found)
 
 
-def try_login(where: str, name: str | None) -> tuple[str | None, str | LazyText]:
-    """Return the server's answer to a login of a system user, or why it could not be tested."""
+def try_login(conninfo: str, name: str | None) -> tuple[str | None, str | LazyText]:
+    """Return SQLSTATE and message of a login of a system user (None: this process's user).
+
+    Returns:
+        The SQLSTATE is None if the login could not be tested; the message is then the reason.
+    """
     try:
         user = pwd.getpwuid(os.geteuid()) if name is None else pwd.getpwnam(name)
     except KeyError:
         return None, LazyText(N_("system user {user} not found"), {"user": name})
     if user.pw_uid == os.geteuid():
-        return ask_sqlstate(where, LIMIT_S)
+        return ask_sqlstate(conninfo, LOGIN_LIMIT_S)
     if os.geteuid() != 0:
         return None, LazyText(
             N_("only the system administrator (root) can test it as {user}"), {"user": name}
         )
     try:
-        ended = subprocess.run(
-            [sys.executable, "-I", "-c", _TRY, str(user.pw_uid), str(user.pw_gid), where],
+        completed = subprocess.run(
+            [
+                sys.executable, "-I", "-c", _LOGIN_PROGRAM,
+                str(user.pw_uid), str(user.pw_gid), conninfo,
+            ],
             env={"PATH": os.defpath, "HOME": user.pw_dir, "USER": user.pw_name}, check=True,
-            stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=3 * LIMIT_S,
+            stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=3 * LOGIN_LIMIT_S,
         )  # fmt: skip
     except subprocess.SubprocessError as error:
         values = {"user": name, "kind": type(error).__name__}
         return None, LazyText(N_("test as {user} failed: {kind}"), values)
-    code, words = json.loads(ended.stdout)
-    return code, words
+    code, message = json.loads(completed.stdout)
+    return code, message

@@ -15,9 +15,7 @@ from ncen_updater.agent.adapters.databases.postgresql.connection import (
     Connection,
     execute,
     fetch_rows,
-)
-from ncen_updater.agent.adapters.databases.postgresql.connection import (
-    quote_identifier as quoted_name,
+    quote_identifier,
 )
 from ncen_updater.agent.adapters.databases.postgresql.inspection import begin_read_only
 from ncen_updater.agent.adapters.databases.round_trip import (
@@ -78,12 +76,12 @@ _INTEGER_BASES: Mapping[str, int] = {
     "int2": 31_000, "int4": 1_987_000_000, "int8": 9_870_000_000_000,
 }  # fmt: skip
 #: Errors of server or session, not of a table's constraint.
-_NOT_A_RULE = (psycopg.OperationalError, psycopg.errors.SystemError)
+_NOT_A_REJECTION = (psycopg.OperationalError, psycopg.errors.SystemError)
 
 
 def _quote_for_parameters(name: str) -> str:
     """Quote a name for a statement with parameters."""
-    return quoted_name(name).replace("%", "%%")
+    return quote_identifier(name).replace("%", "%%")
 
 
 @dataclass(frozen=True)
@@ -98,9 +96,9 @@ class _ServerColumn:
         element: Type of the elements of an array.
         modifier: Length, precision and scale; -1 if there are none.
         computed: Whether the database computes it.
-        place: Position in the primary key, from 1; else 0.
+        key_position: Position in the primary key, from 1; else 0.
         required: Whether it is NOT NULL.
-        filled: Whether it has a default, so that a new row need not name it.
+        has_default: Whether a new row need not name it.
         labels: Labels of an enumeration.
     """
 
@@ -111,12 +109,12 @@ class _ServerColumn:
     element: str | None
     modifier: int
     computed: bool
-    place: int
+    key_position: int
     required: bool
-    filled: bool
+    has_default: bool
     labels: Sequence[str] | None
 
-    def values(self, seed: str, row: int, before: str | None) -> tuple[str, ...]:
+    def list_values(self, seed: str, row: int, before: str | None) -> tuple[str, ...]:
         """Return possible sample values, the preferred one first; empty for an unknown type."""
         if self.labels:
             return tuple(self.labels)
@@ -168,7 +166,9 @@ class _ServerTable:
 
     @property
     def key(self) -> tuple[_ServerColumn, ...]:
-        return tuple(sorted((c for c in self.columns if c.place), key=lambda c: c.place))
+        return tuple(
+            sorted((c for c in self.columns if c.key_position), key=lambda c: c.key_position)
+        )
 
     def make_sample(self, found: Mapping[RowKey, Mapping[str, str | None]]) -> TableSample:
         return TableSample(
@@ -177,12 +177,12 @@ class _ServerTable:
 
 
 def _list_tables(connection: Connection) -> list[_ServerTable]:
-    made: dict[tuple[str, str, bool], list[_ServerColumn]] = {}
+    columns_by_table: dict[tuple[str, str, bool], list[_ServerColumn]] = {}
     for schema, name, parent, *column in fetch_rows(
         connection, _COLUMNS, [AGENT_SCHEMA, PARKED_SCHEMA]
     ):
-        made.setdefault((schema, name, parent), []).append(_ServerColumn(*column))
-    return [_ServerTable(*where, columns) for where, columns in made.items()]
+        columns_by_table.setdefault((schema, name, parent), []).append(_ServerColumn(*column))
+    return [_ServerTable(*table_key, columns) for table_key, columns in columns_by_table.items()]
 
 
 def read_sample(connection: Connection, keys: RowKeys | None = None) -> DatabaseSample:
@@ -260,34 +260,34 @@ def write_sample_values(
     Returns:
         Number of rows without a sample value and the reason, by table and column.
     """
-    until = time.monotonic() + MAX_WRITE_SECONDS
+    deadline = time.monotonic() + MAX_WRITE_SECONDS
     refusals: dict[str, dict[str, Counter[UntestedReason]]] = {}
     for table in _list_tables(connection):
         refusals[table.label] = found = {c.name: Counter[UntestedReason]() for c in table.columns}
         if not table.key:
             continue
-        there = _read_rows(connection, table, None)
+        rows = _read_rows(connection, table, None)
         with connection.transaction():
             execute(connection, "SET CONSTRAINTS ALL IMMEDIATE")
-            if not there:
+            if not rows:
                 if not _try_statement(connection, *_build_insert(table, seed)):
                     found.update(
                         {c.name: Counter({UntestedReason.EMPTY: 1}) for c in table.columns}
                     )
                 continue
-            for column in (c for c in table.columns if not c.place):
-                leave = UntestedReason.TIME if time.monotonic() > until else None
+            for column in (c for c in table.columns if not c.key_position):
+                reason = UntestedReason.TIME if time.monotonic() > deadline else None
                 if column.computed:
-                    leave = UntestedReason.COMPUTED
-                elif not column.values(seed, 0, None):
-                    leave = UntestedReason.TYPE
-                if leave is not None:
-                    found[column.name][leave] += len(there)
+                    reason = UntestedReason.COMPUTED
+                elif not column.list_values(seed, 0, None):
+                    reason = UntestedReason.TYPE
+                if reason is not None:
+                    found[column.name][reason] += len(rows)
                     continue
-                least = column.name in minimal_columns.get(table.label, ())
-                refused = _fill_column(connection, table, column, there, seed, least=least)
-                if refused:
-                    found[column.name][UntestedReason.REFUSED] += refused
+                minimal = column.name in minimal_columns.get(table.label, ())
+                rejections = _fill_column(connection, table, column, rows, seed, minimal=minimal)
+                if rejections:
+                    found[column.name][UntestedReason.REFUSED] += rejections
     return refusals
 
 
@@ -295,36 +295,38 @@ def _fill_column(
     connection: Connection,
     table: _ServerTable,
     column: _ServerColumn,
-    there: Mapping[RowKey, Mapping[str, str | None]],
+    rows: Mapping[RowKey, Mapping[str, str | None]],
     seed: str,
     *,
-    least: bool,
+    minimal: bool,
 ) -> int:
     """Write values into one column; return the number of rows that rejected all of them."""
-    offered = {
+    candidates = {
         key: [
             value
-            for value in column.values(seed, number, row[column.name])
+            for value in column.list_values(seed, number, row[column.name])
             if value != row[column.name]
         ]
-        for number, (key, row) in enumerate(there.items())
+        for number, (key, row) in enumerate(rows.items())
     }
-    if least:
-        offered = {key: values[-1:] for key, values in offered.items()}
+    if minimal:
+        candidates = {key: values[-1:] for key, values in candidates.items()}
     name = _quote_for_parameters(column.name)
     sql = (
         f"UPDATE {table.quoted_name} AS t SET {name} = w.v::{column.kind}"  # noqa: S608
         " FROM (SELECT 1) AS one" + _build_key_join(table.key, ["v"])
     )
 
-    def put(values: Mapping[RowKey, str]) -> bool:
+    def update_rows(values: Mapping[RowKey, str]) -> bool:
         keys = [[one[place] for one in values] for place in range(len(table.key))]
         return _try_statement(connection, sql, [*keys, list(values.values())])
 
-    if put({key: values[0] for key, values in offered.items() if values}):
+    if update_rows({key: values[0] for key, values in candidates.items() if values}):
         return 0
     # A constraint rejected at least one value, so try each row separately.
-    return sum(not any(put({key: value}) for value in values) for key, values in offered.items())
+    return sum(
+        not any(update_rows({key: value}) for value in values) for key, values in candidates.items()
+    )
 
 
 def _try_statement(connection: Connection, sql: str, parameters: Sequence[object]) -> bool:
@@ -334,7 +336,7 @@ def _try_statement(connection: Connection, sql: str, parameters: Sequence[object
             execute(connection, sql, parameters)
     except psycopg.errors.QueryCanceled:
         return False  # for example a trigger that waits
-    except _NOT_A_RULE:
+    except _NOT_A_REJECTION:
         raise
     except psycopg.Error:
         if connection.closed:
@@ -355,8 +357,8 @@ def _build_insert(table: _ServerTable, seed: str) -> tuple[str, list[object]]:
 
 def _choose_insert_values(table: _ServerTable, seed: str) -> Iterator[tuple[_ServerColumn, str]]:
     for column in table.columns:
-        if column.computed or (column.place and column.filled):
+        if column.computed or (column.key_position and column.has_default):
             continue
-        values = column.values(seed, 0, None)
+        values = column.list_values(seed, 0, None)
         if values:
             yield column, values[0]

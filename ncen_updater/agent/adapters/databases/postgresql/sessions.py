@@ -1,27 +1,17 @@
-"""Sessions in the databases of a change, and the connect grants that keep others out.
+"""Sessions of the agent in the databases, closed ones included.
 
 Every statement on objects of the application (tables, views, defaults, casts) runs in a session of
 the application's role. So a function planted there runs with that role's rights only. The agent's
 own session reads only the catalogue.
-
-Connect grants are revoked at the cut-over and restored at the commit. The new release must start
-and pass its health check, so the databases are open, but only to the application's roles and the
-agent. The revoked grants are stored in the control database, and restored in the transaction that
-writes the commit; a revert deletes them.
-
-Limits: superusers and members of the agent's own role can still connect, and the owner may grant
-itself CONNECT again. A grant by a role other than the owner is restored with the owner as grantor.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import threading
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import astuple, replace
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 
 from ncen_updater.agent.adapters.databases.base import (
@@ -31,17 +21,12 @@ from ncen_updater.agent.adapters.databases.base import (
     LiveDatabase,
 )
 from ncen_updater.agent.adapters.databases.parallel import run_in_parallel
-from ncen_updater.agent.adapters.databases.postgresql.catalogue import (
-    DatabaseGrant,
-    apply_all_attributes,
-    physical_name,
-    read_all_attributes,
-)
+from ncen_updater.agent.adapters.databases.postgresql.catalogue import physical_name
+from ncen_updater.agent.adapters.databases.postgresql.connect_grants import is_connect_revoked
 from ncen_updater.agent.adapters.databases.postgresql.connection import (
     Connection,
     Server,
     execute,
-    execute_all,
     fetch_rows,
     forbid_views,
     has_tables,
@@ -114,16 +99,18 @@ class ActiveSessions:
         with self._lock:
             self._ended = self._sessions is not None
             known = self._sessions or {}
-            found = [
-                (number, item.info.user, item.info.dbname)
-                for number, item in known.items()
+            sessions = [
+                (pid, item.info.user, item.info.dbname)
+                for pid, item in known.items()
                 if not item.closed
             ]
-        if not found:
+        if not sessions:
             return
         try:
             with self._server.open_control_session() as outside:
-                execute(outside, _TERMINATE, [list(column) for column in zip(*found, strict=True)])
+                execute(
+                    outside, _TERMINATE, [list(column) for column in zip(*sessions, strict=True)]
+                )
         except DatabaseError as error:
             # The caller repeats this until they have ended; a lost server has ended them as well.
             logger.warning("sessions could not be ended: %s", error.detail or error)
@@ -131,14 +118,14 @@ class ActiveSessions:
 
 # ---- maintenance sessions in closed databases ----------------------------------------------------
 
-# The agent's own sessions as the application's role in closed live databases.
-# They count the rows written since the cut-over, before a revert. A session of another role than
-# the agent's counts as foreign, and a database to which it wrote goes into quarantine on a revert.
-# Sessions that log in as the application's role look like the application's own, so each of them is
-# recorded: by its pid and its start time, which, unlike the application name, no session can
-# choose. This also identifies a dead agent's session that is still working in the server.
+# The agent's own sessions as the application's role in closed live databases count the rows written
+# since the cut-over, before a revert. A session of another role than the agent's counts as foreign,
+# and a database to which it wrote goes into quarantine on a revert. Sessions that log in as the
+# application's role look like the application's own, so each of them is recorded: by its pid and
+# its start time, which, unlike the application name, no session can choose. This also identifies a
+# dead agent's session that is still working in the server.
 
-_NOTE = (
+_RECORD_SESSION = (
     "INSERT INTO public.visits SELECT pid, backend_start, datname FROM pg_stat_activity"
     " WHERE pid = %s AND backend_start IS NOT NULL ON CONFLICT DO NOTHING"
 )
@@ -152,7 +139,7 @@ _NOT_OURS = (
 )
 
 
-def note_visit(connection: Connection, process: int) -> None:
+def record_maintenance_session(connection: Connection, process: int) -> None:
     """Record one of the agent's own sessions; asynchronously, since a server crash ends it anyway.
 
     Args:
@@ -163,7 +150,7 @@ def note_visit(connection: Connection, process: int) -> None:
         return
     with connection.transaction():
         execute(connection, "SET LOCAL synchronous_commit = off")
-        execute(connection, _NOTE, [process])
+        execute(connection, _RECORD_SESSION, [process])
 
 
 def flag_foreign_sessions(connection: Connection, databases: Sequence[str]) -> None:
@@ -177,7 +164,7 @@ def flag_foreign_sessions(connection: Connection, databases: Sequence[str]) -> N
     mark_opened(connection, [name for (name,) in found])
 
 
-def forget_visits(connection: Connection, databases: Sequence[str]) -> None:
+def forget_maintenance_sessions(connection: Connection, databases: Sequence[str]) -> None:
     """Delete the records of the agent's sessions in these databases, which have ended."""
     if has_tables(connection, "visits"):
         execute(connection, "DELETE FROM public.visits WHERE database = ANY(%s)", [list(databases)])
@@ -187,7 +174,7 @@ def forget_visits(connection: Connection, databases: Sequence[str]) -> None:
 
 # Name, whether the database is open, its number of sessions, whether the agent is a superuser, and
 # whether the application's role may connect: NULL if there is no such role.
-_DOOR = """
+_ACCESS_QUERY = """
 SELECT datname, datallowconn,
   (SELECT count(*) FROM pg_stat_activity a WHERE a.datid = d.oid AND a.usesysid IS NOT NULL),
   (SELECT rolsuper FROM pg_roles WHERE rolname = current_user),
@@ -232,31 +219,31 @@ class MaintenanceSessions:
             statement_s: As for :meth:`Server.open_session`.
             as_owner: As for :meth:`Server.open_session`.
         """
-        others = as_owner and self._server.has_owner_login is not False
+        other_role = as_owner and self._server.has_owner_login is not False
         with contextlib.ExitStack() as undo:
             opened = self.keep_open(
-                database, limit_connections=limit_connections, other_role=others
+                database, limit_connections=limit_connections, other_role=other_role
             )
             with self._locks[database], opened as outside:
-                noted = outside if limit_connections and others else None
+                recording = outside if limit_connections and other_role else None
                 try:
                     connection = self._server.open_session(
                         database, purpose=purpose, statement_s=statement_s, as_owner=as_owner
                     )
                 except DatabaseUnreachableError:
-                    if noted is not None:  # a foreign session may have taken the only free slot
-                        mark_opened(noted, [database])
+                    if recording is not None:  # a foreign session may have taken the only free slot
+                        mark_opened(recording, [database])
                     raise
                 undo.callback(connection.close)
-                if noted is not None:
-                    note_visit(noted, connection.info.backend_pid)
-                    flag_foreign_sessions(noted, [database])
+                if recording is not None:
+                    record_maintenance_session(recording, connection.info.backend_pid)
+                    flag_foreign_sessions(recording, [database])
             # Only after the limit is restored; if that fails, the session is closed too.
             undo.pop_all()
             return connection
 
     def is_owner_connect_revoked(self, database: str) -> bool:
-        """Tell whether a change, no administrator, revoked CONNECT of the application's role."""
+        """Tell whether a change revoked CONNECT of the application's role, not an administrator."""
         with self._server.open_control_session() as outside:
             admitted = self._can_connect(outside, database, self._server.settings.owner)
             return not admitted and is_connect_revoked(outside, database)
@@ -292,11 +279,11 @@ class MaintenanceSessions:
         """
         with self._server.open_control_session() as outside:
             owner = self._server.settings.owner
-            let_in: list[str] = []
-            shut: list[str] = []
+            opening: list[str] = []
+            closing: list[str] = []
             closed: list[str] = []
             for database, allowed, sessions, superuser, admitted in fetch_rows(
-                outside, _DOOR, [owner, list(databases)]
+                outside, _ACCESS_QUERY, [owner, list(databases)]
             ):
                 if allowed:
                     continue
@@ -304,25 +291,25 @@ class MaintenanceSessions:
                 alter = f"ALTER DATABASE {quote_identifier(database)}"
                 if limit_connections:
                     # A limit of 0 admits only superusers; any other agent needs room for itself.
-                    most = sessions + 1 if other_role else 0 if superuser else 8
-                    let_in.append(f"{alter} CONNECTION LIMIT {most}")
+                    limit = sessions + 1 if other_role else 0 if superuser else 8
+                    opening.append(f"{alter} CONNECTION LIMIT {limit}")
                 # Between cut-over and commit the application may log in as other roles.
                 admit = other_role and not admitted
                 right = f"CONNECT ON DATABASE {quote_identifier(database)}"
                 if admit:
-                    let_in.append(f"GRANT {right} TO {quote_identifier(owner)}")
-                let_in.append(f"{alter} ALLOW_CONNECTIONS true")
-                shut.append(f"{alter} ALLOW_CONNECTIONS false")
+                    opening.append(f"GRANT {right} TO {quote_identifier(owner)}")
+                opening.append(f"{alter} ALLOW_CONNECTIONS true")
+                closing.append(f"{alter} ALLOW_CONNECTIONS false")
                 if admit:
-                    shut.append(f"REVOKE {right} FROM {quote_identifier(owner)}")
+                    closing.append(f"REVOKE {right} FROM {quote_identifier(owner)}")
             if not closed:
                 yield None
                 return
-            alter_and_renew(self._server, outside, closed, let_in)
+            alter_and_renew(self._server, outside, closed, opening)
             try:
                 yield outside
             finally:
-                alter_and_renew(self._server, outside, closed, shut)
+                alter_and_renew(self._server, outside, closed, closing)
 
     @staticmethod
     def _can_connect(outside: Connection, database: str, role: str) -> bool:
@@ -350,7 +337,7 @@ class DatabaseSessions:
 
     def __init__(self, server: Server, names: Mapping[str, str]) -> None:
         self._server = server
-        self._visitor = MaintenanceSessions(server)
+        self._maintenance = MaintenanceSessions(server)
         self._names = names
         self._entered = set[str]()
         self.active = ActiveSessions(server)
@@ -359,13 +346,13 @@ class DatabaseSessions:
         self._spare: dict[str, Connection] | None = None
         self._locks: defaultdict[tuple[str, bool], threading.Lock] = defaultdict(threading.Lock)
 
-    def physical_name(self, place: DatabaseRef) -> str:
+    def physical_name(self, database_ref: DatabaseRef) -> str:
         """Return the name of a database in the server."""
-        return physical_name(place, self._names[place.name])
+        return physical_name(database_ref, self._names[database_ref.name])
 
     def open_session(
         self,
-        place: DatabaseRef,
+        database_ref: DatabaseRef,
         *,
         statement_s: float | None = None,
         fenced: bool = False,
@@ -374,19 +361,19 @@ class DatabaseSessions:
         """Open a session of the application's role in autocommit mode; the caller closes it.
 
         Args:
-            place: The database; a live one must be open, unless ``fenced`` is set.
+            database_ref: The database; a live one must be open, unless ``fenced`` is set.
             statement_s: As for :meth:`Server.open_session`.
             fenced: Enter a live database that is closed.
-            as_owner: False only for :meth:`catalogue`.
+            as_owner: False only for :meth:`open_catalogue_session`.
         """
-        database = self.physical_name(place)
-        if isinstance(place, LiveDatabase) and not fenced:
+        database = self.physical_name(database_ref)
+        if isinstance(database_ref, LiveDatabase) and not fenced:
             connection = self._open_live(database, as_owner=as_owner, statement_s=statement_s)
         else:
-            connection = self._visitor.open_session(
+            connection = self._maintenance.open_session(
                 database,
                 limit_connections=fenced,
-                purpose="" if isinstance(place, LiveDatabase) else place.change.id,
+                purpose="" if isinstance(database_ref, LiveDatabase) else database_ref.change.id,
                 statement_s=statement_s,
                 as_owner=as_owner,
             )
@@ -406,47 +393,49 @@ class DatabaseSessions:
         try:
             return self._server.open_session(database, statement_s=statement_s, as_owner=as_owner)
         except DatabaseUnreachableError:
-            if not as_owner or not self._visitor.is_owner_connect_revoked(database):
+            if not as_owner or not self._maintenance.is_owner_connect_revoked(database):
                 raise
-        with self._visitor.grant_owner_connect(database):
+        with self._maintenance.grant_owner_connect(database):
             return self._server.open_session(database, statement_s=statement_s, as_owner=True)
 
     @contextlib.contextmanager
-    def counting(
-        self, place: DatabaseRef, *, statement_s: float, fenced: bool = False
+    def open_count_session(
+        self, database_ref: DatabaseRef, *, statement_s: float, fenced: bool = False
     ) -> Iterator[Connection]:
         """Open a session of the application's role for a block that counts rows of tables."""
-        connection = self.open_session(place, statement_s=statement_s, fenced=fenced)
-        with contextlib.closing(connection), translate_errors(self.physical_name(place)):
+        connection = self.open_session(database_ref, statement_s=statement_s, fenced=fenced)
+        with contextlib.closing(connection), translate_errors(self.physical_name(database_ref)):
             forbid_views(connection)
             begin_read_only(connection)
             yield connection
 
-    def catalogue(self, place: DatabaseRef) -> contextlib.AbstractContextManager[Connection]:
+    def open_catalogue_session(
+        self, database_ref: DatabaseRef
+    ) -> contextlib.AbstractContextManager[Connection]:
         """Open a session of the agent's own role for a block that reads only the catalogue."""
-        return self._session(place, as_owner=False)
+        return self._session(database_ref, as_owner=False)
 
     def open_session_block(
-        self, place: DatabaseRef, *, statement_s: float | None = None
+        self, database_ref: DatabaseRef, *, statement_s: float | None = None
     ) -> contextlib.AbstractContextManager[Connection]:
         """Open a session of the application's role for a block; see :meth:`_session`."""
-        return self._session(place, as_owner=True, statement_s=statement_s)
+        return self._session(database_ref, as_owner=True, statement_s=statement_s)
 
     @contextlib.contextmanager
     def _session(
-        self, place: DatabaseRef, *, as_owner: bool, statement_s: float | None = None
+        self, database_ref: DatabaseRef, *, as_owner: bool, statement_s: float | None = None
     ) -> Iterator[Connection]:
         """Open a session for a block; the driver's errors are translated.
 
         In a block of :meth:`hold_sessions`, a candidate has one session for each role; a
         transaction left open in it is rolled back.
         """
-        if isinstance(place, CandidateDatabase) and self._held is not None:
-            with self._held_session(place, as_owner, statement_s) as connection:
+        if isinstance(database_ref, CandidateDatabase) and self._held is not None:
+            with self._held_session(database_ref, as_owner, statement_s) as connection:
                 yield connection
             return
-        connection = self.open_session(place, as_owner=as_owner, statement_s=statement_s)
-        with contextlib.closing(connection), translate_errors(self.physical_name(place)):
+        connection = self.open_session(database_ref, as_owner=as_owner, statement_s=statement_s)
+        with contextlib.closing(connection), translate_errors(self.physical_name(database_ref)):
             yield connection
 
     @contextlib.contextmanager
@@ -488,16 +477,16 @@ class DatabaseSessions:
 
     @contextlib.contextmanager
     def _held_session(
-        self, place: CandidateDatabase, as_owner: bool, statement_s: float | None
+        self, database_ref: CandidateDatabase, as_owner: bool, statement_s: float | None
     ) -> Iterator[Connection]:
         held = self._held
         assert held is not None  # noqa: S101 - looked at by the caller
-        database = self.physical_name(place)
+        database = self.physical_name(database_ref)
         key = (database, as_owner)
         with self._locks[key]:
             connection = held.get(key)
             if connection is None or connection.closed:
-                connection = held[key] = self._open_held(place, as_owner=as_owner)
+                connection = held[key] = self._open_held(database_ref, as_owner=as_owner)
             with translate_errors(database):
                 limit = self._server.timeouts.statement_s if statement_s is None else statement_s
                 set_statement_timeout(connection, limit)
@@ -510,22 +499,22 @@ class DatabaseSessions:
                         # they use.
                         connection.rollback()
 
-    def _open_held(self, place: CandidateDatabase, *, as_owner: bool) -> Connection:
+    def _open_held(self, database_ref: CandidateDatabase, *, as_owner: bool) -> Connection:
         if not as_owner or self._spare is None:
-            return self.open_session(place, as_owner=as_owner)
-        database, change = self.physical_name(place), place.change
+            return self.open_session(database_ref, as_owner=as_owner)
+        database, change = self.physical_name(database_ref), database_ref.change
         with self._entering:  # the first one enters them all
             if database not in self._entered:
                 names = [self.physical_name(change.get_candidate(name)) for name in self._names]
                 self._entered.update(names)
-                with self._visitor.keep_open(*names, limit_connections=False, other_role=True):
+                with self._maintenance.keep_open(*names, limit_connections=False, other_role=True):
                     run_in_parallel(
                         {name: partial(self._enter, name, change.id) for name in names},
                         cancel=self.active.terminate_all,
                     )
         entered = (self._held or {}).get((database, True))
         if entered is None or entered.closed:  # ended since, or by the failure of another one
-            return self.open_session(place, as_owner=True)
+            return self.open_session(database_ref, as_owner=True)
         return entered
 
     def _enter(self, database: str, purpose: str) -> None:
@@ -550,7 +539,7 @@ class DatabaseSessions:
         with contextlib.ExitStack() as stack:
             names = [self.physical_name(change.get_candidate(name)) for name in self._names]
             stack.enter_context(
-                self._visitor.keep_open(*names, limit_connections=False, other_role=owner)
+                self._maintenance.keep_open(*names, limit_connections=False, other_role=owner)
             )
             yield
 
@@ -560,93 +549,3 @@ class DatabaseSessions:
         with translate_errors(database):
             for (path,) in fetch_rows(connection, _SEARCH_PATH, [self._server.settings.owner]):
                 execute(connection, "SELECT set_config('search_path', %s, false)", [path])
-
-
-def restrict_connect(
-    connection: Connection, change: ChangeRef, databases: Iterable[str], roles: Iterable[str]
-) -> None:
-    """Revoke CONNECT from everybody except the agent and the given roles that have it.
-
-    Args:
-        connection: In the transaction of the cut-over.
-        change: The change.
-        databases: Physical names of the new live databases.
-        roles: Roles as which the application logs in.
-    """
-    names = sorted(databases)
-    able = fetch_rows(
-        connection,
-        "SELECT datname, rolname FROM pg_roles, unnest(%s::text[]) AS datname"
-        " WHERE rolname = current_user OR rolname = ANY(%s)"
-        " AND has_database_privilege(oid, datname, 'CONNECT') ORDER BY 1, 2",
-        [names, list(roles)],
-    )
-    found = read_all_attributes(connection, names)
-    stored = [json.dumps([astuple(grant) for grant in found[name].grants]) for name in names]
-    # An existing row is older than this transaction and holds the original grants.
-    execute(
-        connection,
-        "INSERT INTO public.revoked SELECT name, %s, grants::jsonb"
-        " FROM unnest(%s::text[], %s::text[]) AS given(name, grants)"
-        " ON CONFLICT (database) DO NOTHING",
-        [change.id, names, stored],
-    )
-    statements: list[str] = []
-    for name in names:
-        right = f"CONNECT ON DATABASE {quote_identifier(name)}"
-        grantees = sorted({g.grantee for g in found[name].grants if g.privilege == "CONNECT"})
-        whom = [quote_identifier(grantee) if grantee else "PUBLIC" for grantee in grantees]
-        statements += (f"REVOKE {right} FROM {grantee} CASCADE" for grantee in whom)
-        statements += (
-            f"GRANT {right} TO {quote_identifier(role)}" for one, role in able if one == name
-        )
-    execute_all(connection, statements)
-
-
-def is_connect_revoked(connection: Connection, database: str) -> bool:
-    """Tell whether a change has revoked the connect grants of a database."""
-    if not has_tables(connection, "revoked"):
-        return False
-    return bool(
-        fetch_rows(connection, "SELECT 1 FROM public.revoked WHERE database = %s", [database])
-    )
-
-
-def take_saved_grants(
-    connection: Connection, databases: Iterable[str]
-) -> dict[str, tuple[DatabaseGrant, ...]]:
-    """Return and delete the stored connect grants of databases; those without any are left out.
-
-    Grants of roles that no longer exist are left out.
-    """
-    if not has_tables(connection, "revoked"):
-        return {}
-    retained = fetch_rows(
-        connection,
-        "DELETE FROM public.revoked WHERE database = ANY(%s) RETURNING database, grants",
-        [list(databases)],
-    )
-    if not retained:
-        return {}
-    roles = {name for (name,) in fetch_rows(connection, "SELECT rolname FROM pg_roles")}
-    return {
-        database: tuple(
-            grant
-            for grant in (DatabaseGrant(*item) for item in grants)
-            if not grant.grantee or grant.grantee in roles
-        )
-        for database, grants in sorted(retained)
-    }
-
-
-def restore_connect(connection: Connection, databases: Iterable[str]) -> None:
-    """Restore the stored connect grants, and verify them.
-
-    Raises:
-        ATTRIBUTES_DIFFER: If they differ; the transaction must not be committed.
-    """
-    grants = take_saved_grants(connection, databases)
-    if grants:
-        present = read_all_attributes(connection, grants)
-        wanted = {name: replace(present[name], grants=grants[name]) for name in grants}
-        apply_all_attributes(connection, wanted, present)

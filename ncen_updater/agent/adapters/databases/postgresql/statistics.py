@@ -78,18 +78,18 @@ def refresh_statistics(
     Raises:
         DatabaseError: If a database cannot be entered, or the session was terminated.
     """
-    until = clock() + limit_s
-    done: dict[str, tuple[str, ...]] = {}
+    deadline = clock() + limit_s
+    analyzed: dict[str, tuple[str, ...]] = {}
     everything = _was_restarted(server)
     with sessions.active.track():
         for name in names:
             with sessions.open_session_block(LiveDatabase(name)) as connection:
                 execute(connection, "SET search_path = pg_catalog, pg_temp")
                 found = _find_changed_tables(connection, everything=everything)
-                tables = [t for t in found if _analyze_table(connection, t, until - clock())]
+                tables = [t for t in found if _analyze_table(connection, t, deadline - clock())]
                 if tables:
-                    done[name] = tuple(f"{schema}.{table}" for schema, table in tables)
-    return done
+                    analyzed[name] = tuple(f"{schema}.{table}" for schema, table in tables)
+    return analyzed
 
 
 def _was_restarted(server: Server) -> bool:

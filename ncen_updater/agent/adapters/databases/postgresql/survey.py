@@ -151,15 +151,17 @@ def survey_server(
     with server.open_control_session() as connection:
         major = read_server_major(connection)
         databases = read_databases(connection)
-        retained = change.retained_from
-        sources = {n: previous_name(p, retained) if retained else p for n, p in names.items()}
-        there = {
+        source_change = change.retained_from
+        sources = {
+            n: previous_name(p, source_change) if source_change else p for n, p in names.items()
+        }
+        oids = {
             name: databases[source].oid
             for name, source in sources.items()
             if source in databases and databases[source].is_valid
         }
-        sizes = _read_sizes(connection, there)
-        wanted = server.settings.copy_method
+        sizes = _read_sizes(connection, oids)
+        copy_method = server.settings.copy_method
         return ServerSurvey(
             major=major,
             version=connection.info.parameter_status("server_version") or str(major),
@@ -168,7 +170,7 @@ def survey_server(
             disks=read_disks(server, connection, {n: databases[sources[n]].oid for n in sizes}),
             sizes=sizes,
             methods={
-                n: choose_copy_method(major, size, wanted, clone=n in clone)
+                n: choose_copy_method(major, size, copy_method, clone=n in clone)
                 for n, size in sizes.items()
             },
             sessions=_read_sessions(connection, live),
@@ -200,7 +202,7 @@ def _read_sessions(connection: Connection, live: list[str]) -> list[SessionGroup
     deadline = time.monotonic() + UNTERMINABLE_WAIT_S
     while True:
         found = [SessionGroup(*row) for row in _fetch_for_databases(connection, _SESSIONS, live)]
-        if all(seen.can_terminate for seen in found) or time.monotonic() > deadline:
+        if all(group.can_terminate for group in found) or time.monotonic() > deadline:
             return found
         time.sleep(POLL_S)
 
@@ -257,17 +259,17 @@ def _read_rights(
     owners |= {owner} if exists else set()
     # Since 16, using a role's privileges and switching to it are separate privileges.
     become = "pg_has_role(current_user, %s, 'SET')" if major >= 16 else "true"
-    lacking = []
+    missing = []
     for name in sorted(owners):
-        use = f"SELECT pg_has_role(current_user, %s, 'USAGE') AND {become}"
+        query = f"SELECT pg_has_role(current_user, %s, 'USAGE') AND {become}"
         arguments = [name, name] if major >= 16 else [name]
-        if not fetch_rows(connection, use, arguments)[0][0]:
-            lacking.append(name)
+        if not fetch_rows(connection, query, arguments)[0][0]:
+            missing.append(name)
     admin = "pg_has_role(current_user, r.oid, 'USAGE WITH ADMIN OPTION')"
     roles = _UNSET_ROLES.format(admin=admin if major >= 16 else "true")
     granted = "has_parameter_privilege(split_part(c, '=', 1), 'SET')" if major >= 15 else "false"
     unset = _fetch_for_databases(connection, roles, live)
     unset += _fetch_for_databases(connection, _UNSET_PARAMETERS.format(granted=granted), live)
     return AgentRights(
-        superuser, createdb, signal, exists, tuple(lacking), tuple(sorted(unset)), stats
+        superuser, createdb, signal, exists, tuple(missing), tuple(sorted(unset)), stats
     )

@@ -151,7 +151,7 @@ def run_program(
     variables = command.build_migrator_environment(os.environ, environment, user)
     for name, path in paths.items():
         address = {"URL": f"sqlite:///{path}", "NAME": str(path)}
-        variables |= command.database_variables(name, address)
+        variables |= command.build_database_variables(name, address)
     before = {name: _count_dangling_references(path) for name, path in paths.items()}
     command.run_migrator(program, slot, variables, progress, tuple(paths), user=user)
     for name, path in paths.items():

@@ -47,7 +47,7 @@ def open_database(path: Path, mode: str) -> contextlib.closing[sqlite3.Connectio
     Raises:
         NotRegularFileError: It is a link, or not a regular file.
     """
-    check_before_open(path, finishing=mode == "rw")
+    check_before_open(path, applies_journal=mode == "rw")
     connection = sqlite3.connect(
         build_uri(path, mode), uri=True, isolation_level=None, check_same_thread=False
     )
@@ -55,8 +55,8 @@ def open_database(path: Path, mode: str) -> contextlib.closing[sqlite3.Connectio
 
 
 def _create_file(target: Path) -> int:
-    with open_set(target.parent) as place:
-        return place.create_file(target.name)
+    with open_set(target.parent) as handle:
+        return handle.create_file(target.name)
 
 
 def copy_file_bytes(source: Path, target: Path, report: Callable[[int], None]) -> None:
@@ -92,7 +92,7 @@ def backup_database(source: Path, target: Path, report: Callable[[int], None]) -
     """
     page = 0
 
-    def pages(_: int, remaining: int, total: int) -> None:
+    def report_pages(_: int, remaining: int, total: int) -> None:
         nonlocal page
         done = total - remaining
         report((done - page) * size)
@@ -102,7 +102,7 @@ def backup_database(source: Path, target: Path, report: Callable[[int], None]) -
     with open_database(source, "ro") as read, open_database(target, "rw") as write:
         read.execute("PRAGMA busy_timeout = 30000")
         size = int(read.execute("PRAGMA page_size").fetchone()[0])
-        read.backup(write, pages=BACKUP_PAGES, progress=pages)
+        read.backup(write, pages=BACKUP_PAGES, progress=report_pages)
 
 
 def checkpoint_and_check(path: Path) -> str | None:
@@ -118,10 +118,10 @@ def checkpoint_and_check(path: Path) -> str | None:
         database.execute("PRAGMA synchronous = FULL")
         database.execute("SELECT count(*) FROM sqlite_master").fetchone()
         database.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-        value = database.execute("PRAGMA quick_check(5)").fetchall()
+        results = database.execute("PRAGMA quick_check(5)").fetchall()
     with open_regular_file(path) as descriptor:
         os.fsync(descriptor)
-    problems = [str(row[0]) for row in value if row[0] != "ok"]
+    problems = [str(row[0]) for row in results if row[0] != "ok"]
     return "; ".join(problems) or None
 
 
@@ -151,9 +151,9 @@ def copy_files(
     layout.create_set(target)
     for name in layout.names:
         try:
-            main = layout.file_path(target, name)
+            main = layout.get_file(target, name)
             if online:
-                backup_database(layout.file_path(source, name), main, partial(report, name))
+                backup_database(layout.get_file(source, name), main, partial(report, name))
             else:
                 for path in layout.list_files(source, name):
                     if not path.name.endswith("-shm"):
@@ -169,9 +169,9 @@ def copy_owner_and_modes(layout: DatabaseSets, source: Path, target: Path) -> No
     """Set owners and modes of a copy as in the original; from then on others may access it."""
     modes = layout.find_original_modes(source)
     root = os.geteuid() == 0
-    with open_set(source) as original, open_set(target) as place:
+    with open_set(source) as original, open_set(target) as handle:
         for name in layout.names:
-            main = layout.file_path(target, name)
+            main = layout.get_file(target, name)
             info = original.stat_entry(main.name)
             for path in layout.list_files(target, name):
                 with open_regular_file(path) as descriptor:
@@ -181,9 +181,9 @@ def copy_owner_and_modes(layout: DatabaseSets, source: Path, target: Path) -> No
                     os.fchmod(descriptor, mode & 0o777)
         info = original.stat_entry("")
         if root:
-            place.set_owner("", info.st_uid, info.st_gid)
-        place.set_mode("", modes.get(".", stat.S_IMODE(info.st_mode)))
-        place.flush_entries()
+            handle.set_owner("", info.st_uid, info.st_gid)
+        handle.set_mode("", modes.get(".", stat.S_IMODE(info.st_mode)))
+        handle.flush_entries()
 
 
 def copy_set(
@@ -194,15 +194,15 @@ def copy_set(
     Raises:
         COPY_FAILED: If a file cannot be copied, or the copy is damaged.
     """
-    partial = layout.partial_path(target)
+    partial = layout.get_partial_set(target)
     layout.remove_set(partial)
     layout.remove_set(target)
 
-    def reported(name: str, count: int) -> None:
+    def report_block(name: str, count: int) -> None:
         del count
         progress.report(LazyText(N_("copying {name}"), {"name": name}))
 
-    copy_files(layout, source, partial, reported)
+    copy_files(layout, source, partial, report_block)
     copy_owner_and_modes(layout, source, partial)
     layout.rename_set(partial, target)
     return CopyPlan({name: {"from": source.name, "to": target.name} for name in layout.names})

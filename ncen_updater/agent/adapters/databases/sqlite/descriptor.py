@@ -81,4 +81,4 @@ class SqliteDescriptor(EngineDescriptor):
         return ", ".join(columns), tails
 
 
-KIND = SqliteDescriptor()
+DESCRIPTOR = SqliteDescriptor()

@@ -79,7 +79,7 @@ class SqliteDialect(MigrationDialect):
         Raises:
             NotRegularFileError: It is a link, or not a regular file.
         """
-        check_before_open(self._path, finishing=True)
+        check_before_open(self._path, applies_journal=True)
         # isolation_level None: the driver begins and commits no transaction itself.
         driver = sqlite3.connect(
             f"{self._path.absolute().as_uri()}?mode=rw",

@@ -1,6 +1,6 @@
 """SQLite engine: see ``database_sets`` for the files on disk, ``databases.base`` for the contract.
 
-Every operation writes its files beside the live set, flushes them, and then moves one link.
+Every operation writes new files, flushes them, and then moves one link.
 """
 
 from __future__ import annotations
@@ -22,8 +22,7 @@ from ncen_updater.agent.adapters.databases.base import (
     MigrationSet,
 )
 from ncen_updater.agent.adapters.databases.round_trip import UntestedReason
-from ncen_updater.agent.adapters.databases.sqlite import inspection as inspect
-from ncen_updater.agent.adapters.databases.sqlite import round_trip as trying
+from ncen_updater.agent.adapters.databases.sqlite import inspection, round_trip
 from ncen_updater.agent.adapters.databases.sqlite.candidate_migrations import (
     mark_files,
     migrate_files,
@@ -113,24 +112,24 @@ class SqliteEngine(SqliteReadOperations):
         Raises:
             FENCED_BY_OTHER: The fence of another change is in force; its agent may be running.
             FenceError: A process has the files open.
-            NotRegularFileError: A database, or a file beside it, is no regular file.
-            FENCED_FILES_CHANGED: Somebody writes to them all the time.
+            NotRegularFileError: A database or a companion file is not a regular file.
+            FENCED_FILES_CHANGED: Somebody keeps writing to them.
         """
         layout = self._layout
         live = layout.find_live_set()
         layout.require_regular_files(live)
-        ours = layout.fence_link_path(change.id)
+        fence_link = layout.get_fence_link(change.id)
         if layout.is_open():
-            durable.rename_entry(layout.live, ours)
-        elif not ours.is_symlink():
-            raise self._fenced_by_other(change)
+            durable.rename_entry(layout.live, fence_link)
+        elif not fence_link.is_symlink():
+            raise self._make_fence_error(change)
         self._check_unused(live)
-        if self._notes.read(change.id) is None:
-            self._notes.write(change.id, FenceRecord(snapshot_quiet_set(layout, live)))
+        if self._fence_records.read(change.id) is None:
+            self._fence_records.write(change.id, FenceRecord(snapshot_quiet_set(layout, live)))
 
-    def _fenced_by_other(self, change: ChangeRef) -> DatabaseError:
+    def _make_fence_error(self, change: ChangeRef) -> DatabaseError:
         return DatabaseError(
-            FENCED_BY_OTHER, change=change.id, other=", ".join(self._layout.fenced_by())
+            FENCED_BY_OTHER, change=change.id, other=", ".join(self._layout.list_fencing_changes())
         )
 
     def _check_unused(self, live: Path) -> None:
@@ -139,11 +138,11 @@ class SqliteEngine(SqliteReadOperations):
             [path for name in names for path in self._layout.list_files(live, name)]
         )
         if found:
-            who = ", ".join(f"{item.name} ({item.pid}): {item.file}" for item in found)
+            processes = ", ".join(f"{item.name} ({item.pid}): {item.file}" for item in found)
             count = len({item.pid for item in found})
-            raise FenceError(database=live.name, count=count, detail=who)
+            raise FenceError(database=live.name, count=count, detail=processes)
         for name in names:
-            path = self._layout.file_path(live, name)
+            path = self._layout.get_file(live, name)
             if path.is_file() and is_locked(path):
                 raise FenceError(
                     database=name, count=1, detail=LazyText("{name} is locked", {"name": path.name})
@@ -157,18 +156,18 @@ class SqliteEngine(SqliteReadOperations):
         """
         self._reopen(change)
         if not self._is_cut_over(change, self._layout.find_live_set()):
-            self._notes.remove(change.id)
+            self._fence_records.remove(change.id)
 
     def _reopen(self, change: ChangeRef) -> None:
         layout = self._layout
         live = layout.find_live_set()
-        ours = layout.fence_link_path(change.id)
+        fence_link = layout.get_fence_link(change.id)
         if not layout.is_open():
-            if not ours.is_symlink():
-                raise self._fenced_by_other(change)
+            if not fence_link.is_symlink():
+                raise self._make_fence_error(change)
             layout.clear_role(live)
             durable.replace_symlink(Path("sets", live.name), layout.live)
-        durable.remove_file(ours)
+        durable.remove_file(fence_link)
 
     def plan_copy(self, change: ChangeRef) -> CopyPlan:
         """Return sizes and directories. Writes nothing."""
@@ -176,7 +175,7 @@ class SqliteEngine(SqliteReadOperations):
             return CopyPlan({})
         layout = self._layout
         source = self._find_source_set(change)
-        target = layout.candidate_set_path(change.id)
+        target = layout.get_candidate_set(change.id)
         data: dict[str, dict[str, object]] = {}
         for name in self.names:
             size = sum(path.lstat().st_size for path in layout.list_files(source, name))
@@ -189,23 +188,23 @@ class SqliteEngine(SqliteReadOperations):
         A set that is not fenced (in a rehearsal) is copied through SQLite's backup.
         """
         layout = self._layout
-        target = layout.candidate_set_path(change.id)
+        target = layout.get_candidate_set(change.id)
         if change.no_copy or target.exists():
             return
         source = self._find_source_set(change)
         online = layout.is_open() and source == layout.find_live_set()
-        partial = layout.partial_path(target)
+        partial = layout.get_partial_set(target)
         layout.remove_set(partial)
         total = sum(int(str(item.get("size", 0))) for item in plan.copies.values())
         done = 0
 
-        def reported(name: str, count: int) -> None:
+        def report_block(name: str, count: int) -> None:
             nonlocal done
             done += count
             what = LazyText(N_("copying {name}"), {"name": name})
             progress.report(what, Amount(done, total, Unit.BYTES))
 
-        copy_files(layout, source, partial, reported, online=online)
+        copy_files(layout, source, partial, report_block, online=online)
         self._record_copied(change, source, partial)
         layout.write_new_record(partial, layout.read_marker(source))
         copy_owner_and_modes(layout, source, partial)
@@ -213,13 +212,15 @@ class SqliteEngine(SqliteReadOperations):
 
     def _record_copied(self, change: ChangeRef, source: Path, copy: Path) -> None:
         """Record digests of copied files with a journal; the originals are compared with them."""
-        note = self._notes.read(change.id)
-        if note is not None and note.before.set_name == source.name:
+        record = self._fence_records.read(change.id)
+        if record is not None and record.before.set_name == source.name:
             digests = {
-                name: _sha256(self._layout.file_path(copy, name))
+                name: _compute_sha256(self._layout.get_file(copy, name))
                 for name in find_journaled(self._layout, snapshot_set(self._layout, source))
             }
-            self._notes.write(change.id, dataclasses.replace(note, copied_digests=digests))
+            self._fence_records.write(
+                change.id, dataclasses.replace(record, copied_digests=digests)
+            )
 
     def copy_online(
         self, change: ChangeRef, plan: CopyPlan, progress: ProgressListener
@@ -235,8 +236,8 @@ class SqliteEngine(SqliteReadOperations):
         """Copy the files of a rehearsal's candidates the way a fenced set is copied."""
         return copy_set(
             self._layout,
-            self._layout.candidate_set_path(change.id),
-            self._layout.candidate_set_path(timing_change.id),
+            self._layout.get_candidate_set(change.id),
+            self._layout.get_candidate_set(timing_change.id),
             progress,
         )
 
@@ -245,7 +246,7 @@ class SqliteEngine(SqliteReadOperations):
         del plan
         return (
             change.no_copy
-            or self._layout.list_present(self._layout.candidate_set_path(change.id)) == self.names
+            or self._layout.list_present(self._layout.get_candidate_set(change.id)) == self.names
         )
 
     def discard_candidates(self, change: ChangeRef, plan: CopyPlan) -> None:
@@ -274,16 +275,16 @@ class SqliteEngine(SqliteReadOperations):
 
     def _count_rows_since(self, change: ChangeRef, path: Path) -> dict[str, int]:
         """Count the rows added to a set after its cut-over, by database and table."""
-        note = self._notes.read(change.id)
-        if note is None or note.after is None or note.after.set_name != path.name:
+        record = self._fence_records.read(change.id)
+        if record is None or record.after is None or record.after.set_name != path.name:
             return {}
-        if not find_changed_files(note.after, snapshot_set(self._layout, path), frozen=True):
+        if not find_changed_files(record.after, snapshot_set(self._layout, path), frozen=True):
             return {}
         found = {}
         for name in self._layout.list_present(path):
-            with self._open_for_reading(self._layout.file_path(path, name), name) as database:
-                newest, counts = note.newest_rowids.get(name, {}), note.row_counts.get(name)
-                rows = inspect.count_newer_rows(database, newest, counts)
+            with self._open_for_reading(self._layout.get_file(path, name), name) as database:
+                newest, counts = record.newest_rowids.get(name, {}), record.row_counts.get(name)
+                rows = inspection.count_newer_rows(database, newest, counts)
             found.update({f"{name}.{table}": count for table, count in rows.items()})
         return found
 
@@ -295,7 +296,7 @@ class SqliteEngine(SqliteReadOperations):
         progress: ProgressListener,
     ) -> bool:
         """Migrate every candidate to the target's schema."""
-        paths = self._candidates(change)
+        paths = self._find_candidates(change)
         environment = self._migrator_environment
         user = self.find_migrator_user() if target.migrator is not None else None
         return migrate_files(paths, change, target, current, environment, progress, user)
@@ -316,12 +317,12 @@ class SqliteEngine(SqliteReadOperations):
         if change is None:
             super().run_online_program(program, slot, progress, lock_fd=lock_fd)
         else:
-            paths, user = self._candidates(change), self.find_migrator_user()
+            paths, user = self._find_candidates(change), self.find_migrator_user()
             run_program(program, slot, paths, self._migrator_environment, progress, user)
 
     def mark_candidates(self, change: ChangeRef) -> None:
         """See :meth:`DatabaseEngine.mark_candidates`."""
-        mark_files(self._candidates(change), change)
+        mark_files(self._find_candidates(change), change)
 
     def write_sample_values(
         self,
@@ -333,7 +334,7 @@ class SqliteEngine(SqliteReadOperations):
         path = self._find_path(candidate)
         try:
             with open_database(path, "rw") as database:
-                refusals = trying.write_sample_values(database, seed, minimal_columns)
+                refusals = round_trip.write_sample_values(database, seed, minimal_columns)
             problem = checkpoint_and_check(path)
         except sqlite3.Error as error:
             raise DatabaseError(database=candidate.name, detail=sanitize_error(error)) from error
@@ -341,7 +342,7 @@ class SqliteEngine(SqliteReadOperations):
             raise DatabaseError(database=candidate.name, detail=problem)
         return refusals
 
-    def _candidates(self, change: ChangeRef) -> dict[str, Path]:
+    def _find_candidates(self, change: ChangeRef) -> dict[str, Path]:
         return {name: self._find_path(change.get_candidate(name)) for name in self.names}
 
     def baseline_ledger(self, change: ChangeRef, target: MigrationSet) -> None:
@@ -363,7 +364,7 @@ class SqliteEngine(SqliteReadOperations):
         """Write marker and role, then point ``live`` to the new set by one rename."""
         layout = self._layout
         live = layout.find_live_set()
-        fresh = DatabaseMarker(change.release, change.generation, change.id)
+        marker = DatabaseMarker(change.release, change.generation, change.id)
         if not self._is_cut_over(change, live):
             if self._is_later(change, live):
                 raise DatabaseError(
@@ -372,22 +373,22 @@ class SqliteEngine(SqliteReadOperations):
                         "{live} was cut over meanwhile", {"live": layout.read_marker(live)}
                     ),
                 )
-            target = live if change.no_copy else layout.candidate_set_path(change.id)
+            target = live if change.no_copy else layout.get_candidate_set(change.id)
             if layout.is_open():
                 raise DatabaseError(
                     CUT_OVER_FAILED, detail="the databases are not closed to connections"
                 )
             if change.no_copy:
                 self._mark_without_copy(change, live)
-            self._check_complete(target, fresh)
+            self._check_complete(target, marker)
             if change.no_copy:
-                layout.write_marker(live, fresh)
+                layout.write_marker(live, marker)
             else:
                 # Everything that can fail comes first: afterwards the old set is only made
                 # read-only.
                 self._finish_sqlite_journals(change, live)
                 self._record_after(change, target)
-                layout.write_marker(target, fresh)
+                layout.write_marker(target, marker)
                 layout.write_role(live, DatabaseRole.PREVIOUS, change.id)
                 self._require_unwritten(change, live)
                 durable.replace_symlink(Path("sets", target.name), layout.live)
@@ -401,37 +402,37 @@ class SqliteEngine(SqliteReadOperations):
 
     def _mark_without_copy(self, change: ChangeRef, live: Path) -> None:
         """Mark the files of the live set for another release; first record their former state."""
-        note = self._require_fence_record(change)
-        if note.no_copy is None:
-            granted = NoCopyRecord(self._layout.read_marker(live))
-            self._notes.write(change.id, dataclasses.replace(note, no_copy=granted))
-        mark_files({name: self._layout.file_path(live, name) for name in self.names}, change)
+        record = self._require_fence_record(change)
+        if record.no_copy is None:
+            former_state = NoCopyRecord(self._layout.read_marker(live))
+            self._fence_records.write(change.id, dataclasses.replace(record, no_copy=former_state))
+        mark_files({name: self._layout.get_file(live, name) for name in self.names}, change)
 
     def _revert_without_copy(self, change: ChangeRef, live: Path) -> None:
         """Restore the marks that the files of the live set had before :meth:`_mark_without_copy`.
 
         The set is fenced; rows written meanwhile stay.
         """
-        layout, note = self._layout, self._notes.read(change.id)
-        if note is None or note.no_copy is None:
+        layout, record = self._layout, self._fence_records.read(change.id)
+        if record is None or record.no_copy is None:
             return
         if change.id in layout.read_committed(live) or self._is_later(change, live):
             raise DatabaseError(ALREADY_COMMITTED, change=change.id)
         if layout.is_open():
-            durable.rename_entry(layout.live, layout.fence_link_path(change.id))
+            durable.rename_entry(layout.live, layout.get_fence_link(change.id))
         self._check_unused(live)
-        was = note.no_copy.marker
-        paths = {name: layout.file_path(live, name) for name in self.names}
-        if was is None:
+        former = record.no_copy.marker
+        paths = {name: layout.get_file(live, name) for name in self.names}
+        if former is None:
             unmark_files(paths)
         else:
-            mark_files(paths, ChangeRef(was.change, was.generation, was.release))
-        layout.write_marker(live, was)
-        self._notes.write(change.id, dataclasses.replace(note, no_copy=None))
+            mark_files(paths, ChangeRef(former.change, former.generation, former.release))
+        layout.write_marker(live, former)
+        self._fence_records.write(change.id, dataclasses.replace(record, no_copy=None))
 
-    def _check_complete(self, target: Path, fresh: DatabaseMarker) -> None:
+    def _check_complete(self, target: Path, marker: DatabaseMarker) -> None:
         for name in self.names:
-            path = self._layout.file_path(target, name)
+            path = self._layout.get_file(target, name)
             if path.is_symlink() or not path.is_file():
                 raise DatabaseError(
                     CUT_OVER_FAILED,
@@ -439,28 +440,30 @@ class SqliteEngine(SqliteReadOperations):
                         "{name} not found in {name2}", {"name": name, "name2": target.name}
                     ),
                 )
-            inside = self._read_state(path, name)
-            if inside != fresh:
-                raise DatabaseError(CUT_OVER_FAILED, detail=f"{name} says {inside}, not {fresh}")
+            state = self._read_state(path, name)
+            if state != marker:
+                raise DatabaseError(
+                    CUT_OVER_FAILED, detail=f"marker of {name} is {state or '-'}, not {marker}"
+                )
 
     def _record_after(self, change: ChangeRef, target: Path) -> None:
         newest, counts = {}, {}
         for name in self.names:
-            with self._open_for_reading(self._layout.file_path(target, name), name) as database:
-                newest[name] = inspect.read_newest_rowids(database)
-                counts[name] = inspect.count_rows(database)
-        note = self._require_fence_record(change)
+            with self._open_for_reading(self._layout.get_file(target, name), name) as database:
+                newest[name] = inspection.read_newest_rowids(database)
+                counts[name] = inspection.count_rows(database)
+        record = self._require_fence_record(change)
         after = snapshot_quiet_set(self._layout, target)
-        self._notes.write(
+        self._fence_records.write(
             change.id,
-            dataclasses.replace(note, after=after, newest_rowids=newest, row_counts=counts),
+            dataclasses.replace(record, after=after, newest_rowids=newest, row_counts=counts),
         )
 
     def _require_fence_record(self, change: ChangeRef) -> FenceRecord:
-        note = self._notes.read(change.id)
-        if note is None:
+        record = self._fence_records.read(change.id)
+        if record is None:
             raise RecordUnreadableError(database=change.id)
-        return note
+        return record
 
     def _require_unwritten(
         self, change: ChangeRef, set_path: Path, *, frozen: bool = False
@@ -487,21 +490,21 @@ class SqliteEngine(SqliteReadOperations):
         the copy were applied in the same way, so it has the same bytes, unless somebody wrote.
         """
         layout = self._layout
-        beside = {
+        companions = {
             name: [
                 path
                 for path in layout.list_files(live, name)
-                if path != layout.file_path(live, name)
+                if path != layout.get_file(live, name)
             ]
             for name in self.names
         }
-        unfinished = [n for n in self.names if any(path.lstat().st_size for path in beside[n])]
+        unfinished = [n for n in self.names if any(path.lstat().st_size for path in companions[n])]
         if not unfinished:
             return
         self._require_unwritten(change, live)
-        note = self._require_fence_record(change)
+        record = self._require_fence_record(change)
         for name in unfinished:
-            path = layout.file_path(live, name)
+            path = layout.get_file(live, name)
             try:
                 problem = checkpoint_and_check(path)
             except sqlite3.Error as error:
@@ -511,37 +514,37 @@ class SqliteEngine(SqliteReadOperations):
             if problem:
                 raise DatabaseError(CUT_OVER_FAILED, detail=f"{name} in {live.name}: {problem}")
         now = snapshot_quiet_set(layout, live)
-        finished = find_journaled(layout, note.before)
+        finished = find_journaled(layout, record.before)
         expected = {
-            file for name in finished for file in note.before.files
-            if file.startswith(layout.file_path(live, name).name)
+            file for name in finished for file in record.before.files
+            if file.startswith(layout.get_file(live, name).name)
         }  # fmt: skip
         wrong = {
-            layout.file_path(live, name).name
+            layout.get_file(live, name).name
             for name in finished
-            if name in note.copied_digests
-            and note.copied_digests[name] != _sha256(layout.file_path(live, name))
+            if name in record.copied_digests
+            and record.copied_digests[name] != _compute_sha256(layout.get_file(live, name))
         }
-        wrong |= {*find_changed_files(note.before, now)} - expected
-        wrong |= {layout.file_path(live, name).name for name in find_journaled(layout, now)}
+        wrong |= {*find_changed_files(record.before, now)} - expected
+        wrong |= {layout.get_file(live, name).name for name in find_journaled(layout, now)}
         if wrong:
             raise DatabaseError(
                 FENCED_FILES_CHANGED, database=live.name, files=", ".join(sorted(wrong))
             )
-        self._notes.write(change.id, dataclasses.replace(note, before=now))
+        self._fence_records.write(change.id, dataclasses.replace(record, before=now))
 
     def check_before_commit(self, change: ChangeRef) -> None:
         """Check the previous set once more: an unseen program may still have it open.
 
         Raises:
-            FENCED_FILES_CHANGED: It was written to since; a rollback would restore it.
+            FENCED_FILES_CHANGED: It was written to since; a rollback would bring these rows back.
         """
         previous = self._layout.find_previous_set(change.id)
         if previous is not None:
             self._require_unwritten(change, previous, frozen=True)
 
     def record_commit(self, change: ChangeRef) -> None:
-        """Record the commit beside the files of the live set.
+        """Record the commit in the record of the live set, and in the set.
 
         Raises:
             CUT_OVER_FAILED: The change is not cut over.
@@ -579,7 +582,7 @@ class SqliteEngine(SqliteReadOperations):
         for link in layout.list_fence_links():
             durable.remove_file(link)
         for name in self.names:
-            MigrationRunner(SqliteDialect(layout.file_path(live, name)), name).write_state(change)
+            MigrationRunner(SqliteDialect(layout.get_file(live, name)), name).write_state(change)
         layout.write_marker(live, DatabaseMarker(change.release, change.generation, change.id))
         layout.write_committed(live, change.id)
 
@@ -598,7 +601,7 @@ class SqliteEngine(SqliteReadOperations):
         if previous is None:
             raise DatabaseSetMissingError(database=f"previous of {change.id}")
         layout.thaw(previous)
-        durable.replace_symlink(Path("sets", previous.name), layout.fence_link_path(change.id))
+        durable.replace_symlink(Path("sets", previous.name), layout.get_fence_link(change.id))
         durable.remove_file(layout.live)
         self._check_unused(live)
 
@@ -611,30 +614,32 @@ class SqliteEngine(SqliteReadOperations):
             self._layout.quarantine_set(previous, change_id)
         elif previous is not None:
             self._layout.remove_set(previous)
-        self._layout.remove_set(self._layout.partial_path(self._layout.sets / f"gone_{change_id}"))
-        self._notes.remove(change_id)
+        self._layout.remove_set(
+            self._layout.get_partial_set(self._layout.sets / f"gone_{change_id}")
+        )
+        self._fence_records.remove(change_id)
 
     def drop_quarantined(self, change_id: str) -> None:
         """Remove the sets of a change in quarantine, on an operator's command."""
         for quarantined in self._layout.list_quarantined():
             if quarantined.change == change_id:
-                for place in quarantined.places:
-                    self._layout.remove_set(Path(place))
+                for directory in quarantined.counts:
+                    self._layout.remove_set(Path(directory))
         for interrupted in self._layout.sets.glob(f"gone_{QUARANTINE_PREFIX}{change_id}*"):
             self._layout.remove_set(interrupted)
 
-    def _was_written(self, change_id: str, retained: Path) -> bool:
+    def _was_written(self, change_id: str, previous: Path) -> bool:
         try:
-            note = self._notes.read(change_id)
-            if note is None or note.before.set_name != retained.name:
+            record = self._fence_records.read(change_id)
+            if record is None or record.before.set_name != previous.name:
                 return False
             return bool(
-                find_changed_files(note.before, snapshot_set(self._layout, retained), frozen=True)
+                find_changed_files(record.before, snapshot_set(self._layout, previous), frozen=True)
             )
         except (RecordUnreadableError, NotRegularFileError):
             return True  # whether somebody wrote to it is unknown
 
 
-def _sha256(path: Path) -> str:
+def _compute_sha256(path: Path) -> str:
     with open_regular_file(path) as descriptor, open(descriptor, "rb", closefd=False) as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -10,6 +10,7 @@ import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 
 from ncen_updater.agent.adapters.databases.base import TableDigest
+from ncen_updater.agent.adapters.databases.migrations.ledger import AGENT_PREFIX
 from ncen_updater.agent.adapters.databases.schema import (
     SchemaDigest,
     SchemaKind,
@@ -18,7 +19,6 @@ from ncen_updater.agent.adapters.databases.schema import (
 from ncen_updater.formats.data_loss import DataLoss
 from ncen_updater.formats.sql import list_lexemes
 
-AGENT_PREFIX = "ncen_updater_"
 PARKED_PREFIX = "ncen_kept__"
 HIDDEN_VIRTUAL = 1  # table_xinfo: a hidden column of a virtual table
 
@@ -38,8 +38,8 @@ _NO_CALL = frozenset(
 _SIGNS = frozenset("=<>!+-*/%|&~")
 #: Operators that the application implements as functions.
 _CALLING = frozenset({"MATCH", "REGEXP"})
-#: A schema object and its kind.
-_Thing = tuple[SchemaKind, list[object]]
+#: Kind and description of a schema object.
+_SchemaItem = tuple[SchemaKind, list[object]]
 
 
 class _TextBytes(bytes):
@@ -116,37 +116,39 @@ def _parse_clauses(sql: str) -> list[str]:
         return []
     found = []
     depth = 0
-    for place, word in enumerate(words):
-        if word in ("CHECK", "AS") and words[place + 1 : place + 2] == ["("]:
-            found.append(f"{word} {_read_bracket(words, place + 1)}")
+    for index, word in enumerate(words):
+        if word in ("CHECK", "AS") and words[index + 1 : index + 2] == ["("]:
+            found.append(f"{word} {_read_bracket(words, index + 1)}")
         elif word == "COLLATE" and depth:
-            found.append(" ".join(words[place - 2 : place + 2]))
+            found.append(" ".join(words[index - 2 : index + 2]))
         elif word == "AUTOINCREMENT":
             found.append(word)
         depth += {"(": 1, ")": -1}.get(word, 0)
         if depth == 0 and word == ")":
-            found += [" ".join(words[place + 1 :])]
+            found += [" ".join(words[index + 1 :])]
             break
     return sorted(found)
 
 
 def _read_bracket(words: list[str], start: int) -> str:
     depth = 0
-    for place in range(start, len(words)):
-        depth += {"(": 1, ")": -1}.get(words[place], 0)
+    for index in range(start, len(words)):
+        depth += {"(": 1, ")": -1}.get(words[index], 0)
         if depth == 0:
-            return " ".join(words[start : place + 1])
+            return " ".join(words[start : index + 1])
     return " ".join(words[start:])
 
 
-def _iter_schema_parts(database: sqlite3.Connection) -> Iterator[tuple[list[object], list[_Thing]]]:
+def _iter_schema_parts(
+    database: sqlite3.Connection,
+) -> Iterator[tuple[list[object], list[_SchemaItem]]]:
     """Yield the parts of the schema's fingerprint, each with its objects by kind."""
     for table in list_tables(database):
         if table.startswith(PARKED_PREFIX):
             continue
         name = quote_identifier(table)
-        made = database.execute("SELECT sql FROM sqlite_master WHERE name = ?", (table,)).fetchone()
-        sql = str(made[0] or "")
+        row = database.execute("SELECT sql FROM sqlite_master WHERE name = ?", (table,)).fetchone()
+        sql = str(row[0] or "")
         columns, clauses = _read_columns(database, table), _parse_clauses(sql)
         part: list[object] = ["table", table, columns, clauses]
         yield part, list(_classify_table(table, sql, columns, clauses))
@@ -157,8 +159,8 @@ def _iter_schema_parts(database: sqlite3.Connection) -> Iterator[tuple[list[obje
             index, unique, origin, partial = row[1:5]
             found = database.execute(f"PRAGMA index_xinfo({quote_identifier(index)})").fetchall()
             keyed = [[str(c[2]), c[3], str(c[4])] for c in found if c[5]]
-            made = database.execute("SELECT sql FROM sqlite_master WHERE name = ?", (index,))
-            text = made.fetchone()
+            found_sql = database.execute("SELECT sql FROM sqlite_master WHERE name = ?", (index,))
+            text = found_sql.fetchone()
             where = _collapse_whitespace(str(text[0])) if partial and text and text[0] else ""
             shown = index if origin == "c" else ""
             part = ["index", table, shown, unique, origin, keyed, where]
@@ -184,9 +186,9 @@ def _iter_schema_parts(database: sqlite3.Connection) -> Iterator[tuple[list[obje
 
 def _classify_table(
     table: str, sql: str, columns: Sequence[tuple[object, ...]], clauses: Sequence[str]
-) -> Iterator[_Thing]:
+) -> Iterator[_SchemaItem]:
     virtual = list_lexemes(sql, "sqlite")[1:2] == ["VIRTUAL"]
-    at_once = SchemaKind.EXTERNAL_TABLES if virtual else SchemaKind.TABLES
+    table_kind = SchemaKind.EXTERNAL_TABLES if virtual else SchemaKind.TABLES
     options = []
     for clause in clauses:
         words = clause.split(" ")
@@ -202,7 +204,7 @@ def _classify_table(
             yield kind, ["collate", table, clause]
         else:
             options.append(clause)
-    yield at_once, ["table", table, options, _collapse_whitespace(sql) if virtual else ""]
+    yield table_kind, ["table", table, options, _collapse_whitespace(sql) if virtual else ""]
     for column in columns:
         default, hidden = column[3], column[5]
         plain = default is None or _VALUE.fullmatch(str(default)) or default in _NOW
@@ -233,7 +235,7 @@ def read_schema(database: sqlite3.Connection) -> SchemaDigest:
     """Return the digests of the schema: tables, columns, keys, indexes, checks, views, triggers."""
     parts = list(_iter_schema_parts(database))
     return build_schema_digest(
-        ((kind, json.dumps(thing, default=str)) for _, things in parts for kind, thing in things),
+        ((kind, json.dumps(item, default=str)) for _, items in parts for kind, item in items),
         (json.dumps(part, default=str) for part, _ in parts),
     )
 
@@ -244,22 +246,22 @@ def _read_primary_key(database: sqlite3.Connection, table: str, schema: str) -> 
 
 
 def _shared_columns(database: sqlite3.Connection, table: str) -> list[str]:
-    """Return the columns that a table has in both ``main`` and ``kept``, key columns first."""
-    retained = {str(c[0]) for c in _read_columns(database, table, "kept")}
+    """Return the columns that a table has in both ``main`` and ``previous``, key columns first."""
+    common = {str(c[0]) for c in _read_columns(database, table, "previous")}
     key = _read_primary_key(database, table, "main")
     names = [str(c[0]) for c in _read_columns(database, table)]
-    return [*key, *(name for name in names if name in retained and name not in key)]
+    return [*key, *(name for name in names if name in common and name not in key)]
 
 
 def count_lost_rows(database: sqlite3.Connection) -> dict[str, int]:
-    """Count rows of ``main`` that are missing or different in the attached ``kept``, by table.
+    """Count rows of ``main`` that are missing or different in the attached ``previous``, by table.
 
     Only columns that both have are compared, so that a row is found by its key although the release
     has other columns. For a table without a key, duplicates of existing rows are noticed by the
     number of rows.
     """
     found: dict[str, int] = {}
-    older = set(list_tables(database, "kept"))
+    older = set(list_tables(database, "previous"))
     for table in list_tables(database):
         if table.startswith(PARKED_PREFIX):
             continue
@@ -268,26 +270,26 @@ def count_lost_rows(database: sqlite3.Connection) -> dict[str, int]:
         total = f"SELECT count(*) FROM main.{name}"  # noqa: S608 - a quoted name
         if table not in older:
             lost = int(database.execute(total).fetchone()[0])
-        elif key and key == _read_primary_key(database, table, "kept"):
+        elif key and key == _read_primary_key(database, table, "previous"):
             same = " AND ".join(
                 f"k.{quote_identifier(c)} IS m.{quote_identifier(c)}"
                 for c in _shared_columns(database, table)
             )
-            absent = f"NOT EXISTS (SELECT 1 FROM kept.{name} AS k WHERE {same})"  # noqa: S608
+            absent = f"NOT EXISTS (SELECT 1 FROM previous.{name} AS k WHERE {same})"  # noqa: S608
             lost = int(database.execute(f"{total} AS m WHERE {absent}").fetchone()[0])
         else:
-            retained = f"SELECT count(*) FROM kept.{name}"  # noqa: S608 - a quoted name
+            total_before = f"SELECT count(*) FROM previous.{name}"  # noqa: S608 - a quoted name
             listed = (
                 ", ".join(quote_identifier(c) for c in _shared_columns(database, table)) or "NULL"
             )
             other = (
                 f"SELECT count(*) FROM (SELECT {listed} FROM main.{name}"  # noqa: S608 - quoted
-                f" EXCEPT SELECT {listed} FROM kept.{name})"
+                f" EXCEPT SELECT {listed} FROM previous.{name})"
             )
-            now, then, changed = (
-                int(database.execute(sql).fetchone()[0]) for sql in (total, retained, other)
+            now, before, changed = (
+                int(database.execute(sql).fetchone()[0]) for sql in (total, total_before, other)
             )
-            lost = max(now - then, changed)
+            lost = max(now - before, changed)
         if lost:
             found[table] = lost
     return found
@@ -298,10 +300,10 @@ def count_entered_rows(database: sqlite3.Connection, losses: Sequence[DataLoss])
 
     The time of a write is unknown, so tables that the release fills are left out.
     """
-    here = {table.lower(): table for table in list_tables(database)}
+    tables = {table.lower(): table for table in list_tables(database)}
     found: dict[str, int] = {}
     for loss in losses:
-        table = here.get(loss.table)
+        table = tables.get(loss.table)
         where = (
             _build_entered_condition(database, table, loss.column) if table is not None else None
         )
@@ -321,10 +323,10 @@ def _build_entered_condition(
         return ""
     for name, _, _, default, _, hidden in _read_columns(database, table):
         if str(name).lower() == column and hidden not in _GENERATED:
-            there = f" WHERE {quote_identifier(str(name))} IS NOT NULL"
+            where = f" WHERE {quote_identifier(str(name))} IS NOT NULL"
             if default is not None and _VALUE.fullmatch(str(default)):
-                there += f" AND {quote_identifier(str(name))} IS NOT {default}"
-            return there
+                where += f" AND {quote_identifier(str(name))} IS NOT {default}"
+            return where
     return None
 
 
@@ -344,7 +346,7 @@ def read_newest_rowids(database: sqlite3.Connection) -> dict[str, int]:
 
 
 def count_rows(database: sqlite3.Connection) -> dict[str, int]:
-    """Count the rows of each table, in case its row ids are assigned and not increasing."""
+    """Count the rows of each table; needed where a new row may have a lower row id."""
     return {table: _count_where(database, table) for table in list_tables(database)}
 
 
@@ -358,7 +360,7 @@ def count_newer_rows(
     Args:
         database: The database.
         recorded: Result of :func:`read_newest_rowids`.
-        counts: Result of :func:`count_rows`; None for a record without it.
+        counts: Result of :func:`count_rows`, if it was recorded.
     """
     found: dict[str, int] = {}
     for table, now in read_newest_rowids(database).items():

@@ -1,4 +1,4 @@
-"""Read operations of the SQLite engine."""
+"""Read operations of the SQLite engine, and its findings."""
 
 from __future__ import annotations
 
@@ -32,8 +32,7 @@ from ncen_updater.agent.adapters.databases.migrations import ledger
 from ncen_updater.agent.adapters.databases.migrations.migrator import find_migrator_user
 from ncen_updater.agent.adapters.databases.round_trip import DatabaseSample, RowKeys
 from ncen_updater.agent.adapters.databases.schema import SchemaDigest
-from ncen_updater.agent.adapters.databases.sqlite import inspection as inspect
-from ncen_updater.agent.adapters.databases.sqlite import round_trip as trying
+from ncen_updater.agent.adapters.databases.sqlite import inspection, round_trip
 from ncen_updater.agent.adapters.databases.sqlite.copies import build_uri, open_database
 from ncen_updater.agent.adapters.databases.sqlite.database_sets import (
     DatabaseSets,
@@ -59,7 +58,10 @@ from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.messages import MARKERS_DISAGREE, QUERY_FAILED
 from ncen_updater.formats.data_loss import DataLoss
 
+# Number of virtual instructions between two checks of the clock (SQLite's progress handler).
 QUERY_INSTRUCTIONS = 20_000
+# A copy may grow while it is migrated, so this multiple of its size must be free.
+GROWTH_FACTOR = 1.2
 
 logger = logging.getLogger(__name__)
 
@@ -72,7 +74,7 @@ class SqliteReadOperations(DatabaseEngine):
         names: Logical names; the file is ``<name>.sqlite``.
         migrator_environment: Further variables of the application's own migrator.
         records_directory: Directory of the agent's records; only the agent may write there, since
-            the records are trusted. Beside the sets by default.
+            the records are trusted. ``records`` next to the sets by default.
         migrator_user: User as which the application's own migrator runs; by default the owner of
             the files.
     """
@@ -87,9 +89,9 @@ class SqliteReadOperations(DatabaseEngine):
         records_directory: Path | None = None,
         migrator_user: str | None = None,
     ) -> None:
-        retained = (records_directory or directory / "notes").absolute()
-        self._notes = RecordStore(retained, FenceRecord)
-        self._layout = DatabaseSets(directory.absolute(), tuple(names), retained)
+        records = (records_directory or directory / "records").absolute()
+        self._fence_records = RecordStore(records, FenceRecord)
+        self._layout = DatabaseSets(directory.absolute(), tuple(names), records)
         self._migrator_environment = dict(migrator_environment or {})
         self._user = migrator_user
 
@@ -109,7 +111,7 @@ class SqliteReadOperations(DatabaseEngine):
         live = self._layout.find_live_set()
         found = []
         for name in self.names:
-            path = self._layout.file_path(live, name)
+            path = self._layout.get_file(live, name)
             size = sum(item.lstat().st_size for item in self._layout.list_files(live, name))
             with self._open_for_reading(path, name) as database:
                 mode = str(database.execute("PRAGMA journal_mode").fetchone()[0])
@@ -123,11 +125,9 @@ class SqliteReadOperations(DatabaseEngine):
 
     def measure_copy_space(self, change: ChangeRef) -> tuple[SpaceNeed, ...]:
         """See :meth:`DatabaseEngine.measure_copy_space`."""
-        size, place = (
-            sum(one.size_bytes for one in self.describe_databases()),
-            self._layout.directory,
-        )
-        return (SpaceNeed(str(place), int(size * GROWTH_FACTOR), get_free_bytes(place)),)
+        size = sum(facts.size_bytes for facts in self.describe_databases())
+        directory = self._layout.directory
+        return (SpaceNeed(str(directory), int(size * GROWTH_FACTOR), get_free_bytes(directory)),)
 
     def describe_clone_condition(self) -> LazyText | None:
         """See :meth:`DatabaseEngine.describe_clone_condition`."""
@@ -142,7 +142,9 @@ class SqliteReadOperations(DatabaseEngine):
     ) -> tuple[Finding, ...]:
         """See :meth:`DatabaseEngine.find_blockers`."""
         other = other_bytes(self._layout.directory)
-        return tuple(find_blockers(self._layout, change, other, final=application_stopped))
+        return tuple(
+            find_blockers(self._layout, change, other, application_stopped=application_stopped)
+        )
 
     def read_evidence(self, change: ChangeRef | None) -> ChangeEvidence:
         """Return the state of a change from links, records and the files of the set."""
@@ -150,15 +152,15 @@ class SqliteReadOperations(DatabaseEngine):
         live = layout.find_live_set_or_none()
         present = layout.list_present(live) if live else ()
         closed = () if layout.is_open() or live is None else self.names
-        at_rest = ChangeEvidence(
+        evidence = ChangeEvidence(
             is_cut_over=False,
             fenced=bool(closed),
             missing=tuple(name for name in self.names if name not in present),
             closed=closed,
-            fenced_by=layout.fenced_by(),
+            fenced_by=layout.list_fencing_changes(),
         )
         if change is None:
-            return at_rest
+            return evidence
         candidates: set[str] = set()
         for path, role in layout.list_roles():
             if role.role is DatabaseRole.CANDIDATE and role.change == change.id:
@@ -167,7 +169,7 @@ class SqliteReadOperations(DatabaseEngine):
                 candidates.update(self.names if partial else layout.list_present(path))
         previous = layout.find_previous_set(change.id)
         return replace(
-            at_rest,
+            evidence,
             is_cut_over=live is not None and self._is_cut_over(change, live),
             candidates=tuple(name for name in self.names if name in candidates),
             previous=layout.list_present(previous) if previous else (),
@@ -182,23 +184,25 @@ class SqliteReadOperations(DatabaseEngine):
         state rows in its files are read.
         """
         record = self._layout.read_marker(live)
-        words = [record] if record is not None else self._states(live)
+        markers = [record] if record is not None else self._read_states(live)
         return any(
-            word is not None and word.change != change.id and word.generation >= change.generation
-            for word in words
+            marker is not None
+            and marker.change != change.id
+            and marker.generation >= change.generation
+            for marker in markers
         )
 
-    def _states(self, live: Path) -> list[DatabaseMarker | None]:
+    def _read_states(self, live: Path) -> list[DatabaseMarker | None]:
         """Return the state rows of a set, even with a journal that a killed application left.
 
         An unreadable file is skipped: recovery must not fail because of it.
         """
         found = []
         for name in () if self._layout.is_plain_directory() else self._layout.list_present(live):
-            path = self._layout.file_path(live, name)
+            path = self._layout.get_file(live, name)
             for mode in (self._choose_open_mode(path), "frozen"):
                 try:
-                    found.append(self._state_in(_ReadSession(path, mode, name)))
+                    found.append(self._read_state_row(_ReadSession(path, mode, name)))
                     break
                 except (DatabaseError, sqlite3.Error) as error:
                     logger.warning(
@@ -207,7 +211,7 @@ class SqliteReadOperations(DatabaseEngine):
         return found
 
     def _is_cut_over(self, change: ChangeRef, live: Path) -> bool:
-        if live == self._layout.candidate_set_path(change.id):
+        if live == self._layout.get_candidate_set(change.id):
             return True
         # If no database was copied, the set is the same as before.
         marker = self._layout.read_marker(live)
@@ -225,7 +229,7 @@ class SqliteReadOperations(DatabaseEngine):
         marker = self._layout.read_marker(live)
         states: dict[str, DatabaseMarker | None] = {}
         for name in self.names:
-            path = self._layout.file_path(live, name)
+            path = self._layout.get_file(live, name)
             states[name] = self._read_state(path, name)
         inside = next(iter(states.values()))
         if marker is None and inside is not None and set(states.values()) == {inside}:
@@ -279,12 +283,12 @@ class SqliteReadOperations(DatabaseEngine):
     def compute_table_digests(self, database: DatabaseRef) -> dict[str, TableDigest]:
         """Return a digest of every table."""
         with self._open_for_reading(self._find_path(database), database.name) as connection:
-            return inspect.compute_table_digests(connection)
+            return inspection.compute_table_digests(connection)
 
     def read_schema(self, database: DatabaseRef) -> SchemaDigest:
         """Return digests of the schema."""
         with self._open_for_reading(self._find_path(database), database.name) as connection:
-            return inspect.read_schema(connection)
+            return inspection.read_schema(connection)
 
     def count_lost_rows(self, change: ChangeRef) -> dict[str, dict[str, int]]:
         """See :meth:`DatabaseEngine.count_lost_rows`; compares with the previous set."""
@@ -292,14 +296,14 @@ class SqliteReadOperations(DatabaseEngine):
         previous = self._find_source_set(change)
         found: dict[str, dict[str, int]] = {}
         for name in self.names:
-            older = self._layout.file_path(previous, name)
-            with self._open_for_reading(self._layout.file_path(live, name), name) as database:
+            older = self._layout.get_file(previous, name)
+            with self._open_for_reading(self._layout.get_file(live, name), name) as database:
                 check_before_open(older)
                 database.execute(
-                    "ATTACH ? AS kept", (build_uri(older, self._choose_open_mode(older)),)
+                    "ATTACH ? AS previous", (build_uri(older, self._choose_open_mode(older)),)
                 )
-                check_after_open(database, older, "kept")
-                lost = inspect.count_lost_rows(database)
+                check_after_open(database, older, "previous")
+                lost = inspection.count_lost_rows(database)
             if lost:
                 found[name] = lost
         return found
@@ -315,7 +319,7 @@ class SqliteReadOperations(DatabaseEngine):
         found: dict[str, dict[str, int]] = {}
         for name in (name for name in self.names if losses.get(name)):
             with self._open_for_reading(self._find_path(LiveDatabase(name)), name) as database:
-                entered = inspect.count_entered_rows(database, losses[name])
+                entered = inspection.count_entered_rows(database, losses[name])
             if entered:
                 found[name] = entered
         return found
@@ -323,7 +327,7 @@ class SqliteReadOperations(DatabaseEngine):
     def read_sample(self, database: DatabaseRef, keys: RowKeys | None = None) -> DatabaseSample:
         """See :meth:`DatabaseEngine.read_sample`."""
         with self._open_for_reading(self._find_path(database), database.name) as connection:
-            return trying.read_sample(connection, keys)
+            return round_trip.read_sample(connection, keys)
 
     def build_migrator_url(self, database: DatabaseRef) -> str:
         """Return the URL of a database's file."""
@@ -341,7 +345,7 @@ class SqliteReadOperations(DatabaseEngine):
 
     def find_migrator_user(self) -> MigratorUser | None:
         """See :meth:`DatabaseEngine.find_migrator_user`."""
-        info = self._layout.file_path(self._layout.find_live_set(), self.names[0]).lstat()
+        info = self._layout.get_file(self._layout.find_live_set(), self.names[0]).lstat()
         return find_migrator_user(self._user, (info.st_uid, info.st_gid))
 
     def list_quarantined(self) -> tuple[Finding, ...]:
@@ -350,21 +354,21 @@ class SqliteReadOperations(DatabaseEngine):
 
     # ---- access to files -----------------------------------------------------------------------
 
-    def _find_path(self, place: DatabaseRef) -> Path:
-        layout, name = self._layout, place.name
-        if isinstance(place, LiveDatabase):
+    def _find_path(self, database: DatabaseRef) -> Path:
+        layout, name = self._layout, database.name
+        if isinstance(database, LiveDatabase):
             # Before an adoption the files are in a plain directory.
-            return layout.file_path(
+            return layout.get_file(
                 layout.live if layout.is_plain_directory() else layout.find_live_set(), name
             )
-        change = place.change.id
-        if isinstance(place, CandidateDatabase):
-            found: Path | None = layout.candidate_set_path(change)
+        change = database.change.id
+        if isinstance(database, CandidateDatabase):
+            found: Path | None = layout.get_candidate_set(change)
         else:
             found = layout.find_previous_set(change)
-        if found is None or not layout.file_path(found, name).is_file():
-            raise DatabaseSetMissingError(database=f"{place.role.value} {name} ({change})")
-        return layout.file_path(found, name)
+        if found is None or not layout.get_file(found, name).is_file():
+            raise DatabaseSetMissingError(database=f"{database.role.value} {name} ({change})")
+        return layout.get_file(found, name)
 
     def _choose_open_mode(self, path: Path) -> str:
         """Return the open mode: ``frozen`` (without locks) for a read-only set, else ``ro``.
@@ -375,18 +379,18 @@ class SqliteReadOperations(DatabaseEngine):
             raise DatabaseSetMissingError(database=path)
         frozen = not path.lstat().st_mode & 0o200
         wal = path.with_name(path.name + "-wal")
-        left = os.path.lexists(wal) and wal.lstat().st_size
-        return "frozen" if frozen and not left else "ro"
+        wal_bytes = os.path.lexists(wal) and wal.lstat().st_size
+        return "frozen" if frozen and not wal_bytes else "ro"
 
     def _open_for_reading(self, path: Path, name: str) -> _ReadSession:
         return _ReadSession(path, self._choose_open_mode(path), name)
 
     def _read_state(self, path: Path, name: str) -> DatabaseMarker | None:
-        return self._state_in(self._open_for_reading(path, name))
+        return self._read_state_row(self._open_for_reading(path, name))
 
     @staticmethod
-    def _state_in(reading: _ReadSession) -> DatabaseMarker | None:
-        with reading as database:
+    def _read_state_row(session: _ReadSession) -> DatabaseMarker | None:
+        with session as database:
             if not database.execute(LEDGER_TABLES.exists).fetchone():
                 return None
             return ledger.parse_state_row(database.execute(LEDGER_TABLES.select_state).fetchall())
@@ -417,10 +421,6 @@ class _ReadSession:
             raise DatabaseError(database=self._name, detail=sanitize_error(error)) from error
 
 
-# A copy may grow while it is migrated, so this multiple of its size must be free.
-GROWTH_FACTOR = 1.2
-
-
 def _make_finding(
     code: str, severity: Severity, what: str, remedy: str, figures: dict[str, object]
 ) -> Finding:
@@ -428,7 +428,7 @@ def _make_finding(
 
 
 def find_blockers(
-    layout: DatabaseSets, change: ChangeRef, other_bytes: int, *, final: bool
+    layout: DatabaseSets, change: ChangeRef, other_bytes: int, *, application_stopped: bool
 ) -> Iterator[Finding]:
     """Yield the findings that block a change; see ``DatabaseEngine.find_blockers``."""
     try:
@@ -450,7 +450,7 @@ def find_blockers(
         return
     sizes = 0
     for name in layout.names:
-        path = layout.file_path(live, name)
+        path = layout.get_file(live, name)
         if not os.path.lexists(path):
             yield _make_finding(
                 "NU-4242",
@@ -461,16 +461,17 @@ def find_blockers(
             )
             continue
         try:
-            check_before_open(path, finishing=final)
+            check_before_open(path, applies_journal=application_stopped)
         except NotRegularFileError as error:
             yield Finding("NU-4252", Severity.CRITICAL, error.title_text, error.remedy_text)
             continue
         sizes += sum(item.lstat().st_size for item in layout.list_files(live, name))
         yield from _check_integrity(path)
-        yield from _check_journal(path, final=final)
-        if final and is_locked(path):
+        if application_stopped:
+            yield from _check_journal(path)
+        if application_stopped and is_locked(path):
             yield _make_in_use_finding(str(path), 1, "-")
-    if final:
+    if application_stopped:
         files = [path for name in layout.names for path in layout.list_files(live, name)]
         found = find_holders(files)
         if found:
@@ -505,7 +506,7 @@ def find_blockers(
 def find_quarantined(layout: DatabaseSets) -> Iterator[Finding]:
     """Yield a finding for each set in quarantine."""
     for quarantined in layout.list_quarantined():
-        for place, counts in quarantined.counts.items():
+        for directory, counts in quarantined.counts.items():
             rows = ", ".join(f"{table} {count}" for table, count in (counts or {}).items())
             yield _make_finding(
                 "NU-4251",
@@ -515,7 +516,7 @@ def find_quarantined(layout: DatabaseSets) -> Iterator[Finding]:
                     "Review them and enter missing records again, then run: ncen-updater"
                     " prune --retained {change}"
                 ),
-                {"path": place, "rows": rows or "-", "change": quarantined.change},
+                {"path": directory, "rows": rows or "-", "change": quarantined.change},
             )
 
 
@@ -547,25 +548,23 @@ def _check_integrity(path: Path) -> Iterator[Finding]:
         )
 
 
-def _check_journal(path: Path, *, final: bool) -> Iterator[Finding]:
+def _check_journal(path: Path) -> Iterator[Finding]:
     """Report journals left by a stopped application after a crash; the copy will apply them."""
-    if not final:
-        return
-    for end in ("-wal", "-journal"):
-        beside = path.with_name(path.name + end)
-        if os.path.lexists(beside) and beside.lstat().st_size:
+    for suffix in ("-wal", "-journal"):
+        journal = path.with_name(path.name + suffix)
+        if os.path.lexists(journal) and journal.lstat().st_size:
             yield _make_finding(
                 "NU-4246",
                 Severity.WARNING,
                 N_("Unfinished transactions of the application in {path}"),
                 N_("No action required: the copy includes them."),
-                {"path": str(beside), "bytes": beside.lstat().st_size},
+                {"path": str(journal), "bytes": journal.lstat().st_size},
             )
-            if beside.lstat().st_uid != path.lstat().st_uid:
+            if journal.lstat().st_uid != path.lstat().st_uid:
                 yield _make_finding(
                     "NU-4247",
                     Severity.CRITICAL,
                     N_("{path} and its database have different owners"),
                     N_("Find out which program wrote it, then change its owner: chown"),
-                    {"path": str(beside)},
+                    {"path": str(journal)},
                 )

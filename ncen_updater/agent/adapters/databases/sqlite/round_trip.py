@@ -37,16 +37,16 @@ _SIZE = re.compile(r"\(\s*(\d+)\s*(?:,\s*(\d+)\s*)?\)")
 
 
 @dataclass(frozen=True)
-class _FileColumn:
-    """One column in ``table_xinfo``; ``place`` is its position in the primary key, from 1."""
+class _Column:
+    """One column in ``table_xinfo``; ``key_position`` is from 1, or 0."""
 
     name: str
     type: str
     computed: bool
-    place: int
-    filled: bool
+    key_position: int
+    has_default: bool
 
-    def values(self, seed: str, row: int, before: str | None) -> tuple[str, ...]:
+    def list_values(self, seed: str, row: int, before: str | None) -> tuple[str, ...]:
         """Return possible sample values as literals, the preferred one first."""
         kind = self.type.upper()
         sizes = _SIZE.search(kind)
@@ -83,31 +83,33 @@ def _unquote_literal(literal: str | None) -> str | None:
 
 
 @dataclass(frozen=True)
-class _FileTable:
+class _Table:
     name: str
-    columns: Sequence[_FileColumn]
+    columns: Sequence[_Column]
 
     @property
-    def key(self) -> tuple[_FileColumn, ...]:
-        return tuple(sorted((c for c in self.columns if c.place), key=lambda c: c.place))
+    def key(self) -> tuple[_Column, ...]:
+        return tuple(
+            sorted((c for c in self.columns if c.key_position), key=lambda c: c.key_position)
+        )
 
-    def where(self, key: RowKey) -> str:
+    def build_condition(self, key: RowKey) -> str:
         same = zip(self.key, key, strict=True)
         return " AND ".join(f"{quote_identifier(c.name)} IS {literal}" for c, literal in same)
 
 
-def _list_tables(database: sqlite3.Connection) -> list[_FileTable]:
+def _list_tables(database: sqlite3.Connection) -> list[_Table]:
     found = []
     for name in list_tables(database):
         if name.startswith(PARKED_PREFIX) or database.execute(_VIRTUAL, (name,)).fetchone():
             continue
         info = database.execute(f"PRAGMA main.table_xinfo({quote_identifier(name)})").fetchall()
         columns = [
-            _FileColumn(str(column), str(kind), hidden > 1, place, default is not None)
+            _Column(str(column), str(kind), hidden > 1, place, default is not None)
             for _, column, kind, _, default, place, hidden in info
             if hidden != 1
         ]
-        found.append(_FileTable(name, columns))
+        found.append(_Table(name, columns))
     return found
 
 
@@ -130,7 +132,7 @@ def read_sample(database: sqlite3.Connection, keys: RowKeys | None = None) -> Da
 
 
 def _read_rows(
-    database: sqlite3.Connection, table: _FileTable, wanted: Collection[RowKey] | None
+    database: sqlite3.Connection, table: _Table, wanted: Collection[RowKey] | None
 ) -> dict[RowKey, dict[str, str | None]]:
     key = table.key
     listed = ", ".join(f"quote({quote_identifier(c.name)})" for c in (*key, *table.columns))
@@ -142,7 +144,7 @@ def _read_rows(
         found = []
         for one in wanted:
             if len(one) == len(key):
-                found += database.execute(f"{sql} WHERE {table.where(one)}").fetchall()
+                found += database.execute(f"{sql} WHERE {table.build_condition(one)}").fetchall()
     return {
         tuple(row[: len(key)]): {
             column.name: None if text == "NULL" else shorten_value(text, _digest(text))
@@ -169,35 +171,39 @@ def write_sample_values(
     Returns:
         Number of rows without a sample value and the reason, by table and column.
     """
-    until = time.monotonic() + MAX_WRITE_SECONDS
+    deadline = time.monotonic() + MAX_WRITE_SECONDS
     refusals: dict[str, dict[str, Counter[UntestedReason]]] = {}
     database.execute("PRAGMA foreign_keys = ON")
     database.execute("PRAGMA synchronous = OFF")  # the copy is not needed after a power cut
     # The time limit also ends a trigger that does not stop.
-    database.set_progress_handler(lambda: int(time.monotonic() > until), 20_000)
+    database.set_progress_handler(lambda: int(time.monotonic() > deadline), 20_000)
     for table in _list_tables(database):
         refusals[table.name] = found = {c.name: Counter[UntestedReason]() for c in table.columns}
         if not table.key:
             continue
-        if time.monotonic() > until:
+        if time.monotonic() > deadline:
             found.update({c.name: Counter({UntestedReason.TIME: 1}) for c in table.columns})
             continue
-        there = _read_rows(database, table, None)
-        if not there:
+        rows = _read_rows(database, table, None)
+        if not rows:
             if not _try_statement(database, _build_insert(table, seed)):
                 found.update({c.name: Counter({UntestedReason.EMPTY: 1}) for c in table.columns})
         else:
-            least = minimal_columns.get(table.name, ())
-            for column in (c for c in table.columns if not c.place):
+            minimal = minimal_columns.get(table.name, ())
+            for column in (c for c in table.columns if not c.key_position):
                 found[column.name] += _fill_column(
-                    database, table, column, there, seed, least=column.name in least
+                    database, table, column, rows, seed, minimal=column.name in minimal
                 )
             if (
-                any(UntestedReason.REFUSED in why for why in found.values())
-                and time.monotonic() > until
+                any(UntestedReason.REFUSED in reasons for reasons in found.values())
+                and time.monotonic() > deadline
             ):
                 found.update(
-                    {c: Counter({UntestedReason.TIME: 1}) for c, why in found.items() if why}
+                    {
+                        c: Counter({UntestedReason.TIME: 1})
+                        for c, reasons in found.items()
+                        if reasons
+                    }
                 )
         _end_transaction(database)
     database.set_progress_handler(None, 0)
@@ -215,42 +221,46 @@ def _end_transaction(database: sqlite3.Connection) -> None:
 
 def _fill_column(
     database: sqlite3.Connection,
-    table: _FileTable,
-    column: _FileColumn,
-    there: Mapping[RowKey, Mapping[str, str | None]],
+    table: _Table,
+    column: _Column,
+    rows: Mapping[RowKey, Mapping[str, str | None]],
     seed: str,
     *,
-    least: bool,
+    minimal: bool,
 ) -> Counter[UntestedReason]:
     """Write values into one column; return the number of rows that rejected all of them."""
     if column.computed:
-        return Counter({UntestedReason.COMPUTED: len(there)})
-    refused = sum(
+        return Counter({UntestedReason.COMPUTED: len(rows)})
+    rejections = sum(
         not _update_row(
-            database, table, column, key, _list_test_values(column, seed, number, row, least=least)
+            database,
+            table,
+            column,
+            key,
+            _list_test_values(column, seed, number, row, minimal=minimal),
         )
-        for number, (key, row) in enumerate(there.items())
+        for number, (key, row) in enumerate(rows.items())
     )
-    return Counter({UntestedReason.REFUSED: refused} if refused else {})
+    return Counter({UntestedReason.REFUSED: rejections} if rejections else {})
 
 
 def _list_test_values(
-    column: _FileColumn, seed: str, number: int, row: Mapping[str, str | None], *, least: bool
+    column: _Column, seed: str, number: int, row: Mapping[str, str | None], *, minimal: bool
 ) -> Sequence[str]:
     before = row[column.name]
-    values = [value for value in column.values(seed, number, before) if value != before]
-    return values[-1:] if least else values
+    values = [value for value in column.list_values(seed, number, before) if value != before]
+    return values[-1:] if minimal else values
 
 
 def _update_row(
     database: sqlite3.Connection,
-    table: _FileTable,
-    column: _FileColumn,
+    table: _Table,
+    column: _Column,
     key: RowKey,
     values: Sequence[str],
 ) -> bool:
     target, name = quote_identifier(table.name), quote_identifier(column.name)
-    where = table.where(key)
+    where = table.build_condition(key)
     return any(
         _try_statement(
             database,
@@ -278,11 +288,11 @@ def _try_statement(database: sqlite3.Connection, sql: str) -> bool:
     return True
 
 
-def _build_insert(table: _FileTable, seed: str) -> str:
+def _build_insert(table: _Table, seed: str) -> str:
     chosen = [
-        (quote_identifier(column.name), column.values(seed, 0, None)[0])
+        (quote_identifier(column.name), column.list_values(seed, 0, None)[0])
         for column in table.columns
-        if not column.computed and not (column.place and _is_generated(table, column))
+        if not column.computed and not (column.key_position and _is_generated(table, column))
     ]
     names, values = ", ".join(n for n, _ in chosen), ", ".join(v for _, v in chosen)
     name = f"main.{quote_identifier(table.name)}"
@@ -291,6 +301,6 @@ def _build_insert(table: _FileTable, seed: str) -> str:
     return f"INSERT INTO {name} ({names}) VALUES ({values})"  # noqa: S608 - quoted
 
 
-def _is_generated(table: _FileTable, column: _FileColumn) -> bool:
+def _is_generated(table: _Table, column: _Column) -> bool:
     """Tell whether a key column is generated automatically or has a default."""
-    return column.filled or (len(table.key) == 1 and column.type.upper() == "INTEGER")
+    return column.has_default or (len(table.key) == 1 and column.type.upper() == "INTEGER")

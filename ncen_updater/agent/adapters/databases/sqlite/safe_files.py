@@ -26,6 +26,12 @@ from ncen_updater.common.messages import (
 LOCK_START = 0x4000_0000
 LOCK_BYTES = 512
 CAP_SYS_PTRACE = 19  # linux/capability.h
+SETS_DIRECTORY = "sets"
+COMPANION_SUFFIXES = ("-wal", "-shm", "-journal")
+MASTER_JOURNAL_MAGIC = bytes.fromhex("d9d505f920a163d7")  # sqlite.org/fileformat2.html, 3.
+RECORD_BYTES = 65_536
+FILE_BITS, DIRECTORY_BITS = 0o777, 0o3777
+OPEN_FLAGS = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 
 
 @dataclass(frozen=True)
@@ -57,13 +63,13 @@ def find_holders(files: Sequence[Path], proc: Path = Path("/proc")) -> tuple[Ope
             for entry in os.scandir(descriptors):
                 with contextlib.suppress(OSError):
                     info = entry.stat()
-                    name = wanted.get((info.st_dev, info.st_ino))
-                    if name:
-                        seen.add(name)
+                    file = wanted.get((info.st_dev, info.st_ino))
+                    if file:
+                        seen.add(file)
             if seen:
                 process = descriptors.parent
-                called = (process / "comm").read_text("utf-8", "replace").strip()
-                found += [OpenFileHolder(int(process.name), called, name) for name in sorted(seen)]
+                name = (process / "comm").read_text("utf-8", "replace").strip()
+                found += [OpenFileHolder(int(process.name), name, file) for file in sorted(seen)]
     return tuple(sorted(found, key=lambda item: (item.pid, item.file)))
 
 
@@ -97,24 +103,6 @@ def is_locked(path: Path) -> bool:
     return False
 
 
-SETS_DIRECTORY = "sets"
-
-
-COMPANION_SUFFIXES = ("-wal", "-shm", "-journal")
-
-
-MASTER_JOURNAL_MAGIC = bytes.fromhex("d9d505f920a163d7")  # sqlite.org/fileformat2.html, 3.
-
-
-RECORD_BYTES = 65_536
-
-
-FILE_BITS, DIRECTORY_BITS = 0o777, 0o3777
-
-
-OPEN_FLAGS = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
-
-
 def _find_configured_directory(path: Path) -> Path:
     """Return the configured directory of a path; its parents are the administrator's."""
     if path.parent.name == SETS_DIRECTORY:
@@ -131,15 +119,15 @@ def open_set(path: Path) -> Iterator[DirectoryHandle]:
         NotRegularFileError: It is a link, or no directory.
     """
     top = _find_configured_directory(path)
-    whole = DirectoryHandle(os.open(top, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
+    top_handle = DirectoryHandle(os.open(top, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
     try:
-        handle = whole.open_directory(str(path.relative_to(top)).removeprefix("."))
+        handle = top_handle.open_directory(str(path.relative_to(top)).removeprefix("."))
     except OSError as error:
         if error.errno in (errno.ELOOP, errno.ENOTDIR):
             raise NotRegularFileError(database=path, detail=os.strerror(error.errno)) from error
         raise
     finally:
-        whole.close()
+        top_handle.close()
     try:
         yield handle
     finally:
@@ -155,15 +143,15 @@ def open_regular_file(path: Path, flags: int = os.O_RDONLY) -> Iterator[int]:
         NotRegularFileError: It is anything else.
     """
     with open_set(path.parent) as directory:
-        place = directory.duplicate_descriptor()
+        parent = directory.duplicate_descriptor()
         try:
-            descriptor = os.open(path.name, flags | OPEN_FLAGS, dir_fd=place)
+            descriptor = os.open(path.name, flags | OPEN_FLAGS, dir_fd=parent)
         except OSError as error:
             if error.errno in (errno.ELOOP, errno.ENXIO, errno.EISDIR):
                 raise NotRegularFileError(database=path, detail=os.strerror(error.errno)) from error
             raise
         finally:
-            os.close(place)
+            os.close(parent)
         try:
             _require_regular(path, os.fstat(descriptor), directory.stat_entry(""))
             yield descriptor
@@ -193,13 +181,13 @@ def _require_regular(path: Path, info: os.stat_result, directory: os.stat_result
         raise NotRegularFileError(database=path, detail=problem)
 
 
-def check_before_open(path: Path, *, finishing: bool = False) -> None:
-    """Check a database and the files beside it before SQLite opens them by name.
+def check_before_open(path: Path, *, applies_journal: bool = False) -> None:
+    """Check a database and its companion files before SQLite opens them by name.
 
     Args:
         path: The database.
-        finishing: Whether a rollback journal would be applied. One that names a master journal is
-            refused then, because SQLite would delete that file.
+        applies_journal: Whether SQLite would apply a rollback journal. One that names a master
+            journal is refused then, because SQLite would delete that file.
 
     Raises:
         NotRegularFileError: One of them is not a regular file with one link. A missing one is
@@ -207,11 +195,11 @@ def check_before_open(path: Path, *, finishing: bool = False) -> None:
     """
     with contextlib.suppress(FileNotFoundError), open_set(path.parent) as directory:
         owner = directory.stat_entry("")
-        for end in ("", *COMPANION_SUFFIXES):
-            beside = path.with_name(path.name + end)
+        for suffix in ("", *COMPANION_SUFFIXES):
+            file = path.with_name(path.name + suffix)
             with contextlib.suppress(FileNotFoundError):
-                _require_regular(beside, directory.stat_entry(beside.name), owner)
-        if not finishing:
+                _require_regular(file, directory.stat_entry(file.name), owner)
+        if not applies_journal:
             return
         journal = path.with_name(path.name + "-journal")
         with contextlib.suppress(FileNotFoundError), open_regular_file(journal) as descriptor:
@@ -239,7 +227,7 @@ def check_after_open(
     return connection
 
 
-def read_ours(directory: DirectoryHandle, name: str) -> bytes | None:
+def read_agent_file(directory: DirectoryHandle, name: str) -> bytes | None:
     """Read a small file that an agent wrote into a set; None if it is missing or not the agent's.
 
     It must belong to root or to the user of this process: the application's user cannot create such
@@ -288,6 +276,6 @@ class RecordUnreadableError(DatabaseError):
 
 
 class NotRegularFileError(DatabaseError):
-    """Something other than a regular file in place of a database or of a file beside it."""
+    """Something other than a regular file in place of a database or of a companion file."""
 
     message = NOT_A_PLAIN_FILE

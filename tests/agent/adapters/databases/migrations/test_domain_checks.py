@@ -78,12 +78,36 @@ def test_unexpected_result_shape_is_an_error(engine: DatabaseEngine, sql: str, s
 @pytest.mark.parametrize(
     ("value", "expected"),
     [(None, None), ("x", "x"), (True, 1), (7, 7), (Decimal("12"), 12), (Decimal("-3"), -3),
-     (Decimal("1.5"), "1.5"), (2.0, "2.0")],
+     (Decimal("1.5"), "1.5"), (Decimal("10.50"), "10.5"), (Decimal("100.00"), 100), (2.0, 2),
+     (Decimal("1E+3"), 1000), (Decimal("-0.00"), 0), (1e-7, "0.0000001"), (Decimal("NaN"), "NaN"),
+     (Decimal("12345678901234567890123456789012.50"), "12345678901234567890123456789012.5")],
 )  # fmt: skip
 def test_driver_values_are_converted(value: object, expected: CheckValue) -> None:
     found = _normalize_value(value)
     assert found == expected
     assert type(found) is type(expected)
+
+
+@pytest.mark.parametrize("relation", ["not-less", "not-more"])
+@pytest.mark.parametrize("sql", ["SELECT '5'", "SELECT sum(1) WHERE 1 = 0", "SELECT 9e999"])
+def test_ordered_values_must_be_numbers(engine: DatabaseEngine, sql: str, relation: str) -> None:
+    with refused(CHECK_RESULT_INVALID, match=f"'{relation}' compares numbers only"):
+        run_checks(engine, LiveDatabase, [check(sql, relation=relation)], CheckStage.BEFORE)
+    equal = [check(sql, relation=CheckRelation.EQUAL)]
+    assert run_checks(engine, LiveDatabase, equal, CheckStage.BEFORE)
+
+
+def test_sums_of_decimals_are_compared_exactly(engine: DatabaseEngine) -> None:
+    rising = check(
+        "SELECT 9.5 FROM item LIMIT 1",
+        sql_after="SELECT 10.25 FROM item LIMIT 1",
+        relation=CheckRelation.NOT_LESS,
+    )
+    before = run_checks(engine, LiveDatabase, [rising], CheckStage.BEFORE)
+    after = run_checks(engine, LiveDatabase, [rising], CheckStage.AFTER)
+    assert compare_checks([rising], before, after) == ()
+    (fallen,) = compare_checks([rising], after, before)
+    assert "decreased from 10.25 to 9.5" in str(fallen.text)
 
 
 @dataclass(frozen=True)
@@ -107,8 +131,9 @@ CASES = [
     Case("not less", NOT_LESS, 5, 5),
     Case("more", NOT_LESS, 5, 6),
     Case("less", NOT_LESS, 5, 4, holds=False),
-    Case("text has no order", NOT_LESS, "5", "6", holds=False),
-    Case("nothing has no order", NOT_LESS, None, 6, holds=False),
+    Case("sum rose", NOT_LESS, "9.5", 11),
+    Case("sum fell by the last digit", NOT_LESS, "0.3", "0.29999999999999999", holds=False),
+    Case("sum fell", NOT_MORE, "10.5", "9.75"),
     Case("not more", NOT_MORE, 5, 5),
     Case("fewer", NOT_MORE, 5, 4),
     Case("too many", NOT_MORE, 5, 6, holds=False),
@@ -156,7 +181,7 @@ def test_unmapped_rows_are_counted(engine: DatabaseEngine) -> None:
     )
     assert (found.rows, found.total, found.strict) == ((("A", 2), ("B", 1)), 3, True)
     for sql in ("SELECT code FROM item", "SELECT code, code FROM item"):
-        with refused(CHECK_RESULT_INVALID):
+        with refused(CHECK_RESULT_INVALID, match="a code and a number of rows"):
             find_unmapped_references(engine, LiveDatabase, [codes(sql)])
 
 

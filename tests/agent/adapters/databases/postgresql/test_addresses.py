@@ -8,7 +8,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 import pytest
 from psycopg.conninfo import conninfo_to_dict
 
-from ncen_updater.agent.adapters.databases.migrations.migrator import database_variables
+from ncen_updater.agent.adapters.databases.migrations.migrator import build_database_variables
 from ncen_updater.agent.adapters.databases.postgresql.connection import (
     NO_HOST,
     Server,
@@ -48,7 +48,7 @@ READERS: dict[str, Callable[[str], Read]] = {
 def test_address_readers_agree_on_the_server(host: str, reader: str, as_owner: bool) -> None:
     settings = PostgresSettings(host=host, port=5499, user="agent", owner="register")
     server = Server(settings, ServerTimeouts())
-    parts = server.address_parts("db_x é", as_owner=as_owner)
+    parts = server.build_address("db_x é", as_owner=as_owner)
     read = READERS[reader](parts["URL"])
     can_say_it = reader != "authority" or host not in ("/run/pg", "@pg", "a,b")
     assert read["host"] == (host if can_say_it else NO_HOST)
@@ -57,7 +57,7 @@ def test_address_readers_agree_on_the_server(host: str, reader: str, as_owner: b
     role = "" if as_owner else "-c role=register"
     if reader != "authority":
         assert read.get("options", "") == role
-    assert database_variables("case-files", parts) == {
+    assert build_database_variables("case-files", parts) == {
         "NCEN_DB_CASE_FILES_URL": parts["URL"],
         "NCEN_DB_CASE_FILES_HOST": host,
         "NCEN_DB_CASE_FILES_PORT": "5499",

@@ -95,8 +95,8 @@ def test_untestable_login_is_reported_with_its_reason(site: Site) -> None:
 def test_endless_login_attempt_is_reported_with_its_reason(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(roles, "_TRY", "import time; time.sleep(60)")
-    monkeypatch.setattr(roles, "LIMIT_S", 0.1)
+    monkeypatch.setattr(roles, "_LOGIN_PROGRAM", "import time; time.sleep(60)")
+    monkeypatch.setattr(roles, "LOGIN_LIMIT_S", 0.1)
     assert "TimeoutExpired" in reason(site)
 
 

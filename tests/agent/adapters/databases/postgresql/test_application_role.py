@@ -365,7 +365,7 @@ def test_connection_limit_excludes_the_application_beside_the_maintenance_sessio
 ) -> None:
     engine = plain.engine()
     engine.fence(CHANGE)
-    visitor = engine._sessions._visitor
+    visitor = engine._sessions._maintenance
     conninfo = plain.server.conninfo("t_seizure", OWNER)
     with (
         visitor.keep_open("t_seizure", limit_connections=True, other_role=True),

@@ -25,7 +25,9 @@ def seen(site: Site, host: str | None = None) -> dict[str, ServerDisk]:
     settings = site.engine()._settings.model_copy(update={"host": host} if host else {})
     with Server(site.engine()._settings, LIMITS).open_control_session() as connection:
         oids = {n: read_databases(connection)[p].oid for n, p in site.names.items()}
-        return {disk.place: disk for disk in read_disks(Server(settings, LIMITS), connection, oids)}
+        return {
+            disk.directory: disk for disk in read_disks(Server(settings, LIMITS), connection, oids)
+        }
 
 
 @pytest.fixture
@@ -53,15 +55,15 @@ def test_each_database_is_measured_on_its_own_disk(
     data = str(site.server.data / "base" if inside else site.server.data)
     free = get_free_bytes(Path(data))
     (only,) = seen(site).values()
-    assert (only.place, only.names, only.log) == (data, ("seizure", "suspect"), True)
-    assert abs(only.free - free) < 1 << 28
+    assert (only.directory, only.names, only.has_wal) == (data, ("seizure", "suspect"), True)
+    assert abs(only.free_bytes - free) < 1 << 28
     site.sql("postgres", 'ALTER DATABASE "T""suspect" SET TABLESPACE other')
     found = seen(site)
-    assert {place: (disk.names, disk.log) for place, disk in found.items()} == {
+    assert {place: (disk.names, disk.has_wal) for place, disk in found.items()} == {
         data: (("seizure",), True),
         str(elsewhere): (("suspect",), False),
     }
-    assert abs(found[str(elsewhere)].free - get_free_bytes(elsewhere)) < 1 << 28
+    assert abs(found[str(elsewhere)].free_bytes - get_free_bytes(elsewhere)) < 1 << 28
 
 
 @NEWEST

@@ -417,7 +417,7 @@ def test_session_opened_during_counting_loses_no_rows(
     engine, before = plain.engine(), plain.snapshot()
     plan = engine.plan_copy(CHANGE)
     copy_and_cut_over(plain, CHANGE, engine)
-    visitor, count = engine._sessions._visitor, reading.count_newer_rows
+    visitor, count = engine._sessions._maintenance, reading.count_newer_rows
     enter = visitor.open_session
     inside: list[psycopg.Connection[object]] = []
 

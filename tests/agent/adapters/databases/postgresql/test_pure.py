@@ -227,7 +227,7 @@ def test_missing_keys_are_counted() -> None:
 
 
 ALL = AgentRights(True, True, True)
-ROOM = (ServerDisk("/data", 10**12, ("a", "b"), log=True),)
+ROOM = (ServerDisk("/data", 10**12, ("a", "b"), has_wal=True),)
 QUIET = ServerSurvey(15, "15.20", found(*LIVE), ALL, ROOM, {"a": 10, "b": 20}, {"a": "wal-log"})
 LARGE = replace(QUIET, sizes={"a": 10**10, "b": 10**9}, methods={"a": "wal-log"})
 
@@ -238,7 +238,7 @@ def disks(**free: int) -> tuple[ServerDisk, ...]:
     for what, number in free.items():
         names = what.split("_")
         databases = tuple(name for name in names if name != "log")
-        made.append(ServerDisk(f"/{what}", number, databases, log="log" in names))
+        made.append(ServerDisk(f"/{what}", number, databases, has_wal="log" in names))
     return tuple(made)
 
 

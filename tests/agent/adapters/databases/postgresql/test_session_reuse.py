@@ -35,7 +35,7 @@ def test_one_session_serves_a_block(site: Site, server: Server) -> None:
         with server.reuse_control_sessions():
             assert ask(server) == first
         assert ask(server) == first
-        with server.open_act_session() as connection, connection.transaction():
+        with server.open_write_session() as connection, connection.transaction():
             assert connection.info.backend_pid == first
             assert ask(server) != first, "a second one beside an act"
     assert count_sessions(site) == 0
@@ -60,7 +60,7 @@ def test_failed_session_is_not_reused(site: Site, server: Server) -> None:
     with server.reuse_control_sessions():
         with pytest.raises(DatabaseError), server.open_control_session() as connection:
             fails(connection)
-        with pytest.raises(psycopg.Error), server.open_act_session() as connection:
+        with pytest.raises(psycopg.Error), server.open_write_session() as connection:
             fails(connection)
         with server.open_control_session() as connection:
             connection.execute("BEGIN")

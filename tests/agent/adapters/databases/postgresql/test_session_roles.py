@@ -37,12 +37,12 @@ ROOM = Path(room.__path__[0])
 #: Who may call what of the objects that open sessions. A name outside is one more place to judge.
 MAY_OPEN: Mapping[str, set[str] | None] = {
     # In the application's databases, as its role, or as the agent to read the catalogue.
-    "visitor.open_session": {"sessions.py"},
-    "sessions.catalogue": {"engine.py", "candidate_migrations.py"},
+    "maintenance.open_session": {"sessions.py"},
+    "sessions.open_catalogue_session": {"engine.py", "candidate_migrations.py"},
     "server.open_session": {"copies.py", "sessions.py"},
     # As the agent: in the control database alone.
     "server.open_session_block": {"control_database.py"},
-    "server.open_act_session": {"control_database.py"},
+    "server.open_write_session": {"control_database.py"},
     "Session.connect": {"connection.py"},
     "psycopg.connect": None,
 }

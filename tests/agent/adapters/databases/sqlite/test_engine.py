@@ -231,7 +231,7 @@ def test_cut_over_requires_a_fence_and_marked_candidates(site: Path, tmp_path: P
     engine = build(site)
     engine.fence(COPY)
     engine.copy_databases(COPY, engine.plan_copy(COPY), SilentProgress())
-    with refused(CUT_OVER_FAILED, match="says None"):
+    with refused(CUT_OVER_FAILED, match="marker of cases is -, not 2.0"):
         engine.cut_over(COPY)
     engine.migrate(COPY, new_release(tmp_path / "slot"), None, SilentProgress())
     (site / "sets" / f"next_{COPY.id}" / "people.sqlite").rename(tmp_path / "gone")

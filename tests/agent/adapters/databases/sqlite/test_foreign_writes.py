@@ -420,7 +420,7 @@ def test_unrecorded_set_is_not_cut_over(site: Path, target: MigrationSet) -> Non
     engine = build(site)
     before = contents(site)
     until_migrated(engine, COPY, target)
-    note = site / "notes" / f"{COPY.id}.json"
+    note = site / "records" / f"{COPY.id}.json"
     for text in ("", "[]", '{"before": {"place": "base"}}', '{"before": {"files": 1}}'):
         note.write_text(text)
         with pytest.raises(RecordUnreadableError):
@@ -491,11 +491,11 @@ def test_damaged_snapshot_does_not_block_pruning(site: Path, target: MigrationSe
     engine = build(site)
     upgrade(engine, COPY, target)
     engine.record_commit(COPY)
-    (site / "notes" / f"{COPY.id}.json").write_text("{")
+    (site / "records" / f"{COPY.id}.json").write_text("{")
     engine.drop_previous(COPY.id)
     kept = site / "sets" / f"written_{COPY.id}"
     assert list_retained(engine) == [(COPY.id, str(kept), "-")]
-    assert not (site / "notes" / f"{COPY.id}.json").exists()
+    assert not (site / "records" / f"{COPY.id}.json").exists()
 
 
 def list_retained(engine: SqliteEngine) -> list[tuple[object, ...]]:
@@ -543,7 +543,7 @@ def test_revert_without_new_rows_retains_nothing(site: Path, target: MigrationSe
     revert(engine, COPY)
     assert engine.list_quarantined() == ()
     assert len(list((site / "sets").iterdir())) == 1
-    assert list((site / "notes").glob("*.json")) == []
+    assert list((site / "records").glob("*.json")) == []
 
 
 def test_unreadable_set_is_retained(site: Path, target: MigrationSet) -> None:
@@ -642,7 +642,7 @@ def test_fence_record_is_private_and_written_once(site: Path, tmp_path: Path) ->
     note = state / f"{COPY.id}.json"
     assert note.stat().st_mode & 0o777 == 0o600
     assert state.stat().st_mode & 0o777 == 0o700
-    assert not (site / "notes").exists()
+    assert not (site / "records").exists()
     first = note.read_bytes()
     time_before = time.time_ns()
     engine.fence(COPY)  # again, after a crash: the first look counts

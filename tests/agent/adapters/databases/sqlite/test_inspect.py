@@ -174,20 +174,20 @@ def test_agent_tables_are_omitted(database: sqlite3.Connection) -> None:
 
 
 def test_lost_rows_are_counted(database: sqlite3.Connection) -> None:
-    database.execute("ATTACH ':memory:' AS kept")
+    database.execute("ATTACH ':memory:' AS previous")
     database.executescript(
         "CREATE TABLE main.keyed (a INTEGER, b INTEGER, note, PRIMARY KEY (a, b));"
-        "CREATE TABLE kept.keyed (a INTEGER, b INTEGER, note, PRIMARY KEY (a, b));"
+        "CREATE TABLE previous.keyed (a INTEGER, b INTEGER, note, PRIMARY KEY (a, b));"
         "ALTER TABLE main.keyed ADD COLUMN new DEFAULT 'n';"
         "INSERT INTO main.keyed VALUES (1, 1, 'y', 1), (1, 2, 'x', 1), (2, 1, 'x', 1),"
         " (3, 1, NULL, 1);"
-        "INSERT INTO kept.keyed VALUES (1, 1, 'other'), (3, 1, NULL), (4, 1, 'x');"
-        "CREATE TABLE main.edited (a); CREATE TABLE kept.edited (a);"
-        "INSERT INTO main.edited VALUES (1), (3); INSERT INTO kept.edited VALUES (1), (2);"
-        "CREATE TABLE main.loose (a); CREATE TABLE kept.loose (a);"
-        "INSERT INTO main.loose VALUES (1), (2), (3); INSERT INTO kept.loose VALUES (9);"
-        "CREATE TABLE main.fewer (a); CREATE TABLE kept.fewer (a);"
-        "INSERT INTO kept.fewer VALUES (1);"
+        "INSERT INTO previous.keyed VALUES (1, 1, 'other'), (3, 1, NULL), (4, 1, 'x');"
+        "CREATE TABLE main.edited (a); CREATE TABLE previous.edited (a);"
+        "INSERT INTO main.edited VALUES (1), (3); INSERT INTO previous.edited VALUES (1), (2);"
+        "CREATE TABLE main.loose (a); CREATE TABLE previous.loose (a);"
+        "INSERT INTO main.loose VALUES (1), (2), (3); INSERT INTO previous.loose VALUES (9);"
+        "CREATE TABLE main.fewer (a); CREATE TABLE previous.fewer (a);"
+        "INSERT INTO previous.fewer VALUES (1);"
         "CREATE TABLE main.later (a); INSERT INTO main.later VALUES (1);"
         "CREATE TABLE main.ncen_kept__x (a); INSERT INTO main.ncen_kept__x VALUES (1);"
     )

@@ -222,7 +222,7 @@ def test_killed_while_a_plain_directory_is_adopted(tmp_path: Path, share: int) -
         assert engine.read_evidence(reference()) == ChangeEvidence(is_cut_over=False, fenced=False)
         # A temporary name of the link may be left; it is never read.
         left = {path.name for path in site.iterdir() if ".partial-" not in path.name}
-        assert left - {"notes"} == {"live", "sets"}
+        assert left - {"records"} == {"live", "sets"}
 
     def judge_killed(site: Path) -> None:
         assert {path.stem for path in (site / "live").glob("*.sqlite")} == set(NAMES)

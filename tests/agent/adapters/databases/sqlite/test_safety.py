@@ -113,7 +113,7 @@ def test_committed_set_is_not_reverted(site: Path, tmp_path: Path) -> None:
     assert engine.read_evidence(COPY).committed
     assert engine.read_evidence(replace(OTHER, generation=COPY.generation)).superseded
     assert not engine.read_evidence(OTHER).superseded
-    assert sorted(p.name for p in site.iterdir()) == ["live", "notes", "sets"]
+    assert sorted(p.name for p in site.iterdir()) == ["live", "records", "sets"]
 
 
 def test_modes_set_by_an_administrator_are_preserved(site: Path, tmp_path: Path) -> None:
@@ -164,7 +164,9 @@ def test_unfinished_journal_blocks_the_cut_over(site: Path, tmp_path: Path) -> N
         stream.write(os.urandom(20_000))
     with refused(FENCED_FILES_CHANGED, match=r"cases.sqlite"):
         engine.cut_over(COPY)
-    notes = RecordStore(site / "notes", FenceRecord)  # it leaves no trace in the times of the file
+    notes = RecordStore(
+        site / "records", FenceRecord
+    )  # it leaves no trace in the times of the file
     note = notes.read(COPY.id)
     assert note is not None
     now = snapshot_set(DatabaseSets(site, NAMES), path.parent)
@@ -349,6 +351,6 @@ def test_evidence_of_a_first_upgrade_tolerates_a_leftover_journal(
     )
     subprocess.run([sys.executable, "-c", writes], check=False)
     assert (base / "cases.sqlite-journal").exists()
-    engine = SqliteEngine(tmp_path, ("cases",), records_directory=tmp_path / "notes")
+    engine = SqliteEngine(tmp_path, ("cases",), records_directory=tmp_path / "records")
     found = engine.read_evidence(ChangeRef("abcdefgh", 1, "3.3.0"))
     assert (found.superseded, found.is_cut_over, found.missing) == (False, False, ())

@@ -37,7 +37,7 @@ class Finding:
 
 
 def make_finding(
-    code: str, severity: Severity, title: str, remedy: str, **figures: object
+    code: str, severity: Severity, title: str, remedy: str, /, **figures: object
 ) -> Finding:
     """Make a finding; the figures fill both sentences."""
     return Finding(code, severity, LazyText(title, figures), LazyText(remedy, figures), figures)

@@ -99,6 +99,7 @@ def _make_environment(package: str) -> Environment:
     made.filters.update(
         count=value(format_count), duration=value(format_duration), grouped=group_digest,
         paragraphs=_split_paragraphs, size=value(format_bytes), time=value(format_time),
+        upper_first=lambda text: _OwnText(text[:1].upper() + text[1:]),
     )  # fmt: skip
     return made
 

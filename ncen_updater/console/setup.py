@@ -112,7 +112,6 @@ class SetupPage:
 
     def report(self, text: LazyText, done: int | None = None, total: int | None = None) -> None:
         """Record the worker's progress; a step number that repeats or decreases means reverting."""
-        del total
         with self._lock:
             before, number = self._state, self._state.step if done is None else done
             back = before.reverting or (done is not None and number <= before.step)
@@ -171,7 +170,6 @@ class SetupPage:
 
     def _start_again(self, asking: PageRequest) -> FormResult:
         """Repeat the inspection of the server."""
-        del asking
         self._start("plan", {"answers": {}})
         return "/", None
 
@@ -186,7 +184,6 @@ class SetupPage:
 
     def _close(self, asking: PageRequest) -> FormResult:
         """Close the page after the last response was delivered."""
-        del asking
         self._ends_at = self._clock() + FAREWELL_S
         return "/", LazyText(N_("This page is closed now."))
 

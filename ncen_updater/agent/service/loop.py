@@ -360,8 +360,6 @@ def build_job_command(job: Job) -> tuple[str, ...]:
     match job.kind:
         case JobKind.CHECK:
             return ("check", *value)
-        case JobKind.PREPARE if job.data.get("change_kind") == "rollback":
-            return ("rollback", "--dry-run", *accepted, *value)
         case JobKind.PREPARE:
             return ("plan", *named, *retry, *value)
         case JobKind.REHEARSE:

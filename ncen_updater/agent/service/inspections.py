@@ -366,7 +366,7 @@ def _serialize_document(kind: InspectionKind, finished: WorkerResult) -> bytes:
     if not finished.document:
         raise UpdaterError(
             INSPECTION_FAILED,
-            reason=LazyText("exit code {exit_code}", {"exit_code": finished.exit_code}),
+            reason=LazyText("exit status {status}", {"status": finished.exit_code}),
         )
     document = dict(finished.document)
     if kind is InspectionKind.DOSSIER:

@@ -185,10 +185,14 @@ def _make_paths_absolute(data: dict[str, Any]) -> dict[str, Any]:
 def iter_path_settings(model: type[BaseModel]) -> Iterator[tuple[str, ...]]:
     """Yield tables and name of every setting that is a path; relative ones are below the root."""
     for name, field in model.model_fields.items():
-        if Path in (field.annotation, *get_args(field.annotation)):
+        if _holds_path(field.annotation):
             yield (name,)
         for inner in _iter_models(field.annotation):
             yield from ((name, *rest) for rest in iter_path_settings(inner))
+
+
+def _holds_path(annotation: object) -> bool:
+    return annotation is Path or any(map(_holds_path, get_args(annotation)))
 
 
 def _iter_tables(data: object, names: Sequence[str]) -> Iterator[dict[str, Any]]:

@@ -91,7 +91,6 @@ def test_every_engine_has_an_adapter_and_a_dialect() -> None:
     assert list(ENGINES) == list(DIALECTS) == list(ENGINE_SETTINGS)
     for name in ENGINES:
         assert get_engine_descriptor(name).text_columns_query
-        assert ENGINE_SETTINGS[name].path_settings
 
 
 THIRD = """

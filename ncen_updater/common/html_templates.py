@@ -99,6 +99,7 @@ def _make_environment(package: str) -> Environment:
         count=make_filter(format_count), duration=make_filter(format_duration),
         grouped=group_digest, paragraphs=_split_paragraphs, size=make_filter(format_bytes),
         time=make_filter(format_time),
+        upper_first=lambda text: _OwnText(text[:1].upper() + text[1:]),
     )  # fmt: skip
     return environment
 

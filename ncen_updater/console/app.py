@@ -164,15 +164,11 @@ class ConsoleApplication:
             shown = PageContent("outside", {"error": document}, "refused", 404)
             return self._respond_content(shown, session, request.path)
         route, names = there[method]
-        asking = replace(self._build_page_request(session, request), path_parameters=names)
+        zone = self._find_zone(session)
+        asking = PageRequest(session, zone, names, request.query, origin=request.address)
         if isinstance(route, PageRoute):
             return self._respond_page(route, asking, request.path)
         return self._handle_form(route, asking, environ, request)
-
-    def _build_page_request(self, session: BrowserSession, request: WebRequest) -> PageRequest:
-        return PageRequest(
-            session, self._find_zone(session), query=request.query, origin=request.address
-        )
 
     def _find_zone(self, session: BrowserSession) -> tzinfo | None:
         """Return the site's time zone: as configured at the start, or as the service reports it."""

@@ -33,7 +33,6 @@ class ProxiedServer(LimitedServer):
 
     def admit_connection(self, conn: LimitedConnection) -> bytes | None:
         """Accept every connection."""
-        del conn
         return None
 
 

@@ -170,7 +170,6 @@ class SetupPage:
 
     def _start_again(self, asking: PageRequest) -> FormResult:
         """Repeat the inspection of the server."""
-        del asking
         self._start("plan", {"answers": {}})
         return "/", None
 
@@ -185,7 +184,6 @@ class SetupPage:
 
     def _close(self, asking: PageRequest) -> FormResult:
         """Close the page after the last response was delivered."""
-        del asking
         self._ends_at = self._clock() + FAREWELL_S
         return "/", LazyText(N_("This page is closed now."))
 

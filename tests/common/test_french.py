@@ -16,8 +16,8 @@ READ = runpy.run_path(str(SCRIPT))["read_po"]
 #: Words that are the same in both languages.
 SAME = {
     "; ",  # with another space before it
-    "Audit", "Code", "Configuration", "Date", "Maintenance", "Maximum", "Minimum", "Mode",
-    "Navigation", "Options", "Pages", "Plan", "Signature", "Signatures", "Site", "Sites", "Table",
+    "Audit", "Configuration", "Date", "Maintenance", "Maximum", "Minimum", "Mode",
+    "Navigation", "Options", "Pages", "Signature", "Signatures", "Site", "Sites", "Table",
     "UID", "code",
     "confirmation", "extensions", "import", "plan",
     "signatures", "tables", "timestamp {version}", "type", "types", "version",

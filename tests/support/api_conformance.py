@@ -14,11 +14,7 @@ from ncen_updater.agent.service.api.routes import EVENTS_PATH, ROUTES
 from ncen_updater.agent.service.api.schemas import build_openapi_document, make_reference
 from ncen_updater.agent.service.api_client import SiteServiceClient
 from ncen_updater.common.errors import UpdaterError
-from ncen_updater.common.messages import (
-    INSPECTION_PREEMPTED,
-    INSPECTION_RUNNING,
-    TOO_MANY_INSPECTIONS,
-)
+from ncen_updater.common.messages import INSPECTION_PREEMPTED
 
 PATIENCE_S = 300.0
 
@@ -59,7 +55,7 @@ def undescribed(socket: Path, language: str = "en", refused: Collection[str] = (
         route = next(r for r in ROUTES if r.method == "GET" and r.match_path(address) is not None)
         answers = paths[route.path_template]["get"]["responses"]["200"]["content"]
         try:
-            document = _got(client, address)
+            document = client.get(address)
         except UpdaterError as error:
             if address not in refused:
                 found.append(f"{address}: {error.code} {error}")
@@ -67,19 +63,25 @@ def undescribed(socket: Path, language: str = "en", refused: Collection[str] = (
             found += _mistakes(answers["application/json"]["schema"], document, address)
             if address in refused:
                 found.append(f"{address} was answered")
+    schema = paths["/v1/inspections/{number}"]["get"]["responses"]["200"]["content"]
+    for kind in ("plan", "dossier", "rollback-plan", "findings", "audit-log"):
+        answer = inspected(client, kind, language=language)
+        found += _mistakes(schema["application/json"]["schema"], answer, kind)
     return found
 
 
-def _got(client: SiteServiceClient, address: str) -> Mapping[str, Any]:
-    """Request a path; repeat while its inspection runs or waits for an operation."""
-    deadline = time.monotonic() + PATIENCE_S
+def inspected(
+    client: SiteServiceClient, kind: str, *, patience_s: float = PATIENCE_S, **form: object
+) -> Mapping[str, Any]:
+    """Run an inspection; return its last answer. Repeat while an operation comes first."""
+    deadline = time.monotonic() + patience_s
     while True:
-        try:
-            return client.get(address)
-        except UpdaterError as error:
-            known = (INSPECTION_RUNNING.code, INSPECTION_PREEMPTED.code, TOO_MANY_INSPECTIONS.code)
-            if error.code not in known or time.monotonic() > deadline:
-                raise
+        answer = client.call("POST", "/v1/inspections", {"kind": kind, **form})
+        while answer["result"] is None:
+            answer = client.get(f"/v1/inspections/{answer['id']}?wait=30")
+        error = answer["result"]["document"].get("error") or {}
+        if error.get("code") != INSPECTION_PREEMPTED.code or time.monotonic() > deadline:
+            return answer
         time.sleep(0.3)
 
 

@@ -611,7 +611,7 @@ def _inspect_through_unit(run: AgentSession, progress: ProgressListener) -> Comm
     """
     from ncen_updater.agent.config.loader import load_config
     from ncen_updater.agent.service.apply_runner import ApplyRunner
-    from ncen_updater.agent.service.inspections import MAX_RESULT_BYTES, TIMEOUTS_S, InspectionKind
+    from ncen_updater.agent.service.inspections import MAX_RESULT_BYTES, RULES, InspectionKind
     from ncen_updater.agent.service.snapshot import SnapshotStore
 
     try:
@@ -626,7 +626,7 @@ def _inspect_through_unit(run: AgentSession, progress: ProgressListener) -> Comm
         ("doctor", "--lang", run.language),
         lambda reported: progress.report(reported.text),
         lambda: False,
-        timeout_s=TIMEOUTS_S[InspectionKind.FINDINGS],
+        timeout_s=RULES[InspectionKind.FINDINGS].timeout_s,
         max_bytes=MAX_RESULT_BYTES,
     )
     return parse_job_result(0, vars(done))

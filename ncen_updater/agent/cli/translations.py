@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import csv
-import io
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -33,7 +31,7 @@ if TYPE_CHECKING:
     from ncen_updater.agent.cli.session import AgentSession
     from ncen_updater.agent.engine.site import Site
     from ncen_updater.agent.storage.journal.journal import Journal
-    from ncen_updater.agent.storage.overlay.layer import FileReport, LocalOverlay, OverlayReport
+    from ncen_updater.agent.storage.overlay.layer import FileReport, LocalOverlay
     from ncen_updater.agent.storage.overlay.three_way_merge import TextOrigins
 
 
@@ -58,7 +56,6 @@ if TYPE_CHECKING:
 @click.option("--to", "target", metavar="FILE", help=N_("export: output file"))
 @click.option("--file", "of", metavar="FILE", help=N_("File to use if there are several"))
 @click.option("--all", "everything", is_flag=True, help=N_("export: include complete texts"))
-@click.option("--csv", "table", metavar="FILE", help=N_("report: write all keys as CSV"))
 @yes_option
 @click.pass_context
 def translations(
@@ -70,7 +67,6 @@ def translations(
     target: str | None,
     of: str | None,
     everything: bool,
-    table: str | None,
     yes: bool,
 ) -> ExitCode:
     session = get_agent_session(context)
@@ -95,7 +91,7 @@ def translations(
     origin = current if chosen != current else None
     match action:
         case "report":
-            return _show_report(session, layer, origin, chosen, table)
+            return _show_report(session, layer, origin, chosen)
         case "export":
             place = Path(target) if target else Path(f"{name}.po")
             return _export_texts(
@@ -113,11 +109,7 @@ def translations(
 
 
 def _show_report(
-    session: AgentSession,
-    layer: LocalOverlay,
-    origin: Version | None,
-    version: Version,
-    table: str | None,
+    session: AgentSession, layer: LocalOverlay, origin: Version | None, version: Version
 ) -> ExitCode:
     from ncen_updater.agent.storage.overlay.report_text import (
         describe_key,
@@ -126,8 +118,6 @@ def _show_report(
     )
 
     report = layer.make_report(origin, version)
-    if table is not None:
-        _write_file(Path(table), _build_csv(session, report).encode())
     for words in describe_overlay_effects(report):
         session.add_line(words)
     found = list_keys_to_review(report)
@@ -145,32 +135,6 @@ def _show_report(
         session.add_line(LazyText(N_("No texts or settings in {version}."), {"version": version}))
     session.write_output({"version": str(version), "files": serialize_overlay(report)})
     return ExitCode.BLOCKED if report.blocking_files else ExitCode.OK
-
-
-def _build_csv(session: AgentSession, report: OverlayReport) -> str:
-    from ncen_updater.agent.storage.overlay.report_text import describe_key
-
-    made = io.StringIO()
-    rows = csv.writer(made)
-    rows.writerow(["file", "language", "key", "outcome", "words", "own", "release", "made for"])
-    for file in report.files:
-        for reported in file.keys:
-            texts = (
-                " | ".join(forms)
-                for forms in (reported.local, reported.shipped, reported.old_source)
-            )
-            words = describe_key(reported).render(session.language)
-            rows.writerow(
-                [
-                    file.local_path,
-                    file.language or "",
-                    reported.name,
-                    reported.outcome.value,
-                    words,
-                    *texts,
-                ]
-            )
-    return made.getvalue()
 
 
 def _write_file(path: Path, content: bytes) -> None:

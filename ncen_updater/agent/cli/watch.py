@@ -33,10 +33,9 @@ from ncen_updater.common.messages import API_PATH_UNKNOWN, JOB_UNKNOWN, ExitCode
 
 @click.command("watch", cls=CliCommand, help=N_("Follow the current operation"))
 @click.argument("job", required=False, metavar="[JOB]", type=IntegerRange(min=1))
-@click.option("--on", "goes_on", is_flag=True, help=N_("Continue until Ctrl-C"))
 @click.option("--events", is_flag=True, help=N_("Show audit log events"))
 @click.pass_context
-def watch(context: click.Context, job: int | None, goes_on: bool, events: bool) -> ExitCode:
+def watch(context: click.Context, job: int | None, events: bool) -> ExitCode:
     session = get_agent_session(context)
     client = require_service(session)
     seen, before = 0, None if session.as_json else _find_newest_change(client)
@@ -46,7 +45,7 @@ def watch(context: click.Context, job: int | None, goes_on: bool, events: bool) 
             if not session.as_json:
                 _show_earlier_progress(client, progress)
             away = partial(report_service_away, progress)
-            for event in _follow_events(client, job, away, keep_watching=goes_on):
+            for event in _follow_events(client, job, away):
                 seen += 1
                 if event.kind == "service" and event.data["running"] is not None:
                     work = list(event.data["running"]["command"])
@@ -134,14 +133,14 @@ def _show_result(
 
 def _show_rehearsal(session: AgentSession, client: SiteServiceClient) -> None:
     from ncen_updater.agent.model.event_names import NotificationKind
-    from ncen_updater.agent.service.notifications.notification import TITLES
+    from ncen_updater.agent.service.notifications.notification import RULES
 
     found = next(iter(client.get("/v1/rehearsals?limit=1")["rehearsals"]), None)
     kinds = {"passed": NotificationKind.REHEARSED, "failed": NotificationKind.REHEARSAL_FAILED}
     kind = kinds.get(found["state"]) if found is not None else None
     if found is None or kind is None:
         return
-    session.add_line(LazyText(TITLES[kind], {"version": found["to"]}))
+    session.add_line(LazyText(RULES[kind].title, {"version": found["to"]}))
     code = found["error_code"]
     why = explain_code(str(code)) if code else None
     if why is not None:
@@ -186,11 +185,7 @@ def _find_newest_change(client: SiteServiceClient) -> JsonDocument | None:
 
 
 def _follow_events(
-    client: SiteServiceClient,
-    job: int | None,
-    report_away: Callable[[], None],
-    *,
-    keep_watching: bool,
+    client: SiteServiceClient, job: int | None, report_away: Callable[[], None]
 ) -> Iterator[StreamEvent]:
     """Yield events until the current operation or a job has ended."""
     if job is not None:
@@ -198,7 +193,7 @@ def _follow_events(
         ended, after = given["ended_at"] is not None, given["event"]
     else:
         ended, after = client.get("/v1/status")["service"]["running"] is None, None
-    if ended and not keep_watching:
+    if ended:
         return
     for event in client.stream(after, report_away):
         yield event
@@ -207,7 +202,7 @@ def _follow_events(
             if job is not None
             else event.kind == "service" and event.data["running"] is None
         )
-        if over and not keep_watching:
+        if over:
             return
 
 

@@ -21,11 +21,9 @@ class EngineSettings(BaseSettings):
     """Settings of one database engine.
 
     Attributes:
-        path_settings: Names of settings that are paths; relative ones are below the site's root.
-        secret_file_settings: Names of those whose files only the owner may read.
+        secret_file_settings: Names of paths to files that only the owner may read.
     """
 
-    path_settings: ClassVar[tuple[str, ...]] = ()
     secret_file_settings: ClassVar[tuple[str, ...]] = ()
 
     @property
@@ -49,7 +47,6 @@ class PostgresSettings(EngineSettings):
         copy_method: ``auto`` chooses by size.
     """
 
-    path_settings = ("password_file", "bin_directory")
     secret_file_settings = ("password_file",)
 
     host: str = "/var/run/postgresql"
@@ -74,8 +71,6 @@ class SqliteSettings(EngineSettings):
     Attributes:
         directory: Directory of the sets; the application opens ``<directory>/live/<name>.sqlite``.
     """
-
-    path_settings = ("directory",)
 
     directory: Path
 

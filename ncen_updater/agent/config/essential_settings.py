@@ -13,7 +13,7 @@ from typing import Any
 
 from ncen_updater.agent.config.errors import INVALID, InvalidConfigError, InvalidSetting
 from ncen_updater.agent.config.raw_config import RawConfig, read_raw_config
-from ncen_updater.agent.config.setting_lines import find_line, locate_settings
+from ncen_updater.agent.config.setting_lines import find_line
 from ncen_updater.common.i18n import N_, LazyText
 
 # Must equal those of agent_config.py, which cannot be imported here; a test compares them.
@@ -191,6 +191,4 @@ def _read_text(
 def _make_invalid_setting(
     raw: RawConfig, setting: tuple[str, ...], problem: LazyText, remedy: LazyText
 ) -> InvalidSetting:
-    return InvalidSetting(
-        find_line(locate_settings(raw.text), setting), ".".join(setting), problem, remedy
-    )
+    return InvalidSetting(find_line(raw.lines, setting), ".".join(setting), problem, remedy)

@@ -10,7 +10,8 @@ import difflib
 import logging
 import os
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from copy import deepcopy
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, get_args
@@ -22,43 +23,14 @@ from pydantic_core import ErrorDetails
 from ncen_updater.agent.config.agent_config import AgentConfig, PathSettings
 from ncen_updater.agent.config.engines import ENGINE_SETTINGS
 from ncen_updater.agent.config.errors import INVALID, InvalidConfigError, InvalidSetting
-from ncen_updater.agent.config.raw_config import read_raw_config
-from ncen_updater.agent.config.setting_lines import SettingPath, find_line, locate_settings
-from ncen_updater.agent.config.setting_lines import SettingPath as Place
+from ncen_updater.agent.config.raw_config import RawConfig, read_raw_config
+from ncen_updater.agent.config.setting_lines import SettingPath, find_line
 from ncen_updater.agent.model.errors import SelectionDamagedError
 from ncen_updater.agent.storage.agent_selection import AgentSelectionFile
 from ncen_updater.common.i18n import N_, LazyText
 
 logger = logging.getLogger(__name__)
 
-# All path settings except the root itself; relative ones are below the root.
-PATH_SETTINGS: tuple[tuple[str, ...], ...] = (
-    ("paths", "state"),
-    ("paths", "feed_state"),
-    ("paths", "slots"),
-    ("paths", "current"),
-    ("paths", "trusted_root"),
-    ("paths", "agent_slots"),
-    ("feed", "ca_file"),
-    ("feed", "client_certificate"),
-    *(
-        ("databases", name, path)
-        for name, own in ENGINE_SETTINGS.items()
-        for path in own.path_settings
-    ),
-    ("application", "maintenance_file"),
-    ("application", "health_token_file"),
-    ("service", "api_socket"),
-    ("service", "fetch_socket"),
-    ("service", "apply_socket"),
-    ("service", "renew_socket"),
-    ("service", "send_socket"),
-    ("notify", "mail", "password_file"),
-    ("notify", "mail", "ca_file"),
-    ("notify", "webhook", "secret_file"),
-    ("notify", "webhook", "ca_file"),
-    ("metrics", "file"),
-)
 # Files of [notify] are checked when a message is sent, and the health token when it is used: if one
 # is missing, an interrupted change must still be resumed.
 SECRET_FILE_SETTINGS = tuple(
@@ -66,9 +38,10 @@ SECRET_FILE_SETTINGS = tuple(
     for name, own in ENGINE_SETTINGS.items()
     for path in own.secret_file_settings
 )
-GROUP_AND_OTHER_BITS = stat.S_IRWXG | stat.S_IRWXO
+OTHER_USERS_BITS = stat.S_IRWXG | stat.S_IRWXO
 # An inaccessible path counts as missing.
 isdir, isfile = os.path.isdir, os.path.isfile
+USE_ABSOLUTE_PATH = N_("Write the absolute path, beginning with /.")
 SEE_DOCUMENTATION = LazyText(N_("See docs/reference/configuration.md."))
 
 # Expected formats, for settings whose pattern would not help an operator.
@@ -147,7 +120,6 @@ def load_config(path: Path, *, euid: int | None = None, look: bool = True) -> Ag
         InvalidConfigError: With every mistake, its line and its remedy.
     """
     raw = read_raw_config(path, euid=euid)
-    lines = locate_settings(raw.text)
     mistakes = []
     config = None
     data = _make_paths_absolute(raw.data)
@@ -161,9 +133,9 @@ def load_config(path: Path, *, euid: int | None = None, look: bool = True) -> Ag
         # pydantic also reports a list as too short if all its entries are invalid.
         wrong = {item["loc"][:-1] for item in problems if item["loc"]}
         problems = [i for i in problems if i["type"] != "too_short" or i["loc"] not in wrong]
-        mistakes += [make_invalid_setting(item, AgentConfig, lines) for item in problems]
+        mistakes += [make_invalid_setting(item, AgentConfig, raw.lines) for item in problems]
     if look:
-        mistakes += check_paths(raw.data, lines)
+        mistakes += check_paths(raw)
     if config is None or mistakes:
         raise InvalidConfigError(
             path, sorted(mistakes, key=lambda item: (item.line or 0, item.setting))
@@ -196,34 +168,43 @@ def _ignore_unknown_settings(
 
 
 def _make_paths_absolute(data: dict[str, Any]) -> dict[str, Any]:
-    """Return the data with all paths absolute, including defaults."""
-    root = find_root(data)
-    result = _copy_tables(data)
+    """Return the data with all paths absolute, including the defaults of the table [paths]."""
+    root, result = find_root(data), deepcopy(data)
     places = result.setdefault("paths", {})
     if isinstance(places, dict):
         for name, field in PathSettings.model_fields.items():
             if field.default is not None:
                 places.setdefault(name, str(field.default))
-    for *tables, name in PATH_SETTINGS:
-        table: Any = result
-        for part in tables:
-            table = table.get(part) if isinstance(table, dict) else None
-        if isinstance(table, dict) and isinstance(table.get(name), str):
-            table[name] = str(root / table[name])
-    files = result.get("files")
-    if isinstance(files, list):
-        result["files"] = [_make_directory_absolute(root, item) for item in files]
+    for *tables, name in iter_path_settings(AgentConfig):
+        for table in _iter_tables(result, tables):
+            if name != "root" and isinstance(table.get(name), str) and table[name]:
+                table[name] = str(root / table[name])
     return result
 
 
-def _make_directory_absolute(root: Path, item: object) -> object:
-    if isinstance(item, dict) and isinstance(item.get("directory"), str) and item["directory"]:
-        return {**item, "directory": str(root / item["directory"])}
-    return item
+def iter_path_settings(model: type[BaseModel]) -> Iterator[tuple[str, ...]]:
+    """Yield tables and name of every setting that is a path; relative ones are below the root."""
+    for name, field in model.model_fields.items():
+        if _holds_path(field.annotation):
+            yield (name,)
+        for inner in _iter_models(field.annotation):
+            yield from ((name, *rest) for rest in iter_path_settings(inner))
 
 
-def _copy_tables(data: dict[str, Any]) -> dict[str, Any]:
-    return {k: _copy_tables(v) if isinstance(v, dict) else v for k, v in data.items()}
+def _holds_path(annotation: object) -> bool:
+    return annotation is Path or any(map(_holds_path, get_args(annotation)))
+
+
+def _iter_tables(data: object, names: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """Yield the tables of this name, of an array each one."""
+    if isinstance(data, list):
+        for one in data:
+            yield from _iter_tables(one, names)
+    elif isinstance(data, dict):
+        if names:
+            yield from _iter_tables(data.get(names[0]), names[1:])
+        else:
+            yield data
 
 
 def find_newer_agent(directory: Path) -> str | None:
@@ -257,83 +238,50 @@ def find_root(data: Mapping[str, Any]) -> Path:
     return Path(value) if value else Path("/")
 
 
-def check_paths(data: Mapping[str, Any], lines: Mapping[Place, int]) -> Iterator[InvalidSetting]:
+def check_paths(raw: RawConfig) -> Iterator[InvalidSetting]:
     """Yield mistakes of paths on disk; settings of the wrong type are left to the models."""
 
     def mistake(
         setting: tuple[str, ...], problem: str, remedy: str, **values: object
     ) -> InvalidSetting:
-        name = ".".join(setting)
-        return InvalidSetting(
-            find_line(lines, setting), name, LazyText(problem, values), LazyText(remedy, values)
-        )
+        texts = LazyText(problem, values), LazyText(remedy, values)
+        return InvalidSetting(find_line(raw.lines, setting), ".".join(setting), *texts)
 
-    for setting in (("paths", "root"), *PATH_SETTINGS):
-        named = _read_text(data, setting) or ""
-        if "\0" in named:
-            yield mistake(setting, N_("is invalid."), N_("Remove the NUL character."))
-            return
-        if named.startswith("~"):
-            yield mistake(
-                setting,
-                N_("is invalid."),
-                N_("Write the absolute path, beginning with /."),
-            )
+    data = raw.data
+    for setting in iter_path_settings(AgentConfig):
+        for table in _iter_tables(data, setting[:-1]):
+            text = str(table.get(setting[-1]))
+            if "\0" in text:
+                yield mistake(setting, INVALID.template, N_("Remove the NUL character."))
+                return
+            if text.startswith("~"):
+                yield mistake(setting, INVALID.template, USE_ABSOLUTE_PATH)
     root = find_root(data)
     if not root.is_absolute():
-        yield mistake(
-            ("paths", "root"),
-            N_("is invalid."),
-            N_("Write the absolute path, beginning with /."),
-        )
+        yield mistake(("paths", "root"), INVALID.template, USE_ABSOLUTE_PATH)
         return
     for setting in (("feed", "ca_file"), ("feed", "client_certificate"), *SECRET_FILE_SETTINGS):
         value = _read_text(data, setting)
-        if not value:
-            continue
-        path = root / value
-        if not isfile(path):
-            yield mistake(
-                setting,
-                N_("file not found: {path}."),
-                N_("Correct the path, or create the file."),
-                path=path,
-            )
-        elif setting in SECRET_FILE_SETTINGS and path.stat().st_mode & GROUP_AND_OTHER_BITS:
-            yield mistake(
-                setting,
-                N_("is readable by other users: {path}."),
-                N_("Run: chmod 600 {path}"),
-                path=path,
-            )
-    value = _read_text(data, ("application", "maintenance_file"))
-    maintenance_file = root / (value or "")
-    if value and isdir(maintenance_file):
-        yield mistake(
-            ("application", "maintenance_file"),
-            N_("is a directory: {path}."),
-            N_("Name a file in it; ncen-updater creates it."),
-            path=maintenance_file,
-        )
+        path = root / (value or "")
+        if value and not isfile(path):
+            remedy = N_("Correct the path, or create the file.")
+            yield mistake(setting, N_("file not found: {path}."), remedy, path=path)
+        elif setting in SECRET_FILE_SETTINGS and value and path.stat().st_mode & OTHER_USERS_BITS:
+            problem = N_("is readable by other users: {path}.")
+            yield mistake(setting, problem, N_("Run: chmod 600 {path}"), path=path)
+    setting = ("application", "maintenance_file")
+    value = _read_text(data, setting)
+    path = root / (value or "")
+    if value and isdir(path):
+        remedy = N_("Name a file in it; ncen-updater creates it.")
+        yield mistake(setting, N_("is a directory: {path}."), remedy, path=path)
     # Units are not granted access below /var/run, and the agent does not create it there.
-    elif value and maintenance_file.is_relative_to(root / "var/run"):
-        yield mistake(
-            ("application", "maintenance_file"),
-            N_("is below /var/run."),
-            N_("Write /run instead of /var/run."),
-        )
+    elif value and path.is_relative_to(root / "var/run"):
+        yield mistake(setting, N_("is below /var/run."), N_("Write /run instead of /var/run."))
     # /run is empty after each boot: the agent creates directories below it.
-    elif (
-        value
-        and not isdir(maintenance_file.parent)
-        and not maintenance_file.is_relative_to(root / "run")
-    ):
-        yield mistake(
-            ("application", "maintenance_file"),
-            N_("directory not found: {path}."),
-            N_("Create the directory, or correct the path."),
-            path=maintenance_file.parent,
-        )
+    elif value and not isdir(path.parent) and not path.is_relative_to(root / "run"):
+        remedy = N_("Create the directory, or correct the path.")
+        yield mistake(setting, N_("directory not found: {path}."), remedy, path=path.parent)
 
 
 def _read_text(data: Mapping[str, Any], setting: tuple[str, ...]) -> str | None:
@@ -376,26 +324,15 @@ def make_invalid_setting(
     if kind in REMEDIES:
         return InvalidSetting(line, setting, INVALID, LazyText(REMEDIES[kind], values))
     if kind == "string_pattern_mismatch":
-        form = (
-            FORMAT_HINTS.get(setting)
-            or FORMAT_HINTS.get(_format_setting_name(path[:2]))
-            or FORMAT_HINTS.get(_format_setting_name(path[:1]))
-        )
-        return InvalidSetting(
-            line,
-            setting,
-            INVALID,
-            LazyText(form) if form else SEE_DOCUMENTATION,
-        )
-    cause = error.get("ctx", {}).get("error")
-    message = cause.args[0] if isinstance(cause, ValueError) else error["msg"]
-    form = FORMAT_HINTS.get(setting)
-    return InvalidSetting(
-        line,
-        setting,
-        LazyText(N_("is invalid: {message}."), {"message": message}),
-        LazyText(form) if form else SEE_DOCUMENTATION,
-    )
+        names = [setting, _format_setting_name(path[:2]), _format_setting_name(path[:1])]
+        problem = INVALID
+    else:
+        names = [setting]
+        cause = error.get("ctx", {}).get("error")
+        message = cause.args[0] if isinstance(cause, ValueError) else error["msg"]
+        problem = LazyText(N_("is invalid: {message}."), {"message": message})
+    form = next((FORMAT_HINTS[name] for name in names if name in FORMAT_HINTS), None)
+    return InvalidSetting(line, setting, problem, LazyText(form) if form else SEE_DOCUMENTATION)
 
 
 def _format_setting_name(path: SettingPath) -> str:

@@ -9,11 +9,13 @@ import stat
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 from ncen_updater.agent.config.errors import ConfigError
+from ncen_updater.agent.config.setting_lines import SettingPath, locate_settings
 from ncen_updater.common.bounded_io import parse_toml
 from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.messages import (
@@ -48,6 +50,11 @@ class RawConfig:
     path: Path
     text: str
     data: dict[str, Any]
+
+    @cached_property
+    def lines(self) -> dict[SettingPath, int]:
+        """Return the line of each setting."""
+        return locate_settings(self.text)
 
 
 def read_raw_config(

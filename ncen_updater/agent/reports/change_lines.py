@@ -141,8 +141,8 @@ def _format_soak(facts: Document) -> Iterator[LazyText]:
         looks = {"looks": facts["soak_checks"], "bad": facts.get("soak_failed_checks") or 0}
         yield LazyText(N_("  soak period: {looks} health checks, {bad} failed"), looks)
     if facts.get("contract_s") is not None:
-        took = {"s": format_duration(facts["contract_s"])}
-        yield LazyText(N_("  final migrations completed: {s}, without downtime"), took)
+        took = {"seconds": format_duration(facts["contract_s"])}
+        yield LazyText(N_("  final migrations: {seconds}, without downtime"), took)
     elif facts.get("contract_failed"):
         code = {"code": facts["contract_failed"]}
         left = N_("  final migrations failed ({code}), skipped by an operator")

@@ -453,7 +453,9 @@ def read_status(
             free_percent=part("free_percent", lambda: _read_free_space(paths, config))
             if config
             else NOT_READ,
-            full_disk=part("full_disk", lambda: find_full_path(_disks(paths))),
+            full_disk=part(
+                "full_disk", lambda: find_full_path((paths.state, paths.slots, *_databases(paths)))
+            ),
             observed_state=part("observed_state", lambda: _observe_site(site, journal))
             if site
             else NOT_READ,
@@ -580,10 +582,6 @@ def _databases(places: EssentialSettings) -> tuple[Path, ...]:
     """Return the disks of the databases, as the service last determined them."""
     found = _read_service_state(places).assessment
     return tuple(map(Path, found.disks)) if found else ()
-
-
-def _disks(places: EssentialSettings) -> tuple[Path, ...]:
-    return (places.state, places.slots, *_databases(places))
 
 
 def _read_cached(path: Path, read: Callable[[Path], T], cache: FileCache | None) -> T:

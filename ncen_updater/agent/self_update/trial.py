@@ -11,7 +11,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from enum import StrEnum
 
 from ncen_updater.agent.self_update.agent_directory import ActionHandler, DirectoryAction
 from ncen_updater.agent.storage.agent_selection import (
@@ -29,26 +28,17 @@ logger = logging.getLogger(__name__)
 TIMEOUT_FACTOR = 10
 
 
-class TrialDuty(StrEnum):
-    """Change that a running agent must make to its selection."""
-
-    NOTHING = "nothing"
-    CONFIRM = "confirm"
-    RESET_ATTEMPTS = "reset-attempts"
-    REVERT = "revert"
-
-
-def decide_duty(selection: AgentSelection | None, version: str) -> TrialDuty:
-    """Return the duty of an agent of this version. Pure."""
+def decide_duty(selection: AgentSelection | None, version: str) -> DirectoryAction | None:
+    """Return the action that an agent of this version must perform in its directory. Pure."""
     if selection is None:
-        return TrialDuty.NOTHING
+        return None
     trying = selection.state is TrialState.ON_TRIAL
     if selection.current == version:
         if trying:
-            return TrialDuty.CONFIRM
-        return TrialDuty.RESET_ATTEMPTS if selection.attempts else TrialDuty.NOTHING
+            return DirectoryAction.CONFIRM
+        return DirectoryAction.RESET_ATTEMPTS if selection.attempts else None
     # The failsafe returned to this version but could not write the file.
-    return TrialDuty.REVERT if trying and selection.previous == version else TrialDuty.NOTHING
+    return DirectoryAction.REVERT if trying and selection.previous == version else None
 
 
 @dataclass(frozen=True)
@@ -101,7 +91,7 @@ class AgentTrial:
         found = self._load_selection()
         self._chosen = found.current if found else None
         self._noted = False
-        self._trying = decide_duty(found, version) is TrialDuty.CONFIRM
+        self._trying = decide_duty(found, version) is DirectoryAction.CONFIRM
 
     @property
     def on_trial(self) -> bool:
@@ -120,13 +110,13 @@ class AgentTrial:
             return TrialVerdict(should_exit=True)
         age = self._monotonic() - self._began
         match decide_duty(found, self._version):
-            case TrialDuty.CONFIRM:
+            case DirectoryAction.CONFIRM:
                 return self._try_confirm(age)
-            case TrialDuty.RESET_ATTEMPTS:
+            case DirectoryAction.RESET_ATTEMPTS:
                 if age < TIMEOUT_FACTOR * self._confirm_s:
                     return TrialVerdict(TIMEOUT_FACTOR * self._confirm_s - age)
                 return self._run_action(DirectoryAction.RESET_ATTEMPTS)
-            case TrialDuty.REVERT:
+            case DirectoryAction.REVERT:
                 logger.error("the new agent did not start; selecting this agent again")
                 return self._run_action(DirectoryAction.REVERT)
             case _:

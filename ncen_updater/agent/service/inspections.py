@@ -68,20 +68,45 @@ class InspectionKind(StrEnum):
     RECEIPTS = "receipts"
 
 
-#: Kinds that read neither databases nor slots, and so may run during any operation.
-ALWAYS_ALLOWED_KINDS = frozenset({InspectionKind.AUDIT_LOG})
-#: Kinds that run in a thread of their own, so that others do not wait for them.
-LONG_RUNNING_KINDS = frozenset({InspectionKind.VERIFY})
-#: Time limits in seconds. A verification reads every file of every slot.
-TIMEOUTS_S: Mapping[InspectionKind, float] = {
-    InspectionKind.PLAN: 180,
-    InspectionKind.DOSSIER: 180,
-    InspectionKind.ROLLBACK_PLAN: 300,
-    InspectionKind.FINDINGS: 180,
-    InspectionKind.VERIFY: 1800,
-    InspectionKind.AUDIT_LOG: 120,
-    InspectionKind.SUPPORT_BUNDLE: 300,
-    InspectionKind.RECEIPTS: 60,
+@dataclass(frozen=True)
+class InspectionRule:
+    """How a kind of inspection runs.
+
+    Attributes:
+        command: Its command; the release and the options follow.
+        timeout_s: Time limit in seconds. A verification reads every file of every slot.
+        fields: Fields that it accepts in addition to the language.
+        is_always_allowed: Whether it may run during any operation, since it reads neither databases
+            nor slots.
+        is_long: Whether it runs in a thread of its own, so that others do not wait for it.
+    """
+
+    command: tuple[str, ...]
+    timeout_s: float
+    fields: frozenset[str] = frozenset()
+    is_always_allowed: bool = False
+    is_long: bool = False
+
+
+RULES: Mapping[InspectionKind, InspectionRule] = {
+    InspectionKind.PLAN: InspectionRule(
+        ("plan", "--prepared"), 180, frozenset({"version", "retry"})
+    ),
+    InspectionKind.DOSSIER: InspectionRule(("dossier", "--prepared"), 180, frozenset({"version"})),
+    InspectionKind.ROLLBACK_PLAN: InspectionRule(
+        ("rollback", "--dry-run"), 300, frozenset({"accept_loss"})
+    ),
+    InspectionKind.FINDINGS: InspectionRule(("doctor",), 180),
+    InspectionKind.VERIFY: InspectionRule(
+        ("verify",), 1800, frozenset({"chain_heads"}), is_long=True
+    ),
+    InspectionKind.AUDIT_LOG: InspectionRule(
+        ("verify", "--journal"), 120, frozenset({"chain_heads"}), is_always_allowed=True
+    ),
+    InspectionKind.SUPPORT_BUNDLE: InspectionRule(
+        ("support-bundle", "--in-document"), 300, frozenset({"leave_out", "show"})
+    ),
+    InspectionKind.RECEIPTS: InspectionRule(("receipt", "--all-levels"), 60),
 }
 
 
@@ -121,31 +146,22 @@ class InspectionForm(ApiForm):
 
 def build_inspection_command(request: InspectionForm) -> tuple[str, ...]:
     """Return the command of an inspection, which contains no file paths. Pure."""
-    value = ("--lang", request.language) if request.language in list_languages()[1:] else ()
-    named = (request.version,) if request.version else ()
-    heads = tuple(word for head in request.chain_heads for word in ("--head", head))
-    match request.kind:
-        case InspectionKind.PLAN:
-            again = ("--retry",) if request.retry else ()
-            return ("plan", *named, "--prepared", *again, *value)
-        case InspectionKind.DOSSIER:
-            return ("dossier", *named, "--prepared", *value)
-        case InspectionKind.ROLLBACK_PLAN:
-            loss = request.accept_loss
-            accepted = ("--accept-loss", str(loss)) if loss is not None else ()
-            return ("rollback", "--dry-run", *accepted, *value)
-        case InspectionKind.FINDINGS:
-            return ("doctor", *value)
-        case InspectionKind.VERIFY:
-            return ("verify", *heads, *value)
-        case InspectionKind.AUDIT_LOG:
-            return ("verify", "--journal", *heads, *value)
-        case InspectionKind.SUPPORT_BUNDLE:
-            left = tuple(word for part in request.leave_out for word in ("--leave-out", part))
-            shown = tuple(word for part in request.show for word in ("--show", part))
-            return ("support-bundle", "--in-document", *left, *shown, *value)
-        case InspectionKind.RECEIPTS:
-            return ("receipt", "--all-levels", *value)
+    words = list(RULES[request.kind].command)
+    if request.version:
+        words.append(request.version)
+    if request.retry:
+        words.append("--retry")
+    if request.accept_loss is not None:
+        words += ["--accept-loss", str(request.accept_loss)]
+    for option, values in (
+        ("--head", request.chain_heads),
+        ("--leave-out", request.leave_out),
+        ("--show", request.show),
+    ):
+        words += [word for value in values for word in (option, value)]
+    if request.language in list_languages()[1:]:
+        words += ["--lang", request.language]
+    return tuple(words)
 
 
 @dataclass
@@ -237,7 +253,7 @@ class InspectionQueue:
             self._known[made.number] = made
             self._next += 1
             logger.debug("inspection %s: %s, for %s", made.number, request.kind, actor.name)
-            long = request.kind in LONG_RUNNING_KINDS
+            long = RULES[request.kind].is_long
             if long not in self._workers:
                 worker = threading.Thread(
                     target=self._run_worker, args=(long,), name="inspections", daemon=True
@@ -277,7 +293,7 @@ class InspectionQueue:
                 waiting = [
                     known
                     for known in self._list_pending()
-                    if (known.request.kind in LONG_RUNNING_KINDS) is long
+                    if RULES[known.request.kind].is_long is long
                 ]
                 if not waiting:
                     del self._workers[long]
@@ -294,11 +310,11 @@ class InspectionQueue:
         return uid not in self._free, had, inspection.number
 
     def _run_inspection(self, here: Inspection) -> None:
-        gave_way = False
+        gave_way, rule = False, RULES[here.request.kind]
 
         def ending() -> bool:
             nonlocal gave_way
-            stands = here.request.kind not in ALWAYS_ALLOWED_KINDS and self._in_the_way()
+            stands = not rule.is_always_allowed and self._in_the_way()
             gave_way = gave_way or self._closed or stands
             return gave_way
 
@@ -309,12 +325,12 @@ class InspectionQueue:
                     build_inspection_command(here.request),
                     lambda reported: setattr(here, "progress", reported),
                     ending,
-                    timeout_s=TIMEOUTS_S[here.request.kind],
+                    timeout_s=rule.timeout_s,
                     max_bytes=MAX_RESULT_BYTES,
                 )
                 content = _serialize_document(here.request.kind, finished)
         except TimeoutError:
-            error = UpdaterError(INSPECTION_OVERDUE, seconds=int(TIMEOUTS_S[here.request.kind]))
+            error = UpdaterError(INSPECTION_OVERDUE, seconds=int(rule.timeout_s))
         except OverflowError:
             error = UpdaterError(INSPECTION_TOO_LARGE, limit_bytes=MAX_RESULT_BYTES)
         except UpdaterError as failed:
@@ -350,7 +366,7 @@ def _serialize_document(kind: InspectionKind, finished: WorkerResult) -> bytes:
     if not finished.document:
         raise UpdaterError(
             INSPECTION_FAILED,
-            reason=LazyText("exit code {exit_code}", {"exit_code": finished.exit_code}),
+            reason=LazyText("exit status {status}", {"status": finished.exit_code}),
         )
     document = dict(finished.document)
     if kind is InspectionKind.DOSSIER:

@@ -119,7 +119,7 @@ class ServiceLoop:
             or require_part(status.lock_holder)
             or self._is_assessment_current(status)
         ):
-            status = self._refresh_assessment(status)
+            status = self._refresh_assessment()
         act = self._send_receipt_meanwhile(status, decide_next_action(self._collect_inputs(status)))
         self._announce_decision(act)
         self._tell(ServiceEvent("looked", {"action": act.action.value, "at": status.now}))
@@ -178,7 +178,7 @@ class ServiceLoop:
             and assessment.last_event == require_part(status.journal).last_event
         )
 
-    def _refresh_assessment(self, status: SiteStatus) -> SiteStatus:
+    def _refresh_assessment(self) -> SiteStatus:
         """Run the assessment; if it fails, keep the last result for display."""
         before = self._service_state.assessment
         finished = self._runner.assess()
@@ -360,8 +360,6 @@ def build_job_command(job: Job) -> tuple[str, ...]:
     match job.kind:
         case JobKind.CHECK:
             return ("check", *value)
-        case JobKind.PREPARE if job.data.get("change_kind") == "rollback":
-            return ("rollback", "--dry-run", *accepted, *value)
         case JobKind.PREPARE:
             return ("plan", *named, *retry, *value)
         case JobKind.REHEARSE:

@@ -47,7 +47,6 @@ from ncen_updater.agent.policy.automation import (
     RehearsalStatus,
     ServiceAction,
 )
-from ncen_updater.agent.policy.availability import Availability
 from ncen_updater.agent.reports.status import (
     JournalSnapshot,
     SiteStatus,
@@ -56,7 +55,7 @@ from ncen_updater.agent.reports.status import (
     require_zones,
 )
 from ncen_updater.agent.service.errors import build_error_document
-from ncen_updater.agent.storage.journal.jobs import Job, JobQueue
+from ncen_updater.agent.storage.journal.jobs import JobQueue
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.agent.storage.journal.rows import JournalEvent, guard_reads, parse_stored_value
 from ncen_updater.agent.storage.journal.site_history import FailedReleaseRecord
@@ -132,17 +131,18 @@ def build_site_report(status: SiteStatus, language: str) -> tuple[Document, list
 
 def _build_running(status: SiteStatus) -> Document:
     version, closed = require_part(status.current), require_part(status.maintenance_on)
+    seen = require_part(status.availability)
     return {
         "version": version,
         "open_to_users": None if closed is None else not closed,
-        "availability": _build_availability(require_part(status.availability)),
+        "availability": {
+            **seen.to_json(),
+            # texts not yet translated
+            "detail": seen.detail,
+            "unknown_because": seen.unknown_because,
+        },
         **_build_full_disk(status),
     }
-
-
-def _build_availability(seen: Availability) -> Document:
-    """Return the availability, with texts not yet translated."""
-    return {**seen.to_json(), "detail": seen.detail, "unknown_because": seen.unknown_because}
 
 
 def _clock(status: SiteStatus) -> Document | None:
@@ -169,7 +169,7 @@ def _build_configuration(status: SiteStatus) -> Document:
 
 def _build_journal(status: SiteStatus) -> Document:
     holder, journal = require_part(status.lock_holder), require_part(status.journal)
-    last, pending = journal.last_change, journal.pending_rollback
+    last, pending, job = journal.last_change, journal.pending_rollback, journal.waiting_job
     return {
         "lock_holder": holder,
         "chain_head": journal.head or None,
@@ -181,7 +181,8 @@ def _build_journal(status: SiteStatus) -> Document:
             "automatic": pending.is_automatic,
         },
         "last_change": serialize_change(last, journal.last_facts) if last else None,
-        "waiting_job": journal.waiting_job and _build_job(journal.waiting_job),
+        "waiting_job": job
+        and {"id": job.id, "kind": job.kind.value, "actor": job.actor.name, "at": job.requested_at},
         "holds": list(journal.holds),
         "bad_releases": [
             bad for bad in journal.bad_releases if not _is_resolved(status, journal, bad)
@@ -200,11 +201,6 @@ def _build_journal(status: SiteStatus) -> Document:
         "rehearsed": _find_rehearsed(journal, get_part_or_none(status.current)),
         "confirmed_by": journal.last_facts.confirmed_by,
     }
-
-
-def _build_job(job: Job) -> Document:
-    """Return the document of a queued job."""
-    return {"id": job.id, "kind": job.kind.value, "actor": job.actor.name, "at": job.requested_at}
 
 
 def _build_approvals(

@@ -82,7 +82,6 @@ class AdoptStep(SetupStep, kind="adopt"):
 
     def capture(self, machine: Machine) -> Before:
         """See :class:`SetupStep`."""
-        del machine
         config = self._load()
         paths = config.paths
         slots = build_site(config, Path(self.config)).slots
@@ -100,7 +99,6 @@ class AdoptStep(SetupStep, kind="adopt"):
 
     def do(self, machine: Machine, before: Before) -> None:
         """See :class:`SetupStep`."""
-        del machine, before
         site = build_site(self._load(), Path(self.config))
         journal = site.state_directory / JOURNAL_FILE
         if not journal.exists():  # adoption creates the journal last
@@ -113,7 +111,6 @@ class AdoptStep(SetupStep, kind="adopt"):
 
     def check_undo(self, machine: Machine, before: Before) -> None:
         """See :class:`SetupStep`."""
-        del machine, before
         config = self._load()
         require_unused(config.paths.resolve(config.paths.state))
 
@@ -166,19 +163,16 @@ class DownloadStep(SetupStep, kind="download"):
 
     def capture(self, machine: Machine) -> Before:
         """See :class:`SetupStep`."""
-        del machine
         return {"state": list_files(self._state, NOT_OURS)}
 
     def do(self, machine: Machine, before: Before) -> None:
         """See :class:`SetupStep`."""
-        del machine, before
         config = Path(self.config)
         site = build_site(load_config(config, look=False), config)
         inspect_adoption(site, Version(self.version), SilentProgress())
 
     def undo(self, machine: Machine, before: Before) -> None:
         """See :class:`SetupStep`."""
-        del machine
         remove_added_files(self._state, before["state"], NOT_OURS)
 
 

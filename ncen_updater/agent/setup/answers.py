@@ -18,11 +18,11 @@ from pydantic import (
 
 from ncen_updater.agent.config.agent_config import FeedSettings, SiteSettings
 from ncen_updater.agent.config.engines import BaseSettings, PhysicalName
-from ncen_updater.agent.config.errors import InvalidConfigError
+from ncen_updater.agent.config.errors import InvalidConfigError, InvalidSetting
 from ncen_updater.agent.config.loader import make_invalid_setting
 from ncen_updater.agent.config.raw_config import read_raw_config
 from ncen_updater.agent.config.service import WindowSettings
-from ncen_updater.agent.config.setting_lines import locate_settings
+from ncen_updater.agent.config.setting_lines import SettingPath
 from ncen_updater.common.cli.render import parse_digest
 from ncen_updater.common.i18n import LazyText
 from ncen_updater.formats.manifest import Identifier
@@ -130,23 +130,17 @@ def load_answers(path: Path) -> SetupAnswers:
     try:
         return SetupAnswers.model_validate(raw.data)
     except ValidationError as error:
-        lines = locate_settings(raw.text)
-        problems = error.errors(include_url=False)
-        mistakes = [make_invalid_setting(item, SetupAnswers, lines) for item in problems]
-        raise InvalidConfigError(
-            path, sorted(mistakes, key=lambda item: (item.line or 0, item.setting))
-        ) from error
+        raise InvalidConfigError(path, _list_mistakes(error, raw.lines)) from error
 
 
 def find_mistake(tables: Mapping[str, Any]) -> LazyText | None:
-    """Return the first mistake in the given settings, or None."""
+    """Return the first mistake in the given settings, or None; others may be missing."""
     try:
         SetupAnswers.model_validate({"schema": 1, **tables})
     except ValidationError as error:
         for item in error.errors(include_url=False):
             if item["type"] != "missing":
-                found = make_invalid_setting(item, SetupAnswers, {})
-                return found.remedy
+                return make_invalid_setting(item, SetupAnswers, {}).remedy
     return None
 
 
@@ -159,6 +153,12 @@ def make_answers(given: Mapping[str, Any]) -> SetupAnswers:
     try:
         return SetupAnswers.model_validate({"schema": 1, **given})
     except ValidationError as error:
-        problems = error.errors(include_url=False)
-        mistakes = [make_invalid_setting(item, SetupAnswers, {}) for item in problems]
-        raise InvalidConfigError(Path("setup.toml"), mistakes) from error
+        raise InvalidConfigError(Path("setup.toml"), _list_mistakes(error, {})) from error
+
+
+def _list_mistakes(
+    error: ValidationError, lines: Mapping[SettingPath, int]
+) -> list[InvalidSetting]:
+    problems = error.errors(include_url=False)
+    mistakes = [make_invalid_setting(item, SetupAnswers, lines) for item in problems]
+    return sorted(mistakes, key=lambda item: (item.line or 0, item.setting))

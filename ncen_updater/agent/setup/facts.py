@@ -48,7 +48,6 @@ _QUERIES = (
     " FROM pg_hba_file_rules ORDER BY 1",
     "SELECT m.rolname, g.rolname FROM pg_auth_members a JOIN pg_roles m ON m.oid = a.member"
     " JOIN pg_roles g ON g.oid = a.roleid ORDER BY 1, 2",
-    "SELECT rolname, rolcanlogin FROM pg_roles ORDER BY 1",
 )  # fmt: skip
 
 
@@ -96,7 +95,6 @@ class Cluster:
     sessions: tuple[LoginSession, ...] = ()
     rules: tuple[HbaRule, ...] = ()
     members: Mapping[str, frozenset[str]] | None = None
-    login_roles: frozenset[str] = frozenset()
     data_directory: str = ""
 
     @property
@@ -158,7 +156,6 @@ class SiteFacts:
     """
 
     hostname: str = ""
-    time_zone: str = ""
     country: str = ""
     person: str = ""
     clusters: tuple[Cluster, ...] = ()
@@ -189,7 +186,6 @@ def gather_facts(
     ports = sorted(own.union(*(find_proxied_ports(text) for _, _, text in sites)))
     urls = [*health_urls, *(f"http://127.0.0.1:{port}" for port in ports)]
     clusters, refused = ([named], []) if named else _find_clusters(machine)
-    zone = _find_time_zone(machine)
     sqlite = tuple(sorted(_find_sqlite(machine)))
     files = {path for found in (sqlite, *(unit.sqlite for unit in units)) for path in found}
     places = [str(Path(path).parent) for path in files]
@@ -198,8 +194,7 @@ def gather_facts(
     disks[SLOTS] = _measure_disk(machine.path(SLOTS))
     return SiteFacts(
         hostname=socket.gethostname(),
-        time_zone=zone,
-        country=_find_country(zone),
+        country=_find_country(_find_time_zone(machine)),
         person=os.environ.get("SUDO_USER", ""),
         clusters=tuple(clusters),
         refused=tuple(refused),
@@ -250,7 +245,7 @@ def survey_cluster(address: ServerAddress) -> Cluster:
     Raises:
         SETUP_DATABASE_REFUSED: If it refuses the session or does not respond.
     """
-    ((server,), databases, sessions, rules, members, roles) = address.query(_QUERIES)
+    ((server,), databases, sessions, rules, members) = address.query(_QUERIES)
     groups = defaultdict(set)
     for member, group in members:
         groups[member].add(group)
@@ -264,7 +259,6 @@ def survey_cluster(address: ServerAddress) -> Cluster:
             for line, kind, names, users, method, options, error in rules
         ),
         {name: frozenset(found) for name, found in groups.items()},
-        frozenset(name for name, may in roles if may),
         server[3],
     )  # fmt: skip
 

@@ -57,7 +57,6 @@ class TrialCopyStep(SetupStep, kind="trial-copy"):
 
     def capture(self, machine: Machine) -> Before:
         """See :class:`SetupStep`; raise if the disk has no space for the copies."""
-        del machine
         engine, change = self._build_engine(), self._change
         found = engine.find_blockers(change, application_stopped=False)
         require_no_blockers([one for one in found if "missing_bytes" in one.figures])
@@ -71,7 +70,6 @@ class TrialCopyStep(SetupStep, kind="trial-copy"):
 
     def undo(self, machine: Machine, before: Before) -> None:
         """See :class:`SetupStep`."""
-        del machine
         self._build_engine().discard_candidates(self._change, CopyPlan(before["plan"]))
 
     @property
@@ -102,7 +100,6 @@ class PageStep(SetupStep, kind="page"):
 
     def capture(self, machine: Machine) -> Before:
         """See :class:`SetupStep`."""
-        del machine
         return {"missing": find_missing(self._file.parent)}
 
     def do(self, machine: Machine, before: Before) -> None:
@@ -118,7 +115,6 @@ class PageStep(SetupStep, kind="page"):
 
     def undo(self, machine: Machine, before: Before) -> None:
         """See :class:`SetupStep`."""
-        del machine
         remove_partial_files(self._file)
         self._file.unlink(missing_ok=True)
         remove_directories(before["missing"])

@@ -81,7 +81,6 @@ class SetupStep:
 
     def capture(self, machine: Machine) -> Before:
         """Record the previous state; raise if the plan no longer matches it."""
-        del machine
         return {}
 
     def do(self, machine: Machine, before: Before) -> None:
@@ -166,7 +165,6 @@ class FileStep(SetupStep, kind="file"):
 
     def capture(self, machine: Machine) -> Before:
         """See :class:`SetupStep`."""
-        del machine
         content, path = self.read(), Path(self.path)
         if content != (None if self.original is None else encode(self.original)):
             raise UpdaterError(SETUP_FILE_CHANGED, path=path)
@@ -183,7 +181,6 @@ class FileStep(SetupStep, kind="file"):
 
     def do(self, machine: Machine, before: Before) -> None:
         """See :class:`SetupStep`."""
-        del machine
         path = Path(self.path)
         mode, owner = before.get("mode", self.mode), before.get("owner")
         with acting_as(self._as_user):
@@ -192,7 +189,6 @@ class FileStep(SetupStep, kind="file"):
 
     def check_undo(self, machine: Machine, before: Before) -> None:
         """See :class:`SetupStep`."""
-        del machine
         now = self.read()
         if now not in (encode(self.content), _get_content(before)):
             raise UpdaterError(SETUP_FILE_CHANGED, path=self.path)
@@ -302,13 +298,11 @@ class RoleStep(SetupStep, kind="role"):
 
     def capture(self, machine: Machine) -> Before:
         """See :class:`SetupStep`."""
-        del machine
         existed, groups = self._look()
         return {"existed": existed, "groups": groups}
 
     def do(self, machine: Machine, before: Before) -> None:
         """See :class:`SetupStep`."""
-        del machine, before
         exists, groups = self._look()
         missing = [name for name in self.groups if name not in groups]
         statements = [] if exists else [self._create]
@@ -317,7 +311,6 @@ class RoleStep(SetupStep, kind="role"):
 
     def undo(self, machine: Machine, before: Before) -> None:
         """See :class:`SetupStep`."""
-        del machine
         exists, groups = self._look()
         if not exists:
             return
@@ -359,21 +352,18 @@ class ServerStep(SetupStep, kind="server"):
 
     def capture(self, machine: Machine) -> Before:
         """See :class:`SetupStep`; a login that fails before the change stops the setup."""
-        del machine
         if self.before_files:
             self._require_logins()
         return {}
 
     def do(self, machine: Machine, before: Before) -> None:
         """See :class:`SetupStep`."""
-        del machine, before
         if not self.before_files:
             self._reload()
             self._require_logins()
 
     def undo(self, machine: Machine, before: Before) -> None:
         """See :class:`SetupStep`; the restored files decide about logins: they are not tested."""
-        del machine, before
         if self.before_files:
             self._reload()
 
@@ -442,13 +432,11 @@ class CommandStep(SetupStep, kind="command"):
 
     def do(self, machine: Machine, before: Before) -> None:
         """See :class:`SetupStep`."""
-        del before
         for argv in self.forward:
             machine.require(argv)
 
     def undo(self, machine: Machine, before: Before) -> None:
         """See :class:`SetupStep`."""
-        del before
         for argv in self.backward:
             machine.require(argv)
 
@@ -472,12 +460,10 @@ class MembersStep(SetupStep, kind="members"):
 
     def capture(self, machine: Machine) -> Before:
         """See :class:`SetupStep`."""
-        del machine
         return {"members": grp.getgrnam(self.group).gr_mem}
 
     def do(self, machine: Machine, before: Before) -> None:
         """See :class:`SetupStep`."""
-        del before
         for user in self.users:
             if user not in grp.getgrnam(self.group).gr_mem:
                 machine.require(("gpasswd", "--add", user, self.group))

@@ -84,7 +84,6 @@ class RestartStep(SetupStep, kind="restart"):
 
     def capture(self, machine: Machine) -> Before:
         """See :class:`SetupStep`; raise if the release lacks a file that the unit starts."""
-        del machine
         for path in self.paths:
             if not Path(path).exists():
                 raise UpdaterError(SETUP_UNIT_UNFIT, unit=self.unit, path=path)
@@ -92,14 +91,12 @@ class RestartStep(SetupStep, kind="restart"):
 
     def do(self, machine: Machine, before: Before) -> None:
         """See :class:`SetupStep`."""
-        del before
         if not self.before_files:
             machine.require(("systemctl", "daemon-reload"))
             self._restart(machine)
 
     def undo(self, machine: Machine, before: Before) -> None:
         """See :class:`SetupStep`; the caller reports an unhealthy application after all steps."""
-        del before
         if not self.before_files:
             return
         machine.require(("systemctl", "daemon-reload"))  # forget the removed drop-in

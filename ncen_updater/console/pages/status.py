@@ -260,12 +260,3 @@ def _find_release_action(
         return NextAction("look", words, LazyText(button), link="/approve")
     words = LazyText(N_("Approved: {version}"), values)
     return NextAction("look", words, LazyText(N_("Install or schedule")), link="/upgrade")
-
-
-def format_full_disk(status: Document) -> LazyText | None:
-    """Return a warning if the agent's disk is full. Pure."""
-    full = status["running"].get("full_disk")
-    if full is None:
-        return None
-    values = {"path": full["path"], "free_bytes": full["free"]}
-    return LazyText(N_("Disk full: {path}, {free_bytes} free"), values)

@@ -68,8 +68,9 @@ def write(tmp_path: Path, text: str) -> Path:
 
 
 def test_valid_file_is_loaded_with_absolute_paths(tmp_path: Path) -> None:
-    config = load_config(write(tmp_path, GOOD))
+    config = load_config(write(tmp_path, f'{GOOD}[metrics]\nfile = "metrics.prom"\n'))
     assert config.site.id == "ke"
+    assert config.metrics.file == tmp_path / "metrics.prom"
     assert config.application.maintenance_file == tmp_path / "door"
     assert config.paths.state == tmp_path / "var/lib/ncen-updater"
     assert config.paths.resolve(config.paths.slots) == tmp_path / "opt/ncen/slots"

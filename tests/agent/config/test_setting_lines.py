@@ -52,10 +52,7 @@ LINES: dict[SettingPath, int] = {
     ("feed", "text"): 9,
     ("feed", "raw"): 13,
     ("feed", "urls"): 15,
-    ("feed", "urls", 0): 16,
-    ("feed", "urls", 1): 17,
-    ("feed", "urls", 2, 0): 18,
-    ("feed", "urls", 2, 1): 19,
+    ("feed", "urls", 2, 1): 15,
     ("feed", "inline", "b", "c", 1): 21,
     ("databases", "names"): 22,
     ("databases", "names", "x"): 23,
@@ -80,6 +77,11 @@ def test_missing_setting_is_located_at_its_table() -> None:
 
 def test_setting_names_inside_strings_are_ignored() -> None:
     assert not any("not" in path for path in locate_settings(TEXT))
+
+
+def test_long_value_ends_the_search() -> None:
+    text = "a = 1\nb = [\n" + "1,\n" * 300 + "]\nc = 1\n"
+    assert locate_settings(text) == {("a",): 1}
 
 
 @given(st.text(alphabet="abc.[]{}\"'=#\n ,1\\", max_size=60))

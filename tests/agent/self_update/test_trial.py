@@ -10,7 +10,7 @@ import pytest
 
 from ncen_updater.agent.model.errors import JournalUnwritableError
 from ncen_updater.agent.self_update.agent_directory import DirectoryAction, create_action_handler
-from ncen_updater.agent.self_update.trial import AgentTrial, TrialDuty, TrialVerdict, decide_duty
+from ncen_updater.agent.self_update.trial import AgentTrial, TrialVerdict, decide_duty
 from ncen_updater.agent.storage.agent_selection import (
     AgentSelection,
     AgentSelectionFile,
@@ -26,17 +26,17 @@ TRYING = AgentSelection("2.0", "1.0", TrialState.ON_TRIAL, 1)
 @pytest.mark.parametrize(
     ("found", "version", "duty"),
     [
-        (None, "2.0", TrialDuty.NOTHING),
-        (TRYING, "2.0", TrialDuty.CONFIRM),
-        (TRYING, "1.0", TrialDuty.REVERT),
-        (TRYING, "0.5", TrialDuty.NOTHING),
-        (replace(TRYING, state=TrialState.CONFIRMED), "2.0", TrialDuty.RESET_ATTEMPTS),
-        (replace(TRYING, state=TrialState.CONFIRMED, attempts=0), "2.0", TrialDuty.NOTHING),
-        (replace(TRYING, state=TrialState.CONFIRMED), "1.0", TrialDuty.NOTHING),
+        (None, "2.0", None),
+        (TRYING, "2.0", DirectoryAction.CONFIRM),
+        (TRYING, "1.0", DirectoryAction.REVERT),
+        (TRYING, "0.5", None),
+        (replace(TRYING, state=TrialState.CONFIRMED), "2.0", DirectoryAction.RESET_ATTEMPTS),
+        (replace(TRYING, state=TrialState.CONFIRMED, attempts=0), "2.0", None),
+        (replace(TRYING, state=TrialState.CONFIRMED), "1.0", None),
     ],
 )
 def test_duty_of_an_agent_is_decided(
-    found: AgentSelection | None, version: str, duty: TrialDuty
+    found: AgentSelection | None, version: str, duty: DirectoryAction | None
 ) -> None:
     assert decide_duty(found, version) is duty
 

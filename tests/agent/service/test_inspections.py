@@ -75,8 +75,8 @@ def made(inspector: PlayedInspector, **more: Any) -> InspectionQueue:
     [
         (PLAN, "plan --prepared"),
         (InspectionForm(kind=InspectionKind.PLAN, version="3.3.0", retry=True, language="fr"),
-         "plan 3.3.0 --prepared --retry --lang fr"),
-        (InspectionForm(kind=InspectionKind.DOSSIER, version="3.3.0"), "dossier 3.3.0 --prepared"),
+         "plan --prepared 3.3.0 --retry --lang fr"),
+        (InspectionForm(kind=InspectionKind.DOSSIER, version="3.3.0"), "dossier --prepared 3.3.0"),
         (InspectionForm(kind=InspectionKind.ROLLBACK_PLAN, accept_loss=0),
          "rollback --dry-run --accept-loss 0"),
         (FINDINGS, "doctor"),
@@ -263,7 +263,7 @@ def test_root_is_served_first_then_the_user_with_the_fewest_requests(
     inspector.door.set()
     for one in (under_way, *waiting):
         inspections.wait(one, 30)
-    versions = [words[1] for words in inspector.asked]
+    versions = [words[2] for words in inspector.asked]
     assert versions == ["3.3.0", "3.3.1", "3.3.5", "3.3.4", "3.3.2", "3.3.3"]
     inspections.close()
 

@@ -177,12 +177,6 @@ def test_job_is_run_once(trial: Trial) -> None:
     [
         (JobKind.CHECK, {}, ("check",)),
         (JobKind.PREPARE, {"version": "3.3.0"}, ("plan", "3.3.0")),
-        (JobKind.PREPARE, {"change_kind": "rollback"}, ("rollback", "--dry-run")),
-        (
-            JobKind.PREPARE,
-            {"change_kind": "rollback", "accept_loss": 0},
-            ("rollback", "--dry-run", "--accept-loss", "0"),
-        ),
         (JobKind.REHEARSE, {}, ("rehearse",)),
         (
             JobKind.UPGRADE,

@@ -17,7 +17,6 @@ import pytest
 
 from demo.site import DemoSite, SiteOptions
 from ncen_updater.agent.service.api.schemas import build_openapi_document
-from ncen_updater.agent.service.api_client import SiteServiceClient
 from ncen_updater.common.errors import UpdaterError
 from tests.agent.service.test_serving import (
     APPROVER,
@@ -28,6 +27,7 @@ from tests.agent.service.test_serving import (
     run_as_member,
     settings,
 )
+from tests.support.api_conformance import inspected
 from tests.support.service_process import Served, served
 from tests.support.sites import TrialFeed, connect, serve
 
@@ -140,29 +140,34 @@ def test_outsiders_see_nothing(service: Served) -> None:
 
 
 @pytest.mark.parametrize(
-    ("address", "command"),
+    ("form", "command"),
     [
-        ("/v1/plan", "plan"),
-        ("/v1/plan?version=3.3.0", "plan 3.3.0"),
-        ("/v1/dossier", "dossier"),
-        ("/v1/findings", "doctor"),
-        ("/v1/audit-log", "verify --journal"),
+        ({"kind": "plan"}, "plan"),
+        ({"kind": "plan", "version": "3.3.0"}, "plan 3.3.0"),
+        ({"kind": "dossier"}, "dossier"),
+        ({"kind": "findings"}, "doctor"),
+        ({"kind": "audit-log"}, "verify --journal"),
     ],
 )
-def test_each_address_agrees_with_its_command(service: Served, address: str, command: str) -> None:
+def test_each_inspection_agrees_with_its_command(
+    service: Served, form: dict[str, Any], command: str
+) -> None:
     """Anyone who runs the tests; what the description says of it, too."""
-    found = service.client.get(address)
+    found = inspected(service.client, **form)
     code, said = alone(service, *command.split())
-    del code, said["lines"]
-    there = plain(json.dumps(found))
-    if address.startswith("/v1/plan"):
+    there = plain(json.dumps(found["result"]["document"]))
+    for document in (there, said):
+        document.pop("lines", None)
+    assert found["result"]["exit_code"] == code
+    if form["kind"] == "plan":
         assert "ALTER TABLE" in there.pop("sql")
-    if address == "/v1/dossier":
+    if form["kind"] == "dossier":
         assert there["binding"] == service.client.get("/v1/next-upgrade")["binding"]
+        assert '<html lang="en"' in there["html"]
         there.pop("sha256")
         said.pop("sha256")
     assert there == said
-    validated(address, found)
+    validated("/v1/inspections/{number}", found)
 
 
 def validated(address: str, found: Mapping[str, Any]) -> None:
@@ -204,28 +209,10 @@ def test_support_bundle_is_transferred_completely(service: Served) -> None:
     assert document["parts"]["log.txt"] == {"missing": "left out on demand"}
 
 
-def test_dossier_page_is_served(service: Served) -> None:
-    import http.client
-
-    from ncen_updater.common.unix_http import connect_unix_socket as connected
-
-    connection = http.client.HTTPConnection("localhost")
-    connection.sock = connected(service.client.path, 60)
-    connection.request("GET", "/v1/dossier?form=html", headers={"Accept-Language": "fr"})
-    answer = connection.getresponse()
-    page = answer.read().decode()
-    assert answer.headers["Content-Type"] == "text/html; charset=utf-8"
-    assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
-    assert '<html lang="fr"' in page
-    binding = SiteServiceClient(service.client.path, "en").get("/v1/next-upgrade")["binding"]
-    assert binding in re.sub(r"\s|<[^>]*>", "", page)
-    connection.close()
-
-
 def test_read_requests_leave_no_journal_entry(service: Served) -> None:
     before = service.client.get("/v1/status")["journal"]["chain_head"]
-    for address in ("/v1/plan", "/v1/findings", "/v1/audit-log"):
-        service.client.get(address)
+    for kind in ("plan", "findings", "audit-log"):
+        inspected(service.client, kind)
     assert service.client.get("/v1/status")["journal"]["chain_head"] == before
 
 

@@ -88,12 +88,10 @@ def test_commands_of_the_service_are_allowed() -> None:
 def test_options_of_the_service_are_allowed() -> None:
     again, data = NOW, {
         "version": "3.3.0", "retry": True, "language": "fr", "accept_loss": 3,
-        "undoes": "aaaaaaaa",
+        "undoes": "aaaaaaaa", "dry_run": True,
     }  # fmt: skip
     found = Assessment(last_event=1, target="3.3.0", retry_at=again)
     lines = [build_job_command(Job(1, kind, data, Actor("amina", 1000), NOW)) for kind in JobKind]
-    back = Job(1, JobKind.PREPARE, {**data, "change_kind": "rollback"}, Actor("amina", 1000), NOW)
-    lines.append(build_job_command(back))
     for action in ServiceAction:
         with contextlib.suppress(ValueError):  # an action that runs nothing
             lines.append(build_command(ServiceDecision(action, LazyText("because"), NOW), found))

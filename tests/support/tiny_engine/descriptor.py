@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 class TinySettings(EngineSettings):
     """Its table."""
 
-    path_settings = ("directory",)
     directory: Path
 
     @property

@@ -44,7 +44,6 @@ _CHGRP_REMEDY = N_("Run: sudo chgrp {group} {path} && sudo chmod g+{rights} {pat
 _RESTART_REMEDY = N_(
     "When no operation is in progress, run: sudo systemctl restart ncen-updater.service"
 )
-EXAMINE_SERVER = LazyText(N_("Have this server examined, and inform the Secretariat."))
 
 
 @dataclass(frozen=True)
@@ -124,15 +123,13 @@ def list_trust_state_findings(
         return
     for retained in (file, directory):
         if (reason := retained.describe_problem(trusted_uids)) is not None:
-            yield Finding(
+            yield make_finding(
                 "NU-6131",
                 Severity.CRITICAL,
-                LazyText(
-                    N_("Trust state is writable by others: {reason}"),
-                    {"reason": reason},
-                ),
-                EXAMINE_SERVER,
-                {"path": str(retained.path), "reason": str(reason)},
+                N_("Trust state is writable by others: {reason}"),
+                N_("Have this server examined, and inform the Secretariat."),
+                path=retained.path,
+                reason=reason,
             )
     for product, version in sorted(received_versions.items()) if trust_state else ():
         seen = trust_state.roles.get(product) if trust_state else None
@@ -297,8 +294,8 @@ def _check_access(required: RequiredGroupAccess, number: int) -> Iterator[Findin
             "mode": f"{mode:04o}",
             "rights": required.rights,
         }
-        what, remedy = LazyText(required.problem, values), LazyText(required.remedy, values)
-        yield Finding(required.code, Severity.WARNING, what, remedy, values)
+        problem, remedy = required.problem, required.remedy
+        yield make_finding(required.code, Severity.WARNING, problem, remedy, **values)
 
 
 def _find_group_name(number: int) -> str:

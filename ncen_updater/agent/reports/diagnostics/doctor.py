@@ -8,9 +8,8 @@ import os
 import pwd
 import stat
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Self
 
 from ncen_updater.agent.adapters.application.base import HealthExpectation
 from ncen_updater.agent.adapters.databases.base import ChangeRef, CopyPlan, DatabaseRole
@@ -75,45 +74,21 @@ LOGIN_SOCKET, PAM_RULES = Path("/run/ncen-updater/login.sock"), Path("/etc/pam.d
 CONSOLE_USER = "ncen-updater-console"
 
 
-@dataclass(frozen=True)
-class PasswordLoginSetup:
-    """Setup of the password login on this machine.
+def check_password_login(
+    socket: Path = LOGIN_SOCKET, rules: Path = PAM_RULES, console: str = CONSOLE_USER
+) -> Iterator[Finding]:
+    """Yield findings on missing parts of the password login, and on excessive access to it.
 
-    Attributes:
-        on: Whether the login socket exists.
-        rules: Whether the PAM configuration exists.
-        open_to_others: Whether users other than the console's user can connect to the login socket.
-        groups: Supplementary groups of the console's user.
+    Args:
+        socket: The login socket; without it, the password login is disabled.
+        rules: The PAM configuration.
+        console: User of the console, the only one who may connect to the socket.
     """
-
-    on: bool
-    rules: bool = True
-    open_to_others: bool = False
-    groups: tuple[str, ...] = ()
-
-    @classmethod
-    def detect(
-        cls, socket: Path = LOGIN_SOCKET, rules: Path = PAM_RULES, console: str = CONSOLE_USER
-    ) -> Self:
-        """Detect the setup of this machine."""
-        try:
-            found = socket.lstat()
-        except OSError:  # disabled, the default of the package
-            return cls(on=False)
-        try:
-            number = pwd.getpwnam(console).pw_uid
-        except KeyError:
-            number = -1
-        others = found.st_uid != number or bool(stat.S_IMODE(found.st_mode) & 0o077)
-        groups = tuple(sorted(group.gr_name for group in grp.getgrall() if console in group.gr_mem))
-        return cls(True, rules.is_file(), others, groups)
-
-
-def check_password_login(parts: PasswordLoginSetup) -> Iterator[Finding]:
-    """Yield findings on missing parts and excessive access. Pure."""
-    if not parts.on:
+    try:
+        found = socket.lstat()
+    except OSError:
         return
-    if not parts.rules:
+    if not rules.is_file():
         yield make_finding(
             "NU-6135",
             Severity.WARNING,
@@ -122,24 +97,30 @@ def check_password_login(parts: PasswordLoginSetup) -> Iterator[Finding]:
                 "Run: sudo apt-get install --reinstall -o Dpkg::Options::=--force-confmiss"
                 " ncen-updater"
             ),
-            path=PAM_RULES,
+            path=rules,
         )
-    if parts.open_to_others or parts.groups:
-        groups = ", ".join(parts.groups) or "-"
-        yield Finding(
+    try:
+        number = pwd.getpwnam(console).pw_uid
+    except KeyError:
+        number = -1
+    open_to_others = found.st_uid != number or bool(stat.S_IMODE(found.st_mode) & 0o077)
+    groups = sorted(group.gr_name for group in grp.getgrall() if console in group.gr_mem)
+    if open_to_others or groups:
+        yield make_finding(
             "NU-6136",
             Severity.WARNING,
-            LazyText(
-                N_("Excessive access to {path}: users other than {user}, or extra groups of"
-                    " {user} ({groups})"),
-                {"user": CONSOLE_USER, "path": LOGIN_SOCKET, "groups": groups},
+            N_(
+                "Excessive access to {path}: users other than {user}, or extra groups of"
+                " {user} ({groups})"
             ),
-            LazyText(
-                N_("Remove the user from these groups and run: systemctl revert"
-                    " ncen-updater-login.socket")
+            N_(
+                "Remove the user from these groups and run: systemctl revert"
+                " ncen-updater-login.socket"
             ),
-            {"path": str(LOGIN_SOCKET), "groups": groups},
-        )  # fmt: skip
+            user=console,
+            path=socket,
+            groups=", ".join(groups) or "-",
+        )
 
 
 #: Severities reported from the preflight; the others concern one release.
@@ -200,7 +181,7 @@ def diagnose(config_path: Path, progress: ProgressListener) -> tuple[Finding, ..
         lambda: check_group_access(site.config, config_path),
         lambda: _check_site_files(site),
         lambda: _check_metadata(status),
-        lambda: check_password_login(PasswordLoginSetup.detect()),
+        check_password_login,
     )
     if change is None and _is_idle(status):
         looks += (
@@ -335,19 +316,15 @@ def _check_disk_space(status: SiteStatus) -> Iterator[Finding]:
     """Yield a finding if a disk of the site lacks the minimum free space."""
     found = get_part_or_none(status.full_disk)
     if found is not None:
-        state, free = found
-        yield Finding(
+        path, free_bytes = found
+        yield make_finding(
             "NU-6127",
             Severity.CRITICAL,
-            LazyText(
-                N_("Disk full: {path}, {free_bytes} free"),
-                {
-                    "path": state,
-                    "free_bytes": free,
-                },
-            ),
-            LazyText(N_("Free at least {missing_bytes} there."), {"missing_bytes": MARGIN_BYTES}),
-            {"path": str(state), "free": free, "needed": MARGIN_BYTES},
+            N_("Disk full: {path}, {free_bytes} free"),
+            N_("Free at least {missing_bytes} there."),
+            path=path,
+            free_bytes=free_bytes,
+            missing_bytes=MARGIN_BYTES,
         )
 
 
@@ -383,14 +360,12 @@ def _check_journal(
         )
         yield from unknown
         if not unknown and change is None and site.application.is_in_maintenance():
-            yield Finding(
+            yield make_finding(
                 "NU-6122",
                 Severity.WARNING,
-                LazyText(N_("Maintenance page shown without a change in progress")),
-                LazyText(
-                    N_("Unless intended, run: rm {path}"),
-                    {"path": site.config.application.maintenance_file},
-                ),
+                N_("Maintenance page shown without a change in progress"),
+                N_("Unless intended, run: rm {path}"),
+                path=site.config.application.maintenance_file,
             )
         if change is not None or at_work:
             return  # copies belong to the running operation
@@ -399,23 +374,13 @@ def _check_journal(
         rehearsed = _list_interrupted_rehearsal_ids(journal)
         for made_by, role, name in site.database_engine.list_leftovers():
             if role is DatabaseRole.CANDIDATE and made_by not in known:
-                interrupted = made_by in rehearsed
-                yield Finding(
-                    "NU-6123",
-                    Severity.WARNING,
-                    LazyText(
-                        N_("Leftover copy of {database} from an interrupted rehearsal")
-                        if interrupted
-                        else N_("Leftover copy of {database}, unknown to this journal"),
-                        {"database": name},
-                    ),
-                    LazyText(
-                        N_("Run: ncen-updater resume")
-                        if interrupted
-                        else N_("If it is unused, drop it."),
-                    ),
-                    {"change": made_by},
-                )
+                title = N_("Leftover copy of {database}, unknown to this journal")
+                remedy = N_("If it is unused, drop it.")
+                if made_by in rehearsed:
+                    title = N_("Leftover copy of {database} from an interrupted rehearsal")
+                    remedy = N_("Run: ncen-updater resume")
+                figures = {"database": name, "change": made_by}
+                yield make_finding("NU-6123", Severity.WARNING, title, remedy, **figures)
 
 
 def _list_interrupted_rehearsal_ids(journal: Journal) -> frozenset[str | None]:
@@ -428,19 +393,15 @@ def _list_interrupted_rehearsal_ids(journal: Journal) -> frozenset[str | None]:
 def _check_databases(site: Site) -> Iterator[Finding]:
     found = site.database_engine.describe_databases()
     for facts in found:
-        yield Finding(
+        yield make_finding(
             "NU-6124",
             Severity.INFO,
-            LazyText(
-                N_("Database {database} reachable: {size}, {engine} {version}"),
-                {
-                    "database": facts.physical_name,
-                    "size": format_bytes(facts.size_bytes),
-                    "engine": DIALECTS[site.database_engine.engine_name].title,
-                    "version": site.database_engine.read_version(),
-                },
-            ),
-            LazyText(""),
+            N_("Database {database} reachable: {size_bytes}, {engine} {version}"),
+            "",
+            database=facts.physical_name,
+            size_bytes=facts.size_bytes,
+            engine=DIALECTS[site.database_engine.engine_name].title,
+            version=site.database_engine.read_version(),
         )
     yield from _check_copies(site, sum(facts.size_bytes for facts in found))
     yield from site.database_engine.list_quarantined()
@@ -482,13 +443,14 @@ def _find_last_copy_seconds(site: Site) -> float | None:
 def _check_units(site: Site) -> Iterator[Finding]:
     """Yield a finding for each unit that starts an installation outside the slots."""
     for unit, directory in site.application.find_outside_installations().items():
-        values = {"unit": unit, "directory": directory, "link": site.slots.current_link}
-        yield Finding(
+        yield make_finding(
             "NU-6145",
             Severity.WARNING,  # that program may start the current release itself
-            LazyText(N_("{unit} starts {directory}, not {link}"), values),
-            LazyText(N_("In the unit, use {link}. Run: sudo systemctl edit --full {unit}"), values),
-            {"unit": unit, "directory": directory},
+            N_("{unit} starts {directory}, not {link}"),
+            N_("In the unit, use {link}. Run: sudo systemctl edit --full {unit}"),
+            unit=unit,
+            directory=directory,
+            link=site.slots.current_link,
         )
 
 
@@ -503,23 +465,14 @@ def _check_application(site: Site, status: SiteStatus) -> Iterator[Finding]:
         # An application stopped on purpose may be upgraded; otherwise the cause must be found
         # first.
         stopped = site.application.was_stopped_on_request()
-        yield Finding(
+        zone = site.config.service.get_timezone()
+        yield make_finding(
             "NU-6125",
             Severity.WARNING if stopped else Severity.CRITICAL,
-            LazyText(
-                N_("Application stopped since {since}"),
-                {"since": format_time(since, site.config.service.get_timezone())},
-            )
-            if since
-            else LazyText(N_("Application not running")),
-            LazyText(
-                N_("Start the application before the upgrade. Run: {command}"),
-                {
-                    "command": format_start_command(
-                        settings.unit, settings.start, settings.environment
-                    )
-                },
-            ),
+            N_("Application stopped since {since}") if since else N_("Application not running"),
+            N_("Start the application before the upgrade. Run: {command}"),
+            since=since and format_time(since, zone),
+            command=format_start_command(settings.unit, settings.start, settings.environment),
         )
         return
     yield from find_missing_parts(site.application)
@@ -554,33 +507,25 @@ def _check_site_files(site: Site) -> Iterator[Finding]:
         aside, written = list_leftovers(directory)
         values = {"name": item.name, "place": get_snapshot_directory(directory)}
         if aside:
-            changes = {**values, "changes": ", ".join(aside)}
-            yield Finding(
+            yield make_finding(
                 "NU-4310",
                 Severity.WARNING,
-                LazyText(
-                    N_("Files of reverted releases among the {name}: {place}, changes {changes}"),
-                    changes,
-                ),
-                LazyText(N_("Review them, then remove them by hand.")),
-                {"name": item.name, "changes": list(aside)},
+                N_("Files of reverted releases among the {name}: {place}, changes {changes}"),
+                N_("Review them, then remove them by hand."),
+                **values,
+                changes=", ".join(aside),
             )
         for change in written:
-            yield Finding(
+            yield make_finding(
                 "NU-4311",
                 Severity.WARNING,
-                LazyText(
-                    N_("Files modified by reverted change {change} among the {name}"),
-                    {**values, "change": change},
+                N_("Files modified by reverted change {change} among the {name}"),
+                N_(
+                    "Restore the files listed in {place}/written-{change} from a"
+                    " backup, then remove that list."
                 ),
-                LazyText(
-                    N_(
-                        "Restore the files listed in {place}/written-{change} from a"
-                        " backup, then remove that list."
-                    ),
-                    {**values, "change": change},
-                ),
-                {"name": item.name, "change": change},
+                **values,
+                change=change,
             )
 
 

@@ -6,7 +6,6 @@ Reads only, and repairs nothing.
 from __future__ import annotations
 
 import json
-import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -26,7 +25,6 @@ from ncen_updater.agent.model.errors import DatabaseError
 from ncen_updater.agent.reports.diagnostics.access_checks import check_trust_state
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.agent.storage.journal.rows import ChainHead
-from ncen_updater.agent.storage.slots.store import SlotDifference
 from ncen_updater.common.findings import Finding, Severity, make_finding
 from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.messages import CONTRACT_FAILED
@@ -131,7 +129,6 @@ def compare_jobs(events: Iterable[Row], rows: Iterable[Row]) -> Iterator[LazyTex
 #: One check of a diagnosis.
 Check = Callable[[], Iterable[Finding]]
 
-CALL = LazyText(MISMATCH_REMEDY)
 #: Maximum number of paths listed in a text.
 MAX_PATHS_SHOWN = 10
 #: Remedy for modified files of a release: if a local user changed them on purpose, only local users
@@ -228,33 +225,21 @@ def _check_records(journal: Journal, chain_heads: Sequence[ChainHead]) -> tuple[
 
 def _build_no_release_finding(site: Site) -> Finding:
     """Return the finding that no release is selected; the likely cause is a misspelt path."""
-    values = {"link": site.slots.current_link}
-    return Finding(
+    return make_finding(
         "NU-6101",
         Severity.CRITICAL,
-        LazyText(N_("No release selected: {link} not found"), values),
-        LazyText(
-            N_(
-                "Correct 'current' under [paths] in agent.toml, or on a new site run:"
-                " ncen-updater adopt"
-            )
+        N_("No release selected: {path} not found"),
+        N_(
+            "Correct 'current' under [paths] in agent.toml, or on a new site run:"
+            " ncen-updater adopt"
         ),
-        {"path": str(site.slots.current_link)},
+        path=site.slots.current_link,
     )
 
 
-def _build_difference_finding(
-    code: str, template: str, remedy: LazyText = CALL, **values: object
-) -> Finding:
-    figures = {key: str(value) for key, value in values.items()}
-    return Finding(code, Severity.CRITICAL, LazyText(template, values), remedy, figures)
-
-
-_CHECK_TYPING_REMEDY = LazyText(
-    N_(
-        "Check the chain head for typing errors; if it is correct, keep a copy of the"
-        " journal and contact the Secretariat."
-    )
+_CHECK_TYPING_REMEDY = N_(
+    "Check the chain head for typing errors; if it is correct, keep a copy of the"
+    " journal and contact the Secretariat."
 )
 
 
@@ -263,16 +248,18 @@ def _check_chain_heads(journal: Journal, chain_heads: Sequence[ChainHead]) -> It
     for head in chain_heads:
         there = journal.read_event_hash(head.number)
         if there is None:
-            yield _build_difference_finding(
+            yield make_finding(
                 "NU-6108",
+                Severity.CRITICAL,
                 N_("Event {number} missing from the audit log (last: {last})"),
                 _CHECK_TYPING_REMEDY,
                 number=head.number,
                 last=journal.read_last_event_number(),
             )
         elif not head.matches(there):
-            yield _build_difference_finding(
+            yield make_finding(
                 "NU-6109",
+                Severity.CRITICAL,
                 N_("Audit log altered at or before event {number}: its hash is {hash}"),
                 _CHECK_TYPING_REMEDY,
                 number=head.number,
@@ -281,21 +268,18 @@ def _check_chain_heads(journal: Journal, chain_heads: Sequence[ChainHead]) -> It
 
 
 def _check_tables(journal: Journal) -> Iterator[Finding]:
-    events = _convert_rows(journal.query("SELECT change, kind, data FROM events ORDER BY number"))
+    events = list(map(dict, journal.query("SELECT change, kind, data FROM events ORDER BY number")))
     for table, compare in TABLE_COMPARISONS.items():
         # The table name is a constant.
-        for reason in compare(events, _convert_rows(journal.query(f"SELECT * FROM {table}"))):  # noqa: S608
-            yield Finding(
+        for reason in compare(events, map(dict, journal.query(f"SELECT * FROM {table}"))):  # noqa: S608
+            yield make_finding(
                 "NU-6110",
                 Severity.CRITICAL,
-                LazyText(N_("Audit log inconsistent: {reason}"), {"reason": reason}),
-                CALL,
-                {"table": table, "reason": str(reason)},
+                N_("Audit log inconsistent: {reason}"),
+                MISMATCH_REMEDY,
+                table=table,
+                reason=reason,
             )
-
-
-def _convert_rows(rows: Iterable[sqlite3.Row]) -> list[dict[str, object]]:
-    return [dict(row) for row in rows]
 
 
 def _check_open_change(site: Site, journal: Journal) -> Iterator[Finding]:
@@ -306,62 +290,57 @@ def _check_open_change(site: Site, journal: Journal) -> Iterator[Finding]:
     except DatabaseError as error:
         yield Finding(error.code, Severity.CRITICAL, error.title_text, error.remedy_text)
         return
-    if decision.action is RecoveryAction.STOP:
-        yield _build_difference_finding(
-            "NU-6102", N_("Inconsistent site state: {reason}"), reason=decision.reason
-        )
-    elif change is None and (reason := find_contradiction(site, journal)) is not None:
-        yield _build_difference_finding(
-            "NU-6102", N_("Inconsistent site state: {reason}"), reason=reason
-        )
+    reason = decision.reason if decision.action is RecoveryAction.STOP else None
+    if reason is None and change is None:
+        reason = find_contradiction(site, journal)
+    if reason is not None:
+        title = N_("Inconsistent site state: {reason}")
+        yield make_finding("NU-6102", Severity.CRITICAL, title, MISMATCH_REMEDY, reason=reason)
     elif change is not None and decision.action is not RecoveryAction.NOTHING:
         yield build_open_change_finding(change, Severity.WARNING, journal.read_facts(change.id))
 
 
 def build_open_change_finding(change: Change, severity: Severity, facts: ChangeFacts) -> Finding:
     """Return the finding that a change is open; it blocks upgrades but is no inconsistency."""
-    remedy = LazyText(N_("Run ncen-updater resume; do not start the application by hand."))
+    remedy = N_("Run ncen-updater resume; do not start the application by hand.")
     if change.is_committed:
-        remedy = LazyText(N_("Run: ncen-updater resume"))
+        remedy = N_("Run: ncen-updater resume")
     if change.is_committed and facts.contract_failed is not None:
-        remedy = LazyText(
-            N_("The final migrations of {version} failed ({code}). Correct the cause, then"
-                " run: ncen-updater resume. To keep the release without them, run: ncen-updater"
-                " confirm."),
-            {"version": change.to_version, "code": CONTRACT_FAILED.code},
-        )  # fmt: skip
-    return Finding(
+        remedy = N_(
+            "The final migrations of {version} failed ({code}). Correct the cause, then"
+            " run: ncen-updater resume. To keep the release without them, run: ncen-updater"
+            " confirm."
+        )
+    return make_finding(
         "NU-6103",
         severity,
-        LazyText(N_("Change {change} is not finished"), {"change": change.id}),
+        N_("Change {change} is not finished"),
         remedy,
+        change=change.id,
+        version=change.to_version,
+        code=CONTRACT_FAILED.code,
     )
 
 
 def _check_slots(site: Site, current: Version, progress: ProgressListener) -> Iterator[Finding]:
     for version in site.slots.list_versions():
-        differences = site.slots.verify_slot(version, progress)
-        if differences:
+        paths = [difference.path for difference in site.slots.verify_slot(version, progress)]
+        if paths:
             yield Finding(
                 "NU-6104",
                 Severity.CRITICAL if version == current else Severity.WARNING,
                 LazyText(
                     N_("Modified files in release {version}: {count} ({files})"),
-                    {
-                        "count": len(differences),
-                        "version": version,
-                        "files": _format_paths(differences),
-                    },
+                    {"count": len(paths), "version": version, "files": _format_paths(paths)},
                 ),
                 LazyText(FILES_CHANGED_REMEDY),
-                {"version": str(version), "paths": [d.path for d in differences[:100]]},
+                {"version": str(version), "paths": paths[:100]},
             )
 
 
-def _format_paths(differences: Sequence[SlotDifference]) -> str:
+def _format_paths(paths: Sequence[str]) -> str:
     """Return the first paths as text; the finding's figures contain more of them."""
-    first = ", ".join(difference.path for difference in differences[:MAX_PATHS_SHOWN])
-    return f"{first}, ..." if len(differences) > MAX_PATHS_SHOWN else first
+    return ", ".join([*paths[:MAX_PATHS_SHOWN], *["..."] * (len(paths) > MAX_PATHS_SHOWN)])
 
 
 def _check_databases(site: Site, journal: Journal, current: Version) -> Iterator[Finding]:
@@ -385,24 +364,18 @@ def _find_online_migration(journal: Journal) -> Change | None:
 
 
 def _build_migration_running_finding(database: str, change: Change) -> Finding:
-    values = {"database": database, "version": change.to_version}
-    return Finding(
+    return make_finding(
         "NU-6144",
         Severity.INFO,
-        LazyText(
-            N_(
-                "Schema of {database} not as recorded: the program of {version} is running"
-                " or was interrupted"
-            ),
-            values,
+        N_(
+            "Schema of {database} not as recorded: the program of {version} is running"
+            " or was interrupted"
         ),
-        LazyText(N_("Repeat the check when the change is finished.")),
-        {"database": database, "change": change.id},
+        N_("Repeat the check when the change is finished."),
+        database=database,
+        version=change.to_version,
+        change=change.id,
     )
-
-
-#: Maximum number of paths listed in a text.
-MAX_PATHS_SHOWN = 10
 
 
 def check_overlay(site: Site, current: Version) -> tuple[Finding, ...]:
@@ -429,10 +402,9 @@ def check_overlay(site: Site, current: Version) -> tuple[Finding, ...]:
         current, [paths.resolve(item.directory) for item in site.config.files]
     )
     if files:
-        shown = ", ".join(files[:MAX_PATHS_SHOWN]) + (
-            ", ..." if len(files) > MAX_PATHS_SHOWN else ""
-        )
-        values = {"count": len(files), "files": shown, "path": str(layer.local_directory)}
+        values = {
+            "count": len(files), "files": _format_paths(files), "path": str(layer.local_directory),
+        }  # fmt: skip
         found.append(
             make_finding(
                 "NU-6134",

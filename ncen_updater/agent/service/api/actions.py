@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import os
 
+from packaging.version import Version
+
 from ncen_updater.agent.engine.approvals.approval import SHARED_UIDS
 from ncen_updater.agent.engine.approvals.approval_store import ApprovalStore
 from ncen_updater.agent.engine.approvals.rollback_approvals import (
@@ -32,7 +34,6 @@ from ncen_updater.agent.service.api.forms import (
     ReceiptLevelForm,
     RejectionForm,
     ScheduleForm,
-    parse_release_version,
 )
 from ncen_updater.agent.service.api.queries import (
     ApiRequest,
@@ -133,7 +134,9 @@ def approve(context: ApiContext, request: ApiRequest) -> tuple[int, Document]:
     form, person = request.get_form(ApprovalForm), request.caller.actor
     needed, no_user = context.snapshots.settings.required_approvals, SHARED_UIDS | {os.geteuid()}
     if form.accept_loss is not None and form.change_kind != "rollback":
-        raise BadRequestError(reason="'accept_loss' requires a rollback")
+        raise BadRequestError(
+            reason=LazyText("'{name}' requires a rollback", {"name": "accept_loss"})
+        )
     with context.write_journal() as journal:
         if form.change_kind == "rollback":
             back = _require_rollback_subject(context, journal)
@@ -178,12 +181,10 @@ def withdraw_approval(context: ApiContext, request: ApiRequest) -> tuple[int, Do
 def withdraw_all_approvals(context: ApiContext, request: ApiRequest) -> tuple[int, Document]:
     """Withdraw all approvals of the caller for upgrades or for rollbacks."""
     of = request.query.get("change_kind", "upgrade")
-    if of not in ("upgrade", "rollback"):
-        raise BadRequestError(reason="change_kind: upgrade or rollback")
     named, person = request.query.get("version"), request.caller.actor
     if named is not None and of == "rollback":
         raise BadRequestError(reason="a rollback takes no version")
-    version = None if named is None else parse_release_version(named)
+    version = None if named is None else Version(named)
     with context.write_journal() as journal:
         count = ApprovalStore(journal).withdraw_all(person, version, rollbacks=of == "rollback")
     return 200, {"withdrawn": count}
@@ -247,7 +248,6 @@ def create_job(context: ApiContext, request: ApiRequest) -> tuple[int, Document]
     form, caller = request.get_form(JobForm), request.caller
     _validate_job_form(form)
     kind = JobKind(form.kind)
-    meant = JobKind.ROLLBACK if form.change_kind == "rollback" else kind
     data = form.model_dump(exclude={"kind"}, exclude_defaults=True)
     if kind in _JOBS_IMPLYING_APPROVAL and ApiRole.APPROVE in caller.roles:
         data["by_approver"] = True
@@ -257,7 +257,7 @@ def create_job(context: ApiContext, request: ApiRequest) -> tuple[int, Document]
         jobs = JobQueue(journal)
 
         def guard() -> None:
-            _require_startable(context, journal, meant, goes=kind is JobKind.ROLLBACK)
+            _require_startable(context, journal, kind)
             if kind is JobKind.ROLLBACK:
                 _require_rollback_approval(context, journal, caller, form.emergency_reason)
             if form.file is not None:
@@ -273,33 +273,28 @@ def create_job(context: ApiContext, request: ApiRequest) -> tuple[int, Document]
 
 def _validate_job_form(form: JobForm) -> None:
     """Refuse fields that do not apply to a kind of job."""
-    back = form.kind == "rollback" or form.change_kind == "rollback"
-    if form.change_kind != "upgrade" and form.kind != "prepare":
-        raise BadRequestError(reason="'change_kind' requires a prepare")
-    if form.accept_loss is not None and not back:
-        raise BadRequestError(reason="'accept_loss' requires a rollback")
-    if form.undoes is not None and form.kind != "rollback":
-        raise BadRequestError(reason="'undoes' requires a rollback")
-    if form.emergency_reason is not None and form.kind != "rollback":
-        raise BadRequestError(reason="'emergency_reason' requires a rollback")
+    for name in ("accept_loss", "undoes", "emergency_reason"):
+        if getattr(form, name) is not None and form.kind != "rollback":
+            raise BadRequestError(reason=LazyText("'{name}' requires a rollback", {"name": name}))
     if (form.kind == "import") is (form.file is None):
         raise BadRequestError(reason="'file' is required by an import and only there")
     if form.dry_run and form.kind != "import":
         raise BadRequestError(reason="'dry_run' requires an import")
-    if (back or form.kind in ("check", "resume", "import")) and (form.version or form.retry):
+    takes_none = form.kind in ("check", "resume", "import", "rollback")
+    if takes_none and (form.version or form.retry):
         raise BadRequestError(reason=LazyText("{kind} takes no version", {"kind": form.kind}))
 
 
-def _require_startable(context: ApiContext, journal: Journal, kind: JobKind, *, goes: bool) -> None:
+def _require_startable(context: ApiContext, journal: Journal, kind: JobKind) -> None:
     """Refuse a job that would be refused when it starts.
 
     Raises:
         OPEN_CHANGE: If a change is open, which the service completes first. A stuck change may be
-            resumed or rolled back, and a rollback (``goes``) ends a soak period.
+            resumed or rolled back, and a rollback ends a soak period.
         HELD: If upgrades are on hold.
     """
     change, back = journal.find_open_change(), kind is JobKind.ROLLBACK
-    if change is not None and goes and change.is_soaking and can_be_superseded(journal, change):
+    if change is not None and back and change.is_soaking and can_be_superseded(journal, change):
         return
     if kind in _EXCLUSIVE_JOBS and not (back and change and change.state is ChangeState.STUCK):
         require_no_open_change(journal)

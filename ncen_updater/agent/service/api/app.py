@@ -7,7 +7,6 @@ import logging
 import os
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from functools import partial
 from http import HTTPStatus
@@ -18,13 +17,12 @@ from urllib.parse import unquote
 from ncen_updater.agent.service.api.authorization import ApiContext, ApiRole, identify_caller
 from ncen_updater.agent.service.api.forms import (
     MAX_BODY_BYTES,
-    MAX_NUMBER,
     ApiForm,
     parse_query,
-    parse_whole_number,
+    parse_query_value,
     read_form,
 )
-from ncen_updater.agent.service.api.queries import ApiRequest, HtmlPage, build_activity_document
+from ncen_updater.agent.service.api.queries import ApiRequest, build_activity_document
 from ncen_updater.agent.service.api.routes import EVENTS_PATH, ROUTES
 from ncen_updater.agent.service.errors import (
     NOTHING_CHANGED,
@@ -39,7 +37,6 @@ from ncen_updater.common.i18n import DEFAULT_LANGUAGE, N_, LazyText, match_langu
 from ncen_updater.common.json_records import error_to_json, to_json_value
 from ncen_updater.common.messages import (
     API_PATH_UNKNOWN,
-    INSPECTION_RUNNING,
     METHOD_NOT_ALLOWED,
     SERVICE_OTHER_CONFIGURATION,
     TOO_LARGE,
@@ -95,13 +92,6 @@ Environ = Mapping[str, Any]
 PEER_UID = "ncen_updater.peer_uid"
 #: WSGI variable with a function that marks the request as received; it raises after an eviction.
 REQUEST_COMPLETE = "ncen_updater.whole"
-#: The HTML pages load no resources and run no scripts, whatever they contain.
-HTML_HEADERS = [
-    ("Content-Type", "text/html; charset=utf-8"),
-    ("Cache-Control", "no-store"),
-    ("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; sandbox"),
-    ("X-Content-Type-Options", "nosniff"),
-]
 CHUNK_BYTES = 65_536
 #: Retry-After in seconds, by error.
 _RETRY_S = {
@@ -109,7 +99,6 @@ _RETRY_S = {
     TOO_MANY_JOBS: 30,
     TOO_MANY_ACTIONS: 30,
     TOO_MANY_INSPECTIONS: 5,
-    INSPECTION_RUNNING: 5,
 }
 JSON_HEADERS = [("Content-Type", "application/json"), ("Cache-Control", "no-store")]
 
@@ -180,8 +169,6 @@ class ApiApplication:
         )
         if route.handler is not None:
             status, document = route.handler(self._context, request)
-            if isinstance(document, HtmlPage):
-                return _respond(status, HTML_HEADERS, document.content, start_response)
             return _respond_json(status, document, start_response, language)
         if route.path_template != EVENTS_PATH:
             from ncen_updater.agent.service.api.schemas import build_openapi_document
@@ -214,18 +201,12 @@ def _respond_json(
     language: str,
     more: Iterable[tuple[str, str]] = (),
 ) -> Iterable[bytes]:
+    """Respond in chunks: a slow client then occupies one chunk, not the whole response."""
     text = json.dumps(to_json_value(document, language), ensure_ascii=False)
     content = text.encode("utf-8", "backslashreplace")
-    return _respond(status, [*JSON_HEADERS, *more], content, start_response)
-
-
-def _respond(
-    status: int, headers: list[tuple[str, str]], content: bytes, start_response: StartResponse
-) -> Iterable[bytes]:
-    """Respond in chunks: a slow client then occupies one chunk, not the whole response."""
     start_response(
         f"{status} {HTTPStatus(status).phrase}",
-        [*headers, ("Content-Length", str(len(content)))],
+        [*JSON_HEADERS, *more, ("Content-Length", str(len(content)))],
     )
     whole = memoryview(content)
     return (bytes(whole[at : at + CHUNK_BYTES]) for at in range(0, len(whole), CHUNK_BYTES))
@@ -270,45 +251,6 @@ def _negotiate_language(accepted: str) -> str:
     return match_language(*asked) or DEFAULT_LANGUAGE
 
 
-class ConnectionLimits:
-    """Limits the open connections of each user.
-
-    Args:
-        per_user: Limit per user.
-        total: Limit for all users together; the rest is reserved for exempt users.
-        exempt_uids: UIDs without a limit: root and the service's own user.
-    """
-
-    def __init__(self, per_user: int, total: int, exempt_uids: Collection[int]) -> None:
-        self._each, self._all, self._free = per_user, total, frozenset(exempt_uids)
-        self._held: Counter[int] = Counter()
-        self._lock = threading.Lock()
-
-    def try_acquire(self, uid: int) -> bool:
-        """Count a connection of a user; return False, without counting, if a limit is exceeded."""
-        if uid in self._free:
-            return True
-        with self._lock:
-            if self._held[uid] >= self._each or self._held.total() >= self._all:
-                return False
-            self._held[uid] += 1
-            return True
-
-    def count_held(self, uid: int) -> int:
-        """Return the number of a user's connections."""
-        with self._lock:
-            return self._held[uid]
-
-    def release(self, uid: int) -> None:
-        """Release a counted connection."""
-        if uid in self._free:
-            return
-        with self._lock:
-            self._held[uid] -= 1
-            if self._held[uid] <= 0:
-                del self._held[uid]
-
-
 #: Limits of event streams: for all users together, and per user.
 MAX_STREAMS, MAX_STREAMS_PER_USER = 9, 3
 HEARTBEAT_S = 15.0
@@ -333,8 +275,9 @@ class EventStreams:
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._context, self._most, self._clock = context, max_streams, monotonic
-        self._places = ConnectionLimits(MAX_STREAMS_PER_USER, max_streams, ())
-        self._roots = ConnectionLimits(max_streams, max_streams, ())
+        #: UID of each open stream.
+        self._open: list[int] = []
+        self._lock = threading.Lock()
 
     def open_stream(self, request: ApiRequest) -> Iterator[bytes]:
         """Return a stream of the events after a given one.
@@ -344,18 +287,30 @@ class EventStreams:
             BadRequestError: If the event number is invalid.
             UpdaterError: If the journal cannot be read.
         """
-        wanted = request.query.get("after", request.last_event)
-        after = parse_whole_number(wanted, "after", -1, MAX_NUMBER)
-        if after < 0:
+        after = request.query.get("after")
+        if after is None and request.last_event is not None:
+            after = parse_query_value("after", request.last_event)
+        if after is None:
             with self._context.open_journal() as journal:
                 after = journal.read_last_event_number()
         uid = request.caller.actor.uid
-        places = self._roots if uid in (0, os.geteuid()) else self._places
-        if not places.try_acquire(uid):
-            raise RequestRefusedError(TOO_MANY_STREAMS, count=places.count_held(uid) or self._most)
+        self._acquire_place(uid)
         return _StreamIterator(
-            self._generate_messages(after, request.language), partial(places.release, uid)
+            self._generate_messages(after, request.language), partial(self._release_place, uid)
         )
+
+    def _acquire_place(self, uid: int) -> None:
+        exempt = {0, os.geteuid()}
+        with self._lock:
+            same = [other for other in self._open if (other in exempt) is (uid in exempt)]
+            own = same.count(uid)
+            if len(same) >= self._most or (uid not in exempt and own >= MAX_STREAMS_PER_USER):
+                raise RequestRefusedError(TOO_MANY_STREAMS, count=own or len(same))
+            self._open.append(uid)
+
+    def _release_place(self, uid: int) -> None:
+        with self._lock:
+            self._open.remove(uid)
 
     def _generate_messages(self, after: int, language: str) -> Iterator[bytes]:
         context, seen, changed_at, reported_at = self._context, -1, -1, self._clock()

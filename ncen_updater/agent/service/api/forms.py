@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from datetime import datetime
 from typing import Annotated, Any, Literal, TypeVar
 from urllib.parse import parse_qsl
 
@@ -17,16 +16,20 @@ from pydantic import (
     ConfigDict,
     Field,
     StringConstraints,
+    TypeAdapter,
     ValidationError,
 )
 
 from ncen_updater.agent.service.errors import BadRequestError
 from ncen_updater.agent.storage.inbox import MAX_NAME_LENGTH, is_plain_name
+from ncen_updater.common.http_server import PATH_PATTERNS
 from ncen_updater.common.i18n import DEFAULT_LANGUAGE, LazyText, list_languages, match_language
 from ncen_updater.common.json_records import parse_stored_time
 
 MAX_BODY_BYTES = 65_536
-MAX_VERSION_LENGTH = 50
+#: Longest wait for an inspection by its number, in seconds.
+MAX_WAIT_S = 30
+MAX_ROWS = 10_000
 #: SQLite's largest integer.
 MAX_NUMBER = 2**63 - 1
 
@@ -62,7 +65,7 @@ def _parse_utc_time(value: object) -> object:
 
 ReleaseVersion = Annotated[
     str,
-    StringConstraints(min_length=1, max_length=MAX_VERSION_LENGTH),
+    StringConstraints(min_length=1, max_length=50),
     AfterValidator(_normalize_version),
 ]
 Binding = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
@@ -178,7 +181,6 @@ class JobForm(ApiForm):
         kind: Kind of the job.
         version: The release; the next one if left out.
         retry: Whether to include releases that failed at this site.
-        change_kind: For a prepare: whether an upgrade or a rollback is prepared.
         accept_loss: For a rollback: number of records that may be lost.
         undoes: For a rollback: ID of the upgrade whose rollback plan the user saw; no other is
             undone.
@@ -193,7 +195,6 @@ class JobForm(ApiForm):
     ]
     version: ReleaseVersion | None = None
     retry: bool = False
-    change_kind: Literal["upgrade", "rollback"] = "upgrade"
     accept_loss: RecordCount | None = None
     undoes: Annotated[str, StringConstraints(pattern=r"^[a-z2-7]{8}$")] | None = None
     emergency_reason: ReasonText | None = None
@@ -231,9 +232,13 @@ def validate_form(kind: type[AnyForm], data: object) -> AnyForm:
     try:
         return kind.model_validate(data)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False)[0]
-        place = ".".join(str(part) for part in first["loc"]) or "body"
-        raise BadRequestError(reason=f"{place[:100]}: {first['msg']}") from error
+        raise _build_refusal(error, "body") from error
+
+
+def _build_refusal(error: ValidationError, whole: str) -> BadRequestError:
+    first = error.errors(include_url=False, include_context=False)[0]
+    place = ".".join(str(part) for part in first["loc"]) or whole
+    return BadRequestError(reason=f"{place[:100]}: {first['msg']}")
 
 
 def _reject_duplicate_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -247,11 +252,34 @@ def _reject_constant(name: str) -> None:
     raise ValueError(f"{name} is no number")
 
 
-def parse_query(text: str, known: frozenset[str]) -> Mapping[str, str]:
+def _parse_digits(value: object) -> object:
+    if not (isinstance(value, str) and value.isascii() and value.isdigit()):
+        raise ValueError("not a whole number")
+    return value
+
+
+EventNumber = Annotated[int, BeforeValidator(_parse_digits), Field(ge=0, le=MAX_NUMBER)]
+_QUERY_KINDS: Mapping[str, Any] = {
+    "limit": Annotated[int, BeforeValidator(_parse_digits), Field(ge=1, le=MAX_ROWS)],
+    "before": Annotated[str, StringConstraints(pattern=f"^{PATH_PATTERNS['id']}$")],
+    "after": EventNumber,
+    "version": ReleaseVersion,
+    "not_before": UtcTime,
+    "change_kind": Literal["upgrade", "rollback"],
+    "wait": Annotated[int, BeforeValidator(_parse_digits), Field(ge=0, le=MAX_WAIT_S)],
+}
+#: Types of the query parameters; a name has the same meaning in every request.
+QUERY_TYPES: Mapping[str, TypeAdapter[Any]] = {
+    name: TypeAdapter(kind, config=ConfigDict(defer_build=True))
+    for name, kind in _QUERY_KINDS.items()
+}
+
+
+def parse_query(text: str, known: frozenset[str]) -> Mapping[str, Any]:
     """Parse the query string.
 
     Raises:
-        BadRequestError: If a name is unknown or duplicate.
+        BadRequestError: If a name is unknown or duplicate, or a value is invalid.
     """
     try:
         pairs = parse_qsl(
@@ -266,55 +294,16 @@ def parse_query(text: str, known: frozenset[str]) -> Mapping[str, str]:
         raise BadRequestError(
             reason=LazyText("unknown query parameter: {name}", {"name": repr(name[:50])})
         )
-    return found
+    return {name: parse_query_value(name, value) for name, value in found.items()}
 
 
-def parse_time(text: str | None, name: str) -> datetime | None:
-    """Parse a time.
-
-    Raises:
-        BadRequestError: If it is invalid or has no time zone.
-    """
-    if text is None:
-        return None
-    try:
-        return parse_stored_time(text)
-    except ValueError as error:
-        raise BadRequestError(
-            reason=LazyText("{name} is not a time such as 2027-01-31T18:00:00Z", {"name": name})
-        ) from error
-
-
-def parse_release_version(text: str) -> Version:
-    """Parse a version.
+def parse_query_value(name: str, text: str) -> Any:  # noqa: ANN401 - by the name
+    """Parse the value of one query parameter.
 
     Raises:
         BadRequestError: If it is invalid.
     """
     try:
-        return Version(text if len(text) <= MAX_VERSION_LENGTH else "")
-    except InvalidVersion as error:
-        raise BadRequestError(reason="version: invalid version") from error
-
-
-def parse_whole_number(
-    text: str | None, name: str, default: int, largest: int = MAX_NUMBER, smallest: int = 0
-) -> int:
-    """Parse a whole number.
-
-    Raises:
-        BadRequestError: If it is invalid or out of range.
-    """
-    if text is None:
-        return default
-    if not (text.isascii() and text.isdigit() and len(text) < 20):
-        raise BadRequestError(reason=LazyText("{name} is not a whole number", {"name": name}))
-    number = int(text)
-    if not smallest <= number <= largest:
-        raise BadRequestError(
-            reason=LazyText(
-                "{name} is not between {smallest} and {largest}",
-                {"name": name, "smallest": smallest, "largest": largest},
-            )
-        )
-    return number
+        return QUERY_TYPES[name].validate_python(text)
+    except ValidationError as error:
+        raise _build_refusal(error, name) from error

@@ -9,28 +9,23 @@ from __future__ import annotations
 from collections.abc import Mapping
 from importlib.metadata import version as installed
 
+from packaging.version import Version
+
 from ncen_updater.agent.engine.change_guards import require_no_open_change
 from ncen_updater.agent.model.change import ChangeState
 from ncen_updater.agent.model.errors import SlotRecordError
 from ncen_updater.agent.service.api.authorization import ApiContext, ApiRole
-from ncen_updater.agent.service.api.forms import (
-    parse_release_version,
-    parse_whole_number,
-    validate_form,
-)
 from ncen_updater.agent.service.api.queries import (
     ApiRequest,
     Document,
-    HtmlPage,
 )
 from ncen_updater.agent.service.errors import (
     NOTHING_CHANGED,
     BadRequestError,
     RequestRefusedError,
-    parse_error_document,
 )
 from ncen_updater.agent.service.inspections import (
-    ALWAYS_ALLOWED_KINDS,
+    RULES,
     Inspection,
     InspectionForm,
     InspectionKind,
@@ -41,28 +36,12 @@ from ncen_updater.common.i18n import LazyText
 from ncen_updater.common.json_records import error_to_json
 from ncen_updater.common.messages import (
     API_PATH_UNKNOWN,
-    INSPECTION_RUNNING,
     NEXT_UPGRADE_UNKNOWN,
     NOT_PREPARED,
 )
 
 #: Roles that a kind requires in addition to the viewer's.
 REQUIRED_ROLES: Mapping[InspectionKind, ApiRole] = {InspectionKind.SUPPORT_BUNDLE: ApiRole.OPERATE}
-#: How long a request waits for a result before it returns the number of the inspection.
-WAIT_S = 30.0
-#: Longest wait for an inspection by its number.
-MAX_WAIT_S = 30
-#: Fields that a kind accepts in addition to the language.
-ACCEPTED_FIELDS: Mapping[InspectionKind, frozenset[str]] = {
-    InspectionKind.PLAN: frozenset({"version", "retry"}),
-    InspectionKind.DOSSIER: frozenset({"version"}),
-    InspectionKind.ROLLBACK_PLAN: frozenset({"accept_loss"}),
-    InspectionKind.FINDINGS: frozenset(),
-    InspectionKind.VERIFY: frozenset({"chain_heads"}),
-    InspectionKind.AUDIT_LOG: frozenset({"chain_heads"}),
-    InspectionKind.SUPPORT_BUNDLE: frozenset({"leave_out", "show"}),
-    InspectionKind.RECEIPTS: frozenset(),
-}
 
 
 def start_inspection(context: ApiContext, request: ApiRequest) -> tuple[int, Document]:
@@ -73,47 +52,12 @@ def start_inspection(context: ApiContext, request: ApiRequest) -> tuple[int, Doc
 
 def get_inspection(context: ApiContext, request: ApiRequest) -> tuple[int, Document]:
     """Return an inspection and its result; with 'wait', after its end or that many seconds."""
-    seconds = parse_whole_number(request.query.get("wait"), "wait", 0, MAX_WAIT_S)
     found = context.inspections.find(int(request.path_parameters["number"]))
     if found is None:
         raise RequestRefusedError(API_PATH_UNKNOWN, path=request.path)
     _require_role(request, found.request.kind)
-    context.inspections.wait(found, seconds)
+    context.inspections.wait(found, request.query.get("wait", 0))
     return 200, _build_inspection_document(found, request.language)
-
-
-def get_plan(context: ApiContext, request: ApiRequest) -> tuple[int, Document]:
-    """Return the plan of the next or a named release, with every statement."""
-    return 200, _run_inspection(context, request, {"kind": "plan", **_read_version_query(request)})
-
-
-def get_dossier(context: ApiContext, request: ApiRequest) -> tuple[int, Document | HtmlPage]:
-    """Return the dossier: the facts for a decision, their page, and the binding of approvals."""
-    form = request.query.get("form", "json")
-    if form not in ("json", "html"):
-        raise BadRequestError(reason="'form' must be json or html")
-    found = _run_inspection(context, request, {"kind": "dossier", **_read_version_query(request)})
-    if form == "html":
-        return 200, HtmlPage(str(found["html"]).encode())
-    return 200, found
-
-
-def get_rollback_plan(context: ApiContext, request: ApiRequest) -> tuple[int, Document]:
-    """Return the rollback plan: the method, the data that would be lost, the missing approvals."""
-    return 200, _run_inspection(context, request, {"kind": "rollback-plan"})
-
-
-def get_findings(context: ApiContext, request: ApiRequest) -> tuple[int, Document]:
-    """Return all problems that block an upgrade."""
-    return 200, _run_inspection(context, request, {"kind": "findings"})
-
-
-def get_audit_log_check(context: ApiContext, request: ApiRequest) -> tuple[int, Document]:
-    """Return whether the audit log is intact and contains an event that was recorded elsewhere."""
-    head = request.query.get("chain_head")
-    return 200, _run_inspection(
-        context, request, {"kind": "audit-log", "chain_heads": [] if head is None else [head]}
-    )
 
 
 def get_release_notes(context: ApiContext, request: ApiRequest) -> tuple[int, Document]:
@@ -122,7 +66,7 @@ def get_release_notes(context: ApiContext, request: ApiRequest) -> tuple[int, Do
     wanted = request.query.get("version") or (known.target or known.current if known else None)
     if wanted is None:
         raise RequestRefusedError(NEXT_UPGRADE_UNKNOWN)
-    version = parse_release_version(wanted)
+    version = Version(wanted)
     records = SlotRecords(context.essential_settings.slots)
     if not records.exists(version):
         raise RequestRefusedError(NOT_PREPARED, version=version)
@@ -145,7 +89,6 @@ def get_release_notes(context: ApiContext, request: ApiRequest) -> tuple[int, Do
 
 def get_agent(context: ApiContext, request: ApiRequest) -> tuple[int, Document]:
     """Return the running, selected and offered versions of the agent."""
-    del request
     sequence = AgentSelectionFile(context.agent_directory).load()
     known = context.load_assessment()
     return 200, {
@@ -169,11 +112,6 @@ def get_agent(context: ApiContext, request: ApiRequest) -> tuple[int, Document]:
 # ---- helpers -------------------------------------------------------------------------------------
 
 
-def _read_version_query(request: ApiRequest) -> dict[str, object]:
-    version = request.query.get("version")
-    return {} if version is None else {"version": version}
-
-
 def _require_role(request: ApiRequest, kind: InspectionKind) -> None:
     request.caller.require_role(REQUIRED_ROLES.get(kind, ApiRole.READ))
 
@@ -192,11 +130,11 @@ def _submit_inspection(
     kind = form.kind
     _require_role(request, kind)
     given = form.model_dump(exclude={"kind", "language"}, exclude_defaults=True)
-    for name in given.keys() - ACCEPTED_FIELDS[kind]:
+    for name in given.keys() - RULES[kind].fields:
         raise BadRequestError(
             reason=LazyText("{value} takes no {name}", {"value": kind.value, "name": name})
         )
-    if kind not in ALWAYS_ALLOWED_KINDS:
+    if not RULES[kind].is_always_allowed:
         with context.open_journal() as journal:
             change = journal.find_open_change()
             looked_at = change is not None and (
@@ -205,30 +143,6 @@ def _submit_inspection(
             if not looked_at:
                 require_no_open_change(journal)
     return context.inspections.submit(form, request.caller.actor)
-
-
-def _run_inspection(
-    context: ApiContext, request: ApiRequest, data: Mapping[str, object]
-) -> Document:
-    """Run an inspection and return its result.
-
-    Raises:
-        RequestRefusedError: If it takes longer; the error contains its number.
-        UpdaterError: If it failed.
-    """
-    form = validate_form(InspectionForm, {**data, "language": request.language})
-    begun = _submit_inspection(context, request, form)
-    context.inspections.wait(begun, WAIT_S)
-    if begun.ended_at is None:
-        raise RequestRefusedError(INSPECTION_RUNNING, number=begun.number)
-    if begun.error is not None:
-        begun.error.state = NOTHING_CHANGED
-        raise begun.error
-    document = begun.document or {}
-    error = document.get("error")
-    if isinstance(error, dict):
-        raise parse_error_document({**error, "exit_code": begun.exit_code})
-    return {key: value for key, value in document.items() if key != "lines"}
 
 
 def _build_inspection_document(inspection: Inspection, language: str) -> dict[str, object]:

@@ -17,7 +17,7 @@ from ncen_updater.agent.config.raw_config import (
     read_raw_config,
     strip_credentials,
 )
-from ncen_updater.agent.engine.approvals.approval import SHARED_UIDS, ApprovalCount
+from ncen_updater.agent.engine.approvals.approval import SHARED_UIDS
 from ncen_updater.agent.engine.approvals.approval_store import reject_shared_account
 from ncen_updater.agent.engine.approvals.rollback_approvals import (
     RollbackSubject,
@@ -37,12 +37,7 @@ from ncen_updater.agent.service.api.authorization import (
     Caller,
     list_group_members,
 )
-from ncen_updater.agent.service.api.forms import (
-    AnyForm,
-    ApiForm,
-    parse_time,
-    parse_whole_number,
-)
+from ncen_updater.agent.service.api.forms import AnyForm, ApiForm
 from ncen_updater.agent.service.assessment import NEXT_UPGRADE_PARTS, build_next_upgrade
 from ncen_updater.agent.service.errors import BadRequestError, RequestRefusedError
 from ncen_updater.agent.service.site_report import (
@@ -93,7 +88,6 @@ def get_settings(context: ApiContext, request: ApiRequest) -> tuple[int, Documen
     Raises:
         ConfigError: If the file cannot be used.
     """
-    del request
     given = read_raw_config(context.config_path).data
     whole = load_config(context.config_path).model_dump(mode="json", by_alias=True)
     return 200, {"settings": list(list_settings(whole, given))}
@@ -139,7 +133,6 @@ def _redact(table: str, name: str, value: object) -> tuple[object, bool]:
 
 
 Document = Mapping[str, Any]
-MAX_ROWS = 10_000
 #: Limit on reading the site for one response while operations start and end.
 MAX_STATUS_READS = 3
 
@@ -161,7 +154,7 @@ class ApiRequest:
     caller: Caller
     path: str
     path_parameters: Mapping[str, str] = field(default_factory=dict)
-    query: Mapping[str, str] = field(default_factory=dict)
+    query: Mapping[str, Any] = field(default_factory=dict)
     form: ApiForm | None = None
     language: str = "en"
     last_event: str | None = None
@@ -171,25 +164,18 @@ class ApiRequest:
         assert isinstance(self.form, kind)  # noqa: S101 - the table of routes says so
         return self.form
 
-    def get_limit(self) -> int:
+    @property
+    def limit(self) -> int:
         """Return the requested number of rows."""
-        return parse_whole_number(self.query.get("limit"), "limit", 50, MAX_ROWS, 1)
-
-
-@dataclass(frozen=True)
-class HtmlPage:
-    """Response that is one self-contained HTML page without scripts."""
-
-    content: bytes
+        return int(self.query.get("limit", 50))
 
 
 #: HTTP status and document.
-Handler = Callable[[ApiContext, ApiRequest], tuple[int, Document | HtmlPage]]
+Handler = Callable[[ApiContext, ApiRequest], tuple[int, Document]]
 
 
 def get_receipt_state(context: ApiContext, request: ApiRequest) -> tuple[int, Document]:
     """Return the sharing level of receipts and the number of receipts created."""
-    del request
     with context.open_journal() as journal:
         state = read_receipt_state(journal)
     return 200, {"level": state.level.value, "written": state.number}
@@ -293,9 +279,7 @@ def get_next_upgrade(context: ApiContext, request: ApiRequest) -> tuple[int, Doc
 
     Raises:
         NOT_THE_NEXT_UPGRADE: If the requested release cannot be approved.
-        BadRequestError: If the time is invalid.
     """
-    not_before = parse_time(request.query.get("not_before"), "not_before")
     status = read_status(context.essential_settings, context.now(), NEXT_UPGRADE_PARTS)
     service_state, journal = require_part(status.service_state), require_part(status.journal)
     known, named = service_state.assessment, request.query.get("version")
@@ -313,42 +297,8 @@ def get_next_upgrade(context: ApiContext, request: ApiRequest) -> tuple[int, Doc
             context.snapshots.settings,
             request.caller.actor.uid,
             release=found if named is not None else None,
-            not_before=not_before,
+            not_before=request.query.get("not_before"),
         ),
-    }
-
-
-def get_approvals(context: ApiContext, request: ApiRequest) -> tuple[int, Document]:
-    """Return the approvals of the upgrade and rollback that can be approved, and the approvers."""
-    status = read_status(context.essential_settings, context.now(), {"journal", "service_state"})
-    journal, known = require_part(status.journal), require_part(status.service_state).assessment
-    settings, asks = context.snapshots.settings, request.caller
-    needed, group = settings.required_approvals, settings.approver_group
-    upgrade = rollback = None
-    if known is not None and known.target is not None and known.binding:
-        people = journal.count_approvals(known.binding, needed)
-        upgrade = {
-            "version": known.target, "binding": known.binding, **_build_approvals(people, asks),
-            "missing": people.missing,
-        }  # fmt: skip
-    with context.open_journal() as opened:
-        back = find_rollback_subject(context, opened, known)
-    if back is not None:
-        rollback = {
-            "from": back.origin, "to": back.target, "undoes": back.undoes,
-            "binding": back.binding, **_build_approvals(back.count, asks), "in_soak": back.in_soak,
-            "missing": 0 if back.in_soak else back.count.missing,
-        }  # fmt: skip
-    return 200, {
-        "required_approvals": needed,
-        "group": group,
-        "members": list_group_members(group),
-        "you": {
-            "name": asks.actor.name,
-            "may": ApiRole.APPROVE in _find_usable_roles(asks, needed),
-        },
-        "upgrade": upgrade,
-        "rollback": rollback,
     }
 
 
@@ -356,15 +306,6 @@ def _find_usable_roles(caller: Caller, needed: int) -> frozenset[ApiRole]:
     """Return the caller's roles; a shared account cannot approve if two are required."""
     shared = needed > 1 and caller.actor.uid in SHARED_UIDS | {os.geteuid()}
     return caller.roles - {ApiRole.APPROVE} if shared else caller.roles
-
-
-def _build_approvals(people: ApprovalCount, caller: Caller) -> dict[str, object]:
-    return {
-        "approvals": [
-            {"actor": one.actor, "uid": one.uid, "at": one.at} for one in people.approvals
-        ],
-        "yours": any(one.uid == caller.actor.uid for one in people.approvals),
-    }
 
 
 def find_rollback_subject(
@@ -384,15 +325,11 @@ def require_approvable_release(known: Assessment, version: str) -> Assessment:
     """Return the assessment of a release that can be approved.
 
     Raises:
-        BadRequestError: If the version is invalid.
         RequestRefusedError: If the release cannot be approved.
     """
-    try:
-        found = known.find_release(version[:50])
-    except ValueError as error:
-        raise BadRequestError(reason="version: invalid version") from error
+    found = known.find_release(version)
     if found is None:
-        raise _build_not_approvable_error(known, version[:50])
+        raise _build_not_approvable_error(known, version)
     return found
 
 
@@ -414,14 +351,12 @@ def _build_not_approvable_error(known: Assessment, version: str) -> RequestRefus
 
 def get_soaking_change(context: ApiContext, request: ApiRequest) -> tuple[int, Document]:
     """Return the change whose soak period can be ended."""
-    del request
     with context.open_journal() as journal:
         return 200, {"confirmed": False, "change": serialize_change(require_soaking(journal))}
 
 
 def list_holds(context: ApiContext, request: ApiRequest) -> tuple[int, Document]:
     """Return the holds in force."""
-    del request
     status = read_status(context.essential_settings, context.now(), {"journal"})
     return 200, {"holds": require_part(status.journal).holds}
 
@@ -431,7 +366,7 @@ def get_history(context: ApiContext, request: ApiRequest) -> tuple[int, Document
     before = request.query.get("before")
     with context.open_journal() as journal:
         try:
-            return 200, build_history_report(journal, request.get_limit(), before)
+            return 200, build_history_report(journal, request.limit, before)
         except KeyError as error:
             raise BadRequestError(reason="change not found in this journal") from error
 
@@ -454,7 +389,7 @@ def get_change(context: ApiContext, request: ApiRequest) -> tuple[int, Document]
 def list_rehearsals(context: ApiContext, request: ApiRequest) -> tuple[int, Document]:
     """Return the rehearsals, newest first."""
     with context.open_journal() as journal:
-        found = RehearsalStore(journal).list_newest(request.get_limit())
+        found = RehearsalStore(journal).list_newest(request.limit)
         return 200, {"rehearsals": [serialize_rehearsal(record) for record in found]}
 
 
@@ -475,7 +410,7 @@ def build_job_document(job: Job) -> dict[str, object]:
 def list_jobs(context: ApiContext, request: ApiRequest) -> tuple[int, Document]:
     """Return the jobs, newest first."""
     with context.open_journal() as journal:
-        found = JobQueue(journal).list_newest(request.get_limit())
+        found = JobQueue(journal).list_newest(request.limit)
         return 200, {"jobs": [build_job_document(one) for one in found]}
 
 

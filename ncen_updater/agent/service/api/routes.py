@@ -67,7 +67,6 @@ ROUTES: tuple[ApiRoute, ...] = (
     ),
     ApiRoute("GET", "/v1/history/{id}", ApiRole.READ, queries.get_change),
     ApiRoute("GET", "/v1/rehearsals", ApiRole.READ, queries.list_rehearsals, query=_LIMIT_QUERY),
-    ApiRoute("GET", "/v1/approvals", ApiRole.READ, queries.get_approvals),
     ApiRoute(
         "POST", "/v1/approvals", ApiRole.APPROVE, actions.approve, ApprovalForm, statuses=(200, 201)
     ),
@@ -92,20 +91,7 @@ ROUTES: tuple[ApiRoute, ...] = (
     ApiRoute("GET", "/v1/inbox", ApiRole.READ, queries.list_inbox),
     ApiRoute("GET", "/v1/receipts", ApiRole.READ, queries.get_receipt_state),
     ApiRoute("PUT", "/v1/receipts", ApiRole.APPROVE, actions.set_receipt_level, ReceiptLevelForm),
-    ApiRoute("GET", "/v1/plan", ApiRole.READ, inspections.get_plan, query=_VERSION_QUERY),
     ApiRoute("GET", "/v1/notes", ApiRole.READ, inspections.get_release_notes, query=_VERSION_QUERY),
-    ApiRoute(
-        "GET", "/v1/dossier", ApiRole.READ, inspections.get_dossier, query=_VERSION_QUERY | {"form"}
-    ),
-    ApiRoute("GET", "/v1/rollback-plan", ApiRole.READ, inspections.get_rollback_plan),
-    ApiRoute("GET", "/v1/findings", ApiRole.READ, inspections.get_findings),
-    ApiRoute(
-        "GET",
-        "/v1/audit-log",
-        ApiRole.READ,
-        inspections.get_audit_log_check,
-        query=frozenset({"chain_head"}),
-    ),
     ApiRoute("GET", "/v1/agent", ApiRole.READ, inspections.get_agent),
     ApiRoute(
         "POST",

@@ -34,16 +34,13 @@ from ncen_updater.agent.policy.availability import Availability
 from ncen_updater.agent.policy.upgrade_start import UpgradeStart
 from ncen_updater.agent.service.api.authorization import ApiRole
 from ncen_updater.agent.service.api.forms import (
-    CHAIN_HEAD_PATTERN,
-    MAX_NUMBER,
+    QUERY_TYPES,
     ApprovalForm,
     HoldForm,
     JobForm,
     ReceiptLevelForm,
     ScheduleForm,
 )
-from ncen_updater.agent.service.api.inspections import MAX_WAIT_S
-from ncen_updater.agent.service.api.queries import MAX_ROWS
 from ncen_updater.agent.service.api.routes import EVENTS_PATH, ROUTES, ApiRoute
 from ncen_updater.agent.service.inspections import InspectionForm, InspectionKind
 from ncen_updater.agent.storage.journal.jobs import JobKind
@@ -56,17 +53,6 @@ from ncen_updater.formats.receipt import ReceiptLevel
 
 Schema = Mapping[str, Any]
 TEXT: Schema = {"type": "string"}
-QUERY_PARAMETERS: Mapping[str, Schema] = {
-    "limit": {"type": "integer", "minimum": 1, "maximum": MAX_ROWS},
-    "before": {"type": "string", "pattern": PATH_PATTERNS["id"]},
-    "after": {"type": "integer", "minimum": 0, "maximum": MAX_NUMBER},
-    "version": {"type": "string", "minLength": 1, "maxLength": 50},
-    "not_before": {"type": "string", "format": "date-time"},
-    "form": {"type": "string", "enum": ["json", "html"]},
-    "change_kind": {"type": "string", "enum": ["upgrade", "rollback"]},
-    "chain_head": {"type": "string", "pattern": CHAIN_HEAD_PATTERN},
-    "wait": {"type": "integer", "minimum": 0, "maximum": MAX_WAIT_S},
-}
 # mypy: disable-error-code="valid-type"
 
 
@@ -246,8 +232,7 @@ ChangeReport = _document(
     steps=list[Step], facts=Facts, events=list[ChangeEvent],
 )  # fmt: skip
 JobData = _document(
-    "JobData", version=(str, ''), retry=(bool, False), change_kind=(str, ''),
-    accept_loss=(Count, 0),
+    "JobData", version=(str, ''), retry=(bool, False), accept_loss=(Count, 0),
     undoes=(str, ''), emergency_reason=(str, ''), language=(str, ''), by_approver=(bool, False),
     file=(str, ''), dry_run=(bool, False),
 )  # fmt: skip
@@ -538,18 +523,6 @@ History = _document(
     failed_rehearsals=list[FailedRehearsal], accepted=list[Accepted],
 )  # fmt: skip
 RehearsalList = _document("RehearsalList", rehearsals=list[Rehearsal])
-Approver = _document("Approver", name=str, may=bool)
-_Approvable = _document(
-    "_Approvable", binding=Sha256, approvals=list[Approval], missing=Count, yours=bool,
-)  # fmt: skip
-UpgradeApprovals = _document("UpgradeApprovals", _Approvable, version=str)
-RollbackApprovals = _document(
-    "RollbackApprovals", _Approvable, from_=str, to=str, undoes=str, in_soak=bool,
-)  # fmt: skip
-Approvals = _document(
-    "Approvals", required_approvals=Count, group=str, members=list[str], you=Approver,
-    upgrade=UpgradeApprovals | None, rollback=RollbackApprovals | None,
-)  # fmt: skip
 GivenApproval = _document("GivenApproval", given=bool, version=str, binding=Sha256)
 Withdrawn = _document("Withdrawn", withdrawn=Count)
 Rejected = _document("Rejected", rejected=bool, version=str, reason=str, withdrawn=Count)
@@ -594,7 +567,6 @@ RESPONSES: Mapping[tuple[str, str], Any] = {
     ("GET", "/v1/history"): History,
     ("GET", "/v1/history/{id}"): ChangeReport,
     ("GET", "/v1/rehearsals"): RehearsalList,
-    ("GET", "/v1/approvals"): Approvals,
     ("POST", "/v1/approvals"): GivenApproval,
     ("POST", "/v1/rejections"): Rejected,
     ("DELETE", "/v1/approvals"): Withdrawn,
@@ -609,12 +581,7 @@ RESPONSES: Mapping[tuple[str, str], Any] = {
     ("GET", "/v1/inbox"): Inbox,
     ("GET", "/v1/receipts"): ReceiptState,
     ("PUT", "/v1/receipts"): ReceiptState,
-    ("GET", "/v1/plan"): PlanFound | NoPlan,
     ("GET", "/v1/notes"): ReleaseNotes,
-    ("GET", "/v1/dossier"): DossierFound,
-    ("GET", "/v1/rollback-plan"): RollbackPlanFound,
-    ("GET", "/v1/findings"): DiagnosisFound,
-    ("GET", "/v1/audit-log"): ProofFound,
     ("GET", "/v1/agent"): Agent,
     ("POST", "/v1/inspections"): Inspection,
     ("GET", "/v1/inspections/{number}"): Inspection,
@@ -630,7 +597,6 @@ class _Generator(GenerateJsonSchema):
 
     def field_title_should_be_set(self, schema: Any) -> bool:  # noqa: ANN401 - of pydantic's core
         """Omit field titles, which repeat the names."""
-        del schema
         return False
 
     def default_schema(self, schema: Any) -> JsonSchemaValue:  # noqa: ANN401
@@ -725,7 +691,7 @@ def _build_operation(route: ApiRoute, answer: Schema) -> dict[str, Any]:
         }
         for name in re.findall(r"{([a-z]+)}", route.path_template)
     ] + [
-        {"name": name, "in": "query", "required": False, "schema": QUERY_PARAMETERS[name]}
+        {"name": name, "in": "query", "required": False, "schema": QUERY_TYPES[name].json_schema()}
         for name in sorted(route.query)
     ]  # fmt: skip
     if parameters:
@@ -750,6 +716,4 @@ def _build_success_response(route: ApiRoute, status: int, answer: Schema) -> dic
     if route.path_template == EVENTS_PATH:
         return {"description": words, "content": {"text/event-stream": {"schema": answer}}}
     content = {"application/json": {"schema": answer}}
-    if "form" in route.query:
-        content["text/html"] = {"schema": TEXT}
     return {"description": words, "content": content}

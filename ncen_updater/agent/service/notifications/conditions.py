@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta, tzinfo
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from typing import Any
 
+from ncen_updater.agent.config.agent_config import SoakSettings
+from ncen_updater.agent.config.service import NotifySettings, ServiceSettings
 from ncen_updater.agent.engine.approvals.approval_store import ApprovalStore
 from ncen_updater.agent.engine.change_outcome import measure_downtime
 from ncen_updater.agent.engine.rehearsal.downtime_forecasts import (
     find_predicted_range,
     sum_predicted_range,
 )
-from ncen_updater.agent.engine.rehearsal.rehearsal_store import RehearsalRecord, RehearsalStore
+from ncen_updater.agent.engine.rehearsal.rehearsal_store import RehearsalStore
 from ncen_updater.agent.model.change import Change, ChangeKind, ChangeState, StepName
 from ncen_updater.agent.model.event_names import (
     AGENT_CONFIRMED,
@@ -25,7 +27,7 @@ from ncen_updater.agent.model.event_names import (
 )
 from ncen_updater.agent.policy.automation import RehearsalStatus
 from ncen_updater.agent.policy.availability import AvailabilityState
-from ncen_updater.agent.policy.windows import WeeklyWindow, find_next_opening
+from ncen_updater.agent.policy.windows import find_next_opening
 from ncen_updater.agent.reports.status import SiteStatus, get_part_or_none
 from ncen_updater.agent.service.notifications.notification import Notification
 from ncen_updater.agent.storage.journal.journal import Journal
@@ -43,29 +45,11 @@ UPGRADE_PROMPT_KINDS = (NotificationKind.WAITING_FOR_APPROVAL, NotificationKind.
 
 @dataclass(frozen=True)
 class AlertSettings:
-    """Thresholds of the conditions.
+    """Tables of the configuration with the thresholds of the conditions."""
 
-    Attributes:
-        upgrade_notice: Time before the start of an upgrade.
-        expiry_notice: Time before the metadata expires.
-        min_free_percent: Free disk space in percent below which a condition is reported.
-        approves_automatically: Whether no approval is required.
-        starts_automatically: Whether the service starts upgrades automatically.
-        reports_only: Whether a release that fails in its soak period is only reported.
-        required_approvals: Number of required approvals.
-        windows: Maintenance windows; upgrades may start at any time without them.
-        zone: Time zone of the windows.
-    """
-
-    upgrade_notice: timedelta = timedelta(hours=12)
-    expiry_notice: timedelta = timedelta(days=5)
-    min_free_percent: float = 10.0
-    approves_automatically: bool = False
-    starts_automatically: bool = True
-    reports_only: bool = False
-    required_approvals: int = 1
-    windows: tuple[WeeklyWindow, ...] = ()
-    zone: tzinfo = UTC
+    notify: NotifySettings = field(default_factory=NotifySettings)
+    service: ServiceSettings = field(default_factory=ServiceSettings)
+    soak: SoakSettings = field(default_factory=SoakSettings)
 
 
 @dataclass(frozen=True)
@@ -124,7 +108,7 @@ def list_conditions(
         )
     disks = map(get_part_or_none, (get_part_or_none(now.free_percent) or {}).values())
     free = min((percent for percent in disks if percent is not None), default=None)
-    bound = limits.min_free_percent + (
+    bound = limits.notify.min_free_percent + (
         DISK_RECOVERY_PERCENT if NotificationKind.DISK_SPACE_LOW in reported else 0.0
     )
     if free is not None and free < bound:
@@ -174,7 +158,8 @@ def _detect_intervention(now: SiteStatus, limits: AlertSettings) -> Iterator[Con
         values["code"] = change.error_code
         yield Condition(NotificationKind.INTERVENTION_REQUIRED, f"stuck {change.id}", values)
     elif change.is_open_after_commit and (
-        journal.needs_operator or (limits.reports_only and change.to_version in bad_releases)
+        journal.needs_operator
+        or (limits.soak.on_failure == "report" and change.to_version in bad_releases)
     ):
         values["code"] = bad_releases.get(change.to_version)
         yield Condition(NotificationKind.INTERVENTION_REQUIRED, f"bad {change.id}", values)
@@ -206,12 +191,13 @@ def _detect_upgrade(
         RehearsalStatus.PASSED,
         RehearsalStatus.NOT_REQUIRED,
     )
-    if not ready or not limits.starts_automatically:
+    mode, needed = limits.service.mode, limits.service.required_approvals
+    if not ready or mode == "notify":
         return
     if journal is None or journal.holds or journal.open_change is not None:
         return
-    missing = journal.count_approvals(found.binding, limits.required_approvals).missing
-    if missing and (found.was_rolled_back or not limits.approves_automatically):
+    missing = journal.count_approvals(found.binding, needed).missing
+    if missing and (found.was_rolled_back or mode != "automatic"):
         yield Condition(
             NotificationKind.WAITING_FOR_APPROVAL,
             f"{found.binding} {missing}",
@@ -219,8 +205,10 @@ def _detect_upgrade(
         )
         return
     chosen = journal.find_schedule(found.binding)
-    begins = _find_start(now.now, chosen.not_before if chosen else None, limits)
-    if begins is not None and begins - now.now <= limits.upgrade_notice:
+    begins = _find_start(now.now, chosen.not_before if chosen else None, limits.service)
+    if begins is not None and begins - now.now <= timedelta(
+        hours=limits.notify.upgrade_notice_hours
+    ):
         at = begins.isoformat()
         predicted = sum_predicted_range(now.rehearsal)
         stop = dict(zip(("low_s", "high_s"), predicted, strict=True)) if predicted else {}
@@ -230,12 +218,13 @@ def _detect_upgrade(
 
 
 def _find_start(
-    now: datetime, not_before: datetime | None, limits: AlertSettings
+    now: datetime, not_before: datetime | None, settings: ServiceSettings
 ) -> datetime | None:
     """Return the earliest start of an upgrade; None if that is now or never."""
     start = max(now, not_before) if not_before else now
-    if limits.windows:
-        opening = find_next_opening(limits.windows, start, limits.zone)
+    if settings.windows:
+        windows = tuple(item.to_window() for item in settings.windows)
+        opening = find_next_opening(windows, start, settings.get_timezone())
         if opening is None:
             return None
         start = max(start, opening.start)
@@ -250,7 +239,7 @@ def _detect_feed_expiry(now: SiteStatus, limits: AlertSettings) -> Iterator[Cond
     at = ends.isoformat()
     if view.is_stale(now.now):
         yield Condition(NotificationKind.FEED_EXPIRED, "stale", {"at": at})
-    elif ends - now.now < limits.expiry_notice:
+    elif ends - now.now < timedelta(days=limits.notify.expiry_notice_days):
         days = round((ends - now.now) / timedelta(days=1), 1)
         yield Condition(NotificationKind.FEED_EXPIRING, "lapsing", {"at": at, "days": days})
 
@@ -293,134 +282,107 @@ def collect_notifications(journal: Journal, after: int, last: int) -> tuple[Noti
     for event in journal.list_events(after):
         if event.number > last:  # recorded after the snapshot; the next round reports it
             break
-        made = _EventTranslator(journal, event).translate()
+        made = _translate_event(journal, event)
         if made is not None:
             kind, values = made
             found.append(Notification.create(f"event {event.number}", kind, event.at, **values))
     return tuple(found)
 
 
-class _EventTranslator:
-    def __init__(self, journal: Journal, event: JournalEvent) -> None:
-        self._journal, self._event = journal, event
+#: Kind of the notification of an event, and the event's fields by names of its values.
+_RULES: Mapping[str, tuple[NotificationKind, Mapping[str, str]]] = {
+    "approved": (NotificationKind.APPROVED, {"version": "version", "by": "by"}),
+    "rollback-approved": (NotificationKind.ROLLBACK_APPROVED, {"version": "version", "by": "by"}),
+    ROLLBACK_EMERGENCY: (
+        NotificationKind.EMERGENCY_ROLLBACK, {"version": "version", "by": "by", "from_": "origin"},
+    ),
+    "scheduled": (
+        NotificationKind.SCHEDULED, {"version": "version", "by": "by", "at_": "not_before"},
+    ),
+    "schedule-cancelled": (
+        NotificationKind.SCHEDULE_CANCELLED, {"version": "version", "by": "by"},
+    ),
+    APPLICATION_STARTED: (NotificationKind.APPLICATION_STARTED, {"version": "version"}),
+    APPLICATION_STOPPED: (NotificationKind.STOPPED, {}),
+    AGENT_CONFIRMED: (NotificationKind.AGENT_UPDATED, {"version": "version"}),
+}  # fmt: skip
 
-    def translate(self) -> tuple[NotificationKind, dict[str, Any]] | None:
-        rules: Mapping[str, Callable[[], tuple[NotificationKind, dict[str, Any]] | None]] = {
-            "rehearsal-passed": self._translate_rehearsal_passed,
-            "rehearsal-failed": self._translate_rehearsal_failed,
-            "approved": self._translate_approval,
-            "rollback-approved": lambda: (
-                NotificationKind.ROLLBACK_APPROVED,
-                self._pick_values("version", "by"),
-            ),
-            ROLLBACK_EMERGENCY: lambda: (
-                NotificationKind.EMERGENCY_ROLLBACK,
-                {**self._pick_values("version", "by"), "from_": self._event.get("origin")},
-            ),
-            "scheduled": lambda: (
-                NotificationKind.SCHEDULED,
-                {**self._pick_values("version", "by"), "at_": self._event.get("not_before")},
-            ),
-            "schedule-cancelled": lambda: (
-                NotificationKind.SCHEDULE_CANCELLED,
-                self._pick_values("version", "by"),
-            ),
-            "step-done": self._translate_step,
-            "change-reverted": self._translate_undone,
-            APPLICATION_STARTED: lambda: (
-                NotificationKind.APPLICATION_STARTED,
-                self._pick_values("version"),
-            ),
-            APPLICATION_STOPPED: lambda: (NotificationKind.STOPPED, {}),
-            AGENT_CONFIRMED: lambda: (NotificationKind.AGENT_UPDATED, self._pick_values("version")),
-        }
-        rule = rules.get(self._event.kind)
-        return rule() if rule is not None else None
 
-    def _pick_values(self, *names: str) -> dict[str, Any]:
-        return {name: self._event.get(name) for name in names}
+def _translate_event(
+    journal: Journal, event: JournalEvent
+) -> tuple[NotificationKind, dict[str, Any]] | None:
+    """Return kind and values of the notification of an event; None without one."""
+    match event.kind:
+        case "rehearsal-passed" | "rehearsal-failed":
+            return _translate_rehearsal(journal, event)
+        case "step-done" if event.get("step") == StepName.MAINTENANCE_OFF:
+            return _translate_commit(journal, event)
+        case "change-reverted":
+            return _translate_undone(journal, event)
+    if event.kind not in _RULES:
+        return None
+    kind, fields = _RULES[event.kind]
+    values = {name: event.get(field) for name, field in fields.items()}
+    restored = str(event.get("version")).removeprefix(RESTORED_APPROVAL_PREFIX)
+    if kind is NotificationKind.APPROVED and restored != values["version"]:
+        return NotificationKind.RESTORE_APPROVED, {**values, "version": restored}
+    return kind, values
 
-    def _translate_approval(self) -> tuple[NotificationKind, dict[str, Any]]:
-        version = str(self._event.get("version"))
-        restored = version.removeprefix(RESTORED_APPROVAL_PREFIX)
-        if restored != version:
-            return NotificationKind.RESTORE_APPROVED, {
-                **self._pick_values("by"),
-                "version": restored,
-            }
-        return NotificationKind.APPROVED, self._pick_values("version", "by")
 
-    # ---- rehearsals ------------------------------------------------------------------------------
+def _translate_rehearsal(
+    journal: Journal, event: JournalEvent
+) -> tuple[NotificationKind, dict[str, Any]] | None:
+    wanted = event.get("rehearsal")
+    record = next((r for r in RehearsalStore(journal).list_newest() if r.id == wanted), None)
+    if record is None:
+        return None
+    values: dict[str, Any] = {"from_": record.from_version, "version": record.to_version}
+    if event.kind == "rehearsal-failed":
+        return NotificationKind.REHEARSAL_FAILED, {**values, "code": record.error_code}
+    if record.report is None:
+        return None
+    maps = [item for hop in record.report.hops for item in hop.reference_maps]
+    low, high = sum_predicted_range(record) or (None, None)
+    return NotificationKind.REHEARSED, {
+        **values,
+        "low_s": low,
+        "high_s": high,
+        "mapped": sum(item.affected or 0 for item in maps),
+        "unmapped": sum(item.unmapped_rows for item in maps),
+        "checks": sum(len(hop.checks) for hop in record.report.hops),
+    }
 
-    def _find_rehearsal(self) -> RehearsalRecord | None:
-        wanted = self._event.get("rehearsal")
-        return next(
-            (r for r in RehearsalStore(self._journal).list_newest() if r.id == wanted), None
-        )
 
-    def _translate_rehearsal_passed(self) -> tuple[NotificationKind, dict[str, Any]] | None:
-        record = self._find_rehearsal()
-        if record is None or record.report is None:
-            return None
-        maps = [item for hop in record.report.hops for item in hop.reference_maps]
-        low, high = sum_predicted_range(record) or (None, None)
-        return NotificationKind.REHEARSED, {
-            "from_": record.from_version,
-            "version": record.to_version,
-            "low_s": low,
-            "high_s": high,
-            "mapped": sum(item.affected or 0 for item in maps),
-            "unmapped": sum(item.unmapped_rows for item in maps),
-            "checks": sum(len(hop.checks) for hop in record.report.hops),
-        }
+def _translate_commit(
+    journal: Journal, event: JournalEvent
+) -> tuple[NotificationKind, dict[str, Any]]:
+    change = journal.read_change(event.change or "")
+    values = _build_change_values(journal, change)
+    if change.kind is ChangeKind.ROLLBACK:
+        # The cause is the failure code of the release that the rollback left.
+        known = SiteHistory(journal).list_bad_releases()
+        code = next((r.code for r in known if r.version == change.from_version), None)
+        return NotificationKind.ROLLED_BACK, {**values, "code": code}
+    low, high = find_predicted_range(journal, change.id) or (None, None)
+    return NotificationKind.UPGRADED, {**values, "low_s": low, "high_s": high}
 
-    def _translate_rehearsal_failed(self) -> tuple[NotificationKind, dict[str, Any]] | None:
-        record = self._find_rehearsal()
-        if record is None:
-            return None
-        return NotificationKind.REHEARSAL_FAILED, {
-            "from_": record.from_version,
-            "version": record.to_version,
-            "code": record.error_code,
-        }
 
-    # ---- changes ---------------------------------------------------------------------------------
+def _translate_undone(
+    journal: Journal, event: JournalEvent
+) -> tuple[NotificationKind, dict[str, Any]]:
+    change = journal.read_change(event.change or "")
+    upgrade = change.kind is ChangeKind.UPGRADE
+    binding = journal.read_facts(change.id).binding
+    who = ApprovalStore(journal).list_consumed_by(change.id, binding)
+    kind = NotificationKind.UPGRADE_FAILED if upgrade else NotificationKind.ROLLBACK_FAILED
+    return kind, {**_build_change_values(journal, change), "approvals": len(who) or None}
 
-    def _translate_step(self) -> tuple[NotificationKind, dict[str, Any]] | None:
-        if self._event.get("step") != StepName.MAINTENANCE_OFF:
-            return None
-        change = self._journal.read_change(self._event.change or "")
-        if change.kind is ChangeKind.ROLLBACK:
-            return NotificationKind.ROLLED_BACK, {
-                **self._build_change_values(),
-                "code": self._find_rollback_cause(change),
-            }
-        low, high = find_predicted_range(self._journal, change.id) or (None, None)
-        return NotificationKind.UPGRADED, {
-            **self._build_change_values(),
-            "low_s": low,
-            "high_s": high,
-        }
 
-    def _translate_undone(self) -> tuple[NotificationKind, dict[str, Any]]:
-        change = self._journal.read_change(self._event.change or "")
-        upgrade = change.kind is ChangeKind.UPGRADE
-        binding = self._journal.read_facts(change.id).binding
-        who = ApprovalStore(self._journal).list_consumed_by(change.id, binding)
-        kind = NotificationKind.UPGRADE_FAILED if upgrade else NotificationKind.ROLLBACK_FAILED
-        return kind, {**self._build_change_values(), "approvals": len(who) or None}
-
-    def _build_change_values(self) -> dict[str, Any]:
-        change = self._journal.read_change(self._event.change or "")
-        return {
-            "change": change.id,
-            "from_": change.from_version,
-            "version": change.to_version,
-            "code": change.error_code,
-            "downtime_s": measure_downtime(change, self._journal.read_facts(change.id)),
-        }
-
-    def _find_rollback_cause(self, rollback: Change) -> str | None:
-        """Return why a rollback was made: the failure code of the release that it left."""
-        known = SiteHistory(self._journal).list_bad_releases()
-        return next((r.code for r in known if r.version == rollback.from_version), None)
+def _build_change_values(journal: Journal, change: Change) -> dict[str, Any]:
+    return {
+        "change": change.id,
+        "from_": change.from_version,
+        "version": change.to_version,
+        "code": change.error_code,
+        "downtime_s": measure_downtime(change, journal.read_facts(change.id)),
+    }

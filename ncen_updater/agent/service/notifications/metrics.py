@@ -58,10 +58,10 @@ class MetricSample:
     value: float
     labels: Mapping[str, str]
 
-    @classmethod
-    def create(cls, name: str, value: float, **labels: str) -> MetricSample:
-        """Create a sample."""
-        return cls(name, value, labels)
+
+def make_sample(name: str, value: float, **labels: str) -> MetricSample:
+    """Make a sample."""
+    return MetricSample(name, value, labels)
 
 
 def _to_epoch_s(moment: datetime) -> float:
@@ -70,22 +70,20 @@ def _to_epoch_s(moment: datetime) -> float:
 
 def _collect_journal_metrics(config: AgentConfig, site: SiteStatus) -> Iterator[MetricSample]:
     journal = get_part_or_none(site.journal)
-    yield MetricSample.create("journal_readable", journal is not None)
+    yield make_sample("journal_readable", journal is not None)
     if journal is not None:
-        yield MetricSample.create("journal_events_total", journal.last_event)
+        yield make_sample("journal_events_total", journal.last_event)
         number, _, digest = journal.head.partition(":")
-        yield MetricSample.create("journal_head_info", 1, number=number, hash=digest)
+        yield make_sample("journal_head_info", 1, number=number, hash=digest)
         state = journal.open_change.state.value if journal.open_change else "none"
         for name in CHANGE_STATES:
-            yield MetricSample.create("change_state", name == state, state=name)
-        yield MetricSample.create("hold", bool(journal.holds))
-        yield MetricSample.create(
+            yield make_sample("change_state", name == state, state=name)
+        yield make_sample("hold", bool(journal.holds))
+        yield make_sample(
             "approvals_missing",
             site.count_missing_approvals(config.service.required_approvals) or 0,
         )
-        yield MetricSample.create(
-            "bad_releases", len({row.version for row in journal.bad_releases})
-        )
+        yield make_sample("bad_releases", len({row.version for row in journal.bad_releases}))
 
 
 def _collect_availability_metrics(site: SiteStatus) -> Iterator[MetricSample]:
@@ -93,7 +91,7 @@ def _collect_availability_metrics(site: SiteStatus) -> Iterator[MetricSample]:
     if availability is not None:
         for state in AvailabilityState:
             present = availability.state is state
-            yield MetricSample.create("availability_state", present, state=state.value)
+            yield make_sample("availability_state", present, state=state.value)
 
 
 def collect_metrics(
@@ -116,7 +114,7 @@ def collect_metrics(
         status_read_at: When the service loop last read the status.
     """
     version: str | None = get_part_or_none(site.current)
-    yield MetricSample.create(
+    yield make_sample(
         "info", 1, site=config.site.id, product=config.site.product,
         version=version or "", agent=agent_version,
     )  # fmt: skip
@@ -124,33 +122,31 @@ def collect_metrics(
     yield from _collect_availability_metrics(site)
     stop = get_part_or_none(site.last_downtime)
     if stop is not None:
-        yield MetricSample.create("last_downtime_seconds", stop.actual_s)
+        yield make_sample("last_downtime_seconds", stop.actual_s)
         if stop.low_s is not None and stop.high_s is not None:
-            yield MetricSample.create("last_downtime_predicted_low_seconds", stop.low_s)
-            yield MetricSample.create("last_downtime_predicted_high_seconds", stop.high_s)
+            yield make_sample("last_downtime_predicted_low_seconds", stop.low_s)
+            yield make_sample("last_downtime_predicted_high_seconds", stop.high_s)
     if site.next_upgrade is not None:
-        yield MetricSample.create("release_available", site.next_upgrade.target is not None)
+        yield make_sample("release_available", site.next_upgrade.target is not None)
     if site.is_withdrawn is not None:
-        yield MetricSample.create("release_withdrawn", site.is_withdrawn)
+        yield make_sample("release_withdrawn", site.is_withdrawn)
     view = get_part_or_none(site.feed_view)
     if view is not None:
-        yield MetricSample.create("feed_checked_timestamp_seconds", _to_epoch_s(view.checked_at))
+        yield make_sample("feed_checked_timestamp_seconds", _to_epoch_s(view.checked_at))
     for role, moment in (get_part_or_none(site.expiries) or {}).items():
         if isinstance(moment, datetime):
-            yield MetricSample.create(
-                "feed_expiry_timestamp_seconds", _to_epoch_s(moment), role=role
-            )
+            yield make_sample("feed_expiry_timestamp_seconds", _to_epoch_s(moment), role=role)
     for place, percent in (get_part_or_none(site.free_percent) or {}).items():
         if isinstance(percent, float):
-            yield MetricSample.create("disk_free_ratio", percent / 100, place=place)
+            yield make_sample("disk_free_ratio", percent / 100, place=place)
     if status_read_at is not None:
-        yield MetricSample.create("loop_timestamp_seconds", _to_epoch_s(status_read_at))
+        yield make_sample("loop_timestamp_seconds", _to_epoch_s(status_read_at))
     for (action, code), count in sorted(runs.items()):
-        yield MetricSample.create("child_runs_total", count, action=action, exit_code=str(code))
+        yield make_sample("child_runs_total", count, action=action, exit_code=str(code))
     for name, way in outbox.channels.items():
-        yield MetricSample.create("notifications_waiting", len(way.pending), way=name)
-        yield MetricSample.create("notifications_failures", way.failures, way=name)
-    yield MetricSample.create("written_timestamp_seconds", _to_epoch_s(site.now))
+        yield make_sample("notifications_waiting", len(way.pending), way=name)
+        yield make_sample("notifications_failures", way.failures, way=name)
+    yield make_sample("written_timestamp_seconds", _to_epoch_s(site.now))
 
 
 def _escape_label(text: str) -> str:

@@ -14,86 +14,152 @@ from datetime import UTC, datetime, tzinfo
 from typing import Self
 
 from ncen_updater.agent.model.event_names import NotificationKind
-from ncen_updater.common.cli.render import format_scheduled_time
+from ncen_updater.common.cli.render import format_duration, format_scheduled_time
 from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.json_records import JsonRecord
-from ncen_updater.common.labels import CodeExplanation, has_hidden_values
+from ncen_updater.common.labels import explain_code, has_hidden_values
 
-Explain = Callable[[str], CodeExplanation | None]
 
-TITLES: Mapping[NotificationKind, str] = {
-    NotificationKind.AVAILABLE: N_("{version} is available"),
-    NotificationKind.REHEARSED: N_("Rehearsal of {version} passed"),
-    NotificationKind.REHEARSAL_FAILED: N_("Rehearsal of {version} failed"),
-    NotificationKind.WAITING_FOR_APPROVAL: N_(
-        "Waiting for approval: upgrade to {version} ({missing} missing)"
+@dataclass(frozen=True)
+class KindRule:
+    """Text and content of one kind of notification.
+
+    Attributes:
+        title: Title in one sentence.
+        values: Names of the values that it may contain.
+        remedy: What the reader does next; empty for nothing.
+        urgent: Whether it is sent without waiting for others.
+    """
+
+    title: str
+    values: tuple[str, ...]
+    remedy: str = ""
+    urgent: bool = False
+
+
+_CHANGE_VALUES = ("change", "from", "version")
+RULES: Mapping[NotificationKind, KindRule] = {
+    NotificationKind.AVAILABLE: KindRule(N_("{version} is available"), ("version", "from")),
+    NotificationKind.REHEARSED: KindRule(
+        N_("Rehearsal of {version} passed"),
+        ("from", "version", "low_s", "high_s", "mapped", "unmapped", "checks"),
     ),
-    NotificationKind.APPROVED: N_("Upgrade to {version} approved by {by}"),
-    NotificationKind.ROLLBACK_APPROVED: N_("Rollback to {version} approved by {by}"),
-    NotificationKind.RESTORE_APPROVED: N_(
-        "Adoption of restored databases as {version} approved by {by}"
+    NotificationKind.REHEARSAL_FAILED: KindRule(
+        N_("Rehearsal of {version} failed"),
+        ("from", "version", "code"),
+        N_("Run ncen-updater support-bundle and send the file to the Secretariat."),
     ),
-    NotificationKind.EMERGENCY_ROLLBACK: N_(
-        "Emergency rollback from {from} to {version} started by {by}"
+    NotificationKind.WAITING_FOR_APPROVAL: KindRule(
+        N_("Waiting for approval: upgrade to {version} ({missing} missing)"),
+        ("version", "missing"),
+        N_("Review the dossier, then run: ncen-updater approve"),
     ),
-    NotificationKind.APPROVAL_VOID: N_("Approval of {version} is outdated"),
-    NotificationKind.SCHEDULED: N_("Upgrade to {version} scheduled for {at} by {by}"),
-    NotificationKind.SCHEDULE_CANCELLED: N_(
-        "Schedule of the upgrade to {version} cancelled by {by}"
+    NotificationKind.APPROVED: KindRule(
+        N_("Upgrade to {version} approved by {by}"), ("version", "by")
     ),
-    NotificationKind.UPGRADE_UPCOMING: N_("Upgrade to {version} starts at {at}"),
-    NotificationKind.UPGRADED: N_("Upgrade from {from} to {version} completed"),
-    NotificationKind.UPGRADE_FAILED: N_(
-        "Upgrade from {from} to {version} failed; {from} is running"
+    NotificationKind.APPROVAL_VOID: KindRule(
+        N_("Approval of {version} is outdated"),
+        ("version",),
+        N_("Review the dossier, then run: ncen-updater approve"),
     ),
-    NotificationKind.ROLLED_BACK: N_("Rolled back from {from} to {version}"),
-    NotificationKind.ROLLBACK_FAILED: N_(
-        "Rollback from {from} to {version} failed; {from} is running"
+    NotificationKind.ROLLBACK_APPROVED: KindRule(
+        N_("Rollback to {version} approved by {by}"), ("version", "by")
     ),
-    NotificationKind.INTERVENTION_REQUIRED: N_("Manual intervention required"),
-    NotificationKind.FEED_EXPIRING: N_("Metadata expires at {at} (days left: {days})"),
-    NotificationKind.FEED_EXPIRED: N_("Metadata expired at {at}"),
-    NotificationKind.RELEASE_WITHDRAWN: N_(
-        "Installed release {version} withdrawn by the Secretariat"
+    NotificationKind.RESTORE_APPROVED: KindRule(
+        N_("Adoption of restored databases as {version} approved by {by}"),
+        ("version", "by"),
+        N_("Run: ncen-updater history"),
     ),
-    NotificationKind.APPLICATION_STARTED: N_(
-        "Application ({version}) was stopped and has been restarted"
+    NotificationKind.EMERGENCY_ROLLBACK: KindRule(
+        N_("Emergency rollback from {from} to {version} started by {by}"),
+        ("from", "version", "by"),
+        N_("Run: ncen-updater history"),
+        urgent=True,
     ),
-    NotificationKind.APPLICATION_DOWN: N_(
-        "Application ({version}) stopped or unhealthy since {at}"
+    NotificationKind.SCHEDULED: KindRule(
+        N_("Upgrade to {version} scheduled for {at} by {by}"), ("version", "at", "by")
     ),
-    NotificationKind.APPLICATION_UP: N_("Application running again after an outage since {at}"),
-    NotificationKind.STOPPED: N_("Application stopped by an operator during the soak period"),
-    NotificationKind.AGENT_UPDATED: N_("ncen-updater updated to {version}"),
-    NotificationKind.AGENT_REVERTED: N_(
-        "Update of ncen-updater to {version} failed; previous version restored"
+    NotificationKind.SCHEDULE_CANCELLED: KindRule(
+        N_("Schedule of the upgrade to {version} cancelled by {by}"), ("version", "by")
     ),
-    NotificationKind.DISK_SPACE_LOW: N_("Low disk space: {free_percent} % free"),
-}
-_REMEDIES: Mapping[NotificationKind, str] = {
-    NotificationKind.REHEARSAL_FAILED: N_(
-        "Run ncen-updater support-bundle and send the file to the Secretariat."
+    NotificationKind.UPGRADE_UPCOMING: KindRule(
+        N_("Upgrade to {version} starts at {at}"), ("version", "at", "low_s", "high_s")
     ),
-    NotificationKind.WAITING_FOR_APPROVAL: N_("Review the dossier, then run: ncen-updater approve"),
-    NotificationKind.APPROVAL_VOID: N_("Review the dossier, then run: ncen-updater approve"),
-    NotificationKind.UPGRADE_FAILED: N_("Automatic retries are paused. Run: ncen-updater history"),
-    NotificationKind.RESTORE_APPROVED: N_("Run: ncen-updater history"),
-    NotificationKind.EMERGENCY_ROLLBACK: N_("Run: ncen-updater history"),
-    NotificationKind.ROLLED_BACK: N_("Run: ncen-updater history"),
-    NotificationKind.ROLLBACK_FAILED: N_("Run: ncen-updater status"),
-    NotificationKind.INTERVENTION_REQUIRED: N_("Log in and run: ncen-updater doctor"),
-    NotificationKind.FEED_EXPIRING: N_(
-        "Check the connection to the feed, or import a new offline bundle."
+    NotificationKind.UPGRADED: KindRule(
+        N_("Upgrade from {from} to {version} completed"),
+        (*_CHANGE_VALUES, "low_s", "high_s", "downtime_s"),
     ),
-    NotificationKind.FEED_EXPIRED: N_(
-        "Check the connection to the feed, or import a new offline bundle."
+    NotificationKind.UPGRADE_FAILED: KindRule(
+        N_("Upgrade from {from} to {version} failed; {from} is running"),
+        (*_CHANGE_VALUES, "code", "downtime_s", "approvals"),
+        N_("Automatic retries are paused. Run: ncen-updater history"),
+        urgent=True,
     ),
-    NotificationKind.RELEASE_WITHDRAWN: N_("Run: ncen-updater status"),
-    NotificationKind.APPLICATION_STARTED: N_("Find the cause: journalctl -b"),
-    NotificationKind.STOPPED: N_("Start the application to continue the soak period."),
-    NotificationKind.APPLICATION_DOWN: N_("No change is in progress. Run: ncen-updater status"),
-    NotificationKind.AGENT_REVERTED: N_("Inform the Secretariat."),
-    NotificationKind.DISK_SPACE_LOW: N_("Free disk space before the next upgrade."),
+    NotificationKind.ROLLED_BACK: KindRule(
+        N_("Rolled back from {from} to {version}"),
+        (*_CHANGE_VALUES, "code", "downtime_s"),
+        N_("Run: ncen-updater history"),
+        urgent=True,
+    ),
+    NotificationKind.ROLLBACK_FAILED: KindRule(
+        N_("Rollback from {from} to {version} failed; {from} is running"),
+        (*_CHANGE_VALUES, "code", "downtime_s", "approvals"),
+        N_("Run: ncen-updater status"),
+        urgent=True,
+    ),
+    NotificationKind.INTERVENTION_REQUIRED: KindRule(
+        N_("Manual intervention required"),
+        (*_CHANGE_VALUES, "code"),
+        N_("Log in and run: ncen-updater doctor"),
+        urgent=True,
+    ),
+    NotificationKind.FEED_EXPIRING: KindRule(
+        N_("Metadata expires at {at} (days left: {days})"),
+        ("at", "days"),
+        N_("Check the connection to the feed, or import a new offline bundle."),
+    ),
+    NotificationKind.FEED_EXPIRED: KindRule(
+        N_("Metadata expired at {at}"),
+        ("at",),
+        N_("Check the connection to the feed, or import a new offline bundle."),
+    ),
+    NotificationKind.RELEASE_WITHDRAWN: KindRule(
+        N_("Installed release {version} withdrawn by the Secretariat"),
+        ("version",),
+        N_("Run: ncen-updater status"),
+        urgent=True,
+    ),
+    NotificationKind.APPLICATION_STARTED: KindRule(
+        N_("Application ({version}) was stopped and has been restarted"),
+        ("version",),
+        N_("Find the cause: journalctl -b"),
+    ),
+    NotificationKind.STOPPED: KindRule(
+        N_("Application stopped by an operator during the soak period"),
+        (),
+        N_("Start the application to continue the soak period."),
+    ),
+    NotificationKind.APPLICATION_DOWN: KindRule(
+        N_("Application ({version}) stopped or unhealthy since {at}"),
+        ("version", "at"),
+        N_("No change is in progress. Run: ncen-updater status"),
+        urgent=True,
+    ),
+    NotificationKind.APPLICATION_UP: KindRule(
+        N_("Application running again after an outage since {at}"), ("version", "at")
+    ),
+    NotificationKind.AGENT_UPDATED: KindRule(N_("ncen-updater updated to {version}"), ("version",)),
+    NotificationKind.AGENT_REVERTED: KindRule(
+        N_("Update of ncen-updater to {version} failed; previous version restored"),
+        ("version",),
+        N_("Inform the Secretariat."),
+        urgent=True,
+    ),
+    NotificationKind.DISK_SPACE_LOW: KindRule(
+        N_("Low disk space: {free_percent} % free"),
+        ("free_percent",),
+        N_("Free disk space before the next upgrade."),
+    ),
 }
 DOWNTIME = N_("Downtime: {stop}")
 DOWNTIME_AND_PREDICTION = N_("Downtime: {stop} (predicted {low} to {high})")
@@ -104,19 +170,6 @@ RECORD_COUNTS = N_(
 APPROVE_AGAIN = N_("A retry requires new approvals.")
 #: Placeholder for an unknown value.
 UNKNOWN = "?"
-URGENT_KINDS = frozenset(
-    {
-        NotificationKind.EMERGENCY_ROLLBACK,
-        NotificationKind.UPGRADE_FAILED,
-        NotificationKind.ROLLED_BACK,
-        NotificationKind.ROLLBACK_FAILED,
-        NotificationKind.INTERVENTION_REQUIRED,
-        NotificationKind.RELEASE_WITHDRAWN,
-        NotificationKind.APPLICATION_DOWN,
-        NotificationKind.AGENT_REVERTED,
-    }
-)
-
 #: Kinds that a site cannot disable.
 MANDATORY_KINDS = frozenset({NotificationKind.EMERGENCY_ROLLBACK})
 
@@ -162,40 +215,6 @@ _VALUE_CHECKS: Mapping[str, Callable[[object], bool]] = {
         _is_number,
     ),
 }  # fmt: skip
-_CHANGE_VALUES = ("change", "from", "version")
-
-#: Values that each kind may contain.
-ALLOWED_VALUES: Mapping[NotificationKind, tuple[str, ...]] = {
-    NotificationKind.AVAILABLE: ("version", "from"),
-    NotificationKind.REHEARSED: (
-        "from", "version", "low_s", "high_s", "mapped", "unmapped", "checks",
-    ),
-    NotificationKind.REHEARSAL_FAILED: ("from", "version", "code"),
-    NotificationKind.WAITING_FOR_APPROVAL: ("version", "missing"),
-    NotificationKind.APPROVED: ("version", "by"),
-    NotificationKind.ROLLBACK_APPROVED: ("version", "by"),
-    NotificationKind.RESTORE_APPROVED: ("version", "by"),
-    NotificationKind.EMERGENCY_ROLLBACK: ("from", "version", "by"),
-    NotificationKind.APPROVAL_VOID: ("version",),
-    NotificationKind.SCHEDULED: ("version", "at", "by"),
-    NotificationKind.SCHEDULE_CANCELLED: ("version", "by"),
-    NotificationKind.UPGRADE_UPCOMING: ("version", "at", "low_s", "high_s"),
-    NotificationKind.UPGRADED: (*_CHANGE_VALUES, "low_s", "high_s", "downtime_s"),
-    NotificationKind.UPGRADE_FAILED: (*_CHANGE_VALUES, "code", "downtime_s", "approvals"),
-    NotificationKind.ROLLED_BACK: (*_CHANGE_VALUES, "code", "downtime_s"),
-    NotificationKind.ROLLBACK_FAILED: (*_CHANGE_VALUES, "code", "downtime_s", "approvals"),
-    NotificationKind.INTERVENTION_REQUIRED: (*_CHANGE_VALUES, "code"),
-    NotificationKind.FEED_EXPIRING: ("at", "days"),
-    NotificationKind.FEED_EXPIRED: ("at",),
-    NotificationKind.RELEASE_WITHDRAWN: ("version",),
-    NotificationKind.APPLICATION_STARTED: ("version",),
-    NotificationKind.STOPPED: (),
-    NotificationKind.APPLICATION_DOWN: ("version", "at"),
-    NotificationKind.APPLICATION_UP: ("version", "at"),
-    NotificationKind.AGENT_UPDATED: ("version",),
-    NotificationKind.AGENT_REVERTED: ("version",),
-    NotificationKind.DISK_SPACE_LOW: ("free_percent",),
-}  # fmt: skip
 
 
 def filter_values(kind: NotificationKind, values: Mapping[str, object]) -> dict[str, object]:
@@ -203,7 +222,7 @@ def filter_values(kind: NotificationKind, values: Mapping[str, object]) -> dict[
     return {
         name: value
         for name, value in values.items()
-        if name in ALLOWED_VALUES[kind] and _VALUE_CHECKS[name](value)
+        if name in RULES[kind].values and _VALUE_CHECKS[name](value)
     }
 
 
@@ -241,7 +260,7 @@ class Notification(JsonRecord):
     @property
     def urgent(self) -> bool:
         """Return whether the notification is sent without waiting for others."""
-        return self.kind in URGENT_KINDS
+        return RULES[self.kind].urgent
 
     def to_json(self) -> dict[str, object]:
         """Return the JSON document for files and messages."""
@@ -261,18 +280,6 @@ class Notification(JsonRecord):
         )
 
 
-def format_span(seconds: float) -> str:
-    """Return a duration with international units: ``4 min 10 s``."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    minutes, rest = divmod(whole, 60)
-    if minutes < 60:
-        return f"{minutes} min {rest} s" if rest else f"{minutes} min"
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if minutes else f"{hours} h"
-
-
 def _fill_template(template: str, notification: Notification, zone: tzinfo) -> LazyText:
     values: dict[str, object] = dict.fromkeys(
         ("from", "version", "missing", "by", "at", "days", "free_percent"), UNKNOWN
@@ -286,22 +293,19 @@ def _fill_template(template: str, notification: Notification, zone: tzinfo) -> L
 
 def format_title(notification: Notification, zone: tzinfo) -> LazyText:
     """Return the title in one sentence."""
-    return _fill_template(TITLES[notification.kind], notification, zone)
+    return _fill_template(RULES[notification.kind].title, notification, zone)
 
 
-def format_notification(
-    notification: Notification, zone: tzinfo, explain: Explain
-) -> list[LazyText]:
+def format_notification(notification: Notification, zone: tzinfo) -> list[LazyText]:
     """Return all lines of a notification, its title first.
 
     Args:
         notification: The notification.
         zone: Time zone of the site, for displayed times.
-        explain: Returns the explanation of a code.
     """
     lines = [format_title(notification, zone), *_format_figures(notification)]
     code = notification.values.get("code")
-    known = explain(code) if isinstance(code, str) else None
+    known = explain_code(code) if isinstance(code, str) else None
     if isinstance(code, str) and known is not None and not has_hidden_values(known[0]):
         lines.append(LazyText(N_("Code {code}: {what}"), {"code": code, "what": known[0]}))
     elif isinstance(code, str):
@@ -312,28 +316,24 @@ def format_notification(
         lines.append(known[1])
     if notification.values.get("approvals"):
         lines.append(LazyText(APPROVE_AGAIN))
-    if notification.kind in _REMEDIES:
-        lines.append(_fill_template(_REMEDIES[notification.kind], notification, zone))
+    if RULES[notification.kind].remedy:
+        lines.append(_fill_template(RULES[notification.kind].remedy, notification, zone))
     return lines
 
 
 def _format_figures(notification: Notification) -> list[LazyText]:
-    found = []
-    values = notification.values
-    low, high, stop = (
-        _format_seconds(values.get(name)) for name in ("low_s", "high_s", "downtime_s")
-    )
-    if stop is not None and low is not None and high is not None:
-        found.append(LazyText(DOWNTIME_AND_PREDICTION, {"stop": stop, "low": low, "high": high}))
-    elif stop is not None:
-        found.append(LazyText(DOWNTIME, {"stop": stop}))
-    elif low is not None and high is not None:
-        found.append(LazyText(PREDICTED_DOWNTIME, {"low": low, "high": high}))
+    found, values = [], notification.values
+    shown = {
+        name: format_duration(value)
+        for name, key in (("low", "low_s"), ("high", "high_s"), ("stop", "downtime_s"))
+        if isinstance(value := values.get(key), int | float)
+    }
+    if shown:
+        text = DOWNTIME if "stop" in shown else PREDICTED_DOWNTIME
+        if len(shown) == 3:
+            text = DOWNTIME_AND_PREDICTION
+        found.append(LazyText(text, shown))
     if notification.kind is NotificationKind.REHEARSED:
         names = ("mapped", "unmapped", "checks")
         found.append(LazyText(RECORD_COUNTS, {name: values.get(name, UNKNOWN) for name in names}))
     return found
-
-
-def _format_seconds(value: object) -> str | None:
-    return format_span(value) if isinstance(value, int | float) else None

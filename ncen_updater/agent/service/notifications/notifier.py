@@ -73,27 +73,19 @@ RECEIPT_ERROR_CODES = range(9801, 9820)
 Sender = Callable[[Mapping[str, object]], str | None]
 
 
-def create_sender(config_path: Path, config: AgentConfig) -> Sender:
-    """Return a function that sends one message: through a child process or a systemd unit.
-
-    With the unit, the service itself has no network access.
-
-    Args:
-        config_path: The configuration file; the worker reads it again.
-        config: The configuration.
-    """
-    if config.service.runner != "systemd":
-        return create_worker_sender(config_path)
-    return create_worker_sender(config_path, config.paths.resolve(config.service.send_socket))
+def find_send_socket(config: AgentConfig) -> Path | None:
+    """Return the socket of the sending unit, so that the service itself has no network access."""
+    by_unit = config.service.runner == "systemd"
+    return config.paths.resolve(config.service.send_socket) if by_unit else None
 
 
-def create_worker_sender(
-    config_path: Path, socket: Path | None = None, limit_s: float = SEND_TIMEOUT_S
+def create_sender(
+    config_path: Path, socket: Path | None, limit_s: float = SEND_TIMEOUT_S
 ) -> Sender:
     """Return a function that sends one message in a worker process.
 
     Args:
-        config_path: The configuration file.
+        config_path: The configuration file; the worker reads it again.
         socket: Socket of the worker unit; None for a child process.
         limit_s: Time limit in seconds, after which the message counts as not delivered.
     """
@@ -101,7 +93,9 @@ def create_worker_sender(
     return lambda order: _send(worker, order)
 
 
-def _create_worker(config_path: Path, socket: Path | None, limit_s: float) -> Worker:
+def _create_worker(
+    config_path: Path, socket: Path | None, limit_s: float = SEND_TIMEOUT_S
+) -> Worker:
     return Worker(
         "ncen_updater.agent.service.notifications.send_worker",
         (str(config_path.absolute()),),
@@ -125,69 +119,38 @@ def send_receipt(config_path: Path, config: AgentConfig, address: str, content: 
     Raises:
         UpdaterError: If it was not delivered.
     """
-    socket = config.paths.resolve(config.service.send_socket)
-    worker = _create_worker(
-        config_path, socket if config.service.runner == "systemd" else None, SEND_TIMEOUT_S
-    )
     order = {"way": "receipt", "address": address, "content": content.decode()}
     try:
-        call_worker(worker, order)
+        call_worker(_create_worker(config_path, find_send_socket(config)), order)
     except WorkerError as error:
         reason = str(error.detail)[:200]
         raise UpdaterError(RECEIPT_NOT_DELIVERED, address=address, reason=reason) from error
 
 
 def _send(worker: Worker, request: Mapping[str, object]) -> str | None:
+    why: object = ""
+    code = SENDER_FAILED.code
     try:
         answer = call_worker(worker, request)
+        if answer.get("sent") is True:
+            if answer.get("refused"):
+                fields = {"code": MAIL_REFUSED.code}
+                logger.warning("some addresses of a message were refused", extra=fields)
+            return None
     except UpdaterError as error:
-        logger.warning(
-            "a message was not delivered: %s", error.title_text, extra=_build_log_fields(error.code)
-        )
-        return error.code
+        code, why = error.code, error.title_text
     except WorkerError as error:
-        logger.warning(
-            "a message was not delivered%s: %s%s",
-            " in time" if isinstance(error, WorkerTimeoutError) else "",
-            str(error.detail)[:300],
-            "; see 'systemctl status ncen-updater-send.socket'" if worker.socket else "",
-            extra=_build_log_fields(SENDER_FAILED.code),
-        )
-        return SENDER_FAILED.code
-    if answer.get("sent") is not True:
-        logger.warning("a message was not delivered", extra=_build_log_fields(SENDER_FAILED.code))
-        return SENDER_FAILED.code
-    if answer.get("refused"):
-        logger.warning(
-            "some addresses of a message were refused", extra=_build_log_fields(MAIL_REFUSED.code)
-        )
-    return None
-
-
-def _build_log_fields(code: str) -> dict[str, str]:
-    return {"code": code}
+        late = "not in time: " if isinstance(error, WorkerTimeoutError) else ""
+        hint = "; see 'systemctl status ncen-updater-send.socket'" if worker.socket else ""
+        why = f"{late}{str(error.detail)[:300]}{hint}"
+    logger.warning("a message was not delivered: %s", why, extra={"code": code})
+    return code
 
 
 #: Path below the state directory.
 OUTBOX_PATH = "service/outbox.json"
 #: Maximum time between two rounds: conditions such as a full disk cause no wake-up.
 MAX_INTERVAL = timedelta(minutes=5)
-
-
-def build_alert_settings(config: AgentConfig) -> AlertSettings:
-    """Return the thresholds of a site's conditions."""
-    notify = config.notify
-    return AlertSettings(
-        upgrade_notice=timedelta(hours=notify.upgrade_notice_hours),
-        expiry_notice=timedelta(days=notify.expiry_notice_days),
-        min_free_percent=notify.min_free_percent,
-        approves_automatically=config.service.mode == "automatic",
-        starts_automatically=config.service.mode != "notify",
-        reports_only=config.soak.on_failure == "report",
-        required_approvals=config.service.required_approvals,
-        windows=tuple(item.to_window() for item in config.service.windows),
-        zone=config.service.get_timezone(),
-    )
 
 
 class Notifier:
@@ -279,9 +242,9 @@ class Notifier:
         outbox = before or Outbox(last_event=journal.last_event if journal else 0)
         found = self._collect_from_journal(outbox.last_event, journal)
         event = journal.last_event if journal else outbox.last_event
-        states, reported = detect_new_conditions(
-            status, build_alert_settings(self._config), outbox.reported, self._down_since
-        )
+        config = self._config
+        limits = AlertSettings(config.notify, config.service, config.soak)
+        states, reported = detect_new_conditions(status, limits, outbox.reported, self._down_since)
         skipped = frozenset(self._config.notify.disabled_kinds)
         if NotificationKind.APPLICATION_DOWN in skipped:
             skipped |= {NotificationKind.APPLICATION_UP}
@@ -417,7 +380,7 @@ class NotifierThread:
         notifier = Notifier(
             self._path,
             config,
-            send=create_sender(self._path, config),
+            send=create_sender(self._path, find_send_socket(config)),
             now=_now,
             on_status=self._write_metrics,
             create_availability_reader=create_availability_cache,

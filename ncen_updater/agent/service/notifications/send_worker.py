@@ -31,7 +31,6 @@ from ncen_updater.agent.config.agent_config import AgentConfig, FeedSettings
 from ncen_updater.agent.config.loader import load_config
 from ncen_updater.agent.config.service import MailSettings, WebhookSettings
 from ncen_updater.agent.service.notifications.notification import (
-    Explain,
     Notification,
     format_notification,
     format_title,
@@ -46,7 +45,6 @@ from ncen_updater.common.cli.render import format_scheduled_time
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.json_records import compute_sha256
-from ncen_updater.common.labels import explain_code
 from ncen_updater.common.messages import (
     MAIL_REFUSED,
     MAIL_UNREACHABLE,
@@ -195,33 +193,20 @@ def post_webhook(
     if settings.ca_file is not None and not settings.ca_file.is_file():
         raise NotificationError(SECRET_MISSING, name=settings.ca_file, reason="not a file")
     body = json.dumps(message.document, ensure_ascii=False, sort_keys=True).encode()
-    with requests.Session() as session:
-        # use neither passwords from .netrc nor proxies from the environment
-        session.trust_env = False
-        if settings.proxy:
-            session.proxies = {"http": settings.proxy, "https": settings.proxy}
-        session.verify = str(settings.ca_file) if settings.ca_file else True
-        try:
-            with session.post(
-                settings.url,
-                data=body,
-                headers={
-                    "Content-Type": "application/json",
-                    "User-Agent": "ncen-updater",
-                    "NCEN-Message": message.id,
-                    "NCEN-Signature": sign_body(secret, body, int(now.timestamp())),
-                },
-                timeout=settings.timeout_s,
-                allow_redirects=False,  # the signed message is meant for this address only
-                stream=True,  # the response body is not read
-            ) as answer:
-                status = answer.status_code
-        except requests.exceptions.SSLError as error:
-            raise NotificationError(NOTIFICATION_TLS_FAILED, **place) from error
-        except requests.exceptions.RequestException as error:
-            raise NotificationError(
-                WEBHOOK_UNREACHABLE, **place, detail=type(error).__name__
-            ) from error
+    headers = {
+        "Content-Type": "application/json",
+        "User-Agent": "ncen-updater",
+        "NCEN-Message": message.id,
+        "NCEN-Signature": sign_body(secret, body, int(now.timestamp())),
+    }
+    try:
+        status = _send_http("POST", settings.url, body, headers, settings, settings.timeout_s)
+    except requests.exceptions.SSLError as error:
+        raise NotificationError(NOTIFICATION_TLS_FAILED, **place) from error
+    except requests.exceptions.RequestException as error:
+        raise NotificationError(
+            WEBHOOK_UNREACHABLE, **place, detail=type(error).__name__
+        ) from error
     if not 200 <= status < 300:
         raise NotificationError(WEBHOOK_REFUSED, **place, status=status)
 
@@ -234,30 +219,46 @@ def put_receipt(signed: SignedReceipt, address: str, settings: FeedSettings) -> 
     """
     import requests
 
+    url = f"{address.rstrip('/')}/{compute_sha256(signed.content)}"
+    # Default headers would disclose library versions, which are not part of the receipt.
+    headers = {"User-Agent": "ncen-updater", "Accept": None}
+    try:
+        status = _send_http("PUT", url, signed.content, headers, settings, RECEIPT_TIMEOUT_S)
+    except requests.exceptions.RequestException as error:
+        raise UpdaterError(
+            RECEIPT_NOT_DELIVERED, address=address, reason=type(error).__name__
+        ) from error
+    if not 200 <= status < 300:
+        raise UpdaterError(RECEIPT_NOT_DELIVERED, address=address, reason=f"HTTP {status}")
+
+
+def _send_http(
+    method: str,
+    url: str,
+    body: bytes,
+    headers: Mapping[str, str | None],
+    settings: WebhookSettings | FeedSettings,
+    timeout_s: float,
+) -> int:
+    """Send a request and return the status of the response; its body is not read.
+
+    Raises:
+        requests.exceptions.RequestException: If there was no response.
+    """
+    import requests
+
     with requests.Session() as session:
         # use neither passwords from .netrc nor proxies from the environment
         session.trust_env = False
         if settings.proxy:
-            session.proxies = {"https": settings.proxy}
+            session.proxies = {"http": settings.proxy, "https": settings.proxy}
         session.verify = str(settings.ca_file) if settings.ca_file else True
-        try:
-            with session.put(
-                f"{address.rstrip('/')}/{compute_sha256(signed.content)}",
-                data=signed.content,
-                # Default headers would disclose library versions, which are not part of the
-                # receipt.
-                headers={"User-Agent": "ncen-updater", "Accept": None},
-                timeout=RECEIPT_TIMEOUT_S,
-                allow_redirects=False,
-                stream=True,
-            ) as answer:
-                status = answer.status_code
-        except requests.exceptions.RequestException as error:
-            raise UpdaterError(
-                RECEIPT_NOT_DELIVERED, address=address, reason=type(error).__name__
-            ) from error
-    if not 200 <= status < 300:
-        raise UpdaterError(RECEIPT_NOT_DELIVERED, address=address, reason=f"HTTP {status}")
+        # no redirects: the message is meant for this address only
+        with session.request(
+            method, url, data=body, headers=headers, timeout=timeout_s, allow_redirects=False,
+            stream=True,
+        ) as answer:  # fmt: skip
+            return answer.status_code
 
 
 def deliver_receipt(config: AgentConfig, request: Mapping[str, Any]) -> None:
@@ -334,7 +335,7 @@ def deliver_message(config_path: Path, request: Mapping[str, Any]) -> int:
     reader = MessageContext(config.site.id, config.notify.language, config.service.get_timezone())
     if not news:
         raise NotificationError(WORKER_REQUEST_INVALID)
-    letter = compose_message(number, news, left_out, reader, explain_code, head)
+    letter = compose_message(number, news, left_out, reader, head)
     now = datetime.now(UTC)
     if way == "mail" and config.notify.mail is not None:
         mail = build_email(letter, config.notify.mail, now)
@@ -398,7 +399,6 @@ def compose_message(
     notifications: Sequence[Notification],
     dropped: int,
     context: MessageContext,
-    explain: Explain,
     chain_head: str = "",
 ) -> NotificationMessage:
     """Compose a message.
@@ -408,7 +408,6 @@ def compose_message(
         notifications: Its notifications, at least one, the most urgent first.
         dropped: Number of earlier notifications that were dropped.
         context: The recipient context.
-        explain: Returns the explanation of a code.
         chain_head: Number and hash of the newest journal event.
     """
 
@@ -422,7 +421,7 @@ def compose_message(
     urgent = any(item.urgent for item in notifications)
     blocks, items = [], []
     for item in notifications:
-        lines = [say(text) for text in format_notification(item, context.zone, explain)]
+        lines = [say(text) for text in format_notification(item, context.zone)]
         at = format_scheduled_time(item.at, context.zone).render(context.language)
         blocks.append("\n".join([f"{at}  {lines[0]}", *(f"    {line}" for line in lines[1:])]))
         items.append({**item.to_json(), "lines": lines})

@@ -8,7 +8,7 @@ from ncen_updater.agent.storage.overlay.layer import FileReport, OverlayReport, 
 from ncen_updater.agent.storage.overlay.three_way_merge import KeyOutcome, KeyReport
 from ncen_updater.common.i18n import N_, LazyText
 
-#: Maximum number of listed keys; the others are counted, and in ``translations report --csv``.
+#: Maximum number of listed keys; the others are counted, and in ``translations export``.
 MAX_KEYS_SHOWN = 20
 
 #: Text for each outcome in a list of keys.

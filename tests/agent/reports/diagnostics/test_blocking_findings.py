@@ -33,7 +33,7 @@ def critical_codes() -> set[str]:
         text = path.read_text()
         found |= set(re.findall(r'_build_difference_finding\(\s*"(NU-\d+)"', text))
         found |= set(re.findall(r'[fF]inding\(\s*"(NU-\d+)",\s*Severity\.CRITICAL', text))
-        found |= set(re.findall(r'Finding\(\s*"(NU-\d+)",\s*severity', text))
+        found |= set(re.findall(r'[fF]inding\(\s*"(NU-\d+)",\s*severity', text))
         found |= set(re.findall(r"(\w+)\(\w+\),\s*severity=Severity\.CRITICAL", text))
     return found
 

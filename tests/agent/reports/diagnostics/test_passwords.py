@@ -7,40 +7,26 @@ import pwd
 import socket
 from pathlib import Path
 
-import pytest
-
-from ncen_updater.agent.reports.diagnostics.doctor import PasswordLoginSetup, check_password_login
+from ncen_updater.agent.reports.diagnostics.doctor import check_password_login
 
 ME = pwd.getpwuid(os.getuid()).pw_name
 
 
-@pytest.mark.parametrize(
-    ("parts", "codes"),
-    [
-        (PasswordLoginSetup(on=False, rules=False), []),
-        (PasswordLoginSetup(on=True), []),
-        (PasswordLoginSetup(on=True, rules=False), ["NU-6135"]),
-        (PasswordLoginSetup(on=True, open_to_others=True), ["NU-6136"]),
-        (PasswordLoginSetup(on=True, groups=("ncen-approver",)), ["NU-6136"]),
-        (PasswordLoginSetup(on=True, rules=False, groups=("x",)), ["NU-6135", "NU-6136"]),
-    ],
-)
-def test_password_login_findings_are_reported(parts: PasswordLoginSetup, codes: list[str]) -> None:
-    assert [finding.code for finding in check_password_login(parts)] == codes
-
-
-def test_password_login_setup_is_detected(tmp_path: Path) -> None:
+def test_password_login_findings_are_reported(tmp_path: Path) -> None:
     place, rules = tmp_path / "login.sock", tmp_path / "rules"
-    assert PasswordLoginSetup.detect(place, rules, ME) == PasswordLoginSetup(on=False)
+
+    def find_codes(console: str = ME) -> list[str]:
+        return [finding.code for finding in check_password_login(place, rules, console)]
+
+    assert find_codes() == []
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(place))
         place.chmod(0o600)
+        excess = [code for code in find_codes() if code == "NU-6136"]  # extra groups of this user
+        assert find_codes() == ["NU-6135", *excess]
         rules.touch()
-        found = PasswordLoginSetup.detect(place, rules, ME)
-        assert (found.on, found.rules, found.open_to_others) == (True, True, False)
+        assert find_codes() == excess
         place.chmod(0o660)
-        assert PasswordLoginSetup.detect(place, rules, ME).open_to_others
+        assert find_codes() == ["NU-6136"]
         place.chmod(0o600)
-        assert PasswordLoginSetup.detect(place, rules, "nobody-at-all").open_to_others
-        rules.unlink()
-        assert not PasswordLoginSetup.detect(place, rules, ME).rules
+        assert find_codes("nobody-at-all") == ["NU-6136"]

@@ -234,10 +234,7 @@ LONG = b'{"reason": "' + b"x" * MAX_BODY_BYTES + b'"}'
         ("POST", "/v1/jobs", {"kind": "rollback", "undoes": "--yes"}, 400, "NU-9312"),
         ("POST", "/v1/jobs", {"kind": "upgrade", "undoes": "abcdefgh"}, 400, "NU-9312"),
         ("POST", "/v1/jobs", {"kind": "rollback", "change_kind": "rollback"}, 400, "NU-9312"),
-        ("POST", "/v1/jobs", {"kind": "prepare", "change_kind": "adopt"}, 400, "NU-9312"),
         ("POST", "/v1/jobs", {"kind": "prepare", "accept_loss": 1}, 400, "NU-9312"),
-        ("POST", "/v1/jobs", {"kind": "prepare", "change_kind": "rollback", "retry": True}, 400,
-         "NU-9312"),
         ("POST", "/v1/jobs", {"kind": "check", "language": "de"}, 400, "NU-9312"),
         ("GET", "/v1/confirmation", None, 409, "NU-6016"),
         ("POST", "/v1/confirmation", None, 409, "NU-6016"),
@@ -483,7 +480,6 @@ def test_requests_during_an_open_change_are_limited(counter: Counter) -> None:
         ("PUT", "/v1/schedule", TIME),
         ("POST", "/v1/jobs", {"kind": "upgrade"}),
         ("POST", "/v1/jobs", {"kind": "rollback"}),
-        ("POST", "/v1/jobs", {"kind": "prepare", "change_kind": "rollback"}),
         ("POST", "/v1/jobs", {"kind": "rehearse"}),
     ):
         answer = counter.ask(method, path, body)

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import pytest
 
-from ncen_updater.agent.service.api.app import ConnectionLimits
 from ncen_updater.agent.service.api.server import AdmissionController
 
 EACH, TOGETHER = 3, 5
@@ -66,26 +65,3 @@ def test_answered_connection_may_be_evicted() -> None:
     assert not fair.admit(1, "b")
     fair.mark_idle("a")
     assert fair.admit(1, "b").evicted == "a"
-
-
-@pytest.mark.parametrize(
-    ("comings", "held"),
-    [
-        ([1] * 6, {1: 4}),
-        ([0] * 9, {0: 9}),
-        ([1, 1, 1, 1, 2, 2, 2, 2, 3], {1: 4, 2: 2}),
-        ([1, 2, 3, 4, 5, 6, 7, 0], {1: 1, 2: 1, 3: 1, 4: 1, 5: 1, 6: 1, 0: 1}),
-    ],
-)
-def test_listeners_are_limited_per_user(comings: list[int], held: dict[int, int]) -> None:
-    limits = ConnectionLimits(4, 6, {0})
-    entered: dict[int, int] = {}
-    for uid in comings:
-        if limits.try_acquire(uid):
-            entered[uid] = entered.get(uid, 0) + 1
-    assert entered == held
-    for uid, count in held.items():
-        for _ in range(count):
-            limits.release(uid)
-    assert all(limits.try_acquire(9) for _ in range(4))
-    assert not limits.try_acquire(9)

@@ -8,13 +8,11 @@ from typing import Any
 import pytest
 
 from ncen_updater.agent.model.change import ChangeState
-from ncen_updater.agent.service.api import inspections as api
 from ncen_updater.agent.service.api_client import SiteServiceClient
 from ncen_updater.agent.service.apply_runner import WorkerResult
 from ncen_updater.agent.service.inspections import InspectionKind
 from ncen_updater.agent.storage.journal.jobs import JobKind, JobQueue
 from ncen_updater.agent.storage.journal.journal import Journal
-from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.unix_http import connect_unix_socket
 from tests.agent.cli.site import CHANGE
 from tests.agent.service.api.conftest import (
@@ -26,18 +24,13 @@ from tests.agent.service.api.conftest import (
     Counter,
 )
 from tests.agent.service.api.serving import answering
+from tests.support.api_conformance import inspected
 from tests.support.forks import DEADLINE_S
 
 EVERYBODY, OPERATORS = (READER, OPERATOR, APPROVER, 0), (OPERATOR, 0)
 #: Everything new that can be asked: who may, and what a success or a typed refusal of the site is.
 WHO_MAY: list[tuple[str, str, object, tuple[str | int, ...], tuple[int, ...]]] = [
-    ("GET", "/v1/plan", None, EVERYBODY, (200,)),
     ("GET", "/v1/notes", None, EVERYBODY, (409,)),
-    ("GET", "/v1/dossier", None, EVERYBODY, (409,)),
-    ("GET", "/v1/dossier?form=html", None, EVERYBODY, (409,)),
-    ("GET", "/v1/rollback-plan", None, EVERYBODY, (409,)),
-    ("GET", "/v1/findings", None, EVERYBODY, (200,)),
-    ("GET", "/v1/audit-log", None, EVERYBODY, (200,)),
     ("GET", "/v1/agent", None, EVERYBODY, (200,)),
     *(
         ("POST", "/v1/inspections", {"kind": kind.value},
@@ -89,26 +82,18 @@ def test_support_bundle_is_readable_only_by_users_who_may_create_it(counter: Cou
 @pytest.mark.parametrize(
     ("method", "path", "body", "status", "code"),
     [
-        ("GET", "/v1/plan?version=../../etc", None, 400, "NU-9312"),
-        ("GET", "/v1/plan?version=--output", None, 400, "NU-9312"),
-        ("GET", "/v1/plan?version=" + "1" * 51, None, 400, "NU-9312"),
-        ("GET", "/v1/plan?version=", None, 400, "NU-9312"),
-        ("GET", "/v1/plan?version=1&version=2", None, 400, "NU-9312"),
-        ("GET", "/v1/plan?retry=true", None, 400, "NU-9312"),
-        ("GET", "/v1/plan?config=/tmp/x", None, 400, "NU-9312"),
-        ("GET", "/v1/plan", b"{}", 400, "NU-9312"),
+        ("GET", "/v1/notes?version=../../etc", None, 400, "NU-9312"),
+        ("GET", "/v1/notes?version=--output", None, 400, "NU-9312"),
+        ("GET", "/v1/notes?version=" + "1" * 51, None, 400, "NU-9312"),
+        ("GET", "/v1/notes?version=", None, 400, "NU-9312"),
+        ("GET", "/v1/notes?version=1&version=2", None, 400, "NU-9312"),
+        ("GET", "/v1/notes?retry=true", None, 400, "NU-9312"),
+        ("GET", "/v1/notes?config=/tmp/x", None, 400, "NU-9312"),
+        ("GET", "/v1/notes", b"{}", 400, "NU-9312"),
         ("GET", "/v1/notes?version=..%2f..%2fx", None, 400, "NU-9312"),
         ("GET", "/v1/notes?version=9.9.9", None, 409, "NU-9323"),
-        ("GET", "/v1/dossier?form=pdf", None, 400, "NU-9312"),
-        ("GET", "/v1/dossier?output=/etc/x", None, 400, "NU-9312"),
-        ("GET", "/v1/findings?x=1", None, 400, "NU-9312"),
-        ("GET", "/v1/audit-log?chain_head=1", None, 400, "NU-9312"),
-        ("GET", "/v1/audit-log?chain_head=1:" + "g" * 64, None, 400, "NU-9312"),
-        ("GET", "/v1/audit-log?chain_head=0:" + "a" * 64, None, 400, "NU-9312"),
-        ("GET", "/v1/audit-log?chain_head=1:" + "a" * 65, None, 400, "NU-9312"),
-        ("GET", "/v1/audit-log?chain_head=--config", None, 400, "NU-9312"),
-        ("PUT", "/v1/plan", None, 405, "NU-9311"),
-        ("POST", "/v1/plan", None, 405, "NU-9311"),
+        ("PUT", "/v1/notes", None, 405, "NU-9311"),
+        ("POST", "/v1/notes", None, 405, "NU-9311"),
         ("GET", "/v1/inspections", None, 405, "NU-9311"),
         ("GET", "/v1/inspections/1", None, 404, "NU-9310"),
         ("GET", "/v1/inspections/0", None, 404, "NU-9310"),
@@ -167,13 +152,13 @@ def test_refused_inspection_is_not_started(
 def test_open_change_is_reported_at_once(counter: Counter) -> None:
     counter.site.open_change()
     counter.inspector.door.clear()  # whoever began would wait
-    for address in ("/v1/plan", "/v1/dossier", "/v1/rollback-plan", "/v1/findings"):
-        answer = counter.ask("GET", address, user=READER)
-        assert (answer.status, answer.code) == (409, "NU-6005"), answer.content
-        assert CHANGE.id in answer.document["error"]["title"]
     for kind in InspectionKind:
         answer = counter.ask("POST", "/v1/inspections", {"kind": kind.value}, OPERATOR)
-        assert answer.status == (202 if kind is InspectionKind.AUDIT_LOG else 409), kind
+        if kind is InspectionKind.AUDIT_LOG:
+            assert answer.status == 202
+            continue
+        assert (answer.status, answer.code) == (409, "NU-6005"), answer.content
+        assert CHANGE.id in answer.document["error"]["title"]
     counter.inspector.door.set()
 
 
@@ -181,17 +166,12 @@ def test_stuck_change_permits_findings(counter: Counter) -> None:
     counter.site.open_change()
     with Journal.open(counter.site.journal) as journal:
         journal.set_change_state(CHANGE.id, ChangeState.STUCK)
-    assert counter.ask("GET", "/v1/findings", user=READER).document["healthy"] is True
+    assert counter.ask("POST", "/v1/inspections", {"kind": "findings"}, READER).status == 202
 
 
-def test_slow_inspection_returns_its_number(
-    counter: Counter, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(api, "WAIT_S", 0.01)
+def test_inspection_is_awaited_by_its_number(counter: Counter) -> None:
     counter.inspector.door.clear()
-    answer = counter.ask("GET", "/v1/findings", user=READER)
-    assert (answer.status, answer.code, answer.headers["Retry-After"]) == (503, "NU-9329", "5")
-    number = answer.document["error"]["values"]["number"]
+    number = counter.ask("POST", "/v1/inspections", {"kind": "findings"}, READER).document["id"]
     seen = counter.ask("GET", f"/v1/inspections/{number}", user=APPROVER).document
     assert (seen["actor"], seen["result"], seen["ended_at"]) == (READER, None, None)
     counter.inspector.door.set()
@@ -200,24 +180,18 @@ def test_slow_inspection_returns_its_number(
 
 
 @pytest.mark.parametrize(
-    ("found", "status", "code"),
+    ("found", "code"),
     [
-        (TimeoutError(), 500, "NU-9326"),
-        (OverflowError(), 500, "NU-9327"),
-        (WorkerResult(137, {}), 500, "NU-9328"),
-        (
-            WorkerResult(3, {"error": {"code": "NU-9323", "title": "w", "remedy": "r"}}),
-            409,
-            "NU-9323",
-        ),
+        (TimeoutError(), "NU-9326"),
+        (OverflowError(), "NU-9327"),
+        (WorkerResult(137, {}), "NU-9328"),
+        (WorkerResult(3, {"error": {"code": "NU-9323", "title": "w", "remedy": "r"}}), "NU-9323"),
     ],
 )
 def test_failed_inspection_is_a_typed_error(
-    counter: Counter, found: WorkerResult | Exception, status: int, code: str
+    counter: Counter, found: WorkerResult | Exception, code: str
 ) -> None:
     counter.inspector.found = found
-    answer = counter.ask("GET", "/v1/plan", user=READER)
-    assert (answer.status, answer.code) == (status, code)
     number = counter.ask("POST", "/v1/inspections", {"kind": "plan"}, READER).document["id"]
     result = counter.ask("GET", f"/v1/inspections/{number}?wait=30").document["result"]
     assert result["document"]["error"]["code"] == code
@@ -254,9 +228,8 @@ def test_waiting_for_an_inspection_does_not_delay_jobs(counter: Counter) -> None
         codes: list[str] = []
 
         def wait_for_it(client: SiteServiceClient) -> None:
-            with pytest.raises(UpdaterError) as gave_way:
-                client.get("/v1/findings")
-            codes.append(gave_way.value.code)
+            answer = inspected(client, "findings", patience_s=0)
+            codes.append(answer["result"]["document"]["error"]["code"])
 
         waiting = [
             threading.Thread(target=wait_for_it, args=(SiteServiceClient(path, "en"),))
@@ -277,15 +250,16 @@ def test_slow_reader_does_not_delay_others(counter: Counter) -> None:
     large = {"available": False, "hops": [], "rejected": [], "sql": "-- x\n" * 1_000_000}
     counter.inspector.found = WorkerResult(0, large)
     with answering(counter) as path:
-        slow = []
+        slow, client = [], SiteServiceClient(path, "en")
+        number = inspected(client, "plan")["id"]
         for _ in range(4):
             one = connect_unix_socket(path, 60)
-            one.sendall(b"GET /v1/plan HTTP/1.1\r\nHost: x\r\n\r\n")
+            one.sendall(b"GET /v1/inspections/%d HTTP/1.1\r\nHost: x\r\n\r\n" % number)
             assert one.recv(100).startswith(b"HTTP/1.1 200 ")
             slow.append(one)
-        client = SiteServiceClient(path, "en")
         assert client.get("/v1/status")["site"] == "ke-1"
-        assert len(client.get("/v1/plan")["sql"]) == 5_000_000
+        result = client.get(f"/v1/inspections/{number}")["result"]
+        assert len(result["document"]["sql"]) == 5_000_000
         for one in slow:
             one.close()
 
@@ -319,6 +293,6 @@ def test_agent_update_is_queued_as_a_job(counter: Counter) -> None:
 
 def test_no_inspection_starts_after_shutdown(counter: Counter) -> None:
     counter.inspections.close()
-    answer = counter.ask("GET", "/v1/audit-log", user=READER)
+    answer = counter.ask("POST", "/v1/inspections", {"kind": "audit-log"}, READER)
     assert (answer.status, answer.code) == (409, "NU-9325")
     assert counter.inspector.asked == []

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import grp
-import pwd
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from ncen_updater.agent.service.api.queries import list_settings
-from ncen_updater.agent.storage.service_state import Assessment
-from tests.agent.service.api.conftest import APPROVER, BINDING, NEXT, NOBODY, READER, Counter
+from tests.agent.service.api.conftest import APPROVER, NEXT, NOBODY, READER, Counter
 
 SECRETS = """
 [application.environment]
@@ -69,36 +65,6 @@ def test_unusable_settings_are_reported(counter: Counter) -> None:
     assert (answer.status, answer.code) == (409, "NU-1005")
 
 
-def test_approvals_and_possible_approvers_are_listed(
-    counter: Counter, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    real = grp.getgrnam
-
-    def named(name: str) -> Any:
-        found = real(name)
-        return SimpleNamespace(gr_gid=found.gr_gid, gr_mem=["zoe", "amina"])
-
-    monkeypatch.setattr(grp, "getgrnam", named)
-    monkeypatch.setattr(pwd, "getpwall", list)  # no user has it as the primary group
-    counter.know(NEXT)
-    before = counter.ask("GET", "/v1/approvals", user=READER).document
-    assert before == {
-        "required_approvals": 2, "group": APPROVER, "members": ["amina", "zoe"],
-        "you": {"name": READER, "may": False},
-        "upgrade": {
-            "version": "3.3.0", "binding": BINDING, "approvals": [], "missing": 2, "yours": False,
-        },
-        "rollback": None,
-    }  # fmt: skip
-    assert counter.ask("POST", "/v1/approvals", {"binding": BINDING}, APPROVER).status == 201
-    after = counter.ask("GET", "/v1/approvals", user=APPROVER).document
-    assert (after["upgrade"]["missing"], after["upgrade"]["yours"]) == (1, True)
-    assert [one["actor"] for one in after["upgrade"]["approvals"]] == [APPROVER]
-    assert after["you"] == {"name": APPROVER, "may": True}
-    assert not counter.ask("GET", "/v1/approvals", user=READER).document["upgrade"]["yours"]
-    assert not counter.ask("GET", "/v1/approvals").document["you"]["may"], "root counts as nobody"
-
-
 def test_roles_are_those_usable_by_the_caller(counter: Counter) -> None:
     """Seen: "Roles: operator, approver" for root, whose approval was then refused."""
     you = counter.ask("GET", "/v1/status").document["you"]
@@ -106,14 +72,7 @@ def test_roles_are_those_usable_by_the_caller(counter: Counter) -> None:
     assert "approve" in counter.ask("GET", "/v1/status", user=APPROVER).document["you"]["roles"]
 
 
-def test_empty_approvals_are_reported(counter: Counter) -> None:
-    for known in (None, Assessment(last_event=0, current="3.2.4")):
-        counter.know(known)
-        document = counter.ask("GET", "/v1/approvals", user=READER).document
-        assert (document["upgrade"], document["rollback"]) == (None, None)
-
-
-@pytest.mark.parametrize("path", ["/v1/settings", "/v1/approvals"])
+@pytest.mark.parametrize("path", ["/v1/settings", "/v1/next-upgrade"])
 def test_users_without_a_role_are_refused(counter: Counter, path: str) -> None:
     counter.know(NEXT)
     assert counter.ask("GET", path, user=NOBODY).status == 403

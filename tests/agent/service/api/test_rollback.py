@@ -25,7 +25,7 @@ from ncen_updater.agent.reports.command_results import format_rollback_plan
 from ncen_updater.agent.service.api.app import ApiApplication
 from ncen_updater.agent.service.loop import build_job_command
 from ncen_updater.agent.service.notifications.conditions import collect_notifications
-from ncen_updater.agent.service.notifications.notification import MANDATORY_KINDS, URGENT_KINDS
+from ncen_updater.agent.service.notifications.notification import MANDATORY_KINDS, RULES
 from ncen_updater.agent.service.snapshot import SnapshotStore
 from ncen_updater.agent.storage.journal.jobs import JobQueue
 from ncen_updater.agent.storage.journal.journal import Journal
@@ -108,11 +108,7 @@ def test_operator_may_roll_back_during_the_soak(counter: Counter) -> None:
             journal.record_step(CHANGE.id, name, StepState.INTENDED)
             journal.commit_change(CHANGE.id)
             journal.record_step(CHANGE.id, name, StepState.DONE)
-    for form in (
-        {"kind": "upgrade"},
-        {"kind": "rehearse"},
-        {"kind": "prepare", "change_kind": "rollback"},
-    ):
+    for form in ({"kind": "upgrade"}, {"kind": "rehearse"}):
         assert counter.ask("POST", "/v1/jobs", form, OPERATOR).code == "NU-6005", form
     assert counter.ask("POST", "/v1/jobs", ROLLBACK, READER).status == 403
     way = counter.ask("POST", "/v1/inspections", {"kind": "rollback-plan"}, READER)
@@ -243,7 +239,8 @@ def test_emergency_rollback_is_recorded_and_notified_at_once(upgraded: Counter) 
     assert [(news.kind, news.values) for news in told] == [
         (NotificationKind.EMERGENCY_ROLLBACK, {"from": "3.3.0", "version": "3.2.4", "by": OPERATOR})
     ]
-    assert NotificationKind.EMERGENCY_ROLLBACK in URGENT_KINDS & MANDATORY_KINDS
+    assert NotificationKind.EMERGENCY_ROLLBACK in MANDATORY_KINDS
+    assert RULES[NotificationKind.EMERGENCY_ROLLBACK].urgent
 
 
 def test_rollback_without_a_previous_release_is_refused(counter: Counter) -> None:

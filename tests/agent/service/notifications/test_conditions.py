@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from ncen_updater.agent.config.agent_config import SoakSettings
+from ncen_updater.agent.config.service import ServiceSettings
 from ncen_updater.agent.engine.approvals.approval import Approval
 from ncen_updater.agent.engine.approvals.approval_store import ScheduleRecord
 from ncen_updater.agent.engine.pending_rollback import MAX_ATTEMPTS, PendingRollback
@@ -175,13 +177,13 @@ ROWS = (
         "no required approvals",
         awaiting(),
         (NotificationKind.AVAILABLE,),
-        AlertSettings(approves_automatically=True),
+        AlertSettings(service=ServiceSettings(mode="automatic")),
     ),
     Row(
         "notify only",
         awaiting(),
         (NotificationKind.AVAILABLE,),
-        AlertSettings(starts_automatically=False),
+        AlertSettings(service=ServiceSettings(mode="notify")),
     ),
     Row("held", awaiting(status=at(holds=(HOLD,))), (NotificationKind.AVAILABLE,)),
     Row(
@@ -236,7 +238,7 @@ ROWS = (
         "a release turned bad, and a person decides",
         at(open_change=change(ChangeState.COMMITTED, steps=COMMIT), bad_releases=(BAD,)),
         (NotificationKind.INTERVENTION_REQUIRED,),
-        AlertSettings(reports_only=True),
+        AlertSettings(soak=SoakSettings(on_failure="report")),
     ),
     Row(
         "automatic rollback",
@@ -274,7 +276,7 @@ ROWS = (
         "people left it, so they are asked",
         awaiting(replace(NEXT, was_rolled_back=True)),
         (NotificationKind.AVAILABLE, NotificationKind.WAITING_FOR_APPROVAL),
-        AlertSettings(approves_automatically=True),
+        AlertSettings(service=ServiceSettings(mode="automatic")),
     ),
     Row(
         "an agent was given up",
@@ -300,7 +302,7 @@ def test_condition_is_reported_once(row: Row) -> None:
 
 
 def test_missing_approvals_are_reported_as_they_decrease() -> None:
-    limits = AlertSettings(required_approvals=2)
+    limits = AlertSettings(service=ServiceSettings(required_approvals=2))
     _, told = detect_new_conditions(awaiting(), limits, {})
     news, _ = detect_new_conditions(awaiting(status=at(approvals=(YES,))), limits, told)
     assert [(n.kind, n.values["missing"]) for n in news] == [

@@ -21,8 +21,8 @@ from ncen_updater.agent.reports.status import JournalSnapshot, SiteStatus
 from ncen_updater.agent.service.notifications.metrics import (
     METRIC_FAMILIES,
     PREFIX,
-    MetricSample,
     collect_metrics,
+    make_sample,
     render_metrics,
     write_metrics,
 )
@@ -100,15 +100,15 @@ def test_unknown_values_are_omitted(site: TrialSite) -> None:
 
 def test_labels_are_escaped() -> None:
     odd = 'a"b\\c\nd'
-    text = render_metrics([MetricSample.create("info", 1, site=odd)])
+    text = render_metrics([make_sample("info", 1, site=odd)])
     (family,) = text_string_to_metric_families(text)
     assert family.samples[0].labels == {"site": odd}
 
 
 def test_metrics_file_is_complete_and_readable_by_the_collector(tmp_path: Path) -> None:
     path = tmp_path / "x.prom"
-    write_metrics(path, [MetricSample.create("hold", 1)])
-    write_metrics(path, [MetricSample.create("hold", 0)])
+    write_metrics(path, [make_sample("hold", 1)])
+    write_metrics(path, [make_sample("hold", 0)])
     assert path.stat().st_mode & 0o777 == 0o644
     assert list(tmp_path.iterdir()) == [path]
     assert path.read_text().endswith("ncen_updater_hold 0.0\n")

@@ -11,9 +11,7 @@ import pytest
 from packaging.version import Version
 
 from ncen_updater.agent.cli.plan import _list_next_commands
-from ncen_updater.agent.cli.session import AgentSession
 from ncen_updater.agent.reports.command_results import (
-    CommandResult,
     describe_overlay_effects,
     format_path_lines,
     format_step_count,
@@ -25,7 +23,6 @@ from ncen_updater.agent.service.assessment import list_withheld_releases
 from ncen_updater.agent.storage.overlay.layer import AreaCount, TranslationCoverage
 from ncen_updater.agent.storage.service_state import WithheldRelease
 from ncen_updater.common.findings import Severity, make_finding
-from ncen_updater.common.i18n import LazyText
 from ncen_updater.feed.upgrade_path import NoUpgradePath, OfferRejection, RejectionReason
 
 
@@ -191,11 +188,3 @@ def test_overlay_lines_say_what_they_count() -> None:
         "  new texts shown in 'en': 2",
         "  new texts in 'seizures': 1",
     ]
-
-
-def test_lines_of_the_job_are_not_repeated() -> None:
-    """Seen with the service: "To rehearse it, run" twice, by the job and by the command."""
-    line = LazyText("To see {what}", {"what": LazyText("{count} steps", {"count": 2})})
-    session = AgentSession("ncen-updater", language="fr")
-    answer = CommandResult({}, ["first", line.render("fr"), line])
-    assert session.drop_lines(answer, [line]).lines == ["first"]

@@ -51,9 +51,8 @@ def plan(
     more: list[OutputLine] = []
     if steps:
         more += ["", *format_step_lines(answer.document, session.language), ""]
-    # The service's job is the same command, and so has these lines already.
-    answer = session.drop_lines(answer, _list_next_commands(answer.document, steps=False))
-    more += _list_next_commands(answer.document, steps=steps)
+    if not session.runs_for_service:
+        more += _list_next_commands(answer.document, steps=steps)
     return session.show_result(replace(answer, lines=[*answer.lines, *more]))
 
 

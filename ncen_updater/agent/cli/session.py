@@ -5,8 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import re
-from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime, tzinfo
 from functools import cached_property
 from pathlib import Path
@@ -29,6 +29,7 @@ from ncen_updater.common.messages import (
     ExitCode,
     find_message,
 )
+from ncen_updater.common.progress import CALLER_PROGRESS
 
 if TYPE_CHECKING:
     from ncen_updater.agent.cli.local_client import LocalSiteClient
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
     from ncen_updater.agent.engine.site import Site
     from ncen_updater.agent.reports.command_results import CommandResult
     from ncen_updater.agent.reports.status import SiteStatus
-    from ncen_updater.common.i18n import LazyText
 
     #: A site without or with its service: both have the same methods, documents and errors.
     SiteClient: TypeAlias = LocalSiteClient | ServiceSiteClient
@@ -210,14 +210,10 @@ class AgentSession(CliSession):
 
         return LocalSiteClient(self)
 
-    def drop_lines(self, answer: CommandResult, lines: Iterable[LazyText]) -> CommandResult:
-        """Return a result without lines that the command itself adds."""
-        dropped = {line.render(self.language) for line in lines}
-        shown = (
-            (line, line if isinstance(line, str) else line.render(self.language))
-            for line in answer.lines
-        )
-        return replace(answer, lines=[line for line, text in shown if text not in dropped])
+    @property
+    def runs_for_service(self) -> bool:
+        """Return whether this process does a job of the service, whose requester is told more."""
+        return bool(CALLER_PROGRESS)
 
     def show_result(self, answer: CommandResult) -> ExitCode:
         """Output a result and return the exit status.

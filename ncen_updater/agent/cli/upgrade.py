@@ -94,9 +94,8 @@ def upgrade(
 def check(context: click.Context, exit_code: bool) -> ExitCode:
     session = get_agent_session(context)
     answer = session.get_client().check_feed()
-    if answer.document.get("available") is True:
+    if answer.document.get("available") is True and not session.runs_for_service:
         more = LazyText(N_("To see the upgrade plan, run: ncen-updater plan"))
-        answer = session.drop_lines(answer, [more])  # the service's job has it already
         answer = replace(answer, lines=[*answer.lines, more])
     code = session.show_result(answer)
     available = exit_code and code == ExitCode.OK and answer.document.get("available") is True

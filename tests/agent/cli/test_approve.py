@@ -206,7 +206,7 @@ def test_two_approvers_approve_what_was_rehearsed(
     out = desk.run("approve", "--yes")[1]
     assert "You had approved it before" not in out
     last = desk.json("approve", "--dry-run")
-    assert (last["missing"], read_start(last)) == (0, ("not-automatic", "not-scheduled"))
+    assert (last["missing"], read_start(last)) == (0, ("not-automatic", "service-not-running"))
     assert desk.json("approve", "--withdraw")["missing"] == 1
     assert desk.json("approve", "--yes")["missing"] == 0
     done = desk.json("upgrade", "--yes")
@@ -305,7 +305,7 @@ def test_proposed_time_is_considered_before_it_is_chosen(
         be(monkeypatch, name, uid)
         desk.json("approve", "--yes")
     later = (datetime.now(UTC) + timedelta(days=2)).isoformat(timespec="seconds")
-    assert desk.json("approve", "--dry-run")["starts_at"]["wait_reason"] == "not-scheduled"
+    assert desk.json("approve", "--dry-run")["starts_at"]["wait_reason"] == "service-not-running"
     said = desk.json("schedule", later, "--dry-run")
     assert (said["scheduled"], said["starts_at"]["wait_reason"]) == (None, "service-not-running")
     last = desk.run("schedule", later, "--dry-run")[1].splitlines()[-1]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import signal
 import sys
@@ -10,55 +9,28 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import FrameType
 
+import click
+
 from demo.show.narrator import Narrator
 from demo.starting import ENDING
+from ncen_updater.common.cli.lazy import (
+    IntegerRange,
+    TranslatedCommand,
+    get_session,
+    make_language_option,
+)
+from ncen_updater.common.cli.program import run_program
 from ncen_updater.common.cli.render import format_error
+from ncen_updater.common.cli.session import CliSession
+from ncen_updater.common.cli.usage import CommandUsageError
 from ncen_updater.common.errors import UpdaterError
-from ncen_updater.common.i18n import N_, read_language_from_environment
+from ncen_updater.common.i18n import N_
 
 INTERRUPTED = 130
 
 
 class Ended(BaseException):
     """A signal requested the end; all processes started are stopped during its propagation."""
-
-
-def _options(argv: Sequence[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="script/demo",
-        description="Shows ncen-updater on a stand-in site. Needs no root and no server.",
-    )
-    parser.add_argument(
-        "--keep",
-        type=Path,
-        metavar="DIR",
-        help="keep everything in DIR, and on a terminal let the site run until you press Enter",
-    )
-    parser.add_argument("--sqlite", action="store_true", help="run on SQLite, not on PostgreSQL")
-    parser.add_argument(
-        "--cases",
-        type=int,
-        default=2000,
-        metavar="N",
-        help="generated cases, 1 to 100000 (default: 2000; about eight rows each)",
-    )
-    parser.add_argument("--quick", action="store_true", help="a few acts only")
-    parser.add_argument(
-        "--lang",
-        choices=("en", "fr"),
-        default=read_language_from_environment(),
-        help="language of the output",
-    )
-    options = parser.parse_args(argv)
-    if not 1 <= options.cases <= 100_000:
-        parser.error("--cases takes a number from 1 to 100000")
-    if (
-        options.keep is not None
-        and options.keep.exists()
-        and (not options.keep.is_dir() or any(options.keep.iterdir()))
-    ):
-        parser.error(f"{options.keep} is not empty; --keep needs a new or empty directory")
-    return options
 
 
 @contextlib.contextmanager
@@ -77,23 +49,58 @@ def _signals() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+@click.command(
+    "script/demo",
+    cls=TranslatedCommand,
+    help=N_("Show ncen-updater on a stand-in site. Needs no root and no server."),
+)
+@click.option(
+    "--keep",
+    metavar="DIRECTORY",
+    type=click.Path(path_type=Path),
+    help=N_(
+        "Keep everything in a new or empty directory; at a terminal the site runs until you"
+        " press Enter"
+    ),
+)
+@click.option("--sqlite", is_flag=True, help=N_("Use SQLite instead of PostgreSQL"))
+@click.option(
+    "--cases",
+    type=IntegerRange(1, 100_000),
+    default=2000,
+    metavar="N",
+    help=N_("Generated cases, of about eight rows each (default: 2000)"),
+)
+@click.option("--quick", is_flag=True, help=N_("Show a few acts only"))
+@click.pass_context
+def demo(context: click.Context, keep: Path | None, sqlite: bool, cases: int, quick: bool) -> int:
     """Run the demonstration."""
-    options = _options(sys.argv[1:] if argv is None else argv)
-    narrator = Narrator(sys.stdout, options.lang)
+    if keep is not None and keep.exists() and (not keep.is_dir() or any(keep.iterdir())):
+        raise CommandUsageError(N_("{path} is not an empty directory"), context, path=keep)
+    session = get_session(context)
+    narrator = Narrator(sys.stdout, session.language)
     try:
         with _signals():
-            return _play(options, narrator)
+            return _play(narrator, keep, cases, sqlite=sqlite, quick=quick)
     except Ended:
         narrator.lines([""])
         narrator.say(N_("Interrupted. All started processes have ended."))
         return INTERRUPTED
     except UpdaterError as error:
-        narrator.lines(format_error(error, (), options.lang, rich=narrator.rich))
+        narrator.lines(format_error(error, (), session.language, rich=narrator.rich))
         return int(error.exit_code)
 
 
-def _play(options: argparse.Namespace, narrator: Narrator) -> int:
+demo.params.append(make_language_option())
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line."""
+    session = CliSession("script/demo")
+    return run_program(demo, session, sys.argv[1:] if argv is None else argv, lambda _: ())
+
+
+def _play(narrator: Narrator, keep: Path | None, cases: int, *, sqlite: bool, quick: bool) -> int:
     from demo.show.programme import Options, run_show
 
     def linger() -> None:
@@ -102,12 +109,12 @@ def _play(options: argparse.Namespace, narrator: Narrator) -> int:
 
     broken = run_show(
         Options(
-            keep=options.keep,
-            sqlite=options.sqlite,
-            cases=options.cases,
-            quick=options.quick,
-            language=options.lang,
-            linger=linger if options.keep and sys.stdin.isatty() else None,
+            keep=keep,
+            sqlite=sqlite,
+            cases=cases,
+            quick=quick,
+            language=narrator.language,
+            linger=linger if keep and sys.stdin.isatty() else None,
         ),
         narrator,
     )

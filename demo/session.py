@@ -30,7 +30,7 @@ def _extract_lines(lines: list[str]) -> Iterator[str]:
     for number, command in enumerate(COMMANDS):
         if number:
             yield ""
-        yield f"$ sudo {command.removesuffix(' --quiet')}"
+        yield f"$ {command.removesuffix(' --quiet')}"
         place = re.compile(r"/\S*/ncen-demo-\w+/site")
         begin = lines.index(f"  $ {command}") + 1
         before = ""

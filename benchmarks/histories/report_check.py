@@ -9,7 +9,7 @@ from typing import Any
 
 #: Codes of the findings that a database is missing, and that one is closed.
 MISSING, CLOSED = ("NU-4065", "NU-4102", "NU-4221"), ("NU-4016",)
-AS_BEFORE = "reverted; no data loss"
+AS_BEFORE = "no data loss"
 
 
 @dataclass(frozen=True)

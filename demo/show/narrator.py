@@ -11,7 +11,7 @@ from typing import TextIO
 from ncen_updater.common.cli.characters import protect_spacing, strip_control_characters
 from ncen_updater.common.cli.progress_display import ProgressDisplay
 from ncen_updater.common.cli.render import colorize, supports_color
-from ncen_updater.common.i18n import LazyText, translate
+from ncen_updater.common.i18n import N_, LazyText, translate
 
 WIDTH = 92
 LABEL = re.compile(r"[^:]{3,20}:\s+|\s{12,}")
@@ -66,7 +66,8 @@ class Narrator:
         for line in lines[:limit]:
             self._wrap(line)
         if left > 0:
-            self._write(f"    [... {left}]")
+            more = LazyText(N_("[... and {count} more lines]"), {"count": left})
+            self._write(f"    {more.render(self.language)}")
 
     def good(self, template: str, **values: object) -> None:
         """Report a kept promise."""

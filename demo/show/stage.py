@@ -110,15 +110,17 @@ class Stage:
         stop = refused_seconds(self.site.traffic_log, begin)
         row = Row(tried, expected, trial.came, stop, proof.old_rows + proof.entered, tuple(broken))
         if not broken:
+            found = N_("No record lost: {old} generated rows and {entered} new records found.")
+            if undone:
+                found = N_("No record lost: {old} rows as before, {entered} new records found.")
+            counts = {
+                "old": format_count(proof.old_rows), "entered": format_count(proof.entered),
+            }  # fmt: skip
             self.narrator.good(
-                N_(
-                    "{version} runs: code, three databases and application match. {stop} No"
-                    " record lost: {old} rows compared, {entered} new records found."
-                ),
+                N_("{version} runs: code, three databases and application match. {stop} {records}"),
                 version=runs,
                 stop=_stop(stop),
-                old=format_count(proof.old_rows),
-                entered=format_count(proof.entered),
+                records=LazyText(found, counts),
             )
         self.judge(row)
 

@@ -32,6 +32,15 @@ def format_hold(hold: Mapping[str, str | None], zone: tzinfo | None = None) -> L
     return LazyText(words, {**values, "until": end})
 
 
+#: A failed action of the service.
+FAILED_ACTION: Final = N_("Failed: {what} ({code}; {times} attempts, last {at}). Run: {command}")
+
+
+def find_failure_command(action: str) -> str:
+    """Return the command that shows the cause of a failed action of the service."""
+    return "ncen-updater history" if action == "rehearse" else "journalctl -u ncen-updater"
+
+
 def format_upgrade_path(versions: Sequence[str]) -> LazyText:
     """Describe an upgrade path: the next release and the following ones."""
     values = {"version": versions[0], "following": ", ".join(versions[1:])}

@@ -10,13 +10,19 @@ from zoneinfo import ZoneInfo
 import pytest
 from packaging.version import Version
 
+from ncen_updater.agent.cli.plan import _list_next_commands
 from ncen_updater.agent.reports.command_results import (
+    describe_overlay_effects,
     format_path_lines,
     format_step_count,
+    format_step_lines,
     list_other_releases,
+    merge_retained,
 )
 from ncen_updater.agent.service.assessment import list_withheld_releases
+from ncen_updater.agent.storage.overlay.layer import AreaCount, TranslationCoverage
 from ncen_updater.agent.storage.service_state import WithheldRelease
+from ncen_updater.common.findings import Severity, make_finding
 from ncen_updater.feed.upgrade_path import NoUpgradePath, OfferRejection, RejectionReason
 
 
@@ -122,9 +128,63 @@ def test_wave_opening_is_shown_in_site_time() -> None:
     assert "2026-12-01 23:00:00 EAT" in said[1]
 
 
-@pytest.mark.parametrize(
-    ("upgrades", "said"), [(1, "Steps: 19 ("), (2, "Steps of each upgrade: 19 (")]
-)
+@pytest.mark.parametrize(("upgrades", "said"), [(1, "Steps: 19"), (2, "Steps of each upgrade: 19")])
 def test_number_of_steps_counts_one_upgrade(upgrades: int, said: str) -> None:
     """Of a path through a required release: "Steps: 19", for both or for each?"""
     assert str(format_step_count(19, upgrades=upgrades)).startswith(said)
+
+
+def test_retained_databases_of_several_changes_are_one_finding() -> None:
+    """Seen: NU-6318 with its remedy once for each of five changes."""
+    found = [
+        make_finding(code, Severity.INFO, f"{code} {{change}}", "Wait.", change=change)
+        for code, change in (
+            ("NU-6330", "x"), ("NU-6318", "aaaa"), ("NU-6318", "bbbb"), ("NU-6317", "y"),
+        )
+    ]  # fmt: skip
+    assert [one.title.render() for one in merge_retained(found)] == [
+        "NU-6330 x", "Previous databases retained from changes (2): aaaa, bbbb", "NU-6317 y",
+    ]  # fmt: skip
+    assert merge_retained(found)[1].remedy.render() == "Wait."
+    assert merge_retained(found[:2]) == found[:2]
+
+
+def test_only_steps_of_the_upgrade_are_numbered() -> None:
+    """Seen: "Steps: 19", of which two are not part of the upgrade."""
+    kinds = ((True, False), (False, False), (True, True))
+    steps = [{"title": "pruning", "runs": runs, "downtime": stops} for runs, stops in kinds]
+    shown = [str(line) for line in format_step_lines({"plan": {"steps": steps}}, "en")]
+    assert shown[1:] == ["   1   pruning", "     - pruning", "   2 * pruning"]
+
+
+@pytest.mark.parametrize(
+    ("blocked", "rehearsed", "steps", "commands"),
+    [
+        (False, [], False, ["plan 3.3.0 --steps", "rehearse 3.3.0"]),
+        (False, [], True, ["rehearse 3.3.0"]),
+        (True, [], True, []),
+        (False, [{}], False, ["plan 3.3.0 --steps"]),
+    ],
+)
+def test_plan_names_the_next_command(
+    blocked: bool, rehearsed: list[object], steps: bool, commands: list[str]
+) -> None:
+    plan = {"blocked": blocked, "hops": [{"to": "3.2.5"}, {"to": "3.3.0"}]}
+    lines = _list_next_commands({"plan": plan, "rehearsed": rehearsed}, steps=steps)
+    assert [line.render().partition(": ncen-updater ")[2] for line in lines] == commands
+    assert not [*_list_next_commands({"available": False}, steps=False)]
+
+
+def test_overlay_lines_say_what_they_count() -> None:
+    """Seen: "of these, in 'seizures': 1"."""
+    coverage = TranslationCoverage("sw", 3, 5, 3, 3, 2, (AreaCount("seizures", 1),))
+    file = SimpleNamespace(
+        coverage=coverage, declared=SimpleNamespace(source="en"), problem=None, is_settings=False,
+        select=lambda *_: (),
+    )  # fmt: skip
+    report: Any = SimpleNamespace(files=[file])
+    assert [line.render("en") for line in describe_overlay_effects(report)] == [
+        "sw: 60 % translated (3 of 5), previously 100 %",
+        "  new texts shown in 'en': 2",
+        "  new texts in 'seizures': 1",
+    ]

@@ -45,7 +45,7 @@ def test_rehearsed_downtime_and_round_trip_are_shown() -> None:
             for line in _format_downtime_lines(hop, "en")
         ]
 
-    stop = "  downtime: 2.0 s to 9.0 s (from the rehearsal)"
+    stop = "  predicted downtime: about 3.0 s (at most 9.0 s)"
     assert lines(replace(HOP, round_trip=None)) == [stop]
     lost = RoundTripResult(failure="the way back stumbled")
     assert lines(replace(HOP, round_trip=lost))[1:] == [

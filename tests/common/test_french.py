@@ -25,7 +25,8 @@ SAME = {
 }  # fmt: skip
 #: Names, which are no words of a language: commands and options, files, settings, statements.
 NAMES = re.compile(
-    r"\{\w+\}|«[^»]*»|\"[^\"]*\"|--[\w-]+|\[[^\]]*\]|[\w./*-]+\.(?:md|py|toml|json|tar\.gz)\S*"
+    r"\{\w+\}|«[^»]*»|\"[^\"]*\"|--feed feed"
+    r"|--[\w-]+|\[[^\]]*\]|[\w./*-]+\.(?:md|py|toml|json|tar\.gz)\S*"
     r"|ncen-\w+(?: [a-z-]+)?|script/\S+|[A-Z]{3,}[A-Z ]*[\w.]*|commande upgrade"
     r"|file d'attente|status, history et rollback|le slot de l'autre côté"
 )

@@ -12,8 +12,10 @@ from pathlib import Path
 import polib
 import pytest
 
+from ncen_updater.agent.cli.main import COMMANDS
 from ncen_updater.common.i18n import (
     LOCALE_DIR,
+    ROOT_COMMANDS,
     LazyText,
     LocalizedFigure,
     choose_translation,
@@ -46,6 +48,31 @@ def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     made = tmp_path / "locale"
     monkeypatch.setenv("NCEN_LOCALE_DIR", str(made))
     return made
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("Seen ncen-updater resume", "Seen sudo ncen-updater resume"),
+        ("Seen sudo ncen-updater doctor", "Seen ncen-updater doctor"),
+        ("Seen ncen-updater setup, then ncen-updater check.",
+         "Seen sudo ncen-updater setup, then ncen-updater check."),
+        ("Seen ncen-updater adopt --help", "Seen ncen-updater adopt --help"),
+        ("Seen ncen-publisher setup", "Seen ncen-publisher setup"),
+    ],
+)  # fmt: skip
+def test_sudo_stands_only_before_commands_that_need_root(text: str, shown: str) -> None:
+    """Seen: "sudo ncen-updater resume" in one place, "ncen-updater resume" in others."""
+    assert translate(text) == shown
+    assert LazyText("{said} text", {"said": text}).render("fr") == f"{shown} text"
+    assert set(ROOT_COMMANDS) < set(COMMANDS)
+
+
+def test_counts_by_name_have_the_colon_of_the_language() -> None:
+    counts = LazyText("{codes}", {"codes": "C10: 53, C-1: 2, ..."})
+    assert counts.render("en") == "C10: 53, C-1: 2, ..."
+    assert counts.render("fr") == "C10 : 53, C-1 : 2, ..."
+    assert LazyText("{error}", {"error": "no: file"}).render("fr") == "no: file"
 
 
 def test_bundled_languages_are_always_available(directory: Path) -> None:

@@ -11,6 +11,7 @@ import click
 import pytest
 
 import ncen_updater
+from ncen_updater.common.cli.session import CliSession
 from ncen_updater.common.cli.usage import (
     METAVARS,
     CommandUsageError,
@@ -117,7 +118,7 @@ def test_missing_option_includes_its_help() -> None:
 def test_usage_errors_of_commands_are_translated() -> None:
     plain = CommandUsageError(N_("specify TIME or --cancel"))
     assert format_usage_error(plain, "en") == plain.message == "specify TIME or --cancel"
-    assert format_usage_error(plain, "fr") == "indiquez HEURE ou --cancel"
+    assert format_usage_error(plain, "fr") == "indiquez DATE-HEURE ou --cancel"
     hinted = CommandUsageError(N_("unknown country {country}"), hint="COUNTRY", country="ZZ")
     assert format_usage_error(hinted, "en") == "Invalid value for COUNTRY: unknown country ZZ"
     assert format_usage_error(hinted, "fr") == "Valeur incorrecte pour PAYS : pays inconnu ZZ"
@@ -178,3 +179,24 @@ def test_every_placeholder_of_a_command_is_known() -> None:
     for group in (agent, publisher):
         walk(group, click.Context(group, info_name="x", obj=CliSession("x")))
     assert {word.strip("[].:<>=") for word in found} <= same
+
+
+def test_prompt_has_the_colon_of_the_language(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Seen: "Saisissez oui pour confirmer [non]:"."""
+    asked: list[str] = []
+    monkeypatch.setattr(
+        click, "prompt", lambda text, *, prompt_suffix, **_: asked.append(text + prompt_suffix)
+    )
+    CliSession("ncen-updater", language="fr").prompt("Continuer ?")
+    CliSession("ncen-updater").prompt("Continue?")
+    assert asked == ["Continuer ?\N{NO-BREAK SPACE}: ", "Continue?: "]
+
+
+def test_only_the_session_prompts() -> None:
+    package = Path(ncen_updater.__file__).parent
+    calls = [
+        str(path.relative_to(package))
+        for path in package.rglob("*.py")
+        if "click.prompt(" in path.read_text("utf-8")
+    ]
+    assert calls == ["common/cli/session.py"]

@@ -13,7 +13,7 @@ import polib
 CATALOGUES = Path(__file__).resolve().parents[2] / "ncen_updater/locale/fr/LC_MESSAGES"
 #: Text that is the same in all languages.
 NAMES = re.compile(
-    r"(?m:(?:^ +(?:\$ )?|(?<=: ))ncen-(?:updater|publisher) .*$)"  # typed input
+    r"(?m:(?:^ +(?:\$ )?|(?<=: ))(?:sudo )?ncen-(?:updater|publisher) .*$)"  # typed input
     r"|\{\w+\}|«[^»]*»"  # quoted text of others, and typed input
     r"|'[^'\n]*'"  # commands, and file names as quoted by Python
     # messages of the system

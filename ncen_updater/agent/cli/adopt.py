@@ -12,7 +12,6 @@ from ncen_updater.agent.cli.common import (
     get_agent_session,
     identify_actor,
     parse_reason,
-    yes_option,
 )
 from ncen_updater.common.cli.lazy import CliCommand
 from ncen_updater.common.cli.render import finding_to_json, format_findings
@@ -44,8 +43,8 @@ if TYPE_CHECKING:
     is_flag=True,
     help=N_("Adopt databases restored from a backup"),
 )
-@click.option("--reason", metavar="TEXT", help=N_("Reason"))
-@yes_option
+@click.option("--reason", metavar="TEXT", help=N_("With --restored: reason"))
+@click.option("--yes", is_flag=True, help=N_("With --restored: skip the confirmation prompt"))
 @click.pass_context
 def adopt(
     context: click.Context,
@@ -98,7 +97,7 @@ def adopt(
     session.add_line(LazyText(N_("Adopted: {product} {version}"), values))
     if done.corrects is not None:
         session.add_line(LazyText(N_("Replaces the adoption of {before}."), values))
-    words = N_("Point the application's unit to {link}, then run: sudo ncen-updater doctor")
+    words = N_("Point the application's unit to {link}, then run: ncen-updater doctor")
     session.add_line(LazyText(words, {"link": site.slots.current_link}))
     session.write_output(
         {"adopted": True, "product": values["product"], **_build_document(done, session.language)}
@@ -117,7 +116,7 @@ def _confirm_version(session: AgentSession, adoption: AdoptionPlan) -> bool:
     for line in adoption.installed.format_lines(adoption.version):
         session.print_message(line)
     words = N_("Check which release is installed, then type its version")
-    answer = str(click.prompt(session.translate(words), err=True)).strip()
+    answer = str(session.prompt(session.translate(words))).strip()
     typed = parse_version(answer)
     if typed != adoption.version:
         raise UpdaterError(CONFIRMATION_DECLINED, state=NOTHING_CHANGED)

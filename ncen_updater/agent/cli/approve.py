@@ -21,7 +21,7 @@ from ncen_updater.agent.engine.approvals.approval import describe_consumed_appro
 from ncen_updater.agent.engine.approvals.next_upgrade import require_approvable
 from ncen_updater.agent.reports.command_results import format_rehearsal_lines
 from ncen_updater.common.cli.lazy import CliCommand
-from ncen_updater.common.cli.render import group_digest
+from ncen_updater.common.cli.render import format_scheduled_time, group_digest
 from ncen_updater.common.cli.usage import CommandUsageError, parse_version
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, LazyText
@@ -105,11 +105,11 @@ def approve(
         show_next_start(session, seen["starts_at_if_approved"], AFTER_APPROVAL)
         question = LazyText(N_("Approve upgrade to {version}?"), {"version": seen["target"]})
         session.ask_confirmation(question, assume_yes=yes)
-        before = seen["approvals"]
         site.approve(seen)
-        seen = site.read_next_upgrade(target)
-        if before and seen["approvals"] == before:
+        found = site.read_next_upgrade(target)
+        if seen["approvals"] and found["approvals"] == seen["approvals"]:
             session.add_line(LazyText(N_("Already approved by you.")))
+        return _show_approval(session, found, "{starts_at}", seen)
     return _show_approval(session, seen)
 
 
@@ -206,7 +206,7 @@ def _approve_rollback(
     way = site.plan_rollback(accept_loss)
     if dry_run or "binding" not in way.document or way.document.get("in_soak"):
         return session.show_result(way)
-    for line in way.lines:
+    for line in way.document["how"]:  # without the command, which needs the approval
         session.add_line(line)
     question = LazyText(N_("Approve rollback to {version}?"), {"version": way.document["to"]})
     session.ask_confirmation(question, assume_yes=yes)
@@ -243,6 +243,7 @@ def _show_approval(
     session: AgentSession,
     next_upgrade: Document,
     template: str = "{starts_at}",
+    shown: Document | None = None,
     /,
     **beside: object,
 ) -> ExitCode:
@@ -252,6 +253,7 @@ def _show_approval(
         session: The session.
         next_upgrade: The next upgrade as returned by the API.
         template: Text around the start time.
+        shown: The next upgrade as shown before the approval; what is the same is not repeated.
         beside: Additional fields of the document.
     """
     names = (
@@ -283,7 +285,8 @@ def _show_approval(
     for approval in standing["approvals"]:
         values: dict[str, object] = {"who": approval["actor"], "at": session.when(approval["at"])}
         session.add_line(LazyText(N_("Approved by {who}, {at}"), values))
-    _show_digest(session, standing)
+    if shown is None:
+        _show_digest(session, standing)
     missing = {"version": standing["version"], "count": standing["missing"]}
     if not standing["binding"]:
         text = N_("Rehearsal required. Run: ncen-updater rehearse {version}")
@@ -294,15 +297,18 @@ def _show_approval(
         )
     else:
         session.add_line(LazyText(N_("Approved: {version}"), missing))
-    _show_others(session, next_upgrade)
+    if shown is None:
+        _show_others(session, next_upgrade)
     if standing["retry_at"] is not None:
         again = {"version": standing["version"], "at": session.when(standing["retry_at"])}
         session.add_line(LazyText(N_("Marked bad: {version}; not started before {at}"), again))
     if standing["scheduled"] is not None:
-        chosen = {"at": session.when(standing["scheduled"]), "who": standing["scheduled_by"]}
+        at = format_scheduled_time(datetime.fromisoformat(standing["scheduled"]), session.zone)
+        chosen = {"at": at, "who": standing["scheduled_by"]}
         session.add_line(LazyText(N_("Scheduled by {who}: not before {at}"), chosen))
     start = standing["starts_at"]
-    if start is None or start["wait_reason"] not in SHOWN_WAIT_REASONS:
+    is_known = shown is not None and start == shown["starts_at_if_approved"]
+    if not is_known and (start is None or start["wait_reason"] not in SHOWN_WAIT_REASONS):
         show_next_start(session, start, template)
     session.write_output(standing)
     return ExitCode.OK

@@ -179,6 +179,8 @@ _MODE_LABELS: Final[Mapping[str, str]] = {
 }
 #: Fields whose values are translatable words.
 TRANSLATED_FIELDS = frozenset({"action", "kind", "mode"})
+#: Fields that the label of the event already names.
+SELF_EXPLANATORY_FIELDS = frozenset({"step", "actual_s"})
 #: Fields whose values are times.
 TIME_FIELDS = frozenset({"imported_at", "not_before", "until", "usable_until"})
 
@@ -207,12 +209,21 @@ def format_event(
 
 def _format_mapping(data: Mapping[str, object], language: str, zone: tzinfo | None) -> str:
     found = []
-    # The step comes first, since the other fields describe it.
-    for name, value in sorted(data.items(), key=lambda item: item[0] != "step"):
+    # The step comes first, since the other fields describe it, and an upper bound last.
+    for name, value in sorted(
+        data.items(), key=lambda item: (item[0] != "step", item[0] == "high_s")
+    ):
         label = translate(EVENT_FIELD_LABELS.get(name, name), language)
         shown = _format_value(name, value, language, zone)
-        if value is not None:  # the label of the kind already says "step"
-            found.append(shown if name == "step" else f"{label} {shown}")
+        if value is None:
+            continue
+        if name in SELF_EXPLANATORY_FIELDS:
+            found.append(shown)
+        elif isinstance(value, bool) or name == "count":
+            pair = LazyText(N_("{name}: {text}"), {"name": label, "text": shown})
+            found.append(pair.render(language))
+        else:
+            found.append(f"{label} {shown}")
     return ", ".join(found)
 
 

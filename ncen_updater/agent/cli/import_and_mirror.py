@@ -108,7 +108,7 @@ def mirror(
     assert isinstance(releases, dict), "the child's own report"  # noqa: S101
     for product, versions in releases.items():
         shown = {"name": product, "text": ", ".join(versions) or LazyText(N_("none"))}
-        session.add_line(LazyText(N_("{name}: {text}"), shown))
+        session.add_line(LazyText(N_("Releases of {name}: {text}"), shown))
     until = datetime.fromisoformat(str(report["expires_at"]))
     values = {
         "size": format_bytes(int(str(report["downloaded_bytes"]))),

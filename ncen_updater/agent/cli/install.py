@@ -162,8 +162,7 @@ def _ask_if_missing(
         return value
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         raise CommandUsageError(N_("{option} or --settings is required"), option=option)
-    asked = session.format_for_stream(question.render(session.language), sys.stderr)
-    return str(click.prompt(asked, err=True)).strip()
+    return str(session.prompt(question.render(session.language))).strip()
 
 
 def _show_parts(session: AgentSession, done: Sequence[InstallationPart], *, dry_run: bool) -> None:

@@ -22,6 +22,7 @@ from ncen_updater.common.cli.session import DEFAULT_CONFIG
 from ncen_updater.common.cli.usage import NOTHING_CHANGED
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, LazyText
+from ncen_updater.common.messages import OPEN_CHANGE, SOAK_NOT_FINISHED
 from ncen_updater.feed import prepare_process
 
 COMMANDS = make_command_table(
@@ -133,7 +134,9 @@ COMMAND_HELP = CommandHelp(
         },
         "mirror": {"mirror /srv/mirror --keep 2": N_("Keep two releases of each product")},
         "hold": {
-            'hold --reason "end of the year" --until 2027-01-10': N_("No upgrades until this day"),
+            N_('hold --reason "end of the year" --until 2027-01-10'): N_(
+                "No upgrades until this day"
+            ),
         },
         "unhold": {"unhold": N_("Remove all holds")},
         "serve": {"serve": N_("Run the service (started by systemd)")},
@@ -151,7 +154,7 @@ COMMAND_HELP = CommandHelp(
             "adopt 3.2.4 --dry-run": N_("Check only"),
             "adopt 3.2.4": N_("Adopt an existing installation"),
             "adopt 3.2.4 --restored --dry-run": N_("Check the restored databases"),
-            "adopt 3.2.4 --restored --reason 'an index of ours'": N_(
+            N_("adopt 3.2.4 --restored --reason 'an index of ours'"): N_(
                 "Adopt them; run by two approvers"
             ),
         },
@@ -233,7 +236,8 @@ def _describe_state(session: AgentSession, error: UpdaterError) -> Sequence[Lazy
     status = session.read_status()
     # A command that has not opened the site cannot have changed it.
     before = None if session.adopting else session.baseline or status
-    value = format_site_state(status, before)
+    named = error.code in (OPEN_CHANGE.code, SOAK_NOT_FINISHED.code)
+    value = format_site_state(status, before, change_named=named)
     if session.adopting and isinstance(status.journal, JournalMissingError):
         value.append(LazyText(N_("Not adopted. Run ncen-updater adopt again.")))
     return value

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import click
 
 from ncen_updater.agent.cli.common import dry_run_option, get_agent_session, retry_option
+from ncen_updater.agent.reports.command_results import (
+    JsonDocument,
+    OutputLine,
+    format_step_lines,
+)
 from ncen_updater.common.cli.lazy import CliCommand
 from ncen_updater.common.cli.usage import parse_version
 from ncen_updater.common.i18n import N_, LazyText
@@ -40,12 +46,26 @@ def plan(
         local = session.get_local_site()
         return session.show_result(local.prepare_plan(target, retry=retry, sql=sql, prepared=True))
     answer = session.get_client().prepare_plan(target, retry=retry, sql=sql)
-    if steps and not sql:
-        from ncen_updater.agent.reports.command_results import format_step_lines
+    if sql:
+        return session.show_result(answer)
+    more: list[OutputLine] = []
+    if steps:
+        more += ["", *format_step_lines(answer.document, session.language), ""]
+    if not session.runs_for_service:
+        more += _list_next_commands(answer.document, steps=steps)
+    return session.show_result(replace(answer, lines=[*answer.lines, *more]))
 
-        more = format_step_lines(answer.document, session.language)
-        answer = replace(answer, lines=[*answer.lines, "", *more])
-    return session.show_result(answer)
+
+def _list_next_commands(document: JsonDocument, *, steps: bool) -> Iterator[LazyText]:
+    """Yield the commands that follow a plan; nothing without one."""
+    made = document.get("plan")
+    if not made:
+        return
+    version = {"version": made["hops"][-1]["to"]}
+    if not steps:
+        yield LazyText(N_("To list the steps, run: ncen-updater plan {version} --steps"), version)
+    if not (made["blocked"] or document["rehearsed"]):
+        yield LazyText(N_("To rehearse it, run: ncen-updater rehearse {version}"), version)
 
 
 @click.command("dossier", cls=CliCommand, help=N_("Write the approval dossier as an HTML page"))

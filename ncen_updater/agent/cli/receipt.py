@@ -192,7 +192,10 @@ class _ReceiptDesk:
         following, release = self.prepare(level)
         statement = encode_statement(following, release).decode()
         self.add_lines(following)
-        self.session.add_line(LazyText(N_("The site signs and sends exactly this text:")))
+        words = N_("The site signs and sends exactly this text:")
+        if self.level is ReceiptLevel.NONE:
+            words = N_("The site would sign and send exactly this text:")
+        self.session.add_line(LazyText(words))
         self.session.add_line(statement.rstrip())
         return following, statement
 

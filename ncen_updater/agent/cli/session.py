@@ -29,6 +29,7 @@ from ncen_updater.common.messages import (
     ExitCode,
     find_message,
 )
+from ncen_updater.common.progress import CALLER_PROGRESS
 
 if TYPE_CHECKING:
     from ncen_updater.agent.cli.local_client import LocalSiteClient
@@ -210,6 +211,11 @@ class AgentSession(CliSession):
         from ncen_updater.agent.cli.local_client import LocalSiteClient
 
         return LocalSiteClient(self)
+
+    @property
+    def runs_for_service(self) -> bool:
+        """Return whether this process does a job of the service, whose requester is told more."""
+        return bool(CALLER_PROGRESS)
 
     def show_result(self, answer: CommandResult) -> ExitCode:
         """Output a result and return the exit status.

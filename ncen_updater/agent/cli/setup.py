@@ -91,7 +91,7 @@ def setup(
         session.add_line(LazyText(N_("Setup was interrupted.")))
         for step in record.list_steps(done=False):
             session.add_line(LazyText(N_("Still to do: {step}"), {"step": step.title}))
-        session.add_line(LazyText(N_("To undo it instead, run: sudo ncen-updater setup --undo")))
+        session.add_line(LazyText(N_("To undo it instead, run: ncen-updater setup --undo")))
         if dry_run:
             _write(session, "interrupted", None)
             return ExitCode.OK
@@ -134,7 +134,7 @@ def _apply(session: AgentSession, record: SetupRecord, plan: SetupPlan | None = 
         session.add_line(text)
     for words in record.by_hand:
         session.add_line(LazyText(N_("By hand: {what}"), {"what": words}))
-    session.add_line(LazyText(N_("Undo: sudo ncen-updater setup --undo")))
+    session.add_line(LazyText(N_("Undo: ncen-updater setup --undo")))
     session.add_line(LazyText(N_("Next: ncen-updater check")))
     left = [line.render(session.language) for line in record.by_hand]
     more = {"doctor": dict(result.document)} if result else {}
@@ -290,9 +290,9 @@ def _ask(session: AgentSession, facts: SiteFacts) -> SetupAnswers:
             except WrongAnswerError as error:
                 raise _AskAgainError(error.text.render(session.language)) from error
 
-        words = session.format_for_stream(question.text.render(session.language), sys.stderr)
+        words = question.text.render(session.language)
         default = question.propose(facts) or None
-        add_tables(given, click.prompt(words, default=default, err=True, value_proc=take))
+        add_tables(given, session.prompt(words, default=default, value_proc=take))
         if question.name == "trust":
             session.print_message(LazyText(COMPARE_FINGERPRINT))
             digest = {"digest": format_fingerprint(given["trust"]["fingerprint"])}

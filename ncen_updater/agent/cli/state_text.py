@@ -30,17 +30,20 @@ _HEALTH_PROBLEMS = {
 SITE_STATE_PARTS = frozenset({"current", "availability", "journal", "observed_state"})
 
 
-def format_site_state(status: SiteStatus, before: SiteStatus | None) -> list[LazyText]:
+def format_site_state(
+    status: SiteStatus, before: SiteStatus | None, *, change_named: bool = False
+) -> list[LazyText]:
     """Return the sentences on the state of the site.
 
     Args:
         status: The current status.
         before: The status before the command; None if unknown.
+        change_named: Whether the error itself says that the change is not finished.
     """
     lines = [
         _format_application(status),
         _format_databases(status),
-        *_format_change(status, before),
+        *_format_change(status, before, change_named=change_named),
     ]
     expected = (JournalMissingError, JournalPermissionError)
     for error in [error for error in status.errors if not isinstance(error, expected)][:1]:
@@ -109,7 +112,9 @@ def _format_databases(status: SiteStatus) -> LazyText | None:
     )
 
 
-def _format_change(status: SiteStatus, before: SiteStatus | None) -> Iterator[LazyText]:
+def _format_change(
+    status: SiteStatus, before: SiteStatus | None, *, change_named: bool
+) -> Iterator[LazyText]:
     if isinstance(status.journal, JournalPermissionError):
         yield LazyText(N_("For changes in progress, run: ncen-updater status"))
         return
@@ -122,7 +127,7 @@ def _format_change(status: SiteStatus, before: SiteStatus | None) -> Iterator[La
         and not _is_journal_unreadable(before)
         and _find_last_change(before) == change
     ):
-        yield _format_unchanged(change)
+        yield NOTHING_CHANGED if change_named else _format_unchanged(change)
         return
     if change is None or journal is None:
         return

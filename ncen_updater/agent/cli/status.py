@@ -28,6 +28,7 @@ from ncen_updater.common.cli.program import show_error
 from ncen_updater.common.cli.render import (
     format_amount,
     format_duration,
+    format_scheduled_time,
     format_time,
     make_sentence,
     strip_unit,
@@ -36,14 +37,17 @@ from ncen_updater.common.cli.usage import NOTHING_CHANGED
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, LazyText, LocalizedFigure
 from ncen_updater.common.json_records import error_to_json
-from ncen_updater.common.labels import format_hold, format_upgrade_path, translate_step_label
+from ncen_updater.common.labels import (
+    FAILED_ACTION,
+    find_failure_command,
+    format_hold,
+    format_upgrade_path,
+    translate_step_label,
+)
 from ncen_updater.common.messages import ExitCode
 from ncen_updater.feed.clock import clock_findings
 
 Document = Mapping[str, Any]
-FAILED_ACTION = N_(
-    "Failed: {what} ({code}; {times} attempts, last {at}). Run: journalctl -u ncen-updater"
-)
 
 #: Displayed text instead of the journal's state of an unfinished step.
 STEP_STATES = {
@@ -64,11 +68,13 @@ def status(context: click.Context) -> ExitCode:
     if "service" in found:
         _show_service(session, found["service"], held=_is_on_hold(found), at_work=_is_busy(found))
     parts = [found.get(name) for name in ("running", "journal", "feed", "configuration")]
-    errors = [
+    found_errors = [
         _explain_rights(session, parse_error_document(part["error"]))
         for part in parts
         if part is not None and "error" in part
     ]
+    # One cause may make several parts unreadable: say it once.
+    errors = list({(error.code, str(error)): error for error in found_errors}.values())
     if not errors:
         session.write_output(found)
         return ExitCode.OK
@@ -144,9 +150,11 @@ def _show_service(
         text = N_("Operation: {what}, {done} of {total}") if known else N_("Operation: {what}")
         session.add_line(LazyText(text, figures))
     for failure in moment.get("failures", ()):
-        values = {"what": label_operation(failure["action"]), "times": failure["failures"],
-                  "code": failure["code"] or "-",
-                  "at": session.when(failure["at"])}  # fmt: skip
+        values = {
+            "what": label_operation(failure["action"]), "times": failure["failures"],
+            "code": failure["code"] or "-", "at": session.when(failure["at"]),
+            "command": find_failure_command(failure["action"]),
+        }  # fmt: skip
         session.add_line(LazyText(FAILED_ACTION, values))
 
 
@@ -249,10 +257,7 @@ def _show_journal(session: AgentSession, document: Document, part: Document) -> 
         session.add_line(LazyText(text, {"version": pending["version"]}))
     _show_queued_job(session, document, part)
     _show_holds(session, part)
-    for row in part["approvals"]:
-        session.add_line(
-            _format_approval(row, next((r for r in part["approvals"] if r["next"]), None))
-        )
+    _show_approvals(session, document, part)
     _show_schedules(session, document, part)
     back = part["rollback_approved"]
     if back is not None:
@@ -269,6 +274,50 @@ def _show_journal(session: AgentSession, document: Document, part: Document) -> 
         session.add_line(LazyText(words, row_values))
 
 
+def _show_approvals(session: AgentSession, document: Document, part: Document) -> None:
+    """Show the approvals, or else the rehearsal, and the command that continues the upgrade."""
+    first = next((row for row in part["approvals"] if row["next"]), None)
+    for row in part["approvals"]:
+        session.add_line(_format_approval(row, first))
+    command = _find_next_command(document)
+    if command is not None and not _may_service_run(session):
+        if not part["approvals"]:
+            session.add_line(LazyText(N_("Rehearsed: {version}"), {"version": part["rehearsed"]}))
+        session.add_line(LazyText(N_("  Run: {command}"), {"command": command}))
+
+
+def _may_service_run(session: AgentSession) -> bool:
+    """Return whether the service, which acts by itself, runs; also if this user cannot know."""
+    try:
+        return session.get_local_site().is_service_running()
+    except PermissionError:
+        return True
+
+
+def _find_next_command(document: Document) -> str | None:
+    """Return the command that continues the next upgrade; None where another line says it."""
+    part = document["journal"]
+    if (
+        "service" in document
+        or "error" in part
+        or part["open_change"]
+        or part["pending_rollback"]
+        or part["lock_holder"]
+        or part["holds"]
+    ):
+        return None
+    if any(row["holds"] is False for row in part["approvals"]):
+        return None
+    for row in part["approvals"]:
+        restored = row["version"].startswith(RESTORED_APPROVAL_PREFIX)
+        if row["next"] and not row["unavailable"] and not restored:
+            return f"ncen-updater upgrade {row['version']}"
+    rehearsed = part["rehearsed"]
+    if rehearsed is None or rehearsed in {row["version"] for row in part["bad_releases"]}:
+        return None
+    return f"ncen-updater approve {rehearsed}"
+
+
 def _show_holds(session: AgentSession, part: Document) -> None:
     for hold in part["holds"]:
         session.add_line(format_hold(hold, session.zone))
@@ -282,7 +331,8 @@ def _show_schedules(session: AgentSession, document: Document, part: Document) -
         return
     for row in part["schedules"]:
         values = {
-            "version": row["version"], "at": session.when(row["not_before"]),
+            "version": row["version"],
+            "at": format_scheduled_time(datetime.fromisoformat(row["not_before"]), session.zone),
             "by": strip_control_characters(row["actor"]),
         }  # fmt: skip
         words = N_("Upgrade to {version} scheduled for {at} by {by}")
@@ -412,12 +462,10 @@ def _show_open_change(
         return
     if serves and change["state"] != ChangeState.STUCK:
         session.add_line(LazyText(N_("  The service resumes it automatically.")))
+    elif change["state"] == ChangeState.COMMITTED:
+        session.add_line(LazyText(N_("  To complete the change, run: ncen-updater resume")))
     else:
-        # Without the service only root may do it.
-        words = (
-            N_("  Run: ncen-updater resume") if serves else N_("  Run: sudo ncen-updater resume")
-        )
-        session.add_line(LazyText(words))
+        session.add_line(LazyText(N_("  Run: ncen-updater resume")))
 
 
 def _translate(session: AgentSession, word: str | None) -> str:
@@ -458,7 +506,11 @@ def _format_withheld_release(session: AgentSession, one: Document) -> LazyText:
 def _show_plan_command(session: AgentSession, document: Document, newest: str) -> None:
     """Show what tells the upgrade path, where the service has not found it."""
     running, journal = document["running"].get("version"), document["journal"]
-    if running not in (None, newest) and not journal.get("open_change"):
+    if (
+        running not in (None, newest)
+        and not journal.get("open_change")
+        and _find_next_command(document) is None
+    ):
         session.add_line(LazyText(N_("  To see the upgrade path, run: ncen-updater plan")))
 
 
@@ -471,7 +523,9 @@ def _show_feed(session: AgentSession, document: Document, part: Document | None)
         "checked": session.when(part["checked_at"]),
         "expires": session.when(part["expires_at"]),
     }  # fmt: skip
-    session.add_line(LazyText(N_("Metadata: newest release {newest}, checked {checked}"), values))
+    session.add_line(
+        LazyText(N_("Metadata: newest release in the feed {newest}, checked {checked}"), values)
+    )
     if part["hops"]:
         following = {"version": format_upgrade_path(part["hops"])}
         session.add_line(LazyText(N_("Available: {version}"), following))

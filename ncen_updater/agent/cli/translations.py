@@ -13,6 +13,7 @@ import click
 from packaging.version import Version
 
 from ncen_updater.agent.cli.common import get_agent_session, yes_option
+from ncen_updater.agent.reports.command_results import describe_overlay_effects
 from ncen_updater.common.cli.characters import strip_control_characters
 from ncen_updater.common.cli.lazy import CliCommand
 from ncen_updater.common.cli.usage import NOTHING_CHANGED, CommandUsageError, parse_version
@@ -120,7 +121,6 @@ def _show_report(
 ) -> ExitCode:
     from ncen_updater.agent.storage.overlay.report_text import (
         describe_key,
-        describe_overlay,
         list_keys_to_review,
         serialize_overlay,
     )
@@ -128,7 +128,7 @@ def _show_report(
     report = layer.make_report(origin, version)
     if table is not None:
         _write_file(Path(table), _build_csv(session, report).encode())
-    for words in describe_overlay(report):
+    for words in describe_overlay_effects(report):
         session.add_line(words)
     found = list_keys_to_review(report)
     if found:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import click
@@ -93,6 +94,9 @@ def upgrade(
 def check(context: click.Context, exit_code: bool) -> ExitCode:
     session = get_agent_session(context)
     answer = session.get_client().check_feed()
+    if answer.document.get("available") is True and not session.runs_for_service:
+        more = LazyText(N_("To see the upgrade plan, run: ncen-updater plan"))
+        answer = replace(answer, lines=[*answer.lines, more])
     code = session.show_result(answer)
     available = exit_code and code == ExitCode.OK and answer.document.get("available") is True
     return ExitCode.UPDATE_AVAILABLE if available else code

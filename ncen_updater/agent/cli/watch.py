@@ -87,7 +87,9 @@ def _show_earlier_progress(client: SiteServiceClient, progress: ProgressDisplay)
 def _show_next_upgrade(session: AgentSession, client: SiteServiceClient) -> None:
     """Show when the next upgrade starts, for users who start watching too early."""
     next_upgrade = client.get("/v1/next-upgrade")
-    if next_upgrade["hops"]:
+    running = client.get("/v1/status")["running"].get("version")
+    # Until the service has assessed the site again, this may be the upgrade that just ended.
+    if next_upgrade["hops"] and next_upgrade["hops"][-1] != running:
         following = {"version": format_upgrade_path(next_upgrade["hops"])}
         session.add_line(LazyText(N_("Next upgrade: {version}"), following))
         show_next_start(session, next_upgrade["starts_at"])

@@ -16,6 +16,8 @@ from ncen_updater.common.cli.render import format_scheduled_time
 from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.json_records import JsonRecord
 
+#: What only an operator or the service can start; without the service only an operator.
+SERVICE_REASONS = (WaitReason.NOT_SCHEDULED, WaitReason.NO_WINDOW)
 #: Maximum number of obstacles followed, one after the other; there are five kinds with an end.
 MAX_OBSTACLES = 12
 WEEKDAY_NAMES = (
@@ -57,7 +59,8 @@ def predict_start(inputs: AutomationInputs, *, service_running: bool = True) -> 
         service_running: Whether the service runs; otherwise nothing starts automatically.
     """
     found = _follow_obstacles(inputs)
-    if service_running or found.kind is StartKind.NOT_AUTOMATIC:
+    is_blocked = found.kind is StartKind.NOT_AUTOMATIC and found.wait_reason not in SERVICE_REASONS
+    if service_running or is_blocked:
         return found
     return UpgradeStart(StartKind.NOT_AUTOMATIC, None, WaitReason.SERVICE_NOT_RUNNING)
 
@@ -127,6 +130,7 @@ _WAIT_TEXTS = {
     WaitReason.SUPERSEDED: N_("The upgrade waits for another approved upgrade."),
     WaitReason.SERVICE_NOT_RUNNING: N_(
         "The upgrade does not start automatically: the service is stopped."
+        " Run: ncen-updater upgrade"
     ),
 }
 _MANUAL_START_TEXT = N_(

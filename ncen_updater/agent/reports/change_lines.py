@@ -205,14 +205,17 @@ def ended_words(change: Document) -> Iterator[LazyText]:
 
 
 def format_undone_result(change: Document) -> LazyText:
-    """Return what a reverted change left; the release's expand step may have added objects."""
+    """Return what a reverted change left, below a line that says that it was reverted.
+
+    The release's expand step may have added objects.
+    """
     if change["replaced"]:
         names = {"names": ", ".join(map(strip_control_characters, change["replaced"]))}
-        words = N_("  reverted, except {names} (replaced meanwhile)")
+        words = N_("  not reverted: {names} (replaced meanwhile)")
         return LazyText(words, names)
     if not change["expand_started"]:
-        return LazyText(N_("  reverted; no data loss"))
-    words = N_("  reverted, except additions of {version} made before the downtime; no data loss")
+        return LazyText(N_("  no data loss"))
+    words = N_("  no data loss; additions of {version} made before the downtime remain")
     return LazyText(words, {"version": change["to"]})
 
 
@@ -228,6 +231,7 @@ def _format_records(report: Document, language: str) -> Iterator[LazyText]:
                 N_("  steps reverted, last first: {steps}"), {"steps": ", ".join(undone[::-1])}
             )
         yield format_undone_result(report)
+        return
     lost = report["facts"].get("lost_records")
     if lost:
         yield LazyText(N_("  data loss as confirmed: {count} records"), {"count": lost})

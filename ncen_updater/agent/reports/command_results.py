@@ -6,13 +6,15 @@ Used for a command that a user runs and for one that the service runs as a job.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from ncen_updater.agent.engine.approvals.rollback_approvals import (
     format_accept_loss_option,
 )
 from ncen_updater.agent.engine.change_outcome import serialize_change
+from ncen_updater.agent.model.change import ChangeState
+from ncen_updater.agent.reports.change_lines import format_undone_result
 from ncen_updater.common.cli.characters import strip_control_characters
 from ncen_updater.common.cli.render import (
     finding_to_json,
@@ -22,6 +24,7 @@ from ncen_updater.common.cli.render import (
     format_time,
 )
 from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.findings import Finding
 from ncen_updater.common.i18n import N_, LazyText, translate
 from ncen_updater.common.messages import TARGET_BAD, ExitCode
 
@@ -47,6 +50,10 @@ if TYPE_CHECKING:
     from ncen_updater.feed.upgrade_path import NoUpgradePath, UpgradePath
     from ncen_updater.formats.release_document import Offer
 
+#: Code of the finding on the previous databases of a change.
+RETAINED_CODE = "NU-6318"
+#: Text of the overlay's report that names what it counts only in the line above.
+_NEW_TEXTS_OF_AREA = "of these, in '{place}': {count}"
 JsonDocument = Mapping[str, Any]
 OutputLine = LazyText | str
 
@@ -219,7 +226,7 @@ def serialize_plan(
         report: Report of the plan's last passed rehearsal.
     """
     origin = str(made.hops[0].origin) if made.hops else None
-    findings = [finding_to_json(finding, language) for finding in made.findings]
+    findings = [finding_to_json(one, language) for one in merge_retained(made.findings)]
     rehearsed = [
         {
             "from": hop.from_version, "to": hop.to_version, "downtime_s": hop.downtime.to_json(),
@@ -235,14 +242,39 @@ def serialize_plan(
     }
 
 
+def merge_retained(findings: Sequence[Finding]) -> list[Finding]:
+    """Return findings with one on all retained databases instead of one per change. Pure."""
+    retained = [finding for finding in findings if finding.code == RETAINED_CODE]
+    if len(retained) < 2:
+        return list(findings)
+    changes = [str(finding.figures["change"]) for finding in retained]
+    figures = {"count": len(changes), "changes": ", ".join(changes)}
+    title = LazyText(N_("Previous databases retained from changes ({count}): {changes}"), figures)
+    merged = replace(retained[0], title=title, figures=figures)
+    rest = (merged if finding is retained[0] else finding for finding in findings)
+    return [finding for finding in rest if finding not in retained]
+
+
+def describe_overlay_effects(layer: OverlayReport) -> tuple[LazyText, ...]:
+    """Describe the effects on the local overlay; each line says what it counts."""
+    from ncen_updater.agent.storage.overlay.report_text import describe_overlay
+
+    lines = []
+    for line in describe_overlay(layer):
+        words = line.values.get("words")
+        if isinstance(words, LazyText) and words.template == _NEW_TEXTS_OF_AREA:
+            counted = LazyText(N_("new texts in '{place}': {count}"), words.values)
+            line = LazyText(line.template, {"words": counted})  # noqa: PLW2901
+        lines.append(line)
+    return tuple(lines)
+
+
 def format_overlay_lines(layer: OverlayReport | None, language: str) -> Iterator[OutputLine]:
     """Yield the effects on the local overlay; nothing without a local overlay."""
     if layer is None or not layer.files:
         return
-    from ncen_updater.agent.storage.overlay.report_text import describe_overlay
-
     yield LazyText(N_("  Local overlay:"))
-    for words in describe_overlay(layer):
+    for words in describe_overlay_effects(layer):
         yield f"    {strip_control_characters(words.render(language))}"
 
 
@@ -251,9 +283,12 @@ def format_step_lines(document: JsonDocument, language: str) -> Iterator[OutputL
     steps = (document.get("plan") or {}).get("steps") or ()
     if steps:
         yield LazyText(N_("Steps (*: downtime, -: not part of upgrade):"))
-    for number, step in enumerate(steps, 1):
+    number = 0
+    for step in steps:
+        number += step["runs"]
         mark = "*" if step["downtime"] else " " if step["runs"] else "-"
-        yield f"  {number:2} {mark} {translate(step['title'], language)}"
+        shown = number if step["runs"] else ""
+        yield f"  {shown:2} {mark} {translate(step['title'], language)}"
 
 
 def format_plan_lines(
@@ -302,9 +337,11 @@ def format_plan_lines(
             yield files.text
         yield from format_overlay_lines(hop.overlay, language)
     yield ""
-    yield format_step_count(len(plan.steps), upgrades=len(plan.hops))
+    yield format_step_count(
+        sum(step.skipped_because is None for step in plan.steps), upgrades=len(plan.hops)
+    )
     yield LazyText(N_("Plan digest: {digest}"), {"digest": plan.digest})
-    yield from format_findings(plan.findings, language)
+    yield from format_findings(merge_retained(plan.findings), language)
     if plan.is_blocked:
         yield LazyText(N_("Upgrade blocked by preflight checks."))
 
@@ -326,10 +363,19 @@ def _describe_hop_rollback(hop: HopPlan, shown: RehearsedHop | None) -> LazyText
     )
 
 
+def _format_prediction(hop: RehearsedHop) -> LazyText:
+    """Return the predicted downtime, in the words of dossier and console."""
+    stop = {
+        "likely": format_duration(hop.downtime.likely),
+        "high": format_duration(hop.downtime.high),
+    }
+    return LazyText(N_("about {likely} (at most {high})"), stop)
+
+
 def _format_downtime_lines(hop: RehearsedHop, language: str) -> Iterator[OutputLine]:
     """Yield the prediction of a rehearsal for one hop."""
-    stop = {"low": format_duration(hop.downtime.low), "high": format_duration(hop.downtime.high)}
-    yield LazyText(N_("  downtime: {low} to {high} (from the rehearsal)"), stop)
+    stop = {"downtime": _format_prediction(hop)}
+    yield LazyText(N_("  predicted downtime: {downtime}"), stop)
     if hop.round_trip is not None:
         from ncen_updater.agent.engine.rehearsal.round_trip import format_round_trip
 
@@ -349,9 +395,7 @@ def _serialize_outcome(outcome: ChangeOutcome) -> dict[str, object]:
 
 def format_step_count(count: int, *, upgrades: int) -> LazyText:
     """Say how many steps a plan has; each upgrade of the path has all of them."""
-    words = N_("Steps: {count} (to list them, run: ncen-updater plan --steps)")
-    if upgrades > 1:
-        words = N_("Steps of each upgrade: {count} (to list them, run: ncen-updater plan --steps)")
+    words = N_("Steps: {count}") if upgrades < 2 else N_("Steps of each upgrade: {count}")
     return LazyText(words, {"count": count})
 
 
@@ -393,6 +437,8 @@ def _format_change_lines(result: OperationResult) -> Iterator[OutputLine]:
         if outcome.downtime_s is not None:
             stop = {"stop": format_duration(outcome.downtime_s)}
             yield LazyText(N_("  downtime: {stop}"), stop)
+        if change.state is ChangeState.REVERTED:
+            yield format_undone_result(serialize_change(change, outcome.facts))
 
 
 _SINGLE_APPROVAL_LINE = N_(
@@ -458,12 +504,14 @@ def format_rollback_plan(
     if round_trip is not None:
         from ncen_updater.agent.engine.rehearsal.round_trip import format_round_trip
 
-        words += [
-            LazyText(N_("Round-trip test in the rehearsal of {version}:"), {"version": plan.origin})
-        ]
+        words += [LazyText(N_("From the rehearsal of {version}:"), {"version": plan.origin})]
         words += format_round_trip(round_trip, language)
         if plan.is_lossless and round_trip.list_columns("lost"):
-            words.append(LazyText(N_("No values entered in these columns so far: no data loss.")))
+            words.append(
+                LazyText(
+                    N_("No values entered so far in columns that the rollback loses: no data loss.")
+                )
+            )
     if approval.in_soak:
         words.append(LazyText(_NO_APPROVAL_LINE))
         typed.append(
@@ -585,10 +633,10 @@ def _format_hop_lines(hop: RehearsedHop, language: str) -> Iterator[OutputLine]:
 
     values: dict[str, object] = {
         "origin": hop.from_version, "version": hop.to_version,
-        "low": format_duration(hop.downtime.low), "high": format_duration(hop.downtime.high),
+        "downtime": _format_prediction(hop),
     }  # fmt: skip
     yield ""
-    yield LazyText(N_("{origin} -> {version}: predicted downtime {low} to {high}"), values)
+    yield LazyText(N_("{origin} -> {version}: predicted downtime {downtime}"), values)
     for item in hop.code_maps:
         for text in format_code_mapping(item):
             yield LazyText("  {text}", {"text": text})
@@ -631,7 +679,7 @@ def _choose_row_count_text(before: int, after: int) -> str:
     if after < 0:
         return N_("  table {table} removed, {before} rows")
     if before == after:
-        return N_("  table {table}: rows modified, {after} before and after")
+        return N_("  table {table}: contents modified, number of rows unchanged ({after})")
     return N_("  table {table}: {before} rows before, {after} after")
 
 

@@ -122,6 +122,8 @@ class JournalSnapshot:
         schedules: Schedules in force.
         consumed_approvals: Approvers of the last change, if it was reverted, who have not approved
             again.
+        rehearsed: Versions that the newest rehearsal upgraded from and to, if it passed and no
+            change began since.
     """
 
     last_event: int = 0
@@ -140,6 +142,7 @@ class JournalSnapshot:
     rollback_approvals: tuple[RollbackApproval, ...] = ()
     schedules: tuple[ScheduleRecord, ...] = ()
     consumed_approvals: tuple[str, ...] = ()
+    rehearsed: tuple[str, str] | None = None
 
     @property
     def needs_operator(self) -> bool:
@@ -184,6 +187,7 @@ def read_journal_snapshot(journal: Journal, now: datetime) -> JournalSnapshot:
         rollback_approvals=_list_applicable_rollback_approvals(journal, consent),
         schedules=consent.list_schedules(),
         consumed_approvals=_list_consumed_approvals(consent, last, facts) if last else (),
+        rehearsed=_find_rehearsed(journal, last),
     )
 
 
@@ -507,6 +511,15 @@ def _read_rehearsals(journal: Journal) -> tuple[RehearsalRecord, ...]:
     from ncen_updater.agent.engine.rehearsal.rehearsal_store import RehearsalStore
 
     return RehearsalStore(journal).list_newest()
+
+
+def _find_rehearsed(journal: Journal, last: Change | None) -> tuple[str, str] | None:
+    from ncen_updater.agent.engine.rehearsal.rehearsal_store import RehearsalState, RehearsalStore
+
+    for one in RehearsalStore(journal).list_newest(1):
+        if one.state is RehearsalState.PASSED and (not last or one.started_at >= last.created_at):
+            return one.from_version, one.to_version
+    return None
 
 
 def _read_last_downtime(journal: Journal) -> LastDowntime | None:

@@ -197,6 +197,7 @@ def _build_journal(status: SiteStatus) -> Document:
             journal, get_part_or_none(status.required_approvals), get_part_or_none(status.current)
         ),
         "consumed_approvals": list(journal.consumed_approvals),
+        "rehearsed": _find_rehearsed(journal, get_part_or_none(status.current)),
         "confirmed_by": journal.last_facts.confirmed_by,
     }
 
@@ -270,6 +271,12 @@ def _build_rollback_approvals(
         "missing": people.missing,
         "accept_loss": count_provisional_loss(given, people),
     }
+
+
+def _find_rehearsed(journal: JournalSnapshot, current: str | None) -> str | None:
+    """Return the release that was rehearsed last and can be approved. Pure."""
+    origin, target = journal.rehearsed or (None, None)
+    return target if origin is not None and origin == current else None
 
 
 def _is_resolved(status: SiteStatus, journal: JournalSnapshot, bad: FailedReleaseRecord) -> bool:

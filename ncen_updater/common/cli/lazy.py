@@ -65,6 +65,16 @@ def make_session_option(*declarations: str, **settings: Any) -> click.Option:  #
     return click.Option(list(declarations), expose_value=False, callback=_store_option, **settings)
 
 
+def make_language_option() -> click.Option:
+    """Return the option for the language of the output."""
+    return make_session_option(
+        "--lang",
+        "language",
+        type=_LanguageChoice(list_languages()),
+        help=N_("Language of the output"),
+    )
+
+
 def make_global_options(*, config: bool = True) -> list[click.Parameter]:
     """Return the options that may be given before or after a command's name.
 
@@ -82,12 +92,7 @@ def make_global_options(*, config: bool = True) -> list[click.Parameter]:
     return [
         *options,
         make_session_option("--json", "as_json", is_flag=True, help=N_("Print the result as JSON")),
-        make_session_option(
-            "--lang",
-            "language",
-            type=_LanguageChoice(list_languages()),
-            help=N_("Language of the output"),
-        ),
+        make_language_option(),
         make_session_option(
             "--text",
             "with_text_lines",
@@ -135,7 +140,7 @@ def _open_section(
     return formatter.section(words.format(name=translate(heading, language)))
 
 
-class _TranslatedCommand(click.Command):
+class TranslatedCommand(click.Command):
     """A command whose help is in the language of the run, including click's own texts."""
 
     def format_usage(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -185,7 +190,8 @@ class _TranslatedCommand(click.Command):
         if examples:
             with _open_section(formatter, N_("Examples"), session.language):
                 for line, words in examples.items():
-                    formatter.write(f"{'':{formatter.current_indent}}{session.program} {line}\n")
+                    typed = f"{session.program} {translate(line, session.language)}"
+                    formatter.write(f"{'':{formatter.current_indent}}{typed}\n")
                     with formatter.indentation():
                         formatter.write_text(translate(words, session.language))
         codes = guide.list_exit_codes(name)
@@ -206,7 +212,7 @@ class _TranslatedCommand(click.Command):
         return found
 
 
-class CliCommand(_TranslatedCommand):
+class CliCommand(TranslatedCommand):
     """A command with the global options."""
 
     has_config: ClassVar[bool] = True
@@ -267,7 +273,7 @@ def make_command_table(
     }
 
 
-class LazyGroup(_TranslatedCommand, click.Group):
+class LazyGroup(TranslatedCommand, click.Group):
     """A group whose commands are imported when they run.
 
     Args:

@@ -72,12 +72,12 @@ StateReporter = Callable[[UpdaterError], Sequence[LazyText]]
 
 
 def run_program(
-    group: click.Group, session: CliSession, arguments: Sequence[str], report_state: StateReporter
+    group: click.Command, session: CliSession, arguments: Sequence[str], report_state: StateReporter
 ) -> int:
     """Run a command line and return its exit code.
 
     Args:
-        group: The commands; each returns an exit code or None.
+        group: The command or commands; each returns an exit code or None.
         session: Session that stores the options.
         arguments: The arguments, without the program's name.
         report_state: Called to get the state for an error.
@@ -92,7 +92,7 @@ def run_program(
 
 
 def _run_group(
-    group: click.Group, session: CliSession, arguments: Sequence[str], state_now: StateReporter
+    group: click.Command, session: CliSession, arguments: Sequence[str], state_now: StateReporter
 ) -> int:
     try:
         with _handle_signals():

@@ -49,8 +49,8 @@ COLOURS = {"red": "31", "green": "32", "yellow": "33", "bold": "1", "dim": "2"}
 NARROW_SPACE = "\N{NARROW NO-BREAK SPACE}"
 #: Minimum width for wrapped text.
 MIN_LINE_WIDTH = 30
-#: Marks texts whose figures are bytes.
-BYTES_SUFFIX = re.compile(r"\(bytes\)$|, bytes read$")
+#: Texts whose figures are bytes: they say so, or are those of a copy of the databases.
+BYTES_TEXT = re.compile(r"\(bytes\)$|, bytes read$|^copying (?:the databases|\{name\})$")
 BYTE_UNITS = ("B", "kB", "MB", "GB", "TB")
 
 
@@ -142,7 +142,7 @@ def format_decimal(value: float) -> LocalizedFigure:
 
 def format_amount(what: LazyText, count: int) -> LocalizedFigure:
     """Format an amount of work: as a size if its text counts bytes, else as a count."""
-    return format_bytes(count) if BYTES_SUFFIX.search(what.template) else format_count(count)
+    return format_bytes(count) if BYTES_TEXT.search(what.template) else format_count(count)
 
 
 def strip_unit(reported: str) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
@@ -18,6 +18,7 @@ from ncen_updater.common.cli.characters import (
     escape_json,
     fit_encoding,
     prepare_for_terminal,
+    protect_spacing,
     strip_control_characters,
     supports_isolates,
     wrap_data_line,
@@ -169,6 +170,17 @@ class CliSession:
         )  # fmt: skip
         return fit_encoding(seen, stream.encoding or "utf-8")
 
+    def prompt(self, question: str, **settings: Any) -> Any:  # noqa: ANN401 - as click.prompt
+        """Ask at the terminal; the colon behind the question is that of the language.
+
+        Args:
+            question: The question, in the language of the run.
+            settings: Further arguments of ``click.prompt``.
+        """
+        colon = protect_spacing(self.translate(N_("{name}: {text}"), name="", text=""))
+        shown = self.format_for_stream(question, sys.stderr)
+        return click.prompt(shown, err=True, prompt_suffix=colon, **settings)
+
     def ask_confirmation(self, question: LazyText, *, assume_yes: bool) -> None:
         """Ask for confirmation before a change.
 
@@ -189,11 +201,7 @@ class CliSession:
         for line in lines:  # the operator must read these lines before answering
             self.print_message(line)
         asked = self.translate(N_("{question} Type yes to confirm"), question=question)
-        answer = click.prompt(
-            self.format_for_stream(asked, sys.stderr),
-            default=self.translate(N_("no")),
-            err=True,
-        )
+        answer = self.prompt(asked, default=self.translate(N_("no")))
         yes_word, no_word = self.translate(N_("yes")).lower(), self.translate(N_("no")).lower()
         agreed = {"yes", "y", yes_word}
         if yes_word[:1] != no_word[:1]:  # "o" for "oui", as "y" for "yes"

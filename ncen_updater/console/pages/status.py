@@ -9,7 +9,12 @@ from typing import Any
 
 from ncen_updater.common.cli.render import format_time, make_sentence
 from ncen_updater.common.i18n import N_, LazyText
-from ncen_updater.common.labels import format_hold, format_upgrade_path
+from ncen_updater.common.labels import (
+    FAILED_ACTION,
+    find_failure_command,
+    format_hold,
+    format_upgrade_path,
+)
 from ncen_updater.console.page_request import PageContent, PageRequest
 from ncen_updater.console.pages.upgrade import format_start, has_failed_here
 from ncen_updater.console.rendering import parse_time
@@ -171,11 +176,9 @@ def list_pending(
         values = {
             "what": failure.get("title") or failure["action"], "times": failure["failures"],
             "code": failure["code"] or "-", "at": format_time(parse_time(failure["at"]), zone),
+            "command": find_failure_command(failure["action"]),
         }  # fmt: skip
-        text = N_(
-            "Failed: {what} ({code}; {times} attempts, last {at}). Run: journalctl -u ncen-updater"
-        )
-        yield LazyText(text, values)
+        yield LazyText(FAILED_ACTION, values)
 
 
 def _format_rollback_approvals(approvals: Document) -> Iterator[LazyText]:

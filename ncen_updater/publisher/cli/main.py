@@ -99,7 +99,7 @@ COMMAND_HELP = CommandHelp(
         },
         "agent-release": {
             "agent-release agent-0.2.0 --wheels wheels --lock locks/agent.txt": N_(
-                "Run by script/release"
+                "Run by script/agent-release"
             ),
         },
         "build": {
@@ -112,8 +112,10 @@ COMMAND_HELP = CommandHelp(
             ),
         },
         "withdraw": {
-            'withdraw 3.3.0 --reason "loses cases" --advice "roll back to 3.2.4" --feed feed'
-            " --event gone": N_(
+            N_(
+                'withdraw 3.3.0 --reason "loses cases" --advice "roll back to 3.2.4" --feed feed'
+                " --event gone"
+            ): N_(
                 "The release is no longer offered; sites that installed it are notified"
             ),
         },
@@ -128,11 +130,13 @@ COMMAND_HELP = CommandHelp(
             ),
         },
         "halt": {
-            'halt 3.3.0 --reason "loses cases" --feed feed --event halt': N_(
+            N_('halt 3.3.0 --reason "loses cases" --feed feed --event halt'): N_(
                 "Until resume-wave is signed"
             ),
-            'halt 3.3.0 --emergency --reason "loses cases" --key keys/amina.pem --feed feed'
-            " --snapshot-key keys/snapshot.pem --timestamp-key keys/timestamp.pem": N_(
+            N_(
+                'halt 3.3.0 --emergency --reason "loses cases" --key keys/amina.pem --feed feed'
+                " --snapshot-key keys/snapshot.pem --timestamp-key keys/timestamp.pem"
+            ): N_(
                 "In an emergency, by one signer"
             ),
         },

@@ -207,8 +207,8 @@ class _Prompter:
         if given is not None:
             return given
         if self._asks:
-            words = self._session.format_for_stream(self._session.translate(question), sys.stderr)
-            return str(click.prompt(words, default=proposed, err=True)).strip()
+            words = self._session.translate(question)
+            return str(self._session.prompt(words, default=proposed)).strip()
         if proposed is None:
             raise CommandUsageError(N_("required without a terminal"), hint=option)
         return proposed

@@ -351,11 +351,8 @@ def ask_pin(session: CliSession, descriptor: int | None, file: Path | None, labe
     """
     if descriptor is None and file is None:
         _require_terminal(label)
-        value: str = click.prompt(
-            session.translate(N_("PIN of token {label}"), label=label),
-            hide_input=True,
-            err=True,
-        )
+        words = session.translate(N_("PIN of token {label}"), label=label)
+        value: str = session.prompt(words, hide_input=True)
         return value
     return make_passphrase_prompt(session, descriptor, file)(Path(label))
 
@@ -383,11 +380,10 @@ def _require_terminal(name: str) -> None:
 
 def _prompt_passphrase(session: CliSession, path: Path, *, confirm: bool) -> str:
     _require_terminal(path.name)
-    value: str = click.prompt(
+    value: str = session.prompt(
         session.translate(N_("Passphrase of {name}"), name=path.name),
         hide_input=True,
         confirmation_prompt=session.translate(N_("Repeat the passphrase")) if confirm else False,
-        err=True,
     )
     return value
 

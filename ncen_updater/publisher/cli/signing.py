@@ -207,7 +207,8 @@ def _ask_digest(context: click.Context) -> str:
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         raise CommandUsageError(N_("--digest is required without a terminal"), context)
     words = N_("Event digest (eight words or 32 digits)")
-    reported: str = click.prompt(get_session(context).translate(words), err=True)
+    session = get_session(context)
+    reported: str = session.prompt(session.translate(words))
     return reported
 
 

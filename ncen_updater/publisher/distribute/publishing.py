@@ -397,7 +397,7 @@ class Publisher:
         root_last: bool,
     ) -> None:
         for number, (target, source) in enumerate(files):
-            words = LazyText(N_("copying {name}"), {"name": target.path})
+            words = LazyText(N_("publishing {name}"), {"name": target.path})
             self._progress.report(words, number + 1, len(files))
             try:
                 self._writer.copy_file(

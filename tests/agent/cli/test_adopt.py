@@ -39,7 +39,7 @@ def test_mistyped_version_is_not_adopted(tmp_path: Path) -> None:
             done = live.run("adopt", NEW, *more)
             assert (done.returncode, "NU-6060" in done.stderr) == (3, True), done.stderr
             assert f"ncen-updater adopt {OLD}" in done.stderr
-            assert "Run ncen-updater adopt again." in done.stderr
+            assert "Run sudo ncen-updater adopt again." in done.stderr
         assert not demo.current.is_symlink() and not (demo.state / JOURNAL_FILE).exists()
 
         demo.current.symlink_to(demo.slots / OLD)

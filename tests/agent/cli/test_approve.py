@@ -8,15 +8,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from demo.site import DemoSite, SiteOptions
+from ncen_updater.agent.cli.approve import _approve_rollback
 from ncen_updater.agent.cli.main import run
+from ncen_updater.agent.cli.session import AgentSession
 from ncen_updater.agent.engine.approvals.approval_store import ApprovalStore
 from ncen_updater.agent.engine.lock import hold_change_lock
 from ncen_updater.agent.model.event_names import CHANGE_LOCK_FILE, JOURNAL_FILE
+from ncen_updater.agent.reports.command_results import CommandResult
 from ncen_updater.agent.service.assessment import assess_site
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.agent.storage.journal.site_history import SiteHistory
@@ -202,7 +206,7 @@ def test_two_approvers_approve_what_was_rehearsed(
     out = desk.run("approve", "--yes")[1]
     assert "You had approved it before" not in out
     last = desk.json("approve", "--dry-run")
-    assert (last["missing"], read_start(last)) == (0, ("not-automatic", "not-scheduled"))
+    assert (last["missing"], read_start(last)) == (0, ("not-automatic", "service-not-running"))
     assert desk.json("approve", "--withdraw")["missing"] == 1
     assert desk.json("approve", "--yes")["missing"] == 0
     done = desk.json("upgrade", "--yes")
@@ -301,7 +305,7 @@ def test_proposed_time_is_considered_before_it_is_chosen(
         be(monkeypatch, name, uid)
         desk.json("approve", "--yes")
     later = (datetime.now(UTC) + timedelta(days=2)).isoformat(timespec="seconds")
-    assert desk.json("approve", "--dry-run")["starts_at"]["wait_reason"] == "not-scheduled"
+    assert desk.json("approve", "--dry-run")["starts_at"]["wait_reason"] == "service-not-running"
     said = desk.json("schedule", later, "--dry-run")
     assert (said["scheduled"], said["starts_at"]["wait_reason"]) == (None, "service-not-running")
     last = desk.run("schedule", later, "--dry-run")[1].splitlines()[-1]
@@ -324,3 +328,40 @@ def test_dossier_of_a_failed_release_is_written(
     assert found["retry_at"] is not None
     assert "was not written" not in caplog.text
     assert not any("amina" in path.read_text() for path in pages)
+
+
+def test_approval_repeats_nothing(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Seen: digest, newer release and start before the approval, and again below it."""
+    be(monkeypatch, "amina", 1001)
+    desk.json("rehearse")
+    code, out, _ = desk.run("approve", "--yes")
+    assert code == 0
+    assert out.count("Approval digest: ") == 1
+    assert out.splitlines()[-1] == "Waiting for approval of 3.3.0: 1 missing"
+    be(monkeypatch, "bilal", 1002)
+    code, out, _ = desk.run("approve", "--yes")
+    assert code == 0
+    assert out.count("does not start automatically") == 1
+    assert out.splitlines()[-1] == "Approved: 3.3.0"
+
+
+def test_rollback_command_is_named_once_it_is_approved(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Seen: "Run: ncen-updater rollback" before the approval, and again below it."""
+    document = {"binding": "ab", "to": "3.2.4", "how": ["Keeps all records."]}
+    plans = iter(
+        CommandResult(document, ["Keeps all records.", line])
+        for line in ("Run: ncen-updater rollback", "Approved. Run: ncen-updater rollback")
+    )
+    client = SimpleNamespace(
+        require_right=lambda _: None,
+        plan_rollback=lambda _: next(plans),
+        approve_rollback=lambda *_: None,
+    )
+    session = AgentSession("ncen-updater")
+    monkeypatch.setattr(session, "get_client", lambda: client)
+    _approve_rollback(session, None, yes=True, dry_run=False)
+    assert capsys.readouterr().out.splitlines() == [
+        "Keeps all records.", "Approved. Run: ncen-updater rollback",
+    ]  # fmt: skip

@@ -72,12 +72,12 @@ def test_every_event_kind_is_described(kind: str) -> None:
     assert said.startswith("02/01/2026")
     assert said.endswith(
         "fermeture des bases aux connexions, erreur Permission denied, "
-        "conforme à la prévision oui, au moins 0,3 s"
+        "conforme à la prévision : oui, au moins 0,3 s"
     )
     english = format_event(AT.isoformat(), kind, data, "en")
     assert english.endswith(
         f"  {EVENT_LABELS[kind]}  closing the databases to connections, "
-        "error Permission denied, as predicted yes, at least 0.3 s"
+        "error Permission denied, as predicted: yes, at least 0.3 s"
     )
 
 
@@ -95,3 +95,11 @@ def test_event_values_are_translated_to_french() -> None:
     # Seen: "méthode migrate".
     started = format_event(None, "change-started", {"mode": "migrate"}, "fr")
     assert started.endswith("bases à migrer")
+
+
+def test_counts_and_answers_of_events_are_unambiguous() -> None:
+    """Seen: "number 1", "measured measured 1.4 s" and "at most 58 s, at least 0.4 s"."""
+    assert format_event(None, "x", {"count": 1}, "en") == "-  x  number: 1"
+    data = {"actual_s": 1.4, "held": True, "high_s": 58, "low_s": 0.4}
+    said = format_event(None, "x", data, "en")
+    assert said == "-  x  1.4 s, as predicted: yes, at least 0.4 s, at most 58 s"

@@ -12,6 +12,7 @@ import pytest
 from ncen_updater.agent.cli import main as agent
 from ncen_updater.common.cli.lazy import VERSION_PATTERN, LazyGroup
 from ncen_updater.common.cli.session import CliSession
+from ncen_updater.common.i18n import translate
 from ncen_updater.common.messages import ExitCode
 from ncen_updater.publisher.cli import main as publisher
 
@@ -129,3 +130,15 @@ def test_missing_command_is_an_error_in_json(
 )  # fmt: skip
 def test_version_pattern_matches_in_linear_time(word: str, is_one: bool) -> None:
     assert bool(VERSION_PATTERN.fullmatch(word)) is is_one
+
+
+@pytest.mark.parametrize(
+    "line", [row[2] for row in ROWS if any(" " in word for word in shlex.split(row[2]))]
+)
+def test_texts_in_examples_are_translated(line: str) -> None:
+    """Seen: --reason "end of the year" in the French help."""
+    shown = translate(line, "fr")
+    assert not {word for word in shlex.split(line) if " " in word} & set(shlex.split(shown))
+    assert [word for word in shlex.split(line) if word.startswith("--")] == [
+        word for word in shlex.split(shown) if word.startswith("--")
+    ]

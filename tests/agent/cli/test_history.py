@@ -154,7 +154,7 @@ CHANGES: dict[str, tuple[Callable[[Journal], None], list[str]]] = {
         "  failed <at> (migrating the databases): NU-4201 Check '0003' on companies"
         " returned 2 values instead of one (a",
         "  what to do: Run ncen-updater support-bundle and send the file to the Secretariat.",
-        "  reverted; no data loss",
+        "  no data loss",
     ]),
     "torn": (interrupt_migration, [
         "Change abcdefgh: upgrade 3.2.4 -> 3.3.0, reverted",
@@ -164,14 +164,14 @@ CHANGES: dict[str, tuple[Callable[[Journal], None], list[str]]] = {
         "  resumed <at>",
         "  steps reverted, last first: migrating the databases, copying the databases, showing"
             " the maintenance page",
-        "  reverted; no data loss",
+        "  no data loss",
     ]),
     "interrupted": (interrupted, [
         "Change abcdefgh: upgrade 3.2.4 -> 3.3.0, reverted",
         "  started <at>, finished <at>, duration <long>",
         "  downtime: none",
         "  failed <at> (copying the databases): NU-9999 it is gone",
-        "  reverted; no data loss",
+        "  no data loss",
     ]),
     "reverted": (record_rollback, [
         "Change abcdefgh: upgrade 3.2.4 -> 3.3.0, finished",

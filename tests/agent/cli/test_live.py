@@ -37,7 +37,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveSite]:
         assert refused.returncode == 1
         error = json.loads(refused.stdout)["error"]
         assert error["code"] == "NU-6019"
-        assert "Run ncen-updater adopt again." in error["state"]
+        assert "Run sudo ncen-updater adopt again." in error["state"]
         dry = live.run("adopt", "3.2.4", "--dry-run")
         assert dry.returncode == 0 and "would be compared" not in dry.stderr
         assert not (live.demo.state / JOURNAL_FILE).exists()

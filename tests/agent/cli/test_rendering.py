@@ -42,6 +42,7 @@ from ncen_updater.common.cli.render import (
     supports_color,
 )
 from ncen_updater.common.cli.session import CliSession
+from ncen_updater.common.cli.usage import NOTHING_CHANGED
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.findings import Finding, Severity
 from ncen_updater.common.i18n import N_, LazyText, translate
@@ -293,6 +294,8 @@ def test_every_change_state_is_described_in_both_languages(state: ChangeState) -
 def test_earlier_open_change_is_not_attributed_to_this_command() -> None:
     now = with_change(CHANGE)
     assert str(format_site_state(now, now)[-1]).startswith("Nothing was changed. Change abcdefgh")
+    # Seen: "Change abcdefgh is not finished" as the error, and again as the state.
+    assert format_site_state(now, now, change_named=True)[-1] == NOTHING_CHANGED
 
 
 @click.group()

@@ -14,7 +14,13 @@ from pathlib import Path
 import pytest
 
 from ncen_updater.agent.cli.session import AgentSession
-from ncen_updater.agent.cli.status import _format_approval, _is_on_hold, _show_parts, _show_service
+from ncen_updater.agent.cli.status import (
+    _find_next_command,
+    _format_approval,
+    _is_on_hold,
+    _show_parts,
+    _show_service,
+)
 from ncen_updater.agent.config import validation_cache as noted_check
 from ncen_updater.agent.config.essential_settings import load_essential_settings
 from ncen_updater.agent.engine.approvals.approval_store import ApprovalStore
@@ -23,6 +29,8 @@ from ncen_updater.agent.engine.approvals.rollback_approvals import (
     find_rollback_to_approve,
 )
 from ncen_updater.agent.engine.lock import hold_change_lock
+from ncen_updater.agent.engine.rehearsal.rehearsal_store import RehearsalState, RehearsalStore
+from ncen_updater.agent.engine.rehearsal.report import RehearsalCopyPlans
 from ncen_updater.agent.model.change import Actor, ChangeState, StepName, StepState
 from ncen_updater.agent.model.event_names import JOURNAL_FILE, SERVICE_LOCK_FILE
 from ncen_updater.agent.reports.status import JournalSnapshot, read_status
@@ -188,7 +196,7 @@ def test_confirmation_without_a_service_names_the_resume_command(
         said = site.run("confirm").stdout
     assert "Confirmed: " in said
     assert ("The service completes the change automatically." in said) is served
-    assert ("run: ncen-updater resume" in said) is not served
+    assert ("run: sudo ncen-updater resume" in said) is not served
 
 
 def _write_view(site: TrialSite, expires: datetime) -> None:
@@ -219,7 +227,7 @@ def test_newer_release_without_an_assessment_names_plan(site: TrialSite) -> None
     """``check`` said that a release was available, and ``status`` after it did not."""
     _write_view(site, datetime(2027, 1, 8, tzinfo=UTC))
     said = site.run("status").stdout
-    assert "newest release 3.3.0" in said and "Available" not in said
+    assert "newest release in the feed 3.3.0" in said and "Available" not in said
     assert "To see the upgrade path, run: ncen-updater plan" in said
 
 
@@ -249,7 +257,7 @@ def test_expired_metadata_is_reported(site: TrialSite) -> None:
     _write_view(site, datetime(2026, 1, 8, tzinfo=UTC))
     done = site.run("status", TZ="Africa/Nairobi")
     assert done.returncode == 0
-    assert "newest release 3.3.0, checked 2026-01-01 03:00:00 EAT" in done.stdout
+    assert "newest release in the feed 3.3.0, checked 2026-01-01 03:00:00 EAT" in done.stdout
     assert "Metadata expired 2026-01-08" in done.stdout
     assert json.loads(site.run("status", "--json").stdout)["feed"]["stale"] is True
 
@@ -481,7 +489,7 @@ def test_hold_shows_its_end_and_no_start_time(
     with Journal.open(site.journal) as journal:
         SiteHistory(journal).add_hold("fair", "dana", datetime(2127, 1, 31, tzinfo=UTC))
     out = site.run("status").stdout
-    assert " until 2127-01-31 00:00:00 UTC by dana: fair" in out
+    assert " until 2127-01-31 00:00 UTC by dana: fair" in out
     found = json.loads(site.run("status", "--json").stdout)
     assert _is_on_hold(found)
     assert not _is_on_hold({"journal": {"error": {}}})
@@ -572,7 +580,7 @@ def test_adoption_of_restored_databases_names_the_second_approver_command() -> N
     row = {"version": "restored 3.3.10", "approvers": ["ada"], "missing": 1}
     assert _format_approval(row, None).render("en") == (
         "Waiting for approval of the restored databases: 1 missing; approved by ada. "
-        "Run: ncen-updater adopt --restored 3.3.10 --reason TEXT"
+        "Run: sudo ncen-updater adopt --restored 3.3.10 --reason TEXT"
     )
 
 
@@ -583,7 +591,7 @@ def test_schedule_is_shown_while_the_service_is_down(site: TrialSite) -> None:
         )
     (chosen,) = json.loads(site.run("status", "--json").stdout)["journal"]["schedules"]
     assert (chosen["version"], chosen["actor"]) == ("3.3.0", "amina")
-    assert "Upgrade to 3.3.0 scheduled for 2030-01-02 22:00:00 UTC by amina" in " ".join(
+    assert "Upgrade to 3.3.0 scheduled for 2030-01-02 22:00 UTC by amina" in " ".join(
         site.run("status").stdout.split()
     )
 
@@ -632,3 +640,84 @@ def test_rollback_approval_does_not_apply_to_the_next_upgrade(site: TrialSite) -
                 found = find_rollback_to_approve(journal, "3.3.0", 1)
                 approve_rollback(journal, found, Actor("amina", 1001))
         assert ("Approved: rollback to 3.2.4" in site.run("status").stdout) is (number == 0)
+
+
+IDLE: dict[str, object] = {
+    "open_change": None, "pending_rollback": None, "lock_holder": None, "holds": [],
+    "approvals": [], "bad_releases": [], "rehearsed": "3.3.0",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("journal", "command"),
+    [
+        ({}, "approve 3.3.0"),
+        ({"rehearsed": None}, None),
+        ({"bad_releases": [{"version": "3.3.0"}]}, None),
+        ({"approvals": [{**APPROVED, "holds": None}]}, "upgrade 3.3.0"),
+        (
+            {"approvals": [{**APPROVED, "holds": None, "next": False, "missing": 1}]},
+            "approve 3.3.0",
+        ),
+        ({"approvals": [{**APPROVED, "holds": False}]}, None),
+        ({"approvals": [{**APPROVED, "holds": True}], "holds": [{}]}, None),
+        ({"open_change": {"id": "x"}}, None),
+    ],
+)
+def test_next_command_is_named_without_the_service(
+    journal: dict[str, object], command: str | None
+) -> None:
+    """Seen: nothing after a rehearsal or an approval, but "To see the upgrade path"."""
+    document = {"journal": {**IDLE, **journal}}
+    assert _find_next_command(document) == (command and f"ncen-updater {command}")
+    assert _find_next_command({**document, "service": {}}) is None
+
+
+def test_rehearsed_release_is_shown_with_the_command_to_approve_it(site: TrialSite) -> None:
+    _write_view(site, datetime(2027, 1, 8, tzinfo=UTC))
+    with Journal.open(site.journal) as journal:
+        store = RehearsalStore(journal)
+        store.record_start("rrrrrrrr", "3.2.4", "3.3.0", RehearsalCopyPlans())
+        assert "Rehearsed" not in site.run("status").stdout
+        store.record_end("rrrrrrrr", RehearsalState.PASSED)
+    lines = site.run("status").stdout.splitlines()
+    assert lines[lines.index("Rehearsed: 3.3.0") + 1] == "  Run: ncen-updater approve 3.3.0"
+    assert "upgrade path" not in lines[-1]
+    site.use("3.3.0")
+    assert "Rehearsed" not in site.run("status").stdout
+
+
+def test_one_cause_is_reported_once(site: TrialSite) -> None:
+    """Seen: NU-6001 for the journal, and again for the feed."""
+    _write_view(site, datetime(2027, 1, 8, tzinfo=UTC))
+    site.journal.unlink()
+    assert site.run("status").stderr.count("NU-6001") == 1
+
+
+def test_reverted_change_is_described_once(site: TrialSite) -> None:
+    """Seen: "reverted 2026-12-01 ..." and below it "reverted; no data loss"."""
+    site.open_change()
+    with Journal.open(site.journal) as journal:
+        journal.set_change_state(CHANGE.id, ChangeState.REVERTED)
+    said = site.run("status").stdout
+    assert said.count("reverted") == 1
+    assert "\n  no data loss\n" in said
+
+
+def test_interrupted_soak_period_says_what_resume_does(site: TrialSite) -> None:
+    site.open_change(StepName.FETCH, StepName.COMMIT)
+    with Journal.open(site.journal) as journal:
+        journal.commit_change(CHANGE.id)
+    said = site.run("status").stdout
+    assert "  To complete the change, run: sudo ncen-updater resume" in said
+
+
+def test_failed_rehearsal_names_history(site: TrialSite, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Seen: "Run: journalctl", where ``history`` has the release and the cause."""
+    session, shown = AgentSession("ncen-updater", site.config), list[LazyText]()
+    monkeypatch.setattr(session, "add_line", shown.append)
+    failed = {"failures": 1, "code": "NU-4006", "at": "2026-01-01T00:00:00+00:00"}
+    failures = [{**failed, "action": action} for action in ("rehearse", "prepare")]
+    _show_service(session, {"running": None, "failures": failures})
+    commands = [text.render().partition("Run: ")[2] for text in shown]
+    assert commands == ["ncen-updater history", "journalctl -u ncen-updater"]

@@ -193,8 +193,8 @@ def test_dropped_and_restored_database_is_reported(
     assert not {"NU-6102", "NU-4016", "NU-4102"} & strict(demo, site)
     assert database_digests(demo.databases) == before
     told = run_text(demo, "status")
-    assert f"reverted, except {dba.name} (replaced meanwhile)" in told
-    assert "reverted; no data loss" not in told
+    assert f"not reverted: {dba.name} (replaced meanwhile)" in told
+    assert "no data loss" not in told
 
 
 @POSTGRESQL

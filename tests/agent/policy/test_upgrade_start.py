@@ -177,7 +177,12 @@ def test_nothing_starts_automatically_without_the_service() -> None:
         StartKind.NOT_AUTOMATIC,
         WaitReason.SERVICE_NOT_RUNNING,
     )
-    assert predict_start(APPROVED, service_running=False).wait_reason is WaitReason.NOT_SCHEDULED
+    # Seen: "Run ncen-updater upgrade or ncen-updater schedule TIME", which then started nothing.
+    found = predict_start(APPROVED, service_running=False)
+    assert found.wait_reason is WaitReason.SERVICE_NOT_RUNNING
+    assert describe_start(found, None).render("en").endswith("Run: ncen-updater upgrade")
+    missing = predict_start(replace(APPROVED, missing_approvals=1), service_running=False)
+    assert missing.wait_reason is WaitReason.APPROVAL
 
 
 def test_start_time_and_approval_effect_are_idiomatic_french() -> None:

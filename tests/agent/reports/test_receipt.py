@@ -78,6 +78,8 @@ def test_receipts_cover_the_history_of_a_site(demo: DemoSite, run: Run, tmp_path
     # Without consent it is shown, and none is written.
     shown = ask(run, "receipt")
     assert (shown["level"], shown["receipt"]["level"]) == ("none", "version")
+    # Seen: "this site sends nothing", then "The site signs and sends exactly this text".
+    assert "would sign and send exactly this text" in run("receipt").stdout
     refused = json.loads(run("--json", "receipt", "--to", str(tmp_path)).stdout)
     assert refused["error"]["code"] == "NU-9803"
     assert [*tmp_path.iterdir()] == []

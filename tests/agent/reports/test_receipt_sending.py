@@ -385,7 +385,7 @@ def bundle(demo: DemoSite, feed: TrialFeed, tmp_path: Path) -> Path:
 
 
 def test_import_explains_how_to_return_a_receipt(run: Run, bundle: Path) -> None:
-    command, given = f"ncen-updater receipt --to {bundle.parent}", ("import", str(bundle))
+    command, given = f"sudo ncen-updater receipt --to {bundle.parent}", ("import", str(bundle))
     ask(run, "receipt", "--level", "none")
     assert command not in run(*given).stdout
     assert "receipt" not in ask(run, *given, "--receipt")

@@ -318,6 +318,8 @@ def _check_open_change(site: Site, journal: Journal) -> Iterator[Finding]:
 def build_open_change_finding(change: Change, severity: Severity, facts: ChangeFacts) -> Finding:
     """Return the finding that a change is open; it blocks upgrades but is no inconsistency."""
     remedy = LazyText(N_("Run ncen-updater resume; do not start the application by hand."))
+    if change.is_committed:
+        remedy = LazyText(N_("Run: ncen-updater resume"))
     if change.is_committed and facts.contract_failed is not None:
         remedy = LazyText(
             N_("The final migrations of {version} failed ({code}). Correct the cause, then"

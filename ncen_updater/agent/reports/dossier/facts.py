@@ -27,6 +27,7 @@ from ncen_updater.agent.engine.rollback_plan import (
 )
 from ncen_updater.agent.engine.site import Site
 from ncen_updater.agent.policy.windows import find_next_opening
+from ncen_updater.agent.reports.command_results import describe_overlay_effects, merge_retained
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.common.cli.render import finding_to_json
 from ncen_updater.common.findings import Finding
@@ -253,7 +254,7 @@ def collect_dossier(site: Site, journal: Journal, subject: ApprovalSubject) -> D
         current=hops[0].origin if hops else str(site.slots.read_current()),
         target=subject.target,
         hops=hops,
-        findings=subject.plan.findings,
+        findings=merge_retained(subject.plan.findings),
         sizes=basis.sizes,
         rehearsed_at=basis.rehearsed_at if record else None,
         rehearsal=record.id if record else None,
@@ -289,9 +290,7 @@ def _compute_expiry(basis: ApprovalBasis, days: float) -> datetime | None:
 def _format_overlay(layer: OverlayReport | None) -> tuple[LazyText, ...]:
     if layer is None:
         return ()
-    from ncen_updater.agent.storage.overlay.report_text import describe_overlay
-
-    return describe_overlay(layer)
+    return describe_overlay_effects(layer)
 
 
 #: Schema for values that ``down`` files park because the old tables cannot hold them.

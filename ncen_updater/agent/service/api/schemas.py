@@ -468,7 +468,7 @@ JournalStatus = _document(
     holds=list[HoldRecord], bad_releases=list[FailedReleaseRecord], approvals=list[ApprovedRelease],
     schedules=list[ChosenTime],
     rollback_approved=ApprovedRollback | None, consumed_approvals=list[str],
-    confirmed_by=str | None,
+    rehearsed=str | None, confirmed_by=str | None,
 )  # fmt: skip
 WithheldRelease = _document(
     "WithheldRelease", version=str, reason=str, explanation=str, opens=datetime | None

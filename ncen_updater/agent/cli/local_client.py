@@ -551,7 +551,7 @@ class LocalSiteClient(LocalRecords):
 
         with self._open_operations() as (operations, _):
             result = operations.rollback(
-                accept_loss=accept_loss, expected_upgrade=undoes, agree=agree
+                accept_loss=accept_loss, expected_upgrade=undoes, check_consent=agree
             )
         return format_operation_result(result, self._run.language)
 

@@ -2,12 +2,11 @@
 
 A database administrator may restore databases from a backup older than an upgrade, or recreate them
 under their names. Code, journal and databases then contradict each other, and the agent refuses all
-changes. Two people confirm that this was done on purpose. The databases are compared with the
+changes. Two approvers confirm that this was done on purpose. The databases are compared with the
 release that they name, and then code, databases and journal are set to that release.
 
 Order of writes: the marker in the databases, then the names of the site files, then ``current``,
-then the journal. Until that last record the contradiction remains, and either of the two people can
-repeat the command.
+then the journal. Until that last record the contradiction remains, and the command can be repeated.
 """
 
 from __future__ import annotations
@@ -79,7 +78,7 @@ REQUIRED_APPROVALS = 2
 #: Id of the adoption in migration ledgers; no change has it, since its alphabet lacks the digit 1.
 ADOPTION_ID = "adopted1"
 
-#: Events after which an adoption can no longer be corrected, since people relied on it.
+#: Events after which an adoption can no longer be corrected, since it was relied on.
 EVENTS_AFTER_ADOPTION = frozenset({RESTORED_ADOPTED, "rehearsal-started", "approved"})
 
 
@@ -122,31 +121,47 @@ def inspect_adoption(site: Site, version: Version, progress: ProgressListener) -
             the application in again.
     """
     corrects = _find_correctable_adoption(site, version)
-    for sign in _find_agent_traces(site):
+    trace = next(_find_agent_traces(site), None)
+    if trace is not None:
         raise UpdaterError(
-            DATABASES_ALREADY_MANAGED, path=site.state_directory / JOURNAL_FILE, sign=sign
+            DATABASES_ALREADY_MANAGED, path=site.state_directory / JOURNAL_FILE, sign=trace
         )
     offer = _find_offer(site, version)
-    own = offer.release_version
+    installed_version = offer.release_version
     current = site.slots.read_current()
-    if current not in (None, own, corrects):
+    if current not in (None, installed_version, corrects):
         raise UpdaterError(
-            CURRENT_LINK_MISMATCH, link=site.slots.current_link, current=current, version=own
+            CURRENT_LINK_MISMATCH,
+            link=site.slots.current_link,
+            current=current,
+            version=installed_version,
         )
-    fetched = site.release_source.download_release(offer, progress)
-    slot = site.slots.get_slot_directory(own)
-    document = fetched.document
-    with tempfile.TemporaryDirectory(prefix=".looking-", dir=site.state_directory) as place:
-        unpack_selected_files(fetched.archive, fetched.tree, document.migrations, Path(place))
+    download = site.release_source.download_release(offer, progress)
+    slot = site.slots.get_slot_directory(installed_version)
+    document = download.document
+    with tempfile.TemporaryDirectory(prefix=".looking-", dir=site.state_directory) as directory:
+        unpack_selected_files(download.archive, download.tree, document.migrations, Path(directory))
         migrations = load_migrations(
-            document.manifest, Path(place), site.database_engine.engine_name, document.migrations
+            document.manifest,
+            Path(directory),
+            site.database_engine.engine_name,
+            document.migrations,
         )
         progress.report(LazyText(N_("querying the application and the databases")))
         findings = site.database_engine.find_exposures()
-        installed = inspect_installed(site, own, document.manifest, migrations, ADOPTION_ID)
-    slot_exists = slot.is_dir() and own not in site.slots.list_versions()
+        installed = inspect_installed(
+            site, installed_version, document.manifest, migrations, ADOPTION_ID
+        )
+    slot_exists = slot.is_dir() and installed_version not in site.slots.list_versions()
     return AdoptionPlan(
-        own, fetched, slot, slot_exists, current != own, installed, corrects, findings
+        installed_version,
+        download,
+        slot,
+        slot_exists,
+        current != installed_version,
+        installed,
+        corrects,
+        findings,
     )
 
 
@@ -188,36 +203,36 @@ def adopt_site(
             the installed files are not the signed ones.
     """
     with hold_change_lock(site.state_directory / CHANGE_LOCK_FILE, "adopt"):
-        found = inspect_adoption(site, version, progress)
-        require_matching_release(found, confirmed=confirmed)
-        own, fetched = found.version, found.release_files
-        if found.slot_exists:
-            site.slots.adopt_directory(own, fetched.document, fetched.tree)
+        adoption = inspect_adoption(site, version, progress)
+        require_matching_release(adoption, confirmed=confirmed)
+        installed_version, download = adoption.version, adoption.release_files
+        if adoption.slot_exists:
+            site.slots.adopt_directory(installed_version, download.document, download.tree)
         else:
-            site.slots.build_slot(fetched.document, fetched.tree, fetched.archive, progress)
-        if found.sets_current:
-            site.slots.switch_current(own)
-        reference = ChangeRef(ADOPTION_ID, 0, str(own))
-        migrations = site.load_migrations(own)
+            site.slots.build_slot(download.document, download.tree, download.archive, progress)
+        if adoption.sets_current:
+            site.slots.switch_current(installed_version)
+        reference = ChangeRef(ADOPTION_ID, 0, str(installed_version))
+        migrations = site.load_migrations(installed_version)
         site.database_engine.adopt_databases()
-        if migrations.migrator is None or found.corrects is not None:
+        if migrations.migrator is None or adoption.corrects is not None:
             site.database_engine.baseline_ledger(reference, migrations)
         schemas = read_schemas(site.database_engine, LiveDatabase)
         facts: dict[str, object] = {
-            "release": str(own),
+            "release": str(installed_version),
             "fingerprints": dict(schemas.fingerprints),
             "schema_kinds": dict(schemas.kinds),
             "generation": 0,
-            "application": found.installed.application.version or None,
-            "confirmed_by_operator": confirmed and not found.installed.application.version,
+            "application": adoption.installed.application.version or None,
+            "confirmed_by_operator": confirmed and not adoption.installed.application.version,
         }
         path = site.state_directory / JOURNAL_FILE
-        if found.corrects is None:
+        if adoption.corrects is None:
             Journal.create(path, now=site.clock.now, first_event=(ADOPTED, facts)).close()
         else:
             with Journal.open(path, now=site.clock.now) as journal:
-                journal.record_event(ADOPTED, None, **facts, corrects=str(found.corrects))
-    return found
+                journal.record_event(ADOPTED, None, **facts, corrects=str(adoption.corrects))
+    return adoption
 
 
 def _find_correctable_adoption(site: Site, version: Version) -> Version | None:
@@ -229,29 +244,29 @@ def _find_correctable_adoption(site: Site, version: Version) -> Version | None:
         require_no_open_change(journal)
         events = journal.list_events()
         adopted = [event for event in events if event.kind == ADOPTED]
-        untouched = not journal.list_changes(1) and not any(
+        correctable = not journal.list_changes(1) and not any(
             e.kind in EVENTS_AFTER_ADOPTION for e in events
         )
     if not adopted:
         raise UpdaterError(JOURNAL_EXISTS, path=path)
-    before = Version(str(adopted[-1].data["release"]))
-    if before == version:
+    adopted_version = Version(str(adopted[-1].data["release"]))
+    if adopted_version == version:
         raise UpdaterError(JOURNAL_EXISTS, path=path)
-    if not untouched:
-        raise UpdaterError(ALREADY_ADOPTED, current=before)
-    return before
+    if not correctable:
+        raise UpdaterError(ALREADY_ADOPTED, current=adopted_version)
+    return adopted_version
 
 
 def _find_agent_traces(site: Site) -> Iterator[LazyText]:
-    """Describe the signs in the databases that an agent has changed them."""
+    """Yield the signs in the databases that an agent has changed them."""
     marker = site.database_engine.read_marker()
     if marker is not None:
         values = {"change": marker.change, "release": marker.release}
         yield LazyText(N_("databases marked as {release} by change {change}"), values)
     changes = sorted({change for change, _, _ in site.database_engine.list_leftovers()})
     if changes:
-        words = N_("copies of earlier changes found ({changes})")
-        yield LazyText(words, {"changes": ", ".join(changes)})
+        template = N_("copies of earlier changes found ({changes})")
+        yield LazyText(template, {"changes": ", ".join(changes)})
     if site.database_engine.read_evidence(None).fenced:
         yield LazyText(N_("databases closed by a change"))
 
@@ -275,7 +290,7 @@ class RestoredDatabases:
         unverified: Databases that cannot be verified to be of this release.
         closes: The change that recovery gave up; the adoption closes it.
         approvals: The approvals.
-        reasons: The reasons by approver; an older agent recorded none.
+        reasons: The reasons by approver.
     """
 
     release: Version
@@ -312,7 +327,8 @@ def inspect_restored(
         OPEN_CHANGE: A change is open that a resume can complete or revert.
         RELEASE_NOT_ON_DISK: The slot of the release does not exist.
         RELEASE_FILES_ALTERED: Files of the slot were changed.
-        STOP_APPLICATION_FIRST: The application runs with other code.
+        STOP_APPLICATION_FIRST: The application runs with other code, or while site files must be
+            restored.
         RESTORED_DATABASE_MISMATCH: A database is not of this release.
         UpdaterError: Something cannot be inspected.
     """
@@ -327,26 +343,26 @@ def inspect_restored(
     if release not in versions:
         names = ", ".join(str(version) for version in sorted(versions))
         raise UpdaterError(RELEASE_NOT_ON_DISK, version=release, versions=names or "-")
-    differs = site.slots.verify_slot(release, progress)
-    if differs:
+    differences = site.slots.verify_slot(release, progress)
+    if differences:
         raise UpdaterError(
             RELEASE_FILES_ALTERED,
             version=release,
-            files=", ".join(one.path for one in differs[:MAX_FILES_SHOWN]),
+            files=", ".join(difference.path for difference in differences[:MAX_FILES_SHOWN]),
         )
     current = site.slots.read_current()
     # Site files are restored only while the application is stopped.
-    files = change is not None and site_files.must_restore_files(journal, change)
-    if (current != release or files) and site.application.is_running():
+    restores_files = change is not None and site_files.must_restore_files(journal, change)
+    if (current != release or restores_files) and site.application.is_running():
         product = site.config.site.product
         raise UpdaterError(
             STOP_APPLICATION_FIRST, product=product, current=current or "-", version=release
         )
-    schemas, unproved = _inspect_schemas(site, journal, release)
+    schemas, unverified = _inspect_schemas(site, journal, release)
     binding = _compute_binding(release, schemas.fingerprints)
-    people = ApprovalStore(journal).count_for_binding(binding, REQUIRED_APPROVALS)
+    approvals = ApprovalStore(journal).count_for_binding(binding, REQUIRED_APPROVALS)
     return RestoredDatabases(
-        release, current, schemas.fingerprints, schemas.kinds, unproved, change, people,
+        release, current, schemas.fingerprints, schemas.kinds, unverified, change, approvals,
         _read_reasons(journal, binding),
     )  # fmt: skip
 
@@ -364,7 +380,7 @@ def _inspect_schemas(
     site: Site, journal: Journal, release: Version
 ) -> tuple[DatabaseSchemas, tuple[str, ...]]:
     engine, migrations = site.database_engine, site.load_migrations(release)
-    left: dict[str, str] = {}
+    unapplied: dict[str, str] = {}
     if migrations.migrator is None:
         try:
             steps = engine.plan_migrations(LiveDatabase, migrations, None).steps
@@ -375,33 +391,46 @@ def _inspect_schemas(
                 RESTORED_DATABASE_MISMATCH, database=database, version=release, reason=reason
             ) from error
         for step in steps:
-            left.setdefault(step.database, step.id)
+            unapplied.setdefault(step.database, step.id)
     schemas = read_schemas(engine, LiveDatabase)
-    if migrations.migrator is None and not left:
+    if migrations.migrator is None and not unapplied:
         return schemas, ()
-    known = {
+    recorded = {
         version: read_release_fingerprints(journal, version)
         for version in site.slots.list_versions()
     }
-    unproved: list[str] = []
+    unverified: list[str] = []
     for name, fingerprint in schemas.fingerprints.items():
-        if migrations.migrator is None and name not in left:
+        if migrations.migrator is None and name not in unapplied:
             continue
-        had = {v for v, retained in known.items() if retained.get(name) == fingerprint}
-        reason = match_release(release, had, left.get(name))
-        if isinstance(reason, LazyText):
+        matching = {v for v, known in recorded.items() if known.get(name) == fingerprint}
+        match = match_release(release, matching, unapplied.get(name))
+        if match.mismatch is not None:
             raise UpdaterError(
-                RESTORED_DATABASE_MISMATCH, database=name, version=release, reason=reason
+                RESTORED_DATABASE_MISMATCH, database=name, version=release, reason=match.mismatch
             )
-        if not reason:
-            unproved.append(name)
-    return schemas, tuple(unproved)
+        if not match.verified:
+            unverified.append(name)
+    return schemas, tuple(unverified)
+
+
+@dataclass(frozen=True)
+class ReleaseMatch:
+    """Whether a database belongs to a release.
+
+    Attributes:
+        verified: Whether that is certain.
+        mismatch: Why it does not; None if it does or may.
+    """
+
+    verified: bool
+    mismatch: LazyText | None = None
 
 
 def match_release(
     release: Version, matching_releases: Collection[Version], unapplied_migration: str | None
-) -> bool | LazyText:
-    """Tell whether a database belongs to a release; pure.
+) -> ReleaseMatch:
+    """Determine whether a database belongs to a release; pure.
 
     A schema that is recorded for no release may still be this one's: a server may reword it when a
     backup is restored, and an application may change it while it runs.
@@ -411,20 +440,16 @@ def match_release(
         matching_releases: Releases whose databases had exactly this schema at this site.
         unapplied_migration: A migration of the release that is not applied; None if there is none,
             or if the release has a migrator instead.
-
-    Returns:
-        True if it does, the reason if it does not, False if that is unknown.
     """
     if release in matching_releases:
-        return True
+        return ReleaseMatch(verified=True)
     if unapplied_migration is not None:
-        words = N_("migration {migration} belongs to it and is not applied")
-        return LazyText(words, {"migration": unapplied_migration})
+        text = N_("migration {migration} of this release is not applied")
+        return ReleaseMatch(False, LazyText(text, {"migration": unapplied_migration}))
     if matching_releases:
-        return LazyText(
-            N_("its schema is that of release {other}"), {"other": max(matching_releases)}
-        )
-    return False
+        text = N_("its schema is that of release {other}")
+        return ReleaseMatch(False, LazyText(text, {"other": max(matching_releases)}))
+    return ReleaseMatch(verified=False)
 
 
 def approve_restored(
@@ -437,10 +462,10 @@ def approve_restored(
     """
     reject_shared_account(actor, REQUIRED_APPROVALS)
     basis = {"adopt-restored": str(restored.release), "schemas": dict(restored.fingerprints)}
-    consent = ApprovalStore(journal)
+    store = ApprovalStore(journal)
     name = f"{RESTORED_APPROVAL_PREFIX}{restored.release}"
-    consent.add(restored.binding, name, basis, actor, reason=reason)
-    return consent.count_for_binding(restored.binding, REQUIRED_APPROVALS)
+    store.add(restored.binding, name, basis, actor, reason=reason)
+    return store.count_for_binding(restored.binding, REQUIRED_APPROVALS)
 
 
 def adopt_restored(
@@ -476,13 +501,13 @@ def adopt_restored(
     closes = make_change_ref(restored.closes) if restored.closes else None
     site.database_engine.adopt_restored(change, site.load_migrations(restored.release), closes)
     # Before the code is switched: afterwards the last upgrade can no longer be determined.
-    ended = restored.closes
-    if ended is None and restored.current is not None:
-        ended = find_last_upgrade(journal.list_changes(), restored.current)
-    if ended is not None:
-        back = restored.release != Version(ended.to_version)
+    settled_change = restored.closes
+    if settled_change is None and restored.current is not None:
+        settled_change = find_last_upgrade(journal.list_changes(), restored.current)
+    if settled_change is not None:
+        restore = restored.release != Version(settled_change.to_version)
         site_files.settle_files_by_operator(
-            journal, ended, progress or SilentProgress(), restore=back
+            journal, settled_change, progress or SilentProgress(), restore=restore
         )
     if restored.switches_code:
         site.slots.switch_current(restored.release)
@@ -494,7 +519,7 @@ def adopt_restored(
         fingerprints=dict(restored.fingerprints),
         schema_kinds=dict(restored.schema_kinds),
         by=[approval.actor for approval in approvals.approvals],
-        reasons=[reasons.get(approval.actor, "-") for approval in approvals.approvals],
+        reasons=[reasons[approval.actor] for approval in approvals.approvals],
     )
     if restored.closes is not None:
         journal.set_change_state(

@@ -55,7 +55,7 @@ def import_bundle(
         UpdaterError: The import failed; nothing was stored.
     """
     current = site.slots.read_current()
-    order: dict[str, object] = {
+    request: dict[str, object] = {
         "act": "import",
         "file": str(file.absolute()),
         "current": None if current is None else str(current),
@@ -63,12 +63,12 @@ def import_bundle(
         "dry_run": dry_run,
     }
     if dry_run:
-        return _read_in_child(reader, order, progress, opener)
+        return _read_in_child(reader, request, progress, opener)
     with (
         hold_change_lock(site.state_directory / CHANGE_LOCK_FILE, "import"),
         _record_import(site, file.name, actor) as journal,
     ):
-        record = _read_in_child(reader, order, progress, opener)
+        record = _read_in_child(reader, request, progress, opener)
         reader.verify_import()
         if journal is not None:
             journal.record_event(IMPORTED, None, by=actor, **record.to_json())
@@ -76,13 +76,13 @@ def import_bundle(
 
 
 def _read_in_child(
-    child: WorkerReleaseSource,
+    reader: WorkerReleaseSource,
     request: dict[str, object],
     progress: ProgressListener,
     opener: Callable[[Path], int],
 ) -> ImportRecord:
     try:
-        return ImportRecord.from_json(child.run_request(request, progress, opener))
+        return ImportRecord.from_json(reader.run_request(request, progress, opener))
     except ValueError as error:
         raise TrustError(READER_FAILED, detail=str(error)) from error
 

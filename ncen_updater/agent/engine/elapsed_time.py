@@ -21,6 +21,8 @@ from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.agent.storage.journal.rows import guard_reads
 from ncen_updater.common.json_records import parse_stored_time
 
+logger = logging.getLogger(__name__)
+
 #: Maximum that counts for the time between the last reading before a reboot and the reboot.
 MAX_POWERED_OFF_S = 86_400.0
 
@@ -60,12 +62,9 @@ def advance_reading(
     else:
         # After a reboot: at least the time since the boot, plus the wall-clock time before it,
         # limited.
-        reported = (wall - last.wall).total_seconds()
-        passed = min(max(reported, monotonic_s), monotonic_s + MAX_POWERED_OFF_S)
+        wall_s = (wall - last.wall).total_seconds()
+        passed = min(max(wall_s, monotonic_s), monotonic_s + MAX_POWERED_OFF_S)
     return ClockReading(boot, monotonic_s, wall, last.total_s + max(passed, 0.0))
-
-
-logger = logging.getLogger(__name__)
 
 
 def record_elapsed_time(journal: Journal, clock: SystemClock) -> None:

@@ -61,48 +61,48 @@ def run_expand(context: StepContext) -> None:
     site = context.site
     context.progress.report(EXPAND_TITLE)
     target = site.load_migrations(context.target_version)
-    with _hold_program_lock(site) as held:
+    with _hold_program_lock(site) as lock_fd:
         as_recorded = _are_schemas_as_recorded(site, context.journal)
         context.journal.store_facts(context.change.id, ChangeFacts(expand_started=as_recorded))
         try:
             if target.migrator is not None:
                 site.database_engine.run_online_program(
-                    target.migrator, target.slot, context.progress, lock_fd=held
+                    target.migrator, target.slot, context.progress, lock_fd=lock_fd
                 )
         except DatabaseUnreachableError:
             raise
         except UpdaterError as error:
-            full = store_raw_error(site.state_directory, context.change.id, error)
+            raw_error_path = store_raw_error(site.state_directory, context.change.id, error)
             raise UpdaterError(
                 EXPAND_FAILED,
                 version=context.change.to_version,
                 current=context.change.from_version,
                 cause=error.title_text,
-                cause_remedy=add_raw_error_path(error.remedy_text, full),
+                cause_remedy=add_raw_error_path(error.remedy_text, raw_error_path),
                 detail=error.detail,
             ).with_raw_error(error.raw_error) from error
 
 
 def needs_contract(
-    change: Change, facts: ChangeFacts, target: MigrationSet, *, runs_beside: bool
+    change: Change, facts: ChangeFacts, target: MigrationSet, *, runs_online: bool
 ) -> bool:
     """Tell whether the contract program of a change must still run; pure.
 
-    It does not run if no migrator ran, or if a person confirmed the release after its failure.
+    It does not run if no migrator ran, or if an operator confirmed the release after its failure.
 
     Args:
         change: The change.
         facts: Its facts.
         target: Migrations of its release.
-        runs_beside: Whether the engine runs programs on live databases; otherwise the contract
+        runs_online: Whether the engine runs programs on live databases; otherwise the contract
             program ran with the migrator.
     """
-    ran = facts.has_expand or not facts.no_copy
+    migrated = facts.has_expand or not facts.no_copy
     return (
-        runs_beside
+        runs_online
         and change.kind is ChangeKind.UPGRADE
         and target.contract_program is not None
-        and bool(ran)
+        and bool(migrated)
         and not facts.contract_abandoned
         and facts.contract_s is None
     )
@@ -119,8 +119,8 @@ def run_contract(context: StepContext) -> None:
     site, journal, change = context.site, context.journal, context.change
     context.progress.report(CONTRACT_TITLE)
     target = site.load_migrations(context.target_version)
-    began = site.clock.monotonic()
-    with _hold_program_lock(site) as held:
+    started = site.clock.monotonic()
+    with _hold_program_lock(site) as lock_fd:
         if context.read_facts().contract_started is None:
             # Only before the first attempt: a partial run has already changed the schema.
             as_recorded = _are_schemas_as_recorded(site, journal)
@@ -128,7 +128,7 @@ def run_contract(context: StepContext) -> None:
         try:
             if target.contract_program is not None:
                 site.database_engine.run_online_program(
-                    target.contract_program, target.slot, context.progress, lock_fd=held
+                    target.contract_program, target.slot, context.progress, lock_fd=lock_fd
                 )
         except DatabaseUnreachableError:
             raise
@@ -137,18 +137,21 @@ def run_contract(context: StepContext) -> None:
                 raise
             raise _record_contract_failure(context, error) from error
     record_live_schemas(site, journal, change)
-    took = ChangeFacts(contract_s=round(site.clock.monotonic() - began, 3))
-    journal.store_facts(change.id, took)
+    duration = ChangeFacts(contract_s=round(site.clock.monotonic() - started, 3))
+    journal.store_facts(change.id, duration)
 
 
 def _record_contract_failure(context: StepContext, error: UpdaterError) -> UpdaterError:
     """Record the failure and the schemas it left; return the error to raise."""
     site, journal, change = context.site, context.journal, context.change
-    full = store_raw_error(site.state_directory, change.id, error)
+    raw_error_path = store_raw_error(site.state_directory, change.id, error)
     journal.store_facts(change.id, ChangeFacts(contract_failed=error.code))
     values = {"code": error.code, "error": error.full_text}
     journal.record_event(
-        CONTRACT_FAILED_EVENT, change.id, **values, **({"raw_error": str(full)} if full else {})
+        CONTRACT_FAILED_EVENT,
+        change.id,
+        **values,
+        **({"raw_error": str(raw_error_path)} if raw_error_path else {}),
     )
     record_live_schemas(site, journal, change, lock_held=True)
     return UpdaterError(
@@ -156,7 +159,7 @@ def _record_contract_failure(context: StepContext, error: UpdaterError) -> Updat
         product=change.product,
         version=change.to_version,
         cause=error.title_text,
-        cause_remedy=add_raw_error_path(error.remedy_text, full),
+        cause_remedy=add_raw_error_path(error.remedy_text, raw_error_path),
         detail=error.detail,
     ).with_raw_error(error.raw_error)
 
@@ -183,16 +186,15 @@ def record_live_schemas(
         return
     with contextlib.nullcontext() if lock_held else _hold_program_lock(site):
         if lock_held:
-            _wait_for_program(
-                site, site.database_engine.terminate_online_program
-            )  # The program may have been killed in the middle.
-        found = read_schemas(site.database_engine, LiveDatabase)
-    if read_recorded_state(journal).fingerprints != found.fingerprints:
+            # The program may have been killed in the middle.
+            _wait_for_program(site, site.database_engine.terminate_online_program)
+        schemas = read_schemas(site.database_engine, LiveDatabase)
+    if read_recorded_state(journal).fingerprints != schemas.fingerprints:
         journal.record_event(
             CONTRACTED if change.is_committed else EXPANDED,
             change.id,
-            fingerprints=dict(found.fingerprints),
-            schema_kinds={name: dict(kinds) for name, kinds in found.kinds.items()},
+            fingerprints=dict(schemas.fingerprints),
+            schema_kinds={name: dict(kinds) for name, kinds in schemas.kinds.items()},
         )
 
 
@@ -201,8 +203,8 @@ def _are_schemas_as_recorded(site: Site, journal: Journal) -> bool:
 
     A change that somebody else makes while the program runs cannot be told from the program's own.
     """
-    found = find_schema_drift(site, journal)
-    return not any(finding.severity is Severity.CRITICAL for finding in found)
+    findings = find_schema_drift(site, journal)
+    return not any(finding.severity is Severity.CRITICAL for finding in findings)
 
 
 @contextlib.contextmanager
@@ -227,14 +229,14 @@ def _hold_program_lock(site: Site) -> Iterator[int]:
         os.close(descriptor)
 
 
-def _wait_for_program(site: Site, over: Callable[[], bool]) -> None:
+def _wait_for_program(site: Site, has_ended: Callable[[], bool]) -> None:
     """Wait until no part of an earlier program is running.
 
     Raises:
         EXPAND_RUNNING: It does not end in time.
     """
     deadline = site.clock.monotonic() + PROGRAM_WAIT_S
-    while not over():
+    while not has_ended():
         if site.clock.monotonic() >= deadline:
             raise UpdaterError(EXPAND_RUNNING, seconds=f"{PROGRAM_WAIT_S:g}")
         site.clock.wait(POLL_INTERVAL_S)

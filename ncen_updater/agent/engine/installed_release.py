@@ -106,25 +106,25 @@ class InstalledRelease:
     def format_lines(self, version: Version) -> Iterator[LazyText]:
         """Describe the evidence, one line each."""
         if self.application.version:
-            words = N_("Version reported by the application: {said}")
+            template = N_("Version reported by the application: {reported}")
             if self.application.from_command:
-                words = N_("Version reported by {command}: {said}")
+                template = N_("Version reported by {command}: {reported}")
             yield LazyText(
-                words, {"said": self.application.version, "command": self.application.url}
+                template, {"reported": self.application.version, "command": self.application.url}
             )
             if self.reported and matches_reported_version(self.application.version, self.reported):
-                words = N_("{version} reports the same version; the build is unknown.")
-                yield LazyText(words, {"version": version})
+                template = N_("{version} reports the same version; the build is unknown.")
+                yield LazyText(template, {"version": version})
         else:
-            words = N_("Application version unknown ({problem})")
-            yield LazyText(words, {"problem": self.application.problem})
-        held = sum(item.passed for item in self.probes)
-        figures = {"held": held, "total": len(self.probes), "version": version}
+            template = N_("Application version unknown ({problem})")
+            yield LazyText(template, {"problem": self.application.problem})
+        passed = sum(item.passed for item in self.probes)
+        figures = {"passed": passed, "total": len(self.probes), "version": version}
         if not self.probes:
             yield LazyText(N_("{version} declares no checks of its databases."), figures)
         else:
-            words = N_("Database checks of {version} passed: {held} of {total}")
-            yield LazyText(words, figures)
+            template = N_("Database checks of {version} passed: {passed} of {total}")
+            yield LazyText(template, figures)
         for item in self.probes:
             if not item.passed:
                 yield LazyText(N_("Check '{name}' of {database} failed: {problem}"), {
@@ -152,29 +152,37 @@ def find_mismatch(
         version: The named release.
         confirmed: Whether an operator confirms the version that the application does not report.
     """
-    value = installed.application
-    if value.version and not matches_reported_version(
-        value.version, installed.reported or str(version)
+    application = installed.application
+    if application.version and not matches_reported_version(
+        application.version, installed.reported or str(version)
     ):
         return UpdaterError(
-            ADOPT_VERSION_MISMATCH, reported=value.version, version=version, url=value.url
+            ADOPT_VERSION_MISMATCH,
+            reported=application.version,
+            version=version,
+            url=application.url,
         )
     if installed.ledger is not None:
         database, reason = installed.ledger
         return _make_mismatch_error(database, version, reason)
     for item in installed.probes:
-        if item.is_newest_migration and not (item.executable if value.version else item.passed):
+        if item.is_newest_migration and not (
+            item.executable if application.version else item.passed
+        ):
             values = {"name": item.name, "problem": _describe_probe(item)}
             return _make_mismatch_error(
                 item.database, version, LazyText(N_("check '{name}' failed: {problem}"), values)
             )
-    if value.version and value.problem and not confirmed:
+    if application.version and application.problem and not confirmed:
         return UpdaterError(
-            APPLICATION_UNWELL, detail=value.answer, problems=value.problem, version=version
+            APPLICATION_UNWELL,
+            detail=application.answer,
+            problems=application.problem,
+            version=version,
         )
-    if not value.version and not confirmed:
+    if not application.version and not confirmed:
         return UpdaterError(
-            VERSION_NOT_REPORTED, url=value.url, problem=value.problem, version=version
+            VERSION_NOT_REPORTED, url=application.url, problem=application.problem, version=version
         )
     return None
 
@@ -188,7 +196,7 @@ def inspect_installed(
     version: Version,
     manifest: Manifest,
     migrations: MigrationSet,
-    reported_version: str,
+    adoption_id: str,
 ) -> InstalledRelease:
     """Query the application and the databases.
 
@@ -197,7 +205,7 @@ def inspect_installed(
         version: The named release.
         manifest: Its manifest.
         migrations: Its migrations, wherever their files are.
-        reported_version: Id of the change whose ledger rows are ignored, since an adoption wrote
+        adoption_id: Id of the change whose ledger rows are ignored, since an adoption wrote
             them.
 
     Raises:
@@ -205,21 +213,24 @@ def inspect_installed(
         ApplicationError: If the application cannot be queried with the configured token.
     """
     with site.database_engine.hold_sessions():
-        asked = (
+        probes = (
             *_run_verify_files(site.database_engine, migrations),
             *_run_domain_checks(site.database_engine, manifest.checks),
         )
-        ledger = _find_foreign_ledger(site.database_engine, migrations, reported_version)
+        ledger = _find_foreign_ledger(site.database_engine, migrations, adoption_id)
         return InstalledRelease(
-            _ask_application(site, manifest.reported), asked, ledger, manifest.reports or ""
+            _read_application_version(site, manifest.reported),
+            probes,
+            ledger,
+            manifest.reports or "",
         )
 
 
-def _ask_application(site: Site, reported: str) -> ReportedVersion:
+def _read_application_version(site: Site, reported: str) -> ReportedVersion:
     settings = site.config.application
-    unasked = site.application.check_health_token()
-    if unasked is not None:
-        raise unasked
+    token_error = site.application.check_health_token()
+    if token_error is not None:
+        raise token_error
     command = settings.version_command
     url = command[0] if command else f"{settings.health_url.rstrip('/')}{settings.health_path}"
     health = site.application.check_health(HealthExpectation(reported))
@@ -235,13 +246,13 @@ def _run_verify_files(engine: DatabaseEngine, migrations: MigrationSet) -> Itera
     if migrations.migrator is not None:
         return
     for name, items in migrations.databases.items():
-        asked = [_run_verify_file(engine, name, item) for item in items if item.verify is not None]
-        yield from (dataclasses.replace(item, is_newest_migration=False) for item in asked[:-1])
-        yield from asked[-1:]
+        probes = [_run_verify_file(engine, name, item) for item in items if item.verify is not None]
+        yield from (dataclasses.replace(item, is_newest_migration=False) for item in probes[:-1])
+        yield from probes[-1:]
 
 
 def _run_verify_file(engine: DatabaseEngine, database: str, item: SqlMigration) -> SchemaProbe:
-    assert item.verify is not None  # noqa: S101 - the caller looked
+    assert item.verify is not None  # noqa: S101 - checked by the caller
     sql = item.verify.read_bytes().decode("utf-8")
     refused = check_verify_sql(sql, engine.engine_name)
     if refused is not None:
@@ -249,14 +260,14 @@ def _run_verify_file(engine: DatabaseEngine, database: str, item: SqlMigration) 
     rows = 0
     for statement in split_statements(sql, engine.engine_name):
         try:
-            found = engine.run_query(
+            counts = engine.run_query(
                 LiveDatabase(database),
                 make_count_query(statement),
                 timeout_s=item.migration.statement_timeout_ms / 1000,
             )
         except DatabaseError as error:
             return _make_failed_probe(error, database, item.migration.id)
-        rows += int(str(found[0][0]))
+        rows += int(str(counts[0][0]))
     return SchemaProbe(database, item.migration.id, executable=True, rows=rows)
 
 
@@ -276,10 +287,10 @@ def _run_domain_checks(
 
 
 def _make_failed_probe(error: DatabaseError, database: str, name: str) -> SchemaProbe:
-    """Return a failed probe if the query failed in the database.
+    """Return a failed probe if the database refused the query.
 
     Raises:
-        DatabaseError: If the database cannot be reached.
+        DatabaseError: If it failed for another reason, such as an unreachable database.
     """
     if error.code != QUERY_FAILED.code:
         raise error
@@ -289,13 +300,13 @@ def _make_failed_probe(error: DatabaseError, database: str, name: str) -> Schema
 
 
 def _find_foreign_ledger(
-    engine: DatabaseEngine, migrations: MigrationSet, own: str
+    engine: DatabaseEngine, migrations: MigrationSet, adoption_id: str
 ) -> tuple[str, LazyText] | None:
     if migrations.migrator is not None:
         return None
     for name in engine.names:
         rows: tuple[AppliedMigration, ...] = engine.read_ledger(LiveDatabase(name))
-        if all(row.change == own for row in rows):
+        if all(row.change == adoption_id for row in rows):
             continue
         try:
             steps = plan_database_migrations(
@@ -303,7 +314,7 @@ def _find_foreign_ledger(
             ).steps
         except MigrationRefusedError as error:
             return name, LazyText("{reason}", {"reason": error.values.get("reason", "-")})
-        for step in steps:
-            words = N_("migration {migration} belongs to it and is not applied")
-            return name, LazyText(words, {"migration": step.id})
+        if steps:
+            text = N_("migration {migration} of this release is not applied")
+            return name, LazyText(text, {"migration": steps[0].id})
     return None

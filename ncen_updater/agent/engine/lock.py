@@ -22,7 +22,7 @@ HOLDER_BYTES = 200
 
 
 @contextlib.contextmanager
-def hold_application_lock(maintenance_file: Path, what: str) -> Iterator[None]:
+def hold_application_lock(maintenance_file: Path, operation: str) -> Iterator[None]:
     """Hold the lock of an application, a file beside the maintenance file, while the block runs.
 
     Two agents with different state directories may manage the same application by mistake; they
@@ -42,7 +42,7 @@ def hold_application_lock(maintenance_file: Path, what: str) -> Iterator[None]:
         if maintenance_file.parent.is_dir():
             path = maintenance_file.with_name(f"{maintenance_file.name}.lock")
             try:
-                stack.enter_context(hold_change_lock(path, what, lock_directory=False))
+                stack.enter_context(hold_change_lock(path, operation, lock_directory=False))
             except LockUnusableError as error:
                 logger.warning("cannot take the lock beside the maintenance file: %s", error)
         yield

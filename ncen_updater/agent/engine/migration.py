@@ -86,16 +86,21 @@ def migrate_and_check(
     """
     checks = checks if up else _reverse_checks(checks)
     with engine.hold_sessions(migrating=True):
-        before, copied = _inspect_candidates(engine, change, checks, CheckStage.BEFORE)
+        before, schemas_before = _inspect_candidates(engine, change, checks, CheckStage.BEFORE)
         wrote = engine.migrate(change, target, origin, progress)
         # A contract program, which runs after the commit, also changes the databases.
         wrote = wrote or target.contract_program is not None
-        after, found = _inspect_candidates(engine, change, checks, CheckStage.AFTER)
+        after, schemas_after = _inspect_candidates(engine, change, checks, CheckStage.AFTER)
         failures = compare_checks(checks, before, after)
         if failures:
             raise DomainChecksError(problems=join_texts(failure.text for failure in failures))
     return MigrationResult(
-        before, after, copied.fingerprints, found.fingerprints, found.kinds, wrote
+        before,
+        after,
+        schemas_before.fingerprints,
+        schemas_after.fingerprints,
+        schemas_after.kinds,
+        wrote,
     )
 
 
@@ -105,11 +110,11 @@ def _inspect_candidates(
     """Run the checks of a stage and read the schemas, in parallel, since users may be waiting."""
     values: dict[str, CheckValue] = {}
     schemas: list[DatabaseSchemas] = []
-    acts: Mapping[str, Callable[[], None]] = {
+    tasks: Mapping[str, Callable[[], None]] = {
         "checks": lambda: values.update(run_checks(engine, change.get_candidate, checks, stage)),
         "schemas": lambda: schemas.append(read_schemas(engine, change.get_candidate)),
     }
-    run_in_parallel(acts, cancel=engine.cancel_sessions)
+    run_in_parallel(tasks, cancel=engine.cancel_sessions)
     return values, schemas[0]
 
 
@@ -124,7 +129,7 @@ def build_down_target(
     change: ChangeRef,
     newer: MigrationSet,
     older: MigrationSet,
-    undoes: str,
+    undone_change: str,
     ledger_rows_before: Mapping[str, int] | None = None,
 ) -> MigrationSet:
     """Return the target of a down migration: files only, never a program.
@@ -134,18 +139,18 @@ def build_down_target(
         change: The change that owns the candidates.
         newer: Migrations of the newer release.
         older: Migrations of the release before it.
-        undoes: The change that installed the newer release.
+        undone_change: The change that installed the newer release.
         ledger_rows_before: Number of ledger rows that this change found, by database; by default
             all rows with its id are its own.
     """
     ledgers = {
         name: [
-            row if place >= (ledger_rows_before or {}).get(name, 0) else replace(row, change="")
-            for place, row in enumerate(engine.read_ledger(change.get_candidate(name)))
+            row if position >= (ledger_rows_before or {}).get(name, 0) else replace(row, change="")
+            for position, row in enumerate(engine.read_ledger(change.get_candidate(name)))
         ]
         for name in engine.names
     }
-    return build_rollback_target(engine.names, ledgers, newer, older, undoes)
+    return build_rollback_target(engine.names, ledgers, newer, older, undone_change)
 
 
 def _reverse_checks(checks: Sequence[DomainCheck]) -> tuple[DomainCheck, ...]:

@@ -1,4 +1,4 @@
-"""Reads the facts of a site that recovery decides on. Changes nothing."""
+"""Read the facts of a site on which recovery decides. Changes nothing."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def observe_site(site: Site, change: Change | None, *, by_operator: bool) -> Obs
 
 
 def find_last_committed(journal: Journal) -> Change | None:
-    """Return the change that installed the current release; None if it was adopted."""
+    """Return the newest committed change; None if there is none."""
     for change in journal.list_changes():
         if change.is_committed:
             return change
@@ -81,12 +81,12 @@ def find_contradiction(site: Site, journal: Journal) -> LazyText | None:
             {"code": current or "-", "databases": marker.release},
         )
     generation = read_recorded_state(journal).generation
-    found = marker.generation if marker else 0
-    if found > generation:
+    marked = marker.generation if marker else 0
+    if marked > generation:
         return LazyText(
             N_("the databases record a later change than the journal: the journal is outdated")
         )
-    if found < generation:
+    if marked < generation:
         return LazyText(
             N_(
                 "the journal records a later change than the databases; if they were"
@@ -102,7 +102,7 @@ class RecordedState:
 
     Attributes:
         generation: Generation of their marker; 0 before the first cut-over.
-        change: The change that installed them; None if they were adopted.
+        change: The change that installed them; None if they were adopted or nothing is recorded.
         fingerprints: Recorded fingerprints of the schemas, by logical name.
         schema_kinds: Recorded fingerprints of each kind of schema object, by logical name.
     """
@@ -116,17 +116,17 @@ class RecordedState:
 def read_recorded_state(journal: Journal) -> RecordedState:
     """Return the newest record of the databases."""
     change = find_last_committed(journal)
-    by_hand = _list_adoptions(journal)
-    at = _read_commit_number(journal, change) if change is not None else 0
-    if change is not None and (not by_hand or at > by_hand[-1].number):
+    adoptions = _list_adoptions(journal)
+    event_number = _read_commit_number(journal, change) if change is not None else 0
+    if change is not None and (not adoptions or event_number > adoptions[-1].number):
         facts = journal.read_facts(change.id)
-        found = RecordedState(
+        state = RecordedState(
             change.generation, change, facts.fingerprints or {}, facts.schema_kinds or {}
         )
-    elif by_hand:
-        at, data = by_hand[-1].number, by_hand[-1].data
+    elif adoptions:
+        event_number, data = adoptions[-1].number, adoptions[-1].data
         generation = data.get("generation")
-        found = RecordedState(
+        state = RecordedState(
             generation if isinstance(generation, int) else 0,
             None,
             _as_mapping(data.get("fingerprints")),
@@ -134,12 +134,16 @@ def read_recorded_state(journal: Journal) -> RecordedState:
         )
     else:
         return RecordedState()
-    since = [e for e in journal.list_events() if e.kind in (EXPANDED, CONTRACTED) and e.number > at]
-    if not since:
-        return found
-    data = since[-1].data
+    later = [
+        e
+        for e in journal.list_events()
+        if e.kind in (EXPANDED, CONTRACTED) and e.number > event_number
+    ]
+    if not later:
+        return state
+    data = later[-1].data
     return replace(
-        found,
+        state,
         fingerprints=_as_mapping(data.get("fingerprints")),
         schema_kinds=_parse_schema_kinds(data),
     )
@@ -147,39 +151,41 @@ def read_recorded_state(journal: Journal) -> RecordedState:
 
 def _parse_schema_kinds(data: Mapping[str, object]) -> dict[str, Mapping[str, object]]:
     return {
-        name: _as_mapping(found) for name, found in _as_mapping(data.get("schema_kinds")).items()
+        name: _as_mapping(kinds) for name, kinds in _as_mapping(data.get("schema_kinds")).items()
     }
 
 
 def read_release_fingerprints(journal: Journal, release: Version) -> Mapping[str, object]:
     """Return the newest recorded fingerprints of a release's databases; empty if there are none."""
-    found: list[tuple[int, Mapping[str, object]]] = [
+    records: list[tuple[int, Mapping[str, object]]] = [
         (event.number, _as_mapping(event.data.get("fingerprints")))
         for event in _list_adoptions(journal)
         if Version(str(event.data.get("release"))) == release
     ]
-    brought = {
+    upgrades = {
         change.id: change
         for change in journal.list_changes()
         if Version(change.to_version) == release and change.is_committed
     }
-    found += [
+    records += [
         (_read_commit_number(journal, change), journal.read_facts(change.id).fingerprints or {})
-        for change in brought.values()
+        for change in upgrades.values()
     ]
-    found += [
+    records += [
         (event.number, _as_mapping(event.data.get("fingerprints")))
         for event in journal.list_events()
-        if event.kind == CONTRACTED and event.change in brought
+        if event.kind == CONTRACTED and event.change in upgrades
     ]
-    return max(found, key=lambda item: item[0])[1] if found else {}
+    return max(records, key=lambda item: item[0])[1] if records else {}
 
 
 def _list_adoptions(journal: Journal) -> list[JournalEvent]:
-    found = [event for event in journal.list_events() if event.kind in (ADOPTED, RESTORED_ADOPTED)]
+    adoptions = [
+        event for event in journal.list_events() if event.kind in (ADOPTED, RESTORED_ADOPTED)
+    ]
     # Only the newest adoption counts: it corrects earlier ones.
-    last = max((event.number for event in found if event.kind == ADOPTED), default=0)
-    return [event for event in found if event.kind == RESTORED_ADOPTED or event.number == last]
+    last = max((event.number for event in adoptions if event.kind == ADOPTED), default=0)
+    return [event for event in adoptions if event.kind == RESTORED_ADOPTED or event.number == last]
 
 
 def _read_commit_number(journal: Journal, change: Change) -> int:

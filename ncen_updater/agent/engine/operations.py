@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any
 
 from packaging.version import Version
 
-from ncen_updater.agent.engine import change_guards as soaking
 from ncen_updater.agent.engine.change_guards import (
+    confirm_release,
     require_no_hold,
     require_no_open_change,
     require_no_unfinished_change,
@@ -112,9 +112,9 @@ class OperationResult:
     application_started: bool = False
 
 
-def _make_later_hop_error(failed: ChangeFailedError, stays: str) -> ChangeFailedError:
+def _make_later_hop_error(failed: ChangeFailedError, installed: str) -> ChangeFailedError:
     """Return the error of a later hop; it says that the hops before it stay installed."""
-    values: dict[str, Any] = {**failed.values, "stays": stays}
+    values: dict[str, Any] = {**failed.values, "installed": installed}
     return ChangeFailedError(LATER_HOP_FAILED, detail=failed.original_detail, **values)
 
 
@@ -149,7 +149,7 @@ class Operations:
     def find_upgrade_path(
         self, target: Version | None = None, *, retry: bool = False
     ) -> UpgradePath | NoUpgradePath:
-        """Refresh the feed's metadata and choose an upgrade path. Changes nothing at the site.
+        """Refresh the feed's metadata and choose an upgrade path. Changes nothing else at the site.
 
         Raises:
             UpdaterError: If trust or network fails, or no path can be chosen.
@@ -179,9 +179,10 @@ class Operations:
             HELD: An operator's hold is in force; checked again before each hop.
             ChangeFailedError: The first hop failed and was reverted.
             LATER_HOP_FAILED: A later hop failed and was reverted; the hops before it stay.
-            SoakFailedError: A release failed in its soak period and, if so configured, was rolled
-                back.
-            UpdaterError: No change was begun.
+            SoakFailedError: A release failed in its soak period; it was rolled back if that is
+                configured and loses no record.
+            UpdaterError: No change was begun; or a hop failed before its downtime and was reverted,
+                or is committed and not completed.
         """
         with self._lock_and_open_journal("upgrade") as journal:
             lift_ended_fences(self._site, journal)
@@ -192,17 +193,19 @@ class Operations:
             path = choose_upgrade_path(self._site, offers, journal, target, retry=retry)
             outcomes: list[ChangeOutcome] = []
             hops = path.hops if isinstance(path, UpgradePath) else ()
-            agreed = NO_FACTS
+            approval_facts = NO_FACTS
             if check_consent is not None and isinstance(path, UpgradePath):
-                agreed = check_consent(journal, path)
-            walked = tuple(hop.version for hop in hops)
+                approval_facts = check_consent(journal, path)
+            path_versions = tuple(hop.version for hop in hops)
             for offer in hops:
                 require_no_hold(journal, self._site.clock.now(), zone)
                 change = self._new_change(
                     ChangeKind.UPGRADE, require_current_version(self._site), offer.release_version
                 )
-                facts = dataclasses.replace(agreed, path_versions=walked, start_before=start_before)
-                agreed = NO_FACTS
+                facts = dataclasses.replace(
+                    approval_facts, path_versions=path_versions, start_before=start_before
+                )
+                approval_facts = NO_FACTS
                 predicted = find_forecast(journal, change.from_version, change.to_version)
                 journal.begin_change(change, facts)
                 record_forecast(journal, change, predicted)
@@ -234,7 +237,8 @@ class Operations:
 
         Raises:
             NOTHING_TO_ROLL_BACK: If no earlier release is installed.
-            RECORDS_WOULD_BE_LOST: If the rollback loses records and the loss was not accepted.
+            RECORDS_WOULD_BE_LOST, NEW_ROWS_WOULD_BE_LOST: If the rollback loses more records than
+                were accepted.
             SiteBusyError, OPEN_CHANGE: If another change must be completed first.
         """
         with self.read_journal() as journal:
@@ -248,7 +252,7 @@ class Operations:
         *,
         accept_loss: int | None = None,
         expected_upgrade: str | None = None,
-        agree: Callable[[Journal, RollbackPlan], ChangeFacts] | None = None,
+        check_consent: Callable[[Journal, RollbackPlan], ChangeFacts] | None = None,
     ) -> OperationResult:
         """Roll back to the previous release, without data loss where the release supports it.
 
@@ -256,12 +260,13 @@ class Operations:
             accept_loss: The number of records that the operator agreed to lose.
             expected_upgrade: The upgrade that the operator saw in the rollback plan; by default the
                 last one.
-            agree: Raises if the plan is not approved; its facts are stored with the change.
+            check_consent: Raises if the plan is not approved; its facts are stored with the change.
 
         Raises:
             NOTHING_TO_ROLL_BACK: If no earlier release is installed.
             ROLLBACK_PLAN_CHANGED: If the rollback would undo another upgrade than the expected one.
-            RECORDS_WOULD_BE_LOST: If it loses more records than were accepted.
+            RECORDS_WOULD_BE_LOST, NEW_ROWS_WOULD_BE_LOST: If it loses more records than were
+                accepted.
             ChangeFailedError: The rollback failed and was reverted; the newer release runs.
         """
         with self._lock_and_open_journal("rollback") as journal:
@@ -270,12 +275,15 @@ class Operations:
             if change is not None and not can_be_superseded(journal, change):
                 require_no_open_change(journal)
             require_consistent_site(self._site, journal, change)
-            way = self._plan_rollback(journal, accept_loss)
-            if expected_upgrade not in (None, way.undoes):
-                raise UpdaterError(ROLLBACK_PLAN_CHANGED, version=way.target, current=way.origin)
-            agreed = NO_FACTS if agree is None else agree(journal, way)
+            plan = self._plan_rollback(journal, accept_loss)
+            if expected_upgrade not in (None, plan.undoes):
+                raise UpdaterError(ROLLBACK_PLAN_CHANGED, version=plan.target, current=plan.origin)
+            approval_facts = NO_FACTS if check_consent is None else check_consent(journal, plan)
             outcome = self._run_rollback(
-                journal, way, closes=change.id if change else None, agreed=agreed
+                journal,
+                plan,
+                superseded=change.id if change else None,
+                approval_facts=approval_facts,
             )
             return OperationResult((outcome,))
 
@@ -307,10 +315,10 @@ class Operations:
             if at_boot and change is None:
                 return OperationResult(decision=decide_recovery(ObservedState(None)))
             if change is not None and not by_operator:
-                there = functools.partial(
+                require_databases = functools.partial(
                     self._site.database_engine.require_live, require_open=False
                 )
-                self._make_runner(journal).retry_while_unreachable(there)
+                self._make_runner(journal).retry_while_unreachable(require_databases)
             lift_ended_fences(self._site, journal)
             decision = decide_recovery(observe_site(self._site, change, by_operator=by_operator))
             if decision.action is RecoveryAction.NOTHING:
@@ -318,14 +326,14 @@ class Operations:
                 remove_interrupted_rehearsals(self._site, journal)
                 try:
                     # The rollback comes first: the release that it replaces may be unable to start.
-                    found = self._run_pending_rollback(
+                    result = self._run_pending_rollback(
                         journal, decision, by_operator=by_operator, at_boot=at_boot
                     )
                 except InterventionRequiredError:
                     self._start_if_expected(journal, last_running_boot)
                     raise
                 started = self._start_if_expected(journal, last_running_boot)
-                return dataclasses.replace(found, application_started=started)
+                return dataclasses.replace(result, application_started=started)
             if decision.action is RecoveryAction.STOP or change is None:
                 raise self._mark_stuck(journal, change, decision)
             self._make_runner(journal).record_recovery(change.id)
@@ -389,9 +397,10 @@ class Operations:
 
         Raises:
             NOTHING_TO_CONFIRM: If no change is in its soak period and no rollback is pending.
+            SiteBusyError, OPEN_CHANGE: If a change is not committed yet.
         """
         with Journal.open(self._site.state_directory / JOURNAL_FILE) as journal:
-            return soaking.confirm_release(journal, actor)
+            return confirm_release(journal, actor)
 
     @contextlib.contextmanager
     def read_journal(self) -> Iterator[Journal]:
@@ -400,17 +409,17 @@ class Operations:
             yield journal
 
     @contextlib.contextmanager
-    def lock_site(self, what: str) -> Iterator[Journal]:
+    def lock_site(self, operation: str) -> Iterator[Journal]:
         """Hold the lock, whether or not a change is open; the caller checks the state of the site.
 
         Raises:
             SiteBusyError: If another process holds the lock.
         """
-        with self._lock_and_open_journal(what) as journal:
+        with self._lock_and_open_journal(operation) as journal:
             yield journal
 
     @contextlib.contextmanager
-    def lock_idle_site(self, what: str) -> Iterator[Journal]:
+    def lock_idle_site(self, operation: str) -> Iterator[Journal]:
         """Hold the lock while no change is open, for work that is not a change of the site.
 
         Raises:
@@ -418,7 +427,7 @@ class Operations:
             OPEN_CHANGE: If a change is open.
             InterventionRequiredError: If journal and site contradict each other.
         """
-        with self._lock_and_open_journal(what) as journal:
+        with self._lock_and_open_journal(operation) as journal:
             lift_ended_fences(self._site, journal)
             require_idle_site(self._site, journal)
             yield journal
@@ -439,10 +448,10 @@ class Operations:
     # ---- helpers -------------------------------------------------------------------------------
 
     @contextlib.contextmanager
-    def _lock_and_open_journal(self, what: str) -> Iterator[Journal]:
+    def _lock_and_open_journal(self, operation: str) -> Iterator[Journal]:
         with (
-            hold_change_lock(self._site.state_directory / CHANGE_LOCK_FILE, what),
-            hold_application_lock(self._site.config.application.maintenance_file, what),
+            hold_change_lock(self._site.state_directory / CHANGE_LOCK_FILE, operation),
+            hold_application_lock(self._site.config.application.maintenance_file, operation),
             Journal.open(
                 self._site.state_directory / JOURNAL_FILE, now=self._site.clock.now
             ) as journal,
@@ -485,32 +494,32 @@ class Operations:
         )
 
     def _plan_rollback(self, journal: Journal, accept_loss: int | None) -> RollbackPlan:
-        way = plan_rollback(self._site, journal, require_current_version(self._site))
-        if way is None:
+        plan = plan_rollback(self._site, journal, require_current_version(self._site))
+        if plan is None:
             raise UpdaterError(NOTHING_TO_ROLL_BACK)
-        enough = accept_loss is not None and accept_loss >= way.lost_total
-        if way.loses_values and not enough:
+        enough = accept_loss is not None and accept_loss >= plan.lost_total
+        if plan.loses_values and not enough:
             raise UpdaterError(
                 NEW_ROWS_WOULD_BE_LOST,
-                way=way.summary,
-                current=way.origin,
-                count=way.lost_total,
-                objects=way.full_loss_text,
-                days=way.retention_days_text,
-                lost=way.lost,
+                summary=plan.summary,
+                current=plan.origin,
+                count=plan.lost_total,
+                objects=plan.full_loss_text,
+                days=plan.retention_days_text,
+                lost=plan.lost,
             )
-        if way.mode is DatabaseMode.RESTORE and not enough:
+        if plan.mode is DatabaseMode.RESTORE and not enough:
             raise UpdaterError(
                 RECORDS_WOULD_BE_LOST,
-                way=way.summary,
-                version=way.target,
-                current=way.origin,
-                count=way.lost_total,
-                tables=way.full_loss_text,
-                reason=way.reason,
-                lost=way.lost,
+                summary=plan.summary,
+                version=plan.target,
+                current=plan.origin,
+                count=plan.lost_total,
+                tables=plan.full_loss_text,
+                reason=plan.reason,
+                lost=plan.lost,
             )
-        return dataclasses.replace(way, accepted_loss=accept_loss or 0)
+        return dataclasses.replace(plan, accepted_loss=accept_loss or 0)
 
     def _run_pending_rollback(
         self, journal: Journal, decision: RecoveryDecision, *, by_operator: bool, at_boot: bool
@@ -523,18 +532,18 @@ class Operations:
         pending = find_pending_rollback(journal)
         if pending is None or at_boot or not (by_operator or pending.is_automatic):
             return OperationResult(decision=decision)
-        way = plan_rollback(self._site, journal, require_current_version(self._site))
-        if way is None or not way.is_lossless:
-            words = N_(
+        plan = plan_rollback(self._site, journal, require_current_version(self._site))
+        if plan is None or not plan.is_lossless:
+            template = N_(
                 "release {version} failed in the soak period, and a rollback would lose records"
             )
             raise InterventionRequiredError(
-                reason=LazyText(words, {"version": pending.change.to_version})
+                reason=LazyText(template, {"version": pending.change.to_version})
             )
         if find_pending_rollback(journal) is None:
             return OperationResult(decision=decision)  # Confirmed while the rollback was planned.
         outcome = self._run_rollback(
-            journal, way, closes=None, failed_soak_upgrade=pending.change.id
+            journal, plan, superseded=None, failed_soak_upgrade=pending.change.id
         )
         return OperationResult(
             (outcome,),
@@ -545,26 +554,26 @@ class Operations:
         self,
         journal: Journal,
         plan: RollbackPlan,
-        closes: str | None,
+        superseded: str | None,
         failed_soak_upgrade: str | None = None,
-        agreed: ChangeFacts = NO_FACTS,
+        approval_facts: ChangeFacts = NO_FACTS,
     ) -> ChangeOutcome:
-        if closes is not None:
+        if superseded is not None:
             # The contract program may have been interrupted: record the schemas that it left.
-            record_live_schemas(self._site, journal, journal.read_change(closes))
+            record_live_schemas(self._site, journal, journal.read_change(superseded))
         change = self._new_change(
             ChangeKind.ROLLBACK, plan.origin, plan.target, plan.mode, plan.source
         )
         facts = dataclasses.replace(
-            inherit_facts(journal, closes),
+            inherit_facts(journal, superseded),
             accepted_loss=plan.accepted_loss,
             undone_upgrade=plan.undoes,
             unchanged_databases=plan.unchanged_databases or None,
             no_copy=plan.no_copy or None,
             failed_soak_upgrade=failed_soak_upgrade,
-            binding=agreed.binding,
+            binding=approval_facts.binding,
         )
-        journal.begin_change(change, facts, superseded_change=closes)
+        journal.begin_change(change, facts, superseded_change=superseded)
         self._run_change(journal, change.id, lambda r, c: r.run_change(c))
         return read_outcome(journal, change.id)
 
@@ -583,13 +592,13 @@ class Operations:
             journal.store_facts(change.id, ChangeFacts(needs_operator=True))
             return
         SiteHistory(journal).mark_bad(change.product, change.to_version, error.code, change.id)
-        way = plan_rollback(self._site, journal, require_current_version(self._site))
-        keeps_all = way is not None and way.is_lossless
+        plan = plan_rollback(self._site, journal, require_current_version(self._site))
+        is_lossless = plan is not None and plan.is_lossless
         if journal.read_facts(change.id).confirmed_by is not None:
             return  # Confirmed while the rollback was planned.
-        if self._site.config.soak.on_failure == "rollback" and way is not None and keeps_all:
+        if self._site.config.soak.on_failure == "rollback" and plan is not None and is_lossless:
             outcome = self._run_rollback(
-                journal, way, closes=change.id, failed_soak_upgrade=change.id
+                journal, plan, superseded=change.id, failed_soak_upgrade=change.id
             )
             error.values["rolled_back_to"] = outcome.change.to_version
         else:
@@ -609,9 +618,9 @@ def lift_ended_fences(site: Site, journal: Journal) -> None:
     Raises:
         DatabaseError: If no change is open, but a live database is missing or refuses sessions.
     """
-    over = {change.id: change for change in journal.list_changes() if not change.state.is_open}
-    for change_id in over.keys() & site.database_engine.read_evidence(None).fenced_by:
-        site.database_engine.unfence(make_change_ref(over[change_id]))
+    ended = {change.id: change for change in journal.list_changes() if not change.state.is_open}
+    for change_id in ended.keys() & site.database_engine.read_evidence(None).fenced_by:
+        site.database_engine.unfence(make_change_ref(ended[change_id]))
         journal.record_event("fence-lifted", change_id)
     if journal.find_open_change() is None:
         site.database_engine.require_live()
@@ -629,7 +638,7 @@ def require_idle_site(site: Site, journal: Journal) -> None:
 
 
 def require_consistent_site(site: Site, journal: Journal, change: Change | None) -> None:
-    """Refuse if site and journal contradict each other, with no change open or one committed.
+    """Refuse if site and journal contradict each other, or if the open change is not committed.
 
     If some databases have lost their marker, it is restored from the others.
 
@@ -639,10 +648,10 @@ def require_consistent_site(site: Site, journal: Journal, change: Change | None)
     decision = decide_recovery(observe_site(site, change, by_operator=True))
     if decision.action is not (RecoveryAction.NOTHING if change is None else RecoveryAction.FINISH):
         raise InterventionRequiredError(reason=decision.reason)
-    healed = site.database_engine.repair_marker()
-    if healed:
+    repaired = site.database_engine.repair_marker()
+    if repaired:
         journal.record_event(
-            "marker-repaired", change.id if change else None, databases=list(healed)
+            "marker-repaired", change.id if change else None, databases=list(repaired)
         )
     reason = find_contradiction(site, journal)
     if reason is not None:
@@ -657,7 +666,7 @@ def require_current_version(site: Site) -> Version:
     """
     version = site.slots.read_current()
     if version is None:
-        raise InterventionRequiredError(reason="no release is installed")
+        raise InterventionRequiredError(reason=LazyText(N_("no release is installed")))
     return version
 
 

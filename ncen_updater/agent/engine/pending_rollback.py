@@ -2,7 +2,7 @@
 
 A release that fails in its soak period is rolled back. If a power cut or a full disk interrupts
 that rollback, the rollback is reverted, and the bad release keeps running. The rollback is then
-pending until it is completed or a person confirms the release.
+pending until it is completed or an operator confirms the release.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from ncen_updater.common.messages import INTERRUPTED
 #: Why a resume rolls back although no change is open.
 PENDING_ROLLBACK_REASON = LazyText(N_("the release failed in the soak period and is rolled back"))
 #: Limits of automatic rollbacks of one release: attempts, and attempts that failed without being
-#: interrupted. Each attempt costs a downtime. Beyond the limits a person has to decide.
+#: interrupted. Each attempt costs a downtime. Beyond the limits an operator has to decide.
 MAX_ATTEMPTS, MAX_FAILURES = 5, 2
 #: Number of the newest changes that are examined.
 MAX_CHANGES = 30
@@ -41,13 +41,13 @@ class PendingRollback:
 
     @property
     def is_automatic(self) -> bool:
-        """Return whether it is retried without a person."""
+        """Return whether it is retried automatically."""
         return self.attempts < MAX_ATTEMPTS and self.failures < MAX_FAILURES
 
 
 def find_pending_rollback(journal: Journal) -> PendingRollback | None:
     """Return the pending rollback; None if there is none, or if a change is open."""
-    tries = failures = 0
+    attempts = failures = 0
     for change in journal.list_changes(MAX_CHANGES):
         if change.state.is_open:
             return None
@@ -56,30 +56,30 @@ def find_pending_rollback(journal: Journal) -> PendingRollback | None:
                 change.kind is ChangeKind.ROLLBACK
                 and journal.read_facts(change.id).failed_soak_upgrade
             ):
-                tries += 1
+                attempts += 1
                 failures += change.error_code not in (None, INTERRUPTED.code)
             continue
         if (
-            tries
+            attempts
             and journal.read_facts(change.id).is_soak_failed
             and change.kind is ChangeKind.UPGRADE
         ):
-            return PendingRollback(change, tries, failures)
+            return PendingRollback(change, attempts, failures)
         return None
     return None
 
 
 def find_rolled_back_releases(journal: Journal) -> frozenset[str]:
-    """Return the releases that a person rolled back and that no later upgrade installed again."""
-    found: set[str] = set()
+    """Return releases that an operator rolled back and that no later upgrade installed again."""
+    releases: set[str] = set()
     for change in reversed(journal.list_changes()):
         if not change.is_committed:
             continue
         if change.kind is ChangeKind.UPGRADE:
-            found.discard(change.to_version)
+            releases.discard(change.to_version)
         elif journal.read_facts(change.id).failed_soak_upgrade is None:
-            found.add(change.from_version)
-    return frozenset(found)
+            releases.add(change.from_version)
+    return frozenset(releases)
 
 
 def inherit_facts(journal: Journal, superseded_change: str | None) -> ChangeFacts:
@@ -90,8 +90,8 @@ def inherit_facts(journal: Journal, superseded_change: str | None) -> ChangeFact
         is StepState.DONE
     ):
         return NO_FACTS
-    closed = journal.read_facts(superseded_change).maintenance_was_on or False
-    return ChangeFacts(maintenance_was_on=closed, was_running=True)
+    page_was_on = journal.read_facts(superseded_change).maintenance_was_on or False
+    return ChangeFacts(maintenance_was_on=page_was_on, was_running=True)
 
 
 def can_be_superseded(journal: Journal, change: Change) -> bool:

@@ -129,9 +129,9 @@ class PlannedFiles:
     @property
     def text(self) -> LazyText:
         """Return the line shown to approvers."""
-        values = {"name": self.name, "words": self.description}
+        values = {"name": self.name, "description": self.description}
         if self.effect in (None, SiteFileEffect.NOTHING) and self.configured:
-            words = {
+            templates = {
                 None: N_(
                     "  files {name}: the release does not say whether it changes them; they are"
                     " retained"
@@ -140,39 +140,39 @@ class PlannedFiles:
                     "  files {name}: unchanged according to the release; files are retained"
                 ),
             }
-            return LazyText(words[self.effect], values)
+            return LazyText(templates[self.effect], values)
         if not self.configured:
-            text = N_("  files {name}: not retained (not in agent.toml): {words}")
+            text = N_("  files {name}: not retained (not in agent.toml): {description}")
         elif self.effect is SiteFileEffect.ADDS:
-            text = N_("  files {name}: some added, reverted before the commit: {words}")
+            text = N_("  files {name}: some added, reverted before the commit: {description}")
         else:
             text = N_(
                 "  files {name}: some changed, reverted before the commit; a later rollback "
-                "restores previous paths and keeps new files: {words}"
+                "restores previous paths and keeps new files: {description}"
             )
         return LazyText(text, values)
 
 
-def list_planned_files(own: Sequence[str], manifest: Manifest) -> tuple[PlannedFiles, ...]:
+def list_planned_files(configured: Sequence[str], manifest: Manifest) -> tuple[PlannedFiles, ...]:
     """List the site files of a plan: configured ones, and others that the release changes. Pure."""
     declared = {item.name: item for item in manifest.files}
     others = [
         item.name
         for item in manifest.files
-        if item.name not in own and item.effect is not SiteFileEffect.NOTHING
+        if item.name not in configured and item.effect is not SiteFileEffect.NOTHING
     ]
-    found = []
-    for name in (*own, *others):
-        value = declared.get(name)
-        found.append(
+    files = []
+    for name in (*configured, *others):
+        effect = declared.get(name)
+        files.append(
             PlannedFiles(
                 name,
-                value.effect if value else None,
-                value.description if value else "",
-                name in own,
+                effect.effect if effect else None,
+                effect.description if effect else "",
+                name in configured,
             )
         )
-    return tuple(found)
+    return tuple(files)
 
 
 @dataclass(frozen=True)
@@ -299,16 +299,16 @@ class UpgradePlan:
         """
         if report is None or report.plan != self.digest:
             return self
-        shown = {hop.versions: hop.unchanged for hop in report.hops}
+        unchanged_by_hop = {hop.versions: hop.unchanged for hop in report.hops}
         hops = []
         for hop in self.hops:
-            unchanged = shown.get((str(hop.origin), hop.document.manifest.version))
-            way = (
+            unchanged = unchanged_by_hop.get((str(hop.origin), hop.document.manifest.version))
+            rollback_path = (
                 hop.rollback_path
                 if unchanged is None
                 else hop.rollback_path.resolve_kind(unchanged=unchanged)
             )
-            hops.append(replace(hop, rollback_path=way))
+            hops.append(replace(hop, rollback_path=rollback_path))
         return replace(self, hops=tuple(hops), original_digest=self.digest)
 
     @property
@@ -337,8 +337,6 @@ class UpgradePlan:
             "hops": [
                 {
                     **hop.to_json(),
-                    "no_copy": hop.no_copy,
-                    "expands": hop.expands,
                     "rollback_kind": hop.rollback_path.kind.value,
                     "lost_objects": list(hop.rollback_path.lost_objects),
                     "overlay": _serialize_overlay(hop.overlay),
@@ -372,13 +370,13 @@ class UpgradePlan:
         }
 
 
-def _serialize_overlay(layer: OverlayReport | None) -> list[dict[str, object]] | None:
-    if layer is None:
+def _serialize_overlay(report: OverlayReport | None) -> list[dict[str, object]] | None:
+    if report is None:
         return None
     # The formatter is imported only if the site has an overlay.
     from ncen_updater.agent.storage.overlay.report_text import serialize_overlay
 
-    return serialize_overlay(layer)
+    return serialize_overlay(report)
 
 
 def make_plan(
@@ -395,31 +393,31 @@ def make_plan(
     ledgers: Mapping[str, Sequence[AppliedMigration]] = {
         name: engine.read_ledger(LiveDatabase(name)) for name in engine.names
     }
-    for number, offer in enumerate(path.hops):
+    for position, offer in enumerate(path.hops):
         document = _prepare_slot(site, offer, progress)
         target = site.load_migrations(offer.release_version)
         before = site.load_migrations(origin)
         # Each hop has its own id, because a rollback undoes the ledger rows with the id of its hop.
         reference = ChangeRef(
-            f"{PLACEHOLDER_CHANGE_ID[:-1]}{PLACEHOLDER_DIGITS[number % len(PLACEHOLDER_DIGITS)]}",
+            f"{PLACEHOLDER_CHANGE_ID[:-1]}{PLACEHOLDER_DIGITS[position % len(PLACEHOLDER_DIGITS)]}",
             0,
             str(offer.version),
         )
         findings: Sequence[Finding] = ()
         copy: CopyPlan | None = None
         migrations = plan_site_migrations(engine.names, ledgers, target, before)
-        expanding = engine.supports_online_programs and is_expand_upgrade(target, before)
-        no_copy = expanding or is_copy_free_upgrade(migrations, target, before)
+        expands = engine.supports_online_programs and is_expand_upgrade(target, before)
+        no_copy = expands or is_copy_free_upgrade(migrations, target, before)
         reference = replace(reference, no_copy=no_copy)
         ledgers = predict_ledgers(ledgers, migrations, reference)
-        way = (
+        rollback_path = (
             NO_COPY
             if no_copy
             else plan_rollback_path(
                 engine.names, ledgers, target, before, reference.id, engine=engine.engine_name
             )
         )
-        if number == 0:
+        if position == 0:
             findings = run_preflight(site, reference, origin, progress)
             copy = engine.plan_copy(reference)
         files = list_planned_files([item.name for item in site.config.files], document.manifest)
@@ -433,14 +431,14 @@ def make_plan(
                 engine.describe_databases(),
                 copy,
                 findings,
-                way,
+                rollback_path,
                 files,
                 site.overlay.make_report(origin, offer.release_version) if site.overlay else None,
                 no_copy,
-                expanding,
+                expands,
                 engine.supports_online_programs
                 and target.contract_program is not None
-                and (expanding or not no_copy),
+                and (expands or not no_copy),
             )
         )
         origin = offer.release_version
@@ -461,7 +459,7 @@ def _prepare_slot(site: Site, offer: Offer, progress: ProgressListener) -> Relea
         document = site.slots.read_document(version)
         if document.archive.sha256 == offer.archive.sha256:
             return document
-    held = list_slot_trees(site.slots)
-    fetched = site.release_source.download_smallest(offer, held, progress)
-    build_slot(site.slots, site.release_source, offer, fetched, held, progress)
-    return fetched.document
+    slot_trees = list_slot_trees(site.slots)
+    download = site.release_source.download_smallest(offer, slot_trees, progress)
+    build_slot(site.slots, site.release_source, offer, download, slot_trees, progress)
+    return download.document

@@ -38,17 +38,17 @@ PRUNE_STARTED, PRUNE_FINISHED = "prune-started", "prune-finished"
 
 
 def apply_retention(
-    site: Site, journal: Journal, *, origin: Version | None, named: ProtectedItems
+    site: Site, journal: Journal, *, origin: Version | None, protected: ProtectedItems
 ) -> PrunableItems:
     """Apply the retention rule of the site to slots and previous databases. Reads only.
 
     Args:
         site: The site.
         journal: Its journal.
-        origin: The previously installed version, whose slot is kept.
-        named: Items that are still needed.
+        origin: The previously installed version, whose slot is retained first.
+        protected: Items that are still needed.
     """
-    keep, now = site.config.retention, site.clock.now()
+    retention, now = site.config.retention, site.clock.now()
     ages = read_retention_ages(journal, site.clock)
     releases = {change.id: Version(change.from_version) for change in journal.list_changes()}
     return select_prunable(
@@ -62,8 +62,8 @@ def apply_retention(
             for previous in SiteHistory(journal).list_previous_databases()
             if previous.dropped_at is None
         ],
-        protected=named,
-        rule=RetentionRule(keep.previous_days, keep.slots),
+        protected=protected,
+        rule=RetentionRule(retention.previous_days, retention.slots),
         now=now,
     )
 
@@ -71,9 +71,9 @@ def apply_retention(
 def find_prunable(site: Site, journal: Journal) -> PrunableItems:
     """Find everything that can be pruned while no change is open. Reads only.
 
-    The slot of the previous version and slots built in advance for offered releases are kept. If
-    the offered releases are unknown or cannot be verified (for example on a full disk), every newer
-    slot is kept, and the rest may still free space.
+    The slot of the previous version and slots built in advance for offered releases are retained.
+    If the offered releases are unknown or cannot be verified (for example on a full disk), every
+    newer slot is retained, and the rest may still free space.
 
     Raises:
         UpdaterError: If the databases cannot be inspected.
@@ -89,18 +89,18 @@ def find_prunable(site: Site, journal: Journal) -> PrunableItems:
         logger.warning("the offered releases cannot be verified: %s", error)
         view = None
     if view is None:
-        ahead = set(site.slots.list_versions())
+        offered = set(site.slots.list_versions())
     else:
-        ahead = {offer.release_version for offer in view.offers}
-    needed = {version for version in ahead if version > current}
-    decided = apply_retention(
+        offered = {offer.release_version for offer in view.offers}
+    needed = {version for version in offered if version > current}
+    prunable = apply_retention(
         site,
         journal,
         origin=origin,
-        named=ProtectedItems(slots=frozenset(needed | ({origin} if origin else set()))),
+        protected=ProtectedItems(slots=frozenset(needed | ({origin} if origin else set()))),
     )
     return PrunableItems(
-        decided.slots, tuple(sorted({*decided.changes, *find_interrupted_drops(site, journal)}))
+        prunable.slots, tuple(sorted({*prunable.changes, *find_interrupted_drops(site, journal)}))
     )
 
 
@@ -109,9 +109,11 @@ def find_interrupted_drops(site: Site, journal: Journal) -> set[str]:
 
     Databases of every role count: a half-removed SQLite set looks like an incomplete candidate.
     """
-    gone = _list_dropped_changes(SiteHistory(journal))
-    databases = {change for change, _, _ in site.database_engine.list_leftovers() if change in gone}
-    return databases | site_files.find_remaining_snapshots(journal, gone)
+    dropped = _list_dropped_changes(SiteHistory(journal))
+    databases = {
+        change for change, _, _ in site.database_engine.list_leftovers() if change in dropped
+    }
+    return databases | site_files.find_remaining_snapshots(journal, dropped)
 
 
 def drop_previous_databases(
@@ -125,60 +127,59 @@ def drop_previous_databases(
         changes: Their ids; also those whose drop was interrupted.
         progress: Receives progress reports.
     """
-    memory = SiteHistory(journal)
-    gone = _list_dropped_changes(memory)
+    history = SiteHistory(journal)
+    dropped = _list_dropped_changes(history)
     for change in changes:
         progress.report(LazyText(N_("removing the previous databases of change {change}"),
                            {"change": change}))  # fmt: skip
-        if change not in gone:
-            memory.mark_previous_dropped(change)
+        if change not in dropped:
+            history.mark_previous_dropped(change)
         site_files.prune_snapshots(journal, change)
         site.database_engine.drop_previous(change)
         record_quarantined(site, journal, change)
 
 
-def _list_dropped_changes(memory: SiteHistory) -> set[str]:
+def _list_dropped_changes(history: SiteHistory) -> set[str]:
     return {
         previous.change
-        for previous in memory.list_previous_databases()
+        for previous in history.list_previous_databases()
         if previous.dropped_at is not None
     }
 
 
-def prune(site: Site, journal: Journal, what: PrunableItems, progress: ProgressListener) -> None:
+def prune(site: Site, journal: Journal, items: PrunableItems, progress: ProgressListener) -> None:
     """Drop everything prunable, one item after the other; can be repeated after a crash.
 
     Args:
         site: The site.
         journal: The journal, open for writing, under the lock of changes.
-        what: Result of :func:`find_prunable`.
+        items: Result of :func:`find_prunable`.
         progress: Receives progress reports.
 
     Raises:
         UpdaterError: If an item cannot be dropped; the next run drops the rest.
     """
     prune_raw_errors(journal.path.parent, site.clock.now().timestamp())
-    if not what:
+    if not items:
         if _was_interrupted(journal):
-            journal.record_event(
-                PRUNE_FINISHED, changes=[], slots=[]
-            )  # The interrupted run had dropped its last item.
+            # The interrupted run had dropped its last item.
+            journal.record_event(PRUNE_FINISHED, changes=[], slots=[])
         return
-    names = [str(version) for version in what.slots]
-    journal.record_event(PRUNE_STARTED, changes=list(what.changes), slots=names)
-    drop_previous_databases(site, journal, what.changes, progress)
-    for version in what.slots:
+    names = [str(version) for version in items.slots]
+    journal.record_event(PRUNE_STARTED, changes=list(items.changes), slots=names)
+    drop_previous_databases(site, journal, items.changes, progress)
+    for version in items.slots:
         progress.report(LazyText(N_("removing release {version}"), {"version": version}))
         site.slots.remove_slot(version)
     if site.overlay is not None:
         site.overlay.prune()
-    journal.record_event(PRUNE_FINISHED, changes=list(what.changes), slots=names)
+    journal.record_event(PRUNE_FINISHED, changes=list(items.changes), slots=names)
 
 
 def compute_next_prune(
     journal: Journal, clock: SystemClock, previous_days: float
 ) -> datetime | None:
-    """Compute when the next prune is due; None if nothing is retained.
+    """Compute when the next prune is due; None if nothing will expire.
 
     Considers the previous databases in the journal and the raw errors beside it. An interrupted
     prune is due at once.
@@ -191,8 +192,12 @@ def compute_next_prune(
         for item in SiteHistory(journal).list_previous_databases()
         if not item.dropped_at
     ]
-    sets = clock.now() + timedelta(days=previous_days) - max(previous) if previous else None
-    return min((at for at in (sets, find_next_expiry(journal.path.parent)) if at), default=None)
+    databases_due = (
+        clock.now() + timedelta(days=previous_days) - max(previous) if previous else None
+    )
+    return min(
+        (at for at in (databases_due, find_next_expiry(journal.path.parent)) if at), default=None
+    )
 
 
 def _was_interrupted(journal: Journal) -> bool:
@@ -214,12 +219,12 @@ def record_quarantined(site: Site, journal: Journal, change_id: str) -> None:
 
 def add_quarantine_remedy(journal: Journal, change_id: str, remedy: LazyText) -> LazyText:
     """Return the remedy, preceded by the paths of databases that a revert put in quarantine."""
-    places = _read_quarantine_paths(journal, change_id)
-    if not places:
+    paths = _read_quarantine_paths(journal, change_id)
+    if not paths:
         return remedy
     return LazyText(
-        N_("Databases with unmerged records retained: {places}. {remedy}"),
-        {"places": ", ".join(places), "remedy": remedy},
+        N_("Databases with unmerged records retained: {paths}. {remedy}"),
+        {"paths": ", ".join(paths), "remedy": remedy},
     )
 
 
@@ -234,14 +239,14 @@ def drop_quarantined(
         change_id: The change.
         progress: Receives progress reports.
     """
-    places = list_quarantined(site, change_id)
-    for path in places:
+    paths = list_quarantined(site, change_id)
+    for path in paths:
         progress.report(LazyText(N_("removing {path}"), {"path": path}))
     # Even if none is listed: an interrupted drop may have left a part of one.
     site.database_engine.drop_quarantined(change_id)
-    for path in places:
+    for path in paths:
         journal.record_event(QUARANTINE_DROPPED, change_id, path=path)
-    return places
+    return paths
 
 
 def list_quarantined(site: Site, change_id: str) -> tuple[str, ...]:

@@ -3,7 +3,8 @@
 A raw error may quote rows of case files. So the journal, its backups, messages, the local API and
 the support bundle contain only the text that :mod:`ncen_updater.common.error_sanitizer` lets
 through, and the path of the file: ``failures/<id>.txt`` in the state directory for each failed
-change or rehearsal, mode 0600. The files are removed after :data:`RETENTION_DAYS` days.
+change or rehearsal (``<id>-revert.txt`` for a failed revert), mode 0600. The files are removed
+after :data:`RETENTION_DAYS` days.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ def store_raw_error(state: Path, name: str, error: BaseException) -> Path | None
 
     Args:
         state: The state directory.
-        name: Id of the change or rehearsal.
+        name: Name of the file without suffix: the id of the change or rehearsal.
         error: The error, with its causes.
     """
     text = "\n\n".join(_iter_raw_texts(error))
@@ -48,8 +49,8 @@ def store_raw_error(state: Path, name: str, error: BaseException) -> Path | None
         make_directory(path.parent, 0o700)
         path.parent.chmod(0o700)
         write_file(path, f"{text[:MAX_CHARACTERS]}\n".encode("utf-8", "replace"), 0o600)
-    except OSError as failed:
-        logger.warning("the full error text was not stored: %s", failed)
+    except OSError as os_error:
+        logger.warning("the raw error was not stored: %s", os_error)
         return None
     return path
 
@@ -57,9 +58,9 @@ def store_raw_error(state: Path, name: str, error: BaseException) -> Path | None
 def _iter_raw_texts(error: BaseException) -> Iterator[str]:
     """Yield the raw text of each error of a chain; pure."""
     for current in causes(error):
-        own = getattr(current, "raw_error", None)
-        if own:
-            yield str(own)
+        raw = getattr(current, "raw_error", None)
+        if raw:
+            yield str(raw)
         elif isinstance(current, sqlite3.Error) or hasattr(current, "sqlstate"):
             yield f"{type(current).__name__}: {str(current).strip()}"
 
@@ -68,15 +69,15 @@ def describe_raw_error_path(path: Path | None) -> LazyText:
     """Describe where the raw error is stored; empty if it is not; pure."""
     if path is None:
         return LazyText("")
-    words = N_("The complete error may quote records. To read it, run: sudo cat {path}")
-    return LazyText(words, {"path": str(path)})
+    template = N_("The complete error may quote records. To read it, run: sudo cat {path}")
+    return LazyText(template, {"path": str(path)})
 
 
 def add_raw_error_path(remedy: LazyText, path: Path | None) -> LazyText:
     """Return the remedy followed by the path of the raw error, if there is one; pure."""
     if path is None:
         return remedy
-    return LazyText("{remedy} {place}", {"remedy": remedy, "place": describe_raw_error_path(path)})
+    return LazyText("{remedy} {where}", {"remedy": remedy, "where": describe_raw_error_path(path)})
 
 
 def find_next_expiry(state: Path) -> datetime | None:
@@ -87,8 +88,8 @@ def find_next_expiry(state: Path) -> datetime | None:
 
 def _list_files(state: Path) -> list[os.DirEntry[str]]:
     try:
-        with os.scandir(state / RAW_ERROR_DIRECTORY) as found:
-            return list(found)
+        with os.scandir(state / RAW_ERROR_DIRECTORY) as entries:
+            return list(entries)
     except FileNotFoundError:
         return []
 

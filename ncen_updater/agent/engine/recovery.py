@@ -1,9 +1,9 @@
 """Choice of the recovery of a site: one pure table from facts to an action.
 
 Before the commit a change is reverted, after it completed. If journal and site contradict each
-other, the agent stops and asks. The marker in the catalogue (``cut_over_done``) decides whether the
-cut-over happened, not the journal: of 70 servers killed during the commit, four had committed
-without confirming it.
+other, the agent stops and waits for an operator. The marker in the catalogue (``cut_over_done``)
+decides whether the cut-over happened, not the journal: of 70 servers killed during the commit, four
+had committed without confirming it.
 
 The first matching row decides. Why each row is safe: docs/explanation/crash-safety.md.
 """
@@ -45,8 +45,8 @@ class ObservedState:
         state: State of the open change; None if no change is open.
         committed: Whether the journal holds the commit.
         fence: State of this step in the journal; None if it was never intended.
-        cut_over: Likewise.
-        switch: Likewise.
+        cut_over: The same for this step.
+        switch: The same for this step.
         cut_over_done: Whether the catalogue carries the marker of this change.
         fenced: Whether the live databases refuse sessions.
         database_missing: Whether a live database is missing.
@@ -208,4 +208,4 @@ def decide_recovery(situation: ObservedState) -> RecoveryDecision:
     for row in RECOVERY_TABLE:
         if row.matches(situation):
             return RecoveryDecision(row.action, row.name, row.reason)
-    raise AssertionError("the last row fits what is not committed, an earlier one what is")
+    raise AssertionError("no row matches")

@@ -27,18 +27,46 @@ from ncen_updater.common.i18n import N_, LazyText
 
 logger = logging.getLogger(__name__)
 
+#: Text for a change that leaves the databases as they are, also in its rollback.
+NO_COPY_TEXT = LazyText(
+    N_("Code only: databases are not copied or migrated; downtime is one restart.")
+)
+#: Text for an upgrade whose expand program works on the live databases before the downtime.
+EXPAND_TEXT = LazyText(
+    N_("The databases are migrated before the downtime and not copied; downtime is one restart.")
+)
+_PATH_TEXTS = {
+    RollbackKind.KEEPS_RECORDS: N_("Rollback from {origin} to {target} keeps all records."),
+    RollbackKind.RESTORES_PREVIOUS: N_(
+        "Rollback from {origin} to {target} restores the previous databases; records"
+        " entered since the upgrade are lost."
+    ),
+    RollbackKind.DEPENDS_ON_MIGRATOR: N_(
+        "Rollback from {origin} to {target} may lose records entered since the upgrade; a"
+        " rehearsal shows whether it does."
+    ),
+}
+#: Text for a release that was not rehearsed yet; a rehearsal may show that less is kept.
+_UNREHEARSED_TEXT = N_(
+    "Rollback from {origin} to {target} keeps all records, according to the release;"
+    " confirm by a rehearsal."
+)
+_PARTIAL_LOSS_TEXT = N_(
+    "Rollback from {origin} to {target} keeps all records except values entered in {objects}."
+)
+
 
 def subtract_release_rows(
-    lost: Mapping[str, Mapping[str, int]], made: Mapping[str, Mapping[str, int]]
+    lost: Mapping[str, Mapping[str, int]], release_rows: Mapping[str, Mapping[str, int]]
 ) -> dict[str, dict[str, int]]:
     """Subtract rows that the release itself wrote, such as reference codes, from a loss; pure."""
-    found: dict[str, dict[str, int]] = {}
+    remaining: dict[str, dict[str, int]] = {}
     for database, tables in lost.items():
         for table, count in tables.items():
-            entered = count - made.get(database, {}).get(table, 0)
+            entered = count - release_rows.get(database, {}).get(table, 0)
             if entered > 0:
-                found.setdefault(database, {})[table] = entered
-    return found
+                remaining.setdefault(database, {})[table] = entered
+    return remaining
 
 
 @dataclass(frozen=True)
@@ -66,19 +94,21 @@ def split_uncounted(
     sides: tuple[dict[str, dict[str, int]], dict[str, dict[str, int]]] = ({}, {})
     for database, objects in lost.items():
         for name, count in objects.items():
-            is_none = any(
+            is_uncounted = any(
                 fnmatchcase(name, pattern) or fnmatchcase(name, f"{pattern}.*")
                 for pattern in tables_without_records.get(database, ())
             )
-            sides[is_none].setdefault(database, {})[name] = count
+            sides[is_uncounted].setdefault(database, {})[name] = count
     return DataLoss(*sides)
 
 
 def count_record_loss(site: Site, journal: Journal, reference: ChangeRef) -> DataLoss:
     """Count the data loss of a rollback to the databases before ``reference.retained_from``."""
     source = reference.retained_from or ""
-    made = journal.read_facts(source).release_rows
-    lost = subtract_release_rows(site.database_engine.count_lost_rows(reference), made or {})
+    release_rows = journal.read_facts(source).release_rows
+    lost = subtract_release_rows(
+        site.database_engine.count_lost_rows(reference), release_rows or {}
+    )
     return split_uncounted(lost, _read_uncounted_patterns(site, journal.read_change(source)))
 
 
@@ -114,7 +144,7 @@ class RollbackPlan:
         mode: MIGRATE runs down migrations and keeps records; RESTORE uses the previous databases.
         source: For RESTORE, the change whose previous databases are used.
         undoes: The upgrade that is undone.
-        unchanged_databases: Whether only the code changes, since the upgrade changed no database.
+        unchanged_databases: Whether only the code changes, and no database is migrated.
         no_copy: Whether no database is copied either.
         reason: Why records cannot be kept.
         lost: For RESTORE, lost rows by database and table; for MIGRATE, rows entered since the
@@ -123,7 +153,7 @@ class RollbackPlan:
         includes_program_rows: Whether a program of that release wrote some of the rows while users
             worked.
         accepted_loss: Number of lost records that the operator accepted.
-        retention_days: How long the databases of the installed release are retained.
+        retention_days: For MIGRATE, how long the databases of the installed release are retained.
     """
 
     origin: Version
@@ -143,13 +173,13 @@ class RollbackPlan:
     @property
     def summary(self) -> LazyText:
         """Return one sentence on the rollback, worded as in the upgrade's plan."""
-        back = (
+        kind = (
             RollbackKind.KEEPS_RECORDS
             if self.mode is DatabaseMode.MIGRATE
             else RollbackKind.RESTORES_PREVIOUS
         )
-        loses = [f"{name}.{of}" for name, objects in self.lost.items() for of in objects]
-        return describe_rollback(back, self.origin, self.target, loses)
+        loses = [f"{name}.{item}" for name, objects in self.lost.items() for item in objects]
+        return describe_rollback(kind, self.origin, self.target, loses)
 
     @property
     def is_lossless(self) -> bool:
@@ -186,8 +216,8 @@ class RollbackPlan:
         """Return a note if the count includes rows that a program wrote, else None."""
         if not (self.includes_program_rows and self.lost_total):
             return None
-        words = N_("including rows written by the program of {version}")
-        return LazyText(words, {"version": self.origin})
+        template = N_("including rows written by the program of {version}")
+        return LazyText(template, {"version": self.origin})
 
     @property
     def full_loss_text(self) -> str | LazyText:
@@ -199,13 +229,13 @@ class RollbackPlan:
             )
         if not self.uncounted:
             return counted
-        words = N_("{tables}; not counted as records by {version}: {passed}")
-        values = {"tables": counted, "version": self.origin, "passed": self.uncounted_text}
-        return LazyText(words, values)
+        template = N_("{tables}; not counted as records by {version}: {uncounted}")
+        values = {"tables": counted, "version": self.origin, "uncounted": self.uncounted_text}
+        return LazyText(template, values)
 
 
 def _has_previous_databases(sets: Sequence[PreviousDatabases], change: Change) -> bool:
-    return any(retained.change == change.id and retained.dropped_at is None for retained in sets)
+    return any(previous.change == change.id and previous.dropped_at is None for previous in sets)
 
 
 def plan_rollback(site: Site, journal: Journal, current: Version) -> RollbackPlan | None:
@@ -219,23 +249,23 @@ def plan_rollback(site: Site, journal: Journal, current: Version) -> RollbackPla
         return None
     target = Version(upgrade.from_version)
     reference = ChangeRef(upgrade.id, upgrade.generation, str(target), retained_from=upgrade.id)
-    planned, reason = _choose_rollback_path(site, journal, upgrade, reference)
-    if planned.kind is RollbackKind.KEEPS_RECORDS:
-        values = _count_value_loss(site, upgrade, planned, reference)
+    path, reason = _choose_rollback_path(site, journal, upgrade, reference)
+    if path.kind is RollbackKind.KEEPS_RECORDS:
+        loss = _count_value_loss(site, upgrade, path, reference)
         return RollbackPlan(
             current,
             target,
             DatabaseMode.MIGRATE,
             undoes=upgrade.id,
-            unchanged_databases=planned.unchanged_databases,
-            no_copy=planned.no_copy,
-            lost=values.records,
-            uncounted=values.uncounted,
+            unchanged_databases=path.unchanged_databases,
+            no_copy=path.no_copy,
+            lost=loss.records,
+            uncounted=loss.uncounted,
             retention_days=site.config.retention.previous_days,
         )
     if not _has_previous_databases(SiteHistory(journal).list_previous_databases(), upgrade):
         return None
-    loss = count_record_loss(site, journal, reference)
+    record_loss = count_record_loss(site, journal, reference)
     return RollbackPlan(
         current,
         target,
@@ -243,19 +273,19 @@ def plan_rollback(site: Site, journal: Journal, current: Version) -> RollbackPla
         source=upgrade.id,
         undoes=upgrade.id,
         reason=reason,
-        lost=loss.records,
-        uncounted=loss.uncounted,
+        lost=record_loss.records,
+        uncounted=record_loss.uncounted,
         includes_program_rows=journal.read_facts(upgrade.id).contract_started is not None,
     )
 
 
 def _count_value_loss(
-    site: Site, upgrade: Change, planned: RollbackPath, reference: ChangeRef
+    site: Site, upgrade: Change, path: RollbackPath, reference: ChangeRef
 ) -> DataLoss:
-    if not planned.losses:
+    if not path.losses:
         return DataLoss()
-    found = site.database_engine.count_entered_rows(reference, planned.losses)
-    return split_uncounted(found, _read_uncounted_patterns(site, upgrade))
+    lost = site.database_engine.count_entered_rows(reference, path.losses)
+    return split_uncounted(lost, _read_uncounted_patterns(site, upgrade))
 
 
 def count_value_loss(site: Site, journal: Journal, undoes: str) -> DataLoss:
@@ -264,8 +294,8 @@ def count_value_loss(site: Site, journal: Journal, undoes: str) -> DataLoss:
     reference = ChangeRef(
         upgrade.id, upgrade.generation, upgrade.from_version, retained_from=upgrade.id
     )
-    planned, _ = _choose_rollback_path(site, journal, upgrade, reference)
-    return _count_value_loss(site, upgrade, planned, reference)
+    path, _ = _choose_rollback_path(site, journal, upgrade, reference)
+    return _count_value_loss(site, upgrade, path, reference)
 
 
 def _choose_rollback_path(
@@ -287,7 +317,7 @@ def _choose_rollback_path(
     except LedgerUnreadableError as error:
         return _make_unusable_down_path(error)
     unchanged = journal.read_facts(upgrade.id).databases_unchanged or False
-    way = plan_rollback_path(
+    path = plan_rollback_path(
         engine.names,
         ledgers,
         newer,
@@ -296,57 +326,20 @@ def _choose_rollback_path(
         engine=engine.engine_name,
         unchanged=unchanged,
     )
-    return way, "; ".join(f"{name} {id_}: {why.rstrip('.')}" for name, id_, why in way.reasons)
+    return path, "; ".join(f"{name} {id_}: {why.rstrip('.')}" for name, id_, why in path.reasons)
 
 
 def _make_unusable_down_path(error: UpdaterError) -> tuple[RollbackPath, LazyText]:
-    words = N_("the down migrations cannot be used: {cause} ({code})")
+    template = N_("the down migrations cannot be used: {cause} ({code})")
     values = {"cause": error.title_text, "code": error.code}
-    return RollbackPath(RollbackKind.RESTORES_PREVIOUS), LazyText(words, values)
-
-
-#: Text for a change that leaves the databases as they are, also in its rollback.
-CODE_ONLY_TEXT = LazyText(
-    N_("Code only: databases are not copied or migrated; downtime is one restart.")
-)
-
-
-#: Text for an upgrade whose expand program works on the live databases before the downtime.
-EXPAND_TEXT = LazyText(
-    N_("The databases are migrated before the downtime and not copied; downtime is one restart.")
-)
-
-
-_PATH_TEXTS = {
-    RollbackKind.KEEPS_RECORDS: N_("Rollback from {origin} to {target} keeps all records."),
-    RollbackKind.RESTORES_PREVIOUS: N_(
-        "Rollback from {origin} to {target} restores the previous databases; records"
-        " entered since the upgrade are lost."
-    ),
-    RollbackKind.DEPENDS_ON_MIGRATOR: N_(
-        "Rollback from {origin} to {target} may lose records entered since the upgrade; a"
-        " rehearsal shows whether it does."
-    ),
-}
-
-
-#: Text for a release that was not rehearsed yet; a rehearsal may show that less is kept.
-_UNREHEARSED_TEXT = N_(
-    "Rollback from {origin} to {target} keeps all records, according to the release;"
-    " confirm by a rehearsal."
-)
-
-
-_PARTIAL_LOSS_TEXT = N_(
-    "Rollback from {origin} to {target} keeps all records except values entered in {objects}."
-)
+    return RollbackPath(RollbackKind.RESTORES_PREVIOUS), LazyText(template, values)
 
 
 def describe_copy_free_downtime(*, no_copy: bool, expands: bool) -> LazyText | None:
     """Describe the downtime of a change without copies; None if databases are copied; pure."""
     if expands:
         return EXPAND_TEXT
-    return CODE_ONLY_TEXT if no_copy else None
+    return NO_COPY_TEXT if no_copy else None
 
 
 def describe_contract(program: Sequence[str]) -> LazyText | None:
@@ -357,8 +350,8 @@ def describe_contract(program: Sequence[str]) -> LazyText | None:
     """
     if not program:
         return None
-    words = N_("After the soak period, {program} completes the migrations without downtime.")
-    return LazyText(words, {"program": shlex.join(program)})
+    template = N_("After the soak period, {program} completes the migrations without downtime.")
+    return LazyText(template, {"program": shlex.join(program)})
 
 
 def describe_rollback(

@@ -58,21 +58,21 @@ class DatabaseSchemas:
     kinds: Mapping[str, Mapping[str, str]]
 
 
-def read_schemas(engine: DatabaseEngine, locate: DatabaseSelector) -> DatabaseSchemas:
+def read_schemas(engine: DatabaseEngine, select: DatabaseSelector) -> DatabaseSchemas:
     """Read the schema of each database, in parallel, since this may be part of the downtime."""
-    found = run_in_parallel(
-        {name: partial(engine.read_schema, locate(name)) for name in engine.names},
+    schemas = run_in_parallel(
+        {name: partial(engine.read_schema, select(name)) for name in engine.names},
         cancel=engine.cancel_sessions,
     )
     return DatabaseSchemas(
-        {name: schema.fingerprint for name, schema in found.items()},
-        {name: schema.kinds for name, schema in found.items()},
+        {name: schema.fingerprint for name, schema in schemas.items()},
+        {name: schema.kinds for name, schema in schemas.items()},
     )
 
 
-def read_fingerprints(engine: DatabaseEngine, locate: DatabaseSelector) -> Mapping[str, str]:
+def read_fingerprints(engine: DatabaseEngine, select: DatabaseSelector) -> Mapping[str, str]:
     """Compute the fingerprint of each database, in parallel."""
-    return read_schemas(engine, locate).fingerprints
+    return read_schemas(engine, select).fingerprints
 
 
 def find_schema_drift(site: Site, journal: Journal) -> Iterator[Finding]:
@@ -81,25 +81,25 @@ def find_schema_drift(site: Site, journal: Journal) -> Iterator[Finding]:
     Nothing is yielded if no release is installed, nothing was recorded, or the fingerprints were
     computed with another server version.
     """
-    engine, current, value = (
+    engine, current, recorded = (
         site.database_engine,
         site.slots.read_current(),
         read_recorded_state(journal),
     )
-    by = journal.read_facts(value.change.id).fingerprint_source if value.change else None
-    if current is None or (by is not None and by != read_fingerprint_source(engine)):
+    source = journal.read_facts(recorded.change.id).fingerprint_source if recorded.change else None
+    if current is None or (source is not None and source != read_fingerprint_source(engine)):
         return
     manifest = site.slots.read_document(current).manifest
     declared = {item.name: item.self_managed or () for item in manifest.databases}
     for name in engine.names:
-        if name not in value.fingerprints:
+        if name not in recorded.fingerprints:
             continue
-        found, then = engine.read_schema(LiveDatabase(name)), value.fingerprints[name]
-        kinds = find_changed_kinds(value.schema_kinds.get(name, {}), found.kinds)
-        same = then == found.fingerprint
-        changed = judge_drift(same=same, kinds=kinds, declared=declared.get(name, ()))
-        if changed is not None:
-            yield changed.to_finding(name, current)
+        schema, fingerprint = engine.read_schema(LiveDatabase(name)), recorded.fingerprints[name]
+        kinds = find_changed_kinds(recorded.schema_kinds.get(name, {}), schema.kinds)
+        same = fingerprint == schema.fingerprint
+        drift = judge_drift(same=same, kinds=kinds, declared=declared.get(name, ()))
+        if drift is not None:
+            yield drift.to_finding(name, current)
 
 
 @dataclass(frozen=True)
@@ -161,8 +161,8 @@ def judge_drift(
     """
     if same:
         # Some kinds are not part of the whole fingerprint, so they are compared separately.
-        beside = tuple(kind for kind in kinds or () if kind in KINDS_OUTSIDE_FINGERPRINT)
-        return SchemaDrift(beside) if beside else None
+        separate = tuple(kind for kind in kinds or () if kind in KINDS_OUTSIDE_FINGERPRINT)
+        return SchemaDrift(separate) if separate else None
     # No differing kind although the whole differs: treated as unknown, not as declared.
     return SchemaDrift(kinds or None, declared=bool(kinds) and set(kinds or ()) <= set(declared))
 

@@ -21,7 +21,7 @@ class SignalHandler:
 
     def __init__(self) -> None:
         self._allowed = False
-        self._asked: str | None = None
+        self._deferred: str | None = None
         self._raised: str | None = None
 
     @contextlib.contextmanager
@@ -42,9 +42,9 @@ class SignalHandler:
         swallowed. So every error of a block after its interruption is reported as the interruption.
         If the exception was swallowed, the next block raises it.
         """
-        if self._asked:
-            asked, self._asked = self._asked, None
-            raise UpdaterError(INTERRUPTED, signal=asked)
+        if self._deferred:
+            deferred, self._deferred = self._deferred, None
+            raise UpdaterError(INTERRUPTED, signal=deferred)
         self._allowed, self._raised = True, None
         try:
             yield
@@ -53,13 +53,13 @@ class SignalHandler:
                 raise
             raise UpdaterError(INTERRUPTED, signal=self._raised) from error
         else:
-            self._install_handlers()
+            self._defer_swallowed_signal()
         finally:
             self._allowed = False
 
-    def _install_handlers(self) -> None:
+    def _defer_swallowed_signal(self) -> None:
         if self._raised is not None:
-            self._asked = self._raised
+            self._deferred = self._raised
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
         name = signal.Signals(number).name
@@ -67,7 +67,7 @@ class SignalHandler:
             # Raise only once: the revert that follows must not be interrupted again.
             self._allowed, self._raised = False, name
             raise UpdaterError(INTERRUPTED, signal=name)
-        self._asked = name
+        self._deferred = name
 
 
 def _is_interruption(error: Exception) -> bool:

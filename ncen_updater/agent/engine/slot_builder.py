@@ -32,23 +32,23 @@ ARCHIVE_SOURCE = "archive"
 
 
 def list_slot_trees(slots: SlotStore) -> dict[str, Version]:
-    """Map the tree digest of every complete slot to its version; the slot in use is preferred.
+    """Map the tree digest of each complete slot to its version; of equal slots, prefer that in use.
 
     A slot with a damaged record is left out; the only cost is a larger download.
     """
     current = slots.read_current()
-    held: dict[str, Version] = {}
+    trees: dict[str, Version] = {}
     for version in sorted(slots.list_versions(), key=lambda v: v == current):
         try:
-            held[slots.read_document(version).tree_digest] = version
+            trees[slots.read_document(version).tree_digest] = version
         except SlotRecordError as error:
             logger.warning("cannot use a delta pack on slot %s: %s", version, error)
-    return held
+    return trees
 
 
-def name_download(fetched: DownloadedRelease | DownloadedPack) -> str:
+def name_download(download: DownloadedRelease | DownloadedPack) -> str:
     """Name a download for the journal: the name of the delta pack, or ``archive``."""
-    return fetched.ref.target if isinstance(fetched, DownloadedPack) else ARCHIVE_SOURCE
+    return download.ref.target if isinstance(download, DownloadedPack) else ARCHIVE_SOURCE
 
 
 def build_slot(
@@ -87,16 +87,16 @@ def build_slot(
 
 def apply_delta_pack(
     slots: SlotStore,
-    fetched: DownloadedPack,
-    held: Mapping[str, Version],
+    download: DownloadedPack,
+    slot_trees: Mapping[str, Version],
     progress: ProgressListener,
 ) -> None:
     """Assemble the slot of a release from an existing slot and a pack.
 
     Args:
         slots: The slots.
-        fetched: The pack.
-        held: Result of :func:`list_slot_trees`.
+        download: The pack.
+        slot_trees: Result of :func:`list_slot_trees`.
         progress: Receives the number of bytes.
 
     Raises:
@@ -106,8 +106,8 @@ def apply_delta_pack(
     from ncen_updater.formats.delta.apply import apply_pack
     from ncen_updater.formats.delta.pack_plan import DeltaLimits
 
-    ref, document = fetched.ref, fetched.document
-    origin = held[ref.from_tree]
+    ref, document = download.ref, download.document
+    origin = slot_trees[ref.from_tree]
     limits = DeltaLimits(
         from_tree=ref.from_tree,
         to_tree=document.tree_digest,
@@ -117,8 +117,8 @@ def apply_delta_pack(
         required_capabilities=ref.needs,
     )
 
-    def fill(place: Path) -> Tree:
+    def fill(directory: Path) -> Tree:
         tree, root = slots.read_tree(origin), slots.get_slot_directory(origin)
-        return apply_pack(fetched.path, root, tree, place, limits, progress)
+        return apply_pack(download.path, root, tree, directory, limits, progress)
 
     slots.assemble_and_list(document, fill, progress)

@@ -473,7 +473,7 @@ def format_rollback_plan(
         language: Language of translated values within the lines.
         round_trip: Result of the upgrade's round-trip test in the rehearsal; None if unknown.
     """
-    from ncen_updater.agent.engine.rollback_plan import CODE_ONLY_TEXT
+    from ncen_updater.agent.engine.rollback_plan import NO_COPY_TEXT
 
     document = {
         "from": plan.origin, "to": plan.target, "mode": plan.mode.value, "lost": plan.lost,
@@ -483,7 +483,7 @@ def format_rollback_plan(
         **approval.to_json(),
     }  # fmt: skip
     typed = list[LazyText]()
-    words = [plan.summary, *([CODE_ONLY_TEXT] if plan.no_copy else [])]
+    words = [plan.summary, *([NO_COPY_TEXT] if plan.no_copy else [])]
     if plan.reason:
         words.append(LazyText(N_("Reason: {reason}"), {"reason": plan.reason}))
     if plan.lost_total:

@@ -11,7 +11,7 @@ from packaging.version import Version
 from demo.databases import PostgresPlace
 from demo.site import DemoSite, digests
 from ncen_updater.agent.adapters.databases.base import LiveDatabase
-from ncen_updater.agent.engine.rollback_plan import CODE_ONLY_TEXT
+from ncen_updater.agent.engine.rollback_plan import NO_COPY_TEXT
 from ncen_updater.agent.model.change import StepName, StepPhase
 from ncen_updater.agent.model.errors import ChangeFailedError
 from tests.agent.engine.site_views import enter, facts, is_there, numbers, strict
@@ -71,7 +71,7 @@ def nothing_copied(demo: DemoSite) -> bool:
 )
 def test_code_only_upgrade_and_rollback_copy_and_lose_nothing(demo: DemoSite, version: str) -> None:
     before, files = digests(demo), numbers(demo)
-    assert str(CODE_ONLY_TEXT) in run_text(demo, "plan", version)
+    assert str(NO_COPY_TEXT) in run_text(demo, "plan", version)
     operations(demo).upgrade(Version(version))
     assert runs(demo) == version and nothing_copied(demo)
     assert digests(demo) == before  # the program of the release did not run
@@ -81,7 +81,7 @@ def test_code_only_upgrade_and_rollback_copy_and_lose_nothing(demo: DemoSite, ve
 
     way = operations(demo).plan_rollback()
     assert (way.is_lossless, way.unchanged_databases, way.no_copy) == (True, True, True)
-    assert str(CODE_ONLY_TEXT) in run_text(demo, "rollback", "--dry-run")
+    assert str(NO_COPY_TEXT) in run_text(demo, "rollback", "--dry-run")
     operations(demo).rollback()
     assert runs(demo) == FIRST and is_there(demo) and nothing_copied(demo)
     assert numbers(demo) == files

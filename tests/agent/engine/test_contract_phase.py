@@ -435,4 +435,4 @@ def test_pending_contract_phase_is_detected(
 ) -> None:
     command = MigratorCommand(argv=("bin/migrate.py",), contract=program)
     target = MigrationSet(COPIES, Path("slot"), {}, command)
-    assert needs_contract(replace(CHANGE, kind=kind), known, target, runs_beside=beside) is wanted
+    assert needs_contract(replace(CHANGE, kind=kind), known, target, runs_online=beside) is wanted

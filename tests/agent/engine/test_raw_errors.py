@@ -137,7 +137,7 @@ def test_quoted_row_is_stored_for_root_only(demo: DemoSite, version: str) -> Non
     with Journal.open(demo.state / JOURNAL_FILE, read_only=True) as journal:
         change = journal.list_changes(1)[0].id
         (event,) = [e for e in journal.list_events(change=change) if e.kind == "step-failed"]
-    assert event.get("full") == str(kept / f"{change}.txt")
+    assert event.get("raw_error") == str(kept / f"{change}.txt")
     bundle = demo.root / "bundle.tar.gz"
     answers = [
         run_text(demo, "history", change, "--json"),

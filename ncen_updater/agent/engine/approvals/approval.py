@@ -100,44 +100,44 @@ def find_void_reasons(
         max_growth_percent: Limit of a database's growth since then.
         max_age: Limit of the rehearsal's age.
     """
-    found: list[VoidedApproval] = []
+    reasons: list[VoidedApproval] = []
     if approved.plan != current.plan:
-        found.append(VoidedApproval(VoidReason.PLAN))
+        reasons.append(VoidedApproval(VoidReason.PLAN))
     names = sorted(approved.schemas.keys() | current.schemas.keys())
-    found += [
+    reasons += [
         VoidedApproval(VoidReason.SCHEMA, {"name": name})
         for name in names
         if approved.schemas.get(name) != current.schemas.get(name)
     ]
     if approved.configuration != current.configuration:
-        found.append(VoidedApproval(VoidReason.CONFIGURATION))
+        reasons.append(VoidedApproval(VoidReason.CONFIGURATION))
     if approved.rehearsal != current.rehearsal:
-        found.append(VoidedApproval(VoidReason.REHEARSAL))
+        reasons.append(VoidedApproval(VoidReason.REHEARSAL))
     for name, before in sorted(approved.sizes.items()):
         size = current.sizes.get(name, before)
         if size > before * (1 + max_growth_percent / 100):
             percent = round(100 * (size - before) / before) if before else 100
-            found.append(
+            reasons.append(
                 VoidedApproval(VoidReason.DATABASE_GREW, {"name": name, "percent": percent})
             )
     # If the clock was set back, the age is negative and the rehearsal stays valid.
     if approved.rehearsed_at is not None and now - approved.rehearsed_at > max_age:
-        found.append(
+        reasons.append(
             VoidedApproval(
                 VoidReason.REHEARSAL_TOO_OLD, {"days": (now - approved.rehearsed_at).days}
             )
         )
-    return tuple(found)
+    return tuple(reasons)
 
 
 @dataclass(frozen=True)
 class Approval:
-    """Approval by one person.
+    """Approval by one approver.
 
     Attributes:
         binding: The binding that was approved.
         actor: User name in the operating system.
-        uid: Uid of that user; two names with one uid count as one person.
+        uid: Uid of that user; two names with one uid count as one approver.
         at: Time of the approval.
     """
 
@@ -166,7 +166,7 @@ class ApprovalCount:
     def would_count(self, uid: int) -> bool:
         """Tell whether an approval by this uid would count.
 
-        A second approval by one person does not, nor root's if two are needed.
+        A second one by the same uid does not, nor root's if two are needed.
         """
         return uid not in _list_uncounted_uids(self.needed) and all(
             one.uid != uid for one in self.approvals
@@ -176,24 +176,24 @@ class ApprovalCount:
 def _list_uncounted_uids(needed: int) -> frozenset[int]:
     """Return the uids whose approvals do not count.
 
-    If two approvals are needed, root's does not: the first approver may have used sudo.
+    If two approvals are needed, root's does not count: the first approver may have used sudo.
     """
     return SHARED_UIDS if needed > 1 else frozenset()
 
 
 def count_approvals(approvals: Iterable[Approval], binding: str, needed: int) -> ApprovalCount:
     """Count the approvals of a binding: each uid once, and root only if one approval is enough."""
-    people: dict[int, Approval] = {}
-    no_user = _list_uncounted_uids(needed)
+    by_uid: dict[int, Approval] = {}
+    uncounted = _list_uncounted_uids(needed)
     for approval in approvals:
-        if approval.binding == binding and approval.uid not in no_user:
-            people.setdefault(approval.uid, approval)
-    return ApprovalCount(tuple(people.values()), needed)
+        if approval.binding == binding and approval.uid not in uncounted:
+            by_uid.setdefault(approval.uid, approval)
+    return ApprovalCount(tuple(by_uid.values()), needed)
 
 
 @dataclass(frozen=True)
 class ReleaseApproval:
-    """Approval of an upgrade by one person, and its target.
+    """Approval of an upgrade by one approver, and its target.
 
     Attributes:
         target_version: The target release of the path.
@@ -215,22 +215,22 @@ def list_approved_releases(given: Iterable[ReleaseApproval], needed: int) -> tup
         given: Approvals of upgrades in force, in the order in which they were given.
         needed: The required number.
     """
-    found: dict[str, None] = {}
-    before: list[Approval] = []
+    releases: dict[str, None] = {}
+    approvals: list[Approval] = []
     enough: set[str] = set()
-    for one in given:
-        before.append(one.approval)
-        binding = one.approval.binding
-        if binding not in enough and count_approvals(before, binding, needed):
+    for item in given:
+        approvals.append(item.approval)
+        binding = item.approval.binding
+        if binding not in enough and count_approvals(approvals, binding, needed):
             enough.add(binding)
-            found.pop(one.target_version, None)
-            found[one.target_version] = None
-    return tuple(reversed(found))
+            releases.pop(item.target_version, None)
+            releases[item.target_version] = None
+    return tuple(reversed(releases))
 
 
 @dataclass(frozen=True)
 class RollbackApproval:
-    """Approval of a rollback by one person.
+    """Approval of a rollback by one approver.
 
     Attributes:
         undoes: The upgrade that the rollback undoes.
@@ -270,5 +270,5 @@ def count_provisional_loss(given: Iterable[RollbackApproval], count: ApprovalCou
 
 def describe_consumed_approvals(approver_names: Sequence[str]) -> LazyText:
     """Explain that an approval is valid for one attempt only."""
-    words = N_("A retry requires new approvals. Approved by: {who}")
-    return LazyText(words, {"who": ", ".join(approver_names)})
+    template = N_("A retry requires new approvals. Approved by: {who}")
+    return LazyText(template, {"who": ", ".join(approver_names)})

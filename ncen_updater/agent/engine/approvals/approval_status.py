@@ -106,7 +106,7 @@ def read_approval_status(site: Site, journal: Journal, plan: str, target: str) -
     """
     settings = site.config.service
     now = site.clock.now()
-    longest = timedelta(days=settings.max_rehearsal_age_days)
+    max_age = timedelta(days=settings.max_rehearsal_age_days)
     record = RehearsalStore(journal).find_last(str(site.slots.read_current()), target)
     if not settings.rehearse:
         basis = compute_approval_basis(site, plan, "", now)
@@ -125,19 +125,19 @@ def read_approval_status(site: Site, journal: Journal, plan: str, target: str) -
     if record.state is RehearsalState.FAILED or record.basis is None:
         return ApprovalStatus(RehearsalStatus.FAILED, record, None, ())
     with guard_reads(journal.path):
-        then = ApprovalBasis.from_json(record.basis)
-    basis = compute_approval_basis(site, plan, then.rehearsal, then.rehearsed_at)
-    found = find_void_reasons(
-        then, basis, now=now, max_growth_percent=settings.max_growth_percent, max_age=longest
+        rehearsed = ApprovalBasis.from_json(record.basis)
+    basis = compute_approval_basis(site, plan, rehearsed.rehearsal, rehearsed.rehearsed_at)
+    reasons = find_void_reasons(
+        rehearsed, basis, now=now, max_growth_percent=settings.max_growth_percent, max_age=max_age
     )
-    if found:
-        return ApprovalStatus(RehearsalStatus.OUTDATED, record, None, found)
-    bound = compute_approval_basis(site, plan, record.identity, then.rehearsed_at)
+    if reasons:
+        return ApprovalStatus(RehearsalStatus.OUTDATED, record, None, reasons)
+    approvable = compute_approval_basis(site, plan, record.identity, rehearsed.rehearsed_at)
     return ApprovalStatus(
         RehearsalStatus.PASSED,
         record,
-        bound,
-        _find_changes_since_approval(journal, target, bound, now),
+        approvable,
+        _find_changes_since_approval(journal, target, approvable, now),
     )
 
 
@@ -157,8 +157,8 @@ def _find_changes_since_approval(
         return ()
     # Age and growth are limits of the rehearsal and were checked there.
     with guard_reads(journal.path):
-        then = replace(ApprovalBasis.from_json(approved), rehearsed_at=None, sizes={})
-    return find_void_reasons(then, basis, now=now, max_growth_percent=0, max_age=timedelta.max)
+        earlier = replace(ApprovalBasis.from_json(approved), rehearsed_at=None, sizes={})
+    return find_void_reasons(earlier, basis, now=now, max_growth_percent=0, max_age=timedelta.max)
 
 
 def make_consent_check(
@@ -176,7 +176,7 @@ def make_consent_check(
             rolled back always needs approvals.
     """
 
-    def agree(journal: Journal, path: UpgradePath) -> ChangeFacts:
+    def check_consent(journal: Journal, path: UpgradePath) -> ChangeFacts:
         from ncen_updater.agent.engine.plan import make_plan
 
         current = site.slots.read_current()
@@ -184,25 +184,25 @@ def make_consent_check(
             return NO_FACTS  # The caller refuses a site without an installed release.
         plan = make_plan(site, current, path, progress)
         target = path.target.version
-        standing = read_approval_status(site, journal, plan.digest, target)
-        reasons = join_texts(void.text for void in standing.void_reasons)
-        if standing.rehearsal_status is RehearsalStatus.OUTDATED:
+        status = read_approval_status(site, journal, plan.digest, target)
+        reasons = join_texts(void.text for void in status.void_reasons)
+        if status.rehearsal_status is RehearsalStatus.OUTDATED:
             raise UpdaterError(REHEARSAL_OUTDATED, version=target, reasons=reasons)
-        if standing.basis is None:
+        if status.basis is None:
             raise UpdaterError(NOT_REHEARSED, version=target)
-        binding = standing.basis.compute_binding()
-        left = find_rolled_back_releases(journal) & {hop.version for hop in path.hops}
-        needed = approvals or (site.config.service.required_approvals if left else 0)
-        people = ApprovalStore(journal).count_for_binding(binding, needed)
-        if not people and standing.void_reasons:
+        binding = status.basis.compute_binding()
+        rolled_back = find_rolled_back_releases(journal) & {hop.version for hop in path.hops}
+        needed = approvals or (site.config.service.required_approvals if rolled_back else 0)
+        count = ApprovalStore(journal).count_for_binding(binding, needed)
+        if not count and status.void_reasons:
             raise UpdaterError(REHEARSAL_OUTDATED, version=target, reasons=reasons)
-        if not people:
+        if not count:
             raise UpdaterError(
-                APPROVAL_MISSING, version=target, missing=people.missing, needed=people.needed
+                APPROVAL_MISSING, version=target, missing=count.missing, needed=count.needed
             )
         return ChangeFacts(binding=binding, required_approvals=needed)
 
-    return agree
+    return check_consent
 
 
 def count_required_approvals(site: Site, *, scheduled: bool) -> int | None:

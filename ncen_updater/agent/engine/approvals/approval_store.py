@@ -49,7 +49,7 @@ def reject_shared_account(
     Args:
         actor: The approver.
         needed: The required number of approvals.
-        shared_uids: Uids that several people use.
+        shared_uids: Uids that several users share.
 
     Raises:
         APPROVER_IS_SHARED_ACCOUNT: If so.
@@ -75,7 +75,7 @@ class ApprovalStore:
         event: tuple[str, str] | None = None,
         reason: str | None = None,
     ) -> bool:
-        """Record an approval; return False if this person has already given it.
+        """Record an approval; return False if this approver has already given it.
 
         Args:
             binding: The binding.
@@ -83,7 +83,7 @@ class ApprovalStore:
             basis: The document whose digest is the binding.
             actor: The approver.
             needed: The required number of approvals.
-            shared_uids: Uids that several people use.
+            shared_uids: Uids that several users share.
             event: Kind of the event and the release it names; those of an upgrade by default.
             reason: The reason, if one is required.
 
@@ -108,17 +108,17 @@ class ApprovalStore:
                  actor.uid, at),
             )  # fmt: skip
             kind, version = event or ("approved", to_version)
-            why = {} if reason is None else {"reason": reason}
+            details = {} if reason is None else {"reason": reason}
             given = "SELECT count(*) FROM approvals WHERE binding = ? AND withdrawn_at IS NULL"
             (count,) = connection.execute(given, (binding,)).fetchone()
             self._journal.append_event(
                 kind, None, binding=binding, version=version, by=actor.name, uid=actor.uid,
-                count=count, needed=needed, **why,
+                count=count, needed=needed, **details,
             )  # fmt: skip
         return True
 
     def withdraw(self, binding: str, actor: Actor) -> int:
-        """Withdraw a person's own approvals of a binding; return their number."""
+        """Withdraw an approver's approvals of a binding; return their number."""
         at = self._journal.read_time().isoformat()
         with self._journal.transaction() as connection:
             count = connection.execute(
@@ -135,10 +135,10 @@ class ApprovalStore:
     def withdraw_all(
         self, actor: Actor, version: Version | None = None, *, rollbacks: bool = False
     ) -> int:
-        """Withdraw a person's approvals, whatever the feed offers now.
+        """Withdraw an approver's approvals, whatever the feed offers now.
 
         Args:
-            actor: The person.
+            actor: The approver.
             version: The release; all releases if omitted.
             rollbacks: Withdraw approvals of rollbacks, not of upgrades.
 
@@ -148,13 +148,13 @@ class ApprovalStore:
         releases = self.list_for_upgrades()
         if rollbacks:
             upgrades = {one.approval.binding for one in releases}
-            found = [one for one in self.list_active() if one.binding not in upgrades]
+            approvals = [one for one in self.list_active() if one.binding not in upgrades]
         else:
-            found = [
+            approvals = [
                 one.approval for one in releases if version in (None, Version(one.target_version))
             ]
-        mine = dict.fromkeys(one.binding for one in found if one.uid == actor.uid)
-        return sum(self.withdraw(binding, actor) for binding in mine)
+        bindings = dict.fromkeys(one.binding for one in approvals if one.uid == actor.uid)
+        return sum(self.withdraw(binding, actor) for binding in bindings)
 
     def consume_all(self, change: str) -> int:
         """Consume every approval and schedule: an approval is valid for one downtime.
@@ -258,13 +258,13 @@ class ApprovalStore:
             rows = self._journal.query(
                 "SELECT * FROM approvals WHERE withdrawn_at IS NULL ORDER BY id"
             )
-            seen = ((parse_stored_value(row["basis"]), _build_approval(row)) for row in rows)
+            parsed = ((parse_stored_value(row["basis"]), _build_approval(row)) for row in rows)
             return tuple(
                 RollbackApproval(
                     str(basis["rollback"]), str(basis["from"]), str(basis["to"]),
                     read_accepted_loss(basis), approval,
                 )
-                for basis, approval in seen
+                for basis, approval in parsed
                 if "rollback" in basis
             )  # fmt: skip
 
@@ -278,10 +278,10 @@ class ApprovalStore:
             rows = self._journal.query(
                 "SELECT to_version, basis FROM approvals WHERE withdrawn_at IS NULL ORDER BY id"
             )
-            found = [row["basis"] for row in rows if row["to_version"] == to_version]
-            if not found:
+            stored = [row["basis"] for row in rows if row["to_version"] == to_version]
+            if not stored:
                 return None
-            data = parse_stored_value(found[-1])
+            data = parse_stored_value(stored[-1])
             if not isinstance(data, dict):
                 raise TypeError("an approval without its basis")
             return data
@@ -350,8 +350,8 @@ def _build_approval(row: sqlite3.Row) -> Approval:
     return Approval(row["binding"], row["actor"], row["uid"], parse_stored_time(row["at"]))
 
 
-def _cancel_schedules(connection: sqlite3.Connection, at: str, person: Actor) -> int:
+def _cancel_schedules(connection: sqlite3.Connection, at: str, actor: Actor) -> int:
     return connection.execute(
         "UPDATE schedules SET cancelled_at = ?, cancelled_by = ? WHERE cancelled_at IS NULL",
-        (at, person.name),
+        (at, actor.name),
     ).rowcount

@@ -61,8 +61,8 @@ def find_approved_release(
     current = site.slots.read_current()
     if current is None:
         return ApprovedRelease()
-    found: list[UpgradePath] = []
-    gone: list[str] = []
+    paths: list[UpgradePath] = []
+    unavailable: list[str] = []
     for name in ApprovalStore(journal).list_approved_releases(
         site.config.service.required_approvals
     ):
@@ -70,11 +70,11 @@ def find_approved_release(
             continue
         path = find_path_to(site, journal, offers, Version(name))
         if path is None:
-            gone.append(name)
+            unavailable.append(name)
         else:
-            found.append(path)
-    also = tuple(path.target.version for path in found[1:])
-    return ApprovedRelease(found[0] if found else None, also, tuple(gone))
+            paths.append(path)
+    others = tuple(path.target.version for path in paths[1:])
+    return ApprovedRelease(paths[0] if paths else None, others, tuple(unavailable))
 
 
 def find_path_to(
@@ -82,8 +82,8 @@ def find_path_to(
 ) -> UpgradePath | None:
     """Return the path to a named release; None if it cannot be installed.
 
-    A release that is marked bad is allowed if it passed a rehearsal since, because someone
-    requested that.
+    A release that is marked bad is allowed if it passed a rehearsal since, because an operator
+    requested that rehearsal.
 
     Args:
         site: The site.

@@ -1,4 +1,4 @@
-"""Checks of the next upgrade, by its JSON document, before it is approved or started. Pure."""
+"""Checks of the JSON document of the next upgrade before it is approved or started. Pure."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def require_no_pending_change(
     """Refuse while a change is open, since its outcome must be known first. Pure.
 
     Args:
-        change: The open change as JSON, from :func:`.site_report.build_open_change`; None if none
-            is open.
+        change: The open change as JSON, as ``build_open_change`` of the service returns it; None if
+            none is open.
         zone: Time zone of the site.
         state: Text on the state of the site, for the error.
 

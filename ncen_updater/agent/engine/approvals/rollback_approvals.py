@@ -3,7 +3,7 @@
 A rollback needs as many approvals as an upgrade (``service.required_approvals``), since it
 interrupts users and may reopen an old security hole. It needs none in the soak period or while a
 change is stuck, because that is the purpose of the soak period; and none in an emergency, of which
-everybody is notified at once.
+all recipients of notifications are notified at once.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class RollbackRequest:
     """Request for a rollback.
 
     Attributes:
-        actor: The requesting person.
+        actor: The requesting user.
         may_approve: Whether the actor is an approver.
         emergency_reason: Reason of an emergency; None otherwise.
         accept_loss: The number of lost records that the actor accepts.
@@ -103,14 +103,16 @@ def find_installing_upgrade(journal: Journal, current: str) -> Change | None:
     Raises:
         JournalUnreadableError: If the journal contains invalid data.
     """
-    wanted = Version(current)
+    version = Version(current)
     with guard_reads(journal.path):
         rows = journal.query(
             f"SELECT id, to_version FROM changes WHERE kind = '{ChangeKind.UPGRADE}'"  # noqa: S608
             " ORDER BY rowid DESC"
         )
-        found = (journal.read_change(r["id"]) for r in rows if Version(r["to_version"]) == wanted)
-        return next((change for change in found if find_last_upgrade((change,), wanted)), None)
+        upgrades = (
+            journal.read_change(r["id"]) for r in rows if Version(r["to_version"]) == version
+        )
+        return next((change for change in upgrades if find_last_upgrade((change,), version)), None)
 
 
 def find_rollback_to_approve(journal: Journal, current: str, needed: int) -> RollbackSubject:
@@ -129,15 +131,15 @@ def find_rollback_to_approve(journal: Journal, current: str, needed: int) -> Rol
         raise UpdaterError(NOTHING_TO_ROLL_BACK)
     binding = compute_rollback_binding(upgrade.id, current, upgrade.from_version)
     given = ApprovalStore(journal).list_for_rollbacks()
-    people = count_approvals((one.approval for one in given), binding, needed)
-    watched = journal.find_open_change() is not None or find_pending_rollback(journal) is not None
+    count = count_approvals((one.approval for one in given), binding, needed)
+    in_soak = journal.find_open_change() is not None or find_pending_rollback(journal) is not None
     return RollbackSubject(
         upgrade.id,
         current,
         upgrade.from_version,
-        people,
-        watched,
-        count_accepted_loss(given, people),
+        count,
+        in_soak,
+        count_accepted_loss(given, count),
     )
 
 
@@ -148,7 +150,7 @@ def approve_rollback(
     shared_uids: frozenset[int] = SHARED_UIDS,
     accept_loss: int = 0,
 ) -> bool:
-    """Record an approval of a rollback; return False if this person has already given it.
+    """Record an approval of a rollback; return False if this approver has already given it.
 
     An approval with another number of lost records replaces the earlier one.
 
@@ -169,16 +171,16 @@ def approve_rollback(
     }  # fmt: skip
     if accept_loss:
         basis["accept_loss"] = accept_loss
-    before = [
+    earlier = [
         one.accept_loss for one in store.list_for_rollbacks()
         if (one.approval.binding, one.approval.uid) == (subject.binding, actor.uid)
     ]  # fmt: skip
-    if before and before[-1] != accept_loss:
+    if earlier and earlier[-1] != accept_loss:
         require_no_open_change(journal)
         store.withdraw(subject.binding, actor)
     return store.add(
         subject.binding,
-        f"back to {subject.target}",
+        f"rollback to {subject.target}",
         basis,
         actor,
         subject.count.needed,
@@ -273,8 +275,8 @@ def read_rollback_request(journal: Journal, number: int) -> RollbackRequest:
 class RollbackConsent(StrEnum):
     """Reason why a rollback may begin, or that approvals are missing."""
 
-    NOT_REQUIRED = "watched"
-    REQUESTED_BY_APPROVER = "agreed"
+    NOT_REQUIRED = "not-required"
+    REQUESTED_BY_APPROVER = "requested-by-approver"
     APPROVED = "approved"
     EMERGENCY = "emergency"
     MISSING = "missing"

@@ -74,27 +74,27 @@ def find_upgrade_to_approve(
         FEED_NEVER_READ: If no metadata was ever verified.
         UpdaterError: If a database or a slot cannot be read.
     """
-    again = retry or (target is not None and has_passed_since_failure(journal, target))
+    retry_allowed = retry or (target is not None and has_passed_since_failure(journal, target))
     path: UpgradePath | NoUpgradePath = Operations(site, progress).find_cached_path(
-        journal, target, retry=again
+        journal, target, retry=retry_allowed
     )
     current = site.slots.read_current()
     if not isinstance(path, UpgradePath) or current is None:
         raise UpdaterError(NOTHING_TO_APPROVE, current=str(current))
     plan = make_plan(site, current, path, progress)
     name = path.target.version
-    standing = read_approval_status(site, journal, plan.digest, name)
-    consent = ApprovalStore(journal)
-    binding = standing.basis.compute_binding() if standing.basis else ""
-    people = consent.count_for_binding(binding, site.config.service.required_approvals)
-    return ApprovalSubject(name, plan, standing, people, consent.find_schedule(binding))
+    status = read_approval_status(site, journal, plan.digest, name)
+    store = ApprovalStore(journal)
+    binding = status.basis.compute_binding() if status.basis else ""
+    count = store.count_for_binding(binding, site.config.service.required_approvals)
+    return ApprovalSubject(name, plan, status, count, store.find_schedule(binding))
 
 
 def require_approvable_basis(subject: ApprovalSubject) -> ApprovalBasis:
     """Return the facts that an approval would cover.
 
     Raises:
-        PREFLIGHT_BLOCKED: If a finding blocks that only a person can resolve.
+        PREFLIGHT_BLOCKED: If there is a finding that only an operator can resolve.
         NOT_REHEARSED, REHEARSAL_OUTDATED: If there is no valid rehearsal.
     """
     require_no_lasting_blockers(subject.plan.findings)
@@ -107,7 +107,7 @@ def require_approvable_basis(subject: ApprovalSubject) -> ApprovalBasis:
 
 
 def approve_upgrade(journal: Journal, subject: ApprovalSubject, actor: Actor) -> bool:
-    """Record an approval; return False if this person has already given it.
+    """Record an approval; return False if this approver has already given it.
 
     Raises:
         NOT_REHEARSED, REHEARSAL_OUTDATED: If there is no valid rehearsal.

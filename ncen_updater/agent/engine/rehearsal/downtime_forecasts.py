@@ -12,7 +12,7 @@ from ncen_updater.agent.policy.downtime_prediction import PastDowntime
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.agent.storage.journal.rows import guard_reads
 
-#: Number of changes that are considered.
+#: Maximum number of rehearsals, changes and comparisons that are considered.
 MAX_REMEMBERED = 10
 
 
@@ -37,7 +37,7 @@ class DowntimeForecast:
 
 
 def find_forecast(journal: Journal, origin: str, version: str) -> DowntimeForecast | None:
-    """Return the downtime forecast for a change before it begins; None if there is none.
+    """Return the newest downtime forecast for a change before it begins; None if there is none.
 
     Raises:
         JournalUnreadableError: If a report in the journal is invalid.
@@ -45,8 +45,8 @@ def find_forecast(journal: Journal, origin: str, version: str) -> DowntimeForeca
     for record in RehearsalStore(journal).list_newest(MAX_REMEMBERED):
         for hop in record.report.hops if record.report is not None else ():
             if hop.versions == (origin, version):
-                stop = hop.downtime
-                return DowntimeForecast(record.id, stop.low, stop.likely, stop.high)
+                downtime = hop.downtime
+                return DowntimeForecast(record.id, downtime.low, downtime.likely, downtime.high)
     return None
 
 
@@ -71,8 +71,8 @@ def record_forecast(journal: Journal, change: Change, predicted: DowntimeForecas
 
 def record_actual_downtime(journal: Journal, change_id: str) -> None:
     """Record the actual downtime of a successful change beside its forecast."""
-    real = measure_downtime(journal.read_change(change_id), journal.read_facts(change_id))
-    if real is None:
+    actual_s = measure_downtime(journal.read_change(change_id), journal.read_facts(change_id))
+    if actual_s is None:
         return
     with journal.transaction() as connection:
         row = connection.execute(
@@ -81,11 +81,11 @@ def record_actual_downtime(journal: Journal, change_id: str) -> None:
         if row is None:
             return
         connection.execute(
-            "UPDATE predictions SET actual_s = ? WHERE change = ?", (real, change_id)
+            "UPDATE predictions SET actual_s = ? WHERE change = ?", (actual_s, change_id)
         )
         journal.append_event(
-            "downtime-compared", change_id, actual_s=real,
-            held=row["low_s"] <= real <= row["high_s"],
+            "downtime-compared", change_id, actual_s=actual_s,
+            held=row["low_s"] <= actual_s <= row["high_s"],
             low_s=row["low_s"], high_s=row["high_s"],
         )  # fmt: skip
 
@@ -97,18 +97,20 @@ def list_past_downtimes(journal: Journal) -> tuple[PastDowntime, ...]:
             "SELECT likely_s, actual_s FROM predictions WHERE actual_s IS NOT NULL"
             " ORDER BY rowid DESC"
         )
-        known = [PastDowntime(float(row["likely_s"]), float(row["actual_s"])) for row in rows]
-        return tuple(known[:MAX_REMEMBERED])
+        downtimes = [PastDowntime(float(row["likely_s"]), float(row["actual_s"])) for row in rows]
+        return tuple(downtimes[:MAX_REMEMBERED])
 
 
 def list_step_durations(journal: Journal) -> tuple[dict[str, float], ...]:
     """Return the duration of each step of earlier upgrades in seconds, newest first."""
-    found = [
+    upgrades = [
         change
         for change in journal.list_changes(MAX_REMEMBERED * 2)
         if change.kind is ChangeKind.UPGRADE and change.state is ChangeState.FINISHED
     ]
-    return tuple(dict(read_outcome(journal, change.id).step_s) for change in found[:MAX_REMEMBERED])
+    return tuple(
+        dict(read_outcome(journal, change.id).step_s) for change in upgrades[:MAX_REMEMBERED]
+    )
 
 
 def list_comparisons(journal: Journal) -> tuple[DowntimeComparison, ...]:
@@ -123,10 +125,6 @@ def list_comparisons(journal: Journal) -> tuple[DowntimeComparison, ...]:
             DowntimeComparison(row["version"], row["low_s"], row["high_s"], row["actual_s"])
             for row in rows[:MAX_REMEMBERED]
         )
-
-
-#: Number of changes that are considered.
-MAX_CHANGES = 10
 
 
 @dataclass(frozen=True)
@@ -150,12 +148,14 @@ def sum_predicted_range(record: RehearsalRecord | None) -> tuple[float, float] |
 
 def find_last_downtime(journal: Journal) -> LastDowntime | None:
     """Return the newest downtime; None if there is none."""
-    for change in journal.list_changes(MAX_CHANGES):
+    for change in journal.list_changes(MAX_REMEMBERED):
         if change.state is not ChangeState.FINISHED:
             continue
-        real = measure_downtime(change, journal.read_facts(change.id))
-        if real is not None:
-            return LastDowntime(real, *(find_predicted_range(journal, change.id) or (None, None)))
+        actual_s = measure_downtime(change, journal.read_facts(change.id))
+        if actual_s is not None:
+            return LastDowntime(
+                actual_s, *(find_predicted_range(journal, change.id) or (None, None))
+            )
     return None
 
 

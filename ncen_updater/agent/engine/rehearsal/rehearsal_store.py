@@ -128,12 +128,12 @@ class RehearsalStore:
         self._journal = journal
 
     def record_start(
-        self, number: str, from_version: str, to_version: str, copies: RehearsalCopyPlans
+        self, rehearsal_id: str, from_version: str, to_version: str, copies: RehearsalCopyPlans
     ) -> None:
         """Record the start of a rehearsal, before its first copy.
 
         Args:
-            number: Its id.
+            rehearsal_id: Its id.
             from_version: The installed release.
             to_version: The rehearsed release.
             copies: Plans of the copies, to remove them after a crash.
@@ -143,7 +143,7 @@ class RehearsalStore:
                 "INSERT INTO rehearsals (id, from_version, to_version, state, started_at, report)"
                 " VALUES (?,?,?,?,?,?)",
                 (
-                    number,
+                    rehearsal_id,
                     from_version,
                     to_version,
                     RehearsalState.RUNNING,
@@ -152,13 +152,13 @@ class RehearsalStore:
                 ),
             )
             self._journal.append_event(
-                "rehearsal-started", None, rehearsal=number, from_version=from_version,
+                "rehearsal-started", None, rehearsal=rehearsal_id, from_version=from_version,
                 to_version=to_version,
             )  # fmt: skip
 
     def record_end(
         self,
-        number: str,
+        rehearsal_id: str,
         state: RehearsalState,
         *,
         basis: Mapping[str, object] | None = None,
@@ -178,16 +178,16 @@ class RehearsalStore:
                     state, self._journal.read_time().isoformat(), error_code,
                     json.dumps(basis, sort_keys=True) if basis is not None else None,
                     json.dumps(result.to_json(), sort_keys=True) if result is not None else None,
-                    number,
+                    rehearsal_id,
                 ),
             )  # fmt: skip
             failure = {} if error is None else {"error": error}
             self._journal.append_event(
-                f"rehearsal-{state}", None, rehearsal=number, error_code=error_code, **failure
+                f"rehearsal-{state}", None, rehearsal=rehearsal_id, error_code=error_code, **failure
             )
 
     def list_newest(self, limit: int = 100) -> tuple[RehearsalRecord, ...]:
-        """Return rehearsals in reverse order of their start, whatever the clock showed."""
+        """Return rehearsals, the last started first, whatever the clock showed."""
         with guard_reads(self._journal.path):
             rows = self._journal.query(
                 f"SELECT * FROM rehearsals ORDER BY rowid DESC LIMIT {int(limit)}"  # noqa: S608
@@ -205,10 +205,10 @@ class RehearsalStore:
             )  # fmt: skip
 
     def find_last(self, from_version: str, to_version: str) -> RehearsalRecord | None:
-        """Return the newest rehearsal between two versions."""
-        wanted = (from_version, to_version)
+        """Return the newest rehearsal between two versions; None if there is none."""
+        versions = (from_version, to_version)
         return next(
-            (r for r in self.list_newest() if (r.from_version, r.to_version) == wanted), None
+            (r for r in self.list_newest() if (r.from_version, r.to_version) == versions), None
         )
 
     def find_last_duration(self) -> float | None:

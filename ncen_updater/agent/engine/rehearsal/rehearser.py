@@ -24,6 +24,7 @@ from ncen_updater.agent.adapters.databases.migrations.domain_checks import (
     count_affected_rows,
     find_unmapped_references,
 )
+from ncen_updater.agent.adapters.databases.migrations.ledger import PARKED_SCHEMA
 from ncen_updater.agent.adapters.databases.migrations.planner import RollbackPath
 from ncen_updater.agent.adapters.databases.round_trip import RoundTripResult, find_undeclared_losses
 from ncen_updater.agent.engine.approvals.approval_status import compute_approval_basis
@@ -72,6 +73,7 @@ from ncen_updater.common.error_sanitizer import describe_error
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.messages import (
+    INTERRUPTED,
     PREVIOUS_SCHEMA_CHANGED,
     REHEARSAL_FAILED,
     REHEARSAL_INCOMPLETE_COPY,
@@ -81,14 +83,11 @@ from ncen_updater.common.progress import ProgressListener
 from ncen_updater.feed.upgrade_path import UpgradePath
 from ncen_updater.formats.manifest import Manifest
 
-#: Schema or table prefix in which ``down`` files park values that the old schema cannot hold.
-PARKED_PREFIX = "ncen_kept"
-
 TableDigests = dict[str, dict[str, TableDigest]]
 
 
-def _make_change_ref(number: str, release: str) -> ChangeRef:
-    return ChangeRef(number, 0, release)
+def _make_change_ref(change_id: str, release: str) -> ChangeRef:
+    return ChangeRef(change_id, 0, release)
 
 
 def remove_interrupted_rehearsals(site: Site, journal: Journal) -> int:
@@ -108,7 +107,7 @@ def remove_interrupted_rehearsals(site: Site, journal: Journal) -> int:
             site.database_engine.discard_candidates(
                 _make_change_ref(record.id, record.to_version), CopyPlan(copies.copy)
             )
-        rehearsals.record_end(record.id, RehearsalState.FAILED, error_code="NU-6010")
+        rehearsals.record_end(record.id, RehearsalState.FAILED, error_code=INTERRUPTED.code)
     return len(interrupted)
 
 
@@ -137,12 +136,12 @@ class _HopMeasurements:
     @property
     def checks(self) -> dict[str, tuple[CheckValue, CheckValue]]:
         """Return the value of each check before and after."""
-        found = self.migrated
-        if found is None:
+        result = self.migrated
+        if result is None:
             return {}
-        names = (*found.checks_before, *found.checks_after)
+        names = (*result.checks_before, *result.checks_after)
         return {
-            name: (found.checks_before.get(name), found.checks_after.get(name)) for name in names
+            name: (result.checks_before.get(name), result.checks_after.get(name)) for name in names
         }
 
     @property
@@ -174,52 +173,54 @@ class Rehearser:
         self._new_id = new_id
         self._interruption = interruption or SignalHandler()
         self._clock = site.clock.monotonic
-        self._lacking: dict[str, tuple[str, ...]] = {}
+        self._missing_objects: dict[str, tuple[str, ...]] = {}
 
     def rehearse(self, path: UpgradePath) -> RehearsalRecord:
         """Rehearse a path and return its record in the journal.
 
         Raises:
-            REHEARSAL_FAILED: With its cause; the copies are removed.
+            REHEARSAL_FAILED, REHEARSAL_INCOMPLETE_COPY: With its cause; the copies are removed.
             UpdaterError: The rehearsal was not begun.
         """
         site, journal = self._site, self._journal
         current = site.slots.read_current()
         if current is None:
-            raise InterventionRequiredError(reason="no release is installed")
+            raise InterventionRequiredError(reason=LazyText(N_("no release is installed")))
         remove_interrupted_rehearsals(site, journal)
         plan = make_plan(site, current, path, self._progress)
-        number, again = self._new_id(), self._new_id()
+        rehearsal_id, second_id = self._new_id(), self._new_id()
         target = path.target.version
-        reference = _make_change_ref(number, target)
+        reference = _make_change_ref(rehearsal_id, target)
         blockers = site.database_engine.find_blockers(reference, application_stopped=False)
         require_no_blockers([f for f in blockers if "missing_bytes" in f.figures])
-        # Restoring a backup runs code that somebody may have planted in the databases.
+        # Restoring a backup runs code of the databases, which an attacker may have planted.
         require_no_blockers(site.database_engine.find_exposures(for_rehearsal=True))
         require_no_lasting_blockers(plan.findings)
         copy = site.database_engine.plan_copy(reference)
-        second = site.database_engine.plan_copy(_make_change_ref(again, target))
+        second_copy = site.database_engine.plan_copy(_make_change_ref(second_id, target))
         rehearsals = RehearsalStore(journal)
         rehearsals.record_start(
-            number, str(current), target,
-            RehearsalCopyPlans(copy.copies, second.copies, again),
+            rehearsal_id, str(current), target,
+            RehearsalCopyPlans(copy.copies, second_copy.copies, second_id),
         )  # fmt: skip
         started = site.clock.now()
         try:
             with self._interruption.allow_interruption():
                 basis = compute_approval_basis(site, plan.digest, "", started)
-                report = self._rehearse_path(plan, reference, copy, _make_change_ref(again, target))
+                report = self._rehearse_path(
+                    plan, reference, copy, _make_change_ref(second_id, target)
+                )
         except BaseException as error:
-            self._drop_copies(reference, copy, again, second)
+            self._drop_copies(reference, copy, second_id, second_copy)
             code = error.code if isinstance(error, UpdaterError) else UpdaterError.message.code
-            full = store_raw_error(journal.path.parent, number, error)
+            raw_error_path = store_raw_error(journal.path.parent, rehearsal_id, error)
             rehearsals.record_end(
-                number, RehearsalState.FAILED, error_code=code,
+                rehearsal_id, RehearsalState.FAILED, error_code=code,
                 error=describe_error(error),
                 # An object missing in the copies may have caused the failure.
                 result=RehearsalFailure(
-                    release_at_fault=is_release_at_fault(error) and not self._lacking,
-                    missing_objects=self._lacking or None,
+                    release_at_fault=is_release_at_fault(error) and not self._missing_objects,
+                    missing_objects=self._missing_objects or None,
                 ),
             )  # fmt: skip
             if isinstance(error, UpdaterError):
@@ -228,59 +229,61 @@ class Rehearser:
                     "cause": error.title_text,
                     "cause_code": code,
                     "detail": error.detail,
-                    "cause_remedy": add_raw_error_path(error.remedy_text, full),
+                    "cause_remedy": add_raw_error_path(error.remedy_text, raw_error_path),
                 }
-                if self._lacking:
+                if self._missing_objects:
                     raise UpdaterError(
                         REHEARSAL_INCOMPLETE_COPY,
                         **values,
-                        objects=format_missing_objects(self._lacking),
+                        objects=format_missing_objects(self._missing_objects),
                     ) from error
                 raise UpdaterError(REHEARSAL_FAILED, **values) from error
             raise
-        self._drop_copies(reference, copy, again, second)
-        rehearsals.record_end(number, RehearsalState.PASSED, basis=basis.to_json(), result=report)
-        found = rehearsals.find_last(str(current), target)
-        assert found is not None  # noqa: S101 - written just now
-        return found
+        self._drop_copies(reference, copy, second_id, second_copy)
+        rehearsals.record_end(
+            rehearsal_id, RehearsalState.PASSED, basis=basis.to_json(), result=report
+        )
+        record = rehearsals.find_last(str(current), target)
+        assert record is not None  # noqa: S101 - written just now
+        return record
 
     # ---- internal steps ------------------------------------------------------------------------
 
     def _drop_copies(
-        self, reference: ChangeRef, copy: CopyPlan, again: str, second: CopyPlan
+        self, reference: ChangeRef, copy: CopyPlan, second_id: str, second_copy: CopyPlan
     ) -> None:
         self._report_progress(N_("removing the copies of the rehearsal"))
         self._site.database_engine.discard_candidates(
-            _make_change_ref(again, reference.release), second
+            _make_change_ref(second_id, reference.release), second_copy
         )
         self._site.database_engine.discard_candidates(reference, copy)
 
-    def _report_progress(self, words: str, **values: object) -> None:
-        self._progress.report(LazyText(words, values))
+    def _report_progress(self, template: str, **values: object) -> None:
+        self._progress.report(LazyText(template, values))
 
-    def _measure(self, act: Callable[[], object]) -> float:
+    def _measure(self, action: Callable[[], object]) -> float:
         begin = self._clock()
-        act()
+        action()
         return round(self._clock() - begin, 3)
 
     def _rehearse_path(
-        self, plan: UpgradePlan, reference: ChangeRef, copy: CopyPlan, again: ChangeRef
+        self, plan: UpgradePlan, reference: ChangeRef, copy: CopyPlan, second: ChangeRef
     ) -> RehearsalReport:
         engine = self._site.database_engine
         self._report_progress(N_("backing up the databases and restoring the backup"))
         backup_s = self._measure(lambda: self._make_copies(reference, copy))
         self._report_progress(N_("measuring the copy time"))
-        made: list[CopyPlan] = []
+        second_copies: list[CopyPlan] = []
         if any(item.get("method") == "clone" for item in copy.copies.values()):
             # The first clone also flushes the restored data; in an upgrade there are none to flush.
             engine.discard_candidates(
-                again, engine.copy_candidates(reference, again, self._progress)
+                second, engine.copy_candidates(reference, second, self._progress)
             )
         copy_s = self._measure(
-            lambda: made.append(engine.copy_candidates(reference, again, self._progress))
+            lambda: second_copies.append(engine.copy_candidates(reference, second, self._progress))
         )
-        retention_s = self._rehearse_restore(reference, again, str(plan.hops[0].origin))
-        engine.discard_candidates(again, made[0])
+        verify_s = self._rehearse_restore(reference, second, str(plan.hops[0].origin))
+        engine.discard_candidates(second, second_copies[0])
         before = self._read_table_digests(reference)
         hops = [_HopMeasurements(hop, copy_s=0.0 if hop.no_copy else copy_s) for hop in plan.hops]
         digests = [before]
@@ -293,34 +296,34 @@ class Rehearser:
             hop.tables = _list_changed_tables(digests[-2], digests[-1])
         for hop in hops:
             if hop.rollback_path.kind is not RollbackKind.KEEPS_RECORDS:
-                hop.restore_s = round(copy_s + retention_s, 3)
-        for number in range(len(hops) - 1, -1, -1):
-            if hops[number].rollback_path.kind is not RollbackKind.KEEPS_RECORDS:
+                hop.restore_s = round(copy_s + verify_s, 3)
+        for index in range(len(hops) - 1, -1, -1):
+            if hops[index].rollback_path.kind is not RollbackKind.KEEPS_RECORDS:
                 break  # Without a rollback of this hop there is none of the hops before it.
-            self._rehearse_rollback(hops[number], reference)
-            hops[number].rollback_differences = _list_rollback_differences(
-                digests[number], self._read_table_digests(reference)
+            self._rehearse_rollback(hops[index], reference)
+            hops[index].rollback_differences = _list_rollback_differences(
+                digests[index], self._read_table_digests(reference)
             )
         # Last, since from here on the copies contain sample rows.
-        for number, hop in enumerate(hops):
+        for index, hop in enumerate(hops):
             if hop.rollback_s is None:
                 continue
             if hop.rollback_path.unchanged_databases:
                 if hop.plan.expands or not hop.plan.no_copy:
                     self._migrate_again(hop, reference)  # The next hop starts from this release.
                 continue
-            hop.round_trip = self._run_round_trip(hop, reference, number)
+            hop.round_trip = self._run_round_trip(hop, reference, index)
             if hop.round_trip.failure is not None:
                 break
         return RehearsalReport(
             plan=plan.digest,
             backup_s=backup_s,
-            missing_objects=self._lacking or None,
+            missing_objects=self._missing_objects or None,
             sizes={facts.name: facts.size_bytes for facts in engine.describe_databases()},
             hops=tuple(self._report_hop(hop) for hop in hops),
         )
 
-    def _rehearse_restore(self, reference: ChangeRef, again: ChangeRef, release: str) -> float:
+    def _rehearse_restore(self, reference: ChangeRef, second: ChangeRef, release: str) -> float:
         """Rehearse the rollback to previous databases on copies of them; return the seconds.
 
         Raises:
@@ -330,40 +333,40 @@ class Rehearser:
         self._report_progress(N_("rehearsing the rollback to the previous databases"))
         before = read_fingerprints(engine, reference.get_candidate)
         begin = self._clock()
-        differs = list_differing(before, read_fingerprints(engine, again.get_candidate))
+        differs = list_differing(before, read_fingerprints(engine, second.get_candidate))
         if differs:
             raise UpdaterError(
                 PREVIOUS_SCHEMA_CHANGED, database=", ".join(differs), version=release
             )
-        engine.mark_candidates(again)
+        engine.mark_candidates(second)
         return round(self._clock() - begin, 3)
 
     def _make_copies(self, reference: ChangeRef, copy: CopyPlan) -> None:
-        """Make the copies, and note the objects missing in them."""
-        lacking = self._site.database_engine.copy_online(reference, copy, self._progress)
-        self._lacking = {name: tuple(objects) for name, objects in lacking.items()}
+        """Make the copies, and remember the objects missing in them."""
+        missing = self._site.database_engine.copy_online(reference, copy, self._progress)
+        self._missing_objects = {name: tuple(objects) for name, objects in missing.items()}
 
     def _read_table_digests(self, reference: ChangeRef) -> TableDigests:
         engine = self._site.database_engine
         return {n: engine.compute_table_digests(reference.get_candidate(n)) for n in engine.names}
 
     def _rehearse_upgrade(self, hop: _HopMeasurements, reference: ChangeRef) -> None:
-        """Rehearse the step *migrate*, and the manifest's statements about the data."""
+        """Rehearse the step *migrate*, and run the queries of the reference maps."""
         site, engine = self._site, self._site.database_engine
         manifest = hop.plan.document.manifest
         step = _make_change_ref(reference.id, manifest.version)
         self._report_progress(
             N_("rehearsing the migrations to {version}"), version=manifest.version
         )
-        hop.maps = self._check_code_maps(manifest, step)
+        hop.maps = self._measure_reference_maps(manifest, step)
         hop.ledger_rows_before = {
             n: len(engine.read_ledger(step.get_candidate(n))) for n in engine.names
         }
         if hop.plan.no_copy and not hop.plan.expands:
             # Neither migration files nor the release's program run.
-            found = mark_without_migrating(engine, step)
+            schemas = mark_without_migrating(engine, step)
             hop.migrated = MigrationResult(
-                {}, {}, found.fingerprints, found.fingerprints, found.kinds, wrote_rows=False
+                {}, {}, schemas.fingerprints, schemas.fingerprints, schemas.kinds, wrote_rows=False
             )
             return
         origin, begin = site.load_migrations(hop.plan.origin), self._clock()
@@ -385,10 +388,10 @@ class Rehearser:
             N_("rehearsing the final migrations of {version}"), version=target.release
         )
         if target.contract_program is not None:
-            beside = partial(
+            run_program = partial(
                 self._site.database_engine.run_online_program, target.contract_program, target.slot
             )
-            hop.contract_s = self._measure(lambda: beside(self._progress, change=reference))
+            hop.contract_s = self._measure(lambda: run_program(self._progress, change=reference))
 
     def _smoke(self, hop: _HopMeasurements, reference: ChangeRef) -> None:
         """Run the release's smoke test on the migrated copies, if it declares one.
@@ -435,7 +438,7 @@ class Rehearser:
             self._rehearse_contract(hop, reference)
 
     def _run_round_trip(
-        self, hop: _HopMeasurements, reference: ChangeRef, number: int
+        self, hop: _HopMeasurements, reference: ChangeRef, seed: int
     ) -> RoundTripResult:
         """Test which values the rollback keeps.
 
@@ -448,25 +451,27 @@ class Rehearser:
         self._report_progress(
             N_("testing the rollback from {version} with sample values"), version=version
         )
-        stood = {n: len(engine.read_ledger(reference.get_candidate(n))) for n in engine.names}
+        ledger_rows_before = {
+            n: len(engine.read_ledger(reference.get_candidate(n))) for n in engine.names
+        }
 
-        def back() -> None:
+        def roll_back() -> None:
             step = _make_change_ref(reference.id, str(hop.plan.origin))
-            target = build_down_target(engine, step, newer, older, reference.id, stood)
+            target = build_down_target(engine, step, newer, older, reference.id, ledger_rows_before)
             engine.migrate(step, target, newer, self._progress)
 
-        found = run_round_trip_test(
-            engine, reference, str(number),
-            upgrade=lambda: self._migrate_again(hop, reference), roll_back=back,
+        result = run_round_trip_test(
+            engine, reference, str(seed),
+            upgrade=lambda: self._migrate_again(hop, reference), roll_back=roll_back,
         )  # fmt: skip
-        lost = find_undeclared_losses(found.columns, hop.rollback_path.losses)
+        lost = find_undeclared_losses(result.columns, hop.rollback_path.losses)
         if lost:
             raise UndeclaredLossError(
                 version=version, origin=hop.plan.origin, objects=", ".join(lost)
             )
-        return found
+        return result
 
-    def _check_code_maps(
+    def _measure_reference_maps(
         self, manifest: Manifest, step: ChangeRef
     ) -> tuple[ReferenceMapResult, ...]:
         engine = self._site.database_engine
@@ -489,9 +494,9 @@ class Rehearser:
 
     def _report_hop(self, hop: _HopMeasurements) -> RehearsedHop:
         # Migrations while users work are not part of the downtime.
-        in_stop_s = 0.0 if hop.plan.expands else hop.migrate_s
+        migrate_s = 0.0 if hop.plan.expands else hop.migrate_s
         prediction = predict_downtime(
-            RehearsedDurations(hop.copy_s, in_stop_s),
+            RehearsedDurations(hop.copy_s, migrate_s),
             list_step_durations(self._journal),
             list_past_downtimes(self._journal),
         )
@@ -527,30 +532,31 @@ def _list_changed_tables(
     before: TableDigests, after: TableDigests
 ) -> dict[str, dict[str, tuple[int, int]]]:
     """Return changed tables with their rows before and after; -1 if the table is missing."""
-    found: dict[str, dict[str, tuple[int, int]]] = {}
+    changed: dict[str, dict[str, tuple[int, int]]] = {}
     for database in after:
         old, new = before.get(database, {}), after[database]
         for table in sorted(old.keys() | new.keys()):
             if old.get(table) != new.get(table):
-                found.setdefault(database, {})[table] = (
+                changed.setdefault(database, {})[table] = (
                     _count_rows(old, table),
                     _count_rows(new, table),
                 )
-    return found
+    return changed
 
 
-def _count_rows(side: Mapping[str, TableDigest], table: str) -> int:
-    return side[table].rows if table in side else -1
+def _count_rows(tables: Mapping[str, TableDigest], table: str) -> int:
+    return tables[table].rows if table in tables else -1
 
 
 def _list_rollback_differences(before: TableDigests, after: TableDigests) -> list[str]:
     """Return the tables that the rollback did not restore.
 
-    Parked values for the next upgrade are expected and not listed.
+    Values parked for the next upgrade (in a schema; on SQLite in tables with its name as prefix)
+    are expected and not listed.
     """
     return [
         f"{database}.{table}"
         for database, tables in _list_changed_tables(before, after).items()
         for table in tables
-        if not table.startswith(PARKED_PREFIX)
+        if not table.startswith(PARKED_SCHEMA)
     ]

@@ -9,12 +9,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from ncen_updater.agent.adapters.databases.base import RollbackKind
+from ncen_updater.agent.adapters.databases.migrations.domain_checks import CheckValue
 from ncen_updater.agent.adapters.databases.round_trip import RoundTripResult
 from ncen_updater.agent.engine.rehearsal.round_trip import list_lost_columns
 from ncen_updater.common.i18n import LocalizedFigure
 from ncen_updater.common.json_records import JsonRecord
-
-Value = int | str | None
 
 
 @dataclass(frozen=True)
@@ -44,10 +43,10 @@ class _BackupFacts(JsonRecord):
 
     def to_json(self) -> dict[str, object]:
         """Return the record for JSON, without an empty list of missing objects."""
-        found = super().to_json()
-        if found["missing_objects"] is None:
-            del found["missing_objects"]
-        return found
+        record = super().to_json()
+        if record["missing_objects"] is None:
+            del record["missing_objects"]
+        return record
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +68,7 @@ class DowntimeRange(JsonRecord):
         low: Lower limit.
         likely: Most likely value.
         high: Upper limit.
-        from_history: Whether the range is based on earlier changes of this site.
+        from_history: Whether earlier changes of this site limited the range.
     """
 
     low: float
@@ -80,7 +79,7 @@ class DowntimeRange(JsonRecord):
 
 @dataclass(frozen=True)
 class ReferenceMapResult(JsonRecord):
-    """Effect of a reference data map.
+    """Effect of a reference map.
 
     Attributes:
         name: Name of the map.
@@ -125,11 +124,11 @@ class RehearsedHop(JsonRecord):
         rollback_differences: Tables that the rollback did not restore.
         restore_s: Seconds of the rollback to previous databases; None for another rollback path.
         rollback_path: Kind of the rollback.
-        lost_columns: Tables and columns whose new values the rollback does not keep.
+        lost_columns: Tables and columns whose new values the down migrations do not keep.
         round_trip: Result of the round-trip test.
         unchanged: Whether neither schema nor rows changed.
         checks: Value of each check before and after, by name.
-        reference_maps: Effects of the reference data maps.
+        reference_maps: Effects of the reference maps.
         changed_tables: Changed tables with their rows before and after, by database and table; -1
             if the table is missing.
         downtime: The downtime forecast.
@@ -147,7 +146,7 @@ class RehearsedHop(JsonRecord):
     lost_columns: tuple[str, ...] = ()
     round_trip: RoundTripResult | None = None
     unchanged: bool | None = None
-    checks: Mapping[str, tuple[Value, ...]] = field(default_factory=dict)
+    checks: Mapping[str, tuple[CheckValue, ...]] = field(default_factory=dict)
     reference_maps: tuple[ReferenceMapResult, ...] = ()
     changed_tables: Mapping[str, Mapping[str, tuple[int, ...]]] = field(default_factory=dict)
     downtime: DowntimeRange
@@ -159,7 +158,7 @@ class RehearsedHop(JsonRecord):
 
     @property
     def all_lost_columns(self) -> tuple[str, ...]:
-        """Return what the rollback loses, according to the files or else to the round-trip test."""
+        """Return what the rollback loses, by the down migrations or else by the round-trip test."""
         return self.lost_columns or (
             list_lost_columns(self.round_trip) if self.round_trip is not None else ()
         )

@@ -1,4 +1,4 @@
-"""Round-trip test: sample values through rollback and upgrade, on copies no longer needed."""
+"""Round-trip test: sample values through rollback and upgrade, on copies that are then removed."""
 
 from __future__ import annotations
 
@@ -41,56 +41,56 @@ def run_round_trip_test(
         roll_back: Migrates them to the older one.
 
     Raises:
-        UpdaterError: For any failure except that of a migration.
+        UpdaterError: If the first upgrade fails, or anything except a later migration.
     """
     older = _read_samples(engine, change)
     upgrade()
-    plain = _read_samples(engine, change)
-    suspects = {name: find_retyped_columns(older[name], plain[name]) for name in engine.names}
-    stopped: MigrationFailedError | None = None
-    refusing: Mapping[str, Mapping[str, frozenset[str]]] = {}
+    newer = _read_samples(engine, change)
+    retyped = {name: find_retyped_columns(older[name], newer[name]) for name in engine.names}
+    failure: MigrationFailedError | None = None
+    minimal_columns: Mapping[str, Mapping[str, frozenset[str]]] = {}
     refusals, written = _write_samples(engine, change, seed, {})
     try:
         roll_back()
     except MigrationFailedError as error:
-        stopped = error
-        if any(suspects.values()):
+        failure = error
+        if any(retyped.values()):
             try:
                 upgrade()  # Some databases may already be rolled back.
-                refusals, written = _write_samples(engine, change, seed, suspects)
+                refusals, written = _write_samples(engine, change, seed, retyped)
                 roll_back()
-                stopped, refusing = None, suspects
+                failure, minimal_columns = None, retyped
             except MigrationFailedError as error_again:
-                stopped = error_again
-    went_back = again = None
-    if stopped is None:
+                failure = error_again
+    after_rollback = after_upgrade = None
+    if failure is None:
         keys = {
             name: {table: tuple(rows.rows) for table, rows in sample.items()}
             for name, sample in written.items()
         }
-        went_back = _read_samples(engine, change, keys)
+        after_rollback = _read_samples(engine, change, keys)
         try:
             upgrade()
-            again = _read_samples(engine, change, keys)
+            after_upgrade = _read_samples(engine, change, keys)
         except MigrationFailedError as error:
-            stopped = error
-    found = tuple(
+            failure = error
+    columns = tuple(
         column
         for name in engine.names
         for column in judge_columns(
             name,
             RoundTripObservation(
                 older[name],
-                plain[name],
+                newer[name],
                 written[name],
                 refusals[name],
-                went_back[name] if went_back is not None else None,
-                again[name] if again is not None else None,
-                refusing.get(name, {}),
+                after_rollback[name] if after_rollback is not None else None,
+                after_upgrade[name] if after_upgrade is not None else None,
+                minimal_columns.get(name, {}),
             ),
         )
     )
-    return RoundTripResult(found, f"{stopped.title_text} ({stopped.code})" if stopped else None)
+    return RoundTripResult(columns, f"{failure.title_text} ({failure.code})" if failure else None)
 
 
 def _read_samples(
@@ -106,10 +106,12 @@ def _write_samples(
     engine: DatabaseEngine,
     change: ChangeRef,
     seed: str,
-    short: Mapping[str, Mapping[str, frozenset[str]]],
+    minimal_columns: Mapping[str, Mapping[str, frozenset[str]]],
 ) -> tuple[dict[str, Mapping[str, UntestedCounts]], dict[str, DatabaseSample]]:
     refusals = {
-        name: engine.write_sample_values(change.get_candidate(name), seed, short.get(name, {}))
+        name: engine.write_sample_values(
+            change.get_candidate(name), seed, minimal_columns.get(name, {})
+        )
         for name in engine.names
     }
     return refusals, _read_samples(engine, change)
@@ -133,7 +135,7 @@ def list_lost_columns(values: RoundTripResult) -> tuple[str, ...]:
     tables: dict[str, list[str]] = {}
     for column in values.list_columns("lost"):
         tables.setdefault(column.rpartition(".")[0], []).append(column)
-    return tuple(table if len(found) > 1 else found[0] for table, found in tables.items())
+    return tuple(table if len(columns) > 1 else columns[0] for table, columns in tables.items())
 
 
 def format_round_trip(values: RoundTripResult, language: str) -> Iterator[LazyText]:
@@ -143,12 +145,12 @@ def format_round_trip(values: RoundTripResult, language: str) -> Iterator[LazyTe
         values: The result for one hop in the report of a rehearsal.
         language: Language of sentences inside the lines.
     """
-    found = {what: values.count_values(what) for what in ("preserved", "restored")}
+    counts = {what: values.count_values(what) for what in ("preserved", "restored")}
     lost = values.count_values("lost")
-    if any(found.values()) or lost:
+    if any(counts.values()) or lost:
         yield LazyText(
             N_("  round-trip test: values kept {preserved}, restored by the rollback {restored}"),
-            found,
+            counts,
         )
     if lost:  # With names, since elsewhere the report says that every record is kept.
         yield LazyText(

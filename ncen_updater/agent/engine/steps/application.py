@@ -25,8 +25,8 @@ logger = logging.getLogger(__name__)
 
 
 def _is_maintenance_restored(context: StepContext) -> bool:
-    was_closed = bool(context.read_facts().maintenance_was_on)
-    return was_closed or not context.site.application.is_in_maintenance()
+    was_on = bool(context.read_facts().maintenance_was_on)
+    return was_on or not context.site.application.is_in_maintenance()
 
 
 def _measure_downtime(context: StepContext) -> float | None:
@@ -49,11 +49,11 @@ class MaintenanceOnStep(Step):
 
         If the change replaces an open one that left maintenance on, the fact of that change counts.
         """
-        known = context.read_facts().maintenance_was_on
-        closed = context.site.application.is_in_maintenance() if known is None else known
+        recorded = context.read_facts().maintenance_was_on
+        was_on = context.site.application.is_in_maintenance() if recorded is None else recorded
         clock = context.site.clock
         return ChangeFacts(
-            maintenance_was_on=closed,
+            maintenance_was_on=was_on,
             downtime_started=DowntimeStart(clock.boot_id(), clock.monotonic()),
         )
 
@@ -120,8 +120,8 @@ class StopStep(Step):
 
         If the change replaces one that was interrupted after its commit, the application must run.
         """
-        known = context.read_facts().was_running
-        running = context.site.application.is_running() if known is None else known
+        recorded = context.read_facts().was_running
+        running = context.site.application.is_running() if recorded is None else recorded
         return ChangeFacts(was_running=running)
 
     def do(self, context: StepContext) -> ChangeFacts:
@@ -176,8 +176,8 @@ class StartStep(Step):
 
     def prepare(self, context: StepContext) -> ChangeFacts:
         """Record that maintenance ends with the change if an operator switched it off meanwhile."""
-        closed = context.site.application.is_in_maintenance()
-        return NO_FACTS if closed else ChangeFacts(maintenance_was_on=False)
+        page_on = context.site.application.is_in_maintenance()
+        return NO_FACTS if page_on else ChangeFacts(maintenance_was_on=False)
 
     def do(self, context: StepContext) -> ChangeFacts:
         """Start the release of ``current``; the maintenance page must be on until the commit.
@@ -196,8 +196,8 @@ class StartStep(Step):
             application.stop()
             try:
                 application.start()
-            except CommandError as again:
-                require_judgeable(context.site, str(again))
+            except CommandError as second_error:
+                require_judgeable(context.site, str(second_error))
                 raise
         return NO_FACTS
 

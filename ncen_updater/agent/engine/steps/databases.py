@@ -54,10 +54,10 @@ class FenceStep(Step):
             RECORDS_WOULD_BE_LOST: If more records would be lost than were accepted.
             NEW_ROWS_WOULD_BE_LOST: The same, for values that the down migrations do not keep.
         """
-        ended = context.site.database_engine.describe_sessions() or None
+        sessions = context.site.database_engine.describe_sessions() or None
         if context.change.mode is not DatabaseMode.RESTORE:
             return ChangeFacts(
-                lost_records=self._require_accepted_loss(context), ended_sessions=ended
+                lost_records=self._require_accepted_loss(context), ended_sessions=sessions
             )
         lost = count_record_loss(context.site, context.journal, context.change_ref).records
         total = sum(sum(tables.values()) for tables in lost.values())
@@ -65,28 +65,28 @@ class FenceStep(Step):
             origin, target = context.change.from_version, context.change.to_version
             raise UpdaterError(
                 RECORDS_WOULD_BE_LOST,
-                way=describe_rollback(RollbackKind.RESTORES_PREVIOUS, origin, target),
+                summary=describe_rollback(RollbackKind.RESTORES_PREVIOUS, origin, target),
                 version=target,
                 current=origin,
                 count=total,
                 tables=format_loss(lost),
                 reason=LazyText(N_("records were entered after the confirmation")),
             )
-        return ChangeFacts(lost_records=total, ended_sessions=ended)
+        return ChangeFacts(lost_records=total, ended_sessions=sessions)
 
     @staticmethod
     def _require_accepted_loss(context: StepContext) -> int | None:
-        undoes = context.read_facts().undone_upgrade
-        if context.change.kind is not ChangeKind.ROLLBACK or undoes is None:
+        undone_upgrade = context.read_facts().undone_upgrade
+        if context.change.kind is not ChangeKind.ROLLBACK or undone_upgrade is None:
             return None
-        lost = count_value_loss(context.site, context.journal, undoes).records
-        total = sum(sum(objects.values()) for objects in lost.values())
+        lost = count_value_loss(context.site, context.journal, undone_upgrade).records
+        total = sum(sum(counts.values()) for counts in lost.values())
         if total > (context.read_facts().accepted_loss or 0):
             origin, target = context.change.from_version, context.change.to_version
-            loses = [f"{name}.{of}" for name, objects in lost.items() for of in objects]
+            objects = [f"{name}.{item}" for name, counts in lost.items() for item in counts]
             raise UpdaterError(
                 NEW_ROWS_WOULD_BE_LOST,
-                way=describe_rollback(RollbackKind.KEEPS_RECORDS, origin, target, loses),
+                summary=describe_rollback(RollbackKind.KEEPS_RECORDS, origin, target, objects),
                 current=origin,
                 count=total,
                 objects=format_loss(lost),
@@ -172,8 +172,8 @@ class CopyStep(Step):
 
     def is_undone(self, context: StepContext) -> bool:
         """Tell whether no candidate is left and no site file is missing."""
-        left = context.site.database_engine.read_evidence(context.change_ref).candidates
-        return not left and site_files.are_files_restored(context)
+        candidates = context.site.database_engine.read_evidence(context.change_ref).candidates
+        return not candidates and site_files.are_files_restored(context)
 
 
 class MigrateStep(Step):
@@ -200,8 +200,8 @@ class MigrateStep(Step):
         if context.change.mode is DatabaseMode.RESTORE:
             return self._verify_previous_copies(context)
         if context.change_ref.no_copy:
-            # Fingerprints and kinds were recorded in the preflight, while users worked, since
-            # closed originals are not entered for them. They describe the final state, too.
+            # Fingerprints and kinds were recorded in the preflight, while users worked, since no
+            # session is opened in the closed originals. They describe the final state, too.
             facts = context.read_facts()
             return ChangeFacts(
                 fingerprints=facts.fingerprints_before,
@@ -210,10 +210,10 @@ class MigrateStep(Step):
                 rollback_loses_data=False,
             )
         if context.read_facts().unchanged_databases:
-            found = mark_without_migrating(context.site.database_engine, context.change_ref)
+            schemas = mark_without_migrating(context.site.database_engine, context.change_ref)
             return ChangeFacts(
-                fingerprints=found.fingerprints,
-                schema_kinds=found.kinds,
+                fingerprints=schemas.fingerprints,
+                schema_kinds=schemas.kinds,
                 fingerprint_source=read_fingerprint_source(context.site.database_engine),
                 rollback_loses_data=False,
             )
@@ -223,7 +223,7 @@ class MigrateStep(Step):
         site, up = context.site, context.leads_to_newer
         origin, target = site.load_migrations(context.origin_version), self._build_target(context)
         checks = context.read_newer_release().manifest.checks
-        found = migrate_and_check(
+        result = migrate_and_check(
             site.database_engine,
             context.change_ref,
             checks,
@@ -233,15 +233,15 @@ class MigrateStep(Step):
             up=up,
         )
         return ChangeFacts(
-            fingerprints=found.fingerprints,
-            schema_kinds=found.schema_kinds,
+            fingerprints=result.fingerprints,
+            schema_kinds=result.schema_kinds,
             fingerprint_source=read_fingerprint_source(site.database_engine),
-            checks_before=found.checks_before,
-            checks_after=found.checks_after,
-            fingerprints_before=found.fingerprints_before,
-            databases_unchanged=found.is_unchanged,
+            checks_before=result.checks_before,
+            checks_after=result.checks_after,
+            fingerprints_before=result.fingerprints_before,
+            databases_unchanged=result.is_unchanged,
             rollback_loses_data=self._does_rollback_lose_data(
-                context, target, origin, unchanged=found.is_unchanged
+                context, target, origin, unchanged=result.is_unchanged
             ),
         )
 
@@ -256,24 +256,24 @@ class MigrateStep(Step):
         engine, source = context.site.database_engine, context.change.restore_source or ""
         expected = read_expected_fingerprints(context.journal, source, engine)
         schemas = read_schemas(engine, context.change_ref.get_candidate)
-        found = schemas.fingerprints
-        differs = list_differing(expected, found)
+        fingerprints = schemas.fingerprints
+        differs = list_differing(expected, fingerprints)
         if differs:
             raise UpdaterError(
                 PREVIOUS_SCHEMA_CHANGED,
                 database=", ".join(differs),
                 version=context.change.to_version,
             )
-        words = (
+        template = (
             N_("schema of {databases} as recorded")
             if expected
             else N_("no recorded schema of {databases}; continuing")
         )
         values = {"databases": ", ".join(engine.names), "version": context.change.to_version}
-        context.progress.report(LazyText(words, values))
+        context.progress.report(LazyText(template, values))
         engine.mark_candidates(context.change_ref)
         return ChangeFacts(
-            fingerprints=found,
+            fingerprints=fingerprints,
             schema_kinds=schemas.kinds,
             fingerprint_source=read_fingerprint_source(engine),
             schema_basis="before" if expected else "nothing",
@@ -287,12 +287,12 @@ class MigrateStep(Step):
         target = site.load_migrations(context.target_version)
         if context.change.kind is ChangeKind.UPGRADE:
             return target
-        newer, undoes = (
+        newer, undone_upgrade = (
             site.load_migrations(context.origin_version),
             context.read_facts().undone_upgrade,
         )
         return build_down_target(
-            site.database_engine, context.change_ref, newer, target, undoes or ""
+            site.database_engine, context.change_ref, newer, target, undone_upgrade or ""
         )
 
     @staticmethod
@@ -306,7 +306,7 @@ class MigrateStep(Step):
         by_files = target.migrator is None
         names = engine.names if by_files else ()
         ledgers = {name: engine.read_ledger(ref.get_candidate(name)) for name in names}
-        way = plan_rollback_path(
+        path = plan_rollback_path(
             engine.names,
             ledgers,
             target,
@@ -315,10 +315,10 @@ class MigrateStep(Step):
             engine=engine.engine_name,
             unchanged=unchanged,
         )
-        return way.kind is not RollbackKind.KEEPS_RECORDS
+        return path.kind is not RollbackKind.KEEPS_RECORDS
 
     def is_done(self, context: StepContext) -> bool:
-        """Tell whether no migration is left to apply; always true if nothing had to run."""
+        """Tell whether no migration is left; true if nothing had to run, or a program ran."""
         if self._has_nothing_to_migrate(context):
             return True
         site, target = context.site, self._build_target(context)
@@ -344,8 +344,8 @@ class CutOverStep(Step):
         facts = ChangeFacts(cut_over_s=round(clock() - begin, 6))
         if context.read_facts().rollback_loses_data and context.change.kind is ChangeKind.UPGRADE:
             # Rows that the release itself wrote must not count as users' lost records.
-            made = context.site.database_engine.count_release_rows(context.change_ref)
-            facts = replace(facts, release_rows=made)
+            release_rows = context.site.database_engine.count_release_rows(context.change_ref)
+            facts = replace(facts, release_rows=release_rows)
         return facts
 
     def is_done(self, context: StepContext) -> bool:

@@ -55,7 +55,7 @@ class OutageCause(Enum):
 
 
 #: Progress titles during an outage.
-WORDS = {
+OUTAGE_TITLES = {
     OutageCause.DATABASES: N_("waiting for the databases; soak timer paused"),
     OutageCause.DISK: N_("waiting for disk space in {path}; soak timer paused"),
     OutageCause.STOPPED: N_("application stopped by an operator; soak timer paused"),
@@ -66,13 +66,15 @@ END_EVENTS = frozenset(cause.value[1] for cause in OutageCause)
 
 def find_full_disk(site: Site) -> Path | None:
     """Return a directory of site or databases whose file system is full, else None."""
-    free = measure_database_space(site)
-    found = find_full_path(list_written_directories(site))
-    return next((place for place, left in free.items() if left < MARGIN_BYTES), found and found[0])
+    free_bytes = measure_database_space(site)
+    full = find_full_path(list_written_directories(site))
+    return next(
+        (path for path, free in free_bytes.items() if free < MARGIN_BYTES), full and full[0]
+    )
 
 
 def list_written_directories(site: Site) -> tuple[Path, ...]:
-    """Return the directories to which agent and application write, without the databases."""
+    """Return the directories to which agent and application write, except the databases'."""
     paths = site.config.paths
     files = (paths.resolve(item.directory) for item in site.config.files)
     return (site.state_directory, site.slots.slots_directory, *files)
@@ -91,11 +93,11 @@ class RefusalTracker:
     """Counter of health checks whose credentials the application refuses; they give no verdict.
 
     Args:
-        most: Number of such checks in a row after which the soak period is interrupted by an error.
+        limit: Number of such checks in a row that interrupts the soak period with an error.
     """
 
-    def __init__(self, most: int) -> None:
-        self._most, self._in_a_row = most, 0
+    def __init__(self, limit: int) -> None:
+        self._limit, self._in_a_row = limit, 0
         self._last: HealthResult | None = None
 
     def record(self, health: HealthResult) -> None:
@@ -111,7 +113,7 @@ class RefusalTracker:
         """
         if self._last is None or not self._in_a_row or self._last.missing_parts:
             return False
-        if self._in_a_row >= self._most:
+        if self._in_a_row >= self._limit:
             raise ApplicationError(HEALTH_ACCESS_DENIED, problems=self._last.problem)
         return True
 
@@ -124,26 +126,26 @@ class OutageTracker:
 
     Args:
         context: Context of the soak step.
-        watching: Progress title for when the soak period continues.
+        title: Progress title for when the soak period continues.
 
     Attributes:
         uncounted_s: Seconds since the start of an outage recorded by an earlier process; not yet
             deducted from the soak period in the journal.
     """
 
-    def __init__(self, context: StepContext, watching: LazyText) -> None:
-        self._context, self._watching = context, watching
+    def __init__(self, context: StepContext, title: LazyText) -> None:
+        self._context, self._title = context, title
         self._cause: OutageCause | None = None
         self._since: float | None = None
         self.uncounted_s = 0.0
-        reported = [
+        events = [
             event
             for event in context.journal.list_events(change=context.change.id)
             if event.kind in CAUSE_BY_START_EVENT or event.kind in END_EVENTS
         ]
-        if reported and reported[-1].kind in CAUSE_BY_START_EVENT:
-            self._cause = CAUSE_BY_START_EVENT[reported[-1].kind]
-            passed = (context.site.clock.now() - reported[-1].at).total_seconds()
+        if events and events[-1].kind in CAUSE_BY_START_EVENT:
+            self._cause = CAUSE_BY_START_EVENT[events[-1].kind]
+            passed = (context.site.clock.now() - events[-1].at).total_seconds()
             self.uncounted_s = max(passed, 0.0)
 
     def is_failure_excused(self) -> bool:
@@ -174,10 +176,10 @@ class OutageTracker:
         if self._cause is None:
             return False
         context, application = self._context, self._context.site.application
-        whose = self._cause
-        self._end_outage(whose)
-        context.progress.report(self._watching)
-        if whose is OutageCause.STOPPED:
+        cause = self._cause
+        self._end_outage(cause)
+        context.progress.report(self._title)
+        if cause is OutageCause.STOPPED:
             return True  # The operator who stopped it decides whether it runs.
         try:
             application.start()
@@ -210,40 +212,40 @@ class OutageTracker:
         if not engine.is_accepting_connections():
             return True
         try:
-            seen = engine.read_evidence(None)
-            return bool(seen.missing or seen.closed or seen.locked_out)
+            evidence = engine.read_evidence(None)
+            return bool(evidence.missing or evidence.closed or evidence.locked_out)
         except UpdaterError as error:
             # The server accepts sessions; the release may be the cause of this error.
             logger.warning("cannot determine which databases exist: %s", error)
             return False
 
-    def _continue_outage(self, cause: OutageCause, place: Path | None = None) -> None:
+    def _continue_outage(self, cause: OutageCause, full_path: Path | None = None) -> None:
         context, now = self._context, self._read_monotonic()
         if self._cause not in (None, cause):
             self._end_outage(self._cause)
         if self._since is None:
-            self._start_outage(cause, place)
+            self._start_outage(cause, full_path)
             self._since = now
-        context.progress.report(LazyText(WORDS[cause], {"path": str(place)}))
+        context.progress.report(LazyText(OUTAGE_TITLES[cause], {"path": str(full_path)}))
         lasted = now - self._since
         if cause is OutageCause.STOPPED:
             return  # No time limit: only an operator can end this, and it blocks nothing else.
         if lasted >= OUTAGE_LIMIT_S:
             raise UpdaterError(
-                SOAK_DATABASES_DOWN if place is None else SOAK_DISK_FULL,
+                SOAK_DATABASES_DOWN if full_path is None else SOAK_DISK_FULL,
                 product=context.change.product,
                 version=context.change.to_version,
                 minutes=round(lasted / 60),
-                path=str(place or "-"),
+                path=str(full_path or "-"),
             )
 
-    def _start_outage(self, cause: OutageCause, place: Path | None) -> None:
+    def _start_outage(self, cause: OutageCause, full_path: Path | None) -> None:
         """Record the start of the outage, so that a later process knows since when it lasts."""
         context = self._context
         self._extend_soak(self.uncounted_s)
-        values = {} if place is None else {"path": str(place)}
+        values = {} if full_path is None else {"path": str(full_path)}
         context.journal.record_event(cause.value[0], context.change.id, **values)
-        logger.warning("the release is not judged by this: %s %s", cause.value[0], place or "")
+        logger.warning("the release is not judged by this: %s %s", cause.value[0], full_path or "")
         self._cause = cause
 
     def _end_outage(self, cause: OutageCause) -> None:
@@ -255,10 +257,10 @@ class OutageTracker:
     def _extend_soak(self, seconds: float) -> None:
         """Record at once that the soak period ends later, since the process may be killed."""
         self.uncounted_s = 0.0
-        began = self._context.read_facts().soak_started_at
-        if seconds and began is not None:
-            later = ChangeFacts(soak_started_at=began + timedelta(seconds=seconds))
-            self._context.journal.store_facts(self._context.change.id, later)
+        started_at = self._context.read_facts().soak_started_at
+        if seconds and started_at is not None:
+            facts = ChangeFacts(soak_started_at=started_at + timedelta(seconds=seconds))
+            self._context.journal.store_facts(self._context.change.id, facts)
 
     def _read_monotonic(self) -> float:
         return self._context.site.clock.monotonic()

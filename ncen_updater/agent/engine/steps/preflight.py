@@ -25,7 +25,7 @@ from ncen_updater.common.findings import Finding, Severity
 from ncen_updater.common.i18n import N_, LazyText, join_texts
 from ncen_updater.common.messages import APPROVAL_MISSING, PREFLIGHT_BLOCKED, WINDOW_CLOSED
 
-#: Findings in the databases that only a person can resolve: they also refuse rehearsals and
+#: Findings in the databases that only an operator can resolve: they also refuse rehearsals and
 #: approvals. All other findings may be gone by the time of the upgrade.
 LASTING_CODES = frozenset({"NU-6106", "NU-6107"})
 
@@ -36,19 +36,19 @@ def require_no_blockers(findings: Sequence[Finding]) -> None:
     Raises:
         PREFLIGHT_BLOCKED: With every critical finding and its remedy.
     """
-    strict = [finding for finding in findings if finding.severity is Severity.CRITICAL]
-    if strict:
-        titles = [LazyText("{code} {title}", {"code": f.code, "title": f.title}) for f in strict]
+    blockers = [finding for finding in findings if finding.severity is Severity.CRITICAL]
+    if blockers:
+        titles = [LazyText("{code} {title}", {"code": f.code, "title": f.title}) for f in blockers]
         raise UpdaterError(
             PREFLIGHT_BLOCKED,
             problems=join_texts({str(text): text for text in titles}.values()),
-            remedies=join_texts({str(f.remedy): f.remedy for f in strict}.values(), " "),
-            findings=[f.code for f in strict],
+            remedies=join_texts({str(f.remedy): f.remedy for f in blockers}.values(), " "),
+            findings=[f.code for f in blockers],
         )
 
 
 def require_no_lasting_blockers(findings: Sequence[Finding]) -> None:
-    """Refuse a rehearsal or an approval because of findings that only a person can resolve.
+    """Refuse a rehearsal or an approval because of findings that only an operator can resolve.
 
     Raises:
         PREFLIGHT_BLOCKED: With every such finding and its remedy.
@@ -75,13 +75,13 @@ def _require_still_approved(context: StepContext) -> None:
     require_no_hold(context.journal, site.clock.now(), site.config.service.get_timezone())
     facts = context.read_facts()
     needed, binding = facts.required_approvals or 0, facts.binding or ""
-    people = ApprovalStore(context.journal).count_for_binding(binding, needed)
-    if not people:
+    count = ApprovalStore(context.journal).count_for_binding(binding, needed)
+    if not count:
         raise UpdaterError(
             APPROVAL_MISSING,
             version=context.change.to_version,
-            missing=people.missing,
-            needed=people.needed,
+            missing=count.missing,
+            needed=count.needed,
         )
 
 
@@ -114,9 +114,11 @@ class PreflightStep(Step):
 
     def prepare(self, context: StepContext) -> ChangeFacts:
         """Decide which site files are saved and how, and whether databases are copied."""
-        found = decide_copying(context)
+        copying = decide_copying(context)
         return replace(
-            site_files.plan_snapshots(context), no_copy=found.no_copy, has_expand=found.has_expand
+            site_files.plan_snapshots(context),
+            no_copy=copying.no_copy,
+            has_expand=copying.has_expand,
         )
 
     def do(self, context: StepContext) -> ChangeFacts:
@@ -134,16 +136,16 @@ class PreflightStep(Step):
         site_files.prepare_snapshots(context)
         _require_open_window(context)
         _require_still_approved(context)
-        context.site.database_engine.require_live()  # Somebody may have closed one meanwhile.
+        context.site.database_engine.require_live()  # One may have been closed meanwhile.
         facts = ChangeFacts(advisories=tuple(f"{f.code} {f.title}" for f in findings))
         if not context.change_ref.no_copy:
             return facts
         engine = context.site.database_engine
-        found = read_schemas(engine, LiveDatabase)
+        schemas = read_schemas(engine, LiveDatabase)
         return replace(
             facts,
-            fingerprints_before=found.fingerprints,
-            schema_kinds=found.kinds,
+            fingerprints_before=schemas.fingerprints,
+            schema_kinds=schemas.kinds,
             fingerprint_source=read_fingerprint_source(engine),
         )
 

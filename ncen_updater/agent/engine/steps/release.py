@@ -48,8 +48,8 @@ class FetchStep(Step):
 
     def describe_do(self, context: StepContext) -> LazyText:
         """Return another title if the slot already exists, as in a rollback."""
-        here = context.target_version in context.site.slots.list_versions()
-        return LazyText(N_("verifying the release")) if here else self.title
+        exists = context.target_version in context.site.slots.list_versions()
+        return LazyText(N_("verifying the release")) if exists else self.title
 
     def do(self, context: StepContext) -> ChangeFacts:
         """Fetch the release, unless its slot exists and is unmodified.
@@ -66,11 +66,11 @@ class FetchStep(Step):
             raise UpdaterError(RELEASE_NOT_ON_OFFER, version=context.change.to_version)
         source = context.site.release_source
         before = source.list_bad_packs(offer)
-        fetched = source.download_smallest(
+        download = source.download_smallest(
             offer, list_slot_trees(context.site.slots), context.progress
         )
         _record_rejected_packs(context, before, source.list_bad_packs(offer))
-        return ChangeFacts(fetched=True, download_name=name_download(fetched))
+        return ChangeFacts(fetched=True, download_name=name_download(download))
 
     # No check here: the next step hashes all downloaded files again before it uses them.
 
@@ -87,8 +87,8 @@ class BuildSlotStep(Step):
 
     def prepare(self, context: StepContext) -> ChangeFacts:
         """Record whether the slot existed before, so that a revert leaves it."""
-        there = context.target_version in context.site.slots.list_versions()
-        return ChangeFacts(slot_existed=there)
+        exists = context.target_version in context.site.slots.list_versions()
+        return ChangeFacts(slot_existed=exists)
 
     def do(self, context: StepContext) -> ChangeFacts:
         """Build the slot, unless an unmodified one exists."""
@@ -99,13 +99,13 @@ class BuildSlotStep(Step):
             raise UpdaterError(RELEASE_NOT_ON_OFFER, version=context.change.to_version)
         source = context.site.release_source
         slots = context.site.slots
-        held = list_slot_trees(slots)
-        fetched = source.find_smallest_download(offer, held)
-        if fetched is None:
+        slot_trees = list_slot_trees(slots)
+        download = source.find_smallest_download(offer, slot_trees)
+        if download is None:
             raise UpdaterError(RELEASE_NOT_ON_OFFER, version=context.change.to_version)
         before = source.list_bad_packs(offer)
         try:
-            built_from = build_slot(slots, source, offer, fetched, held, context.progress)
+            built_from = build_slot(slots, source, offer, download, slot_trees, context.progress)
         finally:
             _record_rejected_packs(context, before, source.list_bad_packs(offer))
         return ChangeFacts(built_from=built_from)
@@ -116,8 +116,8 @@ class BuildSlotStep(Step):
 
     def describe_undo(self, context: StepContext) -> LazyText | None:
         """See :meth:`Step.describe_undo`."""
-        retained = context.read_facts().slot_existed
-        return None if retained else LazyText(N_("removing the release"))
+        existed = context.read_facts().slot_existed
+        return None if existed else LazyText(N_("removing the release"))
 
     def undo(self, context: StepContext) -> None:
         """Remove the slot, unless it was there before."""
@@ -126,8 +126,8 @@ class BuildSlotStep(Step):
 
     def is_undone(self, context: StepContext) -> bool:
         """Tell whether the slot is removed, or existed before the change."""
-        was_there = bool(context.read_facts().slot_existed)
-        return was_there or context.target_version not in context.site.slots.list_versions()
+        existed = bool(context.read_facts().slot_existed)
+        return existed or context.target_version not in context.site.slots.list_versions()
 
 
 class SwitchStep(Step):
@@ -143,24 +143,30 @@ class SwitchStep(Step):
 
     def prepare(self, context: StepContext) -> ChangeFacts:
         """Record the overlay in use; the undo switches back to it."""
-        layer = context.site.overlay
-        return NO_FACTS if layer is None else ChangeFacts(overlay_before=layer.read_current() or "")
+        overlay = context.site.overlay
+        return (
+            NO_FACTS
+            if overlay is None
+            else ChangeFacts(overlay_before=overlay.read_current() or "")
+        )
 
     def do(self, context: StepContext) -> ChangeFacts:
         """Merge the local overlay, select it, and point ``current`` to the new slot."""
-        layer = context.site.overlay
-        if layer is not None and context.read_facts().overlay_before is not None:
-            layer.switch_current(layer.build_merged(context.origin_version, context.target_version))
+        overlay = context.site.overlay
+        if overlay is not None and context.read_facts().overlay_before is not None:
+            overlay.switch_current(
+                overlay.build_merged(context.origin_version, context.target_version)
+            )
         context.site.slots.switch_current(context.target_version)
         return NO_FACTS
 
     def is_done(self, context: StepContext) -> bool:
         """Tell whether both links point to the new release."""
-        layer, before = context.site.overlay, context.read_facts().overlay_before
+        overlay, before = context.site.overlay, context.read_facts().overlay_before
         if (
-            layer is not None
+            overlay is not None
             and before is not None
-            and not layer.is_built_for(context.target_version)
+            and not overlay.is_built_for(context.target_version)
         ):
             return False
         return context.site.slots.read_current() == context.target_version
@@ -171,14 +177,14 @@ class SwitchStep(Step):
 
     def undo(self, context: StepContext) -> None:
         """Point ``current`` to the old slot, and select the previous overlay."""
-        layer, before = context.site.overlay, context.read_facts().overlay_before
+        overlay, before = context.site.overlay, context.read_facts().overlay_before
         context.site.slots.switch_current(context.origin_version)
-        if layer is not None and before is not None:
-            layer.switch_current(before or None)
+        if overlay is not None and before is not None:
+            overlay.switch_current(before or None)
 
     def is_undone(self, context: StepContext) -> bool:
         """Tell whether both links point to their previous targets."""
-        layer, before = context.site.overlay, context.read_facts().overlay_before
-        if layer is not None and before is not None and (layer.read_current() or "") != before:
+        overlay, before = context.site.overlay, context.read_facts().overlay_before
+        if overlay is not None and before is not None and (overlay.read_current() or "") != before:
             return False
         return context.site.slots.read_current() == context.origin_version

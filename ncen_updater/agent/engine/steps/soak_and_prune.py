@@ -1,4 +1,4 @@
-"""Steps after the commit: soak period and prune. They are only completed, never undone."""
+"""Steps from the commit on: commit, soak period and prune. They are completed, never undone."""
 
 from __future__ import annotations
 
@@ -44,6 +44,11 @@ from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.progress import ProgressListener
 
+logger = logging.getLogger(__name__)
+
+#: Time limit of an update of statistics; remaining tables are left to autovacuum.
+STATISTICS_LIMIT_S = 600.0
+
 
 class CommitStep(Step):
     """Commit. The record is the effect; it is written together with the state of the change."""
@@ -66,19 +71,19 @@ class SoakStep(Step):
 
     def prepare(self, context: StepContext) -> ChangeFacts:
         """Record the first start: a restart of the agent does not extend the soak period."""
-        began = context.read_facts().soak_started_at or context.site.clock.now()
-        return ChangeFacts(soak_started_at=began)
+        started_at = context.read_facts().soak_started_at or context.site.clock.now()
+        return ChangeFacts(soak_started_at=started_at)
 
     def do(self, context: StepContext) -> ChangeFacts:
-        """Watch the release for the rest of the soak period, unless a person confirms it.
+        """Watch the release for the rest of the soak period, unless an operator confirms it.
 
-        The databases' statistics are updated meanwhile. Checks made while the databases are absent
-        do not count. The contract program runs last, after the release has proved good; then the
-        release is watched once more.
+        The databases' statistics are updated meanwhile. Checks made while the databases are
+        unavailable do not count. The contract program runs last, after the soak period has passed;
+        then the release is watched once more.
 
         Raises:
             SoakFailedError: If the release fails.
-            SOAK_DATABASES_DOWN: If the databases stay unavailable.
+            SOAK_DATABASES_DOWN, SOAK_DISK_FULL: If databases stay unavailable or a disk stays full.
             HEALTH_ACCESS_DENIED: If the application refuses the health checks' credentials.
             CONTRACT_FAILED: If the contract program fails.
         """
@@ -95,14 +100,14 @@ class SoakStep(Step):
 
         refusals = RefusalTracker(settings.max_failures)
         # Queried once: a server with a full disk no longer answers.
-        places = (*list_written_directories(site), *measure_database_space(site))
+        directories = (*list_written_directories(site), *measure_database_space(site))
 
-        def look() -> HealthResult:
+        def check_health() -> HealthResult:
             health = site.application.check_health(expectation, include_deferred=True)
-            full = find_full_path(places) if health else None
+            full = find_full_path(directories) if health else None
             if full is not None:
-                words = LazyText(N_("disk full: {detail}"), {"detail": full[0]})
-                problem = ProbeResult("disk", words)
+                text = LazyText(N_("disk full: {detail}"), {"detail": full[0]})
+                problem = ProbeResult("disk", text)
                 health = replace(health, results=(*health.results, problem))
             refusals.record(health)
             if health:
@@ -111,7 +116,7 @@ class SoakStep(Step):
 
         def watch(seconds: float, elapsed_s: float) -> SoakState:
             result = run_soak(
-                look,
+                check_health,
                 seconds=seconds,
                 interval_s=settings.interval_s,
                 max_failures=settings.max_failures,
@@ -130,19 +135,21 @@ class SoakStep(Step):
             return result.state
 
         with refresh_in_background(site, context.progress, self.title) as statistics:
-            seen = watch(settings.seconds, self._count_elapsed(context, outage.uncounted_s))
+            soak = watch(settings.seconds, self._count_elapsed(context, outage.uncounted_s))
         target = site.load_migrations(context.target_version)
-        beside = site.database_engine.supports_online_programs
-        if needs_contract(context.change, context.read_facts(), target, runs_beside=beside):
+        online = site.database_engine.supports_online_programs
+        if needs_contract(context.change, context.read_facts(), target, runs_online=online):
             run_contract(context)
             context.progress.report(self.title)
-            more = watch(min(settings.seconds, settings.interval_s), 0.0)
-            seen = SoakState(seen.checks + more.checks, seen.failures + more.failures)
+            after_contract = watch(min(settings.seconds, settings.interval_s), 0.0)
+            soak = SoakState(
+                soak.checks + after_contract.checks, soak.failures + after_contract.failures
+            )
         elif context.read_facts().contract_abandoned:
             # Its last run may have been interrupted before its result was recorded.
             record_live_schemas(site, context.journal, context.change)
         return ChangeFacts(
-            soak_checks=seen.checks, soak_failed_checks=seen.failures, statistics=statistics.result
+            soak_checks=soak.checks, soak_failed_checks=soak.failures, statistics=statistics.result
         )
 
     def _retry_remaining_parts(
@@ -169,16 +176,16 @@ class SoakStep(Step):
             product=context.change.product, version=context.change.to_version, problems=problems
         )
 
-    def _count_elapsed(self, context: StepContext, lost_s: float) -> float:
+    def _count_elapsed(self, context: StepContext, uncounted_s: float) -> float:
         """Return the elapsed seconds of the soak period, but leave enough time for a verdict.
 
         Args:
             context: Context of the step.
-            lost_s: Seconds of it that do not count.
+            uncounted_s: Seconds of it that do not count.
         """
         settings = context.site.config.soak
         now = context.site.clock.now()
-        passed = (now - (context.read_facts().soak_started_at or now)).total_seconds() - lost_s
+        passed = (now - (context.read_facts().soak_started_at or now)).total_seconds() - uncounted_s
         # A clock that was set, or a night without power, must not count as a passed soak period.
         at_most = max(settings.seconds - settings.max_failures * settings.interval_s, 0.0)
         return min(max(passed, 0.0), at_most)
@@ -199,7 +206,7 @@ class PruneStep(Step):
             site,
             context.journal,
             origin=context.origin_version,
-            named=ProtectedItems(
+            protected=ProtectedItems(
                 slots=frozenset({context.target_version}),
                 changes=frozenset({context.change.id}),
             ),
@@ -234,13 +241,6 @@ class PruneStep(Step):
                 engine.discard_candidates(make_change_ref(closed[change_id]), CopyPlan(plan))
 
 
-logger = logging.getLogger(__name__)
-
-
-#: Tables not analyzed by then are left to autovacuum.
-STATISTICS_LIMIT_S = 600.0
-
-
 class StatisticsRefresh:
     """One update of the databases' statistics.
 
@@ -248,7 +248,7 @@ class StatisticsRefresh:
         site: The site.
         progress: Receives progress reports.
         limit_s: Time limit in seconds.
-        watching: Title of the soak period, if the update runs during it; reported again afterwards.
+        title: Title of the soak period, if the update runs during it; reported again afterwards.
     """
 
     def __init__(
@@ -256,34 +256,36 @@ class StatisticsRefresh:
         site: Site,
         progress: ProgressListener,
         limit_s: float = STATISTICS_LIMIT_S,
-        watching: LazyText | None = None,
+        title: LazyText | None = None,
     ) -> None:
         self._site, self._progress, self._limit_s = site, progress, limit_s
-        self._watching = watching
-        self._found: dict[str, object] = {}
+        self._title = title
+        self._result: dict[str, object] = {}
 
     def run(self) -> None:
         """Update the statistics; a failure is only recorded."""
         clock = self._site.clock.monotonic
         begin = clock()
-        alone = N_("updating database statistics")
-        beside = N_("soak period, updating database statistics")
-        self._progress.report(LazyText(alone if self._watching is None else beside))
+        title = N_("updating database statistics")
+        soak_title = N_("soak period, updating database statistics")
+        self._progress.report(LazyText(title if self._title is None else soak_title))
         try:
-            done = self._site.database_engine.refresh_statistics(self._limit_s)
+            tables_by_database = self._site.database_engine.refresh_statistics(self._limit_s)
         except UpdaterError as error:
             logger.warning("statistics: %s", error)
-            self._found["failed"] = error.code
+            self._result["failed"] = error.code
         else:
-            self._found["tables"] = {name: list(tables) for name, tables in done.items()}
-        self._found["seconds"] = round(clock() - begin, 3)
-        if self._watching is not None:
-            self._progress.report(self._watching)
+            self._result["tables"] = {
+                name: list(tables) for name, tables in tables_by_database.items()
+            }
+        self._result["seconds"] = round(clock() - begin, 3)
+        if self._title is not None:
+            self._progress.report(self._title)
 
     @property
     def result(self) -> dict[str, object]:
         """Return for the journal: the tables, or the error code; and the seconds."""
-        return dict(self._found)
+        return dict(self._result)
 
 
 @contextlib.contextmanager
@@ -291,11 +293,11 @@ def refresh_in_background(
     site: Site, progress: ProgressListener, title: LazyText
 ) -> Iterator[StatisticsRefresh]:
     """Update the statistics in the background of a block; cancel the update if the block fails."""
-    beside = StatisticsRefresh(site, progress, watching=title)
-    thread = threading.Thread(target=beside.run, name="statistics", daemon=True)
+    refresh = StatisticsRefresh(site, progress, title=title)
+    thread = threading.Thread(target=refresh.run, name="statistics", daemon=True)
     thread.start()
     try:
-        yield beside
+        yield refresh
         thread.join()
     except BaseException:
         while thread.is_alive():

@@ -1,9 +1,9 @@
 """Verdict on the start of an application, and on whether its release is to blame.
 
 A release is marked bad only for the behaviour of its own process. So an application that is not
-running, reports another version or does not answer is stopped and started once more: somebody else
-may have started another release or killed this one. :func:`is_release_to_blame` is the table that
-judges two starts.
+running, reports another version or does not answer is stopped and started once more: another
+release may have been started, or this one killed, from outside. :func:`is_release_to_blame` is the
+table that judges two starts.
 """
 
 from __future__ import annotations
@@ -41,19 +41,20 @@ from ncen_updater.formats.reported_version import matches_reported_version
 
 logger = logging.getLogger(__name__)
 
-# An application that does not run is not waited for. But the process check is a command that slows
-# the start, so it does not run at every health check.
+#: Interval of checks whether the application runs at all, while waiting for its health. They are
+#: commands that slow the start, so they do not run at every health check.
 PROCESS_CHECK_S = 0.5
+#: Interval of checks whether a slow application has stopped.
 STOP_POLL_S = 0.5
 
 
 class StartFailure(StrEnum):
     """Kind of failure of an application that is not healthy."""
 
-    UNHEALTHY = "unwell"  # reports the right version, but is unhealthy
-    WRONG_VERSION = "other"  # answers with another version or with none
-    NO_ANSWER = "silent"  # runs, but does not answer
-    NOT_RUNNING = "dead"  # does not run, or a part of it does not
+    UNHEALTHY = "unhealthy"  # reports the right version, but is unhealthy
+    WRONG_VERSION = "wrong-version"  # answers with another version or with none
+    NO_ANSWER = "no-answer"  # runs, but does not answer
+    NOT_RUNNING = "not-running"  # does not run, or a part of it does not
 
 
 def classify_failure(
@@ -122,13 +123,15 @@ def require_healthy(
         HEALTH_ACCESS_DENIED: The application refuses the credentials of the health check; the
             release is not to blame.
         HEALTH_UNDECIDED: The application is unhealthy, and the cause is unknown.
-        STOPPED_BUT_ANSWERS: Another program answers at the address.
+        STOPPED_BUT_ANSWERS, STOPPED_BUT_REPORTS_VERSION: As :func:`require_address_free`.
         ApplicationError: The application cannot be stopped or started.
         DatabaseError: The databases cannot be reached, so no release could be healthy.
         InsufficientSpaceError: A disk is full, so no release could be healthy.
     """
-    wait = partial(_wait_for_health, site, document, distinct=distinguishable, patient=not strict)
-    began = site.clock.monotonic()
+    wait = partial(
+        _wait_for_health, site, document, distinguishable=distinguishable, patient=not strict
+    )
+    started = site.clock.monotonic()
     seconds, health, first = wait()
     if first is None:
         return seconds
@@ -141,23 +144,23 @@ def require_healthy(
         return seconds
     if first is StartFailure.UNHEALTHY:
         require_judgeable(site, health.problem)
-        raise _make_unhealthy_error(document, health, site.clock.monotonic() - began)
-    before = health.problem
-    logger.warning("the application is not healthy; starting it again: %s", before)
+        raise _make_unhealthy_error(document, health, site.clock.monotonic() - started)
+    first_problem = health.problem
+    logger.warning("the application is not healthy; starting it again: %s", first_problem)
     site.application.stop()
-    foreign_session = require_address_free(site, document)
+    other_answered = require_address_free(site, document)
     site.application.start()
     seconds, health, second = wait()
     if second is None:
         return seconds
     require_judgeable(site, health.problem)
-    if is_release_to_blame(first, second, other_answered=foreign_session):
-        raise _make_unhealthy_error(document, health, site.clock.monotonic() - began)
+    if is_release_to_blame(first, second, other_answered=other_answered):
+        raise _make_unhealthy_error(document, health, site.clock.monotonic() - started)
     raise ApplicationError(
         HEALTH_UNDECIDED,
         product=document.manifest.product,
         version=document.manifest.version,
-        first=before,
+        first=first_problem,
         second=health.problem,
     )
 
@@ -190,7 +193,7 @@ def require_address_free(site: Site, document: ReleaseDocument) -> bool:
     # Without further requests: if nobody listens, each could take its full time-out.
     health = site.application.check_health(HealthExpectation(document.manifest.reported))
     version = health.reported.get(settings.version_field)
-    # Somebody may have started the application again meanwhile; then the next step stops it.
+    # If the application was started again meanwhile, the next step stops it.
     if version is not None and not site.application.is_running():
         url, command = settings.health_url, settings.version_command
         if command:
@@ -222,8 +225,8 @@ def try_stop(site: Site) -> None:
         site.application.stop()
     except StopError as error:
         logger.warning("the application does not stop in time: %s", error)
-        patience = 0.0 if error.values["refused"] else site.config.application.health_timeout_s
-        deadline = site.clock.monotonic() + patience
+        wait_s = 0.0 if error.values["refused"] else site.config.application.health_timeout_s
+        deadline = site.clock.monotonic() + wait_s
         while site.application.is_running() and site.clock.monotonic() < deadline:
             site.clock.wait(STOP_POLL_S)
 
@@ -233,18 +236,18 @@ def _make_expectation(document: ReleaseDocument) -> HealthExpectation:
 
 
 def _wait_for_health(
-    site: Site, document: ReleaseDocument, *, distinct: bool, patient: bool
+    site: Site, document: ReleaseDocument, *, distinguishable: bool, patient: bool
 ) -> tuple[float, HealthResult, StartFailure | None]:
     """Wait for health; return the seconds, the last check, and the kind of failure, if any."""
     expectation = _make_expectation(document)
     clock = site.clock.monotonic
-    asked = clock()
+    checked_at = clock()
 
-    def dead(health: HealthResult) -> bool:
-        nonlocal asked
-        if health.answered or clock() - asked < PROCESS_CHECK_S:
+    def is_hopeless(health: HealthResult) -> bool:
+        nonlocal checked_at
+        if health.answered or clock() - checked_at < PROCESS_CHECK_S:
             return False
-        asked = clock()
+        checked_at = clock()
         # A start that is queued in systemd counts as running, for example one that waits for the
         # agent's own resume unit, which ends at once while this operation runs.
         return site.application.describe_outage() is not None
@@ -254,26 +257,27 @@ def _wait_for_health(
         timeout_s=site.config.application.health_timeout_s,
         clock=clock,
         wait=site.clock.wait,
-        is_hopeless=dead,
+        is_hopeless=is_hopeless,
         patient=patient,
     )
     if waited:
         return waited.seconds, waited.health, None
     health = waited.health
     if waited.same is not None:
-        words = N_("the same at {looks} checks in {seconds} s")
-        same = LazyText(words, {"looks": waited.same.checks, "seconds": f"{waited.seconds:.0f}"})
+        template = N_("the same at {checks} checks in {seconds} s")
+        values = {"checks": waited.same.checks, "seconds": f"{waited.seconds:.0f}"}
+        same = LazyText(template, values)
         health = replace(health, results=(*health.results, ProbeResult("answer", same)))
-    if not health.answered and (why := site.application.describe_outage()):
-        health = replace(health, results=(*health.results, ProbeResult("process", why)))
-    sign = classify_failure(
+    if not health.answered and (reason := site.application.describe_outage()):
+        health = replace(health, results=(*health.results, ProbeResult("process", reason)))
+    failure = classify_failure(
         health,
         document.manifest.reported,
         site.config.application.version_field,
         runs=health.answered or site.application.is_running(),
-        distinguishable=distinct,
+        distinguishable=distinguishable,
     )
-    return waited.seconds, health, sign
+    return waited.seconds, health, failure
 
 
 def _make_unhealthy_error(

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta, tzinfo
 from typing import TYPE_CHECKING
 
 from ncen_updater.agent.adapters.databases.base import RollbackKind
+from ncen_updater.agent.adapters.databases.migrations.ledger import PARKED_SCHEMA
 from ncen_updater.agent.engine.approvals.approval import Approval, ApprovalBasis
 from ncen_updater.agent.engine.approvals.upgrade_approvals import (
     ApprovalSubject,
@@ -293,8 +294,6 @@ def _format_overlay(layer: OverlayReport | None) -> tuple[LazyText, ...]:
     return describe_overlay_effects(layer)
 
 
-#: Schema for values that ``down`` files park because the old tables cannot hold them.
-PARKED_SCHEMA = "ncen_kept"
 #: Maximum number of listed codes without a target; further ones are counted.
 MAX_CODES_SHOWN = 20
 

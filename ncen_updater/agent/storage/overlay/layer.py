@@ -60,6 +60,16 @@ from ncen_updater.formats.texts.overlay_files import (
     collect_shipped_texts,
     fill_language,
 )
+from ncen_updater.formats.tree import WRITE_BITS
+
+logger = logging.getLogger(__name__)
+
+#: Maximum number of names examined below one directory.
+MAX_FILES = 10_000
+CURRENT_LINK = "current"
+PARTIAL_SUFFIX = ".partial"
+TEXT_ORIGINS_FILE = ".text-origins.json"
+MAX_TEXT_ORIGINS_BYTES = 100_000_000
 
 
 @dataclass(frozen=True)
@@ -142,17 +152,6 @@ def measure_coverage(
         len(new),
         tuple(item for item in counted if item.count),
     )
-
-
-logger = logging.getLogger(__name__)
-
-#: Maximum number of names examined below one directory.
-MAX_FILES = 10_000
-CURRENT_LINK = "current"
-PARTIAL_SUFFIX = ".partial"
-TEXT_ORIGINS_FILE = ".text-origins.json"
-MAX_TEXT_ORIGINS_BYTES = 100_000_000
-WRITE_BITS = 0o222
 
 
 @dataclass(frozen=True)
@@ -247,14 +246,14 @@ class LocalOverlay:
     """
 
     def __init__(self, local_directory: Path, merged_directory: Path, slots: SlotStore) -> None:
-        self._own = local_directory
+        self._local = local_directory
         self._merged = merged_directory
         self._slots = slots
 
     @property
     def local_directory(self) -> Path:
         """Return the country's directory."""
-        return self._own
+        return self._local
 
     @property
     def merged_directory(self) -> Path:
@@ -290,17 +289,17 @@ class LocalOverlay:
         extra: Mapping[str, TextOrigins] | None = None,
     ) -> Iterator[_MergedFile]:
         before = {item.site_path: item for item in self._list_previous_declared(origin)}
-        retained = self._read_text_origins()
-        for path, made_for in (extra or {}).items():
-            # Texts that were not imported this time keep their recorded origin.
-            retained[path] = {**retained.get(path, {}), **made_for}
+        recorded = self._read_text_origins()
+        for path, origins in (extra or {}).items():
+            # Texts that are not among them keep their recorded origin.
+            recorded[path] = {**recorded.get(path, {}), **origins}
         for declared in self.list_declared(target):
-            then = before.get(declared.site_path)
-            if then is not None and origin is not None and origin > target:
-                back = {new: old for old, new in then.renamed.items()}
-                declared = declared.model_copy(update={"renamed": back})  # noqa: PLW2901
+            previous = before.get(declared.site_path)
+            if previous is not None and origin is not None and origin > target:
+                reversed_names = {new: old for old, new in previous.renamed.items()}
+                declared = declared.model_copy(update={"renamed": reversed_names})  # noqa: PLW2901
             for language in self._list_languages(declared, target):
-                yield self._merge_file(declared, then, origin, target, language, retained)
+                yield self._merge_file(declared, previous, origin, target, language, recorded)
 
     def _list_previous_declared(self, origin: Version | None) -> tuple[OverlayManifest, ...]:
         """Return the overlays of the installed release; damage to its record blocks nothing."""
@@ -316,7 +315,7 @@ class LocalOverlay:
         shipped = OverlayDirectory(self._slots.get_slot_directory(target)).list_languages(
             declared.release_path
         )
-        own = OverlayDirectory(self._own).list_languages(declared.site_path)
+        own = OverlayDirectory(self._local).list_languages(declared.site_path)
         return tuple(sorted({*shipped, *own}))
 
     def _merge_file(
@@ -326,7 +325,7 @@ class LocalOverlay:
         origin: Version | None,
         target: Version,
         language: str | None,
-        retained: Mapping[str, TextOrigins],
+        recorded: Mapping[str, TextOrigins],
     ) -> _MergedFile:
         path, own_path = (
             fill_language(declared.release_path, language),
@@ -345,30 +344,30 @@ class LocalOverlay:
             with contextlib.suppress(UnusableFileError):
                 base = self.read_shipped(then, origin, language)
         try:
-            found = OverlayDirectory(self._own).read(own_path)
-            own = parse_catalogue(found, declared)
+            local_file = OverlayDirectory(self._local).read(own_path)
+            own = parse_catalogue(local_file, declared)
         except UnusableFileError as error:
             problem = FileProblem(own_path, error.why, error.line)
-            nothing = self._merge(declared, base, theirs, TextCatalog(), {})
-            cover = _measure_coverage(declared, language, base, theirs, TextCatalog(), nothing)
+            unmerged = self._merge(declared, base, theirs, TextCatalog(), {})
+            coverage = _measure_coverage(declared, language, base, theirs, TextCatalog(), unmerged)
             return _MergedFile(
-                replace(report, problem=problem, coverage=cover), _get_content(shipped)
+                replace(report, problem=problem, coverage=coverage), _get_content(shipped)
             )
-        merged = self._merge(declared, base, theirs, own, retained.get(path, {}))
-        cover = _measure_coverage(declared, language, base, theirs, own, merged)
-        report = replace(report, keys=merged.keys, coverage=cover)
-        if found is None:
+        merged = self._merge(declared, base, theirs, own, recorded.get(path, {}))
+        coverage = _measure_coverage(declared, language, base, theirs, own, merged)
+        report = replace(report, keys=merged.keys, coverage=coverage)
+        if local_file is None:
             # Unchanged as signed, with its comments; and no file if the release ships none.
             content = _get_content(shipped)
-            machine = compile_mo(merged.catalogue) if declared.compiled and shipped else None
+            compiled = compile_mo(merged.catalogue) if declared.compiled and shipped else None
         else:
-            content, machine = _encode_merged(declared, merged.catalogue)
+            content, compiled = _encode_merged(declared, merged.catalogue)
         values = tuple((str(key), entry.digest) for key, entry in own.entries.items())
         return _MergedFile(
             report,
             content,
-            machine,
-            found,
+            compiled,
+            local_file,
             merged.text_origins,
             values if report.is_settings else (),
         )
@@ -379,11 +378,11 @@ class LocalOverlay:
         base: ShippedTexts | None,
         theirs: ShippedTexts,
         own: TextCatalog,
-        made_for: TextOrigins,
+        origins: TextOrigins,
     ) -> MergeResult:
         if declared.kind is OverlayKind.SETTINGS:
             return merge_settings(declared, base, theirs, own)
-        return merge_texts(declared, base, theirs, own, made_for)
+        return merge_texts(declared, base, theirs, own, origins)
 
     def read_shipped(
         self, declared: OverlayManifest, version: Version, language: str | None
@@ -405,7 +404,8 @@ class LocalOverlay:
             UnusableFileError: If the file cannot be read.
         """
         return parse_catalogue(
-            OverlayDirectory(self._own).read(fill_language(declared.site_path, language)), declared
+            OverlayDirectory(self._local).read(fill_language(declared.site_path, language)),
+            declared,
         )
 
     def plan_new_language(self, version: Version, language: str) -> tuple[FileReport, ...]:
@@ -431,17 +431,17 @@ class LocalOverlay:
         directory, _, name = path.rpartition("/")
         content = _encode(FORMATS[declared.format].write(local), declared)
         try:
-            durable.make_directory(self._own)
-            with contextlib.closing(DirectoryHandle.open_without_symlinks(self._own)) as handle:
+            durable.make_directory(self._local)
+            with contextlib.closing(DirectoryHandle.open_without_symlinks(self._local)) as handle:
                 if directory:
                     handle.ensure_directory(directory)
-                before = _read_or_none(OverlayDirectory(self._own), path)
+                before = _read_or_none(OverlayDirectory(self._local), path)
                 if before is not None:
                     handle.replace_file(f"{directory}/.{name}.before".lstrip("/"), before.content)
                 handle.replace_file(path, content)
         except OSError as error:
             raise UpdaterError(
-                OVERLAY_NOT_WRITTEN, path=self._own / path, detail=str(error)
+                OVERLAY_NOT_WRITTEN, path=self._local / path, detail=str(error)
             ) from error
 
     # ---- present state -------------------------------------------------------------------------
@@ -473,35 +473,35 @@ class LocalOverlay:
         Raises:
             UpdaterError: If it cannot be written.
         """
-        place = self._merged / f"{target}{PARTIAL_SUFFIX}"
+        partial = self._merged / f"{target}{PARTIAL_SUFFIX}"
         try:
             durable.make_directory(self._merged, exactly=True)
-            shutil.rmtree(place, ignore_errors=True)
-            durable.make_directory(place, exactly=True)
+            shutil.rmtree(partial, ignore_errors=True)
+            durable.make_directory(partial, exactly=True)
             digest = hashlib.sha256()
-            retained: list[tuple[str, TextOrigins]] = []
-            for one in self._merge_all(origin, target, extra):
-                for path, content in _list_outputs(one):
-                    durable.make_directory((place / path).parent, exactly=True)
-                    _write_file(place / path, content, one.local_file)
+            merged_origins: list[tuple[str, TextOrigins]] = []
+            for file in self._merge_all(origin, target, extra):
+                for path, content in _list_outputs(file):
+                    durable.make_directory((partial / path).parent, exactly=True)
+                    _write_file(partial / path, content, file.local_file)
                     # Read permissions are part of the digest, since settings may contain secrets.
-                    whose = (
-                        (one.local_file.mode, one.local_file.uid, one.local_file.gid)
-                        if one.local_file
+                    permissions = (
+                        (file.local_file.mode, file.local_file.uid, file.local_file.gid)
+                        if file.local_file
                         else ()
                     )
-                    digest.update(repr((path, content, whose)).encode())
-                if one.text_origins:
-                    retained.append((one.report.path, one.text_origins))
-            record = _encode_text_origins(retained)
-            (place / TEXT_ORIGINS_FILE).write_bytes(record)
+                    digest.update(repr((path, content, permissions)).encode())
+                if file.text_origins:
+                    merged_origins.append((file.report.path, file.text_origins))
+            record = _encode_text_origins(merged_origins)
+            (partial / TEXT_ORIGINS_FILE).write_bytes(record)
             digest.update(record)
             name = f"{target}-{digest.hexdigest()[:12]}"
             if (self._merged / name).exists():
-                shutil.rmtree(place)
+                shutil.rmtree(partial)
             else:
-                durable.sync_filesystem(place)
-                durable.rename_entry(place, self._merged / name)
+                durable.sync_filesystem(partial)
+                durable.rename_entry(partial, self._merged / name)
         except OSError as error:
             raise UpdaterError(OVERLAY_NOT_WRITTEN, path=self._merged, detail=str(error)) from error
         return name
@@ -527,28 +527,30 @@ class LocalOverlay:
             if durable.is_partial_file(item):
                 durable.remove_file(item)  # a link that was not renamed before a kill
                 continue
-            left = item.name.endswith(PARTIAL_SUFFIX) or (
+            is_unused = item.name.endswith(PARTIAL_SUFFIX) or (
                 version is not None and version not in versions
             )
-            if left and item.name != used and not item.is_symlink():
+            if is_unused and item.name != used and not item.is_symlink():
                 shutil.rmtree(item, ignore_errors=True)
 
-    def list_undeclared(self, version: Version, besides: Iterable[Path] = ()) -> tuple[str, ...]:
+    def list_undeclared(self, version: Version, excluded: Iterable[Path] = ()) -> tuple[str, ...]:
         """Return the local files that no ``[[overlays]]`` of a release declares."""
-        files = OverlayDirectory(self._own)
-        named = set()
+        files = OverlayDirectory(self._local)
+        declared_files = set()
         for declared in self.list_declared(version):
             languages: tuple[str | None, ...] = (None,)
             if declared.kind is OverlayKind.TRANSLATIONS:
                 languages = files.list_languages(declared.site_path)
-            named |= {fill_language(declared.site_path, language) for language in languages}
-        others = [path for path in besides if path.is_relative_to(self._own)]
+            declared_files |= {
+                fill_language(declared.site_path, language) for language in languages
+            }
+        excluded_below = [path for path in excluded if path.is_relative_to(self._local)]
         return tuple(
             sorted(
                 name
                 for name in files.list_files()
-                if name not in named
-                and not any((self._own / name).is_relative_to(path) for path in others)
+                if name not in declared_files
+                and not any((self._local / name).is_relative_to(path) for path in excluded_below)
             )
         )
 
@@ -562,7 +564,9 @@ class LocalOverlay:
                 read_file(self._merged / CURRENT_LINK / TEXT_ORIGINS_FILE, MAX_TEXT_ORIGINS_BYTES)
             )
             return {
-                path: {tuple(key): TextOrigin(made, tuple(source)) for key, made, source in rows}
+                path: {
+                    tuple(key): TextOrigin(digest, tuple(source)) for key, digest, source in rows
+                }
                 for path, rows in data.items()
             }
         except (OSError, ValueError, TypeError, AttributeError):
@@ -576,8 +580,8 @@ def _read_or_none(files: OverlayDirectory, path: str) -> OverlayFile | None:
         return None
 
 
-def _get_content(found: OverlayFile | None) -> bytes | None:
-    return found.content if found is not None else None
+def _get_content(file: OverlayFile | None) -> bytes | None:
+    return file.content if file is not None else None
 
 
 def _encode_merged(declared: OverlayManifest, catalogue: TextCatalog) -> tuple[bytes, bytes | None]:
@@ -620,11 +624,13 @@ def _write_file(path: Path, content: bytes, like: OverlayFile | None) -> None:
         os.fchmod(stream.fileno(), (like.mode & 0o777 & ~WRITE_BITS) | 0o400 if like else 0o644)
 
 
-def _encode_text_origins(retained: Iterable[tuple[str, TextOrigins]]) -> bytes:
+def _encode_text_origins(by_path: Iterable[tuple[str, TextOrigins]]) -> bytes:
     return json.dumps(
         {
-            path: [[list(key), made.digest, list(made.source)] for key, made in made_for.items()]
-            for path, made_for in retained
+            path: [
+                [list(key), origin.digest, list(origin.source)] for key, origin in origins.items()
+            ]
+            for path, origins in by_path
         },
         ensure_ascii=False,
         separators=(",", ":"),
@@ -691,8 +697,8 @@ class OverlayDirectory:
                     return None
                 descriptor = handle.open_file(path)
                 with os.fdopen(descriptor, "rb") as stream:
-                    look = os.fstat(stream.fileno())
-                    if not stat.S_ISREG(look.st_mode):
+                    info = os.fstat(stream.fileno())
+                    if not stat.S_ISREG(info.st_mode):
                         raise UnusableFileError("not a regular file")
                     content = stream.read(MAX_OVERLAY_FILE_BYTES + 1)
         except FileNotFoundError:
@@ -701,33 +707,33 @@ class OverlayDirectory:
             raise UnusableFileError(_format_error(error)) from error
         if len(content) > MAX_OVERLAY_FILE_BYTES:
             raise UnusableFileError(f"it has more than {MAX_OVERLAY_FILE_BYTES} bytes")
-        return OverlayFile(content, stat.S_IMODE(look.st_mode), look.st_uid, look.st_gid)
+        return OverlayFile(content, stat.S_IMODE(info.st_mode), info.st_uid, info.st_gid)
 
     def list_languages(self, path: str) -> tuple[str, ...]:
         """Return the languages that have a file at a path of the manifest, sorted."""
         before, _, after = path.partition(LANGUAGE_PLACEHOLDER)
         directory, _, prefix = before.rpartition("/")
         suffix, _, rest = after.partition("/")
-        found = []
+        languages = []
         for name in self._list_directory(directory):
             if not (name.startswith(prefix) and name.endswith(suffix)):
                 continue
             language = name[len(prefix) : len(name) - len(suffix)]
-            there = not rest or self._exists(f"{directory}/{name}/{rest}")
-            if there and re.fullmatch(LANGUAGE_PATTERN, language):
-                found.append(language)
-        return tuple(sorted(found))
+            exists = not rest or self._exists(f"{directory}/{name}/{rest}")
+            if exists and re.fullmatch(LANGUAGE_PATTERN, language):
+                languages.append(language)
+        return tuple(sorted(languages))
 
     def list_files(self) -> Iterator[str]:
         """Yield the paths of all files below, up to a limit, following no link."""
-        left = MAX_FILES
+        remaining = MAX_FILES
         waiting = [""]
         while waiting:
             directory = waiting.pop()
             for name in self._list_directory(directory):
                 path = f"{directory}/{name}".lstrip("/")
-                left -= 1
-                if left < 0:
+                remaining -= 1
+                if remaining < 0:
                     return
                 if self._is_directory(path):
                     waiting.append(path)
@@ -740,10 +746,10 @@ class OverlayDirectory:
                 if handle is None:
                     return []
                 with handle.scan_directory(directory) as items:
-                    found = [item.name for _, item in zip(range(MAX_FILES), items, strict=False)]
+                    names = [item.name for _, item in zip(range(MAX_FILES), items, strict=False)]
         except OSError:
             return []
-        return sorted(name for name in found if not name.startswith("."))
+        return sorted(name for name in names if not name.startswith("."))
 
     def _exists(self, path: str) -> bool:
         return self._read_mode(path) is not None

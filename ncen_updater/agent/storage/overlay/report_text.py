@@ -31,13 +31,13 @@ def describe_key(key: KeyReport) -> LazyText:
     """Describe the outcome of one key."""
     if key.missing_placeholders:
         return LazyText(
-            N_("placeholder {places} missing; the text of the release is shown"),
-            {"places": ", ".join(key.missing_placeholders)},
+            N_("placeholder {names} missing; the text of the release is shown"),
+            {"names": ", ".join(key.missing_placeholders)},
         )
     if key.unknown_placeholders:
         return LazyText(
-            N_("placeholder {places} unknown; the text of the release is shown"),
-            {"places": ", ".join(key.unknown_placeholders)},
+            N_("placeholder {names} unknown; the text of the release is shown"),
+            {"names": ", ".join(key.unknown_placeholders)},
         )
     if key.outcome is KeyOutcome.INVALID:
         return LazyText(N_("allowed values: {rule}"), {"rule": key.problem})
@@ -68,7 +68,7 @@ def _describe_new_texts(found: TranslationCoverage, source: str) -> Iterator[Laz
     yield LazyText(N_("new texts shown in '{source}': {count}"), values)
     for area in found.areas:
         yield LazyText(
-            N_("of these, in '{place}': {count}"), {"count": area.count, "place": area.label}
+            N_("of these, in '{area}': {count}"), {"count": area.count, "area": area.label}
         )
 
 
@@ -94,32 +94,32 @@ _SETTING_COUNTS: tuple[tuple[KeyOutcome, str], ...] = (
 def _describe_file(report: FileReport) -> Iterator[LazyText]:
     problem = report.problem
     if problem is not None:
-        place = problem.path if problem.line is None else f"{problem.path}:{problem.line}"
+        location = problem.path if problem.line is None else f"{problem.path}:{problem.line}"
         yield LazyText(
-            N_("cannot read {path} ({why}); the file of the release is used"),
-            {"path": place, "why": problem.reason},
+            N_("cannot read {path} ({reason}); the file of the release is used"),
+            {"path": location, "reason": problem.reason},
         )
     if report.coverage is not None:
         yield describe_coverage(report.coverage)
-        for words in _describe_new_texts(report.coverage, report.declared.source):
-            yield LazyText(N_("  {words}"), {"words": words})
+        for text in _describe_new_texts(report.coverage, report.declared.source):
+            yield LazyText(N_("  {text}"), {"text": text})
     else:
-        retained = len(
+        count = len(
             report.select(KeyOutcome.UNCHANGED, KeyOutcome.DEFAULT_CHANGED, KeyOutcome.ADDED)
         )
         yield LazyText(
-            N_("{path}: local settings: {count}"), {"path": report.local_path, "count": retained}
+            N_("{path}: local settings: {count}"), {"path": report.local_path, "count": count}
         )
     for outcome, sentence in _SETTING_COUNTS if report.is_settings else _TEXT_COUNTS:
         count = len(report.select(outcome))
         if count:
-            words = LazyText(sentence, {"count": count})
-            yield LazyText(N_("  {words}"), {"words": words})
+            text = LazyText(sentence, {"count": count})
+            yield LazyText(N_("  {text}"), {"text": text})
 
 
 def describe_overlay(report: OverlayReport) -> tuple[LazyText, ...]:
     """Describe the overlay in a few lines: each file or language, and counts to review."""
-    return tuple(words for item in report.files for words in _describe_file(item))
+    return tuple(text for item in report.files for text in _describe_file(item))
 
 
 def list_keys_to_review(report: OverlayReport) -> tuple[tuple[FileReport, KeyReport], ...]:

@@ -126,7 +126,7 @@ class _KeyIndex:
     """Index of the keys of the target release."""
 
     keys: Mapping[TextKey, None]
-    above: frozenset[TextKey]
+    parents: frozenset[TextKey]
 
     @classmethod
     def build(cls, keys: Mapping[TextKey, None]) -> _KeyIndex:
@@ -134,7 +134,7 @@ class _KeyIndex:
 
     def conflicts(self, key: TextKey) -> bool:
         """Tell whether a key would have to be both an object and a value."""
-        return key in self.above or any(key[:n] in self.keys for n in range(1, len(key)))
+        return key in self.parents or any(key[:n] in self.keys for n in range(1, len(key)))
 
 
 def merge_texts(
@@ -154,35 +154,40 @@ def merge_texts(
         text_origins: Origins of the local texts, as stored by the last merge.
     """
     before = base or shipped
-    known, knew = _KeyIndex.build(shipped.list_keys()), before.list_keys()
+    known, previous_keys = _KeyIndex.build(shipped.list_keys()), before.list_keys()
     reported: list[KeyReport] = []
     used: dict[TextKey, TextEntry] = {}
-    retention: dict[TextKey, TextOrigin] = {}
-    for key, was, entry in _apply_renames(local, declared.renamed, known.keys):
+    origins: dict[TextKey, TextOrigin] = {}
+    for key, previous_key, entry in _apply_renames(local, declared.renamed, known.keys):
         if entry.is_empty:
             continue
-        made = text_origins.get(key) or text_origins.get(was)
-        if made is None or made.digest != entry.digest:
+        origin = text_origins.get(key) or text_origins.get(previous_key)
+        if origin is None or origin.digest != entry.digest:
             # The author saw the installed release; a text of gettext contains its source text.
-            seen = before.get_source_text(was) if was in knew else ()
-            made = TextOrigin(entry.digest, seen or _derive_source(declared, key))
-        retention[key] = made
+            source = before.get_source_text(previous_key) if previous_key in previous_keys else ()
+            origin = TextOrigin(entry.digest, source or _derive_source(declared, key))
+        origins[key] = origin
         item = _judge_text(
-            key, entry, made, _PreviousText(before, was) if was in knew else None, shipped, known
+            key,
+            entry,
+            origin,
+            _PreviousText(before, previous_key) if previous_key in previous_keys else None,
+            shipped,
+            known,
         )
         reported.append(item)
         if item.outcome in USED_OUTCOMES:
             used[key] = entry
     merged: dict[TextKey, TextEntry] = {}
     for key in known.keys:
-        found = used.pop(key, None) or shipped.own.find_entry(key)
-        if found is not None:
-            merged[key] = _update_source(found, shipped, key)
-        elif key not in knew:
+        entry_used = used.pop(key, None) or shipped.own.find_entry(key)
+        if entry_used is not None:
+            merged[key] = _update_source(entry_used, shipped, key)
+        elif key not in previous_keys:
             reported.append(KeyReport(key, KeyOutcome.NEW, shipped=shipped.get_source_text(key)))
     merged.update(used)
     header = shipped.own.header or local.header or shipped.source.header
-    return MergeResult(TextCatalog(merged, header), tuple(reported), retention)
+    return MergeResult(TextCatalog(merged, header), tuple(reported), origins)
 
 
 def _derive_source(declared: OverlayManifest, key: TextKey) -> tuple[str, ...]:
@@ -205,7 +210,7 @@ class _PreviousText:
 def _judge_text(
     key: TextKey,
     entry: TextEntry,
-    made: TextOrigin,
+    origin: TextOrigin,
     before: _PreviousText | None,
     theirs: ShippedTexts,
     known: _KeyIndex,
@@ -217,7 +222,7 @@ def _judge_text(
         return KeyReport(
             key, KeyOutcome.COLLISION if known.conflicts(key) else KeyOutcome.ADDED, own
         )
-    if before is None and not made.source:
+    if before is None and not origin.source:
         return KeyReport(key, KeyOutcome.COLLISION, own, _read_forms(theirs, key))
     source = theirs.get_source_text(key) or _read_forms(theirs, key)
     shipped = _read_forms(theirs, key)
@@ -235,8 +240,8 @@ def _judge_text(
             missing_placeholders=missing,
             unknown_placeholders=unknown,
         )
-    if made.source[:1] != source[:1] and made.source and theirs.get_source_text(key):
-        return KeyReport(key, KeyOutcome.OUTDATED, own, shipped, old_source=made.source)
+    if origin.source[:1] != source[:1] and origin.source and theirs.get_source_text(key):
+        return KeyReport(key, KeyOutcome.OUTDATED, own, shipped, old_source=origin.source)
     if before is not None and shipped and _read_forms(before.shipped, before.key) != shipped:
         return KeyReport(key, KeyOutcome.BOTH_CHANGED, own, shipped)
     return KeyReport(key, KeyOutcome.UNCHANGED, own, shipped)
@@ -244,10 +249,10 @@ def _judge_text(
 
 def _update_source(entry: TextEntry, theirs: ShippedTexts, key: TextKey) -> TextEntry:
     """Update source text and plural of an entry to those of the release."""
-    there = theirs.own.entries.get(key) or theirs.source.entries.get(key)
-    if there is None:
+    released = theirs.own.entries.get(key) or theirs.source.entries.get(key)
+    if released is None:
         return entry
-    return TextEntry(entry.value, entry.plural, there.source, there.source_plural)
+    return TextEntry(entry.value, entry.plural, released.source, released.source_plural)
 
 
 def merge_settings(
@@ -258,9 +263,9 @@ def merge_settings(
     reported: list[KeyReport] = []
     merged = dict(theirs.own.entries)
     known = _KeyIndex.build(dict.fromkeys(theirs.own))
-    for key, was, entry in _apply_renames(own, declared.renamed, known.keys):
+    for key, previous_key, entry in _apply_renames(own, declared.renamed, known.keys):
         if key in theirs.own.entries:
-            old, new = before.own.entries.get(was), theirs.own.entries[key]
+            old, new = before.own.entries.get(previous_key), theirs.own.entries[key]
             if base is not None and old is None:
                 outcome = KeyOutcome.COLLISION
             elif old is not None and not old.has_same_text(new):
@@ -292,8 +297,8 @@ def _check_settings(
                 (name,) if name not in by_name else by_name[name][0], KeyOutcome.MISSING
             )
     for rule in declared.rules:
-        found = by_name.get(rule.key)
-        if found is not None and not found[1].is_empty:
-            why = describe_rule_violation(rule, found[1].value)
-            if why:
-                yield KeyReport(found[0], KeyOutcome.INVALID, problem=why)
+        setting = by_name.get(rule.key)
+        if setting is not None and not setting[1].is_empty:
+            problem = describe_rule_violation(rule, setting[1].value)
+            if problem:
+                yield KeyReport(setting[0], KeyOutcome.INVALID, problem=problem)

@@ -56,21 +56,22 @@ def export_untranslated(
         everything: Whether to include texts with a valid translation.
     """
     is_po = report.declared.format is OverlayFormat.PO
-    wanted = {item.key for item in report.select(*NEEDS_TRANSLATION)}
+    to_translate = {item.key for item in report.select(*NEEDS_TRANSLATION)}
     entries: dict[TextKey, TextEntry] = {}
     for key in shipped_texts.list_keys():
-        mine, shipped = local.find_entry(key), shipped_texts.own.find_entry(key)
-        untranslated = mine is None and shipped is None
-        if not (everything or untranslated or key in wanted):
+        local_entry, shipped = local.find_entry(key), shipped_texts.own.find_entry(key)
+        untranslated = local_entry is None and shipped is None
+        if not (everything or untranslated or key in to_translate):
             continue
         source = shipped_texts.get_source_text(key) or (shipped.forms if shipped else ())
         if not source:
             continue
-        value = mine or shipped or TextEntry("")
+        value = local_entry or shipped or TextEntry("")
         context = key[0] if is_po else format_key(key)
         entries[context, source[0]] = TextEntry(
             value.value if isinstance(value.value, str) else "", value.plural, source[0],
-            source[1] if len(source) > 1 else None, fuzzy=key in wanted and mine is not None,
+            source[1] if len(source) > 1 else None,
+            fuzzy=key in to_translate and local_entry is not None,
         )  # fmt: skip
     header = dict(shipped_texts.own.header or local.header)
     return TextCatalog(entries, header or {"Language": report.language or ""})
@@ -100,7 +101,7 @@ def import_translations(
     for shipped in releases:
         for key in shipped.list_keys():
             known.setdefault(key if is_po else format_key(key), (key, shipped))
-    entries, made_for = dict(local.entries), {}
+    entries, origins = dict(local.entries), {}
     added, changed, unknown = [], [], []
     for key, entry in imported.entries.items():
         if entry.is_empty or not entry.forms:
@@ -109,19 +110,19 @@ def import_translations(
         if name not in known:
             unknown.append(format_key(key))
             continue
-        real, shipped = known[name]
-        made = TextEntry(entry.value, entry.plural, fuzzy=entry.fuzzy) if not is_po else entry
-        before = local.find_entry(real)
-        if before is None:
-            added.append(real)
-        elif not before.has_same_text(made):
-            changed.append(real)
-        entries[real] = made
-        source = (entry.source,) if as_po and entry.source else shipped.get_source_text(real)
-        made_for[real] = TextOrigin(made.digest, source)
-    if unknown and not made_for:
+        local_key, shipped = known[name]
+        text = TextEntry(entry.value, entry.plural, fuzzy=entry.fuzzy) if not is_po else entry
+        local_entry = local.find_entry(local_key)
+        if local_entry is None:
+            added.append(local_key)
+        elif not local_entry.has_same_text(text):
+            changed.append(local_key)
+        entries[local_key] = text
+        source = (entry.source,) if as_po and entry.source else shipped.get_source_text(local_key)
+        origins[local_key] = TextOrigin(text.digest, source)
+    if unknown and not origins:
         raise UnusableFileError("no text of an installed release in it")
     header = local.header or imported.header
     return TranslationImport(
-        TextCatalog(entries, header), tuple(added), tuple(changed), tuple(unknown), made_for
+        TextCatalog(entries, header), tuple(added), tuple(changed), tuple(unknown), origins
     )

@@ -1,7 +1,7 @@
 """The link ``current`` to the release in use, and the version string that a release reports.
 
-Imports only the standard library and ``packaging``, so that ``ncen-updater status`` need not load
-the models of the release format.
+``status`` imports this module: no third-party imports but ``packaging``, and no models of the
+release format.
 """
 
 from __future__ import annotations
@@ -22,9 +22,13 @@ from ncen_updater.formats.target_names import MAX_DOCUMENT_BYTES
 
 logger = logging.getLogger(__name__)
 
+#: Directory below that of the slots, with the records of each slot.
+RECORDS_DIRECTORY = ".records"
+DOCUMENT_FILE = "release.json"
+
 
 def parse_slot_name(name: str) -> Version | None:
-    """Return the version in a directory's name, None if it is not the name of a slot.
+    """Return the version in a directory's name; None if it is not the name of a slot.
 
     Only the normal form is accepted: otherwise one version could have two slots.
     """
@@ -36,7 +40,7 @@ def parse_slot_name(name: str) -> Version | None:
 
 
 def read_current_version(slots: Path, current: Path) -> Version | None:
-    """Return the version that ``current`` selects, None if there is no link yet.
+    """Return the version that ``current`` selects; None if there is no link yet.
 
     The slot itself is not checked; a link to a missing slot still names its version.
 
@@ -56,12 +60,12 @@ def read_current_version(slots: Path, current: Path) -> Version | None:
                 )
             return None
         target = current.readlink()
-        place = Path(os.path.normpath(current.parent / target))
-        same = place.parent == slots or place.parent.resolve() == slots.resolve()
+        slot = Path(os.path.normpath(current.parent / target))
+        is_slot = slot.parent == slots or slot.parent.resolve() == slots.resolve()
     except OSError as error:
         raise UpdaterError(SLOT_ERROR, path=current, detail=str(error)) from error
-    version = parse_slot_name(place.name)
-    if version is None or not same:
+    version = parse_slot_name(slot.name)
+    if version is None or not is_slot:
         raise UpdaterError(CURRENT_LINK_INVALID, current=current, target=target, slots=slots)
     return version
 
@@ -72,15 +76,10 @@ def switch_current(slots: Path, current: Path, version: Version) -> None:
     The target is relative if link and slots have the same parent, so that a whole site can be
     moved.
     """
-    place = slots / str(version)
-    target = Path(slots.name, str(version)) if slots.parent == current.parent else place
+    slot = slots / str(version)
+    target = Path(slots.name, str(version)) if slots.parent == current.parent else slot
     logger.info("current -> %s", target)
     durable.replace_symlink(target, current)
-
-
-#: Directory below that of the slots, with the records of each slot.
-RECORDS_DIRECTORY = ".records"
-DOCUMENT_FILE = "release.json"
 
 
 def read_reported_version(slots: Path, version: Version) -> str:

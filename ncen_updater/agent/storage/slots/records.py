@@ -53,17 +53,17 @@ class SlotRecords:
 
     def write(self, version: Version, document: ReleaseDocument, tree: Tree) -> None:
         """Write a record and flush it; the document last."""
-        place = self.get_record_directory(version)
-        durable.make_directory(place)
-        durable.write_file(place / TREE_FILE, tree.to_canonical_json())
-        durable.write_file(place / DOCUMENT_FILE, document.to_canonical_json())
+        directory = self.get_record_directory(version)
+        durable.make_directory(directory)
+        durable.write_file(directory / TREE_FILE, tree.to_canonical_json())
+        durable.write_file(directory / DOCUMENT_FILE, document.to_canonical_json())
 
     def remove(self, version: Version) -> None:
         """Remove a record if it exists, the document first: a partial record does not count."""
-        place = self.get_record_directory(version)
-        if place.is_dir():
-            durable.remove_file(place / DOCUMENT_FILE)
-            shutil.rmtree(place)
+        directory = self.get_record_directory(version)
+        if directory.is_dir():
+            durable.remove_file(directory / DOCUMENT_FILE)
+            shutil.rmtree(directory)
             durable.fsync_directory(self._root)
 
     def read_document(self, version: Version) -> ReleaseDocument:
@@ -72,15 +72,15 @@ class SlotRecords:
         Raises:
             SlotRecordError: If it is missing, damaged, or of another version.
         """
-        place = self.get_record_directory(version) / DOCUMENT_FILE
+        path = self.get_record_directory(version) / DOCUMENT_FILE
         try:
-            content = read_file(place, MAX_DOCUMENT_BYTES)
-            document = parse_release_document(content, str(place), lenient=True)
+            content = read_file(path, MAX_DOCUMENT_BYTES)
+            document = parse_release_document(content, str(path), lenient=True)
         except (OSError, UpdaterError) as error:
-            raise SlotRecordError(version=version, path=place.parent, detail=str(error)) from error
+            raise SlotRecordError(version=version, path=path.parent, detail=str(error)) from error
         if document.manifest.version != str(version):
-            found = f"it is that of {document.manifest.version}"
-            raise SlotRecordError(version=version, path=place.parent, detail=found)
+            detail = f"it is that of {document.manifest.version}"
+            raise SlotRecordError(version=version, path=path.parent, detail=detail)
         return document
 
     def read_tree(self, version: Version) -> Tree:
@@ -89,21 +89,21 @@ class SlotRecords:
         Raises:
             SlotRecordError: If it is missing, or differs from the digest in the document.
         """
-        place = self.get_record_directory(version) / TREE_FILE
+        path = self.get_record_directory(version) / TREE_FILE
         expected = self.read_document(version).tree_digest
         try:
-            content = read_file(place, MAX_TREE_BYTES)
+            content = read_file(path, MAX_TREE_BYTES)
             if hashlib.sha256(content).hexdigest() != expected:
                 raise SlotRecordError(
                     version=version,
-                    path=place.parent,
+                    path=path.parent,
                     detail=LazyText("{tree}: digest mismatch", {"tree": TREE_FILE}),
                 )
-            return parse_tree(content, str(place))
+            return parse_tree(content, str(path))
         except SlotRecordError:
             raise
         except (OSError, UpdaterError) as error:
-            raise SlotRecordError(version=version, path=place.parent, detail=str(error)) from error
+            raise SlotRecordError(version=version, path=path.parent, detail=str(error)) from error
 
     def iter_entries(self, version: Version) -> Iterator[TreeEntry]:
         """Read the tree one entry at a time.
@@ -112,31 +112,31 @@ class SlotRecords:
             SlotRecordError: At the latest after the last entry, if the file is missing or differs
                 from the digest in the document.
         """
-        place = self.get_record_directory(version) / TREE_FILE
+        path = self.get_record_directory(version) / TREE_FILE
         expected = self.read_document(version).tree_digest
         try:
-            yield from _iter_entries(place, expected)
+            yield from _iter_entries(path, expected)
         except (OSError, ValueError, ValidationError, RecursionError) as error:
-            raise SlotRecordError(version=version, path=place.parent, detail=str(error)) from error
+            raise SlotRecordError(version=version, path=path.parent, detail=str(error)) from error
 
 
-def _iter_entries(place: Path, expected: str) -> Iterator[TreeEntry]:
+def _iter_entries(path: Path, expected: str) -> Iterator[TreeEntry]:
     digest = hashlib.sha256()
     utf8 = codecs.getincrementaldecoder("utf-8")()
     parse = json.JSONDecoder().raw_decode
     text, position = "", 0
-    if not place.is_file():
+    if not path.is_file():
         raise NotRegularFileError("not a regular file")
-    with place.open("rb") as stream:
+    with path.open("rb") as stream:
 
-        def more() -> bool:
+        def read_block() -> bool:
             nonlocal text, position
             block = stream.read(READ_BLOCK_BYTES)
             digest.update(block)
             text, position = text[position:] + utf8.decode(block, final=not block), 0
             return bool(block)
 
-        while len(text) < len(TREE_PREFIX) and more():
+        while len(text) < len(TREE_PREFIX) and read_block():
             pass
         if not text.startswith(TREE_PREFIX):
             raise ValueError("not a tree")
@@ -145,16 +145,16 @@ def _iter_entries(place: Path, expected: str) -> Iterator[TreeEntry]:
             try:
                 value, end = parse(text, position)
             except json.JSONDecodeError as error:
-                if len(text) - position > MAX_ENTRY_BYTES or not more():
+                if len(text) - position > MAX_ENTRY_BYTES or not read_block():
                     raise ValueError("truncated tree") from error
                 continue
             yield ENTRY_ADAPTER.validate_python(value)
             position = end
             if position == len(text):
-                more()
+                read_block()
             if text.startswith(",", position):
                 position += 1
-        while more():
+        while read_block():
             position = len(text)
     if digest.hexdigest() != expected:
         raise ValueError("digest mismatch")

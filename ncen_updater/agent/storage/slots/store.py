@@ -1,8 +1,9 @@
 """Slots of a site: built completely or not at all, compared with their records, never edited.
 
 On the disk during a build: ``<version>.partial`` (worthless, removed by the next attempt), then the
-record, then the slot under its own name. A name without a suffix is always a complete slot, because
-it got that name by one rename after everything was flushed. A removal first renames the slot
+record, then the slot under its own name. A name without a suffix and with a record is always a
+complete slot: the slot gets its name by one rename after everything was flushed, and an adopted
+directory is verified before its record is written. A removal first renames the slot
 (``<version>.removing``) and removes the record last.
 """
 
@@ -64,9 +65,9 @@ def _translate_disk_errors(version: Version, path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        what = SLOT_NO_SPACE if full else SLOT_NOT_WRITTEN
-        raise UpdaterError(what, version=version, path=path, detail=str(error)) from error
+        is_full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        message = SLOT_NO_SPACE if is_full else SLOT_NOT_WRITTEN
+        raise UpdaterError(message, version=version, path=path, detail=str(error)) from error
 
 
 class SlotStore:
@@ -167,18 +168,18 @@ class SlotStore:
             SlotRecordError: If the record is missing or damaged.
             SLOT_ERROR: If a path in it cannot be read.
         """
-        place = self.get_slot_directory(version)
-        if not place.is_dir():
+        directory = self.get_slot_directory(version)
+        if not directory.is_dir():
             raise UpdaterError(SLOT_MISSING, version=version, slots=self._slots)
         total = self._records.read_document(version).unpacked_bytes
         entries = self._records.iter_entries(version)
-        counter = _make_byte_reporter(
+        on_bytes = _make_byte_reporter(
             progress or SilentProgress(), N_("Verifying release {version}"), version, total
         )
         try:
-            return tuple(compare_tree(place, entries, check_content=full, on_bytes=counter))
+            return tuple(compare_tree(directory, entries, check_content=full, on_bytes=on_bytes))
         except OSError as error:
-            raise UpdaterError(SLOT_ERROR, path=place, detail=str(error)) from error
+            raise UpdaterError(SLOT_ERROR, path=directory, detail=str(error)) from error
 
     # ---- write operations (idempotent) ---------------------------------------------------------
 
@@ -216,11 +217,11 @@ class SlotStore:
         See :meth:`build_slot`; the files are verified here in any case.
         """
 
-        def known(place: Path) -> Tree:
+        def fill_and_return(place: Path) -> Tree:
             fill(place)
             return tree
 
-        self._assemble(document, known, progress, full=True)
+        self._assemble(document, fill_and_return, progress, full=True)
 
     def assemble_and_list(
         self, document: ReleaseDocument, fill: Callable[[Path], Tree], progress: ProgressListener
@@ -243,9 +244,9 @@ class SlotStore:
         full: bool,
     ) -> None:
         version = document.manifest.release_version
-        place = self.get_slot_directory(version)
+        directory = self.get_slot_directory(version)
         partial = self._slots / f"{version}{PARTIAL_SUFFIX}"
-        if self._is_built(version, document, progress):
+        if self._is_intact(version, document, progress):
             return
         with _translate_disk_errors(version, self._slots):
             durable.make_directory(self._slots, exactly=True)
@@ -255,9 +256,9 @@ class SlotStore:
                 tree = fill(partial)
                 if tree.compute_digest() != document.tree_digest:
                     raise SlotModifiedError(
-                        path=place, version=version, count=1, detail="different tree"
+                        path=directory, version=version, count=1, detail="different tree"
                     )
-                self._verify_and_seal(version, partial, tree.entries, progress, full=full)
+                self._require_same_tree(version, partial, tree.entries, progress, full=full)
                 partial.chmod(0o755)  # independent of the umask: the application needs access
                 _make_read_only(partial, tree.entries)
                 self._records.write(version, document, tree)
@@ -266,9 +267,9 @@ class SlotStore:
                 with contextlib.suppress(OSError):
                     _delete_tree(partial)
                 raise
-            if place.exists():
+            if directory.exists():
                 self._unlink_slot(version)
-            durable.rename_entry(partial, place)
+            durable.rename_entry(partial, directory)
         logger.info("slot built", extra={"release": str(version)})
 
     def adopt_directory(self, version: Version, document: ReleaseDocument, tree: Tree) -> None:
@@ -278,16 +279,16 @@ class SlotStore:
             SLOT_MISSING: If the directory does not exist.
             SlotModifiedError: If its files are not those of the release.
         """
-        place = self.get_slot_directory(version)
+        directory = self.get_slot_directory(version)
         if document.manifest.release_version != version:
             raise SlotModifiedError(
-                path=place, version=version, count=1, detail=document.manifest.version
+                path=directory, version=version, count=1, detail=document.manifest.version
             )
-        if not place.is_dir():
+        if not directory.is_dir():
             raise UpdaterError(SLOT_MISSING, version=version, slots=self._slots)
-        with _translate_disk_errors(version, place):
-            self._verify_and_seal(version, place, tree.entries, SilentProgress(), full=True)
-            _make_read_only(place, tree.entries)
+        with _translate_disk_errors(version, directory):
+            self._require_same_tree(version, directory, tree.entries, SilentProgress(), full=True)
+            _make_read_only(directory, tree.entries)
             self._records.write(version, document, tree)
 
     def switch_current(self, version: Version) -> None:
@@ -340,15 +341,21 @@ class SlotStore:
         except OSError as error:
             raise UpdaterError(SLOT_ERROR, path=self._slots, detail=str(error)) from error
 
-    def _is_built(
+    def _is_intact(
         self, version: Version, document: ReleaseDocument, progress: ProgressListener
     ) -> bool:
-        place = self.get_slot_directory(version)
-        if not place.exists():
+        """Tell whether the slot exists with every file as released; False if it must be built.
+
+        Raises:
+            SlotModifiedError: If the directory contains another release, or has no record.
+            SLOT_IN_USE: If it is damaged and in use.
+        """
+        directory = self.get_slot_directory(version)
+        if not directory.exists():
             return False
         if not self.is_built(version, document.tree_digest):
-            found = "different tree" if self._records.exists(version) else "no record"
-            raise SlotModifiedError(path=place, version=version, count=1, detail=found)
+            difference = "different tree" if self._records.exists(version) else "no record"
+            raise SlotModifiedError(path=directory, version=version, count=1, detail=difference)
         differences = self.verify_slot(version, progress)
         if differences and self.read_current() == version:
             raise UpdaterError(
@@ -356,24 +363,27 @@ class SlotStore:
             )
         return not differences
 
-    def _verify_and_seal(
+    def _require_same_tree(
         self,
         version: Version,
-        place: Path,
+        directory: Path,
         entries: Iterable[TreeEntry],
         progress: ProgressListener,
         *,
         full: bool,
     ) -> None:
-        counter = _make_byte_reporter(progress, N_("Verifying release {version}"), version, None)
-        found = tuple(
+        on_bytes = _make_byte_reporter(progress, N_("Verifying release {version}"), version, None)
+        differences = tuple(
             compare_tree(
-                place, entries, check_content=full, check_read_only=False, on_bytes=counter
+                directory, entries, check_content=full, check_read_only=False, on_bytes=on_bytes
             )
         )
-        if found:
+        if differences:
             raise SlotModifiedError(
-                path=place, version=version, count=len(found), detail=_format_differences(found)
+                path=directory,
+                version=version,
+                count=len(differences),
+                detail=_format_differences(differences),
             )
 
     def _unlink_slot(self, version: Version) -> None:
@@ -391,35 +401,35 @@ def _format_differences(differences: Iterable[SlotDifference]) -> str:
 def _make_byte_reporter(
     progress: ProgressListener, template: str, version: Version, total: int | None
 ) -> Callable[[int], None]:
-    what = LazyText(template, {"version": str(version)})
+    title = LazyText(template, {"version": str(version)})
     done = reported = 0
 
-    def count(number: int) -> None:
+    def count(size: int) -> None:
         nonlocal done, reported
-        done += number
+        done += size
         if done - reported >= PROGRESS_BYTES:
             reported = done
-            progress.report(what, Amount(done, total, Unit.BYTES))
+            progress.report(title, Amount(done, total, Unit.BYTES))
 
     return count
 
 
-def _delete_tree(place: Path) -> None:
+def _delete_tree(root: Path) -> None:
     """Delete a directory if it exists, even with read-only directories in it."""
-    if not place.exists():
+    if not root.exists():
         return
-    for directory, _, _ in os.walk(place):
+    for directory, _, _ in os.walk(root):
         Path(directory).chmod(0o700)
-    shutil.rmtree(place)
-    durable.fsync_directory(place.parent)
+    shutil.rmtree(root)
+    durable.fsync_directory(root.parent)
 
 
-def _make_read_only(place: Path, entries: tuple[TreeEntry, ...]) -> None:
+def _make_read_only(root: Path, entries: tuple[TreeEntry, ...]) -> None:
     """Remove write permission from every file, and flush everything."""
     for entry in entries:
         if entry.type is not EntryType.SYMLINK:
-            os.chmod(f"{place}/{entry.path}", get_sealed_mode(entry))  # noqa: PTH101 - there are many
-    durable.sync_filesystem(place)
+            os.chmod(f"{root}/{entry.path}", get_sealed_mode(entry))  # noqa: PTH101 - there are many
+    durable.sync_filesystem(root)
 
 
 class DifferenceKind(StrEnum):
@@ -490,16 +500,18 @@ def _compare_entry(
                 f"{entry.size} bytes",
                 f"{info.st_size} bytes",
             )
-        found = hash_file(Path(path), on_bytes) if full else entry.sha256
-        if found != entry.sha256:
+        digest = hash_file(Path(path), on_bytes) if full else entry.sha256
+        if digest != entry.sha256:
             return SlotDifference(
-                entry.path, DifferenceKind.CONTENT, entry.sha256 or "", found or ""
+                entry.path, DifferenceKind.CONTENT, entry.sha256 or "", digest or ""
             )
     mode = stat.S_IMODE(info.st_mode)
-    wanted = get_sealed_mode(entry) if sealed else entry.mode
+    expected_mode = get_sealed_mode(entry) if sealed else entry.mode
     ignored = 0 if sealed or entry.type is not EntryType.FILE else WRITE_BITS
-    if mode & ~ignored != wanted & ~ignored:
-        return SlotDifference(entry.path, DifferenceKind.MODE, f"{wanted:04o}", f"{mode:04o}")
+    if mode & ~ignored != expected_mode & ~ignored:
+        return SlotDifference(
+            entry.path, DifferenceKind.MODE, f"{expected_mode:04o}", f"{mode:04o}"
+        )
     return None
 
 

@@ -110,15 +110,15 @@ def _check_known(
 
 
 def _check_order(
-    database: str, above: Sequence[AppliedMigration], missing: Sequence[SqlMigration]
+    database: str, to_undo: Sequence[AppliedMigration], missing: Sequence[SqlMigration]
 ) -> None:
     """Refuse a target that shares a migration with the stack beyond the common beginning."""
     beyond = {m.migration.id for m in missing}
-    for place, row in enumerate(above):
+    for position, row in enumerate(to_undo):
         if row.id in beyond:
-            if place == 0:
+            if position == 0:
                 raise make_refusal(database, MigrationReason.GAP, missing[0].migration.id)
-            raise make_refusal(database, MigrationReason.OUT_OF_ORDER, above[0].id)
+            raise make_refusal(database, MigrationReason.OUT_OF_ORDER, to_undo[0].id)
 
 
 def plan_database_migrations(
@@ -155,12 +155,12 @@ def plan_database_migrations(
     common = 0
     while common < min(len(stack), len(target)) and stack[common].id == target[common].migration.id:
         common += 1
-    above, missing = stack[common:], target[common:]
-    _check_order(database, above, missing)
+    to_undo, missing = stack[common:], target[common:]
+    _check_order(database, to_undo, missing)
 
     steps: list[PlannedMigration] = []
     irreversible: list[tuple[str, str, str]] = []
-    for row in reversed(above):
+    for row in reversed(to_undo):
         item = known_origin[row.id]
         if item.down is None or item.down_sha256 is None:
             irreversible.append((database, row.id, item.migration.irreversible or ""))
@@ -246,11 +246,11 @@ def predict_ledgers(
     ledgers: Mapping[str, Sequence[AppliedMigration]], plan: MigrationPlan, change: ChangeRef
 ) -> dict[str, tuple[AppliedMigration, ...]]:
     """Return the ledgers as they will be after a plan has run in a change."""
-    found = {name: tuple(rows) for name, rows in ledgers.items()}
+    predicted = {name: tuple(rows) for name, rows in ledgers.items()}
     for step in plan.steps:
         row = AppliedMigration(step.id, step.direction, step.sha256, change.release, change.id, "")
-        found[step.database] = (*found.get(step.database, ()), row)
-    return found
+        predicted[step.database] = (*predicted.get(step.database, ()), row)
+    return predicted
 
 
 @dataclass(frozen=True)
@@ -260,8 +260,9 @@ class RollbackPath:
     Attributes:
         kind: Kind of the rollback.
         reasons: (database, migration or program, reason) why records are not, or may not be, kept.
-        unchanged_databases: Whether the databases stay unchanged, and only the code changes.
-        no_copy: Whether both releases declare this, so that no database is copied.
+        unchanged_databases: Whether no database is migrated, and only the code changes.
+        no_copy: Whether no database is copied either, since both releases declare that the older
+            one works with the databases of the newer one.
         losses: Values entered after the upgrade that the down migrations do not keep, as far as
             their text shows or the release declares.
     """
@@ -298,8 +299,9 @@ class RollbackPath:
         )
 
 
+#: Only the code changes; the databases are copied and cut over.
 UNCHANGED_DATABASES = RollbackPath(RollbackKind.KEEPS_RECORDS, unchanged_databases=True)
-#: The same without a copy.
+#: Only the code changes; no database is copied.
 NO_COPY = RollbackPath(RollbackKind.KEEPS_RECORDS, unchanged_databases=True, no_copy=True)
 
 
@@ -324,11 +326,11 @@ def build_rollback_target(
     known = {n: {m.migration.id: m for m in newer.databases.get(n, ())} for n in names}
     databases: dict[str, tuple[SqlMigration, ...]] = {}
     for name in names:
-        stood = reduce_ledger(name, [r for r in ledgers.get(name, ()) if r.change != change])
-        for row in stood:
+        earlier = reduce_ledger(name, [r for r in ledgers.get(name, ()) if r.change != change])
+        for row in earlier:
             if row.id not in known[name]:
                 raise make_refusal(name, MigrationReason.UNKNOWN, row.id)
-        databases[name] = tuple(known[name][row.id] for row in stood)
+        databases[name] = tuple(known[name][row.id] for row in earlier)
     return dataclasses.replace(older, databases=databases, migrator=None)
 
 
@@ -339,10 +341,10 @@ def is_schema_compatible(newer: MigrationSet, older: MigrationSet) -> bool:
 
 
 def is_copy_free_upgrade(plan: MigrationPlan, newer: MigrationSet, older: MigrationSet) -> bool:
-    """Tell whether an upgrade leaves the databases unchanged, so that none of them is copied.
+    """Tell whether an upgrade copies no database, since only the code changes.
 
-    That is so if no file has to run, or the release has its own migrator; if both releases declare
-    the same schema; and if the older one runs on data of the newer one.
+    That is so if no migration file has to run, both releases declare the same schema, and the older
+    one runs on data of the newer one.
     """
     new, old = newer.compatibility, older.compatibility
     if new is None or old is None or new.schema_number != old.schema_number:
@@ -394,19 +396,19 @@ def plan_rollback_path(
     if newer.migrator is not None and is_schema_compatible(newer, older):
         return NO_COPY
     if newer.migrator is not None:
-        way = RollbackPath(
+        path = RollbackPath(
             RollbackKind.DEPENDS_ON_MIGRATOR, _list_migrator_irreversible(names, newer)
         )
-        return way if unchanged is None else way.resolve_kind(unchanged=unchanged)
+        return path if unchanged is None else path.resolve_kind(unchanged=unchanged)
     try:
         target = build_rollback_target(names, ledgers, newer, older, change)
         plan = plan_site_migrations(names, ledgers, target, newer, read=read)
     except MigrationRefusedError as error:
         reason = (str(error.values["database"]), str(error.values["migration"]), str(error))
         return RollbackPath(RollbackKind.RESTORES_PREVIOUS, (reason,))
-    revoked = find_irreversible_downs(plan)
-    if revoked:
-        return RollbackPath(RollbackKind.RESTORES_PREVIOUS, revoked)
+    irreversible = find_irreversible_downs(plan)
+    if irreversible:
+        return RollbackPath(RollbackKind.RESTORES_PREVIOUS, irreversible)
     lost = _find_losses(plan, newer, engine, read)
     if not plan.steps:
         return NO_COPY if is_schema_compatible(newer, older) else UNCHANGED_DATABASES
@@ -417,35 +419,35 @@ def _find_losses(
     plan: MigrationPlan, newer: MigrationSet, engine: str, read: Callable[[Path], str]
 ) -> LossesByDatabase:
     """Return the losses of the down migrations of a plan: by their text, and as declared."""
-    found: dict[str, tuple[DataLoss, ...]] = {}
+    losses: dict[str, tuple[DataLoss, ...]] = {}
     for step in plan.steps:
         if step.direction is not MigrationDirection.DOWN:
             continue
         item = index_by_id(newer.databases[step.database], None)[step.id]
-        read_here = find_data_loss(read(item.up), step.sql, engine)
-        wide = {loss.object_name: loss for loss in read_here if loss.needs_catalog}
+        from_text = find_data_loss(read(item.up), step.sql, engine)
+        dependent = {loss.object_name: loss for loss in from_text if loss.needs_catalog}
         # A declared object may have dependent objects; then it is counted as the text is read.
-        lines = [
-            wide.get(name.lower()) or parse_declared_loss(name)
+        declared = [
+            dependent.get(name.lower()) or parse_declared_loss(name)
             for name in item.migration.data_loss or ()
         ]
-        seen = [
+        undeclared = [
             loss
-            for loss in read_here
+            for loss in from_text
             # A constraint that rejects values loses nothing: the rollback then fails and is
             # reverted.
             if loss.kind is not LossKind.REFUSES
-            and loss.object_name not in {other.object_name.lower() for other in lines}
+            and loss.object_name not in {other.object_name.lower() for other in declared}
         ]
-        if lines or seen:
-            found[step.database] = (*found.get(step.database, ()), *lines, *seen)
-    return found
+        if declared or undeclared:
+            losses[step.database] = (*losses.get(step.database, ()), *declared, *undeclared)
+    return losses
 
 
 def find_irreversible_downs(plan: MigrationPlan) -> tuple[tuple[str, str, str], ...]:
     """Return the irreversible migrations that would have to be undone: the plan cannot run."""
-    going_up = {(s.database, s.id) for s in plan.steps if s.direction is MigrationDirection.UP}
-    return tuple(item for item in plan.irreversible if item[:2] not in going_up)
+    applied = {(s.database, s.id) for s in plan.steps if s.direction is MigrationDirection.UP}
+    return tuple(item for item in plan.irreversible if item[:2] not in applied)
 
 
 def render_plan_sql(
@@ -466,13 +468,12 @@ def render_plan_sql(
     """
     lines = [f"-- Release {target.release}, {engine}: {len(plan.steps)} migrations"]
     for database, migration, reason in plan.irreversible:
-        lines.append(f"-- {database}: {migration} has no way down: {_join_lines(reason)}")
+        lines.append(f"-- {database}: {migration} has no down migration: {_join_lines(reason)}")
     if target.migrator is not None:
         lines.append(f"-- The application's own migrator runs: {' '.join(target.migrator.argv)}")
     if target.contract_program is not None:
-        words = "-- It brings its migrations to their end with:"
-        lines.append(f"{words} {' '.join(target.contract_program.argv)}")
-    kind = get_engine_descriptor(engine)
+        lines.append(f"-- Contract migrations run with: {' '.join(target.contract_program.argv)}")
+    descriptor = get_engine_descriptor(engine)
     for step in plan.steps:
         source = target if step.direction is MigrationDirection.UP else current
         item = _find_migration(source.databases.get(step.database, ()) if source else (), step.id)
@@ -484,23 +485,26 @@ def render_plan_sql(
         ]
         lock = limits.lock_timeout_ms if limits else 0
         statement = limits.statement_timeout_ms if limits else 0
-        alone = limits is not None and not limits.transactional
+        outside_transaction = limits is not None and not limits.transactional
         text = step.sql.rstrip()
-        if alone:
+        if outside_transaction:
             lines += [
                 "-- outside a transaction:",
-                *kind.format_timeouts(lock, statement, in_transaction=False),
+                *descriptor.format_timeouts(lock, statement, in_transaction=False),
                 text,
             ]
-        lines += [kind.begin_statement, *kind.format_timeouts(lock, statement, in_transaction=True)]
-        if not alone:
-            lines += [text, *kind.pre_commit_statements]
+        lines += [
+            descriptor.begin_statement,
+            *descriptor.format_timeouts(lock, statement, in_transaction=True),
+        ]
+        if not outside_transaction:
+            lines += [text, *descriptor.pre_commit_statements]
         if step.direction is MigrationDirection.UP and item is not None and item.verify is not None:
             lines += ["-- each of these must return no row:", read_sql(item.verify).rstrip()]
         values = (step.id, step.direction.value, step.sha256, target.release, change, "<time>")
-        insert = kind.ledger_tables.insert_row.split(" VALUES ", 1)[0]
+        insert = descriptor.ledger_tables.insert_row.split(" VALUES ", 1)[0]
         lines.append(f"{insert} VALUES ({', '.join(_quote_literal(value) for value in values)});")
-        lines += ["-- and the version row of Alembic", "COMMIT;"]
+        lines += ["-- and the row of the table alembic_version, if there is one", "COMMIT;"]
     return "\n".join(lines) + "\n"
 
 
@@ -560,32 +564,32 @@ class _ReleaseFiles:
         verify, verify_sha256 = self._read_file(item.verify) if item.verify else (None, None)
         return SqlMigration(item, up, down, verify, up_sha256, down_sha256, verify_sha256)
 
-    def _read_file(self, place: str) -> tuple[Path, str]:
-        inside = fill_engine(self._engine, place)
-        path = self._slot / inside
+    def _read_file(self, declared_path: str) -> tuple[Path, str]:
+        relative_path = fill_engine(self._engine, declared_path)
+        path = self._slot / relative_path
         try:
             info = path.lstat()
             # lstat does not follow links: a link to itself would raise another error.
-            plain = stat.S_ISREG(info.st_mode)
-            outside = plain and not path.resolve().is_relative_to(self._slot.resolve())
+            is_regular = stat.S_ISREG(info.st_mode)
+            outside = is_regular and not path.resolve().is_relative_to(self._slot.resolve())
         except (OSError, ValueError) as error:
-            raise self._file_error(inside, N_("file not found"), str(error)) from error
-        if outside or not plain:
-            raise self._file_error(inside, N_("not a regular file inside the release"))
+            raise self._file_error(relative_path, N_("file not found"), str(error)) from error
+        if outside or not is_regular:
+            raise self._file_error(relative_path, N_("not a regular file inside the release"))
         if info.st_size > MAX_FILE_BYTES:
             raise self._file_error(
-                inside, N_("file too large"), f"{info.st_size} > {MAX_FILE_BYTES}"
+                relative_path, N_("file too large"), f"{info.st_size} > {MAX_FILE_BYTES}"
             )
         try:
             content = path.read_bytes()
         except OSError as error:
-            raise self._file_error(inside, N_("cannot be read"), str(error)) from error
-        bad = check_file_content(content)
-        if bad:
-            raise self._file_error(inside, *bad)
+            raise self._file_error(relative_path, N_("cannot be read"), str(error)) from error
+        problem = check_file_content(content)
+        if problem:
+            raise self._file_error(relative_path, *problem)
         digest = hashlib.sha256(content).hexdigest()
-        if self._digests is not None and self._digests.get(inside) != digest:
-            raise self._file_error(inside, N_("digest mismatch"), digest)
+        if self._digests is not None and self._digests.get(relative_path) != digest:
+            raise self._file_error(relative_path, N_("digest mismatch"), digest)
         return path, digest
 
     def _file_error(self, path: str, reason: str, detail: str | None = None) -> DatabaseError:

@@ -47,7 +47,7 @@ def test_rendered_postgresql_plan_has_limits_transactions_and_order(tmp_path: Pa
     text = render_plan_sql(plan, "postgresql", target, origin)
     lines = text.splitlines()
     assert lines[0] == "-- Release 2.0, postgresql: 3 migrations"
-    assert "-- cases: 0003 has no way down: the codes were merged" in lines
+    assert "-- cases: 0003 has no down migration: the codes were merged" in lines
     down, alone, up = text.split("\n\n")[1:]
     assert down.splitlines()[:7] == [
         "-- database cases, migration 0001, down",
@@ -71,6 +71,6 @@ def test_rendered_plan_names_the_migrator(tmp_path: Path) -> None:
     target = MigrationSet("2.0", tmp_path, {}, MigratorCommand(argv=("flyway", "migrate")))
     plan = MigrationPlan((), (("cases", "*", "only\nforward"),))
     assert render_plan_sql(plan, "postgresql", target).splitlines()[1:] == [
-        "-- cases: * has no way down: only forward",
+        "-- cases: * has no down migration: only forward",
         "-- The application's own migrator runs: flyway migrate",
     ]

@@ -21,6 +21,7 @@ from ncen_updater.agent.model.errors import LedgerUnreadableError
 AGENT_SCHEMA = "ncen_updater"
 AGENT_PREFIX = "ncen_updater_"
 PARKED_SCHEMA = "ncen_kept"
+PARKED_PREFIX = f"{PARKED_SCHEMA}__"
 
 
 @dataclass(frozen=True)

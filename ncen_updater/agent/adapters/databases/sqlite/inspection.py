@@ -10,7 +10,7 @@ import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 
 from ncen_updater.agent.adapters.databases.base import TableDigest
-from ncen_updater.agent.adapters.databases.migrations.ledger import AGENT_PREFIX, PARKED_SCHEMA
+from ncen_updater.agent.adapters.databases.migrations.ledger import AGENT_PREFIX, PARKED_PREFIX
 from ncen_updater.agent.adapters.databases.schema import (
     SchemaDigest,
     SchemaKind,
@@ -19,7 +19,6 @@ from ncen_updater.agent.adapters.databases.schema import (
 from ncen_updater.formats.data_loss import DataLoss
 from ncen_updater.formats.sql import list_lexemes
 
-PARKED_PREFIX = f"{PARKED_SCHEMA}__"
 HIDDEN_VIRTUAL = 1  # table_xinfo: a hidden column of a virtual table
 
 

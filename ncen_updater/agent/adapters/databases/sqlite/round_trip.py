@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
+from ncen_updater.agent.adapters.databases.migrations.ledger import PARKED_PREFIX
 from ncen_updater.agent.adapters.databases.round_trip import (
     MAX_ROWS,
     MAX_WRITE_SECONDS,
@@ -27,7 +28,6 @@ from ncen_updater.agent.adapters.databases.round_trip import (
     shorten_value,
 )
 from ncen_updater.agent.adapters.databases.sqlite.inspection import (
-    PARKED_PREFIX,
     list_tables,
     quote_identifier,
 )

@@ -172,7 +172,7 @@ def _detect_migrations(
     from ncen_updater.publisher.new.migration_detection import (
         MigratorKind,
         detect_migrations,
-        node_command,
+        find_node_command,
         use_own_command,
     )
 
@@ -182,7 +182,7 @@ def _detect_migrations(
         session.print_message(
             LazyText(DETECTION_TEXTS[found.kind.value], {"files": ", ".join(files[:5]) or "-"})
         )
-    proposed = node_command(directory)
+    proposed = find_node_command(directory)
     if (found.library or proposed) and command is None and migrator is None:
         session.print_message(
             LazyText(N_("  (among installed packages: the application may have its own command)"))

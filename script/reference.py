@@ -103,13 +103,13 @@ DOCUMENTS: Mapping[str, str | tuple[str, ...]] = {
     "ncen-publisher lint": ("findings",),
     "ncen-publisher agent-release": ("version", "wheels", "bytes"),
     "ncen-publisher build": (
-        "product", "version", "targets", "unpacked_bytes", "dropped_packs", "packs_not_made",
+        "product", "version", "targets", "unpacked_bytes", "dropped_packs", "failed_packs",
     ),
     "ncen-publisher sign": ("files",),
     "ncen-publisher merge": ("signatures",),
     "ncen-publisher publish": ("versions", "new_roles", "new_targets"),
     "ncen-publisher inspect": (
-        "product", "version", "archive", "sbom", "parts", "provenance",
+        "product", "version", "archive", "sbom", "components", "provenance",
     ),
     "ncen-publisher upload": ("place", "written", "unchanged", "timestamp"),
     "ncen-publisher refresh": ("versions", "new_roles", "new_targets"),

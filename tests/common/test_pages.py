@@ -71,7 +71,7 @@ def test_undefined_name_is_an_error(made: Maker, template: str) -> None:
 
 
 def test_missing_value_is_an_error(made: Maker) -> None:
-    with pytest.raises(TypeError, match="empty place"):
+    with pytest.raises(TypeError, match="value of the page is None"):
         made("{{ v.a }}", v={"a": None})
 
 

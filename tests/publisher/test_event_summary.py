@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import re
 from datetime import UTC, datetime
 from typing import Any
 
@@ -11,6 +13,7 @@ from tuf.api.metadata import TargetFile, Targets  # type: ignore[attr-defined]
 from ncen_updater.formats.target_names import OFFER_FIELD
 from ncen_updater.publisher.review.event_review import summarize_event
 from ncen_updater.publisher.review.text_page import EVENT_TITLES, translate_title
+from ncen_updater.publisher.signing import draft
 from ncen_updater.publisher.signing.value_format import format_signed_time
 
 FIRST, SECOND, THIRD = "2026-12-01T08:00:00Z", "2026-12-03T08:00:00Z", "2026-12-08T08:00:00Z"
@@ -88,3 +91,11 @@ def test_own_title_is_translated(known: str) -> None:
 
 def test_foreign_title_is_unchanged() -> None:
     assert translate_title("Release the {what}") == "Release the {what}"
+
+
+def test_titles_of_all_drafts_are_translated() -> None:
+    """Seen: the title of a retirement was shown in English."""
+    begins = re.findall(r'f"([A-Z][^"{]* )\{', inspect.getsource(draft))
+    assert len(begins) > 5
+    for begin in begins:
+        assert translate_title(f"{begin}ncen 3.4.0") != f"{begin}ncen 3.4.0", begin

@@ -39,7 +39,6 @@ from ncen_updater.publisher.new.migration_detection import (
     DetectedMigrations,
     MigratorKind,
     detect_migrations,
-    node_command,
     use_own_command,
 )
 from ncen_updater.publisher.new.sandbox_run import SandboxRun, SandboxStage, serve_feed
@@ -170,7 +169,7 @@ def _detect_migrations(
         session.print_message(
             LazyText(DETECTION_TEXTS[found.kind.value], {"files": ", ".join(files[:5]) or "-"})
         )
-    proposed = node_command(directory)
+    proposed = find_node_command(directory)
     if (found.library or proposed) and command is None and migrator is None:
         session.print_message(
             LazyText(N_("  (among installed packages: the application may have its own command)"))

@@ -151,7 +151,7 @@ class MetadataHistory:
             except (ValidationError, ValueError) as error:
                 raise self._make_broken_error(number, error) from error
             if data.before != before:
-                raise self._make_broken_error(number, "it does not follow from the line before it")
+                raise self._make_broken_error(number, "it does not follow from the previous line")
             before = compute_sha256(line)
             place = f"{self.path.name}: {data.place}"
             yield ObservedMetadata(data.role, data.version, data.digest, place)
@@ -164,7 +164,7 @@ class MetadataHistory:
         except (OSError, NotRegularFileError, FileTooLargeError) as error:
             raise self._make_broken_error(0, error) from error
         if content and not content.endswith(b"\n"):
-            raise self._make_broken_error(content.count(b"\n") + 1, "it is cut off")
+            raise self._make_broken_error(content.count(b"\n") + 1, "incomplete last line")
         return content
 
     def _make_broken_error(self, line: int, reason: object) -> UpdaterError:

@@ -139,6 +139,9 @@ def verify_role(state: FeedState, role: str) -> VerificationResult:
 
     The root is verified with its own keys only; the step from the previous root is verified when a
     new root is published.
+
+    Raises:
+        KeyError: If the state has no metadata of the role.
     """
     metadata = state.get_role(role)
     if metadata is None:

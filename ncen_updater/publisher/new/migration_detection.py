@@ -118,7 +118,7 @@ def use_own_command(directory: Path, command: str) -> DetectedMigrations:
     return DetectedMigrations(MigratorKind.COMMAND, packages=places, command=command)
 
 
-def node_command(directory: Path) -> str:
+def find_node_command(directory: Path) -> str:
     """Return the command of a Node migration tool in the tree; empty without one."""
     for tool, (pattern, words) in NODE.items():
         program = f"node_modules/.bin/{tool}"
@@ -135,16 +135,16 @@ def detect_migrations(directory: Path, wanted: MigratorKind | None = None) -> De
         wanted: The only kind to search; by default the first one found.
     """
     seen = _TreeNames(sorted(_list_names(directory)))
-    looks = {
+    detectors = {
         MigratorKind.DJANGO: _detect_django,
         MigratorKind.ALEMBIC: _detect_alembic,
         MigratorKind.FLYWAY: _detect_flyway,
         MigratorKind.LIQUIBASE: _detect_liquibase,
         MigratorKind.SQL: _detect_sql,
     }
-    for kind, ask in looks.items():
+    for kind, detect in detectors.items():
         if wanted in (None, kind):
-            found = ask(directory, seen)
+            found = detect(directory, seen)
             if found is not None:
                 return found
     if wanted is MigratorKind.DJANGO:

@@ -30,7 +30,7 @@ from ncen_updater.publisher.new.sandbox_site import SandboxSite, strip_own_libra
 SCHEMA_CHANGED = "NU-6106"
 
 
-def declarations(findings: Sequence[Mapping[str, Any]], version: str) -> Iterator[LazyText]:
+def suggest_declarations(findings: Sequence[Mapping[str, Any]], version: str) -> Iterator[LazyText]:
     """Yield, for each database, the manifest line that would declare its changes, if any does.
 
     Args:
@@ -94,7 +94,7 @@ class SandboxStage:
 
 
 @contextlib.contextmanager
-def serve_feed(directory: Path, desk: SandboxSite) -> Iterator[None]:
+def serve_feed(directory: Path, site: SandboxSite) -> Iterator[None]:
     """Serve a feed at the URL that the site uses, during the block.
 
     Raises:
@@ -102,10 +102,10 @@ def serve_feed(directory: Path, desk: SandboxSite) -> Iterator[None]:
     """
     handler = functools.partial(_SilentRequestHandler, directory=str(directory))
     try:
-        server = http.server.ThreadingHTTPServer(("127.0.0.1", desk.port), handler)
+        server = http.server.ThreadingHTTPServer(("127.0.0.1", site.port), handler)
     except OSError as error:
-        reason = f"port {desk.port} of its feed: {describe_system_error(error)}"
-        raise UpdaterError(SANDBOX_UNUSABLE, path=desk.config, reason=reason) from error
+        reason = f"port {site.port} of its feed: {describe_system_error(error)}"
+        raise UpdaterError(SANDBOX_UNUSABLE, path=site.config, reason=reason) from error
     with server:
         thread = threading.Thread(target=server.serve_forever, daemon=True)
         thread.start()
@@ -125,7 +125,7 @@ class SandboxRun:
     """Runs the agent for one site.
 
     Args:
-        desk: The site.
+        site: The site.
         agent: Command line of the agent.
         language: Language of its output.
         report: Receives each finished stage.
@@ -133,15 +133,15 @@ class SandboxRun:
 
     def __init__(
         self,
-        desk: SandboxSite,
+        site: SandboxSite,
         agent: Sequence[str],
         language: str,
         report: Callable[[SandboxStage], None],
     ) -> None:
-        self._desk = desk
+        self._site = site
         self._agent = tuple(agent)
         self._language = language
-        self._tell = report
+        self._report = report
 
     def run_stages(
         self, previous: str, release: str, passed: Sequence[str] = ()
@@ -162,7 +162,7 @@ class SandboxRun:
         done: list[SandboxStage] = []
         for stage in self._run_each_stage(previous, release, passed):
             done.append(stage)
-            self._tell(stage)
+            self._report(stage)
             if not stage.is_passed:
                 break
         return done
@@ -182,12 +182,12 @@ class SandboxRun:
             return ()
         found = self._run_stage("verify", "verify").document.get("findings")
         ran = release if last.name == "verify" else before
-        return tuple(declarations(found, ran)) if isinstance(found, list) else ()
+        return tuple(suggest_declarations(found, ran)) if isinstance(found, list) else ()
 
     def _run_each_stage(
         self, before: str, release: str, passed: Sequence[str]
     ) -> Iterator[SandboxStage]:
-        was_up = self._desk.is_running()
+        was_up = self._site.is_running()
         again = ["--retry"] if passed else []  # retry the release that failed here before
         stages = {
             "adopt": ["adopt", before, *([] if was_up else ["--application-is-down"])],
@@ -201,8 +201,8 @@ class SandboxRun:
         }
         for name, words in stages.items():
             if name not in passed:
-                if name != "adopt" and not self._desk.is_running():
-                    self._desk.start_application()
+                if name != "adopt" and not self._site.is_running():
+                    self._site.start_application()
                 yield self._run_stage(name, *words) if words else self._roll_back()
 
     def _roll_back(self) -> SandboxStage:
@@ -223,7 +223,7 @@ class SandboxRun:
     def _run_stage(self, name: str, *words: str) -> SandboxStage:
         begin = time.monotonic()
         environment = strip_own_libraries(os.environ)
-        environment["NCEN_CONFIG_FILE"] = str(self._desk.config)
+        environment["NCEN_CONFIG_FILE"] = str(self._site.config)
         try:
             ended = subprocess.run(
                 [*self._agent, *words, "--json", "--text", "--lang", self._language],
@@ -232,7 +232,7 @@ class SandboxRun:
             )  # fmt: skip
         except (OSError, subprocess.TimeoutExpired) as error:
             reason = f"the agent cannot be run: {describe_system_error(error)}"
-            raise UpdaterError(SANDBOX_UNUSABLE, path=self._desk.config, reason=reason) from error
+            raise UpdaterError(SANDBOX_UNUSABLE, path=self._site.config, reason=reason) from error
         document = _parse_output(ended.stdout)
         shown = document.pop("lines", [])
         failure = document.get("error")

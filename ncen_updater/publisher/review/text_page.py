@@ -26,6 +26,7 @@ EVENT_TITLES = (
     N_("Release of {what}"),
     N_("Renewal of {what}"),
     N_("Withdrawal of {what}"),
+    N_("Retirement of releases older than {what}"),
     N_("Staged rollout of {what}"),
     N_("Halt of {what}"),
     N_("End of the halt of {what}"),

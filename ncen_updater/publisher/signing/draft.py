@@ -378,7 +378,7 @@ def draft_retirement(state: FeedState, product: str, version: str, now: datetime
         with repository.edit_targets() as top:
             for name in archives & top.targets.keys():
                 del top.targets[name]
-    return Draft(f"Retirement of {product} before {version}", repository.changed)
+    return Draft(f"Retirement of releases older than {product} {version}", repository.changed)
 
 
 def encode_offer(offer: Offer) -> dict[str, Any]:
@@ -509,8 +509,8 @@ def draft_waves(
         UNKNOWN_PRODUCT, UNKNOWN_RELEASE: As :func:`find_offer`.
         NOTHING_TO_DO: If the waves are unchanged, or the release is withdrawn.
     """
-    retained = find_offer(state, product, version).waves if add else ()
-    schedule = tuple(sorted({*retained, *waves}, key=lambda w: (w.opens, w.percent, w.countries)))
+    present = find_offer(state, product, version).waves if add else ()
+    schedule = tuple(sorted({*present, *waves}, key=lambda w: (w.opens, w.percent, w.countries)))
     changes = {"waves": schedule, "halted": None}
     title = f"Staged rollout of {product} {version}"
     return _draft_offer_change(state, product, version, changes, title, now, condition)

@@ -102,7 +102,7 @@ def _find_problems(
     root: Root, targets: Targets, drafts: Mapping[str, Metadata[Any]]
 ) -> Iterator[tuple[str, str]]:
     if not root.consistent_snapshot:
-        yield "root", "consistent snapshots are switched off"
+        yield "root", "consistent snapshots are disabled"
     try:
         read_policy(root)
         read_receipt_addresses(root.unrecognized_fields)
@@ -120,9 +120,9 @@ def _find_problems(
                 ("targets", text) for text in _find_holder_problems(name, holder, delegations.keys)
             )
             if not holder.terminating or holder.paths is None:
-                yield "targets", f"{name} does not end the search by paths"
+                yield "targets", f"{name} is not terminating, or has no paths"
         if delegations.succinct_roles is not None:
-            yield "targets", "hash bins are not used here"
+            yield "targets", "hash bins are not supported"
     products = list_delegated_roles(targets)
     for role, metadata in drafts.items():
         if role not in ("root", "targets") and role not in products:

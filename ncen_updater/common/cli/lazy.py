@@ -187,7 +187,7 @@ class _TranslatedCommand(click.Command):
                 for line, words in examples.items():
                     formatter.write(f"{'':{formatter.current_indent}}{session.program} {line}\n")
                     with formatter.indentation():
-                        formatter.write_text(translate(words, session.language))
+                        formatter.write_text(translate(words, session.language) if words else "")
         codes = guide.list_exit_codes(name)
         if codes:
             with _open_section(formatter, N_("Exit codes"), session.language):
@@ -389,7 +389,8 @@ class CommandHelp:
 
     Attributes:
         groups: Command names by heading; each command once.
-        examples: Example lines by command, without the program's name, with their explanations.
+        examples: Example lines by command, without the program's name, with their explanations;
+            empty for a line that needs none.
         meanings: Meanings of the exit codes.
         exit_codes: Exit codes by command, besides 0, 1 and 2.
     """

@@ -229,9 +229,7 @@ STAGE_FAILED = N_("{stage}: failed ({code}), {seconds} s")
 
 @publisher_command()
 @click.argument("directory", type=DIRECTORY_PATH)
-@click.option(
-    "--before", type=DIRECTORY_PATH, required=True, help=N_("Installed release of the test site")
-)
+@click.option("--before", type=DIRECTORY_PATH, required=True, help=N_("Installed release"))
 @click.option(
     "--site",
     type=FILE_PATH,

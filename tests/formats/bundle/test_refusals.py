@@ -146,7 +146,7 @@ ROWS = {
         patched(lambda c: len(c) - 14, struct.pack("<HH", 60000, 60000)), BUNDLE_UNSAFE, "many"
     ),
     "size lie": Row(
-        patched(lambda c: c.index(b"PK\x01\x02") + 24, b"\xff\xff\xff\x7f"), BUNDLE_UNSAFE, "sizes"
+        patched(lambda c: c.index(b"PK\x01\x02") + 24, b"\xff\xff\xff\x7f"), BUNDLE_UNSAFE, "length"
     ),
     "timestamp with another date": Row(
         changed("metadata/timestamp", forged), BUNDLE_NOT_SIGNED, "timestamp"

@@ -30,7 +30,11 @@ def _caught(tree: ast.AST) -> Iterator[str]:
         if isinstance(node, ast.ExceptHandler) and node.type is not None:
             yield from _names(node.type)
         elif isinstance(node, ast.Call):
-            if ast.unparse(node.func).rpartition(".")[2] in ("isinstance", "suppress"):
+            if ast.unparse(node.func).rpartition(".")[2] in (
+                "isinstance",
+                "suppress",
+                "report_errors",
+            ):
                 yield from (name for item in node.args for name in _names(item))
             for word in node.keywords:  # which errors of another process arrive as themselves
                 yield from _names(word.value) if word.arg == "expected_errors" else ()

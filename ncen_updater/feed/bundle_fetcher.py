@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 from ncen_updater.common.bounded_io import read_file
 from ncen_updater.common.errors import UpdaterError
@@ -18,6 +19,7 @@ from ncen_updater.common.messages import (
     BUNDLE_OLDER,
     BUNDLE_TOO_OLD,
     ROOT_CHAIN_BROKEN,
+    ErrorMessage,
 )
 from ncen_updater.common.progress import Amount, ProgressListener, Unit
 from ncen_updater.feed.errors import (
@@ -45,6 +47,18 @@ from ncen_updater.formats.errors import DownloadDamagedError
 
 ROOT_MEMBER_PATTERN = re.compile(r"metadata/([0-9]+)\.root\.json")
 ONLINE_ROLES = ("timestamp", "snapshot")
+#: The message for an offline bundle for each error of the TUF client, and its values.
+BUNDLE_MESSAGES: Mapping[type[UpdaterError], tuple[ErrorMessage, *tuple[str, ...]]] = {
+    DigestMismatchError: (BUNDLE_ALTERED, "name"),
+    DownloadDamagedError: (BUNDLE_ALTERED, "name"),
+    FeedResponseTooLongError: (BUNDLE_ALTERED, "name"),
+    MetadataDamagedError: (BUNDLE_ALTERED, "name"),
+    MetadataRollbackError: (BUNDLE_OLDER, "role"),
+    BadSignatureError: (BUNDLE_NOT_SIGNED, "role"),
+    MixedVersionsError: (BUNDLE_NOT_SIGNED, "role"),
+    RoleExpiredError: (BUNDLE_TOO_OLD, "role", "since", "now", "days"),
+    FeedStatusError: (BUNDLE_INCOMPLETE, "name"),
+}
 
 
 class BundleFetcher(LocalFetcher):
@@ -124,37 +138,13 @@ def map_bundle_errors(grace: timedelta) -> Iterator[None]:
     """
     try:
         yield
-    except (
-        DigestMismatchError,
-        DownloadDamagedError,
-        FeedResponseTooLongError,
-        MetadataDamagedError,
-    ) as error:
-        name = error.values.get("name") or error.values.get("role")
-        raise UpdaterError(BUNDLE_ALTERED, name=name, detail=error.detail_text) from error
-    except MetadataRollbackError as error:
-        raise UpdaterError(
-            BUNDLE_OLDER, role=error.values["role"], detail=error.detail_text
-        ) from error
-    except (BadSignatureError, MixedVersionsError) as error:
-        raise UpdaterError(
-            BUNDLE_NOT_SIGNED, role=error.values["role"], detail=error.detail_text
-        ) from error
-    except RoleExpiredError as error:
-        if error.values["role"] not in ONLINE_ROLES:
+    except tuple(BUNDLE_MESSAGES) as error:
+        if isinstance(error, RoleExpiredError) and error.values["role"] not in ONLINE_ROLES:
             raise
-        raise UpdaterError(
-            BUNDLE_TOO_OLD,
-            role=error.values["role"],
-            since=error.values["since"],
-            now=error.values["now"],
-            days=grace.days,
-            detail=error.detail_text,
-        ) from error
-    except FeedStatusError as error:
-        raise UpdaterError(
-            BUNDLE_INCOMPLETE, name=error.values["name"], detail=error.detail_text
-        ) from error
+        message, *names = BUNDLE_MESSAGES[type(error)]
+        given = {"name": error.values.get("role"), "days": grace.days, **error.values}
+        values: dict[str, Any] = {name: given[name] for name in names}
+        raise UpdaterError(message, detail=error.detail_text, **values) from error
 
 
 class StoredMetadataFetcher(LocalFetcher):

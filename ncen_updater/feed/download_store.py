@@ -241,7 +241,7 @@ class DownloadStore:
             if ref.target != get_delta_target_name(self._product, ref.from_version, offer.version):
                 raise DocumentMismatchError(
                     version=offer.version,
-                    detail=LazyText("unexpected name: {target}", {"target": ref.target}),
+                    detail=LazyText("unexpected names: {names}", {"names": ref.target}),
                 )
         return document
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -73,7 +73,7 @@ class TufRoleExpiredError(ExpiredMetadataError):
     def __init__(self, role: str, expires: datetime) -> None:
         super().__init__(
             LazyText(
-                N_("{role} expired on {since}"), {"role": role, "since": _format_time(expires)}
+                N_("{role} expired on {expires}"), {"role": role, "expires": _format_time(expires)}
             )
         )
         self.role, self.expires = role, expires
@@ -81,6 +81,15 @@ class TufRoleExpiredError(ExpiredMetadataError):
 
 class TufMixedRolesError(RepositoryError):
     """A role whose version differs from the one that the snapshot or timestamp names."""
+
+
+#: The error for each of tuf's about one role.
+ROLE_ERRORS: Mapping[type[RepositoryError], type[TrustError]] = {
+    TufMixedRolesError: MixedVersionsError,
+    UnsignedMetadataError: BadSignatureError,
+    BadVersionNumberError: MetadataRollbackError,
+    DeserializationError: MetadataDamagedError,
+}
 
 
 @dataclass
@@ -144,20 +153,15 @@ def _map_repository_error(
 ) -> UpdaterError:
     if isinstance(error, TufRoleExpiredError):
         return _map_expired_role(error, facts)
-    if isinstance(error, TufMixedRolesError):
-        return MixedVersionsError(role=facts.name, detail=detail)
     if isinstance(error, TufWrongRoleError):
         return TrustError(WRONG_ROLE, role=error.role, other=error.other)
-    if isinstance(error, UnsignedMetadataError):
-        return BadSignatureError(role=facts.name, detail=detail)
-    if isinstance(error, BadVersionNumberError):
-        if facts.name == "root":
-            return TrustError(ROOT_CHAIN_BROKEN, version=facts.root_version, detail=detail)
-        return MetadataRollbackError(role=facts.name, detail=detail)
-    if isinstance(error, DeserializationError):
-        return MetadataDamagedError(role=facts.name, detail=detail)
+    if isinstance(error, BadVersionNumberError) and facts.name == "root":
+        return TrustError(ROOT_CHAIN_BROKEN, version=facts.root_version, detail=detail)
     if isinstance(error, LengthOrHashMismatchError):
         return DigestMismatchError(name=facts.name, detail=detail)
+    for kind, ours in ROLE_ERRORS.items():
+        if isinstance(error, kind):
+            return ours(role=facts.name, detail=detail)
     return TrustError(detail=detail)
 
 

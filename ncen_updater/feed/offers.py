@@ -132,7 +132,7 @@ def load_view(path: Path) -> FeedView | None:
     offers = data.get("offers")
     try:
         if not isinstance(offers, list):
-            raise TrustError(VIEW_DAMAGED, path=path, detail="not a list of releases")
+            raise TrustError(VIEW_DAMAGED, path=path, detail="invalid format")
         return FeedView(
             offers=tuple(parse_leniently(Offer, offer) for offer in offers),
             checked_at=summary.checked_at,

@@ -21,6 +21,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from typing import Any
 
 from packaging.specifiers import SpecifierSet
 from packaging.version import Version
@@ -37,6 +38,7 @@ from ncen_updater.common.messages import (
     TARGET_RUNS_HERE,
     TARGET_UNKNOWN,
     TARGET_WITHDRAWN,
+    ErrorMessage,
 )
 from ncen_updater.feed.errors import UpgradePathError
 from ncen_updater.formats.manifest import Channel, is_version_accepted
@@ -76,6 +78,17 @@ WAVE_DATE_NOT_SET = N_("staged rollout: date for this site not set")
 
 #: Number of buckets of a rollout; a bucket is one percent of the sites.
 BUCKETS = 100
+#: The message for a named release that cannot be installed, by reason, and its values.
+TARGET_MESSAGES: Mapping[RejectionReason, tuple[ErrorMessage, *tuple[str, ...]]] = {
+    RejectionReason.NOT_NEWER: (TARGET_NOT_NEWER, "current"),
+    RejectionReason.WITHDRAWN: (TARGET_WITHDRAWN, "reason"),
+    RejectionReason.OTHER_COUNTRY: (TARGET_FOR_OTHER_COUNTRY, "countries", "country"),
+    RejectionReason.OTHER_CHANNEL: (TARGET_OTHER_CHANNEL, "channel"),
+    RejectionReason.AGENT_TOO_OLD: (TARGET_NEEDS_NEWER_AGENT, "agent"),
+    RejectionReason.HALTED: (TARGET_HALTED, "reason"),
+    RejectionReason.MARKED_BAD: (TARGET_BAD,),
+}
+
 #: A required release rejected for one of these reasons is not for this site and may be skipped.
 NOT_FOR_SITE = frozenset(
     {
@@ -331,37 +344,22 @@ def _make_path_error(
     rejection = next((item for item in rejected if item.offer.release_version == target), None)
     if rejection is None:
         return UpgradePathError(TARGET_UNKNOWN, version=target)
+    if target == site.current:
+        return UpgradePathError(TARGET_RUNS_HERE, version=target)
     offer = rejection.offer
-    match rejection.reason:
-        case RejectionReason.NOT_NEWER if target == site.current:
-            return UpgradePathError(TARGET_RUNS_HERE, version=target)
-        case RejectionReason.NOT_NEWER:
-            return UpgradePathError(TARGET_NOT_NEWER, version=target, current=site.current)
-        case RejectionReason.WITHDRAWN:
-            why = offer.withdrawn.reason if offer.withdrawn else ""
-            return UpgradePathError(TARGET_WITHDRAWN, version=target, reason=why)
-        case RejectionReason.OTHER_COUNTRY:
-            return UpgradePathError(
-                TARGET_FOR_OTHER_COUNTRY,
-                version=target,
-                countries=", ".join(offer.countries),
-                country=site.country,
-            )
-        case RejectionReason.OTHER_CHANNEL:
-            return UpgradePathError(
-                TARGET_OTHER_CHANNEL, version=target, channel=offer.channel.value
-            )
-        case RejectionReason.AGENT_TOO_OLD:
-            return UpgradePathError(TARGET_NEEDS_NEWER_AGENT, version=target, agent=offer.agent)
-        case RejectionReason.HALTED:
-            why = offer.halted.reason if offer.halted else ""
-            return UpgradePathError(TARGET_HALTED, version=target, reason=why)
-        case RejectionReason.MARKED_BAD:
-            return UpgradePathError(TARGET_BAD, version=target)
-        case _:
-            return UpgradePathError(
-                NO_PATH_TO_TARGET, version=target, current=site.current, reason=rejection.text
-            )
+    why = offer.withdrawn or offer.halted
+    values: dict[str, Any] = {
+        "agent": offer.agent,
+        "channel": offer.channel.value,
+        "countries": ", ".join(offer.countries),
+        "country": site.country,
+        "current": site.current,
+        "reason": why.reason if why else rejection.text,
+    }
+    message, *names = TARGET_MESSAGES.get(
+        rejection.reason, (NO_PATH_TO_TARGET, "current", "reason")
+    )
+    return UpgradePathError(message, version=target, **{name: values[name] for name in names})
 
 
 def compute_bucket(site: str, product: str, version: str) -> int:

@@ -200,15 +200,15 @@ def read_members(bundle: BundleFile) -> dict[str, BundleMember]:
         raise UpdaterError(NOT_A_BUNDLE, path=bundle.path)
     begins, size, count, tail = _find_directory(bundle)
     if count > MAX_MEMBERS or size > MAX_DIRECTORY_BYTES:
-        raise _make_unsafe_error("zip", N_("too many members"))
+        raise _make_unsafe_error("zip", N_("too many entries"))
     if begins + size + tail != bundle.size:
-        raise _make_unsafe_error("zip", N_("sizes differ"))
+        raise _make_unsafe_error("zip", N_("length mismatch"))
     content = bundle.read_at(begins, size + tail)
     members = _parse_directory(content[:size], count)
     names = set()
     for member in members:
         if member.name in names:
-            raise _make_unsafe_error(member.name, N_("duplicate member"))
+            raise _make_unsafe_error(member.name, N_("duplicate path"))
         names.add(member.name)
     at = 0
     for member in members:
@@ -234,16 +234,16 @@ def _find_directory(bundle: BundleFile) -> tuple[int, int, int, int]:
     if signature != _END:
         raise UpdaterError(BUNDLE_TRUNCATED, path=bundle.path)
     if disk or first or here != count or comment:
-        raise _make_unsafe_error("zip", N_("sizes differ"))
+        raise _make_unsafe_error("zip", N_("length mismatch"))
     if begins != _FULL32 and count != _FULL16:
         return begins, size, count, _END_SIZE
     tail = _END_SIZE + _LOCATOR_SIZE + _END64_SIZE
     if bundle.size < tail:
-        raise _make_unsafe_error("zip", N_("sizes differ"))
+        raise _make_unsafe_error("zip", N_("length mismatch"))
     wide = bundle.read_at(bundle.size - tail, _END64_SIZE)
     fields = struct.unpack(_END64_FORM, wide)
     if fields[0] != _END64:
-        raise _make_unsafe_error("zip", N_("sizes differ"))
+        raise _make_unsafe_error("zip", N_("length mismatch"))
     return fields[9], fields[8], fields[7], tail
 
 
@@ -252,7 +252,7 @@ def _parse_directory(content: bytes, count: int) -> list[BundleMember]:
     at = 0
     for _ in range(count):
         if at + _CENTRAL_SIZE > len(content):
-            raise _make_unsafe_error("zip", N_("sizes differ"))
+            raise _make_unsafe_error("zip", N_("length mismatch"))
         fields = struct.unpack_from(_CENTRAL_FORM, content, at)
         length, extra, comment = fields[10:13]
         ends = at + _CENTRAL_SIZE + length + extra + comment
@@ -270,25 +270,23 @@ def _parse_member(raw: bytes, fields: tuple[int, ...], extra: bytes) -> BundleMe
     name = raw.decode("ascii", "backslashreplace")
     flags, method, crc, packed, size = fields[3], fields[4], fields[7], fields[8], fields[9]
     mode, offset = fields[15], fields[16]
-    if flags & 1:
-        raise _make_unsafe_error(name, N_("encrypted"))
-    if method:
-        raise _make_unsafe_error(name, N_("compressed"))
+    if flags & 1 or method:
+        raise _make_unsafe_error(name, N_("compressed or encrypted"))
     if mode != _FILE:
         raise _make_unsafe_error(name, N_("not a regular file"))
     if not _NAME.fullmatch(name):
         raise _make_unsafe_error(name, N_("unknown member name"))
     if packed != size:
-        raise _make_unsafe_error(name, N_("sizes differ"))
+        raise _make_unsafe_error(name, N_("length mismatch"))
     wanted = (16 if size == _FULL32 else 0) + (8 if offset == _FULL32 else 0)
     if wanted:
         if len(extra) != 4 + wanted or extra[:4] != struct.pack("<HH", 1, wanted):
-            raise _make_unsafe_error(name, N_("sizes differ"))
+            raise _make_unsafe_error(name, N_("length mismatch"))
         values = list(struct.unpack(f"<{wanted // 8}Q", extra[4:]))
         if size == _FULL32:
             size, second = values[:2]
             if size != second:
-                raise _make_unsafe_error(name, N_("sizes differ"))
+                raise _make_unsafe_error(name, N_("length mismatch"))
         if offset == _FULL32:
             offset = values[-1]
     return BundleMember(name, size, crc, offset)

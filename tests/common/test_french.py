@@ -20,7 +20,7 @@ SAME = {
     "Navigation", "Options", "Pages", "Signature", "Signatures", "Site", "Sites", "Table",
     "UID", "code",
     "confirmation", "extensions", "import", "plan",
-    "signatures", "tables", "timestamp {version}", "type", "types", "version",
+    "signatures", "tables", "type", "types", "version",
     "{kind}, mode {mode}",
 }  # fmt: skip
 #: Names, which are no words of a language: commands and options, files, settings, statements.

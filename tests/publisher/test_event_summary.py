@@ -52,11 +52,11 @@ def wave(opens: str, percent: int, *countries: str) -> dict[str, Any]:
         ([wave(FIRST, 100)], f"100 % from {TOLD[FIRST]}"),
         (
             [wave(SECOND, 100, "SN", "MU"), wave(FIRST, 20)],
-            f"20 % from {TOLD[FIRST]}, and 100 % in MU, SN from {TOLD[SECOND]}",
+            f"20 % from {TOLD[FIRST]}, 100 % in MU, SN from {TOLD[SECOND]}",
         ),
         (
             [wave(FIRST, 5), wave(SECOND, 25), wave(THIRD, 100)],
-            f"5 % from {TOLD[FIRST]}, 25 % from {TOLD[SECOND]}, and 100 % from {TOLD[THIRD]}",
+            f"5 % from {TOLD[FIRST]}, 25 % from {TOLD[SECOND]}, 100 % from {TOLD[THIRD]}",
         ),
     ],
 )

@@ -165,7 +165,7 @@ SMUGGLED = [
         "libx.so.1a", "noname", "profile.d/a.txt", "requirements-web.txt", "CMakeLists.txt",
     )),
     # Texts: the last of sixty.
-    Smuggled("texts of the source language", "t056, “Release the goods” to “Hold the goods”",
+    Smuggled("texts of the source language", "t056: “Release the goods” to “Hold the goods”",
              "", files={"i18n/en.json": exchanged()}),
     Smuggled("texts of another language", "i18n/fr.json: t057", "",
              files={"i18n/fr.json": exchanged()}),
@@ -334,7 +334,7 @@ def test_long_list_is_complete_in_a_counted_annex() -> None:
 def test_first_release_is_shown_completely() -> None:
     page = page_for(BEFORE, None)
     text, html = forms_of(page)
-    for part in ("added: bin/app", 'health[answers].path: "/ready"', "t057, “Hold the goods”"):
+    for part in ("added: bin/app", 'health[answers].path: "/ready"', "t057: “Hold the goods”"):
         assert part in text and part in html
     assert [mark.render() for mark in page.critical if "bin/app" in mark.render()]
 

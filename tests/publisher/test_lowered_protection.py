@@ -152,7 +152,7 @@ def test_lint_runs_before_build_and_draft(
     assert not (work / "s").exists()
     # Anyone who built it with another program does not get it drafted either.
     monkeypatch.setattr(
-        "ncen_updater.publisher.lint.release_lint.refuse_critical_findings", lambda *_: None
+        "ncen_updater.publisher.cli.releases.refuse_critical_findings", lambda *_: None
     )
     signer.json(*build)
     monkeypatch.undo()

@@ -61,11 +61,11 @@ def test_each_changed_text_is_shown(desk: Desk) -> None:
     )
     page = build_review(desk.event(drafted(desk, change)), complete=True)
     assert section(page) == [
-        "changed: i18n/en.json: seizure.saved, “Saved as {ref}” to “Kept as {ref}”",
-        "added: i18n/en.json: seizure.more, “<script> ”",
-        "removed: i18n/en.json: seizure.new, “New & <b>seizure</b>”",
-        "changed: settings.ini: lists.rows, “100” to “50”",
-        "removed: settings.ini: mail.fax, “no”",
+        "changed: i18n/en.json: seizure.saved: “Saved as {ref}” to “Kept as {ref}”",
+        "added: i18n/en.json: seizure.more: “<script> ”",
+        "removed: i18n/en.json: seizure.new: “New & <b>seizure</b>”",
+        "changed: settings.ini: lists.rows: “100” to “50”",
+        "removed: settings.ini: mail.fax: “no”",
     ]
     html = render_html(page).decode()
     assert "“Saved as {ref}” to “Kept as {ref}”" in html
@@ -135,6 +135,6 @@ def test_first_release_is_compared_with_nothing(tmp_path: Path) -> None:
     desk = Desk(tmp_path, ring(tmp_path))
     create_feed(tmp_path / "feed", desk.keys, clock)
     page = build_review(desk.event(drafted(desk, lambda _: None)), complete=True)
-    assert section(page)[0] == "added: i18n/en.json: title, “Cases”"
+    assert section(page)[0] == "added: i18n/en.json: title: “Cases”"
     assert all(line.startswith("added: ") for line in section(page))
     assert [line for line in render_lines(page) if line.startswith("  added: bin/app, ")]

@@ -398,7 +398,7 @@ def test_rollback_loss_is_shown(desk: Desk) -> None:
     (release / "m/002.down.sql").write_text("ALTER TABLE cases DROP COLUMN country;")
     page = build_review(desk.event(release), complete=True)
     assert [text.render() for text in page.releases[0].rollback] == [
-        "Rollback loses values entered in cases.cases.country (m/002.down.sql, line 1).",
+        "m/002.down.sql, line 1: rollback loses values entered in cases.cases.country.",
         "Rollback keeps all records, with the SQL files below.",
     ]
 

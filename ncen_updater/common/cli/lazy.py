@@ -194,7 +194,9 @@ class TranslatedCommand(click.Command):
                     typed = f"{session.program} {translate(line, session.language)}"
                     formatter.write(f"{'':{formatter.current_indent}}{typed}\n")
                     with formatter.indentation():
-                        formatter.write_text(translate(explanation, session.language))
+                        formatter.write_text(
+                            translate(explanation, session.language) if explanation else ""
+                        )
         codes = guide.list_exit_codes(name)
         if codes:
             with _open_section(formatter, N_("Exit codes"), session.language):
@@ -396,7 +398,8 @@ class CommandHelp:
 
     Attributes:
         groups: Command names by heading; each command once.
-        examples: Example lines by command, without the program's name, with their explanations.
+        examples: Example lines by command, without the program's name, with their explanations;
+            empty for a line that needs none.
         meanings: Meanings of the exit codes.
         exit_codes: Exit codes by command, besides 0, 1 and 2.
     """

@@ -146,7 +146,7 @@ def restore_runs(
         gaps = join_planes(read_runs(PLANE_COUNT * batch))
         zeros = join_planes(read_runs(PLANE_COUNT * batch))
         if 0 in zeros:  # an empty run would allow endless work without progress
-            raise ReferenceOutOfRangeError("empty cover or run")
+            raise ReferenceOutOfRangeError("invalid reference")
         ends = list(accumulate(map(operator.add, gaps, zeros)))
         left -= ends[-1]
         if left < 0:

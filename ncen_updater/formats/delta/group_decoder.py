@@ -158,9 +158,9 @@ class GroupView:
                 named = bytes(length & 1 for length in lengths)
                 lengths = array("I", [length >> 1 for length in lengths])
                 if max(compress(lengths, named), default=0) > BLOCK_BYTES:
-                    raise ReferenceOutOfRangeError("cover too long")
+                    raise ReferenceOutOfRangeError("cover out of range")
             if 0 in lengths:  # an empty cover would allow endless work without progress
-                raise ReferenceOutOfRangeError("empty cover or run")
+                raise ReferenceOutOfRangeError("invalid reference")
             starts = []
             for jump, gap, length in zip(jumps, gaps, lengths, strict=True):
                 there += gap + ((jump >> 1) ^ -(jump & 1))

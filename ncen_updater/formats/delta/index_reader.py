@@ -157,7 +157,7 @@ class _PlanReader:
         for _ in range(steps.read_number()):
             self._read_step(IndexStep(steps.read_number(IndexStep.COPY)), steps)
         if self._cursor != len(self._old):
-            raise ReferenceOutOfRangeError("old entry missing")
+            raise ReferenceOutOfRangeError("invalid reference")
         built = len(self._built)
         # A single number can stand for many of these, so they are counted over the whole pack.
         self._refs_left = built + len(self._changed)
@@ -311,7 +311,7 @@ class _PlanReader:
             raise ReferenceOutOfRangeError("length mismatch")
         # Thousands of millions of covers would compress to almost nothing.
         if covers > group.matched or runs > group.matched - group.differences.plain_bytes:
-            raise ReferenceOutOfRangeError("empty cover or run")
+            raise ReferenceOutOfRangeError("invalid reference")
         return group, at
 
     def _read_encoding(self) -> GroupEncoding:
@@ -370,7 +370,7 @@ class _PlanReader:
             count = recipes.read_number(MAX_MEMBERS)
             self._members_left -= count
             if at + count > MAX_MEMBERS or self._members_left < 0:
-                raise NumberTooLargeError("too many archive members")
+                raise NumberTooLargeError("too many entries")
             chosen += range(at, at + count)
             at += count
         return tuple(chosen)
@@ -397,7 +397,7 @@ class _PlanReader:
         count_of_ops = recipes.read_number(MAX_OPS)
         self._ops_left -= count_of_ops
         if self._ops_left < 0:
-            raise NumberTooLargeError("too many archive pieces")
+            raise NumberTooLargeError("too many entries")
         for _ in range(count_of_ops):
             kind = ArchiveOperationKind(recipes.read_number(ArchiveOperationKind.DEFLATE))
             count = recipes.read_number()

@@ -52,9 +52,7 @@ def parse_site(text: str) -> tuple[str, str]:
     required=True,
     help=N_("Country and id of a site, such as KE/ke-national (repeatable)"),
 )
-@click.option(
-    "--from", "origin", metavar="VERSION", required=True, help=N_("Installed release of the sites")
-)
+@click.option("--from", "origin", metavar="VERSION", required=True, help=N_("Installed release"))
 @click.option(
     "--to",
     "target",

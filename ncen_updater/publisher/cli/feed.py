@@ -60,7 +60,7 @@ WAIVER_SENTENCE = N_(
 @click.option(
     "--accept-interruption",
     is_flag=True,
-    help=N_("For lost or stolen keys"),
+    help=N_("For lost or stolen keys; clients that update meanwhile fail once"),
 )
 @record_option
 @click.option(

@@ -87,9 +87,7 @@ keys = LazyGroup(
 
 @publisher_command()
 @click.argument("name")
-@click.option(
-    "--directory", type=DIRECTORY_PATH, default=Path(), help=N_("Directory of the two files")
-)
+@click.option("--directory", type=DIRECTORY_PATH, default=Path(), help=N_("Output directory"))
 @click.option(
     "--algorithm",
     type=click.Choice(["ed25519", "ecdsa-p256"]),
@@ -147,7 +145,7 @@ def _format_fingerprint(session: CliSession, fingerprint: str) -> str:
 @publisher_command()
 @click.argument("label")
 @click.argument("name")
-@click.option("--directory", type=DIRECTORY_PATH, default=Path(), help=N_("Directory of the file"))
+@click.option("--directory", type=DIRECTORY_PATH, default=Path(), help=N_("Output directory"))
 @token_options
 def import_token(
     session: CliSession,

@@ -77,34 +77,18 @@ COMMAND_HELP = CommandHelp(
                 "Its fingerprint, to compare with the other signers"
             ),
         },
-        "init": {
-            "init ceremony.toml --event first": N_("Draft the first root metadata of a new feed"),
-        },
-        "rekey": {
-            "rekey ceremony.toml --feed feed --event keys-2027": N_("After a change of signers"),
-        },
-        "renew": {
-            "renew --due --feed feed --event renewal": N_("Only the roles that are due"),
-        },
-        "new": {
-            "new 3.3.0 --product kinto --upgrade-from '>=3.2,<3.3'": N_(
-                "Prompts for what the tree does not show"
-            ),
-        },
-        "lint": {"lint 3.3.0 --feed feed": N_("Before signing")},
+        "init": {"init ceremony.toml --event first": ""},
+        "rekey": {"rekey ceremony.toml --feed feed --event keys-2027": ""},
+        "renew": {"renew --due --feed feed --event renewal": ""},
+        "new": {"new 3.3.0 --product kinto --upgrade-from '>=3.2,<3.3'": ""},
+        "lint": {"lint 3.3.0 --feed feed": ""},
         "try": {
             "try 3.3.0 --before 3.2.4 --site desk/agent.toml": N_(
                 "Upgrade and rollback, with temporary keys"
             ),
         },
-        "agent-release": {
-            "agent-release agent-0.2.0 --wheels wheels --lock locks/agent.txt": N_(
-                "Run by script/agent-release"
-            ),
-        },
-        "build": {
-            "build 3.3.0 --staging staging --feed feed": N_("Two builds give the same bytes"),
-        },
+        "agent-release": {"agent-release agent-0.2.0 --wheels wheels --lock locks/agent.txt": ""},
+        "build": {"build 3.3.0 --staging staging --feed feed": ""},
         "draft": {
             "draft --feed feed --staging staging --event release-3.3.0"
             " --wave 2026-12-01T08:00:00Z=5 --wave 2026-12-08T08:00:00Z=100": N_(
@@ -125,9 +109,7 @@ COMMAND_HELP = CommandHelp(
             ),
         },
         "wave": {
-            "wave 3.3.0 --add 2026-12-02T08:00:00Z=100:SN,MU --feed feed --event sn-mu": N_(
-                "Two countries before the others"
-            ),
+            "wave 3.3.0 --add 2026-12-02T08:00:00Z=100:SN,MU --feed feed --event sn-mu": "",
         },
         "halt": {
             N_('halt 3.3.0 --reason "loses cases" --feed feed --event halt'): N_(
@@ -140,45 +122,29 @@ COMMAND_HELP = CommandHelp(
                 "In an emergency, by one signer"
             ),
         },
-        "resume-wave": {
-            "resume-wave 3.3.0 --feed feed --event on": N_("The scheduled waves continue"),
-        },
-        "channel": {
-            "channel 3.3.0 preview --feed feed --event preview": N_(
-                "For sites on the preview channel"
-            ),
-        },
-        "audience": {"audience 3.3.0 KE TZ --feed feed --event east": N_("Two countries only")},
+        "resume-wave": {"resume-wave 3.3.0 --feed feed --event on": ""},
+        "channel": {"channel 3.3.0 preview --feed feed --event preview": ""},
+        "audience": {"audience 3.3.0 KE TZ --feed feed --event east": ""},
         "show": {
             "show release-3.3.0.event --html page.html": N_("The review page, to read and print"),
         },
         "sign": {
             "sign release-3.3.0.event": N_("With defaults from signer.toml"),
         },
-        "merge": {
-            "merge release-3.3.0 release-3.3.0.amina.sig release-3.3.0.bo.sig": N_(
-                "Signatures made, and signatures missing"
-            ),
-        },
+        "merge": {"merge release-3.3.0 release-3.3.0.amina.sig release-3.3.0.bo.sig": ""},
         "publish": {
             "publish feed --event release-3.3.0 --staging staging"
-            " --snapshot-key keys/snapshot.pem --timestamp-key keys/timestamp.pem": N_(
-                "After the signature threshold is reached"
-            ),
+            " --snapshot-key keys/snapshot.pem --timestamp-key keys/timestamp.pem": "",
         },
-        "inspect": {"inspect feed 3.3.0": N_("Its components and its builder")},
+        "inspect": {"inspect feed 3.3.0": ""},
         "upload": {"upload feed s3://bucket/feed": N_("Run it again after an interruption")},
         "refresh": {
             "refresh feed --snapshot-key keys/snapshot.pem --timestamp-key keys/timestamp.pem": N_(
                 "Daily, by a timer"
             ),
         },
-        "export": {
-            "export feed --for-site KE/ke-national --from 3.2.4 --output ke.ncen": N_(
-                "One file for a USB stick"
-            ),
-        },
-        "status": {"status feed": N_("Role expiry dates")},
+        "export": {"export feed --for-site KE/ke-national --from 3.2.4 --output ke.ncen": ""},
+        "status": {"status feed": ""},
         "fleet": {
             "fleet import spool --feed feed": N_("Import receipts from a directory"),
             "fleet confirm ke-nairobi": N_("After the site read out its fingerprint"),

@@ -50,9 +50,7 @@ TIMEOUT_S = 80.0  # for the response headers, and between two chunks of a file
     required=True,
     help=N_("Trusted root metadata from another source, such as 1.root.json"),
 )
-@click.option(
-    "--feed", type=DIRECTORY_PATH, help=N_("Feed as published by the Secretariat, to compare")
-)
+@click.option("--feed", type=DIRECTORY_PATH, help=N_("Published feed, to compare with"))
 @click.option(
     "--ahead",
     type=IntegerRange(0, 365),

@@ -39,6 +39,7 @@ from ncen_updater.publisher.new.migration_detection import (
     DetectedMigrations,
     MigratorKind,
     detect_migrations,
+    find_node_command,
     use_own_command,
 )
 from ncen_updater.publisher.new.sandbox_run import SandboxRun, SandboxStage, serve_feed
@@ -228,9 +229,7 @@ STAGE_FAILED = N_("{stage}: failed ({code}), {seconds} s")
 
 @publisher_command()
 @click.argument("directory", type=DIRECTORY_PATH)
-@click.option(
-    "--before", type=DIRECTORY_PATH, required=True, help=N_("Installed release of the test site")
-)
+@click.option("--before", type=DIRECTORY_PATH, required=True, help=N_("Installed release"))
 @click.option(
     "--site",
     type=FILE_PATH,

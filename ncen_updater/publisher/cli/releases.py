@@ -101,7 +101,7 @@ PACK_FAILED_TEXT = N_("no delta pack from {from_version}: {reason} ({detail})")
 
 @publisher_command()
 @click.argument("directory", type=DIRECTORY_PATH)
-@click.option("--feed", type=DIRECTORY_PATH, help=N_("Published feed, to compare migrations"))
+@click.option("--feed", type=DIRECTORY_PATH, help=N_("Published feed, to compare with"))
 def lint(session: CliSession, directory: Path, feed: Path | None) -> ExitCode:
     findings = lint_against(FeedDirectory(feed) if feed else None, directory)
     code = show_findings(session, findings)
@@ -116,12 +116,12 @@ def lint(session: CliSession, directory: Path, feed: Path | None) -> ExitCode:
 @publisher_command()
 @click.argument("directory", type=DIRECTORY_PATH)
 @click.option(
-    "--staging", type=DIRECTORY_PATH, required=True, help=N_("Output directory of the targets")
+    "--staging", type=DIRECTORY_PATH, required=True, help=N_("Directory of the built targets")
 )
 @click.option(
     "--feed",
     type=DIRECTORY_PATH,
-    help=N_("Published feed, to build delta packs from its releases"),
+    help=N_("Published feed, to compare with"),
 )
 @click.option(
     "--delta-from",
@@ -236,7 +236,9 @@ def _format_failed_pack(item: FailedPack) -> LazyText:
 @publisher_command()
 @feed_option
 @event_option
-@click.option("--staging", type=DIRECTORY_PATH, required=True, help=N_("Output directory of build"))
+@click.option(
+    "--staging", type=DIRECTORY_PATH, required=True, help=N_("Directory of the built targets")
+)
 @click.option(
     "--wave",
     "waves",

@@ -69,7 +69,7 @@ staging_option = click.option(
 published_feed_option = click.option(
     "--feed",
     type=DIRECTORY_PATH,
-    help=N_("Published feed, to show changed lines (with --staging)"),
+    help=N_("Published feed, to compare with"),
 )
 
 

@@ -203,7 +203,7 @@ def _list_targets(
             raise UpdaterError(
                 FEED_BROKEN,
                 path=feed.directory,
-                reason=LazyText("digest mismatch: {name}", {"name": name}),
+                reason=LazyText("{name}: digest mismatch", {"name": name}),
             )
         member = get_member_name(name, digest.hexdigest())
 

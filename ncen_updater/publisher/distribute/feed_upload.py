@@ -324,11 +324,7 @@ def _is_uploaded(path: Path, name: str, place: FeedStorage, there: Mapping[str, 
         except RepositoryError:
             return False  # damaged in transfer; rewritten
         if other != Metadata.from_bytes(mine).signed:
-            raise UpdaterError(
-                STORAGE_AHEAD,
-                place=place.name,
-                reason=LazyText("another {name}", {"name": name}),
-            )
+            raise UpdaterError(STORAGE_AHEAD, place=place.name, name=name)
     return content == mine
 
 
@@ -345,41 +341,19 @@ def _read_served_state(
     newest = max((n for n in map(_parse_root_version, there) if n), default=0)
     roots = feed.read_roots()
     if newest > len(roots):
-        raise UpdaterError(
-            STORAGE_AHEAD,
-            place=place.name,
-            reason=LazyText(
-                "root {newest}, feed has {roots}", {"newest": newest, "roots": len(roots)}
-            ),
-        )
+        raise UpdaterError(STORAGE_AHEAD, place=place.name, name=f"metadata/{newest}.root.json")
     if TIMESTAMP not in there:
         return None
     content = place.read_object(TIMESTAMP)
     mine = state.timestamp
-    try:
+    with report_errors(
+        STORAGE_AHEAD, RepositoryError, AttributeError, place=place.name, name=TIMESTAMP
+    ):
         timestamp: Metadata[Timestamp] = Metadata.from_bytes(content)
         version = timestamp.signed.version
         number = timestamp.signed.snapshot_meta.version
-    except (RepositoryError, AttributeError) as error:
-        raise UpdaterError(
-            STORAGE_AHEAD,
-            place=place.name,
-            reason=LazyText(
-                "cannot read its timestamp ({error})", {"error": describe_system_error(error)}
-            ),
-        ) from error
-    if mine is None or version > mine.signed.version:
-        raise UpdaterError(
-            STORAGE_AHEAD,
-            place=place.name,
-            reason=LazyText("timestamp {version}", {"version": version}),
-        )
-    if version == mine.signed.version and timestamp.signed != mine.signed:
-        raise UpdaterError(
-            STORAGE_AHEAD,
-            place=place.name,
-            reason=LazyText("another timestamp {version}", {"version": version}),
-        )
+    if mine is None or (version >= mine.signed.version and timestamp.signed != mine.signed):
+        raise UpdaterError(STORAGE_AHEAD, place=place.name, name=TIMESTAMP)
     snapshot: Metadata[Snapshot] = _find_own_metadata(feed, f"{number}.snapshot.json", place)
     lists: dict[str, Metadata[Targets]] = {
         name.removesuffix(".json"): _find_own_metadata(feed, f"{meta.version}.{name}", place)
@@ -393,12 +367,8 @@ def _read_served_state(
 
 
 def _find_own_metadata(feed: FeedDirectory, name: str, place: FeedStorage) -> Metadata:  # type: ignore[type-arg]
-    try:
+    with report_errors(STORAGE_AHEAD, OSError, RepositoryError, place=place.name, name=name):
         return Metadata.from_bytes((feed.metadata_directory / name).read_bytes())
-    except (OSError, RepositoryError) as error:
-        raise UpdaterError(
-            STORAGE_AHEAD, place=place.name, reason=LazyText("{name} present", {"name": name})
-        ) from error
 
 
 def _parse_root_version(name: str) -> int:

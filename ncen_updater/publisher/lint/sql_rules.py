@@ -24,6 +24,7 @@ from typing import Final
 from ncen_updater.common import messages
 from ncen_updater.common.findings import Finding, Severity
 from ncen_updater.common.i18n import N_, LazyText
+from ncen_updater.common.messages import ErrorMessage
 from ncen_updater.formats.data_loss import DataLoss, LossKind, find_data_loss
 from ncen_updater.formats.dialects import DIALECTS, SqlStatement
 from ncen_updater.formats.manifest import ENGINE_PLACEHOLDER, Migration, fill_engine
@@ -406,11 +407,13 @@ def _make_data_loss_finding(database: str, migration: Migration, loss: DataLoss)
         "object": loss.object_name,
         "line": loss.line,
     }
+    return report(get_loss_message(loss), **values)
+
+
+def get_loss_message(loss: DataLoss) -> ErrorMessage:
+    """Return the message for a loss of data by a rollback."""
     if loss.kind is LossKind.REFUSES:
-        return report(messages.ROLLBACK_MAY_FAIL, **values)
-    rule = (
-        messages.ROLLBACK_RESTORES_OWN_ROWS
-        if loss.is_release_table
-        else messages.ROLLBACK_LOSES_DATA
-    )
-    return report(rule, **values)
+        return messages.ROLLBACK_MAY_FAIL
+    if loss.is_release_table:
+        return messages.ROLLBACK_RESTORES_OWN_ROWS
+    return messages.ROLLBACK_LOSES_DATA

@@ -14,8 +14,8 @@ from ncen_updater.common.cli.render import format_date
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.findings import Finding, Severity
 from ncen_updater.common.i18n import N_, LazyText
-from ncen_updater.common.messages import REVIEW_FILES_MISSING
-from ncen_updater.formats.data_loss import DataLoss, LossKind, find_data_loss
+from ncen_updater.common.messages import MIGRATION_IRREVERSIBLE, REVIEW_FILES_MISSING
+from ncen_updater.formats.data_loss import find_data_loss
 from ncen_updater.formats.manifest import Migration, fill_engine
 from ncen_updater.formats.receipt import RECEIPT_ADDRESSES_FIELD
 from ncen_updater.formats.sql import ENGINE_NAMES
@@ -34,6 +34,7 @@ from ncen_updater.publisher.feed.role_policy import (
 from ncen_updater.publisher.lint.overlay_rules import COUNTRY_NOTICE_CODES, SITE_BLOCKING_CODES
 from ncen_updater.publisher.lint.release_lint import lint_tree
 from ncen_updater.publisher.lint.rules import list_migration_content
+from ncen_updater.publisher.lint.sql_rules import get_loss_message
 from ncen_updater.publisher.review.file_changes import FileChange, compare_trees, format_programs
 from ncen_updater.publisher.review.mark_grouping import LocatedMark, Section, group_marks
 from ncen_updater.publisher.review.review_files import (
@@ -59,7 +60,7 @@ from ncen_updater.publisher.signing.event_diff import (
 )
 from ncen_updater.publisher.signing.event_files import list_overlay_digests
 from ncen_updater.publisher.signing.signing_event import SigningEvent
-from ncen_updater.publisher.signing.value_format import format_signed_time
+from ncen_updater.publisher.signing.value_format import format_signed_time, join_texts
 
 
 def summarize_event(event: SigningEvent) -> list[LazyText]:
@@ -175,16 +176,11 @@ def _format_audience(offer: Mapping[str, Any]) -> LazyText:
     return LazyText(N_("sites in all countries"))
 
 
-def _format_schedule(waves: list[dict[str, Any]]) -> LazyText:
+def _format_schedule(waves: list[dict[str, Any]]) -> LazyText | str:
     """Format all steps of a rollout with their countries; an omitted one would mislead."""
     if not waves:
         return LazyText(N_("all sites at once"))
-    steps = [_format_wave(wave) for wave in sorted(waves, key=_make_wave_key)]
-    message = steps[0]
-    for number, step in enumerate(steps[1:], 2):
-        words = N_("{first}, and {last}") if number == len(steps) else N_("{first}, {second}")
-        message = LazyText(words, {"first": message, "second": step, "last": step})
-    return message
+    return join_texts([_format_wave(wave) for wave in sorted(waves, key=_make_wave_key)])
 
 
 def _make_wave_key(wave: Mapping[str, Any]) -> tuple[str, int]:
@@ -546,13 +542,13 @@ def _find_critical(
     yield from find_release_warnings(manifest, last.document.manifest if last else None)
     for database, migration in fresh:
         if migration.irreversible is not None:
-            words = N_("WARNING: no rollback of {migration} of {database}: {reason}")
             values: dict[str, object] = {
                 "migration": migration.id,
                 "database": database,
                 "reason": migration.irreversible,
             }
-            yield LazyText(words, values)
+            what = LazyText(MIGRATION_IRREVERSIBLE.title, values)
+            yield LazyText(N_("WARNING: {what}"), {"what": what})
     for finding in findings:
         if finding.severity is Severity.CRITICAL:
             yield LazyText(
@@ -611,30 +607,21 @@ def _describe_data_loss(
     database: str, migration: Migration, shown: ReviewedRelease
 ) -> Iterator[LazyText]:
     """Describe the data that a rollback loses, as lint and the sites compute it."""
-    found: dict[tuple[str, str], tuple[str, DataLoss]] = {}
+    found: dict[tuple[str, str], LazyText] = {}
     for engine in ENGINE_NAMES:
         up, down = (fill_engine(engine, place or "") for place in (migration.up, migration.down))
         if up in shown.sql and down in shown.sql:
             one, other = (shown.sql[path].decode("utf-8", "replace") for path in (up, down))
             for loss in find_data_loss(one, other, engine):
-                found.setdefault((loss.object_name, _format_loss(loss)), (down, loss))
-    for path, loss in found.values():
-        values = {"database": database, "object": loss.object_name, "path": path, "line": loss.line}
-        yield LazyText(_format_loss(loss), values)
+                message = get_loss_message(loss).title
+                values = {
+                    "database": database,
+                    "object": loss.object_name,
+                    "down": down,
+                    "line": loss.line,
+                }
+                found.setdefault((loss.object_name, message), LazyText(message, values))
+    yield from found.values()
     for name in migration.data_loss or ():
         words = N_("Rollback loses the content of {database}.{object} (declared by the release).")
         yield LazyText(words, {"database": database, "object": name})
-
-
-def _format_loss(loss: DataLoss) -> str:
-    if loss.kind is LossKind.REFUSES:
-        return N_(
-            "Rollback may fail because of values entered in {database}.{object} ({path}, line"
-            " {line})."
-        )
-    if loss.is_release_table:
-        return N_(
-            "Rollback restores only the rows of {database}.{object} that the release inserts"
-            " ({path}, line {line})."
-        )
-    return N_("Rollback loses values entered in {database}.{object} ({path}, line {line}).")

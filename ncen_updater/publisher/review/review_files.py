@@ -17,13 +17,14 @@ from ncen_updater.common.i18n import N_, LazyText, LocalizedFigure
 from ncen_updater.common.json_records import compute_sha256
 from ncen_updater.common.progress import SilentProgress
 from ncen_updater.feed.release_files import read_tree
+from ncen_updater.feed.resumable_download import ExpectedFile, is_complete
 from ncen_updater.formats.archive import unpack_archive
-from ncen_updater.formats.release_document import ReleaseDocument, TargetRef, parse_release_document
+from ncen_updater.formats.release_document import ReleaseDocument, parse_release_document
 from ncen_updater.formats.sql import MAX_FILE_BYTES
 from ncen_updater.formats.target_names import MAX_DOCUMENT_BYTES
 from ncen_updater.formats.texts.catalog import TextEntry, format_key
 from ncen_updater.formats.texts.overlay_files import MAX_OVERLAY_FILE_BYTES, list_overlay_files
-from ncen_updater.formats.tree import MAX_TREE_BYTES, EntryType, Tree, TreeEntry, hash_file
+from ncen_updater.formats.tree import MAX_TREE_BYTES, EntryType, Tree, TreeEntry
 from ncen_updater.publisher.errors import BuildError
 from ncen_updater.publisher.feed.feed_directory import get_target_file_name
 from ncen_updater.publisher.lint.overlay_rules import format_line, read_shipped_catalog
@@ -35,6 +36,7 @@ from ncen_updater.publisher.signing.event_files import (
     read_regular_file,
 )
 from ncen_updater.publisher.signing.signing_event import SigningEvent
+from ncen_updater.publisher.signing.value_format import format_change
 
 
 @dataclass(frozen=True)
@@ -158,16 +160,12 @@ class ReviewFiles:
         if self.sources.scratch is None:
             return None
         for path in self._list_candidates(ref.target, ref.sha256, ref.length):
-            if path.is_file() and not path.is_symlink() and _is_target_file(path, ref):
+            if is_complete(path, ExpectedFile(ref.target, ref.length, ref.sha256)):
                 place = self.sources.scratch / document.tree_digest
                 if not place.exists():
                     unpack_archive(path, tree, place, SilentProgress())
                 return place
         return None
-
-
-def _is_target_file(path: Path, ref: TargetRef) -> bool:
-    return path.stat().st_size == ref.length and hash_file(path) == ref.sha256
 
 
 def _require_sql_in_tree(document: ReleaseDocument, tree: Tree) -> None:
@@ -221,17 +219,12 @@ def format_overlay_changes(
         for key in dict.fromkeys((*now, *then)):
             if now.get(key) != then.get(key):
                 old, new = (quote_forms(side.get(key, ())) for side in (then, now))
-                values = {"path": path, "key": format_line(key, None), "old": old, "new": new}
-                yield LazyText(get_change_template(key in then, key in now), values)
-
-
-def get_change_template(before: bool, after: bool) -> str:
-    """Return the sentence template for an added, removed or changed text."""
-    if not before:
-        return N_("added: {path}: {key}, {new}")
-    if not after:
-        return N_("removed: {path}: {key}, {old}")
-    return N_("changed: {path}: {key}, {old} to {new}")
+                place = LazyText(
+                    N_("{name}: {text}"), {"name": path, "text": format_line(key, None)}
+                )
+                yield format_change(
+                    place, old if key in then else None, new if key in now else None
+                )
 
 
 def _texts(release: ReviewedRelease) -> dict[str, Mapping[str, Forms]]:

@@ -34,6 +34,7 @@ from ncen_updater.publisher.signing.draft import find_invalid_countries
 from ncen_updater.publisher.signing.keys import compute_fingerprint, get_key_owner
 from ncen_updater.publisher.signing.signing_event import SigningEvent
 from ncen_updater.publisher.signing.value_format import (
+    format_change,
     format_signed_time,
     join_texts,
     parse_signed_time,
@@ -307,14 +308,10 @@ class FieldChange:
     def text(self) -> LazyText:
         """Return the description of the change."""
         old, new = (
-            LocalizedFigure(json.dumps(value, ensure_ascii=False)) for value in (self.old, self.new)
+            None if value is None else LocalizedFigure(json.dumps(value, ensure_ascii=False))
+            for value in (self.old, self.new)
         )
-        words = N_("changed: {path}: {old} to {new}")
-        if self.old is None:
-            words = N_("added: {path}: {new}")
-        elif self.new is None:
-            words = N_("removed: {path}: {old}")
-        return LazyText(words, {"path": LocalizedFigure(self.path), "old": old, "new": new})
+        return format_change(LocalizedFigure(self.path), old, new)
 
 
 def manifest_changes(manifest: Manifest, before: Manifest | None) -> list[FieldChange]:

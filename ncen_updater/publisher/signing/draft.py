@@ -437,7 +437,7 @@ def _require_staged_file(staging: Path, target: TargetFile, ref: TargetRef) -> N
     if (target.length, target.hashes["sha256"]) != (ref.length, ref.sha256):
         raise BuildError(
             path=staging,
-            reason=LazyText("digest mismatch: {name}", {"name": ref.target}),
+            reason=LazyText("{name}: digest mismatch", {"name": ref.target}),
         )
 
 

@@ -22,14 +22,14 @@ from ncen_updater.common.messages import (
     PUBLISHER_TARGET_MISSING,
     REVIEW_FILES_MISSING,
 )
+from ncen_updater.feed.offers import matches_target
+from ncen_updater.feed.resumable_download import ExpectedFile, is_complete
 from ncen_updater.formats.release_document import (
     Offer,
     ReleaseDocument,
-    TargetRef,
     parse_release_document,
 )
 from ncen_updater.formats.target_names import MAX_DOCUMENT_BYTES, OFFER_FIELD, RELEASES_PREFIX
-from ncen_updater.formats.tree import hash_file
 from ncen_updater.publisher.build.attachments import AttachmentReport, check_attachments
 from ncen_updater.publisher.errors import BuildError, report_errors
 from ncen_updater.publisher.feed.role_policy import OFFLINE_TOP_ROLES
@@ -83,7 +83,9 @@ def compare_staged_files(
         refs = list_target_refs(document)
         named |= {name, *(ref.target for ref in refs)}
         for ref in refs:
-            _require_target_file(root, added[ref.target])
+            target = ExpectedFile(ref.target, ref.length, ref.sha256)
+            if not is_complete(root / ref.target, target):
+                raise UpdaterError(PUBLISHER_TARGET_MISSING, target=ref.target)
         files = {ref.target: root / ref.target for ref in refs}
         found.append(
             _make_result(document, len(files) + 1, check_attachments(document, files, builder))
@@ -183,7 +185,7 @@ def _read_document(
             reason=LazyText("{name} does not match the offered release", {"name": name}),
         )
     for ref in list_target_refs(document):
-        if not _matches_target(added.get(ref.target), ref):
+        if not matches_target(added.get(ref.target), ref):
             raise BuildError(
                 path=place,
                 reason=LazyText(
@@ -194,13 +196,6 @@ def _read_document(
     return document
 
 
-def _matches_target(target: TargetFile | None, ref: TargetRef) -> bool:
-    return target is not None and (target.length, target.hashes["sha256"]) == (
-        ref.length,
-        ref.sha256,
-    )
-
-
 def _read_event_file(event: SigningEvent, name: str, sha256: str, limit: int) -> bytes:
     with report_errors(REVIEW_FILES_MISSING, OSError, ValueError, name=name):
         content = read_regular_file(event.directory / REVIEW_DIRECTORY / sha256, limit)
@@ -208,7 +203,7 @@ def _read_event_file(event: SigningEvent, name: str, sha256: str, limit: int) ->
         raise UpdaterError(
             REVIEW_FILES_MISSING,
             name=name,
-            detail=LazyText("digest mismatch: {name}", {"name": f"{REVIEW_DIRECTORY}/{sha256}"}),
+            detail=LazyText("{name}: digest mismatch", {"name": f"{REVIEW_DIRECTORY}/{sha256}"}),
         )
     return content
 
@@ -219,11 +214,3 @@ def _read_target(path: Path, target: TargetFile) -> bytes:
     if compute_sha256(content) != target.hashes["sha256"]:
         raise UpdaterError(PUBLISHER_TARGET_MISSING, target=target.path)
     return content
-
-
-def _require_target_file(root: Path, target: TargetFile) -> None:
-    path = root / target.path
-    if not (path.is_file() and path.stat().st_size == target.length):
-        raise UpdaterError(PUBLISHER_TARGET_MISSING, target=target.path)
-    if hash_file(path) != target.hashes["sha256"]:
-        raise UpdaterError(PUBLISHER_TARGET_MISSING, target=target.path)

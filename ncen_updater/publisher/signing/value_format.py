@@ -61,3 +61,21 @@ def join_texts(parts: Sequence[LazyText | str]) -> LazyText | str:
     for part in parts[1:]:
         message = LazyText(N_("{first}, {second}"), {"first": message, "second": part})
     return message
+
+
+def format_change(
+    path: LazyText | LocalizedFigure, old: LocalizedFigure | None, new: LocalizedFigure | None
+) -> LazyText:
+    """Describe a changed, added (no old) or removed (no new) value.
+
+    Args:
+        path: Where the value is.
+        old: The old value.
+        new: The new value.
+    """
+    words = N_("changed: {path}: {old} to {new}")
+    if old is None:
+        words = N_("added: {path}: {new}")
+    elif new is None:
+        words = N_("removed: {path}: {old}")
+    return LazyText(words, {"path": path, "old": old, "new": new})

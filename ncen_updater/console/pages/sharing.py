@@ -44,36 +44,36 @@ def build_page(asking: PageRequest) -> PageContent:
     """Build the sharing page."""
     status, receipts = asking.get_status(), asking.get_document("/v1/receipts")
     revision = f"{receipts['written']} {status['running'].get('version')}"
-    looked = asking.inspect("receipts", revision)
+    inspection = asking.inspect("receipts", revision)
     return PageContent(
         "sharing",
         {
             "status": status,
             "receipts": receipts,
             "now": LazyText(LEVELS[receipts["level"]]),
-            "looked": looked,
-            "levels": list(build_levels(receipts["level"], looked.document)),
+            "looked": inspection,
+            "levels": list(build_levels(receipts["level"], inspection.document)),
             "may": asking.find_missing_role("approve"),
         },
-        "loading" if looked.is_loading else "stale" if looked.stale else "ready",
-        refresh_s=2 if looked.is_loading else 0,
+        "loading" if inspection.is_loading else "stale" if inspection.stale else "ready",
+        refresh_s=2 if inspection.is_loading else 0,
     )
 
 
 def build_levels(agreed: str, found: Document | None) -> Iterator[SharingLevel]:
     """Yield the levels, lowest first. Pure."""
     names = list(LEVELS)
-    shown = {row["level"]: row for row in found["levels"]} if found else {}
-    before: Sequence[str] = ()
+    rows = {row["level"]: row for row in found["levels"]} if found else {}
+    previous_lines: Sequence[str] = ()
     for rank, (level, name) in enumerate(LEVELS.items()):
-        now = names.index(agreed)
-        action = "" if rank == now else "raise" if rank > now else "lower"
-        row = shown.get(level)
+        current_rank = names.index(agreed)
+        action = "" if rank == current_rank else "raise" if rank > current_rank else "lower"
+        row = rows.get(level)
         lines = row["sentences"] if row else []
-        added = [line for line in lines if line not in before] if row else None
+        added = [line for line in lines if line not in previous_lines] if row else None
         statement = row["statement"] if row else ""
         yield SharingLevel(level, LazyText(name), action, added, statement)
-        before = lines
+        previous_lines = lines
 
 
 def set_level(asking: PageRequest) -> FormResult:

@@ -1,12 +1,12 @@
-// Keeps the page of what goes on up to date: it is loaded again and again, and what is different is
-// put in place. Without this script the page loads itself again.
+// Keeps the page Activity up to date: reloads it repeatedly, and replaces only what changed. Without
+// this script the whole page reloads itself.
 "use strict";
 (() => {
   if (!document.getElementById("live")) return;
   const PAUSE_MS = 500;
   const SILENT_MS = 15000;
 
-  // What is shown stays; why it may be old stands above it.
+  // Keep what is displayed, and show above it why it may be outdated.
   let title = document.title;
   function tell(why) {
     const place = document.querySelector("[data-live-lost]");
@@ -15,7 +15,7 @@
     place.hidden = false;
   }
 
-  // Only what changed is touched: who reads, types, or has it read out, is not thrown back.
+  // Replace only what changed, so that reading, typing and screen readers are not interrupted.
   function renew(here, made) {
     if (here.isEqualNode(made)) return;
     if (here.nodeName !== made.nodeName || here.nodeType !== Node.ELEMENT_NODE) {
@@ -36,7 +36,7 @@
     rest.slice(made.childNodes.length).forEach((child) => child.remove());
   }
 
-  // The console answers with nothing where the page would be the same.
+  // The response is empty if the page is unchanged.
   function load() {
     const address = new URL(location.href);
     address.searchParams.set("seen", document.getElementById("live").dataset.seen);

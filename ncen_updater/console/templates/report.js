@@ -1,5 +1,5 @@
-// Shows the report as high as it is, so that nobody decides without having passed all of it. Without
-// this script it is scrolled in its frame.
+// Gives the frame the height of the dossier, so that an approver scrolls past all of it before the
+// form. Without this script, the dossier scrolls in its frame.
 "use strict";
 for (const frame of document.querySelectorAll("iframe")) {
   const fit = () => {

@@ -15,6 +15,7 @@ from typing import Self
 
 from ncen_updater.agent.model.event_names import NotificationKind
 from ncen_updater.common.cli.render import format_scheduled_time
+from ncen_updater.common.findings import Severity
 from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.json_records import JsonRecord
 from ncen_updater.common.labels import CodeExplanation, has_hidden_values
@@ -104,7 +105,7 @@ RECORD_COUNTS = N_(
 APPROVE_AGAIN = N_("A retry requires new approvals.")
 #: Placeholder for an unknown value.
 UNKNOWN = "?"
-URGENT_KINDS = frozenset(
+CRITICAL_KINDS = frozenset(
     {
         NotificationKind.EMERGENCY_ROLLBACK,
         NotificationKind.UPGRADE_FAILED,
@@ -147,7 +148,7 @@ def _is_time(value: object) -> bool:
         return False
 
 
-#: The form of each value.
+#: Checks the format of each value.
 _VALUE_CHECKS: Mapping[str, Callable[[object], bool]] = {
     "change": _make_pattern_check(CHANGE_ID_PATTERN),
     "code": _make_pattern_check(CODE_PATTERN),
@@ -239,13 +240,13 @@ class Notification(JsonRecord):
         return cls(number, kind, at.astimezone(UTC), filter_values(kind, given))
 
     @property
-    def urgent(self) -> bool:
+    def is_critical(self) -> bool:
         """Return whether the notification is sent without waiting for others."""
-        return self.kind in URGENT_KINDS
+        return self.kind in CRITICAL_KINDS
 
     def to_json(self) -> dict[str, object]:
         """Return the JSON document for files and messages."""
-        return {**super().to_json(), "urgent": self.urgent}
+        return {**super().to_json(), "severity": format_severity(critical=self.is_critical)}
 
     @classmethod
     def from_json(cls, data: object) -> Self:
@@ -259,6 +260,11 @@ class Notification(JsonRecord):
         return replace(
             found, id=found.id[:MAX_ID_CHARS], at=found.at.astimezone(UTC), values=reported
         )
+
+
+def format_severity(*, critical: bool) -> str:
+    """Return the severity of a notification or message."""
+    return (Severity.CRITICAL if critical else Severity.INFO).value
 
 
 def format_span(seconds: float) -> str:
@@ -285,7 +291,7 @@ def _fill_template(template: str, notification: Notification, zone: tzinfo) -> L
 
 
 def format_title(notification: Notification, zone: tzinfo) -> LazyText:
-    """Return the title in one sentence."""
+    """Return the title of a notification."""
     return _fill_template(TITLES[notification.kind], notification, zone)
 
 
@@ -318,21 +324,23 @@ def format_notification(
 
 
 def _format_figures(notification: Notification) -> list[LazyText]:
-    found = []
+    lines = []
     values = notification.values
-    low, high, stop = (
+    low, high, downtime = (
         _format_seconds(values.get(name)) for name in ("low_s", "high_s", "downtime_s")
     )
-    if stop is not None and low is not None and high is not None:
-        found.append(LazyText(DOWNTIME_AND_PREDICTION, {"stop": stop, "low": low, "high": high}))
-    elif stop is not None:
-        found.append(LazyText(DOWNTIME, {"stop": stop}))
+    if downtime is not None and low is not None and high is not None:
+        lines.append(
+            LazyText(DOWNTIME_AND_PREDICTION, {"stop": downtime, "low": low, "high": high})
+        )
+    elif downtime is not None:
+        lines.append(LazyText(DOWNTIME, {"stop": downtime}))
     elif low is not None and high is not None:
-        found.append(LazyText(PREDICTED_DOWNTIME, {"low": low, "high": high}))
+        lines.append(LazyText(PREDICTED_DOWNTIME, {"low": low, "high": high}))
     if notification.kind is NotificationKind.REHEARSED:
         names = ("mapped", "unmapped", "checks")
-        found.append(LazyText(RECORD_COUNTS, {name: values.get(name, UNKNOWN) for name in names}))
-    return found
+        lines.append(LazyText(RECORD_COUNTS, {name: values.get(name, UNKNOWN) for name in names}))
+    return lines
 
 
 def _format_seconds(value: object) -> str | None:

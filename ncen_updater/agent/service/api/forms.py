@@ -86,7 +86,7 @@ class HoldForm(ApiForm):
 
     Attributes:
         reason: Reason, shown to other users.
-        until: When the hold ends automatically; without an end if left out.
+        until: When the hold ends automatically; it has no end if omitted.
     """
 
     reason: ReasonText
@@ -160,7 +160,7 @@ class RejectionForm(ApiForm):
 
     Attributes:
         binding: Binding of the dossier that the user saw.
-        version: The release; the next one if left out.
+        version: The release; the next one if omitted.
         reason: Reason, shown to other users.
         language: Language of the hold's text.
     """
@@ -176,12 +176,12 @@ class JobForm(ApiForm):
 
     Attributes:
         kind: Kind of the job.
-        version: The release; the next one if left out.
+        version: The release; the next one if omitted.
         retry: Whether to include releases that failed at this site.
         change_kind: For a prepare: whether an upgrade or a rollback is prepared.
         accept_loss: For a rollback: number of records that may be lost.
-        undoes: For a rollback: ID of the upgrade whose rollback plan the user saw; no other is
-            undone.
+        undoes: For a rollback: ID of the upgrade whose rollback plan the user saw; no other upgrade
+            is rolled back.
         emergency_reason: For a rollback: why it starts without the required approvals.
         file: For an import: file name of the bundle in the import directory.
         dry_run: For an import: whether the bundle is only verified and not stored.
@@ -232,8 +232,8 @@ def validate_form(kind: type[AnyForm], data: object) -> AnyForm:
         return kind.model_validate(data)
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False)[0]
-        place = ".".join(str(part) for part in first["loc"]) or "body"
-        raise BadRequestError(reason=f"{place[:100]}: {first['msg']}") from error
+        name = ".".join(str(part) for part in first["loc"]) or "body"
+        raise BadRequestError(reason=f"{name[:100]}: {first['msg']}") from error
 
 
 def _reject_duplicate_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -244,7 +244,7 @@ def _reject_duplicate_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _reject_constant(name: str) -> None:
-    raise ValueError(f"{name} is no number")
+    raise ValueError(f"{name} is not a number")
 
 
 def parse_query(text: str, known: frozenset[str]) -> Mapping[str, str]:

@@ -74,12 +74,12 @@ def start_inspection(context: ApiContext, request: ApiRequest) -> tuple[int, Doc
 def get_inspection(context: ApiContext, request: ApiRequest) -> tuple[int, Document]:
     """Return an inspection and its result; with 'wait', after its end or that many seconds."""
     seconds = parse_whole_number(request.query.get("wait"), "wait", 0, MAX_WAIT_S)
-    found = context.inspections.find(int(request.path_parameters["number"]))
-    if found is None:
+    inspection = context.inspections.find(int(request.path_parameters["number"]))
+    if inspection is None:
         raise RequestRefusedError(API_PATH_UNKNOWN, path=request.path)
-    _require_role(request, found.request.kind)
-    context.inspections.wait(found, seconds)
-    return 200, _build_inspection_document(found, request.language)
+    _require_role(request, inspection.request.kind)
+    context.inspections.wait(inspection, seconds)
+    return 200, _build_inspection_document(inspection, request.language)
 
 
 def get_plan(context: ApiContext, request: ApiRequest) -> tuple[int, Document]:
@@ -104,12 +104,12 @@ def get_rollback_plan(context: ApiContext, request: ApiRequest) -> tuple[int, Do
 
 
 def get_findings(context: ApiContext, request: ApiRequest) -> tuple[int, Document]:
-    """Return all problems that block an upgrade."""
+    """Return the findings of the diagnosis: problems that block an upgrade, and others."""
     return 200, _run_inspection(context, request, {"kind": "findings"})
 
 
 def get_audit_log_check(context: ApiContext, request: ApiRequest) -> tuple[int, Document]:
-    """Return whether the audit log is intact and contains an event that was recorded elsewhere."""
+    """Return whether the audit log is intact and contains the chain head, if one is given."""
     head = request.query.get("chain_head")
     return 200, _run_inspection(
         context, request, {"kind": "audit-log", "chain_heads": [] if head is None else [head]}
@@ -118,11 +118,13 @@ def get_audit_log_check(context: ApiContext, request: ApiRequest) -> tuple[int, 
 
 def get_release_notes(context: ApiContext, request: ApiRequest) -> tuple[int, Document]:
     """Return the release notes of the next or a named release."""
-    known = context.load_assessment()
-    wanted = request.query.get("version") or (known.target or known.current if known else None)
-    if wanted is None:
+    assessment = context.load_assessment()
+    version_text = request.query.get("version") or (
+        assessment.target or assessment.current if assessment else None
+    )
+    if version_text is None:
         raise RequestRefusedError(NEXT_UPGRADE_UNKNOWN)
-    version = parse_release_version(wanted)
+    version = parse_release_version(version_text)
     records = SlotRecords(context.essential_settings.slots)
     if not records.exists(version):
         raise RequestRefusedError(NOT_PREPARED, version=version)
@@ -144,24 +146,24 @@ def get_release_notes(context: ApiContext, request: ApiRequest) -> tuple[int, Do
 
 
 def get_agent(context: ApiContext, request: ApiRequest) -> tuple[int, Document]:
-    """Return the running, selected and offered versions of the agent."""
+    """Return the running, selected, available and failed versions of the agent."""
     del request
-    sequence = AgentSelectionFile(context.agent_directory).load()
-    known = context.load_assessment()
+    selection = AgentSelectionFile(context.agent_directory).load()
+    assessment = context.load_assessment()
     return 200, {
         "version": installed("ncen-updater"),
-        "on_offer": known.agent_version if known else None,
-        "renews_itself": context.snapshots.settings.self_update,
-        "chosen": sequence
+        "available": assessment.agent_version if assessment else None,
+        "self_update": context.snapshots.settings.self_update,
+        "selected": selection
         and {
-            "version": sequence.current,
-            "previous": sequence.previous,
-            "state": sequence.state.value,
-            "attempts": sequence.attempts,
+            "version": selection.current,
+            "previous": selection.previous,
+            "state": selection.state.value,
+            "attempts": selection.attempts,
         },
-        "given_up": [
-            {"version": version, "failures": bad.failures, "at": bad.at}
-            for version, bad in (sequence.failed.items() if sequence else ())
+        "failed": [
+            {"version": version, "failures": failure.failures, "at": failure.at}
+            for version, failure in (selection.failed.items() if selection else ())
         ],
     }
 
@@ -191,18 +193,18 @@ def _submit_inspection(
     """
     kind = form.kind
     _require_role(request, kind)
-    given = form.model_dump(exclude={"kind", "language"}, exclude_defaults=True)
-    for name in given.keys() - ACCEPTED_FIELDS[kind]:
+    fields = form.model_dump(exclude={"kind", "language"}, exclude_defaults=True)
+    for name in fields.keys() - ACCEPTED_FIELDS[kind]:
         raise BadRequestError(
             reason=LazyText("{value} takes no {name}", {"value": kind.value, "name": name})
         )
     if kind not in ALWAYS_ALLOWED_KINDS:
         with context.open_journal() as journal:
             change = journal.find_open_change()
-            looked_at = change is not None and (
+            may_inspect = change is not None and (
                 change.state is ChangeState.STUCK or change.is_soaking
             )
-            if not looked_at:
+            if not may_inspect:
                 require_no_open_change(journal)
     return context.inspections.submit(form, request.caller.actor)
 
@@ -217,17 +219,17 @@ def _run_inspection(
         UpdaterError: If it failed.
     """
     form = validate_form(InspectionForm, {**data, "language": request.language})
-    begun = _submit_inspection(context, request, form)
-    context.inspections.wait(begun, WAIT_S)
-    if begun.ended_at is None:
-        raise RequestRefusedError(INSPECTION_RUNNING, number=begun.number)
-    if begun.error is not None:
-        begun.error.state = NOTHING_CHANGED
-        raise begun.error
-    document = begun.document or {}
+    inspection = _submit_inspection(context, request, form)
+    context.inspections.wait(inspection, WAIT_S)
+    if inspection.ended_at is None:
+        raise RequestRefusedError(INSPECTION_RUNNING, number=inspection.number)
+    if inspection.error is not None:
+        inspection.error.state = NOTHING_CHANGED
+        raise inspection.error
+    document = inspection.document or {}
     error = document.get("error")
     if isinstance(error, dict):
-        raise parse_error_document({**error, "exit_code": begun.exit_code})
+        raise parse_error_document({**error, "exit_code": inspection.exit_code})
     return {key: value for key, value in document.items() if key != "lines"}
 
 

@@ -84,7 +84,7 @@ def test_approvals_and_possible_approvers_are_listed(
     before = counter.ask("GET", "/v1/approvals", user=READER).document
     assert before == {
         "required_approvals": 2, "group": APPROVER, "members": ["amina", "zoe"],
-        "you": {"name": READER, "may": False},
+        "you": {"name": READER, "can_approve": False},
         "upgrade": {
             "version": "3.3.0", "binding": BINDING, "approvals": [], "missing": 2, "yours": False,
         },
@@ -94,9 +94,11 @@ def test_approvals_and_possible_approvers_are_listed(
     after = counter.ask("GET", "/v1/approvals", user=APPROVER).document
     assert (after["upgrade"]["missing"], after["upgrade"]["yours"]) == (1, True)
     assert [one["actor"] for one in after["upgrade"]["approvals"]] == [APPROVER]
-    assert after["you"] == {"name": APPROVER, "may": True}
+    assert after["you"] == {"name": APPROVER, "can_approve": True}
     assert not counter.ask("GET", "/v1/approvals", user=READER).document["upgrade"]["yours"]
-    assert not counter.ask("GET", "/v1/approvals").document["you"]["may"], "root counts as nobody"
+    assert not counter.ask("GET", "/v1/approvals").document["you"]["can_approve"], (
+        "root counts as nobody"
+    )
 
 
 def test_roles_are_those_usable_by_the_caller(counter: Counter) -> None:

@@ -155,8 +155,10 @@ def _build_group_parts() -> Iterator[InstallationPart]:
     """Yield the parts that create the default viewer, operator and approver groups."""
     service = ServiceSettings()
     for name in sorted({service.viewer_group, service.operator_group, service.approver_group}):
-        what = LazyText(N_("the group {name}"), {"name": name})
-        yield build_command_part(what, ["groupadd", "--system", name], partial(_group_exists, name))
+        description = LazyText(N_("the group {name}"), {"name": name})
+        yield build_command_part(
+            description, ["groupadd", "--system", name], partial(_group_exists, name)
+        )
 
 
 def _group_exists(group: str) -> bool:
@@ -186,17 +188,17 @@ def _build_directory_parts(
 def _build_trusted_root_parts(
     options: InstallOptions, paths: PathSettings
 ) -> Iterator[InstallationPart]:
-    place = paths.resolve(paths.trusted_root)
+    path = paths.resolve(paths.trusted_root)
     if options.trusted_root is None:
-        if not place.exists():
-            raise UpdaterError(ROOT_UNUSABLE, path=place, reason="not found, and none given")
+        if not path.exists():
+            raise UpdaterError(ROOT_UNUSABLE, path=path, reason="not found, and none given")
         return
     content = load_trusted_root(options.trusted_root)
-    if place.exists() and place.read_bytes() != content:
-        raise UpdaterError(ROOT_ALREADY_INSTALLED, path=place)
-    values = {"path": place, "digest": compute_sha256(content)}
+    if path.exists() and path.read_bytes() != content:
+        raise UpdaterError(ROOT_ALREADY_INSTALLED, path=path)
+    values = {"path": path, "digest": compute_sha256(content)}
     yield build_file_part(
-        LazyText(N_("trusted root {path} (SHA-256 {digest})"), values), place, content, 0o644
+        LazyText(N_("trusted root {path} (SHA-256 {digest})"), values), path, content, 0o644
     )
 
 
@@ -229,8 +231,8 @@ def _build_slot_part(
     # The requirements contain the digest of every wheel, including the agent's own.
     digest = compute_sha256((options.release / REQUIREMENTS).read_bytes())
 
-    def fill(place: Path) -> None:
-        shutil.copytree(options.release, place, dirs_exist_ok=True)
+    def fill(directory: Path) -> None:
+        shutil.copytree(options.release, directory, dirs_exist_ok=True)
 
     return InstallationPart(
         LazyText(N_("installation of ncen-updater {version}"), {"version": version}),
@@ -240,30 +242,30 @@ def _build_slot_part(
 
 
 def _build_selection_part(agent: Path, version: str) -> InstallationPart:
-    sequence = AgentSelectionFile(agent)
+    file = AgentSelectionFile(agent)
 
-    def chosen() -> bool:
-        found = sequence.load()
+    def is_selected() -> bool:
+        selection = file.load()
         link = agent / "current"
-        return found is not None and found.current == version and link.is_symlink()
+        return selection is not None and selection.current == version and link.is_symlink()
 
     return InstallationPart(
         LazyText(N_("activation of ncen-updater {version}"), {"version": version}),
-        chosen,
-        lambda: sequence.update(lambda before: select_installed(before, version)),
+        is_selected,
+        lambda: file.update(lambda before: select_installed(before, version)),
     )
 
 
 def _build_failsafe_part(agent: Path) -> InstallationPart:
     """Return the failsafe's part; the existing failsafe remains while an agent is on trial."""
-    made = build_file_part(LazyText(N_("failsafe")), agent / FAILSAFE_FILE, read_failsafe(), 0o755)
+    part = build_file_part(LazyText(N_("failsafe")), agent / FAILSAFE_FILE, read_failsafe(), 0o755)
 
-    def is_there() -> bool:
-        found = AgentSelectionFile(agent).load()
-        on_trial = found is not None and found.state is TrialState.ON_TRIAL
-        return made.is_present() or (on_trial and (agent / FAILSAFE_FILE).exists())
+    def is_present() -> bool:
+        selection = AgentSelectionFile(agent).load()
+        on_trial = selection is not None and selection.state is TrialState.ON_TRIAL
+        return part.is_present() or (on_trial and (agent / FAILSAFE_FILE).exists())
 
-    return InstallationPart(made.description, is_there, made.create)
+    return InstallationPart(part.description, is_present, part.create)
 
 
 def _build_unit_parts(options: InstallOptions) -> Iterator[InstallationPart]:
@@ -272,20 +274,20 @@ def _build_unit_parts(options: InstallOptions) -> Iterator[InstallationPart]:
         if (options.release / UNITS_DIRECTORY).is_dir()
         else []
     )
-    changed = []
+    present = []
     for unit in units:
-        place = locate_unit(options.root, unit)
-        what = LazyText(N_("unit {name}"), {"name": place.name})
-        made = build_file_part(what, place, unit.read_bytes(), 0o644)
-        changed.append(made.is_present())
-        yield made
-    if options.is_live_system and not all(changed):
-        what = LazyText(N_("reload systemd"))
-        for words in (["systemd-sysusers"], ["systemd-tmpfiles", "--create"]):
-            if shutil.which(words[0]):
-                yield build_command_part(what, words, lambda: False)
+        path = locate_unit(options.root, unit)
+        description = LazyText(N_("unit {name}"), {"name": path.name})
+        part = build_file_part(description, path, unit.read_bytes(), 0o644)
+        present.append(part.is_present())
+        yield part
+    if options.is_live_system and not all(present):
+        description = LazyText(N_("reload systemd"))
+        for command in (["systemd-sysusers"], ["systemd-tmpfiles", "--create"]):
+            if shutil.which(command[0]):
+                yield build_command_part(description, command, lambda: False)
         if SYSTEMD_BOOTED_PATH.is_dir():
-            yield build_command_part(what, ["systemctl", "daemon-reload"], lambda: False)
+            yield build_command_part(description, ["systemctl", "daemon-reload"], lambda: False)
     if options.is_live_system and shutil.which("systemctl"):
         yield from build_enable_parts(units)
 
@@ -349,26 +351,27 @@ def build_uninstall_parts(root: Path, config: Path, *, purge: bool) -> tuple[Ins
     """
     paths = load_config(config).paths if config.exists() else PathSettings(root=root)
     agent = paths.resolve(paths.agent_slots)
-    units = sorted((agent / "current/release" / UNITS_DIRECTORY).glob("*"))
-    gone = [locate_unit(root, unit) for unit in units]
-    gone.append(root / PROGRAM_PATH)
+    released_units = sorted((agent / "current/release" / UNITS_DIRECTORY).glob("*"))
+    units = [locate_unit(root, unit) for unit in released_units]
+    removed = [*units, root / PROGRAM_PATH]
     if purge:
-        gone += [paths.resolve(paths.state), config.parent]
-    gone.append(agent)
-    there = [locate_unit(root, unit) for unit in units]
+        removed += [paths.resolve(paths.state), config.parent]
+    removed.append(agent)
     system = root == Path("/") and os.geteuid() == 0 and shutil.which("systemctl") is not None
     return (
-        *(build_disable_parts(there) if system else ()),
-        *(build_removal_part(LazyText(N_("remove {path}"), {"path": path}), path) for path in gone),
+        *(build_disable_parts(units) if system else ()),
+        *(
+            build_removal_part(LazyText(N_("remove {path}"), {"path": path}), path)
+            for path in removed
+        ),
     )
 
 
 # ---- enabled units -------------------------------------------------------------------------------
 #
-# Units are enabled when the agent is installed and disabled before their files are removed. A
-# dangling link would keep the application from starting, since the application waits for the
-# resume unit. Without the link, an upgrade that a power failure interrupted would not be completed
-# before the application starts.
+# Units are enabled when the agent is installed and disabled before their files are removed. The
+# application waits for the resume unit: with a dangling link it would not start. Without a link, an
+# upgrade that a power failure interrupted would not be completed before the application starts.
 
 SYSTEMD_BOOTED_PATH = Path("/run/systemd/system")  # sd_booted(3)
 SYSTEMCTL_S = 60
@@ -386,9 +389,9 @@ def build_enable_parts(units: Iterable[Path]) -> Iterator[InstallationPart]:
     for unit in _list_installable_units(units):
         if OPTIONAL_SECTION in unit.read_text("utf-8"):
             continue
-        what = LazyText(N_("enable {name}"), {"name": unit.name})
-        words = ["systemctl", "enable", *_build_now_option(unit), unit.name]
-        yield build_command_part(what, words, partial(_is_enabled, unit.name))
+        description = LazyText(N_("enable {name}"), {"name": unit.name})
+        command = ["systemctl", "enable", *_build_now_option(unit), unit.name]
+        yield build_command_part(description, command, partial(_is_enabled, unit.name))
 
 
 def build_disable_parts(units: Iterable[Path]) -> Iterator[InstallationPart]:
@@ -400,9 +403,9 @@ def build_disable_parts(units: Iterable[Path]) -> Iterator[InstallationPart]:
         units: Unit files that will be removed.
     """
     for unit in _list_installable_units(units):
-        what = LazyText(N_("disable {name}"), {"name": unit.name})
-        words = ["systemctl", "disable", *_build_now_option(unit), unit.name]
-        yield build_command_part(what, words, partial(_is_disabled, unit.name))
+        description = LazyText(N_("disable {name}"), {"name": unit.name})
+        command = ["systemctl", "disable", *_build_now_option(unit), unit.name]
+        yield build_command_part(description, command, partial(_is_disabled, unit.name))
 
 
 def _list_installable_units(units: Iterable[Path]) -> Iterator[Path]:
@@ -417,8 +420,8 @@ def _build_now_option(unit: Path) -> list[str]:
 
 
 def _is_enabled(name: str) -> bool:
-    words = ["systemctl", "is-enabled", "--quiet", name]
-    return run_systemctl(words, build_minimal_environment(), SYSTEMCTL_S).status == 0
+    command = ["systemctl", "is-enabled", "--quiet", name]
+    return run_systemctl(command, build_minimal_environment(), SYSTEMCTL_S).status == 0
 
 
 def _is_disabled(name: str) -> bool:
@@ -512,22 +515,22 @@ def build_link_part(description: LazyText, path: Path, target: Path) -> Installa
 
 
 def build_command_part(
-    description: LazyText, command_line: Sequence[str], is_there: Callable[[], bool]
+    description: LazyText, command_line: Sequence[str], is_present: Callable[[], bool]
 ) -> InstallationPart:
     """Return the part for a system command."""
 
     def make() -> None:
-        ended = run_systemctl(command_line, build_minimal_environment(), COMMAND_TIMEOUT_S)
-        if ended.status is None:
+        result = run_systemctl(command_line, build_minimal_environment(), COMMAND_TIMEOUT_S)
+        if result.status is None:
             raise UpdaterError(
                 INSTALL_FAILED,
                 part=description,
                 reason=LazyText("'{command}' timed out", {"command": command_line[0]}),
             )
-        if ended.status != 0:
-            raise UpdaterError(INSTALL_FAILED, part=description, reason=ended.output[-500:])
+        if result.status != 0:
+            raise UpdaterError(INSTALL_FAILED, part=description, reason=result.output[-500:])
 
-    return InstallationPart(description, is_there, make)
+    return InstallationPart(description, is_present, make)
 
 
 def build_removal_part(description: LazyText, path: Path) -> InstallationPart:

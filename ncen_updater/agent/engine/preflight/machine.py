@@ -37,7 +37,7 @@ from ncen_updater.common.supervised_process import AllowedLeftovers
 def check_directories(context: PreflightContext) -> tuple[Finding, ...]:
     """Check directories: NU-6313, NU-6346 not writable, NU-6314 slots on two file systems."""
     store = context.slots
-    places = dict.fromkeys(map(find_existing_parent, context.config.written_directories()))
+    places = dict.fromkeys(map(find_existing_parent, context.config.list_written_directories()))
     findings = [
         _may_not_write(place) for place in places if not os.access(place, os.W_OK | os.X_OK)
     ]

@@ -60,7 +60,7 @@ EVENT_LABELS: Final[Mapping[str, str]] = {
     "import-started": N_("import started"),
     "import-rejected": N_("import rejected"),
     "imported": N_("bundle imported"),
-    "looked": N_("site checked"),
+    "status-read": N_("site checked"),
     "marker-repaired": N_("database marker repaired"),
     "intervention-required": N_("manual intervention required"),
     "next": N_("next operation"),
@@ -101,7 +101,7 @@ EVENT_LABELS: Final[Mapping[str, str]] = {
 EVENT_FIELD_LABELS: Final[Mapping[str, str]] = {
     "agents": N_("agents"),
     "imported_at": N_("imported on"),
-    "news": N_("latest change"),
+    "outcome_id": N_("latest change"),
     "reachable_agent": N_("reachable agent"),
     "reachable_release": N_("reachable release"),
     "scheduled": N_("automatic"),
@@ -169,7 +169,7 @@ EVENT_FIELD_LABELS: Final[Mapping[str, str]] = {
     "until": N_("until"),
     "version": N_("release"),
     "confirmed_by_operator": N_("confirmed by the operator"),
-    "way": N_("sent by"),
+    "method": N_("sent by"),
     "written": N_("overwritten"),
 }
 #: Labels of the modes of a change.
@@ -206,14 +206,14 @@ def format_event(
 
 
 def _format_mapping(data: Mapping[str, object], language: str, zone: tzinfo | None) -> str:
-    found = []
+    details = []
     # The step comes first, since the other fields describe it.
     for name, value in sorted(data.items(), key=lambda item: item[0] != "step"):
         label = translate(EVENT_FIELD_LABELS.get(name, name), language)
         shown = _format_value(name, value, language, zone)
         if value is not None:  # the label of the kind already says "step"
-            found.append(shown if name == "step" else f"{label} {shown}")
-    return ", ".join(found)
+            details.append(shown if name == "step" else f"{label} {shown}")
+    return ", ".join(details)
 
 
 def _format_value(name: str, value: object, language: str, zone: tzinfo | None) -> str:

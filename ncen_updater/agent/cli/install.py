@@ -94,9 +94,9 @@ def install(
             runner="systemd" if root == Path("/") and (release / "units").is_dir() else "process",
         )
         text = render_config(answers, root)
-    order = InstallOptions(root, config, release, trusted_root, text)
+    options = InstallOptions(root, config, release, trusted_root, text)
     with session.make_progress() as progress:
-        parts = build_install_parts(order, progress)
+        parts = build_install_parts(options, progress)
         done = list_missing(parts) if dry_run else create_missing(parts, progress)
     _show_parts(session, done, dry_run=dry_run)
     if not dry_run:
@@ -162,8 +162,8 @@ def _ask_if_missing(
         return value
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         raise CommandUsageError(N_("{option} or --settings is required"), option=option)
-    asked = session.format_for_stream(question.render(session.language), sys.stderr)
-    return str(click.prompt(asked, err=True)).strip()
+    prompt = session.format_for_stream(question.render(session.language), sys.stderr)
+    return str(click.prompt(prompt, err=True)).strip()
 
 
 def _show_parts(session: AgentSession, done: Sequence[InstallationPart], *, dry_run: bool) -> None:
@@ -232,9 +232,10 @@ def render_config(settings: InitialSettings, root: Path) -> str:
         "",
         f"[databases.{settings.engine}]",
     ]
-    own = settings.engine_settings
-    first = get_engine_descriptor(settings.engine).initial_settings if own is None else own
-    lines += [f"{name} = {quoted(value)}" for name, value in first.items()]
+    engine_settings = settings.engine_settings
+    if engine_settings is None:
+        engine_settings = get_engine_descriptor(settings.engine).initial_settings
+    lines += [f"{name} = {quoted(value)}" for name, value in engine_settings.items()]
     lines += [
         "",
         "[application]",

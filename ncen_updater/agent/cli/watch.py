@@ -1,4 +1,4 @@
-"""``watch``: follow the service's work until it ends. Ctrl-C ends only the display."""
+"""``watch``: follow an operation of the service until it ends. Ctrl-C ends only the display."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ from ncen_updater.common.messages import API_PATH_UNKNOWN, JOB_UNKNOWN, ExitCode
 
 @click.command("watch", cls=CliCommand, help=N_("Follow the current operation"))
 @click.argument("job", required=False, metavar="[JOB]", type=IntegerRange(min=1))
-@click.option("--on", "goes_on", is_flag=True, help=N_("Continue until Ctrl-C"))
+@click.option("--on", "keep_watching", is_flag=True, help=N_("Continue until Ctrl-C"))
 @click.option("--events", is_flag=True, help=N_("Show audit log events"))
 @click.pass_context
-def watch(context: click.Context, job: int | None, goes_on: bool, events: bool) -> ExitCode:
+def watch(context: click.Context, job: int | None, keep_watching: bool, events: bool) -> ExitCode:
     session = get_agent_session(context)
     client = require_service(session)
     seen, before = 0, None if session.as_json else _find_newest_change(client)
@@ -45,8 +45,8 @@ def watch(context: click.Context, job: int | None, goes_on: bool, events: bool) 
         with session.make_progress() as progress:
             if not session.as_json:
                 _show_earlier_progress(client, progress)
-            away = partial(report_service_away, progress)
-            for event in _follow_events(client, job, away, keep_watching=goes_on):
+            report_away = partial(report_service_away, progress)
+            for event in _follow_events(client, job, report_away, keep_watching=keep_watching):
                 seen += 1
                 if event.kind == "service" and event.data["running"] is not None:
                     work = list(event.data["running"]["command"])
@@ -56,19 +56,19 @@ def watch(context: click.Context, job: int | None, goes_on: bool, events: bool) 
                     _write_event(session, event)
     except KeyboardInterrupt:
         return ExitCode.OK
-    given = client.get(f"/v1/jobs/{job}") if job is not None else None
+    followed = client.get(f"/v1/jobs/{job}") if job is not None else None
     if not session.as_json:
-        if seen or given is not None:
-            _show_result(session, client, before, given, work)
+        if seen or followed is not None:
+            _show_result(session, client, before, followed, work)
         else:
             session.add_line(LazyText(N_("No operation in progress")))
             _show_next_upgrade(session, client)
         session.write_output({})
-    return _parse_job_result(given).exit_code if _has_ended(given) else ExitCode.OK
+    return _parse_job_result(followed).exit_code if _has_ended(followed) else ExitCode.OK
 
 
 def _has_ended(job: JsonDocument | None) -> TypeGuard[JsonDocument]:
-    """Return whether a job has ended; a user who stopped watching may not know."""
+    """Return whether a job has ended with a result."""
     return job is not None and job["ended_at"] is not None and job["result"] is not None
 
 
@@ -77,7 +77,7 @@ def _parse_job_result(job: JsonDocument) -> CommandResult:
 
 
 def _show_earlier_progress(client: SiteServiceClient, progress: ProgressDisplay) -> None:
-    """Show the progress of the running command from before the user started watching."""
+    """Show the progress that the running command made before the user started watching."""
     for one in client.get("/v1/status")["service"]["earlier_progress"]:
         progress.report_earlier(
             LazyText(str(one["template"]), one["values"]), float(one["seconds"])
@@ -85,7 +85,7 @@ def _show_earlier_progress(client: SiteServiceClient, progress: ProgressDisplay)
 
 
 def _show_next_upgrade(session: AgentSession, client: SiteServiceClient) -> None:
-    """Show when the next upgrade starts, for users who start watching too early."""
+    """Show the next upgrade and its start, since there is nothing to follow yet."""
     next_upgrade = client.get("/v1/next-upgrade")
     if next_upgrade["hops"]:
         following = {"version": format_upgrade_path(next_upgrade["hops"])}
@@ -93,7 +93,7 @@ def _show_next_upgrade(session: AgentSession, client: SiteServiceClient) -> None
         show_next_start(session, next_upgrade["starts_at"])
 
 
-#: Commands that work on a change; other commands have a result of their own.
+#: Commands whose result is a change; other commands have a result of their own.
 _CHANGE_COMMANDS = frozenset({"upgrade", "rollback", "resume", "confirm"})
 
 
@@ -104,7 +104,7 @@ def _show_result(
     job: JsonDocument | None,
     command: Sequence[str],
 ) -> None:
-    """Show the result of the work.
+    """Show the result of the followed operation.
 
     Args:
         session: The session.
@@ -192,20 +192,20 @@ def _follow_events(
 ) -> Iterator[StreamEvent]:
     """Yield events until the current operation or a job has ended."""
     if job is not None:
-        given = client.get(f"/v1/jobs/{job}")
-        ended, after = given["ended_at"] is not None, given["event"]
+        row = client.get(f"/v1/jobs/{job}")
+        ended, after = row["ended_at"] is not None, row["event"]
     else:
         ended, after = client.get("/v1/status")["service"]["running"] is None, None
     if ended and not keep_watching:
         return
     for event in client.stream(after, report_away):
         yield event
-        over = (
+        is_over = (
             event.kind == "job-ended" and event.data["data"].get("job") == job
             if job is not None
             else event.kind == "service" and event.data["running"] is None
         )
-        if over and not keep_watching:
+        if is_over and not keep_watching:
             return
 
 

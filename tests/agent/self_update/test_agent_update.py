@@ -122,7 +122,7 @@ def place(laid_out: Place) -> Place:
 
 def test_next_agent_gets_a_slot_on_trial(place: Place, tmp_path: Path) -> None:
     place.offer(NEXT)
-    assert place.renew() == AgentUpdateResult(MINE, NEXT, chosen=True)
+    assert place.renew() == AgentUpdateResult(MINE, NEXT, is_selected=True)
     assert place.sequence == AgentSelection(NEXT, MINE, TrialState.ON_TRIAL)
     program = place.file.directory / "current/bin/ncen-updater"
     evil = tmp_path / "ncen_updater"

@@ -66,13 +66,13 @@ DOCUMENTS: Mapping[str, str | tuple[str, ...]] = {
     "ncen-updater history": "History",
     "ncen-updater prune": ("dry_run", "changes", "slots"),
     "ncen-updater translations": ("version", "files"),
-    "ncen-updater verify": "ProofFound",
+    "ncen-updater verify": "VerificationFound",
     "ncen-updater doctor": "DiagnosisFound",
     "ncen-updater support-bundle": (
         "parts", "shown", "leaks", "not_compared_with", "path", "bytes",
     ),
     "ncen-updater receipt": (
-        "level", "receipt", "statement", "events", "path", "fingerprint",
+        "level", "receipt", "statement", "events", "destination", "fingerprint",
     ),
     "ncen-updater import": "ImportDone",
     "ncen-updater mirror": (

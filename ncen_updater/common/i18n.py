@@ -64,7 +64,7 @@ _COUNTS_BY_NAME = re.compile(r"[\w.-]+: \d+(?:, [\w.-]+: \d+)*(?:, \.\.\.)?")
 _UNKNOWN_COUNT = 100
 #: Commands that need root, since they never use the service or read the site's key.
 ROOT_COMMANDS = (
-    "adopt", "install", "prune", "receipt", "resume", "setup", "translations", "uninstall",
+    "adopt", "prune", "receipt", "resume", "setup", "translations",
 )  # fmt: skip
 _OWN_COMMAND = re.compile(r"(?:\bsudo )?\bncen-updater (?P<name>[a-z][a-z-]*)\b(?! --help)")
 

@@ -85,30 +85,30 @@ class LinkAuthBackend:
 
     Args:
         keys: Keys of the links.
-        inside: Context of that user.
+        user_context: Context of that user.
     """
 
-    login_path, uses_form, origin, logged_out_message = (
-        "/enter",
-        False,
-        LOCAL_ORIGIN,
-        CONSOLE_NO_SESSION,
-    )
-    max_sessions, threads, ends_with_terminal = 8, 16, True
+    login_path = "/enter"
+    uses_form = False
+    origin = LOCAL_ORIGIN
+    logged_out_message = CONSOLE_NO_SESSION
+    max_sessions = 8
+    threads = 16
+    ends_with_terminal = True
     idle_s: float | None = None
 
-    def __init__(self, keys: LoginKeys, inside: UserContext) -> None:
-        self._keys, self._inside = keys, inside
+    def __init__(self, keys: LoginKeys, user_context: UserContext) -> None:
+        self._keys, self._user_context = keys, user_context
 
     def authenticate(self, credentials: Mapping[str, str], address: str) -> UserContext:
         """Consume the key of a link; errors as in :meth:`AuthBackend.authenticate`."""
         if not self._keys.consume_key(credentials.get("key", "")):
             raise UpdaterError(CONSOLE_LINK_EXPIRED)
-        return self._inside
+        return self._user_context
 
     def close(self) -> None:
         """Close the user's context."""
-        self._inside.close()
+        self._user_context.close()
 
 
 class PasswordAuthBackend:
@@ -118,20 +118,19 @@ class PasswordAuthBackend:
         login: Client of the separate process that checks passwords.
     """
 
-    login_path, uses_form, origin, logged_out_message = (
-        "/login",
-        True,
-        TLS_ORIGIN,
-        CONSOLE_NOT_LOGGED_IN,
-    )
-    max_sessions, threads, ends_with_terminal = 4, 32, False
+    login_path = "/login"
+    uses_form = True
+    origin = TLS_ORIGIN
+    logged_out_message = CONSOLE_NOT_LOGGED_IN
+    max_sessions = 4
+    threads = 32
+    ends_with_terminal = False
     idle_s: float | None = 1800.0
 
     def __init__(self, login: LoginClient) -> None:
         self._login = login
-        #: By user name. All sessions of a user share one connection to the service, and
-        #: inspections.
-        self._people: dict[str, tuple[UserContext, ProxiedServiceClient]] = {}
+        #: By user name. All sessions of a user share one connection and the inspections.
+        self._users: dict[str, tuple[UserContext, ProxiedServiceClient]] = {}
         self._lock = threading.Lock()
         #: A password check takes seconds: logins may use only a quarter of the request threads.
         self._logins = threading.BoundedSemaphore(self.threads // 4)
@@ -142,17 +141,18 @@ class PasswordAuthBackend:
         if not user or not password:
             raise UpdaterError(CONSOLE_FORM, reason="name or password missing")
         with have_place(self._logins):
-            line, who = self._login.log_in(user, password, address)
+            connection, name = self._login.log_in(user, password, address)
         with self._lock:
-            known = self._people.get(who)
-            if known is not None and known[1].replace_connection(line):
+            known = self._users.get(name)
+            if known is not None and known[1].replace_connection(connection):
                 return known[0]
-            service = ProxiedServiceClient(line, who, self._login)
-            self._people[who] = made = UserContext(service), service
-            self._people = {
-                n: p for n, p in self._people.items() if not p[0].event_follower.is_stopped
+            service = ProxiedServiceClient(connection, name, self._login)
+            context = UserContext(service)
+            self._users[name] = context, service
+            self._users = {
+                n: u for n, u in self._users.items() if not u[0].event_follower.is_stopped
             }
-        return made[0]
+        return context
 
     def close(self) -> None:
         """Do nothing: the application ends the sessions, and these release the contexts."""

@@ -24,11 +24,11 @@ from ncen_updater.console.service_client import (
     build_error_document,
 )
 
-#: Cached inspections (the newest), and inspections run at the same time, which is the service's
-#: limit per user.
+#: Maximum number of cached inspections, and of inspections run at the same time, which is the
+#: service's limit per user.
 MAX_RETAINED, MAX_PARALLEL = 24, 2
 #: Error of the service at its limit of inspections; retry interval and number of retries.
-TOO_MANY_INSPECTIONS_CODE, RETRY_S, MAX_TRIES = "NU-9324", 5.0, 60
+TOO_MANY_INSPECTIONS_CODE, INSPECTION_RETRY_S, MAX_TRIES = "NU-9324", 5.0, 60
 #: First and longest interval between two polls. A long-polling request would occupy one of the
 #: user's few connections.
 MIN_POLL_S, MAX_POLL_S = 0.1, 1.0
@@ -73,10 +73,10 @@ class InspectionPoller:
 
     def __init__(self, service: ServiceClient) -> None:
         self._service = service
-        self._kept: dict[str, InspectionState] = {}
+        self._states: dict[str, InspectionState] = {}
         self._serial = 0
         self._lock = threading.Lock()
-        self._turn = threading.BoundedSemaphore(MAX_PARALLEL)
+        self._slots = threading.BoundedSemaphore(MAX_PARALLEL)
 
     def inspect(
         self, kind: str, revision: str, form: Mapping[str, object], *, refresh: bool = False
@@ -94,68 +94,70 @@ class InspectionPoller:
         """
         name = json.dumps([kind, form], sort_keys=True)
         with self._lock:
-            cached = self._kept.get(name)
+            cached = self._states.get(name)
             if cached is not None and not refresh:
                 stale = not cached.is_loading and cached.revision != revision
                 if not (stale and cached.error):
                     return replace(cached, stale=stale)
             self._serial += 1
-            begun = InspectionState(revision, self._service.now(), self._serial)
-            self._kept.pop(name, None)
-            while len(self._kept) >= MAX_RETAINED:
-                del self._kept[next(iter(self._kept))]
-            self._kept[name] = begun
+            started = InspectionState(revision, self._service.now(), self._serial)
+            self._states.pop(name, None)
+            while len(self._states) >= MAX_RETAINED:
+                del self._states[next(iter(self._states))]
+            self._states[name] = started
         work = threading.Thread(
-            target=self._run, args=(name, begun, {"kind": kind, **form}), name="looking",
+            target=self._run, args=(name, started, {"kind": kind, **form}), name="inspection",
             daemon=True,
         )  # fmt: skip
         work.start()
-        return begun
+        return started
 
     def discard(self, kind: str) -> None:
         """Remove ended inspections of a kind from the cache, so that they are repeated."""
         with self._lock:
             for name in [
-                n for n, one in self._kept.items() if json.loads(n)[0] == kind and one.ended_at
+                n
+                for n, state in self._states.items()
+                if json.loads(n)[0] == kind and state.ended_at
             ]:
-                del self._kept[name]
+                del self._states[name]
 
-    def _run(self, name: str, begun: InspectionState, form: Mapping[str, object]) -> None:
-        language, found, error = str(form["language"]), None, None
+    def _run(self, name: str, started: InspectionState, form: Mapping[str, object]) -> None:
+        language, result, error = str(form["language"]), None, None
         try:
-            with self._turn:
-                document = self._poll_result(name, begun, form, language)
-            wrong = document.get("error") if isinstance(document, dict) else {}
-            if wrong is None:
-                found = document
+            with self._slots:
+                document = self._poll_result(name, started, form, language)
+            failure = document.get("error") if isinstance(document, dict) else {}
+            if failure is None:
+                result = document
             else:
-                error = ServiceRefusedError(409, wrong).error
+                error = ServiceRefusedError(409, failure).error
         except ServiceRefusedError as refused:
             error = refused.error
         # no other exception is raised; without this the page would wait forever
-        except UpdaterError as away:
-            error = build_error_document(away, LazyText("-"), language)
-        self._update(name, begun, document=found, error=error, ended_at=self._service.now())
+        except UpdaterError as unreachable:
+            error = build_error_document(unreachable, LazyText("-"), language)
+        self._update(name, started, document=result, error=error, ended_at=self._service.now())
 
-    def _update(self, name: str, begun: InspectionState, **more: object) -> None:
+    def _update(self, name: str, started: InspectionState, **changes: object) -> None:
         """Replace the cached state atomically, unless it was restarted or discarded meanwhile."""
         with self._lock:
-            cached = self._kept.get(name)
-            if cached is not None and cached.serial == begun.serial:
-                self._kept[name] = replace(cached, **more)  # type: ignore[arg-type]
+            cached = self._states.get(name)
+            if cached is not None and cached.serial == started.serial:
+                self._states[name] = replace(cached, **changes)  # type: ignore[arg-type]
 
     def _poll_result(
-        self, name: str, begun: InspectionState, form: Mapping[str, object], language: str
+        self, name: str, started: InspectionState, form: Mapping[str, object], language: str
     ) -> Document:
-        seen, pause = self._start_inspection(form, language), MIN_POLL_S
-        while seen["result"] is None:
-            update = ProgressUpdate.from_json(seen["progress"])
-            self._update(name, begun, progress=update.text if update is not None else None)
-            time.sleep(pause)
-            pause = min(2 * pause, MAX_POLL_S)
-            seen = self._service.get(f"/v1/inspections/{seen['id']}", language)
-        found: Document = seen["result"]["document"]
-        return found
+        response, pause_s = self._start_inspection(form, language), MIN_POLL_S
+        while response["result"] is None:
+            update = ProgressUpdate.from_json(response["progress"])
+            self._update(name, started, progress=update.text if update is not None else None)
+            time.sleep(pause_s)
+            pause_s = min(2 * pause_s, MAX_POLL_S)
+            response = self._service.get(f"/v1/inspections/{response['id']}", language)
+        document: Document = response["result"]["document"]
+        return document
 
     def _start_inspection(self, form: Mapping[str, object], language: str) -> Document:
         """Start an inspection; retry at the limit, since the user's terminals count as well."""
@@ -165,14 +167,12 @@ class InspectionPoller:
             except ServiceRefusedError as refused:
                 if refused.error["code"] != TOO_MANY_INSPECTIONS_CODE:
                     raise
-            time.sleep(RETRY_S)
+            time.sleep(INSPECTION_RETRY_S)
         return self._service.call("POST", "/v1/inspections", language, form)
 
 
-#: Interval between two attempts to reach an unresponsive service.
-RETRY_S = 1.0
-
-
+#: Interval between two attempts to open the event stream.
+STREAM_RETRY_S = 1.0
 #: Error of the service at its limit of event streams; the console then polls instead.
 TOO_MANY_STREAMS_CODE = "NU-9320"
 
@@ -189,57 +189,59 @@ class EventFollower:
     def __init__(self, service: ServiceClient) -> None:
         self._service = service
         self._lock = threading.Lock()
-        self._number, self._here, self._heard = 0, False, time.monotonic()
-        self._moment: Document | None = None
+        self._counter, self._connected, self._last_event_at = 0, False, time.monotonic()
+        self._activity: Document | None = None
         self._thread: threading.Thread | None = None
-        self._ended = threading.Event()
+        self._stopping = threading.Event()
 
     def start(self) -> None:
         """Start the thread, unless it was started before."""
         with self._lock:
             if self._thread is None:
-                self._heard = time.monotonic()
-                self._thread = threading.Thread(target=self._follow, name="following", daemon=True)
+                self._last_event_at = time.monotonic()
+                self._thread = threading.Thread(
+                    target=self._follow, name="event-follower", daemon=True
+                )
                 self._thread.start()
 
     def stop(self) -> None:
         """Stop following."""
-        self._ended.set()
+        self._stopping.set()
 
     @property
     def is_stopped(self) -> bool:
         """Return whether :meth:`stop` was called."""
-        return self._ended.is_set()
+        return self._stopping.is_set()
 
     def get_activity(self) -> tuple[int, Document | None, float]:
         """Return the event counter, the last service state, and the seconds since an event."""
         with self._lock:
-            return self._number, self._moment, time.monotonic() - self._heard
+            return self._counter, self._activity, time.monotonic() - self._last_event_at
 
     def _follow(self) -> None:
         while not self.is_stopped:
             try:
                 for _, kind, document in self._service.stream("en"):
-                    self._update(here=True, moment=document if kind == "service" else None)
+                    self._update(connected=True, activity=document if kind == "service" else None)
                     if self.is_stopped:
                         return
             except ServiceRefusedError as refused:
-                self._poll_activity(instead=refused.error["code"] == TOO_MANY_STREAMS_CODE)
+                self._poll_activity(poll=refused.error["code"] == TOO_MANY_STREAMS_CODE)
             except UpdaterError:
-                self._update(here=False)
-            self._ended.wait(RETRY_S)
+                self._update(connected=False)
+            self._stopping.wait(STREAM_RETRY_S)
 
-    def _poll_activity(self, *, instead: bool) -> None:
+    def _poll_activity(self, *, poll: bool) -> None:
         """Poll the status once if no stream is available; pages then update a little later."""
-        moment: Document | None = None
+        activity: Document | None = None
         with suppress(UpdaterError, ServiceRefusedError):
-            moment = self._service.get("/v1/status", "en")["service"] if instead else None
-        self._update(here=moment is not None, moment=moment)
+            activity = self._service.get("/v1/status", "en")["service"] if poll else None
+        self._update(connected=activity is not None, activity=activity)
 
-    def _update(self, *, here: bool, moment: Document | None = None) -> None:
+    def _update(self, *, connected: bool, activity: Document | None = None) -> None:
         with self._lock:
-            if here:
-                self._heard = time.monotonic()
-            if here or self._here:
-                self._number += 1
-            self._here, self._moment = here, moment or self._moment
+            if connected:
+                self._last_event_at = time.monotonic()
+            if connected or self._connected:
+                self._counter += 1
+            self._connected, self._activity = connected, activity or self._activity

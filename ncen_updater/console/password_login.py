@@ -45,7 +45,7 @@ REFUSAL_MESSAGES: Mapping[str, ErrorMessage] = {
     "wait": CONSOLE_LOGIN_THROTTLED,
     "expired": CONSOLE_EXPIRED,
     "more": CONSOLE_SECOND_SECRET,
-    "away": ServiceUnresponsiveError.message,
+    "unreachable": ServiceUnresponsiveError.message,
 }
 
 
@@ -76,19 +76,19 @@ class LoginClient:
         Raises:
             UpdaterError: If the login is refused.
         """
-        line = self._connect({"user": user, "password": password, "address": address})
+        connection = self._connect({"user": user, "password": password, "address": address})
         try:
-            value, _ = _receive_reply(line)
-            who = str(_raise_if_refused(value)["name"])
-            line.settimeout(LOGIN_TIMEOUT_S)
+            reply, _ = _receive_reply(connection)
+            name = str(_raise_if_refused(reply)["name"])
+            connection.settimeout(LOGIN_TIMEOUT_S)
         except BaseException as error:
-            line.close()
+            connection.close()
             if isinstance(error, OSError | ValueError | KeyError):
                 raise UpdaterError(
                     CONSOLE_NO_LOGIN, reason=describe_connection_error(error)
                 ) from error
             raise
-        return line, who
+        return connection, name
 
     def send_confirmed(self, first: Mapping[str, object]) -> socket.socket:
         """Send one request that needs a password; return the connection with its response.
@@ -100,23 +100,23 @@ class LoginClient:
             UpdaterError: If the password is wrong.
             ServiceUnresponsiveError: If the service did not accept the request.
         """
-        with self._connect(first) as line:
+        with self._connect(first) as connection:
             try:
-                value, found = _receive_reply(line)
+                reply, descriptors = _receive_reply(connection)
             except (OSError, ValueError) as error:
                 raise UpdaterError(
                     CONSOLE_NO_LOGIN, reason=describe_connection_error(error)
                 ) from error
-        _raise_if_refused(value)
-        return _adopt_descriptor(found)
+        _raise_if_refused(reply)
+        return _adopt_descriptor(descriptors)
 
     def _connect(self, first: Mapping[str, object]) -> socket.socket:
         try:
-            line = connect_unix_socket(self._path, LOGIN_TIMEOUT_S)
-            line.sendall(json.dumps(first).encode() + b"\n")
+            connection = connect_unix_socket(self._path, LOGIN_TIMEOUT_S)
+            connection.sendall(json.dumps(first).encode() + b"\n")
         except OSError as error:
             raise UpdaterError(CONSOLE_NO_LOGIN, reason=describe_connection_error(error)) from error
-        return line
+        return connection
 
 
 class ProxiedServiceClient(ServiceClient):
@@ -132,20 +132,20 @@ class ProxiedServiceClient(ServiceClient):
 
     def __init__(self, connection: socket.socket, user: str, login: LoginClient) -> None:
         super().__init__(Path())
-        self._line, self._who, self._login = connection, user, login
-        self._one = threading.Lock()
-        self._ended = False
+        self._connection, self._user, self._login = connection, user, login
+        self._lock = threading.Lock()
+        self._closed = False
 
-    def replace_connection(self, line: socket.socket) -> bool:
+    def replace_connection(self, connection: socket.socket) -> bool:
         """Use the process of a newer login; return False if this client is closed.
 
         The newer process ends later than the previous one.
         """
-        with self._one:
-            if self._ended:
+        with self._lock:
+            if self._closed:
                 return False
-            before, self._line = self._line, line
-        _close_socket(before)
+            previous, self._connection = self._connection, connection
+        _close_socket(previous)
         return True
 
     def call_with_password(
@@ -160,7 +160,7 @@ class ProxiedServiceClient(ServiceClient):
             ServiceRefusedError: If the service refused the request.
         """
         request = {"method": method, "address": address, "body": body, "language": language}
-        first = {"user": self._who, "password": secret, "address": origin, "act": request}
+        first = {"user": self._user, "password": secret, "address": origin, "request": request}
         connection = self._login.send_confirmed(first)
         with (
             report_connection_errors(),
@@ -171,10 +171,12 @@ class ProxiedServiceClient(ServiceClient):
     def close(self) -> None:
         """Close the connection, which ends the user's process."""
         with contextlib.suppress(OSError):
-            self._line.shutdown(socket.SHUT_RDWR)  # also wakes a thread that waits for a reply
-        with self._one:
-            self._ended = True
-            _close_socket(self._line)
+            self._connection.shutdown(
+                socket.SHUT_RDWR
+            )  # also wakes a thread that waits for a reply
+        with self._lock:
+            self._closed = True
+            _close_socket(self._connection)
 
     @contextlib.contextmanager
     def _request(
@@ -182,21 +184,21 @@ class ProxiedServiceClient(ServiceClient):
         timeout_s: float,
     ) -> Iterator[http.client.HTTPResponse]:  # fmt: skip
         request = {"method": method, "address": address, "body": body, "language": language}
-        with self._one:
+        with self._lock:
             try:
-                self._line.sendall(json.dumps(request).encode() + b"\n")
-                value, found = _receive_reply(self._line)
+                self._connection.sendall(json.dumps(request).encode() + b"\n")
+                reply, descriptors = _receive_reply(self._connection)
             except (OSError, ValueError) as error:
                 raise SessionEndedError from error
-        _raise_if_refused(value)
-        with _read_response(_adopt_descriptor(found), method, timeout_s) as response:
+        _raise_if_refused(reply)
+        with _read_response(_adopt_descriptor(descriptors), method, timeout_s) as response:
             yield response
 
 
-def _close_socket(line: socket.socket) -> None:
+def _close_socket(connection: socket.socket) -> None:
     with contextlib.suppress(OSError):
-        line.shutdown(socket.SHUT_RDWR)
-    line.close()
+        connection.shutdown(socket.SHUT_RDWR)
+    connection.close()
 
 
 @contextlib.contextmanager
@@ -213,26 +215,26 @@ def _read_response(
             response.close()
 
 
-def _receive_reply(line: socket.socket) -> tuple[Mapping[str, Any], list[int]]:
+def _receive_reply(connection: socket.socket) -> tuple[Mapping[str, Any], list[int]]:
     """Receive one line of JSON and the file descriptor that may come with it.
 
     Raises:
         OSError: If the connection was closed.
         ValueError: If the line is not a JSON object.
     """
-    content, found = b"", list[int]()
+    content, descriptors = b"", list[int]()
     while not content.endswith(b"\n"):
-        part, given, _, _ = socket.recv_fds(line, MAX_REPLY_BYTES, 1)
-        found += given
+        part, received, _, _ = socket.recv_fds(connection, MAX_REPLY_BYTES, 1)
+        descriptors += received
         if not part or len(content) > MAX_REPLY_BYTES:
-            for one in found:
+            for one in descriptors:
                 socket.close(one)
             raise ConnectionError(errno.ECONNRESET, os.strerror(errno.ECONNRESET))
         content += part
     value = json.loads(content)
     if not isinstance(value, dict):
         raise ValueError
-    return value, found
+    return value, descriptors
 
 
 def _raise_if_refused(reply: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -77,7 +77,7 @@ def render_response(
         "refresh_s": shown.refresh_s,
         "site": site,
         "address": address,
-        "said": notice,
+        "notice": notice,
         "styles": styles,
         "ends_with_terminal": ends_with_terminal,
         "navigable": navigable,

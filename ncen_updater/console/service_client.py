@@ -103,21 +103,21 @@ class ServiceClient:
 
     def __init__(self, path: Path, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
         self.path, self.now = path, now
-        self._known: LastStatus | None = None
+        self._last_status: LastStatus | None = None
         self._lock = threading.Lock()
-        self._turn = threading.BoundedSemaphore(MAX_PARALLEL)
+        self._parallel = threading.BoundedSemaphore(MAX_PARALLEL)
 
     def get_last_status(self) -> LastStatus | None:
         """Return the last known status; None if there was none yet."""
         with self._lock:
-            return self._known
+            return self._last_status
 
     def get_status(self, language: str) -> Document:
         """GET the status of the site and keep it; errors as in :meth:`get`."""
-        found = self.get("/v1/status", language)
+        status = self.get("/v1/status", language)
         with self._lock:
-            self._known = LastStatus(found, self.now())
-        return found
+            self._last_status = LastStatus(status, self.now())
+        return status
 
     def get(self, path: str, language: str) -> Document:
         """GET a document.
@@ -146,7 +146,7 @@ class ServiceClient:
     ) -> Document:
         with (
             report_connection_errors(),
-            self._turn,
+            self._parallel,
             self._request(method, address, body, language, READ_TIMEOUT_S) as response,
         ):
             return self._parse_response(response)

@@ -56,8 +56,8 @@ class LoginKeys:
     def consume_key(self, key: str) -> bool:
         """Return whether a key is valid, and invalidate it."""
         with self._lock:
-            ends = self._open.pop(_digest(key), None)
-        return ends is not None and self._clock() < ends
+            expires_at = self._open.pop(_digest(key), None)
+        return expires_at is not None and self._clock() < expires_at
 
 
 @dataclass
@@ -82,7 +82,7 @@ class FormTokens:
 
     def __init__(self) -> None:
         self._secret = secrets.token_bytes(32)
-        self._begun: dict[str, FormOutcome] = {}
+        self._outcomes: dict[str, FormOutcome] = {}
         self._lock = threading.Lock()
 
     def create_token(self, address: str) -> str:
@@ -104,19 +104,19 @@ class FormTokens:
             OverflowError: If the session has submitted too many forms.
         """
         with self._lock:
-            found = self._begun.get(token)
-            if found is not None:
-                return found, False
-            if len(self._begun) >= MAX_FORMS:
+            outcome = self._outcomes.get(token)
+            if outcome is not None:
+                return outcome, False
+            if len(self._outcomes) >= MAX_FORMS:
                 raise OverflowError
-            self._begun[token] = made = FormOutcome()
-            return made, True
+            self._outcomes[token] = new_outcome = FormOutcome()
+            return new_outcome, True
 
     def get_notice(self, token: str) -> LazyText | None:
         """Return the notice for a processed form; None if there is none."""
         with self._lock:
-            found = self._begun.get(token)
-        return found.notice if found is not None and found.ended.is_set() else None
+            outcome = self._outcomes.get(token)
+        return outcome.notice if outcome is not None and outcome.ended.is_set() else None
 
     def _sign(self, address: str, number: str) -> str:
         content = f"{address}\n{number}".encode("utf-8", "replace")
@@ -134,9 +134,9 @@ class BrowserSession:
     """
 
     def __init__(
-        self, inside: UserContext, language: str = DEFAULT_LANGUAGE, used: float = 0.0
+        self, user_context: UserContext, language: str = DEFAULT_LANGUAGE, used: float = 0.0
     ) -> None:
-        self.user_context, self.language, self.last_used = inside, language, used
+        self.user_context, self.language, self.last_used = user_context, language, used
         self.form_tokens = FormTokens()
 
 
@@ -156,75 +156,75 @@ class BrowserSessions:
         idle_s: float | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._most, self._idle_s, self._clock = max_sessions, idle_s, clock
+        self._max_sessions, self._idle_s, self._clock = max_sessions, idle_s, clock
         self._open: dict[bytes, BrowserSession] = {}
         self._lock = threading.Lock()
 
-    def start_session(self, language: str, inside: UserContext) -> str:
+    def start_session(self, language: str, user_context: UserContext) -> str:
         """Start a session and return its secret."""
         secret, now = secrets.token_urlsafe(32), self._clock()
         with self._lock:
-            gone = self._pop_idle(now)
-            theirs = [name for name, one in self._open.items() if one.user_context is inside]
-            if len(theirs) >= self._most:
-                gone.append(self._open.pop(min(theirs, key=lambda one: self._open[one].last_used)))
-            self._open[_digest(secret)] = BrowserSession(inside, language, now)
-        self._release_contexts(gone)
+            ended = self._pop_idle(now)
+            own = [name for name, one in self._open.items() if one.user_context is user_context]
+            if len(own) >= self._max_sessions:
+                ended.append(self._open.pop(min(own, key=lambda one: self._open[one].last_used)))
+            self._open[_digest(secret)] = BrowserSession(user_context, language, now)
+        self._release_contexts(ended)
         return secret
 
     def find_session(self, secret: str) -> BrowserSession | None:
         """Return the session; None if the secret is unknown or the session has expired."""
         now = self._clock()
         with self._lock:
-            gone = self._pop_idle(now)
-            found = self._open.get(_digest(secret))
-            if found is not None:
-                found.last_used = now
-        self._release_contexts(gone)
-        return found
+            ended = self._pop_idle(now)
+            session = self._open.get(_digest(secret))
+            if session is not None:
+                session.last_used = now
+        self._release_contexts(ended)
+        return session
 
     def end_session(self, secret: str) -> None:
         """End a session."""
         with self._lock:
-            found = self._open.pop(_digest(secret), None)
-        self._release_contexts([found] if found is not None else [])
+            session = self._open.pop(_digest(secret), None)
+        self._release_contexts([session] if session is not None else [])
 
     def end_all(self) -> None:
         """End all sessions."""
         with self._lock:
-            gone = list(self._open.values())
+            ended = list(self._open.values())
             self._open.clear()
-        self._release_contexts(gone)
+        self._release_contexts(ended)
 
     def _pop_idle(self, now: float) -> list[BrowserSession]:
         if self._idle_s is None:
             return []
-        begins = now - self._idle_s
-        names = [name for name, one in self._open.items() if one.last_used < begins]
+        limit = now - self._idle_s
+        names = [name for name, one in self._open.items() if one.last_used < limit]
         return [self._open.pop(name) for name in names]
 
-    def _release_contexts(self, gone: list[BrowserSession]) -> None:
+    def _release_contexts(self, ended: list[BrowserSession]) -> None:
         """Release the contexts that no remaining session uses."""
         with self._lock:
             shared = {id(one.user_context) for one in self._open.values()}
-        for one in gone:
+        for one in ended:
             if id(one.user_context) not in shared:
                 one.user_context.release()
 
 
 @contextmanager
-def have_place(places: threading.Semaphore) -> Iterator[None]:
+def have_place(semaphore: threading.Semaphore) -> Iterator[None]:
     """Hold one place of a semaphore during the block; never wait.
 
     Raises:
         UpdaterError: If no place is free.
     """
-    if not places.acquire(blocking=False):
+    if not semaphore.acquire(blocking=False):
         raise UpdaterError(CONSOLE_BUSY)
     try:
         yield
     finally:
-        places.release()
+        semaphore.release()
 
 
 class UserContext:
@@ -242,13 +242,13 @@ class UserContext:
     """
 
     def __init__(self, service: ServiceClient, *, persistent: bool = False) -> None:
-        self.service, self._lasting = service, persistent
+        self.service, self._persistent = service, persistent
         self.inspections, self.event_follower = InspectionPoller(service), EventFollower(service)
         self.requests = threading.BoundedSemaphore(REQUESTS)
 
     def release(self) -> None:
         """Close the context after its last session, unless it is persistent."""
-        if not self._lasting:
+        if not self._persistent:
             self.close()
 
     def close(self) -> None:

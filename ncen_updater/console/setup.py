@@ -114,8 +114,8 @@ class SetupPage:
         """Record the worker's progress; a step number that repeats or decreases means reverting."""
         with self._lock:
             before, number = self._state, self._state.step if amount is None else amount.done
-            back = before.reverting or (amount is not None and number <= before.step)
-            self._state = replace(before, progress=text, step=number, reverting=back)
+            reverting = before.reverting or (amount is not None and number <= before.step)
+            self._state = replace(before, progress=text, step=number, reverting=reverting)
 
     def _start(self, act: str, more: Mapping[str, object], plan: str | None = None) -> None:
         """Start a worker, unless one is running, the setup is done, or the plan has changed.
@@ -139,20 +139,20 @@ class SetupPage:
         threading.Thread(target=self._work, args=(act, order), name="setup", daemon=True).start()
 
     def _work(self, act: str, order: Mapping[str, Any]) -> None:
-        answer: Mapping[str, Any] | None = None
+        result: Mapping[str, Any] | None = None
         error: UpdaterError | None = None
         try:
-            answer = self._run_order(order, self)
+            result = self._run_order(order, self)
         except UpdaterError as refused:
             error = refused
-        except WorkerError as lost:
-            error = UpdaterError(detail=lost.detail)
+        except WorkerError as failure:
+            error = UpdaterError(detail=failure.detail)
         with self._lock:
             found, done = self._state.found, None
             if act == "apply":
-                found, done = ({} if error else found), answer
-            elif answer is not None:
-                found = answer
+                found, done = ({} if error else found), result
+            elif result is not None:
+                found = result
             elif answers := order["answers"]:  # keep what the user typed
                 rows = [{**row, "answer": answers[row["name"]]} for row in found["questions"]]
                 found = {**found, "questions": rows}
@@ -209,8 +209,8 @@ class SetupPage:
 
 def _compute_digest(found: Mapping[str, Any]) -> str:
     """Return the digest of the plan, by which a form names the plan it was shown with. Pure."""
-    shown = [found.get("plan"), found.get("interrupted")]
-    return hashlib.sha256(json.dumps(shown, sort_keys=True).encode()).hexdigest()
+    content = [found.get("plan"), found.get("interrupted")]
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def _decode(value: Any) -> Any:  # noqa: ANN401 - as JSON has it

@@ -1,11 +1,11 @@
 """``python -m ncen_updater.login.helper``: one connection of the console, one user.
 
 The first line contains a user name, the password and the client's address. It is accepted only from
-the console's own user. PAM is asked only about users who may use the service; any other user and
-a wrong password get the same reply after the same time, with a longer delay after each failure.
-Then the process switches to that user for good, with the user's groups and ``no_new_privs``. It
-either sends the one request that came with the password to the service, or forwards requests of the
-console until the console closes the connection.
+the console's own user. PAM is asked only about users who may use the service. Any other user and a
+wrong password get the same reply after the same time; repeated failures are delayed. Then the
+process switches to that user for good, with the user's groups and ``no_new_privs``. It either sends
+the one request that came with the password to the service, or forwards requests of the console
+until the console closes the connection.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from ncen_updater.common.unix_http import get_peer_uid
-from ncen_updater.login.login_throttle import LoginThrottle, limits_for
+from ncen_updater.login.login_throttle import LoginThrottle, list_limits
 from ncen_updater.login.pam import PamService, PamVerdict
 from ncen_updater.login.user_proxy import MAX_LINE_BYTES, UserProxy, is_allowed, send_request
 
@@ -65,8 +65,8 @@ class LoginHelper:
         throttle: LoginThrottle,
         refused_s: float = REFUSED_S,
     ) -> None:
-        self._line, self._console, self._service = connection, console_uid, service_socket
-        self._pam, self._tries, self._refused_s = pam, throttle, refused_s
+        self._line, self._console_uid, self._service = connection, console_uid, service_socket
+        self._pam, self._throttle, self._refused_s = pam, throttle, refused_s
 
     def run(self) -> None:
         """Check one login and serve its user, or refuse it.
@@ -75,61 +75,62 @@ class LoginHelper:
             OSError: If the connection breaks, or the process cannot switch to the user.
             ValueError: If the first line is invalid.
         """
-        if get_peer_uid(self._line) != self._console:
+        if get_peer_uid(self._line) != self._console_uid:
             self._send_reply(refused="foreign")
             return
         self._line.settimeout(FIRST_LINE_TIMEOUT_S)
-        asked = self._read_first_line()
-        user, password = str(asked["user"]), str(asked["password"])
-        address, act = _address(asked.get("address")), asked.get("act")
-        if act is not None and not _takes_password(act):
+        first = self._read_first_line()
+        user, password = str(first["user"]), str(first["password"])
+        address, request = _parse_address(first.get("address")), first.get("request")
+        if request is not None and not _needs_password(request):
             self._send_reply(refused="foreign")
             return
         try:
-            reached = self._service.stat()
+            socket_info = self._service.stat()
         except OSError:  # its permissions, and so the allowed users, are unknown
-            self._send_reply(refused="away")
+            self._send_reply(refused="unreachable")
             return
-        begun, entry = time.monotonic(), _account(user)
+        started, entry = time.monotonic(), _find_account(user)
         name = entry.pw_name if entry is not None else user.casefold()
-        limits = limits_for(name, address, inside=act is not None)
-        wait = self._tries.record_attempt(limits)
+        limits = list_limits(name, address, logged_in=request is not None)
+        wait = self._throttle.record_attempt(limits)
         if wait > 0:
             self._send_reply(refused="wait", seconds=round(wait) + 1)
             return
-        verdict, why = PamVerdict.WRONG, "no account that may ask the service"
-        if entry is not None and entry.pw_uid != 0 and _may_ask(reached, entry):
-            verdict = self._judge_password(entry, password, address)
-            why = verdict.value
+        verdict, reason = PamVerdict.WRONG, "the account may not use the service"
+        if entry is not None and entry.pw_uid != 0 and _may_connect(socket_info, entry):
+            verdict = self._check_password(entry, password, address)
+            reason = verdict.value
         del password
         if entry is None or verdict is not PamVerdict.ACCEPTED:
             # the user may have typed a password as the name
-            who = name if entry is not None else "an unknown name"
-            logger.info("login of %s from %s refused: %s", who, address or "-", why)
+            logged_name = name if entry is not None else "an unknown name"
+            logger.info("login of %s from %s refused: %s", logged_name, address or "-", reason)
             if self._refused_s:
-                time.sleep(self._refused_s - (time.monotonic() - begun) % self._refused_s)
+                time.sleep(self._refused_s - (time.monotonic() - started) % self._refused_s)
             self._send_reply(refused=verdict.value)
             return
-        self._tries.clear_attempts(limits)
+        self._throttle.clear_attempts(limits)
         switch_user(entry)
-        arrived = "came in" if act is None else "decides"
-        logger.info("%s %s from %s", entry.pw_name, arrived, address or "-")
-        if act is None:
+        action = "logged in" if request is None else "confirmed a request"
+        logger.info("%s %s from %s", entry.pw_name, action, address or "-")
+        if request is None:
             self._send_reply(name=entry.pw_name, uid=entry.pw_uid)
             self._line.settimeout(IDLE_TIMEOUT_S)
             UserProxy(self._line, self._service).serve()
         else:
-            self._forward_request(act)
+            self._forward_request(request)
 
-    def _judge_password(self, entry: pwd.struct_passwd, password: str, address: str) -> PamVerdict:
+    def _check_password(self, entry: pwd.struct_passwd, password: str, address: str) -> PamVerdict:
         """Check the password with PAM; refuse it if PAM maps the name to another account."""
         if len(password) > MAX_PASSWORD_CHARS:
             return PamVerdict.WRONG
-        answer = self._pam.check_password(entry.pw_name, password, address)
-        if answer.detail:
-            logger.warning("a password could not be checked: %s", answer.detail)
-        right = answer.verdict is PamVerdict.ACCEPTED
-        return PamVerdict.WRONG if right and _account(answer.user) != entry else answer.verdict
+        result = self._pam.check_password(entry.pw_name, password, address)
+        if result.detail:
+            logger.warning("a password could not be checked: %s", result.detail)
+        accepted = result.verdict is PamVerdict.ACCEPTED
+        is_other = accepted and _find_account(result.user) != entry
+        return PamVerdict.WRONG if is_other else result.verdict
 
     def _read_first_line(self) -> Mapping[str, Any]:
         """Read the first line byte by byte: later bytes belong to :class:`UserProxy`."""
@@ -144,11 +145,11 @@ class LoginHelper:
             raise TypeError
         return found
 
-    def _forward_request(self, act: Mapping[str, Any]) -> None:
+    def _forward_request(self, request: Mapping[str, Any]) -> None:
         try:
-            connection = send_request(self._service, act)
+            connection = send_request(self._service, request)
         except (OSError, http.client.HTTPException):
-            self._send_reply(away=True)
+            self._send_reply(unreachable=True)
             return
         with connection:
             socket.send_fds(self._line, [b'{"sent": true}\n'], [connection.fileno()])
@@ -157,11 +158,12 @@ class LoginHelper:
         self._line.sendall(json.dumps(values).encode() + b"\n")
 
 
-def _takes_password(act: object) -> bool:
+def _needs_password(request: object) -> bool:
     """Return whether a request needs a password; :class:`UserProxy` forwards all others."""
-    if not isinstance(act, dict) or not isinstance(act.get("body"), dict | None):
+    if not isinstance(request, dict) or not isinstance(request.get("body"), dict | None):
         return False
-    return not is_allowed(str(act.get("method")), str(act.get("address")), act.get("body"))
+    method, address = str(request.get("method")), str(request.get("address"))
+    return not is_allowed(method, address, request.get("body"))
 
 
 def switch_user(entry: pwd.struct_passwd) -> None:
@@ -182,7 +184,7 @@ def switch_user(entry: pwd.struct_passwd) -> None:
     os.chdir("/")
 
 
-def _account(user: str) -> pwd.struct_passwd | None:
+def _find_account(user: str) -> pwd.struct_passwd | None:
     """Return the account with this name; None if there is none."""
     try:
         return pwd.getpwnam(user) if 0 < len(user) <= MAX_NAME_CHARS else None
@@ -190,7 +192,7 @@ def _account(user: str) -> pwd.struct_passwd | None:
         return None
 
 
-def _may_ask(service: os.stat_result, entry: pwd.struct_passwd) -> bool:
+def _may_connect(service: os.stat_result, entry: pwd.struct_passwd) -> bool:
     """Return whether an account may connect to the service, by the permissions of its socket."""
     if service.st_uid == entry.pw_uid:
         return bool(service.st_mode & stat.S_IWUSR)
@@ -198,7 +200,7 @@ def _may_ask(service: os.stat_result, entry: pwd.struct_passwd) -> bool:
     return bool(service.st_mode & (stat.S_IWGRP if member else stat.S_IWOTH))
 
 
-def _address(given: object) -> str:
+def _parse_address(given: object) -> str:
     """Return an IP address in canonical form; empty if it is not one."""
     try:
         return str(ip_address(str(given)))

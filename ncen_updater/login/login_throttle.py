@@ -1,7 +1,7 @@
 """Delay between a failed login and the next password check.
 
-An attempt is counted before PAM is asked, and the count is reduced again after a correct password:
-parallel and interrupted attempts are counted as well.
+An attempt is counted before PAM is asked, so that parallel and interrupted attempts count, too.
+After a correct password, the user's count is removed and the others are reduced.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ MAX_FILE_BYTES = 200_000
 
 
 @dataclass(frozen=True)
-class TryLimit:
+class AttemptLimit:
     """A counter of attempts and its delay.
 
     Attributes:
@@ -41,28 +41,28 @@ class TryLimit:
 
 
 #: Counter of all attempts: it limits their rate, so that no counter is evicted before its reset.
-EVERYBODY = TryLimit("", 100, 2.0)
+ALL_ATTEMPTS = AttemptLimit("", 100, 2.0)
 
 
-def limits_for(user: str, address: str, *, inside: bool) -> tuple[TryLimit, ...]:
+def list_limits(user: str, address: str, *, logged_in: bool) -> tuple[AttemptLimit, ...]:
     """Return the counters of an attempt. Pure.
 
-    Attempts for a name from one address do not lock the user out at another address, and attempts
-    from outside do not delay the decisions of logged-in users.
+    Attempts for a name from one address do not lock the user out at another address, and login
+    attempts do not delay the confirmations of logged-in users.
 
     Args:
         user: The account name.
         address: Client address.
-        inside: Whether a logged-in user enters the password again.
+        logged_in: Whether a logged-in user enters the password again.
     """
-    if inside:
-        return (TryLimit(f"in\n{user}"),)
+    if logged_in:
+        return (AttemptLimit(f"in\n{user}"),)
     if ":" in address:  # one connection may have many IPv6 addresses
         address = str(ip_network((address, 64), strict=False))
-    return TryLimit(f"{user}\n{address}"), EVERYBODY
+    return AttemptLimit(f"{user}\n{address}"), ALL_ATTEMPTS
 
 
-def compute_wait_s(limit: TryLimit, count: int, last: float, now: float) -> float:
+def compute_wait_s(limit: AttemptLimit, count: int, last: float, now: float) -> float:
     """Return the delay until the next attempt, in seconds. Pure.
 
     Args:
@@ -91,46 +91,46 @@ class LoginThrottle:
     ) -> None:
         self._path, self._clock = path, clock
 
-    def record_attempt(self, limits: Sequence[TryLimit]) -> float:
+    def record_attempt(self, limits: Sequence[AttemptLimit]) -> float:
         """Count an attempt and return 0; or return the delay and count nothing.
 
         Raises:
             OSError: If the count cannot be stored; the login must then be refused.
         """
         now, wait, counts = self._clock(), 0.0, dict[str, tuple[int, float]]()
-        with self._lock_records() as held:
+        with self._lock_records() as records:
             for limit in limits:
-                count, last = held.get(_hash_name(limit.name), (0, 0.0))
+                count, last = records.get(_hash_name(limit.name), (0, 0.0))
                 if now - last >= RESET_AFTER_S or last > now:
                     count = 0
                 wait = max(wait, compute_wait_s(limit, count, last, now))
                 counts[_hash_name(limit.name)] = count + 1, now
             if wait <= 0:
-                for name, counted in counts.items():
-                    held.pop(name, None)
-                    held[name] = counted
+                for name, record in counts.items():
+                    records.pop(name, None)
+                    records[name] = record
         return wait
 
-    def clear_attempts(self, limits: Sequence[TryLimit]) -> None:
+    def clear_attempts(self, limits: Sequence[AttemptLimit]) -> None:
         """Remove the attempts of a user whose password was correct.
 
         Errors as in :meth:`record_attempt`.
         """
         own, *shared = (_hash_name(limit.name) for limit in limits)
-        with self._lock_records() as held:
-            held.pop(own, None)
+        with self._lock_records() as records:
+            records.pop(own, None)
             for name in shared:
-                count, last = held.get(name, (1, 0.0))
-                held[name] = count - 1, last
+                count, last = records.get(name, (1, 0.0))
+                records[name] = count - 1, last
 
     @contextlib.contextmanager
     def _lock_records(self) -> Iterator[dict[str, tuple[int, float]]]:
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
         with os.fdopen(os.open(self._path, flags, 0o600), "r+b") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
-            retained = _parse_records(file.read(MAX_FILE_BYTES + 1))
-            yield retained
-            newest = dict(list(retained.items())[-MAX_NAMES:])
+            records = _parse_records(file.read(MAX_FILE_BYTES + 1))
+            yield records
+            newest = dict(list(records.items())[-MAX_NAMES:])
             content = json.dumps(newest).encode()
             file.seek(0)
             file.write(content)
@@ -138,7 +138,7 @@ class LoginThrottle:
 
 
 def _parse_records(content: bytes) -> dict[str, tuple[int, float]]:
-    """Parse the stored counters; return none for a damaged file, as after a reboot."""
+    """Parse the stored counters; return no counters for an empty or damaged file."""
     try:
         found: Mapping[str, Any] = json.loads(content)
         return {str(name): (int(count), float(last)) for name, (count, last) in list(found.items())}

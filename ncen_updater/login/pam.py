@@ -90,16 +90,16 @@ class PamService:
             address: Client address; empty if unknown.
         """
         try:
-            given = user.encode(), password.encode(), address.encode()
+            arguments = user.encode(), password.encode(), address.encode()
         except UnicodeEncodeError:
             return PamResult(PamVerdict.WRONG)
-        if any(b"\0" in part for part in given):
+        if any(b"\0" in part for part in arguments):
             return PamResult(PamVerdict.WRONG)
-        rules = (self._directory or PAM_DIRECTORY) / self._name
-        if not rules.is_file():  # PAM would use the service "other" instead
-            return PamResult(PamVerdict.UNAVAILABLE, detail=f"no {rules}")
+        config_file = (self._directory or PAM_DIRECTORY) / self._name
+        if not config_file.is_file():  # PAM would use the service "other" instead
+            return PamResult(PamVerdict.UNAVAILABLE, detail=f"no {config_file}")
         try:
-            return self._authenticate(*given)
+            return self._authenticate(*arguments)
         except (OSError, AttributeError) as error:
             return PamResult(PamVerdict.UNAVAILABLE, detail=str(error))
 
@@ -111,34 +111,34 @@ class PamService:
         libc.strdup.argtypes = (ctypes.c_char_p,)
         pam.pam_strerror.restype = ctypes.c_char_p
         pam.pam_strerror.argtypes = (ctypes.c_void_p, ctypes.c_int)
-        asked = [0, 0]  # prompts for a secret, other prompts
+        prompts = [0, 0]  # prompts for a secret, other prompts
 
         def converse(count: int, messages: object, responses: object, _: object) -> int:
             """Answer the first secret prompt with the password; PAM frees the allocated memory."""
             if not 0 < count <= _MAX_PROMPTS:
                 return _CONVERSATION
-            room = libc.calloc(count, ctypes.sizeof(_Response))
-            if not room:
+            memory = libc.calloc(count, ctypes.sizeof(_Response))
+            if not memory:
                 return _BUFFER
-            parts = ctypes.cast(room, ctypes.POINTER(_Response))
+            parts = ctypes.cast(memory, ctypes.POINTER(_Response))
             for number in range(count):
                 style = messages[number].contents.style  # type: ignore[index]
-                asked[0] += style == _NO_ECHO_PROMPT
-                asked[1] += style == _ECHO_PROMPT
-                if style == _NO_ECHO_PROMPT and asked[0] == 1:
+                prompts[0] += style == _NO_ECHO_PROMPT
+                prompts[1] += style == _ECHO_PROMPT
+                if style == _NO_ECHO_PROMPT and prompts[0] == 1:
                     parts[number].text = libc.strdup(password)
             responses[0] = parts  # type: ignore[index]
-            return _CONVERSATION if asked[0] > 1 or asked[1] else _SUCCESS
+            return _CONVERSATION if prompts[0] > 1 or prompts[1] else _SUCCESS
 
-        retained = _CONVERSE(converse)
-        conversation = _Conversation(retained, None)
+        callback = _CONVERSE(converse)
+        conversation = _Conversation(callback, None)
         handle = ctypes.c_void_p()
-        begun = (self._name.encode(), user, ctypes.byref(conversation))
+        arguments = (self._name.encode(), user, ctypes.byref(conversation))
         if self._directory is None:
-            code = pam.pam_start(*begun, ctypes.byref(handle))
+            code = pam.pam_start(*arguments, ctypes.byref(handle))
         else:
-            place = str(self._directory).encode()
-            code = pam.pam_start_confdir(*begun, place, ctypes.byref(handle))
+            directory = str(self._directory).encode()
+            code = pam.pam_start_confdir(*arguments, directory, ctypes.byref(handle))
         if code != _SUCCESS:
             return PamResult(PamVerdict.UNAVAILABLE, detail=f"pam_start: {code}")
         try:
@@ -147,13 +147,13 @@ class PamService:
                 code = pam.pam_authenticate(handle, _FLAGS)
             if code == _SUCCESS:
                 code = pam.pam_acct_mgmt(handle, _FLAGS)
-            if asked[0] > 1 or asked[1]:
+            if prompts[0] > 1 or prompts[1]:
                 return PamResult(PamVerdict.MORE_REQUIRED)
             if code == _SUCCESS:
-                found = ctypes.c_char_p()
-                code = pam.pam_get_item(handle, _USER, ctypes.byref(found))
-                if code == _SUCCESS and found.value:
-                    return PamResult(PamVerdict.ACCEPTED, found.value.decode())
+                account = ctypes.c_char_p()
+                code = pam.pam_get_item(handle, _USER, ctypes.byref(account))
+                if code == _SUCCESS and account.value:
+                    return PamResult(PamVerdict.ACCEPTED, account.value.decode())
             if code in _WRONG:
                 return PamResult(PamVerdict.WRONG)
             if code in _EXPIRED:

@@ -3,8 +3,8 @@
 The console sends a request as one line of JSON. If the request is allowed, this process sends it to
 the service on a new connection as the user, closes the connection for writing, and passes its file
 descriptor: the console can read the response but send nothing more. Decisions (an approval, an
-upgrade, a schedule, a hold) are never forwarded this way: they need the password again
-(``helper``).
+upgrade, a schedule, a hold) are never forwarded this way: they need the password again, and
+``helper`` forwards them.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ MAX_LINE_BYTES = 100_000
 RESPONSE_TIMEOUT_S = 40.0
 #: Requests that only read or download are forwarded without a password. Any other request that
 #: changes something needs the password, including unknown ones.
-INSPECT, ORDER = ("POST", "/v1/inspections"), ("POST", "/v1/jobs")
+CREATE_INSPECTION, CREATE_JOB = ("POST", "/v1/inspections"), ("POST", "/v1/jobs")
 HARMLESS_ORDERS = frozenset({"check", "import", "prepare", "rehearse"})
-REFUSED_REPLY, UNAVAILABLE_REPLY = b'{"refused": true}\n', b'{"away": true}\n'
+REFUSED_REPLY, UNAVAILABLE_REPLY = b'{"refused": true}\n', b'{"unreachable": true}\n'
 
 
 def is_allowed(method: str, address: str, body: Mapping[str, Any] | None) -> bool:
     """Return whether a request is forwarded without a password. Pure."""
     if method == "GET":
         return address.startswith("/v1/")
-    if (method, address) == ORDER:
+    if (method, address) == CREATE_JOB:
         return (body or {}).get("kind") in HARMLESS_ORDERS
-    return (method, address) == INSPECT
+    return (method, address) == CREATE_INSPECTION
 
 
 def send_request(path: Path, request: Mapping[str, Any]) -> socket.socket:
@@ -54,18 +54,18 @@ def send_request(path: Path, request: Mapping[str, Any]) -> socket.socket:
     headers = {"Accept-Language": language, "Connection": "close"}
     if content is not None:
         headers["Content-Type"] = "application/json"
-    line = http.client.HTTPConnection("localhost")
-    line.sock = connect_unix_socket(path, RESPONSE_TIMEOUT_S)
+    client = http.client.HTTPConnection("localhost")
+    client.sock = connect_unix_socket(path, RESPONSE_TIMEOUT_S)
     try:
         # The service may refuse and close before the request is sent; its response says why.
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-            line.request(method, address, content, headers)
+            client.request(method, address, content, headers)
         with contextlib.suppress(OSError):
-            line.sock.shutdown(socket.SHUT_WR)
+            client.sock.shutdown(socket.SHUT_WR)
     except BaseException:
-        line.close()
+        client.close()
         raise
-    return line.sock
+    return client.sock
 
 
 class UserProxy:
@@ -94,8 +94,8 @@ class UserProxy:
 
     def _handle_request(self, request: Mapping[str, Any]) -> None:
         body = request.get("body")
-        asked = (str(request["method"]), str(request["address"]), body)
-        if not (body is None or isinstance(body, dict)) or not is_allowed(*asked):
+        route = (str(request["method"]), str(request["address"]), body)
+        if not (body is None or isinstance(body, dict)) or not is_allowed(*route):
             self._line.sendall(REFUSED_REPLY)
             return
         try:

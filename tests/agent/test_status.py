@@ -32,6 +32,7 @@ from ncen_updater.agent.reports.status import (
     NOT_READ,
     FileCache,
     JournalSnapshot,
+    _compute_free_percent,
     read_journal_snapshot,
     read_status,
     require_part,
@@ -330,3 +331,9 @@ def test_upgrade_without_required_approvals_consumes_none(journal: Journal) -> N
     journal.begin_change(UPGRADE, ChangeFacts())
     journal.set_change_state(UPGRADE.id, ChangeState.REVERTED)
     assert facts(journal).consumed_approvals == ()
+
+
+def test_file_system_without_a_size_is_reported_with_its_path(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="cannot determine the size of the file system of /proc"):
+        _compute_free_percent(Path("/proc"))
+    assert 0 <= _compute_free_percent(tmp_path) <= 100

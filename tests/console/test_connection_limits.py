@@ -49,12 +49,12 @@ class OnePlace:
         head = f"GET /v1/inspections/{number}?wait=30 HTTP/1.1\r\nHost: x\r\n\r\n"
         with connect_unix_socket(self.path, DEADLINE_S) as line:
             line.sendall(head.encode())
-            self.until(lambda: bool(self.limits._answered))
+            self.until(lambda: bool(self.limits._busy))
             try:
                 yield
             finally:
                 self.counter.inspector.door.set()
-                self.until(lambda: not self.limits._answered)
+                self.until(lambda: not self.limits._busy)
 
     def until(self, holds: Callable[[], bool]) -> None:
         """Wait until the service has seen something."""
@@ -155,7 +155,7 @@ def test_pages_are_updated_by_polling_without_a_stream(
     socket: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The state is polled where no stream reports it."""
-    monkeypatch.setattr("ncen_updater.console.inspection_poller.RETRY_S", 0.01)
+    monkeypatch.setattr("ncen_updater.console.inspection_poller.STREAM_RETRY_S", 0.01)
     tried = threading.Semaphore(0)
 
     class Noted(ServiceClient):

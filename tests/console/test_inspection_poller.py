@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from ncen_updater.console.inspection_poller import InspectionPoller, InspectionState
-from ncen_updater.console.service_client import ServiceClient
+from ncen_updater.console.service_client import ServiceClient, ServiceRefusedError
 from tests.agent.service.api.conftest import Counter
 
 
@@ -43,3 +47,21 @@ def test_inspection_from_before_a_change_is_stale(socket: Path) -> None:
         pass
     assert not look(looking).stale
     assert look(looking, "another").stale
+
+
+def test_inspection_waits_five_minutes_for_its_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The user's own terminals may run the most inspections for a while."""
+    waits: list[float] = []
+    monkeypatch.setattr("ncen_updater.console.inspection_poller.time.sleep", waits.append)
+
+    class Busy(ServiceClient):
+        def call(self, method: str, path: str, language: str, body: Any = None) -> Any:
+            raise ServiceRefusedError(429, {"code": "NU-9324"})
+
+    poller = InspectionPoller(Busy(Path("/nonexistent")))
+    found = look(poller)
+    deadline = time.monotonic() + 10.0
+    while found.is_loading and time.monotonic() < deadline:
+        found = look(poller)
+    assert found.error is not None and found.error["code"] == "NU-9324"
+    assert sum(waits) == 300

@@ -14,7 +14,11 @@ import pytest
 from ncen_updater.agent.config.agent_config import AgentConfig
 from ncen_updater.agent.config.errors import ConfigError
 from ncen_updater.agent.config.loader import iter_settings, load_config
-from ncen_updater.agent.config.validation_cache import VALID, find_state, usable_config
+from ncen_updater.agent.config.validation_cache import (
+    VALID,
+    choose_usable_config,
+    find_state_directory,
+)
 from ncen_updater.agent.model.change import StepName, StepPhase
 from tests.faults.test_scenarios import back_at_old, killed_upgrade
 from tests.faults.test_scenarios import module_trial as module_trial  # noqa: PLC0414
@@ -62,7 +66,7 @@ def interrupted(trial: Trial) -> Iterator[Trial]:
     config = trial.demo.config_path
     good = config.read_bytes()
     run_agent("--config", str(config), "plan", "3.3.0", environment=ENVIRONMENT)
-    assert (find_state(config) / VALID).exists()
+    assert (find_state_directory(config) / VALID).exists()
     killed_upgrade(trial, StepName.MAINTENANCE_ON, StepPhase.AFTER_EFFECT)
     yield trial
     config.write_bytes(good)
@@ -118,18 +122,18 @@ def test_last_valid_configuration_is_used(module_trial: Trial, table: str, name:
     good = config.read_text("utf-8")
     place = config.with_name("spoilt.toml")
     place.write_text(spoilt(good, table, name), "utf-8")
-    kept = find_state(config) / VALID
+    kept = find_state_directory(config) / VALID
     kept.parent.mkdir(exist_ok=True)
     kept.write_text(good, "utf-8")
     with pytest.raises(ConfigError):
         load_config(place)
     # Where the state is named by what is wrong, the usual place is asked.
     if (table, name) not in {("", "paths"), ("paths", "root"), ("paths", "state")}:
-        assert usable_config(place) == kept
+        assert choose_usable_config(place) == kept
 
 
 def test_usable_configuration_is_used(module_trial: Trial, tmp_path: Path) -> None:
     config = module_trial.demo.config_path
-    assert usable_config(config) == config
+    assert choose_usable_config(config) == config
     with pytest.raises(ConfigError):
-        usable_config(tmp_path / "etc/ncen-updater/agent.toml")
+        choose_usable_config(tmp_path / "etc/ncen-updater/agent.toml")

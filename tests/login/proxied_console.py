@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlencode
 
-from ncen_updater.console.reverse_proxy import serve_behind_proxy
+from ncen_updater.console.proxied_server import serve_behind_proxy
 from tests.agent.service.api.conftest import Counter
 from tests.console.support import Answer, Guest
 from tests.login.login_socket import SECRETS
@@ -54,7 +54,7 @@ def console_process(
     words = [
         sys.executable, "-I", "-S", "-c", GIVEN, str(listener.fileno()),
         *(as_user(user, reads_all=True) if user else ()), sys.executable, "-m",
-        "ncen_updater.console.reverse_proxy", "--login", str(login),
+        "ncen_updater.console.proxied_server", "--login", str(login),
     ]  # fmt: skip
     environment = {"PATH": os.environ["PATH"], "LANG": "C.UTF-8", "PYTHONPATH": str(ROOT)}
     with subprocess.Popen(

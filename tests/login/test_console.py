@@ -166,7 +166,7 @@ def test_one_user_does_not_block_others(web: Path, monkeypatch: pytest.MonkeyPat
     gate, waiting, real = threading.Event(), threading.Semaphore(0), ProxiedServiceClient.get_status
 
     def status(service: ProxiedServiceClient, language: str) -> Any:
-        if service._who == AMINA:
+        if service._user == AMINA:
             waiting.release()
             assert gate.wait(DEADLINE_S)
         return real(service, language)

@@ -313,9 +313,9 @@ def test_connection_serves_one_request_after_the_password(
 @pytest.mark.parametrize(
     "said",
     [b"\n", b"[]\n", b"{}\n", b"{\n", b'{"user": "a"}\n', b"x" * 200_000 + b"\n",
-     b'{"user": "a", "password": "b", "act": {"method": "GET", "address": "/v1/status"}}\n',
-     b'{"user": "a", "password": "b", "act": {"method": "POST", "address": "/v1/holds"}}\n',
-     b'{"user": "a", "password": "b", "act": {"method": "POST", "address": "/v1/holds",'
+     b'{"user": "a", "password": "b", "request": {"method": "GET", "address": "/v1/status"}}\n',
+     b'{"user": "a", "password": "b", "request": {"method": "POST", "address": "/v1/holds"}}\n',
+     b'{"user": "a", "password": "b", "request": {"method": "POST", "address": "/v1/holds",'
      b' "body": []}}\n'],
 )  # fmt: skip
 def test_malformed_first_line_is_refused(login: LoginSocket, said: bytes) -> None:
@@ -346,7 +346,7 @@ def test_unit_command_starts_the_helper(tmp_path: Path) -> None:
             here.settimeout(60)
             here.sendall(b'{"user": "nobody-at-all", "password": "x"}\n')
             answer = here.recv(4096)
-        assert (answer, helper.returncode) == (b'{"refused": "away"}\n', 0)
+        assert (answer, helper.returncode) == (b'{"refused": "unreachable"}\n', 0)
 
 
 def test_console_alone_may_only_read() -> None:

@@ -8,17 +8,17 @@ import pytest
 
 from ncen_updater.login import login_throttle as tries
 from ncen_updater.login.login_throttle import (
-    EVERYBODY,
+    ALL_ATTEMPTS,
     FREE_ATTEMPTS,
     MAX_WAIT_S,
     RESET_AFTER_S,
+    AttemptLimit,
     LoginThrottle,
-    TryLimit,
     compute_wait_s,
-    limits_for,
+    list_limits,
 )
 
-AMINA, BO = (limits_for(name, "192.0.2.1", inside=False) for name in ("amina", "bo"))
+AMINA, BO = (list_limits(name, "192.0.2.1", logged_in=False) for name in ("amina", "bo"))
 
 
 @pytest.mark.parametrize(
@@ -32,7 +32,7 @@ AMINA, BO = (limits_for(name, "192.0.2.1", inside=False) for name in ("amina", "
     ],
 )  # fmt: skip
 def test_login_delay_is_computed(count: int, after: float, wait: float) -> None:
-    assert compute_wait_s(TryLimit("x"), count, 100.0, 100.0 + after) == wait
+    assert compute_wait_s(AttemptLimit("x"), count, 100.0, 100.0 + after) == wait
 
 
 def test_attempt_is_counted_before_it_is_judged(tmp_path: Path) -> None:
@@ -67,12 +67,12 @@ def test_attempts_from_elsewhere_do_not_lock_a_user_out(
     kept = LoginThrottle(tmp_path / "tries", lambda: 1.0)
     while kept.record_attempt(AMINA) == 0.0:
         pass
-    assert (kept.record_attempt(limits_for(user, address, inside=inside)) > 0) is same
+    assert (kept.record_attempt(list_limits(user, address, logged_in=inside)) > 0) is same
 
 
 def test_ipv6_network_counts_as_one_address() -> None:
     one, two, other = (
-        limits_for("amina", address, inside=False)[0]
+        list_limits("amina", address, logged_in=False)[0]
         for address in ("2001:db8::1", "2001:db8::ffff:1", "2001:db8:0:1::1")
     )
     assert one == two != other
@@ -82,14 +82,16 @@ def test_distributed_attempts_are_slowed_but_never_locked_out(tmp_path: Path) ->
     """From any number of addresses; a success resets only its own."""
     now = [1000.0]
     kept = LoginThrottle(tmp_path / "tries", lambda: now[0])
-    for number in range(EVERYBODY.free):
-        assert kept.record_attempt(limits_for("amina", f"192.0.2.{number}", inside=False)) == 0.0
-    assert kept.record_attempt(BO) == EVERYBODY.longest_s
-    assert kept.record_attempt(limits_for("bo", "", inside=True)) == 0.0
-    now[0] += EVERYBODY.longest_s
+    for number in range(ALL_ATTEMPTS.free):
+        assert (
+            kept.record_attempt(list_limits("amina", f"192.0.2.{number}", logged_in=False)) == 0.0
+        )
+    assert kept.record_attempt(BO) == ALL_ATTEMPTS.longest_s
+    assert kept.record_attempt(list_limits("bo", "", logged_in=True)) == 0.0
+    now[0] += ALL_ATTEMPTS.longest_s
     assert kept.record_attempt(BO) == 0.0
     kept.clear_attempts(BO)
-    now[0] += EVERYBODY.longest_s
+    now[0] += ALL_ATTEMPTS.longest_s
     assert kept.record_attempt(BO) == 0.0
 
 
@@ -97,8 +99,8 @@ def test_oldest_names_are_forgotten_first(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(tries, "MAX_NAMES", 3)
     kept = LoginThrottle(tmp_path / "tries", lambda: 1.0)
     for name in ("a", *["b"] * FREE_ATTEMPTS, "c", "d"):
-        assert kept.record_attempt((TryLimit(name),)) == 0.0
-    assert kept.record_attempt((TryLimit("b"),)) > 0
+        assert kept.record_attempt((AttemptLimit(name),)) == 0.0
+    assert kept.record_attempt((AttemptLimit("b"),)) > 0
     assert b"amina" not in (tmp_path / "tries").read_bytes()
 
 

@@ -73,8 +73,8 @@ def opened(lines: list[str]) -> set[str]:
 
 def test_units_may_write_all_paths_of_the_agent(tmp_path: Path) -> None:
     found = generated(tmp_path, CONFIG)
-    config = load_config(tmp_path / "0.toml", look=False)
-    wanted = {str(place) for place in config.written_directories()}
+    config = load_config(tmp_path / "0.toml", check_disk=False)
+    wanted = {str(place) for place in config.list_written_directories()}
     assert len(wanted) == 7
     for unit in (APPLY, RESUME):
         assert opened(found[unit]) == {*wanted, "/srv/agent/received"}

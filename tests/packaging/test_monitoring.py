@@ -31,7 +31,9 @@ STATE = re.compile(rf'\b{PREFIX}(\w+)\{{state=~?"([^"]*)"')
 
 #: Present with ``[notify]`` alone, as both pages say.
 ONLY_WITH_NOTIFY = {
-    f"notifications_{name}{label}" for name in ("failures", "waiting") for label in ("", "{way}")
+    f"notifications_{name}{label}"
+    for name in ("failures", "waiting")
+    for label in ("", "{channel}")
 }
 
 
@@ -67,7 +69,7 @@ def find_missing_series(metrics: str) -> set[str]:
 
 def test_needed_series_are_found() -> None:
     needed = needed_series()
-    assert {"info", "change_state{state}", "disk_free_ratio{place}"} <= needed
+    assert {"info", "change_state{state}", "disk_free_ratio{content}"} <= needed
     assert "journal_readable{state}" not in needed
     text = f'# HELP {PREFIX}info x\n{PREFIX}info 1.0\n{PREFIX}change_state{{state="none"}} 1.0\n'
     assert needed - find_missing_series(text) == {"info", "change_state", "change_state{state}"}

@@ -174,7 +174,7 @@ STARTED_BY_NAME = frozenset(
         "ncen_updater.agent.cli.worker",
         "ncen_updater.agent.self_update.import_check",
         "ncen_updater.agent.service.notifications.send_worker",
-        "ncen_updater.console.reverse_proxy",
+        "ncen_updater.console.proxied_server",
         "ncen_updater.login.helper",
     }
 )

@@ -37,7 +37,7 @@ def drop_server_file_access(config: AgentConfig) -> None:
 
 def _list_needed_paths(config: AgentConfig) -> list[Path]:
     files = (config.paths.resolve(item.directory) for item in config.files)
-    return [*config.written_directories(), *files, config.paths.feed_state_directory]
+    return [*config.list_written_directories(), *files, config.paths.feed_state_directory]
 
 
 def find_group_id(name: str) -> int | None:

@@ -130,7 +130,7 @@ def _build_document(adoption: AdoptionPlan, language: str) -> dict[str, object]:
         "corrects": adoption.corrects,
         "application": seen.application.version or None,
         "checks": [
-            {"database": i.database, "name": i.name, "holds": i.passed} for i in seen.probes
+            {"database": i.database, "name": i.name, "passed": i.passed} for i in seen.probes
         ],
         "findings": [finding_to_json(finding, language) for finding in adoption.findings],
     }  # fmt: skip
@@ -162,9 +162,9 @@ def _show_dry_run(session: AgentSession, site: Site, adoption: AdoptionPlan) -> 
             N_("Migration ledgers and a journal would be created; no record would be changed.")
         )
     )
-    looked = {**_build_document(adoption, session.language), "slot_exists": adoption.slot_exists}
+    document = {**_build_document(adoption, session.language), "slot_exists": adoption.slot_exists}
     session.write_output(
-        {"adopted": False, **values, **looked, "sets_current": adoption.sets_current}
+        {"adopted": False, **values, **document, "sets_current": adoption.sets_current}
     )
     return ExitCode.OK
 
@@ -172,12 +172,12 @@ def _show_dry_run(session: AgentSession, site: Site, adoption: AdoptionPlan) -> 
 def _adopt_restored(
     context: click.Context, release: Version, reason: str | None, yes: bool, dry_run: bool
 ) -> ExitCode:
-    """Record the approval to adopt restored databases as a release; two approvers are required.
+    """Record the approval to adopt restored databases as a release, and adopt them with the last.
 
     Raises:
         CommandUsageError: If no reason is given.
     """
-    from ncen_updater.agent.engine import adopt as accepting
+    from ncen_updater.agent.engine import adopt as adopting
     from ncen_updater.agent.engine.operations import Operations
 
     session = get_agent_session(context)
@@ -189,11 +189,11 @@ def _adopt_restored(
         operations = Operations(site, progress)
         progress.report(LazyText(N_("checking the restored databases")))
         with operations.read_journal() as journal:
-            found = accepting.inspect_restored(site, journal, release, progress)
+            found = adopting.inspect_restored(site, journal, release, progress)
     _show_restored(session, found)
     if dry_run:
         _show_restored_effect(session, found)
-        return _finish_restored(session, found, found.approvals, taken=False, code=ExitCode.OK)
+        return _finish_restored(session, found, found.approvals, adopted=False, code=ExitCode.OK)
     values = {"version": release}
     session.ask_confirmation(
         LazyText(N_("Adopt the restored databases as {version}?"), values),
@@ -202,17 +202,19 @@ def _adopt_restored(
     with session.make_progress() as progress:
         operations = Operations(site, progress)
         with operations.lock_site("adopt-restored") as journal:
-            found = accepting.inspect_restored(site, journal, release, progress)
-            people = accepting.approve_restored(journal, found, identify_actor(), why)
-            if people:
-                accepting.adopt_restored(site, journal, found, people, progress=progress)
-    if not people:
+            found = adopting.inspect_restored(site, journal, release, progress)
+            approvers = adopting.approve_restored(journal, found, identify_actor(), why)
+            if approvers:
+                adopting.adopt_restored(site, journal, found, approvers, progress=progress)
+    if not approvers:
         words = N_("Approval recorded. {count} more approvals required with the same command.")
-        session.add_line(LazyText(words, {"count": people.missing}))
-        return _finish_restored(session, found, people, taken=False, code=ExitCode.APPROVAL_MISSING)
+        session.add_line(LazyText(words, {"count": approvers.missing}))
+        return _finish_restored(
+            session, found, approvers, adopted=False, code=ExitCode.APPROVAL_MISSING
+        )
     session.add_line(LazyText(N_("Databases adopted as {version}."), values))
     session.add_line(LazyText(N_("Run ncen-updater doctor, then start the application.")))
-    return _finish_restored(session, found, people, taken=True, code=ExitCode.OK)
+    return _finish_restored(session, found, approvers, adopted=True, code=ExitCode.OK)
 
 
 def _show_restored(session: AgentSession, restored: RestoredDatabases) -> None:
@@ -229,9 +231,9 @@ def _show_restored(session: AgentSession, restored: RestoredDatabases) -> None:
             LazyText(N_("Change {change} to {version} is closed as reverted."), change)
         )
     for approval in restored.approvals.approvals:
-        document = {"who": approval.actor, "reason": restored.reasons.get(approval.actor) or "-"}
+        given = {"who": approval.actor, "reason": restored.reasons.get(approval.actor) or "-"}
         words = N_("Approved by {who}: {reason}")
-        session.add_line(LazyText(words, document))
+        session.add_line(LazyText(words, given))
 
 
 def _show_restored_effect(session: AgentSession, restored: RestoredDatabases) -> None:
@@ -250,9 +252,9 @@ def _show_restored_effect(session: AgentSession, restored: RestoredDatabases) ->
 def _finish_restored(
     session: AgentSession,
     restored: RestoredDatabases,
-    people: ApprovalCount,
+    approvers: ApprovalCount,
     *,
-    taken: bool,
+    adopted: bool,
     code: ExitCode,
 ) -> ExitCode:
     session.write_output(
@@ -262,10 +264,10 @@ def _finish_restored(
             "sets_current": restored.switches_code,
             "unverified": list(restored.unverified),
             "closes": restored.closes.id if restored.closes else None,
-            "people": [approval.actor for approval in people.approvals],
-            "reasons": [restored.reasons.get(approval.actor) for approval in people.approvals],
-            "missing": people.missing,
-            "taken": taken,
+            "approvers": [approval.actor for approval in approvers.approvals],
+            "reasons": [restored.reasons.get(approval.actor) for approval in approvers.approvals],
+            "missing": approvers.missing,
+            "adopted": adopted,
         }
     )
     return code

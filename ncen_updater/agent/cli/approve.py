@@ -46,7 +46,7 @@ AFTER_APPROVAL = N_("If you approve, this follows. {starts_at}")
 AFTER_SCHEDULING = N_("With this schedule: {starts_at}")
 #: Wait reasons that an earlier line already shows.
 SHOWN_WAIT_REASONS = ("approval", "not-rehearsed")
-#: Errors that mean that no approval is possible; not an error after a withdrawal.
+#: Errors that mean that no approval is possible; after a withdrawal, they are only shown.
 _NOTHING_TO_SHOW_CODES = frozenset(
     one.code
     for one in (
@@ -203,21 +203,21 @@ def _approve_rollback(
     site = session.get_client()
     if not dry_run:
         site.require_right("approve")
-    way = site.plan_rollback(accept_loss)
-    if dry_run or "binding" not in way.document or way.document.get("in_soak"):
-        return session.show_result(way)
-    for line in way.document["how"]:  # without the command, which needs the approval
+    plan = site.plan_rollback(accept_loss)
+    if dry_run or "binding" not in plan.document or plan.document.get("in_soak"):
+        return session.show_result(plan)
+    for line in plan.document["how"]:  # without the command, which needs the approval
         session.add_line(line)
-    question = LazyText(N_("Approve rollback to {version}?"), {"version": way.document["to"]})
+    question = LazyText(N_("Approve rollback to {version}?"), {"version": plan.document["to"]})
     session.ask_confirmation(question, assume_yes=yes)
-    site.approve_rollback(way.document, accept_loss)
-    found = site.plan_rollback(accept_loss)
-    new_lines = [line for line in found.lines if line not in way.lines]
-    return session.show_result(replace(found, lines=new_lines))
+    site.approve_rollback(plan.document, accept_loss)
+    approved = site.plan_rollback(accept_loss)
+    new_lines = [line for line in approved.lines if line not in plan.lines]
+    return session.show_result(replace(approved, lines=new_lines))
 
 
 def _show_digest(session: AgentSession, next_upgrade: Document) -> None:
-    """Show the digest that approvers compare with the printed dossier, later with the journal."""
+    """Show the digest, for comparison with the printed dossier and the audit log."""
     if next_upgrade["binding"]:
         digest = {"digest": group_digest(str(next_upgrade["binding"]))}
         session.add_line(LazyText(N_("Approval digest: {digest}"), digest))
@@ -245,7 +245,7 @@ def _show_approval(
     template: str = "{starts_at}",
     shown: Document | None = None,
     /,
-    **beside: object,
+    **extra: object,
 ) -> ExitCode:
     """Show the state of the approval.
 
@@ -254,7 +254,7 @@ def _show_approval(
         next_upgrade: The next upgrade as returned by the API.
         template: Text around the start time.
         shown: The next upgrade as shown before the approval; what is the same is not repeated.
-        beside: Additional fields of the document.
+        extra: Additional fields of the document.
     """
     names = (
         "binding",
@@ -271,27 +271,27 @@ def _show_approval(
         "consumed_approvals",
     )
     scheduled = next_upgrade["scheduled"] or {}
-    standing = {
+    document = {
         "version": next_upgrade["target"],
         **{name: next_upgrade[name] for name in names},
         "scheduled": scheduled.get("not_before"),
         "scheduled_by": scheduled.get("actor"),
-        **beside,
+        **extra,
     }
-    for void in standing["void_reasons"]:
+    for void in document["void_reasons"]:
         session.add_line(LazyText(N_("Approval outdated: {reason}"), {"reason": void}))
-    if standing["consumed_approvals"]:
-        session.add_line(describe_consumed_approvals(standing["consumed_approvals"]))
-    for approval in standing["approvals"]:
+    if document["consumed_approvals"]:
+        session.add_line(describe_consumed_approvals(document["consumed_approvals"]))
+    for approval in document["approvals"]:
         values: dict[str, object] = {"who": approval["actor"], "at": session.when(approval["at"])}
         session.add_line(LazyText(N_("Approved by {who}, {at}"), values))
     if shown is None:
-        _show_digest(session, standing)
-    missing = {"version": standing["version"], "count": standing["missing"]}
-    if not standing["binding"]:
+        _show_digest(session, document)
+    missing = {"version": document["version"], "count": document["missing"]}
+    if not document["binding"]:
         text = N_("Rehearsal required. Run: ncen-updater rehearse {version}")
         session.add_line(LazyText(text, missing))
-    elif standing["missing"]:
+    elif document["missing"]:
         session.add_line(
             LazyText(N_("Waiting for approval of {version}: {count} missing"), missing)
         )
@@ -299,16 +299,16 @@ def _show_approval(
         session.add_line(LazyText(N_("Approved: {version}"), missing))
     if shown is None:
         _show_others(session, next_upgrade)
-    if standing["retry_at"] is not None:
-        again = {"version": standing["version"], "at": session.when(standing["retry_at"])}
-        session.add_line(LazyText(N_("Marked bad: {version}; not started before {at}"), again))
-    if standing["scheduled"] is not None:
-        at = format_scheduled_time(datetime.fromisoformat(standing["scheduled"]), session.zone)
-        chosen = {"at": at, "who": standing["scheduled_by"]}
+    if document["retry_at"] is not None:
+        retry = {"version": document["version"], "at": session.when(document["retry_at"])}
+        session.add_line(LazyText(N_("Marked bad: {version}; not started before {at}"), retry))
+    if document["scheduled"] is not None:
+        at = format_scheduled_time(datetime.fromisoformat(document["scheduled"]), session.zone)
+        chosen = {"at": at, "who": document["scheduled_by"]}
         session.add_line(LazyText(N_("Scheduled by {who}: not before {at}"), chosen))
-    start = standing["starts_at"]
+    start = document["starts_at"]
     is_known = shown is not None and start == shown["starts_at_if_approved"]
     if not is_known and (start is None or start["wait_reason"] not in SHOWN_WAIT_REASONS):
         show_next_start(session, start, template)
-    session.write_output(standing)
+    session.write_output(document)
     return ExitCode.OK

@@ -94,7 +94,7 @@ def support_bundle(
     from ncen_updater.common.messages import BUNDLE_LEAKS
 
     session = get_agent_session(context)
-    # Checked before the service is called, which only reports an invalid name.
+    # Checked here, since the service would report only that a name is invalid.
     require_parts((*leave_out, *show))
     if in_document:
         return _finish_in_document(session, leave_out, show)
@@ -138,7 +138,7 @@ def _finish_in_document(
     """Output the bundle in the document, for the service; no texts if it has a database value."""
     found = session.get_local_site().collect_support_bundle(leave_out, show)
     if found.document["leaks"]:
-        again = {**found.document, "shown": {}}
-        words = [line for line in found.lines if not str(line).startswith("    ")]
-        found = CommandResult(again, words, found.exit_code)
+        document = {**found.document, "shown": {}}
+        lines = [line for line in found.lines if not str(line).startswith("    ")]
+        found = CommandResult(document, lines, found.exit_code)
     return session.show_result(found)

@@ -60,7 +60,7 @@ EVENT_LABELS: Final[Mapping[str, str]] = {
     "import-started": N_("import started"),
     "import-rejected": N_("import rejected"),
     "imported": N_("bundle imported"),
-    "looked": N_("site checked"),
+    "status-read": N_("site checked"),
     "marker-repaired": N_("database marker repaired"),
     "intervention-required": N_("manual intervention required"),
     "next": N_("next operation"),
@@ -101,7 +101,7 @@ EVENT_LABELS: Final[Mapping[str, str]] = {
 EVENT_FIELD_LABELS: Final[Mapping[str, str]] = {
     "agents": N_("agents"),
     "imported_at": N_("imported on"),
-    "news": N_("latest change"),
+    "outcome_id": N_("latest change"),
     "reachable_agent": N_("reachable agent"),
     "reachable_release": N_("reachable release"),
     "scheduled": N_("automatic"),
@@ -168,7 +168,7 @@ EVENT_FIELD_LABELS: Final[Mapping[str, str]] = {
     "until": N_("until"),
     "version": N_("release"),
     "confirmed_by_operator": N_("confirmed by the operator"),
-    "way": N_("sent by"),
+    "method": N_("sent by"),
     "written": N_("overwritten"),
 }
 #: Labels of the modes of a change.
@@ -207,7 +207,7 @@ def format_event(
 
 
 def _format_mapping(data: Mapping[str, object], language: str, zone: tzinfo | None) -> str:
-    found = []
+    details = []
     # The step comes first, since the other fields describe it, and an upper bound last.
     for name, value in sorted(
         data.items(), key=lambda item: (item[0] != "step", item[0] == "high_s")
@@ -217,13 +217,13 @@ def _format_mapping(data: Mapping[str, object], language: str, zone: tzinfo | No
         if value is None:
             continue
         if name in SELF_EXPLANATORY_FIELDS:
-            found.append(shown)
+            details.append(shown)
         elif isinstance(value, bool) or name == "count":
             pair = LazyText(N_("{name}: {text}"), {"name": label, "text": shown})
-            found.append(pair.render(language))
+            details.append(pair.render(language))
         else:
-            found.append(f"{label} {shown}")
-    return ", ".join(found)
+            details.append(f"{label} {shown}")
+    return ", ".join(details)
 
 
 def _format_value(name: str, value: object, language: str, zone: tzinfo | None) -> str:

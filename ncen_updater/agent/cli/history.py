@@ -64,13 +64,13 @@ def _show_rehearsal(session: AgentSession, failed: Document) -> None:
 
 
 def _show_import(session: AgentSession, event: Document) -> None:
-    brought = [one for kind in IMPORTED_KINDS for one in event.get(kind) or ()]
+    imported = [one for kind in IMPORTED_KINDS for one in event.get(kind) or ()]
     values = {
         "at": session.when(event["at"]),
         "by": event.get("by"),
         "code": event.get("code"),
         "file": strip_control_characters(str(event.get("file") or "-")),
-        "releases": _join_texts(brought) or "-",
+        "releases": _join_texts(imported) or "-",
     }
     line = (
         N_("{at}: {releases} imported from {file} by {by}")
@@ -80,19 +80,19 @@ def _show_import(session: AgentSession, event: Document) -> None:
     session.add_line(LazyText(line, values))
 
 
-def _show_adopted(session: AgentSession, taken: Document) -> None:
+def _show_adopted(session: AgentSession, event: Document) -> None:
     values = {
-        "at": session.when(taken["at"]),
-        "version": taken["version"],
-        "by": _join_texts(taken["by"]),
-        "reasons": strip_control_characters("; ".join(map(str, taken["reasons"]))) or "-",
+        "at": session.when(event["at"]),
+        "version": event["version"],
+        "by": _join_texts(event["by"]),
+        "reasons": strip_control_characters("; ".join(map(str, event["reasons"]))) or "-",
     }
     words = N_("{at}: databases adopted as {version} by {by}: {reasons}")
     session.add_line(LazyText(words, values))
 
 
 def _find_error_code(change: Document) -> str | None:
-    """Return the error code of a change, or the reason why its release was marked bad later."""
+    """Return the error code of a change; SOAK_FAILED if only its soak period failed."""
     code: str | None = change["error_code"]
     return code or (SOAK_FAILED.code if change["soak_failed"] else None)
 
@@ -108,7 +108,7 @@ def _show_changes(session: AgentSession, found: Document) -> None:
         ]
     ]  # fmt: skip
     for change in found["changes"]:
-        stop = change["downtime_s"]
+        downtime = change["downtime_s"]
         rows.append(
             [
                 change["id"],
@@ -116,7 +116,7 @@ def _show_changes(session: AgentSession, found: Document) -> None:
                 change["from"],
                 change["to"],
                 session.translate(get_change_state(change)),
-                "-" if stop is None else format_duration(stop),
+                "-" if downtime is None else format_duration(downtime),
                 _find_error_code(change) or "-",
                 session.when(change["created_at"]),
             ]
@@ -134,8 +134,8 @@ def _show_changes(session: AgentSession, found: Document) -> None:
         _show_rehearsal(session, failed)
     for event in found["imports"]:
         _show_import(session, event)
-    for taken in found["accepted"]:
-        _show_adopted(session, taken)
+    for event in found["adopted_restores"]:
+        _show_adopted(session, event)
 
 
 def _show_change(session: AgentSession, report: Document, *, events: bool) -> None:

@@ -28,7 +28,7 @@ def parse_future_time(
     """Parse a date (its first moment) or a time, by default in the site's time zone.
 
     Args:
-        text: The text.
+        text: The text; None is returned as None.
         now: The current time.
         zone: Time zone of the site's maintenance windows; by default that of the machine.
 
@@ -100,11 +100,11 @@ def unhold(context: click.Context, dry_run: bool) -> ExitCode:
     else:
         text = N_("Removed: {count} holds")
     session.add_line(LazyText(text, {"count": count}))
-    hops, begins = ((), None) if dry_run else site.read_next_upgrade_summary()
+    hops, next_start = ((), None) if dry_run else site.read_next_upgrade_summary()
     if hops:
         following = {"version": format_upgrade_path(hops)}
         session.add_line(LazyText(N_("Next upgrade: {version}"), following))
-    show_next_start(session, begins)
+    show_next_start(session, next_start)
     lifted = 0 if dry_run else count
-    session.write_output({"held": dry_run and count > 0, "lifted": lifted, "starts_at": begins})
+    session.write_output({"held": dry_run and count > 0, "lifted": lifted, "starts_at": next_start})
     return ExitCode.OK

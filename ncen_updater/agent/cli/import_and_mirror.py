@@ -86,7 +86,7 @@ def mirror(
     from ncen_updater.agent.config.loader import load_config
 
     session = get_agent_session(context)
-    order: dict[str, object] = {
+    request: dict[str, object] = {
         "act": "mirror",
         "directory": str(directory.absolute()),
         "file": None if file is None else str(file.absolute()),
@@ -94,14 +94,14 @@ def mirror(
         "dry_run": dry_run,
     }
     with session.make_progress() as progress:
-        child = WorkerReleaseSource(load_config(session.config), session.config)
+        source = WorkerReleaseSource(load_config(session.config), session.config)
         if not dry_run:
-            child.create_worker_directory(directory.absolute())
-        report = dict(child.run_request(order, progress))
+            source.create_worker_directory(directory.absolute())
+        report = dict(source.run_request(request, progress))
         if not dry_run:
-            _require_newest_mirror(child, directory.absolute(), from_bundle=file is not None)
+            _require_newest_mirror(source, directory.absolute(), from_bundle=file is not None)
     releases = report["releases"]
-    assert isinstance(releases, dict), "the child's own report"  # noqa: S101
+    assert isinstance(releases, dict), "the source's own report"  # noqa: S101
     for product, versions in releases.items():
         shown = {"name": product, "text": ", ".join(versions) or LazyText(N_("none"))}
         session.add_line(LazyText(N_("Releases of {name}: {text}"), shown))
@@ -119,18 +119,20 @@ def mirror(
             values,
         )
     )
-    lapse = N_(
+    expiry = N_(
         "Metadata expires {until} for sites without 'mirror_grace_days'. Update the mirror before."
     )
-    session.add_line(LazyText(lapse, values))
+    session.add_line(LazyText(expiry, values))
     session.write_output({"directory": str(directory), "changed": not dry_run, **report})
     return ExitCode.OK
 
 
 def _require_newest_mirror(
-    child: WorkerReleaseSource, directory: Path, *, from_bundle: bool
+    source: WorkerReleaseSource, directory: Path, *, from_bundle: bool
 ) -> None:
-    """Refuse a mirror that is older than the verified metadata; for an old bundle without an alarm.
+    """Refuse a mirror that is older than the verified metadata.
+
+    The cause of an old bundle is known: it is reported as MIRROR_OLDER, not as an attack.
 
     Raises:
         UpdaterError: If the mirror is older.
@@ -138,7 +140,7 @@ def _require_newest_mirror(
     from ncen_updater.common.messages import METADATA_OLDER_THAN_TRUSTED, MIRROR_OLDER
 
     try:
-        child.require_fresh_mirror(directory)
+        source.require_fresh_mirror(directory)
     except UpdaterError as error:
         if not from_bundle or error.code != METADATA_OLDER_THAN_TRUSTED.code:
             raise

@@ -37,9 +37,9 @@ def parse_job_result(number: int, result: object) -> CommandResult:
     )
 
 
-def has_started(moment: JsonDocument, requested_at: str) -> bool:
+def has_started(service_state: JsonDocument, requested_at: str) -> bool:
     """Return whether the service's current operation started after a job was requested. Pure."""
-    running = moment.get("running")
+    running = service_state.get("running")
     if running is None:
         return False
     return datetime.fromisoformat(running["since"]) >= datetime.fromisoformat(requested_at)
@@ -56,17 +56,17 @@ def describe_job_wait(status: JsonDocument, zone: tzinfo | None) -> LazyText | N
     change, holder = journal.get("open_change") or {}, journal.get("lock_holder")
     until = change.get("soak_ends_at")
     if until is not None:
-        words = N_(
+        template = N_(
             "waiting for the soak period of {version}, until {until}. To end it now, run: "
             "ncen-updater confirm"
         )
         at = format_time(datetime.fromisoformat(until), zone)
-        return LazyText(words, {"version": change["to"], "until": at})
+        return LazyText(template, {"version": change["to"], "until": at})
     if running is None and holder is None:
         return None
     name = running["command"][0] if running else str(holder).partition(", process ")[0]
-    words = N_("waiting for: {what}")
-    return LazyText(words, {"what": label_operation(str(name))})
+    template = N_("waiting for: {what}")
+    return LazyText(template, {"what": label_operation(str(name))})
 
 
 def report_progress(progress: ProgressListener, service_state: JsonDocument) -> None:
@@ -76,18 +76,18 @@ def report_progress(progress: ProgressListener, service_state: JsonDocument) -> 
 
 
 def report_service_away(progress: ProgressListener) -> None:
-    """Show that the service is waited for, in place of the step that was shown last."""
+    """Report that the command waits for the service, in place of the last step."""
     progress.report(LazyText(N_("waiting for the service")))
 
 
 def describe_current_work(
-    moment: JsonDocument,
+    service_state: JsonDocument,
 ) -> Iterator[tuple[LazyText, Amount | None]]:
     """Yield the current work of the service with its amounts, or why it waits."""
-    running = moment.get("running")
+    running = service_state.get("running")
     if running is None:
-        if moment.get("reason"):
-            yield LazyText("{why}", {"why": moment["reason"]}), None
+        if service_state.get("reason"):
+            yield LazyText("{why}", {"why": service_state["reason"]}), None
         return
     progress = ProgressUpdate.from_json(running.get("progress"))
     if progress is None:

@@ -91,8 +91,8 @@ class LocalSiteClient(LocalRecords):
         record = read_import_record(site.config.paths.feed_state_directory)
         read_at = view.checked_at if view else None
         zone = site.config.service.get_timezone()
-        by_medium = record is not None and read_at == record.imported_at
-        if by_medium and record is not None:
+        from_bundle = record is not None and read_at == record.imported_at
+        if from_bundle and record is not None:
             if not site.config.feed.offline:
                 words.append(LazyText(N_("Feed unreachable.")))
             text = N_("Metadata imported at {at}, valid until {until}")
@@ -107,9 +107,9 @@ class LocalSiteClient(LocalRecords):
             text = N_("Other releases: {versions}. To select one, run: ncen-updater plan {example}")
             words.append(LazyText(text, values))
         words += self._explain_approved_first()
-        gone = next((o.withdrawn for o in offers if o.version == current), None)
-        if gone is not None:
-            words += format_withdrawal_lines(product, current, gone.reason, gone.advice)
+        withdrawal = next((o.withdrawn for o in offers if o.version == current), None)
+        if withdrawal is not None:
+            words += format_withdrawal_lines(product, current, withdrawal.reason, withdrawal.advice)
         if agent is not None:
             values = {"version": agent}
             words.append(
@@ -123,8 +123,8 @@ class LocalSiteClient(LocalRecords):
             "agent": {"version": agent, "error": agents_error.code if agents_error else None},
             **serialize_path(path, self._run.language, current),
             "others": list(others),
-            "running_withdrawn": gone.model_dump() if gone else None,
-            "imported": by_medium,
+            "running_withdrawn": withdrawal.model_dump() if withdrawal else None,
+            "imported": from_bundle,
             "checked_at": read_at,
             "expires_at": view.expires_at if view else None,
         }
@@ -177,20 +177,20 @@ class LocalSiteClient(LocalRecords):
             if not isinstance(path, UpgradePath) or current is None:
                 return CommandResult(serialize_path(path, language, str(current)), words)
             words += self._explain_approved_first(path.target.version)
-            made = make_plan(site, current, path, progress)
+            plan = make_plan(site, current, path, progress)
             with self._open_journal() as journal:
-                shown = RehearsalStore(journal).find_last(str(current), path.target.version)
-        report = shown.report if shown is not None else None
-        made = made.apply_rehearsal(report)
+                rehearsal = RehearsalStore(journal).find_last(str(current), path.target.version)
+        report = rehearsal.report if rehearsal is not None else None
+        plan = plan.apply_rehearsal(report)
         if sql:
             return CommandResult(
-                {"digest": made.digest, "sql": made.render_sql()}, [made.render_sql()]
+                {"digest": plan.digest, "sql": plan.render_sql()}, [plan.render_sql()]
             )
-        beside = {"sql": made.render_sql()} if prepared else {}
+        extra = {"sql": plan.render_sql()} if prepared else {}
         return CommandResult(
-            {**serialize_plan(path, made, language, report), **beside},
-            [*words, *format_plan_lines(made, language, report)],
-            ExitCode.BLOCKED if made.is_blocked else ExitCode.OK,
+            {**serialize_plan(path, plan, language, report), **extra},
+            [*words, *format_plan_lines(plan, language, report)],
+            ExitCode.BLOCKED if plan.is_blocked else ExitCode.OK,
         )
 
     def _choose_prepared_path(
@@ -253,18 +253,18 @@ class LocalSiteClient(LocalRecords):
 
         with self._run.make_progress() as progress:
             progress.report(LazyText(N_("running diagnostics")))
-            away: tuple[Finding, ...] = ()
+            unit_findings: tuple[Finding, ...] = ()
             try:
                 if (found := _inspect_through_unit(self._run, progress)) is not None:
                     return found
             except (UpdaterError, TimeoutError) as error:
                 failure = UpdaterError(INSPECTION_FAILED, reason=str(error))
-                away = (
+                unit_findings = (
                     Finding(
                         failure.code, Severity.CRITICAL, failure.title_text, failure.remedy_text
                     ),
                 )
-            findings = (*away, *diagnose(self._run.config, progress))
+            findings = (*unit_findings, *diagnose(self._run.config, progress))
         blocks = any(finding.severity is Severity.CRITICAL for finding in findings)
         words: list[OutputLine] = list(format_findings(findings, self._run.language))
         if not (blocks or any(found.code == "NU-6001" for found in findings)):
@@ -308,7 +308,7 @@ class LocalSiteClient(LocalRecords):
     def collect_support_bundle(
         self, leave_out: Sequence[str], show: Sequence[str]
     ) -> CommandResult:
-        """Collect diagnostics; ``archive`` (base64) is None if the files contain secrets."""
+        """Collect diagnostics; ``archive`` (base64) is None if a part has a database value."""
         import base64
 
         from ncen_updater.agent.reports.diagnostics.support_bundle.bundle import (
@@ -351,7 +351,7 @@ class LocalSiteClient(LocalRecords):
         words: list[OutputLine] = []
         if done.version is None:
             words.append(LazyText(N_("Up to date: ncen-updater {origin}"), values))
-        elif done.chosen:
+        elif done.is_selected:
             words.append(LazyText(N_("Updated from {origin}: ncen-updater {version}"), values))
             words.append(LazyText(N_("It starts at the next restart of the service.")))
         else:
@@ -359,7 +359,7 @@ class LocalSiteClient(LocalRecords):
                 LazyText(N_("Would be updated from {origin}: ncen-updater {version}"), values)
             )
         return CommandResult(
-            {"from": done.origin, "to": done.version, "chosen": done.chosen}, words
+            {"from": done.origin, "to": done.version, "selected": done.is_selected}, words
         )
 
     def rehearse(
@@ -377,10 +377,10 @@ class LocalSiteClient(LocalRecords):
         target = self._resolve_target(target)
         with self._run.make_progress() as progress, interruption.handle_signals():
             operations = Operations(site, progress)
-            looking = (
+            journal_context = (
                 operations.read_journal() if dry_run else operations.lock_idle_site("rehearse")
             )
-            with looking as journal:
+            with journal_context as journal:
                 if dry_run:
                     require_no_unfinished_change(journal)
                 path = operations.find_cached_path(journal, target, retry=retry)
@@ -399,11 +399,11 @@ class LocalSiteClient(LocalRecords):
         found = serialize_rehearsal(record)
         # The path of the written dossier is not printed: most approvers cannot read it.
         text = N_("To write the approval dossier, run: ncen-updater dossier {version}")
-        more = N_("To approve, run: ncen-updater approve {version}")
-        retained = [LazyText(one, {"version": record.to_version}) for one in (text, more)]
+        approve = N_("To approve, run: ncen-updater approve {version}")
+        hints = [LazyText(one, {"version": record.to_version}) for one in (text, approve)]
         return CommandResult(
             {"rehearsal": found, "dossiers": [str(page) for page in pages]},
-            [*format_rehearsal_lines(found, self._run.language), *(retained if pages else ())],
+            [*format_rehearsal_lines(found, self._run.language), *(hints if pages else ())],
         )
 
     def upgrade(
@@ -430,9 +430,11 @@ class LocalSiteClient(LocalRecords):
         site, target = self._site, self._resolve_target(target)
         with self._open_operations() as (operations, progress), self._allow_interruption():
             needed = count_required_approvals(site, scheduled=scheduled)
-            agree = None if needed is None else make_consent_check(site, progress, approvals=needed)
+            check_consent = (
+                None if needed is None else make_consent_check(site, progress, approvals=needed)
+            )
             result = operations.upgrade(
-                target, retry=retry, start_before=start_before, check_consent=agree
+                target, retry=retry, start_before=start_before, check_consent=check_consent
             )
         before: tuple[OutputLine, ...] = ()
         if not result.outcomes and result.path is not None:
@@ -460,13 +462,13 @@ class LocalSiteClient(LocalRecords):
             job = JobQueue(journal).find(number)
         if job is None or job.kind is not JobKind.IMPORT:
             raise RequestRefusedError(API_PATH_UNKNOWN, path=f"job {number}")
-        person = job.actor
+        requester = job.actor
 
         def opener(path: Path) -> int:
-            return inbox.open_file(path.name, person.uid)
+            return inbox.open_file(path.name, requester.uid)
 
         file = inbox.path / str(job.data.get("file"))
-        return self._import_files(file, person.name, opener, dry_run=dry_run)
+        return self._import_files(file, requester.name, opener, dry_run=dry_run)
 
     def _import_files(
         self, file: Path, actor: str, opener: Callable[[Path], int], *, dry_run: bool
@@ -475,10 +477,10 @@ class LocalSiteClient(LocalRecords):
         from ncen_updater.agent.engine.bundle_import import import_bundle
 
         site = self._site
-        child = WorkerReleaseSource(site.config, self._run.config)
+        source = WorkerReleaseSource(site.config, self._run.config)
         with self._run.make_progress() as progress:
             record = import_bundle(
-                site, child, file, progress, actor=actor, dry_run=dry_run, opener=opener
+                site, source, file, progress, actor=actor, dry_run=dry_run, opener=opener
             )
         return format_import(record, dry_run=dry_run, zone=self._run.zone)
 
@@ -490,12 +492,12 @@ class LocalSiteClient(LocalRecords):
         site = self._site
         with self._run.make_progress() as progress:
             progress.report(LazyText(N_("planning the rollback")))
-            way = Operations(site, progress).plan_rollback(accept_loss=accept_loss)
+            plan = Operations(site, progress).plan_rollback(accept_loss=accept_loss)
             with self._open_journal() as journal:
                 needed = site.config.service.required_approvals
-                subject = find_rollback_to_approve(journal, str(way.origin), needed)
+                subject = find_rollback_to_approve(journal, str(plan.origin), needed)
                 return format_rollback_plan(
-                    way, subject, self._run.language, _find_round_trip(journal, way)
+                    plan, subject, self._run.language, _find_round_trip(journal, plan)
                 )
 
     def approve_rollback(self, rollback_plan: JsonDocument, accept_loss: int | None = None) -> None:
@@ -540,12 +542,12 @@ class LocalSiteClient(LocalRecords):
 
         needed = self._site.config.service.required_approvals
 
-        def agree(journal: Journal, way: RollbackPlan) -> ChangeFacts:
+        def agree(journal: Journal, plan: RollbackPlan) -> ChangeFacts:
             # As with an upgrade: a user who has the rights to run it here also approves.
             by_hand = RollbackRequest(self._person, may_approve=True, emergency_reason=emergency)
-            asked = by_hand if job is None else read_rollback_request(journal, job)
-            found = find_rollback_to_approve(journal, str(way.origin), needed)
-            verdict = require_rollback_consent(journal, found, asked)
+            request = by_hand if job is None else read_rollback_request(journal, job)
+            found = find_rollback_to_approve(journal, str(plan.origin), needed)
+            verdict = require_rollback_consent(journal, found, request)
             approved = verdict.consent is RollbackConsent.APPROVED
             return ChangeFacts(binding=found.binding if approved else None)
 
@@ -615,18 +617,18 @@ def _inspect_through_unit(run: AgentSession, progress: ProgressListener) -> Comm
     from ncen_updater.agent.service.snapshot import SnapshotStore
 
     try:
-        config = load_config(run.config, look=False)
+        config = load_config(run.config, check_disk=False)
     except ConfigError:
         return None  # the local diagnosis reports this error
     socket = config.paths.resolve(config.service.apply_socket)
     if run.local_only or config.service.runner != "systemd" or not socket.is_socket():
         return None
-    watcher = SnapshotStore(config.service, lambda: datetime.now(UTC))
-    done = ApplyRunner(run.config, socket, lambda: None, lambda: False, watcher).inspect(
+    observer = SnapshotStore(config.service, lambda: datetime.now(UTC))
+    result = ApplyRunner(run.config, socket, lambda: None, lambda: False, observer).inspect(
         ("doctor", "--lang", run.language),
         lambda reported: progress.report(reported.text),
         lambda: False,
         timeout_s=RULES[InspectionKind.FINDINGS].timeout_s,
         max_bytes=MAX_RESULT_BYTES,
     )
-    return parse_job_result(0, vars(done))
+    return parse_job_result(0, vars(result))

@@ -92,11 +92,11 @@ class LocalRecords:
 
     def read_status(self) -> JsonDocument:
         """Return the status; each part that cannot be read contains an error."""
-        places = load_essential_settings(self._run.config, ignore_site_errors=True)
+        settings = load_essential_settings(self._run.config, ignore_site_errors=True)
         with suppress(FileNotFoundError):
-            os.scandir(places.state).close()  # report a permission error once, not in every part
-        looked = read_status(places, datetime.now(UTC), SITE_REPORT_PARTS)
-        return self._to_json(build_site_report(looked, self._run.language)[0])
+            os.scandir(settings.state).close()  # report a permission error once, not in every part
+        status = read_status(settings, datetime.now(UTC), SITE_REPORT_PARTS)
+        return self._to_json(build_site_report(status, self._run.language)[0])
 
     def read_history(self, change: str | None, limit: int) -> JsonDocument:
         """Return changes and imports, newest first, or one change in full.
@@ -266,7 +266,7 @@ class LocalRecords:
             self._subject = found = approving.find_upgrade_to_approve(
                 site, journal, progress, target or chosen.target_version
             )
-            left = find_rolled_back_releases(journal) & {
+            rolled_back = find_rolled_back_releases(journal) & {
                 hop.document.manifest.version for hop in found.plan.hops
             }
             assessment = Assessment(
@@ -279,7 +279,7 @@ class LocalRecords:
                 plan=found.plan.digest,
                 binding=found.binding,
                 void_reasons=tuple(void.text for void in found.status.void_reasons),
-                was_rolled_back=bool(left),
+                was_rolled_back=bool(rolled_back),
                 newest=self._find_newest_release(journal),
                 approved=chosen.available,
                 unavailable=chosen.unavailable,
@@ -329,14 +329,14 @@ class LocalRecords:
         from ncen_updater.agent.reports.dossier.page import write_dossiers
 
         with self._open_journal(read_only=False) as journal:
-            consent, who = ApprovalStore(journal), self._person
-            mine = [
+            consent, actor = ApprovalStore(journal), self._person
+            own_releases = [
                 one.target_version
                 for one in consent.list_for_upgrades()
-                if one.approval.uid == who.uid
+                if one.approval.uid == actor.uid
             ]
-            count = consent.withdraw_all(who, version, rollbacks=rollbacks)
-            for release in dict.fromkeys(mine):
+            count = consent.withdraw_all(actor, version, rollbacks=rollbacks)
+            for release in dict.fromkeys(own_releases):
                 write_dossiers(self._site, journal, release)
         return count
 

@@ -123,7 +123,7 @@ COMMAND_HELP = CommandHelp(
             "support-bundle": N_("Write a support bundle for the Secretariat"),
         },
         "receipt": {
-            "receipt --show": N_("Show what the next receipt would say"),
+            "receipt": N_("Show what the next receipt would say"),
             "receipt --level outcome --to /media/usb": N_("Allow receipts, and write the first"),
         },
         "import": {

@@ -42,8 +42,8 @@ if TYPE_CHECKING:
     from ncen_updater.agent.engine.site import Site
 
 RECEIPTS_ARE_OFF = N_("Receipts are off: this site sends nothing.")
-#: So many events of receipts are shown.
-MOST_EVENTS = 20
+#: Maximum number of receipt events shown.
+MAX_SHOWN_EVENTS = 20
 A_RECEIPT_WOULD_SAY = N_("A receipt of the level '{level}' would say:")
 
 
@@ -56,7 +56,6 @@ A_RECEIPT_WOULD_SAY = N_("A receipt of the level '{level}' would say:")
     "--to", "directory", metavar="DIRECTORY", type=click.Path(path_type=Path, file_okay=False),
     help=N_("Write the next receipt into a directory, such as a USB stick"),
 )  # fmt: skip
-@click.option("--show", is_flag=True, help=N_("Show the next receipt, also exactly as it is sent"))
 @click.option("--all-levels", is_flag=True, help=N_("Show what each level would say"))
 @click.option("--send", is_flag=True, help=N_("Send the next receipt by HTTPS"))
 @click.option("--qr", is_flag=True, help=N_("Show the next receipt as a QR code"))
@@ -68,7 +67,6 @@ def receipt(
     context: click.Context,
     level: str | None,
     directory: Path | None,
-    show: bool,
     all_levels: bool,
     send: bool,
     qr: bool,
@@ -78,38 +76,41 @@ def receipt(
 ) -> ExitCode:
     sends, writes = send or mail or scheduled, directory is not None or qr
     reads_only = not (level or sends or writes)
-    if (show or all_levels) and not reads_only:
-        words = N_("--show and --all-levels show only, without other options")
-        raise CommandUsageError(words, context)
+    if sum((all_levels, writes, send, mail, scheduled)) > 1 or (all_levels and level):
+        raise CommandUsageError(
+            N_("use only one of --all-levels, --send, --mail, and --to or --qr"), context
+        )
     session = get_agent_session(context)
     site = session.open_site()
     file = site.state_directory / JOURNAL_FILE
     if os.access(file, os.R_OK) and not os.access(file, os.W_OK):
         raise UpdaterError(RECEIPT_NOT_ROOT)  # only root can read the key
     with Journal.open(file, read_only=reads_only) as journal:
-        desk = _ReceiptDesk(session, site, journal, receipts.read_receipt_state(journal).level)
+        command = _ReceiptCommand(
+            session, site, journal, receipts.read_receipt_state(journal).level
+        )
         if all_levels:
-            return desk.show_levels()
+            return command.show_levels()
         if level is not None:
-            if level != desk.level:
-                desk.set_level(ReceiptLevel(level), yes=yes)
-            desk = replace(desk, level=ReceiptLevel(level))
+            if level != command.level:
+                command.set_level(ReceiptLevel(level), yes=yes)
+            command = replace(command, level=ReceiptLevel(level))
             if not (writes or sends):
-                return desk.report(None, None)
+                return command.report(None, None)
         if writes:
-            return desk.write(directory, qr=qr)
+            return command.write(directory, qr=qr)
         if sends:
-            return desk.send(None if scheduled else "mailto" if mail else "https", yes=yes)
-        return desk.show_next()
+            return command.send(None if scheduled else "mailto" if mail else "https", yes=yes)
+        return command.show_next()
 
 
 def offer_receipt(session: AgentSession, directory: Path, *, wanted: bool) -> Path | None:
-    """Write the next receipt onto the medium of an imported bundle, or say how to do so.
+    """Write the next receipt into the directory of an imported bundle, or say how to do so.
 
     Args:
         session: The session.
         directory: Directory of the bundle.
-        wanted: Whether to write it. A user has to write the first one of a level himself.
+        wanted: Whether to write it; the user has to write the first receipt of a level himself.
 
     Returns:
         Path of the file; None if none was written.
@@ -123,7 +124,7 @@ def offer_receipt(session: AgentSession, directory: Path, *, wanted: bool) -> Pa
         return None  # no journal before the first bundle; and only root writes receipts
     with Journal.open(file) as journal:
         state = receipts.read_receipt_state(journal)
-        desk = _ReceiptDesk(session, site, journal, state.level)
+        command = _ReceiptCommand(session, site, journal, state.level)
         if state.level is ReceiptLevel.NONE:
             if wanted:
                 session.add_line(LazyText(RECEIPTS_ARE_OFF))
@@ -134,14 +135,14 @@ def offer_receipt(session: AgentSession, directory: Path, *, wanted: bool) -> Pa
             )
             session.add_line(LazyText(words, {"path": directory}))
             return None
-        signed, path = desk.write_file(directory)
+        signed, path = command.write_file(directory)
     session.add_line(LazyText(N_("Written: {path}"), {"path": path}))
-    desk.show_fingerprint(signed)
+    command.show_fingerprint(signed)
     return path
 
 
 @dataclass(frozen=True)
-class _ReceiptDesk:
+class _ReceiptCommand:
     """Shows, writes and sends the receipts of one site at the agreed level."""
 
     session: AgentSession
@@ -153,14 +154,16 @@ class _ReceiptDesk:
         return receipts.prepare_receipt(self.site, self.journal, level or self.level)
 
     def ask(self, question: LazyText, level: ReceiptLevel | None = None, *, yes: bool) -> None:
-        """Show the next receipt at once, and ask for a confirmation."""
+        """Show the next receipt immediately, and ask for a confirmation."""
         for line in self.prepare(level)[0].format_lines():
             self.session.print_message(LazyText("  {line}", {"line": line}))
         self.session.ask_confirmation(question, assume_yes=yes)
 
-    def report(self, receipt: Receipt | None, place: Path | str | None, **more: object) -> ExitCode:
+    def report(
+        self, receipt: Receipt | None, destination: Path | str | None, **more: object
+    ) -> ExitCode:
         shown = receipt and receipt.to_json()
-        document = {"level": self.level, "receipt": shown, "path": place, **more}
+        document = {"level": self.level, "receipt": shown, "destination": destination, **more}
         self.session.write_output(document)
         return ExitCode.OK
 
@@ -168,52 +171,52 @@ class _ReceiptDesk:
         for line in receipt.format_lines():
             self.session.add_line(LazyText("  {line}", {"line": line}))
 
-    def add_level(self, words: str, level: ReceiptLevel) -> None:
-        self.session.add_line(LazyText(words, {"level": level.value}))
+    def add_level(self, template: str, level: ReceiptLevel) -> None:
+        self.session.add_line(LazyText(template, {"level": level.value}))
 
     def add_next(self, level: ReceiptLevel) -> tuple[Receipt, str]:
-        """Show the next receipt at a level; return it and the bytes that would be signed.
+        """Show the next receipt at a level; return it and the text that would be signed.
 
-        They are not signed: no valid receipt may exist that nobody agreed to.
+        It is not signed: no valid receipt may exist that nobody agreed to.
         """
-        following, release = self.prepare(level)
-        statement = encode_statement(following, release).decode()
-        self.add_lines(following)
+        next_receipt, release = self.prepare(level)
+        statement = encode_statement(next_receipt, release).decode()
+        self.add_lines(next_receipt)
         words = N_("The site signs and sends exactly this text:")
         if self.level is ReceiptLevel.NONE:
             words = N_("The site would sign and send exactly this text:")
         self.session.add_line(LazyText(words))
         self.session.add_line(statement.rstrip())
-        return following, statement
+        return next_receipt, statement
 
     def show_next(self) -> ExitCode:
-        """Show the next receipt; without an agreed level, the receipt of the lowest level."""
+        """Show the next receipt; if receipts are off, that of the lowest level."""
         level = self.level
         if level is ReceiptLevel.NONE:
             self.session.add_line(LazyText(RECEIPTS_ARE_OFF))
             level = ReceiptLevel.VERSION
         self.add_level(A_RECEIPT_WOULD_SAY, level)
-        following, statement = self.add_next(level)
+        next_receipt, statement = self.add_next(level)
         if self.level is ReceiptLevel.NONE:
             words = N_("To allow this, run: ncen-updater receipt --level version")
             self.session.add_line(LazyText(words))
-        before = receipts.list_receipt_events(self.journal)[-MOST_EVENTS:]
-        if before:
+        past_events = receipts.list_receipt_events(self.journal)[-MAX_SHOWN_EVENTS:]
+        if past_events:
             self.session.add_line(LazyText(N_("Allowed, written and sent before:")))
-        where = self.session.language, self.session.zone
-        for event in before:
-            shown = format_event(event.at.isoformat(), event.kind, event.data, *where)
-            self.session.add_line(f"  {shown}")
-        events = [{"at": event.at, "kind": event.kind, **event.data} for event in before]
-        return self.report(following, None, statement=statement, events=events)
+        language, zone = self.session.language, self.session.zone
+        for event in past_events:
+            line = format_event(event.at.isoformat(), event.kind, event.data, language, zone)
+            self.session.add_line(f"  {line}")
+        events = [{"at": event.at, "kind": event.kind, **event.data} for event in past_events]
+        return self.report(next_receipt, None, statement=statement, events=events)
 
     def show_levels(self) -> ExitCode:
         """Show the next receipt at each level."""
         shown = []
         for level in list(ReceiptLevel)[1:]:
             self.add_level(A_RECEIPT_WOULD_SAY, level)
-            following, statement = self.add_next(level)
-            lines = following.format_lines()
+            next_receipt, statement = self.add_next(level)
+            lines = next_receipt.format_lines()
             shown.append({"level": level, "sentences": lines, "statement": statement})
         self.session.write_output({"level": self.level, "levels": shown})
         return ExitCode.OK
@@ -243,38 +246,44 @@ class _ReceiptDesk:
         if qr:
             import segno
 
-            picture = io.StringIO()
-            segno.make_qr(signed.content.decode()).terminal(picture, border=2, compact=True)
-            self.session.add_line(picture.getvalue().rstrip("\n"))
+            code = io.StringIO()
+            segno.make_qr(signed.content.decode()).terminal(code, border=2, compact=True)
+            self.session.add_line(code.getvalue().rstrip("\n"))
         fingerprint = self.show_fingerprint(signed)
-        place = None if directory is None else path
-        return self.report(signed.receipt, place, fingerprint=fingerprint)
+        destination = None if directory is None else path
+        return self.report(signed.receipt, destination, fingerprint=fingerprint)
 
-    def send(self, way: str | None, *, yes: bool) -> ExitCode:
-        """Send the next receipt; without a method, by the last used one and only if one is due."""
-        scheduled, actor = way is None, get_invoking_user()
+    def send(self, method: str | None, *, yes: bool) -> ExitCode:
+        """Send the next receipt.
+
+        Args:
+            method: ``https`` or ``mailto``; None sends only a receipt that is due, by the method
+                that a user used last.
+            yes: Whether to skip the question.
+        """
+        scheduled, actor = method is None, get_invoking_user()
         if scheduled:
             due = receipts.find_due_receipt(self.journal)
             if due is None or due[0] > self.journal.read_time():
                 return self.report(None, None)
-            way = due[1]
-        self.prepare()  # reports first if receipts are off
+            method = due[1]
+        self.prepare()  # refuses first if receipts are off
         addresses = receipts.list_addresses(self.site)
-        address = next((one for one in addresses if one.startswith(f"{way}:")), None)
-        if address is None or way is None:
-            raise UpdaterError(RECEIPT_ADDRESS_UNKNOWN, way=way)
+        address = next((one for one in addresses if one.startswith(f"{method}:")), None)
+        if address is None:
+            raise UpdaterError(RECEIPT_ADDRESS_UNKNOWN, method=method)
         if not scheduled:
             words = N_("Send this receipt to {address}?")
             self.ask(LazyText(words, {"address": address}), yes=yes)
         try:
             receipts.queue_receipt(self.site, self.journal, self.level, actor)
         except OSError as error:
-            place = self.site.state_directory / receipts.OUTGOING_DIRECTORY
-            raise UpdaterError(RECEIPT_UNWRITABLE, path=place, detail=str(error)) from error
+            outgoing = self.site.state_directory / receipts.OUTGOING_DIRECTORY
+            raise UpdaterError(RECEIPT_UNWRITABLE, path=outgoing, detail=str(error)) from error
         config = self.session.config, self.site.config
         sent = receipts.send_outgoing(
             self.journal, self.level, lambda one: send_receipt(*config, address, one.content),
-            way=way, actor=actor, scheduled=scheduled,
+            method=str(method), actor=actor, scheduled=scheduled,
         )  # fmt: skip
         self.session.add_line(LazyText(N_("Sent to {address}"), {"address": address}))
         receipt, fingerprint = sent[-1].receipt, self.show_fingerprint(sent[-1])

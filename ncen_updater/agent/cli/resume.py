@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 import click
 
 from ncen_updater.agent.cli.common import dry_run_option, get_agent_session
-from ncen_updater.agent.cli.session import AgentSession
 from ncen_updater.agent.config.essential_settings import load_essential_settings
 from ncen_updater.agent.reports.command_results import format_operation_result
 from ncen_updater.common.cli.lazy import CliCommand
@@ -55,12 +54,12 @@ def resume(context: click.Context, boot: bool, unattended: bool, dry_run: bool) 
                 OperationResult(decision=decide_recovery(ObservedState(None))), session.language
             )
         )
-    site, places = session.open_site(recovering=True), load_essential_settings(session.config)
+    site, settings = session.open_site(recovering=True), load_essential_settings(session.config)
     if boot and not dry_run:
         drop_server_file_access(site.config)
     by_operator = not (boot or unattended)
     if dry_run:
-        seen = read_status(places, site.clock.now(), {"journal", "observed_state"}, site=site)
+        seen = read_status(settings, site.clock.now(), {"journal", "observed_state"}, site=site)
         pending = require_part(seen.journal).pending_rollback
         found = require_part(seen.observed_state)
         decision = decide_recovery(
@@ -72,15 +71,15 @@ def resume(context: click.Context, boot: bool, unattended: bool, dry_run: bool) 
         result = OperationResult(decision=decision)
     else:
         interruption = SignalHandler()
-        orders = (
+        preemption = (
             nullcontext()
             if boot
             else preempt_soak_for_rollback(site.state_directory / JOURNAL_FILE)
         )
-        with session.make_progress() as progress, interruption.handle_signals(), orders:
+        with session.make_progress() as progress, interruption.handle_signals(), preemption:
             operations = Operations(site, progress, interruption=interruption)
             known = require_part(
-                read_status(places, site.clock.now(), {"service_state"}).service_state
+                read_status(settings, site.clock.now(), {"service_state"}).service_state
             )
             result = operations.resume(
                 by_operator=by_operator, at_boot=boot, last_running_boot=known.last_running_boot
@@ -101,11 +100,13 @@ def resume(context: click.Context, boot: bool, unattended: bool, dry_run: bool) 
 
 
 def _has_no_open_change(session: AgentSession) -> bool:
-    from ncen_updater.agent.config.validation_cache import find_state
+    from ncen_updater.agent.config.validation_cache import find_state_directory
     from ncen_updater.agent.model.event_names import JOURNAL_FILE
     from ncen_updater.agent.storage.journal.journal import Journal
 
-    with Journal.open(find_state(session.config) / JOURNAL_FILE, read_only=True) as journal:
+    with Journal.open(
+        find_state_directory(session.config) / JOURNAL_FILE, read_only=True
+    ) as journal:
         return journal.find_open_change() is None
 
 
@@ -123,7 +124,7 @@ def _has_no_open_change(session: AgentSession) -> bool:
 )
 @click.pass_context
 def prune(context: click.Context, dry_run: bool, change: str | None) -> ExitCode:
-    from ncen_updater.agent.engine import prune as retention
+    from ncen_updater.agent.engine import prune as pruning
     from ncen_updater.agent.engine.change_guards import require_no_unfinished_change
     from ncen_updater.agent.engine.operations import Operations
 
@@ -135,11 +136,11 @@ def prune(context: click.Context, dry_run: bool, change: str | None) -> ExitCode
         if dry_run:
             with Operations(site, progress).read_journal() as journal:
                 require_no_unfinished_change(journal)
-                found = retention.find_prunable(site, journal)
+                found = pruning.find_prunable(site, journal)
         else:
             with Operations(site, progress).lock_idle_site("prune") as journal:
-                found = retention.find_prunable(site, journal)
-                retention.prune(site, journal, found, progress)
+                found = pruning.find_prunable(site, journal)
+                pruning.prune(site, journal, found, progress)
     removed = [
         LazyText(N_("databases before change {change}"), {"change": c}) for c in found.changes
     ]
@@ -164,7 +165,7 @@ def _show_removed(session: AgentSession, removed: Iterable[object], *, dry_run: 
 
 
 def _prune_retained(session: AgentSession, site: Site, change: str, *, dry_run: bool) -> ExitCode:
-    from ncen_updater.agent.engine import prune as aside
+    from ncen_updater.agent.engine import prune as pruning
     from ncen_updater.agent.engine.change_guards import require_no_unfinished_change
     from ncen_updater.agent.engine.operations import Operations
 
@@ -173,12 +174,12 @@ def _prune_retained(session: AgentSession, site: Site, change: str, *, dry_run: 
         if dry_run:
             with operations.read_journal() as journal:
                 require_no_unfinished_change(journal)
-            places = aside.list_quarantined(site, change)
+            retained = pruning.list_quarantined(site, change)
         else:
             with operations.lock_idle_site("prune") as journal:
-                places = aside.drop_quarantined(site, journal, change, progress)
-    _show_removed(session, places, dry_run=dry_run)
-    if not places:
+                retained = pruning.drop_quarantined(site, journal, change, progress)
+    _show_removed(session, retained, dry_run=dry_run)
+    if not retained:
         session.add_line(LazyText(N_("Nothing retained for change {change}."), {"change": change}))
-    session.write_output({"dry_run": dry_run, "retained": list(places)})
+    session.write_output({"dry_run": dry_run, "retained": list(retained)})
     return ExitCode.OK

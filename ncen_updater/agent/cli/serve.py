@@ -30,7 +30,7 @@ from ncen_updater.agent.config.essential_settings import (
     read_site_timezone,
 )
 from ncen_updater.agent.model.errors import LockUnusableError, SiteBusyError
-from ncen_updater.agent.self_update.agent_directory import DirectoryAction, own_doer
+from ncen_updater.agent.self_update.agent_directory import DirectoryAction, choose_action_handler
 from ncen_updater.agent.storage.agent_selection import STARTED_BY, AgentSelectionFile
 from ncen_updater.common.cli.lazy import CliCommand, IntegerRange
 from ncen_updater.common.errors import UpdaterError
@@ -50,21 +50,21 @@ def serve(context: click.Context) -> ExitCode:
 
 
 def _run_service(session: AgentSession) -> None:
-    from ncen_updater.agent.config.validation_cache import usable_config
+    from ncen_updater.agent.config.validation_cache import choose_usable_config
     from ncen_updater.agent.service.notifications.notifier import NotifierThread
-    from ncen_updater.agent.service.serve import run_service as be_the_service
+    from ncen_updater.agent.service.serve import run_service
     from ncen_updater.common.journald import install_logging
 
     gc.set_threshold(700)  # unlike a command, the service runs for months
     level = logging.DEBUG if session.verbose else logging.INFO
     session.secret_filter = install_logging(level, always=True)
-    config, session.config = session.config, usable_config(session.config)
+    config, session.config = session.config, choose_usable_config(session.config)
     session.mask_secrets()
-    beside = NotifierThread(config)
+    notifier = NotifierThread(config)
     try:
-        be_the_service(config, listeners=(beside.handle_event,), in_force=session.config)
+        run_service(config, listeners=(notifier.handle_event,), in_force=session.config)
     finally:
-        beside.stop()
+        notifier.stop()
 
 
 @contextlib.contextmanager
@@ -79,20 +79,20 @@ def _excuse_start(environment: Mapping[str, str]) -> Iterator[None]:
     except (ConfigError, SiteBusyError, LockUnusableError):
         directory = environment.get(STARTED_BY)
         if directory:
-            _take_back(Path(directory))
+            _reset_start_counter(Path(directory))
         raise
 
 
-def _take_back(directory: Path) -> None:
+def _reset_start_counter(directory: Path) -> None:
     # The configuration may be invalid: use the default path of the socket.
     from ncen_updater.agent.config.service import ServiceSettings
 
     socket = Path("/") / ServiceSettings.model_fields["renew_socket"].default
     own = version("ncen-updater")
-    do = own_doer(directory, socket, own, lambda: datetime.now(UTC), lambda: None)
+    perform = choose_action_handler(directory, socket, own, lambda: datetime.now(UTC), lambda: None)
     try:
         if AgentSelectionFile(directory).load() is not None:
-            do(DirectoryAction.RESET_ATTEMPTS)
+            perform(DirectoryAction.RESET_ATTEMPTS)
     except UpdaterError as error:
         logger.warning("the start counter was not reset: %s", error)
 
@@ -110,15 +110,21 @@ def console(context: click.Context, port: int) -> ExitCode:
     session = get_agent_session(context)
     load_essential_settings(session.config)  # reports an invalid file here
     zone, socket = read_site_timezone(session.config), read_service_socket(session.config)
-    words = ["--socket", str(socket), "--port", str(port)]
-    become_console(session, [*words, *(["--zone", str(zone)] if zone is not None else [])])
+    arguments = ["--socket", str(socket), "--port", str(port)]
+    become_console(session, [*arguments, *(["--zone", str(zone)] if zone is not None else [])])
 
 
-def become_console(session: AgentSession, words: Sequence[str]) -> NoReturn:
+def become_console(session: AgentSession, arguments: Sequence[str]) -> NoReturn:
     """Replace this process by the console of the user, with these arguments and the session's."""
-    words = [*words, "--language", session.language, *(["--json"] if session.as_json else [])]
+    arguments = [
+        *arguments,
+        "--language",
+        session.language,
+        *(["--json"] if session.as_json else []),
+    ]
     sys.stdout.flush()
     # -I: import no modules from the current directory.
     os.execv(  # noqa: S606 - a program of ours, without a shell
-        sys.executable, [sys.executable, "-I", "-m", "ncen_updater.console.local_console", *words]
+        sys.executable,
+        [sys.executable, "-I", "-m", "ncen_updater.console.local_console", *arguments],
     )

@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from ncen_updater.agent.service.api_client import SiteServiceClient
     from ncen_updater.agent.storage.journal.rows import ChainHead
 
-#: How often, and at which interval, the service is asked whether its assessment is up to date.
+#: Number and interval of the requests until the service's assessment is up to date.
 MAX_POLLS, POLL_INTERVAL_S = 60, 0.5
 #: How long one request waits for an inspection before the service reports its progress.
 INSPECT_WAIT_S = 2
@@ -104,9 +104,9 @@ class ServiceSiteClient:
 
     def set_hold(self, reason: str, until: datetime | None, *, dry_run: bool) -> JsonDocument:
         if dry_run:
-            who = self.read_status()["you"]["name"]
+            actor = self.read_status()["you"]["name"]
             times = {"since": None, "until": to_json_value(until)}
-            return {"held": False, "reason": reason, "actor": who, **times}
+            return {"held": False, "reason": reason, "actor": actor, **times}
         return self.request("POST /v1/holds", reason=reason, until=until)
 
     def count_holds(self) -> int:
@@ -139,7 +139,7 @@ class ServiceSiteClient:
     def read_next_upgrade(
         self, target: Version | None, *, not_before: datetime | None = None
     ) -> JsonDocument:
-        """Wait until the service has assessed the newest event; see :class:`.LocalSiteClient`."""
+        """Read the service's assessment; see :class:`.LocalSiteClient`."""
         seen = self._read_fresh_next_upgrade()
         require_no_pending_change(seen["open_change"], self._run.zone, state=NOTHING_CHANGED)
         seen = self._select_target(seen, target)
@@ -165,7 +165,10 @@ class ServiceSiteClient:
         return seen
 
     def _read_fresh_next_upgrade(self) -> JsonDocument:
-        """Return the next upgrade, once the service has assessed the newest event."""
+        """Return the next upgrade; wait up to 30 s until the newest event is assessed.
+
+        Do not wait while an operation runs, since the service assesses the site only afterwards.
+        """
         seen = self.request("GET /v1/next-upgrade")
         with self._run.make_progress() as progress:
             for _ in range(MAX_POLLS):
@@ -180,8 +183,8 @@ class ServiceSiteClient:
         self.request("POST /v1/approvals", binding=next_upgrade["binding"])
 
     def withdraw(self, version: Version | None, *, rollbacks: bool) -> int:
-        named = {"change_kind": "rollback"} if rollbacks else {"version": version}
-        return int(self.request("DELETE /v1/approvals", **named)["withdrawn"])
+        selection = {"change_kind": "rollback"} if rollbacks else {"version": version}
+        return int(self.request("DELETE /v1/approvals", **selection)["withdrawn"])
 
     def schedule(self, next_upgrade: JsonDocument, not_before: datetime) -> None:
         self.request("PUT /v1/schedule", binding=next_upgrade["binding"], not_before=not_before)
@@ -241,7 +244,7 @@ class ServiceSiteClient:
 
     def update_agent(self, target: Version | None, *, retry: bool) -> CommandResult:
         answer = self.run_job("self-update", version=target, retry=retry)
-        wanted = answer.document.get("to") if answer.document.get("chosen") else None
+        wanted = answer.document.get("to") if answer.document.get("selected") else None
         for _ in range(MAX_POLLS if wanted else 0):
             value = self._service.get("/v1/openapi.json", patiently=True)
             if value["info"]["version"] == wanted:
@@ -299,11 +302,11 @@ class ServiceSiteClient:
             UpdaterError: If the job is refused, or the service stays unreachable.
             JOB_INTERRUPTED: If the service was killed meanwhile.
         """
-        given = self.request("POST /v1/jobs", kind=kind, language=self._run.language, **data)
-        number = given["id"]
+        job = self.request("POST /v1/jobs", kind=kind, language=self._run.language, **data)
+        number = job["id"]
         try:
             with self._run.make_progress() as progress:
-                self._follow_job(kind, given, progress)
+                self._follow_job(kind, job, progress)
         except KeyboardInterrupt:
             text = N_("Job {job} continues. To follow it, run: ncen-updater watch")
             self._run.print_message(LazyText(text, {"job": number}))
@@ -311,23 +314,21 @@ class ServiceSiteClient:
         ended = self._service.get(f"/v1/jobs/{number}", patiently=True)
         return parse_job_result(number, ended["result"])
 
-    def _follow_job(self, kind: str, given: JsonDocument, progress: ProgressListener) -> None:
+    def _follow_job(self, kind: str, job: JsonDocument, progress: ProgressListener) -> None:
         """Show the progress of a job until it ends."""
-        number = given["id"]
-        waits: LazyText | None = None
+        number = job["id"]
+        wait: LazyText | None = None
         try:
-            for event in self._service.stream(
-                given["event"], partial(report_service_away, progress)
-            ):
+            for event in self._service.stream(job["event"], partial(report_service_away, progress)):
                 if event.kind == "job-ended" and event.data["data"].get("job") == number:
                     return
                 if event.kind != "service":
                     continue
                 # A rollback ends a soak period and does not wait.
-                if kind != "rollback" and not has_started(event.data, given["at"]):
-                    waits = waits or self._describe_wait(given["at"])
-                if waits is not None and not has_started(event.data, given["at"]):
-                    progress.report(waits)
+                if kind != "rollback" and not has_started(event.data, job["at"]):
+                    wait = wait or self._describe_wait(job["at"])
+                if wait is not None and not has_started(event.data, job["at"]):
+                    progress.report(wait)
                 elif event.data["running"] is not None:
                     report_progress(progress, event.data)
         except UpdaterError as error:

@@ -65,7 +65,7 @@ class AgentSession(CliSession):
     adopting: bool = False
 
     def get_contact(self, error: UpdaterError) -> str | None:
-        """Return ``site.contact`` if the remedy refers to the Secretariat or needs intervention.
+        """Return ``site.contact`` if the error refers to the Secretariat or needs intervention.
 
         Read from the file without validation, since the error may concern the file. The remedy is
         looked up by the code: the service sends it in the language of the user.
@@ -122,21 +122,24 @@ class AgentSession(CliSession):
         """Load and validate the configuration and open the site.
 
         Args:
-            recovering: Whether to complete a change, for which a configuration that became invalid
-                is replaced by the last valid one, see :func:`.validation_cache.usable_config`.
+            recovering: Whether to complete a change: the last valid configuration replaces one that
+                became invalid, see :func:`.validation_cache.choose_usable_config`.
 
         Raises:
             ConfigError: If the configuration is invalid.
         """
         from ncen_updater.agent.config.loader import load_config
-        from ncen_updater.agent.config.validation_cache import load_noted, usable_config
+        from ncen_updater.agent.config.validation_cache import (
+            choose_usable_config,
+            load_and_store_config,
+        )
         from ncen_updater.agent.engine.site_factory import build_site
 
         if recovering:
-            self.config = usable_config(self.config)
-            config = load_config(self.config, look=False)
+            self.config = choose_usable_config(self.config)
+            config = load_config(self.config, check_disk=False)
         else:
-            config = load_noted(self.config)
+            config = load_and_store_config(self.config)
         self.mask_secrets()
         self.baseline = self.read_status(BASELINE_PARTS)
         self.site = build_site(config, self.config)
@@ -202,9 +205,9 @@ class AgentSession(CliSession):
     def get_local_site(self) -> LocalSiteClient:
         """Return the site in this process, for operations that the service's API does not offer.
 
-        These are the dry runs of ``rehearse`` and ``self-update``, and upgrades with options that
-        only the service passes. ``adopt``, ``mirror``, ``prune`` and ``resume`` never
-        use a service.
+        These are the dry runs of ``rehearse`` and ``self-update``, and commands with the hidden
+        options that the service passes. ``adopt``, ``mirror``, ``prune`` and ``resume`` use neither
+        client.
         """
         from ncen_updater.agent.cli.local_client import LocalSiteClient
 
@@ -238,12 +241,12 @@ def find_denied_path(error: BaseException) -> str | None:
     """Return the path of the site that the user may not access, if that caused the error."""
     if isinstance(error, UpdaterError) and error.message in _SELF_EXPLANATORY:
         return None
-    for here in causes(error):
-        if isinstance(here, PermissionError):
-            return str(here.filename or "-")
-        if isinstance(here, JournalPermissionError):
-            return str(here.values.get("path", "-"))
-        reported = _PERMISSION_DENIED.fullmatch(getattr(here, "detail", None) or "")
+    for cause in causes(error):
+        if isinstance(cause, PermissionError):
+            return str(cause.filename or "-")
+        if isinstance(cause, JournalPermissionError):
+            return str(cause.values.get("path", "-"))
+        reported = _PERMISSION_DENIED.fullmatch(getattr(cause, "detail", None) or "")
         if reported is not None:  # reported by a worker process
             return reported[1]
     return None
@@ -277,13 +280,13 @@ def build_access_error(
 
 
 def explain_access_error(error: BaseException, config: Path) -> UpdaterError | None:
-    """Return a better explanation of an error that missing permissions caused; None for others."""
+    """Return an error that explains missing permissions; None for errors with other causes."""
     cause = error.__cause__ or error
     if isinstance(cause, OSError) and cause.errno == errno.EROFS and cause.filename:
-        place = Path(os.fsdecode(cause.filename))
+        denied = Path(os.fsdecode(cause.filename))
         # read-only for this unit only; otherwise the file system is read-only
-        if is_read_only_here(place):
-            return UpdaterError(OUTSIDE_UNIT, path=place)
+        if is_read_only_here(denied):
+            return UpdaterError(OUTSIDE_UNIT, path=denied)
     path = find_denied_path(error)
     if path is None or os.geteuid() == 0:
         return None
@@ -291,7 +294,7 @@ def explain_access_error(error: BaseException, config: Path) -> UpdaterError | N
     import pwd
 
     group = _read_viewer_group(config)
-    numbers = {os.getegid(), *os.getgroups()}
+    own_gids = {os.getegid(), *os.getgroups()}
     try:
         user = pwd.getpwuid(os.geteuid()).pw_name
     except KeyError:
@@ -300,9 +303,9 @@ def explain_access_error(error: BaseException, config: Path) -> UpdaterError | N
         entry = grp.getgrnam(group)
     except KeyError:
         return build_access_error(path, user, group, current_groups=(), group_members=())
-    now = (group,) if entry.gr_gid in numbers else ()
+    own_groups = (group,) if entry.gr_gid in own_gids else ()
     return build_access_error(
-        path, user, group, current_groups=now, group_members=entry.gr_mem, config=str(config)
+        path, user, group, current_groups=own_groups, group_members=entry.gr_mem, config=str(config)
     )
 
 

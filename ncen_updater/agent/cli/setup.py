@@ -27,7 +27,7 @@ from ncen_updater.common.messages import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from ncen_updater.agent.cli.session import AgentSession
     from ncen_updater.agent.reports.command_results import CommandResult
@@ -103,7 +103,7 @@ def setup(
         error.state = error.state or NOTHING_CHANGED
         raise
     if dry_run:
-        _write(session, "planned", plan)
+        _write(session, "planned", plan, plan.by_hand)
         return ExitCode.OK
     session.ask_confirmation(LazyText(N_("Apply this plan?")), assume_yes=yes)
     return _apply(session, record, plan)
@@ -115,11 +115,11 @@ def _open_page(
     """Replace this process by the console, which performs the setup in :mod:`.setup_worker`."""
     from ncen_updater.agent.cli.serve import become_console
 
-    order = {
+    request = {
         "root": str(root), "config": str(session.config), "directory": str(Path.cwd()),
         "file": answers and str(answers.absolute()), "keep_unit": keep_unit,
     }  # fmt: skip
-    become_console(session, ["--setup", json.dumps(order)])
+    become_console(session, ["--setup", json.dumps(request)])
 
 
 def _apply(session: AgentSession, record: SetupRecord, plan: SetupPlan | None = None) -> ExitCode:
@@ -136,9 +136,8 @@ def _apply(session: AgentSession, record: SetupRecord, plan: SetupPlan | None = 
         session.add_line(LazyText(N_("By hand: {what}"), {"what": words}))
     session.add_line(LazyText(N_("Undo: ncen-updater setup --undo")))
     session.add_line(LazyText(N_("Next: ncen-updater check")))
-    left = [line.render(session.language) for line in record.by_hand]
     more = {"doctor": dict(result.document)} if result else {}
-    _write(session, "done", plan, by_hand=left, **more)
+    _write(session, "done", plan, record.by_hand, **more)
     return result.exit_code if result else ExitCode.OK
 
 
@@ -242,7 +241,13 @@ def _show_plan(session: AgentSession, plan: SetupPlan) -> None:
         session.add_line(LazyText(N_("By hand: {what}"), {"what": words}))
 
 
-def _write(session: AgentSession, state: str, plan: SetupPlan | None, **more: object) -> None:
+def _write(
+    session: AgentSession,
+    state: str,
+    plan: SetupPlan | None,
+    by_hand: Sequence[LazyText] = (),
+    **more: object,
+) -> None:
     steps = [
         {"kind": step.kind, "title": step.title.render(session.language),
          "preview": list(step.preview())}
@@ -257,7 +262,7 @@ def _write(session: AgentSession, state: str, plan: SetupPlan | None, **more: ob
                 {"what": guess.what, "value": guess.value, "certainty": str(guess.certainty)}
                 for guess in (plan.guesses if plan else ())
             ],
-            "by_hand": [line.render(session.language) for line in plan.by_hand] if plan else [],
+            "by_hand": [line.render(session.language) for line in by_hand],
             **more,
         }
     )

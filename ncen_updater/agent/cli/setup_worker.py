@@ -33,36 +33,36 @@ from ncen_updater.common.progress import ProgressListener
 from ncen_updater.common.workers import decode_value, encode_value, serve_request
 from ncen_updater.feed import prepare_process
 
-Order = Mapping[str, Any]
+Request = Mapping[str, Any]
 
 
-def execute_order(order: Order, progress: ProgressListener) -> dict[str, object]:
-    """Execute a request; return the data that the page shows."""
-    os.chdir(order["directory"])  # the user's directory: answers may contain relative paths
-    machine = Machine(Path(order["root"]))
+def execute_request(request: Request, progress: ProgressListener) -> dict[str, object]:
+    """Execute a request of the page; return the data that it shows."""
+    os.chdir(request["directory"])  # the user's directory: answers may contain relative paths
+    machine = Machine(Path(request["root"]))
     record = SetupRecord(machine, machine.path("/var/lib/ncen-updater"))
-    if order["act"] == "apply":
-        return _apply(order, record, progress)
+    if request["act"] == "apply":
+        return _apply(request, record, progress)
     if record.phase is SetupPhase.DOING:
-        left = record.list_steps(done=False)
-        return {"interrupted": [encode_value(step.title) for step in left]}
+        steps = record.list_steps(done=False)
+        return {"interrupted": [encode_value(step.title) for step in steps]}
     if record.phase is SetupPhase.UNDOING:
         step = record.list_steps(done=True)[-1]
         raise UpdaterError(SETUP_UNDO_FAILED, step=step.title, cause="-")
     progress.report(LazyText(N_("looking at this server")))
-    return _plan(order, machine)
+    return _plan(request, machine)
 
 
-def _plan(order: Order, machine: Machine) -> dict[str, object]:
+def _plan(request: Request, machine: Machine) -> dict[str, object]:
     """Return questions and input errors while answers are incomplete, otherwise the plan."""
-    source = Path(order["file"]) if order["file"] else None
+    source = Path(request["file"]) if request["file"] else None
     given = load_answers(source) if source else None
     facts, found = survey_site(machine, given)
-    shown: dict[str, object] = {"found": [encode_value(line) for line in format_found(found)]}
+    page: dict[str, object] = {"found": [encode_value(line) for line in format_found(found)]}
     if given is None:
-        typed = order["answers"]
+        typed = request["answers"]
         given, mistakes = _read_answers(typed) if typed else (None, {})
-        shown["questions"] = [
+        page["questions"] = [
             {
                 "name": question.name,
                 "text": encode_value(question.text),
@@ -72,12 +72,12 @@ def _plan(order: Order, machine: Machine) -> dict[str, object]:
             for question in QUESTIONS
         ]
         if given is None:
-            return shown
-    config = Path(order["config"])
+            return page
+    config = Path(request["config"])
     plan = build_plan(
-        machine, facts, found, given, config, source=source, keep_unit=order["keep_unit"]
+        machine, facts, found, given, config, source=source, keep_unit=request["keep_unit"]
     )
-    shown["plan"] = {
+    page["plan"] = {
         "fingerprint": plan.fingerprint,
         "by_hand": [encode_value(line) for line in plan.by_hand],
         "steps": [
@@ -86,7 +86,7 @@ def _plan(order: Order, machine: Machine) -> dict[str, object]:
         ],
         "records": [step.to_record() for step in plan.steps],
     }
-    return shown
+    return page
 
 
 def _read_answers(typed: Mapping[str, str]) -> tuple[SetupAnswers | None, dict[str, LazyText]]:
@@ -100,16 +100,16 @@ def _read_answers(typed: Mapping[str, str]) -> tuple[SetupAnswers | None, dict[s
     return (None if mistakes else make_answers(given)), mistakes
 
 
-def _apply(order: Order, record: SetupRecord, progress: ProgressListener) -> dict[str, object]:
+def _apply(request: Request, record: SetupRecord, progress: ProgressListener) -> dict[str, object]:
     """Apply the steps of the shown plan, or the remaining steps of an interrupted setup."""
-    config = record.config or Path(order["config"])
-    if plan := order["plan"]:
+    config = record.config or Path(request["config"])
+    if plan := request["plan"]:
         lines = [decode_value(line) for line in plan["by_hand"]]
         by_hand = [line for line in lines if isinstance(line, LazyText)]
         record.apply(progress, [load_step(one) for one in plan["records"]], by_hand, config)
     else:
         record.apply(progress)
-    session = AgentSession("ncen-updater", config, language=order["language"], adopting=True)
+    session = AgentSession("ncen-updater", config, language=request["language"], adopting=True)
     result = prove_site(session, record)
     doctor = dict(result.document) if result else {}
     return {"by_hand": [encode_value(line) for line in record.by_hand], "doctor": doctor}
@@ -118,7 +118,7 @@ def _apply(order: Order, record: SetupRecord, progress: ProgressListener) -> dic
 def main() -> int:
     """Execute one request; return the exit status."""
     prepare_process()
-    return serve_request(execute_order, ends_with_caller=False)
+    return serve_request(execute_request, ends_with_caller=False)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,4 @@
-"""Sentences on the current state: release, availability, changes. Pure.
-
-An unknown fact is reported as unknown.
-"""
+"""Sentences on the current state: release, availability, changes. Pure."""
 
 from __future__ import annotations
 
@@ -214,7 +211,7 @@ _STATES = {
 def format_availability(
     seen: Availability, version: str | None, zone: tzinfo | None = None
 ) -> Iterator[LazyText]:
-    """Yield the application's availability and since when it lasts, if known.
+    """Yield the application's availability, with its start time if known.
 
     Args:
         seen: The availability.
@@ -233,12 +230,12 @@ def format_availability(
         dated = {"status": status, "since": format_time(seen.since, zone)}
         status = LazyText(N_("{status} since {since}"), dated)
     yield status
-    works = seen.state is AvailabilityState.AVAILABLE
+    available = seen.state is AvailabilityState.AVAILABLE
     if seen.state is AvailabilityState.NOT_RUNNING and seen.stopped_on_request:
         yield LazyText(N_("  Stopped or disabled by an administrator; not started automatically"))
-    if works and seen.answer is HealthAnswer.OTHER_VERSION:
+    if available and seen.answer is HealthAnswer.OTHER_VERSION:
         yield LazyText(N_("  Version mismatch: {detail} running, {version} selected"), values)
     if seen.state is AvailabilityState.MAINTENANCE and seen.process_runs is False:
         yield LazyText(N_("  Application stopped"))
-    if works and seen.missing_parts:
+    if available and seen.missing_parts:
         yield LazyText(N_("  Components not running: {names}"), values)

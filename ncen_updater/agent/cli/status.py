@@ -1,4 +1,4 @@
-"""``status``: installed release, availability, the agent's work, releases on offer."""
+"""``status``: installed release, availability, current operation, available releases."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ncen_updater.agent.model.errors import NOT_ADOPTED, JournalMissingError, Jo
 from ncen_updater.agent.model.event_names import RESTORED_APPROVAL_PREFIX
 from ncen_updater.agent.policy.availability import Availability, AvailabilityState
 from ncen_updater.agent.policy.operation_labels import describe_running_operation, label_operation
-from ncen_updater.agent.reports.change_lines import ended_words, format_undone_result
+from ncen_updater.agent.reports.change_lines import format_ended_sessions, format_undone_result
 from ncen_updater.agent.reports.command_results import RELEASE_EXCLUDED, format_withdrawal_lines
 from ncen_updater.agent.service.errors import parse_error_document
 from ncen_updater.common.cli.characters import strip_control_characters
@@ -65,7 +65,7 @@ def status(context: click.Context) -> ExitCode:
     found = session.get_client().read_status()
     _show_parts(session, found)
     if "service" in found:
-        _show_service(session, found["service"], held=_is_on_hold(found), at_work=_is_busy(found))
+        _show_service(session, found["service"], held=_is_on_hold(found), busy=_is_busy(found))
     parts = [found.get(name) for name in ("running", "journal", "feed", "configuration")]
     found_errors = [
         _explain_rights(session, parse_error_document(part["error"]))
@@ -108,10 +108,10 @@ def _explain_rights(session: AgentSession, error: UpdaterError) -> UpdaterError:
 
 def _describe_state(session: AgentSession) -> Sequence[LazyText]:
     try:
-        looked = session.read_status()
+        status = session.read_status()
     except ConfigError:
         return [NOTHING_CHANGED]
-    return format_site_state(looked, looked)
+    return format_site_state(status, status)
 
 
 def _is_on_hold(document: Document) -> bool:
@@ -123,22 +123,22 @@ def _is_busy(document: Document) -> bool:
 
 
 def _show_service(
-    session: AgentSession, moment: Document, *, held: bool = False, at_work: bool = False
+    session: AgentSession, state: Document, *, held: bool = False, busy: bool = False
 ) -> None:
-    """Show the current work of the service and its failures.
+    """Show the current operation of the service and its failures.
 
     Args:
         session: The session.
-        moment: The service's description of its work.
+        state: The service's description of its work.
         held: Whether upgrades are on hold; the service's reason may be older than the hold and
             would suggest that an upgrade starts nevertheless.
-        at_work: Whether the running operation, for which the service waits, was already shown.
+        busy: Whether the running operation, for which the service waits, was already shown.
     """
-    if moment.get("running") is None:
-        why = moment.get("reason")
-        if why and not held and not at_work:
+    if state.get("running") is None:
+        why = state.get("reason")
+        if why and not held and not busy:
             session.add_line(LazyText("{why}", {"why": make_sentence(str(why))}))
-    for what, amount in describe_current_work(moment) if moment.get("running") else ():
+    for what, amount in describe_current_work(state) if state.get("running") else ():
         message = what.render(session.language)
         figures: dict[str, object] = {
             "what": LocalizedFigure(message, **{session.language: message})
@@ -147,7 +147,7 @@ def _show_service(
             figures["amount"] = format_amount(amount)
         text = N_("Operation: {what}") if amount is None else N_("Operation: {what}, {amount}")
         session.add_line(LazyText(text, figures))
-    for failure in moment.get("failures", ()):
+    for failure in state.get("failures", ()):
         values = {
             "what": label_operation(failure["action"]), "times": failure["failures"],
             "code": failure["code"] or "-", "at": session.when(failure["at"]),
@@ -158,13 +158,13 @@ def _show_service(
 
 def _show_parts(session: AgentSession, document: Document) -> None:
     """Show the readable parts."""
-    parts: dict[str, Callable[[AgentSession, Document, Any], None]] = {
+    displays: dict[str, Callable[[AgentSession, Document, Any], None]] = {
         "running": _show_running,
         "clock": _show_clock,
         "journal": _show_journal,
         "feed": _show_feed,
     }
-    for name, show in parts.items():
+    for name, show in displays.items():
         part = document[name]
         if part is None or "error" not in part:
             show(session, document, part)
@@ -228,8 +228,8 @@ def _show_journal(session: AgentSession, document: Document, part: Document) -> 
     if change is not None:
         _show_open_change(
             session, change, _get_report_time(document),
-            at_work=holder is not None or bool(document.get("service", {}).get("running")),
-            serves="service" in document,
+            busy=holder is not None or bool(document.get("service", {}).get("running")),
+            service_runs="service" in document,
         )  # fmt: skip
     elif last is not None:
         show_last_change(session, last)
@@ -257,9 +257,9 @@ def _show_journal(session: AgentSession, document: Document, part: Document) -> 
     _show_holds(session, part)
     _show_approvals(session, document, part)
     _show_schedules(session, document, part)
-    back = part["rollback_approved"]
-    if back is not None:
-        for line in format_rollback_approvals(back):
+    rollback = part["rollback_approved"]
+    if rollback is not None:
+        for line in format_rollback_approvals(rollback):
             session.add_line(line)
     for row in part["bad_releases"]:
         row_values = {
@@ -304,7 +304,7 @@ def _find_next_command(document: Document) -> str | None:
         or part["holds"]
     ):
         return None
-    if any(row["holds"] is False for row in part["approvals"]):
+    if any(row["valid"] is False for row in part["approvals"]):
         return None
     for row in part["approvals"]:
         restored = row["version"].startswith(RESTORED_APPROVAL_PREFIX)
@@ -368,7 +368,7 @@ def _format_approval(row: Document, first: Document | None) -> LazyText:
         return LazyText(words, {**values, "version": restored})
     if row["unavailable"]:
         words = N_("Approved, but no longer available: {version}, by {who}")
-    elif row["holds"] is False:
+    elif row["valid"] is False:
         words = N_(
             "Approval of {version} by {who} is outdated. Run: ncen-updater approve "
             "{version} --dry-run"
@@ -378,7 +378,7 @@ def _format_approval(row: Document, first: Document | None) -> LazyText:
     elif first is not None and not row["next"]:
         words = N_("Approved: {version}, by {who}; {first} runs first")
     # the upgrade is running, or the service has not assessed the approval yet
-    elif row["holds"] is None:
+    elif row["valid"] is None:
         words = N_("Approved: {version}, by {who}")
     else:
         words = N_("Approved: {version}, by {who}; next upgrade")
@@ -411,8 +411,8 @@ def format_rollback_approvals(approvals: Document) -> Iterator[LazyText]:
 
 def _find_soaking_release(change: Document | None) -> str | None:
     """Return the release in its soak period; None without one."""
-    watched = change is not None and change["state"] == ChangeState.COMMITTED
-    return str(change["to"]) if change is not None and watched else None
+    soaks = change is not None and change["state"] == ChangeState.COMMITTED
+    return str(change["to"]) if change is not None and soaks else None
 
 
 def _get_report_time(document: Document) -> datetime:
@@ -420,18 +420,18 @@ def _get_report_time(document: Document) -> datetime:
 
 
 def _show_open_change(
-    session: AgentSession, change: Document, now: datetime, *, at_work: bool, serves: bool
+    session: AgentSession, change: Document, now: datetime, *, busy: bool, service_runs: bool
 ) -> None:
-    begun = datetime.fromisoformat(change["created_at"])
-    interrupted = not at_work and change["state"] in (ChangeState.RUNNING, ChangeState.REVERTING)
+    started = datetime.fromisoformat(change["created_at"])
+    interrupted = not busy and change["state"] in (ChangeState.RUNNING, ChangeState.REVERTING)
     state = N_("interrupted") if interrupted else change["state"]
     values = {
         "kind": _translate(session, change["kind"]),
         "version": change["to"],
         "change": change["id"],
         "state": _translate(session, state),
-        "since": format_time(begun, session.zone),
-        "age": format_duration(max(0.0, (now - begun).total_seconds())),
+        "since": format_time(started, session.zone),
+        "age": format_duration(max(0.0, (now - started).total_seconds())),
         "step": translate_step_label(str(change["step"]), change["kind"], session.language),
         "step_state": _translate(
             session, STEP_STATES.get(change["step_state"], change["step_state"])
@@ -450,15 +450,15 @@ def _show_open_change(
     elif change["contracting"]:
         words = (
             N_("  Final migrations in progress; rollback stays possible")
-            if at_work
+            if busy
             else N_("  Final migrations pending")
         )
         session.add_line(LazyText(words))
     elif change["step"] is not None:
         session.add_line(LazyText(N_("  Last step: {step} ({step_state})"), values))
-    if at_work:
+    if busy:
         return
-    if serves and change["state"] != ChangeState.STUCK:
+    if service_runs and change["state"] != ChangeState.STUCK:
         session.add_line(LazyText(N_("  The service resumes it automatically.")))
     elif change["state"] == ChangeState.COMMITTED:
         session.add_line(LazyText(N_("  To complete the change, run: ncen-updater resume")))
@@ -481,7 +481,7 @@ def show_last_change(session: AgentSession, change: Document) -> None:
     session.add_line(
         LazyText(N_("Last change: {kind} to {version}, {state} {at} ({change})"), values)
     )
-    for line in ended_words(change):
+    for line in format_ended_sessions(change):
         session.add_line(line)
     if change["state"] == ChangeState.REVERTED:
         session.add_line(format_undone_result(change))
@@ -502,7 +502,7 @@ def _format_withheld_release(session: AgentSession, one: Document) -> LazyText:
 
 
 def _show_plan_command(session: AgentSession, document: Document, newest: str) -> None:
-    """Show what tells the upgrade path, where the service has not found it."""
+    """Show the command that shows the upgrade path."""
     running, journal = document["running"].get("version"), document["journal"]
     if (
         running not in (None, newest)

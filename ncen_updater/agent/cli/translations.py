@@ -52,9 +52,11 @@ if TYPE_CHECKING:
     metavar="VERSION",
     help=N_("Release to translate (default: installed release)"),
 )
-@click.option("--language", "spoken", metavar="NAME", help=N_("import: language of the file"))
+@click.option(
+    "--language", "file_language", metavar="NAME", help=N_("import: language of the file")
+)
 @click.option("--to", "target", metavar="FILE", help=N_("export: output file"))
-@click.option("--file", "of", metavar="FILE", help=N_("File to use if there are several"))
+@click.option("--file", "file_name", metavar="FILE", help=N_("File to use if there are several"))
 @click.option("--all", "everything", is_flag=True, help=N_("export: include complete texts"))
 @yes_option
 @click.pass_context
@@ -63,9 +65,9 @@ def translations(
     action: str,
     name: str | None,
     version: str | None,
-    spoken: str | None,
+    file_language: str | None,
     target: str | None,
-    of: str | None,
+    file_name: str | None,
     everything: bool,
     yes: bool,
 ) -> ExitCode:
@@ -93,13 +95,13 @@ def translations(
         case "report":
             return _show_report(session, layer, origin, chosen)
         case "export":
-            place = Path(target) if target else Path(f"{name}.po")
+            output = Path(target) if target else Path(f"{name}.po")
             return _export_texts(
-                session, layer, origin, chosen, name or "", place, of, everything=everything
+                session, layer, origin, chosen, name or "", output, file_name, everything=everything
             )
         case "import":
             return _import_texts(
-                session, site, layer, chosen, Path(name or ""), spoken, of, yes=yes
+                session, site, layer, chosen, Path(name or ""), file_language, file_name, yes=yes
             )
         case _:
             return _apply_overlay(session, site, layer, current)
@@ -191,12 +193,12 @@ def _export_texts(
     file = _choose_file(layer, version, language, file_name)
     reported = {item.local_path: item for item in layer.make_report(origin, version).files}
     try:
-        theirs = layer.read_shipped(file.declared, version, language)
+        shipped = layer.read_shipped(file.declared, version, language)
         own = layer.read_local(file.declared, language)
     except UnusableFileError as error:
         raise _build_unusable_error(file.local_path, error) from error
     found = export_untranslated(
-        reported.get(file.local_path, file), theirs, own, everything=everything
+        reported.get(file.local_path, file), shipped, own, everything=everything
     )
     _write_file(path, FORMATS[OverlayFormat.PO].write(found).encode())
     values = {"path": path, "count": len(found), "version": version}
@@ -211,9 +213,9 @@ def _build_unusable_error(path: object, error: Exception) -> UpdaterError:
     from ncen_updater.formats.texts.catalog import UnusableFileError
 
     line = error.line if isinstance(error, UnusableFileError) else None
-    place = path if line is None else f"{path}:{line}"
+    location = path if line is None else f"{path}:{line}"
     return UpdaterError(
-        OVERLAY_FILE_UNUSABLE, path=place, why=get_error_text(error), state=NOTHING_CHANGED
+        OVERLAY_FILE_UNUSABLE, path=location, why=get_error_text(error), state=NOTHING_CHANGED
     )
 
 
@@ -223,7 +225,7 @@ def _import_texts(
     layer: LocalOverlay,
     version: Version,
     path: Path,
-    language: str | None,
+    file_language: str | None,
     file_name: str | None,
     *,
     yes: bool,
@@ -238,22 +240,23 @@ def _import_texts(
     from ncen_updater.formats.manifest import OverlayFormat
     from ncen_updater.formats.texts.catalog import UnusableFileError
 
-    spoken = language or path.stem
-    file = _choose_file(layer, version, spoken, file_name)
+    name = file_language or path.stem
+    file = _choose_file(layer, version, name, file_name)
     declared = file.declared
     as_po = path.suffix == ".po" or declared.format is OverlayFormat.PO
-    form = declared.model_copy(update={"format": OverlayFormat.PO, "encoding": "utf-8"})
+    po_declaration = declared.model_copy(update={"format": OverlayFormat.PO, "encoding": "utf-8"})
     try:
         content = read_file(path, 20_000_000)
-        arrived = parse_catalogue(OverlayFile(content, 0o644, -1, -1), form if as_po else declared)
-        own = layer.read_local(declared, spoken)
-        order = (version, *(v for v in reversed(site.slots.list_versions()) if v != version))
+        declaration = po_declaration if as_po else declared
+        imported = parse_catalogue(OverlayFile(content, 0o644, -1, -1), declaration)
+        own = layer.read_local(declared, name)
+        versions = (version, *(v for v in reversed(site.slots.list_versions()) if v != version))
         releases = []
-        for at in order:
+        for release in versions:
             with contextlib.suppress(UnusableFileError):
-                releases.append(layer.read_shipped(declared, at, spoken))
+                releases.append(layer.read_shipped(declared, release, name))
         is_po = declared.format is OverlayFormat.PO
-        taken = import_translations(arrived, own, releases, is_po=is_po, as_po=as_po)
+        result = import_translations(imported, own, releases, is_po=is_po, as_po=as_po)
     except UnusableFileError as error:
         raise _build_unusable_error(path, error) from error
     except OSError as error:
@@ -261,14 +264,14 @@ def _import_texts(
             OVERLAY_FILE_UNUSABLE, path=path, why=error.strerror or error, state=NOTHING_CHANGED
         ) from error
     values: dict[str, object] = {
-        "language": spoken, "added": len(taken.added), "changed": len(taken.changed),
-        "unknown": len(taken.unknown),
+        "language": name, "added": len(result.added), "changed": len(result.changed),
+        "unknown": len(result.unknown),
     }  # fmt: skip
     session.add_line(LazyText(N_("{language}: {added} new, {changed} changed"), values))
-    if taken.unknown:
+    if result.unknown:
         words = N_("Skipped, not in any installed release: {unknown}")
         session.add_line(LazyText(words, values))
-    if taken.added or taken.changed:
+    if result.added or result.changed:
         with Journal.open(site.state_directory / JOURNAL_FILE, read_only=True) as journal:
             require_no_unfinished_change(journal)
         session.ask_confirmation(LazyText(N_("Import into the local overlay?")), assume_yes=yes)
@@ -276,23 +279,23 @@ def _import_texts(
             session.make_progress() as progress,
             Operations(site, progress).lock_idle_site("translations") as journal,
         ):
-            layer.write_local(declared, spoken, taken.local)
-            _merge_again(layer, site, journal, {file.path: taken.text_origins}, language=spoken)
+            layer.write_local(declared, name, result.local)
+            _merge_overlay(layer, site, journal, {file.path: result.text_origins}, language=name)
         session.add_line(LazyText(N_("Imported. Active after the next start of the application.")))
         _show_refused(session, layer, version, file.local_path)
     session.write_output(
         {
-            "language": spoken,
-            "added": len(taken.added),
-            "changed": len(taken.changed),
-            "unknown": list(taken.unknown),
+            "language": name,
+            "added": len(result.added),
+            "changed": len(result.changed),
+            "unknown": list(result.unknown),
         }
     )
     return ExitCode.OK
 
 
 def _show_refused(session: AgentSession, layer: LocalOverlay, version: Version, own: str) -> None:
-    """Show the number of unusable texts in a file: imported texts are not always used."""
+    """Show the number of unusable texts in a file, since the merge may reject imported texts."""
     from ncen_updater.agent.storage.overlay.three_way_merge import KeyOutcome
 
     report = layer.make_report(None, version)
@@ -314,7 +317,7 @@ def _apply_overlay(
         session.make_progress() as progress,
         Operations(site, progress).lock_idle_site("translations") as journal,
     ):
-        name, changed = _merge_again(layer, site, journal)
+        name, changed = _merge_overlay(layer, site, journal)
     values = {"path": layer.merged_directory / name, "version": current}
     if changed:
         session.add_line(
@@ -329,11 +332,11 @@ def _apply_overlay(
     return ExitCode.OK
 
 
-def _merge_again(
+def _merge_overlay(
     layer: LocalOverlay,
     site: Site,
     journal: Journal,
-    made_for: Mapping[str, TextOrigins] | None = None,
+    origins: Mapping[str, TextOrigins] | None = None,
     **reported: object,
 ) -> tuple[str, bool]:
     """Merge the overlay for the installed release, activate it, and record changes.
@@ -342,15 +345,15 @@ def _merge_again(
         layer: The local overlay.
         site: The site.
         journal: Journal, open for writing without an open change.
-        made_for: Original texts for which imported texts were made, by file path.
+        origins: Source texts that imported texts translate, by file path.
         reported: Additional fields of the event.
 
     Returns:
         Name of the active merge, and whether it changed.
     """
     running, before = site.slots.read_current(), layer.read_current()
-    assert running is not None  # noqa: S101 - commands look at it before
-    name = layer.build_merged(None, running, made_for)
+    assert running is not None  # noqa: S101 - checked by the command
+    name = layer.build_merged(None, running, origins)
     if name != before:
         layer.switch_current(name)
     if name != before or reported:

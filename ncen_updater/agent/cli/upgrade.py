@@ -1,4 +1,4 @@
-"""``check``, ``upgrade``, ``confirm``, ``rollback``, and ``self-update`` of the agent itself."""
+"""``check``, ``upgrade``, ``confirm``, ``rollback`` and ``self-update``."""
 
 from __future__ import annotations
 
@@ -167,17 +167,17 @@ def rollback(
         site.require_right("operate")
     if dry_run or not yes:
         try:
-            way = site.plan_rollback(accept_loss)
-            if dry_run or "to" not in way.document:
-                return session.show_result(way)
+            plan = site.plan_rollback(accept_loss)
+            if dry_run or "to" not in plan.document:
+                return session.show_result(plan)
         except UpdaterError as error:
             if error.code in (RECORDS_WOULD_BE_LOST.code, NEW_ROWS_WOULD_BE_LOST.code):
                 session.error_members = {"lost_total": error.values["count"]}
             raise
-        _show_rollback_plan(session, way, emergency=emergency)
-        question = LazyText(N_("Roll back to {target} now?"), {"target": way.document["to"]})
+        _show_rollback_plan(session, plan, emergency=emergency)
+        question = LazyText(N_("Roll back to {target} now?"), {"target": plan.document["to"]})
         session.ask_confirmation(question, assume_yes=False)
-        undoes = way.document["undoes"]  # the upgrade that the user confirmed
+        undoes = plan.document["undoes"]  # the upgrade that the user confirmed
     return session.show_result(site.rollback(accept_loss, undoes, reason))
 
 
@@ -185,11 +185,11 @@ def _show_rollback_plan(session: AgentSession, plan: CommandResult, *, emergency
     """Show the rollback plan before the confirmation.
 
     Raises:
-        ROLLBACK_NEEDS_APPROVAL: If approvals are missing, so that a confirmation would be refused.
+        ROLLBACK_NEEDS_APPROVAL: If approvals of others are missing, without ``emergency``.
     """
     found = plan.document
-    missing, given = int(found.get("missing") or 0), found.get("approvals") or []
-    together = missing > 0 and missing + len(given) > 1
+    missing, approvals = int(found.get("missing") or 0), found.get("approvals") or []
+    together = missing > 0 and missing + len(approvals) > 1
     for line in found["how"]:
         session.add_line(line)
     if not emergency or not missing:
@@ -200,8 +200,8 @@ def _show_rollback_plan(session: AgentSession, plan: CommandResult, *, emergency
 
             raise UpdaterError(
                 ROLLBACK_NEEDS_APPROVAL, version=found["to"], missing=missing,
-                needed=missing + len(given),
-                who=", ".join(strip_control_characters(row["actor"]) for row in given)
+                needed=missing + len(approvals),
+                who=", ".join(strip_control_characters(row["actor"]) for row in approvals)
                 or "-",
                 loss=format_accept_loss_option(found["lost_total"]), state=NOTHING_CHANGED,
             )  # fmt: skip

@@ -1,4 +1,4 @@
-"""``watch``: follow the service's work until it ends. Ctrl-C ends only the display."""
+"""``watch``: follow an operation of the service until it ends. Ctrl-C ends only the display."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ def watch(context: click.Context, job: int | None, events: bool) -> ExitCode:
         with session.make_progress() as progress:
             if not session.as_json:
                 _show_earlier_progress(client, progress)
-            away = partial(report_service_away, progress)
-            for event in _follow_events(client, job, away):
+            report_away = partial(report_service_away, progress)
+            for event in _follow_events(client, job, report_away):
                 seen += 1
                 if event.kind == "service" and event.data["running"] is not None:
                     work = list(event.data["running"]["command"])
@@ -55,19 +55,19 @@ def watch(context: click.Context, job: int | None, events: bool) -> ExitCode:
                     _write_event(session, event)
     except KeyboardInterrupt:
         return ExitCode.OK
-    given = client.get(f"/v1/jobs/{job}") if job is not None else None
+    followed = client.get(f"/v1/jobs/{job}") if job is not None else None
     if not session.as_json:
-        if seen or given is not None:
-            _show_result(session, client, before, given, work)
+        if seen or followed is not None:
+            _show_result(session, client, before, followed, work)
         else:
             session.add_line(LazyText(N_("No operation in progress")))
             _show_next_upgrade(session, client)
         session.write_output({})
-    return _parse_job_result(given).exit_code if _has_ended(given) else ExitCode.OK
+    return _parse_job_result(followed).exit_code if _has_ended(followed) else ExitCode.OK
 
 
 def _has_ended(job: JsonDocument | None) -> TypeGuard[JsonDocument]:
-    """Return whether a job has ended; a user who stopped watching may not know."""
+    """Return whether a job has ended with a result."""
     return job is not None and job["ended_at"] is not None and job["result"] is not None
 
 
@@ -76,7 +76,7 @@ def _parse_job_result(job: JsonDocument) -> CommandResult:
 
 
 def _show_earlier_progress(client: SiteServiceClient, progress: ProgressDisplay) -> None:
-    """Show the progress of the running command from before the user started watching."""
+    """Show the progress that the running command made before the user started watching."""
     for one in client.get("/v1/status")["service"]["earlier_progress"]:
         progress.report_earlier(
             LazyText(str(one["template"]), one["values"]), float(one["seconds"])
@@ -84,7 +84,7 @@ def _show_earlier_progress(client: SiteServiceClient, progress: ProgressDisplay)
 
 
 def _show_next_upgrade(session: AgentSession, client: SiteServiceClient) -> None:
-    """Show when the next upgrade starts, for users who start watching too early."""
+    """Show the next upgrade and its start, since there is nothing to follow yet."""
     next_upgrade = client.get("/v1/next-upgrade")
     running = client.get("/v1/status")["running"].get("version")
     # Until the service has assessed the site again, this may be the upgrade that just ended.
@@ -94,7 +94,7 @@ def _show_next_upgrade(session: AgentSession, client: SiteServiceClient) -> None
         show_next_start(session, next_upgrade["starts_at"])
 
 
-#: Commands that work on a change; other commands have a result of their own.
+#: Commands whose result is a change; other commands have a result of their own.
 _CHANGE_COMMANDS = frozenset({"upgrade", "rollback", "resume", "confirm"})
 
 
@@ -105,7 +105,7 @@ def _show_result(
     job: JsonDocument | None,
     command: Sequence[str],
 ) -> None:
-    """Show the result of the work.
+    """Show the result of the followed operation.
 
     Args:
         session: The session.
@@ -189,20 +189,20 @@ def _follow_events(
 ) -> Iterator[StreamEvent]:
     """Yield events until the current operation or a job has ended."""
     if job is not None:
-        given = client.get(f"/v1/jobs/{job}")
-        ended, after = given["ended_at"] is not None, given["event"]
+        row = client.get(f"/v1/jobs/{job}")
+        ended, after = row["ended_at"] is not None, row["event"]
     else:
         ended, after = client.get("/v1/status")["service"]["running"] is None, None
     if ended:
         return
     for event in client.stream(after, report_away):
         yield event
-        over = (
+        is_over = (
             event.kind == "job-ended" and event.data["data"].get("job") == job
             if job is not None
             else event.kind == "service" and event.data["running"] is None
         )
-        if over:
+        if is_over:
             return
 
 

@@ -54,7 +54,7 @@ ALLOWED_COMMANDS = frozenset(
         "upgrade",
     }
 )
-#: Variable of the unit that may run only commands on the agent's own directory.
+#: Environment variable of the unit that may run only commands on the agent's own directory.
 RENEWS = "NCEN_RENEWS"
 #: Allowed options. Not ``--config``: another configuration could name other programs, which would
 #: run with the privileges of this process.
@@ -131,9 +131,13 @@ def parse_limits(request: Mapping[str, object]) -> InspectionLimits | None:
     if value is None:
         return None
     if isinstance(value, dict):
-        seconds, most = value.get("seconds"), value.get("most")
-        if isinstance(seconds, int | float) and type(most) is int and seconds > 0 and most > 0:
-            return InspectionLimits(float(seconds), min(most, MAX_DOCUMENT_BYTES))
+        seconds, max_bytes = value.get("timeout_s"), value.get("max_bytes")
+        if (
+            isinstance(seconds, int | float)
+            and type(max_bytes) is int
+            and min(seconds, max_bytes) > 0
+        ):
+            return InspectionLimits(float(seconds), min(max_bytes, MAX_DOCUMENT_BYTES))
     raise BadRequestError(reason="invalid inspection limits")
 
 
@@ -143,49 +147,49 @@ def parse_command(request: Mapping[str, object]) -> tuple[str, ...]:
     Raises:
         BadRequestError: If it is not allowed.
     """
-    words = request.get("command")
-    if isinstance(words, list) and words and all(isinstance(word, str) for word in words):
-        known, options = words[0] in ALLOWED_COMMANDS, ALLOWED_OPTIONS
-        if words[0] == OWN:
-            known = (
-                len(words) == 3
-                and words[1] in [*DirectoryAction]
-                and bool(VERSION_PATTERN.fullmatch(words[2]))
+    command = request.get("command")
+    if isinstance(command, list) and command and all(isinstance(word, str) for word in command):
+        allowed, options = command[0] in ALLOWED_COMMANDS, ALLOWED_OPTIONS
+        if command[0] == OWN:
+            allowed = (
+                len(command) == 3
+                and command[1] in [*DirectoryAction]
+                and bool(VERSION_PATTERN.fullmatch(command[2]))
             )
-        if words[0] in PROBES:
-            known = len(words) == 1
+        if command[0] in PROBES:
+            allowed = len(command) == 1
         if "inspect" in request:
-            known = REQUIRED_INSPECTION_OPTIONS.get(words[0], frozenset({""})) <= set(words)
+            allowed = REQUIRED_INSPECTION_OPTIONS.get(command[0], frozenset({""})) <= set(command)
             options = ALLOWED_INSPECTION_OPTIONS
-        ours = all(word in options for word in words if word.startswith("-"))
-        if known and ours and not any("\0" in word for word in words):
-            return tuple(words)
+        options_allowed = all(word in options for word in command if word.startswith("-"))
+        if allowed and options_allowed and not any("\0" in word for word in command):
+            return tuple(command)
     raise BadRequestError(reason="job not allowed")
 
 
 def is_bound_to_requester(request: Mapping[str, object]) -> bool:
-    """Return whether the work must stop when the requester disconnects. Pure.
+    """Return whether the command must stop when the requester disconnects. Pure.
 
-    This applies to inspections and read-only probes, whose result nobody would receive; continuing
+    This applies to inspections and read-only probes: nobody would receive their result, and they
     would occupy a connection of the socket.
     """
     return "inspect" in request or request.get("command") in [[word] for word in READ_ONLY_PROBES]
 
 
 def _execute_request(config: Path, request: Mapping[str, object]) -> dict[str, object]:
-    words, limits = parse_command(request), parse_limits(request)
-    if words[0] == OWN or os.environ.get(RENEWS):
+    command, limits = parse_command(request), parse_limits(request)
+    if command[0] == OWN or os.environ.get(RENEWS):
         directory = os.environ.get(STARTED_BY)
-        if not directory or words[0] not in RENEWING | {OWN} or limits is not None:
+        if not directory or command[0] not in RENEWING | {OWN} or limits is not None:
             raise BadRequestError(reason="job not allowed")
-        if words[0] == OWN:
+        if command[0] == OWN:
             create_action_handler(
-                Path(directory), words[2], lambda: datetime.now(UTC), lambda: None
-            )(DirectoryAction(words[1]))
+                Path(directory), command[2], lambda: datetime.now(UTC), lambda: None
+            )(DirectoryAction(command[1]))
             return {}
     if limits is not None:
-        return _run_inspection(words, config, limits)
-    return _run_probe(words[0], config) if words[0] in PROBES else _run_command(words, config)
+        return _run_inspection(command, config, limits)
+    return _run_probe(command[0], config) if command[0] in PROBES else _run_command(command, config)
 
 
 class _InspectionTimeoutError(BaseException):
@@ -197,14 +201,14 @@ def _run_inspection(
 ) -> dict[str, object]:
     """Run a read-only command within its limits."""
 
-    def over(_number: int, _frame: FrameType | None) -> None:
+    def raise_timeout(_number: int, _frame: FrameType | None) -> None:
         raise _InspectionTimeoutError
 
     with suppress(OSError):  # the unit may forbid it
         os.nice(NICENESS)
     with suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text(str(OOM_SCORE_ADJ), "ascii")
-    signal.signal(signal.SIGALRM, over)
+    signal.signal(signal.SIGALRM, raise_timeout)
     signal.setitimer(signal.ITIMER_REAL, limits.timeout_s)
     try:
         result = _run_command(command, config, limits.max_bytes)
@@ -233,32 +237,34 @@ def _run_command(
 
 
 def _drop_rights(config_path: Path) -> None:
-    """Drop the privileges that the work does not need."""
+    """Drop the privileges that the command does not need."""
     from ncen_updater.agent.adapters.rights import drop_server_file_access
-    from ncen_updater.agent.config.validation_cache import load_noted
+    from ncen_updater.agent.config.validation_cache import load_and_store_config
 
     try:
-        config = load_noted(config_path)  # the service cannot store the result of the check
+        config = load_and_store_config(
+            config_path
+        )  # the service cannot store the result of the check
     except UpdaterError:
         return  # the command itself reports the error
     drop_server_file_access(config)
 
 
-def _run_probe(word: str, config: Path) -> dict[str, object]:
+def _run_probe(name: str, config: Path) -> dict[str, object]:
     from ncen_updater.agent.adapters.application.availability_probe import probe_availability
     from ncen_updater.agent.config.essential_settings import load_essential_settings
     from ncen_updater.agent.self_update.agent_update import run_self_check
     from ncen_updater.agent.service.assessment import assess_site
 
-    looks: Mapping[str, Callable[[Path], dict[str, object]]] = {
+    probes: Mapping[str, Callable[[Path], dict[str, object]]] = {
         "assess": assess_site,
         "availability": lambda path: probe_availability(load_essential_settings(path)).to_json(),
         "in-reach": run_self_check,
     }
     try:
-        document = looks[word](config)
+        document = probes[name](config)
     except UpdaterError as error:
-        logger.warning("%s: %s", word, error, extra={"code": error.code})
+        logger.warning("%s: %s", name, error, extra={"code": error.code})
         document = {"error": {"code": error.code, "title": str(error)}}
         return {"exit_code": int(error.exit_code), "document": document}
     return {"exit_code": 0, "document": document}

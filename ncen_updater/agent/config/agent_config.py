@@ -156,7 +156,7 @@ class SiteFilesSettings(BaseSettings):
 
     Attributes:
         name: Name in manifests, such as ``photographs``.
-        directory: Its path, without symbolic links; it has no other files.
+        directory: Its path, without symbolic links; it must contain no other files.
         snapshot_method: ``auto`` hard-links every file for the time of a change, or clones it if
             the file system can; ``copy`` copies all bytes if it cannot clone.
     """
@@ -178,7 +178,7 @@ class OverlaySettings(BaseSettings):
 
     Attributes:
         directory: The country's files, at the paths of ``[[overlays]]``; the agent only reads them.
-        merged: Directory of the merged files; the application reads below its ``current``.
+        merged: Directory of the merged files; the application reads them below ``current`` in it.
     """
 
     directory: Path
@@ -226,20 +226,21 @@ class ApplicationSettings(ControlSettings):
         public_url: An address of the web server in front, checked for the maintenance page while
             the page is on; not checked if omitted.
         health_path: Endpoint that reports the version, as a JSON object.
-        version_field: Its field with the version.
+        version_field: Field of the endpoint's JSON that holds the version.
         version_pattern: For an endpoint without JSON: regular expression whose one group is the
             version.
-        version_command: Prints the running version, for an application that reports it nowhere;
-            of the endpoint only the status is then used.
+        version_command: Command that prints the running version, for an application without an
+            endpoint for it; only the HTTP status of the endpoint is then used.
         health_headers: Headers of each health request; no secrets.
         health_token_file: File (mode 0600) with a token, sent as ``Authorization``.
         health_token_scheme: Scheme before the token; ``Bearer`` by default.
-        schema_field: Its field with the release of the databases, if it has one.
-        write_probe_field: Its field that is true if every database accepted a write, if any.
+        schema_field: Field of the endpoint's JSON that holds the release of the databases, if any.
+        write_probe_field: Field of the endpoint's JSON that is true if every database accepted a
+            write, if any.
         health_timeout_s: Maximum seconds from start to healthy.
         probe_timeout_s: Maximum seconds of one request.
         maintenance_file: While this file exists, the web server shows the maintenance page.
-        parts: Further parts without a health check, in the order in which they start.
+        parts: Further parts, which have no health check, in the order in which they start.
     """
 
     adapter: Literal["command", "systemd"] = "systemd"
@@ -374,8 +375,8 @@ class PathSettings(BaseSettings):
     """Paths; relative ones are below ``root``.
 
     Attributes:
-        feed_state: Metadata and downloads, if the feed-reading process has its own user, who may
-            not write to the journal's directory; by default ``state``.
+        feed_state: Directory of metadata and downloads; by default ``state``. A process with a user
+            of its own reads the feed and writes here, not to the journal's directory.
     """
 
     root: Path = Path("/")
@@ -415,7 +416,7 @@ class AgentConfig(BaseSettings):
 
     model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True, populate_by_name=True)
 
-    def written_directories(self) -> tuple[Path, ...]:
+    def list_written_directories(self) -> tuple[Path, ...]:
         """Return the directories that a change writes to; for files, their parent directories.
 
         The generator of the units grants write access to exactly these; a test compares the two.

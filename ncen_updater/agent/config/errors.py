@@ -40,8 +40,8 @@ class InvalidSetting:
         """Return line, setting, problem and remedy."""
         values = {"setting": self.setting, "problem": self.problem, "remedy": self.remedy}
         if self.line:
-            where = N_("line {line}: {setting} {problem} {remedy}")
-            return LazyText(where, {"line": self.line, **values})
+            template = N_("line {line}: {setting} {problem} {remedy}")
+            return LazyText(template, {"line": self.line, **values})
         return LazyText("{setting} {problem} {remedy}", values)
 
     def __str__(self) -> str:

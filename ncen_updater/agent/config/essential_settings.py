@@ -85,13 +85,13 @@ def load_essential_settings(path: Path, *, ignore_site_errors: bool = False) -> 
     if not root.is_absolute():
         remedy = LazyText(N_("Write the absolute path, beginning with /."))
         mistakes.append(_make_invalid_setting(raw, ("paths", "root"), INVALID, remedy))
-    received = _read_text(raw, ("paths", "feed_state"), texts["state"], mistakes)
-    names = {"site.id", "site.country"} if ignore_site_errors else set()
-    if any(mistake.setting not in names for mistake in mistakes):
+    feed_state = _read_text(raw, ("paths", "feed_state"), texts["state"], mistakes)
+    ignored = {"site.id", "site.country"} if ignore_site_errors else set()
+    if any(mistake.setting not in ignored for mistake in mistakes):
         raise InvalidConfigError(path, mistakes)
     return EssentialSettings(
         state=root / texts["state"],
-        feed_state=root / received,
+        feed_state=root / feed_state,
         slots=root / texts["slots"],
         current=root / texts["current"],
         product=site["product"],
@@ -107,10 +107,10 @@ def read_service_socket(path: Path) -> Path:
     Raises:
         ConfigError: As :func:`ncen_updater.agent.config.loader.load_config`, for these settings.
     """
-    root, place = _settings(
+    root, socket = _read_settings(
         path, (("paths", "root"), "/"), (("service", "api_socket"), DEFAULT_SOCKET)
     )
-    return Path(root) / place
+    return Path(root) / socket
 
 
 def read_viewer_group(path: Path | None) -> str:
@@ -121,7 +121,7 @@ def read_viewer_group(path: Path | None) -> str:
     """
     if path is None:
         return DEFAULT_GROUP
-    return _settings(path, (("service", "viewer_group"), DEFAULT_GROUP))[0]
+    return _read_settings(path, (("service", "viewer_group"), DEFAULT_GROUP))[0]
 
 
 def read_site_timezone(path: Path) -> tzinfo | None:
@@ -130,7 +130,7 @@ def read_site_timezone(path: Path) -> tzinfo | None:
     Raises:
         ConfigError: As :func:`ncen_updater.agent.config.loader.load_config`, for these settings.
     """
-    [name] = _settings(path, (("service", "timezone"), ""))
+    [name] = _read_settings(path, (("service", "timezone"), ""))
     if not name:
         return None
     from zoneinfo import ZoneInfo, ZoneInfoNotFoundError  # not needed by 'status'
@@ -147,13 +147,13 @@ def read_site_timezone(path: Path) -> tzinfo | None:
         raise InvalidConfigError(path, [mistake]) from error
 
 
-def _settings(path: Path, *wanted: tuple[tuple[str, str], str]) -> list[str]:
+def _read_settings(path: Path, *wanted: tuple[tuple[str, str], str]) -> list[str]:
     """Return the values of some settings, or their defaults."""
     raw, mistakes = read_raw_config(path), list[InvalidSetting]()
-    found = [_read_text(raw, setting, default, mistakes) for setting, default in wanted]
+    values = [_read_text(raw, setting, default, mistakes) for setting, default in wanted]
     if mistakes:
         raise InvalidConfigError(path, mistakes)
-    return found
+    return values
 
 
 def _read_text(

@@ -100,13 +100,13 @@ REMEDIES: Mapping[str, str] = {
 }
 
 
-def load_config(path: Path, *, euid: int | None = None, look: bool = True) -> AgentConfig:
+def load_config(path: Path, *, euid: int | None = None, check_disk: bool = True) -> AgentConfig:
     """Load and validate the configuration.
 
     Args:
         path: The file.
         euid: User id of the reader; by default the process's.
-        look: Whether to check the paths on disk.
+        check_disk: Whether to check that files and directories exist, with safe permissions.
 
     Returns:
         The configuration, with absolute paths.
@@ -116,7 +116,8 @@ def load_config(path: Path, *, euid: int | None = None, look: bool = True) -> Ag
         CONFIG_UNREADABLE: If it is not a regular file or cannot be read.
         CONFIG_EXPOSED: If root reads it and everyone may write it.
         CONFIG_TOO_LARGE: If it is larger than 1 MB.
-        CONFIG_NOT_TOML: With line and column.
+        CONFIG_NOT_TEXT, CONFIG_NOT_TOML, CONFIG_DUPLICATE_KEY, CONFIG_TYPOGRAPHIC_QUOTES: If it
+            cannot be parsed, with line and column.
         InvalidConfigError: With every mistake, its line and its remedy.
     """
     raw = read_raw_config(path, euid=euid)
@@ -134,7 +135,7 @@ def load_config(path: Path, *, euid: int | None = None, look: bool = True) -> Ag
         wrong = {item["loc"][:-1] for item in problems if item["loc"]}
         problems = [i for i in problems if i["type"] != "too_short" or i["loc"] not in wrong]
         mistakes += [make_invalid_setting(item, AgentConfig, raw.lines) for item in problems]
-    if look:
+    if check_disk:
         mistakes += check_paths(raw)
     if config is None or mistakes:
         raise InvalidConfigError(
@@ -150,11 +151,11 @@ def _ignore_unknown_settings(
     from ncen_updater.formats.release_document import drop_fields
 
     paths = data.get("paths")
-    place = paths.get("agent_slots") if isinstance(paths, dict) else None
-    newer = find_newer_agent(Path(place)) if isinstance(place, str) else None
+    slots = paths.get("agent_slots") if isinstance(paths, dict) else None
+    newer = find_newer_agent(Path(slots)) if isinstance(slots, str) else None
     if newer is None:
         return None, problems
-    names = ", ".join(".".join(map(str, place)) for place in unknown)
+    names = ", ".join(".".join(map(str, setting)) for setting in unknown)
     try:
         config = AgentConfig.model_validate(drop_fields(data, unknown))
     except ValidationError as error:
@@ -170,11 +171,11 @@ def _ignore_unknown_settings(
 def _make_paths_absolute(data: dict[str, Any]) -> dict[str, Any]:
     """Return the data with all paths absolute, including the defaults of the table [paths]."""
     root, result = find_root(data), deepcopy(data)
-    places = result.setdefault("paths", {})
-    if isinstance(places, dict):
+    paths = result.setdefault("paths", {})
+    if isinstance(paths, dict):
         for name, field in PathSettings.model_fields.items():
             if field.default is not None:
-                places.setdefault(name, str(field.default))
+                paths.setdefault(name, str(field.default))
     for *tables, name in iter_path_settings(AgentConfig):
         for table in _iter_tables(result, tables):
             if name != "root" and isinstance(table.get(name), str) and table[name]:
@@ -208,21 +209,22 @@ def _iter_tables(data: object, names: Sequence[str]) -> Iterator[dict[str, Any]]
 
 
 def find_newer_agent(directory: Path) -> str | None:
-    """Return the newest agent version ever selected here, if it is newer than this one.
+    """Return the newest of the selected, previous and failed agents, if newer than this one.
 
     Args:
         directory: Directory of the agent's slots.
     """
     try:
-        mine = Version(version("ncen-updater"))
-        found = AgentSelectionFile(directory).load()
+        own = Version(version("ncen-updater"))
+        selection = AgentSelectionFile(directory).load()
     except (PackageNotFoundError, InvalidVersion, SelectionDamagedError):
         return None
-    if found is None:
+    if selection is None:
         return None
-    names = [name for name in (found.current, found.previous, *found.failed) if name is not None]
-    newest = max(filter(None, map(_parse_version, names)), default=None)
-    return str(newest) if newest is not None and newest > mine else None
+    agents = (selection.current, selection.previous, *selection.failed)
+    versions = (_parse_version(agent) for agent in agents if agent is not None)
+    newest = max(filter(None, versions), default=None)
+    return str(newest) if newest is not None and newest > own else None
 
 
 def _parse_version(text: str) -> Version | None:
@@ -234,8 +236,8 @@ def _parse_version(text: str) -> Version | None:
 
 def find_root(data: Mapping[str, Any]) -> Path:
     """Return the root directory of relative paths."""
-    value = _read_text(data, ("paths", "root"))
-    return Path(value) if value else Path("/")
+    text = _read_text(data, ("paths", "root"))
+    return Path(text) if text else Path("/")
 
 
 def check_paths(raw: RawConfig) -> Iterator[InvalidSetting]:
@@ -362,12 +364,12 @@ def iter_settings(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[st
 def _suggest_remedy(path: SettingPath, model: type[BaseModel]) -> LazyText:
     table, wrong = _format_setting_name(path[:-1]), str(path[-1])
     known = list(iter_settings(model))
-    here = [name for place, name in known if place == table]
-    close = difflib.get_close_matches(wrong, here, n=1, cutoff=0.6)
+    same_table = [name for other, name in known if other == table]
+    close = difflib.get_close_matches(wrong, same_table, n=1, cutoff=0.6)
     if close:
         return LazyText(N_("Did you mean {name}?"), {"name": close[0]})
-    elsewhere = [place for place, name in known if name == wrong]
-    if elsewhere:
-        place = f"[{elsewhere[0]}]" if elsewhere[0] else N_("the top of the file")
+    tables = [other for other, name in known if name == wrong]
+    if tables:
+        place = f"[{tables[0]}]" if tables[0] else LazyText(N_("the top of the file"))
         return LazyText(N_("Move it to {place}."), {"place": place})
-    return LazyText(N_("Remove it. Known settings: {names}."), {"names": ", ".join(here)})
+    return LazyText(N_("Remove it. Known settings: {names}."), {"names": ", ".join(same_table)})

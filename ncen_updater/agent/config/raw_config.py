@@ -29,11 +29,11 @@ from ncen_updater.common.messages import (
     CONFIG_UNREADABLE,
 )
 
-#: Tables whose values may be anything, passwords too.
+#: Tables with arbitrary values, which may be passwords.
 FREE_FORM_TABLES = frozenset({"environment", "health_headers", "migrator_environment"})
-#: Settings that are command lines: an argument may be a password, the program is none.
+#: Settings that are command lines: their arguments may be passwords, the program's name is not.
 COMMAND_SETTINGS = frozenset({"start", "stop", "status", "version_command"})
-#: Shorter ones ("1", "en", "yes") are no secrets, and would mask half of every line.
+#: Shorter values ("1", "en", "yes") are not secrets; masking them would hide half of each line.
 MIN_SECRET_LENGTH = 6
 POSITION = N_("line {line}, column {column}")
 MAX_CONFIG_BYTES = 1_000_000
@@ -77,7 +77,8 @@ def read_raw_config(
         CONFIG_UNREADABLE: If it is not a regular file or cannot be read.
         CONFIG_EXPOSED: If root reads it and everyone may write it.
         CONFIG_TOO_LARGE: If it is larger than 1 MB.
-        CONFIG_NOT_TOML: With line and column.
+        CONFIG_NOT_TEXT, CONFIG_NOT_TOML, CONFIG_DUPLICATE_KEY, CONFIG_TYPOGRAPHIC_QUOTES: If it
+            cannot be parsed, with line and column.
     """
     try:
         # O_NONBLOCK: opening a FIFO would wait for a writer.
@@ -164,11 +165,10 @@ def format_start_command(unit: object, start: object, environment: object) -> st
 
 
 def find_secrets(data: Mapping[str, Any]) -> frozenset[str]:
-    """Return the texts that must not appear in logs and bundles.
+    """Return the passwords in addresses, and the values of environment variables and headers.
 
     Args:
-        data: The configuration as the file has it: passwords in addresses, and every value of a
-            table of environment variables or headers.
+        data: The configuration as the file has it.
     """
     return frozenset(
         text for text in _iter_secrets(data, free=False) if len(text) >= MIN_SECRET_LENGTH
@@ -201,7 +201,7 @@ def _iter_url_passwords(text: str) -> Iterator[str]:
 
 
 def strip_credentials(value: object) -> object:
-    """Return a value of the configuration without the user and the password of an address."""
+    """Return a value of the configuration; of an address, without user and password."""
     if not isinstance(value, str) or "://" not in value or "@" not in value:
         return value
     try:

@@ -83,7 +83,7 @@ class ServiceSettings(BaseModel):
         approver_group: Group whose members may also approve.
         self_update: Whether the agent updates itself, in the download windows.
         confirm_agent_s: Minimum running time in seconds before a new agent confirms itself.
-        runner: ``process`` runs work in child processes; ``systemd`` in units with separate
+        runner: ``process`` runs operations in child processes; ``systemd`` in units with separate
             privileges.
         fetch_socket: Socket of the unit that uses the network.
         apply_socket: Socket of the unit that changes the site.
@@ -225,7 +225,7 @@ class NotifySettings(_Settings):
         language: Language of messages: ``en``, ``fr``, or another installed catalogue.
         max_per_hour: Maximum messages per hour and channel; a message may contain several
             notifications.
-        batch_s: How long notifications that are not urgent wait for others, seconds.
+        batch_s: Seconds that a notification waits for others, unless it is critical.
         disabled_kinds: Kinds of notifications that are not sent.
         upgrade_notice_hours: Hours of notice before an upgrade starts.
         expiry_notice_days: Days of notice before the metadata expires.

@@ -5,9 +5,9 @@ is stored in the state directory, with the version of the models; an unchanged o
 again. Mistakes that depend on the disk, such as a directory removed later, are reported by the
 command that needs it.
 
-An interrupted change is completed with the stored configuration, whatever the file contains by
-then. That runs as root, so the copy is in a directory where units that accept connections cannot
-write (``ReadOnlyPaths=``).
+If the file becomes invalid, an interrupted change is completed with the stored configuration. This
+runs as root, so the copy is in a directory where units that accept connections cannot write
+(``ReadOnlyPaths=``).
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ logger = logging.getLogger(__name__)
 
 #: Path below the state directory: the last valid configuration, after a line with the version.
 VALID = "checked/config-valid.toml"
-MOST_BYTES = MAX_CONFIG_BYTES + 1000
+MAX_COPY_BYTES = MAX_CONFIG_BYTES + 1000
 
 
 def check_config(path: Path, state: Path) -> ConfigError | None:
@@ -43,28 +43,27 @@ def check_config(path: Path, state: Path) -> ConfigError | None:
         state: The site's state directory.
     """
     with contextlib.suppress(OSError):  # not validated yet, or this user may not read it
-        if read_file(state / VALID, MOST_BYTES) == _mark_of(path):
+        if read_file(state / VALID, MAX_COPY_BYTES) == _build_copy(path):
             return None
     try:
         # Paths that a group member cannot access may still exist.
-        load_noted(path, look=os.access(state, os.W_OK))
+        load_and_store_config(path, check_disk=os.access(state, os.W_OK))
     except ConfigError as error:
         return error
     return None
 
 
-def find_state(path: Path) -> Path:
-    """Return the state directory, even if the file that names it has mistakes."""
+def find_state_directory(path: Path) -> Path:
+    """Return the state directory; that of the package if the file cannot be read or parsed."""
     try:
         paths = read_raw_config(path).data["paths"]
         return Path(paths.get("root", "/"), paths.get("state", DEFAULT_PATHS["state"]))
     except (ConfigError, AttributeError, KeyError, TypeError):
-        return (
-            path.absolute().parent.parent.parent / DEFAULT_PATHS["state"]
-        )  # the layout of the package
+        root = path.absolute().parent.parent.parent  # as the package lays out the files
+        return root / DEFAULT_PATHS["state"]
 
 
-def usable_config(path: Path) -> Path:
+def choose_usable_config(path: Path) -> Path:
     """Return the file if it is valid, else the last valid copy; paths on disk are not checked.
 
     Raises:
@@ -73,41 +72,41 @@ def usable_config(path: Path) -> Path:
     from ncen_updater.agent.config.loader import load_config
 
     try:
-        load_config(path, look=False)
+        load_config(path, check_disk=False)
     except ConfigError as error:
-        retained = find_state(path) / VALID
+        stored = find_state_directory(path) / VALID
         with contextlib.suppress(ConfigError):
-            load_config(retained, look=False)
-            logger.error("using %s instead of %s: %s", retained, path, error)
-            return retained
+            load_config(stored, check_disk=False)
+            logger.error("using %s instead of %s: %s", stored, path, error)
+            return stored
         raise
     return path
 
 
-def load_noted(path: Path, *, look: bool = True) -> AgentConfig:
+def load_and_store_config(path: Path, *, check_disk: bool = True) -> AgentConfig:
     """Load the complete configuration, and store a copy if this process may.
 
     Args:
         path: The file.
-        look: Whether to check the paths on disk.
+        check_disk: Whether to check the paths on disk.
 
     Raises:
         ConfigError: If it has a mistake.
     """
     from ncen_updater.agent.config.loader import load_config
 
-    mark = _mark_of(path)  # read first: a file written meanwhile must not count as validated
-    config = load_config(path, look=look)
-    retained = config.paths.resolve(config.paths.state) / VALID
+    copy = _build_copy(path)  # read first: a file written meanwhile must not count as validated
+    config = load_config(path, check_disk=check_disk)
+    stored = config.paths.resolve(config.paths.state) / VALID
     with contextlib.suppress(OSError):
-        if mark and not (retained.exists() and retained.read_bytes() == mark):
-            retained.parent.mkdir(0o700, exist_ok=True)
-            durable.write_file(retained, mark, 0o600)  # it may contain passwords
+        if copy and not (stored.exists() and stored.read_bytes() == copy):
+            stored.parent.mkdir(0o700, exist_ok=True)
+            durable.write_file(stored, copy, 0o600)  # it may contain passwords
     return config
 
 
-def _mark_of(path: Path) -> bytes:
-    """Return a file with the version of the models as a comment; empty if it cannot be read."""
+def _build_copy(path: Path) -> bytes:
+    """Return the copy of a file, headed by the version of the models; empty if unreadable."""
     rules = Path(__file__).with_name("agent_config.py")
     try:
         content = read_file(path, MAX_CONFIG_BYTES).removeprefix(BOM_UTF8)

@@ -53,7 +53,7 @@ def format_change(
     yield _format_times(report, when)
     yield from _format_actors(report)
     yield from _format_downtime(report, language)
-    yield from ended_words(report)
+    yield from format_ended_sessions(report)
     yield from _format_soak(report["facts"])
     yield from _format_failure(report, language, when)
     yield from _format_records(report, language)
@@ -64,14 +64,14 @@ def _parse_time(text: str) -> datetime:
 
 
 def _format_times(report: Document, when: Callable[[str], LocalizedFigure]) -> LazyText:
-    begun = _parse_time(report["created_at"])
+    started = _parse_time(report["created_at"])
     values: dict[str, object] = {"begun": when(report["created_at"])}
     if report["ended_at"] is None:
         return LazyText(N_("  started {begun}, not finished"), values)
     ended = _parse_time(report["ended_at"])
     values |= {
         "ended": when(report["ended_at"]),
-        "took": format_duration(max(0.0, (ended - begun).total_seconds())),
+        "took": format_duration(max(0.0, (ended - started).total_seconds())),
     }
     return LazyText(N_("  started {begun}, finished {ended}, duration {took}"), values)
 
@@ -86,9 +86,9 @@ def _format_actors(report: Document) -> Iterator[LazyText]:
             N_("  automatic rollback: {version} failed in the soak period"),
             {"version": report["from"]},
         )
-    elif report["ordered_by"]:
+    elif report["requested_by"]:
         yield LazyText(
-            N_("  started by {name}"), {"name": strip_control_characters(report["ordered_by"])}
+            N_("  started by {name}"), {"name": strip_control_characters(report["requested_by"])}
         )
     emergency = report["emergency"]
     if emergency:
@@ -101,26 +101,26 @@ def _format_actors(report: Document) -> Iterator[LazyText]:
 
 
 def _format_downtime(report: Document, language: str) -> Iterator[LazyText]:
-    real, predicted = report["downtime_s"], report["predicted_downtime_s"]
-    if real is None:
+    actual, predicted = report["downtime_s"], report["predicted_downtime_s"]
+    if actual is None:
         if not any(step["name"] == StepName.MAINTENANCE_ON for step in report["steps"]):
             yield LazyText(N_("  downtime: none"))
         return
-    values: dict[str, object] = {"stop": format_duration(real)}
+    values: dict[str, object] = {"stop": format_duration(actual)}
     text = N_("  downtime: {stop}")
     if predicted:
         values |= {name: format_duration(predicted[name]) for name in ("low", "high")}
         text = N_("  downtime: {stop} (predicted {low} to {high})")
     yield LazyText(text, values)
     during = {name.value for name in DOWNTIME_STEPS}
-    took = [
+    durations = [
         (step["seconds"], translate_step_label(step["name"], report["kind"], language))
         for step in report["steps"]
         if step["name"] in during
         and step["state"] == StepState.DONE
         and (step["seconds"] or 0) >= MIN_STEP_S
     ]
-    longest = sorted(took, key=lambda part: part[0], reverse=True)[:MAX_STEPS_NAMED]
+    longest = sorted(durations, key=lambda part: part[0], reverse=True)[:MAX_STEPS_NAMED]
     if longest:
         parts = LazyText(
             ", ".join(f"{{n{i}}} {{s{i}}}" for i in range(len(longest))),
@@ -138,16 +138,16 @@ def _format_soak(facts: Document) -> Iterator[LazyText]:
         reason = {"reason": strip_control_characters(str(facts["soak_error"]))}
         yield LazyText(N_("  failed in the soak period: {reason}"), reason)
     elif facts.get("soak_checks"):
-        looks = {"looks": facts["soak_checks"], "bad": facts.get("soak_failed_checks") or 0}
-        yield LazyText(N_("  soak period: {looks} health checks, {bad} failed"), looks)
+        checks = {"looks": facts["soak_checks"], "bad": facts.get("soak_failed_checks") or 0}
+        yield LazyText(N_("  soak period: {looks} health checks, {bad} failed"), checks)
     if facts.get("contract_s") is not None:
-        took = {"seconds": format_duration(facts["contract_s"])}
-        yield LazyText(N_("  final migrations: {seconds}, without downtime"), took)
+        duration = {"seconds": format_duration(facts["contract_s"])}
+        yield LazyText(N_("  final migrations: {seconds}, without downtime"), duration)
     elif facts.get("contract_failed"):
         code = {"code": facts["contract_failed"]}
-        left = N_("  final migrations failed ({code}), skipped by an operator")
-        again = N_("  final migrations failed: {code}")
-        yield LazyText(left if facts.get("contract_abandoned") else again, code)
+        abandoned = N_("  final migrations failed ({code}), skipped by an operator")
+        failed = N_("  final migrations failed: {code}")
+        yield LazyText(abandoned if facts.get("contract_abandoned") else failed, code)
     if facts.get("confirmed_by"):
         yield LazyText(
             N_("  confirmed by {name}"),
@@ -177,27 +177,27 @@ def _format_failure(
     # An interruption is over and needs no remedy.
     if meaning and code != INTERRUPTED.code and not has_hidden_values(meaning[1]):
         yield LazyText(N_("  what to do: {remedy}"), {"remedy": meaning[1]})
-    cut = report["interruption"]
-    if cut:
+    interruption = report["interruption"]
+    if interruption:
         text = (
             N_("  interrupted during: {step} (started {at})")
-            if cut["during"]
+            if interruption["during"]
             else N_("  interrupted after: {step} (finished {at})")
         )
         yield LazyText(
             text,
             {
-                "step": translate_step_label(cut["step"], report["kind"], language),
-                "at": when(cut["at"]),
+                "step": translate_step_label(interruption["step"], report["kind"], language),
+                "at": when(interruption["at"]),
             },
         )
-        resumed = {"at": when(cut["resumed_at"])}
+        resumed = {"at": when(interruption["resumed_at"])}
         yield LazyText(N_("  resumed {at}"), resumed)
     if report["rolled_back_by"]:
         yield LazyText(N_("  rolled back by change {id}"), {"id": report["rolled_back_by"]})
 
 
-def ended_words(change: Document) -> Iterator[LazyText]:
+def format_ended_sessions(change: Document) -> Iterator[LazyText]:
     """Yield the users whose database sessions a change terminated."""
     if change["ended_sessions"]:
         names = {"names": ", ".join(map(strip_control_characters, change["ended_sessions"]))}

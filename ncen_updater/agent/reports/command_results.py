@@ -151,26 +151,26 @@ def format_path_lines(
     hops = getattr(path, "hops", ())
     values: dict[str, object] = {"product": product, "current": current}
     if not hops:
-        revoked = any(
+        has_unavailable = any(
             one.reason.value not in _EXCLUDED_REASONS
             or (one.offer.version == current and one.offer.withdrawn is not None)
             for one in path.rejected
         )
         text = (
             N_("No other release available; {product} {version} stays installed")
-            if revoked
+            if has_unavailable
             else N_("Up to date: {product} {version}")
         )
         yield LazyText(text, {"product": product, "version": current})
     for offer, origin in zip(hops, (current, *(o.version for o in hops)), strict=False):
         size = format_bytes(offer.count_download_bytes(origin))
-        more = {"version": offer.version, "urgency": offer.urgency, "size": size}
+        details = {"version": offer.version, "urgency": offer.urgency, "size": size}
         text = (
             N_("Available: {product} {version}, required release ({urgency}, {size})")
             if offer.required
             else N_("Available: {product} {version} ({urgency}, {size})")
         )
-        yield LazyText(text, {**values, **more})
+        yield LazyText(text, {**values, **details})
     for rejection in path.rejected if rejected else ():
         if rejection.reason.value != "not-newer":
             version = {"version": rejection.offer.version}
@@ -198,22 +198,22 @@ def format_withdrawal_lines(
 
 
 def match_rehearsed_hops(
-    made: UpgradePlan, report: RehearsalReport | None
+    plan: UpgradePlan, report: RehearsalReport | None
 ) -> dict[tuple[str, str], RehearsedHop]:
     """Return the results of a rehearsal for each hop of a plan, by its two releases. Pure.
 
     Args:
-        made: The plan.
+        plan: The plan.
         report: Report of a passed rehearsal; ignored if it belongs to another plan.
     """
-    if report is None or report.plan != made.digest:
+    if report is None or report.plan != plan.digest:
         return {}
     return {hop.versions: hop for hop in report.hops}
 
 
 def serialize_plan(
     path: UpgradePath | NoUpgradePath,
-    made: UpgradePlan,
+    plan: UpgradePlan,
     language: str,
     report: RehearsalReport | None = None,
 ) -> dict[str, object]:
@@ -221,22 +221,22 @@ def serialize_plan(
 
     Args:
         path: The path.
-        made: The plan for the path.
+        plan: The plan for the path.
         language: Language of texts.
         report: Report of the plan's last passed rehearsal.
     """
-    origin = str(made.hops[0].origin) if made.hops else None
-    findings = [finding_to_json(one, language) for one in merge_retained(made.findings)]
+    origin = str(plan.hops[0].origin) if plan.hops else None
+    findings = [finding_to_json(finding, language) for finding in merge_retained(plan.findings)]
     rehearsed = [
         {
             "from": hop.from_version, "to": hop.to_version, "downtime_s": hop.downtime.to_json(),
             "round_trip": hop.round_trip and hop.round_trip.to_json(),
         }
-        for hop in match_rehearsed_hops(made, report).values()
+        for hop in match_rehearsed_hops(plan, report).values()
     ]  # fmt: skip
     return {
         **serialize_path(path, language, origin),
-        "plan": made.to_json(),
+        "plan": plan.to_json(),
         "findings": findings,
         "rehearsed": rehearsed,
     }
@@ -319,20 +319,20 @@ def format_plan_lines(
                     " bad sector damages both"
                 )
             )
-        spared = describe_copy_free_downtime(no_copy=hop.no_copy, expands=hop.expands)
-        if spared is not None:
-            yield f"  {spared.render(language)}"
-        later = describe_contract(hop.contract_command)
-        if later is not None:
-            yield f"  {later.render(language)}"
+        no_copy_text = describe_copy_free_downtime(no_copy=hop.no_copy, expands=hop.expands)
+        if no_copy_text is not None:
+            yield f"  {no_copy_text.render(language)}"
+        contract_text = describe_contract(hop.contract_command)
+        if contract_text is not None:
+            yield f"  {contract_text.render(language)}"
         for name in dict.fromkeys(step.id for step in hop.migrations.steps):
-            places = [step.database for step in hop.migrations.steps if step.id == name]
-            migration = {"database": ", ".join(places), "id": name}
+            databases = [step.database for step in hop.migrations.steps if step.id == name]
+            migration = {"database": ", ".join(databases), "id": name}
             yield LazyText(N_("  migration {id} of {database}"), migration)
-        shown = rehearsed.get((str(hop.origin), hop.offer.version))
-        yield f"  {_describe_hop_rollback(hop, shown).render(language)}"
-        if shown is not None:
-            yield from _format_downtime_lines(shown, language)
+        rehearsed_hop = rehearsed.get((str(hop.origin), hop.offer.version))
+        yield f"  {_describe_hop_rollback(hop, rehearsed_hop).render(language)}"
+        if rehearsed_hop is not None:
+            yield from _format_downtime_lines(rehearsed_hop, language)
         for files in hop.site_files:
             yield files.text
         yield from format_overlay_lines(hop.overlay, language)
@@ -352,30 +352,32 @@ def _format_database(facts: DatabaseFacts) -> LazyText:
     return LazyText(N_("  database {name} ({physical}), {size}"), values)
 
 
-def _describe_hop_rollback(hop: HopPlan, shown: RehearsedHop | None) -> LazyText:
+def _describe_hop_rollback(hop: HopPlan, rehearsed_hop: RehearsedHop | None) -> LazyText:
     """Return the rollback as rehearsal and dossier describe it, with data lost in the rehearsal."""
     from ncen_updater.agent.engine.rollback_plan import describe_rollback
 
-    loses = hop.rollback_path.lost_objects or (shown.all_lost_columns if shown else ())
-    tried = shown is not None or hop.no_copy
+    loses = hop.rollback_path.lost_objects or (
+        rehearsed_hop.all_lost_columns if rehearsed_hop else ()
+    )
+    rehearsed = rehearsed_hop is not None or hop.no_copy
     return describe_rollback(
-        hop.rollback_path.kind, hop.offer.version, hop.origin, loses, rehearsed=tried
+        hop.rollback_path.kind, hop.offer.version, hop.origin, loses, rehearsed=rehearsed
     )
 
 
 def _format_prediction(hop: RehearsedHop) -> LazyText:
     """Return the predicted downtime, in the words of dossier and console."""
-    stop = {
+    downtime = {
         "likely": format_duration(hop.downtime.likely),
         "high": format_duration(hop.downtime.high),
     }
-    return LazyText(N_("about {likely} (at most {high})"), stop)
+    return LazyText(N_("about {likely} (at most {high})"), downtime)
 
 
 def _format_downtime_lines(hop: RehearsedHop, language: str) -> Iterator[OutputLine]:
     """Yield the prediction of a rehearsal for one hop."""
-    stop = {"downtime": _format_prediction(hop)}
-    yield LazyText(N_("  predicted downtime: {downtime}"), stop)
+    downtime = {"downtime": _format_prediction(hop)}
+    yield LazyText(N_("  predicted downtime: {downtime}"), downtime)
     if hop.round_trip is not None:
         from ncen_updater.agent.engine.rehearsal.round_trip import format_round_trip
 
@@ -394,7 +396,7 @@ def _serialize_outcome(outcome: ChangeOutcome) -> dict[str, object]:
 
 
 def format_step_count(count: int, *, upgrades: int) -> LazyText:
-    """Say how many steps a plan has; each upgrade of the path has all of them."""
+    """Return the number of steps as a text; each upgrade of the path has all of them."""
     words = N_("Steps: {count}") if upgrades < 2 else N_("Steps of each upgrade: {count}")
     return LazyText(words, {"count": count})
 
@@ -435,8 +437,8 @@ def _format_change_lines(result: OperationResult) -> Iterator[OutputLine]:
         }  # fmt: skip
         yield LazyText(_CHANGE_LINE, values)
         if outcome.downtime_s is not None:
-            stop = {"stop": format_duration(outcome.downtime_s)}
-            yield LazyText(N_("  downtime: {stop}"), stop)
+            downtime = {"stop": format_duration(outcome.downtime_s)}
+            yield LazyText(N_("  downtime: {stop}"), downtime)
         if change.state is ChangeState.REVERTED:
             yield format_undone_result(serialize_change(change, outcome.facts))
 
@@ -482,39 +484,39 @@ def format_rollback_plan(
         "round_trip": round_trip and round_trip.to_json(),
         **approval.to_json(),
     }  # fmt: skip
-    typed = list[LazyText]()
-    words = [plan.summary, *([NO_COPY_TEXT] if plan.no_copy else [])]
+    commands = list[LazyText]()
+    lines = [plan.summary, *([NO_COPY_TEXT] if plan.no_copy else [])]
     if plan.reason:
-        words.append(LazyText(N_("Reason: {reason}"), {"reason": plan.reason}))
+        lines.append(LazyText(N_("Reason: {reason}"), {"reason": plan.reason}))
     if plan.lost_total:
         values = {"count": plan.lost_total, "tables": plan.loss_text}
-        lost = N_("Data loss: {count} records ({tables})")
+        template = N_("Data loss: {count} records ({tables})")
         if plan.loses_values:
-            lost = N_("Values lost in {count} rows: {tables}")
-        words.append(LazyText(lost, values))
+            template = N_("Values lost in {count} rows: {tables}")
+        lines.append(LazyText(template, values))
         if plan.program_rows_text is not None:
-            words.append(LazyText("{program}.", {"program": plan.program_rows_text}))
+            lines.append(LazyText("{program}.", {"program": plan.program_rows_text}))
         if plan.loses_values:
             copy = N_("A copy is retained in the databases of {version} for {days} days.")
-            words.append(LazyText(copy, {"version": plan.origin, "days": plan.retention_days_text}))
+            lines.append(LazyText(copy, {"version": plan.origin, "days": plan.retention_days_text}))
     if plan.uncounted:
-        passed = N_("Also lost, not counted as records by {version}: {tables}")
+        template = N_("Also lost, not counted as records by {version}: {tables}")
         values = {"version": plan.origin, "tables": plan.uncounted_text}
-        words.append(LazyText(passed, values))
+        lines.append(LazyText(template, values))
     if round_trip is not None:
         from ncen_updater.agent.engine.rehearsal.round_trip import format_round_trip
 
-        words += [LazyText(N_("From the rehearsal of {version}:"), {"version": plan.origin})]
-        words += format_round_trip(round_trip, language)
+        lines += [LazyText(N_("From the rehearsal of {version}:"), {"version": plan.origin})]
+        lines += format_round_trip(round_trip, language)
         if plan.is_lossless and round_trip.list_columns("lost"):
-            words.append(
+            lines.append(
                 LazyText(
                     N_("No values entered so far in columns that the rollback loses: no data loss.")
                 )
             )
     if approval.in_soak:
-        words.append(LazyText(_NO_APPROVAL_LINE))
-        typed.append(
+        lines.append(LazyText(_NO_APPROVAL_LINE))
+        commands.append(
             LazyText(_NEXT_COMMAND_LINE, {"loss": format_accept_loss_option(plan.lost_total)})
         )
     elif approval.count.missing:
@@ -524,11 +526,11 @@ def format_rollback_plan(
         }  # fmt: skip
         alone = approval.count.missing + len(approval.count.approvals) == 1
         if alone:
-            words.append(LazyText(_SINGLE_APPROVAL_LINE))
+            lines.append(LazyText(_SINGLE_APPROVAL_LINE))
         missing = _MORE_APPROVALS_LINE if approval.approver_names else _MISSING_APPROVALS_LINE
-        typed.append(LazyText(_NEXT_COMMAND_LINE if alone else missing, values))
+        commands.append(LazyText(_NEXT_COMMAND_LINE if alone else missing, values))
     elif approval.count.approvals:
-        typed.append(
+        commands.append(
             LazyText(
                 _APPROVED_LINE,
                 {
@@ -537,7 +539,7 @@ def format_rollback_plan(
                 },
             )
         )
-    return CommandResult({**document, "how": words}, [*words, *typed])
+    return CommandResult({**document, "how": lines}, [*lines, *commands])
 
 
 # ---- rehearsals ----------------------------------------------------------------------------------
@@ -562,14 +564,14 @@ def format_rehearsal_outline(
         space: Disk space that the copies need.
         last_s: Duration of the last rehearsal in seconds, if any.
     """
-    words: list[OutputLine] = [
+    lines: list[OutputLine] = [
         LazyText(N_("Would be rehearsed: {path}"), {"path": " -> ".join(versions)})
     ]
     if download_bytes:
         size = {"size": format_bytes(download_bytes)}
-        words.append(LazyText(N_("Would be downloaded: {size}"), size))
-    words.append(LazyText(N_("Would be backed up and restored as copies:")))
-    words += [_format_database(facts) for facts in databases]
+        lines.append(LazyText(N_("Would be downloaded: {size}"), size))
+    lines.append(LazyText(N_("Would be backed up and restored as copies:")))
+    lines += [_format_database(facts) for facts in databases]
     for need in space:
         values = {
             "path": need.path, "free_bytes": need.free_bytes, "needed_bytes": need.needed_bytes,
@@ -577,11 +579,13 @@ def format_rehearsal_outline(
         text = N_("Enough disk space in {path}: {free_bytes} free, {needed_bytes} required")
         if need.free_bytes < need.needed_bytes:
             text = N_("Not enough disk space in {path}: {free_bytes} free, {needed_bytes} required")
-        words.append(LazyText(text, values))
+        lines.append(LazyText(text, values))
     if last_s is not None:
-        took = {"seconds": format_duration(last_s)}
-        words.append(LazyText(N_("Expected duration: {seconds} (from the last rehearsal)"), took))
-    words.append(LazyText(N_("No downtime. The copies are removed at the end.")))
+        duration = {"seconds": format_duration(last_s)}
+        lines.append(
+            LazyText(N_("Expected duration: {seconds} (from the last rehearsal)"), duration)
+        )
+    lines.append(LazyText(N_("No downtime. The copies are removed at the end.")))
     fits = all(need.free_bytes >= need.needed_bytes for need in space)
     document = {
         "rehearsal": None, **path,
@@ -593,7 +597,7 @@ def format_rehearsal_outline(
         ],
         "last_duration_s": last_s,
     }  # fmt: skip
-    return CommandResult(document, words, ExitCode.OK if fits else ExitCode.BLOCKED)
+    return CommandResult(document, lines, ExitCode.OK if fits else ExitCode.BLOCKED)
 
 
 def format_rehearsal_lines(found: JsonDocument, language: str) -> Iterator[OutputLine]:
@@ -646,8 +650,8 @@ def _format_hop_lines(hop: RehearsedHop, language: str) -> Iterator[OutputLine]:
             yield LazyText(_choose_row_count_text(before, after), rows)
     yield LazyText(N_("  data checks passed: {count}"), {"count": len(hop.checks)})
     if hop.contract_s is not None:
-        took = {"seconds": format_duration(hop.contract_s)}
-        yield LazyText(N_("  final migrations: {seconds}, without downtime"), took)
+        duration = {"seconds": format_duration(hop.contract_s)}
+        yield LazyText(N_("  final migrations: {seconds}, without downtime"), duration)
     yield from _format_rollback_lines(hop, language)
 
 
@@ -692,6 +696,8 @@ MISSING_PART_REASONS: Mapping[str, str] = {
     "FileNotFoundError": N_("not found"),
     "PermissionError": N_("permission denied"),
     "TimeoutExpired": N_("timed out"),
+    "omitted": N_("omitted on request"),
+    "too large": N_("too large"),
 }
 
 
@@ -705,7 +711,7 @@ def format_support_bundle(
         show: Parts whose text is shown.
         archive: The packed bundle in base64; None if it contains a value of a database.
     """
-    words: list[OutputLine] = []
+    lines: list[OutputLine] = []
     for part in bundle.parts:
         if part.text is None:
             known = part.missing_reason in MISSING_PART_REASONS
@@ -715,20 +721,20 @@ def format_support_bundle(
                 else part.missing_reason
             )
             values: dict[str, object] = {"part": part.name, "reason": reason}
-            words.append(LazyText(N_("  {part}: missing ({reason})"), values))
+            lines.append(LazyText(N_("  {part}: missing ({reason})"), values))
         else:
             size = format_bytes(len(part.text.encode()))
-            words.append(LazyText("  {part}: {size}", {"part": part.name, "size": size}))
+            lines.append(LazyText("  {part}: {size}", {"part": part.name, "size": size}))
         if part.name in show:
-            words += [
+            lines += [
                 f"    {strip_control_characters(line)}" for line in (part.text or "").splitlines()
             ]
     for name, reason in bundle.unread.items():
         values = {"database": name, "reason": LazyText(MISSING_PART_REASONS.get(reason, reason))}
-        words.append(LazyText(N_("Not compared with database {database}: {reason}"), values))
+        lines.append(LazyText(N_("Not compared with database {database}: {reason}"), values))
     for leak in bundle.leaks:
         values = {"part": leak.part, "column": leak.column}
-        words.append(LazyText(N_("{part} contains a value of {column}"), values))
+        lines.append(LazyText(N_("{part} contains a value of {column}"), values))
     document: dict[str, object] = {
         "parts": {
             part.name: {"missing": part.missing_reason}
@@ -741,14 +747,14 @@ def format_support_bundle(
         "not_compared_with": bundle.unread,
         "archive": archive,
     }
-    return CommandResult(document, words, ExitCode.BLOCKED if bundle.leaks else ExitCode.OK)
+    return CommandResult(document, lines, ExitCode.BLOCKED if bundle.leaks else ExitCode.OK)
 
 
 def format_import(
     record: ImportRecord, *, dry_run: bool, zone: tzinfo | None = None
 ) -> CommandResult:
     """Return the contents of an imported bundle, or with ``dry_run`` of a verified one."""
-    words: list[OutputLine] = []
+    lines: list[OutputLine] = []
     values: dict[str, object] = {
         "product": record.product,
         "releases": ", ".join(record.releases),
@@ -763,24 +769,24 @@ def format_import(
             if dry_run
             else N_("Imported: ncen-updater {agents}")
         )
-        words.append(LazyText(reported, values))
+        lines.append(LazyText(reported, values))
     if record.reachable_agent is not None and not dry_run:
         hint = N_("The service updates ncen-updater to {agent} automatically.")
-        words.append(LazyText(hint, values))
+        lines.append(LazyText(hint, values))
     if record.agents and not record.releases:
-        done = N_("No release of {product} in the bundle.")
+        summary = N_("No release of {product} in the bundle.")
     elif not record.releases:
-        done = N_("Bundle valid: newer metadata, no release.")
+        summary = N_("Bundle valid: newer metadata, no release.")
     elif dry_run:
-        done = N_("Bundle valid: {product} {releases}. Nothing was imported.")
+        summary = N_("Bundle valid: {product} {releases}. Nothing was imported.")
     else:
-        done = N_("Imported: {product} {releases}")
-    words.append(LazyText(done, values))
+        summary = N_("Imported: {product} {releases}")
+    lines.append(LazyText(summary, values))
     if record.reachable_release is not None:
-        words.append(LazyText(N_("Upgrade path from the installed release: {version}"), values))
+        lines.append(LazyText(N_("Upgrade path from the installed release: {version}"), values))
         if not dry_run:
-            words.append(LazyText(N_("Run: ncen-updater plan {version}"), values))
+            lines.append(LazyText(N_("Run: ncen-updater plan {version}"), values))
     elif record.releases:
-        words.append(LazyText(N_("No release newer than the installed one."), values))
-    words.append(LazyText(N_("Metadata valid until {until}"), values))
-    return CommandResult({"imported": not dry_run, **record.to_json()}, words)
+        lines.append(LazyText(N_("No release newer than the installed one."), values))
+    lines.append(LazyText(N_("Metadata valid until {until}"), values))
+    return CommandResult({"imported": not dry_run, **record.to_json()}, lines)

@@ -108,13 +108,13 @@ def read_receipt_state(journal: Journal) -> ReceiptState:
         last = {event.kind: event for event in list_receipt_events(journal)}
         level, written = last.get(RECEIPT_LEVEL_SET), last.get(RECEIPT_WRITTEN)
         query = f"SELECT max(number) FROM events WHERE kind = '{RESTORED_ADOPTED}'"  # noqa: S608
-        born = journal.read_event_hash(journal.query(query)[0][0] or 1) or ""
+        origin_hash = journal.read_event_hash(journal.query(query)[0][0] or 1) or ""
         agreed = _read_level(level) if level else ReceiptLevel.NONE
         return ReceiptState(
             level=agreed,
             number=int(str(written["number"])) if written else 0,
             previous=str(written["digest"]) if written else None,
-            epoch=compute_sha256(born.encode())[:8],
+            epoch=compute_sha256(origin_hash.encode())[:8],
             is_begun=written is not None and _read_level(written).rank >= agreed.rank,
         )
 
@@ -204,16 +204,16 @@ def list_addresses(site: Site) -> ReceiptAddresses:
 
 
 def list_outgoing(state: Path, level: ReceiptLevel) -> list[tuple[SignedReceipt, Path]]:
-    """Return unsent receipts by number; remove those of a higher level than agreed."""
-    found = []
+    """Return unsent receipts by number; remove unreadable ones and those above the agreed level."""
+    receipts = []
     for path in (state / OUTGOING_DIRECTORY).glob("receipt-*.json"):
         with suppress(UpdaterError, FileTooLargeError):  # written by another version of the agent
             signed = read_receipt(read_file(path, MAX_RECEIPT_BYTES), verify=False)
             if signed.receipt.level.rank <= level.rank:
-                found.append((signed, path))
+                receipts.append((signed, path))
                 continue
         durable.remove_file(path)
-    return sorted(found, key=lambda one: one[0].receipt.number)
+    return sorted(receipts, key=lambda one: one[0].receipt.number)
 
 
 def queue_receipt(site: Site, journal: Journal, level: ReceiptLevel, actor: str) -> None:
@@ -222,9 +222,9 @@ def queue_receipt(site: Site, journal: Journal, level: ReceiptLevel, actor: str)
     Raises:
         UpdaterError, OSError: As :func:`write_receipt`.
     """
-    following, _ = prepare_receipt(site, journal, level)
-    queued = [_select_news(one.receipt) for one, _ in list_outgoing(site.state_directory, level)]
-    if _select_news(following) not in queued:
+    receipt, _ = prepare_receipt(site, journal, level)
+    queued = [_select_content(one.receipt) for one, _ in list_outgoing(site.state_directory, level)]
+    if _select_content(receipt) not in queued:
         durable.make_directory(site.state_directory / OUTGOING_DIRECTORY, 0o700)
         write_receipt(site, journal, level, site.state_directory / OUTGOING_DIRECTORY, actor)
 
@@ -234,7 +234,7 @@ def send_outgoing(
     level: ReceiptLevel,
     deliver: Callable[[SignedReceipt], None],
     *,
-    way: str,
+    method: str,
     actor: str,
     scheduled: bool = False,
 ) -> list[SignedReceipt]:
@@ -244,7 +244,7 @@ def send_outgoing(
         journal: Journal, open for writing.
         level: The agreed level.
         deliver: Delivers one receipt, or raises.
-        way: ``https`` or ``mailto``; the service uses the method that a user chose last.
+        method: ``https`` or ``mailto``; the service uses the method that a user chose last.
         actor: User who requested it.
         scheduled: Whether the service sends automatically.
     """
@@ -252,9 +252,9 @@ def send_outgoing(
     for signed, path in list_outgoing(journal.path.parent, level):
         deliver(signed)
         journal.record_event(
-            RECEIPT_SENT, number=signed.receipt.number, digest=signed.digest, way=way,
-            level=signed.receipt.level.value, news=last.news if last else "", by=actor,
-            scheduled=scheduled,
+            RECEIPT_SENT, number=signed.receipt.number, digest=signed.digest, method=method,
+            level=signed.receipt.level.value, outcome_id=last.outcome_id if last else "",
+            by=actor, scheduled=scheduled,
         )  # fmt: skip
         durable.make_directory(path.parent / SENT_DIRECTORY, 0o700)
         durable.rename_entry(path, path.parent / SENT_DIRECTORY / path.name)
@@ -272,7 +272,8 @@ def list_receipt_events(journal: Journal) -> list[JournalEvent]:
 def find_due_receipt(journal: Journal) -> tuple[datetime, str] | None:
     """Return when the next receipt is sent automatically, and by which method.
 
-    After each change with an outcome, otherwise once a month, plus :func:`compute_delay`.
+    After each change with an outcome, otherwise 30 days after the last one, in both cases with the
+    delay of :func:`compute_delay`.
 
     Returns:
         None if receipts are off, or if no user has sent one at this level or a higher one.
@@ -280,20 +281,20 @@ def find_due_receipt(journal: Journal) -> tuple[datetime, str] | None:
     level = read_receipt_state(journal).level
     sent = [event for event in list_receipt_events(journal) if event.kind == RECEIPT_SENT]
     with guard_reads(journal.path):
-        by_people = [event for event in sent if not event["scheduled"]]
-        by_people = [event for event in by_people if _read_level(event).rank >= level.rank]
-        if level is ReceiptLevel.NONE or not by_people:
+        by_users = [event for event in sent if not event["scheduled"]]
+        by_users = [event for event in by_users if _read_level(event).rank >= level.rank]
+        if level is ReceiptLevel.NONE or not by_users:
             return None
-        since, is_urgent, last = sent[-1].at + REPORT_INTERVAL, False, find_last_change(journal)
-        if last is not None and last.news != sent[-1]["news"]:
+        due_from, is_urgent, last = sent[-1].at + REPORT_INTERVAL, False, find_last_change(journal)
+        if last is not None and last.outcome_id != sent[-1]["outcome_id"]:
             is_release_bad = last.facts["fault"] is Fault.RELEASE
-            since, is_urgent = last.since, is_release_bad and "fault" in ALLOWED[level]
-        secret = f"{journal.read_event_hash(sent[-1].number)} {last.news if last else ''}"
-        return since + compute_delay(secret, is_urgent=is_urgent), str(by_people[-1]["way"])
+            due_from, is_urgent = last.since, is_release_bad and "fault" in ALLOWED[level]
+        secret = f"{journal.read_event_hash(sent[-1].number)} {last.outcome_id if last else ''}"
+        return due_from + compute_delay(secret, is_urgent=is_urgent), str(by_users[-1]["method"])
 
 
 def compute_delay(secret: str, *, is_urgent: bool) -> timedelta:
-    """Return the delay after which a receipt is sent. Pure.
+    """Return the pseudorandom delay after which a receipt is sent. Pure.
 
     Args:
         secret: Seed that outsiders do not know and that survives a restart.
@@ -303,7 +304,7 @@ def compute_delay(secret: str, *, is_urgent: bool) -> timedelta:
     return most * (int(compute_sha256(secret.encode())[:8], 16) / 2**32)
 
 
-def _select_news(receipt: Receipt) -> object:
+def _select_content(receipt: Receipt) -> object:
     return receipt.running, receipt.level, receipt.change, receipt.outcome, receipt.ended
 
 
@@ -336,12 +337,12 @@ class LastChange:
     """The newest change that has an outcome.
 
     Attributes:
-        news: Identifies change and outcome, to detect the next outcome.
+        outcome_id: Identifies change and outcome, to detect the next outcome.
         since: When it had this outcome.
         facts: Values by fields of a receipt.
     """
 
-    news: str
+    outcome_id: str
     since: datetime
     facts: Mapping[str, object]
 
@@ -357,14 +358,14 @@ def find_last_change(journal: Journal) -> LastChange | None:
 
 
 def _read_outcome(journal: Journal, change: Change, facts: ChangeFacts) -> LastChange:
-    real, predicted = measure_downtime(change, facts), find_predicted_range(journal, change.id)
-    seconds = [min(round(one), MAX_SECONDS) for one in (real or 0, *(predicted or ()))]
+    actual, predicted = measure_downtime(change, facts), find_predicted_range(journal, change.id)
+    seconds = [min(round(one), MAX_SECONDS) for one in (actual or 0, *(predicted or ()))]
     outcome = classify_outcome(change, facts)
     blame = find_blame(journal, facts.failed_soak_upgrade or change.id)
     code = change.error_code or (str(blame["code"]) if blame else None)
     ended, soaking_since = change.ended_at or change.created_at, facts.soak_started_at
     return LastChange(
-        news=f"{change.id} {outcome}",
+        outcome_id=f"{change.id} {outcome}",
         since=change.ended_at or (blame.at if blame else soaking_since) or change.created_at,
         facts={
             "change": [change.from_version, change.to_version],
@@ -374,13 +375,13 @@ def _read_outcome(journal: Journal, change: Change, facts: ChangeFacts) -> LastC
             # An operator can end the soak period early.
             "soaked": facts.confirmed_by is None if outcome is Outcome.UPGRADED else None,
             "ended": ended.astimezone().date(),
-            "downtime": None if real is None else seconds,
+            "downtime": None if actual is None else seconds,
         },
     )
 
 
 #: Exit statuses of temporary errors: a full disk, no network, a hold, a closed window.
-_PASSING = (ExitCode.SPACE, ExitCode.NETWORK, ExitCode.BUSY, ExitCode.OUTSIDE_WINDOW_OR_HELD)
+_TEMPORARY = (ExitCode.SPACE, ExitCode.NETWORK, ExitCode.BUSY, ExitCode.OUTSIDE_WINDOW_OR_HELD)
 _INTERRUPTIONS = (INTERRUPTED, DATABASE_UNREACHABLE, SOAK_DATABASES_DOWN, SOAK_DISK_FULL)
 
 
@@ -397,7 +398,7 @@ def choose_fault(outcome: Outcome, code: str | None, *, blamed: bool) -> Fault |
     if blamed:
         return Fault.RELEASE
     error = find_message(code) if code is not None else INTERRUPTED
-    if error is not None and (error in _INTERRUPTIONS or error.exit_code in _PASSING):
+    if error is not None and (error in _INTERRUPTIONS or error.exit_code in _TEMPORARY):
         return Fault.INTERRUPTED
     return Fault.SITE
 

@@ -5,12 +5,13 @@ parts that they need, and no others are read. The journal is read over one conne
 transaction.
 
 To add a fact: add a field of :class:`SiteStatus` and its line in :func:`read_status`, or a field of
-:class:`JournalSnapshot` and its line in :func:`read_journal_snapshot`. Standard library only, since
-``status`` must start fast.
+:class:`JournalSnapshot` and its line in :func:`read_journal_snapshot`. No third-party imports,
+since ``status`` must start fast.
 """
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 from collections.abc import Callable, Collection, Mapping
@@ -18,7 +19,7 @@ from dataclasses import dataclass, field, fields
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from ncen_updater.agent.config.errors import ConfigError
 from ncen_updater.agent.config.essential_settings import EssentialSettings
@@ -83,7 +84,7 @@ T = TypeVar("T")
 #: A value, or the error that occurred instead.
 Part: TypeAlias = "T | Exception"
 #: Value of parts that were not requested.
-NOT_READ = LookupError("this part was not asked for")
+NOT_READ = LookupError("this part was not requested")
 #: Cache of large files: modification time and size, and the parsed content.
 FileCache = dict[Path, tuple[tuple[int, int], object]]
 
@@ -165,8 +166,8 @@ class JournalSnapshot:
 
 def read_journal_snapshot(journal: Journal, now: datetime) -> JournalSnapshot:
     """Read the state of the journal; the caller holds a read transaction."""
-    memory, consent = SiteHistory(journal), ApprovalStore(journal)
-    last, bad = next(iter(journal.list_changes(1)), None), memory.list_bad_releases()
+    history, approvals = SiteHistory(journal), ApprovalStore(journal)
+    last, bad = next(iter(journal.list_changes(1)), None), history.list_bad_releases()
     if last is not None:
         require_zones(journal, last)
     facts = journal.read_facts(last.id) if last else NO_FACTS
@@ -177,40 +178,40 @@ def read_journal_snapshot(journal: Journal, now: datetime) -> JournalSnapshot:
         last_change=last,
         last_facts=facts,
         pending_rollback=find_pending_rollback(journal),
-        holds=memory.list_active_holds(now),
+        holds=history.list_active_holds(now),
         bad_releases=bad,
         good_since=_read_good_since(journal, {row.version for row in bad}),
         waiting_job=JobQueue(journal).find_next(),
         rollback_job=find_rollback_job(journal),
-        approvals=consent.list_active(),
-        upgrade_approvals=consent.list_for_upgrades(),
-        rollback_approvals=_list_applicable_rollback_approvals(journal, consent),
-        schedules=consent.list_schedules(),
-        consumed_approvals=_list_consumed_approvals(consent, last, facts) if last else (),
+        approvals=approvals.list_active(),
+        upgrade_approvals=approvals.list_for_upgrades(),
+        rollback_approvals=_list_applicable_rollback_approvals(journal, approvals),
+        schedules=approvals.list_schedules(),
+        consumed_approvals=_list_consumed_approvals(approvals, last, facts) if last else (),
         rehearsed=_find_rehearsed(journal, last),
     )
 
 
 def _list_applicable_rollback_approvals(
-    journal: Journal, consent: ApprovalStore
+    journal: Journal, store: ApprovalStore
 ) -> tuple[RollbackApproval, ...]:
     """Return rollback approvals for the last upgrade; an approval applies to one upgrade only."""
-    given = consent.list_for_rollbacks()
-    brought = {one.origin: find_installing_upgrade(journal, one.origin) for one in given}
+    approvals = store.list_for_rollbacks()
+    upgrades = {one.origin: find_installing_upgrade(journal, one.origin) for one in approvals}
     return tuple(
-        one for one in given if (by := brought[one.origin]) is not None and by.id == one.undoes
+        one for one in approvals if (by := upgrades[one.origin]) is not None and by.id == one.undoes
     )
 
 
 def _list_consumed_approvals(
-    consent: ApprovalStore, last: Change, facts: ChangeFacts
+    store: ApprovalStore, last: Change, facts: ChangeFacts
 ) -> tuple[str, ...]:
     """Return the approvers of a reverted last change: each approval is valid for one attempt."""
     if last.state is not ChangeState.REVERTED:
         return ()
-    again = {one.actor for one in consent.list_active() if one.at >= last.created_at}
+    renewed = {one.actor for one in store.list_active() if one.at >= last.created_at}
     return tuple(
-        who for who in consent.list_consumed_by(last.id, facts.binding) if who not in again
+        actor for actor in store.list_consumed_by(last.id, facts.binding) if actor not in renewed
     )
 
 
@@ -230,14 +231,14 @@ def require_zones(journal: Journal, change: Change) -> None:
 
 
 def _read_good_since(journal: Journal, versions: Collection[str]) -> dict[str, datetime]:
-    """Return when changes to releases last ended without a failed soak period."""
+    """Return when changes to releases last ended without a failed soak period, or confirmed."""
     found: dict[str, datetime] = {}
     finished = f"SELECT id, to_version FROM changes WHERE state = '{ChangeState.FINISHED}'"  # noqa: S608
     for row in journal.query(f"{finished} ORDER BY rowid DESC") if versions else ():
         if row["to_version"] in versions and row["to_version"] not in found:
             change, facts = journal.read_change(row["id"]), journal.read_facts(row["id"])
-            well = facts.soak_error is None or facts.confirmed_by is not None
-            if well and change.ended_at is not None:
+            succeeded = facts.soak_error is None or facts.confirmed_by is not None
+            if succeeded and change.ended_at is not None:
                 found[change.to_version] = change.ended_at
     return found
 
@@ -251,7 +252,7 @@ class SiteStatus:
         paths: Paths and identity of the site.
         current: The installed release; None if none was selected yet.
         configuration_error: Error of the complete configuration; None without one.
-        maintenance_on: Whether the maintenance page is on; None if the configuration has none.
+        maintenance_on: Whether the maintenance file exists; None if the configuration has none.
         availability: Availability according to maintenance page, processes and health check.
         lock_holder: Holder of the change lock.
         journal: State of the journal.
@@ -302,13 +303,17 @@ class SiteStatus:
     @property
     def is_inconsistent(self) -> bool:
         """Return whether the maintenance page's state contradicts the probed availability."""
-        maintenance_file, seen = (
+        maintenance_file, availability = (
             get_part_or_none(self.maintenance_on),
             get_part_or_none(self.availability),
         )
-        if maintenance_file is None or seen is None or seen.state is AvailabilityState.UNKNOWN:
+        if (
+            maintenance_file is None
+            or availability is None
+            or availability.state is AvailabilityState.UNKNOWN
+        ):
             return False
-        return maintenance_file is not (seen.state is AvailabilityState.MAINTENANCE)
+        return maintenance_file is not (availability.state is AvailabilityState.MAINTENANCE)
 
     @property
     def is_work_unfinished(self) -> bool:
@@ -376,20 +381,20 @@ class SiteStatus:
 
         0 if nothing can be approved yet.
         """
-        journal, found = get_part_or_none(self.journal), self.next_upgrade
-        if found is None or found.target is None or not found.binding:
+        journal, assessment = get_part_or_none(self.journal), self.next_upgrade
+        if assessment is None or assessment.target is None or not assessment.binding:
             needed = 0
         return journal.count_approvals(self.binding, needed).missing if journal else None
 
     @property
     def rehearsal(self) -> RehearsalRecord | None:
         """Return the newest rehearsal of the next upgrade."""
-        found = self.next_upgrade
-        if found is None or found.current is None or found.target is None:
+        assessment = self.next_upgrade
+        if assessment is None or assessment.current is None or assessment.target is None:
             return None
-        way = (found.current, found.target)
+        hop = (assessment.current, assessment.target)
         rehearsals = require_part(self.rehearsals)
-        return next((one for one in rehearsals if (one.from_version, one.to_version) == way), None)
+        return next((one for one in rehearsals if (one.from_version, one.to_version) == hop), None)
 
 
 ALL_PARTS = frozenset(one.name for one in fields(SiteStatus)) - {"now", "paths"}
@@ -413,7 +418,7 @@ def read_status(
         paths: Paths and identity of the site.
         now: The current time.
         parts: Names of the requested fields of :class:`SiteStatus`.
-        config: The complete configuration; without it agent and disks are not read.
+        config: The complete configuration; without it agent and free space are not read.
         site: The complete site; without it the databases are not queried.
         cache: Cache of large files.
         probe: Probes the availability; by default this process does, with its own permissions.
@@ -422,11 +427,13 @@ def read_status(
     def part(name: str, read: Callable[[], T]) -> Part[T]:
         return _read_part(read) if name in parts else NOT_READ
 
-    def look() -> SiteStatus:
+    raw_config = functools.cache(lambda: read_raw_config(paths.config_path).data)
+
+    def read_once() -> SiteStatus:
         # Read the lock before the journal: a process that released it has already written
         # everything.
-        at_work = part("lock_holder", lambda: read_lock_holder(paths.state / CHANGE_LOCK_FILE))
-        journal, rehearsals, stop = _read_journal_parts(paths, now, parts)
+        lock_holder = part("lock_holder", lambda: read_lock_holder(paths.state / CHANGE_LOCK_FILE))
+        journal, rehearsals, last_downtime = _read_journal_parts(paths, now, parts)
         return SiteStatus(
             now,
             paths,
@@ -435,18 +442,18 @@ def read_status(
                 "configuration_error", lambda: check_config(paths.config_path, paths.state)
             ),
             availability=part("availability", lambda: _read_availability(paths, probe)),
-            maintenance_on=part("maintenance_on", lambda: _is_maintenance_on(paths.config_path)),
-            lock_holder=at_work,
+            maintenance_on=part("maintenance_on", lambda: _is_maintenance_on(raw_config())),
+            lock_holder=lock_holder,
             journal=journal,
             required_approvals=part(
-                "required_approvals", lambda: _read_approvals_needed(paths.config_path)
+                "required_approvals", lambda: _get_required_approvals(raw_config())
             ),
-            soak_s=part("soak_s", lambda: _read_soak_seconds(paths.config_path)),
+            soak_s=part("soak_s", lambda: _get_soak_seconds(raw_config())),
             rehearsals=rehearsals,
-            last_downtime=stop,
+            last_downtime=last_downtime,
             feed_view=part("feed_view", lambda: _read_feed_view(paths, cache)),
             emergency_halts=part("emergency_halts", lambda: _read_emergency_halts(paths, now)),
-            signed_at=part("signed_at", lambda: _signed_at(paths)),
+            signed_at=part("signed_at", lambda: _read_signed_at(paths)),
             expiries=part("expiries", lambda: _read_expiries(paths, cache)),
             service_state=part("service_state", lambda: _read_service_state(paths)),
             agent=part("agent", lambda: _read_agent_selection(config)) if config else NOT_READ,
@@ -454,7 +461,8 @@ def read_status(
             if config
             else NOT_READ,
             full_disk=part(
-                "full_disk", lambda: find_full_path((paths.state, paths.slots, *_databases(paths)))
+                "full_disk",
+                lambda: find_full_path((paths.state, paths.slots, *_list_database_disks(paths))),
             ),
             observed_state=part("observed_state", lambda: _observe_site(site, journal))
             if site
@@ -462,12 +470,12 @@ def read_status(
         )
 
     # Probing the application takes seconds; the maintenance page may have been removed meanwhile.
-    looked = look()
+    status = read_once()
     for _ in range(MAX_REREADS):
-        if not looked.is_inconsistent:
+        if not status.is_inconsistent:
             break
-        looked = look()
-    return looked
+        status = read_once()
+    return status
 
 
 def _read_part(read: Callable[[], T]) -> Part[T]:
@@ -480,7 +488,7 @@ def _read_part(read: Callable[[], T]) -> Part[T]:
 
 
 def _read_journal_parts(
-    places: EssentialSettings, now: datetime, parts: Collection[str]
+    paths: EssentialSettings, now: datetime, parts: Collection[str]
 ) -> tuple[Part[JournalSnapshot], Part[tuple[RehearsalRecord, ...]], Part[LastDowntime | None]]:
     """Read the parts from the journal, over one connection and in one transaction."""
     # The query of the databases needs the open change from the journal.
@@ -489,7 +497,7 @@ def _read_journal_parts(
 
     def read() -> tuple[JournalSnapshot, tuple[RehearsalRecord, ...], LastDowntime | None]:
         with (
-            Journal.open(places.state / JOURNAL_FILE, read_only=True) as journal,
+            Journal.open(paths.state / JOURNAL_FILE, read_only=True) as journal,
             journal.read_transaction(),
         ):
             return (
@@ -498,14 +506,14 @@ def _read_journal_parts(
                 _read_last_downtime(journal) if "last_downtime" in parts else None,
             )
 
-    found = _read_part(read)
-    if isinstance(found, Exception):
-        return found, found, found
-    facts, rehearsals, stop = found
+    values = _read_part(read)
+    if isinstance(values, Exception):
+        return values, values, values
+    snapshot, rehearsals, last_downtime = values
     return (
-        facts,
+        snapshot,
         rehearsals if "rehearsals" in parts else NOT_READ,
-        stop if "last_downtime" in parts else NOT_READ,
+        last_downtime if "last_downtime" in parts else NOT_READ,
     )
 
 
@@ -538,14 +546,13 @@ def read_mtime_ns(path: Path) -> int:
         return 0
 
 
-def _read_current(places: EssentialSettings) -> str | None:
-    version = read_current_version(places.slots, places.current)
+def _read_current(paths: EssentialSettings) -> str | None:
+    version = read_current_version(paths.slots, paths.current)
     return str(version) if version else None
 
 
-def _is_maintenance_on(config: Path) -> bool | None:
-    data = read_raw_config(config).data
-    paths, application = data.get("paths", {}), data.get("application", {})
+def _is_maintenance_on(config: Mapping[str, Any]) -> bool | None:
+    paths, application = config.get("paths", {}), config.get("application", {})
     name = application.get("maintenance_file") if isinstance(application, dict) else None
     root = paths.get("root", "/") if isinstance(paths, dict) else None
     if not isinstance(name, str) or not isinstance(root, str):
@@ -557,74 +564,74 @@ def _is_maintenance_on(config: Path) -> bool | None:
     return True
 
 
-def _read_approvals_needed(config: Path) -> int:
-    service = read_raw_config(config).data.get("service", {})
+def _get_required_approvals(config: Mapping[str, Any]) -> int:
+    service = config.get("service", {})
     needed = service.get("required_approvals") if isinstance(service, dict) else None
     return needed if type(needed) is int and needed > 0 else 1
 
 
-def _read_soak_seconds(config: Path) -> float:
-    soak = read_raw_config(config).data.get("soak", {})
+def _get_soak_seconds(config: Mapping[str, Any]) -> float:
+    soak = config.get("soak", {})
     seconds = soak.get("seconds") if isinstance(soak, dict) else None
     return float(seconds) if isinstance(seconds, int | float) and seconds >= 0 else DEFAULT_SOAK_S
 
 
 def _read_availability(
-    places: EssentialSettings, ask: Callable[[], Availability] | None
+    paths: EssentialSettings, probe: Callable[[], Availability] | None
 ) -> Availability:
     from ncen_updater.agent.adapters.application.availability_probe import probe_availability
 
-    full = find_full_path(_databases(places))
-    return apply_full_disk(ask() if ask else probe_availability(places), full and full[0])
+    full = find_full_path(_list_database_disks(paths))
+    return apply_full_disk(probe() if probe else probe_availability(paths), full and full[0])
 
 
-def _databases(places: EssentialSettings) -> tuple[Path, ...]:
+def _list_database_disks(paths: EssentialSettings) -> tuple[Path, ...]:
     """Return the disks of the databases, as the service last determined them."""
-    found = _read_service_state(places).assessment
-    return tuple(map(Path, found.disks)) if found else ()
+    assessment = _read_service_state(paths).assessment
+    return tuple(map(Path, assessment.disks)) if assessment else ()
 
 
 def _read_cached(path: Path, read: Callable[[Path], T], cache: FileCache | None) -> T:
     """Read a file, or return its cached content."""
     cache = {} if cache is None else cache
-    seen = path.stat()
-    mark = (seen.st_mtime_ns, seen.st_size)
+    info = path.stat()
+    version = (info.st_mtime_ns, info.st_size)
     known = cache.get(path)
-    if known is None or known[0] != mark:
-        known = (mark, read(path))
+    if known is None or known[0] != version:
+        known = (version, read(path))
         cache[path] = known
-    return known[1]  # type: ignore[return-value]  # what this reader made of this file
+    return known[1]  # type: ignore[return-value]  # always read by the same function
 
 
-def _read_feed_view(places: EssentialSettings, cache: FileCache | None) -> FeedSummary | None:
+def _read_feed_view(paths: EssentialSettings, cache: FileCache | None) -> FeedSummary | None:
     try:
         return _read_cached(
-            get_view_path(places.feed_state, places.product), read_feed_summary, cache
+            get_view_path(paths.feed_state, paths.product), read_feed_summary, cache
         )
     except FileNotFoundError:
         return None
 
 
 def _read_emergency_halts(
-    places: EssentialSettings, now: datetime
+    paths: EssentialSettings, now: datetime
 ) -> tuple[KnownEmergencyHalt, ...]:
     from ncen_updater.feed.feed_summary import list_active_halts
     from ncen_updater.feed.trust_state import TrustStateStore
 
-    memory = TrustStateStore(places.state, lambda: now)
+    store = TrustStateStore(paths.state, lambda: now)
     return list_active_halts(
-        memory.load().emergency_halts, places.product, memory.get_reference_time()
+        store.load().emergency_halts, paths.product, store.get_reference_time()
     )
 
 
-def _signed_at(places: EssentialSettings) -> datetime | None:
+def _read_signed_at(paths: EssentialSettings) -> datetime | None:
     from ncen_updater.feed.trust_state import TrustStateStore
 
-    return TrustStateStore(places.state).load().clock_floor
+    return TrustStateStore(paths.state).load().clock_floor
 
 
-def _read_expiries(places: EssentialSettings, cache: FileCache | None) -> dict[str, Part[datetime]]:
-    files = sorted((places.feed_state / "metadata").glob("*.json"))[:50]
+def _read_expiries(paths: EssentialSettings, cache: FileCache | None) -> dict[str, Part[datetime]]:
+    files = sorted((paths.feed_state / "metadata").glob("*.json"))[:50]
     return {
         path.stem: _read_part(partial(_read_cached, path, _read_expiry, cache))
         for path in files
@@ -637,10 +644,10 @@ def _read_expiry(path: Path) -> datetime:
     return parse_stored_time(str(data["signed"]["expires"]))
 
 
-def _read_service_state(places: EssentialSettings) -> ServiceState:
+def _read_service_state(paths: EssentialSettings) -> ServiceState:
     from ncen_updater.agent.storage.service_state import SERVICE_STATE_PATH, ServiceStateFile
 
-    return ServiceStateFile(places.state / SERVICE_STATE_PATH).load()
+    return ServiceStateFile(paths.state / SERVICE_STATE_PATH).load()
 
 
 def _read_agent_selection(config: AgentConfig) -> AgentSelection | None:
@@ -649,24 +656,22 @@ def _read_agent_selection(config: AgentConfig) -> AgentSelection | None:
     return AgentSelectionFile(config.paths.resolve(config.paths.agent_slots)).load()
 
 
-def _read_free_space(places: EssentialSettings, config: AgentConfig) -> dict[str, Part[float]]:
-    disks = {"state": places.state, "slots": places.slots}
+def _read_free_space(paths: EssentialSettings, config: AgentConfig) -> dict[str, Part[float]]:
+    disks = {"state": paths.state, "slots": paths.slots}
     if (directory := config.databases.engine_settings.local_directory) is not None:
         disks["databases"] = directory
-    return {
-        name: _read_part(partial(_compute_free_percent, place)) for name, place in disks.items()
-    }
+    return {name: _read_part(partial(_compute_free_percent, path)) for name, path in disks.items()}
 
 
-def _compute_free_percent(place: Path) -> float:
-    disk = os.statvfs(place)
+def _compute_free_percent(path: Path) -> float:
+    disk = os.statvfs(path)
     if not disk.f_blocks:
-        raise OSError(f"{place} lies where nothing says how much room there is")
+        raise OSError(f"cannot determine the size of the file system of {path}")
     return round(100 * disk.f_bavail / disk.f_blocks, 1)
 
 
 def _observe_site(site: Site, journal: Part[JournalSnapshot]) -> ObservedState:
     from ncen_updater.agent.engine.observed_state import observe_site
 
-    facts = get_part_or_none(journal)
-    return observe_site(site, facts.open_change if facts else None, by_operator=True)
+    snapshot = get_part_or_none(journal)
+    return observe_site(site, snapshot.open_change if snapshot else None, by_operator=True)

@@ -7,8 +7,8 @@ slots and then decides for the selected slot.
 
 The service parses requests of local users, and the directory contains code that root runs: so
 neither the service's unit nor the worker's unit may write there. A separate unit may; the service
-requests one of five actions from it, without parameters, under the rules of
-``agent_selection.py``. If a single process does everything, it also performs these actions.
+requests one of five actions from it, with its own version as the only parameter, under the rules of
+``agent_selection.py``. Without that unit, the process performs these actions itself.
 
 The failsafe counts and selects before the service starts.
 """
@@ -67,19 +67,22 @@ def read_failsafe() -> bytes:
 
 
 def update_failsafe(directory: Path, python: Path) -> bool:
-    """Replace the installed failsafe by this agent's one if they differ; return whether it did.
+    """Replace the installed failsafe by this agent's one, if that differs and passes its trials.
 
     Args:
         directory: Directory of the slots.
         python: Interpreter that runs the failsafe.
 
+    Returns:
+        Whether it was replaced.
+
     Raises:
         OSError: If a file cannot be written.
     """
-    for left in directory.glob(f".{FAILSAFE_FILE}.*"):  # left by an interrupted test
-        shutil.rmtree(left) if left.is_dir() else durable.remove_file(left)
-    content, place = read_failsafe(), directory / FAILSAFE_FILE
-    if place.exists() and place.read_bytes() == content:
+    for leftover in directory.glob(f".{FAILSAFE_FILE}.*"):  # left by an interrupted test
+        shutil.rmtree(leftover) if leftover.is_dir() else durable.remove_file(leftover)
+    content, installed = read_failsafe(), directory / FAILSAFE_FILE
+    if installed.exists() and installed.read_bytes() == content:
         return False
     trial = directory / f".{FAILSAFE_FILE}.trial.py"
     durable.write_file(trial, content, 0o755)
@@ -90,7 +93,7 @@ def update_failsafe(directory: Path, python: Path) -> bool:
         ):
             logger.error("the new failsafe failed a trial; keeping the old one")
             return False
-        durable.write_file(place, content, 0o755)
+        durable.write_file(installed, content, 0o755)
     finally:
         durable.remove_file(trial)
     logger.info("failsafe updated")
@@ -101,21 +104,21 @@ def _passes_trials(content: bytes, directory: Path, python: Path) -> bool:
     """Return whether a failsafe starts the right versions; test agents only log their version."""
     # In the directory of the slots: other file systems may be mounted noexec.
     with tempfile.TemporaryDirectory(prefix=f".{FAILSAFE_FILE}.", dir=directory) as name:
-        place = Path(name)
-        started = place / "started"
-        (place / FAILSAFE_FILE).write_bytes(content)
+        slots = Path(name)
+        started = slots / "started"
+        (slots / FAILSAFE_FILE).write_bytes(content)
         for version in ("1.0", "2.0"):
-            programs = place / version / "bin"
+            programs = slots / version / "bin"
             programs.mkdir(parents=True)
             (programs / "python").symlink_to(python)
             program = programs / PROGRAM_NAME
             program.write_text(f"#!/bin/sh\necho {version} >> {shlex.quote(str(started))}\n")
             program.chmod(0o755)
         for before, word, expected in FAILSAFE_TRIALS:
-            AgentSelectionFile(place).update(partial(_replace_selection, before))
+            AgentSelectionFile(slots).update(partial(_replace_selection, before))
             started.unlink(missing_ok=True)
-            text = _run_failsafe([str(python), "-I", str(place / FAILSAFE_FILE), word])
-            if text is None or not started.exists() or started.read_text().split() != [expected]:
+            output = _run_failsafe([str(python), "-I", str(slots / FAILSAFE_FILE), word])
+            if output is None or not started.exists() or started.read_text().split() != [expected]:
                 logger.error("the new failsafe did not start the expected program (%s)", word)
                 return False
     return True
@@ -128,14 +131,14 @@ def _replace_selection(wanted: AgentSelection, _: AgentSelection | None) -> Agen
 def _run_failsafe(command: list[str]) -> str | None:
     """Run the failsafe; return its output, or None if it failed."""
     try:
-        ended = run_command(command, build_minimal_environment(), CHECK_TIMEOUT_S)
+        result = run_command(command, build_minimal_environment(), CHECK_TIMEOUT_S)
     except OSError as error:
         logger.error("the new failsafe could not be tested: %s", error)
         return None
-    if ended.status != 0:
-        logger.error("the new failsafe exited with %s: %s", ended.status, ended.output)
+    if result.status != 0:
+        logger.error("the new failsafe exited with %s: %s", result.status, result.output)
         return None
-    return ended.output
+    return result.output
 
 
 def _selects_chosen_slot(trial: Path, directory: Path, python: Path) -> bool:
@@ -162,10 +165,10 @@ def prune_slots(directory: Path, send_heartbeat: Callable[[], object]) -> tuple[
         OSError: If a slot cannot be removed.
         SelectionDamagedError: If the selection cannot be read.
     """
-    sequence = AgentSelectionFile(directory).load()
-    if sequence is None or sequence.previous is None:
+    selection = AgentSelectionFile(directory).load()
+    if selection is None or selection.previous is None:
         return ()  # without a previous version the failsafe may fall back to any slot
-    return AgentSlots(directory).prune({sequence.current, sequence.previous}, send_heartbeat)
+    return AgentSlots(directory).prune({selection.current, selection.previous}, send_heartbeat)
 
 
 class DirectoryAction(StrEnum):
@@ -194,7 +197,7 @@ def create_action_handler(
     """
     file = AgentSelectionFile(directory)
 
-    def tidy() -> None:
+    def clean_up() -> None:
         try:
             update_failsafe(directory, SYSTEM_PYTHON)
             prune_slots(directory, send_heartbeat)
@@ -208,22 +211,24 @@ def create_action_handler(
         DirectoryAction.REVERT: lambda before: revert_to_previous(before, version, now()),
     }
 
-    def do(action: DirectoryAction) -> None:
+    def perform(action: DirectoryAction) -> None:
         if action is DirectoryAction.CLEAN_UP:
-            tidy()
+            clean_up()
             return
-        how = changes[action]
-        file.update(lambda before: how(before if before is not None else AgentSelection(version)))
+        change = changes[action]
+        file.update(
+            lambda before: change(before if before is not None else AgentSelection(version))
+        )
 
-    return do
+    return perform
 
 
-def own_doer(
+def choose_action_handler(
     directory: Path,
     socket: Path,
     version: str,
     now: Callable[[], datetime],
-    alive: Callable[[], object],
+    send_heartbeat: Callable[[], object],
 ) -> ActionHandler:
     """Return a function that performs an action: here if permitted, otherwise through its unit.
 
@@ -232,16 +237,18 @@ def own_doer(
         socket: Socket of the unit that may write to the directory.
         version: The running version.
         now: The wall clock.
-        alive: Called while the function waits for the unit.
+        send_heartbeat: Called while the function waits for the unit.
     """
     if os.access(directory, os.W_OK) or not socket.exists():
-        return create_action_handler(directory, version, now, alive)
+        return create_action_handler(directory, version, now, send_heartbeat)
     worker = Worker("none", socket=socket, limits=LIMITS, expected_errors=(range(10_000),))
 
-    def do(action: DirectoryAction) -> None:
+    def perform(action: DirectoryAction) -> None:
         try:
-            call_worker(worker, {"command": [OWN, action, version]}, ending=lambda: bool(alive()))
+            call_worker(
+                worker, {"command": [OWN, action, version]}, ending=lambda: bool(send_heartbeat())
+            )
         except WorkerError as error:
             raise UpdaterError(SEQUENCE_UNWRITABLE, path=directory, reason=error.detail) from error
 
-    return do
+    return perform

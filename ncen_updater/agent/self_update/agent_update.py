@@ -63,11 +63,11 @@ def check_site(site: Site) -> None:
         UpdaterError: If one of them cannot be read, or a disk of the agent is full.
     """
     paths = site.config.paths
-    for place in (site.state_directory, paths.resolve(paths.agent_slots)):
-        if place.is_dir():
+    for directory in (site.state_directory, paths.resolve(paths.agent_slots)):
+        if directory.is_dir():
             # Require only the reserve that is always kept free: an agent that fills the disk must
             # not use the last blocks to confirm itself.
-            require_space(place, 0)
+            require_space(directory, 0)
     with Journal.open(site.state_directory / JOURNAL_FILE, read_only=True) as journal:
         journal.list_changes()
         journal.find_open_change()
@@ -94,12 +94,12 @@ class AgentUpdateResult:
     Attributes:
         origin: Version selected before.
         version: Version on offer; None without one.
-        chosen: Whether the new version was selected; the service then exits.
+        is_selected: Whether the new version was selected; the service then exits.
     """
 
     origin: str
     version: str | None = None
-    chosen: bool = False
+    is_selected: bool = False
 
 
 def get_agent_directory(site: Site) -> Path:
@@ -130,19 +130,19 @@ def refresh_agent_metadata(site: Site, config_path: Path) -> UpdaterError | None
 def find_offered_agent(site: Site, config_path: Path) -> str | None:
     """Return the next agent version according to the stored metadata; None without one.
 
-    Also None if this agent does not run from a selected slot, if an agent is on trial, and, at an
-    offline site, if no bundle contained the release.
+    Also None if this agent does not run from a selected slot, if an agent is on trial, if the
+    metadata cannot be read, and, at an offline site, if no bundle contained the release.
     """
     try:
-        sequence = AgentSelectionFile(get_agent_directory(site)).load()
-        if sequence is None or sequence.state is TrialState.ON_TRIAL:
+        selection = AgentSelectionFile(get_agent_directory(site)).load()
+        if selection is None or selection.state is TrialState.ON_TRIAL:
             return None
         source = create_agent_source(site, config_path)
         view = source.load_last_view()
-        if view is None or sequence.current != str(site.agent_version):
+        if view is None or selection.current != str(site.agent_version):
             return None
         offer = choose_next_agent(
-            sequence, view.offers, site.config.site, source.get_reference_time()
+            selection, view.offers, site.config.site, source.get_reference_time()
         )
         if (
             offer is not None
@@ -186,47 +186,47 @@ def update_agent(
         UpdaterError: If the update fails; the selected agent is unchanged.
     """
     file = AgentSelectionFile(slots.directory)
-    sequence = _require_confirmed_agent(file, str(site.agent_version))
+    selection = _require_confirmed_agent(file, str(site.agent_version))
     source.refresh()
     view = source.load_last_view()
     offers = view.offers if view else ()
     settings = site.config.site
     offer = choose_next_agent(
-        sequence, offers, settings, source.get_reference_time(), target=target, retry=retry
+        selection, offers, settings, source.get_reference_time(), target=target, retry=retry
     )
     if offer is None:
-        return AgentUpdateResult(sequence.current, None)
+        return AgentUpdateResult(selection.current, None)
     if dry_run:
         with Journal.open(site.state_directory / JOURNAL_FILE, read_only=True) as journal:
             require_no_unfinished_change(journal)
-        return AgentUpdateResult(sequence.current, offer.version)
+        return AgentUpdateResult(selection.current, offer.version)
     with _lock_without_open_change(site) as journal:
         # Another update may have run before this one acquired the lock.
-        sequence = _require_confirmed_agent(file, str(site.agent_version))
+        selection = _require_confirmed_agent(file, str(site.agent_version))
         check_site(site)
-        _remove_failed_slots(slots, sequence, offer.version)
-        _build_slot(slots, source, offer, sequence, progress)
+        _remove_failed_slots(slots, selection, offer.version)
+        _build_slot(slots, source, offer, selection, progress)
 
-        def choose(before: AgentSelection | None) -> AgentSelection:
-            return begin_trial(forget_failure(before or sequence, offer.version), offer.version)
+        def select(before: AgentSelection | None) -> AgentSelection:
+            return begin_trial(forget_failure(before or selection, offer.version), offer.version)
 
         journal.record_event(
-            AGENT_SELECTED, by=actor, version=offer.version, origin=sequence.current
+            AGENT_SELECTED, by=actor, version=offer.version, origin=selection.current
         )
-        file.update(choose)
+        file.update(select)
     source.discard_release(offer)
-    return AgentUpdateResult(sequence.current, offer.version, chosen=True)
+    return AgentUpdateResult(selection.current, offer.version, is_selected=True)
 
 
 def _require_confirmed_agent(file: AgentSelectionFile, version: str) -> AgentSelection:
-    sequence = file.load()
-    if sequence is None:
+    selection = file.load()
+    if selection is None:
         raise UpdaterError(AGENT_NOT_FROM_SLOT, path=file.directory)
-    if sequence.state is TrialState.ON_TRIAL:
-        raise UpdaterError(AGENT_ON_TRIAL, version=sequence.current)
-    if sequence.current != version:
+    if selection.state is TrialState.ON_TRIAL:
+        raise UpdaterError(AGENT_ON_TRIAL, version=selection.current)
+    if selection.current != version:
         raise UpdaterError(AGENT_NOT_FROM_SLOT, path=file.directory)
-    return sequence
+    return selection
 
 
 @contextlib.contextmanager
@@ -239,11 +239,11 @@ def _lock_without_open_change(site: Site) -> Iterator[Journal]:
         yield journal
 
 
-def _remove_failed_slots(slots: AgentSlots, sequence: AgentSelection, wanted: str) -> None:
+def _remove_failed_slots(slots: AgentSlots, selection: AgentSelection, wanted: str) -> None:
     """Remove the slots of failed agents, which are never selected again."""
-    needed = {sequence.current, sequence.previous, wanted}
+    needed = {selection.current, selection.previous, wanted}
     for version in slots.list_versions():
-        if version in sequence.failed and version not in needed:
+        if version in selection.failed and version not in needed:
             slots.remove(version)
 
 
@@ -251,15 +251,15 @@ def _build_slot(
     slots: AgentSlots,
     source: TufReleaseSource,
     offer: Offer,
-    sequence: AgentSelection,
+    selection: AgentSelection,
     progress: ProgressListener,
 ) -> None:
-    fetched = source.download_release(offer, progress)
-    in_use = {sequence.current, sequence.previous or ""}
+    release = source.download_release(offer, progress)
+    in_use = {selection.current, selection.previous or ""}
     progress.report(LazyText(N_("unpacking ncen-updater {version}"), {"version": offer.version}))
 
-    def fill(place: Path) -> None:
-        unpack_archive(fetched.archive, fetched.tree, place, progress)
+    def fill(directory: Path) -> None:
+        unpack_archive(release.archive, release.tree, directory, progress)
 
     slots.build(offer.version, offer.archive.sha256, fill, progress, in_use=in_use)
 
@@ -305,11 +305,11 @@ def choose_next_agent(
     return path.hops[0] if isinstance(path, UpgradePath) else None
 
 
-def _list_failed_versions(sequence: AgentSelection) -> frozenset[Version]:
-    found = set()
-    for name in sequence.failed:
+def _list_failed_versions(selection: AgentSelection) -> frozenset[Version]:
+    versions = set()
+    for name in selection.failed:
         try:
-            found.add(Version(name))
+            versions.add(Version(name))
         except InvalidVersion:  # no offer can have this version
             continue
-    return frozenset(found)
+    return frozenset(versions)

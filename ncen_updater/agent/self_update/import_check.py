@@ -16,7 +16,6 @@ CHECKED_MODULES = (
     "ncen_updater.agent.cli.worker",
     "ncen_updater.agent.service.assessment",
     "ncen_updater.agent.self_update.agent_update",
-    "ncen_updater.agent.self_update.agent_update",
     "ncen_updater.agent.adapters.feed_reader.worker",
     "ncen_updater.agent.service.notifications.send_worker",
     "ncen_updater.feed.tuf_client",

@@ -46,13 +46,13 @@ def main() -> int:
     directory, version = Path(sys.argv[1]), sys.argv[2]
     file = AgentSelectionFile(directory)
 
-    def there(name: str) -> bool:
+    def has_slot(name: str) -> bool:
         return (directory / name / "bin/ncen-updater").exists()
 
     def change(before: AgentSelection | None) -> AgentSelection:
-        before = before or _read_selection_from_link(directory / CURRENT_LINK, there)
+        before = before or _read_selection_from_link(directory / CURRENT_LINK, has_slot)
         return select_packaged_agent(
-            before, version, slot_exists=before is not None and there(before.current)
+            before, version, slot_exists=before is not None and has_slot(before.current)
         )
 
     try:
@@ -73,10 +73,10 @@ def _quarantine_if_damaged(file: AgentSelectionFile) -> None:
         durable.rename_entry(file.path, file.path.with_name(f"{file.path.name}.damaged"))
 
 
-def _read_selection_from_link(link: Path, there: Callable[[str], bool]) -> AgentSelection | None:
+def _read_selection_from_link(link: Path, has_slot: Callable[[str], bool]) -> AgentSelection | None:
     """Return the selection according to the link if the file is lost; None without a link."""
     name = link.readlink().name if link.is_symlink() else ""
-    return AgentSelection(name) if VERSION_PATTERN.fullmatch(name) and there(name) else None
+    return AgentSelection(name) if VERSION_PATTERN.fullmatch(name) and has_slot(name) else None
 
 
 if __name__ == "__main__":

@@ -44,8 +44,8 @@ RECORD_FILE, RELEASE_DIRECTORY = "slot.json", "release"
 #: User who unpacks releases; the units create it.
 BUILDER = "ncen-updater-build"
 PROGRAM_NAME = "ncen-updater"
-#: Modules that agents and units of other versions call, so their names must not change. The
-#: second one imports everything that the service and its worker processes need.
+#: Modules that agents and units of other versions run, so their names must not change: the command
+#: line, and the test that imports everything that the service and its worker processes need.
 CLI = "ncen_updater.agent.cli.main"
 IMPORT_CHECK_MODULE = "ncen_updater.agent.self_update.import_check"
 #: Isolated mode: neither the current directory nor PYTHONPATH can add modules. The script resolves
@@ -78,27 +78,27 @@ def require_release(directory: Path) -> None:
             path=directory,
             reason=LazyText("no wheel in {wheels}/", {"wheels": WHEELS}),
         )
-    room = landlock.MAX_CONFINED_BYTES
+    bytes_left = landlock.MAX_CONFINED_BYTES
     for wheel in wheels:
         try:
             with zipfile.ZipFile(wheel) as content:
                 members = content.infolist()
         except (OSError, zipfile.BadZipFile) as error:
             raise UpdaterError(AGENT_RELEASE_UNUSABLE, path=wheel, reason=str(error)) from error
-        room -= sum(member.file_size for member in members)
+        bytes_left -= sum(member.file_size for member in members)
         # Python executes .pth files whenever an interpreter of the venv starts.
-        starts = next((one.filename for one in members if one.filename.endswith(".pth")), None)
-        if room < 0 or starts:
+        pth_file = next((one.filename for one in members if one.filename.endswith(".pth")), None)
+        if bytes_left < 0 or pth_file:
             too_large = LazyText(
                 N_("larger than {limit_bytes}"), {"limit_bytes": landlock.MAX_CONFINED_BYTES}
             )
-            raise UpdaterError(AGENT_RELEASE_UNUSABLE, path=wheel, reason=starts or too_large)
+            raise UpdaterError(AGENT_RELEASE_UNUSABLE, path=wheel, reason=pth_file or too_large)
 
 
-def _builder() -> tuple[int, int] | None:
+def _find_builder() -> tuple[int, int] | None:
     """Return UID and GID of the user who unpacks releases; None for the current user."""
-    found = next((one for one in pwd.getpwall() if one.pw_name == BUILDER), None)
-    return (found.pw_uid, found.pw_gid) if found and os.geteuid() == 0 else None
+    user = next((one for one in pwd.getpwall() if one.pw_name == BUILDER), None)
+    return (user.pw_uid, user.pw_gid) if user and os.geteuid() == 0 else None
 
 
 class AgentSlots:
@@ -145,16 +145,16 @@ class AgentSlots:
         Args:
             version: Version of the release.
             digest: Digest of the release, stored in the slot.
-            fill: Writes the release (wheels and requirements) into an empty directory.
+            fill: Writes the release (wheels and requirements) into the given empty directory.
             progress: Receives the progress.
             in_use: Versions whose slots must not be rebuilt.
 
         Raises:
             AgentSlotError: If the slot cannot be built or does not work; the partial slot is
                 removed.
-            AGENT_RELEASE_UNUSABLE: If ``fill`` wrote something else than a release of the agent.
+            AGENT_RELEASE_UNUSABLE: If ``fill`` did not write a release of the agent.
         """
-        place, partial = self.get_path(version), self.directory / f"{version}{PARTIAL_SUFFIX}"
+        slot, partial = self.get_path(version), self.directory / f"{version}{PARTIAL_SUFFIX}"
         if self.read_source_digest(version) == digest and self.is_working(version):
             return
         if version in in_use:
@@ -174,15 +174,15 @@ class AgentSlots:
                 )
                 self._install(partial, release, version)
                 shutil.rmtree(release)
-                self._take_over(partial, version)
+                self._take_ownership(partial, version)
                 self._write_launcher(partial)
                 self._test_slot(partial, version)
                 record = {"version": version, "digest": digest}
                 (partial / RECORD_FILE).write_text(json.dumps(record), "utf-8")
                 durable.sync_filesystem(partial)
-                if place.exists():
-                    _delete(place)
-                durable.rename_entry(partial, place)
+                if slot.exists():
+                    _delete(slot)
+                durable.rename_entry(partial, slot)
         except OSError as error:
             _discard(partial)
             reason = os.strerror(error.errno or errno.EIO)
@@ -194,10 +194,10 @@ class AgentSlots:
 
     def remove(self, version: str) -> None:
         """Remove a slot, renaming it first."""
-        place, partial = self.get_path(version), self.directory / f"{version}{PARTIAL_SUFFIX}"
-        if place.exists():
+        slot, partial = self.get_path(version), self.directory / f"{version}{PARTIAL_SUFFIX}"
+        if slot.exists():
             _delete(partial)
-            durable.rename_entry(place, partial)
+            durable.rename_entry(slot, partial)
         _delete(partial)
 
     def prune(
@@ -209,19 +209,19 @@ class AgentSlots:
             keep: Versions that remain.
             send_heartbeat: Called before each removal, which may be slow.
         """
-        gone = tuple(version for version in self.list_versions() if version not in keep)
-        for version in gone:
+        removed = tuple(version for version in self.list_versions() if version not in keep)
+        for version in removed:
             send_heartbeat()
             self.remove(version)
-        for left in self.directory.glob(f"*{PARTIAL_SUFFIX}"):
+        for leftover in self.directory.glob(f"*{PARTIAL_SUFFIX}"):
             send_heartbeat()
-            _delete(left)
-        return gone
+            _delete(leftover)
+        return removed
 
     # ---- building --------------------------------------------------------------------------------
 
     def _install(self, partial: Path, release: Path, version: str) -> None:
-        builder = _builder()
+        builder = _find_builder()
         if builder is not None:
             # Sticky bit: the builder cannot replace root's files, in particular the release.
             os.chown(partial, 0, builder[1])
@@ -239,20 +239,20 @@ class AgentSlots:
             partial,
         )  # fmt: skip
 
-    def _take_over(self, partial: Path, version: str) -> None:
-        """Change the owner of all files to the current user and make them unwritable for others."""
+    def _take_ownership(self, partial: Path, version: str) -> None:
+        """Make the current user the owner of all files, and remove write access of all others."""
         partial.chmod(0o755)
-        ends = partial.resolve(), self._python.resolve()
+        allowed_roots = partial.resolve(), self._python.resolve()
         for path in (partial, *partial.rglob("*")):
             mode = path.lstat().st_mode
-            link = stat.S_ISLNK(mode)
-            if link and not any(path.resolve().is_relative_to(end) for end in ends):
+            is_link = stat.S_ISLNK(mode)
+            if is_link and not any(path.resolve().is_relative_to(root) for root in allowed_roots):
                 raise AgentSlotError(
                     version=version,
                     reason=LazyText("{name} points outside it", {"name": path.name}),
                 )
             os.lchown(path, os.geteuid(), os.getegid())
-            if not link:
+            if not is_link:
                 path.chmod(mode & 0o755)
 
     @staticmethod
@@ -265,13 +265,13 @@ class AgentSlots:
 
     def _test_slot(self, partial: Path, version: str) -> None:
         """Check the version that the new agent prints, and run its import check."""
-        python, builder = [str(partial / "bin/python"), "-I", "-m"], _builder()
+        python, builder = [str(partial / "bin/python"), "-I", "-m"], _find_builder()
         # Libraries look for a temporary directory while they are imported.
         with tempfile.TemporaryDirectory() as name:
             if builder is not None:
                 os.chown(name, *builder)
-            place = Path(name)
-            result = self._run_command(version, [*python, CLI, "--version"], place)
+            temporary = Path(name)
+            result = self._run_command(version, [*python, CLI, "--version"], temporary)
             if (
                 re.fullmatch(rf"{PROGRAM_NAME} (\S+)", result.strip()) is None
                 or version not in result.split()
@@ -280,7 +280,7 @@ class AgentSlots:
                     version=version,
                     reason=LazyText("reported version: {said}", {"said": result.strip()[:100]}),
                 )
-            self._run_command(version, [*python, IMPORT_CHECK_MODULE], place)
+            self._run_command(version, [*python, IMPORT_CHECK_MODULE], temporary)
 
     def is_working(self, version: str) -> bool:
         """Return whether the slot's agent prints its version and passes its import check."""
@@ -292,29 +292,29 @@ class AgentSlots:
         return True
 
     @staticmethod
-    def _run_command(version: str, command: Sequence[str], writes: Path) -> str:
-        environment = {"PATH": os.environ.get("PATH", os.defpath), "TMPDIR": str(writes)}
+    def _run_command(version: str, command: Sequence[str], writable: Path) -> str:
+        environment = {"PATH": os.environ.get("PATH", os.defpath), "TMPDIR": str(writable)}
         environment["PIP_CONFIG_FILE"] = os.devnull
-        confined = [sys.executable, "-I", "-m", landlock.__name__, str(writes), *command]
+        confined = [sys.executable, "-I", "-m", landlock.__name__, str(writable), *command]
         # Also kill the descendants of pip, which could write to the slot later.
-        ended = run_supervised(
+        result = run_supervised(
             confined,
             environment,
             COMMAND_TIMEOUT_S,
             leftovers=AllowedLeftovers.NOTHING,
-            run_as=_builder(),
+            run_as=_find_builder(),
         )
-        returncode = ended.status
+        returncode = result.status
         if returncode is None:
             raise AgentSlotError(
                 version=version, reason=LazyText("'{command}' timed out", {"command": command[0]})
             )
         if returncode != 0:
-            detail = ended.output[-MAX_DETAIL_CHARS:]
-            words = {"command": " ".join(command[1:4]), "status": returncode}
-            reason = LazyText(N_("{command}: exit status {status}"), words)
+            detail = result.output[-MAX_DETAIL_CHARS:]
+            values = {"command": " ".join(command[1:4]), "status": returncode}
+            reason = LazyText(N_("{command}: exit status {status}"), values)
             raise AgentSlotError(version=version, reason=reason, detail=detail)
-        return ended.output
+        return result.output
 
 
 def _delete(path: Path) -> None:

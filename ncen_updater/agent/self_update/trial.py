@@ -32,13 +32,13 @@ def decide_duty(selection: AgentSelection | None, version: str) -> DirectoryActi
     """Return the action that an agent of this version must perform in its directory. Pure."""
     if selection is None:
         return None
-    trying = selection.state is TrialState.ON_TRIAL
+    on_trial = selection.state is TrialState.ON_TRIAL
     if selection.current == version:
-        if trying:
+        if on_trial:
             return DirectoryAction.CONFIRM
         return DirectoryAction.RESET_ATTEMPTS if selection.attempts else None
     # The failsafe returned to this version but could not write the file.
-    return DirectoryAction.REVERT if trying and selection.previous == version else None
+    return DirectoryAction.REVERT if on_trial and selection.previous == version else None
 
 
 @dataclass(frozen=True)
@@ -81,22 +81,22 @@ class AgentTrial:
         monotonic: Callable[[], float],
     ) -> None:
         self._file, self._version, self._confirm_s = selection_file, version, confirm_s
-        self._in_reach, self._confirmed, self._do = (
+        self._check_reachability, self._record_confirmation, self._perform = (
             check_reachability,
             record_confirmation,
             run_action,
         )
         self._monotonic = monotonic
-        self._began = monotonic()
+        self._started = monotonic()
         found = self._load_selection()
-        self._chosen = found.current if found else None
-        self._noted = False
-        self._trying = decide_duty(found, version) is DirectoryAction.CONFIRM
+        self._selected = found.current if found else None
+        self._is_recorded = False
+        self._is_on_trial = decide_duty(found, version) is DirectoryAction.CONFIRM
 
     @property
     def on_trial(self) -> bool:
         """Return whether this agent is still on trial."""
-        return self._trying
+        return self._is_on_trial
 
     def run_after_step(self) -> TrialVerdict:
         """Perform the current duty.
@@ -105,10 +105,10 @@ class AgentTrial:
             AGENT_NOT_CONFIRMED: If the trial has timed out.
         """
         found = self._load_selection()
-        if found is not None and found.current not in (self._version, self._chosen):
+        if found is not None and found.current not in (self._version, self._selected):
             logger.info("agent %s was selected; this agent exits", found.current)
             return TrialVerdict(should_exit=True)
-        age = self._monotonic() - self._began
+        age = self._monotonic() - self._started
         match decide_duty(found, self._version):
             case DirectoryAction.CONFIRM:
                 return self._try_confirm(age)
@@ -136,15 +136,15 @@ class AgentTrial:
         if age < self._confirm_s:
             return TrialVerdict(self._confirm_s - age)
         try:
-            ready = self._in_reach()
-            if ready and not self._noted:
-                self._confirmed()
-                self._noted = True
+            ready = self._check_reachability()
+            if ready and not self._is_recorded:
+                self._record_confirmation()
+                self._is_recorded = True
         except UpdaterError as error:
             logger.warning("not confirmed: %s", error)
             ready = False
         if ready and self._run_action(DirectoryAction.CONFIRM).retry_after_s is None:
-            self._trying = False
+            self._is_on_trial = False
             logger.info("agent %s has confirmed itself", self._version)
             self._run_action(DirectoryAction.CLEAN_UP)
             # Operations that waited for the confirmation start now.
@@ -160,7 +160,7 @@ class AgentTrial:
 
     def _run_action(self, action: DirectoryAction) -> TrialVerdict:
         try:
-            self._do(action)
+            self._perform(action)
         except UpdaterError as error:
             logger.warning("the selected agent is unchanged: %s", error)
             return TrialVerdict(self._confirm_s)

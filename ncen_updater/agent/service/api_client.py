@@ -114,7 +114,7 @@ class SiteServiceClient:
 
         Args:
             after: Number of the event.
-            report_away: Called at each try while the service is away.
+            report_away: Called at each attempt while the service is unreachable.
 
         Raises:
             ServiceUnresponsiveError: If the service does not restart in time.

@@ -1,4 +1,4 @@
-"""Runner of the service's commands: one worker process at a time."""
+"""Runner of the service's commands, each in a worker process."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ EXIT_CANNOT_RUN = 126
 #: Commands that write to the agent's own directory, for which there is a separate unit.
 RENEWING = frozenset({"self-update"})
 APPLY_WORKER_MODULE = "ncen_updater.agent.cli.worker"
-#: Changes may take hours but report progress all the time. A silent unit is ended earlier by
-#: systemd (WatchdogSec=).
+#: Changes may take hours but report progress all the time. systemd ends a silent unit earlier
+#: (WatchdogSec=).
 APPLY_WORKER_LIMITS = WorkerLimits(silence_timeout_s=600, max_line_bytes=100_000_000)
 #: Bytes around the result of an inspection; bytes of progress messages. Non-ASCII text is escaped
 #: for the transfer and takes up to three times its size.
@@ -55,7 +55,7 @@ class WorkerResult:
 
     Attributes:
         exit_code: Its exit status; 128 plus the signal number if a signal ended it.
-        document: Its ``--json`` output; empty if that was invalid.
+        document: Its ``--json`` output; empty if there was none or it was invalid.
     """
 
     exit_code: int
@@ -97,16 +97,20 @@ class ApplyRunner:
         renew: Path | None = None,
     ) -> None:
         self._config, self._socket = config.absolute(), socket
-        self._alive, self._asked, self._watcher = send_heartbeat, is_stopping, observer
+        self._send_heartbeat, self._is_stopping, self._observer = (
+            send_heartbeat,
+            is_stopping,
+            observer,
+        )
         self._renew = renew or socket
 
     def run(self, command: Sequence[str]) -> WorkerResult:
         """Run a command; its progress goes to the observer."""
-        self._watcher.record_start(command)
+        self._observer.record_start(command)
         try:
             return self._run_worker(command)
         finally:
-            self._watcher.record_end()
+            self._observer.record_end()
 
     def assess(self) -> WorkerResult:
         """Run the assessment."""
@@ -138,16 +142,20 @@ class ApplyRunner:
             OverflowError: If the result exceeded the size limit.
             UpdaterError: If there was no result.
         """
-        line = ASCII_EXPANSION * max_bytes + ENVELOPE_BYTES
+        max_line_bytes = ASCII_EXPANSION * max_bytes + ENVELOPE_BYTES
         limits = WorkerLimits(
             total_timeout_s=timeout_s + GRACE_S,
-            max_line_bytes=line,
-            max_stream_bytes=line + PROGRESS_BYTES,
+            max_line_bytes=max_line_bytes,
+            max_stream_bytes=max_line_bytes + PROGRESS_BYTES,
         )
         worker = self._create_worker(command, limits, bound_to_parent=True)
-        order = {"command": list(command), "inspect": {"seconds": timeout_s, "most": max_bytes}}
+        request = {
+            "command": list(command),
+            "inspect": {"timeout_s": timeout_s, "max_bytes": max_bytes},
+        }
+        forwarder = _ProgressForwarder(on_progress)
         try:
-            result = call_worker(worker, order, _ProgressForwarder(on_progress), ending=should_stop)
+            result = call_worker(worker, request, forwarder, ending=should_stop)
         except WorkerTimeoutError as error:
             raise TimeoutError from error
         except WorkerError as error:
@@ -167,7 +175,7 @@ class ApplyRunner:
 
     def report(self, text: LazyText, amount: Amount | None = None) -> None:
         """Forward progress to the observer."""
-        _ProgressForwarder(self._watcher.record_progress).report(text, amount)
+        _ProgressForwarder(self._observer.record_progress).report(text, amount)
 
     def _run_worker(self, command: Sequence[str]) -> WorkerResult:
         worker = self._create_worker(command, APPLY_WORKER_LIMITS, bound_to_parent=False)
@@ -185,8 +193,8 @@ class ApplyRunner:
     ) -> Worker:
         return Worker(
             APPLY_WORKER_MODULE,
-            # The arguments are only shown in process lists; the worker reads the command from the
-            # socket.
+            # The command is an argument only for process lists; the worker reads it from the
+            # request.
             (str(self._config), *command),
             self._renew if command[0] in RENEWING else self._socket,
             limits,
@@ -197,8 +205,8 @@ class ApplyRunner:
         )
 
     def _should_stop(self) -> bool:
-        self._alive()
-        return self._asked()
+        self._send_heartbeat()
+        return self._is_stopping()
 
     def _log_failure(self, error: WorkerError | UpdaterError) -> WorkerResult:
         status = error.status if isinstance(error, WorkerError) else None
@@ -207,7 +215,11 @@ class ApplyRunner:
             "an operation exited without a result%s: %s",
             unit if self._socket else "", error,
         )  # fmt: skip
-        return WorkerResult(EXIT_CANNOT_RUN if not status else abs(status) + 128 * (status < 0), {})
+        if not status:
+            return WorkerResult(EXIT_CANNOT_RUN, {})
+        return WorkerResult(
+            status if status > 0 else 128 - status, {}
+        )  # as a shell reports signals
 
 
 class _ProgressForwarder:

@@ -65,7 +65,7 @@ def assess_upgrade(site: Site, offered_agent: str | None = None) -> Assessment:
 
     Args:
         site: The site.
-        offered_agent: Version of the agent on offer, if any.
+        offered_agent: Available version of the agent, if any.
 
     Raises:
         UpdaterError: If data of the site cannot be read.
@@ -89,53 +89,63 @@ def assess_upgrade(site: Site, offered_agent: str | None = None) -> Assessment:
             return Assessment(event, agent_version=offered_agent)
         prune_at = compute_next_prune(journal, site.clock, site.config.retention.previous_days)
         disks = tuple(map(str, measure_database_space(site)))
-        here = Assessment(
+        base = Assessment(
             event, str(current), agent_version=offered_agent, prune_at=prune_at, disks=disks
         )
         if view is None:
-            return here
-        newest, revoked = _choose_path(site, current, view.offers, frozenset(map(Version, bad)))
-        chosen = find_approved_release(site, journal, view.offers)
-        path = chosen.path or newest
-        found = here if path is None else _assess_path(site, journal, here, path, bad)
+            return base
+        newest, withheld = _choose_path(site, current, view.offers, frozenset(map(Version, bad)))
+        approved = find_approved_release(site, journal, view.offers)
+        path = approved.path or newest
+        assessment = base if path is None else _assess_path(site, journal, base, path, bad)
         others = tuple(
             _assess_path(site, journal, Assessment(event, str(current)), other, bad)
-            for other in _find_rehearsed_paths(site, journal, current, view.offers, found.target)
+            for other in _find_rehearsed_paths(
+                site, journal, current, view.offers, assessment.target
+            )
         )
     return replace(
-        found,
+        assessment,
         newest=newest.target.version if newest else None,
         alternatives=others,
-        approved=chosen.available,
-        unavailable=chosen.unavailable,
-        withheld=revoked,
+        approved=approved.available,
+        unavailable=approved.unavailable,
+        withheld=withheld,
     )
 
 
 def _assess_path(
     site: Site,
     journal: Journal,
-    here: Assessment,
+    base: Assessment,
     path: UpgradePath,
     bad: Mapping[str, FailedReleaseRecord],
 ) -> Assessment:
     """Assess the upgrade to the end of a path."""
-    worst = [bad[hop.version] for hop in path.hops if hop.version in bad]
-    again = [compute_retry_at(row.failures, row.last_at) for row in worst]
-    plan, standing = _build_plan_status(site, journal, path)
-    left = find_rolled_back_releases(journal) & {hop.version for hop in path.hops}
+    failures = [bad[hop.version] for hop in path.hops if hop.version in bad]
+    retry_times = [compute_retry_at(row.failures, row.last_at) for row in failures]
+    plan, approval_status = _build_plan_status(site, journal, path)
+    rolled_back = find_rolled_back_releases(journal) & {hop.version for hop in path.hops}
     return replace(
-        here,
+        base,
         target=path.target.version,
         before_target=tuple(hop.version for hop in path.hops[:-1]),
-        slot_built=standing is not None,
-        rehearsal_status=standing.rehearsal_status if standing else RehearsalStatus.MISSING,
+        slot_built=approval_status is not None,
+        rehearsal_status=approval_status.rehearsal_status
+        if approval_status
+        else RehearsalStatus.MISSING,
         plan=plan,
-        binding=standing.basis.compute_binding() if standing and standing.basis else "",
-        basis=standing.basis.to_json() if standing and standing.basis else None,
-        retry_at=max(again, default=None),
-        void_reasons=tuple(void.text for void in standing.void_reasons) if standing else (),
-        was_rolled_back=bool(left),
+        binding=approval_status.basis.compute_binding()
+        if approval_status and approval_status.basis
+        else "",
+        basis=approval_status.basis.to_json()
+        if approval_status and approval_status.basis
+        else None,
+        retry_at=max(retry_times, default=None),
+        void_reasons=tuple(void.text for void in approval_status.void_reasons)
+        if approval_status
+        else (),
+        was_rolled_back=bool(rolled_back),
     )
 
 
@@ -159,10 +169,10 @@ def _find_rehearsed_paths(
 def _choose_path(
     site: Site, current: Version, offers: tuple[Offer, ...], bad: frozenset[Version]
 ) -> tuple[UpgradePath | None, tuple[WithheldRelease, ...]]:
-    """Return the service's path, which avoids releases marked bad, and the withheld releases."""
+    """Return the path, avoiding releases marked bad if possible, and the withheld releases."""
     from ncen_updater.feed.upgrade_path import UpgradePath, choose_path
 
-    revoked: tuple[WithheldRelease, ...] = ()
+    withheld: tuple[WithheldRelease, ...] = ()
     for allow_bad in (False, True):
         path = choose_path(
             current,
@@ -175,10 +185,10 @@ def _choose_path(
             bad=bad,
             allow_bad=allow_bad,
         )
-        revoked = list_withheld_releases(path.rejected)
+        withheld = list_withheld_releases(path.rejected)
         if isinstance(path, UpgradePath):
-            return path, revoked
-    return None, revoked
+            return path, withheld
+    return None, withheld
 
 
 def list_withheld_releases(rejected: Iterable[OfferRejection]) -> tuple[WithheldRelease, ...]:
@@ -227,9 +237,9 @@ def assess_site(path: Path) -> dict[str, object]:
     from ncen_updater.agent.self_update.agent_update import find_offered_agent
 
     site = build_site(load_config(path), path)
-    found = assess_upgrade(site, find_offered_agent(site, path))
-    refresh_dossiers(site, found.target, found.binding)
-    return found.to_json()
+    assessment = assess_upgrade(site, find_offered_agent(site, path))
+    refresh_dossiers(site, assessment.target, assessment.binding)
+    return assessment.to_json()
 
 
 def build_decision_inputs(
@@ -247,10 +257,12 @@ def build_decision_inputs(
         UpdaterError: If a part could not be read.
     """
     journal = require_part(status.journal)
-    found = service_state.assessment or Assessment(last_event=0)
+    assessment = service_state.assessment or Assessment(last_event=0)
     if ServiceAction.ASSESS in service_state.failures:
-        found = Assessment(last_event=0)  # do not start anything based on an outdated assessment
-    change, chosen = journal.open_change, journal.find_schedule(found.binding)
+        assessment = Assessment(
+            last_event=0
+        )  # do not start anything based on an outdated assessment
+    change, schedule = journal.open_change, journal.find_schedule(assessment.binding)
     hold = journal.longest_hold
     return AutomationInputs(
         now=now,
@@ -264,7 +276,7 @@ def build_decision_inputs(
             else service_state.checked_at,
             timedelta(hours=settings.check_interval_hours),
             status.paths.site_id,
-            release_pending=found.target is not None,
+            release_pending=assessment.target is not None,
         ),
         upgrade_windows=tuple(item.to_window() for item in settings.windows),
         download_windows=tuple(item.to_window() for item in settings.download_windows),
@@ -276,19 +288,19 @@ def build_decision_inputs(
         hold_until=hold.until if hold else None,
         rollback_pending=journal.pending_rollback is not None
         and journal.pending_rollback.is_automatic,
-        was_rolled_back=found.was_rolled_back,
-        agent_offered=found.agent_version if settings.self_update else None,
-        target=found.target,
-        retry_at=found.retry_at,
-        slot_built=found.slot_built,
-        rehearsal_status=found.rehearsal_status
+        was_rolled_back=assessment.was_rolled_back,
+        agent_offered=assessment.agent_version if settings.self_update else None,
+        target=assessment.target,
+        retry_at=assessment.retry_at,
+        slot_built=assessment.slot_built,
+        rehearsal_status=assessment.rehearsal_status
         if settings.rehearse
         else RehearsalStatus.NOT_REQUIRED,
         missing_approvals=journal.count_approvals(
-            found.binding, settings.required_approvals
+            assessment.binding, settings.required_approvals
         ).missing,
-        not_before=chosen.not_before if chosen else None,
-        prune_at=found.prune_at,
+        not_before=schedule.not_before if schedule else None,
+        prune_at=assessment.prune_at,
         failures=service_state.failures,
     )
 
@@ -306,12 +318,12 @@ def build_next_upgrade(
     not_before: datetime | None = None,
     service_running: bool = True,
 ) -> dict[str, object]:
-    """Return the next upgrade and the reason why it waits; pure.
+    """Return the next upgrade and the reason why it waits. Pure.
 
     Args:
         status: The parts :data:`NEXT_UPGRADE_PARTS` of the site.
         settings: The table ``[service]``.
-        uid: Number of the user who asks.
+        uid: UID of the caller.
         release: Assessment of the given release; by default that of the next one.
         not_before: Start time to evaluate; it is not set.
         service_running: Whether the service runs; nothing starts automatically without it.
@@ -319,45 +331,45 @@ def build_next_upgrade(
     Raises:
         UpdaterError: If a part could not be read.
     """
-    known, journal = status.next_upgrade, require_part(status.journal)
-    found = release or known or Assessment(last_event=0)
+    latest, journal = status.next_upgrade, require_part(status.journal)
+    assessment = release or latest or Assessment(last_event=0)
     status = replace(
-        status, service_state=replace(require_part(status.service_state), assessment=found)
+        status, service_state=replace(require_part(status.service_state), assessment=assessment)
     )
     facts = build_decision_inputs(status, require_part(status.service_state), settings, status.now)
     if not_before is not None:
         facts = replace(facts, not_before=not_before)
-    approved = known.approved if known else ()
-    people = journal.count_approvals(found.binding, settings.required_approvals)
+    approved = latest.approved if latest else ()
+    count = journal.count_approvals(assessment.binding, settings.required_approvals)
     start = mark_superseded(
-        predict_start(facts, service_running=service_running), found.target, approved
+        predict_start(facts, service_running=service_running), assessment.target, approved
     )
     start_if_approved = predict_start_if_approved(
-        facts, start, counts=people.would_count(uid), serves=service_running
+        facts, start, counts=count.would_count(uid), serves=service_running
     )
-    schedule = journal.find_schedule(found.binding) if found.binding else None
+    schedule = journal.find_schedule(assessment.binding) if assessment.binding else None
     rehearsal = status.rehearsal
     downtime = sum_predicted_range(rehearsal)
     return {
-        "current": found.current,
-        "target": found.target,
-        "hops": list(found.hops),
-        "rehearsal_status": found.rehearsal_status.value if known else None,
-        "plan": found.plan or str((found.basis or {}).get("plan", "")) or None,
-        "binding": found.binding or None,
-        "retry_at": found.retry_at,
-        "void_reasons": list(found.void_reasons),
-        "approvals": [{"actor": a.actor, "uid": a.uid, "at": a.at} for a in people.approvals],
-        "required_approvals": people.needed,
-        "missing": people.missing,
+        "current": assessment.current,
+        "target": assessment.target,
+        "hops": list(assessment.hops),
+        "rehearsal_status": assessment.rehearsal_status.value if latest else None,
+        "plan": assessment.plan or str((assessment.basis or {}).get("plan", "")) or None,
+        "binding": assessment.binding or None,
+        "retry_at": assessment.retry_at,
+        "void_reasons": list(assessment.void_reasons),
+        "approvals": [{"actor": a.actor, "uid": a.uid, "at": a.at} for a in count.approvals],
+        "required_approvals": count.needed,
+        "missing": count.missing,
         "scheduled": schedule and {"not_before": schedule.not_before, "actor": schedule.actor},
         "rehearsal": rehearsal and serialize_rehearsal(rehearsal),
         "downtime_s": downtime and {"low": downtime[0], "high": downtime[1]},
         "starts_at": start.to_json(),
         "starts_at_if_approved": start_if_approved.to_json(),
-        "newest": known.newest if known and known.newest != found.target else None,
-        "also_approved": [version for version in approved if version != found.target],
-        "approved_but_unavailable": list(known.unavailable if known else ()),
+        "newest": latest.newest if latest and latest.newest != assessment.target else None,
+        "also_approved": [version for version in approved if version != assessment.target],
+        "approved_but_unavailable": list(latest.unavailable if latest else ()),
         "consumed_approvals": list(journal.consumed_approvals),
         "open_change": build_open_change(status),
     }

@@ -58,53 +58,61 @@ class AvailabilityCache:
         timeout_s: float = WAIT_TIMEOUT_S,
         read_cache_key: Callable[[], object] = lambda: None,
     ) -> None:
-        self._look, self._clock, self._patience_s = probe, monotonic, timeout_s
-        self._mark = read_cache_key
+        self._probe, self._clock, self._timeout_s = probe, monotonic, timeout_s
+        self._read_cache_key = read_cache_key
         self._changed = threading.Condition()
-        self._looking, self._ended = False, 0
-        self._heard: Availability | None = None
-        self._heard_at: object = None
-        self._until = 0.0
+        self._probe_running, self._probes_ended = False, 0
+        self._result: Availability | None = None
+        self._result_key: object = None
+        self._expires_at = 0.0
 
     def __call__(self) -> Availability:
         """Return the cached or a new result; "unknown" if the probe takes too long."""
-        mark = self._mark()
+        key = self._read_cache_key()
         with self._changed:
-            if self._heard is not None and self._heard_at == mark and self._clock() <= self._until:
-                return self._heard
-            until = time.monotonic() + self._patience_s
-            heard = self._wait_for_probe(until)
-            if heard is not None and self._heard_at != mark:
-                heard = self._wait_for_probe(
+            if (
+                self._result is not None
+                and self._result_key == key
+                and self._clock() <= self._expires_at
+            ):
+                return self._result
+            until = time.monotonic() + self._timeout_s
+            result = self._wait_for_probe(until)
+            if result is not None and self._result_key != key:
+                result = self._wait_for_probe(
                     until
                 )  # the finished probe had started before the key changed; the next one has not
-            if heard is not None:
-                return heard
-        why = make_late_text(self._patience_s)
+            if result is not None:
+                return result
+        why = make_late_text(self._timeout_s)
         return Availability(AvailabilityState.UNKNOWN, unknown_because=why)
 
     def _wait_for_probe(self, until: float) -> Availability | None:
         """Wait for the end of the running probe, or of a new one."""
-        ended = self._ended
-        if not self._looking:
-            self._looking = True
+        ended = self._probes_ended
+        if not self._probe_running:
+            self._probe_running = True
             threading.Thread(target=self._run_probe, name="availability", daemon=True).start()
         left = max(0.0, until - time.monotonic())
-        return self._heard if self._changed.wait_for(lambda: self._ended > ended, left) else None
+        return (
+            self._result
+            if self._changed.wait_for(lambda: self._probes_ended > ended, left)
+            else None
+        )
 
     def _run_probe(self) -> None:
-        began, mark = self._clock(), self._mark()
+        started, key = self._clock(), self._read_cache_key()
         try:
-            answer = self._look()
+            result = self._probe()
         except Exception:  # clients must be woken in any case
             logger.exception("cannot determine whether users can work")
             why = LazyText(N_("unexpected error; run: journalctl -u ncen-updater"))
-            answer = Availability(AvailabilityState.UNKNOWN, unknown_because=why)
+            result = Availability(AvailabilityState.UNKNOWN, unknown_because=why)
         with self._changed:
             now = self._clock()
-            self._heard, self._heard_at, self._looking = answer, mark, False
-            self._until = now + min(max(CACHE_S, CACHE_FACTOR * (now - began)), MAX_CACHE_S)
-            self._ended += 1
+            self._result, self._result_key, self._probe_running = result, key, False
+            self._expires_at = now + min(max(CACHE_S, CACHE_FACTOR * (now - started)), MAX_CACHE_S)
+            self._probes_ended += 1
             self._changed.notify_all()
 
 
@@ -115,13 +123,13 @@ def create_availability_cache(config_path: Path, config: AgentConfig) -> Availab
         config_path: The configuration file.
         config: The configuration.
     """
-    look = partial(probe_availability, load_essential_settings(config_path))
+    probe = partial(probe_availability, load_essential_settings(config_path))
     if config.service.runner == "systemd":
         socket = config.paths.resolve(config.service.apply_socket)
-        look = partial(_probe_through_worker, config_path.absolute(), socket)
+        probe = partial(_probe_through_worker, config_path.absolute(), socket)
     maintenance_file = config.paths.resolve(config.application.maintenance_file)
     return AvailabilityCache(
-        look, read_cache_key=partial(_read_maintenance_mtime, maintenance_file)
+        probe, read_cache_key=partial(_read_maintenance_mtime, maintenance_file)
     )
 
 

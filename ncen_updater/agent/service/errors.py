@@ -35,12 +35,12 @@ class ReportedError(UpdaterError):
     @property
     def title_text(self) -> LazyText:
         """Return the title."""
-        return LazyText("{words}", {"words": self.message.title})
+        return LazyText("{text}", {"text": self.message.title})
 
     @property
     def remedy_text(self) -> LazyText:
         """Return the remedy."""
-        return LazyText("{words}", {"words": self.message.remedy})
+        return LazyText("{text}", {"text": self.message.remedy})
 
 
 def build_error_document(
@@ -66,7 +66,9 @@ def parse_error_document(document: Mapping[str, object]) -> UpdaterError:
     error.values = dict(values) if isinstance(values, dict) else {}
     # The service knows the state of the site; this process may not be permitted to read it.
     error.state = (
-        LazyText("{said}", {"said": state}) if isinstance(state, str) and state else ASK_FOR_STATUS
+        LazyText("{state}", {"state": state})
+        if isinstance(state, str) and state
+        else ASK_FOR_STATUS
     )
     error.detail = detail if isinstance(detail, str) else None
     return error

@@ -1,4 +1,4 @@
-"""Inspections: read-only commands in a separate process, concurrent with the service's work.
+"""Inspections: read-only commands in a separate process, concurrent with the service loop.
 
 The data for decisions (the plan with its SQL, the dossier, the rollback plan) and reports on the
 site (findings, verification) require the databases, to which neither users nor the service have
@@ -6,7 +6,7 @@ access. So a worker process reads them with a command of the agent that changes 
 service loop continues: an approved upgrade never waits for an inspection. One inspection runs at a
 time, and in addition one verification, since that reads every file of every slot. The queue is
 short: root comes first, then the user with the fewest inspections. Each inspection has limits of
-time and size, and is stopped when an operation with downtime starts. A request equal to the running
+time and size, and is stopped when an operation with downtime starts. A request equal to a pending
 inspection joins it. Results are never stored on disk and are discarded after some minutes.
 """
 
@@ -146,22 +146,22 @@ class InspectionForm(ApiForm):
 
 def build_inspection_command(request: InspectionForm) -> tuple[str, ...]:
     """Return the command of an inspection, which contains no file paths. Pure."""
-    words = list(RULES[request.kind].command)
+    command = list(RULES[request.kind].command)
     if request.version:
-        words.append(request.version)
+        command.append(request.version)
     if request.retry:
-        words.append("--retry")
+        command.append("--retry")
     if request.accept_loss is not None:
-        words += ["--accept-loss", str(request.accept_loss)]
+        command += ["--accept-loss", str(request.accept_loss)]
     for option, values in (
         ("--head", request.chain_heads),
         ("--leave-out", request.leave_out),
         ("--show", request.show),
     ):
-        words += [word for value in values for word in (option, value)]
+        command += [word for value in values for word in (option, value)]
     if request.language in list_languages()[1:]:
-        words += ["--lang", request.language]
-    return tuple(words)
+        command += ["--lang", request.language]
+    return tuple(command)
 
 
 @dataclass
@@ -220,12 +220,12 @@ class InspectionQueue:
         exempt_uids: frozenset[int] = frozenset({0}),
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._inspector, self._now, self._in_the_way = inspector, now, is_blocked
-        self._free, self._clock = exempt_uids, monotonic
-        self._known: dict[int, Inspection] = {}
+        self._inspector, self._now, self._is_blocked = inspector, now, is_blocked
+        self._exempt_uids, self._clock = exempt_uids, monotonic
+        self._inspections: dict[int, Inspection] = {}
         self._changed = threading.Condition()
         self._workers: dict[bool, threading.Thread] = {}
-        self._next, self._closed = 1, False
+        self._next_number, self._closed = 1, False
 
     def submit(self, request: InspectionForm, actor: Actor) -> Inspection:
         """Queue an inspection, or return the pending one with the same parameters.
@@ -235,24 +235,24 @@ class InspectionQueue:
         """
         with self._changed:
             self._evict_expired()
-            opened = self._list_pending()
-            for known in opened:
+            pending = self._list_pending()
+            for known in pending:
                 if known.request == request:
                     return known
-            own = sum(known.actor.uid == actor.uid for known in opened)
-            others = sum(known.actor.uid not in self._free for known in opened)
-            if actor.uid in self._free:
-                full = len(opened) - others >= MAX_PENDING
+            own = sum(known.actor.uid == actor.uid for known in pending)
+            others = sum(known.actor.uid not in self._exempt_uids for known in pending)
+            if actor.uid in self._exempt_uids:
+                full = len(pending) - others >= MAX_PENDING
             else:
                 full = others >= MAX_PENDING or own >= MAX_PENDING_PER_USER
             if full:
-                raise RequestRefusedError(TOO_MANY_INSPECTIONS, count=len(opened))
+                raise RequestRefusedError(TOO_MANY_INSPECTIONS, count=len(pending))
             if self._closed:
                 raise RequestRefusedError(INSPECTION_PREEMPTED)
-            made = Inspection(self._next, request, actor, self._now())
-            self._known[made.number] = made
-            self._next += 1
-            logger.debug("inspection %s: %s, for %s", made.number, request.kind, actor.name)
+            inspection = Inspection(self._next_number, request, actor, self._now())
+            self._inspections[inspection.number] = inspection
+            self._next_number += 1
+            logger.debug("inspection %s: %s, for %s", inspection.number, request.kind, actor.name)
             long = RULES[request.kind].is_long
             if long not in self._workers:
                 worker = threading.Thread(
@@ -260,13 +260,13 @@ class InspectionQueue:
                 )
                 self._workers[long] = worker
                 worker.start()
-            return made
+            return inspection
 
     def find(self, number: int) -> Inspection | None:
         """Return an inspection by its number; None if it is unknown or no longer retained."""
         with self._changed:
             self._evict_expired()
-            return self._known.get(number)
+            return self._inspections.get(number)
 
     def wait(self, inspection: Inspection, seconds: float) -> None:
         """Wait until an inspection has ended or the time has passed."""
@@ -285,50 +285,52 @@ class InspectionQueue:
     # ---- worker threads ------------------------------------------------------------------------
 
     def _list_pending(self) -> list[Inspection]:
-        return [known for known in self._known.values() if known.ended_at is None]
+        return [known for known in self._inspections.values() if known.ended_at is None]
 
     def _run_worker(self, long: bool) -> None:
         while True:
             with self._changed:
-                waiting = [
+                pending = [
                     known
                     for known in self._list_pending()
                     if RULES[known.request.kind].is_long is long
                 ]
-                if not waiting:
+                if not pending:
                     del self._workers[long]
                     return
-                here = min(waiting, key=self._compute_priority)
-            self._run_inspection(here)
+                inspection = min(pending, key=self._compute_priority)
+            self._run_inspection(inspection)
 
     def _compute_priority(self, inspection: Inspection) -> tuple[bool, int, int]:
         """Return the sort key: root first, then users with fewest inspections, then by number."""
         uid = inspection.actor.uid
-        had = sum(
-            known.actor.uid == uid for known in self._known.values() if known.ended_at is not None
+        ended = sum(
+            known.actor.uid == uid
+            for known in self._inspections.values()
+            if known.ended_at is not None
         )
-        return uid not in self._free, had, inspection.number
+        return uid not in self._exempt_uids, ended, inspection.number
 
-    def _run_inspection(self, here: Inspection) -> None:
-        gave_way, rule = False, RULES[here.request.kind]
+    def _run_inspection(self, inspection: Inspection) -> None:
+        preempted, rule = False, RULES[inspection.request.kind]
 
-        def ending() -> bool:
-            nonlocal gave_way
-            stands = not rule.is_always_allowed and self._in_the_way()
-            gave_way = gave_way or self._closed or stands
-            return gave_way
+        def should_stop() -> bool:
+            nonlocal preempted
+            blocked = not rule.is_always_allowed and self._is_blocked()
+            preempted = preempted or self._closed or blocked
+            return preempted
 
-        finished, error, content = None, None, b""
+        result, error, content = None, None, b""
         try:
-            if not ending():
-                finished = self._inspector.inspect(
-                    build_inspection_command(here.request),
-                    lambda reported: setattr(here, "progress", reported),
-                    ending,
+            if not should_stop():
+                result = self._inspector.inspect(
+                    build_inspection_command(inspection.request),
+                    lambda reported: setattr(inspection, "progress", reported),
+                    should_stop,
                     timeout_s=rule.timeout_s,
                     max_bytes=MAX_RESULT_BYTES,
                 )
-                content = _serialize_document(here.request.kind, finished)
+                content = _serialize_document(inspection.request.kind, result)
         except TimeoutError:
             error = UpdaterError(INSPECTION_OVERDUE, seconds=int(rule.timeout_s))
         except OverflowError:
@@ -336,39 +338,39 @@ class InspectionQueue:
         except UpdaterError as failed:
             error = failed
         except Exception as failed:
-            logger.exception("inspection %s", here.number)
+            logger.exception("inspection %s", inspection.number)
             error = UpdaterError(INSPECTION_FAILED, reason=type(failed).__name__)
-        if gave_way:
+        if preempted:
             error, content = UpdaterError(INSPECTION_PREEMPTED), b""
         with self._changed:
-            here.error, here.content = error, content
-            here.exit_code = finished.exit_code if finished and error is None else None
-            here.ended_monotonic, here.ended_at = self._clock(), self._now()
+            inspection.error, inspection.content = error, content
+            inspection.exit_code = result.exit_code if result and error is None else None
+            inspection.ended_monotonic, inspection.ended_at = self._clock(), self._now()
             self._changed.notify_all()
 
     def _evict_expired(self) -> None:
         """Discard results that are too old, too many or too large in total."""
-        ended = [known for known in self._known.values() if known.ended_at is not None]
+        ended = [known for known in self._inspections.values() if known.ended_at is not None]
         size = 0
-        for place, known in enumerate(reversed(ended)):
+        for index, known in enumerate(reversed(ended)):
             size += len(known.content)
             old = self._clock() - known.ended_monotonic > RETENTION_S
-            if old or place >= MAX_RETAINED or (place and size > MAX_RETAINED_BYTES):
-                del self._known[known.number]
+            if old or index >= MAX_RETAINED or (index and size > MAX_RETAINED_BYTES):
+                del self._inspections[known.number]
 
 
-def _serialize_document(kind: InspectionKind, finished: WorkerResult) -> bytes:
+def _serialize_document(kind: InspectionKind, result: WorkerResult) -> bytes:
     """Return the document as JSON.
 
     Raises:
         UpdaterError: If the command returned none.
     """
-    if not finished.document:
+    if not result.document:
         raise UpdaterError(
             INSPECTION_FAILED,
-            reason=LazyText("exit status {status}", {"status": finished.exit_code}),
+            reason=LazyText("exit status {status}", {"status": result.exit_code}),
         )
-    document = dict(finished.document)
+    document = dict(result.document)
     if kind is InspectionKind.DOSSIER:
         document.pop("lines", None)  # the same text as in the HTML page of the document
     return json.dumps(document, ensure_ascii=False).encode("utf-8", "backslashreplace")

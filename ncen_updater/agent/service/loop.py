@@ -39,7 +39,7 @@ from ncen_updater.common.messages import JOB_EXPIRED, SOAK_ENDED_BY_ROLLBACK, Ex
 
 logger = logging.getLogger(__name__)
 
-#: Retry interval for an unreadable journal, which needs manual intervention.
+#: Retry interval while the journal is unreadable, which needs manual intervention.
 JOURNAL_RETRY_S = 600.0
 #: Jobs that waited longer are not run: their requester no longer expects them to start, for example
 #: on another day.
@@ -50,7 +50,7 @@ SUCCESS_EXIT_CODES: Mapping[ServiceAction, frozenset[int]] = {
 }
 
 
-#: Parts of the status that the loop reads each time, since they change without notice.
+#: Parts of the status that the loop reads in each cycle.
 STATUS_PARTS = frozenset({"lock_holder", "journal", "rehearsals"})
 #: Returns the next check of the feed, from the current time and the failure of the last check.
 CheckScheduler = Callable[[datetime, ActionFailure | None], datetime]
@@ -91,12 +91,17 @@ class ServiceLoop:
         find_due_receipt: Callable[[], datetime | None] = lambda: None,
     ) -> None:
         self._find_due_receipt = find_due_receipt
-        self._running, self._boot = probe_running, get_boot_id
-        self._settings, self._on_trial = settings, is_on_trial
-        self._read, self._keeper, self._recorder = read_status, state_store, job_recorder
-        self._runner, self._schedule, self._now, self._tell = runner, schedule_check, now, publish
+        self._probe_running, self._get_boot_id = probe_running, get_boot_id
+        self._settings, self._is_on_trial = settings, is_on_trial
+        self._read, self._state_file, self._recorder = read_status, state_store, job_recorder
+        self._runner, self._schedule_check, self._now, self._publish = (
+            runner,
+            schedule_check,
+            now,
+            publish,
+        )
         self._service_state = state_store.load()
-        self._said: str | None = None
+        self._last_announced: str | None = None
 
     def reload(self, settings: ServiceSettings) -> None:
         """Continue with other settings."""
@@ -120,16 +125,20 @@ class ServiceLoop:
             or self._is_assessment_current(status)
         ):
             status = self._refresh_assessment()
-        act = self._send_receipt_meanwhile(status, decide_next_action(self._collect_inputs(status)))
-        self._announce_decision(act)
-        self._tell(ServiceEvent("looked", {"action": act.action.value, "at": status.now}))
+        decision = self._send_receipt_meanwhile(
+            status, decide_next_action(self._collect_inputs(status))
+        )
+        self._announce_decision(decision)
+        self._publish(
+            ServiceEvent("status-read", {"action": decision.action.value, "at": status.now})
+        )
         journal = require_part(status.journal)
         job = journal.rollback_job or journal.waiting_job
-        if act.action is ServiceAction.RUN_JOB and job is not None:
+        if decision.action is ServiceAction.RUN_JOB and job is not None:
             self._run_job(job)
-        elif act.action is not ServiceAction.WAIT:
-            self._run_decision(act)
-        return act
+        elif decision.action is not ServiceAction.WAIT:
+            self._run_decision(decision)
+        return decision
 
     def _send_receipt_meanwhile(
         self, status: SiteStatus, decision: ServiceDecision
@@ -150,7 +159,7 @@ class ServiceLoop:
     # ---- reading -------------------------------------------------------------------------------
 
     def _read_status(self) -> SiteStatus:
-        """Return the status; raise its first error: nothing may be decided on partial data."""
+        """Return the status, or raise its first error: no decision is made on partial data."""
         status = self._read()
         for error in status.errors:
             raise error
@@ -158,15 +167,15 @@ class ServiceLoop:
 
     def _handle_unreadable_journal(self, error: UpdaterError) -> ServiceDecision:
         until = self._now() + timedelta(seconds=JOURNAL_RETRY_S)
-        act = ServiceDecision(
+        decision = ServiceDecision(
             ServiceAction.WAIT, LazyText("{error}", {"error": error.title_text}), until
         )
-        if self._said != error.code:
-            self._said = error.code
-            self._tell(
+        if self._last_announced != error.code:
+            self._last_announced = error.code
+            self._publish(
                 ServiceEvent("intervention-required", {"code": error.code, "title": str(error)})
             )
-        return act
+        return decision
 
     def _is_assessment_current(self, status: SiteStatus) -> bool:
         assessment = self._service_state.assessment
@@ -181,31 +190,33 @@ class ServiceLoop:
     def _refresh_assessment(self) -> SiteStatus:
         """Run the assessment; if it fails, keep the last result for display."""
         before = self._service_state.assessment
-        finished = self._runner.assess()
+        result = self._runner.assess()
         try:
-            found = Assessment.from_json(finished.document)
+            assessment = Assessment.from_json(result.document)
         except ValueError as error:
-            logger.warning("assessment failed (exit code %s)", finished.exit_code)
+            logger.warning("assessment failed (exit code %s)", result.exit_code)
             logger.debug("answer: %s", error)
-            code = finished.error_code or ""
+            code = result.error_code or ""
             self._save_state(
                 self._service_state.with_failure(ServiceAction.ASSESS, self._now(), code)
             )
             return self._read_status()
-        service_state = replace(self._service_state, assessment=found).without_failures(
+        service_state = replace(self._service_state, assessment=assessment).without_failures(
             ServiceAction.ASSESS
         )
-        if before is None or before.target != found.target:
+        if before is None or before.target != assessment.target:
             for action in (ServiceAction.PREPARE, ServiceAction.REHEARSE, ServiceAction.UPGRADE):
                 # The failures belong to another release.
                 service_state = service_state.without_failures(action) if before else service_state
         self._save_state(service_state)
-        if found.target is not None and (before is None or before.target != found.target):
-            self._tell(ServiceEvent("available", {"version": found.target}))
-        if found.void_reasons and (before is None or before.void_reasons != found.void_reasons):
-            self._tell(
+        if assessment.target is not None and (before is None or before.target != assessment.target):
+            self._publish(ServiceEvent("available", {"version": assessment.target}))
+        if assessment.void_reasons and (
+            before is None or before.void_reasons != assessment.void_reasons
+        ):
+            self._publish(
                 ServiceEvent(
-                    "approval-void", {"reasons": [str(void) for void in found.void_reasons]}
+                    "approval-void", {"reasons": [str(void) for void in assessment.void_reasons]}
                 )
             )
         return self._read_status()
@@ -217,31 +228,35 @@ class ServiceLoop:
             application_down=None
             if status.is_work_unfinished or require_part(status.lock_holder)
             else self._is_application_down(),
-            agent_unconfirmed=self._on_trial(),
+            agent_unconfirmed=self._is_on_trial(),
         )
 
     def _is_application_down(self) -> bool | None:
         """Return whether the application is stopped although it should run; None if unknown."""
-        seen = self._running()
-        if seen is None:
+        process_state = self._probe_running()
+        if process_state is None:
             return None
-        boot = self._boot()
+        boot = self._get_boot_id()
         last_running_boot = update_last_running_boot(
-            seen, self._service_state.last_running_boot, boot
+            process_state, self._service_state.last_running_boot, boot
         )
         if last_running_boot != self._service_state.last_running_boot:
             self._save_state(replace(self._service_state, last_running_boot=last_running_boot))
         return (
-            decide_restart(seen, self._service_state.last_running_boot, boot)
+            decide_restart(process_state, self._service_state.last_running_boot, boot)
             is RestartDecision.START
         )
 
     # ---- acting --------------------------------------------------------------------------------
 
-    def _run_decision(self, act: ServiceDecision) -> None:
-        finished = self._runner.run(build_command(act, self._service_state.assessment))
-        done = finished.exit_code in SUCCESS_EXIT_CODES.get(act.action, frozenset({ExitCode.OK}))
-        self._record_result(act.action, finished, done=done or _was_preempted_by_rollback(finished))
+    def _run_decision(self, decision: ServiceDecision) -> None:
+        result = self._runner.run(build_command(decision, self._service_state.assessment))
+        succeeded = result.exit_code in SUCCESS_EXIT_CODES.get(
+            decision.action, frozenset({ExitCode.OK})
+        )
+        self._record_result(
+            decision.action, result, done=succeeded or _was_preempted_by_rollback(result)
+        )
 
     def _run_job(self, job: Job) -> None:
         self._recorder.take(job.id)
@@ -249,14 +264,16 @@ class ServiceLoop:
             error = UpdaterError(JOB_EXPIRED, job=job.id, hours=JOB_MAX_AGE // timedelta(hours=1))
             language = match_language(str(job.data.get("language"))) or DEFAULT_LANGUAGE
             document = {"error": error_to_json(error, [NOTHING_CHANGED], language)}
-            finished = WorkerResult(error.exit_code, document)
+            worker_result = WorkerResult(error.exit_code, document)
         else:
-            finished = self._runner.run(build_job_command(job))
-        result = {"exit_code": finished.exit_code, "document": dict(finished.document)}
+            worker_result = self._runner.run(build_job_command(job))
+        result = {"exit_code": worker_result.exit_code, "document": dict(worker_result.document)}
         self._recorder.end(job.id, result)
         action = ServiceAction.CHECK_FEED if job.kind is JobKind.CHECK else ServiceAction.RUN_JOB
-        done = finished.exit_code == ExitCode.OK or _was_preempted_by_rollback(finished)
-        self._record_result(action, finished, done=done)
+        succeeded = worker_result.exit_code == ExitCode.OK or _was_preempted_by_rollback(
+            worker_result
+        )
+        self._record_result(action, worker_result, done=succeeded)
 
     def _record_result(self, action: ServiceAction, finished: WorkerResult, *, done: bool) -> None:
         now = self._now()
@@ -270,35 +287,37 @@ class ServiceLoop:
             service_state = replace(
                 service_state,
                 checked_at=now if done else service_state.checked_at,
-                next_check=self._schedule(
+                next_check=self._schedule_check(
                     now, service_state.failures.get(ServiceAction.CHECK_FEED)
                 ),
             )
-        self._said = None  # announce the next decision even if it is the same as before
+        self._last_announced = None  # announce the next decision even if it is the same as before
         # The command may have changed anything, so the assessment is outdated.
         self._save_state(_mark_assessment_outdated(service_state))
         values: dict[str, object] = {"action": action.value, "exit_code": finished.exit_code}
         if not done:
             values["code"] = finished.error_code
-        self._tell(ServiceEvent("done" if done else "failed", values))
+        self._publish(ServiceEvent("done" if done else "failed", values))
 
     def _save_state(self, service_state: ServiceState) -> None:
         self._service_state = service_state
-        save_service_state(self._keeper, service_state)
+        save_service_state(self._state_file, service_state)
 
-    def _announce_decision(self, act: ServiceDecision) -> None:
+    def _announce_decision(self, decision: ServiceDecision) -> None:
         """Log and publish the decision, once until it changes."""
-        why = act.reason.render()
-        if why != self._said:
-            self._said = why
-            logger.info("%s: %s", act.action, why, extra={"action": act.action.value})
-            self._tell(ServiceEvent("next", {"action": act.action.value, "reason": act.reason}))
+        reason = decision.reason.render()
+        if reason != self._last_announced:
+            self._last_announced = reason
+            logger.info("%s: %s", decision.action, reason, extra={"action": decision.action.value})
+            self._publish(
+                ServiceEvent("next", {"action": decision.action.value, "reason": decision.reason})
+            )
 
 
-def save_service_state(keeper: ServiceStateFile, service_state: ServiceState) -> None:
+def save_service_state(file: ServiceStateFile, service_state: ServiceState) -> None:
     """Store the service's state; without disk space the service continues with it in memory."""
     try:
-        keeper.save(service_state)
+        file.save(service_state)
     except OSError as error:
         logger.warning("the service state was not written: %s", error)
 
@@ -317,7 +336,7 @@ def _mark_assessment_outdated(service_state: ServiceState) -> ServiceState:
 def build_command(decision: ServiceDecision, assessment: Assessment | None) -> tuple[str, ...]:
     """Return the command of a decision. Pure."""
     target = assessment.target if assessment and assessment.target else None
-    # The decision is only made after the retry time.
+    # The decision is made only after the retry time.
     retry = ("--retry",) if assessment and assessment.retry_at else ()
     match decision.action:
         case ServiceAction.RESUME | ServiceAction.START_APPLICATION:
@@ -351,37 +370,45 @@ def build_command(decision: ServiceDecision, assessment: Assessment | None) -> t
 def build_job_command(job: Job) -> tuple[str, ...]:
     """Return the command of a job. Pure."""
     version = job.data.get("version")
-    named = _build_version_argument(version if isinstance(version, str) else None)
+    release = _build_version_argument(version if isinstance(version, str) else None)
     retry = ("--retry",) if job.data.get("retry") is True else ()
     language = match_language(str(job.data.get("language")))
-    value = ("--lang", language) if language not in (None, DEFAULT_LANGUAGE) else ()
+    language_option = ("--lang", language) if language not in (None, DEFAULT_LANGUAGE) else ()
     loss, undoes = job.data.get("accept_loss"), job.data.get("undoes")
     accepted = ("--accept-loss", str(loss)) if type(loss) is int else ()
     match job.kind:
         case JobKind.CHECK:
-            return ("check", *value)
+            return ("check", *language_option)
         case JobKind.PREPARE:
-            return ("plan", *named, *retry, *value)
+            return ("plan", *release, *retry, *language_option)
         case JobKind.REHEARSE:
-            return ("rehearse", *named, *retry, *value)
+            return ("rehearse", *release, *retry, *language_option)
         case JobKind.UPGRADE:
             # A job of an approver counts as approval; a job of another user needs separate
             # approvals.
-            agreed = () if job.data.get("by_approver") is True else ("--scheduled",)
-            return ("upgrade", *named, "--yes", *agreed, *retry, *value)
+            consent = () if job.data.get("by_approver") is True else ("--scheduled",)
+            return ("upgrade", *release, "--yes", *consent, *retry, *language_option)
         case JobKind.ROLLBACK:
-            seen = ("--undoes", undoes) if isinstance(undoes, str) else ()
-            return ("rollback", "--yes", "--job", str(job.id), *accepted, *seen, *value)
+            expected = ("--undoes", undoes) if isinstance(undoes, str) else ()
+            return (
+                "rollback",
+                "--yes",
+                "--job",
+                str(job.id),
+                *accepted,
+                *expected,
+                *language_option,
+            )
         case JobKind.RESUME:
-            return ("resume", *value)
+            return ("resume", *language_option)
         case JobKind.CONFIRM:
-            return ("confirm", *value)
+            return ("confirm", *language_option)
         case JobKind.SELF_UPDATE:
-            return ("self-update", *named, *retry, *value)
+            return ("self-update", *release, *retry, *language_option)
         case JobKind.IMPORT:
             # The command reads the file and its user from the job itself.
-            dry = ("--dry-run",) if job.data.get("dry_run") is True else ()
-            return ("import", "--job", str(job.id), *dry, *value)
+            dry_run = ("--dry-run",) if job.data.get("dry_run") is True else ()
+            return ("import", "--job", str(job.id), *dry_run, *language_option)
 
 
 def _build_version_argument(version: str | None) -> tuple[str, ...]:

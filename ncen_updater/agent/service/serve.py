@@ -27,7 +27,7 @@ from ncen_updater.agent.policy.automation import ActionFailure, ServiceAction, S
 from ncen_updater.agent.policy.restart_policy import ProcessState
 from ncen_updater.agent.policy.windows import compute_next_check
 from ncen_updater.agent.reports.status import read_mtime_ns, read_status
-from ncen_updater.agent.self_update.agent_directory import own_doer
+from ncen_updater.agent.self_update.agent_directory import choose_action_handler
 from ncen_updater.agent.self_update.trial import AgentTrial
 from ncen_updater.agent.service.api.server import start_api
 from ncen_updater.agent.service.apply_runner import ApplyRunner
@@ -119,55 +119,54 @@ def run_service(
     Args:
         config_path: The configuration file; read again on SIGHUP.
         listeners: Receive the service's events; an exception of a listener is only logged.
-        in_force: Configuration to start with if that file is invalid. As on a reload, the previous
-            configuration stays in force, and nothing new starts from the invalid one.
+        in_force: Configuration to start with; the last valid one if that file is invalid.
 
     Raises:
         UpdaterError: If the configuration is invalid, another service is running, or this agent
             could not confirm itself.
     """
     usable = in_force or config_path
-    config = load_config(usable, look=in_force is None)
+    config = load_config(usable, check_disk=in_force is None)
     if config.service.runner == "process" and os.environ.get(RUNNER_VARIABLE) == "systemd":
         raise ConfigError(RUNNER_UNIT_MISMATCH, path=config_path)
     state = config.paths.resolve(config.paths.state)
     notifier = SystemdNotifier()
-    places = replace(load_essential_settings(usable), config_path=config_path)
+    essential_settings = replace(load_essential_settings(usable), config_path=config_path)
     waker = WakeupPipe(notifier.ping_watchdog, lambda: read_mtime_ns(state / JOURNAL_FILE))
     snapshots = SnapshotStore(config.service, _now)
-    by_unit = config.service.runner == "systemd"
-    socket = config.paths.resolve(config.service.apply_socket) if by_unit else None
-    renew = config.paths.resolve(config.service.renew_socket) if by_unit else None
+    uses_units = config.service.runner == "systemd"
+    socket = config.paths.resolve(config.service.apply_socket) if uses_units else None
+    renew = config.paths.resolve(config.service.renew_socket) if uses_units else None
     runner = ApplyRunner(
         config_path, socket, notifier.ping_watchdog, lambda: waker.is_stopping, snapshots, renew
     )
     jobs = JournalJobRecorder(state / JOURNAL_FILE)
 
-    def tell(happening: ServiceEvent) -> None:
+    def publish(event: ServiceEvent) -> None:
         for listener in (snapshots.handle_event, *listeners):
             try:
-                listener(happening)
+                listener(event)
             except Exception:
-                logger.exception("a listener failed", extra={"happening": happening.kind})
+                logger.exception("a listener failed", extra={"happening": event.kind})
 
     with (
         hold_change_lock(state / SERVICE_LOCK_FILE, "service"),
         waker.handle_signals(),
     ):
-        probation = _create_agent_trial(config, runner, notifier.ping_watchdog)
-        keeper = ServiceStateFile(state / SERVICE_STATE_PATH)
+        trial = _create_agent_trial(config, runner, notifier.ping_watchdog)
+        state_file = ServiceStateFile(state / SERVICE_STATE_PATH)
         # Stored, so that a service that restarts repeatedly still checks eventually.
-        save_service_state(keeper, delay_missed_check(keeper.load(), config, _now()))
+        save_service_state(state_file, delay_missed_check(state_file.load(), config, _now()))
         service = ServiceLoop(
             config.service,
-            read_status=lambda: read_status(places, _now(), STATUS_PARTS),
-            state_store=keeper,
+            read_status=lambda: read_status(essential_settings, _now(), STATUS_PARTS),
+            state_store=state_file,
             job_recorder=jobs,
             runner=runner,
             schedule_check=create_check_scheduler(config),
             now=_now,
-            publish=tell,
-            is_on_trial=lambda: probation.on_trial,
+            publish=publish,
+            is_on_trial=lambda: trial.on_trial,
             probe_running=lambda: _probe_running(config_path),
             get_boot_id=SystemClock().boot_id,
             find_due_receipt=lambda: _find_due_receipt(state / JOURNAL_FILE),
@@ -177,13 +176,13 @@ def run_service(
             runner, _now, _create_blocking_check(snapshots, state / JOURNAL_FILE)
         )
         stop_api = start_api(
-            config_path, config, snapshots=snapshots, state_file=keeper, wake=waker.wake, now=_now,
-            inspections=inspections, places=places,
+            config_path, config, snapshots=snapshots, state_file=state_file, wake=waker.wake,
+            now=_now, inspections=inspections, essential_settings=essential_settings,
         )  # fmt: skip
         try:
             notifier.notify_ready()
-            tell(ServiceEvent("started", {}))
-            _run_loop(service, waker, notifier, probation, snapshots, jobs, config_path)
+            publish(ServiceEvent("started", {}))
+            _run_loop(service, waker, notifier, trial, snapshots, jobs, config_path)
         finally:
             notifier.notify_stopping()
             stop_api()
@@ -191,31 +190,31 @@ def run_service(
 
 
 def _create_blocking_check(snapshots: SnapshotStore, journal_path: Path) -> Callable[[], bool]:
-    """Return a function that tells whether an operation is running that inspections would disturb.
+    """Return a check of whether an operation is running that inspections would disturb.
 
     Such operations are commands of the service and changes of any process, during which the
     databases accept no other sessions; not a soak period.
     """
-    changed, opened, watched = -1, False, False
+    seen_mtime, change_open, soaking = -1, False, False
 
-    def in_the_way() -> bool:
-        nonlocal changed, opened, watched
+    def is_blocked() -> bool:
+        nonlocal seen_mtime, change_open, soaking
         running = snapshots.get_latest().running
-        works = running is not None and running.command[0] in EXCLUSIVE_COMMANDS
-        works = works and running is not None and "--dry-run" not in running.command
-        now = read_mtime_ns(journal_path)
-        if now != changed:
+        exclusive = running is not None and running.command[0] in EXCLUSIVE_COMMANDS
+        exclusive = exclusive and running is not None and "--dry-run" not in running.command
+        mtime = read_mtime_ns(journal_path)
+        if mtime != seen_mtime:
             try:
                 with Journal.open(journal_path, read_only=True) as journal:
                     change = journal.find_open_change()
             except UpdaterError:  # the inspection itself reports the error
-                return works
-            opened = change is not None and change.state is not ChangeState.STUCK
-            watched = change is not None and change.is_soaking
-            changed = now
-        return (works or opened) and not watched
+                return exclusive
+            change_open = change is not None and change.state is not ChangeState.STUCK
+            soaking = change is not None and change.is_soaking
+            seen_mtime = mtime
+        return (exclusive or change_open) and not soaking
 
-    return in_the_way
+    return is_blocked
 
 
 def _find_due_receipt(journal: Path) -> datetime | None:
@@ -259,7 +258,7 @@ def _create_agent_trial(
     journal_path = config.paths.resolve(config.paths.state) / JOURNAL_FILE
     agent = version("ncen-updater")
 
-    def note() -> None:
+    def record_confirmation() -> None:
         with Journal.open(journal_path) as journal:
             journal.record_event(AGENT_CONFIRMED, version=agent)
 
@@ -268,8 +267,8 @@ def _create_agent_trial(
         agent,
         config.service.confirm_agent_s,
         check_reachability=runner.check_reachability,
-        record_confirmation=note,
-        run_action=own_doer(directory, socket, agent, _now, send_heartbeat),
+        record_confirmation=record_confirmation,
+        run_action=choose_action_handler(directory, socket, agent, _now, send_heartbeat),
         monotonic=time.monotonic,
     )
 
@@ -278,32 +277,32 @@ def _run_loop(
     service: ServiceLoop,
     waker: WakeupPipe,
     notifier: SystemdNotifier,
-    probation: AgentTrial,
+    trial: AgentTrial,
     snapshots: SnapshotStore,
     recorder: JournalJobRecorder,
     config_path: Path,
 ) -> None:
-    went_round = False
+    has_cycled = False
     while not waker.is_stopping:
         if waker.consume_reload():
             notifier.notify_reloading()
             _reload_config(service, snapshots, config_path)
             notifier.notify_ready()
         notifier.ping_watchdog()
-        looked = waker.read_journal_mtime()
-        act = _run_step(service, recorder)
-        notifier.notify_status(act.reason.render())
-        waits = act.action is ServiceAction.WAIT and act.until is not None
-        left = (act.until - _now()).total_seconds() if waits and act.until else 0.0
-        verdict = probation.run_after_step()
+        journal_mtime = waker.read_journal_mtime()
+        decision = _run_step(service, recorder)
+        notifier.notify_status(decision.reason.render())
+        waits = decision.action is ServiceAction.WAIT and decision.until is not None
+        left = (decision.until - _now()).total_seconds() if waits and decision.until else 0.0
+        verdict = trial.run_after_step()
         if verdict.should_exit:
             return
         if verdict.retry_after_s is not None:
             left = min(left, verdict.retry_after_s)
-        went_round = True
-        waker.sleep(max(left, MIN_PAUSE_S), looked if waits else None)
-    if went_round:
-        probation.uncount_start()
+        has_cycled = True
+        waker.sleep(max(left, MIN_PAUSE_S), journal_mtime if waits else None)
+    if has_cycled:
+        trial.uncount_start()
 
 
 def _run_step(service: ServiceLoop, recorder: JournalJobRecorder) -> ServiceDecision:
@@ -318,8 +317,8 @@ def _run_step(service: ServiceLoop, recorder: JournalJobRecorder) -> ServiceDeci
     except (OSError, UpdaterError) as error:
         logger.error("the service continues in %s s: %s", RETRY_S, error)
         recorder.interrupted = True
-        words = LazyText(N_("service failed: {error}"), {"error": str(error)})
-        return ServiceDecision(ServiceAction.WAIT, words, _now() + timedelta(seconds=RETRY_S))
+        reason = LazyText(N_("service failed: {error}"), {"error": str(error)})
+        return ServiceDecision(ServiceAction.WAIT, reason, _now() + timedelta(seconds=RETRY_S))
 
 
 def _reload_config(service: ServiceLoop, snapshots: SnapshotStore, config_path: Path) -> None:
@@ -352,7 +351,11 @@ class WakeupPipe:
         wall: Callable[[], float] = time.time,
     ) -> None:
         self._wall = wall
-        self._alive, self._changed_at, self._slice = send_heartbeat, read_mtime, max_sleep_s
+        self._send_heartbeat, self._read_mtime, self._max_sleep_s = (
+            send_heartbeat,
+            read_mtime,
+            max_sleep_s,
+        )
         self._reader, self._writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._stop = self._reload = False
 
@@ -374,8 +377,8 @@ class WakeupPipe:
 
     def consume_reload(self) -> bool:
         """Return whether a reload was requested, and clear the request."""
-        asked, self._reload = self._reload, False
-        return asked
+        requested, self._reload = self._reload, False
+        return requested
 
     @contextlib.contextmanager
     def handle_signals(self) -> Iterator[None]:
@@ -407,7 +410,7 @@ class WakeupPipe:
 
         Otherwise a change between reading the status and sleeping would be missed.
         """
-        return self._changed_at()
+        return self._read_mtime()
 
     def sleep(self, seconds: float, seen_mtime: int | None = None) -> None:
         """Sleep until the time has passed, :meth:`wake` is called, or the journal changes.
@@ -419,16 +422,16 @@ class WakeupPipe:
             seconds: Maximum duration.
             seen_mtime: Modification time when the status was read; by default the current one.
         """
-        began = time.monotonic()
-        until, apart = began + seconds, self._wall() - began
-        seen = self._changed_at() if seen_mtime is None else seen_mtime
+        started = time.monotonic()
+        until, clock_offset = started + seconds, self._wall() - started
+        seen = self._read_mtime() if seen_mtime is None else seen_mtime
         while not (self._stop or self._reload):
-            self._alive()
+            self._send_heartbeat()
             now = time.monotonic()
-            left, jumped = until - now, abs(self._wall() - now - apart) > CLOCK_JUMP_S
-            if left <= 0 or jumped or self._changed_at() != seen:
+            left, jumped = until - now, abs(self._wall() - now - clock_offset) > CLOCK_JUMP_S
+            if left <= 0 or jumped or self._read_mtime() != seen:
                 return
-            if select.select([self._reader], [], [], min(left, self._slice))[0]:
+            if select.select([self._reader], [], [], min(left, self._max_sleep_s))[0]:
                 self._drain()
                 return
 

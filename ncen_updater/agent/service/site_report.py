@@ -1,6 +1,6 @@
 """Documents on the site from disk and journal, for ``status``, ``history`` and JSON output.
 
-Standard library only, since ``status`` must start fast.
+No third-party imports, since ``status`` must start fast.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ SITE_REPORT_PARTS = frozenset(
 
 
 def build_site_report(status: SiteStatus, language: str) -> tuple[Document, list[UpdaterError]]:
-    """Return the site's status: running release, last change, releases on offer.
+    """Return the site's status: running release, last change, available releases.
 
     Args:
         status: The parts :data:`SITE_REPORT_PARTS` of the site.
@@ -109,7 +109,7 @@ def build_site_report(status: SiteStatus, language: str) -> tuple[Document, list
         "journal": _build_journal,
         "feed": _build_feed,
         "configuration": _build_configuration,
-        "clock": _clock,
+        "clock": _build_clock,
     }
     errors: list[UpdaterError] = []
     for name, part in parts.items():
@@ -130,22 +130,22 @@ def build_site_report(status: SiteStatus, language: str) -> tuple[Document, list
 
 
 def _build_running(status: SiteStatus) -> Document:
-    version, closed = require_part(status.current), require_part(status.maintenance_on)
-    seen = require_part(status.availability)
+    version, in_maintenance = require_part(status.current), require_part(status.maintenance_on)
+    availability = require_part(status.availability)
     return {
         "version": version,
-        "open_to_users": None if closed is None else not closed,
+        "open_to_users": None if in_maintenance is None else not in_maintenance,
         "availability": {
-            **seen.to_json(),
+            **availability.to_json(),
             # texts not yet translated
-            "detail": seen.detail,
-            "unknown_because": seen.unknown_because,
+            "detail": availability.detail,
+            "unknown_because": availability.unknown_because,
         },
         **_build_full_disk(status),
     }
 
 
-def _clock(status: SiteStatus) -> Document | None:
+def _build_clock(status: SiteStatus) -> Document | None:
     """Return the clock's error according to the newest signed time; None without an error."""
     newest = get_part_or_none(status.signed_at)
     found = find_clock_findings(status.now, newest, None)
@@ -161,9 +161,9 @@ def _build_full_disk(status: SiteStatus) -> Document:
 
 
 def _build_configuration(status: SiteStatus) -> Document:
-    wrong = status.configuration_error
-    if isinstance(wrong, Exception):  # an invalid configuration, or why it could not be checked
-        raise wrong
+    error = status.configuration_error
+    if isinstance(error, Exception):  # an invalid configuration, or why it could not be checked
+        raise error
     return {"checked": True}
 
 
@@ -213,27 +213,29 @@ def _build_approvals(
     """
     if needed is None:
         return []
-    seen = _discard_outdated(assessment, journal)
-    gone = seen.unavailable if seen else ()
-    enough = list_approved_releases(journal.upgrade_approvals, needed)
-    first = next((version for version in enough if version not in gone), None)
+    current_assessment = _discard_outdated(assessment, journal)
+    unavailable = current_assessment.unavailable if current_assessment else ()
+    approved = list_approved_releases(journal.upgrade_approvals, needed)
+    first = next((version for version in approved if version not in unavailable), None)
     rest = dict.fromkeys(one.target_version for one in reversed(journal.upgrade_approvals))
     rows: list[dict[str, object]] = []
-    for version in dict.fromkeys((*enough, *rest)):
-        mine = [one.approval for one in journal.upgrade_approvals if one.target_version == version]
-        bindings = dict.fromkeys(approval.binding for approval in reversed(mine))
-        counts = [count_approvals(mine, binding, needed) for binding in bindings]
+    for version in dict.fromkeys((*approved, *rest)):
+        approvals = [
+            one.approval for one in journal.upgrade_approvals if one.target_version == version
+        ]
+        bindings = dict.fromkeys(approval.binding for approval in reversed(approvals))
+        counts = [count_approvals(approvals, binding, needed) for binding in bindings]
         best = min(counts, key=lambda count: count.missing)
         if best.approvals:  # empty if only root approved and two approvals are required
-            of_it = seen.find_release(version) if seen else None
+            known = current_assessment.find_release(version) if current_assessment else None
             rows.append(
                 {
                     "version": version,
                     "approvers": [approval.actor for approval in best.approvals],
                     "missing": best.missing,
                     "next": version == first,
-                    "unavailable": version in gone,
-                    "holds": None if of_it is None else of_it.binding == best.approvals[0].binding,
+                    "unavailable": version in unavailable,
+                    "valid": known and known.binding == best.approvals[0].binding,
                 }
             )
     return rows
@@ -254,18 +256,20 @@ def _build_rollback_approvals(
         or journal.pending_rollback is not None
     ):
         return None
-    given = [one for one in journal.rollback_approvals if Version(one.origin) == Version(current)]
-    last = given[-1] if given else None
-    people = journal.count_approvals(last.approval.binding if last else "", needed)
+    approvals = [
+        one for one in journal.rollback_approvals if Version(one.origin) == Version(current)
+    ]
+    last = approvals[-1] if approvals else None
+    count = journal.count_approvals(last.approval.binding if last else "", needed)
     # empty if only root approved and two approvals are required
-    if last is None or not people.approvals:
+    if last is None or not count.approvals:
         return None
     return {
         "from": last.origin,
         "version": last.target,
-        "approvers": [approval.actor for approval in people.approvals],
-        "missing": people.missing,
-        "accept_loss": count_provisional_loss(given, people),
+        "approvers": [approval.actor for approval in count.approvals],
+        "missing": count.missing,
+        "accept_loss": count_provisional_loss(approvals, count),
     }
 
 
@@ -276,9 +280,9 @@ def _find_rehearsed(journal: JournalSnapshot, current: str | None) -> str | None
 
 
 def _is_resolved(status: SiteStatus, journal: JournalSnapshot, bad: FailedReleaseRecord) -> bool:
-    """Return whether a failure is resolved: it succeeded later, or a newer release is in use."""
-    well, current = journal.good_since.get(bad.version), get_part_or_none(status.current)
-    if well is not None and well >= bad.last_at:
+    """Return whether the release succeeded after its failure, or a newer one is installed."""
+    good_since, current = journal.good_since.get(bad.version), get_part_or_none(status.current)
+    if good_since is not None and good_since >= bad.last_at:
         return True
     same = bad.product == status.paths.product
     return same and current is not None and Version(bad.version) < Version(current)
@@ -298,31 +302,31 @@ def list_unresolved_failures(
     """
     view, journal = get_part_or_none(status.feed_view), get_part_or_none(status.journal)
     last = journal.last_change if journal else None
-    went_well = last is not None and (
+    succeeded = last is not None and (
         last.is_open_after_commit or last.state is ChangeState.FINISHED
     )
-    for deed, failure in failures.items():
-        walked = went_well and last is not None and last.created_at >= failure.at
-        over = {
+    for action, failure in failures.items():
+        succeeded_since = succeeded and last is not None and last.created_at >= failure.at
+        resolved = {
             ServiceAction.CHECK_FEED: view is not None and view.checked_at >= failure.at,
             ServiceAction.RESUME: journal is not None
             and (journal.open_change is None or journal.open_change.created_at > failure.at),
-            ServiceAction.PREPARE: walked
+            ServiceAction.PREPARE: succeeded_since
             or (assessment is not None and (not assessment.target or assessment.slot_built)),
-            ServiceAction.REHEARSE: walked
+            ServiceAction.REHEARSE: succeeded_since
             or (
                 assessment is not None
                 and (not assessment.target or assessment.rehearsal_status is RehearsalStatus.PASSED)
             ),
-            ServiceAction.UPGRADE: walked
+            ServiceAction.UPGRADE: succeeded_since
             or _is_reported_by_change(last, failure)
             or (assessment is not None and not assessment.target),
             ServiceAction.SELF_UPDATE: assessment is not None and assessment.agent_version is None,
             ServiceAction.PRUNE: assessment is not None and assessment.prune_at is None,
             ServiceAction.RUN_JOB: True,  # its requester received the error
         }
-        if not over.get(deed, False):
-            yield deed, failure
+        if not resolved.get(action, False):
+            yield action, failure
 
 
 def _is_reported_by_change(last: Change | None, failure: ActionFailure) -> bool:
@@ -336,15 +340,15 @@ def _build_feed(status: SiteStatus) -> Document | None:
     view = require_part(status.feed_view)
     if view is None:
         return None
-    seen = _discard_outdated(status.next_upgrade, require_part(status.journal))
-    hops = seen.hops if seen else _list_remaining_hops(status, view)
+    assessment = _discard_outdated(status.next_upgrade, require_part(status.journal))
+    hops = assessment.hops if assessment else _list_remaining_hops(status, view)
     return {
         "checked_at": view.checked_at,
         "expires_at": view.expires_at,
         "stale": view.is_stale(status.now),
         "version": view.version,
         "versions": list(view.versions),
-        "comes_next": seen.target if seen else None,
+        "next_release": assessment.target if assessment else None,
         "hops": list(hops),
         "withheld": list(_list_withheld_releases(status)),
         "withdrawn": list(view.withdrawn),
@@ -357,9 +361,9 @@ def _build_feed(status: SiteStatus) -> Document | None:
 
 
 def _list_remaining_hops(status: SiteStatus, view: FeedSummary) -> tuple[str, ...]:
-    """Return the path that was found last, as long as nothing recorded since speaks against it.
+    """Return the path of the last assessment, unless newer facts rule it out.
 
-    The service assesses a site seconds after each event, such as a check of the feed.
+    The service assesses the site again seconds after each event, such as a check of the feed.
     """
     found, journal = status.next_upgrade, require_part(status.journal)
     if found is None or found.current != require_part(status.current) or journal.open_change:
@@ -462,12 +466,12 @@ def build_history_report(journal: Journal, limit: int, before: str | None = None
         else _list_changes_before(journal, before, limit)
     )
     facts = {change.id: journal.read_facts(change.id) for change in changes}
-    foretold = find_predicted_ranges(journal, set(facts))
+    predictions = find_predicted_ranges(journal, set(facts))
     return {
         "changes": [
             {
                 **serialize_change(change, facts[change.id]),
-                "predicted_downtime_s": _build_range(foretold.get(change.id)),
+                "predicted_downtime_s": _build_range(predictions.get(change.id)),
                 "soak_failed": bool(facts[change.id].soak_error),
                 "interrupted": _is_interrupted(journal, change),
             }
@@ -478,7 +482,7 @@ def build_history_report(journal: Journal, limit: int, before: str | None = None
             for event in _list_newest_events(journal, (IMPORTED, IMPORT_REFUSED), limit)
         ],
         "failed_rehearsals": list(_list_failed_rehearsals(journal, limit)),
-        "accepted": [
+        "adopted_restores": [
             {
                 "at": event.at,
                 "version": event.data.get("release"),
@@ -576,16 +580,16 @@ def _find_rolled_back_by(journal: Journal, change: Change) -> str | None:
             "SELECT change, value FROM facts JOIN changes ON id = change"
             " WHERE name IN ('undone_upgrade', 'failed_soak_upgrade') ORDER BY changes.rowid DESC"
         )
-        backs = dict.fromkeys(
+        rollback_ids = dict.fromkeys(
             r["change"] for r in rows if parse_stored_value(r["value"]) == change.id
         )
-    for later in map(journal.read_change, backs):
-        if later.state is ChangeState.FINISHED or later.is_open_after_commit:
-            return later.id
+    for rollback in map(journal.read_change, rollback_ids):
+        if rollback.state is ChangeState.FINISHED or rollback.is_open_after_commit:
+            return rollback.id
     return None
 
 
-def _find_emergency(journal: Journal, change: Change, begun: int) -> Document | None:
+def _find_emergency(journal: Journal, change: Change, first_event: int) -> Document | None:
     """Return who started an emergency rollback without approvals, and why; None otherwise.
 
     The journal has this event directly before the start of the rollback.
@@ -595,7 +599,7 @@ def _find_emergency(journal: Journal, change: Change, begun: int) -> Document | 
     with guard_reads(journal.path):
         rows = journal.query(
             f"SELECT * FROM events WHERE kind IN ('{ROLLBACK_EMERGENCY}', 'change-started')"  # noqa: S608
-            f" AND number < {begun:d} ORDER BY number DESC LIMIT 1"
+            f" AND number < {first_event:d} ORDER BY number DESC LIMIT 1"
         )
         found = next(map(JournalEvent, rows), None)
     if found is None or found.kind != ROLLBACK_EMERGENCY:
@@ -619,7 +623,7 @@ def build_change_report(journal: Journal, change_id: str) -> Document:
     return {
         **serialize_change(change, facts),
         "approved_by": list(ApprovalStore(journal).list_consumed_by(change_id, facts.binding)),
-        "ordered_by": JobQueue(journal).find_requester(change_id, events[0].number)
+        "requested_by": JobQueue(journal).find_requester(change_id, events[0].number)
         if events
         else None,
         "emergency": _find_emergency(journal, change, events[0].number) if events else None,

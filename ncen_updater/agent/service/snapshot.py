@@ -1,4 +1,4 @@
-"""Snapshot of the service's current work for API requests: never stored, thread-safe."""
+"""Snapshot of the service's current operation for API requests: never stored, thread-safe."""
 
 from __future__ import annotations
 
@@ -54,14 +54,14 @@ class RunningCommand:
             progress.values,
         ):
             return replace(self, progress=progress)
-        value = self.earlier_progress
+        earlier = self.earlier_progress
         if before is not None and since is not None and before.template:
             # As on a terminal; messages of parallel parts are not repeated.
-            took = max(0.0, (now - since).total_seconds())
-            value = (*(one for one in value if one[0].text != before.text), (before, took))[
+            seconds = max(0.0, (now - since).total_seconds())
+            earlier = (*(one for one in earlier if one[0].text != before.text), (before, seconds))[
                 -MAX_PROGRESS_LINES:
             ]
-        return replace(self, progress=progress, progress_since=now, earlier_progress=value)
+        return replace(self, progress=progress, progress_since=now, earlier_progress=earlier)
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ class SnapshotStore:
 
     def __init__(self, settings: ServiceSettings, now: Callable[[], datetime]) -> None:
         self._settings, self._now = settings, now
-        self._moment = ServiceSnapshot()
+        self._snapshot = ServiceSnapshot()
         self._changed = threading.Condition()
 
     @property
@@ -112,7 +112,7 @@ class SnapshotStore:
         """Record the service's decision; a listener of the service."""
         if event.kind == "next":
             self._update(action=str(event.values["action"]), reason=event.values["reason"])
-        elif event.kind == "looked":
+        elif event.kind == "status-read":
             self._update(status_read_at=event.values["at"])
 
     def record_start(self, command: Sequence[str]) -> None:
@@ -121,7 +121,7 @@ class SnapshotStore:
 
     def record_progress(self, progress: ProgressUpdate) -> None:
         """Record progress of the command."""
-        running = self._moment.running
+        running = self._snapshot.running
         if running is not None:
             self._update(running=running.with_progress(progress, self._now()))
 
@@ -135,16 +135,16 @@ class SnapshotStore:
 
     def get_latest(self) -> ServiceSnapshot:
         """Return the latest snapshot."""
-        return self._moment
+        return self._snapshot
 
     def wait_for_change(self, number: int, seconds: float) -> ServiceSnapshot:
         """Wait until the snapshot differs from a sequence number, or the time has passed."""
         with self._changed:
-            self._changed.wait_for(lambda: self._moment.sequence != number, seconds)
-            return self._moment
+            self._changed.wait_for(lambda: self._snapshot.sequence != number, seconds)
+            return self._snapshot
 
     def _update(self, **changes: object) -> None:
         with self._changed:
-            number = self._moment.sequence + 1
-            self._moment = replace(self._moment, sequence=number, **changes)  # type: ignore[arg-type]
+            number = self._snapshot.sequence + 1
+            self._snapshot = replace(self._snapshot, sequence=number, **changes)  # type: ignore[arg-type]
             self._changed.notify_all()

@@ -1,9 +1,9 @@
 """End of a soak period by a requested rollback.
 
-The soak period holds the change lock for up to an hour. A requested rollback does not wait for it:
-the soak period is ended, which is recorded first, and the rollback takes the change over under the
-lock, as after an interruption. After a crash in between, the release is still in its soak period or
-the job is still queued; the next service runs the job first. Imported by ``status``.
+A soak period holds the change lock. A requested rollback does not wait for its end: the request is
+recorded, the soak period is ended, and the rollback continues the change under the lock, as after
+an interruption. After a crash in between, the release is still in its soak period or the job is
+still queued; the next service runs the job first. Imported by ``status``.
 """
 
 from __future__ import annotations
@@ -42,13 +42,13 @@ def preempt_soak_for_rollback(path: Path) -> Iterator[None]:
     Raises:
         SOAK_ENDED_BY_ROLLBACK: Instead of the interruption by that signal.
     """
-    over, found = threading.Event(), list[Job]()
+    stopping, jobs = threading.Event(), list[Job]()
 
-    def look() -> None:
-        seen = -1
-        while not over.wait(POLL_INTERVAL_S):
-            changed = _read_mtime(path)
-            if changed == seen:
+    def poll_journal() -> None:
+        seen_mtime = -1
+        while not stopping.wait(POLL_INTERVAL_S):
+            mtime = _read_mtime(path)
+            if mtime == seen_mtime:
                 continue
             try:
                 job = _record_soak_end(path)
@@ -56,24 +56,24 @@ def preempt_soak_for_rollback(path: Path) -> Iterator[None]:
                 # The soak period continues; the next check may succeed.
                 logger.warning("cannot determine whether a rollback was requested: %s", error)
                 continue
-            seen = changed
+            seen_mtime = mtime
             if job is not None:
-                found.append(job)
+                jobs.append(job)
                 os.kill(os.getpid(), signal.SIGTERM)
                 return
 
-    looking = threading.Thread(target=look, name="jobs", daemon=True)
-    looking.start()
+    thread = threading.Thread(target=poll_journal, name="jobs", daemon=True)
+    thread.start()
     try:
         yield
     except UpdaterError as error:
-        if found and error.code == INTERRUPTED.code:
-            job = found[0]
+        if jobs and error.code == INTERRUPTED.code:
+            job = jobs[0]
             raise UpdaterError(SOAK_ENDED_BY_ROLLBACK, job=job.id, who=job.actor.name) from error
         raise
     finally:
-        over.set()
-        looking.join()
+        stopping.set()
+        thread.join()
 
 
 def _record_soak_end(path: Path) -> Job | None:
@@ -84,7 +84,7 @@ def _record_soak_end(path: Path) -> Job | None:
         return None
     with Journal.open(path) as journal:
         journal.record_event(SOAK_ENDED, change.id, job=job.id, by=job.actor.name)
-    logger.info("monitoring ends: %s requested the rollback", job.actor.name)
+    logger.info("the soak period ends: %s requested the rollback", job.actor.name)
     return job
 
 

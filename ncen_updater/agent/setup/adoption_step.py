@@ -136,7 +136,7 @@ class AdoptStep(SetupStep, kind="adopt"):
         remove_added_files(paths.resolve(paths.state), before["state"], NOT_OURS)
 
     def _load(self) -> AgentConfig:
-        return load_config(Path(self.config), look=False)
+        return load_config(Path(self.config), check_disk=False)
 
 
 @dataclass(frozen=True)
@@ -158,7 +158,7 @@ class DownloadStep(SetupStep, kind="download"):
 
     @property
     def _state(self) -> Path:
-        paths = load_config(Path(self.config), look=False).paths
+        paths = load_config(Path(self.config), check_disk=False).paths
         return paths.resolve(paths.state)
 
     def capture(self, machine: Machine) -> Before:
@@ -168,7 +168,7 @@ class DownloadStep(SetupStep, kind="download"):
     def do(self, machine: Machine, before: Before) -> None:
         """See :class:`SetupStep`."""
         config = Path(self.config)
-        site = build_site(load_config(config, look=False), config)
+        site = build_site(load_config(config, check_disk=False), config)
         inspect_adoption(site, Version(self.version), SilentProgress())
 
     def undo(self, machine: Machine, before: Before) -> None:

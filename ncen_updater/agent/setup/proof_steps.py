@@ -78,7 +78,7 @@ class TrialCopyStep(SetupStep, kind="trial-copy"):
 
     def _build_engine(self) -> DatabaseEngine:
         path = Path(self.config)
-        return build_site(load_config(path, look=False), path).database_engine
+        return build_site(load_config(path, check_disk=False), path).database_engine
 
 
 @dataclass(frozen=True)

@@ -109,7 +109,7 @@ class RestartStep(SetupStep, kind="restart"):
 
     def _restart(self, machine: Machine) -> None:
         machine.require(("systemctl", "restart", self.unit))
-        settings = load_config(Path(self.config), look=False).application
+        settings = load_config(Path(self.config), check_disk=False).application
         prober, until = HealthProber(settings), time.monotonic() + settings.health_timeout_s
         while not (seen := prober.check_health(HealthExpectation(self.version))):
             if time.monotonic() > until:

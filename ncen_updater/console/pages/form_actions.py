@@ -89,8 +89,8 @@ def approve(asking: PageRequest) -> FormResult:
     wanted: dict[str, object] = {"binding": require_field(asking, "binding"), "change_kind": of}
     if of == "rollback":
         wanted |= _read_accepted_loss(asking)
-    given = asking.call_with_password("POST", "/v1/approvals", wanted)
-    text = N_("Approval recorded.") if given["given"] else N_("Already approved by you.")
+    recorded = asking.call_with_password("POST", "/v1/approvals", wanted)
+    text = N_("Approval recorded.") if recorded["added"] else N_("Already approved by you.")
     return _find_approval_page(asking), LazyText(text)
 
 

@@ -62,7 +62,7 @@ def build_page(asking: PageRequest) -> PageContent:
             "status": status,
             "changes": changes,
             "imports": [] if before else found["imports"],
-            "accepted": [] if before else found.get("accepted", []),
+            "adopted_restores": [] if before else found.get("adopted_restores", []),
             "stops": build_downtime_bars(stopped),
             "older": changes[-1]["id"] if more else None,
             "newest": not before,

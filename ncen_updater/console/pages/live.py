@@ -153,10 +153,10 @@ def build_job_page(asking: PageRequest) -> PageContent | FileResponse:
 def _build(asking: PageRequest, job_address: str | None) -> PageContent | FileResponse:
     """Build the page; the response is empty if the browser already shows this state."""
     asking.event_follower.start()
-    number, moment, silent = asking.event_follower.get_activity()
-    running = moment is not None and moment["running"] is not None
+    number, activity, silent_s = asking.event_follower.get_activity()
+    running = activity is not None and activity["running"] is not None
     seen = f"{number}-{int(asking.now.timestamp()) if running else 0}"
-    if moment is not None and asking.query.get("seen") == seen:
+    if activity is not None and asking.query.get("seen") == seen:
         return FileResponse(b"", "text/plain")
     if job_address is not None:
         job: Document | None = asking.get_document(job_address)
@@ -164,14 +164,14 @@ def _build(asking: PageRequest, job_address: str | None) -> PageContent | FileRe
     else:
         report, job = _find_newest(asking)
     status = read_recent_status(asking, report)
-    moment = moment or status["service"]
-    view = build_live_view(report, job, moment, asking.now, asking.language)
+    activity = activity or status["service"]
+    view = build_live_view(report, job, activity, asking.now, asking.language)
     return PageContent(
         "live",
         {
             "view": view,
             "seen": seen,
-            "silent": round(silent),
+            "silent": round(silent_s),
             "job": job,
             "kind": JOB_KINDS.get(job["kind"], job["kind"]) if job is not None else "",
             "users": describe_users(status, view),
@@ -219,8 +219,8 @@ def read_recent_status(asking: PageRequest, report: Document | None) -> Document
     known = asking.service.get_last_status()
     newest = report["events"][-1:] if report is not None else ()
     if known is not None and all(parse_time(e["at"]) + TIMES_OF <= known.at for e in newest):
-        works = (known.status["running"].get("availability") or {}).get("state") == "available"
-        if (asking.now - known.at).total_seconds() < (KEEP_S if works else BUSY_KEEP_S):
+        available = (known.status["running"].get("availability") or {}).get("state") == "available"
+        if (asking.now - known.at).total_seconds() < (KEEP_S if available else BUSY_KEEP_S):
             return known.status
     return asking.get_status()
 
@@ -237,14 +237,14 @@ def describe_users(status: Document, view: LiveView) -> tuple[str, str]:
 
 
 def build_live_view(
-    report: Document | None, job: Document | None, moment: Document, now: datetime, language: str
+    report: Document | None, job: Document | None, activity: Document, now: datetime, language: str
 ) -> LiveView:
     """Build the values of the page. Pure.
 
     Args:
         report: The change; None without one.
         job: The job that started the change, or has no change; None without a job.
-        moment: Current state of the service.
+        activity: Current state of the service.
         now: The current time.
         language: Language of the texts.
     """
@@ -252,7 +252,7 @@ def build_live_view(
     def say(template: str, **values: object) -> str:
         return LazyText(template, values).render(language)
 
-    running = moment["running"]
+    running = activity["running"]
     job_open = job is not None and job["ended_at"] is None
     open_change = report is not None and report["ended_at"] is None
     if job is not None and (not job_open or not _is_of(running, job)):
@@ -261,7 +261,7 @@ def build_live_view(
         report = None  # the last change has ended; the running operation is another one
     steps = tuple(build_steps(report, now, language)) if report is not None else ()
     progress = ProgressUpdate.from_json((running or {}).get("progress"))
-    doing = _format_progress(running, progress, language)
+    progress_text = _format_progress(running, progress, language)
     lines: tuple[str, ...] = ()
     problem = None
     if report is not None:
@@ -269,9 +269,9 @@ def build_live_view(
         tone, label = STATES.get(state, STATES["running"])
         headline = say(choose_headline(report), version=report["to"], previous=report["from"])
         problem = find_problem(report, job, language)
-        cut = report.get("interruption")
-        if cut and problem is None and report["state"] in FAILED:
-            name = get_step_label(cut["step"], report.get("kind", "upgrade"))
+        interruption = report.get("interruption")
+        if interruption and problem is None and report["state"] in FAILED:
+            name = get_step_label(interruption["step"], report.get("kind", "upgrade"))
             lines = (say(N_("Interrupted during: {step}"), step=LazyText(name)),)
     elif job is not None:
         tone, label, problem = describe_job(job)
@@ -285,9 +285,9 @@ def build_live_view(
         headline = say(N_("Operation in progress"))
     else:
         tone, label, headline = "good", N_("Idle"), say(N_("No operation in progress"))
-    stated = N_("{name}: {text}")
+    template = N_("{name}: {text}")
     # The headline of a change already states its state.
-    summary = say(stated, name=LazyText(label), text=headline) if report is None else headline
+    summary = say(template, name=LazyText(label), text=headline) if report is None else headline
     current = next((step for step in steps if open_change and step.style == "now"), None)
     clock, predicted = _format_downtime(report, now, language) if report is not None else ("", "")
     amount = progress.amount if progress else None
@@ -296,11 +296,11 @@ def build_live_view(
         tone=tone,
         label=say(label),
         headline=headline,
-        brief=percent + (current.name if current else doing or summary),
-        progress=doing,
+        brief=percent + (current.name if current else progress_text or summary),
+        progress=progress_text,
         done=amount.done if amount else None,
         total=amount.total if amount else None,
-        spoken=say(stated, name=current.name, text=current.state) if current else summary,
+        spoken=say(template, name=current.name, text=current.state) if current else summary,
         downtime=clock,
         predicted=predicted,
         again=report is not None and _are_users_back(report),
@@ -335,8 +335,10 @@ def _format_kind(job: Document) -> LazyText:
 def get_shown_state(report: Document) -> str:
     """Return the state to display: no soak period before the maintenance page is off. Pure."""
     state = str(report["state"])
-    opened = any(s["name"] == "maintenance-off" and s["state"] == "done" for s in report["steps"])
-    return "running" if state == "committed" and not opened else state
+    maintenance_ended = any(
+        s["name"] == "maintenance-off" and s["state"] == "done" for s in report["steps"]
+    )
+    return "running" if state == "committed" and not maintenance_ended else state
 
 
 def choose_headline(report: Document) -> str:
@@ -344,8 +346,8 @@ def choose_headline(report: Document) -> str:
     state = get_shown_state(report)
     if state == "reverted" and report.get("expand_started"):
         return REVERTED_AFTER_EXPAND
-    words = ROLLBACK_HEADLINES if report.get("kind") == "rollback" else UPGRADE_HEADLINES
-    return words.get(state, words["running"])
+    headlines = ROLLBACK_HEADLINES if report.get("kind") == "rollback" else UPGRADE_HEADLINES
+    return headlines.get(state, headlines["running"])
 
 
 def find_problem(report: Document, job: Document | None, language: str) -> Document | None:
@@ -358,15 +360,17 @@ def find_problem(report: Document, job: Document | None, language: str) -> Docum
     code = str(failure.get("code") or report.get("error_code") or "")
     if report["state"] not in FAILED or not code:
         return None
-    whole = (((job or {}).get("result") or {}).get("document") or {}).get("error") or {}
-    if whole.get("code") == code:
-        return whole
+    job_error = (((job or {}).get("result") or {}).get("document") or {}).get("error") or {}
+    if job_error.get("code") == code:
+        return job_error
     meaning = explain_code(code)
     text = str(failure.get("error") or "").split("\n", 1)[0]
-    what = LazyText("{said}", {"said": text}) if text else meaning[0] if meaning else LazyText(code)
+    title = (
+        LazyText("{said}", {"said": text}) if text else meaning[0] if meaning else LazyText(code)
+    )
     remedy = meaning[1].render(language) if meaning else "-"
     return {
-        "code": code, "title": what.render(language), "remedy": remedy, "state": "", "detail": "",
+        "code": code, "title": title.render(language), "remedy": remedy, "state": "", "detail": "",
     }  # fmt: skip
 
 
@@ -388,37 +392,41 @@ def build_steps(report: Document, now: datetime, language: str) -> Iterator[Live
     failed = (report.get("failure") or {}).get("step") if report["state"] in FAILED else None
     for step in report["steps"]:
         state = "failed" if step["name"] == failed and step["state"] != "done" else step["state"]
-        look, words = STEP_STATES.get(state, ("", state))
+        style, label = STEP_STATES.get(state, ("", state))
         name = get_step_label(step["name"], report.get("kind", "upgrade"))
         seconds = step["seconds"]
-        if look == "now":
+        if style == "now":
             seconds = max(0.0, (now - parse_time(step["started_at"])).total_seconds())
-        took = "" if seconds is None else format_duration(seconds).render(language)
+        duration = "" if seconds is None else format_duration(seconds).render(language)
         yield LiveStep(
-            LazyText(name).render(language), look, LazyText(words).render(language), took
+            LazyText(name).render(language), style, LazyText(label).render(language), duration
         )
 
 
 def _are_users_back(report: Document) -> bool:
     """Return whether a change had a downtime and users can work again."""
-    closed = any(s["name"] == "maintenance-on" for s in report["steps"])
-    opened = any(s["name"] == "maintenance-off" and s["state"] == "done" for s in report["steps"])
+    had_maintenance = any(s["name"] == "maintenance-on" for s in report["steps"])
+    maintenance_ended = any(
+        s["name"] == "maintenance-off" and s["state"] == "done" for s in report["steps"]
+    )
     return report["downtime_s"] is not None or (
-        closed and (opened or report["ended_at"] is not None)
+        had_maintenance and (maintenance_ended or report["ended_at"] is not None)
     )
 
 
 def _format_downtime(report: Document, now: datetime, language: str) -> tuple[str, str]:
     """Return the duration of the downtime so far or in total, and the predicted duration."""
-    closed = next((step for step in report["steps"] if step["name"] == "maintenance-on"), None)
-    foretold = report.get("predicted_downtime_s")
+    maintenance_step = next(
+        (step for step in report["steps"] if step["name"] == "maintenance-on"), None
+    )
+    prediction = report.get("predicted_downtime_s")
     predicted = ""
-    if foretold is not None:
-        values = {name: format_duration(foretold[name]) for name in ("low", "high")}
+    if prediction is not None:
+        values = {name: format_duration(prediction[name]) for name in ("low", "high")}
         predicted = LazyText(N_("predicted: {low} to {high}"), values).render(language)
     if report["downtime_s"] is not None:
         return format_duration(report["downtime_s"]).render(language), predicted
-    if closed is None or closed["state"] == "undone" or _are_users_back(report):
+    if maintenance_step is None or maintenance_step["state"] == "undone" or _are_users_back(report):
         return "", predicted
-    out = max(0.0, (now - parse_time(closed["started_at"])).total_seconds())
-    return format_duration(round(out)).render(language), predicted
+    seconds = max(0.0, (now - parse_time(maintenance_step["started_at"])).total_seconds())
+    return format_duration(round(seconds)).render(language), predicted

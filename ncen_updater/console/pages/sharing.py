@@ -44,35 +44,35 @@ def build_page(asking: PageRequest) -> PageContent:
     """Build the sharing page."""
     status, receipts = asking.get_status(), asking.get_document("/v1/receipts")
     revision = f"{receipts['written']} {status['running'].get('version')}"
-    looked = asking.inspect("receipts", revision)
+    inspection = asking.inspect("receipts", revision)
     return PageContent(
         "sharing",
         {
             "status": status,
             "receipts": receipts,
             "now": LazyText(LEVELS[receipts["level"]]),
-            "looked": looked,
-            "levels": list(build_levels(receipts["level"], looked.document)),
+            "looked": inspection,
+            "levels": list(build_levels(receipts["level"], inspection.document)),
             "may": asking.find_missing_role("approve"),
         },
-        "loading" if looked.is_loading else "stale" if looked.stale else "ready",
-        refresh_s=2 if looked.is_loading else 0,
+        "loading" if inspection.is_loading else "stale" if inspection.stale else "ready",
+        refresh_s=2 if inspection.is_loading else 0,
     )
 
 
 def build_levels(agreed: str, found: Document | None) -> Iterator[SharingLevel]:
     """Yield the levels, lowest first. Pure."""
     names = list(LEVELS)
-    shown = {row["level"]: row for row in found["levels"]} if found else {}
-    before: Sequence[str] = ()
+    rows = {row["level"]: row for row in found["levels"]} if found else {}
+    previous_lines: Sequence[str] = ()
     for rank, (level, name) in enumerate(LEVELS.items()):
         action = "" if level == agreed else "raise" if rank > names.index(agreed) else "lower"
-        if (row := shown.get(level)) is None:
+        if (row := rows.get(level)) is None:
             yield SharingLevel(level, LazyText(name), action)
             continue
-        added = [line for line in row["sentences"] if line not in before]
+        added = [line for line in row["sentences"] if line not in previous_lines]
         yield SharingLevel(level, LazyText(name), action, added, row["statement"])
-        before = row["sentences"]
+        previous_lines = row["sentences"]
 
 
 def set_level(asking: PageRequest) -> FormResult:

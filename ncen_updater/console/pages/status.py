@@ -163,8 +163,8 @@ def list_pending(
     # During an open change the data on the next upgrade is outdated, and nothing can be approved.
     if next_upgrade is not None and next_upgrade["target"] is not None and change is None:
         version = next_upgrade["target"]
-        for given in next_upgrade["approvals"]:
-            values = {"who": given["actor"], "version": version}
+        for approval in next_upgrade["approvals"]:
+            values = {"who": approval["actor"], "version": version}
             yield LazyText(N_("{version} approved by {who}"), values)
         if next_upgrade["binding"] and next_upgrade["missing"]:
             values = {"version": version, "count": next_upgrade["missing"]}
@@ -205,24 +205,24 @@ def find_next_action(status: Document, next_upgrade: Document | None) -> NextAct
     change = journal["open_change"]
     if change is not None:
         return _find_change_action(
-            change, at_work=journal["lock_holder"] is not None or running is not None
+            change, busy=journal["lock_holder"] is not None or running is not None
         )
     if running is not None:
-        words = LazyText(N_("In progress: {title}"), {"title": running["title"]})
-        return NextAction("look", words, LazyText(N_("Show activity")), link="/live")
+        reason = LazyText(N_("In progress: {title}"), {"title": running["title"]})
+        return NextAction("look", reason, LazyText(N_("Show activity")), link="/live")
     if journal.get("pending_rollback") is not None:
         values = {"version": journal["pending_rollback"]["version"]}
-        words = LazyText(N_("Rollback of {version} pending"), values)
-        return NextAction("job", words, LazyText(N_("Resume")), "operate", "resume")
+        reason = LazyText(N_("Rollback of {version} pending"), values)
+        return NextAction("job", reason, LazyText(N_("Resume")), "operate", "resume")
     if journal["holds"]:
-        words = LazyText(N_("Upgrades are on hold."))
-        return NextAction("unhold", words, LazyText(N_("Remove hold")), "operate")
+        reason = LazyText(N_("Upgrades are on hold."))
+        return NextAction("unhold", reason, LazyText(N_("Remove hold")), "operate")
     if next_upgrade is not None and next_upgrade["target"] is not None:
         return _find_release_action(next_upgrade, journal, status["you"]["roles"])
     feed = status["feed"]
     if feed is None or "error" in feed or feed["stale"]:
-        words = LazyText(N_("Metadata expired or missing: new releases are unknown."))
-        return NextAction("job", words, LazyText(N_("Check now")), "operate", "check")
+        reason = LazyText(N_("Metadata expired or missing: new releases are unknown."))
+        return NextAction("job", reason, LazyText(N_("Check now")), "operate", "check")
     return nothing
 
 
@@ -230,16 +230,16 @@ def _build_link_action(link: str, reason: str, button: str) -> NextAction:
     return NextAction("look", LazyText(reason), LazyText(button), link=link)
 
 
-def _find_change_action(change: Mapping[str, Any], *, at_work: bool) -> NextAction:
+def _find_change_action(change: Mapping[str, Any], *, busy: bool) -> NextAction:
     values = {"version": change["to"], "kind": LazyText(change["kind"])}
     if change["state"] == "committed" and change["step"] in SOAK_STEPS:
-        words = LazyText(N_("Soak period: {version}"), values)
-        return NextAction("look", words, LazyText(N_("Show activity")), link="/live")
-    if at_work and change["state"] != STUCK_STATE:
-        words = LazyText(N_("In progress: {kind} to {version}"), values)
-        return NextAction("look", words, LazyText(N_("Show activity")), link="/live")
-    words = LazyText(N_("Interrupted: {kind} to {version}"), values)
-    return NextAction("job", words, LazyText(N_("Resume")), "operate", "resume")
+        reason = LazyText(N_("Soak period: {version}"), values)
+        return NextAction("look", reason, LazyText(N_("Show activity")), link="/live")
+    if busy and change["state"] != STUCK_STATE:
+        reason = LazyText(N_("In progress: {kind} to {version}"), values)
+        return NextAction("look", reason, LazyText(N_("Show activity")), link="/live")
+    reason = LazyText(N_("Interrupted: {kind} to {version}"), values)
+    return NextAction("job", reason, LazyText(N_("Resume")), "operate", "resume")
 
 
 def _find_release_action(
@@ -247,16 +247,16 @@ def _find_release_action(
 ) -> NextAction:
     values = {"version": format_upgrade_path(next_upgrade["hops"])}
     if next_upgrade["missing"] and has_failed_here(next_upgrade, journal):
-        words = LazyText(
+        reason = LazyText(
             N_("{version} failed at this site. To retry it, it must be approved."), values
         )
-        return NextAction("look", words, LazyText(N_("Show history")), link="/history")
+        return NextAction("look", reason, LazyText(N_("Show history")), link="/history")
     if next_upgrade["rehearsal_status"] != "passed" or not next_upgrade["binding"]:
-        words = LazyText(N_("{version} is available. Rehearsal required."), values)
-        return NextAction("look", words, LazyText(N_("Show upgrade")), link="/upgrade")
+        reason = LazyText(N_("{version} is available. Rehearsal required."), values)
+        return NextAction("look", reason, LazyText(N_("Show upgrade")), link="/upgrade")
     if next_upgrade["missing"]:
-        words = LazyText(N_("{version} is rehearsed. Approval required."), values)
+        reason = LazyText(N_("{version} is rehearsed. Approval required."), values)
         button = N_("Review and approve") if "approve" in roles else N_("Show the dossier")
-        return NextAction("look", words, LazyText(button), link="/approve")
-    words = LazyText(N_("Approved: {version}"), values)
-    return NextAction("look", words, LazyText(N_("Install or schedule")), link="/upgrade")
+        return NextAction("look", reason, LazyText(button), link="/approve")
+    reason = LazyText(N_("Approved: {version}"), values)
+    return NextAction("look", reason, LazyText(N_("Install or schedule")), link="/upgrade")

@@ -24,20 +24,20 @@ PREVIEW_CHARS = 4_000
 def build_page(asking: PageRequest) -> PageContent:
     """Build the help page."""
     status = asking.get_status()
-    mark = f"{status['journal'].get('chain_head')}"
-    doctor = asking.inspect("findings", mark)
+    revision = f"{status['journal'].get('chain_head')}"
+    doctor = asking.inspect("findings", revision)
     operates = "operate" in status["you"]["roles"]
-    wanted = operates and asking.query.get("look") == "support-bundle"
-    gathered = asking.inspect("support-bundle", "") if wanted else None
-    both = [one for one in (doctor, gathered) if one is not None]
+    shows_bundle = operates and asking.query.get("look") == "support-bundle"
+    bundle = asking.inspect("support-bundle", "") if shows_bundle else None
+    inspections = [one for one in (doctor, bundle) if one is not None]
     typed = asking.query.get("code", "")
-    loading = any(one.is_loading for one in both)
+    loading = any(one.is_loading for one in inspections)
     return PageContent(
         "support",
         {
             "status": status,
             "doctor": doctor,
-            "bundle": gathered,
+            "bundle": bundle,
             "may": None if operates else asking.find_missing_role("operate"),
             "typed": typed[:20],
             "meaning": _explain_code(typed),
@@ -58,8 +58,8 @@ def _explain_code(typed: str) -> tuple[str, LazyText, LazyText] | None:
 
 def get_bundle_file(asking: PageRequest) -> FileResponse:
     """Return the support bundle as a file."""
-    gathered = asking.inspect("support-bundle", "")
-    archive = gathered.document["archive"] if gathered.document is not None else None
+    bundle = asking.inspect("support-bundle", "")
+    archive = bundle.document["archive"] if bundle.document is not None else None
     try:
         content = base64.b64decode(archive or "", validate=True)
     except (binascii.Error, ValueError):
@@ -87,7 +87,7 @@ def build_settings_page(asking: PageRequest) -> PageContent:
             "chosen": group_by_table(rows, explicit=True),
             "defaults": group_by_table(rows, explicit=False),
             "refused": refused,
-            "may": asking.find_missing_role("operate") if agent["on_offer"] else None,
+            "may": asking.find_missing_role("operate") if agent["available"] else None,
         },
         "refused" if refused else "ready",
     )

@@ -47,18 +47,22 @@ def inspect_site(
 
     Such a change may leave the binding unchanged, but the predictions were made before it.
     """
-    mark = compute_revision(status, next_upgrade)
-    looked = asking.inspect(kind, mark)
-    if is_older_than_last_change(looked, status):
+    revision = compute_revision(status, next_upgrade)
+    inspection = asking.inspect(kind, revision)
+    if is_older_than_last_change(inspection, status):
         asking.inspections.discard(kind)
-        looked = asking.inspect(kind, mark)
-    return looked
+        inspection = asking.inspect(kind, revision)
+    return inspection
 
 
-def is_older_than_last_change(looked: InspectionState, status: Document) -> bool:
+def is_older_than_last_change(inspection: InspectionState, status: Document) -> bool:
     """Return whether a change has ended since the inspection. Pure."""
     ended = (status["journal"].get("last_change") or {}).get("ended_at")
-    return looked.ended_at is not None and ended is not None and parse_time(ended) > looked.ended_at
+    return (
+        inspection.ended_at is not None
+        and ended is not None
+        and parse_time(ended) > inspection.ended_at
+    )
 
 
 def has_failed_here(next_upgrade: Document, journal: Document) -> bool:
@@ -97,10 +101,10 @@ def build_page(asking: PageRequest) -> PageContent:
         notes = asking.get_document(f"/v1/notes?version={quote(version, safe='')}")
     except ServiceRefusedError:
         notes = None  # no notes before the release is downloaded
-    both = [one for one in (plan, dossier) if one is not None]
+    inspections = [one for one in (plan, dossier) if one is not None]
     facts = dossier.document["facts"] if dossier is not None and dossier.document else None
-    stop = facts["downtime_s"] if facts else None
-    loading = assessing or any(one.is_loading for one in both)
+    downtime = facts["downtime_s"] if facts else None
+    loading = assessing or any(one.is_loading for one in inspections)
     return PageContent(
         "upgrade",
         {
@@ -112,28 +116,30 @@ def build_page(asking: PageRequest) -> PageContent:
             "notes": notes,
             "assessing": assessing,
             "failed_here": has_failed_here(next_upgrade, status["journal"]),
-            "stop": format_downtime(stop),
-            "bar": build_scale(stop),
+            "stop": format_downtime(downtime),
+            "bar": build_scale(downtime),
             "starts_at": format_upgrade_start(next_upgrade["starts_at"], asking.zone),
         },
-        "loading" if loading else "stale" if any(one.stale for one in both) else "ready",
+        "loading" if loading else "stale" if any(one.stale for one in inspections) else "ready",
         refresh_s=2 if loading else 0,
     )
 
 
-def format_downtime(stop: Document | None) -> LazyText:
+def format_downtime(predicted: Document | None) -> LazyText:
     """Return the predicted downtime as text. Pure."""
-    if stop is None:
+    if predicted is None:
         return LazyText(N_("unknown (no rehearsal yet)"))
-    values = {name: format_duration(stop[name]) for name in ("likely", "high")}
+    values = {name: format_duration(predicted[name]) for name in ("likely", "high")}
     return LazyText(N_("about {likely} (at most {high})"), values)
 
 
-def build_scale(stop: Document | None) -> DowntimeScale | None:
+def build_scale(predicted: Document | None) -> DowntimeScale | None:
     """Return the predicted downtime as shares of its maximum; None if unknown. Pure."""
-    if stop is None or stop["high"] <= 0:
+    if predicted is None or predicted["high"] <= 0:
         return None
-    left, right, mark = (round(100 * stop[n] / stop["high"], 2) for n in ("low", "high", "likely"))
+    left, right, mark = (
+        round(100 * predicted[n] / predicted["high"], 2) for n in ("low", "high", "likely")
+    )
     return DowntimeScale(left, right, mark)
 
 

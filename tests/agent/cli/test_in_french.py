@@ -8,6 +8,7 @@ from ncen_updater.agent.cli.state_text import format_site_state
 from ncen_updater.agent.model.errors import JournalPermissionError
 from ncen_updater.agent.reports.command_results import format_support_bundle
 from ncen_updater.agent.reports.diagnostics.support_bundle.bundle import SupportBundle
+from ncen_updater.agent.reports.diagnostics.support_bundle.contents import OMITTED
 from ncen_updater.agent.reports.diagnostics.support_bundle.leaks import BundlePart
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import LazyText
@@ -20,6 +21,17 @@ def test_bundle_parts_are_in_french() -> None:
     line = format_support_bundle(bundle, (), None).lines[0]
     assert isinstance(line, LazyText), "a size in a bare string has the unit of English"
     assert line.render("fr") == "  site.json : 1,5 ko"
+
+
+def test_omitted_bundle_parts_are_reported_in_french() -> None:
+    bundle = SupportBundle(
+        parts=(BundlePart("log.txt", None, OMITTED),), leaks=(), unread={"cases": "too large"}
+    )
+    lines = [
+        line.render("fr") if isinstance(line, LazyText) else line
+        for line in format_support_bundle(bundle, (), None).lines
+    ]
+    assert "omis à la demande" in lines[0] and "trop volumineux" in lines[1]
 
 
 def test_unreadable_journal_is_reported_in_french() -> None:

@@ -250,7 +250,7 @@ def test_path_that_was_found_last_is_shown_until_the_next_assessment(
     )
     feed = build_site_report(looked, "en")[0]["feed"]
     assert isinstance(feed, dict)
-    assert (feed["hops"], feed["comes_next"]) == (shown, None)
+    assert (feed["hops"], feed["next_release"]) == (shown, None)
 
 
 def test_expired_metadata_is_reported(site: TrialSite) -> None:
@@ -288,7 +288,7 @@ def test_offered_release_is_named_before_it_is_prepared(site: TrialSite) -> None
     keeper.save(ServiceState(Assessment(event, current="3.2.4", target="3.3.0")))
     assert "Available: 3.3.0" in site.run("status").stdout
     feed = json.loads(site.run("status", "--json").stdout)["feed"]
-    assert feed["comes_next"] == "3.3.0"
+    assert feed["next_release"] == "3.3.0"
     keeper.save(ServiceState(Assessment(event, "3.2.4", "3.4.0", before_target=("3.3.10",))))
     assert "Available: 3.3.10, then 3.4.0" in site.run("status").stdout
     keeper.save(ServiceState(Assessment(event - 1, current="3.2.3", target="3.2.4")))
@@ -497,7 +497,7 @@ def test_hold_shows_its_end_and_no_start_time(
     monkeypatch.setattr(session, "add_line", shown.append)
     resting = {"running": None, "reason": "release 3.3.0 waits for the window: 22:00"}
     _show_service(session, resting, held=True)
-    _show_service(session, resting, at_work=True)  # which is reported separately
+    _show_service(session, resting, busy=True)  # which is reported separately
     assert shown == []
     _show_service(session, resting)
     assert [str(text) for text in shown] == ["Release 3.3.0 waits for the window: 22:00."]
@@ -560,18 +560,18 @@ APPROVED = {
         ),
         ({}, "3.3.0", "Approved: 3.3.0, by amina, bo; next upgrade"),
         # Seen: "it comes next", of what was at work, and of what was no longer what they saw.
-        ({"holds": None}, "3.3.0", "Approved: 3.3.0, by amina, bo"),
+        ({"valid": None}, "3.3.0", "Approved: 3.3.0, by amina, bo"),
         # Seen: "yet to approve: 1", of what a new rehearsal had made another plan.
-        ({"missing": 1, "holds": False}, "3.3.0", "is outdated"),
+        ({"missing": 1, "valid": False}, "3.3.0", "is outdated"),
         ({"missing": 1, "unavailable": True}, None, "no longer available"),
-        ({"holds": False}, "3.3.0", "Run: ncen-updater approve 3.3.0 --dry-run"),
+        ({"valid": False}, "3.3.0", "Run: ncen-updater approve 3.3.0 --dry-run"),
         ({"next": False}, "3.4.0", "Approved: 3.3.0, by amina, bo; 3.4.0 runs first"),
         ({"next": False, "unavailable": True}, "3.4.0", "no longer available"),
-        ({"next": False, "unavailable": True, "holds": False}, None, "no longer available"),
+        ({"next": False, "unavailable": True, "valid": False}, None, "no longer available"),
     ],
 )
 def test_approval_state_is_described(row: dict[str, object], first: str | None, words: str) -> None:
-    document = {**APPROVED, "holds": True, **row}
+    document = {**APPROVED, "valid": True, **row}
     assert words in _format_approval(document, {"version": first} if first else None).render("en")
 
 

@@ -255,7 +255,9 @@ def test_two_approvers_accept_a_changed_schema_with_a_reason(demo: DemoSite) -> 
             people = adopt.approve_restored(journal, taken, person, reason)
         assert taken.reasons == {"amina": "for a report"}
         adopt.adopt_restored(site, journal, taken, people)
-        (told,) = cast("list[dict[str, object]]", build_history_report(journal, 9)["accepted"])
+        (told,) = cast(
+            "list[dict[str, object]]", build_history_report(journal, 9)["adopted_restores"]
+        )
     assert (told["version"], told["by"]) == (SILENT, ["amina", "bo"])
     assert told["reasons"] == ["for a report", "so"]
     assert list_findings(demo) == []

@@ -124,7 +124,7 @@ def test_first_receipt_is_sent_by_command_and_later_ones_by_the_service(
     content = waiting.read_bytes()
     hook.status = 201
     sent = ask(run, "receipt", "--send", "--yes")
-    assert (sent["receipt"]["number"], sent["path"]) == (1, office.address)
+    assert (sent["receipt"]["number"], sent["destination"]) == (1, office.address)
     assert [body for _, body in hook.posts] == [content, content]
     assert hook.paths[-1] == f"PUT /spool/{hashlib.sha256(content).hexdigest()}"
     assert [*outgoing.glob("*.json")] == []
@@ -174,7 +174,7 @@ class Clock:
 
 def record_sent(journal: Journal, level: ReceiptLevel, *, scheduled: bool = False) -> None:
     journal.record_event(
-        RECEIPT_SENT, number=1, digest="0" * 16, way="https", level=level.value, news="",
+        RECEIPT_SENT, number=1, digest="0" * 16, method="https", level=level.value, outcome_id="",
         by="amina", scheduled=scheduled,
     )  # fmt: skip
 
@@ -321,7 +321,7 @@ def test_apply_and_send_units_deliver_a_receipt(
 
 
 def test_sender_accepts_only_a_receipt(demo: DemoSite) -> None:
-    request = {"way": "receipt", "address": "https://127.0.0.1:9/", "content": '{"case": 1}'}
+    request = {"channel": "receipt", "address": "https://127.0.0.1:9/", "content": '{"case": 1}'}
     with pytest.raises(UpdaterError) as refused:
         send_worker.deliver_message(demo.config_path, request)
     assert refused.value.message is RECEIPT_INVALID
@@ -366,7 +366,7 @@ def test_qr_code_encodes_the_receipt(run: Run, tmp_path: Path) -> None:
     assert segno.make_qr("x" * 1300).symbol_size(border=2) == (125, 125)
     # Without a directory nothing is left behind but its number.
     number = ask(run, "receipt")["receipt"]["number"]
-    assert ask(run, "receipt", "--qr")["path"] is None
+    assert ask(run, "receipt", "--qr")["destination"] is None
     assert ask(run, "receipt")["receipt"]["number"] == number + 1
 
 

@@ -9,7 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from ncen_updater.agent.self_update.agent_directory import ActionHandler, DirectoryAction, own_doer
+from ncen_updater.agent.self_update.agent_directory import (
+    ActionHandler,
+    DirectoryAction,
+    choose_action_handler,
+)
 from ncen_updater.agent.storage.agent_selection import (
     AgentSelection,
     AgentSelectionFile,
@@ -37,7 +41,7 @@ def agent(tmp_path: Path) -> Path:
 
 
 def doer(agent: Path, socket: Path) -> ActionHandler:
-    return own_doer(agent, socket, "2.0", lambda: datetime.now(UTC), lambda: None)
+    return choose_action_handler(agent, socket, "2.0", lambda: datetime.now(UTC), lambda: None)
 
 
 def unit(agent: Path) -> list[str]:

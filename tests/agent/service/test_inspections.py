@@ -41,7 +41,7 @@ from tests.support.forks import DEADLINE_S
 AMINA, BRUNO, ROOT = Actor("amina", 1001), Actor("bruno", 1002), Actor("root", 0)
 FINDINGS = InspectionForm(kind=InspectionKind.FINDINGS)
 PLAN = InspectionForm(kind=InspectionKind.PLAN)
-LIMITS = {"seconds": 60, "most": 1000}
+LIMITS = {"timeout_s": 60, "max_bytes": 1000}
 
 
 def kinds(count: int) -> list[InspectionForm]:
@@ -127,12 +127,15 @@ def test_inspection_needs_limits(words: str) -> None:
     ("said", "limits"),
     [
         (None, None),
-        ({"seconds": 5, "most": 7}, InspectionLimits(5, 7)),
-        ({"seconds": 0.5, "most": 10**12}, InspectionLimits(0.5, applying.MAX_DOCUMENT_BYTES)),
-        ({"seconds": 0, "most": 7}, BadRequestError),
-        ({"seconds": 5, "most": -1}, BadRequestError),
-        ({"seconds": "5", "most": 7}, BadRequestError),
-        ({"seconds": 5}, BadRequestError),
+        ({"timeout_s": 5, "max_bytes": 7}, InspectionLimits(5, 7)),
+        (
+            {"timeout_s": 0.5, "max_bytes": 10**12},
+            InspectionLimits(0.5, applying.MAX_DOCUMENT_BYTES),
+        ),
+        ({"timeout_s": 0, "max_bytes": 7}, BadRequestError),
+        ({"timeout_s": 5, "max_bytes": -1}, BadRequestError),
+        ({"timeout_s": "5", "max_bytes": 7}, BadRequestError),
+        ({"timeout_s": 5}, BadRequestError),
         ([], BadRequestError),
         (True, BadRequestError),
     ],

@@ -178,7 +178,7 @@ def test_requester_lookup_is_independent_of_the_number_of_jobs(
         path = tmp_path / f"{checks}.sqlite"
         record_jobs(path, checks)
         with counted(path, monkeypatch) as (journal, cost):
-            assert build_change_report(journal, CHANGE.id)["ordered_by"] == "amina"
+            assert build_change_report(journal, CHANGE.id)["requested_by"] == "amina"
             costs.append(cost)
     assert costs[0] == costs[1]
 

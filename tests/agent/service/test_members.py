@@ -192,7 +192,7 @@ def test_notes_and_agent_are_served(service: Served) -> None:
         service.client.get("/v1/notes?version=9.9.9")
     assert refused.value.code == "NU-9323"
     agent = service.client.get("/v1/agent")
-    assert agent["chosen"] is None, "the trial's agent runs from no slot"
+    assert agent["selected"] is None, "the trial's agent runs from no slot"
     validated("/v1/agent", agent)
 
 
@@ -206,7 +206,7 @@ def test_support_bundle_is_transferred_completely(service: Served) -> None:
     assert document["leaks"] == []
     assert base64.b64decode(document["archive"])[:2] == b"\x1f\x8b"
     assert "python" in document["shown"]["versions.json"]
-    assert document["parts"]["log.txt"] == {"missing": "left out on demand"}
+    assert document["parts"]["log.txt"] == {"missing": "omitted"}
 
 
 def test_read_requests_leave_no_journal_entry(service: Served) -> None:

@@ -41,7 +41,9 @@ VERSION_PATTERN = re.compile(r"\d{1,9}(\.\d{1,9}){1,3}")
 def check_directories(context: PreflightContext) -> tuple[Finding, ...]:
     """Check directories: NU-6313, NU-6346 not writable, NU-6314 slots on two file systems."""
     store = context.slots
-    directories = dict.fromkeys(map(find_existing_parent, context.config.written_directories()))
+    directories = dict.fromkeys(
+        map(find_existing_parent, context.config.list_written_directories())
+    )
     findings = [
         _make_unwritable_finding(directory)
         for directory in directories

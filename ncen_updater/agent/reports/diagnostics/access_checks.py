@@ -1,10 +1,10 @@
 """Check who can read and write the agent's files: groups and trust state. Reads only.
 
-``trust-state.json`` prevents revoked keys and withdrawn releases from being accepted again: a user
-who can delete or write it can undo that.
+The trust state prevents revoked keys and withdrawn releases from being accepted again: a user who
+can delete or write it can undo that.
 
-The API checks membership in the configured group; files got their group when they were created,
-which may be another group.
+The API checks membership in the configured group; files have the group that was configured when
+they were created.
 """
 
 from __future__ import annotations
@@ -62,18 +62,18 @@ class FilePermissions:
     mode: int
     links: int = 1
 
-    def describe_problem(self, ours: frozenset[int]) -> LazyText | None:
+    def describe_problem(self, trusted_uids: frozenset[int]) -> LazyText | None:
         """Return why another user may write to the file; None if only trusted users may. Pure.
 
         Args:
-            ours: Trusted UIDs: root and the user who runs the agent.
+            trusted_uids: UIDs that may own and write it.
         """
         values: dict[str, object] = {"path": self.path}
         if not (stat.S_ISREG(self.mode) or stat.S_ISDIR(self.mode)):
             return LazyText(N_("{path} is not a regular file"), values)
         if stat.S_ISREG(self.mode) and self.links != 1:
             return LazyText(N_("{path} has a hard link"), values)
-        if self.owner not in ours:
+        if self.owner not in trusted_uids:
             return LazyText(N_("{path} belongs to user {owner}"), {**values, "owner": self.owner})
         if self.mode & 0o022:
             mode = f"{stat.S_IMODE(self.mode):04o}"
@@ -86,29 +86,25 @@ class FilePermissions:
 def read_permissions(path: Path) -> FilePermissions | None:
     """Read the permissions of a file without following links; None if it does not exist."""
     try:
-        found = path.lstat()
+        info = path.lstat()
     except FileNotFoundError:
         return None
-    return FilePermissions(path, found.st_uid, found.st_mode, found.st_nlink)
+    return FilePermissions(path, info.st_uid, info.st_mode, info.st_nlink)
 
 
 def list_trust_state_findings(
     file: FilePermissions | None,
     directory: FilePermissions,
     trusted_uids: frozenset[int],
-    trust_state: TrustState | None,
-    received_versions: Mapping[str, int],
     *,
     was_present: bool,
 ) -> Iterator[Finding]:
-    """Yield the findings on the trust state. Pure.
+    """Yield the findings on the permissions of the trust state. Pure.
 
     Args:
         file: The file; None if it is missing.
         directory: The state directory.
-        trusted_uids: UIDs that may write to them.
-        trust_state: The trust state; None if it is not read.
-        received_versions: Metadata version that the feed reader stored, by product.
+        trusted_uids: UIDs that may own and write them.
         was_present: Whether the trust state existed before.
     """
     if file is None:
@@ -121,18 +117,29 @@ def list_trust_state_findings(
                 path=directory.path / TRUST_STATE_NAME,
             )
         return
-    for retained in (file, directory):
-        if (reason := retained.describe_problem(trusted_uids)) is not None:
+    for item in (file, directory):
+        if (reason := item.describe_problem(trusted_uids)) is not None:
             yield make_finding(
                 "NU-6131",
                 Severity.CRITICAL,
                 N_("Trust state is writable by others: {reason}"),
                 N_("Have this server examined, and inform the Secretariat."),
-                path=retained.path,
+                path=item.path,
                 reason=reason,
             )
-    for product, version in sorted(received_versions.items()) if trust_state else ():
-        seen = trust_state.roles.get(product) if trust_state else None
+
+
+def list_older_metadata(
+    trust_state: TrustState, received_versions: Mapping[str, int]
+) -> Iterator[Finding]:
+    """Yield a finding for each product whose metadata is older than verified metadata. Pure.
+
+    Args:
+        trust_state: The trust state.
+        received_versions: Metadata version that the feed reader stored, by product.
+    """
+    for product, version in sorted(received_versions.items()):
+        seen = trust_state.roles.get(product)
         if seen is not None and version < seen.version:
             yield make_finding(
                 "NU-6132",
@@ -159,18 +166,17 @@ def check_trust_state(site: Site) -> Iterator[Finding]:
     directory, file = read_permissions(state), read_permissions(state / TRUST_STATE_NAME)
     if directory is None:
         return
-    left = {}
+    received = {}
     for product in (site.config.site.product, AGENT_PRODUCT):
         view = load_view(get_view_path(paths.feed_state_directory, product))
         if view is not None:
-            left[product] = view.version
-    ours = frozenset({0, os.geteuid(), directory.owner if os.geteuid() else 0})
-    once = read_permissions(state / TRUST_STATE_LOCK_NAME) is not None
-    yield from list_trust_state_findings(file, directory, ours, None, left, was_present=once)
+            received[product] = view.version
+    # A viewer who runs this check does not know the agent's user: take the directory's owner.
+    trusted = frozenset({0, os.geteuid(), directory.owner if os.geteuid() else 0})
+    was_present = read_permissions(state / TRUST_STATE_LOCK_NAME) is not None
+    yield from list_trust_state_findings(file, directory, trusted, was_present=was_present)
     if file is not None and stat.S_ISREG(file.mode):
-        proved = TrustStateStore(state).load()
-        found = list_trust_state_findings(file, directory, ours, proved, left, was_present=once)
-        yield from (one for one in found if one.code == "NU-6132")
+        yield from list_older_metadata(TrustStateStore(state).load(), received)
 
 
 @dataclass(frozen=True)
@@ -195,25 +201,27 @@ class RequiredGroupAccess:
 
 
 def is_accessible_to_group(
-    mode: int, its_group: int, access_list: bytes | None, group: int, rights: str
+    mode: int, owning_gid: int, acl: bytes | None, gid: int, rights: str
 ) -> bool:
     """Return whether a group has permissions on a file or directory, as in acl(5). Pure.
 
     Args:
         mode: Its mode; with an ACL the group bits are the ACL's mask.
-        its_group: Its GID.
-        access_list: The ACL in the kernel's format; None without one.
-        group: The GID to check.
+        owning_gid: Its GID.
+        acl: The ACL in the kernel's format; None without one.
+        gid: The GID to check.
         rights: Required permissions; one entry must grant all of them.
     """
-    wanted = sum(PERMISSION_BITS[right] for right in rights)
-    entries = list(ACL_ENTRY.iter_unpack(access_list[ACL_HEADER_BYTES:])) if access_list else []
-    mask = next((given for tag, given, _ in entries if tag == ACL_MASK), 7)
-    found = [given & mask for tag, given, number in entries if tag == ACL_GROUP and number == group]
-    if its_group == group:
-        own = next((given for tag, given, _ in entries if tag == ACL_GROUP_OBJ), mode >> 3 & 7)
-        found.append(own & mask)
-    return any(given & wanted == wanted for given in found or [mode & 7])
+    needed = sum(PERMISSION_BITS[right] for right in rights)
+    entries = list(ACL_ENTRY.iter_unpack(acl[ACL_HEADER_BYTES:])) if acl else []
+    mask = next((granted for tag, granted, _ in entries if tag == ACL_MASK), 7)
+    grants = [
+        granted & mask for tag, granted, number in entries if tag == ACL_GROUP and number == gid
+    ]
+    if owning_gid == gid:
+        own = next((granted for tag, granted, _ in entries if tag == ACL_GROUP_OBJ), mode >> 3 & 7)
+        grants.append(own & mask)
+    return any(granted & needed == needed for granted in grants or [mode & 7])
 
 
 def list_required_access(config: AgentConfig, config_path: Path) -> Iterator[RequiredGroupAccess]:
@@ -240,17 +248,17 @@ def list_required_access(config: AgentConfig, config_path: Path) -> Iterator[Req
 
 
 def check_group_access(
-    config: AgentConfig, config_path: Path, number_of: Callable[[str], int | None] = find_group_id
+    config: AgentConfig, config_path: Path, find_gid: Callable[[str], int | None] = find_group_id
 ) -> Iterator[Finding]:
     """Yield findings on groups that do not exist and on missing access of groups.
 
     Args:
         config: The configuration.
         config_path: Its file.
-        number_of: Returns the GID of a group; None if it does not exist.
+        find_gid: Returns the GID of a group; None if it does not exist.
     """
-    places = [place for place in list_required_access(config, config_path) if place.path.exists()]
-    unknown = _list_unknown_groups(config, {place.group for place in places}, number_of)
+    required = [one for one in list_required_access(config, config_path) if one.path.exists()]
+    unknown = _list_unknown_groups(config, {one.group for one in required}, find_gid)
     for setting, group in unknown:
         values = {"group": group, "setting": setting}
         yield make_finding(
@@ -263,29 +271,29 @@ def check_group_access(
             ),
             **values,
         )
-    for place in places:
-        number = number_of(place.group)
-        if number is not None:
-            yield from _check_access(place, number)
+    for access in required:
+        gid = find_gid(access.group)
+        if gid is not None:
+            yield from _check_access(access, gid)
 
 
 def _list_unknown_groups(
-    config: AgentConfig, used: Iterable[str], number_of: Callable[[str], int | None]
+    config: AgentConfig, used: Iterable[str], find_gid: Callable[[str], int | None]
 ) -> Iterator[tuple[str, str]]:
     service = config.service
     for setting in ("viewer_group", "operator_group", "approver_group"):
         group = getattr(service, setting)
-        if number_of(group) is None and (service.runner == "systemd" or group in used):
+        if find_gid(group) is None and (service.runner == "systemd" or group in used):
             yield setting, group
 
 
-def _check_access(required: RequiredGroupAccess, number: int) -> Iterator[Finding]:
+def _check_access(required: RequiredGroupAccess, gid: int) -> Iterator[Finding]:
     with suppress(FileNotFoundError):
-        info, access_list = required.path.stat(), None
+        info, acl = required.path.stat(), None
         with suppress(OSError):  # no ACL, or a file system without ACLs
-            access_list = os.getxattr(required.path, ACL_ATTRIBUTE)
+            acl = os.getxattr(required.path, ACL_ATTRIBUTE)
         mode = stat.S_IMODE(info.st_mode)
-        if is_accessible_to_group(mode, info.st_gid, access_list, number, required.rights):
+        if is_accessible_to_group(mode, info.st_gid, acl, gid, required.rights):
             return
         values = {
             "group": required.group,

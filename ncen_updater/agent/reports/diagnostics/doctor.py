@@ -85,8 +85,8 @@ def check_password_login(
         console: User of the console, the only one who may connect to the socket.
     """
     try:
-        found = socket.lstat()
-    except OSError:
+        info = socket.lstat()
+    except OSError:  # disabled, the default of the package
         return
     if not rules.is_file():
         yield make_finding(
@@ -100,10 +100,10 @@ def check_password_login(
             path=rules,
         )
     try:
-        number = pwd.getpwnam(console).pw_uid
+        console_uid = pwd.getpwnam(console).pw_uid
     except KeyError:
-        number = -1
-    open_to_others = found.st_uid != number or bool(stat.S_IMODE(found.st_mode) & 0o077)
+        console_uid = -1
+    open_to_others = info.st_uid != console_uid or bool(stat.S_IMODE(info.st_mode) & 0o077)
     groups = sorted(group.gr_name for group in grp.getgrall() if console in group.gr_mem)
     if open_to_others or groups:
         yield make_finding(
@@ -152,12 +152,12 @@ REPORTED_BY_DOCTOR = frozenset(f"NU-{number}" for number in (6309, 6310, 6316, 6
 def diagnose(config_path: Path, progress: ProgressListener) -> tuple[Finding, ...]:
     """Check configuration, journal, databases, application, slots and metadata.
 
-    Includes the checks of 'verify', and the preflight checks that apply to any release. A check
-    that fails becomes a critical finding with the code of its error, and the other checks continue.
+    Includes the checks of 'verify', and the preflight checks that apply to any release. An error of
+    a check becomes a critical finding with its code, and the other checks continue.
     An open change is reported first, and its consequences are omitted.
     """
     try:
-        site, places = (
+        site, settings = (
             build_site(load_config(config_path), config_path),
             load_essential_settings(config_path),
         )
@@ -165,13 +165,13 @@ def diagnose(config_path: Path, progress: ProgressListener) -> tuple[Finding, ..
         if isinstance(error.__cause__, PermissionError):
             raise  # this user may not read the site; the site itself may be in order
         return (_build_error_finding(error),)
-    status = read_status(places, site.clock.now(), STATUS_PARTS)
+    status = read_status(settings, site.clock.now(), STATUS_PARTS)
     journal = get_part_or_none(status.journal)
     change = journal.open_change if journal else None
-    looks: tuple[Check, ...] = (
+    checks: tuple[Check, ...] = (
         lambda: _check_lock(status),
         lambda: _check_open_change(status, change),
-        lambda: _check_journal(site, progress, change, at_work=not _is_idle(status)),
+        lambda: _check_journal(site, progress, change, busy=not _is_idle(status)),
         lambda: _check_settings(site.config),
         lambda: _check_disk_space(status),
         lambda: find_clock_findings(
@@ -184,7 +184,7 @@ def diagnose(config_path: Path, progress: ProgressListener) -> tuple[Finding, ..
         check_password_login,
     )
     if change is None and _is_idle(status):
-        looks += (
+        checks += (
             lambda: _check_databases(site),
             # The part of the preflight that needs no downloaded release.
             site.database_engine.find_exposures,
@@ -193,7 +193,7 @@ def diagnose(config_path: Path, progress: ProgressListener) -> tuple[Finding, ..
             lambda: _check_tools(site),
             lambda: _check_preflight(site),
         )
-    found = _raise_login_severity(_drop_consequences(_run_checks(looks)))
+    found = _raise_login_severity(_drop_consequences(_run_checks(checks)))
     return tuple({(f.code, str(f.title)): f for f in found}.values())
 
 
@@ -206,12 +206,12 @@ def _drop_consequences(all_findings: Iterable[Finding]) -> list[Finding]:
     """
     findings = [_translate_unknown_database(finding) for finding in all_findings]
     codes = {finding.code for finding in findings}
-    left_out: frozenset[str] = frozenset()
+    consequences: frozenset[str] = frozenset()
     if UNKNOWN_OWNER_CODE in codes:
-        left_out |= UNKNOWN_OWNER_CONSEQUENCES
+        consequences |= UNKNOWN_OWNER_CONSEQUENCES
     if UNKNOWN_DATABASE_CODE in codes:
-        left_out |= UNKNOWN_DATABASE_CONSEQUENCES
-    return [finding for finding in findings if finding.code not in left_out]
+        consequences |= UNKNOWN_DATABASE_CONSEQUENCES
+    return [finding for finding in findings if finding.code not in consequences]
 
 
 def _raise_login_severity(findings: Sequence[Finding]) -> list[Finding]:
@@ -231,8 +231,8 @@ def _raise_login_severity(findings: Sequence[Finding]) -> list[Finding]:
 def _translate_unknown_database(finding: Finding) -> Finding:
     """Replace a refusal of the server by a specific finding if the database does not exist."""
     detail = finding.figures.get("detail")
-    words = detail.render("en") if isinstance(detail, LazyText) else str(detail or "")
-    name = find_unknown_database(words) if finding.code == SERVER_REFUSED_CODE else None
+    message = detail.render("en") if isinstance(detail, LazyText) else str(detail or "")
+    name = find_unknown_database(message) if finding.code == SERVER_REFUSED_CODE else None
     return _build_error_finding(UpdaterError(DATABASE_UNKNOWN, database=name)) if name else finding
 
 
@@ -242,13 +242,13 @@ def _is_idle(status: SiteStatus) -> bool:
 
 
 def _run_checks(checks: Iterable[Check]) -> list[Finding]:
-    found: list[Finding] = []
-    for look in checks:
+    findings: list[Finding] = []
+    for check in checks:
         try:
-            found += look()
+            findings += check()
         except UpdaterError as error:
-            found.append(_build_error_finding(error))
-    return found
+            findings.append(_build_error_finding(error))
+    return findings
 
 
 def _check_open_change(status: SiteStatus, change: Change | None) -> Iterator[Finding]:
@@ -302,12 +302,12 @@ def _build_error_finding(error: UpdaterError) -> Finding:
 def _check_lock(status: SiteStatus) -> Iterator[Finding]:
     holder, journal = require_part(status.lock_holder), get_part_or_none(status.journal)
     change = journal.open_change if journal is not None else None
-    watched = change.to_version if change is not None and change.is_open_after_commit else None
+    soaking = change.to_version if change is not None and change.is_open_after_commit else None
     if holder is not None:
         yield Finding(
             "NU-6121",
             Severity.INFO,
-            describe_running_operation(holder, watched),
+            describe_running_operation(holder, soaking),
             LazyText(N_("Wait until it finishes. Run: ncen-updater status")),
         )
 
@@ -333,7 +333,7 @@ def _check_inbox(site: Site) -> Iterator[Finding]:
     inbox = Inbox(site.state_directory)
     packaged = site.config.service.runner == "systemd"
     if not (packaged or os.path.lexists(inbox.path)):
-        return  # only users who work directly on the site
+        return  # without the packaged service, it is created at first use
     try:
         inbox.require_usable()
     except UpdaterError as error:
@@ -341,7 +341,7 @@ def _check_inbox(site: Site) -> Iterator[Finding]:
 
 
 def _check_journal(
-    site: Site, progress: ProgressListener, change: Change | None, *, at_work: bool
+    site: Site, progress: ProgressListener, change: Change | None, *, busy: bool
 ) -> Iterator[Finding]:
     if not (site.state_directory / JOURNAL_FILE).exists() and site.slots.read_current() is None:
         yield Finding(
@@ -350,8 +350,8 @@ def _check_journal(
         return
     with Journal.open(site.state_directory / JOURNAL_FILE, read_only=True) as journal:
         # During a change the agent itself may have closed the databases to other sessions.
-        looks = build_verify_checks(site, journal, progress, databases=change is None)
-        for finding in _run_checks(looks):
+        checks = build_verify_checks(site, journal, progress, databases=change is None)
+        for finding in _run_checks(checks):
             if not (change is not None and finding.code == OPEN_CHANGE_CODE):
                 yield finding
         known = {change.id for change in journal.list_changes()}
@@ -367,27 +367,27 @@ def _check_journal(
                 N_("Unless intended, run: rm {path}"),
                 path=site.config.application.maintenance_file,
             )
-        if change is not None or at_work:
+        if change is not None or busy:
             return  # copies belong to the running operation
         for plan in list_interrupted_copies(journal):
             yield from site.database_engine.find_orphans(plan)
-        rehearsed = _list_interrupted_rehearsal_ids(journal)
-        for made_by, role, name in site.database_engine.list_leftovers():
-            if role is DatabaseRole.CANDIDATE and made_by not in known:
+        rehearsal_ids = _list_interrupted_rehearsal_ids(journal)
+        for change_id, role, name in site.database_engine.list_leftovers():
+            if role is DatabaseRole.CANDIDATE and change_id not in known:
                 title = N_("Leftover copy of {database}, unknown to this journal")
                 remedy = N_("If it is unused, drop it.")
-                if made_by in rehearsed:
+                if change_id in rehearsal_ids:
                     title = N_("Leftover copy of {database} from an interrupted rehearsal")
                     remedy = N_("Run: ncen-updater resume")
-                figures = {"database": name, "change": made_by}
+                figures = {"database": name, "change": change_id}
                 yield make_finding("NU-6123", Severity.WARNING, title, remedy, **figures)
 
 
 def _list_interrupted_rehearsal_ids(journal: Journal) -> frozenset[str | None]:
     """Return the IDs under which interrupted rehearsals made copies."""
     interrupted = RehearsalStore(journal).list_interrupted()
-    again = (record.copies.second_id for record in interrupted if record.copies is not None)
-    return frozenset((*(record.id for record in interrupted), *again))
+    second_ids = (record.copies.second_id for record in interrupted if record.copies is not None)
+    return frozenset((*(record.id for record in interrupted), *second_ids))
 
 
 def _check_databases(site: Site) -> Iterator[Finding]:
@@ -418,8 +418,8 @@ def _check_copies(site: Site, size_bytes: int) -> Iterator[Finding]:
         words = N_("Database copies are clones: {size} saved per upgrade")
     elif seconds is None:
         words = N_("Cloned copies would save {size} per upgrade")
-    took = format_duration(seconds) if seconds is not None else None
-    values = {"size": format_bytes(size_bytes), "seconds": took}
+    duration = format_duration(seconds) if seconds is not None else None
+    values = {"size": format_bytes(size_bytes), "seconds": duration}
     figures = {"size_bytes": size_bytes, "seconds": seconds}
     yield Finding("NU-6146", Severity.INFO, LazyText(words, values), condition, figures)
 
@@ -504,16 +504,16 @@ def _check_site_files(site: Site) -> Iterator[Finding]:
             yield finding
     for item in site.config.files:
         directory = site.config.paths.resolve(item.directory)
-        aside, written = list_leftovers(directory)
+        changes_with_files, written = list_leftovers(directory)
         values = {"name": item.name, "place": get_snapshot_directory(directory)}
-        if aside:
+        if changes_with_files:
             yield make_finding(
                 "NU-4310",
                 Severity.WARNING,
                 N_("Files of reverted releases among the {name}: {place}, changes {changes}"),
                 N_("Review them, then remove them by hand."),
                 **values,
-                changes=", ".join(aside),
+                changes=", ".join(changes_with_files),
             )
         for change in written:
             yield make_finding(
@@ -553,9 +553,9 @@ def list_interrupted_copies(journal: Journal) -> Iterator[CopyPlan]:
         plan = journal.read_facts(change.id).copy_plan
         if change.state.is_open or plan is None:
             continue
-        done = any(
+        copied = any(
             event.kind == f"step-{StepState.DONE}" and event.get("step") == StepName.COPY
             for event in journal.list_events(change=change.id)
         )
-        if not done:
+        if not copied:
             yield CopyPlan(plan)

@@ -52,17 +52,19 @@ def compare_approvals(events: Iterable[Row], rows: Iterable[Row]) -> Iterator[La
         elif kind == "approval-withdrawn":
             reported.discard(key)
         elif kind == "approvals-spent":
-            spent = data.get("binding")  # one binding, or None for all bindings
-            reported = {one for one in reported if spent is not None and one[0] != spent}
-    retained = {
+            binding_used = data.get("binding")  # one binding, or None for all bindings
+            reported = {
+                one for one in reported if binding_used is not None and one[0] != binding_used
+            }
+    recorded = {
         (row["binding"], row["uid"]): row["actor"] for row in rows if row["withdrawn_at"] is None
     }
-    for binding, uid in sorted(retained.keys() - reported):
+    for binding, uid in sorted(recorded.keys() - reported):
         yield LazyText(
             N_("approval by {who} (UID {uid}) of {binding} has no event"),
-            {"who": retained[binding, uid], "uid": uid, "binding": binding[:16]},
+            {"who": recorded[binding, uid], "uid": uid, "binding": binding[:16]},
         )
-    for binding, uid in sorted(reported - retained.keys()):
+    for binding, uid in sorted(reported - recorded.keys()):
         yield LazyText(
             N_("approval by UID {uid} of {binding} has an event but no record"),
             {"uid": uid, "binding": binding[:16]},
@@ -71,31 +73,31 @@ def compare_approvals(events: Iterable[Row], rows: Iterable[Row]) -> Iterator[La
 
 def compare_changes(events: Iterable[Row], rows: Iterable[Row]) -> Iterator[LazyText]:
     """Yield changes whose record differs from their events."""
-    begun: dict[str, Mapping[str, Any]] = {}
+    started: dict[str, Mapping[str, Any]] = {}
     states: dict[str, str] = {}
     for event in events:
         kind, change = event["kind"], event["change"]
         if change is None:
             continue
         if kind == "change-started":
-            begun[change] = _parse_data(event)
+            started[change] = _parse_data(event)
         state = STATE_BY_EVENT.get(kind) or (kind[7:] if kind.startswith("change-") else None)
         if state is not None:
             states[change] = state
-    there = {row["id"]: row for row in rows}
-    for change in sorted(there.keys() | begun.keys()):
-        if change not in there:
+    recorded = {row["id"]: row for row in rows}
+    for change in sorted(recorded.keys() | started.keys()):
+        if change not in recorded:
             yield LazyText(N_("change {change} has an event but no record"), {"change": change})
-        elif change not in begun:
+        elif change not in started:
             yield LazyText(N_("change {change} has no event"), {"change": change})
         else:
-            row, value = there[change], begun[change]
-            wanted = {
+            row, value = recorded[change], started[change]
+            expected = {
                 "kind": value.get("action"),
                 **{name: value.get(name) for name in ("mode", "from_version", "to_version")},
                 "state": states[change],
             }
-            wrong = [name for name, value in wanted.items() if value not in (None, row[name])]
+            wrong = [name for name, value in expected.items() if value not in (None, row[name])]
             if wrong:
                 values = {"change": change, "names": ", ".join(wrong)}
                 yield LazyText(N_("change {change} differs from its events: {names}"), values)
@@ -103,22 +105,22 @@ def compare_changes(events: Iterable[Row], rows: Iterable[Row]) -> Iterator[Lazy
 
 def compare_jobs(events: Iterable[Row], rows: Iterable[Row]) -> Iterator[LazyText]:
     """Yield jobs whose record differs from their events."""
-    given: dict[int, Mapping[str, Any]] = {}
+    queued: dict[int, Mapping[str, Any]] = {}
     ended: set[int] = set()
     for event in events:
         if event["kind"] == "job-queued":
-            given[int(_parse_data(event).get("job") or 0)] = _parse_data(event)
+            queued[int(_parse_data(event).get("job") or 0)] = _parse_data(event)
         elif event["kind"] == "job-ended":
             ended.add(int(_parse_data(event).get("job") or 0))
-    there = {row["id"]: row for row in rows}
-    for number in sorted(there.keys() | given.keys()):
+    recorded = {row["id"]: row for row in rows}
+    for number in sorted(recorded.keys() | queued.keys()):
         values = {"job": number}
-        if number not in there:
+        if number not in recorded:
             yield LazyText(N_("job {job} has an event but no record"), values)
-        elif number not in given:
+        elif number not in queued:
             yield LazyText(N_("job {job} has no event"), values)
         else:
-            row, value = there[number], given[number]
+            row, value = recorded[number], queued[number]
             same = (row["kind"], row["actor"], row["uid"], json.loads(row["data"])) == (
                 value.get("action"), value.get("by"), value.get("uid"), value.get("data"),
             )  # fmt: skip
@@ -131,8 +133,7 @@ Check = Callable[[], Iterable[Finding]]
 
 #: Maximum number of paths listed in a text.
 MAX_PATHS_SHOWN = 10
-#: Remedy for modified files of a release: if a local user changed them on purpose, only local users
-#: know what to do with the changes.
+#: Remedy for modified files of a release. Only the site knows whether a change was intended.
 FILES_CHANGED_REMEDY = N_(
     "Restore the released files; move local changes to the local overlay. If nobody made"
     " them, do not upgrade and contact the Secretariat."
@@ -156,14 +157,15 @@ def verify_site(
         chain_heads: Events recorded elsewhere, which the chain must contain.
 
     Returns:
-        Critical findings for differences, warnings for leftovers; empty if everything matches.
+        Critical findings for differences that block an upgrade, warnings and notes for others;
+        empty if everything matches.
 
     Raises:
         JournalUnreadableError: If the hash chain of the journal is broken.
         UpdaterError: If data of the site cannot be read.
     """
-    looks = build_verify_checks(site, journal, progress, chain_heads=chain_heads)
-    return tuple(finding for look in looks for finding in look())
+    checks = build_verify_checks(site, journal, progress, chain_heads=chain_heads)
+    return tuple(finding for check in checks for finding in check())
 
 
 def build_verify_checks(
@@ -194,14 +196,14 @@ def build_verify_checks(
             lambda: check_trust_state(site),
             lambda: (_build_no_release_finding(site),),
         )
-    looks: tuple[Check, ...] = (
+    checks: tuple[Check, ...] = (
         lambda: _check_records(journal, chain_heads),
         lambda: check_trust_state(site),
         lambda: _check_open_change(site, journal),
         lambda: _check_slots(site, current, progress),
         lambda: check_overlay(site, current),
     )
-    return (*looks, lambda: _check_databases(site, journal, current)) if databases else looks
+    return (*checks, lambda: _check_databases(site, journal, current)) if databases else checks
 
 
 def verify_journal(journal: Journal, chain_heads: Sequence[ChainHead] = ()) -> tuple[Finding, ...]:
@@ -246,8 +248,8 @@ _CHECK_TYPING_REMEDY = N_(
 def _check_chain_heads(journal: Journal, chain_heads: Sequence[ChainHead]) -> Iterator[Finding]:
     """Yield findings for chain heads recorded elsewhere that the audit log does not contain."""
     for head in chain_heads:
-        there = journal.read_event_hash(head.number)
-        if there is None:
+        event_hash = journal.read_event_hash(head.number)
+        if event_hash is None:
             yield make_finding(
                 "NU-6108",
                 Severity.CRITICAL,
@@ -256,14 +258,14 @@ def _check_chain_heads(journal: Journal, chain_heads: Sequence[ChainHead]) -> It
                 number=head.number,
                 last=journal.read_last_event_number(),
             )
-        elif not head.matches(there):
+        elif not head.matches(event_hash):
             yield make_finding(
                 "NU-6109",
                 Severity.CRITICAL,
                 N_("Audit log altered at or before event {number}: its hash is {hash}"),
                 _CHECK_TYPING_REMEDY,
                 number=head.number,
-                hash=there,
+                hash=event_hash,
             )
 
 
@@ -344,10 +346,10 @@ def _format_paths(paths: Sequence[str]) -> str:
 
 
 def _check_databases(site: Site, journal: Journal, current: Version) -> Iterator[Finding]:
-    beside = _find_online_migration(journal)
+    migrating = _find_online_migration(journal)
     for finding in find_schema_drift(site, journal):
-        if beside is not None and finding.severity is Severity.CRITICAL:
-            yield _build_migration_running_finding(str(finding.figures["database"]), beside)
+        if migrating is not None and finding.severity is Severity.CRITICAL:
+            yield _build_migration_running_finding(str(finding.figures["database"]), migrating)
         else:
             yield finding
     yield from find_unapplied_migrations(site.database_engine, site.load_migrations(current))
@@ -359,8 +361,8 @@ def _find_online_migration(journal: Journal) -> Change | None:
     if change is None:
         return None
     facts = journal.read_facts(change.id)
-    began = facts.contract_started if change.is_committed else facts.expand_started
-    return change if began else None
+    started = facts.contract_started if change.is_committed else facts.expand_started
+    return change if started else None
 
 
 def _build_migration_running_finding(database: str, change: Change) -> Finding:
@@ -380,13 +382,13 @@ def _build_migration_running_finding(database: str, change: Change) -> Finding:
 
 def check_overlay(site: Site, current: Version) -> tuple[Finding, ...]:
     """Return findings: NU-6133 if the merged overlay is not in use, NU-6134 for unused files."""
-    layer, found = site.overlay, []
+    layer, findings = site.overlay, []
     if layer is None:
         return ()
     if layer.list_declared(current) and not layer.is_built_for(current):
         chosen = layer.read_current()
         values = {"version": current, "chosen": chosen or "-", "path": str(layer.merged_directory)}
-        found.append(
+        findings.append(
             make_finding(
                 "NU-6133",
                 Severity.WARNING,
@@ -405,7 +407,7 @@ def check_overlay(site: Site, current: Version) -> tuple[Finding, ...]:
         values = {
             "count": len(files), "files": _format_paths(files), "path": str(layer.local_directory),
         }  # fmt: skip
-        found.append(
+        findings.append(
             make_finding(
                 "NU-6134",
                 Severity.INFO,
@@ -414,4 +416,4 @@ def check_overlay(site: Site, current: Version) -> tuple[Finding, ...]:
                 **values,
             )
         )
-    return tuple(found)
+    return tuple(findings)

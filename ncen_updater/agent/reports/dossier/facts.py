@@ -55,7 +55,7 @@ class DossierHop:
         report: Result of the rehearsal; None without one.
         file_changes: Effects on the site's own files, one sentence each.
         overlay_changes: Effects on the local overlay, one sentence each.
-        code_only: Whether no database is copied or migrated during the downtime.
+        no_copy: Whether no database is copied during the downtime.
         expands: Whether the release's expand step runs on the databases before the downtime.
         contract: Command of the final migrations after the soak period, with its arguments.
         sql: All SQL statements in order; empty if the release has its own migrator.
@@ -74,7 +74,7 @@ class DossierHop:
     file_changes: Sequence[LazyText] = ()
     overlay_changes: Sequence[LazyText] = ()
     lost_objects: Sequence[str] = ()
-    code_only: bool = False
+    no_copy: bool = False
     expands: bool = False
     contract: Sequence[str] = ()
     sql: str = ""
@@ -84,8 +84,8 @@ class DossierHop:
         """Return the predicted downtime: lowest, likely, highest."""
         if self.report is None:
             return None
-        stop = self.report.downtime
-        return stop.low, stop.likely, stop.high
+        downtime = self.report.downtime
+        return downtime.low, downtime.likely, downtime.high
 
     @property
     def keeps_records(self) -> bool:
@@ -95,15 +95,15 @@ class DossierHop:
     @property
     def rollback_line(self) -> LazyText:
         """Return the rollback in one sentence, as ``rollback`` prints it."""
-        tried = self.report is not None or self.code_only
+        rehearsed = self.report is not None or self.no_copy
         return describe_rollback(
-            self.rollback_kind, self.version, self.origin, self.lost_objects, rehearsed=tried
+            self.rollback_kind, self.version, self.origin, self.lost_objects, rehearsed=rehearsed
         )
 
     @property
-    def code_only_line(self) -> LazyText | None:
+    def no_copy_line(self) -> LazyText | None:
         """Return a sentence on the shorter downtime if no database is copied."""
-        return describe_copy_free_downtime(no_copy=self.code_only, expands=self.expands)
+        return describe_copy_free_downtime(no_copy=self.no_copy, expands=self.expands)
 
     @property
     def contract_line(self) -> LazyText | None:
@@ -132,13 +132,13 @@ class Dossier:
         made_at: When the facts were collected.
         zone: Time zone of the site.
         sizes: Current size of each database in bytes.
-        rehearsed_at: Time of the rehearsal; None if the site requires none.
+        rehearsed_at: Time of the rehearsal; None without one.
         rehearsal_expires_at: When the rehearsal becomes too old for an approval.
         backup_s: Seconds for making and restoring a complete backup.
         not_before: The scheduled earliest start.
         window_opens_at: Start of the next maintenance window, if the site has windows.
         window_closes_at: End of that window.
-        starts_automatically: Whether the service starts the upgrade without approval.
+        needs_no_approval: Whether the service starts the upgrade without approval.
         required_approvals: Number of required approvals.
         retention_days: Days for which the previous databases are retained.
         soak_s: Duration of the soak period in seconds.
@@ -167,7 +167,7 @@ class Dossier:
     not_before: datetime | None
     window_opens_at: datetime | None
     window_closes_at: datetime | None
-    starts_automatically: bool
+    needs_no_approval: bool
     approvals: Sequence[Approval]
     required_approvals: int
     basis: ApprovalBasis
@@ -180,9 +180,9 @@ class Dossier:
     @property
     def downtime_s(self) -> tuple[float, float, float] | None:
         """Return the predicted downtime of the whole path: lowest, likely, highest."""
-        stops = [hop.downtime_s for hop in self.hops]
-        known = [stop for stop in stops if stop is not None]
-        if not known or len(known) < len(stops):
+        predictions = [hop.downtime_s for hop in self.hops]
+        known = [prediction for prediction in predictions if prediction is not None]
+        if not known or len(known) < len(predictions):
             return None
         low, likely, high = (sum(values) for values in zip(*known, strict=True))
         return low, likely, high
@@ -236,7 +236,7 @@ def collect_dossier(site: Site, journal: Journal, subject: ApprovalSubject) -> D
             file_changes=tuple(item.text for item in hop.site_files),
             overlay_changes=_format_overlay(hop.overlay),
             lost_objects=hop.rollback_path.lost_objects or (seen.all_lost_columns if seen else ()),
-            code_only=hop.no_copy,
+            no_copy=hop.no_copy,
             expands=hop.expands,
             contract=hop.contract_command,
             sql=_truncate_sql(hop.render_sql(subject.plan.engine)) if hop.migrations.steps else "",
@@ -244,7 +244,7 @@ def collect_dossier(site: Site, journal: Journal, subject: ApprovalSubject) -> D
         for hop in subject.plan.apply_rehearsal(report).hops
         for seen in (rehearsed.get((str(hop.origin), hop.document.manifest.version)),)
     )
-    left = find_rolled_back_releases(journal) & {hop.version for hop in hops}
+    rolled_back = find_rolled_back_releases(journal) & {hop.version for hop in hops}
     return Dossier(
         site=config.site.id,
         country=config.site.country,
@@ -268,7 +268,7 @@ def collect_dossier(site: Site, journal: Journal, subject: ApprovalSubject) -> D
         not_before=not_before,
         window_opens_at=opening.start if opening else None,
         window_closes_at=opening.end if opening else None,
-        starts_automatically=settings.mode == "automatic" and not left,
+        needs_no_approval=settings.mode == "automatic" and not rolled_back,
         approvals=subject.count.approvals,
         required_approvals=subject.count.needed,
         basis=basis,
@@ -299,20 +299,20 @@ MAX_CODES_SHOWN = 20
 
 
 def format_code_mapping(item: ReferenceMapResult) -> list[LazyText]:
-    """Return the effect of a code mapping, and the codes without a target."""
-    found = []
+    """Return the effect of a reference map, and the codes without a target."""
+    lines = []
     if item.affected is not None:
         values: dict[str, object] = {"name": item.title, "count": item.affected}
-        found.append(LazyText(N_("'{name}': new code for {count} records."), values))
-    without = item.unmapped_rows
-    if without:
+        lines.append(LazyText(N_("'{name}': new code for {count} records."), values))
+    unmapped = item.unmapped_rows
+    if unmapped:
         shown = item.unmapped[:MAX_CODES_SHOWN]
         codes = ", ".join(f"{code} ({count})" for code, count in shown)
         if len(item.unmapped) > len(shown):
             codes += ", ..."
-        values = {"name": item.title, "count": without, "codes": codes}
-        found.append(LazyText(N_("'{name}': {count} records without a new code: {codes}"), values))
-    return found
+        values = {"name": item.title, "count": unmapped, "codes": codes}
+        lines.append(LazyText(N_("'{name}': {count} records without a new code: {codes}"), values))
+    return lines
 
 
 def list_table_changes(hop: RehearsedHop) -> list[tuple[str, str, str, str]]:
@@ -365,8 +365,8 @@ def build_dossier_document(dossier: Dossier, language: str = DEFAULT_LANGUAGE) -
     }
 
 
-def _build_downtime(stop: DowntimeBounds | None) -> dict[str, float] | None:
-    return dict(zip(("low", "likely", "high"), stop, strict=True)) if stop else None
+def _build_downtime(bounds: DowntimeBounds | None) -> dict[str, float] | None:
+    return dict(zip(("low", "likely", "high"), bounds, strict=True)) if bounds else None
 
 
 def _build_hop(hop: DossierHop, language: str) -> dict[str, object]:
@@ -379,7 +379,7 @@ def _build_hop(hop: DossierHop, language: str) -> dict[str, object]:
         "notes": {
             name: {"title": notes.title, "text": notes.text} for name, notes in hop.notes.items()
         },
-        "code_only": hop.code_only,
+        "no_copy": hop.no_copy,
         "expands": hop.expands,
         "contract": list(hop.contract),
         "rollback_kind": hop.rollback_kind.value,

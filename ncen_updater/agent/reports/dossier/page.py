@@ -75,7 +75,7 @@ class ChartRange:
         left: Lowest prediction, 0 to 100.
         right: Highest prediction, 0 to 100.
         mark: Actual downtime, 0 to 100; for a prediction the likely one.
-        real: Whether the mark is a measured value.
+        is_measured: Whether the mark is a measured value.
         figure: Displayed value of the mark.
     """
 
@@ -83,7 +83,7 @@ class ChartRange:
     left: float
     right: float
     mark: float
-    real: bool
+    is_measured: bool
     figure: LocalizedFigure
 
 
@@ -107,14 +107,14 @@ def build_downtime_bars(hops: Sequence[DossierHop]) -> tuple[ChartBar, ...]:
     whole = sum(seconds for _, seconds in parts)
     if whole <= 0:
         return ()
-    found, left = [], 0.0
+    bars, left = [], 0.0
     for name, seconds in parts:
         width = 100 * seconds / whole
-        found.append(
+        bars.append(
             ChartBar(LazyText(name), format_duration(seconds), round(left, 2), round(width, 2))
         )
         left += width
-    return tuple(found)
+    return tuple(bars)
 
 
 def build_downtime_ranges(dossier: Dossier) -> tuple[ChartRange, ...]:
@@ -124,26 +124,26 @@ def build_downtime_ranges(dossier: Dossier) -> tuple[ChartRange, ...]:
     """
     earlier = dossier.past_predictions[-MAX_UPGRADES_DRAWN:]
     ends = [end for item in earlier for end in (item.high_s, item.actual_s)]
-    stop = dossier.downtime_s
-    longest = max([*ends, *([stop[2]] if stop else [])], default=0.0)
+    predicted = dossier.downtime_s
+    longest = max([*ends, *([predicted[2]] if predicted else [])], default=0.0)
     if longest <= 0:
         return ()
 
     def share(seconds: float) -> float:
         return round(100 * max(0.0, seconds) / longest, 2)
 
-    found = [
+    ranges = [
         ChartRange(item.version, share(item.low_s), share(item.high_s), share(item.actual_s),
-              real=True, figure=format_duration(item.actual_s))
+              is_measured=True, figure=format_duration(item.actual_s))
         for item in earlier
     ]  # fmt: skip
-    if stop is not None:
-        low, likely, high = stop
-        found.append(
-            ChartRange(dossier.target, share(low), share(high), share(likely), real=False,
+    if predicted is not None:
+        low, likely, high = predicted
+        ranges.append(
+            ChartRange(dossier.target, share(low), share(high), share(likely), is_measured=False,
                   figure=format_duration(likely))
         )  # fmt: skip
-    return tuple(found)
+    return tuple(ranges)
 
 
 def build_disk_space_bars(dossier: Dossier) -> tuple[ChartBar, ...]:
@@ -178,46 +178,46 @@ def format_verdict(dossier: Dossier) -> LazyText:
     return LazyText(N_("Ready for approval"))
 
 
-def risks(dossier: Dossier) -> tuple[LazyText, ...]:
+def list_risks(dossier: Dossier) -> tuple[LazyText, ...]:
     """Return the risks, most serious first; empty if no particular risk is known."""
-    found: list[LazyText] = []
-    loses = [name for hop in dossier.hops for name in hop.lost_objects]
-    if loses:
-        words = N_("After the upgrade, a rollback loses values entered in {objects}.")
-        found.append(LazyText(words, {"objects": ", ".join(loses)}))
+    risks: list[LazyText] = []
+    lost_objects = [name for hop in dossier.hops for name in hop.lost_objects]
+    if lost_objects:
+        template = N_("After the upgrade, a rollback loses values entered in {objects}.")
+        risks.append(LazyText(template, {"objects": ", ".join(lost_objects)}))
     if any(hop.rollback_kind is not RollbackKind.KEEPS_RECORDS for hop in dossier.hops):
-        words = N_("After the upgrade, a rollback loses all records entered since.")
-        found.append(LazyText(words))
+        template = N_("After the upgrade, a rollback loses all records entered since.")
+        risks.append(LazyText(template))
     unmapped = sum(hop.unmapped_rows for hop in dossier.hops)
     if unmapped:
-        words = N_("{count} records have no new code; see the release notes.")
-        found.append(LazyText(words, {"count": unmapped}))
-    differs = [
+        template = N_("{count} records have no new code; see the release notes.")
+        risks.append(LazyText(template, {"count": unmapped}))
+    changed_tables = [
         name for hop in dossier.hops if hop.report for name in hop.report.rollback_differences
     ]
-    if differs:
-        words = N_("Tables changed by the rollback in the rehearsal: {tables}")
-        found.append(LazyText(words, {"tables": ", ".join(differs)}))
+    if changed_tables:
+        template = N_("Tables changed by the rollback in the rehearsal: {tables}")
+        risks.append(LazyText(template, {"tables": ", ".join(changed_tables)}))
     if any(hop.report and not hop.report.downtime.from_history for hop in dossier.hops):
-        words = N_("Downtime is partly estimated: few upgrades so far on this site.")
-        found.append(LazyText(words))
+        template = N_("Downtime is partly estimated: few upgrades so far on this site.")
+        risks.append(LazyText(template))
     missed = [
         item for item in dossier.past_predictions if not item.low_s <= item.actual_s <= item.high_s
     ]
     if missed:
-        words = N_("Earlier predictions missed: {missed} of {count}")
-        found.append(
-            LazyText(words, {"count": len(dossier.past_predictions), "missed": len(missed)})
+        template = N_("Earlier predictions missed: {missed} of {count}")
+        risks.append(
+            LazyText(template, {"count": len(dossier.past_predictions), "missed": len(missed)})
         )
     if len(dossier.hops) > 1:
-        words = N_(
+        template = N_(
             "Releases on the path: {count}. If one fails, the site stays on the previous one."
         )
-        found.append(LazyText(words, {"count": len(dossier.hops)}))
-    return tuple(found)
+        risks.append(LazyText(template, {"count": len(dossier.hops)}))
+    return tuple(risks)
 
 
-#: Lower limits of the downtime below this are not displayed.
+#: A predicted minimum downtime below this is not displayed.
 NEGLIGIBLE_S = 1.0
 
 
@@ -233,14 +233,14 @@ def render_dossier(dossier: Dossier, language: str = DEFAULT_LANGUAGE) -> bytes:
         mark=compute_approvals_digest(dossier.approvals, dossier.not_before),
         verdict=format_verdict(dossier),
         when=_format_start(dossier),
-        risks=risks(dossier),
+        risks=list_risks(dossier),
         findings=[(SEVERITY_LABELS[item.severity], item) for item in findings],
         days=f"{dossier.retention_days:g}",
         span=_format_downtime,
         parts=build_downtime_bars(dossier.hops),
         ranges=build_downtime_ranges(dossier),
-        room=build_disk_space_bars(dossier),
-        map_words=format_code_mapping,
+        disk_space=build_disk_space_bars(dossier),
+        describe_map=format_code_mapping,
         table_rows=list_table_changes,
     )
 
@@ -252,35 +252,36 @@ def compute_approvals_digest(approvals: Iterable[Approval], not_before: datetime
     return hashlib.sha256(content).hexdigest()
 
 
-def _format_downtime(stop: tuple[float, float, float] | None) -> LazyText:
-    if stop is None:
+def _format_downtime(bounds: tuple[float, float, float] | None) -> LazyText:
+    if bounds is None:
         return LazyText(N_("unknown (no rehearsal yet)"))
-    low, likely, high = map(format_duration, stop)
-    if stop[0] < NEGLIGIBLE_S:
+    low, likely, high = map(format_duration, bounds)
+    if bounds[0] < NEGLIGIBLE_S:
         return LazyText(N_("about {likely} (at most {high})"), {"high": high, "likely": likely})
     values = {"low": low, "high": high, "likely": likely}
     return LazyText(N_("about {likely} ({low} to {high})"), values)
 
 
 def _format_start(dossier: Dossier) -> LazyText:
-    chosen, zone = dossier.not_before, dossier.zone
+    not_before, zone = dossier.not_before, dossier.zone
     if dossier.window_opens_at is not None and dossier.window_closes_at is not None:
-        begin = max(dossier.window_opens_at, chosen) if chosen else dossier.window_opens_at
+        begin = max(dossier.window_opens_at, not_before) if not_before else dossier.window_opens_at
         values = {
             "begin": format_time(begin, zone),
             "end": format_time(dossier.window_closes_at, zone),
         }
         return LazyText(N_("after approval, between {begin} and {end}"), values)
-    if chosen is not None:
-        return LazyText(N_("after approval, not before {at}"), {"at": format_time(chosen, zone)})
+    if not_before is not None:
+        return LazyText(
+            N_("after approval, not before {at}"), {"at": format_time(not_before, zone)}
+        )
     return LazyText(N_("after approval, started by an operator (no maintenance window)"))
 
 
 def write_dossiers(site: Site, journal: Journal, target: str) -> tuple[Path, ...]:
     """Write the pages of a release; remove pages that were not approved and no longer can be.
 
-    A page can be written again at any time, so that a failure does not fail the rehearsal or
-    approval.
+    A failure does not fail the rehearsal or approval: the pages can be written again at any time.
 
     Args:
         site: The site.
@@ -306,38 +307,38 @@ def refresh_dossiers(site: Site, target: str | None, binding: str) -> None:
         return
     with Journal.open(site.state_directory / JOURNAL_FILE, read_only=True) as journal:
         consent = ApprovalStore(journal)
-        chosen = consent.find_schedule(binding)
-        now = compute_approvals_digest(
-            consent.list_for_binding(binding), chosen.not_before if chosen else None
+        schedule = consent.find_schedule(binding)
+        digest = compute_approvals_digest(
+            consent.list_for_binding(binding), schedule.not_before if schedule else None
         )
         path = site.state_directory / DOSSIERS_DIRECTORY / f"{binding}.{list_languages()[0]}.html"
         try:
-            with path.open("rb") as page_of_it:
-                shown = now.encode() in page_of_it.read(HEAD_BYTES)
+            with path.open("rb") as stream:
+                is_current = digest.encode() in stream.read(HEAD_BYTES)
         except OSError:
-            shown = False
-        if not shown:
+            is_current = False
+        if not is_current:
             write_dossiers(site, journal, target)
 
 
 def _write_pages(site: Site, journal: Journal, target: str) -> tuple[Path, ...]:
     # A release marked bad may be retried after an approval.
-    found = approving.find_upgrade_to_approve(
+    subject = approving.find_upgrade_to_approve(
         site, journal, SilentProgress(), Version(target), retry=True
     )
-    facts = collect_dossier(site, journal, found)
+    facts = collect_dossier(site, journal, subject)
     directory = site.state_directory / DOSSIERS_DIRECTORY
     durable.make_directory(directory, 0o750)
-    retained = []
+    written = []
     for language in list_languages():
-        path = directory / f"{found.binding}.{language}.html"
+        path = directory / f"{subject.binding}.{language}.html"
         durable.write_file(path, render_dossier(facts, language), 0o640)
-        retained.append(path)
+        written.append(path)
     consent = ApprovalStore(journal)
     for old in directory.glob("*.*.html"):
         binding = old.name.partition(".")[0]
-        if old not in retained and not (
+        if old not in written and not (
             consent.list_for_binding(binding) or consent.was_consumed(binding)
         ):
             durable.remove_file(old)
-    return tuple(retained)
+    return tuple(written)

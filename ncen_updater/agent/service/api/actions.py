@@ -1,6 +1,6 @@
-"""Requests that write: each adds one record to the journal and wakes the service.
+"""Requests that write: each writes records into the journal and wakes the service.
 
-Longer work is queued as a job, which the service runs.
+Longer operations are queued as a job, which the service runs.
 """
 
 from __future__ import annotations
@@ -71,14 +71,14 @@ _EXCLUSIVE_JOBS = frozenset({JobKind.UPGRADE, JobKind.ROLLBACK, JobKind.REHEARSE
 
 def hold(context: ApiContext, request: ApiRequest) -> tuple[int, Document]:
     """Put upgrades on hold."""
-    form, person = request.get_form(HoldForm), request.caller.actor
+    form, actor = request.get_form(HoldForm), request.caller.actor
     if form.until is not None and form.until <= context.now():
         raise BadRequestError(reason="'until' is in the past")
     reason = form.reason.strip()
     with context.write_journal() as journal:
-        since = SiteHistory(journal).add_hold(reason, person.name, form.until)
+        since = SiteHistory(journal).add_hold(reason, actor.name, form.until)
     return 201, {
-        "held": True, "reason": reason, "actor": person.name, "since": since, "until": form.until,
+        "held": True, "reason": reason, "actor": actor.name, "since": since, "until": form.until,
     }  # fmt: skip
 
 
@@ -92,7 +92,7 @@ def unhold(context: ApiContext, request: ApiRequest) -> tuple[int, Document]:
 def _require_current_binding(
     context: ApiContext, binding: str, version: str | None, event: int
 ) -> tuple[Assessment, str]:
-    """Return the release that can be approved now, if it is still the one that the caller saw.
+    """Return the assessment that can be approved now, and its release, if the caller saw it.
 
     The databases are not queried: the binding is compared again when the upgrade starts.
 
@@ -102,14 +102,16 @@ def _require_current_binding(
         NOTHING_TO_APPROVE, NOT_REHEARSED, NOT_THE_NEXT_UPGRADE: If nothing can be approved.
         APPROVAL_SUBJECT_CHANGED: If the binding differs from the one that the caller saw.
     """
-    found = context.load_assessment()
-    if found is None:
+    assessment = context.load_assessment()
+    if assessment is None:
         raise RequestRefusedError(NEXT_UPGRADE_UNKNOWN)
     if version is not None:
-        found = require_approvable_release(found, version)
+        assessment = require_approvable_release(assessment, version)
     else:
-        found = next((one for one in found.alternatives if one.binding == binding), found)
-    if found.target is None:
+        assessment = next(
+            (one for one in assessment.alternatives if one.binding == binding), assessment
+        )
+    if assessment.target is None:
         if (
             require_part(
                 read_status(context.essential_settings, context.now(), {"feed_view"}).feed_view
@@ -117,40 +119,48 @@ def _require_current_binding(
             is None
         ):
             raise UpdaterError(FEED_NEVER_READ)
-        raise UpdaterError(NOTHING_TO_APPROVE, current=str(found.current))
-    if not found.binding or found.basis is None:
-        if found.last_event != event:
-            raise RequestRefusedError(
-                NEXT_UPGRADE_UNKNOWN
-            )  # a newer event, such as a passed rehearsal, is not assessed yet
-        raise UpdaterError(NOT_REHEARSED, version=found.target)
-    if binding != found.binding:
+        raise UpdaterError(NOTHING_TO_APPROVE, current=str(assessment.current))
+    if not assessment.binding or assessment.basis is None:
+        if assessment.last_event != event:
+            # a newer event, such as a passed rehearsal, is not assessed yet
+            raise RequestRefusedError(NEXT_UPGRADE_UNKNOWN)
+        raise UpdaterError(NOT_REHEARSED, version=assessment.target)
+    if binding != assessment.binding:
         raise RequestRefusedError(APPROVAL_SUBJECT_CHANGED)
-    return found, found.target
+    return assessment, assessment.target
 
 
 def approve(context: ApiContext, request: ApiRequest) -> tuple[int, Document]:
     """Approve an upgrade or a rollback; repeating an approval changes nothing."""
-    form, person = request.get_form(ApprovalForm), request.caller.actor
-    needed, no_user = context.snapshots.settings.required_approvals, SHARED_UIDS | {os.geteuid()}
+    form, actor = request.get_form(ApprovalForm), request.caller.actor
+    needed, shared_uids = (
+        context.snapshots.settings.required_approvals,
+        SHARED_UIDS | {os.geteuid()},
+    )
     if form.accept_loss is not None and form.change_kind != "rollback":
         raise BadRequestError(
             reason=LazyText("'{name}' requires a rollback", {"name": "accept_loss"})
         )
     with context.write_journal() as journal:
         if form.change_kind == "rollback":
-            back = _require_rollback_subject(context, journal)
-            if form.binding != back.binding:
+            rollback = _require_rollback_subject(context, journal)
+            if form.binding != rollback.binding:
                 raise RequestRefusedError(APPROVAL_SUBJECT_CHANGED)
-            given = approve_rollback(journal, back, person, no_user, form.accept_loss or 0)
-            document = {"given": given, "version": back.target, "binding": back.binding}
-            return (201 if given else 200), document
-        found, target = _require_current_binding(
+            added = approve_rollback(journal, rollback, actor, shared_uids, form.accept_loss or 0)
+            document = {"added": added, "version": rollback.target, "binding": rollback.binding}
+            return (201 if added else 200), document
+        assessment, target = _require_current_binding(
             context, form.binding, form.version, journal.read_last_event_number()
         )
-        basis = found.basis or {}
-        given = ApprovalStore(journal).add(found.binding, target, basis, person, needed, no_user)
-    return (201 if given else 200), {"given": given, "version": target, "binding": found.binding}
+        basis = assessment.basis or {}
+        added = ApprovalStore(journal).add(
+            assessment.binding, target, basis, actor, needed, shared_uids
+        )
+    return (201 if added else 200), {
+        "added": added,
+        "version": target,
+        "binding": assessment.binding,
+    }
 
 
 def _require_rollback_subject(context: ApiContext, journal: Journal) -> RollbackSubject:
@@ -180,19 +190,19 @@ def withdraw_approval(context: ApiContext, request: ApiRequest) -> tuple[int, Do
 
 def withdraw_all_approvals(context: ApiContext, request: ApiRequest) -> tuple[int, Document]:
     """Withdraw all approvals of the caller for upgrades or for rollbacks."""
-    of = request.query.get("change_kind", "upgrade")
-    named, person = request.query.get("version"), request.caller.actor
-    if named is not None and of == "rollback":
+    kind = request.query.get("change_kind", "upgrade")
+    version_text, actor = request.query.get("version"), request.caller.actor
+    if version_text is not None and kind == "rollback":
         raise BadRequestError(reason="a rollback takes no version")
-    version = None if named is None else Version(named)
+    version = None if version_text is None else Version(version_text)
     with context.write_journal() as journal:
-        count = ApprovalStore(journal).withdraw_all(person, version, rollbacks=of == "rollback")
+        count = ApprovalStore(journal).withdraw_all(actor, version, rollbacks=kind == "rollback")
     return 200, {"withdrawn": count}
 
 
 def reject(context: ApiContext, request: ApiRequest) -> tuple[int, Document]:
     """Reject the upgrade: put upgrades on hold, and withdraw the caller's own approval."""
-    form, person = request.get_form(RejectionForm), request.caller.actor
+    form, actor = request.get_form(RejectionForm), request.caller.actor
     with context.write_journal() as journal:
         require_no_open_change(journal)
         _, target = _require_current_binding(
@@ -200,8 +210,8 @@ def reject(context: ApiContext, request: ApiRequest) -> tuple[int, Document]:
         )
         values = {"version": target, "reason": form.reason.strip()}
         reason = LazyText(N_("{version} rejected: {reason}"), values).render(form.language)
-        SiteHistory(journal).add_hold(reason, person.name, None)
-        count = ApprovalStore(journal).withdraw(form.binding, person)
+        SiteHistory(journal).add_hold(reason, actor.name, None)
+        count = ApprovalStore(journal).withdraw(form.binding, actor)
     return 201, {"rejected": True, "version": target, "reason": reason, "withdrawn": count}
 
 
@@ -214,8 +224,8 @@ def schedule(context: ApiContext, request: ApiRequest) -> tuple[int, Document]:
         found, target = _require_current_binding(
             context, form.binding, form.version, journal.read_last_event_number()
         )
-        person = request.caller.actor
-        ApprovalStore(journal).set_schedule(found.binding, target, form.not_before, person)
+        actor = request.caller.actor
+        ApprovalStore(journal).set_schedule(found.binding, target, form.not_before, actor)
     return 200, {"version": target, "binding": found.binding, "not_before": form.not_before}
 
 
@@ -266,9 +276,9 @@ def create_job(context: ApiContext, request: ApiRequest) -> tuple[int, Document]
 
         number = jobs.enqueue(kind, data, caller.actor, guard)
         event = journal.read_last_event_number()
-        given = jobs.find(number)
-    assert given is not None  # noqa: S101 - written above
-    return 202, {**build_job_document(given), "event": event}
+        job = jobs.find(number)
+    assert job is not None  # noqa: S101 - written above
+    return 202, {**build_job_document(job), "event": event}
 
 
 def _validate_job_form(form: JobForm) -> None:
@@ -280,8 +290,8 @@ def _validate_job_form(form: JobForm) -> None:
         raise BadRequestError(reason="'file' is required by an import and only there")
     if form.dry_run and form.kind != "import":
         raise BadRequestError(reason="'dry_run' requires an import")
-    takes_none = form.kind in ("check", "resume", "import", "rollback")
-    if takes_none and (form.version or form.retry):
+    takes_no_version = form.kind in ("check", "resume", "import", "rollback")
+    if takes_no_version and (form.version or form.retry):
         raise BadRequestError(reason=LazyText("{kind} takes no version", {"kind": form.kind}))
 
 
@@ -293,10 +303,17 @@ def _require_startable(context: ApiContext, journal: Journal, kind: JobKind) -> 
             resumed or rolled back, and a rollback ends a soak period.
         HELD: If upgrades are on hold.
     """
-    change, back = journal.find_open_change(), kind is JobKind.ROLLBACK
-    if change is not None and back and change.is_soaking and can_be_superseded(journal, change):
+    change, is_rollback = journal.find_open_change(), kind is JobKind.ROLLBACK
+    if (
+        change is not None
+        and is_rollback
+        and change.is_soaking
+        and can_be_superseded(journal, change)
+    ):
         return
-    if kind in _EXCLUSIVE_JOBS and not (back and change and change.state is ChangeState.STUCK):
+    if kind in _EXCLUSIVE_JOBS and not (
+        is_rollback and change and change.state is ChangeState.STUCK
+    ):
         require_no_open_change(journal)
     if kind is JobKind.UPGRADE:
         require_no_hold(journal, context.now(), context.snapshots.settings.get_timezone())
@@ -330,17 +347,17 @@ def _require_loss_approval(
     """
     if ApiRole.APPROVE in caller.roles:
         return
-    back = find_rollback_subject(context, journal, context.load_assessment())
-    if back is None or back.in_soak or (back.count.needed < 2 and not back.count):
+    rollback = find_rollback_subject(context, journal, context.load_assessment())
+    if rollback is None or rollback.in_soak or (rollback.count.needed < 2 and not rollback.count):
         caller.require_role(ApiRole.APPROVE, DATA_LOSS_NEEDS_APPROVER, count=count)
     else:
-        require_loss_accepted(back, count)
+        require_loss_accepted(rollback, count)
 
 
 def _require_no_duplicate_job(journal: Journal, kind: JobKind) -> None:
     waiting = JobQueue(journal).list_unfinished()
-    for given in waiting:
-        if given.kind is kind:
-            raise RequestRefusedError(JOB_ALREADY_QUEUED, job=given.id, who=given.actor.name)
+    for job in waiting:
+        if job.kind is kind:
+            raise RequestRefusedError(JOB_ALREADY_QUEUED, job=job.id, who=job.actor.name)
     if len(waiting) >= MAX_QUEUED_JOBS:
         raise RequestRefusedError(TOO_MANY_JOBS, count=len(waiting))

@@ -1,4 +1,4 @@
-"""The WSGI application (PEP 3333) of the API."""
+"""The WSGI application (PEP 3333) of the API, its rate limits and its event streams."""
 
 from __future__ import annotations
 
@@ -63,16 +63,16 @@ class RateLimiter:
     def __init__(
         self, exempt_uids: Collection[int], monotonic: Callable[[], float] = time.monotonic
     ) -> None:
-        self._free, self._clock = frozenset(exempt_uids), monotonic
+        self._exempt_uids, self._monotonic = frozenset(exempt_uids), monotonic
         self._spent: dict[int, tuple[float, float]] = {}
         self._lock = threading.Lock()
 
     def try_acquire(self, uid: int) -> bool:
         """Count a request of a user; return False, without counting, if the limit is exceeded."""
-        if uid in self._free:
+        if uid in self._exempt_uids:
             return True
         with self._lock:
-            now = self._clock()
+            now = self._monotonic()
             left = {
                 other: (spent - (now - at) / REFILL_INTERVAL_S, now)
                 for other, (spent, at) in self._spent.items()
@@ -91,7 +91,7 @@ Environ = Mapping[str, Any]
 #: WSGI variable with the peer's UID, which the server got from the kernel.
 PEER_UID = "ncen_updater.peer_uid"
 #: WSGI variable with a function that marks the request as received; it raises after an eviction.
-REQUEST_COMPLETE = "ncen_updater.whole"
+REQUEST_COMPLETE = "ncen_updater.request_complete"
 CHUNK_BYTES = 65_536
 #: Retry-After in seconds, by error.
 _RETRY_S = {
@@ -125,7 +125,7 @@ class ApiApplication:
     ) -> None:
         self._context, self._uid_of = context, uid_of
         self._streams = EventStreams(context)
-        self._acts = RateLimiter({0, os.geteuid()})
+        self._rate_limiter = RateLimiter({0, os.geteuid()})
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         """Handle one request."""
@@ -145,27 +145,34 @@ class ApiApplication:
         # Read the body first: a client that is refused earlier would not read the response.
         content = _read_body(environ)
         environ.get(REQUEST_COMPLETE, lambda: None)()
-        asks = identify_caller(self._uid_of(environ), self._context.snapshots.settings)
-        asks.require_role(ApiRole.READ)
-        meant = environ.get("HTTP_NCEN_CONFIGURATION")
-        if meant is not None and Path(unquote(meant)) != self._context.config_path.resolve():
+        caller = identify_caller(self._uid_of(environ), self._context.snapshots.settings)
+        caller.require_role(ApiRole.READ)
+        expected_config = environ.get("HTTP_NCEN_CONFIGURATION")
+        if (
+            expected_config is not None
+            and Path(unquote(expected_config)) != self._context.config_path.resolve()
+        ):
             raise RequestRefusedError(
-                SERVICE_OTHER_CONFIGURATION, path=self._context.config_path, given=unquote(meant)
+                SERVICE_OTHER_CONFIGURATION,
+                path=self._context.config_path,
+                given=unquote(expected_config),
             )
         path = environ["PATH_INFO"]
-        there = find_routes(path, ROUTES)
-        if not there:
+        methods = find_routes(path, ROUTES)
+        if not methods:
             raise RequestRefusedError(API_PATH_UNKNOWN, path=path[:200])
-        if environ["REQUEST_METHOD"] not in there:
-            raise RequestRefusedError(METHOD_NOT_ALLOWED, path=path[:200], allowed=", ".join(there))
-        route, names = there[environ["REQUEST_METHOD"]]
-        asks.require_role(route.role)
-        if route.writes and not self._acts.try_acquire(asks.actor.uid):
+        if environ["REQUEST_METHOD"] not in methods:
+            raise RequestRefusedError(
+                METHOD_NOT_ALLOWED, path=path[:200], allowed=", ".join(methods)
+            )
+        route, names = methods[environ["REQUEST_METHOD"]]
+        caller.require_role(route.role)
+        if route.writes and not self._rate_limiter.try_acquire(caller.actor.uid):
             raise RequestRefusedError(TOO_MANY_ACTIONS)
         query = parse_query(environ.get("QUERY_STRING", ""), route.query)
         form = _parse_form(route.form, content, environ.get("CONTENT_TYPE", ""))
         request = ApiRequest(
-            asks, path, names, query, form, language, environ.get("HTTP_LAST_EVENT_ID")
+            caller, path, names, query, form, language, environ.get("HTTP_LAST_EVENT_ID")
         )
         if route.handler is not None:
             status, document = route.handler(self._context, request)
@@ -188,10 +195,10 @@ class ApiApplication:
         # An error occurs before anything is written, or is rolled back.
         state = [error.state if isinstance(error.state, LazyText) else NOTHING_CHANGED]
         document = build_error_document(error, state, language)
-        more = [("Retry-After", str(wait))] if (wait := _RETRY_S.get(error.message)) else []
+        headers = [("Retry-After", str(wait))] if (wait := _RETRY_S.get(error.message)) else []
         if error.message is METHOD_NOT_ALLOWED:
-            more = [("Allow", str(error.values["allowed"]))]
-        return _respond_json(status, document, start_response, language, more)
+            headers = [("Allow", str(error.values["allowed"]))]
+        return _respond_json(status, document, start_response, language, headers)
 
 
 def _respond_json(
@@ -208,8 +215,8 @@ def _respond_json(
         f"{status} {HTTPStatus(status).phrase}",
         [*JSON_HEADERS, *more, ("Content-Length", str(len(content)))],
     )
-    whole = memoryview(content)
-    return (bytes(whole[at : at + CHUNK_BYTES]) for at in range(0, len(whole), CHUNK_BYTES))
+    view = memoryview(content)
+    return (bytes(view[start : start + CHUNK_BYTES]) for start in range(0, len(view), CHUNK_BYTES))
 
 
 def _read_body(environ: Environ) -> bytes:
@@ -247,14 +254,14 @@ def _parse_form(kind: type[ApiForm] | None, content: bytes, content_type: str) -
 
 def _negotiate_language(accepted: str) -> str:
     """Return the first accepted language that has a catalogue."""
-    asked = (part.partition(";")[0].strip() for part in accepted.split(","))
-    return match_language(*asked) or DEFAULT_LANGUAGE
+    languages = (part.partition(";")[0].strip() for part in accepted.split(","))
+    return match_language(*languages) or DEFAULT_LANGUAGE
 
 
 #: Limits of event streams: for all users together, and per user.
 MAX_STREAMS, MAX_STREAMS_PER_USER = 9, 3
 HEARTBEAT_S = 15.0
-#: Interval for checking the journal's file, since workers write it without notice.
+#: Interval for checking the journal's file, since worker processes write it, too.
 POLL_INTERVAL_S = 0.25
 EVENT_BATCH_SIZE = 200
 
@@ -264,7 +271,8 @@ class EventStreams:
 
     Args:
         context: Resources of the requests.
-        max_streams: Limit for all users together; root has a separate limit of the same size.
+        max_streams: Limit for all users together; root and the service's own user have a separate
+            limit of the same size.
         monotonic: A monotonic clock for keep-alives.
     """
 
@@ -274,7 +282,7 @@ class EventStreams:
         max_streams: int = MAX_STREAMS,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._context, self._most, self._clock = context, max_streams, monotonic
+        self._context, self._max_streams, self._monotonic = context, max_streams, monotonic
         #: UID of each open stream.
         self._open: list[int] = []
         self._lock = threading.Lock()
@@ -304,7 +312,9 @@ class EventStreams:
         with self._lock:
             same = [other for other in self._open if (other in exempt) is (uid in exempt)]
             own = same.count(uid)
-            if len(same) >= self._most or (uid not in exempt and own >= MAX_STREAMS_PER_USER):
+            if len(same) >= self._max_streams or (
+                uid not in exempt and own >= MAX_STREAMS_PER_USER
+            ):
                 raise RequestRefusedError(TOO_MANY_STREAMS, count=own or len(same))
             self._open.append(uid)
 
@@ -313,13 +323,13 @@ class EventStreams:
             self._open.remove(uid)
 
     def _generate_messages(self, after: int, language: str) -> Iterator[bytes]:
-        context, seen, changed_at, reported_at = self._context, -1, -1, self._clock()
+        context, seen, changed_at, reported_at = self._context, -1, -1, self._monotonic()
         yield b"retry: 2000\n\n"
         while True:
             moment = context.snapshots.get_latest()
             if moment.sequence != seen:
                 yield _format_message("service", build_activity_document(moment, language))
-                reported_at = self._clock()
+                reported_at = self._monotonic()
             if moment.closing:
                 return
             seen = moment.sequence
@@ -329,15 +339,15 @@ class EventStreams:
                     for event in self._read_events(after):
                         after = event.number
                         yield _format_event(event, language)
-                        reported_at = self._clock()
+                        reported_at = self._monotonic()
                     changed_at = now_changed
             except (UpdaterError, OSError) as error:
                 known = error if isinstance(error, UpdaterError) else UpdaterError()
                 yield _format_message("error", {"error": error_to_json(known, [], language)})
                 return
-            if self._clock() - reported_at >= HEARTBEAT_S:
+            if self._monotonic() - reported_at >= HEARTBEAT_S:
                 yield b": alive\n\n"
-                reported_at = self._clock()
+                reported_at = self._monotonic()
             context.snapshots.wait_for_change(seen, POLL_INTERVAL_S)
 
     def _read_events(self, after: int) -> Iterator[JournalEvent]:

@@ -92,10 +92,10 @@ def resolve_roles(
     """
     if uid in (0, service_uid):
         return frozenset(ApiRole)
-    found = {
+    roles = {
         role for role, group in role_groups.items() if group is not None and group in group_ids
     }
-    return frozenset(found | {ApiRole.READ}) if found else frozenset()
+    return frozenset(roles | {ApiRole.READ}) if roles else frozenset()
 
 
 def list_group_members(group: str) -> tuple[str, ...]:
@@ -105,15 +105,15 @@ def list_group_members(group: str) -> tuple[str, ...]:
     except KeyError:
         return ()
     # The member list of a group does not include users with that group as primary group.
-    first = {user.pw_name for user in pwd.getpwall() if user.pw_gid == entry.gr_gid}
-    return tuple(sorted(first.union(entry.gr_mem)))
+    primary_members = {user.pw_name for user in pwd.getpwall() if user.pw_gid == entry.gr_gid}
+    return tuple(sorted(primary_members.union(entry.gr_mem)))
 
 
 def _format_members(group: str) -> str:
     """Return the members of a group in brackets; empty without members."""
     names = list_group_members(group)
-    more = ["..."] if len(names) > MAX_MEMBERS_SHOWN else []
-    shown = ", ".join([*names[:MAX_MEMBERS_SHOWN], *more])
+    ellipsis = ["..."] if len(names) > MAX_MEMBERS_SHOWN else []
+    shown = ", ".join([*names[:MAX_MEMBERS_SHOWN], *ellipsis])
     return f" ({shown})" if shown else ""
 
 
@@ -125,17 +125,17 @@ def identify_caller(uid: int, settings: ServiceSettings) -> Caller:
     """
     try:
         entry = pwd.getpwuid(uid)
-        person = Actor(entry.pw_name, uid)
+        actor = Actor(entry.pw_name, uid)
         groups = os.getgrouplist(entry.pw_name, entry.pw_gid)
     except KeyError:
-        person, groups = Actor(f"uid {uid}", uid), []
+        actor, groups = Actor(f"uid {uid}", uid), []
     names = {
         ApiRole.READ: settings.viewer_group,
         ApiRole.OPERATE: settings.operator_group,
         ApiRole.APPROVE: settings.approver_group,
     }
-    wanted = {role: find_group_id(name) for role, name in names.items()}
-    return Caller(person, resolve_roles(uid, groups, wanted, service_uid=os.geteuid()), names)
+    group_ids = {role: find_group_id(name) for role, name in names.items()}
+    return Caller(actor, resolve_roles(uid, groups, group_ids, service_uid=os.geteuid()), names)
 
 
 @dataclass(frozen=True)

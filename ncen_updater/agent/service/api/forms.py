@@ -89,7 +89,7 @@ class HoldForm(ApiForm):
 
     Attributes:
         reason: Reason, shown to other users.
-        until: When the hold ends automatically; without an end if left out.
+        until: When the hold ends automatically; it has no end if omitted.
     """
 
     reason: ReasonText
@@ -163,7 +163,7 @@ class RejectionForm(ApiForm):
 
     Attributes:
         binding: Binding of the dossier that the user saw.
-        version: The release; the next one if left out.
+        version: The release; the next one if omitted.
         reason: Reason, shown to other users.
         language: Language of the hold's text.
     """
@@ -179,11 +179,11 @@ class JobForm(ApiForm):
 
     Attributes:
         kind: Kind of the job.
-        version: The release; the next one if left out.
+        version: The release; the next one if omitted.
         retry: Whether to include releases that failed at this site.
         accept_loss: For a rollback: number of records that may be lost.
-        undoes: For a rollback: ID of the upgrade whose rollback plan the user saw; no other is
-            undone.
+        undoes: For a rollback: ID of the upgrade whose rollback plan the user saw; no other upgrade
+            is rolled back.
         emergency_reason: For a rollback: why it starts without the required approvals.
         file: For an import: file name of the bundle in the import directory.
         dry_run: For an import: whether the bundle is only verified and not stored.
@@ -235,10 +235,10 @@ def validate_form(kind: type[AnyForm], data: object) -> AnyForm:
         raise _build_refusal(error, "body") from error
 
 
-def _build_refusal(error: ValidationError, whole: str) -> BadRequestError:
+def _build_refusal(error: ValidationError, default_name: str) -> BadRequestError:
     first = error.errors(include_url=False, include_context=False)[0]
-    place = ".".join(str(part) for part in first["loc"]) or whole
-    return BadRequestError(reason=f"{place[:100]}: {first['msg']}")
+    name = ".".join(str(part) for part in first["loc"]) or default_name
+    return BadRequestError(reason=f"{name[:100]}: {first['msg']}")
 
 
 def _reject_duplicate_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -249,7 +249,7 @@ def _reject_duplicate_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _reject_constant(name: str) -> None:
-    raise ValueError(f"{name} is no number")
+    raise ValueError(f"{name} is not a number")
 
 
 def _parse_digits(value: object) -> object:

@@ -52,21 +52,23 @@ def start_inspection(context: ApiContext, request: ApiRequest) -> tuple[int, Doc
 
 def get_inspection(context: ApiContext, request: ApiRequest) -> tuple[int, Document]:
     """Return an inspection and its result; with 'wait', after its end or that many seconds."""
-    found = context.inspections.find(int(request.path_parameters["number"]))
-    if found is None:
+    inspection = context.inspections.find(int(request.path_parameters["number"]))
+    if inspection is None:
         raise RequestRefusedError(API_PATH_UNKNOWN, path=request.path)
-    _require_role(request, found.request.kind)
-    context.inspections.wait(found, request.query.get("wait", 0))
-    return 200, _build_inspection_document(found, request.language)
+    _require_role(request, inspection.request.kind)
+    context.inspections.wait(inspection, request.query.get("wait", 0))
+    return 200, _build_inspection_document(inspection, request.language)
 
 
 def get_release_notes(context: ApiContext, request: ApiRequest) -> tuple[int, Document]:
     """Return the release notes of the next or a named release."""
-    known = context.load_assessment()
-    wanted = request.query.get("version") or (known.target or known.current if known else None)
-    if wanted is None:
+    assessment = context.load_assessment()
+    version_text = request.query.get("version") or (
+        assessment.target or assessment.current if assessment else None
+    )
+    if version_text is None:
         raise RequestRefusedError(NEXT_UPGRADE_UNKNOWN)
-    version = Version(wanted)
+    version = Version(version_text)
     records = SlotRecords(context.essential_settings.slots)
     if not records.exists(version):
         raise RequestRefusedError(NOT_PREPARED, version=version)
@@ -88,23 +90,23 @@ def get_release_notes(context: ApiContext, request: ApiRequest) -> tuple[int, Do
 
 
 def get_agent(context: ApiContext, request: ApiRequest) -> tuple[int, Document]:
-    """Return the running, selected and offered versions of the agent."""
-    sequence = AgentSelectionFile(context.agent_directory).load()
-    known = context.load_assessment()
+    """Return the running, selected, available and failed versions of the agent."""
+    selection = AgentSelectionFile(context.agent_directory).load()
+    assessment = context.load_assessment()
     return 200, {
         "version": installed("ncen-updater"),
-        "on_offer": known.agent_version if known else None,
-        "renews_itself": context.snapshots.settings.self_update,
-        "chosen": sequence
+        "available": assessment.agent_version if assessment else None,
+        "self_update": context.snapshots.settings.self_update,
+        "selected": selection
         and {
-            "version": sequence.current,
-            "previous": sequence.previous,
-            "state": sequence.state.value,
-            "attempts": sequence.attempts,
+            "version": selection.current,
+            "previous": selection.previous,
+            "state": selection.state.value,
+            "attempts": selection.attempts,
         },
-        "given_up": [
-            {"version": version, "failures": bad.failures, "at": bad.at}
-            for version, bad in (sequence.failed.items() if sequence else ())
+        "failed": [
+            {"version": version, "failures": failure.failures, "at": failure.at}
+            for version, failure in (selection.failed.items() if selection else ())
         ],
     }
 
@@ -129,18 +131,18 @@ def _submit_inspection(
     """
     kind = form.kind
     _require_role(request, kind)
-    given = form.model_dump(exclude={"kind", "language"}, exclude_defaults=True)
-    for name in given.keys() - RULES[kind].fields:
+    fields = form.model_dump(exclude={"kind", "language"}, exclude_defaults=True)
+    for name in fields.keys() - RULES[kind].fields:
         raise BadRequestError(
             reason=LazyText("{value} takes no {name}", {"value": kind.value, "name": name})
         )
     if not RULES[kind].is_always_allowed:
         with context.open_journal() as journal:
             change = journal.find_open_change()
-            looked_at = change is not None and (
+            may_inspect = change is not None and (
                 change.state is ChangeState.STUCK or change.is_soaking
             )
-            if not looked_at:
+            if not may_inspect:
                 require_no_open_change(journal)
     return context.inspections.submit(form, request.caller.actor)
 

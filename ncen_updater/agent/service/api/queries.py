@@ -88,9 +88,9 @@ def get_settings(context: ApiContext, request: ApiRequest) -> tuple[int, Documen
     Raises:
         ConfigError: If the file cannot be used.
     """
-    given = read_raw_config(context.config_path).data
-    whole = load_config(context.config_path).model_dump(mode="json", by_alias=True)
-    return 200, {"settings": list(list_settings(whole, given))}
+    explicit = read_raw_config(context.config_path).data
+    effective = load_config(context.config_path).model_dump(mode="json", by_alias=True)
+    return 200, {"settings": list(list_settings(effective, explicit))}
 
 
 def list_settings(
@@ -105,15 +105,19 @@ def list_settings(
     """
     content = explicit if isinstance(explicit, Mapping) else {}
     for name, value in effective.items():
-        place = f"{table}.{name}" if table else name
-        own = content.get(name)
+        path = f"{table}.{name}" if table else name
+        explicit_value = content.get(name)
         rows = value if isinstance(value, list) else ()
         tables = [row for row in rows if isinstance(row, Mapping)]
         for number, inner in enumerate(tables, 1):
-            of_it = own[number - 1] if isinstance(own, list) and len(own) >= number else None
-            yield from list_settings(inner, of_it, f"{place}.{number}")
+            explicit_row = (
+                explicit_value[number - 1]
+                if isinstance(explicit_value, list) and len(explicit_value) >= number
+                else None
+            )
+            yield from list_settings(inner, explicit_row, f"{path}.{number}")
         if isinstance(value, Mapping):
-            yield from list_settings(value, own, place)
+            yield from list_settings(value, explicit_value, path)
         elif not tables:
             shown, hidden = _redact(table.rpartition(".")[2], name, value)
             yield SettingRow(table, name, shown, name in content, hidden)
@@ -133,13 +137,13 @@ def _redact(table: str, name: str, value: object) -> tuple[object, bool]:
 
 
 Document = Mapping[str, Any]
-#: Limit on reading the site for one response while operations start and end.
+#: Number of attempts to read a consistent status while operations start and end.
 MAX_STATUS_READS = 3
 
 
 @dataclass(frozen=True)
 class ApiRequest:
-    """One request that has passed the checks which do not need the site.
+    """One parsed request of a caller with the required role.
 
     Attributes:
         caller: The user who sent it.
@@ -182,10 +186,10 @@ def get_receipt_state(context: ApiContext, request: ApiRequest) -> tuple[int, Do
 
 
 def get_status(context: ApiContext, request: ApiRequest) -> tuple[int, Document]:
-    """Return the running release, the last change, releases on offer, and the service's work."""
-    looked, moment = _read_consistent_status(context)
-    document, _ = build_site_report(looked, request.language)
-    settings, known = context.snapshots.settings, context.load_service_state()
+    """Return the running release, the last change, available releases and current operation."""
+    status, snapshot = _read_consistent_status(context)
+    document, _ = build_site_report(status, request.language)
+    settings, state = context.snapshots.settings, context.load_service_state()
     caller = request.caller
     roles = _find_usable_roles(caller, settings.required_approvals)
     you = {
@@ -201,17 +205,17 @@ def get_status(context: ApiContext, request: ApiRequest) -> tuple[int, Document]
     service = {
         "mode": settings.mode,
         "timezone": settings.timezone,
-        **build_activity_document(moment, request.language),
+        **build_activity_document(snapshot, request.language),
         "earlier_progress": [
-            {"template": reported.template, "values": reported.values, "seconds": round(seconds, 3)}
-            for reported, seconds in (moment.running.earlier_progress if moment.running else ())
+            {"template": progress.template, "values": progress.values, "seconds": round(seconds, 3)}
+            for progress, seconds in (snapshot.running.earlier_progress if snapshot.running else ())
         ],
         "failures": [
             {"action": action.value, "title": label_operation(action).render(request.language),
              "code": failure.code, "failures": failure.failures, "at": failure.at,
              "again_at": failure.compute_retry_at(action)}
             for action, failure in list_unresolved_failures(
-                known.failures, known.assessment, looked
+                state.failures, state.assessment, status
             )
         ],
     }  # fmt: skip
@@ -219,30 +223,30 @@ def get_status(context: ApiContext, request: ApiRequest) -> tuple[int, Document]
 
 
 def _read_consistent_status(context: ApiContext) -> tuple[SiteStatus, ServiceSnapshot]:
-    """Read the site and the service's work; repeat if another operation started meanwhile."""
-    moment = context.snapshots.get_latest()
+    """Read the site and the current operation; repeat if that started or ended meanwhile."""
+    snapshot = context.snapshots.get_latest()
     for _ in range(MAX_STATUS_READS):
-        before = moment
-        looked = read_status(
+        previous = snapshot
+        status = read_status(
             context.essential_settings,
             context.now(),
             SITE_REPORT_PARTS,
             probe=context.read_availability,
         )
-        moment = context.snapshots.get_latest()
-        if _get_running_command(before) == _get_running_command(moment):
+        snapshot = context.snapshots.get_latest()
+        if _get_running_command(previous) == _get_running_command(snapshot):
             break
-    return looked, moment
+    return status, snapshot
 
 
-def _get_running_command(moment: ServiceSnapshot) -> tuple[tuple[str, ...], datetime] | None:
+def _get_running_command(snapshot: ServiceSnapshot) -> tuple[tuple[str, ...], datetime] | None:
     """Return the running command and its start; None without an operation."""
-    running = moment.running
+    running = snapshot.running
     return None if running is None else (running.command, running.since)
 
 
 def build_activity_document(snapshot: ServiceSnapshot, language: str) -> dict[str, object]:
-    """Return the current work as a JSON document, with the reason in a language."""
+    """Return the current operation as a JSON document, with the reason in a language."""
     running = snapshot.running
     return {
         "action": snapshot.action,
@@ -264,12 +268,12 @@ def check_role(context: ApiContext, request: ApiRequest) -> tuple[int, Document]
         APPROVER_IS_SHARED_ACCOUNT: If the caller is a shared account and two approvals are
             required.
     """
-    role, person = ApiRole(request.path_parameters["role"]), request.caller.actor
+    role, actor = ApiRole(request.path_parameters["role"]), request.caller.actor
     request.caller.require_role(role)
     if role is ApiRole.APPROVE:
         needed = context.snapshots.settings.required_approvals
-        reject_shared_account(person, needed, SHARED_UIDS | {os.geteuid()})
-    return 200, {"name": person.name, "role": role.value}
+        reject_shared_account(actor, needed, SHARED_UIDS | {os.geteuid()})
+    return 200, {"name": actor.name, "role": role.value}
 
 
 def get_next_upgrade(context: ApiContext, request: ApiRequest) -> tuple[int, Document]:
@@ -282,21 +286,21 @@ def get_next_upgrade(context: ApiContext, request: ApiRequest) -> tuple[int, Doc
     """
     status = read_status(context.essential_settings, context.now(), NEXT_UPGRADE_PARTS)
     service_state, journal = require_part(status.service_state), require_part(status.journal)
-    known, named = service_state.assessment, request.query.get("version")
-    found = known or Assessment(last_event=0)
-    if named is not None:
-        found = require_approvable_release(found, named)
+    latest, version = service_state.assessment, request.query.get("version")
+    assessment = latest or Assessment(last_event=0)
+    if version is not None:
+        assessment = require_approvable_release(assessment, version)
     return 200, {
-        "up_to_date": known is not None and found.last_event == journal.last_event,
+        "up_to_date": latest is not None and assessment.last_event == journal.last_event,
         "checked_at": service_state.checked_at,
         "next_check": service_state.next_check,
-        "agent": found.agent_version,
-        "slot_built": found.slot_built,
+        "agent": assessment.agent_version,
+        "slot_built": assessment.slot_built,
         **build_next_upgrade(
             status,
             context.snapshots.settings,
             request.caller.actor.uid,
-            release=found if named is not None else None,
+            release=assessment if version is not None else None,
             not_before=request.query.get("not_before"),
         ),
     }
@@ -335,14 +339,14 @@ def require_approvable_release(known: Assessment, version: str) -> Assessment:
 
 def _build_not_approvable_error(known: Assessment, version: str) -> RequestRefusedError:
     """Return why a release cannot be approved: it is withheld or was not rehearsed here."""
-    retained = {
+    messages = {
         RejectionReason.HALTED.value: TARGET_HALTED,
         RejectionReason.WITHDRAWN.value: TARGET_WITHDRAWN,
     }
     for one in known.withheld:
-        if Version(one.version) == Version(version) and one.reason in retained:
+        if Version(one.version) == Version(version) and one.reason in messages:
             return RequestRefusedError(
-                retained[one.reason], version=version, reason=one.explanation
+                messages[one.reason], version=version, reason=one.explanation
             )
     if known.target is None:
         return RequestRefusedError(RELEASE_NOT_REHEARSED, version=version)
@@ -430,8 +434,8 @@ def get_job(context: ApiContext, request: ApiRequest) -> tuple[int, Document]:
 
 def list_inbox(context: ApiContext, request: ApiRequest) -> tuple[int, Document]:
     """Return the files in the import directory, newest first, and which the caller may import."""
-    place, caller = Inbox(context.essential_settings.state), request.caller
-    files, more = place.list_files(caller.actor.uid)
+    inbox, caller = Inbox(context.essential_settings.state), request.caller
+    files, more = inbox.list_files(caller.actor.uid)
     rows = [
         {
             "name": file.name,
@@ -443,4 +447,4 @@ def list_inbox(context: ApiContext, request: ApiRequest) -> tuple[int, Document]
         }
         for file in files
     ]
-    return 200, {"directory": str(place.path), "files": rows, "more": more}
+    return 200, {"directory": str(inbox.path), "files": rows, "more": more}

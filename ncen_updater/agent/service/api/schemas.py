@@ -1,4 +1,4 @@
-"""OpenAPI 3.1 description of the local interface, with the types of its responses. Pure.
+"""OpenAPI 3.1 description of the local API, with the types of its responses. Pure.
 
 Existing record classes describe themselves; responses built by functions have a class here, and
 tests validate real responses against it. Additional fields are forbidden, except in records that
@@ -89,10 +89,10 @@ class _Found(_Document):
 
 def _document(name: str, base: Any = _Document, /, **fields: Any) -> Any:  # noqa: ANN401 - types
     """Create a model of a response; a field with a default may be missing."""
-    given: dict[str, Any] = {
+    model_fields: dict[str, Any] = {
         key: kind if isinstance(kind, tuple) else (kind, ...) for key, kind in fields.items()
     }
-    return create_model(name, __base__=base, **given)
+    return create_model(name, __base__=base, **model_fields)
 
 
 # ---- records of the journal ----------------------------------------------------------------------
@@ -135,9 +135,9 @@ _NAMES, _TEXTS = list[str], dict[str, str]
 EVENT_FIELDS: Mapping[str, Any] = {
     **dict.fromkeys(
         ("action", "binding", "code", "corrects", "digest", "emergency", "epoch", "error",
-         "file", "from_version", "kind", "level", "merged", "mode", "name", "news",
+         "file", "from_version", "kind", "level", "merged", "mode", "name", "outcome_id",
          "origin", "pack", "path", "product", "raw_error", "reason", "rehearsal", "release",
-         "step", "superseded_by", "to_version", "undoes", "version", "way"), str,
+         "step", "superseded_by", "to_version", "undoes", "version", "method"), str,
     ),
     **dict.fromkeys(
         ("accept_loss", "count", "generation", "job", "lost", "needed", "number",
@@ -177,10 +177,10 @@ Amount = _document("Amount", done=Count, total=Count | None, unit=Unit)
 Progress = _document("Progress", template=str, values=dict[str, str], amount=Amount | None)
 Finding = _document("Finding", code=Code, severity=Severity, title=str, remedy=str, figures=Values)
 Range = _document("Range", low=float, high=float)
-Stop = _document("Stop", Range, likely=float)
+PredictedDowntime = _document("PredictedDowntime", Range, likely=float)
 Approval = _document("Approval", actor=str, uid=Count, at=datetime)
 Notes = _document("Notes", title=str, text=str)
-Without = _document("Without", database=str, id=str, reason=str)
+IrreversibleMigration = _document("IrreversibleMigration", database=str, id=str, reason=str)
 Fault = _document(
     "Fault", code=Code, title=str, state=str, remedy=str, detail=str | None, values=Values,
 )  # fmt: skip
@@ -226,7 +226,7 @@ Step = _document(
 Event = _document("Event", number=Count, at=datetime, change=str | None, kind=str, data=EventData)
 ChangeEvent = _document("ChangeEvent", number=Count, at=datetime, kind=str, data=EventData)
 ChangeReport = _document(
-    "ChangeReport", Change, approved_by=list[str], ordered_by=str | None,
+    "ChangeReport", Change, approved_by=list[str], requested_by=str | None,
     emergency=Emergency | None, predicted_downtime_s=Range | None, failure=ChangeFailure | None,
     interrupted=bool, interruption=Interruption | None, rolled_back_by=str | None, lines=list[str],
     steps=list[Step], facts=Facts, events=list[ChangeEvent],
@@ -248,8 +248,8 @@ Rehearsal = _document(
 Running = _document(
     "Running", command=list[str], title=str, since=datetime, progress=Progress | None
 )
-Moment = _document(
-    "Moment", action=str | None, reason=str | None, status_read_at=datetime | None,
+ServiceActivity = _document(
+    "ServiceActivity", action=str | None, reason=str | None, status_read_at=datetime | None,
     running=Running | None,
 )  # fmt: skip
 EarlierProgress = _document("EarlierProgress", template=str, values=dict[str, str], seconds=float)
@@ -258,8 +258,8 @@ ServiceFailure = _document(
     again_at=datetime,
 )  # fmt: skip
 Service = _document(
-    "Service", Moment, mode=str, timezone=str | None, earlier_progress=list[EarlierProgress],
-    failures=list[ServiceFailure],
+    "Service", ServiceActivity, mode=str, timezone=str | None,
+    earlier_progress=list[EarlierProgress], failures=list[ServiceFailure],
 )  # fmt: skip
 
 
@@ -296,8 +296,9 @@ PlannedFile = _document(
 PlannedHop = _document(
     "PlannedHop", from_=str, to=str, required=bool, urgency=str, archive=Archive,
     unpacked_bytes=Count, tree_digest=str, migrations=list[PlannedMigration],
-    command=list[str] | None, irreversible=list[Without], rollback_keeps_records=bool, no_copy=bool,
-    expands=bool, rollback_kind=str, lost_objects=list[str], overlay=list[OverlayFile] | None,
+    command=list[str] | None, irreversible=list[IrreversibleMigration],
+    rollback_keeps_records=bool, no_copy=bool, expands=bool, rollback_kind=str,
+    lost_objects=list[str], overlay=list[OverlayFile] | None,
     databases=list[PlannedDatabase], copy_=Copy | None, findings=list[Finding],
     settings_digest=(str, ''),
     contract=(list[str], []), files=(list[PlannedFile], []),
@@ -310,20 +311,20 @@ Plan = _document(
 ChangedTable = _document("ChangedTable", table=str, before=str, after=str, what=str)
 DossierHop = _document(
     "DossierHop", from_=str, to=str, required=bool, urgency=str, notes=dict[str, Notes],
-    code_only=bool, expands=bool, contract=list[str], rollback_kind=str, rollback_text=str,
-    irreversible_migrations=list[Without], lost_objects=list[str], migrations=Count,
+    no_copy=bool, expands=bool, contract=list[str], rollback_kind=str, rollback_text=str,
+    irreversible_migrations=list[IrreversibleMigration], lost_objects=list[str], migrations=Count,
     unpacked_bytes=Count,
-    downtime_s=Stop | None, file_changes=list[str], overlay_changes=list[str],
+    downtime_s=PredictedDowntime | None, file_changes=list[str], overlay_changes=list[str],
     changed_tables=list[ChangedTable],
     codes=list[str], unmapped=Count, round_trip=list[str],
 )  # fmt: skip
 DossierFacts = _document(
     "DossierFacts", site=str, country=str, product=str, agent=str, made_at=datetime, current=str,
-    target=str, downtime_s=Stop | None, keeps_records=bool, lost_objects=list[str],
+    target=str, downtime_s=PredictedDowntime | None, keeps_records=bool, lost_objects=list[str],
     hops=list[DossierHop], findings=list[Finding], sizes=dict[str, Count],
     rehearsed_at=datetime | None, rehearsal=str | None, rehearsal_expires_at=datetime | None,
     backup_s=float | None, not_in_backup=dict[str, list[str]], not_before=datetime | None,
-    window_opens_at=datetime | None, window_closes_at=datetime | None, starts_automatically=bool,
+    window_opens_at=datetime | None, window_closes_at=datetime | None, needs_no_approval=bool,
     approvals=list[Approval],
     required_approvals=Count, retention_days=float, soak_s=float, rolls_back_automatically=bool,
     chain_head=str,
@@ -333,28 +334,29 @@ DossierFacts = _document(
 # ---- results of operations -----------------------------------------------------------------------
 
 
-RehearsedWay = _document(
-    "RehearsedWay", from_=str, to=str, downtime_s=DowntimeRange, round_trip=RoundTripResult | None,
+PlannedRehearsal = _document(
+    "PlannedRehearsal", from_=str, to=str, downtime_s=DowntimeRange,
+    round_trip=RoundTripResult | None,
 )  # fmt: skip
 PlanFound = _document(
-    "PlanFound", (_Found, Path), plan=Plan, findings=list[Finding], rehearsed=list[RehearsedWay],
-    sql=(str, ''),
+    "PlanFound", (_Found, Path), plan=Plan, findings=list[Finding],
+    rehearsed=list[PlannedRehearsal], sql=(str, ''),
 )  # fmt: skip
 NoPlan = _document("NoPlan", (_Found, _Path), hops=Annotated[list[str], Field(max_length=0)])
 DossierFound = _document(
     "DossierFound", _Found, version=str, binding=Sha256, sha256=Sha256, html=str, output=None,
     facts=DossierFacts,
 )  # fmt: skip
-BackApproval = _document("BackApproval", actor=str, at=datetime)
+RollbackApproval = _document("RollbackApproval", actor=str, at=datetime)
 RollbackPlanFound = _document(
     "RollbackPlanFound", _Found, from_=str, to=str, mode=DatabaseMode, no_copy=bool,
     lost=Rows | None, uncounted=Rows | None, lost_total=Count | None, reason=str | None,
-    undoes=str | None, binding=Sha256, in_soak=bool, approvals=list[BackApproval], missing=Count,
-    round_trip=RoundTripResult | None, how=list[str],
+    undoes=str | None, binding=Sha256, in_soak=bool, approvals=list[RollbackApproval],
+    missing=Count, round_trip=RoundTripResult | None, how=list[str],
 )  # fmt: skip
 DiagnosisFound = _document("DiagnosisFound", _Found, healthy=bool, findings=list[Finding])
-ProofFound = _document(
-    "ProofFound", _Found, chain_head=str, as_recorded=bool, findings=list[Finding]
+VerificationFound = _document(
+    "VerificationFound", _Found, chain_head=str, as_recorded=bool, findings=list[Finding]
 )
 BundlePart = _document("BundlePart", bytes=Count)
 MissingPart = _document("MissingPart", missing=str | None)
@@ -382,7 +384,7 @@ ImportDone = _document(
     timestamp=Count, product=str, releases=list[str], reachable_release=str | None, file=str,
     agents=list[str], reachable_agent=str | None,
 )  # fmt: skip
-SelfUpdateDone = _document("SelfUpdateDone", _Found, from_=str, to=str | None, chosen=bool)
+SelfUpdateDone = _document("SelfUpdateDone", _Found, from_=str, to=str | None, selected=bool)
 EndedFault = _document("EndedFault", Fault, exit_code=(Count, 0))
 #: Result of a command that ended with an error.
 Ended = _document("Ended", _Found, error=EndedFault)
@@ -403,7 +405,7 @@ _Inspected = (
     | DossierFound
     | RollbackPlanFound
     | DiagnosisFound
-    | ProofFound
+    | VerificationFound
     | BundleFound
     | ReceiptsFound
 )
@@ -427,8 +429,8 @@ EndedJob = _document(
 
 
 FullDisk = _document("FullDisk", path=str, free=Count, needed=Count)
-InUse = _document(
-    "InUse", version=str | None, open_to_users=bool | None, availability=SiteAvailability,
+RunningRelease = _document(
+    "RunningRelease", version=str | None, open_to_users=bool | None, availability=SiteAvailability,
     full_disk=(FullDisk | None, None),
 )  # fmt: skip
 Configuration = _document("Configuration", checked=bool)
@@ -439,19 +441,19 @@ PendingRollbackFacts = _document(
 WaitingJob = _document("WaitingJob", id=Count, kind=str, actor=str, at=datetime)
 ApprovedRelease = _document(
     "ApprovedRelease", version=str, approvers=list[str], missing=Count, next=bool, unavailable=bool,
-    holds=bool | None,
+    valid=bool | None,
 )  # fmt: skip
 ApprovedRollback = _document(
     "ApprovedRollback", from_=str, version=str, approvers=list[str], missing=Count,
     accept_loss=Count,
 )  # fmt: skip
-ChosenTime = _document("ChosenTime", version=str, not_before=datetime, actor=str)
+ScheduleStatus = _document("ScheduleStatus", version=str, not_before=datetime, actor=str)
 JournalStatus = _document(
     "JournalStatus", lock_holder=str | None, chain_head=str | None, open_change=OpenChange | None,
     pending_rollback=PendingRollbackFacts | None, last_change=Change | None,
     waiting_job=WaitingJob | None,
     holds=list[HoldRecord], bad_releases=list[FailedReleaseRecord], approvals=list[ApprovedRelease],
-    schedules=list[ChosenTime],
+    schedules=list[ScheduleStatus],
     rollback_approved=ApprovedRollback | None, consumed_approvals=list[str],
     rehearsed=str | None, confirmed_by=str | None,
 )  # fmt: skip
@@ -463,14 +465,14 @@ EmergencyHalt = _document(
 )
 FeedStatus = _document(
     "FeedStatus", checked_at=datetime, expires_at=datetime, stale=bool, version=Count,
-    versions=list[str], withdrawn=list[str], comes_next=str | None, hops=list[str],
+    versions=list[str], withdrawn=list[str], next_release=str | None, hops=list[str],
     withheld=list[WithheldRelease], running_withdrawn=WithdrawalNotice | None,
     emergency_halts=list[EmergencyHalt],
 )  # fmt: skip
 GroupOfRight = _document("GroupOfRight", group=str, members=list[str])
 You = _document("You", name=str, uid=Count, roles=list[ApiRole], missing=dict[str, GroupOfRight])
 Status = _document(
-    "Status", site=str, country=str, product=str, at=datetime, running=InUse | Error,
+    "Status", site=str, country=str, product=str, at=datetime, running=RunningRelease | Error,
     configuration=Configuration | Error, clock=Clock | None, journal=JournalStatus | Error,
     feed=FeedStatus | Error | None, service=Service, you=You,
 )  # fmt: skip
@@ -517,13 +519,15 @@ Unheld = _document("Unheld", held=bool, lifted=Count)
 FailedRehearsal = _document(
     "FailedRehearsal", at=datetime, from_=str, version=str, code=str | None, error=str | None,
 )  # fmt: skip
-Accepted = _document("Accepted", at=datetime, version=str, by=list[str], reasons=list[str])
+AdoptedRestore = _document(
+    "AdoptedRestore", at=datetime, version=str, by=list[str], reasons=list[str]
+)
 History = _document(
     "History", changes=list[PastChange], imports=list[Import],
-    failed_rehearsals=list[FailedRehearsal], accepted=list[Accepted],
+    failed_rehearsals=list[FailedRehearsal], adopted_restores=list[AdoptedRestore],
 )  # fmt: skip
 RehearsalList = _document("RehearsalList", rehearsals=list[Rehearsal])
-GivenApproval = _document("GivenApproval", given=bool, version=str, binding=Sha256)
+GivenApproval = _document("GivenApproval", added=bool, version=str, binding=Sha256)
 Withdrawn = _document("Withdrawn", withdrawn=Count)
 Rejected = _document("Rejected", rejected=bool, version=str, reason=str, withdrawn=Count)
 Schedule = _document("Schedule", version=str, binding=Sha256, not_before=datetime)
@@ -538,11 +542,13 @@ Inbox = _document("Inbox", directory=str, more=Count, files=list[InboxFile])
 ReleaseNotes = _document(
     "ReleaseNotes", product=str, version=str, required=bool, urgency=str, notes=dict[str, Notes],
 )  # fmt: skip
-ChosenAgent = _document("ChosenAgent", version=str, previous=str | None, state=str, attempts=Count)
-AgentGivenUp = _document("AgentGivenUp", version=str, failures=Count, at=datetime)
+SelectedAgent = _document(
+    "SelectedAgent", version=str, previous=str | None, state=str, attempts=Count
+)
+FailedAgent = _document("FailedAgent", version=str, failures=Count, at=datetime)
 Agent = _document(
-    "Agent", version=str, on_offer=str | None, renews_itself=bool, chosen=ChosenAgent | None,
-    given_up=list[AgentGivenUp],
+    "Agent", version=str, available=str | None, self_update=bool, selected=SelectedAgent | None,
+    failed=list[FailedAgent],
 )  # fmt: skip
 Information = _document("Information", title=str, version=str, description=str)
 
@@ -588,7 +594,7 @@ RESPONSES: Mapping[tuple[str, str], Any] = {
     ("GET", "/v1/openapi.json"): Description,
 }
 #: Models of the event stream and of errors.
-OTHERS: Mapping[str, Any] = {"Error": Error, "Event": Event, "Moment": Moment}
+OTHERS: Mapping[str, Any] = {"Error": Error, "Event": Event, "ServiceActivity": ServiceActivity}
 FORMS = (HoldForm, ApprovalForm, ScheduleForm, JobForm, InspectionForm, ReceiptLevelForm)
 
 
@@ -624,18 +630,18 @@ def make_reference(name: str) -> JsonSchemaValue:
 
 def components() -> tuple[Mapping[tuple[str, str], JsonSchemaValue], JsonSchemaValue]:
     """Return the response schema of each route, and all components."""
-    asked: list[tuple[Any, JsonSchemaMode, TypeAdapter[Any]]]
-    asked = [
+    models: list[tuple[Any, JsonSchemaMode, TypeAdapter[Any]]]
+    models = [
         *((route, "serialization", TypeAdapter(kind)) for route, kind in RESPONSES.items()),
         *((name, "serialization", TypeAdapter(kind)) for name, kind in OTHERS.items()),
         *((form, "validation", TypeAdapter(form)) for form in FORMS),
     ]
-    found, whole = TypeAdapter.json_schemas(
-        asked, ref_template=make_reference("{model}")["$ref"], schema_generator=_Generator
+    schemas, definitions = TypeAdapter.json_schemas(
+        models, ref_template=make_reference("{model}")["$ref"], schema_generator=_Generator
     )
-    answers = {route: found[route, "serialization"] for route in RESPONSES}
-    described: JsonSchemaValue = whole["$defs"]
-    return answers, {name: _brief(schema) for name, schema in described.items()}
+    responses = {route: schemas[route, "serialization"] for route in RESPONSES}
+    components_by_name: JsonSchemaValue = definitions["$defs"]
+    return responses, {name: _brief(schema) for name, schema in components_by_name.items()}
 
 
 def _brief(schema: JsonSchemaValue) -> JsonSchemaValue:
@@ -657,9 +663,9 @@ def build_openapi_document() -> dict[str, Any]:
     return {
         "openapi": "3.1.0",
         "info": {
-            "title": "ncen-updater: the local interface",
+            "title": "ncen-updater: local API",
             "version": version("ncen-updater"),
-            "description": "Over a Unix socket; the kernel tells who asks.",
+            "description": "Over a Unix socket; the kernel reports the caller.",
         },
         "servers": [{"url": "http://localhost"}],
         "paths": paths,
@@ -672,7 +678,7 @@ def _build_operation(route: ApiRoute, answer: Schema) -> dict[str, Any]:
     operation: dict[str, Any] = {
         "operationId": route.method.lower() + re.sub(r"[^a-z]+", "_", route.path_template),
         "summary": doc.splitlines()[0],
-        "description": f"Takes the right '{route.role.value}'.",
+        "description": f"Requires the role '{route.role.value}'.",
         "responses": {
             **{
                 str(status): _build_success_response(route, status, answer)
@@ -706,14 +712,14 @@ def _build_operation(route: ApiRoute, answer: Schema) -> dict[str, Any]:
 
 
 _SUMMARIES: Mapping[str, str] = {
-    EVENTS_PATH: "What happens, as server-sent events, for ever.",
+    EVENTS_PATH: "Events of the journal and the service, as server-sent events without end.",
     "/v1/openapi.json": "This document.",
 }
 
 
 def _build_success_response(route: ApiRoute, status: int, answer: Schema) -> dict[str, Any]:
-    words = HTTPStatus(status).phrase
+    description = HTTPStatus(status).phrase
     if route.path_template == EVENTS_PATH:
-        return {"description": words, "content": {"text/event-stream": {"schema": answer}}}
+        return {"description": description, "content": {"text/event-stream": {"schema": answer}}}
     content = {"application/json": {"schema": answer}}
-    return {"description": words, "content": content}
+    return {"description": description, "content": content}

@@ -1,4 +1,4 @@
-"""The API server: threads beside the service loop, with limits that keep it fair to each user."""
+"""The API server: threads of the service, with limits on the connections of each user."""
 
 from __future__ import annotations
 
@@ -82,16 +82,16 @@ def _make_directory(directory: Path, group: int | None) -> None:
         directory.mkdir(parents=True)
         directory.chmod(0o750)
         _grant_group_access(directory, group, 0o750)
-    found = directory.stat()
-    if found.st_uid not in (0, os.geteuid()) or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+    info = directory.stat()
+    if info.st_uid not in (0, os.geteuid()) or info.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         raise UpdaterError(
             SOCKET_UNUSABLE, path=directory, reason="the directory is writable by other users"
         )
 
 
 def _acquire_lock(path: Path) -> int:
-    place = path.with_name(f"{path.name}.lock")
-    descriptor = os.open(place, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    lock_path = path.with_name(f"{path.name}.lock")
+    descriptor = os.open(lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BaseException:
@@ -103,26 +103,26 @@ def _acquire_lock(path: Path) -> int:
 def _remove_stale(path: Path) -> None:
     with contextlib.suppress(FileNotFoundError):
         if not stat.S_ISSOCK(path.lstat().st_mode):
-            raise UpdaterError(SOCKET_UNUSABLE, path=path, reason="another file is in its place")
+            raise UpdaterError(SOCKET_UNUSABLE, path=path, reason="it is not a socket")
         path.unlink()
 
 
 def _bind(path: Path, group: int | None) -> socket.socket:
     """Bind to a temporary name, set the permissions, and only then rename the socket."""
-    beside = path.with_name(f".{path.name}.new")
-    beside.unlink(missing_ok=True)
+    temporary = path.with_name(f".{path.name}.new")
+    temporary.unlink(missing_ok=True)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
     try:
         os.fchmod(listener.fileno(), 0o600)  # the mode of the file that bind() creates
-        with shorten_socket_path(beside) as address:
+        with shorten_socket_path(temporary) as address:
             listener.bind(address)
-        beside.chmod(0o600)
-        _grant_group_access(beside, group, 0o660)
+        temporary.chmod(0o600)
+        _grant_group_access(temporary, group, 0o660)
         listener.listen(BACKLOG)
-        beside.rename(path)
+        temporary.rename(path)
     except BaseException:
         listener.close()
-        beside.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
     return listener
 
@@ -163,59 +163,61 @@ class AdmissionController(Generic[Connection]):
     """
 
     def __init__(self, per_user: int, total: int, exempt_uids: Collection[int]) -> None:
-        self._each, self._all, self._free = per_user, total, frozenset(exempt_uids)
+        self._per_user, self._total, self._exempt_uids = per_user, total, frozenset(exempt_uids)
         #: UIDs by connection, oldest connection first.
         self._held: dict[Connection, int] = {}
-        self._answered: set[Connection] = set()
+        self._busy: set[Connection] = set()
         self._lock = threading.Lock()
 
     def admit(self, uid: int, connection: Connection) -> Admission[Connection]:
         """Admit a connection if there is a free place or an idle connection can be evicted."""
-        if uid in self._free:
+        if uid in self._exempt_uids:
             return Admission(admitted=True)
         with self._lock:
             count = Counter(self._held.values())
-            leaves = None
-            if count[uid] >= self._each:
-                leaves = self._find_oldest_idle({uid})
-            elif count.total() >= self._all:
-                most = max(count.values())
-                fuller = {other for other, held in count.items() if held == most > count[uid]}
-                leaves = self._find_oldest_idle(fuller)
+            evicted = None
+            if count[uid] >= self._per_user:
+                evicted = self._find_oldest_idle({uid})
+            elif count.total() >= self._total:
+                maximum = max(count.values())
+                larger_users = {
+                    other for other, held in count.items() if held == maximum > count[uid]
+                }
+                evicted = self._find_oldest_idle(larger_users)
             else:
                 self._held[connection] = uid
                 return Admission(admitted=True)
-            if leaves is None:
+            if evicted is None:
                 return Admission(admitted=False)
-            del self._held[leaves]
+            del self._held[evicted]
             self._held[connection] = uid
-            return Admission(admitted=True, evicted=leaves)
+            return Admission(admitted=True, evicted=evicted)
 
     def mark_busy(self, uid: int, connection: Connection) -> bool:
         """Mark a request as completely received; return False if its connection was evicted."""
-        if uid in self._free:
+        if uid in self._exempt_uids:
             return True
         with self._lock:
             if connection not in self._held:
                 return False
-            self._answered.add(connection)
+            self._busy.add(connection)
             return True
 
     def mark_idle(self, connection: Connection) -> None:
         """Mark a connection as answered, so that it may be evicted again."""
         with self._lock:
-            self._answered.discard(connection)
+            self._busy.discard(connection)
 
     def release(self, connection: Connection) -> None:
         """Release a closed connection; do nothing if it was evicted before."""
         with self._lock:
             self._held.pop(connection, None)
-            self._answered.discard(connection)
+            self._busy.discard(connection)
 
     def _find_oldest_idle(self, uids: Collection[int]) -> Connection | None:
         """Return the oldest idle connection of some users."""
         return next(
-            (c for c, uid in self._held.items() if uid in uids and c not in self._answered), None
+            (c for c, uid in self._held.items() if uid in uids and c not in self._busy), None
         )
 
 
@@ -310,7 +312,7 @@ def start_api(
     wake: Callable[[], None],
     now: Callable[..., Any],
     inspections: InspectionQueue,
-    places: EssentialSettings | None = None,
+    essential_settings: EssentialSettings | None = None,
 ) -> Callable[[], None]:
     """Start the API server; return a function that stops it.
 
@@ -321,24 +323,24 @@ def start_api(
     path = config.paths.resolve(settings.api_socket)
     with contextlib.ExitStack() as stack:
         listener = stack.enter_context(open_listener(path, find_group_id(settings.viewer_group)))
-        asker = create_availability_cache(config_path, config)
+        read_availability = create_availability_cache(config_path, config)
         context = ApiContext(
             config_path,
-            places or load_essential_settings(config_path),
+            essential_settings or load_essential_settings(config_path),
             state_file,
             snapshots,
             wake,
             now,
             inspections,
             config.paths.resolve(config.paths.agent_slots),
-            asker,
+            read_availability,
         )
         server = _FairServer(path, listener, ApiApplication(context))
         stack.enter_context(server.serve_in_thread("api"))
-        held = stack.pop_all()
+        resources = stack.pop_all()
 
     def stop() -> None:
-        with held:
+        with resources:
             snapshots.close()
             inspections.close()
 

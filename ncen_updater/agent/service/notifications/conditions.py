@@ -1,4 +1,4 @@
-"""Notifications of lasting conditions, sent once each, and of journal events."""
+"""Notifications of conditions, once each while it lasts, and of journal events."""
 
 from __future__ import annotations
 
@@ -62,21 +62,21 @@ class Condition:
 
 
 def is_unplanned_outage(now: SiteStatus) -> bool | None:
-    """Return whether users cannot work without an operation as the reason; None if unknown.
+    """Return whether users cannot work although no operation is the reason; None if unknown.
 
     An application that somebody stopped, as far as systemd reports that, is not an outage. An open
     change in its soak period does not explain an outage.
     """
-    seen, journal = get_part_or_none(now.availability), get_part_or_none(now.journal)
-    if seen is None:
+    availability, journal = get_part_or_none(now.availability), get_part_or_none(now.journal)
+    if availability is None:
         return None
-    if seen.state is AvailabilityState.AVAILABLE:
+    if availability.state is AvailabilityState.AVAILABLE:
         return False
-    if seen.state not in (AvailabilityState.NOT_RUNNING, AvailabilityState.UNHEALTHY):
+    if availability.state not in (AvailabilityState.NOT_RUNNING, AvailabilityState.UNHEALTHY):
         return None
     change = None if journal is None else journal.open_change
-    at_work = change is not None and not change.is_soaking
-    return None if at_work or seen.stopped_on_request else True
+    busy = change is not None and not change.is_soaking
+    return None if busy or availability.stopped_on_request else True
 
 
 def list_conditions(
@@ -102,16 +102,16 @@ def list_conditions(
             NotificationKind.RELEASE_WITHDRAWN, str(now.current), {"version": now.current}
         )
     agent = get_part_or_none(now.agent)
-    for version, bad in agent.failed.items() if agent else ():
+    for version, failure in agent.failed.items() if agent else ():
         yield Condition(
-            NotificationKind.AGENT_REVERTED, f"{version} {bad.failures}", {"version": version}
+            NotificationKind.AGENT_REVERTED, f"{version} {failure.failures}", {"version": version}
         )
     disks = map(get_part_or_none, (get_part_or_none(now.free_percent) or {}).values())
     free = min((percent for percent in disks if percent is not None), default=None)
-    bound = limits.notify.min_free_percent + (
+    limit = limits.notify.min_free_percent + (
         DISK_RECOVERY_PERCENT if NotificationKind.DISK_SPACE_LOW in reported else 0.0
     )
-    if free is not None and free < bound:
+    if free is not None and free < limit:
         yield Condition(NotificationKind.DISK_SPACE_LOW, "low", {"free_percent": free})
 
 
@@ -119,11 +119,11 @@ def _detect_outage(
     now: SiteStatus, reported: Mapping[str, str], down_since: datetime | None
 ) -> Iterator[Condition]:
     """Yield an outage, which lasts until users can work, even if an operation starts meanwhile."""
-    known, down = reported.get(NotificationKind.APPLICATION_DOWN), is_unplanned_outage(now)
+    reported_key, down = reported.get(NotificationKind.APPLICATION_DOWN), is_unplanned_outage(now)
     if down is False:
         return
-    if known is not None:
-        yield Condition(NotificationKind.APPLICATION_DOWN, known, {})
+    if reported_key is not None:
+        yield Condition(NotificationKind.APPLICATION_DOWN, reported_key, {})
     elif down and down_since is not None and now.now - down_since >= MIN_OUTAGE:
         at = down_since.isoformat()
         yield Condition(
@@ -168,18 +168,22 @@ def _detect_intervention(now: SiteStatus, limits: AlertSettings) -> Iterator[Con
 def _detect_upgrade(
     now: SiteStatus, limits: AlertSettings, reported: Mapping[str, str]
 ) -> Iterator[Condition]:
-    found, journal = now.next_upgrade, get_part_or_none(now.journal)
-    if found is None or found.target is None:
+    assessment, journal = now.next_upgrade, get_part_or_none(now.journal)
+    if assessment is None or assessment.target is None:
         return
-    version = {"version": found.target}
+    version = {"version": assessment.target}
     yield Condition(
-        NotificationKind.AVAILABLE, found.target, {**version, "from": get_part_or_none(now.current)}
+        NotificationKind.AVAILABLE,
+        assessment.target,
+        {**version, "from": get_part_or_none(now.current)},
     )
-    if found.void_reasons:
+    if assessment.void_reasons:
         yield Condition(
-            NotificationKind.APPROVAL_VOID, f"{found.target} {len(found.void_reasons)}", version
+            NotificationKind.APPROVAL_VOID,
+            f"{assessment.target} {len(assessment.void_reasons)}",
+            version,
         )
-    if journal is not None and found.last_event != journal.last_event:
+    if journal is not None and assessment.last_event != journal.last_event:
         # The assessment is older than the last event: the release may be installed or have failed
         # since. Reported conditions last until the next assessment, and no new prompts are sent
         # until then.
@@ -187,7 +191,7 @@ def _detect_upgrade(
             Condition(kind, reported[kind], {}) for kind in UPGRADE_PROMPT_KINDS if kind in reported
         )
         return
-    ready = found.binding and found.rehearsal_status in (
+    ready = assessment.binding and assessment.rehearsal_status in (
         RehearsalStatus.PASSED,
         RehearsalStatus.NOT_REQUIRED,
     )
@@ -196,31 +200,31 @@ def _detect_upgrade(
         return
     if journal is None or journal.holds or journal.open_change is not None:
         return
-    missing = journal.count_approvals(found.binding, needed).missing
-    if missing and (found.was_rolled_back or mode != "automatic"):
+    missing = journal.count_approvals(assessment.binding, needed).missing
+    if missing and (assessment.was_rolled_back or mode != "automatic"):
         yield Condition(
             NotificationKind.WAITING_FOR_APPROVAL,
-            f"{found.binding} {missing}",
+            f"{assessment.binding} {missing}",
             {**version, "missing": missing},
         )
         return
-    chosen = journal.find_schedule(found.binding)
-    begins = _find_start(now.now, chosen.not_before if chosen else None, limits.service)
-    if begins is not None and begins - now.now <= timedelta(
-        hours=limits.notify.upgrade_notice_hours
-    ):
-        at = begins.isoformat()
+    schedule = journal.find_schedule(assessment.binding)
+    start = _find_start(now.now, schedule.not_before if schedule else None, limits.service)
+    if start is not None and start - now.now <= timedelta(hours=limits.notify.upgrade_notice_hours):
+        at = start.isoformat()
         predicted = sum_predicted_range(now.rehearsal)
-        stop = dict(zip(("low_s", "high_s"), predicted, strict=True)) if predicted else {}
+        downtime = dict(zip(("low_s", "high_s"), predicted, strict=True)) if predicted else {}
         yield Condition(
-            NotificationKind.UPGRADE_UPCOMING, f"{found.target} {at}", {**version, "at": at, **stop}
+            NotificationKind.UPGRADE_UPCOMING,
+            f"{assessment.target} {at}",
+            {**version, "at": at, **downtime},
         )
 
 
 def _find_start(
     now: datetime, not_before: datetime | None, settings: ServiceSettings
 ) -> datetime | None:
-    """Return the earliest start of an upgrade; None if that is now or never."""
+    """Return the earliest future start of an upgrade; None without one."""
     start = max(now, not_before) if not_before else now
     if settings.windows:
         windows = tuple(item.to_window() for item in settings.windows)
@@ -235,13 +239,13 @@ def _detect_feed_expiry(now: SiteStatus, limits: AlertSettings) -> Iterator[Cond
     view = get_part_or_none(now.feed_view)
     if view is None:
         return
-    ends = view.expires_at
-    at = ends.isoformat()
+    expires_at = view.expires_at
+    at = expires_at.isoformat()
     if view.is_stale(now.now):
         yield Condition(NotificationKind.FEED_EXPIRED, "stale", {"at": at})
-    elif ends - now.now < timedelta(days=limits.notify.expiry_notice_days):
-        days = round((ends - now.now) / timedelta(days=1), 1)
-        yield Condition(NotificationKind.FEED_EXPIRING, "lapsing", {"at": at, "days": days})
+    elif expires_at - now.now < timedelta(days=limits.notify.expiry_notice_days):
+        days = round((expires_at - now.now) / timedelta(days=1), 1)
+        yield Condition(NotificationKind.FEED_EXPIRING, "expiring", {"at": at, "days": days})
 
 
 def detect_new_conditions(
@@ -254,39 +258,47 @@ def detect_new_conditions(
 
     The end of an outage is reported if the outage was reported.
     """
-    news: list[Notification] = []
+    notifications: list[Notification] = []
     after: dict[str, str] = {}
-    for state in list_conditions(now, limits, reported, down_since):
+    for condition in list_conditions(now, limits, reported, down_since):
         # Several conditions of one kind (agents that failed) are stored together.
-        kind = state.kind.value
-        after[kind] = f"{after[kind]}; {state.key}" if kind in after else state.key
-        if state.key not in reported.get(kind, "").split("; "):
-            number = f"{kind} {state.key} {now.now.isoformat()}"
-            values = {f"{name}_": value for name, value in state.values.items()}
-            news.append(Notification.create(number[:100], state.kind, now.now, **values))
+        kind = condition.kind.value
+        after[kind] = f"{after[kind]}; {condition.key}" if kind in after else condition.key
+        if condition.key not in reported.get(kind, "").split("; "):
+            notification_id = f"{kind} {condition.key} {now.now.isoformat()}"
+            values = {f"{name}_": value for name, value in condition.values.items()}
+            notifications.append(
+                Notification.create(notification_id[:100], condition.kind, now.now, **values)
+            )
     ended = reported.get(NotificationKind.APPLICATION_DOWN)
     if ended is not None and NotificationKind.APPLICATION_DOWN not in after:
-        number = f"{NotificationKind.APPLICATION_UP} {ended}"
+        notification_id = f"{NotificationKind.APPLICATION_UP} {ended}"
         current = get_part_or_none(now.current)
-        news.append(
+        notifications.append(
             Notification.create(
-                number[:100], NotificationKind.APPLICATION_UP, now.now, version=current, at_=ended
+                notification_id[:100],
+                NotificationKind.APPLICATION_UP,
+                now.now,
+                version=current,
+                at_=ended,
             )
         )
-    return tuple(news), after
+    return tuple(notifications), after
 
 
 def collect_notifications(journal: Journal, after: int, last: int) -> tuple[Notification, ...]:
     """Return the notifications of events after one number and up to another, oldest first."""
-    found = []
+    notifications = []
     for event in journal.list_events(after):
         if event.number > last:  # recorded after the snapshot; the next round reports it
             break
-        made = _translate_event(journal, event)
-        if made is not None:
-            kind, values = made
-            found.append(Notification.create(f"event {event.number}", kind, event.at, **values))
-    return tuple(found)
+        translated = _translate_event(journal, event)
+        if translated is not None:
+            kind, values = translated
+            notifications.append(
+                Notification.create(f"event {event.number}", kind, event.at, **values)
+            )
+    return tuple(notifications)
 
 
 #: Kind of the notification of an event, and the event's fields by names of its values.

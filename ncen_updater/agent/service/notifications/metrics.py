@@ -25,28 +25,28 @@ RunCounts = Mapping[tuple[str, int], int]
 
 #: Type and help text by name.
 METRIC_FAMILIES: Mapping[str, tuple[str, str]] = {
-    "info": ("gauge", "The site: what runs, and which agent. Always 1."),
+    "info": ("gauge", "The site, its release and its agent. Always 1."),
     "journal_readable": ("gauge", "1 if the journal can be read."),
     "journal_events_total": ("counter", "Events in the journal."),
-    "journal_head_info": ("gauge", "The newest event, by number and hash. Always 1."),
-    "change_state": ("gauge", "1 for the state of the open change, none if there is none."),
+    "journal_head_info": ("gauge", "Chain head of the audit log. Always 1."),
+    "change_state": ("gauge", "1 for the state of the open change; none without an open change."),
     "last_downtime_seconds": ("gauge", "Downtime of the last change."),
     "last_downtime_predicted_low_seconds": ("gauge", "Its shortest predicted downtime."),
     "last_downtime_predicted_high_seconds": ("gauge", "Its longest predicted downtime."),
-    "availability_state": ("gauge", "1 for the present availability to users."),
-    "release_available": ("gauge", "1 if a newer release is on offer for this site."),
-    "release_withdrawn": ("gauge", "1 if the release in use was withdrawn."),
+    "availability_state": ("gauge", "1 for the current availability to users."),
+    "release_available": ("gauge", "1 if a newer release is available for this site."),
+    "release_withdrawn": ("gauge", "1 if the installed release was withdrawn."),
     "hold": ("gauge", "1 if upgrades are on hold."),
-    "approvals_missing": ("gauge", "How many people have yet to approve what is next."),
-    "bad_releases": ("gauge", "Releases that failed here and are remembered."),
-    "feed_checked_timestamp_seconds": ("gauge", "When the feed last answered."),
-    "feed_expiry_timestamp_seconds": ("gauge", "When a signed list of the feed lapses."),
+    "approvals_missing": ("gauge", "Missing approvals of the next upgrade."),
+    "bad_releases": ("gauge", "Releases marked bad at this site."),
+    "feed_checked_timestamp_seconds": ("gauge", "When metadata was last verified."),
+    "feed_expiry_timestamp_seconds": ("gauge", "When the metadata of a role expires."),
     "disk_free_ratio": ("gauge", "Free space of a disk, 0 to 1."),
-    "loop_timestamp_seconds": ("gauge", "When the service last looked at the site."),
-    "child_runs_total": ("counter", "Commands that the service ran since it started."),
-    "notifications_waiting": ("gauge", "News that were not delivered yet."),
-    "notifications_failures": ("gauge", "Tries in a row that failed to deliver."),
-    "written_timestamp_seconds": ("gauge", "When these figures were written."),
+    "loop_timestamp_seconds": ("gauge", "When the service last read the status of the site."),
+    "command_runs_total": ("counter", "Commands that the service ran since it started."),
+    "notifications_waiting": ("gauge", "Notifications not delivered yet."),
+    "notifications_failures": ("gauge", "Consecutive failed deliveries."),
+    "written_timestamp_seconds": ("gauge", "When this file was written."),
 }
 
 
@@ -120,12 +120,12 @@ def collect_metrics(
     )  # fmt: skip
     yield from _collect_journal_metrics(config, site)
     yield from _collect_availability_metrics(site)
-    stop = get_part_or_none(site.last_downtime)
-    if stop is not None:
-        yield make_sample("last_downtime_seconds", stop.actual_s)
-        if stop.low_s is not None and stop.high_s is not None:
-            yield make_sample("last_downtime_predicted_low_seconds", stop.low_s)
-            yield make_sample("last_downtime_predicted_high_seconds", stop.high_s)
+    downtime = get_part_or_none(site.last_downtime)
+    if downtime is not None:
+        yield make_sample("last_downtime_seconds", downtime.actual_s)
+        if downtime.low_s is not None and downtime.high_s is not None:
+            yield make_sample("last_downtime_predicted_low_seconds", downtime.low_s)
+            yield make_sample("last_downtime_predicted_high_seconds", downtime.high_s)
     if site.next_upgrade is not None:
         yield make_sample("release_available", site.next_upgrade.target is not None)
     if site.is_withdrawn is not None:
@@ -136,16 +136,16 @@ def collect_metrics(
     for role, moment in (get_part_or_none(site.expiries) or {}).items():
         if isinstance(moment, datetime):
             yield make_sample("feed_expiry_timestamp_seconds", _to_epoch_s(moment), role=role)
-    for place, percent in (get_part_or_none(site.free_percent) or {}).items():
+    for content, percent in (get_part_or_none(site.free_percent) or {}).items():
         if isinstance(percent, float):
-            yield make_sample("disk_free_ratio", percent / 100, place=place)
+            yield make_sample("disk_free_ratio", percent / 100, content=content)
     if status_read_at is not None:
         yield make_sample("loop_timestamp_seconds", _to_epoch_s(status_read_at))
     for (action, code), count in sorted(runs.items()):
-        yield make_sample("child_runs_total", count, action=action, exit_code=str(code))
-    for name, way in outbox.channels.items():
-        yield make_sample("notifications_waiting", len(way.pending), way=name)
-        yield make_sample("notifications_failures", way.failures, way=name)
+        yield make_sample("command_runs_total", count, action=action, exit_code=str(code))
+    for name, channel in outbox.channels.items():
+        yield make_sample("notifications_waiting", len(channel.pending), channel=name)
+        yield make_sample("notifications_failures", channel.failures, channel=name)
     yield make_sample("written_timestamp_seconds", _to_epoch_s(site.now))
 
 
@@ -159,14 +159,14 @@ def render_metrics(samples: Iterable[MetricSample]) -> str:
     for sample in samples:
         by_name[sample.name].append(sample)
     lines = []
-    for name, found in by_name.items():
-        if not found:
+    for name, family in by_name.items():
+        if not family:
             continue
         kind, meaning = METRIC_FAMILIES[name]
         lines += [f"# HELP {PREFIX}{name} {meaning}", f"# TYPE {PREFIX}{name} {kind}"]
-        for sample in found:
+        for sample in family:
             pairs = ",".join(
-                f'{key}="{_escape_label(word)}"' for key, word in sample.labels.items()
+                f'{key}="{_escape_label(text)}"' for key, text in sample.labels.items()
             )
             labels = f"{{{pairs}}}" if pairs else ""
             lines.append(f"{PREFIX}{name}{labels} {float(sample.value)!r}")

@@ -15,6 +15,7 @@ from typing import Self
 
 from ncen_updater.agent.model.event_names import NotificationKind
 from ncen_updater.common.cli.render import format_duration, format_scheduled_time
+from ncen_updater.common.findings import Severity
 from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.json_records import JsonRecord
 from ncen_updater.common.labels import explain_code, has_hidden_values
@@ -28,13 +29,13 @@ class KindRule:
         title: Title in one sentence.
         values: Names of the values that it may contain.
         remedy: What the reader does next; empty for nothing.
-        urgent: Whether it is sent without waiting for others.
+        is_critical: Whether it is sent without waiting for others.
     """
 
     title: str
     values: tuple[str, ...]
     remedy: str = ""
-    urgent: bool = False
+    is_critical: bool = False
 
 
 _CHANGE_VALUES = ("change", "from", "version")
@@ -74,7 +75,7 @@ RULES: Mapping[NotificationKind, KindRule] = {
         N_("Emergency rollback from {from} to {version} started by {by}"),
         ("from", "version", "by"),
         N_("Run: ncen-updater history"),
-        urgent=True,
+        is_critical=True,
     ),
     NotificationKind.SCHEDULED: KindRule(
         N_("Upgrade to {version} scheduled for {at} by {by}"), ("version", "at", "by")
@@ -93,25 +94,25 @@ RULES: Mapping[NotificationKind, KindRule] = {
         N_("Upgrade from {from} to {version} failed; {from} is running"),
         (*_CHANGE_VALUES, "code", "downtime_s", "approvals"),
         N_("Automatic retries are paused. Run: ncen-updater history"),
-        urgent=True,
+        is_critical=True,
     ),
     NotificationKind.ROLLED_BACK: KindRule(
         N_("Rolled back from {from} to {version}"),
         (*_CHANGE_VALUES, "code", "downtime_s"),
         N_("Run: ncen-updater history"),
-        urgent=True,
+        is_critical=True,
     ),
     NotificationKind.ROLLBACK_FAILED: KindRule(
         N_("Rollback from {from} to {version} failed; {from} is running"),
         (*_CHANGE_VALUES, "code", "downtime_s", "approvals"),
         N_("Run: ncen-updater status"),
-        urgent=True,
+        is_critical=True,
     ),
     NotificationKind.INTERVENTION_REQUIRED: KindRule(
         N_("Manual intervention required"),
         (*_CHANGE_VALUES, "code"),
         N_("Log in and run: ncen-updater doctor"),
-        urgent=True,
+        is_critical=True,
     ),
     NotificationKind.FEED_EXPIRING: KindRule(
         N_("Metadata expires at {at} (days left: {days})"),
@@ -127,7 +128,7 @@ RULES: Mapping[NotificationKind, KindRule] = {
         N_("Installed release {version} withdrawn by the Secretariat"),
         ("version",),
         N_("Run: ncen-updater status"),
-        urgent=True,
+        is_critical=True,
     ),
     NotificationKind.APPLICATION_STARTED: KindRule(
         N_("Application ({version}) was stopped and has been restarted"),
@@ -143,7 +144,7 @@ RULES: Mapping[NotificationKind, KindRule] = {
         N_("Application ({version}) stopped or unhealthy since {at}"),
         ("version", "at"),
         N_("No change is in progress. Run: ncen-updater status"),
-        urgent=True,
+        is_critical=True,
     ),
     NotificationKind.APPLICATION_UP: KindRule(
         N_("Application running again after an outage since {at}"), ("version", "at")
@@ -153,7 +154,7 @@ RULES: Mapping[NotificationKind, KindRule] = {
         N_("Update of ncen-updater to {version} failed; previous version restored"),
         ("version",),
         N_("Inform the Secretariat."),
-        urgent=True,
+        is_critical=True,
     ),
     NotificationKind.DISK_SPACE_LOW: KindRule(
         N_("Low disk space: {free_percent} % free"),
@@ -200,7 +201,7 @@ def _is_time(value: object) -> bool:
         return False
 
 
-#: The form of each value.
+#: Checks the format of each value.
 _VALUE_CHECKS: Mapping[str, Callable[[object], bool]] = {
     "change": _make_pattern_check(CHANGE_ID_PATTERN),
     "code": _make_pattern_check(CODE_PATTERN),
@@ -258,13 +259,13 @@ class Notification(JsonRecord):
         return cls(number, kind, at.astimezone(UTC), filter_values(kind, given))
 
     @property
-    def urgent(self) -> bool:
+    def is_critical(self) -> bool:
         """Return whether the notification is sent without waiting for others."""
-        return RULES[self.kind].urgent
+        return RULES[self.kind].is_critical
 
     def to_json(self) -> dict[str, object]:
         """Return the JSON document for files and messages."""
-        return {**super().to_json(), "urgent": self.urgent}
+        return {**super().to_json(), "severity": format_severity(critical=self.is_critical)}
 
     @classmethod
     def from_json(cls, data: object) -> Self:
@@ -280,6 +281,11 @@ class Notification(JsonRecord):
         )
 
 
+def format_severity(*, critical: bool) -> str:
+    """Return the severity of a notification or message."""
+    return (Severity.CRITICAL if critical else Severity.INFO).value
+
+
 def _fill_template(template: str, notification: Notification, zone: tzinfo) -> LazyText:
     values: dict[str, object] = dict.fromkeys(
         ("from", "version", "missing", "by", "at", "days", "free_percent"), UNKNOWN
@@ -292,7 +298,7 @@ def _fill_template(template: str, notification: Notification, zone: tzinfo) -> L
 
 
 def format_title(notification: Notification, zone: tzinfo) -> LazyText:
-    """Return the title in one sentence."""
+    """Return the title of a notification."""
     return _fill_template(RULES[notification.kind].title, notification, zone)
 
 
@@ -322,18 +328,18 @@ def format_notification(notification: Notification, zone: tzinfo) -> list[LazyTe
 
 
 def _format_figures(notification: Notification) -> list[LazyText]:
-    found, values = [], notification.values
-    shown = {
+    lines, values = [], notification.values
+    durations = {
         name: format_duration(value)
         for name, key in (("low", "low_s"), ("high", "high_s"), ("stop", "downtime_s"))
         if isinstance(value := values.get(key), int | float)
     }
-    if shown:
-        text = DOWNTIME if "stop" in shown else PREDICTED_DOWNTIME
-        if len(shown) == 3:
+    if durations:
+        text = DOWNTIME if "stop" in durations else PREDICTED_DOWNTIME
+        if len(durations) == 3:
             text = DOWNTIME_AND_PREDICTION
-        found.append(LazyText(text, shown))
+        lines.append(LazyText(text, durations))
     if notification.kind is NotificationKind.REHEARSED:
         names = ("mapped", "unmapped", "checks")
-        found.append(LazyText(RECORD_COUNTS, {name: values.get(name, UNKNOWN) for name in names}))
-    return found
+        lines.append(LazyText(RECORD_COUNTS, {name: values.get(name, UNKNOWN) for name in names}))
+    return lines

@@ -1,7 +1,7 @@
-"""Find new events, store them in the outbox, and have them sent, beside the service loop.
+"""Find new events, store them in the outbox, and send them, in a thread of the service.
 
-Each round reads the journal and the site, writes new events into the outbox, and lets a worker send
-due messages. A failure is logged and retried; it does not affect the service loop.
+Each round reads the journal and the site, writes notifications into the outbox, and sends due
+messages in a worker process. A failure is logged and retried; it does not affect the service loop.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ def create_sender(
         limit_s: Time limit in seconds, after which the message counts as not delivered.
     """
     worker = _create_worker(config_path, socket, limit_s)
-    return lambda order: _send(worker, order)
+    return lambda request: _send(worker, request)
 
 
 def _create_worker(
@@ -119,9 +119,9 @@ def send_receipt(config_path: Path, config: AgentConfig, address: str, content: 
     Raises:
         UpdaterError: If it was not delivered.
     """
-    order = {"way": "receipt", "address": address, "content": content.decode()}
+    request = {"channel": "receipt", "address": address, "content": content.decode()}
     try:
-        call_worker(_create_worker(config_path, find_send_socket(config)), order)
+        call_worker(_create_worker(config_path, find_send_socket(config)), request)
     except WorkerError as error:
         reason = str(error.detail)[:200]
         raise UpdaterError(RECEIPT_NOT_DELIVERED, address=address, reason=reason) from error
@@ -178,22 +178,19 @@ class Notifier:
         | None = None,
     ) -> None:
         self._path = config_path
-        self._send, self._now, self._seen, self._asker = (
-            send,
-            now,
-            on_status,
-            create_availability_reader,
-        )
+        self._send, self._now, self._on_status = send, now, on_status
+        self._create_availability_reader = create_availability_reader
         self._down_since: datetime | None = None
         self._apply_config(config, self._read_config_mtime())
 
     def _apply_config(self, config: AgentConfig, mtime: int) -> None:
-        self._config, self._config_mark = config, mtime
-        self._places = load_essential_settings(self._path)
-        self._journal = self._places.state / JOURNAL_FILE
-        self._file = OutboxFile(self._places.state / OUTBOX_PATH)
+        self._config, self._config_mtime = config, mtime
+        self._settings = load_essential_settings(self._path)
+        self._journal = self._settings.state / JOURNAL_FILE
+        self._file = OutboxFile(self._settings.state / OUTBOX_PATH)
         self._cache: FileCache = {}
-        self._ask = self._asker(self._path, config) if self._asker else None
+        create = self._create_availability_reader
+        self._read_availability = create(self._path, config) if create else None
 
     def _read_config_mtime(self) -> int:
         try:
@@ -203,25 +200,25 @@ class Notifier:
 
     def _reload_config(self) -> None:
         """Apply a changed configuration; keep the old one if the new one is invalid."""
-        mark = self._read_config_mtime()
-        if mark == self._config_mark:
+        mtime = self._read_config_mtime()
+        if mtime == self._config_mtime:
             return
         try:
-            self._apply_config(load_config(self._path), mark)
+            self._apply_config(load_config(self._path), mtime)
         except UpdaterError as error:
             logger.warning("keeping the old settings: %s", error, extra={"code": error.code})
-            self._config_mark = mark
+            self._config_mtime = mtime
 
     def run_round(self) -> datetime:
         """Read, store and send; return the time of the next round, unless it is woken earlier."""
         self._reload_config()
         status = read_status(
-            self._places,
+            self._settings,
             self._now(),
             PARTS_WITHOUT_DATABASES,
             config=self._config,
             cache=self._cache,
-            probe=self._ask,
+            probe=self._read_availability,
         )
         down = is_unplanned_outage(status)
         if down is not None:
@@ -230,26 +227,30 @@ class Notifier:
         journal = get_part_or_none(status.journal)
         for name in outbox.channels:
             outbox = self._deliver(outbox, name, journal.head if journal else "")
-        self._seen(self._config, status, outbox)
+        self._on_status(self._config, status, outbox)
         return self._compute_next_round(outbox, self._now())
 
     # ---- collecting ------------------------------------------------------------------------------
 
     def _collect_notifications(self, status: SiteStatus) -> Outbox:
         before, journal = self._file.load(), get_part_or_none(status.journal)
-        ways = [w for w in ("mail", "webhook") if getattr(self._config.notify, w) is not None]
+        notify = self._config.notify
+        channels = [name for name in ("mail", "webhook") if getattr(notify, name) is not None]
         # In the first round, past events are not reported.
         outbox = before or Outbox(last_event=journal.last_event if journal else 0)
-        found = self._collect_from_journal(outbox.last_event, journal)
-        event = journal.last_event if journal else outbox.last_event
-        config = self._config
-        limits = AlertSettings(config.notify, config.service, config.soak)
-        states, reported = detect_new_conditions(status, limits, outbox.reported, self._down_since)
-        skipped = frozenset(self._config.notify.disabled_kinds)
-        if NotificationKind.APPLICATION_DOWN in skipped:
-            skipped |= {NotificationKind.APPLICATION_UP}
-        news = [item for item in (*found, *states) if item.kind not in skipped - MANDATORY_KINDS]
-        outbox = outbox.with_notifications(event, reported, news, ways).without_expired(status.now)
+        events = self._collect_from_journal(outbox.last_event, journal)
+        last_event = journal.last_event if journal else outbox.last_event
+        limits = AlertSettings(notify, self._config.service, self._config.soak)
+        conditions, reported = detect_new_conditions(
+            status, limits, outbox.reported, self._down_since
+        )
+        disabled = frozenset(notify.disabled_kinds)
+        if NotificationKind.APPLICATION_DOWN in disabled:
+            disabled |= {NotificationKind.APPLICATION_UP}
+        disabled -= MANDATORY_KINDS
+        new = [item for item in (*events, *conditions) if item.kind not in disabled]
+        outbox = outbox.with_notifications(last_event, reported, new, channels)
+        outbox = outbox.without_expired(status.now)
         if outbox != before:
             self._file.save(outbox)
         return outbox
@@ -273,9 +274,9 @@ class Notifier:
     def _find_next_delivery(
         self, outbox: Outbox, channel: DeliveryChannel, now: datetime
     ) -> SendNow | SendLater | None:
-        again = channel.compute_retry_time()
-        if again is not None and min(again, now + timedelta(hours=1)) > now:
-            return SendLater(min(again, now + timedelta(hours=1)))
+        retry_at = channel.compute_retry_time()
+        if retry_at is not None and min(retry_at, now + timedelta(hours=1)) > now:
+            return SendLater(min(retry_at, now + timedelta(hours=1)))
         if channel.message is not None:
             return SendNow(channel.message.notification_ids)
         notify = self._config.notify
@@ -293,17 +294,17 @@ class Notifier:
         if outbox.channels[name].message is None:
             outbox = outbox.start_delivery(name, due.ids)
             self._file.save(outbox)
-        way = outbox.channels[name]
-        assert way.message is not None  # noqa: S101 - begun above
+        channel = outbox.channels[name]
+        assert channel.message is not None  # noqa: S101 - started above
         code = self._send(
             {
-                "way": name,
-                "id": way.message.id,
-                "left_out": way.dropped,
+                "channel": name,
+                "id": channel.message.id,
+                "dropped": channel.dropped,
                 "chain_head": chain_head,
                 "notifications": [
                     outbox.notifications[number].to_json()
-                    for number in way.message.notification_ids
+                    for number in channel.message.notification_ids
                 ],
             }
         )
@@ -319,8 +320,8 @@ class Notifier:
             and NotificationKind.APPLICATION_DOWN not in outbox.reported
         ):
             ends.append(max(now, self._down_since + MIN_OUTAGE))
-        for way in outbox.channels.values():
-            due = self._find_next_delivery(outbox, way, now)
+        for channel in outbox.channels.values():
+            due = self._find_next_delivery(outbox, channel, now)
             if isinstance(due, SendLater):
                 ends.append(due.until)
             elif isinstance(due, SendNow):
@@ -353,12 +354,12 @@ class NotifierThread:
         self._ending = False
         self._thread: threading.Thread | None = None
         self._runs: Counter[tuple[str, int]] = Counter()
-        self._looked_at: datetime | None = None
+        self._status_read_at: datetime | None = None
         self._agent = version("ncen-updater")
 
     def handle_event(self, event: ServiceEvent) -> None:
         """Receive an event of the service; start the thread at the first one. Never blocks."""
-        self._looked_at = _now()
+        self._status_read_at = _now()
         if self._thread is None:
             self._start()
         if event.kind in ("done", "failed"):
@@ -386,7 +387,10 @@ class NotifierThread:
             create_availability_reader=create_availability_cache,
         )
         self._thread = threading.Thread(
-            target=self._run, args=(notifier, state / JOURNAL_FILE), name="telling", daemon=True
+            target=self._run,
+            args=(notifier, state / JOURNAL_FILE),
+            name="notifications",
+            daemon=True,
         )
         self._thread.start()
 
@@ -425,7 +429,7 @@ class NotifierThread:
             return
         samples = collect_metrics(
             config, site, outbox, agent_version=self._agent, runs=dict(self._runs),
-            status_read_at=self._looked_at,
+            status_read_at=self._status_read_at,
         )  # fmt: skip
         try:
             write_metrics(path, samples)

@@ -41,7 +41,7 @@ class MessageLimits:
 
     Attributes:
         per_hour: Maximum number of messages in any hour.
-        batch_delay: Time that a notification waits for others if it is not urgent.
+        batch_delay: Time that a notification waits for others if it is not critical.
     """
 
     per_hour: int
@@ -70,9 +70,9 @@ def decide_sending(
 ) -> SendNow | SendLater | None:
     """Decide what to send on a channel now. Pure.
 
-    Urgent notifications are sent at once, together with all others that wait. Others wait for the
-    batch delay, and leave the last message of the hour to urgent ones (if more than one message per
-    hour is allowed).
+    Critical notifications are sent at once, together with all others that wait. Others wait for the
+    batch delay, and leave the last message of the hour to critical ones (if more than one message
+    per hour is allowed).
 
     Args:
         waiting: Pending notifications of the channel.
@@ -86,17 +86,17 @@ def decide_sending(
     if not waiting:
         return None
     recent = sorted(at for at in (min(at, now) for at in sent) if at > now - HOUR)
-    urgent = any(item.urgent for item in waiting)
-    reserved = 0 if urgent or limits.per_hour == 1 else 1
+    critical = any(item.is_critical for item in waiting)
+    reserved = 0 if critical or limits.per_hour == 1 else 1
     # Number of messages that must be older than an hour before the next one.
     too_many = len(recent) - (limits.per_hour - reserved) + 1
     if too_many > 0:
         return SendLater(recent[too_many - 1] + HOUR)
-    if not urgent:
+    if not critical:
         ready = min(min(item.at, now) for item in waiting) + limits.batch_delay
         if ready > now:
             return SendLater(ready)
-    order = sorted(waiting, key=lambda item: (not item.urgent, item.at, item.id))
+    order = sorted(waiting, key=lambda item: (not item.is_critical, item.at, item.id))
     return SendNow(tuple(item.id for item in order[:MAX_PER_MESSAGE]))
 
 
@@ -182,35 +182,41 @@ class Outbox(JsonRecord):
     ) -> Self:
         """Return the outbox with new notifications; channels no longer configured are removed."""
         fresh = {item.id: item for item in notifications}
-        retained = {name: self.channels.get(name, DeliveryChannel()) for name in channels}
-        grown = {
-            name: replace(way, pending=(*way.pending, *(i for i in fresh if i not in way.pending)))
-            for name, way in retained.items()
+        configured = {name: self.channels.get(name, DeliveryChannel()) for name in channels}
+        extended = {
+            name: replace(
+                channel,
+                pending=(*channel.pending, *(i for i in fresh if i not in channel.pending)),
+            )
+            for name, channel in configured.items()
         }
         return replace(
             self,
             last_event=event,
             reported=reported,
             notifications={**self.notifications, **fresh},
-            channels=grown,
+            channels=extended,
         )._drop_unreferenced()
 
     def without_expired(self, now: datetime) -> Self:
         """Return the outbox without notifications that were undelivered for too long."""
-        ways = {}
-        for name, way in self.channels.items():
-            fixed = set(way.message.notification_ids) if way.message else set()
-            young = [
-                i for i in way.pending if i in fixed or self.notifications[i].at > now - MAX_AGE
-            ]  # fmt: skip
-            spare = len(young) - MAX_PENDING
-            if spare > 0:
-                calm = [i for i in young if i not in fixed and not self.notifications[i].urgent]
-                gone = set([*calm, *(i for i in young if i not in fixed)][:spare])
-                young = [i for i in young if i not in gone]
-            lost = len(way.pending) - len(young)
-            ways[name] = replace(way, pending=tuple(young), dropped=way.dropped + lost)
-        return replace(self, channels=ways)._drop_unreferenced()
+        channels = {}
+        for name, channel in self.channels.items():
+            sending = set(channel.message.notification_ids) if channel.message else set()
+            kept = [
+                i
+                for i in channel.pending
+                if i in sending or self.notifications[i].at > now - MAX_AGE
+            ]
+            excess = len(kept) - MAX_PENDING
+            if excess > 0:
+                droppable = [i for i in kept if i not in sending]
+                droppable.sort(key=lambda i: self.notifications[i].is_critical)  # dropped last
+                dropped = set(droppable[:excess])
+                kept = [i for i in kept if i not in dropped]
+            lost = len(channel.pending) - len(kept)
+            channels[name] = replace(channel, pending=tuple(kept), dropped=channel.dropped + lost)
+        return replace(self, channels=channels)._drop_unreferenced()
 
     def start_delivery(self, name: str, ids: tuple[str, ...]) -> Self:
         """Return the outbox with a new message for a channel."""
@@ -219,12 +225,12 @@ class Outbox(JsonRecord):
 
     def mark_sent(self, name: str, at: datetime) -> Self:
         """Return the outbox after a channel's message was delivered."""
-        way = self.channels[name]
-        done = set(way.message.notification_ids) if way.message else set()
-        recent = tuple(t for t in way.sent_at if at - RATE_WINDOW < t <= at)
+        channel = self.channels[name]
+        sent = set(channel.message.notification_ids) if channel.message else set()
+        recent = tuple(t for t in channel.sent_at if at - RATE_WINDOW < t <= at)
         return self._update_channel(
             name, message=None, failures=0, last_attempt_at=None, dropped=0, sent_at=(*recent, at),
-            pending=tuple(i for i in way.pending if i not in done),
+            pending=tuple(i for i in channel.pending if i not in sent),
         )._drop_unreferenced()  # fmt: skip
 
     def mark_failed(self, name: str, at: datetime) -> Self:
@@ -233,23 +239,23 @@ class Outbox(JsonRecord):
             name, failures=self.channels[name].failures + 1, last_attempt_at=at
         )
 
-    def _update_channel(self, name: str, **changes: Any) -> Self:  # noqa: ANN401 - fields of Way
+    def _update_channel(self, name: str, **changes: Any) -> Self:  # noqa: ANN401 - any fields
         return replace(
             self, channels={**self.channels, name: replace(self.channels[name], **changes)}
         )
 
     def _drop_unreferenced(self) -> Self:
-        wanted = {number for way in self.channels.values() for number in way.pending}
+        pending = {number for channel in self.channels.values() for number in channel.pending}
         return replace(
-            self, notifications={i: item for i, item in self.notifications.items() if i in wanted}
+            self, notifications={i: item for i, item in self.notifications.items() if i in pending}
         )
 
     # ---- the file --------------------------------------------------------------------------------
 
     def to_json(self) -> dict[str, object]:
         """Return the JSON document of the file."""
-        news = [item.to_json() for item in self.notifications.values()]
-        return {**super().to_json(), "schema": SCHEMA_VERSION, "notifications": news}
+        notifications = [item.to_json() for item in self.notifications.values()]
+        return {**super().to_json(), "schema": SCHEMA_VERSION, "notifications": notifications}
 
     @classmethod
     def from_json(cls, data: object) -> Self:
@@ -260,10 +266,13 @@ class Outbox(JsonRecord):
         """
         if not isinstance(data, dict) or data["schema"] != SCHEMA_VERSION:
             raise ValueError("not an outbox of this version")
-        news = {item["id"]: item for item in data["notifications"]}
-        found = super().from_json({**data, "notifications": news})
-        ways = {name: way.restrict_to(found.notifications) for name, way in found.channels.items()}
-        return replace(found, channels=ways)._drop_unreferenced()
+        by_id = {item["id"]: item for item in data["notifications"]}
+        outbox = super().from_json({**data, "notifications": by_id})
+        channels = {
+            name: channel.restrict_to(outbox.notifications)
+            for name, channel in outbox.channels.items()
+        }
+        return replace(outbox, channels=channels)._drop_unreferenced()
 
 
 class OutboxFile:

@@ -33,6 +33,7 @@ from ncen_updater.agent.config.service import MailSettings, WebhookSettings
 from ncen_updater.agent.service.notifications.notification import (
     Notification,
     format_notification,
+    format_severity,
     format_title,
 )
 from ncen_updater.agent.storage.journal.rows import ChainHead
@@ -73,7 +74,7 @@ def build_email(
     mail["Date"] = format_datetime(now)
     mail["Message-ID"] = f"<{message.id}@{settings.sender.partition('@')[2]}>"
     mail["Auto-Submitted"] = "auto-generated"  # RFC 3834: suppresses automatic replies
-    if message.urgent:
+    if message.is_critical:
         mail["Importance"] = "high"
     mail.set_content(message.body)
     return mail
@@ -99,12 +100,12 @@ def send_mail(mail: EmailMessage, settings: MailSettings, environment: Mapping[s
     """Send a mail.
 
     Returns:
-        The number of recipients that the server refused while it accepted others.
+        The number of recipients that the server refused, if it accepted others.
 
     Raises:
         NotificationError: If the mail was not delivered to any recipient.
     """
-    place: dict[str, Any] = {"host": settings.host, "port": settings.port}
+    server_values: dict[str, Any] = {"host": settings.host, "port": settings.port}
     password = (
         read_secret(settings.password_file, settings.password_credential, environment)
         if settings.user
@@ -116,20 +117,22 @@ def send_mail(mail: EmailMessage, settings: MailSettings, environment: Mapping[s
                 server.login(settings.user, password)
             return len(server.send_message(mail))
     except smtplib.SMTPAuthenticationError as error:
-        raise NotificationError(WRONG_PASSWORD, **place) from error
+        raise NotificationError(WRONG_PASSWORD, **server_values) from error
     except (ssl.SSLError, smtplib.SMTPNotSupportedError) as error:
         raise NotificationError(
-            NOTIFICATION_TLS_FAILED, **place, detail=type(error).__name__
+            NOTIFICATION_TLS_FAILED, **server_values, detail=type(error).__name__
         ) from error
     except smtplib.SMTPRecipientsRefused as error:
         status = next(iter(error.recipients.values()))[0]
-        raise NotificationError(MAIL_REFUSED, **place, status=status) from error
+        raise NotificationError(MAIL_REFUSED, **server_values, status=status) from error
     except smtplib.SMTPServerDisconnected as error:
-        raise NotificationError(MAIL_UNREACHABLE, **place) from error
+        raise NotificationError(MAIL_UNREACHABLE, **server_values) from error
     except smtplib.SMTPResponseException as error:
-        raise NotificationError(MAIL_REFUSED, **place, status=error.smtp_code) from error
+        raise NotificationError(MAIL_REFUSED, **server_values, status=error.smtp_code) from error
     except (OSError, smtplib.SMTPException) as error:
-        raise NotificationError(MAIL_UNREACHABLE, **place, detail=type(error).__name__) from error
+        raise NotificationError(
+            MAIL_UNREACHABLE, **server_values, detail=type(error).__name__
+        ) from error
 
 
 def _connect(settings: MailSettings) -> smtplib.SMTP:
@@ -186,7 +189,7 @@ def post_webhook(
 
     address = urlsplit(settings.url)
     port = address.port or (443 if address.scheme == "https" else 80)
-    place: dict[str, Any] = {"host": address.hostname, "port": port}
+    server_values: dict[str, Any] = {"host": address.hostname, "port": port}
     secret = read_secret(
         settings.secret_file, settings.secret_credential, environment, MIN_SECRET_CHARS
     )
@@ -202,13 +205,13 @@ def post_webhook(
     try:
         status = _send_http("POST", settings.url, body, headers, settings, settings.timeout_s)
     except requests.exceptions.SSLError as error:
-        raise NotificationError(NOTIFICATION_TLS_FAILED, **place) from error
+        raise NotificationError(NOTIFICATION_TLS_FAILED, **server_values) from error
     except requests.exceptions.RequestException as error:
         raise NotificationError(
-            WEBHOOK_UNREACHABLE, **place, detail=type(error).__name__
+            WEBHOOK_UNREACHABLE, **server_values, detail=type(error).__name__
         ) from error
     if not 200 <= status < 300:
-        raise NotificationError(WEBHOOK_REFUSED, **place, status=status)
+        raise NotificationError(WEBHOOK_REFUSED, **server_values, status=status)
 
 
 def put_receipt(signed: SignedReceipt, address: str, settings: FeedSettings) -> None:
@@ -257,8 +260,8 @@ def _send_http(
         with session.request(
             method, url, data=body, headers=headers, timeout=timeout_s, allow_redirects=False,
             stream=True,
-        ) as answer:  # fmt: skip
-            return answer.status_code
+        ) as response:  # fmt: skip
+            return response.status_code
 
 
 def deliver_receipt(config: AgentConfig, request: Mapping[str, Any]) -> None:
@@ -317,31 +320,32 @@ def read_secret(
 
 
 def deliver_message(config_path: Path, request: Mapping[str, Any]) -> int:
-    """Send the message of a request; return the number of recipients refused while others accepted.
+    """Send the message of a request; return the number of refused recipients if some accepted it.
 
     Raises:
         UpdaterError: If it was not delivered.
     """
     config = load_config(config_path)
-    if request.get("way") == "receipt":
+    if request.get("channel") == "receipt":
         deliver_receipt(config, request)
         return 0
     try:
-        way, number, left_out = str(request["way"]), str(request["id"]), int(request["left_out"])
+        channel, message_id = str(request["channel"]), str(request["id"])
+        dropped = int(request["dropped"])
         head = str(request["chain_head"]) and str(ChainHead.parse(str(request["chain_head"])))
-        news = [Notification.from_json(item) for item in request["notifications"]]
+        notifications = [Notification.from_json(item) for item in request["notifications"]]
     except (KeyError, TypeError, ValueError) as error:
         raise NotificationError(WORKER_REQUEST_INVALID, detail=type(error).__name__) from error
-    reader = MessageContext(config.site.id, config.notify.language, config.service.get_timezone())
-    if not news:
+    context = MessageContext(config.site.id, config.notify.language, config.service.get_timezone())
+    if not notifications:
         raise NotificationError(WORKER_REQUEST_INVALID)
-    letter = compose_message(number, news, left_out, reader, head)
+    message = compose_message(message_id, notifications, dropped, context, head)
     now = datetime.now(UTC)
-    if way == "mail" and config.notify.mail is not None:
-        mail = build_email(letter, config.notify.mail, now)
+    if channel == "mail" and config.notify.mail is not None:
+        mail = build_email(message, config.notify.mail, now)
         return send_mail(mail, config.notify.mail, os.environ)
-    if way == "webhook" and config.notify.webhook is not None:
-        post_webhook(letter, config.notify.webhook, os.environ, now)
+    if channel == "webhook" and config.notify.webhook is not None:
+        post_webhook(message, config.notify.webhook, os.environ, now)
         return 0
     raise NotificationError(WORKER_REQUEST_INVALID)
 
@@ -349,8 +353,10 @@ def deliver_message(config_path: Path, request: Mapping[str, Any]) -> int:
 def main() -> int:
     """Send one message; return the exit status."""
     config = Path(sys.argv[1])
-    # Ends with the service: otherwise nobody would record that the message was delivered.
-    return serve_request(lambda order, _: {"sent": True, "refused": deliver_message(config, order)})
+    # Ends with the service, since only the service can record that the message was delivered.
+    return serve_request(
+        lambda request, _: {"sent": True, "refused": deliver_message(config, request)}
+    )
 
 
 class NotificationError(UpdaterError):
@@ -383,14 +389,14 @@ class NotificationMessage:
         id: Message ID, the same for each attempt.
         subject: One line.
         body: Plain text.
-        urgent: Whether it contains an urgent notification.
+        is_critical: Whether it contains a critical notification.
         document: The same content as a JSON document.
     """
 
     id: str
     subject: str
     body: str
-    urgent: bool
+    is_critical: bool
     document: Mapping[str, Any]
 
 
@@ -405,7 +411,7 @@ def compose_message(
 
     Args:
         number: Its ID.
-        notifications: Its notifications, at least one, the most urgent first.
+        notifications: Its notifications, at least one, the most severe first.
         dropped: Number of earlier notifications that were dropped.
         context: The recipient context.
         chain_head: Number and hash of the newest journal event.
@@ -416,9 +422,11 @@ def compose_message(
 
     first = say(format_title(notifications[0], context.zone))
     more = len(notifications) - 1
-    words = {"site": context.site, "first": first, "more": more}
-    subject = say(LazyText(N_("[{site}] {first} (+{more})") if more else "[{site}] {first}", words))
-    urgent = any(item.urgent for item in notifications)
+    values = {"site": context.site, "first": first, "more": more}
+    subject = say(
+        LazyText(N_("[{site}] {first} (+{more})") if more else "[{site}] {first}", values)
+    )
+    critical = any(item.is_critical for item in notifications)
     blocks, items = [], []
     for item in notifications:
         lines = [say(text) for text in format_notification(item, context.zone)]
@@ -429,10 +437,10 @@ def compose_message(
         lost = N_("Earlier notifications not delivered: {count}")
         blocks.append(say(LazyText(lost, {"count": dropped})))
     if chain_head:
-        retained = N_(
+        template = N_(
             "Chain head of the audit log: {head}. To verify it, run: ncen-updater verify --head"
         )
-        blocks.append(say(LazyText(retained, {"head": chain_head})))
+        blocks.append(say(LazyText(template, {"head": chain_head})))
     foot = LazyText(
         N_("Sent by ncen-updater on site {site}. Do not reply."), {"site": context.site}
     )
@@ -440,15 +448,15 @@ def compose_message(
         id=number,
         subject=" ".join(subject.split())[:200],
         body="\n\n".join([*blocks, f"-- \n{say(foot)}"]) + "\n",
-        urgent=urgent,
+        is_critical=critical,
         document={
             "schema": 1,
             "id": number,
             "site": context.site,
             "language": context.language,
             "subject": subject,
-            "urgent": urgent,
-            "left_out": dropped,
+            "severity": format_severity(critical=critical),
+            "dropped": dropped,
             "chain_head": chain_head or None,
             "notifications": items,
         },

@@ -35,7 +35,7 @@ from ncen_updater.agent.reports.dossier.page import (
     build_downtime_bars,
     build_downtime_ranges,
     format_verdict,
-    risks,
+    list_risks,
 )
 from ncen_updater.common.cli.render import group_digest
 from ncen_updater.common.findings import Finding, Severity
@@ -98,7 +98,7 @@ DOSSIER = Dossier(
     not_before=None,
     window_opens_at=AT + timedelta(hours=13),
     window_closes_at=AT + timedelta(hours=19),
-    starts_automatically=False,
+    needs_no_approval=False,
     approvals=(Approval("0" * 64, "amina", 1001, AT),),
     required_approvals=2,
     basis=ApprovalBasis(
@@ -275,7 +275,7 @@ def test_downtime_parts_form_one_bar() -> None:
 
 def test_predictions_are_drawn_beside_measured_downtimes() -> None:
     drawn = build_downtime_ranges(DOSSIER)
-    assert [(item.name, item.left, item.mark, item.right, item.real) for item in drawn] == [
+    assert [(item.name, item.left, item.mark, item.right, item.is_measured) for item in drawn] == [
         ("3.2.4", 4.0, 5.33, 12.0, True), ("3.3.0", 6.67, 12.0, 100.0, False),
     ]  # fmt: skip
     late = replace(DOSSIER, past_predictions=(DowntimeComparison("3.2.4", 3.0, 9.0, 150.0),))
@@ -330,7 +330,7 @@ def test_french_page_has_no_english_sentence() -> None:
     ],
 )  # fmt: skip
 def test_each_risk_is_named(name: str, facts: Dossier, words: str) -> None:
-    assert any(words in str(text) for text in risks(facts)), name
+    assert any(words in str(text) for text in list_risks(facts)), name
     assert render_dossier(facts)
 
 
@@ -348,7 +348,7 @@ def test_verdict_is_one_line() -> None:
 
 def test_harmless_upgrade_has_no_risks() -> None:
     calm = replace(REPORT, reference_maps=())
-    assert risks(replace(DOSSIER, hops=(replace(HOP, report=calm),))) == ()
+    assert list_risks(replace(DOSSIER, hops=(replace(HOP, report=calm),))) == ()
 
 
 @pytest.mark.parametrize(

@@ -301,7 +301,7 @@ def test_two_approvers_approve_and_one_withdraws(counter: Counter) -> None:
     counter.know(NEXT)
     assert counter.ask("POST", "/v1/approvals", YES, APPROVER).status == 201
     again = counter.ask("POST", "/v1/approvals", {**YES, "version": "3.3"}, APPROVER)
-    assert (again.status, again.document["given"]) == (200, False)
+    assert (again.status, again.document["added"]) == (200, False)
     next_upgrade = counter.ask("GET", "/v1/next-upgrade").document
     assert ([a["actor"] for a in next_upgrade["approvals"]], next_upgrade["missing"]) == (
         [APPROVER],
@@ -397,8 +397,8 @@ def test_rollback_by_hand_does_not_belong_to_the_job_of_a_killed_service(
 
     assert change_of_job() == CHANGE.id
     report = counter.ask("GET", f"/v1/history/{back.id}").document
-    assert (report["ordered_by"], report["kind"]) == (None, "rollback")
-    first = counter.ask("GET", f"/v1/history/{CHANGE.id}").document["ordered_by"]
+    assert (report["requested_by"], report["kind"]) == (None, "rollback")
+    first = counter.ask("GET", f"/v1/history/{CHANGE.id}").document["requested_by"]
     assert (first is not None) is (kind == "upgrade")
     JournalJobRecorder(counter.site.journal).end_interrupted()
     assert change_of_job() == CHANGE.id
@@ -416,7 +416,7 @@ def test_automatic_rollback_belongs_to_the_job_of_its_upgrade(counter: Counter) 
         )
         journal.begin_change(back, ChangeFacts(failed_soak_upgrade=CHANGE.id))
     assert counter.ask("GET", f"/v1/jobs/{number}").document["change"] == back.id
-    assert counter.ask("GET", f"/v1/history/{back.id}").document["ordered_by"] is not None
+    assert counter.ask("GET", f"/v1/history/{back.id}").document["requested_by"] is not None
 
 
 def test_withdrawal_needs_no_offered_release(counter: Counter) -> None:

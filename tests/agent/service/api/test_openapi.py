@@ -217,7 +217,7 @@ def test_documentation_names_every_field() -> None:
         schemas["InspectionForm"]["properties"]
     ) - {"kind", "language"}
     [changes] = re.findall(r"the work of the service\s+changes \((.*?)\)", text)
-    assert re.findall(r"\w+", changes) == list(schemas["Moment"]["properties"])
+    assert re.findall(r"\w+", changes) == list(schemas["ServiceActivity"]["properties"])
     [error] = re.findall(r'`\{"error": \{(.*?)\}\}`', text)
     name = schemas["Error"]["properties"]["error"]["$ref"].rpartition("/")[2]
     assert re.findall(r"\w+", error) == list(schemas[name]["properties"])

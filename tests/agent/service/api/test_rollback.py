@@ -25,7 +25,7 @@ from ncen_updater.agent.reports.command_results import format_rollback_plan
 from ncen_updater.agent.service.api.app import ApiApplication
 from ncen_updater.agent.service.loop import build_job_command
 from ncen_updater.agent.service.notifications.conditions import collect_notifications
-from ncen_updater.agent.service.notifications.notification import MANDATORY_KINDS, RULES
+from ncen_updater.agent.service.notifications.notification import MANDATORY_KINDS
 from ncen_updater.agent.service.snapshot import SnapshotStore
 from ncen_updater.agent.storage.journal.jobs import JobQueue
 from ncen_updater.agent.storage.journal.journal import Journal
@@ -240,7 +240,7 @@ def test_emergency_rollback_is_recorded_and_notified_at_once(upgraded: Counter) 
         (NotificationKind.EMERGENCY_ROLLBACK, {"from": "3.3.0", "version": "3.2.4", "by": OPERATOR})
     ]
     assert NotificationKind.EMERGENCY_ROLLBACK in MANDATORY_KINDS
-    assert RULES[NotificationKind.EMERGENCY_ROLLBACK].urgent
+    assert [news.is_critical for news in told] == [True]
 
 
 def test_rollback_without_a_previous_release_is_refused(counter: Counter) -> None:

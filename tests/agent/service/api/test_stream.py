@@ -112,7 +112,7 @@ def test_repeated_decision_is_streamed(counter: Counter) -> None:
     stream = messages(EventStreams(counter.context).open_stream(request("0")))
     assert next(stream)[1]["status_read_at"] is None
     at = datetime(2026, 11, 27, 8, tzinfo=UTC)
-    snapshots.handle_event(ServiceEvent("looked", {"action": "wait", "at": at}))
+    snapshots.handle_event(ServiceEvent("status-read", {"action": "wait", "at": at}))
     told = next(stream)[1]
     assert (told["reason"], told["status_read_at"]) == ("because", "2026-11-27T08:00:00Z")
 

@@ -47,9 +47,9 @@ FAILED = Notification.create(
 
 def order(way: str, *news: Notification, left_out: int = 0) -> dict[str, object]:
     return {
-        "way": way,
+        "channel": way,
         "id": "0123abcd",
-        "left_out": left_out,
+        "dropped": left_out,
         "chain_head": "",
         "notifications": [item.to_json() for item in news],
     }
@@ -307,18 +307,18 @@ def test_systemd_credential_provides_the_webhook_secret(
     "bad",
     [
         {},
-        {"way": "mail", "id": "x", "left_out": 0, "chain_head": "", "notifications": []},
+        {"channel": "mail", "id": "x", "dropped": 0, "chain_head": "", "notifications": []},
         {
-            "way": "pigeon",
+            "channel": "pigeon",
             "id": "x",
-            "left_out": 0,
+            "dropped": 0,
             "chain_head": "",
             "notifications": [UPGRADED.to_json()],
         },
         {
-            "way": "mail",
+            "channel": "mail",
             "id": "x",
-            "left_out": 0,
+            "dropped": 0,
             "chain_head": "",
             "notifications": [{"kind": "gossip"}],
         },
@@ -362,7 +362,7 @@ def test_send_unit_reports_the_result(site: TrialSite, tmp_path: Path) -> None:
         by_mail(site, box.port)
         with activated(path, words(site), tmp_path / "unit.log"):
             assert send_by_unit(path)(order("mail", UPGRADED)) is None
-            assert send_by_unit(path)({"way": "pigeon"}) == "NU-9611"
+            assert send_by_unit(path)({"channel": "pigeon"}) == "NU-9611"
     assert len(box.mails) == 1
     with activated(path, words(site), tmp_path / "unit.log"):
         assert send_by_unit(path)(order("mail", UPGRADED)) == "NU-9602"

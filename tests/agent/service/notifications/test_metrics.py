@@ -83,8 +83,8 @@ def test_every_metric_has_its_value(site: TrialSite) -> None:
     assert value("change_state", state="none") == 0
     assert value("last_downtime_predicted_high_seconds") == 20
     assert value("feed_expiry_timestamp_seconds", role="timestamp") == NOW.timestamp() + 86_400
-    assert value("child_runs_total", action="check", exit_code="7") == 1
-    assert value("disk_free_ratio", place="state") == 0.125
+    assert value("command_runs_total", action="check", exit_code="7") == 1
+    assert value("disk_free_ratio", content="state") == 0.125
     assert value("release_withdrawn") == 1
     assert value("availability_state", state="maintenance") == 1
     assert value("availability_state", state="available") == 0

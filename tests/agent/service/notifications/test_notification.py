@@ -96,4 +96,4 @@ def test_times_are_local_to_the_site() -> None:
     assert letter.subject == "[ke-1] Upgrade to 3.3.0 starts at 2026-03-01 15:00 EAT"
     assert "Downtime: 1 min 00 s to 1 min 30 s" in letter.body
     assert letter.body.startswith("2026-03-01 15:00 EAT  Upgrade")
-    assert not letter.urgent
+    assert not letter.is_critical

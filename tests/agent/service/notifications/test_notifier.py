@@ -241,7 +241,7 @@ def test_rollback_notification_names_the_code(trial: Trial) -> None:
     trial.teller().run_round()
     item = trial.orders[0]["notifications"][0]
     assert (item["kind"], item["values"]["code"]) == ("rolled-back", "NU-6030")
-    assert item["urgent"] is True
+    assert item["severity"] == "critical"
 
 
 def test_reverted_rollback_is_not_notified_as_a_failed_upgrade(trial: Trial) -> None:
@@ -254,7 +254,7 @@ def test_reverted_rollback_is_not_notified_as_a_failed_upgrade(trial: Trial) -> 
         journal.set_change_state(back.id, ChangeState.REVERTED, error_code="NU-4150")
     trial.teller().run_round()
     item = trial.orders[0]["notifications"][0]
-    assert (item["kind"], item["urgent"]) == ("rollback-failed", True)
+    assert (item["kind"], item["severity"]) == ("rollback-failed", "critical")
     assert item["values"]["from"] == "3.3.0"
 
 

@@ -88,6 +88,16 @@ def test_undelivered_notifications_expire_and_are_counted() -> None:
     assert box.channels["mail"].dropped == 5
 
 
+def test_limit_holds_even_if_critical_notifications_must_be_dropped() -> None:
+    many = [
+        news(n, NotificationKind.AVAILABLE if n == 0 else NotificationKind.UPGRADE_FAILED)
+        for n in range(MAX_PENDING + 2)
+    ]
+    box = Outbox(0).with_notifications(9, {}, many, ("mail",)).without_expired(AT)
+    assert len(box.channels["mail"].pending) == MAX_PENDING
+    assert box.channels["mail"].dropped == 2
+
+
 def test_notification_being_sent_does_not_expire() -> None:
     box = Outbox(0).with_notifications(9, {}, [news(1, at=AT - MAX_AGE)], ("mail",))
     box = box.start_delivery("mail", ("event 1",)).without_expired(AT)
@@ -112,9 +122,10 @@ STORED = """{"channels": {
  "webhook": {"dropped": 0, "failures": 0, "last_attempt_at": null, "message": null,
   "pending": ["event 2"], "sent_at": ["2026-03-01T12:00:00+00:00"]}},
  "last_event": 7, "notifications": [
- {"at": "2026-03-01T12:00:00+00:00", "id": "event 1", "kind": "available", "urgent": false,
+ {"at": "2026-03-01T12:00:00+00:00", "id": "event 1", "kind": "available", "severity": "info",
   "values": {"version": "3.3.0"}},
- {"at": "2026-03-01T12:00:00+00:00", "id": "event 2", "kind": "release-withdrawn", "urgent": true,
+ {"at": "2026-03-01T12:00:00+00:00", "id": "event 2", "kind": "release-withdrawn",
+  "severity": "critical",
   "values": {"version": "3.3.0"}}],
  "reported": {"available": "3.3.0"}, "schema": 1}"""
 

@@ -126,7 +126,7 @@ def test_notifications_arrive_once_despite_a_kill(site: TrialSite) -> None:
     numbers = [mail["Message-ID"] for mail in box.mails]
     assert len(set(numbers)) == 3
     assert "ncen_updater_journal_readable 1.0" in metrics
-    assert 'ncen_updater_child_runs_total{action="check"' in metrics
+    assert 'ncen_updater_command_runs_total{action="check"' in metrics
     assert "ncen_updater_loop_timestamp_seconds" in metrics
 
 

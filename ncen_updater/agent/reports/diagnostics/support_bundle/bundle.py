@@ -91,11 +91,11 @@ def make_bundle(
         ConfigError, JournalPermissionError: If this user may not read the site.
     """
     require_parts(leave_out)
-    gatherer = BundleCollector(config_path, progress, now, run)
-    gatherer.require_access()
-    own = frozenset(_list_own_words(gatherer.config))
-    parts = gatherer.collect_parts(leave_out, own)
-    found = _sample_values(gatherer.config, config_path, own)
+    collector = BundleCollector(config_path, progress, now, run)
+    collector.require_access()
+    own = frozenset(_list_own_words(collector.config))
+    parts = collector.collect_parts(leave_out, own)
+    found = _sample_values(collector.config, config_path, own)
     return SupportBundle(parts, find_leaks(parts, found.values), dict(found.unread_databases))
 
 

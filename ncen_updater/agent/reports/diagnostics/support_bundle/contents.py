@@ -51,6 +51,8 @@ EVENT_FIELDS = (
     "not_before", "superseded_by",
 )  # fmt: skip
 UNIT_PATTERNS = ("ncen-updater*",)
+#: Reason of a part that the user asked to omit.
+OMITTED = "omitted"
 COMMAND_TIMEOUT_S = 20.0
 CommandRunner = Callable[[Sequence[str]], str]
 
@@ -91,10 +93,10 @@ class BundleCollector:
     ) -> None:
         self._path, self._progress, self._now, self._run = config_path, progress, now, run
         self.config: AgentConfig | None = None
-        self._places: EssentialSettings | None = None
+        self._settings: EssentialSettings | None = None
         self._problem: UpdaterError | None = None
         try:
-            self.config, self._places = (
+            self.config, self._settings = (
                 load_config(config_path),
                 load_essential_settings(config_path),
             )
@@ -109,12 +111,12 @@ class BundleCollector:
             ConfigError: If the configuration may not be read.
             JournalPermissionError: If the journal may not be read.
         """
-        if self._places is None:
+        if self._settings is None:
             if self._problem is not None and isinstance(self._problem.__cause__, PermissionError):
                 raise self._problem
             return
         try:
-            Journal.open(self._places.state / JOURNAL_FILE, read_only=True).close()
+            Journal.open(self._settings.state / JOURNAL_FILE, read_only=True).close()
         except JournalPermissionError:
             raise
         except UpdaterError:  # reported by the parts that need the journal
@@ -129,7 +131,7 @@ class BundleCollector:
             leave_out: Names of parts to omit.
             own: Words that the agent itself uses.
         """
-        makers: Mapping[str, Callable[[], str]] = {
+        collectors: Mapping[str, Callable[[], str]] = {
             "site.json": self._collect_site,
             "changes.json": self._collect_changes,
             "events.json": self._collect_events,
@@ -145,18 +147,18 @@ class BundleCollector:
                  "--property=Id,LoadState,ActiveState,SubState,Result,NRestarts,ExecMainStatus,"
                  "ActiveEnterTimestamp,InactiveEnterTimestamp", *UNIT_PATTERNS]
             ),
-            "log.txt": self._log,
+            "log.txt": self._collect_log,
         }  # fmt: skip
         return tuple(
-            BundlePart(name, None, "left out on demand")
+            BundlePart(name, None, OMITTED)
             if name in leave_out
-            else collect_part(name, makers[name])
+            else collect_part(name, collectors[name])
             for name in PART_NAMES
         )
 
     def _require_config(self) -> AgentConfig:
         if self.config is None:
-            assert self._problem is not None  # noqa: S101 - one of the two is there
+            assert self._problem is not None  # noqa: S101 - one of the two is set
             raise self._problem
         return self.config
 
@@ -164,14 +166,14 @@ class BundleCollector:
 
     def _collect_site(self) -> str:
         config = self._require_config()
-        assert self._places is not None  # noqa: S101 - read with the configuration
-        found = read_status(self._places, self._now, PARTS_WITHOUT_DATABASES, config=config)
+        assert self._settings is not None  # noqa: S101 - read with the configuration
+        found = read_status(self._settings, self._now, PARTS_WITHOUT_DATABASES, config=config)
         journal, view, agent = (
             get_part_or_none(found.journal),
             get_part_or_none(found.feed_view),
             get_part_or_none(found.agent),
         )
-        error, following = found.journal, found.next_upgrade
+        error, next_upgrade = found.journal, found.next_upgrade
         availability = get_part_or_none(found.availability)
         return render_json(
             {
@@ -184,19 +186,19 @@ class BundleCollector:
                 "journal_code": error.code if isinstance(error, UpdaterError) else None,
                 "journal_event": journal and journal.last_event,
                 "open_change": journal and journal.open_change and journal.open_change.id,
-                "held": journal and bool(journal.holds),
+                "on_hold": journal and bool(journal.holds),
                 "bad_releases": journal and {row.version: row.code for row in journal.bad_releases},
-                "next": following
+                "next": next_upgrade
                 and {
-                    "target": following.target,
-                    "slot_built": following.slot_built,
-                    "rehearsal_status": following.rehearsal_status.value,
-                    "retry_at": following.retry_at,
+                    "target": next_upgrade.target,
+                    "slot_built": next_upgrade.slot_built,
+                    "rehearsal_status": next_upgrade.rehearsal_status.value,
+                    "retry_at": next_upgrade.retry_at,
                     "missing_approvals": found.count_missing_approvals(
                         config.service.required_approvals
                     ),
                 },
-                "list": view
+                "metadata": view
                 and {
                     "version": view.version,
                     "checked_at": view.checked_at,
@@ -204,7 +206,7 @@ class BundleCollector:
                     "versions": view.versions,
                     "withdrawn": view.withdrawn,
                 },
-                "lists_lapse": {
+                "metadata_expires_at": {
                     role: moment
                     for role, moment in (get_part_or_none(found.expiries) or {}).items()
                     if not isinstance(moment, Exception)
@@ -296,13 +298,13 @@ class BundleCollector:
 
     # ---- machine ---------------------------------------------------------------------------------
 
-    def _log(self) -> str:
+    def _collect_log(self) -> str:
         journal = self._run(
             ["journalctl", "--no-pager", "--output=json", "--quiet", f"--lines={MAX_LOG_LINES}",
              f"--output-fields={','.join(['MESSAGE', *LOG_FIELDS])}",
              *(f"--unit={unit}" for unit in UNIT_PATTERNS)]
         )  # fmt: skip
-        return "\n".join(log_lines(journal)) + "\n"
+        return "\n".join(iter_log_lines(journal)) + "\n"
 
     def _collect_versions(self) -> str:
         found: dict[str, object] = {
@@ -315,22 +317,24 @@ class BundleCollector:
         }
         packages: dict[str, str | None] = {}
         for line in requires("ncen-updater") or ():
-            wanted = Requirement(line)
-            if wanted.marker is None or wanted.marker.evaluate({"extra": ""}):
-                packages[wanted.name] = _find_package_version(wanted.name)
+            requirement = Requirement(line)
+            if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
+                packages[requirement.name] = _find_package_version(requirement.name)
         return render_json({**found, "packages": packages})
 
     def _collect_disks(self) -> str:
         config = self._require_config()
         paths = config.paths
-        places: dict[str, Path] = {
+        directories: dict[str, Path] = {
             "state": paths.resolve(paths.state),
             "slots": paths.resolve(paths.slots),
             "agent": paths.resolve(paths.agent_slots),
         }
         if (directory := config.databases.engine_settings.local_directory) is not None:
-            places["databases"] = directory
-        return render_json({name: dict(_read_disk_space(place)) for name, place in places.items()})
+            directories["databases"] = directory
+        return render_json(
+            {name: dict(_read_disk_space(place)) for name, place in directories.items()}
+        )
 
 
 def _is_plain(value: object) -> bool:
@@ -384,7 +388,7 @@ URL_PATTERN = re.compile(r"://|@")
 
 
 #: A number with more digits may be that of a passport, a telephone or a machine.
-MOST_DIGITS = 6
+MAX_DIGITS = 6
 
 
 #: Fields of journal records with fixed names and codes, written by the agent and systemd.
@@ -400,7 +404,7 @@ _FIELD = re.compile(r"[A-Z_]+=[A-Za-z0-9@._-]{1,60}")
 _FRAME = re.compile(r'File "[^"\n]*/(ncen_updater/[\w/]{1,99}\.py)", line (\d{1,6}), in (\w{1,50})')
 
 
-def log_lines(journal: str) -> Iterator[str]:
+def iter_log_lines(journal: str) -> Iterator[str]:
     """Yield the informative lines of systemd's journal, without free text.
 
     Args:
@@ -457,4 +461,4 @@ def _mask_value(value: object, own: Set[str]) -> object:
     text = str(value)
     digits = sum(map(str.isdigit, text))
     known = all(word in own or word.isdecimal() for word in split_words(text))
-    return value if known and digits <= MOST_DIGITS and not URL_PATTERN.search(text) else MASK
+    return value if known and digits <= MAX_DIGITS and not URL_PATTERN.search(text) else MASK

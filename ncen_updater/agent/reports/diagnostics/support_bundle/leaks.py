@@ -1,8 +1,8 @@
 """Parts of a support bundle, and the search for database values in them before it is written.
 
 Distinctive values, such as names of persons or passport numbers, are sampled from every text column
-of every live database, within limits of time and number. A value is searched as a sequence of whole
-words, regardless of separators, case, accents, escapes and the grouping of digits. A value that
+of every live database, within limits of time and number. A value is searched by its first words,
+regardless of separators, case, accents, escapes and the grouping of digits. A value that
 consists only of words that the agent itself uses ("finished", "in progress") is not distinctive and
 is not searched.
 """
@@ -31,7 +31,7 @@ WORD_PATTERN = re.compile(r"[^\W_]+")
 ESCAPED = re.compile(r"\\u([0-9a-fA-F]{4})")
 #: Values are compared by their first words; more would not make them more distinctive.
 MAX_KEY_WORDS = 4
-MIN_KEY_CHARS, LEAST_DIGITS = 4, 6
+MIN_KEY_CHARS, MIN_DIGITS = 4, 6
 DATE = re.compile(r"\d{4}-\d\d-\d\d\b")
 MAX_ROWS, MAX_TABLES, MAX_VALUES = 1000, 500, 300_000
 QUERY_TIMEOUT_S, TOTAL_TIMEOUT_S = 5.0, 60.0
@@ -71,7 +71,7 @@ def _build_key(value: str, own: Set[str]) -> ValueKey | None:
     words = split_words(value[:400])[:MAX_KEY_WORDS]
     if all(map(str.isdecimal, words)):  # a number, regardless of grouping
         number = "".join(words)
-        return (number,) if len(number) >= LEAST_DIGITS and not DATE.match(value) else None
+        return (number,) if len(number) >= MIN_DIGITS and not DATE.match(value) else None
     letters = sum(character.isalpha() for word in words for character in word)
     characters = sum(map(len, words))
     if letters < 1 or characters < MIN_KEY_CHARS or all(word in own for word in words):
@@ -110,11 +110,11 @@ def sample_values(
     """
     values: dict[ValueKey, str] = {}
     unread: dict[str, str] = {}
-    ends = monotonic() + TOTAL_TIMEOUT_S
+    deadline = monotonic() + TOTAL_TIMEOUT_S
     for name in engine.names:
         try:
             for table, columns in _list_text_columns(engine, name).items():
-                if monotonic() > ends or len(values) > MAX_VALUES:
+                if monotonic() > deadline or len(values) > MAX_VALUES:
                     unread[name] = "too large"
                     break
                 for rows in _read_rows(engine, name, table, columns):
@@ -133,11 +133,11 @@ def sample_values(
 
 
 def _list_text_columns(engine: DatabaseEngine, name: str) -> dict[str, list[str]]:
-    found: dict[str, list[str]] = {}
-    asked = get_engine_descriptor(engine.engine_name).text_columns_query
-    for table, column, _ in engine.run_query(LiveDatabase(name), asked, timeout_s=QUERY_TIMEOUT_S):
-        found.setdefault(str(table), []).append(str(column))
-    return dict(list(found.items())[:MAX_TABLES])
+    columns_by_table: dict[str, list[str]] = {}
+    query = get_engine_descriptor(engine.engine_name).text_columns_query
+    for table, column, _ in engine.run_query(LiveDatabase(name), query, timeout_s=QUERY_TIMEOUT_S):
+        columns_by_table.setdefault(str(table), []).append(str(column))
+    return dict(list(columns_by_table.items())[:MAX_TABLES])
 
 
 def _read_rows(
@@ -147,8 +147,8 @@ def _read_rows(
     columns: list[str],
 ) -> Iterator[list[tuple[object, ...]]]:
     """Yield the first and the last rows of a table, which errors are most likely to quote."""
-    kind = get_engine_descriptor(engine.engine_name)
-    cells, tails = kind.build_sample_query(
+    descriptor = get_engine_descriptor(engine.engine_name)
+    cells, tails = descriptor.build_sample_query(
         partial(engine.run_query, LiveDatabase(name), timeout_s=QUERY_TIMEOUT_S),
         table,
         columns,
@@ -161,17 +161,17 @@ def _read_rows(
 
 def find_leaks(parts: Iterable[BundlePart], values: Mapping[ValueKey, str]) -> tuple[Leak, ...]:
     """Return the values found in the parts, one per part and column. Pure."""
-    found: dict[Leak, None] = {}
+    leaks: dict[Leak, None] = {}
     for part in parts:
         words = split_words(part.text or "")
-        for at in range(len(words)):
+        for start in range(len(words)):
             for length in range(1, MAX_KEY_WORDS + 1):
-                here = tuple(words[at : at + length])
-                number = ("".join(here),) if all(map(str.isdecimal, here)) else here
-                column = values.get(number)
+                key = tuple(words[start : start + length])
+                candidate = ("".join(key),) if all(map(str.isdecimal, key)) else key
+                column = values.get(candidate)
                 if column is not None:
-                    found[Leak(part.name, column)] = None
-    return tuple(found)
+                    leaks[Leak(part.name, column)] = None
+    return tuple(leaks)
 
 
 @dataclass(frozen=True)

@@ -44,10 +44,10 @@ def serve_behind_proxy(listener: socket.socket, login: Path) -> Iterator[None]:
         listener: Socket for the web server.
         login: Path of the login helper's socket.
     """
-    entrance = PasswordAuthBackend(LoginClient(login))
-    application = ConsoleApplication(entrance)
-    place = Path(listener.getsockname())
-    server = ProxiedServer(place, application, threads=entrance.threads, listener=listener)
+    backend = PasswordAuthBackend(LoginClient(login))
+    application = ConsoleApplication(backend)
+    path = Path(listener.getsockname())
+    server = ProxiedServer(path, application, threads=backend.threads, listener=listener)
     with server.serve_in_thread("console"):
         try:
             yield
@@ -57,15 +57,14 @@ def serve_behind_proxy(listener: socket.socket, login: Path) -> Iterator[None]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Serve until systemd stops the process."""
-    parser = argparse.ArgumentParser(prog="ncen_updater.console.reverse_proxy", allow_abbrev=False)
+    parser = argparse.ArgumentParser(prog="ncen_updater.console.proxied_server", allow_abbrev=False)
     parser.add_argument("--login", type=Path, required=True)
     given = parser.parse_args(arguments)
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     if os.environ.get("LISTEN_FDS") != "1" or os.environ.get("LISTEN_PID") != str(os.getpid()):
         parser.error("it is started by ncen-updater-console.socket")
-    for (
-        name
-    ) in SD_LISTEN_VARIABLES:  # meant for this process only; cheroot would use the socket itself
+    # For this process only: otherwise cheroot would use the socket itself.
+    for name in SD_LISTEN_VARIABLES:
         os.environ.pop(name, None)
     ended = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -12,7 +12,6 @@ from packaging.version import Version
 
 from ncen_updater.agent.cli.plan import _list_next_commands
 from ncen_updater.agent.reports.command_results import (
-    describe_overlay_effects,
     format_path_lines,
     format_step_count,
     format_step_lines,
@@ -21,6 +20,7 @@ from ncen_updater.agent.reports.command_results import (
 )
 from ncen_updater.agent.service.assessment import list_withheld_releases
 from ncen_updater.agent.storage.overlay.layer import AreaCount, TranslationCoverage
+from ncen_updater.agent.storage.overlay.report_text import describe_overlay
 from ncen_updater.agent.storage.service_state import WithheldRelease
 from ncen_updater.common.findings import Severity, make_finding
 from ncen_updater.feed.upgrade_path import NoUpgradePath, OfferRejection, RejectionReason
@@ -183,7 +183,7 @@ def test_overlay_lines_say_what_they_count() -> None:
         select=lambda *_: (),
     )  # fmt: skip
     report: Any = SimpleNamespace(files=[file])
-    assert [line.render("en") for line in describe_overlay_effects(report)] == [
+    assert [line.render("en") for line in describe_overlay(report)] == [
         "sw: 60 % translated (3 of 5), previously 100 %",
         "  new texts shown in 'en': 2",
         "  new texts in 'seizures': 1",

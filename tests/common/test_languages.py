@@ -276,7 +276,7 @@ def test_right_to_left_language_is_rendered_in_commands_and_pages(
     from ncen_updater.agent.reports.dossier.page import render_dossier
     from tests.agent.reports.dossier.test_page import DOSSIER
 
-    add(directory, "ar", {HELD: "الترقيات معلقة: {reason}", "Rollback": "طريق العودة"})
+    add(directory, "ar", {HELD: "الترقيات معلقة: {reason}", "rollback": "طريق العودة"})
     site = make_site(tmp_path / "site")
     done = run(site, directory, "hold", "--reason", "/srv/x 1.2", "--lang", "ar-EG")
     assert done.returncode == 0
@@ -305,7 +305,7 @@ def test_tables_and_dossiers_are_rendered_in_any_script(directory: Path) -> None
         ]
         assert sinhala in lines[1] and size in lines[1]
         assert len({measure_width(line.rpartition(" ")[0]) for line in lines[1:]}) == 1
-    add(directory, "pt_BR", {"Rollback": "Caminho de volta"})
+    add(directory, "pt_BR", {"rollback": "caminho de volta"})
     content = render_dossier(dataclasses.replace(DOSSIER, site=sinhala), "pt_BR").decode()
     assert '<html lang="pt-BR" dir="ltr">' in content
     assert "Caminho de volta" in content and sinhala in content

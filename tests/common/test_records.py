@@ -98,7 +98,7 @@ def test_wrong_types_are_refused(wrong: dict[str, object]) -> None:
 
 @pytest.mark.parametrize("wrong", [None, [], "a", 1, {}])
 def test_non_records_are_refused(wrong: object) -> None:
-    with pytest.raises(ValueError, match="no Outer"):
+    with pytest.raises(ValueError, match="not a Outer"):
         Outer.from_json(wrong)
 
 
@@ -108,9 +108,9 @@ EDGES = ["0001-01-01T00:00:00Z", "9999-12-31T23:59:59Z", "9999-12-31T23:59:59-14
 @pytest.mark.parametrize("text", EDGES)
 def test_times_at_the_calendar_limits_are_refused(text: str) -> None:
     """No delay can be added to them, and not every zone can show them."""
-    with pytest.raises(ValueError, match="end of the calendar"):
+    with pytest.raises(ValueError, match="year out of range"):
         parse_stored_time(text)
-    with pytest.raises(ValueError, match=r"at|opens"):
+    with pytest.raises(ValueError, match="year out of range"):
         Inner.from_json({"at": text})
     with pytest.raises(ValueError, match="opens"):
         RolloutWave.model_validate({"opens": text, "percent": 1})

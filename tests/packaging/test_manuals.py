@@ -108,7 +108,8 @@ def test_journal_catalogue_explains_every_code_in_both_languages(
     ids = re.findall(r"^-- ([0-9a-f]{32})( fr)?$", catalogue, re.MULTILINE)
     assert len(set(ids)) == len(ids)
     assert {i for i, language in ids if language} == {i for i, language in ids if not language}
-    said = [value for value in vars(messages).values() if isinstance(value, messages.ErrorMessage)]
+    errors = (one for one in vars(messages).values() if isinstance(one, messages.ErrorMessage))
+    said = [one for one in errors if one.severity is None]  # findings are not logged
     assert len(said) > 250
     for message in said:
         assert (make_message_id(message.code), " fr") in ids, message

@@ -11,7 +11,6 @@ import click
 from packaging.version import Version
 
 from ncen_updater.agent.cli.common import get_agent_session, yes_option
-from ncen_updater.agent.reports.command_results import describe_overlay_effects
 from ncen_updater.common.cli.characters import strip_control_characters
 from ncen_updater.common.cli.lazy import CliCommand
 from ncen_updater.common.cli.usage import NOTHING_CHANGED, CommandUsageError, parse_version
@@ -115,12 +114,13 @@ def _show_report(
 ) -> ExitCode:
     from ncen_updater.agent.storage.overlay.report_text import (
         describe_key,
+        describe_overlay,
         list_keys_to_review,
         serialize_overlay,
     )
 
     report = layer.make_report(origin, version)
-    for words in describe_overlay_effects(report):
+    for words in describe_overlay(report):
         session.add_line(words)
     found = list_keys_to_review(report)
     if found:

@@ -52,8 +52,6 @@ if TYPE_CHECKING:
 
 #: Code of the finding on the previous databases of a change.
 RETAINED_CODE = "NU-6318"
-#: Text of the overlay's report that names what it counts only in the line above.
-_NEW_TEXTS_OF_AREA = "of these, in '{place}': {count}"
 JsonDocument = Mapping[str, Any]
 OutputLine = LazyText | str
 
@@ -255,26 +253,14 @@ def merge_retained(findings: Sequence[Finding]) -> list[Finding]:
     return [finding for finding in rest if finding not in retained]
 
 
-def describe_overlay_effects(layer: OverlayReport) -> tuple[LazyText, ...]:
-    """Describe the effects on the local overlay; each line says what it counts."""
-    from ncen_updater.agent.storage.overlay.report_text import describe_overlay
-
-    lines = []
-    for line in describe_overlay(layer):
-        words = line.values.get("words")
-        if isinstance(words, LazyText) and words.template == _NEW_TEXTS_OF_AREA:
-            counted = LazyText(N_("new texts in '{place}': {count}"), words.values)
-            line = LazyText(line.template, {"words": counted})  # noqa: PLW2901
-        lines.append(line)
-    return tuple(lines)
-
-
 def format_overlay_lines(layer: OverlayReport | None, language: str) -> Iterator[OutputLine]:
     """Yield the effects on the local overlay; nothing without a local overlay."""
     if layer is None or not layer.files:
         return
     yield LazyText(N_("  Local overlay:"))
-    for words in describe_overlay_effects(layer):
+    from ncen_updater.agent.storage.overlay.report_text import describe_overlay
+
+    for words in describe_overlay(layer):
         yield f"    {strip_control_characters(words.render(language))}"
 
 

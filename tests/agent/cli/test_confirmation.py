@@ -43,6 +43,6 @@ def test_confirmation_accepts_the_word_or_its_first_letter(
     language: str, answer: str, agreed: bool
 ) -> None:
     command = [sys.executable, "-c", ASK, language]
-    code, shown = run_on_terminal(command, os.environ, {"]: ": answer})
+    code, shown = run_on_terminal(command, os.environ, {"]": answer})
     assert code == 0, shown
     assert ("AGREED" in shown, "NU-1103" in shown) == (agreed, not agreed), shown

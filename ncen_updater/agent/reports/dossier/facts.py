@@ -28,7 +28,7 @@ from ncen_updater.agent.engine.rollback_plan import (
 )
 from ncen_updater.agent.engine.site import Site
 from ncen_updater.agent.policy.windows import find_next_opening
-from ncen_updater.agent.reports.command_results import describe_overlay_effects, merge_retained
+from ncen_updater.agent.reports.command_results import merge_retained
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.common.cli.render import finding_to_json
 from ncen_updater.common.findings import Finding
@@ -289,9 +289,9 @@ def _compute_expiry(basis: ApprovalBasis, days: float) -> datetime | None:
 
 
 def _format_overlay(layer: OverlayReport | None) -> tuple[LazyText, ...]:
-    if layer is None:
-        return ()
-    return describe_overlay_effects(layer)
+    from ncen_updater.agent.storage.overlay.report_text import describe_overlay
+
+    return describe_overlay(layer) if layer else ()
 
 
 #: Maximum number of listed codes without a target; further ones are counted.

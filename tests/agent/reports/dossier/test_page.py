@@ -235,7 +235,7 @@ def test_digest_is_beside_the_signatures_and_on_each_page() -> None:
     ("language", "words"),
     [
         ("en", "kept 12, restored by the rollback 3"),
-        ("fr", "conservées 12, rétablies par le retour arrière 3"),
+        ("fr", "12 conservées, 3 rétablies par le retour arrière"),
     ],
 )
 def test_round_trip_result_is_described(language: str, words: str) -> None:

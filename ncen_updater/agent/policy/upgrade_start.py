@@ -16,7 +16,7 @@ from ncen_updater.common.json_records import JsonRecord
 
 #: What only an operator or the service can start; without the service only an operator.
 SERVICE_REASONS = (WaitReason.NOT_SCHEDULED, WaitReason.NO_WINDOW)
-#: Maximum number of obstacles followed, one after the other; more would be an endless loop.
+#: Maximum number of obstacles followed, one after the other; beyond it the start is unknown.
 MAX_OBSTACLES = 12
 
 
@@ -73,7 +73,7 @@ def _follow_obstacles(inputs: AutomationInputs) -> UpgradeStart:
         inputs = replace(inputs, now=at)
         if inputs.hold_until is not None and inputs.hold_until <= at:
             inputs = replace(inputs, hold_reason=None, hold_until=None)
-    raise AssertionError(f"more than {MAX_OBSTACLES} obstacles: {inputs}")
+    return UpgradeStart(StartKind.NOT_AUTOMATIC, None, WaitReason.UNKNOWN)
 
 
 def mark_superseded(

@@ -56,6 +56,9 @@ A_RECEIPT_WOULD_SAY = N_("A receipt of the level '{level}' would say:")
     "--to", "directory", metavar="DIRECTORY", type=click.Path(path_type=Path, file_okay=False),
     help=N_("Write the next receipt into a directory, such as a USB stick"),
 )  # fmt: skip
+@click.option(
+    "--show", is_flag=True, help=N_("Show the next receipt, also exactly as it is sent (default)")
+)
 @click.option("--all-levels", is_flag=True, help=N_("Show what each level would say"))
 @click.option("--send", is_flag=True, help=N_("Send the next receipt by HTTPS"))
 @click.option("--qr", is_flag=True, help=N_("Show the next receipt as a QR code"))
@@ -67,6 +70,7 @@ def receipt(
     context: click.Context,
     level: str | None,
     directory: Path | None,
+    show: bool,
     all_levels: bool,
     send: bool,
     qr: bool,
@@ -76,9 +80,11 @@ def receipt(
 ) -> ExitCode:
     sends, writes = send or mail or scheduled, directory is not None or qr
     reads_only = not (level or sends or writes)
-    if sum((all_levels, writes, send, mail, scheduled)) > 1 or (all_levels and level):
+    if sum((show, all_levels, writes, send, mail, scheduled)) > 1 or (
+        level and (show or all_levels)
+    ):
         raise CommandUsageError(
-            N_("use only one of --all-levels, --send, --mail, and --to or --qr"), context
+            N_("use only one of --show, --all-levels, --send, --mail, and --to or --qr"), context
         )
     session = get_agent_session(context)
     site = session.open_site()

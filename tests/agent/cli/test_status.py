@@ -654,13 +654,13 @@ IDLE: dict[str, object] = {
         ({}, "approve 3.3.0"),
         ({"rehearsed": None}, None),
         ({"bad_releases": [{"version": "3.3.0"}]}, None),
-        ({"approvals": [{**APPROVED, "holds": None}]}, "upgrade 3.3.0"),
+        ({"approvals": [{**APPROVED, "valid": None}]}, "upgrade 3.3.0"),
         (
-            {"approvals": [{**APPROVED, "holds": None, "next": False, "missing": 1}]},
+            {"approvals": [{**APPROVED, "valid": None, "next": False, "missing": 1}]},
             "approve 3.3.0",
         ),
-        ({"approvals": [{**APPROVED, "holds": False}]}, None),
-        ({"approvals": [{**APPROVED, "holds": True}], "holds": [{}]}, None),
+        ({"approvals": [{**APPROVED, "valid": False}]}, None),
+        ({"approvals": [{**APPROVED, "valid": True}], "holds": [{}]}, None),
         ({"open_change": {"id": "x"}}, None),
     ],
 )

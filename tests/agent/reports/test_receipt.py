@@ -139,6 +139,8 @@ def test_receipts_cover_the_history_of_a_site(demo: DemoSite, run: Run, tmp_path
         ("--send", "--mail"),
         ("--to", "stick", "--scheduled"),
         ("--all-levels", "--send"),
+        ("--show", "--send"),
+        ("--show", "--level", "version"),
         ("--all-levels", "--level", "version"),
     ],
 )

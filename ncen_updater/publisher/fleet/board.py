@@ -222,13 +222,13 @@ def _build_region_rows(rows: Sequence[SiteRow], regions: Regions) -> Iterable[Re
     for code in codes:
         inside = tuple(row for row in rows if row.region == code)
         counted = [row for row in inside if row.reporting is Reporting.CURRENT]
-        region, told = regions.get(code), {row.country for row in inside}
+        region, reporting_countries = regions.get(code), {row.country for row in inside}
         members = region.countries if region else {}
         yield RegionRow(
             code=code,
             name=region.name if region else "",
             countries=len(members),
-            missing=tuple(name for one, name in members.items() if one not in told),
+            missing=tuple(name for one, name in members.items() if one not in reporting_countries),
             reporting=len({row.country for row in counted}),
             versions=_sort_versions(Counter(row.last.running for row in counted)),
             sites=inside,

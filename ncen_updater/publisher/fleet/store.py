@@ -83,7 +83,7 @@ SELECT rowid, name, content FROM incoming WHERE fate = ''
 ORDER BY site, key, min(day) OVER (PARTITION BY site, key, epoch), epoch, number, name
 """
 #: Retention of receipts; later they are only counted.
-KEPT = timedelta(days=396)
+RETENTION = timedelta(days=396)
 #: How far a site's date may be ahead of the Secretariat's: time zones and inexact clocks.
 CLOCK_AHEAD = timedelta(days=2)
 #: Directory below the spool for refused files, whose names start with the code of the refusal.
@@ -348,7 +348,7 @@ class FleetStore:
             " JOIN sites USING (site, key) WHERE received_on < ? AND r.rowid NOT IN"
             " (SELECT max(r.rowid) FROM receipts r JOIN sites USING (site, key)"
             " WHERE confirmed_on IS NOT NULL GROUP BY site, key)",
-            ((today - KEPT).isoformat(),),
+            ((today - RETENTION).isoformat(),),
         ).fetchall()
         for row in old:
             self._connection.execute("DELETE FROM receipts WHERE rowid = ?", (row["rowid"],))

@@ -313,7 +313,7 @@ _RIGHTS_ONLY = {("CREATE", "POLICY"), ("ALTER", "DEFAULT")}
 _OF_OTHERS = {("SECURITY", "DEFINER"), ("SET", "ROLE"), ("SET", "SESSION")}
 _SWITCHES = {"DISABLE", "ENABLE"}
 #: The kind describes these completely; other statements are compared with known clauses.
-_SAID_BY_KIND = {"DELETE", "DROP", "INSERT", "MERGE", "REPLACE", "TRUNCATE", "UPDATE"}
+_DESCRIBED_BY_KIND = {"DELETE", "DROP", "INSERT", "MERGE", "REPLACE", "TRUNCATE", "UPDATE"}
 _ASKS: Final = {"DELETE", "INSERT", "MERGE", "SELECT", "UPDATE", "WITH"}
 _QUESTIONS = {"SELECT", "WITH", "VALUES", "TABLE", "(", "PERFORM", "EXPLAIN"}
 MAX_SHOWN_CHARS = 100
@@ -445,7 +445,7 @@ def _find_kinds(
         found.append(StatementKind.CALLS)
     if (
         known is None
-        and head not in _SAID_BY_KIND
+        and head not in _DESCRIBED_BY_KIND
         and not set(found) - {StatementKind.ADDS, StatementKind.RENAMES}
     ):
         found.append(unknown_kind(tokens))

@@ -203,19 +203,21 @@ class Outbox(JsonRecord):
         channels = {}
         for name, channel in self.channels.items():
             sending = set(channel.message.notification_ids) if channel.message else set()
-            kept = [
+            remaining = [
                 i
                 for i in channel.pending
                 if i in sending or self.notifications[i].at > now - MAX_AGE
             ]
-            excess = len(kept) - MAX_PENDING
+            excess = len(remaining) - MAX_PENDING
             if excess > 0:
-                droppable = [i for i in kept if i not in sending]
+                droppable = [i for i in remaining if i not in sending]
                 droppable.sort(key=lambda i: self.notifications[i].is_critical)  # dropped last
                 dropped = set(droppable[:excess])
-                kept = [i for i in kept if i not in dropped]
-            lost = len(channel.pending) - len(kept)
-            channels[name] = replace(channel, pending=tuple(kept), dropped=channel.dropped + lost)
+                remaining = [i for i in remaining if i not in dropped]
+            lost = len(channel.pending) - len(remaining)
+            channels[name] = replace(
+                channel, pending=tuple(remaining), dropped=channel.dropped + lost
+            )
         return replace(self, channels=channels)._drop_unreferenced()
 
     def start_delivery(self, name: str, ids: tuple[str, ...]) -> Self:

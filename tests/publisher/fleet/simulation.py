@@ -23,7 +23,7 @@ from ncen_updater.agent.reports.receipt import compute_delay
 from ncen_updater.formats.receipt import ReceiptLevel, SignedReceipt, encode_public_key
 from ncen_updater.publisher.fleet.board import SILENT_AFTER, Board, Reporting, build_board
 from ncen_updater.publisher.fleet.releases import Region, Regions
-from ncen_updater.publisher.fleet.store import KEPT, FleetStore, Mark
+from ncen_updater.publisher.fleet.store import RETENTION, FleetStore, Mark
 from tests.publisher.fleet.sites import Reporter, lay
 
 FIRST = date(2027, 1, 1)
@@ -229,7 +229,7 @@ class Fleet:
         for row in board.sites:
             site = told[row.site]
             silent = today - site.last_day > SILENT_AFTER
-            marks = {mark for day, mark in site.marks if day >= today - KEPT}
+            marks = {mark for day, mark in site.marks if day >= today - RETENTION}
             running = site.last.receipt.running if site.last else ""
             expected = running, Reporting.SILENT if silent else Reporting.CURRENT, marks
             seen = row.last.running, row.reporting, set(row.marks)
@@ -238,7 +238,7 @@ class Fleet:
         true: dict[str, Counter[str]] = {}
         for site in told.values():
             for version, (day, word) in site.words.items():
-                if day >= today - KEPT:
+                if day >= today - RETENTION:
                     true.setdefault(version, Counter())[word] += 1
         if outcomes != true:
             found.append(f"{today}: {outcomes}, not {true}")

@@ -286,7 +286,7 @@ def test_web_server_adds_and_filters_headers(site: Site) -> None:
         found = guest.log_in(AMINA, SECRETS[AMINA], X_Real_IP="192.0.2.66")
         assert found.status == 200
         said = (site.place / "login.log").read_text("utf-8")
-        assert f"{AMINA} came in from 127.0.0.1\n" in said, "whatever a browser says of itself"
+        assert f"{AMINA} logged in from 127.0.0.1\n" in said, "whatever a browser says of itself"
         assert re.fullmatch(
             re.escape(COOKIE_PREFIX)
             + r"[0-9a-f]{8}=[\w-]{43}; Path=/; Secure; HttpOnly; SameSite=Strict",

@@ -430,7 +430,7 @@ class FleetStore:
     def find_confirmed_key(self, site: str) -> str | None:
         """Return the confirmed key of a site."""
         row = self._find("key FROM sites WHERE site = ? AND confirmed_on IS NOT NULL", site)
-        return row and str(row["key"])
+        return None if row is None else str(row["key"])
 
     def list_keys(self, site: str) -> Mapping[str, str]:
         """List the keys of a site, the confirmed one first, with the country that each names.

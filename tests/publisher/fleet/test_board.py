@@ -370,8 +370,9 @@ def test_release_lists_leaders_awaited_and_early_countries(tmp_path: Path) -> No
     assert "2026-11-26 to 2026-11-30" in page
     # A wave ahead stretches the time line, and its heading says so.
     ahead = opened.model_copy(update={"opens": opened.opens + timedelta(days=20)})
-    page = render_board(replace(board, releases=(replace(release, waves=(opened, ahead)),)), "en")
-    assert "2026-11-26 to 2026-12-16" in page["releases.html"].decode()
+    board = replace(board, releases=(replace(release, waves=(opened, ahead)),))
+    page = render_board(board, "en")["releases.html"].decode()
+    assert "2026-11-26 to 2026-12-16" in page
 
 
 def test_each_of_two_keys_is_named_by_its_fingerprint(tmp_path: Path) -> None:

@@ -114,7 +114,7 @@ EVENT_FIELD_LABELS: Final[Mapping[str, str]] = {
     "before": N_("rows before"),
     "binding": N_("approval digest"),
     "digest": N_("digest"),
-    "epoch": N_("epoch"),
+    "epoch": N_("series"),
     "level": N_("level"),
     "number": N_("receipt number"),
     "by": N_("by"),

@@ -101,6 +101,7 @@ def receipt(
             if level != command.level:
                 command.set_level(ReceiptLevel(level), yes=yes)
             command = replace(command, level=ReceiptLevel(level))
+            command.add_level(N_("Level of receipts: {level}"), command.level)
             if not (writes or sends):
                 return command.report(None, None)
         if writes:
@@ -189,7 +190,7 @@ class _ReceiptCommand:
         statement = encode_statement(next_receipt, release).decode()
         self.add_lines(next_receipt)
         words = N_("The site signs and sends exactly this text:")
-        if self.level is ReceiptLevel.NONE:
+        if level.rank > self.level.rank:
             words = N_("The site would sign and send exactly this text:")
         self.session.add_line(LazyText(words))
         self.session.add_line(statement.rstrip())
@@ -233,7 +234,6 @@ class _ReceiptCommand:
             words = N_("Allow receipts that tell the Secretariat this?")
             self.ask(LazyText(words), wanted, yes=yes)
         receipts.set_receipt_level(self.journal, wanted, get_invoking_user())
-        self.add_level(N_("Level of receipts: {level}"), wanted)
 
     def write_file(self, directory: Path) -> tuple[SignedReceipt, Path]:
         actor = get_invoking_user()
@@ -296,9 +296,11 @@ class _ReceiptCommand:
         return self.report(receipt, address, fingerprint=fingerprint)
 
     def show_fingerprint(self, signed: SignedReceipt) -> str:
-        """Return the key's fingerprint; for the first receipt, ask to confirm it by phone."""
+        """Show the key's fingerprint, also of a key that replaced another, and return it."""
         fingerprint = compute_fingerprint(signed.receipt.key)
-        if signed.receipt.number == 1:
-            words = N_("Read this fingerprint to the Secretariat by telephone: {fingerprint}")
-            self.session.add_line(LazyText(words, {"fingerprint": encode_as_words(fingerprint)}))
+        words = N_(
+            "Read this fingerprint to the Secretariat by telephone, unless it is confirmed:"
+            " {fingerprint}"
+        )
+        self.session.add_line(LazyText(words, {"fingerprint": encode_as_words(fingerprint)}))
         return fingerprint

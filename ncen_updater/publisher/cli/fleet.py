@@ -93,7 +93,7 @@ def confirm(
 ) -> ExitCode:
     session = get_session(context)
     wanted = parse_digest(key or "")
-    with FleetStore.open(record) as store:
+    with FleetStore.open(record, create=False) as store:
         countries = store.list_keys(site)
         keys = {compute_fingerprint(one): one for one in countries}
         matching = [one for one in keys if one.startswith(wanted)]
@@ -104,6 +104,11 @@ def confirm(
             session.print_message(LazyText(words, values))
         if len(matching) != 1:
             raise CommandUsageError(N_("--key with the words that the site reads out"), context)
+        confirmed = store.find_confirmed_key(site)
+        if confirmed not in (None, keys[matching[0]]):
+            old = encode_as_words(compute_fingerprint(str(confirmed)))
+            words = N_("This replaces the confirmed key {fingerprint} and removes its receipts.")
+            session.print_message(LazyText(words, {"fingerprint": old}))
         session.ask_confirmation(
             LazyText(N_("Did the site read out this fingerprint by telephone?")), assume_yes=yes
         )
@@ -125,7 +130,7 @@ def forget(
     context: click.Context, site: str, record: Path, spool: Path | None, yes: bool
 ) -> ExitCode:
     session = get_session(context)
-    with FleetStore.open(record) as store:
+    with FleetStore.open(record, create=False) as store:
         store.list_keys(site)  # report a mistyped name before the prompt
         session.ask_confirmation(
             LazyText(N_("Remove all receipts of {site}?"), {"site": site}), assume_yes=yes
@@ -155,7 +160,7 @@ def board(
     signed = directory.read_state().delegated.values() if directory else ()
     offers = [offer for metadata in signed for offer in list_offers(metadata.signed)]
     waves = {(one.product, one.version): one.waves for one in offers if one.waves}
-    with FleetStore.open(record) as store:
+    with FleetStore.open(record, create=False) as store:
         today = get_time().date()
         made = build_board(
             store.list_sites(), known, today, waves, waivers, store.read_edition(),

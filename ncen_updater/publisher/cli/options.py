@@ -284,6 +284,8 @@ def _parse_wave(text: str, regions: Regions) -> RolloutWave:
 def _parse_countries(text: str, places: str, regions: Regions, hint: str) -> list[str]:
     countries: list[str] = []
     for part in places.split(","):
+        if part.startswith("@") and not regions:
+            raise CommandUsageError(N_("{region} requires --regions"), hint=hint, region=part)
         try:
             named = list_countries(regions, part[1:]) if part.startswith("@") else (part,)
         except KeyError as error:

@@ -186,7 +186,7 @@ class ReleaseRow:
         countries: Leading countries first, then by opening day.
         waves: Signed waves; empty without a feed.
         waivers: Publications that did not wait for receipts, with their days.
-        today: End of the time line.
+        today: Date of the board.
     """
 
     version: str
@@ -228,10 +228,15 @@ class ReleaseRow:
         days = [day for row in self.countries for day, _ in row.days if self.today - day < YEAR]
         return min([*days, *(wave.opens.date() for wave in self.waves), self.today])
 
+    @property
+    def last_day(self) -> date:
+        """End of the time line: today, or the last wave."""
+        return max([self.today, *(wave.opens.date() for wave in self.waves)])
+
     def locate(self, day: date) -> float:
         """Return the position of a day on the time line, 0 to 100."""
-        last = max([self.today, *(wave.opens.date() for wave in self.waves)])
-        place = 100 * (day - self.first_day).days / max((last - self.first_day).days, 1)
+        days = (self.last_day - self.first_day).days
+        place = 100 * (day - self.first_day).days / max(days, 1)
         return round(min(max(place, 0), 100), 1)
 
     @cached_property
@@ -334,7 +339,7 @@ def check_publish_conditions(
         if condition is None:
             continue
         product, version, count = condition.product, condition.version, condition.count
-        with FleetStore.open(record) as store:
+        with FleetStore.open(record, create=False) as store:
             reached = list_soaked_countries(store.list_sites(), condition)
         if len(reached) >= count:
             continue

@@ -210,13 +210,20 @@ class FleetStore:
 
     @classmethod
     @contextmanager
-    def open(cls, path: Path) -> Iterator[FleetStore]:
-        """Open the database; create it if it is missing.
+    def open(cls, path: Path, *, create: bool = True) -> Iterator[FleetStore]:
+        """Open the database.
+
+        Args:
+            path: Path of the database.
+            create: Whether to create it if it is missing.
 
         Raises:
-            FLEET_UNUSABLE: If it is damaged, has a newer schema, or cannot be read or written.
+            FLEET_UNUSABLE: If it is missing, damaged or of a newer schema, or cannot be read or
+                written.
         """
         try:
+            if not (create or path.exists()):
+                raise sqlite3.OperationalError("does not exist")
             with closing(sqlite3.connect(path, isolation_level=None, timeout=30)) as connection:
                 connection.row_factory = sqlite3.Row
                 connection.execute("PRAGMA synchronous = FULL")
@@ -419,6 +426,11 @@ class FleetStore:
                 raise UpdaterError(FLEET_SITE_UNKNOWN, site=site, sites="-")
             connection.execute("DELETE FROM sites WHERE site = ? AND key <> ?", (site, key))
             connection.execute("DELETE FROM receipts WHERE site = ? AND key <> ?", (site, key))
+
+    def find_confirmed_key(self, site: str) -> str | None:
+        """Return the confirmed key of a site."""
+        row = self._find("key FROM sites WHERE site = ? AND confirmed_on IS NOT NULL", site)
+        return None if row is None else str(row["key"])
 
     def list_keys(self, site: str) -> Mapping[str, str]:
         """List the keys of a site, the confirmed one first, with the country that each names.

@@ -21,6 +21,7 @@ from ncen_updater.agent.reports import receipt as receipts
 from ncen_updater.agent.reports.receipt import KEY_FILE, choose_fault, classify_outcome
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.agent.storage.journal.site_history import SiteHistory
+from ncen_updater.common.cli.render import encode_as_words
 from ncen_updater.common.i18n import LazyText
 from ncen_updater.formats.receipt import Fault, Outcome, Receipt, ReceiptLevel, read_receipt
 from ncen_updater.publisher.cli.main import run as publisher_run
@@ -82,6 +83,7 @@ def test_receipts_cover_the_history_of_a_site(demo: DemoSite, run: Run, tmp_path
     assert "would sign and send exactly this text" in run("receipt").stdout
     refused = json.loads(run("--json", "receipt", "--to", str(tmp_path)).stdout)
     assert refused["error"]["code"] == "NU-9803"
+    assert refused["error"]["state"] == "Nothing was written or sent."
     assert [*tmp_path.iterdir()] == []
 
     # Without a terminal and without --yes there is no consent.
@@ -124,6 +126,13 @@ def test_receipts_cover_the_history_of_a_site(demo: DemoSite, run: Run, tmp_path
     ]  # fmt: skip
     assert len(lines[told + 3 :]) == 5
     assert all("by " in line for line in lines[told + 3 :])
+
+    # Only what the site may send is announced as sent.
+    ask(run, "receipt", "--level", "outcome")
+    shown_levels = run("receipt", "--all-levels").stdout
+    assert shown_levels.count("The site signs and sends exactly this text:") == 2
+    assert shown_levels.count("The site would sign and send exactly this text:") == 1
+    assert "Level of receipts: outcome" in run("receipt", "--level", "outcome").stdout
 
     # Less is at once, without a question; and what is shown next is the next number.
     assert ask(run, "receipt", "--level", "version")["level"] == "version"
@@ -242,6 +251,23 @@ def test_manually_ended_soak_is_not_completed(tmp_path: Path, confirmed_by: str 
     found = last.facts if last else {}
     assert (found["outcome"], found["fault"]) == (Outcome.UPGRADED, None)
     assert found["soaked"] is (confirmed_by is None)
+
+
+def test_every_written_receipt_shows_the_words_of_the_key(
+    demo: DemoSite, run: Run, tmp_path: Path
+) -> None:
+    ask(run, "receipt", "--level", "version", "--yes")
+    key = demo.state / KEY_FILE
+    run("receipt", "--to", str(tmp_path))
+    kept = key.read_bytes()
+    try:
+        key.unlink()  # a new key continues the numbers of the old one
+        for options in (("--to", str(tmp_path)), ("--qr",)):
+            shown = run("receipt", *options)
+            words = encode_as_words(ask(run, "receipt", *options)["fingerprint"])
+            assert f"by telephone, unless it is confirmed: {words}" in shown.stdout
+    finally:
+        key.write_bytes(kept)
 
 
 def test_invalid_key_is_an_error_and_preserved(demo: DemoSite, run: Run, tmp_path: Path) -> None:

@@ -367,6 +367,12 @@ def test_release_lists_leaders_awaited_and_early_countries(tmp_path: Path) -> No
     page = render_board(board, "en")["releases.html"].decode()
     assert "closed till May" in page
     assert page.index(">KE ") < page.index(">MU<") < page.index(">TZ<")
+    assert "2026-11-26 to 2026-11-30" in page
+    # A wave ahead stretches the time line, and its heading says so.
+    ahead = opened.model_copy(update={"opens": opened.opens + timedelta(days=20)})
+    board = replace(board, releases=(replace(release, waves=(opened, ahead)),))
+    page = render_board(board, "en")["releases.html"].decode()
+    assert "2026-11-26 to 2026-12-16" in page
 
 
 def test_each_of_two_keys_is_named_by_its_fingerprint(tmp_path: Path) -> None:

@@ -74,7 +74,7 @@ def test_signed_waves_wait_for_leaders_and_waivers_are_recorded(at_work: SignerC
     code, out, _ = at_work.run(*publish, "--json")
     error = json.loads(out)["error"]
     assert (code, error["code"]) == (3, "NU-9814")
-    assert "1 of 2; missing: FR" in error["title"]
+    assert "1 of 2. Not counted: FR" in error["title"]
 
     # Nothing is recorded of a publication that did not take place.
     wrong = work / "wrong"
@@ -150,6 +150,37 @@ def test_one_of_two_keys_is_confirmed_by_the_words_that_the_site_read_out(
     for typed in (encode_as_words(fingerprints[1]).upper(), fingerprints[1][:16]):
         assert at_work.json(*confirm, "--key", typed)["fingerprint"] == fingerprints[1]
     assert "Fingerprint of ke-1 (KE): " in at_work.run(*confirm)[2]
+    # The site got a new server: its old key goes, but not without a word.
+    import_all(record, (sites[0], GOOD), confirmed=False)
+    shown = at_work.run(*confirm, "--key", fingerprints[0][:16])[2]
+    old = encode_as_words(fingerprints[1])
+    assert f"This replaces the confirmed key {old} and removes its receipts." in shown
+
+
+def test_only_an_import_creates_the_record(at_work: SignerCli) -> None:
+    work, record = at_work.work, at_work.work / "fleet-typo.db"
+    at_work.json(
+        "wave", "3.3.0", WAVE, "--after", "1:KE", "--feed", work / "feed", "--event", work / "e",
+    )  # fmt: skip
+    publish = ("publish", work / "feed", "--event", work / "e", *at_work.online)
+    for words in (
+        ("fleet", "board", work / "board"),
+        ("fleet", "confirm", "ke-1", "--yes"),
+        ("fleet", "forget", "ke-1", "--yes"),
+        publish,
+    ):
+        _, out, _ = at_work.run(*words, "--record", record, "--json")
+        assert json.loads(out)["error"]["code"] == "NU-9811", words
+    assert not record.exists()
+
+
+def test_regions_without_their_file_are_refused(at_work: SignerCli) -> None:
+    given = ("--feed", at_work.work / "feed", "--event", at_work.work / "no")
+    _, _, shown = at_work.run("wave", "3.3.0", WAVE, "--after", "4:@leaders", *given)
+    assert "@leaders requires --regions" in shown
+    # Without this the wave opened to all countries.
+    _, _, shown = at_work.run("wave", "3.3.0", f"{WAVE}:@leaders", *given)
+    assert "@leaders requires --regions" in shown
 
 
 def test_sufficient_receipts_permit_publication(at_work: SignerCli) -> None:

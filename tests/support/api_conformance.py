@@ -89,7 +89,7 @@ def undescribed_events(socket: Path, kind: str) -> list[str]:
     """Validate the events of the stream up to the first of a kind."""
     found = list[str]()
     for event in SiteServiceClient(socket, "en").stream(0):
-        name = "Moment" if event.kind == "service" else "Event"
+        name = "ServiceActivity" if event.kind == "service" else "Event"
         found += _mistakes(make_reference(name), event.data, f"event {event.kind}")
         if event.kind == kind:
             return found

@@ -330,7 +330,7 @@ def test_dry_run_reports_the_recorded_approval(demo: DemoSite, site: Site, backu
     )  # fmt: skip
     assert ended.returncode == 0, ended.stderr
     said = json.loads(ended.stdout)
-    assert (said["release"], said["sets_current"], said["taken"]) == ("3.2.4", True, False)
+    assert (said["release"], said["sets_current"], said["adopted"]) == ("3.2.4", True, False)
     assert said["missing"] == 2
     plain = run_agent(
         "--config", str(demo.config_path), "--quiet", "adopt", "3.2.4", "--restored", "--dry-run",
@@ -349,4 +349,4 @@ def test_reason_is_requested_and_shown_to_the_second_approver(demo: DemoSite, si
     first = run_agent(*words, "--yes", "--reason", "an index\nof ours", environment=sudo)
     assert first.returncode == 4, first.stderr
     seen = json.loads(run_agent(*words, "--dry-run", environment=sudo).stdout)
-    assert (len(seen["people"]), seen["reasons"]) == (1, ["an index of ours"])
+    assert (len(seen["approvers"]), seen["reasons"]) == (1, ["an index of ours"])

@@ -248,7 +248,7 @@ def test_approval_needs_the_password_again(login: LoginSocket, counter: Counter)
         service.call_with_password("POST", "/v1/approvals", "en", APPROVE, "wrong")
     assert counter.rows()["approvals"] == []
     given = service.call_with_password("POST", "/v1/approvals", "en", APPROVE, SECRETS[AMINA])
-    assert given["given"] is True
+    assert given["added"] is True
     (row,) = counter.rows()["approvals"]
     assert AMINA in json.dumps([str(cell) for cell in row])
 

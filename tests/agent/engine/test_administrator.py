@@ -272,7 +272,7 @@ def test_automatic_resume_waits_two_minutes_for_a_refused_login(
 
 
 @pytest.mark.xfail(
-    reason="the cut-over logs in anew, so that the change waits for the login until resume reverts it",
+    reason="the cut-over logs in anew, so the change waits for the login until resume reverts it",
     run=False,
 )
 @POSTGRESQL

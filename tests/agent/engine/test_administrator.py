@@ -271,10 +271,6 @@ def test_automatic_resume_waits_two_minutes_for_a_refused_login(
     assert (dba.closed(), dba.fences(), strict(demo, site)) == (set(), 0, set())
 
 
-@pytest.mark.xfail(
-    reason="the cut-over logs in anew, so the change waits for the login until resume reverts it",
-    run=False,
-)
 @POSTGRESQL
 def test_change_continues_with_its_existing_sessions(demo: DemoSite, site: Site) -> None:
     """A login that is refused meanwhile is found by what needs a new one, once users are in."""

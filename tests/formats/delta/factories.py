@@ -6,7 +6,7 @@ import io
 import shutil
 import zipfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ncen_updater.common.progress import SilentProgress
@@ -25,7 +25,7 @@ from ncen_updater.formats.delta.pack_plan import (
     PackPlan,
     encode_header,
 )
-from ncen_updater.formats.tree import EntryType, Tree, scan_tree
+from ncen_updater.formats.tree import EntryType, Tree, TreeEntry, get_sealed_mode, scan_tree
 
 
 @dataclass(frozen=True)
@@ -84,6 +84,10 @@ def facts(info: DeltaInfo) -> DeltaLimits:
     return DeltaLimits(**{name: getattr(info, name) for name in DeltaLimits.model_fields})
 
 
+def _seal(tree: Tree) -> list[TreeEntry]:
+    return [replace(entry, mode=get_sealed_mode(entry)) for entry in tree.entries]
+
+
 def there(
     place: Path, old: Files, new: Files, options: PackOptions | None = None
 ) -> tuple[DeltaInfo, Tree]:
@@ -101,7 +105,8 @@ def there(
     )
     assert tree == new_tree
     assert tree.compute_digest() == info.to_tree
-    assert scan_tree(out) == new_tree
+    # A linked file is sealed already, as every file of a finished slot.
+    assert _seal(scan_tree(out)) == _seal(new_tree)
     assert info.pack_bytes == pack.stat().st_size
     return info, tree
 

@@ -42,6 +42,7 @@ CLASSES = {f"org/a/C{n}.class": NOISE[n * 50 : n * 50 + 900] + CODE[:4000] for n
         ({"lib-1.0.so": NOISE}, {"lib-1.1.so": NOISE[:100] + b"!" + NOISE[101:]}, 200),
         ({"a": CODE}, {"a": CODE.replace(b"return x", b"return y")}, 400),
         ({"a": b"x"}, {"a": Mode(b"x", 0o755)}, 140),
+        ({"a": Mode(b"x", 0o444)}, {"a": b"x"}, 140),
         ({"a": Mode(b"x", 0o755)}, {"a": Mode(b"y", 0o640)}, 150),
         ({"a": b"x"}, {"a/b": b"x"}, 160),
         ({"a/b": b"x"}, {"a": b"x"}, 160),

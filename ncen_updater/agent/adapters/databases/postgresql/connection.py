@@ -97,11 +97,11 @@ class Session(psycopg.Connection[tuple[Any, ...]]):
 
     Attributes:
         found_tables: Tables of the agent known to exist in its database; they are never dropped.
-        limit_s: The statement time-out last set for the session, in seconds.
+        limits_s: Its time-outs for a statement and for a lock, in seconds.
     """
 
     found_tables: frozenset[str] = frozenset()
-    limit_s: float | None = None
+    limits_s: tuple[float, float] = (0.0, 0.0)
 
 
 Connection: TypeAlias = psycopg.Connection[tuple[Any, ...]]
@@ -174,12 +174,13 @@ def fetch_rows(
     return connection.execute(sql.encode(), parameters).fetchall()
 
 
-def set_statement_timeout(connection: Connection, limit_s: float) -> None:
-    """Set the statement time-out of a session, unless it is already set; outside a transaction."""
-    if getattr(connection, "limit_s", None) != limit_s:
-        execute(connection, f"SET statement_timeout = {int(limit_s * 1000)}")
+def set_timeouts(connection: Connection, statement_s: float, lock_s: float) -> None:
+    """Set the time-outs of a session, unless they are already set; outside a transaction."""
+    if getattr(connection, "limits_s", None) != (statement_s, lock_s):
+        statement_ms, lock_ms = int(statement_s * 1000), int(lock_s * 1000)
+        execute(connection, f"SET statement_timeout = {statement_ms}; SET lock_timeout = {lock_ms}")
         if isinstance(connection, Session):
-            connection.limit_s = limit_s
+            connection.limits_s = (statement_s, lock_s)
 
 
 def is_usable(connection: Connection) -> bool:
@@ -318,12 +319,17 @@ class Server:
         Raises:
             DatabaseUnreachableError: If no session can be opened.
         """
-        statement = self.timeouts.statement_s if statement_s is None else statement_s
+        limits = self._complete_limits(statement_s)
         options = (
-            f"-c statement_timeout={int(statement * 1000)}"
-            f" -c lock_timeout={int(self.timeouts.lock_s * 1000)}"
+            f"-c statement_timeout={int(limits[0] * 1000)}"
+            f" -c lock_timeout={int(limits[1] * 1000)}"
             " -c idle_in_transaction_session_timeout=0"
         )
+        connection = self._log_in(database, purpose, options, as_owner=as_owner)
+        connection.limits_s = limits
+        return connection
+
+    def _log_in(self, database: str, purpose: str, options: str, *, as_owner: bool) -> Session:
         name = f"{APPLICATION_NAME} {purpose}".strip()
         if not as_owner:
             return self._connect(database, self.settings.user, name, options + _SEARCH_PATH_OPTION)
@@ -345,7 +351,7 @@ class Server:
         self._owner_logs_in = False
         return connection
 
-    def _open_as_owner(self, database: str, name: str, options: str) -> Connection:
+    def _open_as_owner(self, database: str, name: str, options: str) -> Session:
         connection = self._connect(database, self.settings.owner, name, options)
         if connection.info.server_version >= 170_000 and _TRANSACTION_OPTION not in options:
             try:
@@ -406,7 +412,7 @@ class Server:
                 self._owner_logs_in = True
         return bool(self._owner_logs_in)
 
-    def _connect(self, database: str, user: str, name: str, options: str) -> Connection:
+    def _connect(self, database: str, user: str, name: str, options: str) -> Session:
         conninfo = psycopg.conninfo.make_conninfo(
             host=self.settings.host,
             port=self.settings.port,
@@ -464,7 +470,11 @@ class Server:
 
     @contextlib.contextmanager
     def open_control_session(
-        self, *, statement_s: float | None = None, control: bool = True
+        self,
+        *,
+        statement_s: float | None = None,
+        lock_s: float | None = None,
+        control: bool = True,
     ) -> Iterator[Connection]:
         """Open a session in the control database, or else in another database of the server.
 
@@ -472,20 +482,29 @@ class Server:
 
         Args:
             statement_s: As for :meth:`open_session`.
+            lock_s: Lock time-out in seconds, 0 for none; the ordinary limit by default.
             control: False to use another database in any case.
 
         Raises:
             DatabaseUnreachableError: If no session can be opened.
         """
-        reusable = control and statement_s is None
-        connection = self._take_idle() if reusable else None
-        connection = connection or self._open_any_session(statement_s, control)
-        with self._lend(connection, reusable=reusable), translate_errors(connection.info.dbname):
+        connection = self._take_idle() if control else None
+        connection = connection or self._open_any_session(control)
+        with (
+            translate_errors(connection.info.dbname),
+            self._lend(connection, statement_s, lock_s),
+        ):
             yield connection
 
     @contextlib.contextmanager
-    def open_write_session(self) -> Iterator[Connection]:
+    def open_write_session(
+        self, *, statement_s: float | None = None, lock_s: float | None = None
+    ) -> Iterator[Connection]:
         """Open a session in the control database; the driver's errors are not translated.
+
+        Args:
+            statement_s: As for :meth:`open_session`.
+            lock_s: As for :meth:`open_control_session`.
 
         Raises:
             DatabaseUnreachableError: If no session can be opened.
@@ -493,15 +512,15 @@ class Server:
         connection = self._take_idle() or self.open_session(
             self.settings.control_database, purpose="control"
         )
-        with self._lend(connection, reusable=True):
+        with self._lend(connection, statement_s, lock_s):
             yield connection
 
     @contextlib.contextmanager
     def reuse_control_sessions(self) -> Iterator[None]:
         """Keep sessions in the control database open for reuse, for a block; may be nested.
 
-        No setting may be left changed in them. A session that the server or somebody ended is
-        replaced.
+        No setting but the time-outs may be left changed in them. A session that the server or
+        somebody ended is replaced.
         """
         with self._lock:
             nested = self._idle is not None
@@ -516,14 +535,26 @@ class Server:
                     connection.close()
 
     @contextlib.contextmanager
-    def _lend(self, connection: Connection, *, reusable: bool) -> Iterator[None]:
+    def _lend(
+        self, connection: Connection, statement_s: float | None, lock_s: float | None
+    ) -> Iterator[None]:
+        """Lend a session for a block, and keep it for the next one if nothing failed."""
         try:
+            set_timeouts(connection, *self._complete_limits(statement_s, lock_s))
             yield
         except BaseException:
             connection.close()
             raise
-        if not (reusable and self._keep_idle(connection)):
+        if not self._keep_idle(connection):
             connection.close()
+
+    def _complete_limits(
+        self, statement_s: float | None = None, lock_s: float | None = None
+    ) -> tuple[float, float]:
+        return (
+            self.timeouts.statement_s if statement_s is None else statement_s,
+            self.timeouts.lock_s if lock_s is None else lock_s,
+        )
 
     def _take_idle(self) -> Connection | None:
         while True:
@@ -544,14 +575,14 @@ class Server:
             self._idle.append(connection)
         return True
 
-    def _open_any_session(self, statement_s: float | None, control: bool) -> Connection:
+    def _open_any_session(self, control: bool) -> Connection:
         first: DatabaseUnreachableError | None = None
         for database in (
             *([self.settings.control_database] if control else []),
             *FALLBACK_DATABASES,
         ):
             try:
-                return self.open_session(database, purpose="facts", statement_s=statement_s)
+                return self.open_session(database, purpose="facts")
             except DatabaseUnreachableError as error:
                 first = first or error
         assert first is not None  # noqa: S101 - the loop ran at least once

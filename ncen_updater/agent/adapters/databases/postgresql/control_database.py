@@ -130,8 +130,9 @@ class ControlDatabase:
 
         A server that is still working for a killed agent keeps the lock.
         """
-        with self._server.open_control_session(control=False) as connection:
-            execute(connection, f"SET lock_timeout = {SETTLE_TIMEOUT_MS}")
+        with self._server.open_control_session(
+            control=False, lock_s=SETTLE_TIMEOUT_MS / 1000
+        ) as connection:
             execute(connection, "SELECT pg_advisory_lock(%s)", [CREATION_LOCK_ID])
             yield connection
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -260,12 +261,13 @@ class TemplateCopies:
     def _copy_one(
         self, change: ChangeRef, copy: DatabaseCopy, directory: DataDirectory | None
     ) -> None:
-        control = self._server.settings.control_database
-        connection = self._server.open_session(
-            control, purpose=f"copy {change.id}", statement_s=self._server.timeouts.long_s
-        )
-        try:
-            self._active.add(connection)
+        # Waiting for the lock of the source is expected here, not a sign of a deadlock.
+        with (
+            self._server.open_write_session(
+                statement_s=self._server.timeouts.long_s, lock_s=0
+            ) as connection,
+            self._active.lend(connection),
+        ):
             self._await_creation(connection, copy.target)
             found = read_databases(connection)
             present = found.get(copy.target)
@@ -281,16 +283,11 @@ class TemplateCopies:
                 terminate_sessions(connection, [copy.source], self._server.timeouts.terminate_s)
                 self._create(connection, copy, source)
             self.finish_copy(connection, change, copy)
-        finally:
-            connection.close()
 
     def _create(self, connection: Connection, copy: DatabaseCopy, source: DatabaseRow) -> None:
-        # Waiting for the lock of the source is expected here, not a sign of a deadlock.
-        execute(connection, "SET lock_timeout = 0")
-        if copy.method == "clone":
-            execute(connection, SET_CLONE_STATEMENT)
         try:
-            execute(connection, build_create_statement(copy, source.owner))
+            with _share_blocks(connection) if copy.method == "clone" else nullcontext():
+                execute(connection, build_create_statement(copy, source.owner))
         except psycopg.errors.InvalidParameterValue as error:
             if copy.oid and "directory" in str(error):
                 raise DatabaseError(
@@ -415,6 +412,15 @@ def drop_database(connection: Connection, name: str, limit_s: float) -> None:
     execute(connection, f"DROP DATABASE IF EXISTS {quoted}")
 
 
+@contextmanager
+def _share_blocks(connection: Connection) -> Iterator[None]:
+    execute(connection, SET_CLONE_STATEMENT)
+    try:
+        yield
+    finally:
+        execute(connection, "RESET file_copy_method")
+
+
 def _is_planned_copy(row: DatabaseRow, copy: DatabaseCopy) -> bool:
     return row.is_valid and (not copy.oid or row.oid == copy.oid)
 
@@ -504,12 +510,12 @@ class CloneSupport:
         try:
             self.drop_trial(connection)
             oid = self._choose_trial_oid(connection)
-            execute(connection, SET_CLONE_STATEMENT)
-            execute(
-                connection,
-                f"CREATE DATABASE {name} WITH TEMPLATE template0 ALLOW_CONNECTIONS false"
-                f" OID {oid} STRATEGY file_copy",
-            )
+            with _share_blocks(connection):
+                execute(
+                    connection,
+                    f"CREATE DATABASE {name} WITH TEMPLATE template0 ALLOW_CONNECTIONS false"
+                    f" OID {oid} STRATEGY file_copy",
+                )
         except psycopg.Error as error:
             logger.info("copies cannot share blocks: %s", sanitize_error(error))
             return False

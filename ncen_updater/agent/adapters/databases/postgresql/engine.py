@@ -54,7 +54,6 @@ from ncen_updater.agent.adapters.databases.postgresql.connection import (
     Connection,
     Server,
     ServerTimeouts,
-    execute,
     fetch_rows,
     record_login,
     translate_errors,
@@ -563,9 +562,13 @@ class PostgresEngine(DatabaseEngine):
     def prepare_control_storage(self) -> None:
         """See :meth:`DatabaseEngine.prepare_control_storage`.
 
-        Creating the control database takes as long as a copy.
+        Creating the control database takes as long as a copy. The cut-over needs two sessions at
+        the same time: both are opened while users are in, so that a login which is refused later
+        stops neither it nor its revert.
         """
         self._control.create_if_missing()
+        with self._server.open_control_session(), self._server.open_control_session():
+            pass
 
     def run_online_program(
         self,
@@ -632,8 +635,9 @@ class PostgresEngine(DatabaseEngine):
         """See :meth:`DatabaseEngine.drop_previous`."""
         with translate_errors(", ".join(self._physical.values())):
             self._swap.quarantine_written(change_id)
-        with self._server.open_control_session(statement_s=self._limits.long_s) as connection:
-            execute(connection, "SET lock_timeout = 0")
+        with self._server.open_control_session(
+            statement_s=self._limits.long_s, lock_s=0
+        ) as connection:
             self._cloning.drop_trial_if_possible(connection)
             for physical in self._physical.values():
                 name = previous_name(physical, change_id)
@@ -652,8 +656,9 @@ class PostgresEngine(DatabaseEngine):
 
     def drop_quarantined(self, change_id: str) -> None:
         """See :meth:`DatabaseEngine.drop_quarantined`."""
-        with self._server.open_control_session(statement_s=self._limits.long_s) as connection:
-            execute(connection, "SET lock_timeout = 0")
+        with self._server.open_control_session(
+            statement_s=self._limits.long_s, lock_s=0
+        ) as connection:
             for physical in self._physical.values():
                 drop_database(
                     connection, quarantine_name(physical, change_id), self._limits.terminate_s

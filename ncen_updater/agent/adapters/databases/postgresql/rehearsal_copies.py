@@ -180,11 +180,10 @@ class RehearsalCopies:
         programs = {name: find_matching_program(self._server, name) for name in DUMP_PROGRAMS}
         for copy in list_copies(plan):
             with self._server.open_control_session(
-                statement_s=self._server.timeouts.long_s
+                statement_s=self._server.timeouts.long_s, lock_s=0
             ) as connection:
                 require_database(read_databases(connection), copy.source)
                 drop_database(connection, copy.target, self._server.timeouts.terminate_s)
-                execute(connection, "SET lock_timeout = 0")
                 create_empty_database(connection, copy.source, copy.target, oid=copy.oid)
 
             def report(seconds: float, name: str = copy.name) -> None:

@@ -32,7 +32,7 @@ from ncen_updater.agent.adapters.databases.postgresql.connection import (
     has_tables,
     is_usable,
     quote_identifier,
-    set_statement_timeout,
+    set_timeouts,
     translate_errors,
 )
 from ncen_updater.agent.adapters.databases.postgresql.control_database import (
@@ -52,6 +52,8 @@ _TERMINATE = (
     "SELECT pg_terminate_backend(a.pid) FROM pg_stat_activity a"
     " JOIN unnest(%s::int[], %s::text[], %s::text[]) AS ours(pid, role, database)"
     " ON a.pid = ours.pid AND a.usename = ours.role AND a.datname = ours.database"
+    # A session that has just been given back may be the one that asks.
+    " WHERE a.pid <> pg_backend_pid()"
 )
 
 
@@ -93,6 +95,20 @@ class ActiveSessions:
                 raise DatabaseError(database=connection.info.dbname, detail="ended")
             if self._sessions is not None:
                 self._sessions[connection.info.backend_pid] = connection
+
+    @contextlib.contextmanager
+    def lend(self, connection: Connection) -> Iterator[Connection]:
+        """Track a session for a block only, since others use it afterwards.
+
+        Raises:
+            DatabaseError: As for :meth:`add`.
+        """
+        self.add(connection)
+        try:
+            yield connection
+        finally:
+            with self._lock:
+                (self._sessions or {}).pop(connection.info.backend_pid, None)
 
     def terminate_all(self) -> None:
         """Terminate every tracked session, and refuse new ones."""
@@ -488,8 +504,12 @@ class DatabaseSessions:
             if connection is None or connection.closed:
                 connection = held[key] = self._open_held(database_ref, as_owner=as_owner)
             with translate_errors(database):
-                limit = self._server.timeouts.statement_s if statement_s is None else statement_s
-                set_statement_timeout(connection, limit)
+                limits = self._server.timeouts
+                set_timeouts(
+                    connection,
+                    limits.statement_s if statement_s is None else statement_s,
+                    limits.lock_s,
+                )
                 try:
                     yield connection
                 finally:

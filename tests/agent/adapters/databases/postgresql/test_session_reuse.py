@@ -67,13 +67,32 @@ def test_failed_session_is_not_reused(site: Site, server: Server) -> None:
         assert count_sessions(site) == 0
 
 
-def test_extended_timeout_is_not_inherited_by_the_next_use(site: Site, server: Server) -> None:
+def show_timeouts(connection: Connection) -> list[str]:
+    shown = connection.execute(
+        "SELECT current_setting('statement_timeout'), current_setting('lock_timeout')"
+    )
+    return [text for row in shown for text in row]
+
+
+def test_session_is_reused_with_the_timeouts_of_its_use(site: Site, server: Server) -> None:
     with server.reuse_control_sessions():
-        with server.open_control_session(statement_s=1234.0) as connection:
-            long = connection.info.backend_pid
-        assert ask(server) != long
+        with server.open_control_session() as connection:
+            first, ordinary = connection.info.backend_pid, show_timeouts(connection)
+        with server.open_write_session(statement_s=1234.0, lock_s=0) as connection:
+            assert connection.info.backend_pid == first
+            assert show_timeouts(connection) == ["1234s", "0"]
+        with server.open_control_session() as connection:
+            assert connection.info.backend_pid == first
+            assert show_timeouts(connection) == ordinary
         with server.open_control_session(control=False) as connection:
             assert connection.info.dbname == "postgres"
+
+
+def test_two_sessions_wait_for_the_cut_over(site: Site) -> None:
+    engine = site.engine()
+    with engine.reuse_control_sessions():
+        engine.prepare_control_storage()
+        assert count_sessions(site) == 2
 
 
 def test_control_tables_are_created_at_once_and_found_in_one_query(

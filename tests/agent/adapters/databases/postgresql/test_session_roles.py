@@ -39,10 +39,10 @@ MAY_OPEN: Mapping[str, set[str] | None] = {
     # In the application's databases, as its role, or as the agent to read the catalogue.
     "maintenance.open_session": {"sessions.py"},
     "sessions.open_catalogue_session": {"engine.py", "candidate_migrations.py"},
-    "server.open_session": {"copies.py", "sessions.py"},
+    "server.open_session": {"sessions.py"},
     # As the agent: in the control database alone.
     "server.open_session_block": {"control_database.py"},
-    "server.open_write_session": {"control_database.py"},
+    "server.open_write_session": {"control_database.py", "copies.py"},
     "Session.connect": {"connection.py"},
     "psycopg.connect": None,
 }

@@ -18,7 +18,7 @@ MAX_INTERVAL_S = 0.5
 MIN_INTERVAL_S = 0.02
 INTERVAL_SHARE = 0.1
 # From the first successful check to the one that confirms it.
-CONFIRM_INTERVAL_S = 0.1
+CONFIRM_INTERVAL_S = 0.05
 # When a release that fails in the same way from its first answer on is given up: number of checks,
 # seconds, and share of the start's time-out.
 SAME_CHECKS, SAME_S, SAME_SHARE = 10, 20.0, 0.1

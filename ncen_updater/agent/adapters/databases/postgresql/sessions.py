@@ -103,12 +103,13 @@ class ActiveSessions:
         Raises:
             DatabaseError: As for :meth:`add`.
         """
+        process = connection.info.backend_pid
         self.add(connection)
         try:
             yield connection
         finally:
             with self._lock:
-                (self._sessions or {}).pop(connection.info.backend_pid, None)
+                (self._sessions or {}).pop(process, None)
 
     def terminate_all(self) -> None:
         """Terminate every tracked session, and refuse new ones."""

@@ -22,7 +22,7 @@ EPOCH = "1767225600"
 #: What ``keys new`` needs.
 PACKAGES = (
     "annotated-types", "cffi", "click", "cryptography", "packaging", "pycparser", "pydantic",
-    "pydantic-core", "securesystemslib", "typing-extensions", "typing-inspection",
+    "pydantic-core", "securesystemslib", "tuf", "typing-extensions", "typing-inspection",
 )  # fmt: skip
 
 pytestmark = pytest.mark.skipif(

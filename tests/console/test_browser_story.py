@@ -228,8 +228,8 @@ def test_release_is_installed_and_rolled_back_by_browsers_alone(
         given = service.client.get("/v1/next-upgrade")["approvals"]
         assert [one["actor"] for one in given] == [FIRST, SECOND]
         # The upgrade; all that does it is killed in the middle, and the pages say so.
-        upgrade_now(operator)
         go(first, "/live")
+        upgrade_now(operator)
         service.until("step-intended", step="migrate")
         service.kill_all()
         require_outage_notice(first, told)

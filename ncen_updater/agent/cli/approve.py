@@ -43,7 +43,6 @@ Document = Mapping[str, Any]
 
 #: Two sentences: the placeholder contains a complete sentence.
 AFTER_APPROVAL = N_("If you approve, this follows. {starts_at}")
-AFTER_SCHEDULING = N_("With this schedule: {starts_at}")
 #: Wait reasons that an earlier line already shows.
 SHOWN_WAIT_REASONS = ("approval", "not-rehearsed")
 #: Errors that mean that no approval is possible; after a withdrawal, they are only shown.
@@ -122,10 +121,9 @@ def approve(
     help=N_("Release to schedule (default: next upgrade)"),
 )
 @click.option("--cancel", is_flag=True, help=N_("Cancel the schedule"))
-@dry_run_option
 @click.pass_context
 def schedule(
-    context: click.Context, time: str | None, version: str | None, cancel: bool, dry_run: bool
+    context: click.Context, time: str | None, version: str | None, cancel: bool
 ) -> ExitCode:
     session = get_agent_session(context)
     if (time is None) is not cancel:
@@ -133,30 +131,20 @@ def schedule(
     moment = parse_future_time(time, datetime.now(UTC), session.zone)
     target = parse_version(version)
     site = session.get_client()
-    if not dry_run:
-        site.require_right("operate")
+    site.require_right("operate")
     if moment is None:
-        return _cancel_schedule(session, site, target, dry_run=dry_run)
-    if dry_run:
-        return _show_approval(
-            session, site.read_next_upgrade(target, not_before=moment), AFTER_SCHEDULING
-        )
+        return _cancel_schedule(session, site, target)
     seen = site.read_next_upgrade(target)
     require_approvable(seen)
     site.schedule(seen, moment)
     return _show_approval(session, site.read_next_upgrade(target))
 
 
-def _cancel_schedule(
-    session: AgentSession, site: SiteClient, target: Version | None, *, dry_run: bool
-) -> ExitCode:
+def _cancel_schedule(session: AgentSession, site: SiteClient, target: Version | None) -> ExitCode:
     """Cancel the schedule, even if its upgrade is no longer on offer, and show the next upgrade."""
-    count = site.count_schedules() if dry_run else site.cancel_schedule()
-    message = N_("Not scheduled.")
-    if count:
-        message = N_("The schedule would be cancelled.") if dry_run else N_("Schedule cancelled.")
-    session.add_line(LazyText(message))
-    return _show_remaining(session, site, target, cancelled=0 if dry_run else count)
+    count = site.cancel_schedule()
+    session.add_line(LazyText(N_("Schedule cancelled.") if count else N_("Not scheduled.")))
+    return _show_remaining(session, site, target, cancelled=count)
 
 
 def _withdraw_approval(

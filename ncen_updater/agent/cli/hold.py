@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ncen_updater.agent.cli.common import dry_run_option, get_agent_session, parse_reason
+from ncen_updater.agent.cli.common import get_agent_session, parse_reason
 from ncen_updater.agent.config.essential_settings import read_site_timezone
 from ncen_updater.common.cli.lazy import CliCommand
 from ncen_updater.common.cli.usage import NOTHING_CHANGED
@@ -71,40 +71,30 @@ def show_next_start(
 @click.command("hold", cls=CliCommand, help=N_("Hold upgrades"))
 @click.option("--reason", required=True, help=N_("Reason, shown by status"))
 @click.option("--until", metavar="TIME", help=N_("End of the hold (default: none)"))
-@dry_run_option
 @click.pass_context
-def hold(context: click.Context, reason: str, until: str | None, dry_run: bool) -> ExitCode:
+def hold(context: click.Context, reason: str, until: str | None) -> ExitCode:
     session = get_agent_session(context)
     reason = parse_reason(reason, context)
     zone = read_site_timezone(session.config)
-    now = datetime.now(UTC)
-    end = parse_future_time(until, now, zone)
-    found = session.get_client().set_hold(reason, end, dry_run=dry_run)
-    line = format_hold({**found, "since": found["since"] or now.isoformat()}, zone)
-    session.add_line(LazyText(N_("Would be set: {hold}"), {"hold": line}) if dry_run else line)
+    end = parse_future_time(until, datetime.now(UTC), zone)
+    found = session.get_client().set_hold(reason, end)
+    session.add_line(format_hold(found, zone))
     session.write_output(found)
     return ExitCode.OK
 
 
 @click.command("unhold", cls=CliCommand, help=N_("Remove all holds"))
-@dry_run_option
 @click.pass_context
-def unhold(context: click.Context, dry_run: bool) -> ExitCode:
+def unhold(context: click.Context) -> ExitCode:
     session = get_agent_session(context)
     site = session.get_client()
-    count = site.count_holds() if dry_run else site.lift_holds()
-    if not count:
-        text = N_("No holds.")
-    elif dry_run:
-        text = N_("Would be removed: {count} holds")
-    else:
-        text = N_("Removed: {count} holds")
+    count = site.lift_holds()
+    text = N_("Removed: {count} holds") if count else N_("No holds.")
     session.add_line(LazyText(text, {"count": count}))
-    hops, next_start = ((), None) if dry_run else site.read_next_upgrade_summary()
+    hops, next_start = site.read_next_upgrade_summary()
     if hops:
         following = {"version": format_upgrade_path(hops)}
         session.add_line(LazyText(N_("Next upgrade: {version}"), following))
     show_next_start(session, next_start)
-    lifted = 0 if dry_run else count
-    session.write_output({"held": dry_run and count > 0, "lifted": lifted, "starts_at": next_start})
+    session.write_output({"held": False, "lifted": count, "starts_at": next_start})
     return ExitCode.OK

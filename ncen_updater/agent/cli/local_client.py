@@ -25,7 +25,6 @@ from ncen_updater.agent.reports.command_results import (
     format_path_lines,
     format_plan_lines,
     format_rehearsal_lines,
-    format_rehearsal_outline,
     format_rollback_plan,
     format_support_bundle,
     format_withdrawal_lines,
@@ -323,10 +322,8 @@ class LocalSiteClient(LocalRecords):
         archive = None if bundle.leaks else base64.b64encode(pack_bundle(bundle, now)).decode()
         return format_support_bundle(bundle, show, archive)
 
-    def update_agent(
-        self, target: Version | None, *, retry: bool, dry_run: bool = False
-    ) -> CommandResult:
-        """Update ncen-updater itself; with ``dry_run`` only report what would be done."""
+    def update_agent(self, target: Version | None, *, retry: bool) -> CommandResult:
+        """Update ncen-updater itself."""
         from ncen_updater.agent.self_update.agent_update import (
             create_agent_source,
             get_agent_directory,
@@ -345,27 +342,18 @@ class LocalSiteClient(LocalRecords):
                 actor=get_invoking_user(),
                 target=target,
                 retry=retry,
-                dry_run=dry_run,
             )
         values = {"origin": done.origin, "version": done.version}
         words: list[OutputLine] = []
         if done.version is None:
             words.append(LazyText(N_("Up to date: ncen-updater {origin}"), values))
-        elif done.is_selected:
+        else:
             words.append(LazyText(N_("Updated from {origin}: ncen-updater {version}"), values))
             words.append(LazyText(N_("It starts at the next restart of the service.")))
-        else:
-            words.append(
-                LazyText(N_("Would be updated from {origin}: ncen-updater {version}"), values)
-            )
-        return CommandResult(
-            {"from": done.origin, "to": done.version, "selected": done.is_selected}, words
-        )
+        return CommandResult({"from": done.origin, "to": done.version}, words)
 
-    def rehearse(
-        self, target: Version | None, *, retry: bool, dry_run: bool = False
-    ) -> CommandResult:
-        """Rehearse a release on copies of the databases; with ``dry_run`` only outline it."""
+    def rehearse(self, target: Version | None, *, retry: bool) -> CommandResult:
+        """Rehearse a release on copies of the databases."""
         from ncen_updater.agent.engine.operations import Operations
         from ncen_updater.agent.engine.rehearsal.rehearser import Rehearser
         from ncen_updater.agent.engine.signal_handling import SignalHandler
@@ -377,12 +365,7 @@ class LocalSiteClient(LocalRecords):
         target = self._resolve_target(target)
         with self._run.make_progress() as progress, interruption.handle_signals():
             operations = Operations(site, progress)
-            journal_context = (
-                operations.read_journal() if dry_run else operations.lock_idle_site("rehearse")
-            )
-            with journal_context as journal:
-                if dry_run:
-                    require_no_unfinished_change(journal)
+            with operations.lock_idle_site("rehearse") as journal:
                 path = operations.find_cached_path(journal, target, retry=retry)
                 if not isinstance(path, UpgradePath):
                     current = str(site.slots.read_current())
@@ -391,8 +374,6 @@ class LocalSiteClient(LocalRecords):
                         format_path_lines(site.config.site.product, current, path, self._run.zone)
                     )
                     return CommandResult({"rehearsal": None, **document}, words)
-                if dry_run:
-                    return self._outline_rehearsal(journal, path)
                 rehearser = Rehearser(site, journal, progress, new_change_id, interruption)
                 record = rehearser.rehearse(path)
                 pages = write_dossiers(site, journal, record.to_version)
@@ -556,29 +537,6 @@ class LocalSiteClient(LocalRecords):
                 accept_loss=accept_loss, expected_upgrade=undoes, check_consent=agree
             )
         return format_operation_result(result, self._run.language)
-
-    def _outline_rehearsal(self, journal: Journal, path: UpgradePath) -> CommandResult:
-        """Report what a rehearsal would copy and need, and how long the last one took."""
-        from ncen_updater.agent.adapters.databases.base import ChangeRef
-        from ncen_updater.agent.model.change import new_change_id
-        from ncen_updater.agent.service.assessment import is_slot_built
-
-        site, current = self._site, str(self._site.slots.read_current())
-        engine = site.database_engine
-        document = serialize_path(path, self._run.language, current)
-        origins = (current, *(hop.version for hop in path.hops))
-        return format_rehearsal_outline(
-            document,
-            origins,
-            download_bytes=sum(
-                hop.count_download_bytes(origin)
-                for hop, origin in zip(path.hops, origins, strict=False)
-                if not is_slot_built(site, hop)
-            ),
-            databases=engine.describe_databases(),
-            space=engine.measure_copy_space(ChangeRef(new_change_id(), 0, path.target.version)),
-            last_s=RehearsalStore(journal).find_last_duration(),
-        )
 
     def _allow_interruption(self) -> AbstractContextManager[None]:
         from ncen_updater.agent.service.soak_preemption import preempt_soak_for_rollback

@@ -17,7 +17,6 @@ from ncen_updater.agent.engine.change_guards import (
     confirm_release,
     require_no_hold,
     require_no_unfinished_change,
-    require_soaking,
 )
 from ncen_updater.agent.engine.change_outcome import serialize_change
 from ncen_updater.agent.engine.lock import read_lock_holder
@@ -114,18 +113,14 @@ class LocalRecords:
 
     # ---- records -------------------------------------------------------------------------------
 
-    def set_hold(self, reason: str, until: datetime | None, *, dry_run: bool) -> JsonDocument:
-        """Set a hold; with ``dry_run`` return what would be recorded."""
+    def set_hold(self, reason: str, until: datetime | None) -> JsonDocument:
+        """Set a hold."""
         by = get_invoking_user()
-        with self._open_journal(read_only=dry_run) as journal:
-            since = None if dry_run else SiteHistory(journal).add_hold(reason, by, until)
+        with self._open_journal(read_only=False) as journal:
+            since = SiteHistory(journal).add_hold(reason, by, until)
         return self._to_json(
-            {"held": not dry_run, "reason": reason, "actor": by, "since": since, "until": until}
+            {"held": True, "reason": reason, "actor": by, "since": since, "until": until}
         )
-
-    def count_holds(self) -> int:
-        """Return the number of holds in force."""
-        return len(require_part(self._read_status({"journal"}).journal).holds)
 
     def lift_holds(self) -> int:
         """Lift all holds; return their number."""
@@ -180,9 +175,7 @@ class LocalRecords:
     def _read_status(self, parts: Collection[str]) -> SiteStatus:
         return read_status(load_essential_settings(self._run.config), datetime.now(UTC), parts)
 
-    def _build_next_upgrade(
-        self, status: SiteStatus, not_before: datetime | None = None
-    ) -> JsonDocument:
+    def _build_next_upgrade(self, status: SiteStatus) -> JsonDocument:
         from ncen_updater.agent.config.loader import load_config
         from ncen_updater.agent.service.assessment import build_next_upgrade
 
@@ -190,7 +183,6 @@ class LocalRecords:
             status,
             load_config(self._run.config).service,
             self._person.uid,
-            not_before=not_before,
             service_running=self.is_service_running(),
         )
         return self._to_json(document)
@@ -223,15 +215,11 @@ class LocalRecords:
 
         reject_shared_account(self._person, self._site.config.service.required_approvals)
 
-    def confirm_release(self, *, dry_run: bool) -> JsonDocument:
-        """End the soak period; with ``dry_run`` only return the change that soaks."""
-        with self._open_journal(read_only=dry_run) as journal:
-            change = (
-                require_soaking(journal)
-                if dry_run
-                else confirm_release(journal, get_invoking_user())
-            )
-            return self._to_json({"confirmed": not dry_run, "change": serialize_change(change)})
+    def confirm_release(self) -> JsonDocument:
+        """End the soak period."""
+        with self._open_journal(read_only=False) as journal:
+            change = confirm_release(journal, get_invoking_user())
+            return self._to_json({"confirmed": True, "change": serialize_change(change)})
 
     def is_service_running(self) -> bool:
         """Return whether the service runs, and so carries out recorded requests."""
@@ -240,14 +228,11 @@ class LocalRecords:
             is not None
         )
 
-    def read_next_upgrade(
-        self, target: Version | None, *, not_before: datetime | None = None
-    ) -> JsonDocument:
+    def read_next_upgrade(self, target: Version | None) -> JsonDocument:
         """Return the next upgrade: rehearsal, binding of approvals, approvers and start.
 
         Args:
             target: The given release.
-            not_before: Report the start for this earliest time.
 
         Raises:
             NOTHING_TO_APPROVE: If there is no next upgrade.
@@ -287,7 +272,7 @@ class LocalRecords:
         status = self._read_status(NEXT_UPGRADE_PARTS)
         known = get_part_or_none(status.service_state) or ServiceState()
         return self._build_next_upgrade(
-            replace(status, service_state=replace(known, assessment=assessment)), not_before
+            replace(status, service_state=replace(known, assessment=assessment))
         )
 
     def _find_newest_release(self, journal: Journal) -> str | None:
@@ -347,11 +332,6 @@ class LocalRecords:
         assert self._subject is not None  # noqa: S101 - read_next_upgrade was called
         with self._open_journal(read_only=False) as journal:
             approving.schedule_upgrade(journal, self._subject, not_before, self._person)
-
-    def count_schedules(self) -> int:
-        """Return the number of start times."""
-        with self._open_journal() as journal:
-            return len(ApprovalStore(journal).list_schedules())
 
     def cancel_schedule(self) -> int:
         """Remove all start times, also of releases no longer available; return their number."""

@@ -138,7 +138,7 @@ COMMAND_HELP = CommandHelp(
         },
         "unhold": {"unhold": N_("Remove all holds")},
         "serve": {"serve": N_("Run the service (started by systemd)")},
-        "self-update": {"self-update --dry-run": N_("Check for a newer version")},
+        "self-update": {"self-update": N_("Update ncen-updater itself")},
         "setup": {
             "setup --dry-run": N_("Show what would be done"),
             "setup": N_("Ask, show the plan, then apply it"),

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from ncen_updater.agent.cli.common import dry_run_option, get_agent_session, retry_option
+from ncen_updater.agent.cli.common import get_agent_session, retry_option
 from ncen_updater.agent.reports.command_results import (
     JsonDocument,
     OutputLine,
@@ -118,13 +118,8 @@ def dossier(
 )
 @click.argument("version", required=False)
 @retry_option
-@dry_run_option
 @click.pass_context
-def rehearse(context: click.Context, version: str | None, retry: bool, dry_run: bool) -> ExitCode:
+def rehearse(context: click.Context, version: str | None, retry: bool) -> ExitCode:
     session = get_agent_session(context)
     target = parse_version(version)
-    if dry_run:
-        return session.show_result(
-            session.get_local_site().rehearse(target, retry=retry, dry_run=True)
-        )
     return session.show_result(session.get_client().rehearse(target, retry=retry))

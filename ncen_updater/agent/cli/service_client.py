@@ -32,7 +32,6 @@ from ncen_updater.agent.storage.journal.site_history import HoldRecord, select_l
 from ncen_updater.common.cli.usage import NOTHING_CHANGED
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, LazyText
-from ncen_updater.common.json_records import to_json_value
 from ncen_updater.common.messages import (
     API_PATH_UNKNOWN,
     FEED_NEVER_READ,
@@ -102,15 +101,8 @@ class ServiceSiteClient:
                 raise
             raise UpdaterError(UNKNOWN_CHANGE, change=change, state=NOTHING_CHANGED) from error
 
-    def set_hold(self, reason: str, until: datetime | None, *, dry_run: bool) -> JsonDocument:
-        if dry_run:
-            actor = self.read_status()["you"]["name"]
-            times = {"since": None, "until": to_json_value(until)}
-            return {"held": False, "reason": reason, "actor": actor, **times}
+    def set_hold(self, reason: str, until: datetime | None) -> JsonDocument:
         return self.request("POST /v1/holds", reason=reason, until=until)
-
-    def count_holds(self) -> int:
-        return len(self.request("GET /v1/holds")["holds"])
 
     def lift_holds(self) -> int:
         return int(self.request("DELETE /v1/holds")["lifted"])
@@ -130,22 +122,17 @@ class ServiceSiteClient:
     def require_right(self, role: str) -> None:
         self.request("GET /v1/rights/{role}", role=role)
 
-    def confirm_release(self, *, dry_run: bool) -> JsonDocument:
-        return self.request("GET /v1/confirmation" if dry_run else "POST /v1/confirmation")
+    def confirm_release(self) -> JsonDocument:
+        return self.request("POST /v1/confirmation")
 
     def is_service_running(self) -> bool:
         return True
 
-    def read_next_upgrade(
-        self, target: Version | None, *, not_before: datetime | None = None
-    ) -> JsonDocument:
+    def read_next_upgrade(self, target: Version | None) -> JsonDocument:
         """Read the service's assessment; see :class:`.LocalSiteClient`."""
         seen = self._read_fresh_next_upgrade()
         require_no_pending_change(seen["open_change"], self._run.zone, state=NOTHING_CHANGED)
-        seen = self._select_target(seen, target)
-        if not_before is None:
-            return seen
-        return self.request("GET /v1/next-upgrade", version=seen["target"], not_before=not_before)
+        return self._select_target(seen, target)
 
     def _select_target(self, seen: JsonDocument, target: Version | None) -> JsonDocument:
         """Return the next upgrade if it is to the given release.
@@ -188,9 +175,6 @@ class ServiceSiteClient:
 
     def schedule(self, next_upgrade: JsonDocument, not_before: datetime) -> None:
         self.request("PUT /v1/schedule", binding=next_upgrade["binding"], not_before=not_before)
-
-    def count_schedules(self) -> int:
-        return 1 if self._read_fresh_next_upgrade()["scheduled"] else 0
 
     def cancel_schedule(self) -> int:
         return int(self.request("DELETE /v1/schedule")["cancelled"])
@@ -244,7 +228,7 @@ class ServiceSiteClient:
 
     def update_agent(self, target: Version | None, *, retry: bool) -> CommandResult:
         answer = self.run_job("self-update", version=target, retry=retry)
-        wanted = answer.document.get("to") if answer.document.get("selected") else None
+        wanted = answer.document.get("to")
         for _ in range(MAX_POLLS if wanted else 0):
             value = self._service.get("/v1/openapi.json", patiently=True)
             if value["info"]["version"] == wanted:

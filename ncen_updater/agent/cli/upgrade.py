@@ -103,24 +103,19 @@ def check(context: click.Context, exit_code: bool) -> ExitCode:
 
 
 @click.command("confirm", cls=CliCommand, help=N_("Confirm the release and end the soak period"))
-@dry_run_option
 @click.pass_context
-def confirm(context: click.Context, dry_run: bool) -> ExitCode:
+def confirm(context: click.Context) -> ExitCode:
     session = get_agent_session(context)
     site = session.get_client()
-    found = site.confirm_release(dry_run=dry_run)
+    found = site.confirm_release()
     change = found["change"]
     values = {"product": change["product"], "version": change["to"], "change": change["id"]}
-    if dry_run:
-        text = N_("Would be confirmed: {product} {version} (change {change})")
-        session.add_line(LazyText(text, values))
-    else:
-        session.add_line(LazyText(N_("Confirmed: {product} {version} (change {change})"), values))
-        session.add_line(
-            LazyText(N_("The service completes the change automatically."))
-            if site.is_service_running()
-            else LazyText(N_("To complete the change, run: ncen-updater resume"))
-        )
+    session.add_line(LazyText(N_("Confirmed: {product} {version} (change {change})"), values))
+    session.add_line(
+        LazyText(N_("The service completes the change automatically."))
+        if site.is_service_running()
+        else LazyText(N_("To complete the change, run: ncen-updater resume"))
+    )
     session.write_output(found)
     return ExitCode.OK
 
@@ -216,15 +211,8 @@ def _show_rollback_plan(session: AgentSession, plan: CommandResult, *, emergency
 @click.command("self-update", cls=CliCommand, help=N_("Update ncen-updater itself"))
 @click.argument("version", required=False)
 @retry_option
-@dry_run_option
 @click.pass_context
-def self_update(
-    context: click.Context, version: str | None, retry: bool, dry_run: bool
-) -> ExitCode:
+def self_update(context: click.Context, version: str | None, retry: bool) -> ExitCode:
     session = get_agent_session(context)
     target = parse_version(version)
-    if dry_run:
-        return session.show_result(
-            session.get_local_site().update_agent(target, retry=retry, dry_run=True)
-        )
     return session.show_result(session.get_client().update_agent(target, retry=retry))

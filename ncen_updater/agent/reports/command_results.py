@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from packaging.version import Version
 
-    from ncen_updater.agent.adapters.databases.base import DatabaseFacts, SpaceNeed
+    from ncen_updater.agent.adapters.databases.base import DatabaseFacts
     from ncen_updater.agent.adapters.databases.round_trip import RoundTripResult
     from ncen_updater.agent.engine.approvals.rollback_approvals import RollbackSubject
     from ncen_updater.agent.engine.change_outcome import ChangeOutcome
@@ -529,61 +529,6 @@ def format_rollback_plan(
 
 
 # ---- rehearsals ----------------------------------------------------------------------------------
-
-
-def format_rehearsal_outline(
-    path: JsonDocument,
-    versions: Sequence[str],
-    *,
-    download_bytes: int,
-    databases: Sequence[DatabaseFacts],
-    space: Sequence[SpaceNeed],
-    last_s: float | None,
-) -> CommandResult:
-    """Return an outline of a rehearsal.
-
-    Args:
-        path: The path as returned by :func:`serialize_path`.
-        versions: The installed release and those of the path.
-        download_bytes: Size of the downloads.
-        databases: The databases to copy.
-        space: Disk space that the copies need.
-        last_s: Duration of the last rehearsal in seconds, if any.
-    """
-    lines: list[OutputLine] = [
-        LazyText(N_("Would be rehearsed: {path}"), {"path": " -> ".join(versions)})
-    ]
-    if download_bytes:
-        size = {"size": format_bytes(download_bytes)}
-        lines.append(LazyText(N_("Would be downloaded: {size}"), size))
-    lines.append(LazyText(N_("Would be backed up and restored as copies:")))
-    lines += [_format_database(facts) for facts in databases]
-    for need in space:
-        values = {
-            "path": need.path, "free_bytes": need.free_bytes, "needed_bytes": need.needed_bytes,
-        }  # fmt: skip
-        text = N_("Enough disk space in {path}: {free_bytes} free, {needed_bytes} required")
-        if need.free_bytes < need.needed_bytes:
-            text = N_("Not enough disk space in {path}: {free_bytes} free, {needed_bytes} required")
-        lines.append(LazyText(text, values))
-    if last_s is not None:
-        duration = {"seconds": format_duration(last_s)}
-        lines.append(
-            LazyText(N_("Expected duration: {seconds} (from the last rehearsal)"), duration)
-        )
-    lines.append(LazyText(N_("No downtime. The copies are removed at the end.")))
-    fits = all(need.free_bytes >= need.needed_bytes for need in space)
-    document = {
-        "rehearsal": None, **path,
-        "download_bytes": download_bytes,
-        "databases": {facts.name: facts.size_bytes for facts in databases},
-        "disk_space": [
-            {"path": one.path, "needed_bytes": one.needed_bytes, "free_bytes": one.free_bytes}
-            for one in space
-        ],
-        "last_duration_s": last_s,
-    }  # fmt: skip
-    return CommandResult(document, lines, ExitCode.OK if fits else ExitCode.BLOCKED)
 
 
 def format_rehearsal_lines(found: JsonDocument, language: str) -> Iterator[OutputLine]:

@@ -20,7 +20,6 @@ from ncen_updater.agent.adapters.feed_reader.worker_source import WorkerReleaseS
 from ncen_updater.agent.config.loader import load_config
 from ncen_updater.agent.engine.change_guards import (
     require_no_open_change,
-    require_no_unfinished_change,
 )
 from ncen_updater.agent.engine.lock import hold_change_lock
 from ncen_updater.agent.engine.site import Site
@@ -94,12 +93,10 @@ class AgentUpdateResult:
     Attributes:
         origin: Version selected before.
         version: Version on offer; None without one.
-        is_selected: Whether the new version was selected; the service then exits.
     """
 
     origin: str
     version: str | None = None
-    is_selected: bool = False
 
 
 def get_agent_directory(site: Site) -> Path:
@@ -165,7 +162,6 @@ def update_agent(
     actor: str,
     target: Version | None = None,
     retry: bool = False,
-    dry_run: bool = False,
 ) -> AgentUpdateResult:
     """Download the next agent, build its slot and select it.
 
@@ -177,7 +173,6 @@ def update_agent(
         actor: User who requested the update.
         target: Version requested by a user; by default the newest.
         retry: Whether to retry agents that failed at this site.
-        dry_run: Only return what would be done.
 
     Raises:
         AGENT_NOT_FROM_SLOT: If this agent does not run from a slot.
@@ -196,10 +191,6 @@ def update_agent(
     )
     if offer is None:
         return AgentUpdateResult(selection.current, None)
-    if dry_run:
-        with Journal.open(site.state_directory / JOURNAL_FILE, read_only=True) as journal:
-            require_no_unfinished_change(journal)
-        return AgentUpdateResult(selection.current, offer.version)
     with _lock_without_open_change(site) as journal:
         # Another update may have run before this one acquired the lock.
         selection = _require_confirmed_agent(file, str(site.agent_version))
@@ -215,7 +206,7 @@ def update_agent(
         )
         file.update(select)
     source.discard_release(offer)
-    return AgentUpdateResult(selection.current, offer.version, is_selected=True)
+    return AgentUpdateResult(selection.current, offer.version)
 
 
 def _require_confirmed_agent(file: AgentSelectionFile, version: str) -> AgentSelection:

@@ -315,7 +315,6 @@ def build_next_upgrade(
     uid: int,
     *,
     release: Assessment | None = None,
-    not_before: datetime | None = None,
     service_running: bool = True,
 ) -> dict[str, object]:
     """Return the next upgrade and the reason why it waits. Pure.
@@ -325,7 +324,6 @@ def build_next_upgrade(
         settings: The table ``[service]``.
         uid: UID of the caller.
         release: Assessment of the given release; by default that of the next one.
-        not_before: Start time to evaluate; it is not set.
         service_running: Whether the service runs; nothing starts automatically without it.
 
     Raises:
@@ -337,8 +335,6 @@ def build_next_upgrade(
         status, service_state=replace(require_part(status.service_state), assessment=assessment)
     )
     facts = build_decision_inputs(status, require_part(status.service_state), settings, status.now)
-    if not_before is not None:
-        facts = replace(facts, not_before=not_before)
     approved = latest.approved if latest else ()
     count = journal.count_approvals(assessment.binding, settings.required_approvals)
     start = mark_superseded(

@@ -41,7 +41,7 @@ SESSION: tuple[tuple[str, ...], ...] = (
     ("adopt", "9.9.9"), ("adopt", "3.3.0"), ("adopt", "3.2.4", "--dry-run"), ("adopt", "3.2.4"),
     ("adopt", "3.2.4"), ("status",), ("doctor",), ("verify",), ("check",), ("plan",),
     ("plan", "9.9.9"), ("approve",), ("schedule", "2020-01-01"), ("schedule", "--cancel"),
-    ("rehearse", "3.3.0", "--dry-run"), ("rehearse", "3.3.0"), ("approve", "3.3.0"),
+    ("rehearse", "3.3.0"), ("approve", "3.3.0"),
     ("approve", "3.3.0", "--yes"), ("schedule", "2099-01-01T22:00", "--yes"), ("status",),
     ("hold", "--reason", "clôture"), ("upgrade", "3.3.0", "--yes"), ("status",), ("unhold",),
     ("upgrade", "3.3.8", "--yes"), ("upgrade", "3.3.0", "--dry-run"), ("upgrade", "3.3.0"),
@@ -51,7 +51,7 @@ SESSION: tuple[tuple[str, ...], ...] = (
     ("prune", "--dry-run"), ("translations",), ("support-bundle", "--dry-run"),
     ("import", "/nowhere.ncen"), ("receipt",),
     ("mirror", "/nowhere/m", "--dry-run"), ("adopt", "3.2.4", "--restored", "--dry-run"),
-    ("self-update", "--dry-run"),
+    ("self-update",),
     ("setup", "--dry-run", "--root", "/nowhere"), ("dossier", "3.3.0"), ("serve", "--nonsense"),
     ("console", "--nonsense"),
 )  # fmt: skip

@@ -156,7 +156,7 @@ def test_agent_update_waits_for_the_new_agent() -> None:
                 raise ServiceUnresponsiveError(reason="Connection refused")
             if address == "/v1/openapi.json":
                 return {"info": {"version": "0.2.0"}}
-            document = {"selected": True, "to": "0.2.0", "lines": ["chosen"]}
+            document = {"to": "0.2.0", "lines": ["chosen"]}
             return {"result": {"exit_code": 0, "document": document}}
 
     run = SimpleNamespace(language="en", make_progress=lambda: nullcontext(SilentProgress()))

@@ -211,17 +211,6 @@ class RehearsalStore:
             (r for r in self.list_newest() if (r.from_version, r.to_version) == versions), None
         )
 
-    def find_last_duration(self) -> float | None:
-        """Return the duration of the newest passed rehearsal in seconds; None if there is none."""
-        return next(
-            (
-                (record.ended_at - record.started_at).total_seconds()
-                for record in self.list_newest()
-                if record.state is RehearsalState.PASSED and record.ended_at is not None
-            ),
-            None,
-        )
-
     def list_interrupted(self) -> tuple[RehearsalRecord, ...]:
         """Return rehearsals that never ended; their copies must be removed."""
         return tuple(r for r in self.list_newest() if r.state is RehearsalState.RUNNING)

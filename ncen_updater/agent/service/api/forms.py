@@ -264,7 +264,6 @@ _QUERY_KINDS: Mapping[str, Any] = {
     "before": Annotated[str, StringConstraints(pattern=f"^{PATH_PATTERNS['id']}$")],
     "after": EventNumber,
     "version": ReleaseVersion,
-    "not_before": UtcTime,
     "change_kind": Literal["upgrade", "rollback"],
     "wait": Annotated[int, BeforeValidator(_parse_digits), Field(ge=0, le=MAX_WAIT_S)],
 }

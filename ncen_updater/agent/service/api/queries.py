@@ -24,9 +24,6 @@ from ncen_updater.agent.engine.approvals.rollback_approvals import (
     find_installing_upgrade,
     find_rollback_to_approve,
 )
-from ncen_updater.agent.engine.change_guards import require_soaking
-from ncen_updater.agent.engine.change_outcome import serialize_change
-from ncen_updater.agent.engine.rehearsal.rehearsal_store import RehearsalStore, serialize_rehearsal
 from ncen_updater.agent.policy.operation_labels import label_operation
 from ncen_updater.agent.reports.change_lines import format_change
 from ncen_updater.agent.reports.receipt import read_receipt_state
@@ -301,7 +298,6 @@ def get_next_upgrade(context: ApiContext, request: ApiRequest) -> tuple[int, Doc
             context.snapshots.settings,
             request.caller.actor.uid,
             release=assessment if version is not None else None,
-            not_before=request.query.get("not_before"),
         ),
     }
 
@@ -353,12 +349,6 @@ def _build_not_approvable_error(known: Assessment, version: str) -> RequestRefus
     return RequestRefusedError(NOT_THE_NEXT_UPGRADE, version=version, target=known.target)
 
 
-def get_soaking_change(context: ApiContext, request: ApiRequest) -> tuple[int, Document]:
-    """Return the change whose soak period can be ended."""
-    with context.open_journal() as journal:
-        return 200, {"confirmed": False, "change": serialize_change(require_soaking(journal))}
-
-
 def list_holds(context: ApiContext, request: ApiRequest) -> tuple[int, Document]:
     """Return the holds in force."""
     status = read_status(context.essential_settings, context.now(), {"journal"})
@@ -388,13 +378,6 @@ def get_change(context: ApiContext, request: ApiRequest) -> tuple[int, Document]
         line.render(request.language).strip() for line in format_change(reported, request.language)
     ]
     return 200, {**report, "lines": lines}
-
-
-def list_rehearsals(context: ApiContext, request: ApiRequest) -> tuple[int, Document]:
-    """Return the rehearsals, newest first."""
-    with context.open_journal() as journal:
-        found = RehearsalStore(journal).list_newest(request.limit)
-        return 200, {"rehearsals": [serialize_rehearsal(record) for record in found]}
 
 
 def build_job_document(job: Job) -> dict[str, object]:

@@ -57,7 +57,7 @@ ROUTES: tuple[ApiRoute, ...] = (
         "/v1/next-upgrade",
         ApiRole.READ,
         queries.get_next_upgrade,
-        query=_VERSION_QUERY | {"not_before"},
+        query=_VERSION_QUERY,
     ),
     ApiRoute("GET", "/v1/holds", ApiRole.READ, queries.list_holds),
     ApiRoute("POST", "/v1/holds", ApiRole.OPERATE, actions.hold, HoldForm, statuses=(201,)),
@@ -66,7 +66,6 @@ ROUTES: tuple[ApiRoute, ...] = (
         "GET", "/v1/history", ApiRole.READ, queries.get_history, query=_LIMIT_QUERY | {"before"}
     ),
     ApiRoute("GET", "/v1/history/{id}", ApiRole.READ, queries.get_change),
-    ApiRoute("GET", "/v1/rehearsals", ApiRole.READ, queries.list_rehearsals, query=_LIMIT_QUERY),
     ApiRoute(
         "POST", "/v1/approvals", ApiRole.APPROVE, actions.approve, ApprovalForm, statuses=(200, 201)
     ),
@@ -83,7 +82,6 @@ ROUTES: tuple[ApiRoute, ...] = (
     ),
     ApiRoute("PUT", "/v1/schedule", ApiRole.OPERATE, actions.schedule, ScheduleForm),
     ApiRoute("DELETE", "/v1/schedule", ApiRole.OPERATE, actions.cancel_schedule),
-    ApiRoute("GET", "/v1/confirmation", ApiRole.READ, queries.get_soaking_change),
     ApiRoute("POST", "/v1/confirmation", ApiRole.OPERATE, actions.confirm_release),
     ApiRoute("GET", "/v1/jobs", ApiRole.READ, queries.list_jobs, query=_LIMIT_QUERY),
     ApiRoute("POST", "/v1/jobs", ApiRole.OPERATE, actions.create_job, JobForm, statuses=(202,)),

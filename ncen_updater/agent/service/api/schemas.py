@@ -384,7 +384,7 @@ ImportDone = _document(
     timestamp=Count, product=str, releases=list[str], reachable_release=str | None, file=str,
     agents=list[str], reachable_agent=str | None,
 )  # fmt: skip
-SelfUpdateDone = _document("SelfUpdateDone", _Found, from_=str, to=str | None, selected=bool)
+SelfUpdateDone = _document("SelfUpdateDone", _Found, from_=str, to=str | None)
 EndedFault = _document("EndedFault", Fault, exit_code=(Count, 0))
 #: Result of a command that ended with an error.
 Ended = _document("Ended", _Found, error=EndedFault)
@@ -526,7 +526,6 @@ History = _document(
     "History", changes=list[PastChange], imports=list[Import],
     failed_rehearsals=list[FailedRehearsal], adopted_restores=list[AdoptedRestore],
 )  # fmt: skip
-RehearsalList = _document("RehearsalList", rehearsals=list[Rehearsal])
 GivenApproval = _document("GivenApproval", added=bool, version=str, binding=Sha256)
 Withdrawn = _document("Withdrawn", withdrawn=Count)
 Rejected = _document("Rejected", rejected=bool, version=str, reason=str, withdrawn=Count)
@@ -572,14 +571,12 @@ RESPONSES: Mapping[tuple[str, str], Any] = {
     ("DELETE", "/v1/holds"): Unheld,
     ("GET", "/v1/history"): History,
     ("GET", "/v1/history/{id}"): ChangeReport,
-    ("GET", "/v1/rehearsals"): RehearsalList,
     ("POST", "/v1/approvals"): GivenApproval,
     ("POST", "/v1/rejections"): Rejected,
     ("DELETE", "/v1/approvals"): Withdrawn,
     ("DELETE", "/v1/approvals/{binding}"): Withdrawn,
     ("PUT", "/v1/schedule"): Schedule,
     ("DELETE", "/v1/schedule"): Cancelled,
-    ("GET", "/v1/confirmation"): Confirmation,
     ("POST", "/v1/confirmation"): Confirmation,
     ("GET", "/v1/jobs"): JobList,
     ("POST", "/v1/jobs"): SubmittedJob,

@@ -116,7 +116,6 @@ JOB_KINDS: Mapping[str, str] = {
     "upgrade": N_("upgrade"),
     "rollback": N_("rollback"),
     "resume": N_("resume"),
-    "confirm": N_("confirmation"),
     "self-update": N_("update of ncen-updater"),
     "import": N_("import"),
 }

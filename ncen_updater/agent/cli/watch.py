@@ -95,7 +95,7 @@ def _show_next_upgrade(session: AgentSession, client: SiteServiceClient) -> None
 
 
 #: Commands whose result is a change; other commands have a result of their own.
-_CHANGE_COMMANDS = frozenset({"upgrade", "rollback", "resume", "confirm"})
+_CHANGE_COMMANDS = frozenset({"upgrade", "rollback", "resume"})
 
 
 def _show_result(

@@ -43,7 +43,6 @@ ALLOWED_COMMANDS = frozenset(
     {
         "check",
         "prune",
-        "confirm",
         "import",
         "plan",
         "receipt",

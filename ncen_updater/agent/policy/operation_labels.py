@@ -11,7 +11,6 @@ _OPERATION_LABELS = {
     "assess": N_("determining the next upgrade"),
     "check": N_("reading the metadata"),
     "prune": N_("pruning"),
-    "confirm": N_("confirming the release"),
     "import": N_("importing an offline bundle"),
     "job": N_("running a job"),
     "plan": N_("downloading a release"),

@@ -401,8 +401,6 @@ def build_job_command(job: Job) -> tuple[str, ...]:
             )
         case JobKind.RESUME:
             return ("resume", *language_option)
-        case JobKind.CONFIRM:
-            return ("confirm", *language_option)
         case JobKind.SELF_UPDATE:
             return ("self-update", *release, *retry, *language_option)
         case JobKind.IMPORT:

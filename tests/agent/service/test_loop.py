@@ -197,7 +197,6 @@ def test_job_is_run_once(trial: Trial) -> None:
             ("rollback", "--yes", "--job", "1", "--undoes", "abcdefgh"),
         ),
         (JobKind.RESUME, {}, ("resume",)),
-        (JobKind.CONFIRM, {}, ("confirm",)),
     ],
 )
 def test_job_commands_are_built(

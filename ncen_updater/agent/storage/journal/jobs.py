@@ -30,7 +30,6 @@ class JobKind(StrEnum):
     UPGRADE = "upgrade"
     ROLLBACK = "rollback"
     RESUME = "resume"
-    CONFIRM = "confirm"
     SELF_UPDATE = "self-update"
     IMPORT = "import"
 

@@ -479,13 +479,11 @@ bloquant, le code de sortie de `plan` et de `doctor` est 3, celui de `verify` es
 
 def render_table(found: Source, language: str = "en") -> str:
     """Return the page of all messages in a language."""
-    from ncen_updater.common.i18n import show_sudo
-
     french = read_po() if language == "fr" else {}
 
     def say(template: str) -> str:
         said = french.get(template, "")
-        return _cell(show_sudo((said if isinstance(said, str) else said.forms[-1]) or template))
+        return _cell((said if isinstance(said, str) else said.forms[-1]) or template)
 
     lines = [HEADINGS[language]]
     for row in errors(found):

@@ -62,11 +62,6 @@ _COUNT_PATTERN = re.compile(r"\d{1,3}(?:[,\u202f\u00a0]\d{3})+|\d+")
 _COUNTS_BY_NAME = re.compile(r"[\w.-]+: \d+(?:, [\w.-]+: \d+)*(?:, \.\.\.)?")
 #: Count used for an unknown number, as if it were large.
 _UNKNOWN_COUNT = 100
-#: Commands that need root, since they never use the service or read the site's key.
-ROOT_COMMANDS = (
-    "adopt", "prune", "receipt", "resume", "setup", "translations",
-)  # fmt: skip
-_OWN_COMMAND = re.compile(r"(?:\bsudo )?\bncen-updater (?P<name>[a-z][a-z-]*)\b(?! --help)")
 
 
 def N_(template: str) -> str:  # noqa: N802 - the gettext name, which its tools look for
@@ -263,23 +258,10 @@ def _translate_with_plural(
     return None
 
 
-def show_sudo(text: str) -> str:
-    """Return a text with ``sudo`` before commands of ncen-updater that need root, and only there.
-
-    Texts and catalogues name the commands without it, so that every text follows this rule. Pure.
-    """
-
-    def name_command(found: re.Match[str]) -> str:
-        sudo = "sudo " if found["name"] in ROOT_COMMANDS else ""
-        return f"{sudo}ncen-updater {found['name']}"
-
-    return _OWN_COMMAND.sub(name_command, text) if "ncen-updater " in text else text
-
-
 def translate(
     template: str, language: str = DEFAULT_LANGUAGE, values: Mapping[str, object] | None = None
 ) -> str:
-    """Return a template in a language, with ``sudo`` as :func:`show_sudo`; else in English.
+    """Return a template in a language; in English if no catalogue has it.
 
     Args:
         template: English text in the plural.
@@ -287,12 +269,12 @@ def translate(
         values: Values of its placeholders, which select the plural form.
     """
     if not template or (language == DEFAULT_LANGUAGE and not values):
-        return show_sudo(template)
+        return template
     directories = _list_locale_directories()
     known = _load_catalogs(language, directories)
     if language != DEFAULT_LANGUAGE:
         known += _load_catalogs(DEFAULT_LANGUAGE, directories)
-    return show_sudo(_translate_with_plural(known, template, values or {}) or template)
+    return _translate_with_plural(known, template, values or {}) or template
 
 
 class LocalizedFigure(str):

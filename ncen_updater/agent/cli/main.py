@@ -229,7 +229,7 @@ def _describe_state(session: AgentSession, error: UpdaterError) -> Sequence[Lazy
     named = error.code in (OPEN_CHANGE.code, SOAK_NOT_FINISHED.code)
     value = format_site_state(status, before, change_named=named)
     if session.adopting and isinstance(status.journal, JournalMissingError):
-        value.append(LazyText(N_("Not adopted. Run ncen-updater adopt again.")))
+        value.append(LazyText(N_("Not adopted. Run sudo ncen-updater adopt again.")))
     return value
 
 

@@ -138,7 +138,7 @@ def offer_receipt(session: AgentSession, directory: Path, *, wanted: bool) -> Pa
             return None
         if not (wanted and state.is_begun):
             words = N_(
-                "To write a receipt beside the bundle, run: ncen-updater receipt --to {path}"
+                "To write a receipt beside the bundle, run: sudo ncen-updater receipt --to {path}"
             )
             session.add_line(LazyText(words, {"path": directory}))
             return None
@@ -205,7 +205,7 @@ class _ReceiptCommand:
         self.add_level(A_RECEIPT_WOULD_SAY, level)
         next_receipt, statement = self.add_next(level)
         if self.level is ReceiptLevel.NONE:
-            words = N_("To allow this, run: ncen-updater receipt --level version")
+            words = N_("To allow this, run: sudo ncen-updater receipt --level version")
             self.session.add_line(LazyText(words))
         past_events = receipts.list_receipt_events(self.journal)[-MAX_SHOWN_EVENTS:]
         if past_events:

@@ -91,7 +91,7 @@ def setup(
         session.add_line(LazyText(N_("Setup was interrupted.")))
         for step in record.list_steps(done=False):
             session.add_line(LazyText(N_("Still to do: {step}"), {"step": step.title}))
-        session.add_line(LazyText(N_("To undo it instead, run: ncen-updater setup --undo")))
+        session.add_line(LazyText(N_("To undo it instead, run: sudo ncen-updater setup --undo")))
         if dry_run:
             _write(session, "interrupted", None)
             return ExitCode.OK
@@ -134,7 +134,7 @@ def _apply(session: AgentSession, record: SetupRecord, plan: SetupPlan | None = 
         session.add_line(text)
     for words in record.by_hand:
         session.add_line(LazyText(N_("By hand: {what}"), {"what": words}))
-    session.add_line(LazyText(N_("Undo: ncen-updater setup --undo")))
+    session.add_line(LazyText(N_("Undo: sudo ncen-updater setup --undo")))
     session.add_line(LazyText(N_("Next: ncen-updater check")))
     more = {"doctor": dict(result.document)} if result else {}
     _write(session, "done", plan, record.by_hand, **more)

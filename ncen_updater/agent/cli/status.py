@@ -248,7 +248,7 @@ def _show_journal(session: AgentSession, document: Document, part: Document) -> 
     pending = part["pending_rollback"]
     if pending is not None:
         text = (
-            N_("Rollback of {version} pending. Run: ncen-updater resume")
+            N_("Rollback of {version} pending. Run: sudo ncen-updater resume")
             if pending["automatic"]
             else N_("Rollback of {version} failed. Run: ncen-updater doctor")
         )
@@ -363,7 +363,7 @@ def _format_approval(row: Document, first: Document | None) -> LazyText:
     if restored != row["version"]:
         words = N_(
             "Waiting for approval of the restored databases: {count} missing; approved by "
-            "{who}. Run: ncen-updater adopt --restored {version} --reason TEXT"
+            "{who}. Run: sudo ncen-updater adopt --restored {version} --reason TEXT"
         )
         return LazyText(words, {**values, "version": restored})
     if row["unavailable"]:
@@ -461,9 +461,9 @@ def _show_open_change(
     if service_runs and change["state"] != ChangeState.STUCK:
         session.add_line(LazyText(N_("  The service resumes it automatically.")))
     elif change["state"] == ChangeState.COMMITTED:
-        session.add_line(LazyText(N_("  To complete the change, run: ncen-updater resume")))
+        session.add_line(LazyText(N_("  To complete the change, run: sudo ncen-updater resume")))
     else:
-        session.add_line(LazyText(N_("  Run: ncen-updater resume")))
+        session.add_line(LazyText(N_("  Run: sudo ncen-updater resume")))
 
 
 def _translate(session: AgentSession, word: str | None) -> str:

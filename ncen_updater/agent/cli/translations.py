@@ -302,7 +302,7 @@ def _show_refused(session: AgentSession, layer: LocalOverlay, version: Version, 
     count = sum(len(f.select(KeyOutcome.REJECTED)) for f in report.files if f.local_path == own)
     if count:
         session.add_line(LazyText(N_("Unusable local texts: {count}"), {"count": count}))
-        session.add_line(LazyText(N_("Run: ncen-updater translations report")))
+        session.add_line(LazyText(N_("Run: sudo ncen-updater translations report")))
 
 
 # ---- apply ---------------------------------------------------------------------------------------

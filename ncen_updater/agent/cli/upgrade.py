@@ -114,7 +114,7 @@ def confirm(context: click.Context) -> ExitCode:
     session.add_line(
         LazyText(N_("The service completes the change automatically."))
         if site.is_service_running()
-        else LazyText(N_("To complete the change, run: ncen-updater resume"))
+        else LazyText(N_("To complete the change, run: sudo ncen-updater resume"))
     )
     session.write_output(found)
     return ExitCode.OK

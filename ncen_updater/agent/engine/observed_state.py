@@ -90,7 +90,7 @@ def find_contradiction(site: Site, journal: Journal) -> LazyText | None:
         return LazyText(
             N_(
                 "the journal records a later change than the databases; if they were"
-                " restored on purpose, run: ncen-updater adopt VERSION --restored"
+                " restored on purpose, run: sudo ncen-updater adopt VERSION --restored"
             )
         )
     return None

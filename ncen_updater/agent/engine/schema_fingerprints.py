@@ -40,8 +40,8 @@ FINGERPRINT_FORMAT = 1
 
 #: Remedy for a schema that was changed outside an upgrade.
 DRIFT_REMEDY = N_(
-    "Have the change in {database} undone. To accept it, two approvers run: ncen-updater"
-    " adopt --restored {version} --reason TEXT"
+    "Have the change in {database} undone. To accept it, two approvers run: sudo"
+    " ncen-updater adopt --restored {version} --reason TEXT"
 )
 
 

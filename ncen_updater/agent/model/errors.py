@@ -33,7 +33,7 @@ from ncen_updater.common.messages import (
 )
 
 #: State of a site on which no release was ever selected.
-NOT_ADOPTED = N_("Not adopted. Run: ncen-updater adopt VERSION")
+NOT_ADOPTED = N_("Not adopted. Run: sudo ncen-updater adopt VERSION")
 
 
 class JournalMissingError(UpdaterError):

@@ -521,7 +521,7 @@ def _adopt(
     if machine.has_systemd():
         starting += _start_from_current(machine, config, path, version, by_hand, keep_unit)
     if config.feed.offline or version is None:
-        words = N_("Import the installed release, then run: ncen-updater adopt {version}")
+        words = N_("Import the installed release, then run: sudo ncen-updater adopt {version}")
         by_hand.append(LazyText(words, {"version": version or "VERSION"}))
         return
     copying = [TrialCopyStep(str(path), version)] * with_copy

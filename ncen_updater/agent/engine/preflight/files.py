@@ -158,7 +158,7 @@ def judge_overlay(report: OverlayReport) -> Iterator[Finding]:
             yield make_advisory(
                 6352,
                 N_("Unusable local texts in {path}: {count}, for example {key}: {problem}"),
-                N_("Correct these texts. To list them, run: ncen-updater translations report"),
+                N_("Correct these texts. To list them, run: sudo ncen-updater translations report"),
                 path=file.local_path,
                 count=len(refused),
                 key=refused[0].name,

@@ -65,7 +65,7 @@ def check_open_change(context: PreflightContext) -> tuple[Finding, ...]:
         make_blocker(
             6316,
             N_("Change {change} is not finished"),
-            N_("Run: ncen-updater resume"),
+            N_("Run: sudo ncen-updater resume"),
             change=context.open_change,
         ),
     )
@@ -80,7 +80,7 @@ def check_current_slot(context: PreflightContext) -> tuple[Finding, ...]:
             make_blocker(
                 6306,
                 N_("No release selected by {link}; rollback impossible"),
-                N_("Run: ncen-updater adopt VERSION"),
+                N_("Run: sudo ncen-updater adopt VERSION"),
                 link=str(context.slots.current_link),
             ),
         )

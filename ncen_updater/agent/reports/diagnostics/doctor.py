@@ -378,7 +378,7 @@ def _check_journal(
                 remedy = N_("If it is unused, drop it.")
                 if change_id in rehearsal_ids:
                     title = N_("Leftover copy of {database} from an interrupted rehearsal")
-                    remedy = N_("Run: ncen-updater resume")
+                    remedy = N_("Run: sudo ncen-updater resume")
                 figures = {"database": name, "change": change_id}
                 yield make_finding("NU-6123", Severity.WARNING, title, remedy, **figures)
 

@@ -233,7 +233,7 @@ def _build_no_release_finding(site: Site) -> Finding:
         N_("No release selected: {path} not found"),
         N_(
             "Correct 'current' under [paths] in agent.toml, or on a new site run:"
-            " ncen-updater adopt"
+            " sudo ncen-updater adopt"
         ),
         path=site.slots.current_link,
     )
@@ -304,13 +304,13 @@ def _check_open_change(site: Site, journal: Journal) -> Iterator[Finding]:
 
 def build_open_change_finding(change: Change, severity: Severity, facts: ChangeFacts) -> Finding:
     """Return the finding that a change is open; it blocks upgrades but is no inconsistency."""
-    remedy = N_("Run ncen-updater resume; do not start the application by hand.")
+    remedy = N_("Run sudo ncen-updater resume; do not start the application by hand.")
     if change.is_committed:
-        remedy = N_("Run: ncen-updater resume")
+        remedy = N_("Run: sudo ncen-updater resume")
     if change.is_committed and facts.contract_failed is not None:
         remedy = N_(
             "The final migrations of {version} failed ({code}). Correct the cause, then"
-            " run: ncen-updater resume. To keep the release without them, run: ncen-updater"
+            " run: sudo ncen-updater resume. To keep the release without them, run: ncen-updater"
             " confirm."
         )
     return make_finding(
@@ -395,7 +395,7 @@ def check_overlay(site: Site, current: Version) -> tuple[Finding, ...]:
                 N_("Local overlay not applied to {version} (selected in {path}: {chosen})")
                 if chosen
                 else N_("Local overlay not applied to {version} (none selected in {path})"),
-                N_("Run ncen-updater translations apply, then restart the application."),
+                N_("Run sudo ncen-updater translations apply, then restart the application."),
                 **values,
             )
         )
@@ -412,7 +412,7 @@ def check_overlay(site: Site, current: Version) -> tuple[Finding, ...]:
                 "NU-6134",
                 Severity.INFO,
                 N_("Unused files in {path}: {count} ({files})"),
-                N_("Compare their names with: ncen-updater translations report"),
+                N_("Compare their names with: sudo ncen-updater translations report"),
                 **values,
             )
         )

@@ -144,7 +144,7 @@ LEFTOVER_COPY = FindingTemplate(
     "NU-4132",
     Severity.CRITICAL,
     N_("Database {database} already exists from an interrupted attempt"),
-    N_("Run: ncen-updater resume"),
+    N_("Run: sudo ncen-updater resume"),
 )
 UNSUPPORTED_VERSION = FindingTemplate(
     "NU-4133",
@@ -208,7 +208,7 @@ ORPHAN_DIRECTORY = FindingTemplate(
     "NU-4138",
     Severity.WARNING,
     N_("Interrupted copy of {database} left directory base/{oid} on the server"),
-    N_("Run ncen-updater resume. If the directory remains, remove it: no database uses it."),
+    N_("Run sudo ncen-updater resume. If the directory remains, remove it: no database uses it."),
 )
 ORPHAN_POSSIBLE = FindingTemplate(
     "NU-4139",
@@ -242,7 +242,7 @@ QUARANTINED_DATABASES = FindingTemplate(
     Severity.WARNING,
     N_("Databases with unmerged records retained from change {change}: {path} ({rows})"),
     N_("Review them with ALTER DATABASE ... ALLOW_CONNECTIONS true and enter missing records"
-        " again, then run: ncen-updater prune --retained {change}"),
+        " again, then run: sudo ncen-updater prune --retained {change}"),
 )  # fmt: skip
 
 

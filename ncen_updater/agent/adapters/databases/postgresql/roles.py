@@ -72,7 +72,7 @@ LOGIN_UNKNOWN = FindingTemplate(
     Severity.WARNING,
     N_("Cannot check the login of the application as {role}: {reason}"),
     N_("Start the application, set its system user under [application] in agent.toml, then"
-        " run: sudo ncen-updater doctor"),
+        " run: ncen-updater doctor"),
 )  # fmt: skip
 LOGIN_LIMIT_S = 10
 # The child switches to the user for good before it connects.

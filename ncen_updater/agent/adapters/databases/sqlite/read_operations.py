@@ -438,7 +438,7 @@ def find_blockers(
             "NU-4240",
             Severity.CRITICAL,
             N_("Directory {path} cannot be switched: not yet adopted"),
-            N_("Stop the application, then run: ncen-updater adopt"),
+            N_("Stop the application, then run: sudo ncen-updater adopt"),
             {"path": str(layout.live)},
         )
         return
@@ -513,8 +513,8 @@ def find_quarantined(layout: DatabaseSets) -> Iterator[Finding]:
                 Severity.WARNING,
                 N_("Databases with unmerged records retained in {path} ({rows})"),
                 N_(
-                    "Review them and enter missing records again, then run: ncen-updater"
-                    " prune --retained {change}"
+                    "Review them and enter missing records again, then run: sudo"
+                    " ncen-updater prune --retained {change}"
                 ),
                 {"path": directory, "rows": rows or "-", "change": quarantined.change},
             )

@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING
 import click
 
 from ncen_updater.agent.cli.common import (
+    agent_command,
     dry_run_option,
-    get_agent_session,
     identify_actor,
     parse_reason,
 )
-from ncen_updater.common.cli.lazy import CliCommand
 from ncen_updater.common.cli.render import finding_to_json, format_findings
 from ncen_updater.common.cli.usage import NOTHING_CHANGED, CommandUsageError, parse_version
 from ncen_updater.common.errors import UpdaterError
@@ -29,7 +28,7 @@ if TYPE_CHECKING:
     from ncen_updater.agent.engine.site import Site
 
 
-@click.command("adopt", cls=CliCommand, help=N_("Adopt an existing installation"))
+@agent_command
 @click.argument("version")
 @dry_run_option
 @click.option(
@@ -45,9 +44,8 @@ if TYPE_CHECKING:
 )
 @click.option("--reason", metavar="TEXT", help=N_("With --restored: reason"))
 @click.option("--yes", is_flag=True, help=N_("With --restored: skip the confirmation prompt"))
-@click.pass_context
 def adopt(
-    context: click.Context,
+    session: AgentSession,
     version: str,
     dry_run: bool,
     confirmed: bool,
@@ -58,17 +56,14 @@ def adopt(
     from ncen_updater.agent.engine import adopt as adopting
     from ncen_updater.agent.model.event_names import JOURNAL_FILE
 
-    session = get_agent_session(context)
     release = parse_version(version)
     assert release is not None, "the argument is required"  # noqa: S101
     if restored:
         if confirmed:
-            raise CommandUsageError(
-                N_("--application-is-down is not allowed with --restored"), context
-            )
-        return _adopt_restored(context, release, reason, yes, dry_run)
+            raise CommandUsageError(N_("--application-is-down is not allowed with --restored"))
+        return _adopt_restored(session, release, reason, yes, dry_run)
     if reason is not None or yes:
-        raise CommandUsageError(N_("--reason and --yes require --restored"), context)
+        raise CommandUsageError(N_("--reason and --yes require --restored"))
     site = session.open_site()
     session.adopting = not (site.state_directory / JOURNAL_FILE).exists()
     with session.make_progress() as progress:
@@ -170,7 +165,7 @@ def _show_dry_run(session: AgentSession, site: Site, adoption: AdoptionPlan) -> 
 
 
 def _adopt_restored(
-    context: click.Context, release: Version, reason: str | None, yes: bool, dry_run: bool
+    session: AgentSession, release: Version, reason: str | None, yes: bool, dry_run: bool
 ) -> ExitCode:
     """Record the approval to adopt restored databases as a release, and adopt them with the last.
 
@@ -180,10 +175,9 @@ def _adopt_restored(
     from ncen_updater.agent.engine import adopt as adopting
     from ncen_updater.agent.engine.operations import Operations
 
-    session = get_agent_session(context)
     if reason is None and not dry_run:
-        raise CommandUsageError(N_("--reason is required"), context)
-    why = "" if reason is None else parse_reason(reason, context)
+        raise CommandUsageError(N_("--reason is required"))
+    why = "" if reason is None else parse_reason(reason)
     site = session.open_site()
     with session.make_progress() as progress:
         operations = Operations(site, progress)

@@ -11,8 +11,8 @@ import click
 
 from ncen_updater.agent.cli.common import (
     accept_loss_option,
+    agent_command,
     dry_run_option,
-    get_agent_session,
     yes_option,
 )
 from ncen_updater.agent.cli.hold import parse_future_time, show_next_start
@@ -20,7 +20,6 @@ from ncen_updater.agent.cli.session import AgentSession
 from ncen_updater.agent.engine.approvals.approval import describe_consumed_approvals
 from ncen_updater.agent.engine.approvals.next_upgrade import require_approvable
 from ncen_updater.agent.reports.command_results import format_rehearsal_lines
-from ncen_updater.common.cli.lazy import CliCommand
 from ncen_updater.common.cli.render import format_scheduled_time, group_digest
 from ncen_updater.common.cli.usage import CommandUsageError, parse_version
 from ncen_updater.common.errors import UpdaterError
@@ -58,16 +57,15 @@ _NOTHING_TO_SHOW_CODES = frozenset(
 )
 
 
-@click.command("approve", cls=CliCommand, help=N_("Approve a rehearsed upgrade or a rollback"))
+@agent_command
 @click.argument("version", required=False)
 @click.option("--rollback", is_flag=True, help=N_("Approve a rollback instead of an upgrade"))
 @accept_loss_option
 @click.option("--withdraw", is_flag=True, help=N_("Withdraw your approval"))
 @yes_option
 @dry_run_option
-@click.pass_context
 def approve(
-    context: click.Context,
+    session: AgentSession,
     version: str | None,
     rollback: bool,
     accept_loss: int | None,
@@ -75,16 +73,15 @@ def approve(
     yes: bool,
     dry_run: bool,
 ) -> ExitCode:
-    session = get_agent_session(context)
     target = parse_version(version)
     if rollback:
         if version is not None:
-            raise CommandUsageError(N_("--rollback takes no VERSION"), context)
+            raise CommandUsageError(N_("--rollback takes no VERSION"))
         if withdraw and not dry_run:
             return _withdraw_approval(session, None, of_rollback=True)
         return _approve_rollback(session, accept_loss, yes=yes, dry_run=dry_run)
     if accept_loss is not None:
-        raise CommandUsageError(N_("--accept-loss requires --rollback"), context)
+        raise CommandUsageError(N_("--accept-loss requires --rollback"))
     if withdraw and not dry_run:
         return _withdraw_approval(session, target, of_rollback=False)
     site = session.get_client()
@@ -112,7 +109,7 @@ def approve(
     return _show_approval(session, seen)
 
 
-@click.command("schedule", cls=CliCommand, help=N_("Set the start time of an approved upgrade"))
+@agent_command
 @click.argument("time", required=False)
 @click.option(
     "--release",
@@ -121,13 +118,11 @@ def approve(
     help=N_("Release to schedule (default: next upgrade)"),
 )
 @click.option("--cancel", is_flag=True, help=N_("Cancel the schedule"))
-@click.pass_context
 def schedule(
-    context: click.Context, time: str | None, version: str | None, cancel: bool
+    session: AgentSession, time: str | None, version: str | None, cancel: bool
 ) -> ExitCode:
-    session = get_agent_session(context)
     if (time is None) is not cancel:
-        raise CommandUsageError(N_("specify TIME or --cancel"), context)
+        raise CommandUsageError(N_("specify TIME or --cancel"))
     moment = parse_future_time(time, datetime.now(UTC), session.zone)
     target = parse_version(version)
     site = session.get_client()

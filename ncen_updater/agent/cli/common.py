@@ -6,18 +6,18 @@ import os
 import pwd
 from collections.abc import Mapping
 from pathlib import Path
-from typing import cast
 
 import click
 
-from ncen_updater.agent.cli.session import AgentSession
 from ncen_updater.agent.model.change import Actor
 from ncen_updater.common.cli.characters import strip_control_characters
-from ncen_updater.common.cli.lazy import IntegerRange, get_session
+from ncen_updater.common.cli.lazy import CliCommand, IntegerRange, define_command
 from ncen_updater.common.cli.usage import CommandUsageError
 from ncen_updater.common.i18n import N_
 
 MAX_REASON_CHARS = 500
+#: Defines a command of the agent.
+agent_command = define_command(CliCommand)
 #: Options with the same meaning in every command.
 dry_run_option = click.option(
     "--dry-run", is_flag=True, help=N_("Show what would be done, without changing anything")
@@ -30,7 +30,7 @@ accept_loss_option = click.option(
 )  # fmt: skip
 
 
-def parse_reason(typed: str, context: click.Context) -> str:
+def parse_reason(typed: str) -> str:
     """Return the value of ``--reason`` as one line.
 
     Raises:
@@ -38,13 +38,8 @@ def parse_reason(typed: str, context: click.Context) -> str:
     """
     reason = strip_control_characters(typed).replace("\n", " ").strip()[:MAX_REASON_CHARS]
     if not reason:
-        raise CommandUsageError(N_("empty value"), context, hint="--reason")
+        raise CommandUsageError(N_("empty value"), hint="--reason")
     return reason
-
-
-def get_agent_session(context: click.Context) -> AgentSession:
-    """Return the agent's session of a command."""
-    return cast("AgentSession", get_session(context))
 
 
 #: UID of the user who logged in, unaffected by su and sudo: pam_loginuid(8).

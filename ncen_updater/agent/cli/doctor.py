@@ -7,28 +7,21 @@ from pathlib import Path
 
 import click
 
-from ncen_updater.agent.cli.common import dry_run_option, get_agent_session, yes_option
+from ncen_updater.agent.cli.common import agent_command, dry_run_option, yes_option
 from ncen_updater.agent.cli.session import AgentSession
 from ncen_updater.agent.reports.command_results import CommandResult
-from ncen_updater.common.cli.lazy import CliCommand
 from ncen_updater.common.cli.render import format_bytes
 from ncen_updater.common.cli.usage import NOTHING_CHANGED, CommandUsageError
 from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.messages import ExitCode
 
 
-@click.command(
-    "doctor", cls=CliCommand, help=N_("Check the site for problems that block an upgrade")
-)
-@click.pass_context
-def doctor(context: click.Context) -> ExitCode:
-    session = get_agent_session(context)
+@agent_command
+def doctor(session: AgentSession) -> ExitCode:
     return session.show_result(session.get_nearest_client().run_doctor())
 
 
-@click.command(
-    "verify", cls=CliCommand, help=N_("Verify releases, databases and files against the audit log")
-)
+@agent_command
 @click.option(
     "--head",
     "head_texts",
@@ -42,24 +35,20 @@ def doctor(context: click.Context) -> ExitCode:
     is_flag=True,
     help=N_("Verify the audit log only"),
 )
-@click.pass_context
-def verify(context: click.Context, head_texts: tuple[str, ...], journal_only: bool) -> ExitCode:
+def verify(session: AgentSession, head_texts: tuple[str, ...], journal_only: bool) -> ExitCode:
     from ncen_updater.agent.storage.journal.rows import ChainHead
 
-    session = get_agent_session(context)
     try:
         heads = [ChainHead.parse(text) for text in head_texts]
     except ValueError as error:
         wanted = N_("expected NUMBER:HASH")
-        raise CommandUsageError(wanted, context, hint="--head") from error
+        raise CommandUsageError(wanted, hint="--head") from error
     return session.show_result(
         session.get_nearest_client().verify(heads, journal_only=journal_only)
     )
 
 
-@click.command(
-    "support-bundle", cls=CliCommand, help=N_("Write a support bundle for the Secretariat")
-)
+@agent_command
 @click.option(
     "--output", type=click.Path(path_type=Path), metavar="FILE",
     help=N_("Output file (default: ncen-support-DATE.tar.gz)"),
@@ -74,9 +63,8 @@ def verify(context: click.Context, head_texts: tuple[str, ...], journal_only: bo
     "--in-document", is_flag=True,
     hidden=True,
 )  # fmt: skip
-@click.pass_context
 def support_bundle(
-    context: click.Context,
+    session: AgentSession,
     output: Path | None,
     leave_out: tuple[str, ...],
     show: tuple[str, ...],
@@ -93,7 +81,6 @@ def support_bundle(
     from ncen_updater.common.errors import UpdaterError
     from ncen_updater.common.messages import BUNDLE_LEAKS
 
-    session = get_agent_session(context)
     # Checked here, since the service would report only that a name is invalid.
     require_parts((*leave_out, *show))
     if in_document:

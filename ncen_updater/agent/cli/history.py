@@ -7,14 +7,14 @@ from typing import Any
 
 import click
 
-from ncen_updater.agent.cli.common import get_agent_session
+from ncen_updater.agent.cli.common import agent_command
 from ncen_updater.agent.cli.event_text import format_event
 from ncen_updater.agent.cli.session import AgentSession
 from ncen_updater.agent.cli.status import STEP_STATES
 from ncen_updater.agent.model.event_names import IMPORTED
 from ncen_updater.agent.reports.change_lines import format_change, get_change_state
 from ncen_updater.common.cli.characters import strip_control_characters
-from ncen_updater.common.cli.lazy import CliCommand, IntegerRange
+from ncen_updater.common.cli.lazy import IntegerRange
 from ncen_updater.common.cli.render import format_duration, format_table
 from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.labels import get_step_label, translate_step_label
@@ -26,7 +26,7 @@ Document = Mapping[str, Any]
 IMPORTED_KINDS = ("releases", "agents")
 
 
-@click.command("history", cls=CliCommand, help=N_("Show past upgrades and rollbacks"))
+@agent_command
 @click.argument("change", required=False)
 @click.option(
     "--limit",
@@ -36,9 +36,7 @@ IMPORTED_KINDS = ("releases", "agents")
     help=N_("Maximum number of changes"),
 )
 @click.option("--events", is_flag=True, help=N_("With CHANGE: include steps and events"))
-@click.pass_context
-def history(context: click.Context, change: str | None, limit: int, events: bool) -> ExitCode:
-    session = get_agent_session(context)
+def history(session: AgentSession, change: str | None, limit: int, events: bool) -> ExitCode:
     found = session.get_client().read_history(change, limit)
     if change is None:
         _show_changes(session, found)

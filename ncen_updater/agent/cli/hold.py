@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ncen_updater.agent.cli.common import get_agent_session, parse_reason
+from ncen_updater.agent.cli.common import agent_command, parse_reason
 from ncen_updater.agent.config.essential_settings import read_site_timezone
-from ncen_updater.common.cli.lazy import CliCommand
 from ncen_updater.common.cli.usage import NOTHING_CHANGED
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, LazyText, LocalizedFigure
@@ -68,13 +67,11 @@ def show_next_start(
         )
 
 
-@click.command("hold", cls=CliCommand, help=N_("Hold upgrades"))
+@agent_command
 @click.option("--reason", required=True, help=N_("Reason, shown by status"))
 @click.option("--until", metavar="TIME", help=N_("End of the hold (default: none)"))
-@click.pass_context
-def hold(context: click.Context, reason: str, until: str | None) -> ExitCode:
-    session = get_agent_session(context)
-    reason = parse_reason(reason, context)
+def hold(session: AgentSession, reason: str, until: str | None) -> ExitCode:
+    reason = parse_reason(reason)
     zone = read_site_timezone(session.config)
     end = parse_future_time(until, datetime.now(UTC), zone)
     found = session.get_client().set_hold(reason, end)
@@ -83,10 +80,8 @@ def hold(context: click.Context, reason: str, until: str | None) -> ExitCode:
     return ExitCode.OK
 
 
-@click.command("unhold", cls=CliCommand, help=N_("Remove all holds"))
-@click.pass_context
-def unhold(context: click.Context) -> ExitCode:
-    session = get_agent_session(context)
+@agent_command
+def unhold(session: AgentSession) -> ExitCode:
     site = session.get_client()
     count = site.lift_holds()
     text = N_("Removed: {count} holds") if count else N_("No holds.")

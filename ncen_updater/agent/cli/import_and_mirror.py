@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ncen_updater.agent.cli.common import dry_run_option, get_agent_session
-from ncen_updater.common.cli.lazy import CliCommand, IntegerRange
+from ncen_updater.agent.cli.common import agent_command, dry_run_option
+from ncen_updater.agent.cli.session import AgentSession
+from ncen_updater.common.cli.lazy import IntegerRange
 from ncen_updater.common.cli.render import format_bytes, format_time
 from ncen_updater.common.cli.usage import CommandUsageError
 from ncen_updater.common.errors import UpdaterError
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 FILE_TYPE = click.Path(path_type=Path, dir_okay=False)
 
 
-@click.command("import", cls=CliCommand, help=N_("Import an offline bundle"))
+@agent_command
 @click.argument("file", metavar="FILE", type=FILE_TYPE, required=False)
 @dry_run_option
 @click.option("--receipt", is_flag=True, help=N_("Also write the next receipt beside the bundle"))
@@ -33,15 +34,13 @@ FILE_TYPE = click.Path(path_type=Path, dir_okay=False)
     metavar="N",
     hidden=True,
 )
-@click.pass_context
 def import_(
-    context: click.Context, file: Path | None, dry_run: bool, receipt: bool, job: int | None
+    session: AgentSession, file: Path | None, dry_run: bool, receipt: bool, job: int | None
 ) -> ExitCode:
-    session = get_agent_session(context)
     if job is not None and file is None:
         return session.show_result(session.get_local_site().import_for_job(job, dry_run=dry_run))
     if file is None or job is not None:
-        raise CommandUsageError(N_("specify a file"), context)
+        raise CommandUsageError(N_("specify a file"))
     # A user with write access reads the medium directly, without the import directory.
     result = session.get_nearest_client().import_bundle(file, dry_run=dry_run)
     for line in result.lines:
@@ -55,11 +54,7 @@ def import_(
     return session.show_result(replace(result, lines=(), document=document))
 
 
-@click.command(
-    "mirror",
-    cls=CliCommand,
-    help=N_("Create or update a local mirror of the feed"),
-)
+@agent_command
 @click.argument("directory", type=click.Path(path_type=Path, file_okay=False))
 @click.option(
     "--from-bundle",
@@ -74,9 +69,8 @@ def import_(
     help=N_("Keep the N newest releases of each product and all required releases"),
 )
 @dry_run_option
-@click.pass_context
 def mirror(
-    context: click.Context,
+    session: AgentSession,
     directory: Path,
     file: Path | None,
     keep: int | None,
@@ -85,7 +79,6 @@ def mirror(
     from ncen_updater.agent.adapters.feed_reader.worker_source import WorkerReleaseSource
     from ncen_updater.agent.config.loader import load_config
 
-    session = get_agent_session(context)
     request: dict[str, object] = {
         "act": "mirror",
         "directory": str(directory.absolute()),

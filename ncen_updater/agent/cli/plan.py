@@ -8,19 +8,19 @@ from pathlib import Path
 
 import click
 
-from ncen_updater.agent.cli.common import get_agent_session, retry_option
+from ncen_updater.agent.cli.common import agent_command, retry_option
+from ncen_updater.agent.cli.session import AgentSession
 from ncen_updater.agent.reports.command_results import (
     JsonDocument,
     OutputLine,
     format_step_lines,
 )
-from ncen_updater.common.cli.lazy import CliCommand
 from ncen_updater.common.cli.usage import parse_version
 from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.messages import ExitCode
 
 
-@click.command("plan", cls=CliCommand, help=N_("Show the upgrade plan without changing anything"))
+@agent_command
 @click.argument("version", required=False)
 @click.option("--sql", is_flag=True, help=N_("Print only the SQL statements, in order"))
 @click.option("--steps", is_flag=True, help=N_("List every step of the upgrade"))
@@ -30,16 +30,14 @@ from ncen_updater.common.messages import ExitCode
     is_flag=True,
     hidden=True,
 )
-@click.pass_context
 def plan(
-    context: click.Context,
+    session: AgentSession,
     version: str | None,
     sql: bool,
     steps: bool,
     retry: bool,
     prepared: bool,
 ) -> ExitCode:
-    session = get_agent_session(context)
     session.wraps_lines = not sql  # users copy the SQL from the screen
     target = parse_version(version)
     if prepared:
@@ -68,7 +66,7 @@ def _list_next_commands(document: JsonDocument, *, steps: bool) -> Iterator[Lazy
         yield LazyText(N_("To rehearse it, run: ncen-updater rehearse {version}"), version)
 
 
-@click.command("dossier", cls=CliCommand, help=N_("Write the approval dossier as an HTML page"))
+@agent_command
 @click.argument("version", required=False)
 @click.option(
     "--output",
@@ -77,15 +75,13 @@ def _list_next_commands(document: JsonDocument, *, steps: bool) -> Iterator[Lazy
     help=N_("Output file (default: standard output)"),
 )
 @click.option("--prepared", is_flag=True, hidden=True)
-@click.pass_context
 def dossier(
-    context: click.Context, version: str | None, output: Path | None, prepared: bool
+    session: AgentSession, version: str | None, output: Path | None, prepared: bool
 ) -> ExitCode:
     from ncen_updater.common import atomic_files as durable
     from ncen_updater.common.errors import UpdaterError
     from ncen_updater.common.messages import DOSSIER_UNWRITTEN
 
-    session = get_agent_session(context)
     target = parse_version(version)
     if prepared:
         found = session.get_local_site().build_dossier(target, prepared=True)
@@ -113,13 +109,9 @@ def dossier(
     return ExitCode.OK
 
 
-@click.command(
-    "rehearse", cls=CliCommand, help=N_("Rehearse the upgrade on copies of the databases")
-)
+@agent_command
 @click.argument("version", required=False)
 @retry_option
-@click.pass_context
-def rehearse(context: click.Context, version: str | None, retry: bool) -> ExitCode:
-    session = get_agent_session(context)
+def rehearse(session: AgentSession, version: str | None, retry: bool) -> ExitCode:
     target = parse_version(version)
     return session.show_result(session.get_client().rehearse(target, retry=retry))

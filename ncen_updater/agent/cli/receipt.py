@@ -11,13 +11,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ncen_updater.agent.cli.common import get_agent_session, yes_option
+from ncen_updater.agent.cli.common import agent_command, yes_option
 from ncen_updater.agent.cli.event_text import format_event
 from ncen_updater.agent.model.event_names import JOURNAL_FILE
 from ncen_updater.agent.reports import receipt as receipts
 from ncen_updater.agent.service.notifications.notifier import send_receipt
 from ncen_updater.agent.storage.journal.journal import Journal
-from ncen_updater.common.cli.lazy import CliCommand
 from ncen_updater.common.cli.program import get_invoking_user
 from ncen_updater.common.cli.render import encode_as_words
 from ncen_updater.common.cli.usage import CommandUsageError
@@ -47,7 +46,7 @@ MAX_SHOWN_EVENTS = 20
 A_RECEIPT_WOULD_SAY = N_("A receipt of the level '{level}' would say:")
 
 
-@click.command("receipt", cls=CliCommand, help=N_("Show, allow and write receipts of this site"))
+@agent_command
 @click.option(
     "--level", type=click.Choice([one.value for one in ReceiptLevel]),
     help=N_("Set what receipts may say (default: none)"),
@@ -65,9 +64,8 @@ A_RECEIPT_WOULD_SAY = N_("A receipt of the level '{level}' would say:")
 @click.option("--mail", is_flag=True, help=N_("Send the next receipt by mail"))
 @click.option("--scheduled", is_flag=True, hidden=True)
 @yes_option
-@click.pass_context
 def receipt(
-    context: click.Context,
+    session: AgentSession,
     level: str | None,
     directory: Path | None,
     show: bool,
@@ -84,9 +82,8 @@ def receipt(
         level and (show or all_levels)
     ):
         raise CommandUsageError(
-            N_("use only one of --show, --all-levels, --send, --mail, and --to or --qr"), context
+            N_("use only one of --show, --all-levels, --send, --mail, and --to or --qr")
         )
-    session = get_agent_session(context)
     site = session.open_site()
     file = site.state_directory / JOURNAL_FILE
     if os.access(file, os.R_OK) and not os.access(file, os.W_OK):

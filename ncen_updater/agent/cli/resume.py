@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ncen_updater.agent.cli.common import dry_run_option, get_agent_session
+from ncen_updater.agent.cli.common import agent_command, dry_run_option
 from ncen_updater.agent.config.essential_settings import load_essential_settings
 from ncen_updater.agent.reports.command_results import format_operation_result
-from ncen_updater.common.cli.lazy import CliCommand
 from ncen_updater.common.cli.render import make_sentence
 from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.messages import ExitCode
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
     from ncen_updater.agent.engine.site import Site
 
 
-@click.command("resume", cls=CliCommand, help=N_("Resume an interrupted upgrade or rollback"))
+@agent_command
 @click.option(
     "--boot",
     is_flag=True,
@@ -30,8 +29,7 @@ if TYPE_CHECKING:
 )
 @click.option("--unattended", is_flag=True, hidden=True)
 @dry_run_option
-@click.pass_context
-def resume(context: click.Context, boot: bool, unattended: bool, dry_run: bool) -> ExitCode:
+def resume(session: AgentSession, boot: bool, unattended: bool, dry_run: bool) -> ExitCode:
     from ncen_updater.agent.adapters.rights import drop_server_file_access
     from ncen_updater.agent.engine.operations import OperationResult, Operations
     from ncen_updater.agent.engine.pending_rollback import PENDING_ROLLBACK_REASON
@@ -46,7 +44,6 @@ def resume(context: click.Context, boot: bool, unattended: bool, dry_run: bool) 
     from ncen_updater.agent.reports.status import read_status, require_part
     from ncen_updater.agent.service.soak_preemption import preempt_soak_for_rollback
 
-    session = get_agent_session(context)
     if boot and not dry_run and _has_no_open_change(session):
         # No open change: the application may start, even if the configuration is invalid.
         return session.show_result(
@@ -110,11 +107,7 @@ def _has_no_open_change(session: AgentSession) -> bool:
         return journal.find_open_change() is None
 
 
-@click.command(
-    "prune",
-    cls=CliCommand,
-    help=N_("Remove previous databases and releases past their retention"),
-)
+@agent_command
 @dry_run_option
 @click.option(
     "--retained",
@@ -122,13 +115,11 @@ def _has_no_open_change(session: AgentSession) -> bool:
     metavar="CHANGE",
     help=N_("Remove the databases that the rollback of this change retained"),
 )
-@click.pass_context
-def prune(context: click.Context, dry_run: bool, change: str | None) -> ExitCode:
+def prune(session: AgentSession, dry_run: bool, change: str | None) -> ExitCode:
     from ncen_updater.agent.engine import prune as pruning
     from ncen_updater.agent.engine.change_guards import require_no_unfinished_change
     from ncen_updater.agent.engine.operations import Operations
 
-    session = get_agent_session(context)
     site = session.open_site()
     if change is not None:
         return _prune_retained(session, site, change, dry_run=dry_run)

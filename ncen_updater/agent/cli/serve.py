@@ -21,7 +21,7 @@ from typing import NoReturn
 
 import click
 
-from ncen_updater.agent.cli.common import get_agent_session
+from ncen_updater.agent.cli.common import agent_command
 from ncen_updater.agent.cli.session import AgentSession
 from ncen_updater.agent.config.errors import ConfigError
 from ncen_updater.agent.config.essential_settings import (
@@ -32,7 +32,7 @@ from ncen_updater.agent.config.essential_settings import (
 from ncen_updater.agent.model.errors import LockUnusableError, SiteBusyError
 from ncen_updater.agent.self_update.agent_directory import DirectoryAction, choose_action_handler
 from ncen_updater.agent.storage.agent_selection import STARTED_BY, AgentSelectionFile
-from ncen_updater.common.cli.lazy import CliCommand, IntegerRange
+from ncen_updater.common.cli.lazy import IntegerRange
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_
 from ncen_updater.common.messages import ExitCode
@@ -40,10 +40,8 @@ from ncen_updater.common.messages import ExitCode
 logger = logging.getLogger(__name__)
 
 
-@click.command("serve", cls=CliCommand, help=N_("Run the service (started by systemd)"))
-@click.pass_context
-def serve(context: click.Context) -> ExitCode:
-    session = get_agent_session(context)
+@agent_command
+def serve(session: AgentSession) -> ExitCode:
     with _excuse_start(os.environ):
         _run_service(session)
     return ExitCode.OK
@@ -97,7 +95,7 @@ def _reset_start_counter(directory: Path) -> None:
         logger.warning("the start counter was not reset: %s", error)
 
 
-@click.command("console", cls=CliCommand, help=N_("Open the web console"))
+@agent_command
 @click.option(
     "--port",
     type=IntegerRange(0, 65535),
@@ -105,9 +103,7 @@ def _reset_start_counter(directory: Path) -> None:
     metavar="N",
     help=N_("Port on the loopback interface (default: any free port)"),
 )
-@click.pass_context
-def console(context: click.Context, port: int) -> ExitCode:
-    session = get_agent_session(context)
+def console(session: AgentSession, port: int) -> NoReturn:
     load_essential_settings(session.config)  # reports an invalid file here
     zone, socket = read_site_timezone(session.config), read_service_socket(session.config)
     arguments = ["--socket", str(socket), "--port", str(port)]

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from ncen_updater.agent.cli.common import dry_run_option, get_agent_session, yes_option
-from ncen_updater.common.cli.lazy import CliCommand
+from ncen_updater.agent.cli.common import agent_command, dry_run_option, yes_option
 from ncen_updater.common.cli.session import DEFAULT_CONFIG
 from ncen_updater.common.cli.usage import NOTHING_CHANGED, CommandUsageError
 from ncen_updater.common.errors import UpdaterError
@@ -41,7 +40,7 @@ if TYPE_CHECKING:
 PATH_TYPE = click.Path(path_type=Path)
 
 
-@click.command("setup", cls=CliCommand, help=N_("Set up this site"))
+@agent_command
 @click.option("--answers", type=PATH_TYPE, help=N_("File with all answers"))
 @click.option("--keep-unit", is_flag=True, help=N_("Keep the systemd unit of the application"))
 @click.option("--web", is_flag=True, help=N_("Set up in a browser; prints a link"))
@@ -51,9 +50,8 @@ PATH_TYPE = click.Path(path_type=Path)
 )
 @dry_run_option
 @yes_option
-@click.pass_context
 def setup(
-    context: click.Context,
+    session: AgentSession,
     answers: Path | None,
     keep_unit: bool,
     web: bool,
@@ -65,13 +63,11 @@ def setup(
     from ncen_updater.agent.setup.machine import Machine
     from ncen_updater.agent.setup.record import SetupPhase, SetupRecord
 
-    session = get_agent_session(context)
     session.adopting = True
     if undo and answers:
-        raise CommandUsageError(N_("--undo is not allowed with --answers"), context)
+        raise CommandUsageError(N_("--undo is not allowed with --answers"))
     if web and (undo or yes or dry_run):
-        words = N_("--web is not allowed with --undo, --yes or --dry-run")
-        raise CommandUsageError(words, context)
+        raise CommandUsageError(N_("--web is not allowed with --undo, --yes or --dry-run"))
     root = root.absolute()
     if os.geteuid() != 0 and root == Path("/"):
         raise UpdaterError(SETUP_NOT_ROOT)

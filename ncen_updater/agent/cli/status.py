@@ -6,9 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-import click
-
-from ncen_updater.agent.cli.common import get_agent_session
+from ncen_updater.agent.cli.common import agent_command
 from ncen_updater.agent.cli.job_progress import describe_current_work, describe_job_wait
 from ncen_updater.agent.cli.session import AgentSession, explain_access_error
 from ncen_updater.agent.cli.state_text import format_availability, format_site_state
@@ -23,7 +21,6 @@ from ncen_updater.agent.reports.change_lines import format_ended_sessions, forma
 from ncen_updater.agent.reports.command_results import RELEASE_EXCLUDED, format_withdrawal_lines
 from ncen_updater.agent.service.errors import parse_error_document
 from ncen_updater.common.cli.characters import strip_control_characters
-from ncen_updater.common.cli.lazy import CliCommand
 from ncen_updater.common.cli.program import show_error
 from ncen_updater.common.cli.render import (
     format_amount,
@@ -56,12 +53,8 @@ STEP_STATES = {
 }
 
 
-@click.command(
-    "status", cls=CliCommand, help=N_("Show the installed release and the current operation")
-)
-@click.pass_context
-def status(context: click.Context) -> ExitCode:
-    session = get_agent_session(context)
+@agent_command
+def status(session: AgentSession) -> ExitCode:
     found = session.get_client().read_status()
     _show_parts(session, found)
     if "service" in found:

@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING
 import click
 from packaging.version import Version
 
-from ncen_updater.agent.cli.common import get_agent_session, yes_option
+from ncen_updater.agent.cli.common import agent_command, yes_option
 from ncen_updater.common.cli.characters import strip_control_characters
-from ncen_updater.common.cli.lazy import CliCommand
 from ncen_updater.common.cli.usage import NOTHING_CHANGED, CommandUsageError, parse_version
 from ncen_updater.common.errors import UpdaterError, get_error_text
 from ncen_updater.common.i18n import N_, LazyText
@@ -34,11 +33,7 @@ if TYPE_CHECKING:
     from ncen_updater.agent.storage.overlay.three_way_merge import TextOrigins
 
 
-@click.command(
-    "translations",
-    cls=CliCommand,
-    help=N_("Manage the translations of the local overlay"),
-)
+@agent_command
 @click.argument(
     "action",
     type=click.Choice(["report", "export", "import", "apply"]),
@@ -58,9 +53,8 @@ if TYPE_CHECKING:
 @click.option("--file", "file_name", metavar="FILE", help=N_("File to use if there are several"))
 @click.option("--all", "everything", is_flag=True, help=N_("export: include complete texts"))
 @yes_option
-@click.pass_context
 def translations(
-    context: click.Context,
+    session: AgentSession,
     action: str,
     name: str | None,
     version: str | None,
@@ -70,10 +64,9 @@ def translations(
     everything: bool,
     yes: bool,
 ) -> ExitCode:
-    session = get_agent_session(context)
     if action in ("export", "import") and name is None:
         words = N_("specify a file") if action == "import" else N_("specify a language")
-        raise CommandUsageError(words, context, hint=action)
+        raise CommandUsageError(words, hint=action)
     site = session.open_site()
     layer = site.overlay
     if layer is None:

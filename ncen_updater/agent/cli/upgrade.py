@@ -11,8 +11,8 @@ from packaging.version import Version
 
 from ncen_updater.agent.cli.common import (
     accept_loss_option,
+    agent_command,
     dry_run_option,
-    get_agent_session,
     retry_option,
     yes_option,
 )
@@ -21,7 +21,7 @@ from ncen_updater.agent.cli.session import AgentSession
 from ncen_updater.agent.config.essential_settings import load_essential_settings
 from ncen_updater.agent.reports.command_results import CommandResult
 from ncen_updater.common.cli.characters import strip_control_characters
-from ncen_updater.common.cli.lazy import CliCommand, IntegerRange
+from ncen_updater.common.cli.lazy import IntegerRange
 from ncen_updater.common.cli.usage import NOTHING_CHANGED, CommandUsageError, parse_version
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, LazyText
@@ -34,7 +34,7 @@ from ncen_updater.common.messages import (
 )
 
 
-@click.command("upgrade", cls=CliCommand, help=N_("Upgrade the application"))
+@agent_command
 @click.argument("version", required=False)
 @retry_option
 @yes_option
@@ -45,9 +45,8 @@ from ncen_updater.common.messages import (
     hidden=True,
 )
 @dry_run_option
-@click.pass_context
 def upgrade(
-    context: click.Context,
+    session: AgentSession,
     version: str | None,
     retry: bool,
     yes: bool,
@@ -55,7 +54,6 @@ def upgrade(
     start_before: str | None,
     dry_run: bool,
 ) -> ExitCode:
-    session = get_agent_session(context)
     target = parse_version(version)
     closes = parse_future_time(start_before, datetime.now(UTC))
     by_service = scheduled or closes is not None
@@ -88,11 +86,9 @@ def upgrade(
     return session.show_result(site.upgrade(target, retry=retry))
 
 
-@click.command("check", cls=CliCommand, help=N_("Check the feed for a new release"))
+@agent_command
 @click.option("--exit-code", is_flag=True, help=N_("Exit with 10 if an upgrade is available"))
-@click.pass_context
-def check(context: click.Context, exit_code: bool) -> ExitCode:
-    session = get_agent_session(context)
+def check(session: AgentSession, exit_code: bool) -> ExitCode:
     answer = session.get_client().check_feed()
     if answer.document.get("available") is True and not session.runs_for_service:
         more = LazyText(N_("To see the upgrade plan, run: ncen-updater plan"))
@@ -102,10 +98,8 @@ def check(context: click.Context, exit_code: bool) -> ExitCode:
     return ExitCode.UPDATE_AVAILABLE if available else code
 
 
-@click.command("confirm", cls=CliCommand, help=N_("Confirm the release and end the soak period"))
-@click.pass_context
-def confirm(context: click.Context) -> ExitCode:
-    session = get_agent_session(context)
+@agent_command
+def confirm(session: AgentSession) -> ExitCode:
     site = session.get_client()
     found = site.confirm_release()
     change = found["change"]
@@ -120,7 +114,7 @@ def confirm(context: click.Context) -> ExitCode:
     return ExitCode.OK
 
 
-@click.command("rollback", cls=CliCommand, help=N_("Roll back to the previous release"))
+@agent_command
 @accept_loss_option
 @yes_option
 @dry_run_option
@@ -141,9 +135,8 @@ def confirm(context: click.Context) -> ExitCode:
     metavar="N",
     hidden=True,
 )
-@click.pass_context
 def rollback(
-    context: click.Context,
+    session: AgentSession,
     accept_loss: int | None,
     yes: bool,
     dry_run: bool,
@@ -152,9 +145,8 @@ def rollback(
     reason: str | None,
     job: int | None,
 ) -> ExitCode:
-    session = get_agent_session(context)
     if emergency is not (reason is not None):
-        raise CommandUsageError(N_("--emergency and --reason require each other"), context)
+        raise CommandUsageError(N_("--emergency and --reason require each other"))
     if job is not None and not dry_run:
         return session.show_result(session.get_local_site().rollback(accept_loss, undoes, job=job))
     site = session.get_client()
@@ -208,11 +200,9 @@ def _show_rollback_plan(session: AgentSession, plan: CommandResult, *, emergency
     session.add_line(LazyText(words, {"missing": missing}))
 
 
-@click.command("self-update", cls=CliCommand, help=N_("Update ncen-updater itself"))
+@agent_command
 @click.argument("version", required=False)
 @retry_option
-@click.pass_context
-def self_update(context: click.Context, version: str | None, retry: bool) -> ExitCode:
-    session = get_agent_session(context)
+def self_update(session: AgentSession, version: str | None, retry: bool) -> ExitCode:
     target = parse_version(version)
     return session.show_result(session.get_client().update_agent(target, retry=retry))

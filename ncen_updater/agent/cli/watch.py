@@ -8,7 +8,7 @@ from typing import TypeGuard
 
 import click
 
-from ncen_updater.agent.cli.common import get_agent_session
+from ncen_updater.agent.cli.common import agent_command
 from ncen_updater.agent.cli.event_text import format_event
 from ncen_updater.agent.cli.hold import show_next_start
 from ncen_updater.agent.cli.job_progress import (
@@ -22,7 +22,7 @@ from ncen_updater.agent.cli.status import show_last_change
 from ncen_updater.agent.policy.operation_labels import label_operation
 from ncen_updater.agent.reports.command_results import CommandResult, JsonDocument
 from ncen_updater.agent.service.api_client import SiteServiceClient, StreamEvent
-from ncen_updater.common.cli.lazy import CliCommand, IntegerRange
+from ncen_updater.common.cli.lazy import IntegerRange
 from ncen_updater.common.cli.progress_display import ProgressDisplay
 from ncen_updater.common.cli.usage import NOTHING_CHANGED
 from ncen_updater.common.errors import UpdaterError
@@ -31,12 +31,10 @@ from ncen_updater.common.labels import explain_code, format_upgrade_path
 from ncen_updater.common.messages import API_PATH_UNKNOWN, JOB_UNKNOWN, ExitCode
 
 
-@click.command("watch", cls=CliCommand, help=N_("Follow the current operation"))
+@agent_command
 @click.argument("job", required=False, metavar="[JOB]", type=IntegerRange(min=1))
 @click.option("--events", is_flag=True, help=N_("Show audit log events"))
-@click.pass_context
-def watch(context: click.Context, job: int | None, events: bool) -> ExitCode:
-    session = get_agent_session(context)
+def watch(session: AgentSession, job: int | None, events: bool) -> ExitCode:
     client = require_service(session)
     seen, before = 0, None if session.as_json else _find_newest_change(client)
     job, work = _find_job(client, job), list[str]()

@@ -6,7 +6,7 @@ import difflib
 import importlib
 import keyword
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -256,6 +256,24 @@ class PublisherCommand(CliCommand):
     """A command of the publisher, which has no configuration file."""
 
     has_config = False
+
+
+def define_command(
+    kind: type[click.Command], text: str | None = None
+) -> Callable[[Callable[..., Any]], click.Command]:
+    """Define a command with the name of its function, which gets the session first.
+
+    Args:
+        kind: Class of the command.
+        text: Its help; by default that of the table of commands.
+    """
+
+    def define(function: Callable[..., Any]) -> click.Command:
+        name = function.__name__.strip("_").replace("_", "-")
+        run = click.make_pass_decorator(CliSession)(function)
+        return click.command(name, cls=kind, help=text)(run)
+
+    return define
 
 
 def make_command_table(

@@ -66,7 +66,6 @@ class CommandUsageError(click.UsageError):
 
     Args:
         template: The message.
-        context: Context of the command.
         hint: The option or argument with the invalid value.
         **values: Values of the template's placeholders.
     """
@@ -74,14 +73,13 @@ class CommandUsageError(click.UsageError):
     def __init__(
         self,
         template: str,
-        context: click.Context | None = None,
         /,
         *,
         hint: str | None = None,
         **values: object,
     ) -> None:
         self.text, self.hint = LazyText(template, values), hint
-        super().__init__(self.render("en"), context)
+        super().__init__(self.render("en"))
 
     def render(self, language: str) -> str:
         """Return the message."""

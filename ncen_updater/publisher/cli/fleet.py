@@ -103,7 +103,7 @@ def confirm(
             words = N_("Fingerprint of {site} ({country}): {fingerprint}")
             session.print_message(LazyText(words, values))
         if len(matching) != 1:
-            raise CommandUsageError(N_("--key with the words that the site reads out"), context)
+            raise CommandUsageError(N_("--key with the words that the site reads out"))
         confirmed = store.find_confirmed_key(site)
         if confirmed not in (None, keys[matching[0]]):
             old = encode_as_words(compute_fingerprint(str(confirmed)))

@@ -18,7 +18,7 @@ from securesystemslib.signer import Key, Signer
 
 from ncen_updater.common import atomic_files
 from ncen_updater.common.cli.characters import strip_control_characters, wrap_text
-from ncen_updater.common.cli.lazy import IntegerRange, PublisherCommand
+from ncen_updater.common.cli.lazy import IntegerRange, PublisherCommand, define_command
 from ncen_updater.common.cli.render import format_findings
 from ncen_updater.common.cli.session import CliSession
 from ncen_updater.common.cli.usage import CommandUsageError
@@ -89,18 +89,8 @@ DOCUMENT_COMPARED = N_("{product} {version}: description matches the metadata")
 
 
 def publisher_command(text: str | None = None) -> Callable[[Callable[..., Any]], click.Command]:
-    """Define a command with the name of its function, which gets the session first.
-
-    Args:
-        text: Its help, if it says more than the short one in the table of commands.
-    """
-
-    def define(function: Callable[..., Any]) -> click.Command:
-        name = function.__name__.strip("_").replace("_", "-")
-        run = click.make_pass_decorator(CliSession)(function)
-        return click.command(name, cls=PublisherCommand, help=text)(run)
-
-    return define
+    """Define a command of the publisher; see :func:`define_command`."""
+    return define_command(PublisherCommand, text)
 
 
 def bundle_options(

@@ -16,10 +16,10 @@ READ = runpy.run_path(str(SCRIPT))["read_po"]
 #: Words that are the same in both languages.
 SAME = {
     "; ",  # with another space before it
-    "Audit", "Configuration", "Date", "Maintenance", "Maximum", "Minimum", "Mode",
+    "Audit", "Configuration", "Date", "Maintenance", "Maximum", "Minimum",
     "Navigation", "Options", "Pages", "Signature", "Signatures", "Site", "Sites", "Table",
     "UID", "code",
-    "confirmation", "extensions", "import", "plan",
+    "extensions", "import", "plan",
     "signatures", "tables", "type", "types", "version",
     "{kind}, mode {mode}",
 }  # fmt: skip

@@ -24,6 +24,7 @@ from ncen_updater.agent.engine.approvals.rollback_approvals import (
     find_installing_upgrade,
     find_rollback_to_approve,
 )
+from ncen_updater.agent.engine.rehearsal.rehearsal_store import RehearsalStore, serialize_rehearsal
 from ncen_updater.agent.policy.operation_labels import label_operation
 from ncen_updater.agent.reports.change_lines import format_change
 from ncen_updater.agent.reports.receipt import read_receipt_state
@@ -378,6 +379,13 @@ def get_change(context: ApiContext, request: ApiRequest) -> tuple[int, Document]
         line.render(request.language).strip() for line in format_change(reported, request.language)
     ]
     return 200, {**report, "lines": lines}
+
+
+def list_rehearsals(context: ApiContext, request: ApiRequest) -> tuple[int, Document]:
+    """Return the rehearsals, newest first."""
+    with context.open_journal() as journal:
+        found = RehearsalStore(journal).list_newest(request.limit)
+        return 200, {"rehearsals": [serialize_rehearsal(record) for record in found]}
 
 
 def build_job_document(job: Job) -> dict[str, object]:

@@ -66,6 +66,7 @@ ROUTES: tuple[ApiRoute, ...] = (
         "GET", "/v1/history", ApiRole.READ, queries.get_history, query=_LIMIT_QUERY | {"before"}
     ),
     ApiRoute("GET", "/v1/history/{id}", ApiRole.READ, queries.get_change),
+    ApiRoute("GET", "/v1/rehearsals", ApiRole.READ, queries.list_rehearsals, query=_LIMIT_QUERY),
     ApiRoute(
         "POST", "/v1/approvals", ApiRole.APPROVE, actions.approve, ApprovalForm, statuses=(200, 201)
     ),

@@ -526,6 +526,7 @@ History = _document(
     "History", changes=list[PastChange], imports=list[Import],
     failed_rehearsals=list[FailedRehearsal], adopted_restores=list[AdoptedRestore],
 )  # fmt: skip
+RehearsalList = _document("RehearsalList", rehearsals=list[Rehearsal])
 GivenApproval = _document("GivenApproval", added=bool, version=str, binding=Sha256)
 Withdrawn = _document("Withdrawn", withdrawn=Count)
 Rejected = _document("Rejected", rejected=bool, version=str, reason=str, withdrawn=Count)
@@ -571,6 +572,7 @@ RESPONSES: Mapping[tuple[str, str], Any] = {
     ("DELETE", "/v1/holds"): Unheld,
     ("GET", "/v1/history"): History,
     ("GET", "/v1/history/{id}"): ChangeReport,
+    ("GET", "/v1/rehearsals"): RehearsalList,
     ("POST", "/v1/approvals"): GivenApproval,
     ("POST", "/v1/rejections"): Rejected,
     ("DELETE", "/v1/approvals"): Withdrawn,

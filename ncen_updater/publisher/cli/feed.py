@@ -23,6 +23,7 @@ from ncen_updater.publisher.cli.options import (
     passphrase_options,
     publisher_command,
     record_option,
+    require_words,
     show_line,
     show_result,
 )
@@ -66,6 +67,7 @@ WAIVER_SENTENCE = N_(
 @click.option(
     "--waive",
     metavar="TEXT",
+    callback=require_words,
     help=N_("Publish although receipts are missing, and record why"),
 )
 @online_options(required=True)

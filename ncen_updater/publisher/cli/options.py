@@ -166,6 +166,19 @@ signer_option = click.option(
 )
 
 
+def require_words(
+    context: click.Context, parameter: click.Parameter, text: str | None
+) -> str | None:
+    """Refuse a published text without words.
+
+    Raises:
+        CommandUsageError: If the text is blank.
+    """
+    if text is not None and not text.strip():
+        raise CommandUsageError(N_("must not be empty"), context, hint=parameter.opts[0])
+    return text
+
+
 def load_settings(named: Path | None) -> SignerSettings:
     """Load the settings of the signer: the given file, else the usual one.
 
@@ -466,7 +479,11 @@ def show_findings(session: CliSession, findings: Sequence[Finding]) -> ExitCode:
 
 
 def show_result(
-    session: CliSession, data: Mapping[str, object], sentence: str, *lines: str, **reported: object
+    session: CliSession,
+    data: Mapping[str, object],
+    sentence: str,
+    *lines: LazyText | str,
+    **reported: object,
 ) -> None:
     """Output a result as JSON, or as a sentence with further lines.
 

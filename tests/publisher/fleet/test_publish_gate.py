@@ -101,6 +101,9 @@ def test_signed_waves_wait_for_leaders_and_waivers_are_recorded(at_work: SignerC
         return [(day.isoformat(), one.model_dump()) for day, one in waived]
 
     assert list_waived() == [(today, waiver)]
+    for blank in ("", "  "):
+        code, out, _ = at_work.run(*publish, "--waive", blank, "--json")
+        assert (code, json.loads(out)["error"]["code"]) == (2, "NU-1101")
     # Signers read it with the signing history, on any machine that has the feed.
     _, out, _ = at_work.run("status", work / "feed", "--signing-history")
     assert "had reported (1; needed: 2). Reason: the leader of EUR is closed until March" in out
@@ -252,4 +255,7 @@ def test_country_with_a_bad_or_contradictory_site_does_not_count(tmp_path: Path)
         lay(spool, twice.write(TODAY - timedelta(days=1)))
         store.import_spool(spool, RELEASES, TODAY)
         assert list_soaked_countries(store.list_sites(), CONDITION) == ()
+        # Someone called, and the site still has its key.
+        store.confirm("fr-1", encode_public_key(twice.private), TODAY)
+        assert list_soaked_countries(store.list_sites(), CONDITION) == ("FR",)
     assert PUBLICATION_WAITS.code == "NU-9814"

@@ -247,7 +247,7 @@ class _ReceiptCommand:
         try:
             return receipts.write_receipt(*given)
         except OSError as error:
-            raise UpdaterError(RECEIPT_UNWRITABLE, path=directory, detail=str(error)) from error
+            raise UpdaterError(RECEIPT_UNWRITABLE, path=directory, detail=error.strerror) from error
 
     def write(self, directory: Path | None, *, qr: bool) -> ExitCode:
         """Write the next receipt into a directory, show it as a QR code, or both."""
@@ -296,7 +296,7 @@ class _ReceiptCommand:
             receipts.queue_receipt(self.site, self.journal, self.level, actor)
         except OSError as error:
             outgoing = self.site.state_directory / receipts.OUTGOING_DIRECTORY
-            raise UpdaterError(RECEIPT_UNWRITABLE, path=outgoing, detail=str(error)) from error
+            raise UpdaterError(RECEIPT_UNWRITABLE, path=outgoing, detail=error.strerror) from error
         config = self.session.config, self.site.config
         sent = receipts.send_outgoing(
             self.journal, self.level, lambda one: send_receipt(*config, address, one.content),

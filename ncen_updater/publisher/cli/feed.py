@@ -125,7 +125,9 @@ def status(session: CliSession, feed: Path, signed: bool) -> None:
         for line in format_table(_format_signing_history(session, lists), session.language):
             show_line(session, line)
         for day, waiver in waivers:
-            show_line(session, LazyText(WAIVER_SENTENCE, {"day": day, **waiver.model_dump()}))
+            show_line(
+                session, LazyText(WAIVER_SENTENCE, {"day": format_date(day), **waiver.model_dump()})
+            )
         session.write_output({
             "metadata": [dataclasses.asdict(one) for one in lists],
             "waivers": [{"day": day.isoformat(), **one.model_dump()} for day, one in waivers],

@@ -105,6 +105,8 @@ def test_signed_waves_wait_for_leaders_and_waivers_are_recorded(at_work: SignerC
         code, out, _ = at_work.run(*publish, "--waive", blank, "--json")
         assert (code, json.loads(out)["error"]["code"]) == (2, "NU-1101")
     # Signers read it with the signing history, on any machine that has the feed.
+    _, out, _ = at_work.run("status", work / "feed", "--signing-history", "--lang", "fr")
+    assert f"publiée le {today[8:]}/{today[5:7]}/{today[:4]} avant" in out
     _, out, _ = at_work.run("status", work / "feed", "--signing-history")
     assert "had reported (1; needed: 2). Reason: the leader of EUR is closed until March" in out
     board = ("fleet", "board", work / "board", "--record", record, "--feed", work / "feed")
@@ -120,6 +122,23 @@ def test_signed_waves_wait_for_leaders_and_waivers_are_recorded(at_work: SignerC
     state = FeedDirectory(work / "feed").read_state()
     assert read_publish_condition(state.delegated["ncen"].signed) is None
     assert list_waived() == [(today, waiver)]
+
+
+@pytest.mark.parametrize(
+    ("command", "option"),
+    [
+        (("halt", "3.3.0"), "--reason"),
+        (("withdraw", "3.3.0", "--advice", "Roll back"), "--reason"),
+        (("withdraw", "3.3.0", "--reason", "loses cases"), "--advice"),
+    ],
+)
+def test_text_shown_to_sites_must_not_be_blank(
+    at_work: SignerCli, command: tuple[str, ...], option: str
+) -> None:
+    given = ("--feed", at_work.work / "feed", "--event", at_work.work / "no")
+    for blank in ("", "  "):
+        code, _, shown = at_work.run(*command, option, blank, *given)
+        assert (code, f"{option}: must not be empty" in shown) == (2, True), shown
 
 
 def test_unit_imports_and_writes_the_board(at_work: SignerCli, tmp_path: Path) -> None:

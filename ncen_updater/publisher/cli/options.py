@@ -31,7 +31,7 @@ from ncen_updater.common.messages import (
     PRODUCT_NEEDED,
     ExitCode,
 )
-from ncen_updater.formats.rollout import PublishCondition, RolloutWave
+from ncen_updater.formats.rollout import MAX_REASON_CHARS, PublishCondition, RolloutWave
 from ncen_updater.formats.target_names import AGENT_PRODUCT
 from ncen_updater.publisher.build.attachments import AttachmentReport
 from ncen_updater.publisher.distribute.feed_status import SignatureStatus, read_signature_status
@@ -169,13 +169,14 @@ signer_option = click.option(
 def require_words(
     context: click.Context, parameter: click.Parameter, text: str | None
 ) -> str | None:
-    """Refuse a published text without words.
+    """Refuse a published text without words, or one that would have to be cut.
 
     Raises:
-        CommandUsageError: If the text is blank.
+        CommandUsageError: If the text is blank or too long.
     """
-    if text is not None and not text.strip():
-        raise CommandUsageError(N_("must not be empty"), context, hint=parameter.opts[0])
+    if text is not None and not (text.strip() and len(text) <= MAX_REASON_CHARS):
+        words = N_("must have 1 to 1000 characters")
+        raise CommandUsageError(words, context, hint=parameter.opts[0])
     return text
 
 

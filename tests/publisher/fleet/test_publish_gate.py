@@ -101,8 +101,8 @@ def test_signed_waves_wait_for_leaders_and_waivers_are_recorded(at_work: SignerC
         return [(day.isoformat(), one.model_dump()) for day, one in waived]
 
     assert list_waived() == [(today, waiver)]
-    for blank in ("", "  "):
-        code, out, _ = at_work.run(*publish, "--waive", blank, "--json")
+    for unfit in ("", "  ", "x" * 1001):
+        code, out, _ = at_work.run(*publish, "--waive", unfit, "--json")
         assert (code, json.loads(out)["error"]["code"]) == (2, "NU-1101")
     # Signers read it with the signing history, on any machine that has the feed.
     _, out, _ = at_work.run("status", work / "feed", "--signing-history", "--lang", "fr")
@@ -132,13 +132,13 @@ def test_signed_waves_wait_for_leaders_and_waivers_are_recorded(at_work: SignerC
         (("withdraw", "3.3.0", "--reason", "loses cases"), "--advice"),
     ],
 )
-def test_text_shown_to_sites_must_not_be_blank(
+def test_text_shown_to_sites_is_neither_blank_nor_cut(
     at_work: SignerCli, command: tuple[str, ...], option: str
 ) -> None:
     given = ("--feed", at_work.work / "feed", "--event", at_work.work / "no")
-    for blank in ("", "  "):
-        code, _, shown = at_work.run(*command, option, blank, *given)
-        assert (code, f"{option}: must not be empty" in shown) == (2, True), shown
+    for unfit in ("", "  ", "x" * 1001):
+        code, _, shown = at_work.run(*command, option, unfit, *given)
+        assert (code, f"{option}: must have 1 to 1000 characters" in shown) == (2, True), shown
 
 
 def test_unit_imports_and_writes_the_board(at_work: SignerCli, tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from ncen_updater.common.cli.characters import prepare_for_terminal, strip_contr
 from ncen_updater.common.cli.render import (
     format_bytes,
     format_count,
+    format_date,
     format_duration,
     format_time,
     group_digest,
@@ -96,9 +97,9 @@ def _make_environment(package: str) -> Environment:
         auto_reload=False,
     )
     environment.filters.update(
-        count=make_filter(format_count), duration=make_filter(format_duration),
-        grouped=group_digest, paragraphs=_split_paragraphs, size=make_filter(format_bytes),
-        time=make_filter(format_time),
+        count=make_filter(format_count), date=make_filter(format_date),
+        duration=make_filter(format_duration), grouped=group_digest, paragraphs=_split_paragraphs,
+        size=make_filter(format_bytes), time=make_filter(format_time),
         upper_first=lambda text: _OwnText(text[:1].upper() + text[1:]),
     )  # fmt: skip
     return environment

@@ -25,13 +25,10 @@ from securesystemslib.exceptions import FormatError, VerificationError
 from securesystemslib.signer import CryptoSigner, SSlibKey
 
 from ncen_updater.common.bounded_io import parse_json
+from ncen_updater.common.cli.render import format_date
 from ncen_updater.common.errors import UpdaterError, get_error_text
 from ncen_updater.common.i18n import N_, LazyText
-from ncen_updater.common.json_records import (
-    STATEMENT_TYPES,
-    compute_sha256,
-    encode_canonical_json,
-)
+from ncen_updater.common.json_records import STATEMENT_TYPES, compute_sha256, encode_canonical_json
 from ncen_updater.common.messages import RECEIPT_INVALID, RECEIPT_TOO_LARGE
 from ncen_updater.formats.errors import describe_mistakes
 from ncen_updater.formats.manifest import Country, ProductName, SignedModel, SiteId, VersionText
@@ -139,10 +136,10 @@ class Receipt(SignedModel):
     root: Annotated[Count, _version(N_("Version of the trusted root: {value}"))]
     level: Annotated[SentLevel, _version(N_("Level of this receipt: {value}"))]
     number: Annotated[Count, _version(N_("Number of this receipt: {value}"))]
-    previous: Annotated[ShortDigest | None, _version(N_("Digest of the one before: {value}"))] = (
-        None
-    )
-    epoch: Annotated[Epoch, _version(N_("Series of receipts (new after a restore): {value}"))]
+    previous: Annotated[
+        ShortDigest | None, _version(N_("Digest of the receipt before: {value}"))
+    ] = None
+    epoch: Annotated[Epoch, _version(N_("Series (epoch), new after a restore: {value}"))]
     chain_head: Annotated[ShortHead, _version(N_("Chain head of the audit log: {value}"))]
     day: Annotated[date, _version(N_("Day of this receipt: {value}"))]
     key: Annotated[PublicKey, _version(N_("Public key of this site: {value}"))]
@@ -169,14 +166,19 @@ class Receipt(SignedModel):
         """Return the fields that are set, as JSON values."""
         return self.model_dump(mode="json", exclude_none=True)
 
-    def format_lines(self) -> tuple[LazyText, ...]:
-        """Return one sentence per field, in the order of :data:`FIELDS`."""
-        values = self.to_json()
-        return tuple(
-            LazyText(field.sentence, {"value": _describe(values[name])})
+    def format_lines(self, release_digest: str) -> tuple[LazyText, ...]:
+        """Return one sentence per field of the level, also if it is empty, and for the subject.
+
+        Args:
+            release_digest: SHA-256 of the installed release's document, in hexadecimal.
+        """
+        lines = [
+            LazyText(field.sentence, {"value": _describe(getattr(self, name))})
             for name, field in FIELDS.items()
-            if name in values
-        )
+            if name in ALLOWED[self.level]
+        ]
+        words = N_("Digest of the installed release: {value}")
+        return (*lines, LazyText(words, {"value": release_digest}))
 
 
 #: All fields that a receipt may contain; no other data leaves a site.
@@ -352,15 +354,19 @@ _WORDS = {
 
 
 def _describe(value: object) -> object:
+    if value is None:
+        return "-"
+    if isinstance(value, date):
+        return format_date(value)
     if isinstance(value, str):
-        return LazyText(_WORDS[value]) if value in _WORDS else value
+        return LazyText(_WORDS[value]) if value in _WORDS else str(value)
     if isinstance(value, bool):
         return LazyText(N_("yes")) if value else LazyText(N_("no"))
-    if isinstance(value, list) and isinstance(value[0], str):
+    if isinstance(value, tuple) and isinstance(value[0], str):
         return LazyText(N_("{old} to {new}"), {"old": value[0], "new": value[1]})
-    if isinstance(value, list) and len(value) > 1:
+    if isinstance(value, tuple) and len(value) > 1:
         words = N_("{real} seconds (predicted: {low} to {high})")
         return LazyText(words, dict(zip(("real", "low", "high"), value, strict=True)))
-    if isinstance(value, list):
+    if isinstance(value, tuple):
         return LazyText(N_("{real} seconds"), {"real": value[0]})
     return value

@@ -54,7 +54,7 @@ def test_level_is_raised_with_consent_and_lowered_at_once(
     assert level_of(counter) == "outcome"
     shown = approver.settled("/sharing")
     assert offers(shown) == ["none", "version", "figures"]
-    assert "receipt --to" in shown.text
+    assert "receipt --send" in shown.text
     assert share(approver, "none").status == 200
     assert level_of(counter) == "none"
     with Journal.open(counter.site.journal, read_only=True) as journal:

@@ -118,7 +118,31 @@ def test_each_level_contains_exactly_its_fields(level: ReceiptLevel) -> None:
     allowed.discard("soaked")  # of a failure it says nothing
     assert set(signed.receipt.to_json()) == allowed
     assert signed.release_digest == RELEASE
-    assert len(signed.receipt.format_lines()) == len(allowed)
+    lines = [str(line) for line in signed.receipt.format_lines(RELEASE)]
+    # Consent shows each field, also one without a value today, and the digest of the subject.
+    assert len(lines) == len(ALLOWED[level]) + 1
+    assert lines[-1] == f"Digest of the installed release: {RELEASE}"
+    unset = "Last change, soak period completed: -"
+    assert (unset in lines) == ("soaked" in ALLOWED[level])
+
+
+def test_fields_of_a_level_never_change() -> None:
+    """A country agreed to these; more needs a new level, which has to be allowed."""
+    added = {level: [name for name in FIELDS if FIELDS[name].level is level] for level in LEVELS}
+    assert added == {
+        ReceiptLevel.VERSION: [
+            "site", "country", "product", "running", "agent", "root", "level", "number",
+            "previous", "epoch", "chain_head", "day", "key",
+        ],
+        ReceiptLevel.OUTCOME: ["change", "outcome", "code", "fault", "soaked", "ended"],
+        ReceiptLevel.FIGURES: ["downtime"],
+    }  # fmt: skip
+
+
+def test_days_are_written_as_the_reader_writes_them() -> None:
+    receipt = read_receipt(sign(ReceiptLevel.VERSION)).receipt
+    (line,) = (one for one in receipt.format_lines(RELEASE) if "Day of" in one.template)
+    assert line.render("fr") == f"Jour de ce compte rendu : {receipt.day:%d/%m/%Y}"
 
 
 @pytest.mark.parametrize(

@@ -171,7 +171,7 @@ COMMAND_HELP = CommandHelp(
         "verify": (12,),
         "doctor": (3,),
         "support-bundle": (3,),
-        "receipt": (7,),
+        "receipt": (4, 7, 12),
         "import": (3, 4, 6, 8, 9, 14),
         "mirror": (6, 7, 8, 9, 14),
         "hold": (12,),

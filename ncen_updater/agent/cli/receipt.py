@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
+import sys
 import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,6 +27,7 @@ from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.messages import (
     RECEIPT_ADDRESS_UNKNOWN,
     RECEIPT_NOT_ROOT,
+    RECEIPT_QR_TOO_LARGE,
     RECEIPT_UNWRITABLE,
     ExitCode,
 )
@@ -41,9 +44,8 @@ if TYPE_CHECKING:
     from ncen_updater.agent.engine.site import Site
 
 RECEIPTS_ARE_OFF = N_("Receipts are off: this site sends nothing.")
-#: Maximum number of receipt events shown.
-MAX_SHOWN_EVENTS = 20
-A_RECEIPT_WOULD_SAY = N_("A receipt of the level '{level}' would say:")
+#: Columns and lines of the QR code of the largest receipt in a terminal.
+QR_SIZE = (117, 59)
 
 
 @agent_command
@@ -78,9 +80,8 @@ def receipt(
 ) -> ExitCode:
     sends, writes = send or mail or scheduled, directory is not None or qr
     reads_only = not (level or sends or writes)
-    if sum((show, all_levels, writes, send, mail, scheduled)) > 1 or (
-        level and (show or all_levels)
-    ):
+    reads = show or all_levels
+    if sum((show, all_levels, writes, send, mail, scheduled, bool(level) and reads)) > 1:
         raise CommandUsageError(
             N_("use only one of --show, --all-levels, --send, --mail, and --to or --qr")
         )
@@ -89,18 +90,17 @@ def receipt(
     if os.access(file, os.R_OK) and not os.access(file, os.W_OK):
         raise UpdaterError(RECEIPT_NOT_ROOT)  # only root can read the key
     with Journal.open(file, read_only=reads_only) as journal:
-        command = _ReceiptCommand(
-            session, site, journal, receipts.read_receipt_state(journal).level
-        )
+        state = receipts.read_receipt_state(journal)
+        command = _ReceiptCommand(session, site, journal, state.level)
         if all_levels:
             return command.show_levels()
         if level is not None:
             if level != command.level:
                 command.set_level(ReceiptLevel(level), yes=yes)
             command = replace(command, level=ReceiptLevel(level))
-            command.add_level(N_("Level of receipts: {level}"), command.level)
+            session.add_line(LazyText(N_("Level of receipts: {level}"), {"level": level}))
             if not (writes or sends):
-                return command.report(None, None)
+                return command.show_level()
         if writes:
             return command.write(directory, qr=qr)
         if sends:
@@ -158,9 +158,8 @@ class _ReceiptCommand:
         return receipts.prepare_receipt(self.site, self.journal, level or self.level)
 
     def ask(self, question: LazyText, level: ReceiptLevel | None = None, *, yes: bool) -> None:
-        """Show the next receipt immediately, and ask for a confirmation."""
-        for line in self.prepare(level)[0].format_lines():
-            self.session.print_message(LazyText("  {line}", {"line": line}))
+        """Show the next receipt, and ask for a confirmation."""
+        self.add_lines(*self.prepare(level))
         self.session.ask_confirmation(question, assume_yes=yes)
 
     def report(
@@ -171,27 +170,39 @@ class _ReceiptCommand:
         self.session.write_output(document)
         return ExitCode.OK
 
-    def add_lines(self, receipt: Receipt) -> None:
-        for line in receipt.format_lines():
+    def add_lines(self, receipt: Receipt, release: str) -> tuple[LazyText, ...]:
+        lines = receipt.format_lines(release)
+        for line in lines:
             self.session.add_line(LazyText("  {line}", {"line": line}))
+        return lines
 
-    def add_level(self, template: str, level: ReceiptLevel) -> None:
-        self.session.add_line(LazyText(template, {"level": level.value}))
-
-    def add_next(self, level: ReceiptLevel) -> tuple[Receipt, str]:
-        """Show the next receipt at a level; return it and the text that would be signed.
+    def add_next(self, level: ReceiptLevel) -> tuple[Receipt, tuple[LazyText, ...], str]:
+        """Show the next receipt at a level; return it, its sentences, and the text to sign.
 
         It is not signed: no valid receipt may exist that nobody agreed to.
         """
         next_receipt, release = self.prepare(level)
         statement = encode_statement(next_receipt, release).decode()
-        self.add_lines(next_receipt)
-        words = N_("The site signs and sends exactly this text:")
-        if level.rank > self.level.rank:
-            words = N_("The site would sign and send exactly this text:")
+        words = N_("A receipt of the level '{level}' would say:")
+        self.session.add_line(LazyText(words, {"level": level.value}))
+        lines = self.add_lines(next_receipt, release)
+        words = N_(
+            "A receipt is this text in base64, signed. Day, number, digests and chain head are"
+            " those of the time when it is written:"
+        )
         self.session.add_line(LazyText(words))
         self.session.add_line(statement.rstrip())
-        return next_receipt, statement
+        return next_receipt, lines, statement
+
+    def show_level(self) -> ExitCode:
+        """Show the level in force, and when the next receipt is sent."""
+        words = RECEIPTS_ARE_OFF
+        if self.level is not ReceiptLevel.NONE:
+            words = N_("Nothing is sent until a person runs: ncen-updater receipt --send")
+            if receipts.find_due_receipt(self.journal) is not None:
+                words = N_("The service sends the next receipts, as before.")
+        self.session.add_line(LazyText(words))
+        return self.report(None, None)
 
     def show_next(self) -> ExitCode:
         """Show the next receipt; if receipts are off, that of the lowest level."""
@@ -199,12 +210,11 @@ class _ReceiptCommand:
         if level is ReceiptLevel.NONE:
             self.session.add_line(LazyText(RECEIPTS_ARE_OFF))
             level = ReceiptLevel.VERSION
-        self.add_level(A_RECEIPT_WOULD_SAY, level)
-        next_receipt, statement = self.add_next(level)
+        next_receipt, _, statement = self.add_next(level)
         if self.level is ReceiptLevel.NONE:
             words = N_("To allow this, run: sudo ncen-updater receipt --level version")
             self.session.add_line(LazyText(words))
-        past_events = receipts.list_receipt_events(self.journal)[-MAX_SHOWN_EVENTS:]
+        past_events = receipts.list_receipt_events(self.journal)
         if past_events:
             self.session.add_line(LazyText(N_("Allowed, written and sent before:")))
         language, zone = self.session.language, self.session.zone
@@ -218,9 +228,7 @@ class _ReceiptCommand:
         """Show the next receipt at each level."""
         shown = []
         for level in list(ReceiptLevel)[1:]:
-            self.add_level(A_RECEIPT_WOULD_SAY, level)
-            next_receipt, statement = self.add_next(level)
-            lines = next_receipt.format_lines()
+            _, lines, statement = self.add_next(level)
             shown.append({"level": level, "sentences": lines, "statement": statement})
         self.session.write_output({"level": self.level, "levels": shown})
         return ExitCode.OK
@@ -233,17 +241,21 @@ class _ReceiptCommand:
         receipts.set_receipt_level(self.journal, wanted, get_invoking_user())
 
     def write_file(self, directory: Path) -> tuple[SignedReceipt, Path]:
-        actor = get_invoking_user()
+        given = self.site, self.journal, self.level, directory, get_invoking_user()
         try:
-            return receipts.write_receipt(self.site, self.journal, self.level, directory, actor)
+            return receipts.write_receipt(*given)
         except OSError as error:
-            raise UpdaterError(RECEIPT_UNWRITABLE, path=directory, detail=str(error)) from error
+            raise UpdaterError(RECEIPT_UNWRITABLE, path=directory, detail=error.strerror) from error
 
     def write(self, directory: Path | None, *, qr: bool) -> ExitCode:
         """Write the next receipt into a directory, show it as a QR code, or both."""
+        size = shutil.get_terminal_size()
+        is_small = size.columns < QR_SIZE[0] or size.lines < QR_SIZE[1]
+        if qr and sys.stdout.isatty() and is_small:
+            raise UpdaterError(RECEIPT_QR_TOO_LARGE, needed="{} x {}".format(*QR_SIZE))
         with tempfile.TemporaryDirectory() as unused:
             signed, path = self.write_file(directory or Path(unused))
-        self.add_lines(signed.receipt)
+        self.add_lines(signed.receipt, signed.release_digest)
         if directory is not None:
             self.session.add_line(LazyText(N_("Written: {path}"), {"path": path}))
         if qr:
@@ -264,8 +276,8 @@ class _ReceiptCommand:
                 that a user used last.
             yes: Whether to skip the question.
         """
-        scheduled, actor = method is None, get_invoking_user()
-        if scheduled:
+        actor = get_invoking_user()
+        if scheduled := method is None:
             due = receipts.find_due_receipt(self.journal)
             if due is None or due[0] > self.journal.read_time():
                 return self.report(None, None)
@@ -282,7 +294,7 @@ class _ReceiptCommand:
             receipts.queue_receipt(self.site, self.journal, self.level, actor)
         except OSError as error:
             outgoing = self.site.state_directory / receipts.OUTGOING_DIRECTORY
-            raise UpdaterError(RECEIPT_UNWRITABLE, path=outgoing, detail=str(error)) from error
+            raise UpdaterError(RECEIPT_UNWRITABLE, path=outgoing, detail=error.strerror) from error
         config = self.session.config, self.site.config
         sent = receipts.send_outgoing(
             self.journal, self.level, lambda one: send_receipt(*config, address, one.content),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import MAXYEAR, MINYEAR, UTC, datetime, tzinfo
+from datetime import MAXYEAR, MINYEAR, UTC, date, datetime, tzinfo
 from typing import TextIO
 
 from ncen_updater.common.cli.characters import (
@@ -65,8 +65,8 @@ def colorize(text: str, colour: str, *, rich: bool) -> str:
     return f"\x1b[{COLOURS[colour]}m{text}\x1b[0m" if rich else text
 
 
-def format_date(moment: datetime) -> LocalizedFigure:
-    """Return the date of a time, in its own zone."""
+def format_date(moment: date) -> LocalizedFigure:
+    """Format a date, or that of a time in its own zone."""
     return LocalizedFigure(f"{moment:%Y-%m-%d}", fr=f"{moment:%d/%m/%Y}")
 
 

@@ -32,7 +32,7 @@ METAVARS: Final = (
     N_("COUNTRY"), N_("DIRECTORY"), N_("EVENT"), N_("FEED"), N_("FILE"), N_("FILES"), N_("HASH"),
     N_("INTEGER"), N_("JOB"), N_("KEY"), N_("LABEL"), N_("LANGUAGE"), N_("NAME"),
     N_("NUMBER"), N_("PART"), N_("PATH"), N_("PERCENT"), N_("PLACE"), N_("ROLES"),
-    N_("SIZE"), N_("TEXT"), N_("TIME"), N_("WAVE"),
+    N_("SIZE"), N_("TEXT"), N_("TIME"), N_("WAVE"), N_("WORDS"),
 )  # fmt: skip
 _METAVAR: Final = re.compile(
     r"(?<![A-Za-z_-])(?:" + "|".join(sorted(METAVARS, reverse=True)) + r")(?![A-Za-z_-])"

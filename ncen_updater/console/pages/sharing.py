@@ -66,13 +66,12 @@ def build_levels(agreed: str, found: Document | None) -> Iterator[SharingLevel]:
     rows = {row["level"]: row for row in found["levels"]} if found else {}
     previous_lines: Sequence[str] = ()
     for rank, (level, name) in enumerate(LEVELS.items()):
-        action = "" if level == agreed else "raise" if rank > names.index(agreed) else "lower"
-        if (row := rows.get(level)) is None:
-            yield SharingLevel(level, LazyText(name), action)
-            continue
-        added = [line for line in row["sentences"] if line not in previous_lines]
-        yield SharingLevel(level, LazyText(name), action, added, row["statement"])
-        previous_lines = row["sentences"]
+        row, agreed_rank = rows.get(level, {}), names.index(agreed)
+        action = "raise" if rank > agreed_rank else "lower" if rank < agreed_rank else ""
+        lines = row.get("sentences")
+        added = None if lines is None else [one for one in lines if one not in previous_lines]
+        yield SharingLevel(level, LazyText(name), action, added, row.get("statement", ""))
+        previous_lines = lines or ()
 
 
 def set_level(asking: PageRequest) -> FormResult:

@@ -23,6 +23,7 @@ from ncen_updater.publisher.cli.options import (
     passphrase_options,
     publisher_command,
     record_option,
+    require_words,
     show_line,
     show_result,
 )
@@ -66,6 +67,7 @@ WAIVER_SENTENCE = N_(
 @click.option(
     "--waive",
     metavar="TEXT",
+    callback=require_words,
     help=N_("Publish although receipts are missing, and record why"),
 )
 @online_options(required=True)
@@ -123,7 +125,9 @@ def status(session: CliSession, feed: Path, signed: bool) -> None:
         for line in format_table(_format_signing_history(session, lists), session.language):
             show_line(session, line)
         for day, waiver in waivers:
-            show_line(session, LazyText(WAIVER_SENTENCE, {"day": day, **waiver.model_dump()}))
+            show_line(
+                session, LazyText(WAIVER_SENTENCE, {"day": format_date(day), **waiver.model_dump()})
+            )
         session.write_output({
             "metadata": [dataclasses.asdict(one) for one in lists],
             "waivers": [{"day": day.isoformat(), **one.model_dump()} for day, one in waivers],

@@ -31,7 +31,7 @@ from ncen_updater.common.messages import (
     PRODUCT_NEEDED,
     ExitCode,
 )
-from ncen_updater.formats.rollout import PublishCondition, RolloutWave
+from ncen_updater.formats.rollout import MAX_REASON_CHARS, PublishCondition, RolloutWave
 from ncen_updater.formats.target_names import AGENT_PRODUCT
 from ncen_updater.publisher.build.attachments import AttachmentReport
 from ncen_updater.publisher.distribute.feed_status import SignatureStatus, read_signature_status
@@ -154,6 +154,20 @@ signer_option = click.option(
         "Settings of the signer (default: NCEN_SIGNER, then ~/.config/ncen-publisher/signer.toml)"
     ),
 )
+
+
+def require_words(
+    context: click.Context, parameter: click.Parameter, text: str | None
+) -> str | None:
+    """Refuse a published text without words, or one that would have to be cut.
+
+    Raises:
+        CommandUsageError: If the text is blank or too long.
+    """
+    if text is not None and not (text.strip() and len(text) <= MAX_REASON_CHARS):
+        words = N_("must have 1 to 1000 characters")
+        raise CommandUsageError(words, context, hint=parameter.opts[0])
+    return text
 
 
 def load_settings(named: Path | None) -> SignerSettings:
@@ -456,7 +470,11 @@ def show_findings(session: CliSession, findings: Sequence[Finding]) -> ExitCode:
 
 
 def show_result(
-    session: CliSession, data: Mapping[str, object], sentence: str, *lines: str, **reported: object
+    session: CliSession,
+    data: Mapping[str, object],
+    sentence: str,
+    *lines: LazyText | str,
+    **reported: object,
 ) -> None:
     """Output a result as JSON, or as a sentence with further lines.
 

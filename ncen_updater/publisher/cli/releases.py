@@ -41,6 +41,7 @@ from ncen_updater.publisher.cli.options import (
     product_option,
     publisher_command,
     regions_option,
+    require_words,
     show_event,
     show_findings,
     show_line,
@@ -278,11 +279,13 @@ def draft(
 
 
 @draft_command()
-@click.option("--reason", required=True, help=N_("Reason shown to operators"))
-@click.option("--advice", required=True, help=N_("Advice to sites that installed it"))
+@click.option(
+    "--reason", required=True, callback=require_words, help=N_("Reason shown to operators")
+)
+@click.option(
+    "--advice", required=True, callback=require_words, help=N_("Advice to sites that installed it")
+)
 def withdraw(version: str, reason: str, advice: str) -> DraftMaker:
-    if not advice.strip():
-        raise CommandUsageError(N_("give the advice shown to sites"), hint="--advice")
     try:
         taken = Withdrawal(reason=reason, advice=advice)
     except ValueError as error:

@@ -39,6 +39,7 @@ from ncen_updater.publisher.cli.options import (
     product_option,
     publisher_command,
     regions_option,
+    require_words,
     show_result,
     signer_option,
     token_options,
@@ -77,8 +78,8 @@ from ncen_updater.publisher.signing.keys import get_key_owner
     "--after",
     metavar="N:COUNTRIES",
     help=N_(
-        "Publish only after sites in so many of these countries report that the release completed"
-        " its soak period, such as 4:@leaders"
+        "Publish only once N of these countries have reported that the release completed its soak"
+        " period there, such as 4:@leaders"
     ),
 )
 def wave(
@@ -149,7 +150,7 @@ DRAFT_PARAMETERS = frozenset({"version", "feed", "product", "event", "reason", "
 @feed_option
 @product_option
 @click.option("--event", type=DIRECTORY_PATH, help=N_("New directory for the signing event"))
-@click.option("--reason", help=N_("Reason shown to operators"))
+@click.option("--reason", callback=require_words, help=N_("Reason shown to operators"))
 @click.option("--emergency", is_flag=True, help=N_("Halt immediately, with one signature"))
 @click.option(
     "--hours",

@@ -16,12 +16,23 @@ from enum import StrEnum
 
 from packaging.version import Version
 
-from ncen_updater.common.cli.render import encode_as_words
+from ncen_updater.common.cli.render import encode_as_words, format_date
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.html_templates import render_page
-from ncen_updater.common.i18n import N_, LazyText
-from ncen_updater.common.json_records import encode_canonical_json, to_json_value
-from ncen_updater.common.messages import RECEIPTS_UNCONFIRMED
+from ncen_updater.common.i18n import LazyText, join_texts
+from ncen_updater.common.json_records import encode_canonical_json, error_to_json, to_json_value
+from ncen_updater.common.messages import (
+    RECEIPTS_UNCONFIRMED,
+    RELEASE_FAILS_ONCE,
+    RELEASE_FAILS_WIDELY,
+    SITE_CLOCK_WRONG,
+    SITE_CONTRADICTED,
+    SITE_KEY_DIFFERS,
+    SITE_KEY_UNCONFIRMED,
+    SITE_RECEIPT_MISSING,
+    SITE_RESTORED,
+    SITE_SILENT,
+)
 from ncen_updater.formats.receipt import compute_fingerprint
 from ncen_updater.formats.rollout import Waiver
 from ncen_updater.publisher.fleet.releases import (
@@ -40,12 +51,12 @@ SILENT_AFTER = timedelta(days=40)
 FEWEST_TOGETHER = 3
 
 
-#: Names of marks.
+#: What *Attention* says of marks.
 MARKS = {
-    Mark.CONTRADICTED: N_("contradictory receipts"),
-    Mark.RESTORED: N_("restored"),
-    Mark.GAP: N_("receipt missing"),
-    Mark.CLOCK: N_("wrong clock"),
+    Mark.CONTRADICTED: SITE_CONTRADICTED,
+    Mark.RESTORED: SITE_RESTORED,
+    Mark.GAP: SITE_RECEIPT_MISSING,
+    Mark.CLOCK: SITE_CLOCK_WRONG,
 }
 
 
@@ -81,37 +92,16 @@ class RegionRow:
     """One region on the board.
 
     Attributes:
-        countries: Number of its countries; 0 if unknown.
-        missing: Names of countries without a receipt.
-        reporting: Number of countries with a site that reports.
+        states: Names of countries by the best state of their sites; by "" without a receipt.
         versions: Number of reporting sites by release, newest first.
         sites: Its sites.
     """
 
     code: str
     name: str
-    countries: int
-    missing: tuple[str, ...]
-    reporting: int
+    states: Mapping[str, Sequence[str]]
     versions: tuple[tuple[str, int], ...]
     sites: tuple[SiteRow, ...]
-
-
-@dataclass(frozen=True)
-class AttentionItem:
-    """One problem that the Secretariat should handle.
-
-    Attributes:
-        text: Description.
-        contact: Contact; empty if none is needed or listed.
-        command: Command to run; empty if none.
-        urgent: Whether it is listed first.
-    """
-
-    text: LazyText
-    contact: str
-    command: str = ""
-    urgent: bool = False
 
 
 @dataclass(frozen=True)
@@ -122,7 +112,8 @@ class Board:
         day: Date of the board.
         regions: Regions with their sites.
         releases: Releases, newest first.
-        attention: Problems, urgent ones first.
+        attention: Problems that the Secretariat should handle, urgent ones first; their values
+            have a contact, empty if none is listed.
         given_back: Counts published to all countries.
         sums: Counts of deleted receipts, as returned by :meth:`FleetStore.list_sums`.
         names: Country names by code.
@@ -131,18 +122,14 @@ class Board:
     day: date
     regions: tuple[RegionRow, ...]
     releases: tuple[ReleaseRow, ...]
-    attention: tuple[AttentionItem, ...]
+    attention: tuple[UpdaterError, ...]
     given_back: Edition
     sums: tuple[Mapping[str, str | int], ...]
     names: Mapping[str, str]
 
-    def name_countries(self, codes: Iterable[str]) -> str:
+    def name_countries(self, codes: Iterable[str]) -> LazyText:
         """Join country names; use the code of a country without a region."""
-        return ", ".join(self.names.get(code, code) for code in codes)
-
-    def list_marked(self, mark: str) -> str:
-        """List the sites with a receipt that has this mark."""
-        return ", ".join(row.site for row in self.sites if mark in row.marks) or "-"
+        return join_texts(self.names.get(code, code) for code in codes)
 
     @property
     def sites(self) -> tuple[SiteRow, ...]:
@@ -167,7 +154,7 @@ def build_board(
     waivers: Sequence[tuple[date, Waiver]] = (),
     former: Edition | None = None,
     sums: tuple[Mapping[str, str | int], ...] = (),
-    places: tuple[str, str] = ("fleet.db", "FEED"),
+    places: tuple[str, LazyText | str] = ("fleet.db", "FEED"),
 ) -> Board:
     """Compute the board; pure.
 
@@ -184,7 +171,8 @@ def build_board(
     record, feed = places
     rows = [_build_site_row(site, regions, today) for site in sites]
     releases = build_release_rows(sites, regions, today, waves or {}, waivers)
-    names = {code: name for one in regions.values() for code, name in one.countries.items()}
+    names = {row.country: row.country for row in rows}
+    names |= {code: name for one in regions.values() for code, name in one.countries.items()}
     attention = [
         *_list_release_attention(releases, regions, names, feed),
         *_list_site_attention(rows, names, record),
@@ -194,7 +182,7 @@ def build_board(
         day=today,
         regions=tuple(_build_region_rows(rows, regions)),
         releases=releases,
-        attention=tuple(sorted(attention, key=lambda item: not item.urgent)),
+        attention=tuple(sorted(attention, key=lambda one: one.message is not RELEASE_FAILS_WIDELY)),
         given_back=choose_edition(former, today, merge_small_groups(in_use)),
         sums=sums,
         names=names,
@@ -218,21 +206,17 @@ def _build_site_row(site: FleetSite, regions: Regions, today: date) -> SiteRow:
 
 
 def _build_region_rows(rows: Sequence[SiteRow], regions: Regions) -> Iterable[RegionRow]:
-    codes = [*regions, *sorted({row.region for row in rows} - set(regions))]
-    for code in codes:
-        inside = tuple(row for row in rows if row.region == code)
-        counted = [row for row in inside if row.reporting is Reporting.CURRENT]
-        region, reporting_countries = regions.get(code), {row.country for row in inside}
-        members = region.countries if region else {}
-        yield RegionRow(
-            code=code,
-            name=region.name if region else "",
-            countries=len(members),
-            missing=tuple(name for one, name in members.items() if one not in reporting_countries),
-            reporting=len({row.country for row in counted}),
-            versions=_sort_versions(Counter(row.last.running for row in counted)),
-            sites=inside,
-        )
+    for code in [*regions, *sorted({row.region for row in rows} - set(regions))]:
+        inside, region = tuple(row for row in rows if row.region == code), regions.get(code)
+        countries = region.countries if region else {row.country: row.country for row in inside}
+        states: dict[str, list[str]] = {}
+        for one, name in countries.items():
+            # In alphabetical order, the best state comes first.
+            best = min((row.reporting for row in inside if row.country == one), default="")
+            states.setdefault(best, []).append(name)
+        counted = (row.last.running for row in inside if row.reporting is Reporting.CURRENT)
+        versions = _sort_versions(Counter(counted))
+        yield RegionRow(code, region.name if region else "", states, versions, inside)
 
 
 def _sort_versions(counts: Mapping[str, int]) -> tuple[tuple[str, int], ...]:
@@ -244,51 +228,36 @@ def _read_version(label: str) -> Version:
 
 
 def _list_release_attention(
-    releases: Sequence[ReleaseRow], regions: Regions, names: Mapping[str, str], feed: str
-) -> Iterable[AttentionItem]:
+    releases: Sequence[ReleaseRow], regions: Regions, names: Mapping[str, str], feed: LazyText | str
+) -> Iterable[UpdaterError]:
     for release in releases:
-        countries, codes = release.failed_countries, ", ".join(release.codes) or "-"
-        called = {names.get(one, one): find_contact(regions, one) for one in countries}
-        contact = "; ".join(f"{name}: {number}" for name, number in called.items() if number)
-        values = {"version": release.version, "countries": ", ".join(called), "codes": codes}
-        if release.is_halt_proposed:
-            words = N_("Release {version} failed by its own fault in {countries} ({codes}).")
-            command = f'ncen-publisher halt {release.version} --emergency --reason "{codes}"'
-            command += f" --feed {feed} --snapshot-key KEY --timestamp-key KEY"
-            yield AttentionItem(LazyText(words, values), contact, command, urgent=True)
-        elif countries:
-            words = N_(
-                "Release {version} failed by its own fault in one country: {countries}. Call it"
-                " before the next wave."
-            )
-            yield AttentionItem(LazyText(words, values), contact)
+        numbers = {names[one]: find_contact(regions, one) for one in release.failed_countries}
+        contacts = [{"name": name, "text": number} for name, number in numbers.items() if number]
+        message = RELEASE_FAILS_WIDELY if release.is_halt_proposed else RELEASE_FAILS_ONCE
+        if numbers:
+            yield UpdaterError(
+                message, version=release.version, codes=", ".join(release.codes) or "-", feed=feed,
+                countries=join_texts(numbers),
+                contact=join_texts(LazyText("{name}: {text}", one) for one in contacts),
+            )  # fmt: skip
 
 
 def _list_site_attention(
     rows: Sequence[SiteRow], names: Mapping[str, str], record: str
-) -> Iterable[AttentionItem]:
+) -> Iterable[UpdaterError]:
     if sum(len(row.receipts) for row in rows if not row.is_confirmed) >= MOST_UNCONFIRMED:
-        error = UpdaterError(RECEIPTS_UNCONFIRMED, limit=MOST_UNCONFIRMED)
-        yield AttentionItem(LazyText(N_("{text}."), {"text": error.title_text}), "")
-    keys = Counter(row.site for row in rows)
+        yield UpdaterError(RECEIPTS_UNCONFIRMED, contact="", limit=MOST_UNCONFIRMED)
+    confirmed = {row.site for row in rows if row.is_confirmed}
     for row in sorted(rows, key=lambda row: not row.is_confirmed):
-        values = {"site": row.site, "country": names.get(row.country, row.country)}
-        if row.reporting is Reporting.UNCONFIRMED:
-            words = N_("{site} ({country}): compare its fingerprint by telephone: {fingerprint}")
-            shown = {**values, "fingerprint": encode_as_words(compute_fingerprint(row.key))}
-            key = ' --key "WORDS"' if keys[row.site] > 1 else ""
-            command = f"ncen-publisher fleet confirm {row.site}{key} --record {record}"
-            yield AttentionItem(LazyText(words, shown), row.contact, command)
-        elif row.reporting is Reporting.SILENT:
-            words = N_(
-                "{site} ({country}): no receipt since {day}. Call the site. To send one, it runs:"
-            )
-            text = LazyText(words, {**values, "day": row.reported})
-            yield AttentionItem(text, row.contact, "ncen-updater receipt --send")
-        for mark in sorted(row.marks):
-            words = N_("{site} ({country}): {mark}. The page Trust says what to do.")
-            text = LazyText(words, {**values, "mark": LazyText(MARKS[mark])})
-            yield AttentionItem(text, row.contact)
+        of_key = SITE_KEY_DIFFERS if row.site in confirmed else SITE_KEY_UNCONFIRMED
+        of_state = {Reporting.SILENT: [SITE_SILENT], Reporting.UNCONFIRMED: [of_key]}
+        of_marks = (MARKS[mark] for mark in sorted(row.marks))
+        for message in (*of_state.get(row.reporting, ()), *of_marks):
+            yield UpdaterError(
+                message, site=row.site, country=names[row.country], contact=row.contact,
+                day=format_date(row.reported), record=record,
+                fingerprint=encode_as_words(compute_fingerprint(row.key)),
+            )  # fmt: skip
 
 
 def merge_small_groups(pairs: Iterable[tuple[str, str]]) -> tuple[tuple[str, int], ...]:
@@ -339,8 +308,7 @@ def render_board(board: Board, language: str) -> Mapping[str, bytes]:
         board: The data.
         language: Language of the texts.
     """
-    values: dict[str, object] = {"board": board, "day": board.day.isoformat()}
-    values["marks"] = {mark: LazyText(name) for mark, name in MARKS.items()}
+    values: dict[str, object] = {"board": board, "marks": MARKS, "join": join_texts}
     values["fingerprints"] = {
         row.key: encode_as_words(compute_fingerprint(row.key)) for row in board.sites
     }
@@ -351,7 +319,7 @@ def render_board(board: Board, language: str) -> Mapping[str, bytes]:
     return {
         **{name: render_page(__package__, name, language, **values) for name in names},
         "fleet.csv": _write_table(board),
-        "fleet.json": encode_canonical_json(to_json_value(_to_document(board), language)),
+        "fleet.json": encode_canonical_json(to_json_value(_to_document(board, language), language)),
     }
 
 
@@ -375,12 +343,15 @@ def _write_table(board: Board) -> bytes:
     return text.getvalue().encode()
 
 
-def _to_document(board: Board) -> Mapping[str, object]:
+def _to_document(board: Board, language: str) -> Mapping[str, object]:
     names = ("version", "outcomes", "failed_countries", "codes", "is_halt_proposed")
     return {
         "day": board.day.isoformat(),
         "sites": [{**_describe_site(row), "receipt": row.last.to_json()} for row in board.sites],
         "releases": [{name: getattr(one, name) for name in names} for one in board.releases],
-        "attention": board.attention,
+        "attention": [
+            error_to_json(one, [one.state] if one.state else (), language)
+            for one in board.attention
+        ],
         "sums": board.sums,
     }

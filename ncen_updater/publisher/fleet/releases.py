@@ -26,7 +26,7 @@ from ncen_updater.feed.upgrade_path import compute_bucket, find_opening_time
 from ncen_updater.formats.errors import describe_mistakes
 from ncen_updater.formats.manifest import Country, SignedModel
 from ncen_updater.formats.receipt import Fault, Outcome, Receipt
-from ncen_updater.formats.rollout import MAX_REASON_CHARS, PublishCondition, RolloutWave, Waiver
+from ncen_updater.formats.rollout import PublishCondition, RolloutWave, Waiver
 from ncen_updater.publisher.errors import describe_system_error
 from ncen_updater.publisher.feed.role_policy import read_publish_condition
 from ncen_updater.publisher.fleet.store import NO_WORD, FleetSite, FleetStore, Mark, name_outcome
@@ -351,7 +351,7 @@ def check_publish_conditions(
             )  # fmt: skip
         waived.append(Waiver(
             product=product, version=version, count=count, reached=len(reached),
-            reason=waive[:MAX_REASON_CHARS],
+            reason=waive,
         ))  # fmt: skip
     return tuple(waived)
 

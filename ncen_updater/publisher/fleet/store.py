@@ -35,13 +35,7 @@ from ncen_updater.common.messages import (
     RECEIPT_REPLAYED,
     SPOOL_UNUSABLE,
 )
-from ncen_updater.formats.receipt import (
-    Fault,
-    Outcome,
-    Receipt,
-    SignedReceipt,
-    read_receipt,
-)
+from ncen_updater.formats.receipt import Fault, Outcome, Receipt, SignedReceipt, read_receipt
 from ncen_updater.formats.target_names import RELEASES_PREFIX
 from ncen_updater.publisher.errors import describe_system_error
 from ncen_updater.publisher.feed.role_policy import read_retired_versions
@@ -118,6 +112,12 @@ class Mark(StrEnum):
     CLOCK = "clock"  # its day is in the future
 
 
+#: Marks that only a telephone call answers; the others go with the next receipt.
+LASTING = frozenset({Mark.RESTORED, Mark.CONTRADICTED})
+#: Stands among the marks of a receipt once the key was confirmed again after it.
+ANSWERED = "answered"
+
+
 @dataclass(frozen=True)
 class FleetSite:
     """One site with one key, and its receipts.
@@ -125,7 +125,8 @@ class FleetSite:
     Attributes:
         confirmed_on: Day when its fingerprint was compared by telephone; None before.
         received_on: Day when its last receipt was received.
-        marks: Marks of all its receipts.
+        marks: Marks that nobody has answered: of its last receipt, and :data:`LASTING` ones.
+        answered: Marks that were answered when the key was confirmed.
         receipts: All stored receipts, oldest first.
     """
 
@@ -135,6 +136,7 @@ class FleetSite:
     confirmed_on: date | None
     received_on: date
     marks: frozenset[Mark]
+    answered: frozenset[Mark]
     receipts: tuple[SignedReceipt, ...]
 
     @property
@@ -313,7 +315,7 @@ class FleetStore:
         same = self._find(f"rowid, marks {of_series} AND number = ?", *key, receipt.epoch, number)
         if same:
             # Both are signed with the same key: the site used one number for two receipts.
-            found = " ".join(sorted({*same["marks"].split(), Mark.CONTRADICTED}))
+            found = " ".join(sorted({*same["marks"].split(), Mark.CONTRADICTED} - {ANSWERED}))
             self._connection.execute(
                 "UPDATE receipts SET marks = ? WHERE rowid = ?", (found, same["rowid"])
             )
@@ -391,30 +393,41 @@ class FleetStore:
 
     # ---- sites ---------------------------------------------------------------------------------
 
-    def list_sites(self) -> tuple[FleetSite, ...]:
+    def list_sites(self, site: str | None = None) -> tuple[FleetSite, ...]:
         """List the sites by country and name; a site with several keys once for each.
+
+        Args:
+            site: The only site; by default all.
 
         Raises:
             FLEET_UNUSABLE: If a stored receipt is invalid.
         """
         rows = self._connection.execute(
-            "SELECT s.site, s.key, s.country, s.confirmed_on, r.received_on, r.marks, r.content"
-            " FROM sites s JOIN receipts r ON r.site = s.site AND r.key = s.key"
-            " ORDER BY s.country, s.site, s.key, r.rowid"
+            "SELECT * FROM sites JOIN receipts r USING (site, key) WHERE site = coalesce(?, site)"
+            " ORDER BY country, site, key, r.rowid",
+            (site,),
         )
         found = []
-        for (site, key), group in groupby(rows, key=lambda row: (row["site"], row["key"])):
+        for (name, key), group in groupby(rows, key=lambda row: (row["site"], row["key"])):
             one = [*group]
-            confirmed, marks = one[0]["confirmed_on"], " ".join(row["marks"] for row in one)
+            confirmed, marks = one[0]["confirmed_on"], [{*row["marks"].split()} for row in one]
+            of_calls = [
+                (mark, ANSWERED in some) for some in marks for mark in LASTING if mark in some
+            ]
+            open_marks = {mark for mark, is_answered in of_calls if not is_answered}
+            open_marks |= {mark for mark in {*Mark} - LASTING if mark in marks[-1]}
             found.append(FleetSite(
-                site, key, one[0]["country"], date.fromisoformat(confirmed) if confirmed else None,
-                date.fromisoformat(one[-1]["received_on"]), frozenset(map(Mark, marks.split())),
+                name, key, one[0]["country"], date.fromisoformat(confirmed) if confirmed else None,
+                date.fromisoformat(one[-1]["received_on"]), frozenset(open_marks),
+                frozenset(mark for mark, is_answered in of_calls if is_answered),
                 tuple(read_receipt(row["content"], verify=False) for row in one),
             ))  # fmt: skip
         return tuple(found)
 
     def confirm(self, site: str, key: str, today: date) -> None:
         """Confirm one key of a site; remove its other keys with their receipts.
+
+        The telephone call also answers the marks of its receipts until now.
 
         Raises:
             FLEET_SITE_UNKNOWN: If its receipts were dropped during the telephone call.
@@ -424,28 +437,23 @@ class FleetStore:
             confirm = "UPDATE sites SET confirmed_on = ? WHERE site = ? AND key = ?"
             if not connection.execute(confirm, (today.isoformat(), site, key)).rowcount:
                 raise UpdaterError(FLEET_SITE_UNKNOWN, site=site, sites="-")
+            answer = "UPDATE receipts SET marks = marks || ? WHERE site = ? AND key = ?"
+            connection.execute(f"{answer} AND marks <> ''", (f" {ANSWERED}", site, key))
             connection.execute("DELETE FROM sites WHERE site = ? AND key <> ?", (site, key))
             connection.execute("DELETE FROM receipts WHERE site = ? AND key <> ?", (site, key))
 
-    def find_confirmed_key(self, site: str) -> str | None:
-        """Return the confirmed key of a site."""
-        row = self._find("key FROM sites WHERE site = ? AND confirmed_on IS NOT NULL", site)
-        return None if row is None else str(row["key"])
-
-    def list_keys(self, site: str) -> Mapping[str, str]:
-        """List the keys of a site, the confirmed one first, with the country that each names.
+    def list_keys(self, site: str) -> tuple[FleetSite, ...]:
+        """List a site once for each of its keys, with the confirmed one first.
 
         Raises:
             FLEET_SITE_UNKNOWN: If no receipt of the site is stored.
         """
-        query = "SELECT site, key, country FROM sites ORDER BY confirmed_on IS NULL, site, rowid"
-        rows = self._connection.execute(query).fetchall()
-        keys = {str(row["key"]): str(row["country"]) for row in rows if row["site"] == site}
-        if not keys:
-            names = [*dict.fromkeys(row["site"] for row in rows)]
+        if not (found := self.list_sites(site)):
+            query = "SELECT site FROM sites ORDER BY confirmed_on IS NULL, site, rowid"
+            names = [*dict.fromkeys(row["site"] for row in self._connection.execute(query))]
             known = ", ".join(names[:MOST_NAMED]) or "-"
             raise UpdaterError(FLEET_SITE_UNKNOWN, site=site, sites=known)
-        return keys
+        return tuple(sorted(found, key=lambda row: not row.is_confirmed))
 
     def forget(self, site: str) -> int:
         """Remove all data of a site; return the number of its receipts.

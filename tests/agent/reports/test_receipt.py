@@ -6,6 +6,7 @@ import json
 import os
 import stat
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -23,9 +24,17 @@ from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.agent.storage.journal.site_history import SiteHistory
 from ncen_updater.common.cli.render import encode_as_words
 from ncen_updater.common.i18n import LazyText
-from ncen_updater.formats.receipt import Fault, Outcome, Receipt, ReceiptLevel, read_receipt
+from ncen_updater.formats.receipt import (
+    FIELDS,
+    Fault,
+    Outcome,
+    Receipt,
+    ReceiptLevel,
+    read_receipt,
+)
 from ncen_updater.publisher.cli.main import run as publisher_run
 from tests.agent.cli.site import CHANGE
+from tests.agent.cli.terminal_run import run_on_terminal
 from tests.support.forks import run_agent
 from tests.support.sites import TrialFeed, connect, serve, site_in_process
 
@@ -79,8 +88,6 @@ def test_receipts_cover_the_history_of_a_site(demo: DemoSite, run: Run, tmp_path
     # Without consent it is shown, and none is written.
     shown = ask(run, "receipt")
     assert (shown["level"], shown["receipt"]["level"]) == ("none", "version")
-    # Seen: "this site sends nothing", then "The site signs and sends exactly this text".
-    assert "would sign and send exactly this text" in run("receipt").stdout
     refused = json.loads(run("--json", "receipt", "--to", str(tmp_path)).stdout)
     assert refused["error"]["code"] == "NU-9803"
     assert refused["error"]["state"] == "Nothing was written or sent."
@@ -89,7 +96,11 @@ def test_receipts_cover_the_history_of_a_site(demo: DemoSite, run: Run, tmp_path
     # Without a terminal and without --yes there is no consent.
     assert run("receipt", "--level", "outcome").returncode != 0
     assert ask(run, "receipt")["level"] == "none"
-    assert ask(run, "receipt", "--level", "outcome", "--yes")["level"] == "outcome"
+    allowed = run("receipt", "--level", "outcome", "--yes")
+    # It shows each field of the level, also those without a value yet, and what follows.
+    assert "Last change, error code: -" in allowed.stdout
+    assert "Nothing is sent until a person runs: sudo ncen-updater receipt --send" in allowed.stdout
+    assert ask(run, "receipt")["level"] == "outcome"
 
     first = write(run, tmp_path)
     assert (first.number, first.previous, first.outcome) == (1, None, None)
@@ -118,7 +129,7 @@ def test_receipts_cover_the_history_of_a_site(demo: DemoSite, run: Run, tmp_path
     # A director reads one sentence a field, then exactly what is signed.
     shown = ask(run, "receipt")
     lines = run("receipt").stdout.splitlines()
-    told = 1 + len(shown["receipt"])
+    told = 1 + len(FIELDS) + 1
     assert lines[told + 1] + "\n" == shown["statement"]
     # Then what left before, and who allowed it.
     assert [event["kind"] for event in shown["events"]] == [
@@ -129,15 +140,37 @@ def test_receipts_cover_the_history_of_a_site(demo: DemoSite, run: Run, tmp_path
 
     # Only what the site may send is announced as sent.
     ask(run, "receipt", "--level", "outcome")
-    shown_levels = run("receipt", "--all-levels").stdout
-    assert shown_levels.count("The site signs and sends exactly this text:") == 2
-    assert shown_levels.count("The site would sign and send exactly this text:") == 1
+    assert run("receipt", "--all-levels").stdout.count("A receipt is this text in base64") == 3
     assert "Level of receipts: outcome" in run("receipt", "--level", "outcome").stdout
 
     # Less is at once, without a question; and what is shown next is the next number.
     assert ask(run, "receipt", "--level", "version")["level"] == "version"
     assert ask(run, "receipt")["receipt"]["number"] == 4
-    assert ask(run, "receipt", "--level", "none")["level"] == "none"
+    assert "this site sends nothing" in run("receipt", "--level", "none").stdout
+
+    # Nothing that left before is left out.
+    with Journal.open(demo.state / JOURNAL_FILE) as journal:
+        for number in range(30):
+            journal.record_event(
+                "receipt-sent", number=number, digest="", method="https", level="version",
+                outcome_id="", by="amina", scheduled=True,
+            )  # fmt: skip
+    assert len(ask(run, "receipt")["events"]) > 30
+    assert run("receipt").stdout.count("by amina") == 30
+
+
+def test_small_terminal_gets_no_qr_code_and_uses_no_number(demo: DemoSite, run: Run) -> None:
+    ask(run, "receipt", "--level", "version", "--yes")
+    before = ask(run, "receipt")["receipt"]["number"]
+    command = [sys.executable, "-m", "ncen_updater.agent.cli.main", "receipt", "--qr"]
+    environment = {**os.environ, "NCEN_CONFIG_FILE": str(demo.config_path), "LANG": "C.UTF-8"}
+    for columns, lines in (("80", "24"), ("116", "59"), ("117", "58")):
+        size = {"COLUMNS": columns, "LINES": lines}
+        code, shown = run_on_terminal(command, {**environment, **size})
+        assert (code, "NU-9821" in shown) == (2, True), shown
+    assert ask(run, "receipt")["receipt"]["number"] == before
+    code, shown = run_on_terminal(command, {**environment, "COLUMNS": "117", "LINES": "59"})
+    assert (code, "▀" in shown) == (0, True), shown
 
 
 @pytest.mark.parametrize(
@@ -166,8 +199,8 @@ def test_receipt_contains_no_person_and_no_time_of_day(
     text = " ".join(str(value) for value in found["receipt"].values())
     names = {os.uname().nodename, os.environ.get("USER", "root"), str(demo.state), "127.0.0.1"}
     assert not [name for name in names if name in text]
-    days = [found["receipt"][name] for name in ("day", "ended")]
-    assert [len(day) for day in days] == [len("2026-11-30")] * 2
+    days = [found["receipt"][name] for name in ("day", "ended") if name in found["receipt"]]
+    assert {len(day) for day in days} == {len("2026-11-30")}
 
 
 def test_publisher_imports_the_receipt_and_writes_the_board(

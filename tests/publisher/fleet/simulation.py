@@ -76,6 +76,7 @@ class SimulatedSite:
     def note(self, signed: SignedReceipt, today: date) -> None:
         """Remember what arrived."""
         receipt, before = signed.receipt, self.last
+        self.marks = [one for one in self.marks if one[1] is Mark.RESTORED]
         if before is not None and before.receipt.epoch != receipt.epoch:
             self.marks.append((today, Mark.RESTORED))
         elif receipt.previous != (before.digest if before else None):

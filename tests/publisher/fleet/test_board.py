@@ -19,6 +19,7 @@ from ncen_updater.common.messages import REGIONS_INVALID
 from ncen_updater.formats.receipt import compute_fingerprint, encode_public_key
 from ncen_updater.formats.rollout import RolloutWave, Waiver
 from ncen_updater.publisher.fleet.board import (
+    MARKS,
     Board,
     Reporting,
     build_board,
@@ -80,15 +81,17 @@ def test_halt_is_proposed_when_two_countries_fail(tmp_path: Path) -> None:
     (release,) = one.releases
     assert (release.failed_countries, release.is_halt_proposed) == (("KE",), False)
     assert release.outcomes == {"failed-release": 1, "failed-site": 1}
-    assert [item.urgent for item in one.attention] == [False]
+    assert [item.code for item in one.attention] == ["NU-9832"]
 
     (tmp_path / "two").mkdir()
     two = board_of(tmp_path / "two", (kenya, failed(kenya), 1), (tanzania, failed(tanzania), 1))
     assert two.releases[0].is_halt_proposed
-    assert two.attention[0].urgent
-    command = 'ncen-publisher halt 3.3.0 --emergency --reason "NU-6011" --feed FEED'
-    assert two.attention[0].command.startswith(command)
-    assert two.attention[0].contact == "KE: A. Otieno, +254 20 1"
+    first = two.attention[0]
+    assert first.code == "NU-9831"
+    command = 'ncen-publisher halt 3.3.0 --emergency --reason "fails at several sites (NU-6011)"'
+    assert f"{command} --feed FEED --key KEY" in str(first.remedy_text)
+    assert str(first.values["contact"]) == "KE: A. Otieno, +254 20 1"
+    assert str(first.title_text).endswith("in several countries (NU-6011): KE; TZ")
 
 
 def test_two_sites_of_one_country_propose_no_halt(tmp_path: Path) -> None:
@@ -109,22 +112,21 @@ def test_unconfirmed_key_does_not_count(tmp_path: Path) -> None:
     assert found.releases == ()
     assert {row.reporting for row in found.sites} == {Reporting.UNCONFIRMED}
     assert found.given_back.counts == ()
-    assert {item.command for item in found.attention} == {
-        f"ncen-publisher fleet confirm {name}-1 --record fleet.db" for name in ("ke", "tz", "mu")
-    }
+    assert {item.code for item in found.attention} == {"NU-9834"}
+    assert {str(item.values["site"]) for item in found.attention} == {"ke-1", "tz-1", "mu-1"}
 
 
 def test_attention_lists_contact_and_command(tmp_path: Path) -> None:
     names = ("ke-1", "ke-2", "fr-1")
     board = board_of(tmp_path, *((Reporter(one, one[:2].upper()), {}, 41) for one in names))
-    assert [(item.contact, item.command) for item in board.attention] == [
-        (contact, "ncen-updater receipt --send")
-        for contact in ("", "A. Otieno, +254 20 1", "B. Kamau, +254 20 2")
+    words = "Call the site. To send one, it runs: sudo ncen-updater receipt --send"
+    assert [(item.values["contact"], str(item.remedy_text)) for item in board.attention] == [
+        (contact, words) for contact in ("", "A. Otieno, +254 20 1", "B. Kamau, +254 20 2")
     ]
     pages = render_board(board, "en")
     assert "Contact: B. Kamau, +254 20 2" in pages["index.html"].decode()
     assert "Kamau" not in pages["countries.html"].decode()
-    assert json.loads(pages["fleet.json"])["attention"][0]["contact"] == ""
+    assert json.loads(pages["fleet.json"])["attention"][0]["values"]["contact"] == ""
 
 
 def test_a_flood_of_unconfirmed_keys_is_named_and_hides_nothing(
@@ -136,11 +138,13 @@ def test_a_flood_of_unconfirmed_keys_is_named_and_hides_nothing(
     with FleetStore.open(tmp_path / "fleet.sqlite") as store:
         store.import_spool(tmp_path / "spool", RELEASES, TODAY)
         for day in (TODAY, TODAY + timedelta(days=41)):
-            texts = [str(item.text) for item in build_board(store.list_sites(), {}, day).attention]
+            texts = [
+                str(item.title_text) for item in build_board(store.list_sites(), {}, day).attention
+            ]
             assert texts[0].startswith("More than 3 receipts with unconfirmed keys")
             assert texts[1].startswith("tz-1 (TZ): no receipt since")
             # However old they are: nobody is sent to call sites that may not exist.
-            assert all("compare its fingerprint" in text for text in texts[2:]), texts
+            assert all("key not confirmed" in text for text in texts[2:]), texts
 
 
 @pytest.mark.parametrize(
@@ -150,8 +154,8 @@ def test_site_without_receipts_is_silent(tmp_path: Path, ago: int, reporting: Re
     found = board_of(tmp_path, (Reporter("ke-1", "KE"), {}, ago))
     (row,) = found.sites
     assert (row.reporting, row.days) == (reporting, ago)
-    assert [region.reporting for region in found.regions] == [
-        int(reporting is Reporting.CURRENT), 0,
+    assert [region.states for region in found.regions] == [
+        {reporting: ["KE"], "": ["TZ", "MU"]}, {"": ["FR", "DE"]},
     ]  # fmt: skip
 
 
@@ -192,11 +196,34 @@ def test_silent_sites_and_countries_are_listed(tmp_path: Path) -> None:
     with FleetStore.open(tmp_path / "fleet.sqlite") as store:
         board = build_board(store.list_sites(), regions, TODAY)
     for language, words in (
-        ("en", ("no report for 41 days", "<td>Kenya</td>", "No receipt yet: Tanzania")),
-        ("fr", ("aucun compte rendu depuis 41 jours", "<td>Kenya</td>", "Tanzania")),
-    ):
+        ("en", ("no report for 41 days", "<td>Kenya</td>", "No receipt yet: Tanzania",
+                "No report for more than 40 days: Kenya", "0 of 2 countries report",
+                "no receipt since 2026-10-20<", '<td class="day">2026-10-20</td>')),
+        ("fr", ("aucun compte rendu depuis 41 jours", "<td>Kenya</td>", "Tanzania",
+                "aucun compte rendu depuis le 20/10/2026<", '<td class="day">20/10/2026</td>')),
+    ):  # fmt: skip
         page = render_board(board, language)["index.html"].decode()
         assert [word for word in words if word not in page] == []
+
+
+def test_country_is_in_one_state_and_names_keep_their_comma(tmp_path: Path) -> None:
+    asia = Region(
+        name="Asia", leader="FJ",
+        countries={"FJ": "Fiji", "HK": "Hong Kong, China", "KR": "Korea", "MO": "Macao, China"},
+    )  # fmt: skip
+    names = (("hk-1", "HK", 41), ("hk-2", "HK", 1), ("kr-1", "KR", 41))
+    board_of(tmp_path, *((Reporter(site, code), {}, ago) for site, code, ago in names))
+    lay(tmp_path / "spool", Reporter("fj-1", "FJ").write(), Reporter("kr-1", "KR").write())
+    with FleetStore.open(tmp_path / "fleet.sqlite") as store:
+        assert store.import_spool(tmp_path / "spool", RELEASES, TODAY).stored == 2
+        board = build_board(store.list_sites(), {"AP": asia}, TODAY)
+    (region,) = board.regions
+    assert region.states == {
+        Reporting.UNCONFIRMED: ["Fiji"], Reporting.CURRENT: ["Hong Kong, China"],
+        Reporting.SILENT: ["Korea"], "": ["Macao, China"],
+    }  # fmt: skip
+    assert str(board.name_countries(["HK", "FJ"])) == "Hong Kong, China; Fiji"
+    assert board.name_countries(["HK", "FJ"]).render("fr") == "Hong Kong, China ; Fiji"
 
 
 def test_clock_far_ahead_does_not_keep_a_site_current(tmp_path: Path) -> None:
@@ -384,8 +411,34 @@ def test_each_of_two_keys_is_named_by_its_fingerprint(tmp_path: Path) -> None:
         store.import_spool(tmp_path / "spool", RELEASES, TODAY)
         (item,) = build_board(store.list_sites(), REGIONS, TODAY).attention
     words = encode_as_words(compute_fingerprint(encode_public_key(forged.private)))
-    assert item.text.render("en").endswith(f"by telephone: {words}")
-    assert item.command == 'ncen-publisher fleet confirm ke-1 --key "WORDS" --record fleet.db'
+    assert item.code == "NU-9835"
+    command = f'ncen-publisher fleet confirm ke-1 --key "{words}" --record fleet.db'
+    assert str(item.remedy_text).endswith(f"its key is new: {command}")
+
+
+def test_attention_says_what_a_mark_means_until_it_is_answered(tmp_path: Path) -> None:
+    kenya, france = Reporter("ke-1", "KE"), Reporter("fr-1", "FR")
+    board_of(tmp_path, (kenya, {}, 1), (france, {}, 1))
+    kenya.epoch, kenya.number = "cd" * 4, 0
+    france.write()  # on the way, and never seen again
+    lay(tmp_path / "spool", kenya.write(), france.write())
+    with FleetStore.open(tmp_path / "fleet.sqlite") as store:
+        store.import_spool(tmp_path / "spool", RELEASES, TODAY)
+        gap, restored = build_board(store.list_sites(), REGIONS, TODAY).attention
+        assert "ncen-publisher fleet confirm ke-1 --key " in str(restored.remedy_text)
+        assert str(gap.remedy_text) == "Wait for its next receipt."
+        assert [str(item.state) for item in (gap, restored)] == [
+            MARKS[mark].state for mark in (Mark.GAP, Mark.RESTORED)
+        ]
+        assert "restaurés" not in restored.title_text.render("fr")
+        for site in (kenya, france):
+            store.confirm(site.site, encode_public_key(site.private), TODAY)
+        lay(tmp_path / "spool", france.write())
+        store.import_spool(tmp_path / "spool", RELEASES, TODAY)
+        board = build_board(store.list_sites(), REGIONS, TODAY)
+    assert board.attention == ()
+    page = render_board(board, "en")["trust.html"].decode()
+    assert f"ke-1: answered by telephone on {TODAY}" in page
 
 
 def test_impossible_days_do_not_stretch_the_time_line(tmp_path: Path) -> None:
@@ -409,8 +462,8 @@ def test_trust_page_counts_confirmed_sites_only(tmp_path: Path) -> None:
     with FleetStore.open(tmp_path / "fleet.sqlite") as store:
         assert store.import_spool(tmp_path / "spool", RELEASES, TODAY).stored == 1
         page = render_board(build_board(store.list_sites(), REGIONS, TODAY), "en")["trust.html"]
-    assert b"Root version 1: 1" in page
-    assert [word for word in (b"Root version 77", b"ncen-updater 9.9") if word in page] == []
+    assert b"Trusted root version 1: 1 site<" in page
+    assert [word for word in (b"root version 77", b"ncen-updater 9.9") if word in page] == []
 
 
 def test_trust_page_names_unusual_sites_and_explains_marks(tmp_path: Path) -> None:

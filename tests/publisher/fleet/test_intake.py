@@ -111,6 +111,30 @@ def test_gaps_restored_sites_and_wrong_clocks_are_marked(store: FleetStore, spoo
         "ke-lost": {Mark.RESTORED},
         "ke-clock": {Mark.CLOCK},
     }
+    # The next receipt answers a gap and a clock, but not why a server was restored.
+    lay(spool, *(site.write() for site in sites))
+    take(store, spool)
+    assert {site.site: site.marks for site in store.list_sites() if site.marks} == {
+        "ke-lost": {Mark.RESTORED}
+    }
+
+
+def test_call_answers_marks_until_there_is_new_evidence(store: FleetStore, spool: Path) -> None:
+    kenya = Reporter("ke-1", "KE")
+    key = encode_public_key(kenya.private)
+    lay(spool, kenya.write())
+    take(store, spool)
+    store.confirm("ke-1", key, TODAY)
+    for number, mark in enumerate((Mark.CONTRADICTED, Mark.CONTRADICTED, Mark.RESTORED)):
+        if mark is Mark.RESTORED:
+            lay(spool, replace(kenya, epoch="cd" * 4, number=0).write())
+        else:
+            lay(spool, replace(kenya, number=0).write(TODAY - timedelta(days=1 + number)))
+        take(store, spool)
+        assert only(store).marks == {mark}
+        store.confirm("ke-1", key, TODAY + timedelta(days=number))
+        assert (only(store).marks, mark in only(store).answered) == (frozenset(), True)
+    assert only(store).answered == {Mark.CONTRADICTED, Mark.RESTORED}
 
 
 def test_another_key_never_counts_until_it_is_confirmed(store: FleetStore, spool: Path) -> None:
@@ -129,7 +153,7 @@ def test_another_key_never_counts_until_it_is_confirmed(store: FleetStore, spool
     }
     # The site got a new server, and called: of the old key nothing is left.
     store.confirm("ke-1", keys[1], TODAY)
-    assert store.list_keys("ke-1") == {keys[1]: "KE"}
+    assert [row.key for row in store.list_keys("ke-1")] == [keys[1]]
     assert [one.receipt.key for one in only(store).receipts] == [keys[1]]
 
 

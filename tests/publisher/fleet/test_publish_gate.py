@@ -101,7 +101,12 @@ def test_signed_waves_wait_for_leaders_and_waivers_are_recorded(at_work: SignerC
         return [(day.isoformat(), one.model_dump()) for day, one in waived]
 
     assert list_waived() == [(today, waiver)]
+    for unfit in ("", "  ", "x" * 1001):
+        code, out, _ = at_work.run(*publish, "--waive", unfit, "--json")
+        assert (code, json.loads(out)["error"]["code"]) == (2, "NU-1101")
     # Signers read it with the signing history, on any machine that has the feed.
+    _, out, _ = at_work.run("status", work / "feed", "--signing-history", "--lang", "fr")
+    assert f"publiée le {today[8:]}/{today[5:7]}/{today[:4]} avant" in out
     _, out, _ = at_work.run("status", work / "feed", "--signing-history")
     assert "had reported (1; needed: 2). Reason: the leader of EUR is closed until March" in out
     board = ("fleet", "board", work / "board", "--record", record, "--feed", work / "feed")
@@ -117,6 +122,23 @@ def test_signed_waves_wait_for_leaders_and_waivers_are_recorded(at_work: SignerC
     state = FeedDirectory(work / "feed").read_state()
     assert read_publish_condition(state.delegated["ncen"].signed) is None
     assert list_waived() == [(today, waiver)]
+
+
+@pytest.mark.parametrize(
+    ("command", "option"),
+    [
+        (("halt", "3.3.0"), "--reason"),
+        (("withdraw", "3.3.0", "--advice", "Roll back"), "--reason"),
+        (("withdraw", "3.3.0", "--reason", "loses cases"), "--advice"),
+    ],
+)
+def test_text_shown_to_sites_is_neither_blank_nor_cut(
+    at_work: SignerCli, command: tuple[str, ...], option: str
+) -> None:
+    given = ("--feed", at_work.work / "feed", "--event", at_work.work / "no")
+    for unfit in ("", "  ", "x" * 1001):
+        code, _, shown = at_work.run(*command, option, unfit, *given)
+        assert (code, f"{option}: must have 1 to 1000 characters" in shown) == (2, True), shown
 
 
 def test_unit_imports_and_writes_the_board(at_work: SignerCli, tmp_path: Path) -> None:
@@ -252,4 +274,7 @@ def test_country_with_a_bad_or_contradictory_site_does_not_count(tmp_path: Path)
         lay(spool, twice.write(TODAY - timedelta(days=1)))
         store.import_spool(spool, RELEASES, TODAY)
         assert list_soaked_countries(store.list_sites(), CONDITION) == ()
+        # Someone called, and the site still has its key.
+        store.confirm("fr-1", encode_public_key(twice.private), TODAY)
+        assert list_soaked_countries(store.list_sites(), CONDITION) == ("FR",)
     assert PUBLICATION_WAITS.code == "NU-9814"

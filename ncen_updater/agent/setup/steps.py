@@ -18,7 +18,7 @@ import os
 import shutil
 import stat
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, ClassVar
@@ -218,6 +218,24 @@ def remove_directories(places: Sequence[str]) -> None:
     for place in places:
         with contextlib.suppress(OSError):
             Path(place).rmdir()
+
+
+@contextlib.contextmanager
+def keep_file(path: Path, missing: Sequence[str]) -> Iterator[None]:
+    """Keep an empty file inside the block; ``missing`` are directories to remove after it."""
+    durable.make_directory(path.parent, exactly=bool(missing))
+    durable.write_file(path, b"")
+    try:
+        yield
+    finally:
+        remove_kept_file(path, missing)
+
+
+def remove_kept_file(path: Path, missing: Sequence[str]) -> None:
+    """Remove a file of :func:`keep_file`, also after an interruption."""
+    remove_partial_files(path)
+    path.unlink(missing_ok=True)
+    remove_directories(missing)
 
 
 def encode(text: str) -> bytes:

@@ -42,7 +42,6 @@ from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, LazyText, join_texts
 from ncen_updater.common.messages import (
     SETUP_ACCOUNT_MISSING,
-    SETUP_DATABASE_REFUSED,
     SETUP_FINGERPRINT_MISMATCH,
     SETUP_GROUP_MISSING,
     SETUP_LOGINS_DIFFER,
@@ -344,10 +343,7 @@ def open_databases(
     yield RoleStep(server, agent, (owner, *ROLE_GROUPS))
     for broken in (rule for rule in cluster.rules if rule.error):
         detail = f"{cluster.hba_file}, line {broken.line}: {broken.error}"
-        raise UpdaterError(
-            SETUP_DATABASE_REFUSED, host=cluster.address.host, port=cluster.address.port,
-            detail=detail,
-        )  # fmt: skip
+        raise cluster.address.make_refusal(detail)
     agents = find_first_rule(cluster, agent, "postgres")
     if agents is not None and agents.method == "trust":
         return

@@ -105,20 +105,13 @@ STEP_LABELS: Final[Mapping[str, str]] = {
     "copy": N_("copying the databases"),
     "migrate": N_("migrating the databases"),
     "cut-over": N_("switching to the migrated databases"),
-    "switch": N_("switching to the new release"),
+    "switch": N_("switching the release"),
     "start": N_("starting the application"),
     "health": N_("waiting for the health check"),
     "commit": N_("committing the change"),
     "maintenance-off": N_("removing the maintenance page"),
     "soak": N_("soak period"),
     "prune": N_("pruning"),
-}
-
-
-#: Labels of steps that differ in a rollback, which needs no feed.
-_ROLLBACK_STEP_LABELS: Final[Mapping[str, str]] = {
-    "fetch": N_("verifying the release"),
-    "switch": N_("switching to the previous release"),
 }
 
 
@@ -129,8 +122,9 @@ def get_step_label(name: str, kind: str) -> str:
         name: Name of the step in the journal.
         kind: Kind of the change: ``upgrade`` or ``rollback``.
     """
-    special = _ROLLBACK_STEP_LABELS if kind == "rollback" else {}
-    return special.get(name) or STEP_LABELS.get(name, name)
+    if (name, kind) == ("fetch", "rollback"):  # a rollback needs no feed
+        return N_("verifying the release")
+    return STEP_LABELS.get(name, name)
 
 
 def translate_step_label(name: str, kind: str, language: str) -> str:

@@ -25,7 +25,7 @@ import stat
 import struct
 import tarfile
 import zlib
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Generator, Iterator
 from pathlib import Path
 
 from ncen_updater.common import atomic_files as durable
@@ -118,21 +118,16 @@ def unpack_selected_files(
     with (
         _map_errors(archive, destination, tree),
         contextlib.closing(DirectoryHandle(destination)) as directory,
-        open_file(archive) as packed,
-        gzip.GzipFile(fileobj=packed, mode="rb") as plain,
+        contextlib.closing(_iter_members(archive, wanted)) as members,
     ):
-        metered = _LimitedStream(plain)
-        with _open_tar(metered) as tar:
-            while left and (member := _read_next_member(tar)) is not None:
-                tar.members = []  # type: ignore[attr-defined] # tarfile would keep every header
-                entry = _check_member(member, wanted.pop(member.name, None))
-                metered.allowed += MEMBER_ALLOWANCE_BYTES + member.size
-                if entry.path not in left:
-                    continue
-                left.remove(entry.path)
-                if "/" in entry.path:
-                    directory.ensure_directory(entry.path.rpartition("/")[0])
-                _write_entry(tar, member, entry, directory)
+        while left and (found := next(members, None)) is not None:
+            tar, member, entry = found
+            if entry.path not in left:
+                continue
+            left.remove(entry.path)
+            if "/" in entry.path:
+                directory.ensure_directory(entry.path.rpartition("/")[0])
+            _write_entry(tar, member, entry, directory)
         if left:
             raise _MemberRefusedError(
                 LazyText(N_("{name}: missing in the archive"), {"name": repr(min(left))})
@@ -199,25 +194,17 @@ def _unpack_members(
     expected = tree.total_bytes  # computed once: it sums over all entries
     with (
         contextlib.closing(DirectoryHandle(destination)) as directory,
-        open_file(archive) as packed,
-        gzip.GzipFile(fileobj=packed, mode="rb") as plain,
+        contextlib.closing(_iter_members(archive, wanted)) as members,
     ):
-        metered = _LimitedStream(plain)
-        with _open_tar(metered) as tar:
-            while (member := _read_next_member(tar)) is not None:
-                tar.members = []  # type: ignore[attr-defined] # tarfile would keep every header
-                entry = _check_member(member, wanted.pop(member.name, None))
-                metered.allowed += MEMBER_ALLOWANCE_BYTES + member.size
-                if entry.type is EntryType.DIRECTORY:
-                    directory.make_directory(entry.path)
-                elif entry.target is not None:
-                    directory.make_symlink(entry.path, entry.target)
-                else:
-                    _write_entry(tar, member, entry, directory)
-                    total += entry.size
-                    progress.report(reported, Amount(total, expected, Unit.BYTES))
-        while metered.read(BLOCK):  # to the end, where gzip stores its checksum
-            pass
+        for tar, member, entry in members:
+            if entry.type is EntryType.DIRECTORY:
+                directory.make_directory(entry.path)
+            elif entry.target is not None:
+                directory.make_symlink(entry.path, entry.target)
+            else:
+                _write_entry(tar, member, entry, directory)
+                total += entry.size
+                progress.report(reported, Amount(total, expected, Unit.BYTES))
         if wanted:
             raise _MemberRefusedError(
                 LazyText(N_("{name}: missing in the archive"), {"name": repr(next(iter(wanted)))})
@@ -226,6 +213,22 @@ def _unpack_members(
             if entry.type is EntryType.DIRECTORY:
                 directory.set_mode(entry.path, entry.mode)
         directory.sync_filesystem()
+
+
+def _iter_members(
+    archive: Path, wanted: dict[str, TreeEntry]
+) -> Generator[tuple[tarfile.TarFile, tarfile.TarInfo, TreeEntry], None, None]:
+    """Yield each member with its entry, which is removed from ``wanted``."""
+    with open_file(archive) as packed, gzip.GzipFile(fileobj=packed, mode="rb") as plain:
+        metered = _LimitedStream(plain)
+        with _open_tar(metered) as tar:
+            while (member := _read_next_member(tar)) is not None:
+                tar.members = []  # type: ignore[attr-defined] # tarfile would keep every header
+                entry = _check_member(member, wanted.pop(member.name, None))
+                metered.allowed += MEMBER_ALLOWANCE_BYTES + member.size
+                yield tar, member, entry
+        while metered.read(BLOCK):  # to the end, where gzip stores its checksum
+            pass
 
 
 @contextlib.contextmanager

@@ -245,11 +245,12 @@ def _holds_all(new: Sequence[str], old: Sequence[str] | None) -> bool:
     """Return whether a type is known to hold all values of another type."""
     head = new[0] if new else ""
     plain = len(new) == 1 or list(new) == ["CHARACTER", "VARYING"]
-    if plain and head in ("TEXT", "VARCHAR", "NUMERIC", "DECIMAL", "CHARACTER"):
-        return head != "CHARACTER" or len(new) == 2
-    if old is None:
+    if plain and (head in ("TEXT", "VARCHAR") or len(new) == 2):
+        return True
+    if not old:
         return False
-    if plain and len(old) == 1 and head in _RANK and old[0] in _RANK:
+    # Not a DOUBLE PRECISION as NUMERIC: PostgreSQL rounds it to 15 digits.
+    if plain and old[1:2] in ([], ["("]) and head in _RANK and old[0] in _RANK:
         return _RANK[head] >= _RANK[old[0]]
     sizes = [[word for word in kind if word.isdigit()] for kind in (new, old)]
     same = [[word for word in kind if not word.isdigit()] for kind in (new, old)]

@@ -11,7 +11,8 @@ import hashlib
 import stat
 from collections.abc import Callable, Iterator
 from enum import StrEnum
-from pathlib import Path, PurePosixPath
+from itertools import takewhile
+from pathlib import Path
 from typing import Annotated, Final, Literal
 
 from pydantic import (
@@ -120,19 +121,22 @@ def _find_problem(entry: TreeEntry, seen: dict[str, EntryType]) -> str | None:
     if entry.type is not EntryType.FILE and entry.size:
         return N_("only files have a size")
     if entry.target is not None:
-        return _find_link_problem(entry.path, entry.target)
+        return find_link_problem(entry.path, entry.target)
     return None
 
 
-def _find_link_problem(path: str, target: str) -> str | None:
-    if target.startswith("/") or "\0" in target:
+def find_link_problem(path: str, target: str) -> str | None:
+    """Return why a release may not have a link; None if it may.
+
+    Only the start of the target may go up, and not above the release. So every link ends inside the
+    release, also through other links, which fulfil the same rule.
+    """
+    if target.startswith("/") or "\\" in target or "\0" in target:
         return N_("the link is absolute")
-    depth = len(PurePosixPath(path).parts) - 1
-    for part in target.split("/"):
-        depth += -1 if part == ".." else 0 if part in ("", ".") else 1
-        if depth < 0:
-            return N_("the link leads out of the release")
-    return None
+    parts = [part for part in target.split("/") if part not in ("", ".")]
+    up = len(list(takewhile(lambda part: part == "..", parts)))
+    leads_out = up > path.count("/") or ".." in parts[up:]
+    return N_("the link leads out of the release") if leads_out else None
 
 
 def _require_valid_entries(tree: Tree, source: str | Path) -> None:

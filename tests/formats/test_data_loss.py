@@ -102,6 +102,15 @@ CASES = [
         "shorter again", "ALTER TABLE a ALTER b TYPE varchar(20)",
         "ALTER TABLE a ALTER b TYPE varchar(9)", "a.b narrower", PG,
     ),
+    *(
+        Case(f"numeric from {kind}", f"ALTER TABLE a ALTER b TYPE {kind}",
+             "ALTER TABLE a ALTER b TYPE numeric", found, PG)
+        for kind, found in (
+            ("double precision", "a.b narrower"), ("bigint", ""), ("numeric(10, 2)", ""),
+        )
+    ),
+    Case("numeric from a type that is unknown", "", "ALTER TABLE a ALTER b TYPE numeric",
+         "a.b narrower", PG),
     Case(
         "fewer digits", "ALTER TABLE a ALTER b TYPE bigint", "ALTER TABLE a ALTER b TYPE int",
         "a.b narrower", PG,

@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 import hashlib
+from contextlib import nullcontext
+from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
 
 from ncen_updater.common.json_records import encode_canonical_json
+from ncen_updater.common.messages import BAD_TREE
 from ncen_updater.formats.errors import TreeError
-from ncen_updater.formats.tree import ENTRIES_PER_PIECE, EntryType, Tree, TreeEntry, parse_tree
+from ncen_updater.formats.tree import (
+    ENTRIES_PER_PIECE,
+    EntryType,
+    Tree,
+    TreeEntry,
+    parse_tree,
+    scan_tree,
+)
+from tests.support.errors import refused
 
 KINDS = (
     {"type": "file", "mode": 0o644, "size": 3, "sha256": "a" * 64},
@@ -62,3 +73,17 @@ def test_names_of_a_directory_are_sorted() -> None:
 def test_invalid_entries_are_refused(entry: object) -> None:
     with pytest.raises(ValidationError):
         Tree.model_validate({"schema": 1, "entries": [entry]})
+
+
+@pytest.mark.parametrize(
+    ("target", "is_refused"), [("a/b", False), ("..", True), ("/a", True), ("a/up/..", True)]
+)
+def test_link_that_leads_out_is_refused(tmp_path: Path, target: str, is_refused: bool) -> None:
+    """Also one that leads out through another link, which stays inside."""
+    release = tmp_path / "release"
+    (release / "a").mkdir(parents=True)
+    (release / "a/up").symlink_to("..")
+    (release / "link").symlink_to(target)
+    assert is_refused is not (release / "link").resolve().is_relative_to(release)
+    with refused(BAD_TREE) if is_refused else nullcontext():
+        scan_tree(release)

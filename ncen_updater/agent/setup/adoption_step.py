@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from ncen_updater.agent.adapters.databases.postgresql.connection import (
     quote_identifier,
     quote_literal,
 )
+from ncen_updater.agent.adapters.databases.sqlite.copies import open_database
 from ncen_updater.agent.adapters.databases.sqlite.engine import ADOPTED_SET
 from ncen_updater.agent.config.agent_config import AgentConfig
 from ncen_updater.agent.config.engines import PostgresSettings, SqliteSettings
@@ -93,6 +94,8 @@ class AdoptStep(SetupStep, kind="adopt"):
             "slots": [str(version) for version in slots.list_versions()],
             "slot": slots.get_slot_directory(Version(self.version)).exists(),
             "missing": find_missing(records, current_link.parent),
+            "records": list_files(records, frozenset()),
+            "sets": _list_sets(config),
             "databases": list(_find_agent_parts(config)),
             "plain": is_plain(config),
         }
@@ -129,6 +132,9 @@ class AdoptStep(SetupStep, kind="adopt"):
         if self.version not in before["slots"] and not before["slot"]:
             slots.remove_slot(Version(self.version))
             slots.remove_leftovers()
+        if "records" in before:  # an older agent did not list them
+            records = paths.resolve(paths.slots) / RECORDS_DIRECTORY
+            remove_added_files(records, before["records"], frozenset())
         if str(paths.resolve(paths.slots)) in before["missing"]:
             remove_added_files(paths.resolve(paths.slots), (), frozenset())
         remove_directories(before["missing"])
@@ -208,8 +214,14 @@ def _find_agent_parts(config: AgentConfig) -> Iterator[str]:
         yield from [settings.control_database] * bool(found)
     elif isinstance(settings, SqliteSettings):
         for path in sorted((settings.directory / "live").glob("*.sqlite")):
-            if _list_own_tables(path):
-                yield path.name
+            with open_database(path, "ro") as session:
+                if _list_own_tables(session):
+                    yield path.name
+
+
+def _list_sets(config: AgentConfig) -> list[str]:
+    directory = config.databases.engine_settings.local_directory
+    return [] if directory is None else list_files(directory / "sets", frozenset())
 
 
 def _drop_agent_parts(config: AgentConfig, before: Before) -> None:
@@ -230,12 +242,15 @@ def _drop_agent_parts(config: AgentConfig, before: Before) -> None:
                 raise UpdaterError(SETUP_FILE_CHANGED, path=live)
         for path in sorted(live.glob("*.sqlite")):
             if path.name not in recorded:
-                with closing(sqlite3.connect(path, timeout=30)) as session, session:
-                    for name in _list_own_tables(path):
+                with open_database(path, "rw") as session:
+                    session.execute("PRAGMA busy_timeout = 30000")
+                    session.execute("BEGIN IMMEDIATE")
+                    for name in _list_own_tables(session):
                         session.execute(f"DROP TABLE {quote_identifier(name)}")
-        if before["plain"] and sets.is_dir():
-            remove_added_files(sets, (), frozenset())
-            sets.rmdir()
+                    session.execute("COMMIT")
+        if before["plain"]:
+            remove_added_files(sets, before.get("sets", ()), frozenset())
+            remove_directories([str(sets)])
 
 
 def _make_plain(live: Path, base: Path) -> None:
@@ -251,9 +266,8 @@ def _make_plain(live: Path, base: Path) -> None:
         durable.rename_entry(base, live)
 
 
-def _list_own_tables(path: Path) -> list[str]:
-    with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as session:
-        rows = session.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
+def _list_own_tables(session: sqlite3.Connection) -> list[str]:
+    rows = session.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
     return [name for (name,) in rows if name.startswith(AGENT_PREFIX)]
 
 

@@ -176,7 +176,7 @@ def gather_facts(
 
     Args:
         machine: The machine.
-        health_urls: Health URLs given by the operator.
+        health_urls: Health URLs given by the operator; then no others are searched for.
         named: Server given by the operator; then no other server is searched for.
     """
     units = tuple(_find_units(machine))
@@ -184,7 +184,7 @@ def gather_facts(
     likely = (unit for unit in units if unit.user not in NEVER_ASKED)
     own = {port for unit in likely for port in unit.ports}
     ports = sorted(own.union(*(find_proxied_ports(text) for _, _, text in sites)))
-    urls = [*health_urls, *(f"http://127.0.0.1:{port}" for port in ports)]
+    urls = health_urls or [f"http://127.0.0.1:{port}" for port in ports]
     clusters, refused = ([named], []) if named else _find_clusters(machine)
     sqlite = tuple(sorted(_find_sqlite(machine)))
     files = {path for found in (sqlite, *(unit.sqlite for unit in units)) for path in found}

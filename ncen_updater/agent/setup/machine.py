@@ -28,7 +28,7 @@ from ncen_updater.common.messages import SETUP_COMMAND_FAILED, SETUP_DATABASE_RE
 
 COMMAND_LIMIT_S, QUICK_LIMIT_S = 120.0, 20.0
 STATEMENT_LIMIT_S, SESSION_LIMIT_S = 60, 90
-_SEEN_OPTIONS = f"-c statement_timeout={STATEMENT_LIMIT_S}s -c search_path=pg_catalog"
+_SESSION_OPTIONS = f"-c statement_timeout={STATEMENT_LIMIT_S}s -c search_path=pg_catalog"
 # The child changes its user before it connects, but after all imports: the other user may be
 # unable to read the directory of the interpreter.
 _RUN_SQL = """
@@ -84,13 +84,13 @@ class Machine:
         """Return whether systemd runs this machine."""
         return self.path("/run/systemd/system").is_dir()
 
-    def require(self, argv: Sequence[str]) -> None:
+    def require(self, argv: Sequence[str], limit_s: float = COMMAND_LIMIT_S) -> None:
         """Run a program and require exit status 0.
 
         Raises:
             SETUP_COMMAND_FAILED: If it fails; the detail is the end of its output.
         """
-        ended = self.run(argv, COMMAND_LIMIT_S)
+        ended = self.run(argv, limit_s)
         if ended.status != 0:
             words = ended.output[-500:] or f"exit status {ended.status}"
             raise UpdaterError(SETUP_COMMAND_FAILED, command=" ".join(argv), detail=words)
@@ -114,6 +114,10 @@ class ServerAddress:
     gid: int
     superuser: str = "postgres"
 
+    def make_refusal(self, detail: str) -> UpdaterError:
+        """Return the error of this server."""
+        return UpdaterError(SETUP_DATABASE_REFUSED, host=self.host, port=self.port, detail=detail)
+
     def query(self, statements: Sequence[str], database: str = "postgres") -> list[list[list[str]]]:
         """Run each statement in autocommit as the server's superuser; return their rows.
 
@@ -122,7 +126,7 @@ class ServerAddress:
         """
         address = make_conninfo(
             host=self.host, port=self.port, dbname=database, user=self.superuser,
-            connect_timeout=10, client_encoding="UTF8", options=_SEEN_OPTIONS,
+            connect_timeout=10, client_encoding="UTF8", options=_SESSION_OPTIONS,
             application_name="ncen-updater setup",
         )  # fmt: skip
         work = {"uid": self.uid, "gid": self.gid, "address": address, "statements": statements}
@@ -134,14 +138,10 @@ class ServerAddress:
             )  # fmt: skip
         except subprocess.SubprocessError as error:
             output = getattr(error, "stderr", None) or type(error).__name__
-            raise UpdaterError(
-                SETUP_DATABASE_REFUSED, host=self.host, port=self.port, detail=str(output)[-500:]
-            ) from error
+            raise self.make_refusal(str(output)[-500:]) from error
         answer = json.loads(ended.stdout)
         if "refused" in answer:
-            raise UpdaterError(
-                SETUP_DATABASE_REFUSED, host=self.host, port=self.port, detail=answer["refused"]
-            )
+            raise self.make_refusal(answer["refused"])
         rows: list[list[list[str]]] = answer["rows"]
         return rows
 

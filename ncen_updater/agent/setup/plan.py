@@ -24,7 +24,7 @@ from ncen_updater.agent.setup.facts import Cluster, SiteFacts, find_proxied_port
 from ncen_updater.agent.setup.machine import QUICK_LIMIT_S, Machine, find_server
 from ncen_updater.agent.setup.proof_steps import MAX_TRIAL_BYTES, PageStep, TrialCopyStep
 from ncen_updater.agent.setup.proposal import Guess, SiteProposal, find_first_rule, get_port
-from ncen_updater.agent.setup.server_files import insert_before_rules, make_login_lines
+from ncen_updater.agent.setup.server_files import make_login_lines, put_first
 from ncen_updater.agent.setup.steps import (
     CommandStep,
     FileStep,
@@ -42,7 +42,6 @@ from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, LazyText, join_texts
 from ncen_updater.common.messages import (
     SETUP_ACCOUNT_MISSING,
-    SETUP_DATABASE_REFUSED,
     SETUP_FINGERPRINT_MISMATCH,
     SETUP_GROUP_MISSING,
     SETUP_LOGINS_DIFFER,
@@ -344,10 +343,7 @@ def open_databases(
     yield RoleStep(server, agent, (owner, *ROLE_GROUPS))
     for broken in (rule for rule in cluster.rules if rule.error):
         detail = f"{cluster.hba_file}, line {broken.line}: {broken.error}"
-        raise UpdaterError(
-            SETUP_DATABASE_REFUSED, host=cluster.address.host, port=cluster.address.port,
-            detail=detail,
-        )  # fmt: skip
+        raise cluster.address.make_refusal(detail)
     agents = find_first_rule(cluster, agent, "postgres")
     if agents is not None and agents.method == "trust":
         return
@@ -364,7 +360,7 @@ def open_databases(
     for path, added in ((cluster.ident_file, lines.ident), (cluster.hba_file, lines.hba)):
         step = FileStep(path, "", "", identity=identity)
         before = decode(step.read() or b"")
-        yield dataclasses.replace(step, original=before, content=insert_before_rules(before, added))
+        yield dataclasses.replace(step, original=before, content=put_first(before, added))
     yield ServerStep(server, [*working, *own], before_files=False)
 
 
@@ -541,17 +537,25 @@ def _adopt(
 def _adopt_stopped(
     config: AgentConfig, path: Path, version: str, starting: Sequence[SetupStep]
 ) -> Iterator[SetupStep]:
-    """Yield the adoption of SQLite files; it moves them, so the application is stopped."""
+    """Yield the adoption of SQLite files; it moves them, so the application is stopped.
+
+    Its parts start last, in either direction: a part that requires the unit would start it, too,
+    and users would be let in before the restart.
+    """
     unit = str(config.application.unit)
     parts = [str(part.unit) for part in config.application.parts if part.unit]
     stop = (("systemctl", "stop", "--", *parts, unit),)
-    start = (("systemctl", "start", "--", *parts),) if parts else ()
+    start = (("systemctl", "start", "--", *parts),)
     yield DownloadStep(str(path), version)
+    if parts:
+        yield CommandStep(backward=start)
     yield RestartStep(unit, str(path), version, [], before_files=True)
-    yield CommandStep(stop, start)
+    yield CommandStep(stop)
     yield AdoptStep(str(path), version, confirmed=True)
-    yield CommandStep(start, stop)
+    yield CommandStep(backward=stop)
     yield from starting[1:] or [RestartStep(unit, str(path), version, [], before_files=False)]
+    if parts:
+        yield CommandStep(start)
 
 
 def _measure_databases(found: SiteProposal, config: AgentConfig) -> int:

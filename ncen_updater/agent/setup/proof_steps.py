@@ -21,11 +21,10 @@ from ncen_updater.agent.setup.steps import (
     Before,
     SetupStep,
     find_missing,
-    remove_directories,
-    remove_partial_files,
+    keep_file,
+    remove_kept_file,
 )
 from ncen_updater.agent.setup.web_servers import CHECK, CHECK_ENDING, Front
-from ncen_updater.common import atomic_files as durable
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.messages import SETUP_PAGE_NOT_SHOWN
@@ -104,20 +103,16 @@ class PageStep(SetupStep, kind="page"):
 
     def do(self, machine: Machine, before: Before) -> None:
         """See :class:`SetupStep`; repeat the request, because the reload is asynchronous."""
-        durable.make_directory(self._file.parent, exactly=bool(before["missing"]))
-        durable.write_file(self._file, b"")
         until = time.monotonic() + PAGE_LIMIT_S
-        while (seen := self._fetch()) is not None:
-            if time.monotonic() > until:
-                raise UpdaterError(SETUP_PAGE_NOT_SHOWN, url=self._url, detail=seen)
-            time.sleep(PAGE_INTERVAL_S)
-        self.undo(machine, before)
+        with keep_file(self._file, before["missing"]):
+            while (seen := self._fetch()) is not None:
+                if time.monotonic() > until:
+                    raise UpdaterError(SETUP_PAGE_NOT_SHOWN, url=self._url, detail=seen)
+                time.sleep(PAGE_INTERVAL_S)
 
     def undo(self, machine: Machine, before: Before) -> None:
         """See :class:`SetupStep`."""
-        remove_partial_files(self._file)
-        self._file.unlink(missing_ok=True)
-        remove_directories(before["missing"])
+        remove_kept_file(self._file, before["missing"])
 
     @property
     def _file(self) -> Path:

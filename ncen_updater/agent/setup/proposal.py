@@ -126,10 +126,11 @@ def make_proposal(
                 guesses.append(Guess(DATABASES, directory, certainty, reason))
                 break
     guesses.append(unit_guess)
-    health = _choose_health(facts.health, chosen)
-    certainty = Certainty.SEEN if health else Certainty.GUESSED
+    own = [one for one in facts.health if chosen and get_port(one.url) in chosen.ports]
+    health = own[0] if own else facts.health[0] if len(facts.health) == 1 else None
     value = f"{health.url}{health.path} ({health.version})" if health else ""
-    guesses.append(Guess(HEALTH, value, certainty, SEEN_AT_WORK))
+    certainty = Certainty.SEEN if own else Certainty.LIKELY if health else Certainty.GUESSED
+    guesses.append(Guess(HEALTH, value, certainty, SEEN_AT_WORK if own else ONLY_ONE))
     guesses.append(_find_web_server(facts, health))
     guesses += _describe_disks(facts, place, cluster)
     user = chosen.user if chosen else owner if owner in facts.system_users else ""
@@ -228,11 +229,6 @@ def _choose_unit(
 
 def _is_named(unit: FoundUnit, product: str) -> bool:
     return unit.name == f"{product}.service"
-
-
-def _choose_health(found: Sequence[FoundHealth], unit: FoundUnit | None) -> FoundHealth | None:
-    own = [one for one in found if unit is not None and get_port(one.url) in unit.ports]
-    return next(iter(own or found), None)
 
 
 def _find_web_server(facts: SiteFacts, health: FoundHealth | None) -> Guess:

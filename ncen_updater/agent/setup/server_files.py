@@ -59,13 +59,6 @@ def quote_name(name: str) -> str:
     return name if plain else '"' + name.replace('"', '""') + '"'
 
 
-def insert_before_rules(text: str, lines: Sequence[str]) -> str:
-    """Insert lines before the first line that is neither blank nor a comment."""
-    present = text.splitlines(keepends=True)
-    place = next(
-        (i for i, line in enumerate(present) if line.strip() and not line.lstrip().startswith("#")),
-        len(present),
-    )
-    if present and not present[-1].endswith("\n"):
-        present[-1] += "\n"
-    return "".join([*present[:place], *(f"{line}\n" for line in (MARK, *lines)), *present[place:]])
+def put_first(text: str, lines: Sequence[str]) -> str:
+    """Put lines before all others: the first rule that matches decides."""
+    return "".join(f"{line}\n" for line in (MARK, *lines)) + text

@@ -18,8 +18,8 @@ import os
 import shutil
 import stat
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -38,7 +38,6 @@ from ncen_updater.common.bounded_io import read_file
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.messages import (
-    SETUP_DATABASE_REFUSED,
     SETUP_FILE_CHANGED,
     SETUP_FILE_UNSAFE,
     SETUP_LOGIN_BROKEN,
@@ -65,10 +64,7 @@ class SetupStep:
 
     def to_record(self) -> dict[str, Any]:
         """Serialise the step to JSON data."""
-        return {
-            "kind": self.kind,
-            **{field.name: getattr(self, field.name) for field in fields(self)},
-        }
+        return {"kind": self.kind, **asdict(self)}
 
     @property
     def title(self) -> LazyText:
@@ -218,6 +214,24 @@ def remove_directories(places: Sequence[str]) -> None:
     for place in places:
         with contextlib.suppress(OSError):
             Path(place).rmdir()
+
+
+@contextlib.contextmanager
+def keep_file(path: Path, missing: Sequence[str]) -> Iterator[None]:
+    """Keep an empty file inside the block; ``missing`` are directories to remove after it."""
+    durable.make_directory(path.parent, exactly=bool(missing))
+    durable.write_file(path, b"")
+    try:
+        yield
+    finally:
+        remove_kept_file(path, missing)
+
+
+def remove_kept_file(path: Path, missing: Sequence[str]) -> None:
+    """Remove a file of :func:`keep_file`, also after an interruption."""
+    remove_partial_files(path)
+    path.unlink(missing_ok=True)
+    remove_directories(missing)
 
 
 def encode(text: str) -> bytes:
@@ -373,18 +387,12 @@ class ServerStep(SetupStep, kind="server"):
         until = time.monotonic() + RELOAD_LIMIT_S
         while server.query(asked)[0][0][0] == loaded:
             if time.monotonic() > until:
-                raise UpdaterError(
-                    SETUP_DATABASE_REFUSED, host=server.host, port=server.port,
-                    detail=f"no reload in {RELOAD_LIMIT_S:.0f} s",
-                )  # fmt: skip
+                raise server.make_refusal(f"no reload in {RELOAD_LIMIT_S:.0f} s")
         (wrong,) = server.query(
             ["SELECT line_number, error FROM pg_hba_file_rules WHERE error IS NOT NULL"]
         )
         for line, error in wrong:
-            raise UpdaterError(
-                SETUP_DATABASE_REFUSED, host=server.host, port=server.port,
-                detail=f"pg_hba.conf, line {line}: {error}",
-            )  # fmt: skip
+            raise server.make_refusal(f"pg_hba.conf, line {line}: {error}")
 
     def _require_logins(self) -> None:
         for role, user, database, expected in self.logins:
@@ -477,31 +485,15 @@ class MembersStep(SetupStep, kind="members"):
 
 def remove_added_files(directory: Path, before: Sequence[str], skip: frozenset[str]) -> None:
     """Remove everything not listed in ``before``; keep the skipped entries."""
-    known = set(before)
-    above = {str(place) for name in before for place in Path(name).parents}
-    for path in sorted(directory.iterdir()) if directory.is_dir() else ():
-        _remove_added(path, directory, known, above, skip)
-
-
-def _remove_added(
-    path: Path, directory: Path, known: set[str], above: set[str], skip: frozenset[str]
-) -> None:
-    name = str(path.relative_to(directory))
-    if name in skip:
-        return
-    if name in known or name in above:
+    for name in sorted(set(list_files(directory, skip)).difference(before)):
+        path = directory / name
         if path.is_dir() and not path.is_symlink():
-            for inner in sorted(path.iterdir()):
-                _remove_added(inner, directory, known, above, skip)
-    elif path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def list_files(directory: Path, skip: frozenset[str]) -> list[str]:
     """List all names below a directory except the skipped entries."""
-    if not directory.is_dir():
-        return []
     names = [str(path.relative_to(directory)) for path in directory.rglob("*")]
     return sorted(name for name in names if Path(name).parts[0] not in skip)

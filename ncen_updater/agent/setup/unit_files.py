@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,10 +15,11 @@ from ncen_updater.agent.adapters.application.systemd import (
     names_path_below,
     parse_unit,
 )
+from ncen_updater.agent.config.agent_config import ApplicationSettings
 from ncen_updater.agent.config.loader import load_config
-from ncen_updater.agent.setup.machine import Machine
+from ncen_updater.agent.setup.machine import COMMAND_LIMIT_S, Machine
 from ncen_updater.agent.setup.server_files import MARK
-from ncen_updater.agent.setup.steps import Before, SetupStep
+from ncen_updater.agent.setup.steps import Before, SetupStep, find_missing, keep_file
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.messages import (
@@ -58,6 +60,9 @@ def make_unit_drop_in(text: str, current: str) -> str | None:
 class RestartStep(SetupStep, kind="restart"):
     """Restart the application and wait until it is healthy.
 
+    Users see the maintenance page meanwhile: they are refused once, until the application is
+    healthy, and the web server does not find the application absent.
+
     Attributes:
         unit: Unit of the application.
         config: Path of the configuration.
@@ -87,13 +92,14 @@ class RestartStep(SetupStep, kind="restart"):
         for path in self.paths:
             if not Path(path).exists():
                 raise UpdaterError(SETUP_UNIT_UNFIT, unit=self.unit, path=path)
-        return {}
+        page = self._load()[1]
+        return {"shown": page.exists(), "missing": find_missing(page.parent)}
 
     def do(self, machine: Machine, before: Before) -> None:
         """See :class:`SetupStep`."""
         if not self.before_files:
             machine.require(("systemctl", "daemon-reload"))
-            self._restart(machine)
+            self._restart(machine, before)
 
     def undo(self, machine: Machine, before: Before) -> None:
         """See :class:`SetupStep`; the caller reports an unhealthy application after all steps."""
@@ -101,20 +107,28 @@ class RestartStep(SetupStep, kind="restart"):
             return
         machine.require(("systemctl", "daemon-reload"))  # forget the removed drop-in
         try:
-            self._restart(machine)
+            self._restart(machine, before)
         except UpdaterError as error:
             raise UpdaterError(
                 SETUP_UNDONE_UNHEALTHY, unit=self.unit, detail=error.detail or str(error)
             ) from error
 
-    def _restart(self, machine: Machine) -> None:
-        machine.require(("systemctl", "restart", self.unit))
-        settings = load_config(Path(self.config), check_disk=False).application
-        prober, until = HealthProber(settings), time.monotonic() + settings.health_timeout_s
-        while not (seen := prober.check_health(HealthExpectation(self.version))):
-            if time.monotonic() > until:
-                raise UpdaterError(SETUP_UNHEALTHY, unit=self.unit, detail=str(seen.problem))
-            time.sleep(INTERVAL_S)
+    def _load(self) -> tuple[ApplicationSettings, Path]:
+        config = load_config(Path(self.config), check_disk=False)
+        return config.application, config.paths.resolve(config.application.maintenance_file)
+
+    def _restart(self, machine: Machine, before: Before) -> None:
+        settings, page = self._load()
+        # An operator's own maintenance page stays on. Records of older agents name none.
+        is_shown = before.get("shown", False)
+        with nullcontext() if is_shown else keep_file(page, before.get("missing", [])):
+            limit = max(COMMAND_LIMIT_S, settings.stop_timeout_s + settings.health_timeout_s)
+            machine.require(("systemctl", "restart", self.unit), limit)
+            prober, until = HealthProber(settings), time.monotonic() + settings.health_timeout_s
+            while not (seen := prober.check_health(HealthExpectation(self.version))):
+                if time.monotonic() > until:
+                    raise UpdaterError(SETUP_UNHEALTHY, unit=self.unit, detail=str(seen.problem))
+                time.sleep(INTERVAL_S)
 
 
 def list_paths(drop_in: str, current: str) -> list[str]:

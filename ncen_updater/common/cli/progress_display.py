@@ -49,6 +49,7 @@ class ProgressDisplay:
         rich: Whether to redraw one line.
         language: Language of the texts.
         monotonic: The clock.
+        shown: Texts that earlier displays of the run have shown, with the times; updated.
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class ProgressDisplay:
         rich: bool,
         language: str,
         monotonic: Callable[[], float] = time.monotonic,
+        shown: dict[str, float] | None = None,
     ) -> None:
         self._stream = stream
         self._rich = rich
@@ -76,7 +78,8 @@ class ProgressDisplay:
         self._what = ""
         self._since = 0.0
         self._amount: Amount | None = None
-        self._shown: dict[str, float] = {}
+        self._shown = {} if shown is None else shown
+        self._earlier = frozenset(self._shown)
         self._dead = self._reverts = False
 
     def report(self, text: LazyText, amount: Amount | None = None) -> None:
@@ -136,8 +139,8 @@ class ProgressDisplay:
             self._thread.join()
         with self._lock:
             if self._rich and self._what:
-                line = self._format_finished_line(self._what, self._clock() - self._since)
-                self._write(f"\r\x1b[K{line}\n")
+                line = f"{self._format_finished_line(self._what, self._clock() - self._since)}\n"
+                self._write(f"\r\x1b[K{'' if self._what in self._earlier else line}")
             self._what = ""
 
     def _refresh_periodically(self) -> None:
@@ -194,7 +197,11 @@ class _SilentDisplay(ProgressDisplay):
 
 
 def make_progress_display(
-    *, quiet: bool, language: str, relay: ProgressListener | None = None
+    *,
+    quiet: bool,
+    language: str,
+    relay: ProgressListener | None = None,
+    shown: dict[str, float] | None = None,
 ) -> ProgressDisplay:
     """Return the display for stderr.
 
@@ -202,10 +209,12 @@ def make_progress_display(
         quiet: Whether to show nothing.
         language: Language of the texts.
         relay: Listener that receives the progress if nothing is shown.
+        shown: See :class:`ProgressDisplay`.
     """
     if quiet:
         return _SilentDisplay(relay)
-    return ProgressDisplay(sys.stderr, rich=supports_color(sys.stderr), language=language)
+    rich = supports_color(sys.stderr)
+    return ProgressDisplay(sys.stderr, rich=rich, language=language, shown=shown)
 
 
 _: type[ProgressListener] = ProgressDisplay

@@ -82,6 +82,7 @@ class CliSession:
     secret_filter: SecretFilter | None = None
     error_members: Mapping[str, object] = field(default_factory=dict)
     _lines: list[str] = field(default_factory=list)
+    _shown_progress: dict[str, float] = field(default_factory=dict)
 
     def translate(self, template: str, **values: object) -> str:
         """Return a sentence in the language of this run."""
@@ -217,5 +218,6 @@ class CliSession:
         from ncen_updater.common.cli.progress_display import make_progress_display
 
         return make_progress_display(
-            quiet=self.quiet, language=self.language, relay=next(iter(CALLER_PROGRESS), None)
-        )
+            quiet=self.quiet, language=self.language, relay=next(iter(CALLER_PROGRESS), None),
+            shown=self._shown_progress,
+        )  # fmt: skip

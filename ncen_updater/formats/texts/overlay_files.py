@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -89,10 +90,14 @@ def describe_rule_violation(rule: SettingRule, value: object) -> str:
 def _parse_number(rule: SettingRule, value: object) -> float | None:
     if rule.type not in ("integer", "number") or isinstance(value, bool):
         return None
-    try:
-        return float(int(str(value), 10)) if rule.type == "integer" else float(str(value))
-    except ValueError:
+    text = str(value)
+    if "_" in text or not text.isascii():  # only Python reads these as numbers
         return None
+    try:
+        number = float(int(text) if rule.type == "integer" else text)
+    except (ValueError, OverflowError):
+        return None
+    return number if math.isfinite(number) else None  # no limit excludes NaN
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ import io
 import json
 import logging
 import re
+import sys
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -210,6 +211,20 @@ def test_plain_progress_is_one_line_per_message() -> None:
     shown.report(LazyText("two"))
     shown.report(LazyText("one"))
     assert out.getvalue() == "one\ntwo\ntwo\none\n"
+
+
+@pytest.mark.parametrize("rich", [False, True])
+def test_wait_is_shown_once_in_a_run(monkeypatch: pytest.MonkeyPatch, rich: bool) -> None:
+    """Seen: ``schedule`` that waits for the service before and after, and says so twice."""
+    out = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", out)
+    monkeypatch.setattr(terminal, "supports_color", lambda _: rich)
+    session = CliSession("ncen-updater")
+    for _ in range(2):
+        with session.make_progress() as shown:
+            shown.report(LazyText("waiting"))
+    lasting = [re.sub(r".*\r\x1b\[K", "", line) for line in out.getvalue().split("\n")]
+    assert len([line for line in lasting if "waiting" in line]) == 1
 
 
 def test_progress_line_is_redrawn_on_a_terminal() -> None:

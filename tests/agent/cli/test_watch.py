@@ -45,7 +45,7 @@ class Service:
     def happens(self, *_: object, **__: object) -> Iterator[StreamEvent]:
         """Yield the events of the stream: one more message, a step, the end."""
         yield self.moment()
-        self.snapshots.record_progress(ProgressUpdate("switching to the new release"))
+        self.snapshots.record_progress(ProgressUpdate("switching to 3.3.0"))
         yield self.moment()
         yield EVENT
         with Journal.open(self.counter.site.journal) as journal:
@@ -89,7 +89,7 @@ def test_late_watcher_sees_earlier_progress_and_the_result(
     assert run(["--config", str(service.counter.site.config), "watch"]) == 0
     said = capsys.readouterr()
     assert said.err.splitlines()[:3] == [
-        "stopping the application", "copying the databases", "switching to the new release",
+        "stopping the application", "copying the databases", "switching to 3.3.0",
     ]  # fmt: skip
     assert said.out.startswith("Last change: upgrade to 3.3.0, reverted")
 

@@ -16,7 +16,7 @@ from ncen_updater.agent.engine.change_runner import ChangeRunner
 from ncen_updater.agent.engine.signal_handling import SignalHandler
 from ncen_updater.agent.engine.site import Site, StepContext
 from ncen_updater.agent.engine.steps import Step, make_steps
-from ncen_updater.agent.engine.steps.release import BuildSlotStep, FetchStep
+from ncen_updater.agent.engine.steps.release import BuildSlotStep, FetchStep, SwitchStep
 from ncen_updater.agent.model.change import (
     STEPS_BEFORE_COMMIT,
     Change,
@@ -40,6 +40,7 @@ from ncen_updater.agent.storage.journal.journal_file import get_reserve_path
 from ncen_updater.agent.storage.journal.site_history import SiteHistory
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import LazyText
+from ncen_updater.common.labels import get_step_label
 from ncen_updater.common.messages import (
     INTERRUPTED,
     OPEN_CHANGE,
@@ -452,3 +453,13 @@ def test_present_release_is_not_reported_as_downloaded_or_built(
     )  # fmt: skip
     told = [step.describe_do(context) for step in (FetchStep(), BuildSlotStep())]
     assert [text and str(text) for text in told] == words
+
+
+@pytest.mark.parametrize(("origin", "target"), [("3.2.4", "3.3.0"), ("3.3.0", "3.2.4")])
+def test_switch_names_the_version_in_either_direction(origin: str, target: str) -> None:
+    """Seen: a rollback that switches "to the new release"."""
+    context = cast("StepContext", SimpleNamespace(origin_version=origin, target_version=target))
+    step = SwitchStep()
+    told = [str(step.describe_do(context)), str(step.describe_undo(context))]
+    assert told == [f"switching to {target}", f"switching to {origin}"]
+    assert get_step_label("switch", "rollback") == get_step_label("switch", "upgrade")

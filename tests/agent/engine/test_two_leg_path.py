@@ -33,7 +33,7 @@ def test_failed_second_leg_names_the_remaining_version(tmp_path: Path) -> None:
                 Operations(site_in_process(demo), SilentProgress(), checkpoint=strike).upgrade()
             assert version_of(demo).whole == "3.3.10"
     said = str(caught.value)
-    assert "(upgrade to 3.4.0, switching to the new release)" in said
+    assert "(upgrade to 3.4.0, switching the release)" in said
     assert "vers 3.4.0, activation de la version)" in caught.value.title_text.render("fr")
     assert "3.3.10 stays installed" in said
     assert "a fault" in said

@@ -6,8 +6,8 @@ import pytest
 
 from ncen_updater.agent.setup.server_files import (
     MARK,
-    insert_before_rules,
     make_login_lines,
+    put_first,
     quote_name,
 )
 
@@ -35,16 +35,10 @@ def test_login_lines_match_the_application_method(
 
 
 @pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("", f"{MARK}\nnew\n"),
-        ("# only a comment", f"# only a comment\n{MARK}\nnew\n"),
-        ("# c\n\nlocal all all peer\n", f"# c\n\n{MARK}\nnew\nlocal all all peer\n"),
-        ("local a\nhost b", f"{MARK}\nnew\nlocal a\nhost b\n"),
-    ],
+    "text", ["", "# only a comment", "# form\x0cfeed\n\nlocal a\n", "# a \\\nlocal a\nhost b"]
 )
-def test_login_lines_precede_all_others(text: str, expected: str) -> None:
-    assert insert_before_rules(text, ["new"]) == expected
+def test_login_lines_precede_all_others_and_split_none(text: str) -> None:
+    assert put_first(text, ["new"]) == f"{MARK}\nnew\n{text}"
 
 
 @pytest.mark.parametrize(

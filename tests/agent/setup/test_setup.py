@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import subprocess
 from collections.abc import Iterator
 from functools import partial
@@ -325,3 +326,20 @@ def test_undo_never_removes_adopted_databases(tmp_path: Path) -> None:
         with refused(SETUP_UNDO_FAILED):
             site.undo()
         assert sorted(path.name for path in (live.parent / "sets/base").iterdir()) == files
+
+
+def test_undo_keeps_directories_that_were_there(tmp_path: Path) -> None:
+    """The slot that was adopted in place, and what lay beside the databases."""
+    with bare_site(tmp_path, with_postgres=False, plain=True) as site:
+        site.demo.stop_app()
+        sets = site.demo.root / "srv/ncen/databases/sets"
+        sets.mkdir()
+        (sets / "of-theirs").touch()
+        slots = site.demo.root / "opt/ncen/slots"
+        shutil.copytree(site.demo.root / "srv/old" / VERSION, slots / VERSION, symlinks=True)
+        site.demo.current = slots / VERSION
+        before = {str(path) for path in site.demo.root.rglob("*")}
+        site.apply(site.write_answers(f'version = "{VERSION}"'))
+        assert (sets / "base").is_dir()
+        site.undo()
+        assert {str(path) for path in site.demo.root.rglob("*")} == before

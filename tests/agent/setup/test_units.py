@@ -67,10 +67,13 @@ case "${{0##*/}} $*" in
     printf 'Result=success\\nExecMainStatus=0\\nRequires=ncen-updater-resume.service\\n' ;;
   *" cat nosuch"*) exit 1 ;;
   *" cat "*) cat {unit} {dropin} 2> /dev/null || [ -e {unit} ] ;;
-  *" restart ncen.service"*) echo "restart $place" >> {log}; ctl stop; ctl start ;;
+  *" restart ncen.service"*)
+    [ ! -e {page} ] || echo "users see the page" >> {log}
+    echo "restart $place" >> {log}; ctl stop; ctl start ;;
   *" start ncen-updater-resume"*) echo "systemctl $*" >> {log}; [ ! -e {root}/../no-resume ] ;;
-  *" stop -- ncen.service"*) ctl stop ;;
-  *" start "*" ncen.service"*) ctl start ;;
+  *" stop -- "*"ncen.service"*) ctl stop ;;
+  *" start "*"ncen.service"*) ctl start ;;
+  *" start -- ncen-worker"*) echo "start the worker" >> {log} ;;
   nginx*) echo "nginx $*" >> {log}; [ ! -e {root}/broken ] || ! grep -q include {web} ;;
   *) echo "${{0##*/}} $*" >> {log} ;;
 esac
@@ -105,6 +108,7 @@ def machine_with_units(directory: Path, *, plain: bool = False) -> Iterator[Bare
         text = PROGRAM.format(
             root=root, config=environment["NCEN_CONFIG"], run=environment["NCEN_RUN"], unit=unit,
             user="nobody", python=sys.executable, log=directory / "orders", web=web,
+            page=demo.maintenance_file,
             dropin=f"{unit}.d/50-ncen-updater.conf",
         )  # fmt: skip
         for name in ("systemctl", "nginx", "pg_lsclusters"):
@@ -222,6 +226,34 @@ def test_files_in_use_are_adopted_in_one_downtime(site: BareSite, keep_unit: boo
     site.undo()
     assert site.look() == before
     assert site.demo.app_running()
+
+
+@pytest.mark.parametrize("plain", [True])
+def test_parts_start_after_the_unit_that_they_may_require(site: BareSite) -> None:
+    worker = site.demo.root / "etc/systemd/system/ncen-worker.service"
+    site.answers["application"]["parts"] = [{"name": "worker", "unit": worker.name}]
+    before, first = site.look(), 0
+    for act, place in ((site.apply, "opt/ncen/current"), (site.undo, "srv/old/current")):
+        act()
+        starts = [line for line in orders(site)[first:] if "restart" in line or "worker" in line]
+        assert starts == [f"restart {site.demo.root}/{place}", "start the worker"]
+        first = len(orders(site))
+    assert site.look() == before
+
+
+@pytest.mark.parametrize("is_shown", [False, True])
+def test_users_see_the_page_during_the_restart(site: BareSite, is_shown: bool) -> None:
+    page = site.demo.maintenance_file
+    if is_shown:  # by an operator
+        page.parent.mkdir(parents=True, exist_ok=True)
+        page.touch()
+    for act in (site.apply, site.undo):
+        first = len(orders(site))
+        act()
+        ordered = orders(site)[first:]
+        at = next(i for i, order in enumerate(ordered) if order.startswith("restart"))
+        assert ordered[at - 1] == "users see the page"
+        assert page.exists() is is_shown
 
 
 @pytest.mark.parametrize("plain", [True])

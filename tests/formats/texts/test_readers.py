@@ -6,9 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ncen_updater.formats.manifest import OverlayFormat, OverlayKind, OverlayManifest
+from ncen_updater.formats.manifest import (
+    OverlayFormat,
+    OverlayKind,
+    OverlayManifest,
+    SettingRule,
+)
 from ncen_updater.formats.texts.catalog import TextCatalog, TextEntry, UnusableFileError
 from ncen_updater.formats.texts.file_formats import FORMATS, compile_mo, read_catalog
+from ncen_updater.formats.texts.overlay_files import describe_rule_violation
 
 PO = """msgid ""
 msgstr "Language: fr\\n"
@@ -155,3 +161,25 @@ def test_written_content_round_trips(texts: dict[str, str], form: OverlayFormat)
     assert {k: e.value for k, e in again.entries.items()} == {
         k: e.value for k, e in made.entries.items()
     }
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "violated"),
+    [
+        ("number", "nan", "number"),
+        ("number", "inf", "number"),
+        ("number", "1e400", "number"),
+        ("number", "1_0", "number"),
+        ("number", "٣", "number"),
+        ("integer", "9" * 400, "integer"),
+        ("integer", "1_0", "integer"),
+        ("integer", True, "integer"),
+        ("number", "11", "<= 10"),
+        ("integer", 0, ">= 1"),
+        ("number", "2.5", ""),
+        ("integer", "7", ""),
+    ],
+)  # fmt: skip
+def test_number_outside_its_limits_is_refused(kind: str, value: object, violated: str) -> None:
+    rule = SettingRule.model_validate({"key": "x", "type": kind, "least": 1, "most": 10})
+    assert describe_rule_violation(rule, value) == violated

@@ -149,7 +149,10 @@ def format_round_trip(values: RoundTripResult, language: str) -> Iterator[LazyTe
     lost = values.count_values("lost")
     if any(counts.values()) or lost:
         yield LazyText(
-            N_("  round-trip test: values kept {preserved}, restored by the rollback {restored}"),
+            N_(
+                "  round-trip test: the rollback preserves {preserved} sample values, the next"
+                " upgrade restores {restored}"
+            ),
             counts,
         )
     if lost:  # With names, since elsewhere the report says that every record is kept.

@@ -139,7 +139,11 @@ class SwitchStep(Step):
     """
 
     name = StepName.SWITCH
-    title = LazyText(N_("switching to the new release"))
+    title = LazyText(N_("switching the release"))
+
+    def describe_do(self, context: StepContext) -> LazyText:
+        """See :meth:`Step.describe_do`."""
+        return LazyText(N_("switching to {version}"), {"version": context.target_version})
 
     def prepare(self, context: StepContext) -> ChangeFacts:
         """Record the overlay in use; the undo switches back to it."""
@@ -173,7 +177,7 @@ class SwitchStep(Step):
 
     def describe_undo(self, context: StepContext) -> LazyText | None:
         """See :meth:`Step.describe_undo`."""
-        return LazyText(N_("switching to the previous release"))
+        return LazyText(N_("switching to {version}"), {"version": context.origin_version})
 
     def undo(self, context: StepContext) -> None:
         """Point ``current`` to the old slot, and select the previous overlay."""

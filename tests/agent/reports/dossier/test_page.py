@@ -234,8 +234,8 @@ def test_digest_is_beside_the_signatures_and_on_each_page() -> None:
 @pytest.mark.parametrize(
     ("language", "words"),
     [
-        ("en", "kept 12, restored by the rollback 3"),
-        ("fr", "12 conservées, 3 rétablies par le retour arrière"),
+        ("en", "preserves 12 sample values, the next upgrade restores 3"),
+        ("fr", "conserve 12 valeurs d'essai, la mise à niveau suivante en rétablit 3"),
     ],
 )
 def test_round_trip_result_is_described(language: str, words: str) -> None:

@@ -28,7 +28,7 @@ def write_application(place: Path, version: str) -> None:
     run = place / "app" / "run"
     run.write_text("#!/bin/sh\n")
     run.chmod(0o755)
-    (place / "app" / "latest").symlink_to("static/../main.py")
+    (place / "app" / "latest").symlink_to("main.py")
     for directory, names, files in os.walk(place):
         for name in [*names, *files]:
             path = Path(directory, name)

@@ -157,7 +157,7 @@ signer_option = click.option(
 
 
 def require_words(
-    context: click.Context, parameter: click.Parameter, text: str | None
+    _context: click.Context, parameter: click.Parameter, text: str | None
 ) -> str | None:
     """Refuse a published text without words, or one that would have to be cut.
 
@@ -166,7 +166,7 @@ def require_words(
     """
     if text is not None and not (text.strip() and len(text) <= MAX_REASON_CHARS):
         words = N_("must have 1 to 1000 characters")
-        raise CommandUsageError(words, context, hint=parameter.opts[0])
+        raise CommandUsageError(words, hint=parameter.opts[0])
     return text
 
 

@@ -198,7 +198,7 @@ class _ReceiptCommand:
         """Show the level in force, and when the next receipt is sent."""
         words = RECEIPTS_ARE_OFF
         if self.level is not ReceiptLevel.NONE:
-            words = N_("Nothing is sent until a person runs: ncen-updater receipt --send")
+            words = N_("Nothing is sent until a person runs: sudo ncen-updater receipt --send")
             if receipts.find_due_receipt(self.journal) is not None:
                 words = N_("The service sends the next receipts, as before.")
         self.session.add_line(LazyText(words))

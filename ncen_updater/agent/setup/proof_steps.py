@@ -20,9 +20,9 @@ from ncen_updater.agent.setup.machine import Machine
 from ncen_updater.agent.setup.steps import (
     Before,
     SetupStep,
+    create_flag_file,
     find_missing,
-    keep_file,
-    remove_kept_file,
+    remove_flag_file,
 )
 from ncen_updater.agent.setup.web_servers import CHECK, CHECK_ENDING, Front
 from ncen_updater.common.errors import UpdaterError
@@ -104,7 +104,7 @@ class PageStep(SetupStep, kind="page"):
     def do(self, machine: Machine, before: Before) -> None:
         """See :class:`SetupStep`; repeat the request, because the reload is asynchronous."""
         until = time.monotonic() + PAGE_LIMIT_S
-        with keep_file(self._file, before["missing"]):
+        with create_flag_file(self._file, before["missing"]):
             while (seen := self._fetch()) is not None:
                 if time.monotonic() > until:
                     raise UpdaterError(SETUP_PAGE_NOT_SHOWN, url=self._url, detail=seen)
@@ -112,7 +112,7 @@ class PageStep(SetupStep, kind="page"):
 
     def undo(self, machine: Machine, before: Before) -> None:
         """See :class:`SetupStep`."""
-        remove_kept_file(self._file, before["missing"])
+        remove_flag_file(self._file, before["missing"])
 
     @property
     def _file(self) -> Path:

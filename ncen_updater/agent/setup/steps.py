@@ -217,18 +217,18 @@ def remove_directories(places: Sequence[str]) -> None:
 
 
 @contextlib.contextmanager
-def keep_file(path: Path, missing: Sequence[str]) -> Iterator[None]:
+def create_flag_file(path: Path, missing: Sequence[str]) -> Iterator[None]:
     """Keep an empty file inside the block; ``missing`` are directories to remove after it."""
     durable.make_directory(path.parent, exactly=bool(missing))
     durable.write_file(path, b"")
     try:
         yield
     finally:
-        remove_kept_file(path, missing)
+        remove_flag_file(path, missing)
 
 
-def remove_kept_file(path: Path, missing: Sequence[str]) -> None:
-    """Remove a file of :func:`keep_file`, also after an interruption."""
+def remove_flag_file(path: Path, missing: Sequence[str]) -> None:
+    """Remove a file of :func:`create_flag_file`, also after an interruption."""
     remove_partial_files(path)
     path.unlink(missing_ok=True)
     remove_directories(missing)

@@ -19,7 +19,7 @@ from ncen_updater.agent.config.agent_config import ApplicationSettings
 from ncen_updater.agent.config.loader import load_config
 from ncen_updater.agent.setup.machine import COMMAND_LIMIT_S, Machine
 from ncen_updater.agent.setup.server_files import MARK
-from ncen_updater.agent.setup.steps import Before, SetupStep, find_missing, keep_file
+from ncen_updater.agent.setup.steps import Before, SetupStep, create_flag_file, find_missing
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.messages import (
@@ -121,7 +121,7 @@ class RestartStep(SetupStep, kind="restart"):
         settings, page = self._load()
         # An operator's own maintenance page stays on. Records of older agents name none.
         is_shown = before.get("shown", False)
-        with nullcontext() if is_shown else keep_file(page, before.get("missing", [])):
+        with nullcontext() if is_shown else create_flag_file(page, before.get("missing", [])):
             limit = max(COMMAND_LIMIT_S, settings.stop_timeout_s + settings.health_timeout_s)
             machine.require(("systemctl", "restart", self.unit), limit)
             prober, until = HealthProber(settings), time.monotonic() + settings.health_timeout_s

@@ -76,7 +76,7 @@ BREAKS: Mapping[str, tuple[Break, ...]] = {
         Break(_SERVE, _AT_START, "    __import__('time').sleep(1e6)\n"),
         Break(
             "agent/cli/resume.py",
-            "    session = get_agent_session(context)\n    if boot and not dry_run",
+            "    if boot and not dry_run and _has_no_open_change(session):",
             "    raise SystemExit(1)\n",
         ),
     ),

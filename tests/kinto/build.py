@@ -102,7 +102,7 @@ def stage_or_skip() -> Path:
     try:
         with (
             tempfile.TemporaryDirectory(prefix="nu-kinto-") as directory,
-            mock.patch.object(build, "LEVEL", FAST),
+            mock.patch.object(build, "GZIP_LEVEL", FAST),
         ):
             for number, (version, fault) in enumerate(
                 ((OLD, None), (NEW, None), (NEW, Fault.MIGRATOR), (NEW, Fault.HEALTH))

@@ -71,10 +71,10 @@ def test_answer_from_before_the_end_of_maintenance_is_discarded() -> None:
 def test_probe_started_before_the_end_of_maintenance_is_discarded() -> None:
     door = ["closed"]
     began, go_on = threading.Event(), threading.Event()
-    told = [AvailabilityState.MAINTENANCE, AvailabilityState.AVAILABLE]
+    told = [AvailabilityState.MAINTENANCE]
 
     def look() -> Availability:
-        seen = told.pop(0)
+        seen = told.pop(0) if told else AvailabilityState.AVAILABLE
         began.set()
         go_on.wait(20)
         return Availability(seen)

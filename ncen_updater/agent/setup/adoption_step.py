@@ -132,9 +132,8 @@ class AdoptStep(SetupStep, kind="adopt"):
         if self.version not in before["slots"] and not before["slot"]:
             slots.remove_slot(Version(self.version))
             slots.remove_leftovers()
-        if "records" in before:  # an older agent did not list them
-            records = paths.resolve(paths.slots) / RECORDS_DIRECTORY
-            remove_added_files(records, before["records"], frozenset())
+        records = paths.resolve(paths.slots) / RECORDS_DIRECTORY
+        remove_added_files(records, before["records"], frozenset())
         if str(paths.resolve(paths.slots)) in before["missing"]:
             remove_added_files(paths.resolve(paths.slots), (), frozenset())
         remove_directories(before["missing"])
@@ -249,7 +248,7 @@ def _drop_agent_parts(config: AgentConfig, before: Before) -> None:
                         session.execute(f"DROP TABLE {quote_identifier(name)}")
                     session.execute("COMMIT")
         if before["plain"]:
-            remove_added_files(sets, before.get("sets", ()), frozenset())
+            remove_added_files(sets, before["sets"], frozenset())
             remove_directories([str(sets)])
 
 

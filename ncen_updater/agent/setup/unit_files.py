@@ -119,9 +119,8 @@ class RestartStep(SetupStep, kind="restart"):
 
     def _restart(self, machine: Machine, before: Before) -> None:
         settings, page = self._load()
-        # An operator's own maintenance page stays on. Records of older agents name none.
-        is_shown = before.get("shown", False)
-        with nullcontext() if is_shown else create_flag_file(page, before.get("missing", [])):
+        is_shown = before["shown"]  # an operator's own maintenance page stays on
+        with nullcontext() if is_shown else create_flag_file(page, before["missing"]):
             limit = max(COMMAND_LIMIT_S, settings.stop_timeout_s + settings.health_timeout_s)
             machine.require(("systemctl", "restart", self.unit), limit)
             prober, until = HealthProber(settings), time.monotonic() + settings.health_timeout_s

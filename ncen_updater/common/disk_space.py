@@ -8,7 +8,7 @@ import fcntl
 import os
 import re
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from ncen_updater.common.errors import InsufficientSpaceError, causes
@@ -24,7 +24,7 @@ MOUNTS = Path("/proc/self/mountinfo")
 XFS_GEOMETRY, XFS_GEOMETRY_BYTES = 0x8100_587E, 256  # linux: XFS_IOC_FSGEOMETRY
 XFS_FLAGS_AT, XFS_REFLINK = 92, 1 << 20
 #: Advice if copies of databases cannot share blocks.
-ON_XFS = N_("Optional: move the databases to XFS or Btrfs.")
+REFLINK_ADVICE = N_("Optional: move the databases to XFS or Btrfs.")
 
 
 def get_free_bytes(path: Path) -> int:
@@ -79,15 +79,22 @@ def is_read_only_here(path: Path, mounts: Path = MOUNTS) -> bool:
         mounts: The kernel's list of mounts of this process; see proc_pid_mountinfo(5).
     """
     read_only, deepest = False, 0
-    for line in mounts.read_text("utf-8", "surrogateescape").splitlines():
-        ours, _, disk = line.partition(" - ")
-        place, options = ours.split(" ")[4:6]
-        place = re.sub(r"\\(\d{3})", lambda found: chr(int(found[1], 8)), place)
+    for _, place, options, _, disk_options in _read_mounts(mounts):
         # Of two mounts at one path the later one is effective.
         if len(place) >= deepest and path.is_relative_to(place):
             deepest = len(place)
-            read_only = "ro" in options.split(",") and "rw" in disk.split(" ")[2].split(",")
+            read_only = "ro" in options.split(",") and "rw" in disk_options.split(",")
     return read_only
+
+
+def _read_mounts(path: Path) -> Iterator[tuple[str, str, str, str, str]]:
+    """Yield device number, path, options, file system type and its options of each mount."""
+    for line in path.read_text("utf-8", "surrogateescape").splitlines():
+        mount, _, disk = line.partition(" - ")
+        device, _, place, options = mount.split(" ")[2:6]
+        kind, _, disk_options = disk.split(" ")[:3]
+        place = re.sub(r"\\(\d{3})", lambda found: chr(int(found[1], 8)), place)
+        yield device, place, options, kind, disk_options
 
 
 def is_disk_full(error: BaseException) -> bool:
@@ -132,13 +139,11 @@ def supports_reflink(place: Path) -> bool:
 def _find_filesystem_type(place: Path, device: int) -> str:
     wanted = f"{os.major(device)}:{os.minor(device)}"
     above: list[tuple[int, str]] = []
-    for line in MOUNTS.read_text("utf-8", "surrogateescape").splitlines():
-        before, _, after = line.partition(" - ")
-        number, point = before.split()[2], Path(before.split()[4])
+    for number, point, _, kind, _ in _read_mounts(MOUNTS):
         if number == wanted:
-            return after.split()[0]
+            return kind
         if place.is_relative_to(point):
-            above.append((len(point.parts), after.split()[0]))
+            above.append((len(Path(point).parts), kind))
     # Btrfs gives every subvolume its own device number, which is in no line.
     return max(above)[1] if above and max(above)[1] == "btrfs" else ""
 

@@ -32,7 +32,12 @@ from ncen_updater.console.pages import status as status_page
 from ncen_updater.console.password_login import SessionEndedError
 from ncen_updater.console.rendering import FileResponse, render_response
 from ncen_updater.console.service_client import ServiceRefusedError, build_error_document
-from ncen_updater.console.sessions import BrowserSession, BrowserSessions, FormOutcome, have_place
+from ncen_updater.console.sessions import (
+    BrowserSession,
+    BrowserSessions,
+    FormOutcome,
+    limit_requests,
+)
 from ncen_updater.console.web_request import (
     COOKIE_PREFIX,
     PAGE_POLICY,
@@ -93,14 +98,14 @@ class ConsoleApplication:
         routes: Sequence[PageRoute | FormRoute] | None = None,
     ) -> None:
         self._routes = ROUTES if routes is None else (*routes, LANGUAGE_ROUTE)
-        self._entrance, self._zone, self._language = auth_backend, zone, language
+        self._auth_backend, self._zone, self._language = auth_backend, zone, language
         self._sessions = BrowserSessions(auth_backend.max_sessions, auth_backend.idle_s)
         self._cookie = COOKIE_PREFIX + secrets.token_hex(4)
 
     def close(self) -> None:
         """End all sessions and close the authentication backend."""
         self._sessions.end_all()
-        self._entrance.close()
+        self._auth_backend.close()
 
     def __call__(
         self, environ: Mapping[str, Any], start_response: Callable[..., object]
@@ -108,7 +113,7 @@ class ConsoleApplication:
         """Handle one request."""
         language, head = self._language, environ.get("REQUEST_METHOD") == "HEAD"
         try:
-            request = parse_request(environ, self._cookie, self._entrance.origin.hosts)
+            request = parse_request(environ, self._cookie, self._auth_backend.origin.hosts)
             language = match_language(*request.languages) or language
             reply = self._dispatch(environ, request, language)
         except UpdaterError as error:
@@ -118,7 +123,8 @@ class ConsoleApplication:
             reply = self._respond_logged_out(UpdaterError(detail=type(error).__name__), language)
         headers = [("Content-Type", reply.kind), *reply.headers]
         headers += build_security_headers(reply.policy, framed=reply.framed)
-        headers.append(("Content-Length", str(len(reply.content))))
+        if reply.status != HTTPStatus.NO_CONTENT:  # RFC 9110, 8.6
+            headers.append(("Content-Length", str(len(reply.content))))
         start_response(f"{reply.status} {HTTPStatus(reply.status).phrase}", headers)
         return [b"" if head else reply.content]
 
@@ -127,24 +133,26 @@ class ConsoleApplication:
     def _dispatch(
         self, environ: Mapping[str, Any], request: WebRequest, language: str
     ) -> _Response:
-        method = "GET" if request.method == "HEAD" else request.method
+        is_login = request.path == self._auth_backend.login_path
+        # A HEAD request must not use up a link that can be used once.
+        method = "GET" if request.method == "HEAD" and not is_login else request.method
         request = replace(request, method=method)
         if method not in ("GET", "POST"):
             raise UpdaterError(CONSOLE_NO_PAGE, path=request.path[:100])
-        require_same_origin(request, self._entrance.origin.scheme)
+        require_same_origin(request, self._auth_backend.origin.scheme)
         if method == "GET" and request.path in STATIC_FILES:
             return _Response(200, _read_static_file(request.path[1:]), STATIC_FILES[request.path])
         if request.path == "/favicon.ico":  # browsers request an icon; answer without an error page
             return _Response(204, b"", "image/x-icon")
-        if request.path == self._entrance.login_path:
+        if is_login:
             return self._log_in(environ, request, language)
         session = (
             self._sessions.find_session(request.session_secret) if request.session_secret else None
         )
         if session is None:
-            raise UpdaterError(self._entrance.logged_out_message)
+            raise UpdaterError(self._auth_backend.logged_out_message)
         try:
-            with have_place(session.user_context.requests):
+            with limit_requests(session.user_context.requests):
                 return self._dispatch_in_session(environ, request, session)
         except SessionEndedError:
             self._sessions.end_session(request.session_secret)
@@ -155,7 +163,7 @@ class ConsoleApplication:
     ) -> _Response:
         """Handle a request of a logged-in user."""
         method = request.method
-        if (method, request.path) == ("POST", LOGOUT_PATH) and self._entrance.uses_form:
+        if (method, request.path) == ("POST", LOGOUT_PATH) and self._auth_backend.uses_form:
             return self._log_out(environ, request, session)
         there = find_routes(request.path, self._routes)
         if method not in there:
@@ -187,17 +195,17 @@ class ConsoleApplication:
         The response is a page that leads on, not a redirect: the next request then comes from our
         own page, so that every browser sends the SameSite cookie wherever the link was clicked.
         """
-        if self._entrance.uses_form:
+        if self._auth_backend.uses_form:
             if request.method == "GET":
                 return self._respond_login_page(language, 200)
             try:
-                inside = self._entrance.authenticate(read_form(environ), request.address)
+                inside = self._auth_backend.authenticate(read_form(environ), request.address)
             except UpdaterError as error:
                 return self._respond_login_page(language, get_http_status(error), error)
         elif request.method != "GET":
             raise UpdaterError(CONSOLE_LINK_EXPIRED)
         else:
-            inside = self._entrance.authenticate(request.query, request.address)
+            inside = self._auth_backend.authenticate(request.query, request.address)
         secret = self._sessions.start_session(language, inside)
         content = self._render(PageContent("entered", refresh_s=0), language)
         return _Response(200, content, headers=(build_session_cookie(self._cookie, secret),))
@@ -221,7 +229,7 @@ class ConsoleApplication:
             return self._respond_error(error, NOTHING_CHANGED, session)
         self._sessions.end_session(request.session_secret)
         gone = (
-            ("Location", self._entrance.login_path),
+            ("Location", self._auth_backend.login_path),
             build_session_cookie(self._cookie, "", expire=True),
         )
         return _Response(303, b"", headers=gone)
@@ -315,7 +323,7 @@ class ConsoleApplication:
 
     def _respond_logged_out(self, error: UpdaterError, language: str) -> _Response:
         """Return an error page to a browser without a session, or the login page."""
-        if error.message is self._entrance.logged_out_message and self._entrance.uses_form:
+        if error.message is self._auth_backend.logged_out_message and self._auth_backend.uses_form:
             return self._respond_login_page(language, 401, error)
         document = build_error_document(error, NOTHING_CHANGED, language)
         status = get_http_status(error)
@@ -346,7 +354,7 @@ class ConsoleApplication:
         more = {"now": datetime.now(UTC), "zone": self._zone, **more}
         return render_response(
             shown, language, styles=_compute_static_digest(),
-            ends_with_terminal=self._entrance.ends_with_terminal,
+            ends_with_terminal=self._auth_backend.ends_with_terminal,
             navigable=self._routes is ROUTES, **more,
         )  # fmt: skip
 

@@ -17,7 +17,7 @@ from ncen_updater.common.messages import (
     ErrorMessage,
 )
 from ncen_updater.console.password_login import LoginClient, ProxiedServiceClient
-from ncen_updater.console.sessions import LoginKeys, UserContext, have_place
+from ncen_updater.console.sessions import LoginKeys, UserContext, limit_requests
 
 #: Host header of a browser on this machine or behind an SSH tunnel. Not 'localhost': browsers try
 #: ::1 first for that name, and another user's server there would count as the same site.
@@ -140,7 +140,7 @@ class PasswordAuthBackend:
         user, password = credentials.get("user", "").strip(), credentials.get("password", "")
         if not user or not password:
             raise UpdaterError(CONSOLE_FORM, reason="name or password missing")
-        with have_place(self._logins):
+        with limit_requests(self._logins):
             connection, name = self._login.log_in(user, password, address)
         with self._lock:
             known = self._users.get(name)

@@ -11,7 +11,7 @@ from ncen_updater.common.cli.render import format_duration, format_time, group_d
 from ncen_updater.common.html_templates import render_page
 from ncen_updater.common.i18n import N_, LazyText, list_languages, translate
 from ncen_updater.console.page_request import PageContent
-from ncen_updater.console.service_client import HARMLESS_ORDERS, Document
+from ncen_updater.console.service_client import PREPARATORY_JOBS, Document
 from ncen_updater.console.web_request import PAGE_POLICY
 
 TEMPLATE_PACKAGE = "ncen_updater.console"
@@ -82,7 +82,7 @@ def render_response(
         "ends_with_terminal": ends_with_terminal,
         "navigable": navigable,
         "requires_password": requires_password,
-        "harmless": HARMLESS_ORDERS,
+        "harmless": PREPARATORY_JOBS,
     }
     return render_page(
         TEMPLATE_PACKAGE, f"{shown.template}.html", language, **{**values, **shown.values}

@@ -40,7 +40,7 @@ TOO_MANY_CONNECTIONS_CODE, RETRY_S, MAX_TRIES = "NU-9322", 0.25, 40
 
 #: Jobs that only read or download. All other requests that change something need the password of a
 #: user who logged in with one.
-HARMLESS_ORDERS = frozenset({"check", "import", "prepare", "rehearse"})
+PREPARATORY_JOBS = frozenset({"check", "import", "prepare", "rehearse"})
 
 Document = Mapping[str, Any]
 

@@ -213,7 +213,7 @@ class BrowserSessions:
 
 
 @contextmanager
-def have_place(semaphore: threading.Semaphore) -> Iterator[None]:
+def limit_requests(semaphore: threading.Semaphore) -> Iterator[None]:
     """Hold one place of a semaphore during the block; never wait.
 
     Raises:

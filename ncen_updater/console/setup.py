@@ -41,7 +41,7 @@ WORKER = Worker(
 IDLE_S, FAREWELL_S = 1800.0, 5.0
 #: State for errors without a state of their own.
 UNKNOWN_STATE = LazyText("-")
-LOOKING = LazyText(N_("looking at this server"))
+LOOKING = LazyText(N_("inspecting this server"))
 
 RunOrder = Callable[[Mapping[str, object], ProgressListener], Mapping[str, Any]]
 

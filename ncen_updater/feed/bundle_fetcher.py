@@ -97,7 +97,9 @@ class BundleFetcher(LocalFetcher):
             yield block
 
 
-def read_whole(bundle: BundleFile, progress: ProgressListener) -> dict[str, BundleMember]:
+def read_verified_members(
+    bundle: BundleFile, progress: ProgressListener
+) -> dict[str, BundleMember]:
     """Read the members of a bundle and verify the checksum of each.
 
     Raises:

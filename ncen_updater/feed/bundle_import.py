@@ -28,7 +28,7 @@ from ncen_updater.common.messages import (
     BUNDLE_OTHER_PRODUCT,
 )
 from ncen_updater.common.progress import ProgressListener
-from ncen_updater.feed.bundle_fetcher import BundleFetcher, map_bundle_errors, read_whole
+from ncen_updater.feed.bundle_fetcher import BundleFetcher, map_bundle_errors, read_verified_members
 from ncen_updater.feed.clock import TrustClock, get_system_time
 from ncen_updater.feed.delta_packs import get_pack_path
 from ncen_updater.feed.download_store import TREE_NAME, DownloadStore
@@ -149,7 +149,7 @@ class BundleImporter:
     # -- verify the contents ---------------------------------------------------------------------
 
     def _verify_bundle(self, bundle: BundleFile, progress: ProgressListener) -> ImportRecord:
-        members = read_whole(bundle, progress)
+        members = read_verified_members(bundle, progress)
         durable.make_directory(self._state)
         require_space(self._state, sum(member.size for member in members.values()))
         staging = self._stage_known_metadata()

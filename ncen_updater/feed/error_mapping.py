@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -21,11 +20,13 @@ from tuf.api.exceptions import (
 )
 from tuf.api.serialization import DeserializationError
 
+from ncen_updater.common.disk_space import is_disk_full
 from ncen_updater.common.errors import InsufficientSpaceError, UpdaterError, get_error_text
 from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.messages import (
     CAPTIVE_PORTAL,
     CLOCK_WRONG,
+    DISK_FULL,
     FEED_CONNECTION_LOST,
     FEED_PROXY,
     FEED_REDIRECTED,
@@ -83,7 +84,7 @@ class TufMixedRolesError(RepositoryError):
     """A role whose version differs from the one that the snapshot or timestamp names."""
 
 
-#: The error for each of tuf's about one role.
+#: Our error for each tuf error about one role.
 ROLE_ERRORS: Mapping[type[RepositoryError], type[TrustError]] = {
     TufMixedRolesError: MixedVersionsError,
     UnsignedMetadataError: BadSignatureError,
@@ -174,10 +175,9 @@ def map_error(error: Exception, facts: FeedErrorContext) -> UpdaterError:
         return _map_repository_error(error, facts, detail)
     if isinstance(error, ConnectionLostError):
         return FeedError(FEED_CONNECTION_LOST, name=facts.name, detail=detail)
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return InsufficientSpaceError(
-            path=error.filename or "-", needed_bytes=1, free_bytes=0, missing_bytes=1, detail=detail
-        )
+    if is_disk_full(error):
+        path = getattr(error, "filename", None) or "-"
+        return InsufficientSpaceError(DISK_FULL, path=path, detail=detail)
     return TrustError(LOCAL_STORE_FAILED, detail=detail)
 
 

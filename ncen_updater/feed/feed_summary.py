@@ -5,7 +5,8 @@ These rules ensure that a stolen emergency halt key can only delay a release:
 1. A halt counts if a key of the newest root signed it (:mod:`.emergency_halt_statements`). Any
    other halt is ignored, so that a broken one cannot block the metadata.
 2. A halt is in force from the time when this site first saw it until it ends, by the later of the
-   system clock and the newest signed time, and for at most 72 hours after this site first saw it.
+   system clock and the newest signed time, for at most 72 hours after this site first saw it,
+   and only while the newest verified timestamp contains it.
 3. Only the first halt of a key for a release counts. Another halt of the same key for the same
    release is ignored, also after the first has ended: a halt can be neither extended nor repeated.
    The same halt may be published again with an earlier end, which is how it is lifted, but not with

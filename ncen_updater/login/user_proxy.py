@@ -21,10 +21,10 @@ from ncen_updater.common.unix_http import connect_unix_socket
 
 MAX_LINE_BYTES = 100_000
 RESPONSE_TIMEOUT_S = 40.0
-#: Requests that only read or download are forwarded without a password. Any other request that
-#: changes something needs the password, including unknown ones.
+#: Requests that decide nothing (reads, inspections, preparatory jobs) are forwarded without a
+#: password. Any other request needs it, including unknown ones.
 CREATE_INSPECTION, CREATE_JOB = ("POST", "/v1/inspections"), ("POST", "/v1/jobs")
-HARMLESS_ORDERS = frozenset({"check", "import", "prepare", "rehearse"})
+PREPARATORY_JOBS = frozenset({"check", "import", "prepare", "rehearse"})
 REFUSED_REPLY, UNAVAILABLE_REPLY = b'{"refused": true}\n', b'{"unreachable": true}\n'
 
 
@@ -33,7 +33,7 @@ def is_allowed(method: str, address: str, body: Mapping[str, Any] | None) -> boo
     if method == "GET":
         return address.startswith("/v1/")
     if (method, address) == CREATE_JOB:
-        return (body or {}).get("kind") in HARMLESS_ORDERS
+        return (body or {}).get("kind") in PREPARATORY_JOBS
     return (method, address) == CREATE_INSPECTION
 
 

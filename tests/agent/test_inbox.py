@@ -96,7 +96,7 @@ def test_suitable_import_directory_is_accepted(mode: int, uid: int, fault: str |
             info(stat.S_IFREG | 0o644, SOMEBODY + 1),
             "it belongs to uid 12346, who must start the import",
         ),
-        (info(stat.S_IFREG | 0o644, SOMEBODY, 2), "it has a hard link"),
+        (info(stat.S_IFREG | 0o644, SOMEBODY, 2), "it has several hard links"),
         (info(stat.S_IFLNK | 0o777, SOMEBODY), "it is not a regular file"),
         (info(stat.S_IFIFO | 0o644, SOMEBODY), "it is not a regular file"),
         (info(stat.S_IFSOCK | 0o644, SOMEBODY), "it is not a regular file"),

@@ -64,6 +64,7 @@ def holds(counter: Counter) -> list[str]:
 
 def test_login_link_is_valid_once(place: Place) -> None:
     key = place.keys.issue_key()
+    assert Guest(place.port).ask("HEAD", f"/enter?key={key}").status == 404, "used up nothing"
     first, again = (Guest(place.port).get(f"/enter?key={key}") for _ in range(2))
     assert first.status == 200
     assert re.fullmatch(
@@ -390,6 +391,8 @@ def test_unsupported_methods_and_addresses_are_refused(guest: Guest) -> None:
     assert guest.get("/templates/status.html").status == 404
     assert guest.get("/jobs/7").status == 404, "the service knows none"
     assert guest.ask("HEAD", "/").text == ""
+    icon = guest.get("/favicon.ico")
+    assert (icon.status, "content-length" in icon.headers) == (204, False)
 
 
 # ---- what is shown -------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import re
 import socket
@@ -276,6 +277,15 @@ def test_retry_after_is_respected_within_bounds(
             server.faults = [Fault("", status=503, headers={"Retry-After": asked})]
             with pytest.raises(DownloadHTTPError, match="retry after"):
                 make(server.url, **settings).download_bytes(NAME, 100)
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_full_disk_is_reported_without_invented_figures(number: int) -> None:
+    context = FeedErrorContext("timestamp", NOW, NOW, None, 1)
+    with pytest.raises(UpdaterError) as caught, map_errors(context):
+        raise OSError(number, "full", "/var/lib/feed/timestamp.json")
+    assert (caught.value.code, caught.value.values.get("free_bytes")) == ("NU-3110", None)
+    assert caught.value.values["path"] == "/var/lib/feed/timestamp.json"
 
 
 def test_reason_is_translated_to_french(served: Path, make: Make) -> None:

@@ -26,7 +26,7 @@ from ncen_updater.console.service_client import ServiceRefusedError
 from ncen_updater.login.helper import REFUSED_S, LoginHelper
 from ncen_updater.login.login_throttle import LoginThrottle
 from ncen_updater.login.pam import PamResult, PamService, PamVerdict
-from ncen_updater.login.user_proxy import HARMLESS_ORDERS, is_allowed
+from ncen_updater.login.user_proxy import PREPARATORY_JOBS, is_allowed
 from tests.agent.service.api.conftest import BINDING, READER, Counter
 from tests.agent.service.api.serving import answering
 from tests.login.login_socket import (
@@ -365,4 +365,4 @@ def test_console_alone_may_only_read() -> None:
         ("POST", "/v1/inspections", ""),
         *(("POST", "/v1/jobs", kind) for kind in ("check", "import", "prepare", "rehearse")),
     }
-    assert console_service.HARMLESS_ORDERS == HARMLESS_ORDERS
+    assert console_service.PREPARATORY_JOBS == PREPARATORY_JOBS

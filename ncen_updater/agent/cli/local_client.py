@@ -232,6 +232,8 @@ class LocalSiteClient(LocalRecords):
                 if error.code != NOTHING_TO_APPROVE.code:
                     raise
                 # Without another release, one marked bad can be approved for another attempt.
+                if prepared:
+                    self._choose_prepared_path(target, retry=True)
                 found = approving.find_upgrade_to_approve(
                     site, journal, progress, target, retry=True
                 )
@@ -348,7 +350,7 @@ class LocalSiteClient(LocalRecords):
         if done.version is None:
             words.append(LazyText(N_("Up to date: ncen-updater {origin}"), values))
         else:
-            words.append(LazyText(N_("Updated from {origin}: ncen-updater {version}"), values))
+            words.append(LazyText(N_("ncen-updater updated: {origin} -> {version}"), values))
             words.append(LazyText(N_("It starts at the next restart of the service.")))
         return CommandResult({"from": done.origin, "to": done.version}, words)
 
@@ -495,7 +497,7 @@ class LocalSiteClient(LocalRecords):
                 raise UpdaterError(
                     ROLLBACK_PLAN_CHANGED, version=found.target, current=found.origin
                 )
-            approve_rollback(journal, found, self._person, accept_loss=accept_loss or 0)
+            approve_rollback(journal, found, self._actor, accept_loss=accept_loss or 0)
 
     def rollback(
         self,
@@ -525,7 +527,7 @@ class LocalSiteClient(LocalRecords):
 
         def agree(journal: Journal, plan: RollbackPlan) -> ChangeFacts:
             # As with an upgrade: a user who has the rights to run it here also approves.
-            by_hand = RollbackRequest(self._person, may_approve=True, emergency_reason=emergency)
+            by_hand = RollbackRequest(self._actor, may_approve=True, emergency_reason=emergency)
             request = by_hand if job is None else read_rollback_request(journal, job)
             found = find_rollback_to_approve(journal, str(plan.origin), needed)
             verdict = require_rollback_consent(journal, found, request)

@@ -72,7 +72,7 @@ class LocalRecords:
         return self._run.open_site()
 
     @cached_property
-    def _person(self) -> Actor:
+    def _actor(self) -> Actor:
         from ncen_updater.agent.cli.common import identify_actor
 
         return identify_actor()
@@ -182,7 +182,7 @@ class LocalRecords:
         document = build_next_upgrade(
             status,
             load_config(self._run.config).service,
-            self._person.uid,
+            self._actor.uid,
             service_running=self.is_service_running(),
         )
         return self._to_json(document)
@@ -213,7 +213,7 @@ class LocalRecords:
         if role != "approve":
             return
 
-        reject_shared_account(self._person, self._site.config.service.required_approvals)
+        reject_shared_account(self._actor, self._site.config.service.required_approvals)
 
     def confirm_release(self) -> JsonDocument:
         """End the soak period."""
@@ -298,7 +298,7 @@ class LocalRecords:
 
         assert self._subject is not None  # noqa: S101 - read_next_upgrade was called
         with self._open_journal(read_only=False) as journal:
-            approving.approve_upgrade(journal, self._subject, self._person)
+            approving.approve_upgrade(journal, self._subject, self._actor)
             write_dossiers(self._site, journal, self._subject.target)
 
     def withdraw(self, version: Version | None, *, rollbacks: bool) -> int:
@@ -314,7 +314,7 @@ class LocalRecords:
         from ncen_updater.agent.reports.dossier.page import write_dossiers
 
         with self._open_journal(read_only=False) as journal:
-            consent, actor = ApprovalStore(journal), self._person
+            consent, actor = ApprovalStore(journal), self._actor
             own_releases = [
                 one.target_version
                 for one in consent.list_for_upgrades()
@@ -331,12 +331,12 @@ class LocalRecords:
 
         assert self._subject is not None  # noqa: S101 - read_next_upgrade was called
         with self._open_journal(read_only=False) as journal:
-            approving.schedule_upgrade(journal, self._subject, not_before, self._person)
+            approving.schedule_upgrade(journal, self._subject, not_before, self._actor)
 
     def cancel_schedule(self) -> int:
         """Remove all start times, also of releases no longer available; return their number."""
         with self._open_journal(read_only=False) as journal:
-            return ApprovalStore(journal).cancel_schedule(self._person)
+            return ApprovalStore(journal).cancel_schedule(self._actor)
 
     def require_consent(self, target: Version, *, retry: bool) -> None:
         """Refuse an upgrade with too few approvals, before any question.

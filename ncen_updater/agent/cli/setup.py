@@ -207,7 +207,7 @@ def _make_plan(
     if given is None and not (sys.stdin.isatty() and sys.stderr.isatty()):
         raise UpdaterError(SETUP_ANSWERS_NEEDED)
     with session.make_progress() as progress:
-        progress.report(LazyText(N_("looking at this server")))
+        progress.report(LazyText(N_("inspecting this server")))
         facts, found = survey_site(machine, given)
     # Shown before the questions, since users answer based on the findings.
     tell = session.print_message if given is None else session.add_line

@@ -49,7 +49,7 @@ def execute_request(request: Request, progress: ProgressListener) -> dict[str, o
     if record.phase is SetupPhase.UNDOING:
         step = record.list_steps(done=True)[-1]
         raise UpdaterError(SETUP_UNDO_FAILED, step=step.title, cause="-")
-    progress.report(LazyText(N_("looking at this server")))
+    progress.report(LazyText(N_("inspecting this server")))
     return _plan(request, machine)
 
 

@@ -369,7 +369,7 @@ def _format_approval(row: Document, first: Document | None) -> LazyText:
     elif row["missing"]:
         words = N_("Waiting for approval of {version}: {count} missing; approved by {who}")
     elif first is not None and not row["next"]:
-        words = N_("Approved: {version}, by {who}; {first} runs first")
+        words = N_("Approved: {version}, by {who}; {first} is installed first")
     # the upgrade is running, or the service has not assessed the approval yet
     elif row["valid"] is None:
         words = N_("Approved: {version}, by {who}")
@@ -515,7 +515,7 @@ def _show_feed(session: AgentSession, document: Document, part: Document | None)
         "expires": session.when(part["expires_at"]),
     }  # fmt: skip
     session.add_line(
-        LazyText(N_("Metadata: newest release in the feed {newest}, checked {checked}"), values)
+        LazyText(N_("Newest release in the feed: {newest} (checked {checked})"), values)
     )
     if part["hops"]:
         following = {"version": format_upgrade_path(part["hops"])}
@@ -532,13 +532,9 @@ def _show_feed(session: AgentSession, document: Document, part: Document | None)
         ):
             session.add_line(line)
     for halt in part["emergency_halts"]:
-        values = {**halt, "until": session.when(halt["until"])}
         words = N_("Emergency halt of {version} by {owner} until {until}: {reason}")
-        session.add_line(LazyText(words, values))
+        session.add_line(LazyText(words, {**halt, "until": session.when(halt["until"])}))
     if part["stale"]:
         session.add_line(
-            LazyText(
-                N_("Metadata expired {expires}. Run: ncen-updater check"),
-                values,
-            )
+            LazyText(N_("Metadata expired {expires}. Run: ncen-updater check"), values)
         )

@@ -15,7 +15,7 @@ class RetentionRule:
 
     Attributes:
         previous_days: Days until previous databases are dropped.
-        slots: Number of slots to retain besides the one in use and slots that are needed.
+        slots: Number of slots to retain besides the one in use; needed slots count.
     """
 
     previous_days: float
@@ -69,8 +69,9 @@ def select_prunable(
     """Select what may be pruned.
 
     Never pruned are the slot in use, protected items, and slots of retained previous databases,
-    which are useless without their slot. Of the other slots the configured number is retained: the
-    previous one first, then the newest. If the slot in use is unknown, nothing is pruned.
+    which are useless without their slot. Besides the slot in use, the configured number is
+    retained, needed slots included: the previous one first, then the newest. If the slot in use is
+    unknown, nothing is pruned.
 
     Args:
         slots: All slots.

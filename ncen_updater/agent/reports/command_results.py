@@ -189,7 +189,8 @@ def format_withdrawal_lines(
         "advice": strip_control_characters(advice),
     }
     yield LazyText(
-        N_("WITHDRAWN by the Secretariat: {product} {version}, installed here: {reason}"), values
+        N_("WITHDRAWN by the Secretariat: {product} {version} (installed). Reason: {reason}"),
+        values,
     )
     if advice:
         yield LazyText(N_("  What to do: {advice}"), values)
@@ -423,8 +424,8 @@ def _format_change_lines(result: OperationResult) -> Iterator[OutputLine]:
         }  # fmt: skip
         yield LazyText(_CHANGE_LINE, values)
         if outcome.downtime_s is not None:
-            downtime = {"stop": format_duration(outcome.downtime_s)}
-            yield LazyText(N_("  downtime: {stop}"), downtime)
+            downtime = {"downtime": format_duration(outcome.downtime_s)}
+            yield LazyText(N_("  downtime: {downtime}"), downtime)
         if change.state is ChangeState.REVERTED:
             yield format_undone_result(serialize_change(change, outcome.facts))
 
@@ -496,9 +497,7 @@ def format_rollback_plan(
         lines += format_round_trip(round_trip, language)
         if plan.is_lossless and round_trip.list_columns("lost"):
             lines.append(
-                LazyText(
-                    N_("No values entered so far in columns that the rollback loses: no data loss.")
-                )
+                LazyText(N_("No data loss: the columns that the rollback loses are still empty."))
             )
     if approval.in_soak:
         lines.append(LazyText(_NO_APPROVAL_LINE))
@@ -707,14 +706,18 @@ def format_import(
     if record.agents and not record.releases:
         summary = N_("No release of {product} in the bundle.")
     elif not record.releases:
-        summary = N_("Bundle valid: newer metadata, no release.")
+        summary = (
+            N_("Bundle valid: newer metadata, no release.")
+            if dry_run
+            else N_("Imported: newer metadata, no release.")
+        )
     elif dry_run:
         summary = N_("Bundle valid: {product} {releases}. Nothing was imported.")
     else:
         summary = N_("Imported: {product} {releases}")
     lines.append(LazyText(summary, values))
     if record.reachable_release is not None:
-        lines.append(LazyText(N_("Upgrade path from the installed release: {version}"), values))
+        lines.append(LazyText(N_("Upgrade possible to {version}."), values))
         if not dry_run:
             lines.append(LazyText(N_("Run: ncen-updater plan {version}"), values))
     elif record.releases:

@@ -1,4 +1,4 @@
-"""Update of the agent: download it, build its slot, select it; then the service exits for it.
+"""Update of the agent: download it, build its slot, select it; then the service restarts into it.
 
 The update holds the change lock and never runs while a change is open, since the agent that
 completes a change must not be replaced meanwhile.
@@ -92,7 +92,7 @@ class AgentUpdateResult:
 
     Attributes:
         origin: Version selected before.
-        version: Version on offer; None without one.
+        version: Version selected; None if none was on offer.
     """
 
     origin: str
@@ -266,7 +266,7 @@ def choose_next_agent(
 ) -> Offer | None:
     """Return the first hop of the path to the newest agent; None without one.
 
-    Countries, channel, waves, halts, withdrawals and required stops apply as for releases of the
+    Countries, channel, waves, halts, withdrawals and required releases apply as for releases of the
     application.
 
     Args:

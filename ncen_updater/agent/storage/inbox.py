@@ -74,7 +74,7 @@ def find_refusal(info: os.stat_result, uid: int) -> LazyText | None:
     if not stat.S_ISREG(info.st_mode):
         return LazyText(N_("it is not a regular file"))
     if info.st_nlink != 1:
-        return LazyText(N_("it has a hard link"))
+        return LazyText(N_("it has several hard links"))
     # Also for files of root: anyone who may write to such a file's directory can move it into the
     # import directory.
     if info.st_uid != uid:

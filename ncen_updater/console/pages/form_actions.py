@@ -10,7 +10,7 @@ from ncen_updater.common.i18n import N_, LazyText, match_language
 from ncen_updater.common.json_records import within_calendar
 from ncen_updater.common.messages import CONSOLE_FORM, CONSOLE_LOSS_COUNT_MISMATCH
 from ncen_updater.console.page_request import PageRequest
-from ncen_updater.console.service_client import HARMLESS_ORDERS
+from ncen_updater.console.service_client import PREPARATORY_JOBS
 
 #: Paths of pages.
 PAGE_PATH = re.compile(r"/[a-z0-9-]*(/[a-z0-9-]+)?")
@@ -57,7 +57,7 @@ def import_bundle(asking: PageRequest) -> FormResult:
 
 
 def _post_job(asking: PageRequest, job: dict[str, object]) -> FormResult:
-    given = asking.call_service if job["kind"] in HARMLESS_ORDERS else asking.call_with_password
+    given = asking.call_service if job["kind"] in PREPARATORY_JOBS else asking.call_with_password
     number = given("POST", "/v1/jobs", job)["id"]
     return f"/jobs/{number}", None
 

@@ -32,7 +32,11 @@ from ncen_updater.formats.rollout import (
     format_utc_time,
     sort_newest_first,
 )
-from ncen_updater.publisher.feed.feed_directory import FeedState, list_offers
+from ncen_updater.publisher.feed.feed_directory import (
+    FeedState,
+    list_offers,
+    make_unknown_role_error,
+)
 from ncen_updater.publisher.signing.keys import get_key_owner
 
 #: How long an expired emergency halt stays in the timestamp, so that its key cannot repeat it.
@@ -141,8 +145,6 @@ def _require_halt_key(state: FeedState, signer: Signer, product: str) -> None:
             KEY_NOT_ALLOWED, key=get_key_owner(signer.public_key), role="emergency_halt_keys"
         )
     if product not in state.delegated:
-        from ncen_updater.publisher.feed.feed_directory import make_unknown_role_error
-
         raise make_unknown_role_error(state, product)
 
 

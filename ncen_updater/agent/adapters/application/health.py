@@ -1,8 +1,8 @@
 """Health checks of the application from outside its process, with uncached requests.
 
 Requests, with their headers and the token, go only to the configured address, without proxy or
-redirect. Each request has one deadline for everything, so an application that sends a byte a second
-counts as one that does not answer.
+redirect. Connecting has the limit for each address; from then on one deadline covers everything, so
+an application that sends a byte a second counts as one that does not answer.
 """
 
 from __future__ import annotations

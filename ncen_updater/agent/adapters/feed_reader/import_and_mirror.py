@@ -21,7 +21,7 @@ from ncen_updater.common.messages import (
     NO_FEED_TO_MIRROR,
 )
 from ncen_updater.common.progress import Amount, ProgressListener
-from ncen_updater.feed.bundle_fetcher import BundleFetcher, map_bundle_errors, read_whole
+from ncen_updater.feed.bundle_fetcher import BundleFetcher, map_bundle_errors, read_verified_members
 from ncen_updater.feed.bundle_import import BundleImporter, ImportSite
 from ncen_updater.feed.mirror import FeedMirror
 from ncen_updater.feed.resumable_download import DOWNLOAD_PROGRESS
@@ -104,7 +104,7 @@ def _update_mirror(
             open_bundle(*_get_bundle(request)) as bundle,
             map_bundle_errors(grace),
         ):
-            members = read_whole(bundle, progress)
+            members = read_verified_members(bundle, progress)
             return mirror.update_mirror(
                 BundleFetcher(bundle, members),
                 _BundleProgress(progress),

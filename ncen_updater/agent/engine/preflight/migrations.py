@@ -35,7 +35,7 @@ MISMATCH_REMEDY = N_(
 
 
 @register_check(156, upgrade_only=True)
-def check_applied(context: PreflightContext) -> tuple[Finding, ...]:
+def check_unapplied_migrations(context: PreflightContext) -> tuple[Finding, ...]:
     """Check for migrations of the installed release that are not applied (NU-6107)."""
     return (
         ()
@@ -65,10 +65,7 @@ def find_unapplied_migrations(
     for step in plan.steps:
         yield make_blocker(
             6107,
-            N_(
-                "Migration {migration} of {database} belongs to the installed release and is"
-                " not applied"
-            ),
+            N_("Migration {migration} of the installed release is not applied to {database}"),
             MISMATCH_REMEDY,
             migration=step.id,
             database=step.database,
@@ -113,7 +110,7 @@ def check_migrations(context: PreflightContext) -> tuple[Finding, ...]:
             program_finding,
             make_advisory(
                 6324,
-                N_("Rollback loses new records unless the program changes nothing: {reason}"),
+                N_("Rollback loses new records if the program changes data: {reason}"),
                 N_("Rehearse the release to find out."),
                 reason="; ".join(sorted(reasons)),
             ),

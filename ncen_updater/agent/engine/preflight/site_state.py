@@ -79,7 +79,7 @@ def check_current_slot(context: PreflightContext) -> tuple[Finding, ...]:
         return (
             make_blocker(
                 6306,
-                N_("No release selected by {link}; rollback impossible"),
+                N_("{link} selects no release; rollback impossible"),
                 N_("Run: sudo ncen-updater adopt VERSION"),
                 link=str(context.slots.current_link),
             ),

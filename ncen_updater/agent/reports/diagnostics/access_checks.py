@@ -72,7 +72,7 @@ class FilePermissions:
         if not (stat.S_ISREG(self.mode) or stat.S_ISDIR(self.mode)):
             return LazyText(N_("{path} is not a regular file"), values)
         if stat.S_ISREG(self.mode) and self.links != 1:
-            return LazyText(N_("{path} has a hard link"), values)
+            return LazyText(N_("{path} has several hard links"), values)
         if self.owner not in trusted_uids:
             return LazyText(N_("{path} belongs to user {owner}"), {**values, "owner": self.owner})
         if self.mode & 0o022:
@@ -122,7 +122,7 @@ def list_trust_state_findings(
             yield make_finding(
                 "NU-6131",
                 Severity.CRITICAL,
-                N_("Trust state is writable by others: {reason}"),
+                N_("Trust state is not protected: {reason}"),
                 N_("Have this server examined, and inform the Secretariat."),
                 path=item.path,
                 reason=reason,

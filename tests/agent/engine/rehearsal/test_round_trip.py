@@ -157,7 +157,7 @@ def test_rollback_repeats_the_round_trip_result(demo: DemoSite) -> None:
     words = run_text(demo, "rollback", "--dry-run")
     assert f"From the rehearsal of {DROPS}:" in words
     # Seen: "keeps every record" beside "16 lost", and no word of which of the two is true.
-    assert "No values entered so far in columns that the rollback loses: no data loss." in words
+    assert "No data loss: the columns that the rollback loses are still empty." in words
     assert LOST in words
     # Progress output follows the document.
     answer, _ = json.JSONDecoder().raw_decode(run_text(demo, "rollback", "--dry-run", "--json"))

@@ -51,7 +51,7 @@ from ncen_updater.common.messages import (
 from ncen_updater.common.progress import Amount, ProgressListener
 from ncen_updater.formats.sql import check_migration_sql, check_verify_sql, split_statements
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 HEARTBEAT_S = 2.0
 # Limit of the wait for a lock outside the migrations, which declare their own.
 OWN_LOCK_TIMEOUT_MS = 5_000
@@ -396,7 +396,7 @@ class MigrationExecutor:
             fault = self._dialect.classify_environment_fault(self._driver, error)
             raise self._make_error(self._dialect.explain_error(error), fault) from error
         seconds = time.monotonic() - began
-        log.info(
+        logger.info(
             "migration %s/%s (%s) took %.1f s", self._database, step.id, step.direction, seconds
         )
 
@@ -498,7 +498,7 @@ class MigrationExecutor:
         if hashlib.sha256(content).hexdigest() != step.sha256:
             raise self._make_error(f"{step.path.name} is not the file that was planned")
         if content != step.sql.encode("utf-8"):
-            raise self._make_error(f"the plan has another text of {step.path.name}")
+            raise self._make_error(f"{step.path.name} differs from the plan")
 
     def _run_verify_file(self, item: SqlMigration) -> None:
         path = item.verify

@@ -45,7 +45,7 @@ from ncen_updater.agent.adapters.databases.postgresql.control_database import (
 from ncen_updater.agent.adapters.databases.postgresql.fence import terminate_sessions
 from ncen_updater.agent.adapters.databases.postgresql.sessions import ActiveSessions
 from ncen_updater.agent.model.errors import DatabaseError
-from ncen_updater.common.disk_space import ON_XFS, supports_reflink
+from ncen_updater.common.disk_space import REFLINK_ADVICE, supports_reflink
 from ncen_updater.common.error_sanitizer import sanitize_error
 from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.json_records import JsonRecord
@@ -62,7 +62,7 @@ POLL_S = 0.1
 CLONE_MIN_MAJOR = 18
 SET_CLONE_STATEMENT = "SET file_copy_method = clone"
 ON_NEWER_SERVER = N_("Optional: use PostgreSQL {major} or later.")
-ON_XFS_AND_NEWER_SERVER = N_(
+REFLINK_AND_SERVER_ADVICE = N_(
     "Optional: move the databases to XFS or Btrfs, and use PostgreSQL {major} or later."
 )
 BY_SETTING = N_('Optional: set copy_method = "auto" in [databases.postgresql] of agent.toml.')
@@ -474,7 +474,7 @@ class CloneSupport:
         if not directories:
             return None
         if not all(map(supports_reflink, directories.values())):
-            text = ON_XFS if major >= CLONE_MIN_MAJOR else ON_XFS_AND_NEWER_SERVER
+            text = REFLINK_ADVICE if major >= CLONE_MIN_MAJOR else REFLINK_AND_SERVER_ADVICE
         elif major < CLONE_MIN_MAJOR:
             text = ON_NEWER_SERVER
         else:

@@ -22,9 +22,9 @@ import signal
 import subprocess
 import tempfile
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from ncen_updater.agent.adapters.databases.base import ChangeRef, CopyPlan, LiveDatabase
 from ncen_updater.agent.adapters.databases.migrations.migrator import OutputTail
@@ -288,7 +288,10 @@ class RehearsalCopies:
                 restore.kill()
                 if isinstance(error, subprocess.TimeoutExpired):
                     raise DatabaseError(
-                        DUMP_FAILED, program="pg_dump", database=copy.source, detail=str(error)
+                        DUMP_FAILED,
+                        program=Path(error.cmd[0]).name,
+                        database=copy.source,
+                        detail=str(error),
                     ) from error
                 raise
         # A failed restore ends the dump by a broken pipe: then the dump is not the cause.
@@ -414,18 +417,21 @@ def create_empty_database(
         TABLESPACE_CLOSED: If the agent's role may not create databases in that tablespace.
     """
     major = read_server_major(connection)
-    locale = "NULL"
+    locale = rules = "NULL"
     provider = "'c'"
     if major >= 15:
         locale = "d.datlocale" if major >= 17 else "d.daticulocale"
         provider = "d.datlocprovider::text"
-    owner, encoding, collate, ctype, tablespace, kind, name = fetch_rows(
+    if major >= 16:
+        rules = "d.daticurules"
+    row = fetch_rows(
         connection,
         "SELECT pg_get_userbyid(d.datdba), pg_encoding_to_char(d.encoding), d.datcollate,"  # noqa: S608
-        f" d.datctype, t.spcname, {provider}, {locale}::text FROM pg_database d"
+        f" d.datctype, t.spcname, {provider}, {locale}::text, {rules}::text FROM pg_database d"
         " JOIN pg_tablespace t ON t.oid = d.dattablespace WHERE d.datname = %s",
         [template],
     )[0]
+    tablespace = row[4]
     if tablespace != "pg_default":
         allowed = fetch_rows(
             connection, "SELECT has_tablespace_privilege(%s, 'CREATE')", [tablespace]
@@ -435,6 +441,20 @@ def create_empty_database(
             raise DatabaseError(
                 TABLESPACE_CLOSED, role=role, tablespace=tablespace, database=template
             )
+    execute(connection, build_empty_database_statement(target, row, oid=oid))
+    execute(connection, f"REVOKE ALL ON DATABASE {quote_identifier(target)} FROM PUBLIC")
+
+
+def build_empty_database_statement(target: str, row: Sequence[Any], *, oid: int = 0) -> str:
+    """Return the statement that creates an empty database. Pure.
+
+    Args:
+        target: Its name.
+        row: Owner, encoding, collation, character type, tablespace, locale provider, its locale and
+            ICU rules of the database whose properties it gets.
+        oid: Its object id; 0 lets the server choose.
+    """
+    owner, encoding, collate, ctype, tablespace, kind, name, rules = row
     parts = [
         f"CREATE DATABASE {quote_identifier(target)} WITH TEMPLATE template0",
         f"OWNER {quote_identifier(owner)} ENCODING {quote_literal(encoding)}",
@@ -444,9 +464,10 @@ def create_empty_database(
         parts.append(f"TABLESPACE {quote_identifier(tablespace)}")
     if kind == "i":
         parts.append(f"LOCALE_PROVIDER icu ICU_LOCALE {quote_literal(name)}")
+        if rules:
+            parts.append(f"ICU_RULES {quote_literal(rules)}")
     elif kind == "b":
         parts.append(f"LOCALE_PROVIDER builtin BUILTIN_LOCALE {quote_literal(name)}")
     if oid:
         parts.append(f"OID {oid}")
-    execute(connection, " ".join(parts))
-    execute(connection, f"REVOKE ALL ON DATABASE {quote_identifier(target)} FROM PUBLIC")
+    return " ".join(parts)

@@ -51,7 +51,7 @@ from ncen_updater.agent.adapters.databases.sqlite.safe_files import (
     is_locked,
 )
 from ncen_updater.agent.model.errors import DatabaseError
-from ncen_updater.common.disk_space import ON_XFS, get_free_bytes, supports_reflink
+from ncen_updater.common.disk_space import REFLINK_ADVICE, get_free_bytes, supports_reflink
 from ncen_updater.common.error_sanitizer import sanitize_error
 from ncen_updater.common.findings import Finding, Severity
 from ncen_updater.common.i18n import N_, LazyText
@@ -131,7 +131,7 @@ class SqliteReadOperations(DatabaseEngine):
 
     def describe_clone_condition(self) -> LazyText | None:
         """See :meth:`DatabaseEngine.describe_clone_condition`."""
-        return LazyText("" if supports_reflink(self._layout.directory) else ON_XFS)
+        return LazyText("" if supports_reflink(self._layout.directory) else REFLINK_ADVICE)
 
     def find_blockers(
         self,

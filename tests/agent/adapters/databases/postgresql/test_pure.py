@@ -44,6 +44,9 @@ from ncen_updater.agent.adapters.databases.postgresql.copies import (
 )
 from ncen_updater.agent.adapters.databases.postgresql.cut_over import decide_evidence
 from ncen_updater.agent.adapters.databases.postgresql.inspection import count_missing_keys
+from ncen_updater.agent.adapters.databases.postgresql.rehearsal_copies import (
+    build_empty_database_statement,
+)
 from ncen_updater.agent.adapters.databases.postgresql.survey import AgentRights, ServerSurvey
 from ncen_updater.common.findings import Severity
 from tests.agent.adapters.databases.postgresql.site import CHANGE
@@ -98,6 +101,25 @@ def test_setting_values_are_quoted() -> None:
     assert quote_literal("a\\'") == "E'a\\\\'''"
     assert format_setting_value("search_path", '"$user", "my schema"') == "'$user', 'my schema'"
     assert format_setting_value("myapp.list", "a, b") == "'a, b'"
+
+
+@pytest.mark.parametrize(
+    ("provider", "statement"),
+    [
+        (("c", None, None), ""),
+        (("i", "en", None), " LOCALE_PROVIDER icu ICU_LOCALE 'en'"),
+        (("i", "en", "& a < 'g'"), " LOCALE_PROVIDER icu ICU_LOCALE 'en' ICU_RULES '& a < ''g'''"),
+        (("b", "C.UTF-8", None), " LOCALE_PROVIDER builtin BUILTIN_LOCALE 'C.UTF-8'"),
+    ],
+)
+def test_empty_database_has_the_locale_of_its_source(
+    provider: tuple[str, str | None, str | None], statement: str
+) -> None:
+    row = ("ncen", "UTF8", "C", "C", "pg_default", *provider)
+    assert build_empty_database_statement("copy", row) == (
+        'CREATE DATABASE "copy" WITH TEMPLATE template0 OWNER "ncen" ENCODING \'UTF8\''
+        f" LC_COLLATE 'C' LC_CTYPE 'C'{statement}"
+    )
 
 
 def test_copy_method_and_oid_are_chosen() -> None:

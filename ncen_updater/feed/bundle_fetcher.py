@@ -105,7 +105,7 @@ def read_whole(bundle: BundleFile, progress: ProgressListener) -> dict[str, Bund
     """
     members = read_members(bundle)
     _require_roots(members)
-    label = LazyText(N_("Reading the offline bundle"))
+    label = LazyText(N_("reading the offline bundle"))
     verify_checksums(
         bundle,
         members.values(),

@@ -35,6 +35,7 @@ from ncen_updater.common.i18n import N_, LazyText, LocalizedFigure
 from ncen_updater.common.json_records import error_to_json
 from ncen_updater.common.labels import (
     FAILED_ACTION,
+    NEXT_ON_PATH,
     find_failure_command,
     format_hold,
     format_upgrade_path,
@@ -439,7 +440,12 @@ def _show_open_change(
     until = change["soak_ends_at"]
     if until is not None:
         words = N_("  Soak period until {until}. To end it now, run: ncen-updater confirm")
+        if datetime.fromisoformat(until) <= now:  # its timer was paused
+            words = N_("  Soak period. To end it now, run: ncen-updater confirm")
         session.add_line(LazyText(words, {"until": session.when(until)}))
+        if busy and change["next_version"] is not None:
+            following = LazyText(NEXT_ON_PATH, {"version": change["next_version"]})
+            session.add_line(LazyText("  {line}", {"line": following}))
     elif change["contracting"]:
         words = (
             N_("  Final migrations in progress; rollback stays possible")
@@ -453,6 +459,8 @@ def _show_open_change(
         return
     if service_runs and change["state"] != ChangeState.STUCK:
         session.add_line(LazyText(N_("  The service resumes it automatically.")))
+    elif change["state"] == ChangeState.STUCK:
+        session.add_line(LazyText(N_("  Run ncen-updater doctor, then contact the Secretariat.")))
     elif change["state"] == ChangeState.COMMITTED:
         session.add_line(LazyText(N_("  To complete the change, run: sudo ncen-updater resume")))
     else:

@@ -209,11 +209,13 @@ def _show_clock(session: AgentSession, document: Document, part: Document | None
     newest = datetime.fromisoformat(part["signed_at"])
     for finding in find_clock_findings(_get_report_time(document), newest, session.zone):
         session.add_line(finding.title)
+        session.add_line(LazyText("  {line}", {"line": finding.remedy}))
 
 
 def _show_journal(session: AgentSession, document: Document, part: Document) -> None:
     holder, change, last = part["lock_holder"], part["open_change"], part["last_change"]
-    if holder is not None:
+    served = bool(document.get("service", {}).get("running"))  # shown at the end
+    if holder is not None and not served:
         session.add_line(
             describe_running_operation(
                 strip_control_characters(holder), _find_soaking_release(change)
@@ -222,7 +224,7 @@ def _show_journal(session: AgentSession, document: Document, part: Document) -> 
     if change is not None:
         _show_open_change(
             session, change, _get_report_time(document),
-            busy=holder is not None or bool(document.get("service", {}).get("running")),
+            busy=holder is not None or served,
             service_runs="service" in document,
         )  # fmt: skip
     elif last is not None:

@@ -11,6 +11,9 @@ from ncen_updater.common.cli.render import format_scheduled_time, format_time
 from ncen_updater.common.i18n import N_, PLACEHOLDER, LazyText, translate
 from ncen_updater.common.messages import find_message
 
+#: What follows the soak period of a release that is not the last of its upgrade path.
+NEXT_ON_PATH: Final = N_("Then the upgrade to {version} begins, with a further downtime.")
+
 
 def format_hold(hold: Mapping[str, str | None], zone: tzinfo | None = None) -> LazyText:
     """Describe since when upgrades are on hold, until when, and who set the hold.

@@ -107,7 +107,7 @@ def read_verified_members(
     """
     members = read_members(bundle)
     _require_roots(members)
-    label = LazyText(N_("Reading the offline bundle"))
+    label = LazyText(N_("reading the offline bundle"))
     verify_checksums(
         bundle,
         members.values(),

@@ -32,7 +32,7 @@ NOW = datetime(2026, 11, 24, 6, 0, 30, tzinfo=UTC)
 def status(**more: Any) -> dict[str, Any]:
     journal = {
         "lock_holder": None, "open_change": None, "pending_rollback": None, "holds": [],
-        **more.pop("journal", {}),
+        "last_change": None, "bad_releases": [], **more.pop("journal", {}),
     }  # fmt: skip
     service = {"reason": None, "running": None, "failures": [], **more.pop("service", {})}
     return {
@@ -52,7 +52,10 @@ def next_upgrade(**more: Any) -> dict[str, Any]:
 
 
 def change(**more: Any) -> dict[str, Any]:
-    return {"kind": "upgrade", "to": "3.3.0", "state": "running", "step": "copy", **more}
+    return {
+        "kind": "upgrade", "to": "3.3.0", "state": "running", "step": "copy",
+        "next_version": None, **more,
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -164,6 +167,19 @@ def test_approval_is_not_requested_during_the_soak() -> None:
     zone = ZoneInfo("Indian/Mauritius")
     assert [text.render() for text in list_pending(seen, next_upgrade(), zone)] == [
         "Soak period of 3.3.0 until 2026-11-25 00:40:00 +04"
+    ]
+    watched["next_version"] = "3.4.0"
+    *_, follows = list_pending(seen, next_upgrade(), zone)
+    assert follows.render() == "Then the upgrade to 3.4.0 begins, with a further downtime."
+
+
+def test_release_that_was_rolled_back_automatically_is_named() -> None:
+    """Seen: the status after such a rollback said that all is well, and nothing of 3.3.0."""
+    last = change(kind="rollback", to="3.2.4", **{"from": "3.3.0"}, state="finished")
+    bad = {"version": "3.3.0", "code": "NU-6009"}
+    seen = status(journal={"last_change": last, "bad_releases": [bad]})
+    assert [text.render() for text in list_pending(seen, None)] == [
+        "3.3.0 failed at this site (NU-6009)"
     ]
 
 
@@ -445,6 +461,26 @@ def test_failed_step_shows_cause_and_remedy() -> None:
     assert view.problem["remedy"].endswith(".")
     done = build_live_view({**shown, "state": "finished"}, None, IDLE, NOW, "en")
     assert done.problem is None and not done.failed_step
+
+
+@pytest.mark.parametrize(
+    ("state", "label", "done"),
+    [("running", "In progress", "rolling"), ("committed", "Soak period", "rolled"),
+     ("finished", "Failed", "rolled")],
+)  # fmt: skip
+def test_automatic_rollback_names_the_failed_release(state: str, label: str, done: str) -> None:
+    """Seen: "Completed", "Rolled back to 3.2.4", and nowhere that 3.3.0 had failed, nor why."""
+    reason = "no response: Connection refused"
+    failed = report("finished", error_code="NU-6009", facts={"soak_error": reason})
+    facts = {"failed_soak_upgrade": failed["id"]}
+    steps = [*report()["steps"], OPENED]
+    shown = report(state, kind="rollback", facts=facts, steps=steps, **{"from": "3.3.0"})
+    view = build_live_view({**shown, "to": "3.2.4"}, None, BUSY, NOW, "en", failed)
+    assert view.label == label
+    assert view.headline == f"3.3.0 failed in its soak period; {done} back to 3.2.4"
+    assert view.problem is not None
+    assert (view.problem["code"], view.problem["title"]) == ("NU-6009", reason)
+    assert not view.can_roll_back
 
 
 def test_job_error_is_preferred_to_the_step_error() -> None:

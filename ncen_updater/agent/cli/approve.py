@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 Document = Mapping[str, Any]
 
 #: Two sentences: the placeholder contains a complete sentence.
-AFTER_APPROVAL = N_("If you approve, this follows. {starts_at}")
+AFTER_APPROVAL = N_("After your approval: {starts_at}")
 #: Wait reasons that an earlier line already shows.
 SHOWN_WAIT_REASONS = ("approval", "not-rehearsed")
 #: Errors that mean that no approval is possible; after a withdrawal, they are only shown.

@@ -169,7 +169,7 @@ class LocalRecords:
             newest = self._find_newest_release(journal) if chosen is not None else None
         if chosen is None or newest == str(chosen) or version not in (None, str(chosen)):
             return
-        text = N_("Approved: {version}; runs before {newest}")
+        text = N_("Approved: {version}; has priority over {newest}")
         yield LazyText(text, {"version": chosen, "newest": newest or "-"})
 
     def _read_status(self, parts: Collection[str]) -> SiteStatus:

@@ -35,6 +35,7 @@ from ncen_updater.common.i18n import N_, LazyText, LocalizedFigure
 from ncen_updater.common.json_records import error_to_json
 from ncen_updater.common.labels import (
     FAILED_ACTION,
+    NEXT_ON_PATH,
     find_failure_command,
     format_hold,
     format_upgrade_path,
@@ -208,11 +209,13 @@ def _show_clock(session: AgentSession, document: Document, part: Document | None
     newest = datetime.fromisoformat(part["signed_at"])
     for finding in find_clock_findings(_get_report_time(document), newest, session.zone):
         session.add_line(finding.title)
+        session.add_line(LazyText("  {line}", {"line": finding.remedy}))
 
 
 def _show_journal(session: AgentSession, document: Document, part: Document) -> None:
     holder, change, last = part["lock_holder"], part["open_change"], part["last_change"]
-    if holder is not None:
+    served = bool(document.get("service", {}).get("running"))  # shown at the end
+    if holder is not None and not served:
         session.add_line(
             describe_running_operation(
                 strip_control_characters(holder), _find_soaking_release(change)
@@ -221,7 +224,7 @@ def _show_journal(session: AgentSession, document: Document, part: Document) -> 
     if change is not None:
         _show_open_change(
             session, change, _get_report_time(document),
-            busy=holder is not None or bool(document.get("service", {}).get("running")),
+            busy=holder is not None or served,
             service_runs="service" in document,
         )  # fmt: skip
     elif last is not None:
@@ -439,7 +442,12 @@ def _show_open_change(
     until = change["soak_ends_at"]
     if until is not None:
         words = N_("  Soak period until {until}. To end it now, run: ncen-updater confirm")
+        if datetime.fromisoformat(until) <= now:  # its timer was paused
+            words = N_("  Soak period. To end it now, run: ncen-updater confirm")
         session.add_line(LazyText(words, {"until": session.when(until)}))
+        if busy and change["next_version"] is not None:
+            following = LazyText(NEXT_ON_PATH, {"version": change["next_version"]})
+            session.add_line(LazyText("  {line}", {"line": following}))
     elif change["contracting"]:
         words = (
             N_("  Final migrations in progress; rollback stays possible")
@@ -453,6 +461,8 @@ def _show_open_change(
         return
     if service_runs and change["state"] != ChangeState.STUCK:
         session.add_line(LazyText(N_("  The service resumes it automatically.")))
+    elif change["state"] == ChangeState.STUCK:
+        session.add_line(LazyText(N_("  Run ncen-updater doctor, then contact the Secretariat.")))
     elif change["state"] == ChangeState.COMMITTED:
         session.add_line(LazyText(N_("  To complete the change, run: sudo ncen-updater resume")))
     else:

@@ -194,7 +194,7 @@ def _show_rollback_plan(session: AgentSession, plan: CommandResult, *, emergency
             )  # fmt: skip
         return
     words = N_(
-        "Emergency rollback without {missing} missing approvals. Your name and reason "
+        "Emergency rollback; missing approvals: {missing}. Your name and reason "
         "are logged and sent to all recipients."
     )
     session.add_line(LazyText(words, {"missing": missing}))

@@ -84,7 +84,7 @@ REMEDIES: Mapping[str, str] = {
     "finite_number": N_("Write digits without quotes."),
     "bool_type": N_("Write true or false without quotes."),
     "bool_parsing": N_("Write true or false without quotes."),
-    "tuple_type": N_('Write a list: ["...", "..."]'),
+    "tuple_type": N_("Write a list, in square brackets: [...]"),
     "dict_type": N_("Write it as a table: [{setting}]"),
     "model_type": N_("Write it as a table: [{setting}]"),
     "too_short": N_("Add at least one."),
@@ -127,13 +127,10 @@ def load_config(path: Path, *, euid: int | None = None, check_disk: bool = True)
     try:
         config = AgentConfig.model_validate(data)
     except ValidationError as error:
-        problems = error.errors(include_url=False)
+        problems = list_problems(error)
         unknown = [item["loc"] for item in problems if item["type"] == "extra_forbidden"]
         if unknown:
             config, problems = _ignore_unknown_settings(data, unknown, problems)
-        # pydantic also reports a list as too short if all its entries are invalid.
-        wrong = {item["loc"][:-1] for item in problems if item["loc"]}
-        problems = [i for i in problems if i["type"] != "too_short" or i["loc"] not in wrong]
         mistakes += [make_invalid_setting(item, AgentConfig, raw.lines) for item in problems]
     if check_disk:
         mistakes += check_paths(raw)
@@ -142,6 +139,13 @@ def load_config(path: Path, *, euid: int | None = None, check_disk: bool = True)
             path, sorted(mistakes, key=lambda item: (item.line or 0, item.setting))
         )
     return config
+
+
+def list_problems(error: ValidationError) -> list[ErrorDetails]:
+    """Return the errors of pydantic, without lists that are too short for their invalid entries."""
+    problems = error.errors(include_url=False)
+    wrong = {item["loc"][:-1] for item in problems if item["loc"]}
+    return [i for i in problems if i["type"] != "too_short" or i["loc"] not in wrong]
 
 
 def _ignore_unknown_settings(
@@ -159,7 +163,7 @@ def _ignore_unknown_settings(
     try:
         config = AgentConfig.model_validate(drop_fields(data, unknown))
     except ValidationError as error:
-        return None, error.errors(include_url=False)
+        return None, list_problems(error)
     logger.warning(
         "ignoring unknown settings, because agent %s was in use here: %s",
         newer,
@@ -329,7 +333,7 @@ def make_invalid_setting(
         names = [setting, _format_setting_name(path[:2]), _format_setting_name(path[:1])]
         problem = INVALID
     else:
-        names = [setting]
+        names = [setting] if len(path) > 1 else []  # the hint of a table is for its settings
         cause = error.get("ctx", {}).get("error")
         message = cause.args[0] if isinstance(cause, ValueError) else error["msg"]
         problem = LazyText(N_("is invalid: {message}."), {"message": message})

@@ -717,7 +717,7 @@ def format_import(
         summary = N_("Imported: {product} {releases}")
     lines.append(LazyText(summary, values))
     if record.reachable_release is not None:
-        lines.append(LazyText(N_("Upgrade possible to {version}."), values))
+        lines.append(LazyText(N_("The installed release can be upgraded to {version}."), values))
         if not dry_run:
             lines.append(LazyText(N_("Run: ncen-updater plan {version}"), values))
     elif record.releases:

@@ -6,6 +6,7 @@ No third-party imports, since ``status`` must start fast.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from packaging.version import Version
@@ -32,6 +33,7 @@ from ncen_updater.agent.model.change import (
     StepRecord,
     StepState,
 )
+from ncen_updater.agent.model.change_facts import ChangeFacts
 from ncen_updater.agent.model.errors import JournalPermissionError
 from ncen_updater.agent.model.event_names import (
     CHANGE_LOCK_FILE,
@@ -408,6 +410,11 @@ def _find_current_step(change: Change) -> tuple[StepName, StepState] | None:
     return record.name, record.state
 
 
+def find_next_version(change: Change, facts: ChangeFacts) -> str | None:
+    """Return the release that follows on the path of an upgrade; None without one. Pure."""
+    return dict(pairwise(facts.path_versions or ())).get(change.to_version)
+
+
 def build_open_change(status: SiteStatus) -> Document | None:
     """Return the open change and the end of its soak period; None without an open change.
 
@@ -424,6 +431,7 @@ def build_open_change(status: SiteStatus) -> Document | None:
         "step_state": step[1].value if step else None,
         "soak_ends_at": status.soak_until,
         "contracting": status.is_contracting,
+        "next_version": find_next_version(journal.open_change, journal.last_facts),
     }
 
 

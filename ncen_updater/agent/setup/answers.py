@@ -19,7 +19,7 @@ from pydantic import (
 from ncen_updater.agent.config.agent_config import FeedSettings, SiteSettings
 from ncen_updater.agent.config.engines import BaseSettings, PhysicalName
 from ncen_updater.agent.config.errors import InvalidConfigError, InvalidSetting
-from ncen_updater.agent.config.loader import make_invalid_setting
+from ncen_updater.agent.config.loader import list_problems, make_invalid_setting
 from ncen_updater.agent.config.raw_config import read_raw_config
 from ncen_updater.agent.config.service import WindowSettings
 from ncen_updater.agent.config.setting_lines import SettingPath
@@ -138,7 +138,7 @@ def find_mistake(tables: Mapping[str, Any]) -> LazyText | None:
     try:
         SetupAnswers.model_validate({"schema": 1, **tables})
     except ValidationError as error:
-        for item in error.errors(include_url=False):
+        for item in list_problems(error):
             if item["type"] != "missing":
                 return make_invalid_setting(item, SetupAnswers, {}).remedy
     return None
@@ -159,6 +159,5 @@ def make_answers(given: Mapping[str, Any]) -> SetupAnswers:
 def _list_mistakes(
     error: ValidationError, lines: Mapping[SettingPath, int]
 ) -> list[InvalidSetting]:
-    problems = error.errors(include_url=False)
-    mistakes = [make_invalid_setting(item, SetupAnswers, lines) for item in problems]
+    mistakes = [make_invalid_setting(item, SetupAnswers, lines) for item in list_problems(error)]
     return sorted(mistakes, key=lambda item: (item.line or 0, item.setting))

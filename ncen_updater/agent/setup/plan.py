@@ -339,6 +339,12 @@ def open_databases(
         agent: Role of the agent.
         user: System user of the application.
     """
+    # Setup changes the logins of this role: a role in use would be locked out.
+    superuser = cluster.address.superuser
+    what = N_("role of the agent, which must be neither {owner} nor {superuser}")
+    _require(
+        agent not in (owner, superuser), what, "databases.user", owner=owner, superuser=superuser
+    )
     server = dataclasses.asdict(cluster.address)
     yield RoleStep(server, agent, (owner, *ROLE_GROUPS))
     for broken in (rule for rule in cluster.rules if rule.error):

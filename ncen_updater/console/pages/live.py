@@ -61,6 +61,12 @@ ROLLBACK_HEADLINES: Mapping[str, str] = {
     "reverted": N_("Rollback to {version} failed; {previous} is back in use"),
     "stuck": N_("Manual intervention required: rollback to {version}"),
 }
+#: The same for the automatic rollback of a release that failed in its soak period.
+AUTOMATIC_HEADLINES: Mapping[str, str] = {
+    "running": N_("{previous} failed in its soak period; rolling back to {version}"),
+    "committed": N_("{previous} failed in its soak period; rolled back to {version}"),
+    "finished": N_("{previous} failed in its soak period; rolled back to {version}"),
+}
 #: Headline for a release that had run its expand step before the downtime.
 REVERTED_AFTER_EXPAND = N_(
     "Upgrade to {version} failed; {previous} is back in use; additions made before the downtime"
@@ -112,6 +118,7 @@ class LiveView:
         problem: Why the change failed, as an error document.
         lines: Output of the job.
         can_end_soak: Whether the soak period can be ended.
+        can_roll_back: Whether the release in its soak period can be rolled back.
         busy: Whether an operation is running.
     """
 
@@ -132,6 +139,7 @@ class LiveView:
     problem: Document | None
     lines: tuple[str, ...]
     can_end_soak: bool
+    can_roll_back: bool
     busy: bool
 
     @property
@@ -163,9 +171,10 @@ def _build(asking: PageRequest, job_address: str | None) -> PageContent | FileRe
         report = _read_change(asking, job["change"] if job is not None else None)
     else:
         report, job = _find_newest(asking)
+    failed_upgrade = _read_change(asking, _find_failed_upgrade(report))
     status = read_recent_status(asking, report)
     activity = activity or status["service"]
-    view = build_live_view(report, job, activity, asking.now, asking.language)
+    view = build_live_view(report, job, activity, asking.now, asking.language, failed_upgrade)
     return PageContent(
         "live",
         {
@@ -175,7 +184,7 @@ def _build(asking: PageRequest, job_address: str | None) -> PageContent | FileRe
             "job": job,
             "kind": JOB_KINDS.get(job["kind"], job["kind"]) if job is not None else "",
             "users": describe_users(status, view),
-            "soak_ends_at": (status["journal"].get("open_change") or {}).get("soak_ends_at"),
+            "open_change": status["journal"].get("open_change") or {},
             "operates": "operate" in status["you"]["roles"],
             "status": status,
         },
@@ -186,6 +195,12 @@ def _build(asking: PageRequest, job_address: str | None) -> PageContent | FileRe
 
 def _read_change(asking: PageRequest, change_id: str | None) -> Document | None:
     return asking.get_document(f"/v1/history/{change_id}") if change_id is not None else None
+
+
+def _find_failed_upgrade(report: Document | None) -> str | None:
+    """Return the ID of the upgrade that an automatic rollback undoes; None otherwise."""
+    found: str | None = (report or {}).get("facts", {}).get("failed_soak_upgrade")
+    return found
 
 
 def _find_newest(asking: PageRequest) -> tuple[Document | None, Document | None]:
@@ -237,7 +252,12 @@ def describe_users(status: Document, view: LiveView) -> tuple[str, str]:
 
 
 def build_live_view(
-    report: Document | None, job: Document | None, activity: Document, now: datetime, language: str
+    report: Document | None,
+    job: Document | None,
+    activity: Document,
+    now: datetime,
+    language: str,
+    failed_upgrade: Document | None = None,
 ) -> LiveView:
     """Build the values of the page. Pure.
 
@@ -247,6 +267,7 @@ def build_live_view(
         activity: Current state of the service.
         now: The current time.
         language: Language of the texts.
+        failed_upgrade: The upgrade that failed in its soak period, if the change is its rollback.
     """
 
     def say(template: str, **values: object) -> str:
@@ -266,9 +287,10 @@ def build_live_view(
     problem = None
     if report is not None:
         state = get_shown_state(report)
-        tone, label = STATES.get(state, STATES["running"])
+        is_failure = state == "finished" and failed_upgrade is not None
+        tone, label = STATES.get("reverted" if is_failure else state, STATES["running"])
         headline = say(choose_headline(report), version=report["to"], previous=report["from"])
-        problem = find_problem(report, job, language)
+        problem = find_problem(failed_upgrade or report, job, language)
         interruption = report.get("interruption")
         if interruption and problem is None and report["state"] in FAILED:
             name = get_step_label(interruption["step"], report.get("kind", "upgrade"))
@@ -310,6 +332,7 @@ def build_live_view(
         problem=problem,
         lines=lines,
         can_end_soak=report is not None and get_shown_state(report) == "committed",
+        can_roll_back=report is not None and report.get("kind") != "rollback",
         busy=running is not None or job_open or (report is not None and open_change),
     )
 
@@ -346,6 +369,8 @@ def choose_headline(report: Document) -> str:
     state = get_shown_state(report)
     if state == "reverted" and report.get("expand_started"):
         return REVERTED_AFTER_EXPAND
+    if _find_failed_upgrade(report) and state in AUTOMATIC_HEADLINES:
+        return AUTOMATIC_HEADLINES[state]
     headlines = ROLLBACK_HEADLINES if report.get("kind") == "rollback" else UPGRADE_HEADLINES
     return headlines.get(state, headlines["running"])
 
@@ -357,14 +382,15 @@ def find_problem(report: Document, job: Document | None, language: str) -> Docum
     journal.
     """
     failure = report.get("failure") or {}
+    soak_error = report.get("facts", {}).get("soak_error")
     code = str(failure.get("code") or report.get("error_code") or "")
-    if report["state"] not in FAILED or not code:
+    if not code or (report["state"] not in FAILED and not soak_error):
         return None
     job_error = (((job or {}).get("result") or {}).get("document") or {}).get("error") or {}
     if job_error.get("code") == code:
         return job_error
     meaning = explain_code(code)
-    text = str(failure.get("error") or "").split("\n", 1)[0]
+    text = str(failure.get("error") or soak_error or "").split("\n", 1)[0]
     title = (
         LazyText("{said}", {"said": text}) if text else meaning[0] if meaning else LazyText(code)
     )

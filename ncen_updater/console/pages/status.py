@@ -11,6 +11,7 @@ from ncen_updater.common.cli.render import format_time, make_sentence
 from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.labels import (
     FAILED_ACTION,
+    NEXT_ON_PATH,
     find_failure_command,
     format_hold,
     format_upgrade_path,
@@ -135,6 +136,14 @@ def _find_open_change(status: Document) -> Document | None:
     return found
 
 
+def _list_undone_failures(journal: Document) -> Iterator[LazyText]:
+    """Yield the release that failed here and that the last change rolled back."""
+    last = journal["open_change"] or journal["last_change"]
+    if last is not None and last["kind"] == "rollback":
+        for bad in (row for row in journal["bad_releases"] if row["version"] == last["from"]):
+            yield LazyText(N_("{version} failed at this site ({code})"), bad)
+
+
 def list_pending(
     status: Document, next_upgrade: Document | None, zone: tzinfo | None = None
 ) -> Iterator[LazyText]:
@@ -160,6 +169,9 @@ def list_pending(
     if change is not None and until is not None:
         values = {"version": change["to"], "until": format_time(parse_time(until), zone)}
         yield LazyText(N_("Soak period of {version} until {until}"), values)
+        if change["next_version"] is not None:
+            yield LazyText(NEXT_ON_PATH, {"version": change["next_version"]})
+    yield from _list_undone_failures(journal)
     # During an open change the data on the next upgrade is outdated, and nothing can be approved.
     if next_upgrade is not None and next_upgrade["target"] is not None and change is None:
         version = next_upgrade["target"]
@@ -255,7 +267,7 @@ def _find_release_action(
         reason = LazyText(N_("{version} is available. Rehearsal required."), values)
         return NextAction("look", reason, LazyText(N_("Show upgrade")), link="/upgrade")
     if next_upgrade["missing"]:
-        reason = LazyText(N_("{version} is rehearsed. Approval required."), values)
+        reason = LazyText(N_("Rehearsed: {version}. Approval required."), values)
         button = N_("Review and approve") if "approve" in roles else N_("Show the dossier")
         return NextAction("look", reason, LazyText(button), link="/approve")
     reason = LazyText(N_("Approved: {version}"), values)

@@ -85,7 +85,7 @@ ROWS = [
             put('"MU"', '"Mauritius"')),
     Mistake(5, "status", 1, "NU-1005", ("Use one of: 'postgresql', 'sqlite'.",),
             put('"sqlite"', '"postgres"')),
-    Mistake(6, "doctor", 3, "NU-1005", ('Write a list: ["...", "..."]',),
+    Mistake(6, "doctor", 3, "NU-1005", ("Write a list, in square brackets: [...]",),
             put(URLS, r'urls = "\1"')),
     Mistake(7, "status", 1, "NU-1005",
             ("Did you mean application?", "Status: unknown",

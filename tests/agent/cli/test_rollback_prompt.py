@@ -41,7 +41,7 @@ def test_emergency_rollback_needs_no_other_approval() -> None:
     """Seen: who goes back in an emergency was told to let others approve, and nothing besides."""
     said = prompt_lines(1, 1, emergency=True)
     assert WAITS not in said
-    assert "without 1 missing approval." in said[-1]
+    assert "Emergency rollback; missing approvals: 1." in said[-1]
 
 
 @pytest.mark.parametrize(("missing", "given"), [(1, 1), (2, 0)])

@@ -13,8 +13,10 @@ import pytest
 from ncen_updater.agent.cli.job_progress import describe_job_wait
 from ncen_updater.agent.cli.main import run
 from ncen_updater.agent.cli.service_client import ServiceSiteClient
+from ncen_updater.agent.engine.lock import hold_change_lock
 from ncen_updater.agent.model.change import Actor, StepName, StepState
 from ncen_updater.agent.model.change_facts import ChangeFacts
+from ncen_updater.agent.model.event_names import CHANGE_LOCK_FILE
 from ncen_updater.agent.service.api.queries import build_activity_document
 from ncen_updater.agent.service.api_client import SiteServiceClient, StreamEvent
 from ncen_updater.agent.service.snapshot import SnapshotStore
@@ -175,6 +177,33 @@ def test_reason_for_a_waiting_job_is_found(
     seen = {"journal": {**AT_REST, **journal}, "service": {"running": running}}
     found = describe_job_wait(seen, None)
     assert (found is None) if words is None else (found is not None and words in str(found))
+
+
+@pytest.mark.parametrize("path", [("3.3.0",), ("3.3.0", "3.4.0")])
+def test_upgrade_that_follows_the_soak_period_is_announced(
+    watched: Counter, capsys: pytest.CaptureFixture[str], path: tuple[str, ...]
+) -> None:
+    """Seen: one second after 'confirm' the next release of the path disconnected the users."""
+    with Journal.open(watched.site.journal) as journal:
+        journal.store_facts(CHANGE.id, ChangeFacts(path_versions=path))
+    with hold_change_lock(watched.site.state / CHANGE_LOCK_FILE, "upgrade"):
+        assert run(["--config", str(watched.site.config), "status"]) == 0
+    said = capsys.readouterr().out
+    follows = "  Then the upgrade to 3.4.0 begins, with a further downtime."
+    assert (follows in said) is (len(path) > 1)
+
+
+def test_end_of_a_paused_soak_period_is_not_shown_when_it_is_over(
+    watched: Counter, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Seen on a full disk: "Soak period until 18:14:22", ten minutes later."""
+    with Journal.open(watched.site.journal) as journal:
+        facts = ChangeFacts(soak_started_at=datetime(2020, 1, 1, tzinfo=UTC))
+        journal.store_facts(CHANGE.id, facts)
+    assert run(["--config", str(watched.site.config), "--local", "status"]) == 0
+    said = capsys.readouterr().out
+    assert "  Soak period. To end it now, run: ncen-updater confirm" in said
+    assert "Soak period until" not in said
 
 
 def test_history_uses_the_site_timezone(

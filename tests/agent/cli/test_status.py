@@ -150,7 +150,13 @@ def test_interrupted_change_of_a_running_service_needs_no_operator(
     told = " ".join(str(text) for text in shown)
     sentence = "The service resumes it automatically."
     assert (sentence in told) is by_itself
-    assert ("ncen-updater resume" in told) is not by_itself
+    remedy = (
+        "Run ncen-updater doctor, then contact the Secretariat."
+        if state is ChangeState.STUCK
+        else "Run: sudo ncen-updater resume"
+    )
+    assert (remedy in told) is not by_itself
+    assert ("ncen-updater resume" in told) is False
 
 
 def test_service_operation_excludes_the_interrupted_message(
@@ -164,6 +170,31 @@ def test_service_operation_excludes_the_interrupted_message(
     running = {"command": ["resume", "--unattended"], "since": found["at"], "progress": None}
     _show_parts(session, {**found, "service": {"running": running}})
     assert "nobody works on it" not in " ".join(str(text) for text in shown)
+
+
+def test_operation_of_the_service_is_shown_once(
+    site: TrialSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Seen: "Operation in progress: rehearsing a release", and at the end "Operation: ..."."""
+    found = json.loads(site.run("status", "--json").stdout)
+    found["journal"]["lock_holder"] = "rehearse, process 7"
+    running = {"command": ["rehearse"], "since": found["at"], "progress": None}
+    for service, shown_here in ({"running": None}, True), ({"running": running}, False):
+        session, shown = AgentSession("ncen-updater", site.config), list[LazyText]()
+        monkeypatch.setattr(session, "add_line", shown.append)
+        _show_parts(session, {**found, "service": service})
+        told = " ".join(str(text) for text in shown)
+        assert ("Operation in progress: rehearsing" in told) is shown_here
+
+
+def test_wrong_clock_has_a_remedy(site: TrialSite, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Seen: that the clock is behind, and not how to set it."""
+    found = json.loads(site.run("status", "--json").stdout)
+    session, shown = AgentSession("ncen-updater", site.config), list[LazyText]()
+    monkeypatch.setattr(session, "add_line", shown.append)
+    clock = {"signed_at": "2099-01-01T00:00:00+00:00"}
+    _show_parts(session, {**found, "service": {"running": None}, "clock": clock})
+    assert "  Set the clock: timedatectl set-ntp true" in [str(text) for text in shown]
 
 
 def test_consumed_approvals_and_confirmations_are_reported(

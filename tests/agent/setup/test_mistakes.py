@@ -71,6 +71,19 @@ def web_page_as_root(site: BareSite, answers: Answers) -> None:
     answers["trust"] = {"root": str(path), "fingerprint": digest}
 
 
+def https_of_an_http_server(_: BareSite, answers: Answers) -> None:
+    answers["feed"]["urls"] = [answers["feed"]["urls"][0].replace("http:", "https:")]
+
+
+def two_names_of_one_database(site: BareSite, answers: Answers) -> None:
+    names = dict(site.demo.databases.names)
+    answers["databases"]["names"] = dict.fromkeys(names, next(iter(names.values())))
+
+
+def role_of_the_application(_: BareSite, answers: Answers) -> None:
+    answers["databases"]["user"] = answers["databases"]["owner"]
+
+
 def one_approver_of_two(_: BareSite, answers: Answers) -> None:
     answers |= {"required_approvals": 2, "people": {"approvers": ["root"]}}
 
@@ -169,6 +182,8 @@ MISTAKES = (
     Mistake("no feed", no_feed, "NU-1005", "feed is missing"),
     Mistake("feed unreachable", put("feed.urls", ["http://127.0.0.1:9/"]), "NU-2102",
             "http://127.0.0.1:9/"),
+    Mistake("https of an http server", https_of_an_http_server, "NU-2103",
+            "Check https:// in the feed URL"),
     Mistake("fingerprint too short", put("trust.fingerprint", "ab12"), "NU-1005", "eight words"),
     Mistake("words of another root", put("trust.fingerprint", "babab " * 8), "NU-1204",
             "Call the Secretariat"),
@@ -189,10 +204,19 @@ MISTAKES = (
     Mistake("window without an end", put("windows", [{"start": "22:00"}]), "NU-1005", "end is"),
     Mistake("day in French", put("windows", [{"days": ["mardi"], "start": "22:00", "end": "4:00"}]),
             "NU-1005", "'tue'"),
+    Mistake("day in full", put("windows", [{"days": ["sunday"], "start": "22:00", "end": "04:00"}]),
+            "NU-1005", "1 error"),
+    Mistake("window that is no list", put("windows", {"start": "22:00", "end": "04:00"}), "NU-1005",
+            "in square brackets"),
     Mistake("engine misspelt", put("databases.engine", "postgres"), "NU-1005", "'postgresql'"),
     Mistake("no role of this owner", put("databases.owner", "ncen_prod"), "NU-1202", "ncen_prod"),
     Mistake("no such database", put("databases.names", {"seizures": "ncen_seizure"}), "NU-1202",
             "ncen_seizure"),
+    Mistake("two names of one database", two_names_of_one_database, "NU-1005",
+            "two names refer to the same database. See"),
+    # Seen: setup changed the logins of this role, and locked the administrators out.
+    Mistake("role of the administrators", put("databases.user", "postgres"), "NU-1202", "postgres"),
+    Mistake("role of the application", role_of_the_application, "NU-1202", "databases.user"),
     Mistake("name that the release has not", put("databases.names", NAMES), "NU-6061", "seizure"),
     Mistake("PostgreSQL elsewhere", put("databases.host", NOWHERE), "NU-1202", NOWHERE),
     Mistake("PostgreSQL by a host name", put("databases.host", "localhost"), "NU-1005", "socket"),

@@ -229,7 +229,8 @@ class HealthProber:
         except (OSError, http.client.HTTPException, ValueError) as error:
             if late.is_set() or isinstance(error, TimeoutError):
                 raise _NoAnswerError(NO_ANSWER_IN_TIME, timeout=f"{timeout:g}") from error
-            reason = credentials.mask_text(str(error)) or type(error).__name__
+            text = getattr(error, "strerror", None) or str(error)
+            reason = credentials.mask_text(text) or type(error).__name__
             cause = None if credentials.token else error
             raise _NoAnswerError(N_("no response: {reason}"), reason=reason) from cause
         finally:

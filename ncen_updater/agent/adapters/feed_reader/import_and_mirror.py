@@ -44,7 +44,7 @@ class _BundleProgress:
     def report(self, text: LazyText, amount: Amount | None = None) -> None:
         """Pass the report on, reworded."""
         if text.template == DOWNLOAD_PROGRESS:
-            text = LazyText(N_("Extracting {name} from the offline bundle"), text.values)
+            text = LazyText(N_("extracting {name} from the offline bundle"), text.values)
         self._inner.report(text, amount)
 
 

@@ -35,7 +35,7 @@ from ncen_updater.agent.engine.rehearsal.rehearsal_store import RehearsalStore
 from ncen_updater.agent.engine.site import Site
 from ncen_updater.agent.engine.site_factory import build_site
 from ncen_updater.agent.engine.site_preflight import run_preflight
-from ncen_updater.agent.model.change import Change, StepName, StepState, new_change_id
+from ncen_updater.agent.model.change import Change, ChangeKind, StepName, StepState, new_change_id
 from ncen_updater.agent.model.change_facts import NO_FACTS
 from ncen_updater.agent.model.errors import NOT_ADOPTED, JournalMissingError
 from ncen_updater.agent.model.event_names import JOURNAL_FILE
@@ -490,11 +490,17 @@ def _check_application(site: Site, status: SiteStatus) -> Iterator[Finding]:
         and not health.credentials_refused
     ):
         # An upgrade may be the remedy, but the problem must be reported.
-        yield replace(
+        found = replace(
             make_unhealthy_finding(health),
             severity=Severity.CRITICAL,
             figures={"detail": health.answer_json},
         )
+        journal = get_part_or_none(status.journal)
+        last = journal.last_change if journal else None
+        if last is not None and last.kind is ChangeKind.UPGRADE and last.is_committed:
+            words = N_("Repair the application, or run: ncen-updater rollback --dry-run")
+            found = replace(found, remedy=LazyText(words))
+        yield found
     yield from find_unanswered(health, site.config)
 
 

@@ -208,7 +208,7 @@ Change = _document(
 )
 OpenChange = _document(
     "OpenChange", Change, step=str | None, step_state=str | None, soak_ends_at=datetime | None,
-    contracting=bool,
+    contracting=bool, next_version=str | None,
 )  # fmt: skip
 PastChange = _document(
     "PastChange", Change, predicted_downtime_s=Range | None, soak_failed=bool, interrupted=bool

@@ -292,6 +292,8 @@ def test_failing_application_blocks_an_upgrade(trial: Trial) -> None:
         config.write_text(before, "utf-8")
     assert found["NU-6310"].severity is Severity.CRITICAL
     assert "404" in found["NU-6310"].title.render("en"), "with the reason of the health check"
+    # Seen after an upgrade: "Repair the application before the upgrade", and nothing of a rollback.
+    assert "run: ncen-updater rollback --dry-run" in found["NU-6310"].remedy.render("en")
 
 
 @pytest.mark.parametrize(

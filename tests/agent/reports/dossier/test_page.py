@@ -41,6 +41,7 @@ from ncen_updater.common.cli.render import group_digest
 from ncen_updater.common.findings import Finding, Severity
 from ncen_updater.common.i18n import LazyText
 from ncen_updater.formats.manifest import ReleaseNotes
+from tests.support.webdriver import browser, missing
 
 AT = datetime(2026, 11, 24, 9, tzinfo=UTC)
 REPORT = RehearsedHop(
@@ -78,6 +79,7 @@ HOP = DossierHop(
     report=REPORT,
     sql="BEGIN;\nUPDATE items SET code = 'C10' WHERE code < 'C2';\nCOMMIT;\n",
 )
+
 DOSSIER = Dossier(
     site="mu-port-louis",
     country="MU",
@@ -385,3 +387,15 @@ def test_labels_fit_their_bar(language: str, label: str) -> None:
     """Seen: one that ran under its bar, in French. 250 units hold some 45 letters of that size."""
     assert label in Path(render_dossier.__code__.co_filename).read_text("utf-8")
     assert len(LazyText(label, {"days": "14"}).render(language)) <= 44
+
+
+@pytest.mark.skipif(missing() is not None, reason=str(missing()))
+@pytest.mark.parametrize("language", ["en", "fr"])
+def test_dossier_fits_a_telephone(language: str, tmp_path: Path) -> None:
+    """Seen in the console at 360 pixels: a column of the downtimes was cut off."""
+    page = tmp_path / "dossier.html"
+    page.write_bytes(render_dossier(DOSSIER, language))
+    with browser(language=language) as person:
+        person.open(page.as_uri())
+        person.width(318)
+        assert not person.overflows()

@@ -42,6 +42,15 @@ SHAPES: dict[str, Callable[[int], tuple[str, str]]] = {
         "",
         "WITH " + ", ".join(f"p{i} AS (UPDATE t{i} SET a = 1)" for i in range(n)) + " SELECT 1;",
     ),
+    "negations": lambda n: ("", "SELECT " + "NOT " * n + "true"),
+    "clauses of an insert": lambda n: (
+        "",
+        "INSERT INTO t VALUES (1) " + "ON CONFLICT (a) DO UPDATE SET a = 1 WHERE a = 1 " * n,
+    ),
+    "clauses of a merge": lambda n: (
+        "",
+        "MERGE INTO t USING u ON true " + "WHEN MATCHED THEN UPDATE SET a = (1 " * n,
+    ),
     "words of one statement": lambda n: ("", "SELECT UPDATE " * n + ";"),
 }
 

@@ -37,10 +37,10 @@ from ncen_updater.formats.delta.pack_plan import (
     check_name,
     split_path,
 )
+from ncen_updater.formats.delta.zip_archive import MAX_MEMBERS
 from ncen_updater.formats.tree import EntryType, Tree, TreeEntry
 
 MAX_GROUPS = 100_000
-MAX_MEMBERS = 1_000_000
 MAX_OPS = 1_000_000
 MAX_COVERS = 1 << 31
 TEXT_BYTES = 4000
@@ -178,8 +178,6 @@ class _PlanReader:
             for _ in range(steps.read_number(len(self._old) - self._cursor)):
                 self._pass_old_entry(keep=step is IndexStep.KEEP)
         elif step is IndexStep.CHANGE:
-            if self._cursor >= len(self._old):
-                raise ReferenceOutOfRangeError("invalid reference")
             entry = self._old_file(self._cursor)
             size = self._columns["sizes"].read_number()
             mode = self._read_mode(entry.mode)
@@ -381,9 +379,7 @@ class _PlanReader:
         at = 0
         for _ in range(recipes.read_number(files)):
             at += recipes.read_number(files)
-            if at >= files:
-                raise ReferenceOutOfRangeError("invalid reference")
-            if not refs:
+            if at >= files or not refs:
                 raise ReferenceOutOfRangeError("invalid reference")
             found.append(
                 ArchiveRecipe(at, recipes.read_number(refs - 1), self._read_operations(recipes))
@@ -434,9 +430,10 @@ def encode_index(plan: PackPlan, old: Tree) -> bytes:
     ]
     candidates = {one: at for at, one in enumerate(changed + built)}
     put_number(columns.groups, len(plan.groups))
+    encoded = any(group.minified_names or group.single_frame for group in plan.groups)
     for group in plan.groups:
         _write_group(columns, group, candidates)
-        if any(other.minified_names or other.single_frame for other in plan.groups):
+        if encoded:
             _write_encoding(columns.encodings, group)
     return columns.to_bytes()
 

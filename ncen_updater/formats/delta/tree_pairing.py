@@ -495,7 +495,8 @@ def plan_batches(
         group_bytes: A group is closed before it exceeds this size, unless it has one file.
         reference_bytes: The same for the paired old files of a group.
         similar_files: Further similar files. A group is closed before a file that is similar to
-            another one of the group beyond the reach of the dictionary.
+            another one of the group beyond the reach of the dictionary. They are ignored if a pack
+            would have more references than files.
     """
     made: list[FileBatch] = []
     pairs: set[int] = set()
@@ -523,7 +524,11 @@ def plan_batches(
         have += size
         ends[entry.path] = have
         paired += more
-    _add_references(made, plan, old, reference_bytes, similar_files)
+    changed = list_changed_files(plan, old)
+    _add_references(made, plan, old, changed, reference_bytes, similar_files)
+    references = sum(len(batch.refs) + len(batch.earlier) for batch in made)
+    if references > len(changed) + sum(len(batch.files) for batch in made):
+        return plan_batches(plan, old, weight, group_bytes, reference_bytes, SimilarFiles())
     return made
 
 
@@ -540,6 +545,7 @@ def _add_references(
     made: list[FileBatch],
     plan: PackPlan,
     old: Tree,
+    changed: list[int],
     reference_bytes: int,
     similar: SimilarFiles,
 ) -> None:
@@ -557,7 +563,7 @@ def _add_references(
                 chosen[at].add(index)
                 room[at] -= old.entries[index].size
     _add_earlier_references(made, plan, room, similar)
-    for index in list_changed_files(plan, old):
+    for index in changed:
         if made and index not in paired and index not in moved:
             entry = old.entries[index]
             first = max(bisect_right(firsts, split_path(entry.path)) - 1, 0)
@@ -566,9 +572,8 @@ def _add_references(
                     chosen[at].add(index)
                     room[at] -= entry.size
                     break
-    candidates = set(list_changed_files(plan, old))
     for batch, refs in zip(made, chosen, strict=True):
-        batch.refs = sorted(refs & candidates)
+        batch.refs = sorted(refs.intersection(changed))
 
 
 def _add_earlier_references(

@@ -4,11 +4,11 @@ The rules, in the order of the code below:
 
 0. Nothing starts while another process works on the site.
 1. A stuck change waits for an operator and their jobs; nothing else starts.
-2. An open change is completed at once, at any hour, because only that lets users work again. The
-   same applies to a pending rollback of a failed release; while its retry is delayed, the other
-   rules apply. In a soak period, a requested rollback comes first. If no change is open, an
-   application that stopped unexpectedly is started.
-3. A new agent that has not confirmed itself starts nothing else.
+2. An open change is completed at once, at any hour, because only that lets users work again. In a
+   soak period, a requested rollback comes first. If no change is open, an application that stopped
+   unexpectedly is started.
+3. A new agent that has not confirmed itself starts nothing else. A confirmed one completes a
+   pending rollback of a failed release at once; while its retry is delayed, the other rules apply.
 4. A queued job comes before automatic actions.
 5. The feed is checked when a check is due, even while upgrades are on hold.
 6. Items past their retention are pruned, which also frees space. Then the agent updates itself,
@@ -343,8 +343,8 @@ def find_obstacle(inputs: AutomationInputs) -> UpgradeObstacle | None:
     failure = inputs.failures.get(ServiceAction.ASSESS)
     if failure is not None:
         # The retry time may pass between the assessment and this decision.
-        retry_at = failure.compute_retry_at(ServiceAction.ASSESS)
-        checked_at = max(retry_at, inputs.now + timedelta(seconds=1))
+        soonest = inputs.now + timedelta(seconds=1)
+        checked_at = max(failure.compute_retry_at(ServiceAction.ASSESS), soonest)
         template = N_("next upgrade could not be determined; retry at {at}")
         text = LazyText(template, {"at": _format_local(inputs, checked_at)})
         return UpgradeObstacle(text, checked_at, WaitReason.UNKNOWN)
@@ -356,10 +356,12 @@ def find_obstacle(inputs: AutomationInputs) -> UpgradeObstacle | None:
     if inputs.mode is AutomationMode.NOTIFY:
         template = N_("{version} is available; the mode of this site is notify")
         return _make_permanent_obstacle(WaitReason.NOTIFY_ONLY, template, version=target)
-    if inputs.retry_at is not None and inputs.now < inputs.retry_at:
+    retry_at = inputs.retry_at
+    # A later time means that the clock was set back since the failure; it causes no delay.
+    if retry_at is not None and inputs.now < retry_at <= inputs.now + BAD_RELEASE_DELAYS[-1]:
         template = N_("{version} failed on this site; next retry at {at}")
         return _make_temporary_obstacle(
-            inputs.retry_at, template, version=target, at=_format_local(inputs, inputs.retry_at)
+            retry_at, template, version=target, at=_format_local(inputs, retry_at)
         )
     if not inputs.slot_built:
         return _make_permanent_obstacle(

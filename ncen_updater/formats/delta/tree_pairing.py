@@ -122,13 +122,13 @@ class _TreePairing:
         alike = self._by_digest.get(entry.sha256)
         if alike:
             best = min(alike, key=lambda i: self._make_distance_key(i, entry.path))
-            return _set_origin(fresh, origin=best)
+            return replace(fresh, origin=best)
         if index is not None and self._old[index].type is EntryType.FILE:
-            return _set_origin(fresh, like=index)
+            return replace(fresh, similar_to=index)
         renamed = self._by_stem.get(strip_varying_parts(entry.path))
         if renamed:
             best = min(renamed, key=lambda i: (abs(self._old[i].size - entry.size), i))
-            return _set_origin(fresh, like=best)
+            return replace(fresh, similar_to=best)
         return fresh
 
     def _make_distance_key(self, index: int, path: str) -> tuple[bool, bool, bool, int]:
@@ -140,12 +140,6 @@ class _TreePairing:
             other.rpartition("/")[2] != path.rpartition("/")[2],
             index,
         )
-
-
-def _set_origin(fresh: NewEntry, origin: int | None = None, like: int | None = None) -> NewEntry:
-    return NewEntry(
-        fresh.path, fresh.type, fresh.mode, fresh.size, origin=origin, target=None, similar_to=like
-    )
 
 
 MAX_TRIED_MEMBERS = 4  # old members of the same length and checksum

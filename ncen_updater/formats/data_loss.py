@@ -588,7 +588,8 @@ def _selects_own_rows(where: Sequence[str], seeded: dict[str, set[str]]) -> bool
         own = seeded.get(unquote(column), set()) | seeded.get("", set())
         form = [word for word in test if word not in values]
         listed = ["IN", "(", *[","] * (len(values) - 1), ")"]
-        if values and own.issuperset(values) and form in (["="], listed):
+        is_equality = form == ["="] and len(values) == 1
+        if own.issuperset(values) and (is_equality or form == listed):
             return True
     return False
 

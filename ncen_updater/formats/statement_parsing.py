@@ -250,13 +250,16 @@ def split_row_changes(statement: TokenizedStatement) -> list[TokenizedStatement]
     if words[:1] == ["CREATE"] and parse_created_table(statement) is None:
         return [statement]
     found = []
+    end = 0  # no part contains another
     sets = len(words) - words[::-1].index("SET") if "SET" in words else 0
     for place, word in enumerate(words):
         before = words[place - 1] if place else "("
         begins = before in ("(", ")", "AS") or words[0] == "EXPLAIN"
         act = take_pair(words, place) in _ACTS or (word == "UPDATE" and place < sets)
-        if begins and (act or (word == "SELECT" and words[0] == "WITH" and before == ")")):
+        act = act or (word == "SELECT" and words[0] == "WITH" and before == ")")
+        if place >= end and begins and act:
             found.append(TokenizedStatement(statement.line, take_to_bracket_end(words, place)))
+            end = place + len(found[-1].words)
     whole = not found or words[0] not in ("COPY", "EXPLAIN", "PREPARE", "WITH", found[0].words[0])
     return [statement, *found] if whole else found
 

@@ -43,6 +43,7 @@ SHAPES: dict[str, Callable[[int], tuple[str, str]]] = {
         "WITH " + ", ".join(f"p{i} AS (UPDATE t{i} SET a = 1)" for i in range(n)) + " SELECT 1;",
     ),
     "negations": lambda n: ("", "SELECT " + "NOT " * n + "true"),
+    "nested parts": lambda n: ("", "WITH x AS " + "(DELETE FROM a " * n),
     "clauses of an insert": lambda n: (
         "",
         "INSERT INTO t VALUES (1) " + "ON CONFLICT (a) DO UPDATE SET a = 1 WHERE a = 1 " * n,

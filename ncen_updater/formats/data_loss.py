@@ -284,13 +284,11 @@ class _DownMigrationReader:
         self._waiting: defaultdict[str, set[str]] = defaultdict(set)
         self._renames: defaultdict[str, list[tuple[int, str]]] = defaultdict(list)
         for number, statement in enumerate(down):
-            if statement.starts("ALTER", "TABLE") and "RENAME" in statement.words:
+            if statement.starts("ALTER", "TABLE"):
                 old, actions = parse_alter_table(statement)
-                new = (
-                    parse_name(action, 2)[0] for action in actions if action[:2] == ["RENAME", "TO"]
-                )
-                for name in new:
-                    self._renames[name].append((number, old))
+                for action in actions:
+                    if action[:2] == ["RENAME", "TO"]:
+                        self._renames[parse_name(action, 2)[0]].append((number, old))
         self._made: dict[str, frozenset[str]] = {}
         self._added: set[tuple[str, str]] = set()
         self._tables: dict[str, str] = {}  # by new name: the table's name before the down migration

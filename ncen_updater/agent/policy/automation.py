@@ -384,9 +384,10 @@ def _find_approval_obstacle(inputs: AutomationInputs, target: str) -> UpgradeObs
     required = inputs.was_rolled_back or inputs.mode is AutomationMode.APPROVE
     if not (required and inputs.missing_approvals):
         return None
-    values: dict[str, object] = {"version": target, "count": inputs.missing_approvals}
     template = N_("next upgrade: {version}, waiting for approval: {count} missing")
-    return _make_permanent_obstacle(WaitReason.APPROVAL, template, **values)
+    return _make_permanent_obstacle(
+        WaitReason.APPROVAL, template, version=target, count=inputs.missing_approvals
+    )
 
 
 def _find_time_obstacle(inputs: AutomationInputs, target: str) -> UpgradeObstacle | None:
@@ -433,20 +434,21 @@ def _find_backoff(inputs: AutomationInputs, action: ServiceAction) -> UpgradeObs
     )
 
 
+#: Actions of the service that remove an obstacle.
+_REMEDIES: Mapping[WaitReason | None, ServiceAction] = {
+    WaitReason.NOT_PREPARED: ServiceAction.PREPARE,
+    WaitReason.NOT_REHEARSED: ServiceAction.REHEARSE,
+}
+
+
 def _decide_release(inputs: AutomationInputs) -> ServiceDecision:
     """Apply rules 7 to 9."""
     obstacle = find_obstacle(inputs)
-    if obstacle is not None and inputs.target is not None:
-        if obstacle.wait_reason is WaitReason.NOT_PREPARED:
-            return _act_in_window(
-                inputs, ServiceAction.PREPARE, obstacle.text.template, inputs.target
-            )
-        if obstacle.wait_reason is WaitReason.NOT_REHEARSED:
-            return _act_in_window(
-                inputs, ServiceAction.REHEARSE, obstacle.text.template, inputs.target
-            )
     if obstacle is not None:
-        return _wait_for_obstacle(inputs, obstacle)
+        action = _REMEDIES.get(obstacle.wait_reason)
+        if action is not None and inputs.target is not None:
+            return _act_in_window(inputs, action, obstacle.text.template, inputs.target)
+        return _make_wait(inputs, obstacle.until, obstacle.text)
     opening = (
         find_next_opening(inputs.upgrade_windows, inputs.now, inputs.zone)
         if inputs.upgrade_windows
@@ -473,14 +475,10 @@ def _act_or_back_off(
 ) -> ServiceDecision:
     backoff = _find_backoff(inputs, action)
     return (
-        _wait_for_obstacle(inputs, backoff)
+        _make_wait(inputs, backoff.until, backoff.text)
         if backoff
         else ServiceDecision(action, LazyText(template, values))
     )
-
-
-def _wait_for_obstacle(inputs: AutomationInputs, obstacle: UpgradeObstacle) -> ServiceDecision:
-    return _make_wait(inputs, obstacle.until, obstacle.text)
 
 
 def _compute_prune_at(inputs: AutomationInputs) -> datetime | None:

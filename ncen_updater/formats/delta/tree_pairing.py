@@ -102,12 +102,13 @@ class _TreePairing:
     def __init__(self, old: Tree, new: Tree) -> None:
         self._old = old.entries
         self._at = {entry.path: index for index, entry in enumerate(old.entries)}
-        self._by_digest: dict[str, list[int]] = defaultdict(list)
+        self._by_content: dict[tuple[str | None, ...], int] = {}
         self._by_stem: dict[str, list[int]] = defaultdict(list)
         stays = {entry.path for entry in new.entries if entry.type is EntryType.FILE}
         for index, entry in enumerate(old.entries):
             if entry.sha256 is not None:
-                self._by_digest[entry.sha256].append(index)
+                for key in _list_content_keys(entry):
+                    self._by_content.setdefault(key, index)
                 if entry.path not in stays:
                     self._by_stem[strip_varying_parts(entry.path)].append(index)
 
@@ -119,10 +120,9 @@ class _TreePairing:
         fresh = NewEntry(entry.path, entry.type, entry.mode, entry.size, target=entry.target)
         if entry.sha256 is None:
             return fresh
-        alike = self._by_digest.get(entry.sha256)
-        if alike:
-            best = min(alike, key=lambda i: self._make_distance_key(i, entry.path))
-            return replace(fresh, origin=best)
+        for key in _list_content_keys(entry):
+            if key in self._by_content:
+                return replace(fresh, origin=self._by_content[key])
         if index is not None and self._old[index].type is EntryType.FILE:
             return replace(fresh, similar_to=index)
         renamed = self._by_stem.get(strip_varying_parts(entry.path))
@@ -131,15 +131,15 @@ class _TreePairing:
             return replace(fresh, similar_to=best)
         return fresh
 
-    def _make_distance_key(self, index: int, path: str) -> tuple[bool, bool, bool, int]:
-        """Return the sort key for old files of equal content: same path, stem or name first."""
-        other = self._old[index].path
-        return (
-            other != path,
-            strip_varying_parts(other) != strip_varying_parts(path),
-            other.rpartition("/")[2] != path.rpartition("/")[2],
-            index,
-        )
+
+def _list_content_keys(entry: TreeEntry) -> tuple[tuple[str | None, ...], ...]:
+    """Return what files of equal content may share: path, stem or name first."""
+    digest, name = entry.sha256, entry.path.rpartition("/")[2]
+    stem = strip_varying_parts(entry.path)
+    return (
+        (digest, "path", entry.path), (digest, "both", stem, name), (digest, "stem", stem),
+        (digest, "name", name), (digest,),
+    )  # fmt: skip
 
 
 MAX_TRIED_MEMBERS = 4  # old members of the same length and checksum

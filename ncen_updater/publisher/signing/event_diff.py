@@ -442,15 +442,14 @@ def _diff_emergency_halt_keys(old: Root | None, new: Root) -> Iterator[DiffLine]
     before, after = (
         read_emergency_halt_keys(root) if root is not None else {} for root in (old, new)
     )
-    for keyid, key in before.items():
-        if keyid not in after:
-            words = N_("emergency halt: {owner} removed, key {fingerprint}")
+    removed = N_("emergency halt: {owner} removed, key {fingerprint}")
+    for words, some, others in (
+        (removed, before, after),
+        (EMERGENCY_HALT_KEY_LINE, after, before),
+    ):
+        for key in (some[keyid] for keyid in some if keyid not in others):
             mark = group_digest(compute_fingerprint(key))
             yield _make_line(words, owner=get_key_owner(key), fingerprint=mark)
-    for keyid, key in after.items():
-        if keyid not in before:
-            mark = group_digest(compute_fingerprint(key))
-            yield _make_line(EMERGENCY_HALT_KEY_LINE, owner=get_key_owner(key), fingerprint=mark)
 
 
 def _diff_periods(old: Root | None, new: Root) -> Iterator[DiffLine]:

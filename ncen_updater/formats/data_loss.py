@@ -92,8 +92,8 @@ class DataLoss:
 
     @property
     def needs_catalog(self) -> bool:
-        """Return whether further objects are lost, which only the catalogue can name."""
-        return self.cascades or self.kind in (LossKind.SCHEMA, LossKind.DEPENDENTS)
+        """Return whether further objects may be lost, which only the catalogue can name."""
+        return self.kind in (LossKind.DEPENDENTS, LossKind.ROWS, LossKind.SCHEMA)
 
     @property
     def object_name(self) -> str:
@@ -103,12 +103,8 @@ class DataLoss:
 
 def parse_declared_loss(name: str) -> DataLoss:
     """Return the data loss for a declared ``table`` or ``table.column``."""
-    table, _, column = name.rpartition(".")
-    return (
-        DataLoss(table, column, LossKind.DECLARED)
-        if table
-        else DataLoss(name, None, LossKind.DECLARED)
-    )
+    table, _, column = name.lower().rpartition(".")
+    return DataLoss(table or column, column if table else None, LossKind.DECLARED)
 
 
 def find_data_loss(up: str, down: str, engine: str) -> tuple[DataLoss, ...]:

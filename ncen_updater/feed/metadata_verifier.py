@@ -163,16 +163,14 @@ class RootChain:
         while root.version < version:
             try:
                 last = root.version + 1 == version  # the newest root is stored locally
-                content = self._read_newest_root() if last else download(root.version + 1)
+                limit = get_max_role_bytes("root")
+                content = read_file(self._stored, limit) if last else download(root.version + 1)
                 later = _verify_successor(root, content)
             except (DownloadError, RepositoryError) as error:
                 logger.warning("root %d could not be downloaded again: %s", root.version + 1, error)
                 return
             self.store_root(later.version, content)
             root = (self._load_successor(later) or (later,))[0]
-
-    def _read_newest_root(self) -> bytes:
-        return read_file(self._stored, get_max_role_bytes("root"))
 
 
 def _parse_root(content: bytes) -> Metadata[Root]:

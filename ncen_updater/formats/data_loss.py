@@ -4,8 +4,8 @@ A rollback keeps what users entered since the upgrade only if the ``down`` file 
 that the old schema cannot hold: in the schema ``ncen_kept`` on PostgreSQL, in tables
 ``ncen_kept__...`` on SQLite. The publisher's ``lint`` and the agent's rollback both use this
 module. It works on words, with :mod:`ncen_updater.formats.sql`, without a catalogue. In doubt it
-reports an object, which the author then parks or declares in ``data_loss``. It does not read
-functions or ``DO`` blocks.
+reports an object, which the author then parks or declares in ``data_loss``. It reads neither
+functions and ``DO`` blocks, nor what happens to rows that are copied into a rebuilt table.
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ from typing import Final
 from ncen_updater.formats.sql import list_names
 from ncen_updater.formats.statement_parsing import (
     NO_COLUMNS,
-    TABLE_CONSTRAINTS,
     Assignment,
     TokenizedStatement,
     Update,
@@ -93,8 +92,8 @@ class DataLoss:
 
     @property
     def needs_catalog(self) -> bool:
-        """Return whether further objects are lost, which only the catalogue can name."""
-        return self.cascades or self.kind in (LossKind.SCHEMA, LossKind.DEPENDENTS)
+        """Return whether further objects may be lost, which only the catalogue can name."""
+        return self.kind in (LossKind.DEPENDENTS, LossKind.ROWS, LossKind.SCHEMA)
 
     @property
     def object_name(self) -> str:
@@ -104,12 +103,8 @@ class DataLoss:
 
 def parse_declared_loss(name: str) -> DataLoss:
     """Return the data loss for a declared ``table`` or ``table.column``."""
-    table, _, column = name.rpartition(".")
-    return (
-        DataLoss(table, column, LossKind.DECLARED)
-        if table
-        else DataLoss(name, None, LossKind.DECLARED)
-    )
+    table, _, column = name.lower().rpartition(".")
+    return DataLoss(table or column, column if table else None, LossKind.DECLARED)
 
 
 def find_data_loss(up: str, down: str, engine: str) -> tuple[DataLoss, ...]:
@@ -131,7 +126,20 @@ def find_data_loss(up: str, down: str, engine: str) -> tuple[DataLoss, ...]:
 
 def is_plain(sql: str, engine: str) -> bool:
     """Return whether this reader interprets each name in a file as the engine does."""
-    return not _is_ambiguous(read_statements(sql, engine), list_names(sql, engine))
+    for statement in read_statements(sql, engine):
+        if statement.starts("SET") or not _UNREADABLE_WORDS.isdisjoint(statement.words):
+            return False
+        if not _UNREADABLE_PAIRS.isdisjoint(itertools.pairwise(statement.words)):
+            return False
+    for name in list_names(sql, engine):
+        inside = name[1:-1] if name[0] in '"`[' else ""
+        # The reader compares names in upper case and without quotes. An engine may preserve the
+        # case of quoted names, and no engine folds letters beyond ASCII.
+        if inside.upper() in _NAME_PRECEDING_WORDS or inside != inside.lower():
+            return False
+        if not name.isascii() or len(name) > _LONGEST_NAME:
+            return False
+    return True
 
 
 def _read_from(words: Sequence[str], parts: dict[str, list[str]]) -> tuple[set[str], set[str]]:
@@ -141,23 +149,24 @@ def _read_from(words: Sequence[str], parts: dict[str, list[str]]) -> tuple[set[s
     while todo:
         part = todo.pop()
         value |= {unquote(word) for word in part}
+        depth, condition = 0, len(part)
         for place, word in enumerate(part):
-            if word not in ("FROM", "TABLE"):
+            depth += (word == "(") - (word == ")")
+            if word in ("HAVING", "ON", "WHERE"):
+                condition = min(condition, depth)
+            elif depth < condition or (word == "UNION" and depth == condition):
+                condition = len(part)
+            # A condition only selects rows by another table.
+            if word not in ("FROM", "TABLE") or depth >= condition:
                 continue
             name, _ = parse_name(part, skip_words(part, place + 1, "ONLY", "IF", "NOT", "EXISTS"))
             if name.startswith(_PARKING_PREFIXES):
                 continue
-            name = get_last_part(name)
             if name in parts:
                 todo += [rest.pop(name)] if name in rest else []
             else:
                 sources.add(name)
     return sources, value
-
-
-def _parse_equality(where: Sequence[str], column: str) -> str | None:
-    """Return the last word if the whole condition is ``column = word``; else None."""
-    return where[2] if list(where[:2]) == [column, "="] and len(where) == 3 else None
 
 
 @dataclass
@@ -166,9 +175,9 @@ class _UpMigration:
 
     statements: list[TokenizedStatement]
     added: dict[str, set[str]] = field(default_factory=dict)
-    made: dict[str, frozenset[str]] = field(default_factory=dict)
     generated: set[tuple[str, str]] = field(default_factory=set)
-    seeded: dict[str, set[str]] = field(default_factory=dict)
+    # by table and column (empty if not named): the first values of inserted rows
+    seeded: dict[str, dict[str, set[str]]] = field(default_factory=dict)
     types: dict[tuple[str, str], list[str]] = field(default_factory=dict)
     exchanges: set[tuple[str | None, ...]] = field(default_factory=set)
     dropped: set[str] = field(default_factory=set)
@@ -177,7 +186,8 @@ class _UpMigration:
         for statement in self.statements:
             created, update = parse_created_table(statement), parse_update(statement)
             if created is not None:
-                self.made[created[0]] = parse_columns(statement, created[1])
+                columns = parse_columns(statement, created[1])
+                self.added.setdefault(created[0], set()).update(columns)
             elif update is not None:
                 for item in update.sets:
                     if pair := _exchange(item, update.where):
@@ -190,23 +200,26 @@ class _UpMigration:
                     parse_name(part, 0)[0] for part in split_at_commas(statement.words[place:])
                 }
             elif statement.starts("INSERT", "INTO") and "VALUES" in statement.words:
-                table, _ = parse_name(statement.words, 2)
-                names = {word for word in statement.words if is_literal(word)}
-                self.seeded.setdefault(table, set()).update(names)
+                table, place = parse_name(statement.words, 2)
+                column = unquote(statement.at(place + 1)) if statement.at(place) == "(" else ""
+                rows = statement.words[statement.words.index("VALUES") :]
+                self.seeded.setdefault(table, {}).setdefault(column, set()).update(
+                    value
+                    for before, bracket, value in zip(rows, rows[1:], rows[2:], strict=False)
+                    if before in ("VALUES", ",") and bracket == "(" and is_literal(value)
+                )
 
     def _note_alter_table(self, statement: TokenizedStatement) -> None:
         table, actions = parse_alter_table(statement)
         for action in actions:
             if action[:2] == ["RENAME", "TO"]:
                 new, _ = parse_name(action, 2)
-                self.added.setdefault(new, set()).update(self.made.get(table, frozenset()))
+                self.added.setdefault(new, set()).update(self.added.get(table, ()))
             elif action[:1] == ["ADD"]:
                 column = _parse_added_column(action)
                 if column is not None:
                     self.added.setdefault(table, set()).add(column)
-                    if ("GENERATED" in action and "IDENTITY" not in action) or _is_computed_column(
-                        action
-                    ):
+                    if ("AS", "(") in itertools.pairwise(action):
                         self.generated.add((table, column))
             elif retyped := _parse_type_change(action):
                 self.types[table, retyped[0]] = retyped[1]
@@ -217,11 +230,6 @@ def _parse_added_column(action: Sequence[str]) -> str | None:
         return None
     place = skip_words(action, 1, "COLUMN", "IF", "NOT", "EXISTS")
     return unquote(action[place]) if place < len(action) else None
-
-
-def _is_computed_column(action: Sequence[str]) -> bool:
-    """Return whether an added column is generated in SQLite's short form, ``AS (...)``."""
-    return any(pair == ("AS", "(") for pair in itertools.pairwise(action))
 
 
 def _parse_type_change(action: Sequence[str]) -> tuple[str, list[str], bool] | None:
@@ -252,10 +260,10 @@ def _holds_all(new: Sequence[str], old: Sequence[str] | None) -> bool:
     # Not a DOUBLE PRECISION as NUMERIC: PostgreSQL rounds it to 15 digits.
     if plain and old[1:2] in ([], ["("]) and head in _RANK and old[0] in _RANK:
         return _RANK[head] >= _RANK[old[0]]
-    sizes = [[word for word in kind if word.isdigit()] for kind in (new, old)]
-    same = [[word for word in kind if not word.isdigit()] for kind in (new, old)]
+    sizes = [[float(word) for word in kind if word.isdecimal()] for kind in (new, old)]
+    same = [[word for word in kind if not word.isdecimal()] for kind in (new, old)]
     if same[0] == same[1] and len(sizes[0]) == len(sizes[1]) == 1:
-        return int(sizes[0][0]) >= int(sizes[1][0])
+        return sizes[0] >= sizes[1]
     return list(new) == list(old)
 
 
@@ -272,13 +280,11 @@ class _DownMigrationReader:
         self._waiting: defaultdict[str, set[str]] = defaultdict(set)
         self._renames: defaultdict[str, list[tuple[int, str]]] = defaultdict(list)
         for number, statement in enumerate(down):
-            if statement.starts("ALTER", "TABLE") and "RENAME" in statement.words:
+            if statement.starts("ALTER", "TABLE"):
                 old, actions = parse_alter_table(statement)
-                new = (
-                    parse_name(action, 2)[0] for action in actions if action[:2] == ["RENAME", "TO"]
-                )
-                for name in new:
-                    self._renames[name].append((number, old))
+                for action in actions:
+                    if action[:2] == ["RENAME", "TO"]:
+                        self._renames[parse_name(action, 2)[0]].append((number, old))
         self._made: dict[str, frozenset[str]] = {}
         self._added: set[tuple[str, str]] = set()
         self._tables: dict[str, str] = {}  # by new name: the table's name before the down migration
@@ -288,14 +294,10 @@ class _DownMigrationReader:
 
     def find_losses(self) -> Iterator[DataLoss]:
         for number, statement in enumerate(self._down):
-            yield from self._find_in_statement(number, statement)
-
-    def _find_in_statement(self, number: int, statement: TokenizedStatement) -> Iterator[DataLoss]:
-        parts, acts = parse_with_parts(statement), split_row_changes(statement)
-        # All parts of one statement read the data from before the statement.
-        rest = [act for act in acts if not self._is_parking(act, parts)]
-        for act in rest:
-            yield from self._find_in_row_change(number, act)
+            parts, acts = parse_with_parts(statement), split_row_changes(statement)
+            # All parts of one statement read the data from before the statement.
+            for act in [act for act in acts if not self._is_parking(act, parts)]:
+                yield from self._find_in_row_change(number, act)
 
     def _find_in_row_change(self, number: int, statement: TokenizedStatement) -> Iterator[DataLoss]:
         words = statement.words
@@ -339,9 +341,8 @@ class _DownMigrationReader:
             yield from self._find_in_alter_table(statement)
         elif statement.starts("ALTER", "TYPE") and "ATTRIBUTE" in statement.words:
             name, place = parse_name(statement.words, 2)
-            yield from (
-                [self._make_wide_loss(name, statement.line)] if statement.at(place) != "ADD" else []
-            )
+            if statement.at(place) != "ADD":
+                yield DataLoss(name.lower(), None, LossKind.DEPENDENTS, statement.line)
 
     def _find_in_drop(self, number: int, statement: TokenizedStatement) -> Iterator[DataLoss]:
         words = statement.words
@@ -353,13 +354,14 @@ class _DownMigrationReader:
             for name in (parse_name(part, 0)[0] for part in split_at_commas(listed)):
                 if f"{name}." in _PARKING_PREFIXES:
                     yield from self._find_discarded_parking(None, statement.line)
-                elif not self._is_parked(name):
+                else:
                     yield DataLoss(name.lower(), None, LossKind.SCHEMA, statement.line)
         elif what == ["OWNED", "BY"] or (
             what and what[0] in _DEPENDENT_OBJECTS and "CASCADE" in words
         ):
             for part in split_at_commas(listed):
-                yield self._make_wide_loss(parse_name(part, 0)[0], statement.line)
+                name, _ = parse_name(part, 0)
+                yield DataLoss(name.lower(), None, LossKind.DEPENDENTS, statement.line)
 
     def _find_in_truncate(self, statement: TokenizedStatement) -> Iterator[DataLoss]:
         words = statement.words
@@ -374,9 +376,6 @@ class _DownMigrationReader:
             if table.startswith(_PARKING_PREFIXES):
                 yield from self._find_discarded_parking(table, statement.line)
             yield from self._find_in_delete(statement, table)
-
-    def _make_wide_loss(self, name: str, line: int) -> DataLoss:
-        return DataLoss(name.lower(), None, LossKind.DEPENDENTS, line)
 
     # ---- parked values ---------------------------------------------------------------------------
 
@@ -404,11 +403,10 @@ class _DownMigrationReader:
         return True
 
     def _is_parked(self, table: str, column: str | None = None) -> bool:
-        name = table.rpartition(".")[2]
         if table.startswith(_PARKING_PREFIXES) or column is None:
             # For a table its rows must be read; a value may also come from a join or a subquery.
-            return table.startswith(_PARKING_PREFIXES) or name in self._sources
-        value = self._parked_words.get(name, set())
+            return table.startswith(_PARKING_PREFIXES) or table in self._sources
+        value = self._parked_words.get(get_last_part(table), set())
         return not all(value.isdisjoint(self._parked_words.get(word, ())) for word in ("*", column))
 
     # ---- data loss -------------------------------------------------------------------------------
@@ -418,10 +416,10 @@ class _DownMigrationReader:
         for action in actions:
             if action[:1] == ["DROP"]:
                 place = skip_words(action, 1, "COLUMN", "IF", "EXISTS")
-                if action[1:2] != ["CONSTRAINT"] and place < len(action):
-                    yield from self._find_in_dropped_column(
-                        table, unquote(action[place]), statement.line
-                    )
+                if action[1:2] != ["CONSTRAINT"]:
+                    # A column may have one of the skipped names.
+                    column = unquote(action[min(place, len(action) - 1)])
+                    yield from self._find_in_dropped_column(table, column, statement.line)
             elif action[:1] == ["ADD"]:
                 yield from self._find_in_added_constraint(table, action, statement.line)
             elif retyped := _parse_type_change(action):
@@ -430,24 +428,27 @@ class _DownMigrationReader:
                 if not holds and not self._is_parked(table, column):
                     yield self._make_loss(table, column, LossKind.NARROWER, statement.line)
             elif action[:1] == ["ALTER"] and action[-3:] == ["SET", "NOT", "NULL"]:
-                column = unquote(action[skip_words(action, 1, "COLUMN")])
+                column = unquote(action[-4])
                 if (table, column) not in self._filled:
                     yield self._make_loss(table, column, LossKind.REFUSES, statement.line)
             elif action[:2] == ["VALIDATE", "CONSTRAINT"]:
                 yield from self._find_in_constraint(table, statement.line)
-            elif action[:1] == ["RENAME"]:
+            elif action[:1] == ["RENAME"] or action[:2] == ["SET", "SCHEMA"]:
                 self._note_rename(table, action)
 
     def _note_rename(self, table: str, action: Sequence[str]) -> None:
-        if action[1:2] == ["TO"]:
-            new, _ = parse_name(action, 2)
+        if action[1:2] in (["TO"], ["SCHEMA"]):
+            name = [".", get_last_part(table)] if action[1] == "SCHEMA" else []
+            new, _ = parse_name([*action[2:], *name], 0)
             if table in self._made:
                 self._made[new] = self._made.pop(table)
             self._tables[new] = self._tables.pop(table, table)
+            if new.startswith(_PARKING_PREFIXES):
+                self._waiting[new].add(self._tables[new])
             return
         place = skip_words(action, 1, "COLUMN")
-        if action[place + 1 : place + 2] == ["TO"]:
-            old, new = (unquote(word) for word in (action[place], action[place + 2]))
+        if action[place + 1 : place + 2] == ["TO"] and len(action) > place + 2:
+            old, new = unquote(action[place]), unquote(action[place + 2])
             self._columns[table, new] = self._columns.pop((table, old), old)
 
     def _make_loss(
@@ -464,8 +465,7 @@ class _DownMigrationReader:
         column = _parse_added_column(action)
         if column is not None:
             self._added.add((table, column))
-            return
-        if TABLE_CONSTRAINTS.intersection(action) and "VALID" not in action:
+        elif action[-2:] != ["NOT", "VALID"]:
             yield from self._find_in_constraint(table, line)
 
     def _find_in_constraint(self, table: str, line: int) -> Iterator[DataLoss]:
@@ -525,7 +525,7 @@ class _DownMigrationReader:
         if table in self._made or self._is_parked(table):
             return
         where = statement.words[place:] if place is not None else []
-        if _selects_own_rows(where, self._up.seeded.get(table, set())):
+        if _selects_own_rows(where, self._up.seeded.get(table, {})):
             return  # the condition selects only rows that the up migration inserted
         yield self._make_loss(table, None, LossKind.ROWS, statement.line)
 
@@ -547,32 +547,45 @@ class _DownMigrationReader:
         return (table, column, before, written) not in self._up.exchanges
 
 
-def _selects_empty_only(update: Update, column: str) -> bool:
-    """Return whether an UPDATE writes only to rows in which a column is NULL."""
+def _split_conditions(where: Sequence[str]) -> list[list[str]]:
+    """Return the conditions that must all hold; none if they may be alternatives."""
     depth = 0
     parts: list[list[str]] = [[]]
-    for word in update.where:
+    for word in where:
         depth += (word == "(") - (word == ")")
-        if not depth and word in ("OR", "RETURNING"):
-            return False
+        if not depth and word in ("CASE", "OR"):
+            return []
+        if not depth and word == "RETURNING":
+            break
         if not depth and word == "AND":
             parts.append([])
         else:
             parts[-1].append(word)
+    return parts
+
+
+def _selects_empty_only(update: Update, column: str) -> bool:
+    """Return whether an UPDATE writes only to rows in which a column is NULL."""
     empty = [column, "IS", "NULL"]
-    return any(part in (empty, *([name, ".", *empty] for name in update.called)) for part in parts)
+    forms = empty, *([name, ".", *empty] for name in update.called)
+    return any(part in forms for part in _split_conditions(update.where))
 
 
-def _selects_own_rows(where: Sequence[str], seeded: set[str]) -> bool:
-    """Return whether a condition selects rows only by values that the release inserted."""
-    if "RETURNING" in where:
-        where = where[: where.index("RETURNING")]
-    names = {word for word in where if is_literal(word)}
-    plain = where[:1] == ["WHERE"] and not _COMPLEX_CONDITION_WORDS.intersection(where)
-    for word, after in itertools.pairwise(where):
-        plain = plain and (after != "(" or word in ("IN", "(", "WHERE", "AND"))
-    others = {word for word in where if not word[0].isalnum() and word[0] not in "_'\"`["}
-    return plain and bool(names) and names <= seeded and others <= set("=(),.")
+def _selects_own_rows(where: Sequence[str], seeded: dict[str, set[str]]) -> bool:
+    """Return whether a condition selects rows by the first values of rows that ``up`` inserted.
+
+    The first column is assumed to identify a row.
+    """
+    for part in _split_conditions(where[1:]) if where[:1] == ["WHERE"] else ():
+        column, *test = part[2:] if part[1:2] == ["."] else part or [""]
+        values = [word for word in test if is_literal(word)]
+        own = seeded.get(unquote(column), set()) | seeded.get("", set())
+        form = [word for word in test if word not in values]
+        listed = ["IN", "(", *[","] * (len(values) - 1), ")"]
+        is_equality = form == ["="] and len(values) == 1
+        if own.issuperset(values) and (is_equality or form == listed):
+            return True
+    return False
 
 
 def _exchange(item: Assignment, where: Sequence[str]) -> tuple[str, str] | None:
@@ -585,17 +598,12 @@ def _exchange(item: Assignment, where: Sequence[str]) -> tuple[str, str] | None:
     """
     if len(item.value) != 1 or not is_literal(item.value[0]):
         return None
-    replaced = _parse_equality(where, item.column) if where else ""
-    return None if replaced is None else (item.value[0] if where else "", replaced)
+    if not where:
+        return "", ""
+    is_equality = len(where) == 3 and list(where[:2]) == [item.column, "="]
+    return (item.value[0], where[2]) if is_equality else None
 
 
-#: Words of conditions that may select rows without naming their values.
-_COMPLEX_CONDITION_WORDS: Final = frozenset(
-    {
-        "ALL", "ANY", "BETWEEN", "CASE", "GLOB", "ILIKE", "IS", "LIKE", "MATCH", "NOT", "OR",
-        "REGEXP", "SELECT", "SIMILAR", "SOME",
-    }
-)  # fmt: skip
 #: If a file contains one of these, a name may refer to another table, or one table fill another.
 _UNREADABLE_WORDS: Final = frozenset(
     {
@@ -620,25 +628,3 @@ _NAME_PRECEDING_WORDS: Final = frozenset(
 )  # fmt: skip
 #: PostgreSQL truncates longer names.
 _LONGEST_NAME: Final = 63
-
-
-def _is_ambiguous(up: list[TokenizedStatement], names: Sequence[str]) -> bool:
-    """Return whether a name may refer to another object than this reader assumes.
-
-    The reader compares names in upper case and without quotes. An engine may preserve the case of
-    quoted names, and no engine folds letters beyond ASCII.
-    """
-    for statement in up:
-        if statement.starts("SET") or not _UNREADABLE_WORDS.isdisjoint(statement.words):
-            return True
-        if not _UNREADABLE_PAIRS.isdisjoint(itertools.pairwise(statement.words)):
-            return True
-    for name in names:
-        inside = name[1:-1] if name[0] in '"`[' else None
-        if inside is not None and inside.upper() in _NAME_PRECEDING_WORDS:
-            return True
-        if inside is not None and inside != inside.lower():
-            return True
-        if not name.isascii() or len(name) > _LONGEST_NAME:
-            return True
-    return False

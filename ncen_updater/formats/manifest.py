@@ -14,6 +14,7 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    FiniteFloat,
     StringConstraints,
     ValidationError,
     ValidationInfo,
@@ -47,9 +48,12 @@ def _check_version(value: str) -> str:
 
 def _check_specifier(value: str) -> str:
     try:
-        SpecifierSet(value)
-    except InvalidSpecifier as error:
-        raise ValueError("not a version specifier such as '>=3.2.4,<3.3'") from error
+        # Commas alone would match any version.
+        is_valid = len(SpecifierSet(value)) > 0 or not value.strip()
+    except InvalidSpecifier:
+        is_valid = False
+    if not is_valid:
+        raise ValueError("not a version specifier such as '>=3.2.4,<3.3'")
     return value
 
 
@@ -100,6 +104,7 @@ Language = Annotated[str, StringConstraints(pattern=LANGUAGE_PATTERN, max_length
 NotesLanguage = Annotated[str, StringConstraints(pattern=r"^[a-z]{2}$")]
 PlainName = Annotated[str, StringConstraints(min_length=3, max_length=200)]
 # A range that disks, databases, files and programs can represent.
+Integer = Annotated[int, Field(ge=-(2**63), lt=2**63)]
 ByteCount = Annotated[int, Field(ge=0, lt=2**63)]
 Milliseconds = Annotated[int, Field(ge=1, le=86_400_000)]
 
@@ -293,7 +298,7 @@ class DomainCheck(NamedModel):
     sql: Sql
     sql_after: Sql | None = None
     when: CheckStage = CheckStage.BOTH
-    expect: int | str | None = None
+    expect: Integer | str | None = None
     relation: CheckRelation | None = None
 
     @model_validator(mode="after")
@@ -311,7 +316,7 @@ class HealthProbe(SignedModel):
     name: Annotated[str, StringConstraints(min_length=1, max_length=100)]
     path: Annotated[str, StringConstraints(pattern=r"^/[!-~]{0,300}$")]
     status: Annotated[int, Field(ge=100, le=599)] = 200
-    expect: dict[str, str | int | bool] = Field(default_factory=dict)
+    expect: dict[str, str | Integer | bool] = Field(default_factory=dict)
 
 
 class ReferenceMap(NamedModel):
@@ -425,9 +430,7 @@ class SiteFilesManifest(SignedModel):
 
     name: Identifier
     effect: SiteFileEffect
-    description: Annotated[
-        str, StringConstraints(max_length=500, pattern=r"^[^\x00-\x1f\x7f]*$")
-    ] = ""
+    description: Annotated[str, StringConstraints(max_length=500, pattern=PRINTABLE_PATTERN)] = ""
 
     @model_validator(mode="after")
     def _check_description(self) -> SiteFilesManifest:
@@ -477,10 +480,10 @@ class SettingRule(SignedModel):
         one_of: All allowed values, if they are few.
     """
 
-    key: Annotated[str, StringConstraints(min_length=1, max_length=400, pattern=PRINTABLE_PATTERN)]
+    key: KeyPattern
     type: Literal["text", "integer", "number", "boolean"] = "text"
-    least: float | None = None
-    most: float | None = None
+    least: FiniteFloat | None = None
+    most: FiniteFloat | None = None
     one_of: Annotated[tuple[str, ...], Field(max_length=200)] = ()
 
 

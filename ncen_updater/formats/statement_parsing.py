@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -10,8 +11,9 @@ from typing import Final
 from ncen_updater.formats.sql import list_lexemes, split_statements
 
 _DEFAULT_SCHEMAS: Final = ("PUBLIC.", "MAIN.")
-TABLE_CONSTRAINTS: Final = frozenset({"CHECK", "EXCLUDE", "FOREIGN", "PRIMARY", "UNIQUE"})
-NO_COLUMNS: Final = TABLE_CONSTRAINTS | {"CONSTRAINT", "LIKE"}
+NO_COLUMNS: Final = frozenset(
+    {"CHECK", "CONSTRAINT", "EXCLUDE", "FOREIGN", "LIKE", "NOT", "PRIMARY", "UNIQUE"}
+)
 _NUMBER: Final = re.compile(r"\d+(?:\.\d+)?")
 
 
@@ -158,25 +160,31 @@ def parse_update(statement: TokenizedStatement) -> Update | None:
 
 def parse_assignments(words: Sequence[str]) -> tuple[list[Assignment], list[str]]:
     """Return the assignments after SET, and the words of the WHERE condition."""
-    depth, ends = 0, len(words)
-    where: list[str] = []
+    depth = 0
+    sets, where = list[str](), list[str]()
+    part = sets
     for place, word in enumerate(words):
         depth += (word == "(") - (word == ")")
         # In SQLite an INSERT may have several ON CONFLICT clauses.
-        if not depth and (word in ("FROM", "RETURNING") or take_pair(words, place) == _CONFLICT):
-            ends = min(ends, place)
-        if not depth and word == "WHERE":
-            ends = min(ends, place)
-            where = list(words[place + 1 :])
+        if not depth and (word == "RETURNING" or take_pair(words, place) == _CONFLICT):
             break
-    sets = []
-    for part in split_at_commas(words[:ends]):
-        if "=" not in part:
+        if not depth and word == "WHERE":
+            part = where
+        elif not depth and word == "FROM" and part is sets and words[place - 1] != "DISTINCT":
+            part = []
+        else:
+            part.append(word)
+    found = []
+    for one in split_at_commas(sets):
+        if "=" not in one:
             continue
-        left, right = part[: part.index("=")], part[part.index("=") + 1 :]
-        names = [unquote(word) for word in left if word not in "(),"]
-        sets += [Assignment(name, right if len(names) == 1 else []) for name in names]
-    return sets, where
+        left, right = one[: one.index("=")], one[one.index("=") + 1 :]
+        listed = left[:1] == ["("]
+        names = split_at_commas(left[1:-1] if listed else left)
+        # The name may be followed by an index or a field.
+        columns = [unquote(name[0]) for name in names if name]
+        found += [Assignment(column, [] if listed else right) for column in columns]
+    return found, where
 
 
 _CONFLICT: Final = ("ON", "CONFLICT")
@@ -193,11 +201,18 @@ def iter_conflict_updates(statement: TokenizedStatement) -> Iterator[Update]:
     table, place = parse_inserted_table(words)
     called = {get_last_part(table)}
     if words[place : place + 1] == ["AS"]:
-        called |= {words[place + 1]}
-    for place in range(len(words) - 2):
-        if words[place : place + 3] == ["DO", "UPDATE", "SET"]:
-            sets, where = parse_assignments(words[place + 3 :])
-            yield Update(table, sets, where, frozenset(called))
+        called |= set(words[place + 1 : place + 2])
+    for clause in _iter_clauses(words, "DO", "UPDATE", "SET"):
+        sets, where = parse_assignments(clause)
+        yield Update(table, sets, where, frozenset(called))
+
+
+def _iter_clauses(words: Sequence[str], *opening: str) -> Iterator[Sequence[str]]:
+    """Yield the words after each occurrence of an opening, up to the next one."""
+    size = len(opening)
+    starts = [p + size for p in range(len(words)) if tuple(words[p : p + size]) == opening]
+    for start, end in itertools.pairwise([*starts, len(words)]):
+        yield words[start:end]
 
 
 def parse_inserted_table(words: Sequence[str]) -> tuple[str, int]:
@@ -210,17 +225,13 @@ def parse_merge(statement: TokenizedStatement) -> tuple[str, bool, list[Assignme
     words = statement.words
     table, _ = parse_name(words, skip_words(words, 1, "INTO", "ONLY"))
     sets: list[Assignment] = []
-    actions = [place + 1 for place, word in enumerate(words) if word == "THEN"]
-    for place in actions:
-        if take_pair(words, place) == ("UPDATE", "SET"):
-            depth, ends = 0, len(words)
-            for number in range(place, len(words)):
-                depth += (words[number] in ("(", "CASE")) - (words[number] in (")", "END"))
-                if not depth and words[number] in ("WHEN", "RETURNING"):
-                    ends = number
-                    break
-            sets += parse_assignments(words[place + 2 : ends])[0]
-    return table, any(words[place : place + 1] == ["DELETE"] for place in actions), sets
+    for clause in _iter_clauses(words, "THEN", "UPDATE", "SET"):
+        depth, end = 0, 0
+        while end < len(clause) and (depth or clause[end] not in ("WHEN", "RETURNING")):
+            depth += (clause[end] in ("(", "CASE")) - (clause[end] in (")", "END"))
+            end += 1
+        sets += parse_assignments(clause[:end])[0]
+    return table, ("THEN", "DELETE") in itertools.pairwise(words), sets
 
 
 #: Pairs of words with which a row-changing statement, or a part of one, begins.
@@ -239,13 +250,16 @@ def split_row_changes(statement: TokenizedStatement) -> list[TokenizedStatement]
     if words[:1] == ["CREATE"] and parse_created_table(statement) is None:
         return [statement]
     found = []
+    end = 0  # no part contains another
     sets = len(words) - words[::-1].index("SET") if "SET" in words else 0
     for place, word in enumerate(words):
         before = words[place - 1] if place else "("
         begins = before in ("(", ")", "AS") or words[0] == "EXPLAIN"
         act = take_pair(words, place) in _ACTS or (word == "UPDATE" and place < sets)
-        if begins and (act or (word == "SELECT" and words[0] == "WITH" and before == ")")):
+        act = act or (word == "SELECT" and words[0] == "WITH" and before == ")")
+        if place >= end and begins and act:
             found.append(TokenizedStatement(statement.line, take_to_bracket_end(words, place)))
+            end = place + len(found[-1].words)
     whole = not found or words[0] not in ("COPY", "EXPLAIN", "PREPARE", "WITH", found[0].words[0])
     return [statement, *found] if whole else found
 
@@ -265,14 +279,18 @@ def parse_with_parts(statement: TokenizedStatement) -> dict[str, list[str]]:
     words = statement.words
     found: dict[str, list[str]] = {}
     for place, word in enumerate(words):
+        if word != "(" or words[0] != "WITH":
+            continue
         before = place - 1
         while before > 0 and words[before] in ("MATERIALIZED", "NOT"):
             before -= 1
-        if word != "(" or words[0] != "WITH" or words[before] != "AS":
+        if words[before] != "AS":
             continue
         name = before - 1
-        while words[name] == ")" or (")" in words[name:before] and words[name + 1] != "("):
-            name -= 1  # skip the list of column names
+        if words[name] == ")":  # skip the list of column names
+            while name > 0 and words[name] != "(":
+                name -= 1
+            name -= 1
         found[unquote(words[name])] = take_to_bracket_end(words, place + 1)
     return found
 

@@ -50,6 +50,8 @@ MANIFEST: dict[str, object] = {
     "health": [{"name": "live", "path": "/health", "expect": {"ok": True}}],
     "notes": {"en": {"title": "A title"}},
 }
+CHECK = {"name": "rows", "database": "cases", "sql": "SELECT 1"}
+OVERLAY = {"kind": "settings", "format": "ini", "release_path": "a", "site_path": "b"}
 TREE: dict[str, object] = {
     "schema": 1,
     "entries": [
@@ -174,6 +176,11 @@ def test_non_manifests_are_refused(tmp_path: Path, kind: str) -> None:
         (("version",), "1" * 65),
         (("version",), "1.0\n"),
         (("upgrade_from",), ">=1,x"),
+        (("upgrade_from",), " , "),
+        (("checks", 0), {**CHECK, "expect": 16**5000}),
+        (("health", 0, "expect"), {"ok": -(16**5000)}),
+        (("overlays",), [{**OVERLAY, "rules": [{"key": "a", "least": float("nan")}]}]),
+        (("overlays",), [{**OVERLAY, "rules": [{"key": "a", "most": float("inf")}]}]),
         (("notes",), {"\ud800": {"title": "x"}}),
         (("\ud800",), 1),
     ],

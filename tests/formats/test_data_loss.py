@@ -234,6 +234,56 @@ CASES = [
          "DELETE FROM codes WHERE code BETWEEN 'A' AND 'B'", "codes rows"),
     Case("its own rows by what is reckoned", SEEDS, "DELETE FROM codes WHERE f(code) = 'A'",
          "codes rows"),
+    Case("a column named generated", "ALTER TABLE cases ADD generated text",
+         "ALTER TABLE cases DROP generated", "cases.generated column"),
+    Case("a column named like a keyword", "", 'ALTER TABLE cases DROP COLUMN "column"',
+         "cases.column column"),
+    Case("its own rows by another column",
+         "INSERT INTO codes (code, state) VALUES ('A', 'open'), ('B', 'open')",
+         "DELETE FROM codes WHERE state = 'open'", "codes rows"),
+    Case("its own rows by the first column",
+         "INSERT INTO codes (code, state) VALUES ('A', 'open'), ('B', 'open')",
+         "DELETE FROM codes WHERE codes.code IN ('A', 'B') AND state LIKE 'o%'"),
+    Case("its own rows and those of a column", SEEDS, "DELETE FROM codes WHERE code IN ('A', kind)",
+         "codes rows"),
+    Case("its own rows and an escaped text", SEEDS, "DELETE FROM codes WHERE code IN ('A', E'Z')",
+         "codes rows", PG),
+    Case("read for a condition only", NEW, "INSERT INTO ncen_kept.c SELECT * FROM cases WHERE id IN"
+         " (SELECT id FROM visits); DROP TABLE visits", "visits table"),
+    Case("read in the second part of a union", NEW, "INSERT INTO ncen_kept.c SELECT * FROM cases"
+         " WHERE id > 1 UNION SELECT * FROM visits; DROP TABLE visits"),
+    Case("read from another schema", "",
+         "INSERT INTO ncen_kept.c SELECT * FROM cases; DROP TABLE old.cases", "old.cases table"),
+    Case("renamed as parked and thrown away", "",
+         "ALTER TABLE cases RENAME TO ncen_kept__cases; DROP TABLE ncen_kept__cases", "cases rows"),
+    Case("moved to what is parked and thrown away", "",
+         "ALTER TABLE cases SET SCHEMA ncen_kept; DROP SCHEMA ncen_kept CASCADE", "cases rows", PG),
+    Case("moved to what is parked", "", "ALTER TABLE public.cases SET SCHEMA ncen_kept", "", PG),
+    Case(
+        "rebuilt where the upgrade rebuilt", "ALTER TABLE cases RENAME TO old; CREATE TABLE cases"
+        " (id int, country text); INSERT INTO cases SELECT id, '' FROM old; DROP TABLE old",
+        "CREATE TABLE new (id int); INSERT INTO new SELECT id FROM cases; DROP TABLE cases;"
+        "ALTER TABLE new RENAME TO cases", "cases.country column",
+    ),
+    Case("empty in an alternative", "",
+         "UPDATE c SET kg = 0 WHERE CASE WHEN a AND kg IS NULL AND b THEN c END", "c.kg values"),
+    Case("empty for another clause", "", "INSERT INTO c VALUES (1) ON CONFLICT (a) DO UPDATE SET"
+         " kg = 1 WHERE a = 1 ON CONFLICT (b) DO UPDATE SET s = 1 WHERE a = 1 AND kg IS NULL",
+         "c.kg values, c.s values", LITE),
+    Case("after a comparison", "", "UPDATE c SET a = b IS DISTINCT FROM d, kg = 1",
+         "c.a values, c.kg values"),
+    Case("an element and a field", "", "UPDATE c SET a[1] = 0, b.d = 1", "c.a values, c.b values",
+         PG),
+    Case("a rule named valid", "", "ALTER TABLE a ADD CONSTRAINT valid CHECK (valid > 0)",
+         "a refuses", PG),
+    Case("a rule for new rows", "", "ALTER TABLE a ADD CONSTRAINT c CHECK (b > 0) NOT VALID", "",
+         PG),
+    Case("a rule that is not empty", "", "ALTER TABLE a ADD NOT NULL b", "a refuses", PG),
+    *(
+        Case(f"a length of {name}", f"ALTER TABLE a ALTER b TYPE varchar({old})",
+             f"ALTER TABLE a ALTER b TYPE varchar({new})", "a.b narrower", PG)
+        for name, old, new in (("5000 digits", "9" * 5000, 9), ("no digits", "\u00b2", 9))
+    ),
     Case(
         "renamed first", ADDS,
         "ALTER TABLE cases RENAME COLUMN country TO c; ALTER TABLE cases DROP COLUMN c",
@@ -254,6 +304,14 @@ def test_lossy_down_migrations_are_found(case: Case, engine: str) -> None:
         for loss in find_data_loss(case.up, case.down, engine)
     ]
     assert ", ".join(found) == case.found
+
+
+@pytest.mark.parametrize("engine", ENGINE_NAMES)
+def test_truncated_statements_are_read(engine: str) -> None:
+    for case in CASES:
+        words = case.down.split()
+        for end in range(len(words)):
+            find_data_loss(" ".join(words[:end]), " ".join(words[:end]), engine)
 
 
 def test_losses_name_lines_of_the_file() -> None:

@@ -1,4 +1,4 @@
-"""Tests that the reader of SQL takes linear time, whatever the statements are."""
+"""Tests that readers of SQL and of trees take linear time, whatever they read."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 
 from ncen_updater.formats.data_loss import find_data_loss
+from ncen_updater.formats.delta.tree_pairing import pair_trees
+from ncen_updater.formats.tree import EntryType, Tree, TreeEntry
 from tests.badinput.hostile import bounded
 
 #: From n to the texts of an ``up`` and a ``down`` file.
@@ -42,6 +44,16 @@ SHAPES: dict[str, Callable[[int], tuple[str, str]]] = {
         "",
         "WITH " + ", ".join(f"p{i} AS (UPDATE t{i} SET a = 1)" for i in range(n)) + " SELECT 1;",
     ),
+    "negations": lambda n: ("", "SELECT " + "NOT " * n + "true"),
+    "nested parts": lambda n: ("", "WITH x AS " + "(DELETE FROM a " * n),
+    "clauses of an insert": lambda n: (
+        "",
+        "INSERT INTO t VALUES (1) " + "ON CONFLICT (a) DO UPDATE SET a = 1 WHERE a = 1 " * n,
+    ),
+    "clauses of a merge": lambda n: (
+        "",
+        "MERGE INTO t USING u ON true " + "WHEN MATCHED THEN UPDATE SET a = (1 " * n,
+    ),
     "words of one statement": lambda n: ("", "SELECT UPDATE " * n + ";"),
 }
 
@@ -69,6 +81,26 @@ def test_doubled_statements_double_the_work(shape: str) -> None:
     few, many = (SHAPES[shape](n) for n in (60, 120))
     steps = _steps(lambda: find_data_loss(*few, "postgresql"))
     assert _steps(lambda: find_data_loss(*many, "postgresql")) < 2.3 * steps
+
+
+def _list_equal_files(release: str, count: int) -> Tree:
+    """Return a tree of empty files, such as those of Python packages."""
+    entries = [TreeEntry(release, EntryType.DIRECTORY, 0o755)]
+    for number in range(count):
+        package = f"{release}/p{number:04}"
+        entries.append(TreeEntry(package, EntryType.DIRECTORY, 0o755))
+        path = f"{package}/__init__.py"
+        entries.append(TreeEntry(path, EntryType.FILE, 0o644, sha256="e" * 64))
+    return Tree(entries=tuple(entries))
+
+
+def test_moved_files_of_equal_content_are_paired_one_by_one() -> None:
+    few, many = (
+        [_list_equal_files(release, count) for release in ("lib-1.0", "lib-1.1")]
+        for count in (60, 120)
+    )
+    steps = _steps(lambda: pair_trees(*few))
+    assert _steps(lambda: pair_trees(*many)) < 2.3 * steps
 
 
 def test_large_mirrored_inserts_have_no_loss() -> None:

@@ -91,6 +91,15 @@ def release(tmp_path: Path) -> Path:
     )
     (lib / "broken.jar").write_bytes(b"PK\x05\x06" + b"\0" * 18 + b"x")
     (lib / "text.whl").write_text("not a wheel")
+    with zipfile.ZipFile(lib / "names.jar", "w") as archive:
+        archive.writestr("\u00e9.class", "")
+    packed = (lib / "names.jar").read_bytes()
+    (lib / "names.jar").write_bytes(packed.replace("\u00e9".encode(), b"\xff\xff"))
+    with zipfile.ZipFile(lib / "data.jar", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("META-INF/pom.properties", "version=4.1\n" * 9)
+        start = archive.start_dir
+    packed = (lib / "data.jar").read_bytes()
+    (lib / "data.jar").write_bytes(packed[: start - 9] + b"\xff" * 9 + packed[start:])
     return place
 
 

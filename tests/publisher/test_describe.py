@@ -55,6 +55,29 @@ def test_changed_period_is_described(made: tuple[Path, FeedKeys], tmp_path: Path
     assert not [line for line in said if line.startswith("root: valid for")]
 
 
+def test_changed_period_is_described_without_signing_periods(
+    made: tuple[Path, FeedKeys], tmp_path: Path
+) -> None:
+    root = deepcopy(FeedDirectory(made[0] / "feed").read_state().root.signed)
+    root.version += 1
+    policy = root.unrecognized_fields[POLICY_FIELD]
+    policy["expiry_days"]["timestamp"] = 3660
+    del policy["signing_days"]
+    said = words(tmp_path / "event", {"root": Metadata(root)}, made[0] / "feed")
+    assert "timestamp: valid for 3660 days, renewed in the last - (before: 7, 6)" in said
+
+
+def test_values_of_another_type_are_described(made: tuple[Path, FeedKeys], tmp_path: Path) -> None:
+    """Python takes 0 and false for equal; the signed bytes differ."""
+    state = FeedDirectory(made[0] / "feed").read_state()
+    ncen = deepcopy(state.delegated["ncen"].signed)
+    ncen.version += 1
+    path = next(path for path in ncen.targets if path.startswith("releases/"))
+    ncen.targets[path].custom["ncen"]["required"] = 0
+    said = words(tmp_path / "event", {"ncen": Metadata(ncen)}, made[0] / "feed")
+    assert f"{path}: required set to 0" in said
+
+
 def test_online_roles_are_not_drafted(made: tuple[Path, FeedKeys]) -> None:
     with refused(NOTHING_TO_DO, match="refresh"):
         draft_renewal(FeedDirectory(made[0] / "feed").read_state(), ["ncen", "snapshot"], NOW)

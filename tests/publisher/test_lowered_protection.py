@@ -69,6 +69,11 @@ def test_unusual_schedules_are_marked(waves: list[dict[str, Any]], expected: lis
         ("INSERT INTO a VALUES (1) ON CONFLICT (b) DO UPDATE SET b = 1",
          [StatementKind.CHANGES, StatementKind.ADDS]),
         ("INSERT OR REPLACE INTO a VALUES (1)", [StatementKind.CHANGES, StatementKind.ADDS]),
+        (
+            "WITH x AS (SELECT 1) REPLACE INTO a SELECT * FROM x",
+            [StatementKind.CHANGES, StatementKind.ADDS, StatementKind.CALLS],
+        ),
+        ("ALTER TABLE a ALTER b TYPE numeric", [StatementKind.CHANGES]),
         ("MERGE INTO a USING b ON true WHEN MATCHED THEN DO NOTHING", [StatementKind.CHANGES]),
         ("TRUNCATE a", [StatementKind.DELETES]),
         ("ALTER TABLE a ALTER b TYPE int USING 0", [StatementKind.CHANGES]),
@@ -93,7 +98,7 @@ def test_unusual_schedules_are_marked(waves: list[dict[str, Any]], expected: lis
     ],
 )  # fmt: skip
 def test_statement_effects_are_classified(sql: str, expected: list[StatementKind]) -> None:
-    found = find_marks(sql, ["sqlite" if "OR REPLACE INTO" in sql else "postgresql"])
+    found = find_marks(sql, ["sqlite" if "REPLACE INTO" in sql else "postgresql"])
     assert [kind for mark in found for kind in mark.kinds] == expected
 
 

@@ -4,11 +4,11 @@ The rules, in the order of the code below:
 
 0. Nothing starts while another process works on the site.
 1. A stuck change waits for an operator and their jobs; nothing else starts.
-2. An open change is completed at once, at any hour, because only that lets users work again. The
-   same applies to a pending rollback of a failed release; while its retry is delayed, the other
-   rules apply. In a soak period, a requested rollback comes first. If no change is open, an
-   application that stopped unexpectedly is started.
-3. A new agent that has not confirmed itself starts nothing else.
+2. An open change is completed at once, at any hour, because only that lets users work again. In a
+   soak period, a requested rollback comes first. If no change is open, an application that stopped
+   unexpectedly is started.
+3. A new agent that has not confirmed itself starts nothing else. A confirmed one completes a
+   pending rollback of a failed release at once; while its retry is delayed, the other rules apply.
 4. A queued job comes before automatic actions.
 5. The feed is checked when a check is due, even while upgrades are on hold.
 6. Items past their retention are pruned, which also frees space. Then the agent updates itself,
@@ -343,8 +343,8 @@ def find_obstacle(inputs: AutomationInputs) -> UpgradeObstacle | None:
     failure = inputs.failures.get(ServiceAction.ASSESS)
     if failure is not None:
         # The retry time may pass between the assessment and this decision.
-        retry_at = failure.compute_retry_at(ServiceAction.ASSESS)
-        checked_at = max(retry_at, inputs.now + timedelta(seconds=1))
+        soonest = inputs.now + timedelta(seconds=1)
+        checked_at = max(failure.compute_retry_at(ServiceAction.ASSESS), soonest)
         template = N_("next upgrade could not be determined; retry at {at}")
         text = LazyText(template, {"at": _format_local(inputs, checked_at)})
         return UpgradeObstacle(text, checked_at, WaitReason.UNKNOWN)
@@ -356,10 +356,12 @@ def find_obstacle(inputs: AutomationInputs) -> UpgradeObstacle | None:
     if inputs.mode is AutomationMode.NOTIFY:
         template = N_("{version} is available; the mode of this site is notify")
         return _make_permanent_obstacle(WaitReason.NOTIFY_ONLY, template, version=target)
-    if inputs.retry_at is not None and inputs.now < inputs.retry_at:
+    retry_at = inputs.retry_at
+    # A later time means that the clock was set back since the failure; it causes no delay.
+    if retry_at is not None and inputs.now < retry_at <= inputs.now + BAD_RELEASE_DELAYS[-1]:
         template = N_("{version} failed on this site; next retry at {at}")
         return _make_temporary_obstacle(
-            inputs.retry_at, template, version=target, at=_format_local(inputs, inputs.retry_at)
+            retry_at, template, version=target, at=_format_local(inputs, retry_at)
         )
     if not inputs.slot_built:
         return _make_permanent_obstacle(
@@ -382,9 +384,10 @@ def _find_approval_obstacle(inputs: AutomationInputs, target: str) -> UpgradeObs
     required = inputs.was_rolled_back or inputs.mode is AutomationMode.APPROVE
     if not (required and inputs.missing_approvals):
         return None
-    values: dict[str, object] = {"version": target, "count": inputs.missing_approvals}
     template = N_("next upgrade: {version}, waiting for approval: {count} missing")
-    return _make_permanent_obstacle(WaitReason.APPROVAL, template, **values)
+    return _make_permanent_obstacle(
+        WaitReason.APPROVAL, template, version=target, count=inputs.missing_approvals
+    )
 
 
 def _find_time_obstacle(inputs: AutomationInputs, target: str) -> UpgradeObstacle | None:
@@ -431,20 +434,21 @@ def _find_backoff(inputs: AutomationInputs, action: ServiceAction) -> UpgradeObs
     )
 
 
+#: Actions of the service that remove an obstacle.
+_REMEDIES: Mapping[WaitReason | None, ServiceAction] = {
+    WaitReason.NOT_PREPARED: ServiceAction.PREPARE,
+    WaitReason.NOT_REHEARSED: ServiceAction.REHEARSE,
+}
+
+
 def _decide_release(inputs: AutomationInputs) -> ServiceDecision:
     """Apply rules 7 to 9."""
     obstacle = find_obstacle(inputs)
-    if obstacle is not None and inputs.target is not None:
-        if obstacle.wait_reason is WaitReason.NOT_PREPARED:
-            return _act_in_window(
-                inputs, ServiceAction.PREPARE, obstacle.text.template, inputs.target
-            )
-        if obstacle.wait_reason is WaitReason.NOT_REHEARSED:
-            return _act_in_window(
-                inputs, ServiceAction.REHEARSE, obstacle.text.template, inputs.target
-            )
     if obstacle is not None:
-        return _wait_for_obstacle(inputs, obstacle)
+        action = _REMEDIES.get(obstacle.wait_reason)
+        if action is not None and inputs.target is not None:
+            return _act_in_window(inputs, action, obstacle.text.template, inputs.target)
+        return _make_wait(inputs, obstacle.until, obstacle.text)
     opening = (
         find_next_opening(inputs.upgrade_windows, inputs.now, inputs.zone)
         if inputs.upgrade_windows
@@ -471,14 +475,10 @@ def _act_or_back_off(
 ) -> ServiceDecision:
     backoff = _find_backoff(inputs, action)
     return (
-        _wait_for_obstacle(inputs, backoff)
+        _make_wait(inputs, backoff.until, backoff.text)
         if backoff
         else ServiceDecision(action, LazyText(template, values))
     )
-
-
-def _wait_for_obstacle(inputs: AutomationInputs, obstacle: UpgradeObstacle) -> ServiceDecision:
-    return _make_wait(inputs, obstacle.until, obstacle.text)
 
 
 def _compute_prune_at(inputs: AutomationInputs) -> datetime | None:

@@ -18,9 +18,7 @@ from packaging.version import InvalidVersion, Version
 
 from ncen_updater.agent.adapters.feed_reader.worker_source import WorkerReleaseSource
 from ncen_updater.agent.config.loader import load_config
-from ncen_updater.agent.engine.change_guards import (
-    require_no_open_change,
-)
+from ncen_updater.agent.engine.change_guards import require_no_open_change
 from ncen_updater.agent.engine.lock import hold_change_lock
 from ncen_updater.agent.engine.site import Site
 from ncen_updater.agent.engine.site_factory import build_site

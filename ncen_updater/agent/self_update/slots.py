@@ -16,7 +16,6 @@ import json
 import logging
 import os
 import pwd
-import re
 import shutil
 import stat
 import sys
@@ -83,7 +82,7 @@ def require_release(directory: Path) -> None:
         try:
             with zipfile.ZipFile(wheel) as content:
                 members = content.infolist()
-        except (OSError, zipfile.BadZipFile) as error:
+        except (OSError, ValueError, NotImplementedError, zipfile.BadZipFile) as error:
             raise UpdaterError(AGENT_RELEASE_UNUSABLE, path=wheel, reason=str(error)) from error
         bytes_left -= sum(member.file_size for member in members)
         # Python executes .pth files whenever an interpreter of the venv starts.
@@ -272,10 +271,8 @@ class AgentSlots:
                 os.chown(name, *builder)
             temporary = Path(name)
             result = self._run_command(version, [*python, CLI, "--version"], temporary)
-            if (
-                re.fullmatch(rf"{PROGRAM_NAME} (\S+)", result.strip()) is None
-                or version not in result.split()
-            ):
+            # Python and libraries may add warnings.
+            if f"{PROGRAM_NAME} {version}" not in result.splitlines():
                 raise AgentSlotError(
                     version=version,
                     reason=LazyText("reported version: {said}", {"said": result.strip()[:100]}),

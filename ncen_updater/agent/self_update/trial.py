@@ -109,7 +109,12 @@ class AgentTrial:
             logger.info("agent %s was selected; this agent exits", found.current)
             return TrialVerdict(should_exit=True)
         age = self._monotonic() - self._started
-        match decide_duty(found, self._version):
+        duty = decide_duty(found, self._version)
+        if self._is_on_trial and found is None:  # otherwise the trial would never end
+            duty = DirectoryAction.CONFIRM
+        if self._is_on_trial and duty is not DirectoryAction.CONFIRM:
+            return self._end_trial()  # confirmed, although the answer was lost
+        match duty:
             case DirectoryAction.CONFIRM:
                 return self._try_confirm(age)
             case DirectoryAction.RESET_ATTEMPTS:
@@ -144,11 +149,7 @@ class AgentTrial:
             logger.warning("not confirmed: %s", error)
             ready = False
         if ready and self._run_action(DirectoryAction.CONFIRM).retry_after_s is None:
-            self._is_on_trial = False
-            logger.info("agent %s has confirmed itself", self._version)
-            self._run_action(DirectoryAction.CLEAN_UP)
-            # Operations that waited for the confirmation start now.
-            return TrialVerdict(retry_after_s=0.0)
+            return self._end_trial()
         # Applies also to an agent that fills its own disk but continues to run.
         if age >= TIMEOUT_FACTOR * self._confirm_s:
             raise UpdaterError(
@@ -157,6 +158,13 @@ class AgentTrial:
                 seconds=round(TIMEOUT_FACTOR * self._confirm_s),
             )
         return TrialVerdict(self._confirm_s)
+
+    def _end_trial(self) -> TrialVerdict:
+        self._is_on_trial = False
+        logger.info("agent %s has confirmed itself", self._version)
+        self._run_action(DirectoryAction.CLEAN_UP)
+        # Operations that waited for the confirmation start now.
+        return TrialVerdict(retry_after_s=0.0)
 
     def _run_action(self, action: DirectoryAction) -> TrialVerdict:
         try:

@@ -61,6 +61,11 @@ class Concatenation:
         """Return ``length`` bytes from ``start``; fewer at the end."""
         return os.pread(self._stream.fileno(), length, start)
 
+    def read_range(self, start: int, end: int) -> Iterator[bytes]:
+        """Yield the bytes from ``start`` to ``end`` in pieces."""
+        for at in range(start, end, BLOCK_BYTES):
+            yield self.read(at, min(BLOCK_BYTES, end - at))
+
     def close(self) -> None:
         """Close and so delete the temporary file."""
         self._stream.close()
@@ -202,7 +207,7 @@ class NameSkeleton:
                 self.bones.append_file(iter([NAME_SLOT.join(parts[::2])]))
             else:
                 self._mark(script=False)
-                self.bones.append_file(_read_range(whole, start, end))
+                self.bones.append_file(whole.read_range(start, end))
         self._mark(script=False)
 
     def close(self) -> None:
@@ -361,8 +366,3 @@ def _map_cover(
             return None
         differences = subtract_bytes(corrected, before)
     return RenamedCover(start, here, len(before), len(after), (names, wanted[1::2]), differences)
-
-
-def _read_range(whole: Concatenation, start: int, end: int) -> Iterator[bytes]:
-    for at in range(start, end, BLOCK_BYTES):
-        yield whole.read(at, min(BLOCK_BYTES, end - at))

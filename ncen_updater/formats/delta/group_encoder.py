@@ -244,7 +244,7 @@ def _write_streams(
         out, len(covers) * 12, _encode_control(covers, flags=corrections is not None)
     )
     zeros = _write_stream(out, len(runs) * RUN_BYTES, runs.encode_runs())
-    differences = _write_stream(out, scratch.size, _read_range(scratch, 0, scratch.size))
+    differences = _write_stream(out, scratch.size, scratch.read_range(0, scratch.size))
     literals = _write_stream(
         out, view.size - sum(covers.made), _read_literals(covers, view), literal=True
     )
@@ -358,13 +358,6 @@ def _join_blocks(pieces: Iterator[bytes]) -> Iterator[bytes]:
 def _read_literals(covers: _CoverColumns, view: Concatenation) -> Iterator[bytes]:
     here = 0
     for new, made in zip(covers.new, covers.made, strict=True):
-        yield from _read_range(view, here, new)
+        yield from view.read_range(here, new)
         here = new + made
-    yield from _read_range(view, here, view.size)
-
-
-def _read_range(view: Concatenation, start: int, end: int) -> Iterator[bytes]:
-    while start < end:
-        piece = view.read(start, min(BLOCK_BYTES, end - start))
-        start += len(piece)
-        yield piece
+    yield from view.read_range(here, view.size)

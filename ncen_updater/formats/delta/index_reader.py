@@ -9,7 +9,9 @@ described in ``docs/reference/delta-format.md``.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
 from enum import IntEnum
+from itertools import chain
 
 from ncen_updater.formats.delta.byte_transforms import CORRECTION_BYTES, NAME_BYTES, RUN_BYTES
 from ncen_updater.formats.delta.lzma_streams import (
@@ -37,24 +39,13 @@ from ncen_updater.formats.delta.pack_plan import (
     check_name,
     split_path,
 )
+from ncen_updater.formats.delta.zip_archive import MAX_MEMBERS
 from ncen_updater.formats.tree import EntryType, Tree, TreeEntry
 
 MAX_GROUPS = 100_000
-MAX_MEMBERS = 1_000_000
 MAX_OPS = 1_000_000
 MAX_COVERS = 1 << 31
 TEXT_BYTES = 4000
-COLUMN_NAMES = (
-    "steps",
-    "modes",
-    "depths",
-    "origins",
-    "names",
-    "sizes",
-    "links",
-    "groups",
-    "recipes",
-)
 # an additional column, if a group has another encoding than covers
 GROUP_ENCODINGS_COLUMN = "encodings"
 
@@ -81,20 +72,20 @@ class GroupEncoding(IntEnum):
     SINGLE_FRAME = 2  # one zstd frame
 
 
+@dataclass
 class IndexColumns:
     """The columns of the index: values of one kind together, so that they compress well."""
 
-    def __init__(self) -> None:
-        self.steps = bytearray()
-        self.modes = bytearray()
-        self.depths = bytearray()
-        self.origins = bytearray()
-        self.names = bytearray()
-        self.sizes = bytearray()
-        self.links = bytearray()
-        self.groups = bytearray()
-        self.recipes = bytearray()
-        self.encodings = bytearray()
+    steps: bytearray = field(default_factory=bytearray)
+    modes: bytearray = field(default_factory=bytearray)
+    depths: bytearray = field(default_factory=bytearray)
+    origins: bytearray = field(default_factory=bytearray)
+    names: bytearray = field(default_factory=bytearray)
+    sizes: bytearray = field(default_factory=bytearray)
+    links: bytearray = field(default_factory=bytearray)
+    groups: bytearray = field(default_factory=bytearray)
+    recipes: bytearray = field(default_factory=bytearray)
+    encodings: bytearray = field(default_factory=bytearray)
 
     def to_bytes(self) -> bytes:
         """Return the encoded index."""
@@ -104,6 +95,11 @@ class IndexColumns:
             put_number(whole, len(column))
             whole += column
         return bytes(whole)
+
+
+COLUMN_NAMES = tuple(
+    column.name for column in fields(IndexColumns) if column.name != GROUP_ENCODINGS_COLUMN
+)
 
 
 def split_columns(content: bytes) -> dict[str, ColumnReader]:
@@ -178,8 +174,6 @@ class _PlanReader:
             for _ in range(steps.read_number(len(self._old) - self._cursor)):
                 self._pass_old_entry(keep=step is IndexStep.KEEP)
         elif step is IndexStep.CHANGE:
-            if self._cursor >= len(self._old):
-                raise ReferenceOutOfRangeError("invalid reference")
             entry = self._old_file(self._cursor)
             size = self._columns["sizes"].read_number()
             mode = self._read_mode(entry.mode)
@@ -381,9 +375,7 @@ class _PlanReader:
         at = 0
         for _ in range(recipes.read_number(files)):
             at += recipes.read_number(files)
-            if at >= files:
-                raise ReferenceOutOfRangeError("invalid reference")
-            if not refs:
+            if at >= files or not refs:
                 raise ReferenceOutOfRangeError("invalid reference")
             found.append(
                 ArchiveRecipe(at, recipes.read_number(refs - 1), self._read_operations(recipes))
@@ -434,9 +426,10 @@ def encode_index(plan: PackPlan, old: Tree) -> bytes:
     ]
     candidates = {one: at for at, one in enumerate(changed + built)}
     put_number(columns.groups, len(plan.groups))
+    encoded = any(group.minified_names or group.single_frame for group in plan.groups)
     for group in plan.groups:
         _write_group(columns, group, candidates)
-        if any(other.minified_names or other.single_frame for other in plan.groups):
+        if encoded:
             _write_encoding(columns.encodings, group)
     return columns.to_bytes()
 
@@ -561,25 +554,19 @@ def count_shared_characters(one: str, other: str) -> tuple[int, int]:
     return start, end
 
 
-def _find_runs(numbers: Sequence[int]) -> list[tuple[int, int]]:
-    """Return ascending numbers as runs: (numbers skipped, numbers taken)."""
-    runs: list[tuple[int, int]] = []
+def _put_runs(column: bytearray, numbers: Sequence[int]) -> None:
+    """Append ascending numbers as runs: numbers skipped, numbers taken."""
+    runs: list[list[int]] = []
     end = 0
     for number in numbers:
         if runs and number == end:
-            runs[-1] = (runs[-1][0], runs[-1][1] + 1)
+            runs[-1][1] += 1
         else:
-            runs.append((number - end, 1))
+            runs.append([number - end, 1])
         end = number + 1
-    return runs
-
-
-def _put_runs(column: bytearray, numbers: Sequence[int]) -> None:
-    runs = _find_runs(numbers)
     put_number(column, len(runs))
-    for skipped, taken in runs:
-        put_number(column, skipped)
-        put_number(column, taken)
+    for value in chain.from_iterable(runs):
+        put_number(column, value)
 
 
 def _write_group(

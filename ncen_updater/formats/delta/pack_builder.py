@@ -112,11 +112,12 @@ def build_pack(
     scratch = options.scratch or pack.parent
     with tempfile.TemporaryDirectory(prefix=".delta-", dir=scratch) as folder:
         work = Path(folder)
-        made = _PackBuilder(old, old_tree, new, new_tree, work, progress, options).build_pack()
-        info = _make_info(made, old_tree, new_tree)
+        builder = _PackBuilder(old, old_tree, new, new_tree, work, progress, options)
+        made = builder.build_pack()
+        info = _make_info(made, builder.plan, old_tree, new_tree)
         progress.report(LazyText(N_("Verifying the delta pack")))
-        _verify_pack(made.path, old, old_tree, work / "proof", info)
-        with durable.open_for_replace(pack) as out, made.path.open("rb") as stream:
+        _verify_pack(made, old, old_tree, work / "proof", info)
+        with durable.open_for_replace(pack) as out, made.open("rb") as stream:
             shutil.copyfileobj(stream, out, PIECE)
     return info
 
@@ -141,38 +142,32 @@ def _remove_tree(place: Path) -> None:
     shutil.rmtree(place)
 
 
-def _make_info(made: _BuiltPack, old: Tree, new: Tree) -> DeltaInfo:
-    built = [e for e in made.plan.entries if isinstance(e, NewEntry) and e.is_built]
-    recipes = [recipe for group in made.plan.groups for recipe in group.recipes]
+def _make_info(pack: Path, plan: PackPlan, old: Tree, new: Tree) -> DeltaInfo:
+    built = [e for e in plan.entries if isinstance(e, NewEntry) and e.is_built]
+    recipes = [recipe for group in plan.groups for recipe in group.recipes]
     levels = {
         op.argument
         for r in recipes
         for op in r.operations
         if op.kind is ArchiveOperationKind.DEFLATE
     }
-    copies = sum(1 for e in made.plan.entries if isinstance(e, NewEntry) and e.copy_of is not None)
+    copies = sum(1 for e in plan.entries if isinstance(e, NewEntry) and e.copy_of is not None)
     files = sum(1 for entry in new.entries if entry.type is EntryType.FILE)
     return DeltaInfo(
         from_tree=old.compute_digest(),
         to_tree=new.compute_digest(),
         out_bytes=new.total_bytes,
         out_files=len(new.entries),
-        max_memory_bytes=made.plan.memory_bytes,
+        max_memory_bytes=plan.memory_bytes,
         required_capabilities=tuple(
-            sorted([*map(name_deflate_capability, levels), *made.plan.required_capabilities])
+            sorted([*map(name_deflate_capability, levels), *plan.required_capabilities])
         ),
-        pack_bytes=made.path.stat().st_size,
+        pack_bytes=pack.stat().st_size,
         same_files=files - len(built) - copies,
         written_files=len(built),
         written_bytes=sum(entry.size for entry in built),
         rebuilt_archives=len(recipes),
     )
-
-
-@dataclass(frozen=True)
-class _BuiltPack:
-    path: Path
-    plan: PackPlan
 
 
 class _PackBuilder:
@@ -189,15 +184,15 @@ class _PackBuilder:
         self._old, self._old_tree = old, old_tree
         self._new, self._new_tree = new, new_tree
         self._work, self._progress, self._options = work, progress, options
-        self._plan = pair_trees(old_tree, new_tree)
+        self.plan = pair_trees(old_tree, new_tree)
         self._archives: dict[str, ArchivePlan] = {}
         self._similar_files = SimilarFiles()
         self._done = 0
 
-    def build_pack(self) -> _BuiltPack:
-        """Write the streams, then the index in front of them."""
+    def build_pack(self) -> Path:
+        """Write the streams, then the index in front of them; return the path."""
         self._pair_by_content()
-        built = [e for e in self._plan.entries if isinstance(e, NewEntry) and e.is_built]
+        built = [e for e in self.plan.entries if isinstance(e, NewEntry) and e.is_built]
         if self._options.rebuild_archives:
             for entry in built:
                 self._plan_archive(entry)
@@ -205,14 +200,14 @@ class _PackBuilder:
         path = self._write_pack(self._work / "pack", built)
         # a reference to an earlier group costs a group more: build both and keep the smaller
         if self._similar_files.earlier:
-            groups, self._plan.groups = self._plan.groups, []
+            groups, self.plan.groups = self.plan.groups, []
             self._similar_files.earlier.clear()
             other = self._write_pack(self._work / "other", built)
             if path.stat().st_size < other.stat().st_size:
-                self._plan.groups = groups
+                self.plan.groups = groups
             else:
                 path = other
-        return _BuiltPack(path, self._plan)
+        return path
 
     def _write_pack(self, path: Path, built: list[NewEntry]) -> Path:
         """Write a pack; return its path."""
@@ -220,19 +215,19 @@ class _PackBuilder:
         self._done = 0
         with streams.open("wb") as out:
             for batch in plan_batches(
-                self._plan,
+                self.plan,
                 self._old_tree,
                 self._count_stream_bytes,
                 self._options.group_bytes,
                 self._options.window_bytes,
                 self._similar_files,
             ):
-                self._plan.groups.append(self._write_group(batch, out))
+                self.plan.groups.append(self._write_group(batch, out))
                 self._done += sum(entry.size for entry in batch.files)
                 label = LazyText(N_("Building the delta pack"))
                 self._progress.report(label, Amount(self._done, total, Unit.BYTES))
         with path.open("wb") as out, streams.open("rb") as source:
-            index = encode_index(self._plan, self._old_tree)
+            index = encode_index(self.plan, self._old_tree)
             out.write(
                 encode_header(
                     self._old_tree.compute_digest(), self._new_tree.compute_digest(), index
@@ -248,8 +243,8 @@ class _PackBuilder:
         This is done only if the old files exceed the match finder's window; otherwise the match
         finder sees them all.
         """
-        old, entries = self._old_tree.entries, self._plan.entries
-        changed = list_changed_files(self._plan, self._old_tree)
+        old, entries = self._old_tree.entries, self.plan.entries
+        changed = list_changed_files(self.plan, self._old_tree)
         if sum(old[index].size for index in changed) <= self._options.window_bytes:
             return
         stays = {entry.path for entry in self._new_tree.entries}
@@ -274,10 +269,10 @@ class _PackBuilder:
         Groups can refer only to old files that the new tree drops or changes. So an unchanged file
         is encoded as dropped, plus a new entry with the same path and content.
         """
-        old, entries = self._old_tree.entries, self._plan.entries
+        old, entries = self._old_tree.entries, self.plan.entries
         moved = {e.origin for e in entries if isinstance(e, NewEntry) and e.origin is not None}
         known = [
-            index for index in list_changed_files(self._plan, self._old_tree) if index not in moved
+            index for index in list_changed_files(self.plan, self._old_tree) if index not in moved
         ]
         others = {e for e in entries if isinstance(e, int) and old[e].type is EntryType.FILE}
         self._similar_files = find_similar_files(
@@ -361,14 +356,7 @@ class _PackBuilder:
                     if entry.path in self._archives and entry.similar_to is not None
                 ),
                 view=view.size,
-                covers=made.covers,
-                runs=made.runs,
-                control=made.control,
-                zeros=made.zeros,
-                differences=made.differences,
-                literals=made.literals,
-                minified_names=made.minified_names,
-                single_frame=made.single_frame,
+                **vars(made),
             )
 
     def _try_single_frame(
@@ -408,7 +396,7 @@ class _PackBuilder:
             return _replace_streams(made, found, other, out)
 
     def _source(self, ref: FileReference) -> Path:
-        entry = self._plan.entries[ref.origin] if ref.is_built else None
+        entry = self.plan.entries[ref.origin] if ref.is_built else None
         if isinstance(entry, NewEntry):
             return self._new / entry.path
         return self._old / self._path(ref.origin)

@@ -102,12 +102,13 @@ class _TreePairing:
     def __init__(self, old: Tree, new: Tree) -> None:
         self._old = old.entries
         self._at = {entry.path: index for index, entry in enumerate(old.entries)}
-        self._by_digest: dict[str, list[int]] = defaultdict(list)
+        self._by_content: dict[tuple[str | None, ...], int] = {}
         self._by_stem: dict[str, list[int]] = defaultdict(list)
         stays = {entry.path for entry in new.entries if entry.type is EntryType.FILE}
         for index, entry in enumerate(old.entries):
             if entry.sha256 is not None:
-                self._by_digest[entry.sha256].append(index)
+                for key in _list_content_keys(entry):
+                    self._by_content.setdefault(key, index)
                 if entry.path not in stays:
                     self._by_stem[strip_varying_parts(entry.path)].append(index)
 
@@ -119,33 +120,26 @@ class _TreePairing:
         fresh = NewEntry(entry.path, entry.type, entry.mode, entry.size, target=entry.target)
         if entry.sha256 is None:
             return fresh
-        alike = self._by_digest.get(entry.sha256)
-        if alike:
-            best = min(alike, key=lambda i: self._make_distance_key(i, entry.path))
-            return _set_origin(fresh, origin=best)
+        for key in _list_content_keys(entry):
+            if key in self._by_content:
+                return replace(fresh, origin=self._by_content[key])
         if index is not None and self._old[index].type is EntryType.FILE:
-            return _set_origin(fresh, like=index)
+            return replace(fresh, similar_to=index)
         renamed = self._by_stem.get(strip_varying_parts(entry.path))
         if renamed:
             best = min(renamed, key=lambda i: (abs(self._old[i].size - entry.size), i))
-            return _set_origin(fresh, like=best)
+            return replace(fresh, similar_to=best)
         return fresh
 
-    def _make_distance_key(self, index: int, path: str) -> tuple[bool, bool, bool, int]:
-        """Return the sort key for old files of equal content: same path, stem or name first."""
-        other = self._old[index].path
-        return (
-            other != path,
-            strip_varying_parts(other) != strip_varying_parts(path),
-            other.rpartition("/")[2] != path.rpartition("/")[2],
-            index,
-        )
 
-
-def _set_origin(fresh: NewEntry, origin: int | None = None, like: int | None = None) -> NewEntry:
-    return NewEntry(
-        fresh.path, fresh.type, fresh.mode, fresh.size, origin=origin, target=None, similar_to=like
-    )
+def _list_content_keys(entry: TreeEntry) -> tuple[tuple[str | None, ...], ...]:
+    """Return what files of equal content may share: path, stem or name first."""
+    digest, name = entry.sha256, entry.path.rpartition("/")[2]
+    stem = strip_varying_parts(entry.path)
+    return (
+        (digest, "path", entry.path), (digest, "both", stem, name), (digest, "stem", stem),
+        (digest, "name", name), (digest,),
+    )  # fmt: skip
 
 
 MAX_TRIED_MEMBERS = 4  # old members of the same length and checksum
@@ -495,7 +489,8 @@ def plan_batches(
         group_bytes: A group is closed before it exceeds this size, unless it has one file.
         reference_bytes: The same for the paired old files of a group.
         similar_files: Further similar files. A group is closed before a file that is similar to
-            another one of the group beyond the reach of the dictionary.
+            another one of the group beyond the reach of the dictionary. They are ignored if a pack
+            would have more references than files.
     """
     made: list[FileBatch] = []
     pairs: set[int] = set()
@@ -523,7 +518,11 @@ def plan_batches(
         have += size
         ends[entry.path] = have
         paired += more
-    _add_references(made, plan, old, reference_bytes, similar_files)
+    changed = list_changed_files(plan, old)
+    _add_references(made, plan, old, changed, reference_bytes, similar_files)
+    references = sum(len(batch.refs) + len(batch.earlier) for batch in made)
+    if references > len(changed) + sum(len(batch.files) for batch in made):
+        return plan_batches(plan, old, weight, group_bytes, reference_bytes, SimilarFiles())
     return made
 
 
@@ -540,6 +539,7 @@ def _add_references(
     made: list[FileBatch],
     plan: PackPlan,
     old: Tree,
+    changed: list[int],
     reference_bytes: int,
     similar: SimilarFiles,
 ) -> None:
@@ -557,7 +557,7 @@ def _add_references(
                 chosen[at].add(index)
                 room[at] -= old.entries[index].size
     _add_earlier_references(made, plan, room, similar)
-    for index in list_changed_files(plan, old):
+    for index in changed:
         if made and index not in paired and index not in moved:
             entry = old.entries[index]
             first = max(bisect_right(firsts, split_path(entry.path)) - 1, 0)
@@ -566,9 +566,8 @@ def _add_references(
                     chosen[at].add(index)
                     room[at] -= entry.size
                     break
-    candidates = set(list_changed_files(plan, old))
     for batch, refs in zip(made, chosen, strict=True):
-        batch.refs = sorted(refs & candidates)
+        batch.refs = sorted(refs.intersection(changed))
 
 
 def _add_earlier_references(

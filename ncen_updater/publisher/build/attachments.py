@@ -17,6 +17,7 @@ import json
 import re
 import uuid
 import zipfile
+import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -249,7 +250,7 @@ def _find_in_archive(path: Path, name: str) -> Iterator[SbomComponent]:
                 elif member.filename.endswith("/pom.properties"):
                     with archive.open(member) as stream:
                         yield from _read_maven_properties(stream, name)
-    except (zipfile.BadZipFile, NotImplementedError, EOFError):
+    except (zipfile.BadZipFile, zlib.error, NotImplementedError, EOFError, ValueError):
         return  # not a valid archive, so it has no labels
 
 

@@ -13,8 +13,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from packaging.specifiers import SpecifierSet
-
 from ncen_updater.common import atomic_files as durable
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import LazyText
@@ -67,11 +65,10 @@ def choose_base_releases(
         UNKNOWN_RELEASE: If a requested version is not offered.
         BuildError: If the new release may not be installed over a requested version.
     """
-    admits = SpecifierSet(manifest.upgrade_from)
     admitted = [
         offer
         for offer in offers
-        if offer.withdrawn is None and admits.contains(offer.release_version, prereleases=True)
+        if offer.withdrawn is None and manifest.accepts_version(offer.release_version)
     ]
     if wanted is None:
         newest = sorted(admitted, key=lambda offer: offer.release_version)[-MAX_BASE_RELEASES:]

@@ -477,18 +477,19 @@ def _list_pairs(words: Sequence[str]) -> list[tuple[str, str]]:
 def _find_row_kinds(words: tuple[str, ...]) -> Iterator[StatementKind]:
     """Yield the effects of a statement on records and objects."""
     head, pairs = words[0] if words else "", _list_pairs(words)
+    replaces = head != "CREATE" and any(
+        word == "REPLACE" and before in ("", "OR", ")") for before, word in pairs
+    )
     if any(word == "TRUNCATE" or (word == "DELETE" and before != "ON") for before, word in pairs):
         yield StatementKind.DELETES
-    if any(
-        word == "MERGE"
-        or (word == "UPDATE" and before not in ("ON", "FOR", "KEY"))
-        or (word == "REPLACE" and before in ("", "OR") and head != "CREATE")
+    if replaces or any(
+        word == "MERGE" or (word == "UPDATE" and before not in ("ON", "FOR", "KEY"))
         for before, word in pairs
     ):
         yield StatementKind.CHANGES
     if words[:2] == ("ALTER", "TABLE") and "TYPE" in words:  # the new type may hold fewer values
         yield StatementKind.CHANGES
-    if "INSERT" in words or head == "REPLACE":
+    if "INSERT" in words or replaces:
         yield StatementKind.ADDS
     if _DROPS & set(words):
         code = (words[1:2] and words[1] in _CODE) or words[1:3] == ("EVENT", "TRIGGER")

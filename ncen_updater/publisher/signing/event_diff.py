@@ -65,7 +65,7 @@ def describe_rollout_changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> 
         new: The drafted offer.
     """
     name = {"product": new.get("product"), "version": new.get("version")}
-    if old.get("halted") != new.get("halted"):
+    if not _is_equal(old.get("halted"), new.get("halted")):
         halt = new.get("halted")
         yield (
             LazyText(N_("HALTED: {product} {version}: {reason}"), {**name, **halt})
@@ -103,7 +103,7 @@ def _describe_countries(
 def _describe_waves(
     name: Mapping[str, object], old: list[dict[str, Any]], new: list[dict[str, Any]]
 ) -> Iterator[LazyText]:
-    if old == new:
+    if _is_equal(old, new):
         return
     if not new:
         yield LazyText(N_("{product} {version}: all sites at once"), name)
@@ -212,8 +212,9 @@ def find_undescribed_changes(
             yield "/".join(place), value
 
 
-def _is_equal(one: Any, other: Any) -> bool:  # noqa: ANN401 - JSON
-    return type(one) is type(other) and bool(one == other)
+def _is_equal(one: object, other: object) -> bool:
+    """Return whether two values have the same JSON: for Python, 1 and true are equal."""
+    return _format_json(one) == _format_json(other)
 
 
 def _iter_leaves(place: FieldPath, value: Any) -> Iterator[tuple[FieldPath, Any]]:  # noqa: ANN401 - JSON
@@ -441,21 +442,20 @@ def _diff_emergency_halt_keys(old: Root | None, new: Root) -> Iterator[DiffLine]
     before, after = (
         read_emergency_halt_keys(root) if root is not None else {} for root in (old, new)
     )
-    for keyid, key in before.items():
-        if keyid not in after:
-            words = N_("emergency halt: {owner} removed, key {fingerprint}")
+    removed = N_("emergency halt: {owner} removed, key {fingerprint}")
+    for words, some, others in (
+        (removed, before, after),
+        (EMERGENCY_HALT_KEY_LINE, after, before),
+    ):
+        for key in (some[keyid] for keyid in some if keyid not in others):
             mark = group_digest(compute_fingerprint(key))
             yield _make_line(words, owner=get_key_owner(key), fingerprint=mark)
-    for keyid, key in after.items():
-        if keyid not in before:
-            mark = group_digest(compute_fingerprint(key))
-            yield _make_line(EMERGENCY_HALT_KEY_LINE, owner=get_key_owner(key), fingerprint=mark)
 
 
 def _diff_periods(old: Root | None, new: Root) -> Iterator[DiffLine]:
     before, after = _read_periods(old), _read_periods(new)
     for name in sorted(before.keys() | after.keys()):
-        if before.get(name) != after.get(name):
+        if not _is_equal(before.get(name), after.get(name)):
             days, signing = after.get(name, ("-", "-"))
             old_days, old_signing = before.get(name, ("-", "-"))
             yield _make_line(
@@ -477,9 +477,10 @@ def _read_periods(root: Root | None) -> dict[str, tuple[object, object]]:
     policy = root.unrecognized_fields.get(POLICY_FIELD) if root is not None else None
     if not isinstance(policy, dict):
         return {}
-    days, signing = (policy.get(key) for key in ("expiry_days", "signing_days"))
-    if not isinstance(days, dict) or not isinstance(signing, dict):
-        return {}
+    days, signing = (
+        value if isinstance(value := policy.get(key), dict) else {}
+        for key in ("expiry_days", "signing_days")
+    )
     return {
         name: (days.get(name, "-"), signing.get(name, "-"))
         for name in sorted(days.keys() | signing.keys())
@@ -488,7 +489,7 @@ def _read_periods(root: Root | None) -> dict[str, tuple[object, object]]:
 
 def _diff_targets(old: Targets | None, new: Targets) -> Iterator[DiffLine]:
     was, now = _read_delegations(old), _read_delegations(new)
-    for name in was.keys() - now.keys():
+    for name in sorted(was.keys() - now.keys()):
         yield _make_line(N_("product {name} removed from the feed"), name=name)
     for name, (holder, keys) in now.items():
         old_holder, old_keys = was.get(name, (None, {}))
@@ -544,7 +545,7 @@ def _diff_holders(
     old_threshold: int,
     threshold: int,
 ) -> Iterator[DiffLine]:
-    for keyid in old.keys() - new.keys():
+    for keyid in sorted(old.keys() - new.keys()):
         yield _make_line(
             N_("{name}: {owner} removed (key {fingerprint}...)"),
             name=name,
@@ -608,7 +609,7 @@ def _diff_files(
                 digest=group_digest(target.hashes["sha256"]),
             )
         value = (before.custom if before else None) or {}
-        if value != (target.custom or {}):
+        if not _is_equal(value, target.custom or {}):
             yield from _diff_custom(path, value, target.custom)
 
 
@@ -638,7 +639,9 @@ def _diff_custom(path: str, old: Mapping[str, Any], new: Any) -> Iterator[DiffLi
             continue
         if key in ("archive", "product", "version") and key not in before:
             continue
-        if before.get(key) == value or (key == "deltas" and not value and key not in before):
+        if _is_equal(before.get(key), value) or (
+            key == "deltas" and not value and key not in before
+        ):
             continue
         if key == "withdrawn" and value is None:
             yield _make_line(

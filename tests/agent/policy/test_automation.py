@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ncen_updater.agent.policy.automation import (
+    BAD_RELEASE_DELAYS,
     ActionFailure,
     AutomationInputs,
     AutomationMode,
@@ -250,6 +251,11 @@ ROWS = (
         NOW + 6 * HOUR,
     ),
     Row("failed here lately", replace(READY, retry_at=NOW + HOUR), ServiceAction.WAIT, NOW + HOUR),
+    Row(
+        "failed here before the clock was set back",
+        replace(READY, retry_at=NOW + timedelta(days=8)),
+        ServiceAction.UPGRADE,
+    ),
     Row("failed here long ago", replace(READY, retry_at=NOW), ServiceAction.UPGRADE),
     Row("not downloaded", replace(READY, slot_built=False), ServiceAction.PREPARE),
     Row(
@@ -439,7 +445,8 @@ def test_invariants_hold_for_all_inputs(facts: AutomationInputs) -> None:
         )
         assert facts.mode is AutomationMode.AUTOMATIC or not facts.missing_approvals
         assert facts.not_before is None or facts.not_before <= NOW
-        assert facts.retry_at is None or facts.retry_at <= NOW
+        longest = NOW + BAD_RELEASE_DELAYS[-1]
+        assert facts.retry_at is None or not NOW < facts.retry_at <= longest
     if act.action is ServiceAction.WAIT:
         assert act.until is not None
         assert NOW < act.until <= NOW + timedelta(hours=24)

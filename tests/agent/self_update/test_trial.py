@@ -16,7 +16,8 @@ from ncen_updater.agent.storage.agent_selection import (
     AgentSelectionFile,
     TrialState,
 )
-from ncen_updater.common.messages import AGENT_NOT_CONFIRMED
+from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.messages import AGENT_NOT_CONFIRMED, SEQUENCE_UNWRITABLE
 from tests.support.errors import refused
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
@@ -48,7 +49,7 @@ class Trial:
             self.file.update(lambda _: found)
         self.time = 1000.0
         self.reached = True
-        self.journal_full = False
+        self.journal_full = self.answer_lost = False
         self.said: list[str] = []
         self.probation = AgentTrial(
             self.file,
@@ -67,6 +68,8 @@ class Trial:
             create_action_handler(self.file.directory, self.version, lambda: NOW, lambda: None)(
                 action
             )
+        if self.answer_lost:
+            raise UpdaterError(SEQUENCE_UNWRITABLE, path=self.file.directory, reason="timeout")
 
     def _reach(self) -> bool:
         self.said.append("reach")
@@ -205,6 +208,24 @@ def test_agent_without_slots_has_no_duty(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_selection_damaged_later_does_not_end_the_service(trial: Trial) -> None:
+def test_confirmed_agent_ends_its_trial_although_the_answer_was_lost(trial: Trial) -> None:
+    trial.answer_lost = True
+    assert trial.step(60).retry_after_s == 60.0
+    assert trial.state is TrialState.CONFIRMED
+    trial.answer_lost = False
+    assert trial.step(60) == TrialVerdict(retry_after_s=0.0)
+    assert not trial.probation.on_trial
+    assert trial.said == ["reach", "confirmed", "after"]
+
+
+def test_agent_on_trial_gives_up_if_the_selection_is_damaged(trial: Trial) -> None:
     trial.file.path.write_text("{")
-    assert trial.step(60) == TrialVerdict()
+    assert trial.step(60) == TrialVerdict(retry_after_s=60.0)
+    with refused(AGENT_NOT_CONFIRMED):
+        trial.step(540)
+
+
+def test_selection_damaged_later_does_not_end_the_service(tmp_path: Path) -> None:
+    trial = Trial(tmp_path, AgentSelection("2.0"))
+    trial.file.path.write_text("{")
+    assert trial.step(6000) == TrialVerdict()

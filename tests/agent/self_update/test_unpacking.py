@@ -95,8 +95,25 @@ def test_oversized_release_is_refused(agent: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_invalid_wheel_is_refused(agent: Path) -> None:
-    with refused(AGENT_RELEASE_UNUSABLE, match="zip"):
-        AgentSlots(agent).build("2.0", "digest", filling("2.0", b"PK"), SilentProgress())
+    named = wheel("ncen_updater", "2.0", {"\u00e9.py": ""})
+    version = bytearray(named)
+    version[named.rindex(b"PK\1\2") + 6] = 99
+    for content, reason in (
+        (b"PK", "zip"),
+        (named.replace("\u00e9".encode(), b"\xff\xff"), "utf-8"),
+        (bytes(version), "version 9.9"),
+    ):
+        with refused(AGENT_RELEASE_UNUSABLE, match=reason):
+            AgentSlots(agent).build("2.0", "digest", filling("2.0", content), SilentProgress())
+
+
+def test_agent_that_warns_is_built(agent: Path) -> None:
+    program = (
+        'import sys; sys.stderr.write("DeprecationWarning: old\\n"); print("ncen-updater 2.0")\n'
+    )
+    content = agent_wheel("2.0", agent=program)
+    AgentSlots(agent).build("2.0", "digest", filling("2.0", content), SilentProgress())
+    assert AgentSlots(agent).is_working("2.0")
 
 
 def test_slot_symlinks_are_rejected(agent: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -91,6 +91,17 @@ def test_large_trees_are_split_into_groups_and_windows(tmp_path: Path) -> None:
     assert info.pack_bytes < 12_000
 
 
+def test_files_similar_to_several_groups_stay_within_the_limit(tmp_path: Path) -> None:
+    """Each of six unchanged files resembles both new files: 12 references, 8 files."""
+    half = len(NOISE) // 2
+    parts = [(NOISE[n : n + 16_000], NOISE[half + n : half + n + 16_000]) for n in
+             range(0, 96_000, 16_000)]  # fmt: skip
+    old = {f"u{number}": b"".join(both) for number, both in enumerate(parts)}
+    new = {**old, "x": NOISE[:96_000], "y": NOISE[half : half + 96_000]}
+    info, _ = there(tmp_path, old, new, PackOptions(group_bytes=50_000, window_bytes=1 << 20))
+    assert info.written_files == 2
+
+
 def test_file_larger_than_the_window_is_packed(tmp_path: Path) -> None:
     big = random.Random(1).randbytes(1_000_000)
     options = PackOptions(group_bytes=100_000, window_bytes=100_000)

@@ -273,14 +273,16 @@ def test_planned_rollback_matches_the_actual_one(
             [
                 DataLoss("a", None, LossKind.ROWS, 1, cascades=True),
                 DataLoss("b", "c", LossKind.COLUMN, 2),
+                DataLoss("d", None, LossKind.ROWS, 3),
             ],
         ),
         # What goes with it is counted all the same.
         (
-            ("A", "b.c"),
+            ("A", "B.C", "d"),
             [
                 DataLoss("a", None, LossKind.ROWS, 1, cascades=True),
                 DataLoss("b", "c", LossKind.DECLARED),
+                DataLoss("d", None, LossKind.ROWS, 3),
             ],
         ),
     ],
@@ -288,7 +290,8 @@ def test_planned_rollback_matches_the_actual_one(
 def test_declared_loss_does_not_hide_cascading_loss(
     tmp_path: Path, loses: tuple[str, ...] | None, found: list[DataLoss]
 ) -> None:
-    made = make(tmp_path, "0005", "SELECT 1", "TRUNCATE a CASCADE;\nALTER TABLE b DROP c")
+    down = "TRUNCATE a CASCADE;\nALTER TABLE b DROP c;\nDELETE FROM d"
+    made = make(tmp_path, "0005", "SELECT 1", down)
     migration = made.migration.model_copy(update={"data_loss": loses})
     newer = release("2.0", A, dataclasses.replace(made, migration=migration))
 

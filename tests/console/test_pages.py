@@ -471,7 +471,7 @@ def test_failed_step_shows_cause_and_remedy() -> None:
 def test_automatic_rollback_names_the_failed_release(state: str, label: str, done: str) -> None:
     """Seen: "Completed", "Rolled back to 3.2.4", and nowhere that 3.3.0 had failed, nor why."""
     reason = "no response: Connection refused"
-    failed = report("finished", error_code="NU-6009", facts={"soak_error": reason})
+    failed = report("finished", facts={"soak_error": reason})
     facts = {"failed_soak_upgrade": failed["id"]}
     steps = [*report()["steps"], OPENED]
     shown = report(state, kind="rollback", facts=facts, steps=steps, **{"from": "3.3.0"})

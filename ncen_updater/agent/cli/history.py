@@ -18,7 +18,7 @@ from ncen_updater.common.cli.lazy import IntegerRange
 from ncen_updater.common.cli.render import format_duration, format_table
 from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.labels import get_step_label, translate_step_label
-from ncen_updater.common.messages import SOAK_FAILED, ExitCode
+from ncen_updater.common.messages import ExitCode
 
 Document = Mapping[str, Any]
 
@@ -89,12 +89,6 @@ def _show_adopted(session: AgentSession, event: Document) -> None:
     session.add_line(LazyText(words, values))
 
 
-def _find_error_code(change: Document) -> str | None:
-    """Return the error code of a change; SOAK_FAILED if only its soak period failed."""
-    code: str | None = change["error_code"]
-    return code or (SOAK_FAILED.code if change["soak_failed"] else None)
-
-
 def _show_changes(session: AgentSession, found: Document) -> None:
     rows = [
         [
@@ -115,14 +109,14 @@ def _show_changes(session: AgentSession, found: Document) -> None:
                 change["to"],
                 session.translate(get_change_state(change)),
                 "-" if downtime is None else format_duration(downtime),
-                _find_error_code(change) or "-",
+                change["error_code"] or "-",
                 session.when(change["created_at"]),
             ]
         )
     if found["changes"]:
         for line in format_table(rows, session.language):
             session.add_line(line)
-        failed = next((one for one in found["changes"] if _find_error_code(one)), None)
+        failed = next((one for one in found["changes"] if one["error_code"]), None)
         if failed is not None:
             text = N_("For the last failure, run: ncen-updater history {id}")
             session.add_line(LazyText(text, {"id": failed["id"]}))

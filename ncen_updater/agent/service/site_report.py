@@ -65,6 +65,7 @@ from ncen_updater.agent.storage.service_state import Assessment
 from ncen_updater.common.disk_space import MARGIN_BYTES
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import LazyText
+from ncen_updater.common.messages import SOAK_FAILED
 from ncen_updater.feed.clock import find_clock_findings
 
 if TYPE_CHECKING:
@@ -480,7 +481,8 @@ def build_history_report(journal: Journal, limit: int, before: str | None = None
             {
                 **serialize_change(change, facts[change.id]),
                 "predicted_downtime_s": _build_range(predictions.get(change.id)),
-                "soak_failed": bool(facts[change.id].soak_error),
+                "error_code": change.error_code
+                or (SOAK_FAILED.code if facts[change.id].soak_error else None),
                 "interrupted": _is_interrupted(journal, change),
             }
             for change in changes

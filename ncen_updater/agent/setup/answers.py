@@ -26,6 +26,7 @@ from ncen_updater.agent.config.setting_lines import SettingPath
 from ncen_updater.common.cli.render import parse_digest
 from ncen_updater.common.i18n import LazyText
 from ncen_updater.formats.manifest import Identifier
+from ncen_updater.formats.rollout import find_invalid_countries
 
 MAX_NAMES = 50
 #: Absolute path without characters that a PostgreSQL socket address cannot hold.
@@ -88,6 +89,17 @@ class DatabaseAnswers(BaseSettings):
     bin_directory: Path | None = None
 
 
+class SiteAnswers(SiteSettings):
+    """Identity of the site, with a country that releases can name."""
+
+    @field_validator("country")
+    @classmethod
+    def _require_country(cls, value: str) -> str:
+        if find_invalid_countries([value]):
+            raise ValueError(LazyText("unknown country {country}", {"country": value}))
+        return value
+
+
 class SetupAnswers(BaseSettings):
     """All of ``setup.toml``; the table ``[application]`` is copied to ``agent.toml`` unchanged.
 
@@ -100,7 +112,7 @@ class SetupAnswers(BaseSettings):
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
     schema_: Annotated[Literal[1], Field(alias="schema")]
-    site: SiteSettings
+    site: SiteAnswers
     feed: FeedSettings
     trust: TrustAnswers
     people: PeopleAnswers = PeopleAnswers()

@@ -201,7 +201,9 @@ def _get_state_lines(error: UpdaterError, report_state: StateReporter) -> Sequen
         return report_state(error)
     except Exception as second:
         logging.getLogger(__name__).debug("state unknown", exc_info=True)
-        return [LazyText(SITE_STATE_UNKNOWN, {"why": f"{type(second).__name__}: {second}"})]
+        known = isinstance(second, UpdaterError)
+        why = second if known else f"{type(second).__name__}: {second}"
+        return [LazyText(SITE_STATE_UNKNOWN, {"why": str(why)})]
 
 
 def _wrap_unexpected(error: Exception, session: CliSession) -> UnexpectedError:

@@ -15,6 +15,7 @@ from datetime import datetime, timedelta
 from ncen_updater.common.cli.render import format_amount, format_duration
 from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.labels import explain_code, get_step_label
+from ncen_updater.common.messages import SOAK_FAILED
 from ncen_updater.common.progress import ProgressUpdate
 from ncen_updater.console.page_request import PageContent, PageRequest
 from ncen_updater.console.rendering import JOB_KINDS, FileResponse, describe_job, parse_time
@@ -382,9 +383,12 @@ def find_problem(report: Document, job: Document | None, language: str) -> Docum
     journal.
     """
     failure = report.get("failure") or {}
-    soak_error = report.get("facts", {}).get("soak_error")
+    facts = report.get("facts", {})
+    soak_error = facts.get("soak_error") if not facts.get("confirmed_by") else None
     code = str(failure.get("code") or report.get("error_code") or "")
-    if not code or (report["state"] not in FAILED and not soak_error):
+    if soak_error:
+        code = SOAK_FAILED.code
+    elif report["state"] not in FAILED or not code:
         return None
     job_error = (((job or {}).get("result") or {}).get("document") or {}).get("error") or {}
     if job_error.get("code") == code:

@@ -31,7 +31,12 @@ from ncen_updater.common.messages import (
     PRODUCT_NEEDED,
     ExitCode,
 )
-from ncen_updater.formats.rollout import MAX_REASON_CHARS, PublishCondition, RolloutWave
+from ncen_updater.formats.rollout import (
+    MAX_REASON_CHARS,
+    PublishCondition,
+    RolloutWave,
+    find_invalid_countries,
+)
 from ncen_updater.formats.target_names import AGENT_PRODUCT
 from ncen_updater.publisher.build.attachments import AttachmentReport
 from ncen_updater.publisher.distribute.feed_status import SignatureStatus, read_signature_status
@@ -50,7 +55,7 @@ from ncen_updater.publisher.review.text_page import (
     render_html,
 )
 from ncen_updater.publisher.signing import tokens
-from ncen_updater.publisher.signing.draft import Draft, find_invalid_countries
+from ncen_updater.publisher.signing.draft import Draft
 from ncen_updater.publisher.signing.keys import (
     PRIVATE_SUFFIX,
     get_key_owner,

@@ -18,7 +18,12 @@ from ncen_updater.common.cli.usage import CommandUsageError
 from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.feed.emergency_halt_statements import read_emergency_halt_keys
 from ncen_updater.formats.manifest import Channel
-from ncen_updater.formats.rollout import EmergencyHaltStatement, ReleaseHalt, format_utc_time
+from ncen_updater.formats.rollout import (
+    EmergencyHaltStatement,
+    ReleaseHalt,
+    find_invalid_countries,
+    format_utc_time,
+)
 from ncen_updater.publisher.cli.options import (
     DIRECTORY_PATH,
     DraftMaker,
@@ -59,7 +64,6 @@ from ncen_updater.publisher.signing.draft import (
     draft_halt_end,
     draft_retirement,
     draft_waves,
-    find_invalid_countries,
 )
 from ncen_updater.publisher.signing.keys import get_key_owner
 

@@ -27,6 +27,7 @@ from ncen_updater.formats.release_document import (
     get_release_target_name,
     parse_release_document,
 )
+from ncen_updater.formats.rollout import find_invalid_countries
 from ncen_updater.formats.target_names import AGENT_PRODUCT
 from ncen_updater.formats.texts.overlay_files import MAX_OVERLAY_FILE_BYTES, list_overlay_files
 from ncen_updater.formats.tree import EntryType, Tree
@@ -60,7 +61,6 @@ from ncen_updater.publisher.lint.sql_rules import (
     check_unmapped_codes,
 )
 from ncen_updater.publisher.new.migration_detection import is_migration_file, is_rerun_changelog
-from ncen_updater.publisher.signing.draft import find_invalid_countries
 from ncen_updater.publisher.signing.event_files import find_previous_document, read_overlay_files
 from ncen_updater.publisher.signing.metadata_rules import refuse_invalid_drafts
 

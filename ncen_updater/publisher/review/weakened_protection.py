@@ -20,6 +20,7 @@ from tuf.api.metadata import Root, Targets  # type: ignore[attr-defined]
 from ncen_updater.common.i18n import N_, LazyText, LocalizedFigure
 from ncen_updater.feed.emergency_halt_statements import read_emergency_halt_keys
 from ncen_updater.formats.manifest import Manifest
+from ncen_updater.formats.rollout import find_invalid_countries
 from ncen_updater.formats.sql import ENGINE_NAMES
 from ncen_updater.formats.target_names import OFFER_FIELD, RELEASES_PREFIX
 from ncen_updater.publisher.feed.role_policy import (
@@ -30,7 +31,6 @@ from ncen_updater.publisher.feed.role_policy import (
     read_issue_time,
 )
 from ncen_updater.publisher.review.statement_marks import find_marks
-from ncen_updater.publisher.signing.draft import find_invalid_countries
 from ncen_updater.publisher.signing.keys import compute_fingerprint, get_key_owner
 from ncen_updater.publisher.signing.signing_event import SigningEvent
 from ncen_updater.publisher.signing.value_format import (

@@ -262,6 +262,10 @@ def test_list_shows_the_soak_failure_and_who_rolled_back(site: TrialSite) -> Non
         journal.set_change_state(BACK.id, ChangeState.FINISHED)
     (row,) = [line for line in site.run("history").stdout.splitlines() if "NU-6009" in line]
     assert row.startswith(UPGRADE.id)
+    # Seen in the console, which shows the same list: "finished", without a code.
+    changes = json.loads(site.run("history", "--json").stdout)["changes"]
+    codes = {one["id"]: one["error_code"] for one in changes}
+    assert codes == {UPGRADE.id: "NU-6009", BACK.id: None}
     said = site.run("history", BACK.id).stdout
     assert "automatic rollback: 3.3.0 failed in the soak period" in said
     assert "started by" not in said

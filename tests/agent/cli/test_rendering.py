@@ -384,3 +384,15 @@ def test_killed_job_process_is_reported_as_such(result: object) -> None:
     """Seen: "The service no longer answers: order 5 ended with 126", by a service that answered."""
     with refused(JOB_INTERRUPTED):
         parse_job_result(5, result)
+
+
+def test_unknown_state_names_the_code_and_no_class(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Seen in a setup: "State of the site unknown: ConfigError: NU-1011: ..."."""
+
+    def fail(_: UpdaterError) -> list[LazyText]:
+        raise UpdaterError(JOB_INTERRUPTED)
+
+    show_error(AgentSession("x", tmp_path / "none"), UpdaterError(JOURNAL_UNREADABLE), fail)
+    assert f"State of the site unknown: {JOB_INTERRUPTED.code}: " in capsys.readouterr().err

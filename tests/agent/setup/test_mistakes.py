@@ -172,6 +172,8 @@ MISTAKES = (
     Mistake("site ID too long", put("site.id", "k" * 41), "NU-1005", "at most 40"),
     Mistake("country as a word", put("site.country", "Kenya"), "NU-1005", "ISO 3166"),
     Mistake("country in small letters", put("site.country", "ke"), "NU-1005", "capitals"),
+    Mistake("country that ISO calls otherwise", put("site.country", "UK"), "NU-1005",
+            "unknown country UK. Use an ISO 3166 code"),
     Mistake("table misspelt", put("peeple", {"operators": []}), "NU-1005", "mean people"),
     Mistake("setting misspelt", put("people.operater", ["root"]), "NU-1005", "mean operators"),
     Mistake("schema of tomorrow", put("schema", 2), "NU-1005", "Use one of: 1"),

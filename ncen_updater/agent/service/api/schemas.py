@@ -210,9 +210,7 @@ OpenChange = _document(
     "OpenChange", Change, step=str | None, step_state=str | None, soak_ends_at=datetime | None,
     contracting=bool, next_version=str | None,
 )  # fmt: skip
-PastChange = _document(
-    "PastChange", Change, predicted_downtime_s=Range | None, soak_failed=bool, interrupted=bool
-)
+PastChange = _document("PastChange", Change, predicted_downtime_s=Range | None, interrupted=bool)
 DoneChange = _document("DoneChange", Change, step_s=dict[str, float], facts=Facts)
 Emergency = _document("Emergency", actor=str, reason=str)
 ChangeFailure = _document(

@@ -34,6 +34,7 @@ from ncen_updater.formats.rollout import (
 )
 from ncen_updater.publisher.feed.feed_directory import FeedState, list_offers
 from ncen_updater.publisher.signing.keys import get_key_owner
+from ncen_updater.publisher.signing.value_format import format_signed_time
 
 #: How long an expired emergency halt stays in the timestamp, so that its key cannot repeat it.
 RETENTION = timedelta(days=30)
@@ -71,6 +72,23 @@ def list_active_halts(
         for one, owner in found
         if one.until > now
     )
+
+
+def list_stops(state: FeedState, now: datetime) -> dict[tuple[str, str], tuple[str, str]]:
+    """Return the releases that no site may start to install, by product and version.
+
+    Returns:
+        Reason, and end of the emergency halt; no end if the halt or withdrawal is signed.
+    """
+    halts = list_active_halts(read_emergency_halts(state), now)
+    stops = {
+        (one.product, one.version): (one.reason, format_signed_time(one.until)) for one in halts
+    }
+    for metadata in state.delegated.values():
+        for offer in list_offers(metadata.signed):
+            if signed := offer.withdrawn or offer.halted:
+                stops[offer.product, offer.version] = signed.reason, ""
+    return stops
 
 
 def sign_emergency_halt(

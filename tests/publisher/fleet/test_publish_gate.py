@@ -75,7 +75,8 @@ def test_signed_waves_wait_for_leaders_and_waivers_are_recorded(at_work: SignerC
     code, out, _ = at_work.run(*publish, "--json")
     error = json.loads(out)["error"]
     assert (code, error["code"]) == (3, "NU-9814")
-    assert error["title"].endswith("1 of 2. Not counted: FR: nothing reported")
+    assert error["title"].endswith("3.3.0: 1 of 2")
+    assert error["state"] == "Nothing was published. Not counted: FR: nothing reported"
 
     # Nothing is recorded of a publication that did not take place.
     wrong = work / "wrong"

@@ -33,7 +33,7 @@ from ncen_updater.formats.manifest import Channel
 from ncen_updater.formats.rollout import EMERGENCY_HALTS_FIELD, EmergencyHaltStatement
 from ncen_updater.publisher.cli.main import run
 from ncen_updater.publisher.distribute.emergency_halts import (
-    list_stops,
+    read_rollouts,
     sign_emergency_halt,
     sign_emergency_halt_end,
 )
@@ -191,8 +191,9 @@ def test_board_is_told_of_a_halt_while_it_lasts(country: Country) -> None:
     country.halt()
     state, ends = country.feed.read_state(), START + timedelta(hours=72)
     until = format_signed_time(f"{ends:%Y-%m-%dT%H:%M:%SZ}")
-    assert list_stops(state, START) == {("ncen", "3.4.0"): ("loses cases", until)}
-    assert list_stops(state, ends) == {}
+    key = ("ncen", "3.4.0")
+    assert read_rollouts(state, START)[key] == ((), ("loses cases", until))
+    assert read_rollouts(state, ends)[key] == ((), None)
 
 
 def test_halt_expires_by_the_local_clock(country: Country) -> None:

@@ -24,8 +24,8 @@ from ncen_updater.publisher.cli.options import (
     record_option,
     show_result,
 )
-from ncen_updater.publisher.distribute.emergency_halts import list_stops
-from ncen_updater.publisher.feed.feed_directory import FeedDirectory, list_offers
+from ncen_updater.publisher.distribute.emergency_halts import read_rollouts
+from ncen_updater.publisher.feed.feed_directory import FeedDirectory
 from ncen_updater.publisher.fleet.board import MARKS, build_board, render_board
 from ncen_updater.publisher.fleet.releases import read_regions
 from ncen_updater.publisher.fleet.store import (
@@ -140,16 +140,12 @@ def board(
     known = read_regions(regions)
     directory = FeedDirectory(feed) if feed is not None else None
     waivers = directory.list_waivers() if directory else ()
-    state = directory.read_state() if directory else None
-    signed = state.delegated.values() if state else ()
-    offers = [offer for metadata in signed for offer in list_offers(metadata.signed)]
-    waves = {(one.product, one.version): one.waves for one in offers if one.waves}
-    stops = list_stops(state, get_time()) if state else {}
+    rollouts = read_rollouts(directory.read_state(), get_time()) if directory else {}
     published = LazyText("FEED") if feed is None else shlex.quote(str(feed))
     with FleetStore.open(record, create=False) as store:
         made = build_board(
-            store.list_sites(), known, get_time().date(), waves, waivers, store.read_edition(),
-            store.list_sums(), (shlex.quote(str(record)), published), stops,
+            store.list_sites(), known, get_time().date(), rollouts, waivers, store.read_edition(),
+            store.list_sums(), (shlex.quote(str(record)), published),
         )  # fmt: skip
         store.write_edition(made.given_back)
     atomic_files.make_directory(output)

@@ -28,6 +28,7 @@ from ncen_updater.formats.rollout import (
     MAX_HALT_BYTES_PER_KEY,
     MAX_HALTS_PER_KEY,
     EmergencyHaltStatement,
+    RolloutWave,
     encode_for_signing,
     format_utc_time,
     sort_newest_first,
@@ -56,6 +57,10 @@ class EmergencyHaltStatus:
     reason: str
 
 
+#: Why no site may start an upgrade, and until when; "" if a halt or withdrawal is signed.
+Stop = tuple[str, str]
+
+
 def read_emergency_halts(state: FeedState) -> tuple[tuple[EmergencyHaltStatement, str], ...]:
     """Return the emergency halts of the timestamp that a valid key signed, with the key owners."""
     if state.timestamp is None:
@@ -74,21 +79,19 @@ def list_active_halts(
     )
 
 
-def list_stops(state: FeedState, now: datetime) -> dict[tuple[str, str], tuple[str, str]]:
-    """Return the releases that no site may start to install, by product and version.
-
-    Returns:
-        Reason, and end of the emergency halt; no end if the halt or withdrawal is signed.
-    """
+def read_rollouts(
+    state: FeedState, now: datetime
+) -> dict[tuple[str, str], tuple[tuple[RolloutWave, ...], Stop | None]]:
+    """Return waves and stop of each release, by product and version."""
     halts = list_active_halts(read_emergency_halts(state), now)
-    stops = {
-        (one.product, one.version): (one.reason, format_signed_time(one.until)) for one in halts
-    }
-    for metadata in state.delegated.values():
-        for offer in list_offers(metadata.signed):
-            if signed := offer.withdrawn or offer.halted:
-                stops[offer.product, offer.version] = signed.reason, ""
-    return stops
+    ends = {(one.product, one.version): (one.reason, one.until) for one in halts}
+    rollouts = {}
+    for role in state.delegated.values():
+        for offer in list_offers(role.signed):
+            key, stop = (offer.product, offer.version), offer.withdrawn or offer.halted
+            reason, until = (stop.reason, "") if stop else ends.get(key, ("", ""))
+            rollouts[key] = offer.waves, (reason, format_signed_time(until)) if reason else None
+    return rollouts
 
 
 def sign_emergency_halt(

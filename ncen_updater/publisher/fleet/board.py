@@ -40,8 +40,7 @@ from ncen_updater.publisher.fleet.releases import (
     OUTCOMES,
     Regions,
     ReleaseRow,
-    Stops,
-    Waves,
+    Rollouts,
     build_release_rows,
     find_contact,
     find_region,
@@ -158,12 +157,11 @@ def build_board(
     sites: Sequence[FleetSite],
     regions: Regions,
     today: date,
-    waves: Waves | None = None,
+    rollouts: Rollouts | None = None,
     waivers: Sequence[tuple[date, Waiver]] = (),
     former: Edition | None = None,
     sums: tuple[Mapping[str, str | int], ...] = (),
     places: tuple[str, LazyText | str] = ("fleet.db", "FEED"),
-    stops: Stops | None = None,
 ) -> Board:
     """Compute the board; pure.
 
@@ -171,16 +169,15 @@ def build_board(
         sites: Sites from :meth:`FleetStore.list_sites`.
         regions: Regions from ``regions.toml``; may be empty.
         today: Date of the board.
-        waves: Waves of the feed.
+        rollouts: Rollouts of the feed.
         waivers: Waivers from :meth:`FeedDirectory.list_waivers`.
         former: The last published edition.
         sums: Counts from :meth:`FleetStore.list_sums`.
         places: Paths of the record and of the feed, as shown in commands.
-        stops: Halted and withdrawn releases of the feed.
     """
     record, feed = places
     rows = [_build_site_row(site, regions, today) for site in sites]
-    releases = build_release_rows(sites, regions, today, waves or {}, stops or {}, waivers)
+    releases = build_release_rows(sites, regions, today, rollouts or {}, waivers)
     names = {row.country: row.country for row in rows}
     names |= {code: name for one in regions.values() for code, name in one.countries.items()}
     attention = [

@@ -27,6 +27,7 @@ from ncen_updater.formats.errors import describe_mistakes
 from ncen_updater.formats.manifest import Country, SignedModel
 from ncen_updater.formats.receipt import Fault, Outcome, Receipt
 from ncen_updater.formats.rollout import PublishCondition, RolloutWave, Waiver
+from ncen_updater.publisher.distribute.emergency_halts import Stop
 from ncen_updater.publisher.errors import describe_system_error
 from ncen_updater.publisher.feed.role_policy import read_publish_condition
 from ncen_updater.publisher.fleet.store import NO_WORD, FleetSite, FleetStore, Mark, name_outcome
@@ -44,10 +45,8 @@ OWN_FAULT = f"failed-{Fault.RELEASE}"
 YEAR = timedelta(days=365)
 #: A release: product and version.
 ReleaseKey = tuple[str, str]
-#: Signed waves of releases.
-Waves = Mapping[ReleaseKey, tuple[RolloutWave, ...]]
-#: Releases that no site may start to install: reason, and end of an emergency halt; "" if signed.
-Stops = Mapping[ReleaseKey, tuple[str, str]]
+#: Signed waves of releases, and :data:`Stop` of those that no site may start to install.
+Rollouts = Mapping[ReleaseKey, tuple[tuple[RolloutWave, ...], Stop | None]]
 #: States of a site or country in the report on a release. For a condition, the first one counts.
 OUTCOMES = {
     "contradicted": LazyText(N_("contradictory receipts")),
@@ -201,7 +200,7 @@ class ReleaseRow:
     Attributes:
         countries: Leading countries first, then by opening day.
         waves: Signed waves; empty without a feed.
-        stop: Set if no site may start to install it, as in :data:`Stops`.
+        stop: Set if no site may start to install it.
         waivers: Publications that did not wait for receipts, with their days.
         today: Date of the board.
     """
@@ -210,7 +209,7 @@ class ReleaseRow:
     version: str
     countries: tuple[CountryRow, ...]
     waves: tuple[RolloutWave, ...]
-    stop: tuple[str, str] | None
+    stop: Stop | None
     waivers: tuple[tuple[date, Waiver], ...]
     today: date
 
@@ -278,8 +277,7 @@ def build_release_rows(
     sites: Sequence[FleetSite],
     regions: Regions,
     today: date,
-    waves: Waves,
-    stops: Stops,
+    rollouts: Rollouts,
     waivers: Sequence[tuple[date, Waiver]],
 ) -> tuple[ReleaseRow, ...]:
     """Build one row per release, newest first, from the last reports of confirmed sites.
@@ -288,24 +286,24 @@ def build_release_rows(
         sites: All sites.
         regions: Regions, for their leading countries.
         today: Date of the board.
-        waves: Waves of the feed; may be empty.
-        stops: Halted and withdrawn releases of the feed.
+        rollouts: Rollouts of the feed; may be empty.
         waivers: Waivers of the feed.
     """
     confirmed = [(site, find_last_words(site)) for site in sites if site.is_confirmed]
     products = {site.last.product for site, _ in confirmed}
-    known = {*waves, *(key for _, words in confirmed for key in words)}
+    known = {key for _, words in confirmed for key in words}
+    known |= {key for key, (waves, _) in rollouts.items() if waves}
     keys = [key for key in known if key[0] in products]
     keys.sort(key=lambda key: (key[0], Version(key[1])))
     newest = dict(keys)
     leaders = {region.leader for region in regions.values()}
     rows = []
     for key in reversed(keys):
-        signed = waves.get(key, ())
+        waves, stop = rollouts.get(key, ((), None))
         # Missing reports are listed for the newest release only; sites may have skipped older ones.
         opened_by = today if newest[key[0]] == key[1] else date.min
         reports: dict[str, list[SiteReport]] = {}
-        for report in _list_reports(key, confirmed, signed, opened_by):
+        for report in _list_reports(key, confirmed, waves, opened_by):
             reports.setdefault(report.country, []).append(report)
         countries = [
             CountryRow(country, country in leaders, tuple(found))
@@ -313,8 +311,8 @@ def build_release_rows(
         ]
         countries.sort(key=lambda row: (not row.leads, row.opens or date.max, row.country))
         rows.append(ReleaseRow(
-            *key, countries=tuple(countries), today=today, stop=stops.get(key),
-            waves=tuple(sorted(signed, key=lambda wave: wave.opens)),
+            *key, countries=tuple(countries), today=today, stop=stop,
+            waves=tuple(sorted(waves, key=lambda wave: wave.opens)),
             waivers=tuple(one for one in waivers if (one[1].product, one[1].version) == key),
         ))  # fmt: skip
     return tuple(rows)

@@ -109,8 +109,8 @@ def test_no_halt_is_proposed_for_a_release_that_is_halted(
     sites = [Reporter("ke-1", "KE"), Reporter("tz-1", "TZ")]
     board_of(tmp_path, *((site, failed(site), 1) for site in sites))
     with FleetStore.open(tmp_path / "fleet.sqlite") as store:
-        stops = {("ncen", "3.3.0"): ("loses cases", until)}
-        board = build_board(store.list_sites(), REGIONS, TODAY, stops=stops)
+        rollouts = {("ncen", "3.3.0"): ((), ("loses cases", until))}
+        board = build_board(store.list_sites(), REGIONS, TODAY, rollouts)
     assert not board.releases[0].is_halt_proposed
     assert [item.code for item in board.attention] == codes
     command = "ncen-publisher halt 3.3.0 --product ncen --reason TEXT --feed FEED --event DIRECTORY"
@@ -424,7 +424,7 @@ def test_release_lists_leaders_awaited_and_early_countries(tmp_path: Path) -> No
         for day, rest in (("26", {"countries": ["KE", "MU"]}), ("28", {"countries": ["TZ"]}))
     )
     waiver = Waiver(product="ncen", version="3.3.0", count=2, reached=1, reason="closed till May")
-    waves = {("ncen", "3.3.0"): (later, opened), ("other", "9"): (opened,)}
+    waves = {("ncen", "3.3.0"): ((later, opened), None), ("other", "9"): ((opened,), None)}
     with FleetStore.open(tmp_path / "fleet.sqlite") as store:
         board = build_board(store.list_sites(), REGIONS, TODAY, waves, [(TODAY, waiver)])
     (release,) = board.releases

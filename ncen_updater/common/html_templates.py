@@ -14,7 +14,11 @@ from collections.abc import Callable
 from functools import cache
 from typing import TYPE_CHECKING
 
-from ncen_updater.common.cli.characters import prepare_for_terminal, strip_control_characters
+from ncen_updater.common.cli.characters import (
+    prepare_for_terminal,
+    protect_spacing,
+    strip_control_characters,
+)
 from ncen_updater.common.cli.render import (
     format_bytes,
     format_count,
@@ -99,7 +103,7 @@ def _make_environment(package: str) -> Environment:
     environment.filters.update(
         count=make_filter(format_count), date=make_filter(format_date),
         duration=make_filter(format_duration), grouped=group_digest, paragraphs=_split_paragraphs,
-        size=make_filter(format_bytes), time=make_filter(format_time),
+        size=make_filter(format_bytes), spaced=protect_spacing, time=make_filter(format_time),
         upper_first=lambda text: _OwnText(text[:1].upper() + text[1:]),
     )  # fmt: skip
     return environment
@@ -111,10 +115,10 @@ def _finalize_value(context: Context, value: object) -> object:
     if value is None:
         raise TypeError("a value of the page is None")
     right_to_left = context["direction"] == "rtl"
-    return prepare_for_terminal(
-        value if isinstance(value, _OwnText) else strip_control_characters(str(value)),
-        right_to_left=right_to_left,
-    )
+    text = strip_control_characters(str(value))
+    if isinstance(value, _OwnText):
+        text = protect_spacing(value)  # not in values, which may be commands or SQL to copy
+    return prepare_for_terminal(text, right_to_left=right_to_left)
 
 
 def _split_paragraphs(text: str) -> list[str]:

@@ -364,9 +364,8 @@ def _describe(value: object) -> object:
         return LazyText(N_("yes")) if value else LazyText(N_("no"))
     if isinstance(value, tuple) and isinstance(value[0], str):
         return LazyText(N_("{old} to {new}"), {"old": value[0], "new": value[1]})
-    if isinstance(value, tuple) and len(value) > 1:
-        words = N_("{real} seconds (predicted: {low} to {high})")
-        return LazyText(words, dict(zip(("real", "low", "high"), value, strict=True)))
     if isinstance(value, tuple):
-        return LazyText(N_("{real} seconds"), {"real": value[0]})
+        predicted = "{} - {} s".format(*value[1:]) if value[1:] else "-"
+        values = {"real": value[0], "range": predicted}
+        return LazyText(N_("{real} s (predicted: {range})"), values)
     return value

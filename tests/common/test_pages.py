@@ -86,6 +86,11 @@ def test_texts_are_rendered_in_the_language(made: Maker) -> None:
     )
 
 
+def test_french_punctuation_is_not_separated_from_its_word(made: Maker) -> None:
+    template = '{{ say("{name}: {text}", name="a", text="b") }}|{{ v }}|{{ v | spaced }}'
+    assert made(template, "fr", v="x : y") == "a\u00a0: b|x : y|x\u00a0: y"
+
+
 def test_nothing_can_be_marked_safe() -> None:
     """Neither a template nor Python takes a value out of the escaping."""
     found = [

@@ -45,17 +45,23 @@ def test_everything_to_be_sent_is_shown(guest: Guest) -> None:
 
 
 def test_level_is_raised_with_consent_and_lowered_at_once(
-    counter: Counter, approver: Guest
+    counter: Counter, approver: Guest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert offers(approver.settled("/sharing")) == ["version", "outcome", "figures"]
+    first = approver.settled("/sharing")
+    assert offers(first) == ["version", "outcome", "figures"]
+    assert "Receipts are off." in first.text and "Nobody is told" in first.text
     assert share(approver, "outcome").status == 409
     assert level_of(counter) == "none"
+    looked = {"level": "outcome", "state": "The service sends the next one."}
+    monkeypatch.setitem(FOUND, "receipt", {**FOUND["receipt"], **looked})
     assert share(approver, "outcome", agreed="yes").status == 200
     assert level_of(counter) == "outcome"
     shown = approver.settled("/sharing")
     assert offers(shown) == ["none", "version", "figures"]
-    assert "receipt --send" in shown.text
-    assert share(approver, "none").status == 200
+    assert looked["state"] in shown.text and "Receipts are off." not in shown.text
+    assert "Stop sharing" in shown.text
+    # A sentence about another level than the one in force is not shown.
+    assert looked["state"] not in share(approver, "none").text
     assert level_of(counter) == "none"
     with Journal.open(counter.site.journal, read_only=True) as journal:
         levels = [

@@ -33,6 +33,7 @@ from ncen_updater.formats.manifest import Channel
 from ncen_updater.formats.rollout import EMERGENCY_HALTS_FIELD, EmergencyHaltStatement
 from ncen_updater.publisher.cli.main import run
 from ncen_updater.publisher.distribute.emergency_halts import (
+    read_rollouts,
     sign_emergency_halt,
     sign_emergency_halt_end,
 )
@@ -184,6 +185,15 @@ def test_one_signer_halts_a_release_for_three_days(country: Country) -> None:
     country.pass_hours(2)
     assert goes(country.path())
     assert country.look().emergency_halts == ()
+
+
+def test_board_is_told_of_a_halt_while_it_lasts(country: Country) -> None:
+    country.halt()
+    state, ends = country.feed.read_state(), START + timedelta(hours=72)
+    until = format_signed_time(f"{ends:%Y-%m-%dT%H:%M:%SZ}")
+    key = ("ncen", "3.4.0")
+    assert read_rollouts(state, START)[key] == ((), ("loses cases", until))
+    assert read_rollouts(state, ends)[key] == ((), None)
 
 
 def test_halt_expires_by_the_local_clock(country: Country) -> None:

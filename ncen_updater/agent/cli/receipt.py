@@ -20,7 +20,7 @@ from ncen_updater.agent.reports import receipt as receipts
 from ncen_updater.agent.service.notifications.notifier import send_receipt
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.common.cli.program import get_invoking_user
-from ncen_updater.common.cli.render import encode_as_words
+from ncen_updater.common.cli.render import encode_as_words, format_date
 from ncen_updater.common.cli.usage import CommandUsageError
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, LazyText
@@ -100,7 +100,8 @@ def receipt(
             command = replace(command, level=ReceiptLevel(level))
             session.add_line(LazyText(N_("Level of receipts: {level}"), {"level": level}))
             if not (writes or sends):
-                return command.show_level()
+                session.add_line(command.describe_level())
+                return command.report(None, None)
         if writes:
             return command.write(directory, qr=qr)
         if sends:
@@ -194,22 +195,23 @@ class _ReceiptCommand:
         self.session.add_line(statement.rstrip())
         return next_receipt, lines, statement
 
-    def show_level(self) -> ExitCode:
-        """Show the level in force, and when the next receipt is sent."""
-        words = RECEIPTS_ARE_OFF
-        if self.level is not ReceiptLevel.NONE:
+    def describe_level(self) -> LazyText:
+        """Say what is sent at the level in force, when and to where."""
+        due, addresses = receipts.find_due_receipt(self.journal), receipts.list_addresses(self.site)
+        to = next((one for one in addresses if due is None or one.startswith(f"{due[1]}:")), None)
+        words, day = RECEIPTS_ARE_OFF, due and format_date(due[0].astimezone().date())
+        if to is None and self.level is not ReceiptLevel.NONE:
+            words = N_("Nothing is sent: the Secretariat has published no address for receipts.")
+        elif due is None and self.level is not ReceiptLevel.NONE:
             words = N_("Nothing is sent until a person runs: sudo ncen-updater receipt --send")
-            if receipts.find_due_receipt(self.journal) is not None:
-                words = N_("The service sends the next receipts, as before.")
-        self.session.add_line(LazyText(words))
-        return self.report(None, None)
+        elif due is not None:
+            words = N_("Next receipt: on {day} to {address}, or earlier after a change.")
+        return LazyText(words, {"day": day, "address": to})
 
     def show_next(self) -> ExitCode:
         """Show the next receipt; if receipts are off, that of the lowest level."""
-        level = self.level
-        if level is ReceiptLevel.NONE:
-            self.session.add_line(LazyText(RECEIPTS_ARE_OFF))
-            level = ReceiptLevel.VERSION
+        self.session.add_line(self.describe_level())
+        level = ReceiptLevel.VERSION if self.level is ReceiptLevel.NONE else self.level
         next_receipt, _, statement = self.add_next(level)
         if self.level is ReceiptLevel.NONE:
             words = N_("To allow this, run: sudo ncen-updater receipt --level version")
@@ -230,7 +232,8 @@ class _ReceiptCommand:
         for level in list(ReceiptLevel)[1:]:
             _, lines, statement = self.add_next(level)
             shown.append({"level": level, "sentences": lines, "statement": statement})
-        self.session.write_output({"level": self.level, "levels": shown})
+        state = self.describe_level()
+        self.session.write_output({"level": self.level, "state": state, "levels": shown})
         return ExitCode.OK
 
     def set_level(self, wanted: ReceiptLevel, *, yes: bool) -> None:
@@ -287,6 +290,8 @@ class _ReceiptCommand:
         address = next((one for one in addresses if one.startswith(f"{method}:")), None)
         if address is None:
             raise UpdaterError(RECEIPT_ADDRESS_UNKNOWN, method=method)
+        if method == "mailto" and self.site.config.notify.mail is None:
+            raise CommandUsageError(N_("--mail needs [notify.mail] in agent.toml"))
         if not scheduled:
             words = N_("Send this receipt to {address}?")
             self.ask(LazyText(words, {"address": address}), yes=yes)

@@ -87,14 +87,15 @@ class ReceiptState:
         number: Number of the last receipt; 0 before the first.
         previous: Digest of the last receipt.
         epoch: Changes when the journal may have been restored to an earlier state.
-        is_begun: Whether the last receipt had at least the agreed level, so that a user has seen
-            one.
+        allowed_from: Number of the event since which at least this level is allowed.
+        is_begun: Whether a receipt was written since then, so that a user has seen one.
     """
 
     level: ReceiptLevel
     number: int
     previous: str | None
     epoch: str
+    allowed_from: int
     is_begun: bool
 
 
@@ -105,22 +106,24 @@ def read_receipt_state(journal: Journal) -> ReceiptState:
         JournalUnreadableError: If the journal has invalid data on receipts.
     """
     with guard_reads(journal.path):
-        last = {event.kind: event for event in list_receipt_events(journal)}
-        level, written = last.get(RECEIPT_LEVEL_SET), last.get(RECEIPT_WRITTEN)
+        events = list_receipt_events(journal)
+        written = next((one for one in reversed(events) if one.kind == RECEIPT_WRITTEN), None)
+        set_levels = [one for one in events if one.kind == RECEIPT_LEVEL_SET]
+        levels = {one.number: ReceiptLevel(str(one["level"])) for one in set_levels}
+        agreed = [ReceiptLevel.NONE, *levels.values()][-1]
+        allowed_from = 0
+        for number, one in levels.items():
+            allowed_from = 0 if one.rank < agreed.rank else allowed_from or number
         query = f"SELECT max(number) FROM events WHERE kind = '{RESTORED_ADOPTED}'"  # noqa: S608
         origin_hash = journal.read_event_hash(journal.query(query)[0][0] or 1) or ""
-        agreed = _read_level(level) if level else ReceiptLevel.NONE
         return ReceiptState(
             level=agreed,
             number=int(str(written["number"])) if written else 0,
             previous=str(written["digest"]) if written else None,
             epoch=compute_sha256(origin_hash.encode())[:8],
-            is_begun=written is not None and _read_level(written).rank >= agreed.rank,
+            allowed_from=allowed_from,
+            is_begun=written is not None and written.number > allowed_from,
         )
-
-
-def _read_level(event: JournalEvent) -> ReceiptLevel:
-    return ReceiptLevel(str(event["level"]))
 
 
 def set_receipt_level(journal: Journal, level: ReceiptLevel, actor: str) -> None:
@@ -276,19 +279,18 @@ def find_due_receipt(journal: Journal) -> tuple[datetime, str] | None:
     delay of :func:`compute_delay`.
 
     Returns:
-        None if receipts are off, or if no user has sent one at this level or a higher one.
+        None if receipts are off, or if no user has sent one since this level was allowed.
     """
-    level = read_receipt_state(journal).level
+    state = read_receipt_state(journal)
     sent = [event for event in list_receipt_events(journal) if event.kind == RECEIPT_SENT]
     with guard_reads(journal.path):
-        by_users = [event for event in sent if not event["scheduled"]]
-        by_users = [event for event in by_users if _read_level(event).rank >= level.rank]
-        if level is ReceiptLevel.NONE or not by_users:
+        by_users = [one for one in sent if not one["scheduled"] and one.number > state.allowed_from]
+        if state.level is ReceiptLevel.NONE or not by_users:
             return None
         due_from, is_urgent, last = sent[-1].at + REPORT_INTERVAL, False, find_last_change(journal)
         if last is not None and last.outcome_id != sent[-1]["outcome_id"]:
             is_release_bad = last.facts["fault"] is Fault.RELEASE
-            due_from, is_urgent = last.since, is_release_bad and "fault" in ALLOWED[level]
+            due_from, is_urgent = last.since, is_release_bad and "fault" in ALLOWED[state.level]
         secret = f"{journal.read_event_hash(sent[-1].number)} {last.outcome_id if last else ''}"
         return due_from + compute_delay(secret, is_urgent=is_urgent), str(by_users[-1]["method"])
 

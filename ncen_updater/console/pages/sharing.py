@@ -83,5 +83,6 @@ def set_level(asking: PageRequest) -> FormResult:
     if names.index(level) > names.index(agreed) and asking.form.get("agreed") != "yes":
         raise UpdaterError(CONSOLE_FORM, reason="'agreed' is missing")
     asking.call_with_password("PUT", "/v1/receipts", {"level": level})
+    asking.inspections.discard("receipts")
     name = LazyText(LEVELS[level])
     return "/sharing", LazyText(N_("Shared with the Secretariat: {level}"), {"level": name})

@@ -9,6 +9,7 @@ import click
 
 from ncen_updater.common import atomic_files
 from ncen_updater.common.cli.lazy import LazyGroup, make_command_table, make_global_options
+from ncen_updater.common.cli.program import get_invoking_user
 from ncen_updater.common.cli.render import encode_as_words, parse_digest
 from ncen_updater.common.cli.session import CliSession
 from ncen_updater.common.cli.usage import CommandUsageError
@@ -23,7 +24,8 @@ from ncen_updater.publisher.cli.options import (
     record_option,
     show_result,
 )
-from ncen_updater.publisher.feed.feed_directory import FeedDirectory, list_offers
+from ncen_updater.publisher.distribute.emergency_halts import read_rollouts
+from ncen_updater.publisher.feed.feed_directory import FeedDirectory
 from ncen_updater.publisher.fleet.board import MARKS, build_board, render_board
 from ncen_updater.publisher.fleet.releases import read_regions
 from ncen_updater.publisher.fleet.store import (
@@ -94,7 +96,7 @@ def confirm(session: CliSession, site: str, record: Path, key: str | None, yes: 
             words = N_("Fingerprint of {site} ({country}): {fingerprint}")
             session.print_message(LazyText(words, values))
         if len(matching) != 1:
-            raise CommandUsageError(N_("give --key and the words that the site reads out"))
+            raise CommandUsageError(N_("give --key and all eight words of one of these keys"))
         first, chosen = next(iter(keys)), keys[fingerprint]
         for mark in sorted(chosen.marks):
             session.print_message(LazyText(str(MARKS[mark].state)))
@@ -104,7 +106,7 @@ def confirm(session: CliSession, site: str, record: Path, key: str | None, yes: 
         session.ask_confirmation(
             LazyText(N_("Did the site read out this fingerprint by telephone?")), assume_yes=yes
         )
-        store.confirm(site, chosen.key, get_time().date())
+        store.confirm(site, chosen.key, get_time().date(), get_invoking_user())
     show_result(session, {"site": site, "fingerprint": fingerprint}, N_("Confirmed: {site}"))
 
 
@@ -138,13 +140,11 @@ def board(
     known = read_regions(regions)
     directory = FeedDirectory(feed) if feed is not None else None
     waivers = directory.list_waivers() if directory else ()
-    signed = directory.read_state().delegated.values() if directory else ()
-    offers = [offer for metadata in signed for offer in list_offers(metadata.signed)]
-    waves = {(one.product, one.version): one.waves for one in offers if one.waves}
+    rollouts = read_rollouts(directory.read_state(), get_time()) if directory else {}
     published = LazyText("FEED") if feed is None else shlex.quote(str(feed))
     with FleetStore.open(record, create=False) as store:
         made = build_board(
-            store.list_sites(), known, get_time().date(), waves, waivers, store.read_edition(),
+            store.list_sites(), known, get_time().date(), rollouts, waivers, store.read_edition(),
             store.list_sums(), (shlex.quote(str(record)), published),
         )  # fmt: skip
         store.write_edition(made.given_back)

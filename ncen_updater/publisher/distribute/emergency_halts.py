@@ -28,6 +28,7 @@ from ncen_updater.formats.rollout import (
     MAX_HALT_BYTES_PER_KEY,
     MAX_HALTS_PER_KEY,
     EmergencyHaltStatement,
+    RolloutWave,
     encode_for_signing,
     format_utc_time,
     sort_newest_first,
@@ -38,6 +39,7 @@ from ncen_updater.publisher.feed.feed_directory import (
     make_unknown_role_error,
 )
 from ncen_updater.publisher.signing.keys import get_key_owner
+from ncen_updater.publisher.signing.value_format import format_signed_time
 
 #: How long an expired emergency halt stays in the timestamp, so that its key cannot repeat it.
 RETENTION = timedelta(days=30)
@@ -59,6 +61,10 @@ class EmergencyHaltStatus:
     reason: str
 
 
+#: Why no site may start an upgrade, and until when; "" if a halt or withdrawal is signed.
+Stop = tuple[str, str]
+
+
 def read_emergency_halts(state: FeedState) -> tuple[tuple[EmergencyHaltStatement, str], ...]:
     """Return the emergency halts of the timestamp that a valid key signed, with the key owners."""
     if state.timestamp is None:
@@ -75,6 +81,21 @@ def list_active_halts(
         for one, owner in found
         if one.until > now
     )
+
+
+def read_rollouts(
+    state: FeedState, now: datetime
+) -> dict[tuple[str, str], tuple[tuple[RolloutWave, ...], Stop | None]]:
+    """Return waves and stop of each release, by product and version."""
+    halts = list_active_halts(read_emergency_halts(state), now)
+    ends = {(one.product, one.version): (one.reason, one.until) for one in halts}
+    rollouts = {}
+    for role in state.delegated.values():
+        for offer in list_offers(role.signed):
+            key, stop = (offer.product, offer.version), offer.withdrawn or offer.halted
+            reason, until = (stop.reason, "") if stop else ends.get(key, ("", ""))
+            rollouts[key] = offer.waves, (reason, format_signed_time(until)) if reason else None
+    return rollouts
 
 
 def sign_emergency_halt(

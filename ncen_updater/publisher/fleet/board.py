@@ -25,6 +25,7 @@ from ncen_updater.common.messages import (
     RECEIPTS_UNCONFIRMED,
     RELEASE_FAILS_ONCE,
     RELEASE_FAILS_WIDELY,
+    RELEASE_HALT_ENDS,
     SITE_CLOCK_WRONG,
     SITE_CONTRADICTED,
     SITE_KEY_DIFFERS,
@@ -36,9 +37,10 @@ from ncen_updater.common.messages import (
 from ncen_updater.formats.receipt import compute_fingerprint
 from ncen_updater.formats.rollout import Waiver
 from ncen_updater.publisher.fleet.releases import (
+    OUTCOMES,
     Regions,
     ReleaseRow,
-    Waves,
+    Rollouts,
     build_release_rows,
     find_contact,
     find_region,
@@ -85,6 +87,11 @@ class SiteRow(FleetSite):
     days: int
     reporting: Reporting
     contact: str
+
+    @property
+    def release(self) -> str:
+        """Return product and version that it runs."""
+        return f"{self.last.product} {self.last.running}"
 
 
 @dataclass(frozen=True)
@@ -141,7 +148,7 @@ class Board:
         """Group the sums by month, newest first: number of countries by release and outcome."""
         found: dict[str, list[tuple[str, str]]] = {}
         for row in self.sums:
-            label = f"{row['release']} {row['outcome']}"
+            label = f"{row['outcome']} {row['release']}"
             found.setdefault(str(row["month"]), []).append((label, str(row["country"])))
         return {month: merge_small_groups(pairs) for month, pairs in found.items()}
 
@@ -150,7 +157,7 @@ def build_board(
     sites: Sequence[FleetSite],
     regions: Regions,
     today: date,
-    waves: Waves | None = None,
+    rollouts: Rollouts | None = None,
     waivers: Sequence[tuple[date, Waiver]] = (),
     former: Edition | None = None,
     sums: tuple[Mapping[str, str | int], ...] = (),
@@ -162,7 +169,7 @@ def build_board(
         sites: Sites from :meth:`FleetStore.list_sites`.
         regions: Regions from ``regions.toml``; may be empty.
         today: Date of the board.
-        waves: Waves of the feed, by product and version.
+        rollouts: Rollouts of the feed.
         waivers: Waivers from :meth:`FeedDirectory.list_waivers`.
         former: The last published edition.
         sums: Counts from :meth:`FleetStore.list_sums`.
@@ -170,14 +177,14 @@ def build_board(
     """
     record, feed = places
     rows = [_build_site_row(site, regions, today) for site in sites]
-    releases = build_release_rows(sites, regions, today, waves or {}, waivers)
+    releases = build_release_rows(sites, regions, today, rollouts or {}, waivers)
     names = {row.country: row.country for row in rows}
     names |= {code: name for one in regions.values() for code, name in one.countries.items()}
     attention = [
         *_list_release_attention(releases, regions, names, feed),
         *_list_site_attention(rows, names, record),
     ]
-    in_use = [(row.last.running, row.country) for row in rows if row.reporting is Reporting.CURRENT]
+    in_use = [(row.release, row.country) for row in rows if row.reporting is Reporting.CURRENT]
     return Board(
         day=today,
         regions=tuple(_build_region_rows(rows, regions)),
@@ -214,7 +221,7 @@ def _build_region_rows(rows: Sequence[SiteRow], regions: Regions) -> Iterable[Re
             # In alphabetical order, the best state comes first.
             best = min((row.reporting for row in inside if row.country == one), default="")
             states.setdefault(best, []).append(name)
-        counted = (row.last.running for row in inside if row.reporting is Reporting.CURRENT)
+        counted = (row.release for row in inside if row.reporting is Reporting.CURRENT)
         versions = _sort_versions(Counter(counted))
         yield RegionRow(code, region.name if region else "", states, versions, inside)
 
@@ -224,7 +231,7 @@ def _sort_versions(counts: Mapping[str, int]) -> tuple[tuple[str, int], ...]:
 
 
 def _read_version(label: str) -> Version:
-    return Version(label.partition(" ")[0])
+    return Version(label.rpartition(" ")[2])
 
 
 def _list_release_attention(
@@ -234,10 +241,12 @@ def _list_release_attention(
         numbers = {names[one]: find_contact(regions, one) for one in release.failed_countries}
         contacts = [{"name": name, "text": number} for name, number in numbers.items() if number]
         message = RELEASE_FAILS_WIDELY if release.is_halt_proposed else RELEASE_FAILS_ONCE
-        if numbers:
+        until = release.stop[1] if release.stop else None
+        if numbers and until != "":
             yield UpdaterError(
-                message, version=release.version, codes=", ".join(release.codes) or "-", feed=feed,
-                countries=join_texts(numbers),
+                RELEASE_HALT_ENDS if until else message, product=release.product,
+                version=release.version, until=until, feed=feed, countries=join_texts(numbers),
+                codes=", ".join(release.codes) or "-",
                 contact=join_texts(LazyText("{name}: {text}", one) for one in contacts),
             )  # fmt: skip
 
@@ -308,7 +317,8 @@ def render_board(board: Board, language: str) -> Mapping[str, bytes]:
         board: The data.
         language: Language of the texts.
     """
-    values: dict[str, object] = {"board": board, "marks": MARKS, "join": join_texts}
+    values: dict[str, object] = {"board": board, "join": join_texts}
+    values |= {"marks": MARKS, "outcomes": OUTCOMES}
     values["fingerprints"] = {
         row.key: encode_as_words(compute_fingerprint(row.key)) for row in board.sites
     }
@@ -329,7 +339,7 @@ _COLUMNS = ("region", "country", "site", "release", "since", "reported", "days",
 
 def _describe_site(row: SiteRow) -> Mapping[str, object]:
     values = (
-        row.region, row.country, row.site, row.last.running, row.since, row.reported, row.days,
+        row.region, row.country, row.site, row.release, row.since, row.reported, row.days,
         row.reporting, " ".join(sorted(row.marks)),
     )  # fmt: skip
     return dict(zip(_COLUMNS, values, strict=True))
@@ -344,7 +354,7 @@ def _write_table(board: Board) -> bytes:
 
 
 def _to_document(board: Board, language: str) -> Mapping[str, object]:
-    names = ("version", "outcomes", "failed_countries", "codes", "is_halt_proposed")
+    names = ("product", "version", "outcomes", "failed_countries", "codes", "is_halt_proposed")
     return {
         "day": board.day.isoformat(),
         "sites": [{**_describe_site(row), "receipt": row.last.to_json()} for row in board.sites],

@@ -20,13 +20,14 @@ from pydantic import Field, StringConstraints, TypeAdapter, model_validator
 
 from ncen_updater.common.bounded_io import parse_toml, read_file
 from ncen_updater.common.errors import UpdaterError
-from ncen_updater.common.i18n import N_, LazyText
+from ncen_updater.common.i18n import N_, LazyText, join_texts
 from ncen_updater.common.messages import PUBLICATION_WAITS, REGIONS_INVALID
 from ncen_updater.feed.upgrade_path import compute_bucket, find_opening_time
 from ncen_updater.formats.errors import describe_mistakes
 from ncen_updater.formats.manifest import Country, SignedModel
 from ncen_updater.formats.receipt import Fault, Outcome, Receipt
 from ncen_updater.formats.rollout import PublishCondition, RolloutWave, Waiver
+from ncen_updater.publisher.distribute.emergency_halts import Stop
 from ncen_updater.publisher.errors import describe_system_error
 from ncen_updater.publisher.feed.role_policy import read_publish_condition
 from ncen_updater.publisher.fleet.store import NO_WORD, FleetSite, FleetStore, Mark, name_outcome
@@ -42,8 +43,22 @@ COUNTRIES_FOR_HALT = 2
 OWN_FAULT = f"failed-{Fault.RELEASE}"
 #: Older changes do not stretch the time line of a release.
 YEAR = timedelta(days=365)
-#: Signed waves by product and version.
-Waves = Mapping[tuple[str, str], tuple[RolloutWave, ...]]
+#: A release: product and version.
+ReleaseKey = tuple[str, str]
+#: Signed waves of releases, and :data:`Stop` of those that no site may start to install.
+Rollouts = Mapping[ReleaseKey, tuple[tuple[RolloutWave, ...], Stop | None]]
+#: States of a site or country in the report on a release. For a condition, the first one counts.
+OUTCOMES = {
+    "contradicted": LazyText(N_("contradictory receipts")),
+    OWN_FAULT: LazyText(N_("failed, release at fault")),
+    "upgraded": LazyText(N_("upgraded, soak period completed")),
+    "upgraded-early": LazyText(N_("upgraded, soak period ended by a person")),
+    "failed-site": LazyText(N_("failed, site at fault")),
+    "failed-interrupted": LazyText(N_("interrupted")),
+    "rolled-back": LazyText(N_("rolled back by people")),
+    "unconfirmed": LazyText(N_("key not confirmed")),
+    NO_WORD: LazyText(N_("nothing reported")),
+}
 
 
 class Region(SignedModel):
@@ -185,13 +200,16 @@ class ReleaseRow:
     Attributes:
         countries: Leading countries first, then by opening day.
         waves: Signed waves; empty without a feed.
+        stop: Set if no site may start to install it.
         waivers: Publications that did not wait for receipts, with their days.
         today: Date of the board.
     """
 
+    product: str
     version: str
     countries: tuple[CountryRow, ...]
     waves: tuple[RolloutWave, ...]
+    stop: Stop | None
     waivers: tuple[tuple[date, Waiver], ...]
     today: date
 
@@ -219,8 +237,8 @@ class ReleaseRow:
 
     @property
     def is_halt_proposed(self) -> bool:
-        """Whether enough countries report a failure caused by the release."""
-        return len(self.failed_countries) >= COUNTRIES_FOR_HALT
+        """Whether enough countries report a failure by the release, and nobody has stopped it."""
+        return self.stop is None and len(self.failed_countries) >= COUNTRIES_FOR_HALT
 
     @cached_property
     def first_day(self) -> date:
@@ -259,7 +277,7 @@ def build_release_rows(
     sites: Sequence[FleetSite],
     regions: Regions,
     today: date,
-    waves: Waves,
+    rollouts: Rollouts,
     waivers: Sequence[tuple[date, Waiver]],
 ) -> tuple[ReleaseRow, ...]:
     """Build one row per release, newest first, from the last reports of confirmed sites.
@@ -268,21 +286,24 @@ def build_release_rows(
         sites: All sites.
         regions: Regions, for their leading countries.
         today: Date of the board.
-        waves: Waves of the feed; may be empty.
+        rollouts: Rollouts of the feed; may be empty.
         waivers: Waivers of the feed.
     """
     confirmed = [(site, find_last_words(site)) for site in sites if site.is_confirmed]
     products = {site.last.product for site, _ in confirmed}
-    known = {*waves, *(key for _, words in confirmed for key in words)}
-    keys = sorted((key for key in known if key[0] in products), key=lambda key: Version(key[1]))
+    known = {key for _, words in confirmed for key in words}
+    known |= {key for key, (waves, _) in rollouts.items() if waves}
+    keys = [key for key in known if key[0] in products]
+    keys.sort(key=lambda key: (key[0], Version(key[1])))
+    newest = dict(keys)
     leaders = {region.leader for region in regions.values()}
     rows = []
     for key in reversed(keys):
-        signed = waves.get(key, ())
+        waves, stop = rollouts.get(key, ((), None))
         # Missing reports are listed for the newest release only; sites may have skipped older ones.
-        opened_by = today if key == keys[-1] else date.min
+        opened_by = today if newest[key[0]] == key[1] else date.min
         reports: dict[str, list[SiteReport]] = {}
-        for report in _list_reports(key, confirmed, signed, opened_by):
+        for report in _list_reports(key, confirmed, waves, opened_by):
             reports.setdefault(report.country, []).append(report)
         countries = [
             CountryRow(country, country in leaders, tuple(found))
@@ -290,8 +311,8 @@ def build_release_rows(
         ]
         countries.sort(key=lambda row: (not row.leads, row.opens or date.max, row.country))
         rows.append(ReleaseRow(
-            version=key[1], countries=tuple(countries), today=today,
-            waves=tuple(sorted(signed, key=lambda wave: wave.opens)),
+            *key, countries=tuple(countries), today=today, stop=stop,
+            waves=tuple(sorted(waves, key=lambda wave: wave.opens)),
             waivers=tuple(one for one in waivers if (one[1].product, one[1].version) == key),
         ))  # fmt: skip
     return tuple(rows)
@@ -309,7 +330,8 @@ def _list_reports(
         moment = find_opening_time(waves, compute_bucket(site.site, product, version), site.country)
         opens = moment.date() if moment is not None else None
         open_to_it = (opens or date.max) <= opened_by if waves else opened_by > date.min
-        older = Version(site.last.running) < Version(version)
+        last = site.last
+        older = last.product == product and Version(last.running) < Version(version)
         if key in words or (open_to_it and older):
             receipt = words.get(key)
             outcome = name_outcome(receipt)[1] if receipt is not None else NO_WORD
@@ -340,38 +362,32 @@ def check_publish_conditions(
             continue
         product, version, count = condition.product, condition.version, condition.count
         with FleetStore.open(record, create=False) as store:
-            reached = list_soaked_countries(store.list_sites(), condition)
-        if len(reached) >= count:
+            states = judge_countries(store.list_sites(), condition)
+        missing = {one: state for one, state in states.items() if state != Outcome.UPGRADED}
+        reached = len(states) - len(missing)
+        if reached >= count:
             continue
         if not waive:
-            missing = ", ".join(one for one in condition.countries if one not in reached)
+            pairs = ({"name": one, "text": OUTCOMES[state]} for one, state in missing.items())
             raise UpdaterError(
-                PUBLICATION_WAITS, version=version, reached=len(reached), count=count,
-                countries=missing,
+                PUBLICATION_WAITS, version=version, reached=reached, count=count,
+                countries=join_texts(LazyText("{name}: {text}", one) for one in pairs),
             )  # fmt: skip
-        waived.append(Waiver(
-            product=product, version=version, count=count, reached=len(reached),
-            reason=waive,
-        ))  # fmt: skip
+        values = {"product": product, "version": version, "count": count, "reached": reached}
+        waived.append(Waiver.model_validate({**values, "reason": waive}))
     return tuple(waived)
 
 
-def list_soaked_countries(
-    sites: Sequence[FleetSite], condition: PublishCondition
-) -> tuple[str, ...]:
-    """List countries of a condition with a confirmed site that upgraded and soaked. Pure.
+def judge_countries(sites: Sequence[FleetSite], condition: PublishCondition) -> Mapping[str, str]:
+    """Return the state of each country of a condition, of :data:`OUTCOMES`. Pure.
 
-    A country does not count if one of its sites reports a failure caused by the release or sent
-    contradictory receipts.
+    A country counts if its state is ``upgraded``: one of its sites completed the soak period, and
+    none reports a failure caused by the release or sent contradictory receipts.
     """
-    good: set[str] = set()
-    bad: set[str] = set()
+    found: dict[str, list[str]] = {country: [NO_WORD] for country in condition.countries}
     for site in sites:
-        if not site.is_confirmed or site.country not in condition.countries:
-            continue
         last = find_last_words(site).get((condition.product, condition.version))
-        if Mark.CONTRADICTED in site.marks or (last and last.fault is Fault.RELEASE):
-            bad.add(site.country)
-        elif last and last.outcome is Outcome.UPGRADED and last.soaked:
-            good.add(site.country)
-    return tuple(sorted(good - bad))
+        state = name_outcome(last)[1] if last else NO_WORD
+        state = Mark.CONTRADICTED if Mark.CONTRADICTED in site.marks else state
+        found.get(site.country, []).append(state if site.is_confirmed else "unconfirmed")
+    return {country: min(states, key=[*OUTCOMES].index) for country, states in found.items()}

@@ -23,18 +23,9 @@ from itertools import groupby, islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ncen_updater.common import messages
 from ncen_updater.common.bounded_io import FileTooLargeError, NotRegularFileError, read_file
 from ncen_updater.common.errors import UpdaterError
-from ncen_updater.common.messages import (
-    FLEET_SITE_UNKNOWN,
-    FLEET_UNUSABLE,
-    RECEIPT_CONTRADICTORY,
-    RECEIPT_COUNTRY_MISMATCH,
-    RECEIPT_INVALID,
-    RECEIPT_RELEASE_UNKNOWN,
-    RECEIPT_REPLAYED,
-    SPOOL_UNUSABLE,
-)
 from ncen_updater.formats.receipt import Fault, Outcome, Receipt, SignedReceipt, read_receipt
 from ncen_updater.formats.target_names import RELEASES_PREFIX
 from ncen_updater.publisher.errors import describe_system_error
@@ -45,11 +36,11 @@ if TYPE_CHECKING:
 
     from ncen_updater.publisher.feed.feed_directory import FeedDirectory
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 _SCHEMA = """
 CREATE TABLE sites (
   site TEXT NOT NULL, key TEXT NOT NULL, country TEXT NOT NULL, confirmed_on TEXT,
-  PRIMARY KEY (site, key)
+  confirmed_by TEXT, PRIMARY KEY (site, key)
 ) STRICT;
 CREATE TABLE receipts (
   digest TEXT PRIMARY KEY, site TEXT NOT NULL, key TEXT NOT NULL, epoch TEXT NOT NULL,
@@ -124,6 +115,7 @@ class FleetSite:
 
     Attributes:
         confirmed_on: Day when its fingerprint was compared by telephone; None before.
+        confirmed_by: Who compared it; None before.
         received_on: Day when its last receipt was received.
         marks: Marks that nobody has answered: of its last receipt, and :data:`LASTING` ones.
         answered: Marks that were answered when the key was confirmed.
@@ -134,6 +126,7 @@ class FleetSite:
     key: str
     country: str
     confirmed_on: date | None
+    confirmed_by: str | None
     received_on: date
     marks: frozenset[Mark]
     answered: frozenset[Mark]
@@ -238,7 +231,7 @@ class FleetStore:
                     raise sqlite3.DatabaseError(f"version {found}, expected {SCHEMA_VERSION}")
                 yield cls(connection)
         except sqlite3.Error as error:
-            raise UpdaterError(FLEET_UNUSABLE, path=path, detail=str(error)) from error
+            raise UpdaterError(messages.FLEET_UNUSABLE, path=path, detail=str(error)) from error
 
     # ---- receipts ------------------------------------------------------------------------------
 
@@ -305,12 +298,12 @@ class FleetStore:
         known = self._find("country FROM sites WHERE site = ? AND key = ?", *key)
         if known and known["country"] != receipt.country:
             values = {"country": receipt.country, "known": known["country"]}
-            raise UpdaterError(RECEIPT_COUNTRY_MISMATCH, site=site, **values)
+            raise UpdaterError(messages.RECEIPT_COUNTRY_MISMATCH, site=site, **values)
         running, release = receipt.running, name_outcome(receipt)[0]
         if releases.get(signed.release_digest) != (receipt.product, running):
-            raise UpdaterError(RECEIPT_RELEASE_UNKNOWN, site=site, version=running)
+            raise UpdaterError(messages.RECEIPT_RELEASE_UNKNOWN, site=site, version=running)
         if (receipt.product, release) not in releases.values():
-            raise UpdaterError(RECEIPT_RELEASE_UNKNOWN, site=site, version=release)
+            raise UpdaterError(messages.RECEIPT_RELEASE_UNKNOWN, site=site, version=release)
         of_series = f"{of_key} AND epoch = ?"
         same = self._find(f"rowid, marks {of_series} AND number = ?", *key, receipt.epoch, number)
         if same:
@@ -319,7 +312,7 @@ class FleetStore:
             self._connection.execute(
                 "UPDATE receipts SET marks = ? WHERE rowid = ?", (found, same["rowid"])
             )
-            raise UpdaterError(RECEIPT_CONTRADICTORY, site=site, number=number)
+            raise UpdaterError(messages.RECEIPT_CONTRADICTORY, site=site, number=number)
         last = self._find(f"* {of_key} ORDER BY rowid DESC LIMIT 1", *key)
         if last and last["epoch"] != receipt.epoch:
             marks.append(Mark.RESTORED)
@@ -332,11 +325,13 @@ class FleetStore:
             if receipt.previous != (last["digest"] if last else None):
                 marks.append(Mark.GAP)
         if last and is_old:
-            raise UpdaterError(RECEIPT_REPLAYED, site=site, number=number, last=last["number"])
+            raise UpdaterError(
+                messages.RECEIPT_REPLAYED, site=site, number=number, last=last["number"]
+            )
         if receipt.day > today + CLOCK_AHEAD:
             marks.append(Mark.CLOCK)
         self._connection.execute(
-            "INSERT OR IGNORE INTO sites VALUES (?, ?, ?, NULL)", (*key, receipt.country)
+            "INSERT OR IGNORE INTO sites VALUES (?, ?, ?, NULL, NULL)", (*key, receipt.country)
         )
         self._connection.execute(
             "INSERT INTO receipts VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
@@ -418,13 +413,13 @@ class FleetStore:
             open_marks |= {mark for mark in {*Mark} - LASTING if mark in marks[-1]}
             found.append(FleetSite(
                 name, key, one[0]["country"], date.fromisoformat(confirmed) if confirmed else None,
-                date.fromisoformat(one[-1]["received_on"]), frozenset(open_marks),
-                frozenset(mark for mark, is_answered in of_calls if is_answered),
+                one[0]["confirmed_by"], date.fromisoformat(one[-1]["received_on"]),
+                frozenset(open_marks), frozenset(mark for mark, answered in of_calls if answered),
                 tuple(read_receipt(row["content"], verify=False) for row in one),
             ))  # fmt: skip
         return tuple(found)
 
-    def confirm(self, site: str, key: str, today: date) -> None:
+    def confirm(self, site: str, key: str, today: date, actor: str = "-") -> None:
         """Confirm one key of a site; remove its other keys with their receipts.
 
         The telephone call also answers the marks of its receipts until now.
@@ -434,9 +429,11 @@ class FleetStore:
         """
         with self._connection as connection:
             connection.execute("BEGIN IMMEDIATE")
-            confirm = "UPDATE sites SET confirmed_on = ? WHERE site = ? AND key = ?"
-            if not connection.execute(confirm, (today.isoformat(), site, key)).rowcount:
-                raise UpdaterError(FLEET_SITE_UNKNOWN, site=site, sites="-")
+            by = (today.isoformat(), actor, site, key)
+            confirm = "UPDATE sites SET (confirmed_on, confirmed_by) = (?, ?)"
+            confirm += " WHERE site = ? AND key = ?"
+            if not connection.execute(confirm, by).rowcount:
+                raise UpdaterError(messages.FLEET_SITE_UNKNOWN, site=site, sites="-")
             answer = "UPDATE receipts SET marks = marks || ? WHERE site = ? AND key = ?"
             connection.execute(f"{answer} AND marks <> ''", (f" {ANSWERED}", site, key))
             connection.execute("DELETE FROM sites WHERE site = ? AND key <> ?", (site, key))
@@ -452,7 +449,7 @@ class FleetStore:
             query = "SELECT site FROM sites ORDER BY confirmed_on IS NULL, site, rowid"
             names = [*dict.fromkeys(row["site"] for row in self._connection.execute(query))]
             known = ", ".join(names[:MOST_NAMED]) or "-"
-            raise UpdaterError(FLEET_SITE_UNKNOWN, site=site, sites=known)
+            raise UpdaterError(messages.FLEET_SITE_UNKNOWN, site=site, sites=known)
         return tuple(sorted(found, key=lambda row: not row.is_confirmed))
 
     def forget(self, site: str) -> int:
@@ -509,7 +506,7 @@ def name_outcome(receipt: Receipt) -> tuple[str, str]:
     if outcome in FAILED:
         # Without a stated cause the failure is not attributed to the release.
         return release, f"failed-{Fault.SITE if receipt.fault is None else receipt.fault}"
-    early = outcome is Outcome.UPGRADED and receipt.soaked is False
+    early = outcome is Outcome.UPGRADED and not receipt.soaked
     return release, "upgraded-early" if early else str(outcome)
 
 
@@ -562,10 +559,10 @@ def _read_entry(path: Path) -> tuple[object, ...]:
     """
     try:
         if path.is_symlink():
-            raise UpdaterError(RECEIPT_INVALID, reason="a link")
+            raise UpdaterError(messages.RECEIPT_INVALID, reason="a link")
         content = read_file(path, MAX_MAIL_BYTES)
     except (OSError, NotRegularFileError, FileTooLargeError) as error:
-        raise UpdaterError(RECEIPT_INVALID, reason=describe_system_error(error)) from error
+        raise UpdaterError(messages.RECEIPT_INVALID, reason=describe_system_error(error)) from error
     if not content.startswith(b"{") and not _SENT_NAME.fullmatch(os.fsencode(path.name)):
         content = _read_attachment(content)
     receipt = read_receipt(content).receipt
@@ -584,9 +581,9 @@ def _read_attachment(mail: bytes) -> bytes:
         found = [part for part in parts if part.get_content_disposition() == "attachment"]
         content = found[0].get_payload(decode=True) if len(found) == 1 else None
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
-        raise UpdaterError(RECEIPT_INVALID, reason=f"not a mail: {error}"[:200]) from error
+        raise UpdaterError(messages.RECEIPT_INVALID, reason=f"not a mail: {error}"[:200]) from error
     if not isinstance(content, bytes):
-        raise UpdaterError(RECEIPT_INVALID, reason="neither a receipt nor a mail with one")
+        raise UpdaterError(messages.RECEIPT_INVALID, reason="neither a receipt nor a mail with one")
     return content.strip() + b"\n"  # mail transport changes line ends
 
 
@@ -600,7 +597,7 @@ def _guard_spool(spool: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise UpdaterError(SPOOL_UNUSABLE, path=spool, detail=str(error)) from error
+        raise UpdaterError(messages.SPOOL_UNUSABLE, path=spool, detail=str(error)) from error
 
 
 def _clear(spool: Path, fates: Iterable[sqlite3.Row]) -> None:

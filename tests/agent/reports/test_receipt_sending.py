@@ -105,11 +105,22 @@ def test_first_receipt_is_sent_by_command_and_later_ones_by_the_service(
     demo: DemoSite, run: Run, office: Office
 ) -> None:
     hook, outgoing = office.hook, demo.state / OUTGOING_DIRECTORY
+
+    def state() -> str:
+        """What a director reads first."""
+        found: str = ask(run, "receipt", "--all-levels")["state"]
+        assert found in run("receipt").stdout
+        return found
+
+    assert state() == "Receipts are off: this site sends nothing."
     assert fail(run, "receipt", "--send", "--yes") == "NU-9803"
     ask(run, "receipt", "--level", "outcome", "--yes")
     assert fail(run, "receipt", "--send", "--yes") == "NU-9815"
     assert run("check").returncode == 0
-    name_addresses(demo, office.address)
+    assert state().startswith("Nothing is sent: the Secretariat has published no address")
+    name_addresses(demo, "mailto:receipts@example.org", office.address)
+    assert state() == "Nothing is sent until a person runs: sudo ncen-updater receipt --send"
+    assert fail(run, "receipt", "--mail", "--yes") == "NU-1101"  # no mail server, no number
     # Without a terminal there is no consent; and the service never sends the first.
     assert run("receipt", "--send").returncode != 0
     assert ask(run, "receipt", "--scheduled")["receipt"] is None
@@ -140,6 +151,7 @@ def test_first_receipt_is_sent_by_command_and_later_ones_by_the_service(
     with Journal.open(demo.state / JOURNAL_FILE) as journal:
         due = find_due_receipt(journal)
     assert due is not None and due[1] == "https"
+    assert f" to {office.address}, or earlier after a change." in state()
     assert 30 * DAY <= due[0] - datetime.now(UTC) + timedelta(minutes=5) <= 31 * DAY
 
     # A waiting receipt above the agreed level is removed without notice.
@@ -185,8 +197,6 @@ def test_due_receipt_is_found(tmp_path: Path) -> None:
         assert find_due_receipt(journal) is None
         set_receipt_level(journal, ReceiptLevel.OUTCOME, "amina")
         assert find_due_receipt(journal) is None  # no person sent one
-        record_sent(journal, ReceiptLevel.VERSION)
-        assert find_due_receipt(journal) is None  # nor at this level
         record_sent(journal, ReceiptLevel.OUTCOME)
         due = find_due_receipt(journal)
         assert due is not None
@@ -214,6 +224,11 @@ def test_due_receipt_is_found(tmp_path: Path) -> None:
         assert find_due_receipt(journal) is not None
         set_receipt_level(journal, ReceiptLevel.NONE, "amina")
         assert find_due_receipt(journal) is None
+        # Who allows it again is asked again, whatever was sent before.
+        set_receipt_level(journal, ReceiptLevel.VERSION, "amina")
+        assert find_due_receipt(journal) is None
+        record_sent(journal, ReceiptLevel.VERSION)
+        assert find_due_receipt(journal) is not None
 
 
 @pytest.mark.parametrize(

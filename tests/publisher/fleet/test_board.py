@@ -88,10 +88,56 @@ def test_halt_is_proposed_when_two_countries_fail(tmp_path: Path) -> None:
     assert two.releases[0].is_halt_proposed
     first = two.attention[0]
     assert first.code == "NU-9831"
-    command = 'ncen-publisher halt 3.3.0 --emergency --reason "fails at several sites (NU-6011)"'
-    assert f"{command} --feed FEED --key KEY" in str(first.remedy_text)
+    command = "ncen-publisher halt 3.3.0 --product ncen --emergency --reason"
+    assert f'{command} "fails at several sites (NU-6011)" --feed FEED --key KEY' in str(
+        first.remedy_text
+    )
     assert str(first.values["contact"]) == "KE: A. Otieno, +254 20 1"
     assert str(first.title_text).endswith("in several countries (NU-6011): KE; TZ")
+
+
+@pytest.mark.parametrize(
+    ("until", "codes", "page"),
+    [
+        ("", [], "No site starts this upgrade: loses cases"),
+        ("Friday", ["NU-9840"], "Emergency halt until Friday: loses cases"),
+    ],
+)
+def test_no_halt_is_proposed_for_a_release_that_is_halted(
+    tmp_path: Path, until: str, codes: list[str], page: str
+) -> None:
+    sites = [Reporter("ke-1", "KE"), Reporter("tz-1", "TZ")]
+    board_of(tmp_path, *((site, failed(site), 1) for site in sites))
+    with FleetStore.open(tmp_path / "fleet.sqlite") as store:
+        rollouts = {("ncen", "3.3.0"): ((), ("loses cases", until))}
+        board = build_board(store.list_sites(), REGIONS, TODAY, rollouts)
+    assert not board.releases[0].is_halt_proposed
+    assert [item.code for item in board.attention] == codes
+    command = "ncen-publisher halt 3.3.0 --product ncen --reason TEXT --feed FEED --event DIRECTORY"
+    assert all(command in str(item.remedy_text) for item in board.attention)
+    assert page in render_board(board, "en")["releases.html"].decode()
+
+
+def test_two_products_are_kept_apart(tmp_path: Path) -> None:
+    kenya, france = Reporter("ke-1", "KE"), Reporter("fr-1", "FR", running="3.2.4")
+    board_of(tmp_path, (kenya, failed(kenya), 1))
+    with FleetStore.open(tmp_path / "fleet.sqlite") as store:
+        tariff = {digest: ("tariff", version) for digest, (_, version) in RELEASES.items()}
+        lay(tmp_path / "spool", france.write(**failed(france), product="tariff"))
+        assert store.import_spool(tmp_path / "spool", tariff, TODAY).stored == 1
+        store.confirm("fr-1", encode_public_key(france.private), TODAY)
+        board = build_board(store.list_sites(), REGIONS, TODAY)
+    assert [(one.product, [row.country for row in one.countries]) for one in board.releases] == [
+        ("tariff", ["FR"]), ("ncen", ["KE"]),
+    ]  # fmt: skip
+    assert [str(item.title_text)[:20] for item in board.attention] == [
+        "Release tariff 3.3.0", "Release ncen 3.3.0 f",
+    ]  # fmt: skip
+    assert [region.versions for region in board.regions] == [
+        (("ncen 3.2.4", 1),), (("tariff 3.2.4", 1),),
+    ]  # fmt: skip
+    page = render_board(board, "en")["releases.html"].decode()
+    assert "<h2>ncen 3.3.0</h2>" in page and "<h2>tariff 3.3.0</h2>" in page
 
 
 def test_two_sites_of_one_country_propose_no_halt(tmp_path: Path) -> None:
@@ -287,7 +333,7 @@ def test_edition_changes_by_three_countries_or_not_at_all(
 
 def test_previous_edition_is_remembered(tmp_path: Path) -> None:
     board = board_of(tmp_path, *((Reporter(f"s-{n}", f"A{n:c}"), {}, 1) for n in range(65, 70)))
-    assert board.given_back == Edition(TODAY, (("3.2.4", 5),))
+    assert board.given_back == Edition(TODAY, (("ncen 3.2.4", 5),))
     with FleetStore.open(tmp_path / "fleet.sqlite") as store:
         assert store.read_edition() is None
         for _ in range(2):
@@ -315,7 +361,7 @@ def test_monthly_sums_merge_small_groups(tmp_path: Path) -> None:
     )  # fmt: skip
     board = replace(board, sums=sums)
     assert dict(board.history) == {
-        "2026-02": (("3.3.0 upgraded", 4), ("other", 3)),
+        "2026-02": (("upgraded 3.3.0", 4), ("other", 3)),
         "2026-01": (),
     }
     page = render_board(board, "en")["releases.html"].decode()
@@ -378,7 +424,7 @@ def test_release_lists_leaders_awaited_and_early_countries(tmp_path: Path) -> No
         for day, rest in (("26", {"countries": ["KE", "MU"]}), ("28", {"countries": ["TZ"]}))
     )
     waiver = Waiver(product="ncen", version="3.3.0", count=2, reached=1, reason="closed till May")
-    waves = {("ncen", "3.3.0"): (later, opened), ("other", "9"): (opened,)}
+    waves = {("ncen", "3.3.0"): ((later, opened), None), ("other", "9"): ((opened,), None)}
     with FleetStore.open(tmp_path / "fleet.sqlite") as store:
         board = build_board(store.list_sites(), REGIONS, TODAY, waves, [(TODAY, waiver)])
     (release,) = board.releases

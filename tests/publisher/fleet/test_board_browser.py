@@ -70,7 +70,7 @@ def make_board(place: Path) -> Board:
     )
     with FleetStore.open(place / "fleet.sqlite") as store:
         store.import_spool(place / "spool", RELEASES, TODAY)
-        return build_board(store.list_sites(), regions, TODAY, {("ncen", "3.3.0"): waves})
+        return build_board(store.list_sites(), regions, TODAY, {("ncen", "3.3.0"): (waves, None)})
 
 
 def test_board_pages_are_accessible(tmp_path: Path) -> None:

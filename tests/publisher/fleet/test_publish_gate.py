@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from ncen_updater.common.cli.program import get_invoking_user
 from ncen_updater.common.cli.render import encode_as_words
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import PUBLICATION_WAITS, UNSOUND_DRAFT
@@ -16,7 +17,7 @@ from ncen_updater.formats.receipt import Outcome, compute_fingerprint, encode_pu
 from ncen_updater.formats.rollout import PUBLISH_AFTER_FIELD, PublishCondition
 from ncen_updater.publisher.feed.feed_directory import FeedDirectory
 from ncen_updater.publisher.feed.role_policy import read_publish_condition
-from ncen_updater.publisher.fleet.releases import list_soaked_countries
+from ncen_updater.publisher.fleet.releases import judge_countries
 from ncen_updater.publisher.fleet.store import FleetStore
 from tests.publisher.fleet.sites import RELEASES, TODAY, Reporter, lay
 from tests.publisher.test_cli import SignerCli, signer
@@ -74,7 +75,8 @@ def test_signed_waves_wait_for_leaders_and_waivers_are_recorded(at_work: SignerC
     code, out, _ = at_work.run(*publish, "--json")
     error = json.loads(out)["error"]
     assert (code, error["code"]) == (3, "NU-9814")
-    assert "1 of 2. Not counted: FR" in error["title"]
+    assert error["title"].endswith("3.3.0: 1 of 2")
+    assert error["state"] == "Nothing was published. Not counted: FR: nothing reported"
 
     # Nothing is recorded of a publication that did not take place.
     wrong = work / "wrong"
@@ -121,6 +123,9 @@ def test_signed_waves_wait_for_leaders_and_waivers_are_recorded(at_work: SignerC
     at_work.sign_and_publish(work / "halt")
     state = FeedDirectory(work / "feed").read_state()
     assert read_publish_condition(state.delegated["ncen"].signed) is None
+    assert at_work.run(*board)[0] == 0
+    halted = "No site starts this upgrade: prints blank permits"
+    assert halted in (work / "board/releases.html").read_text()
     assert list_waived() == [(today, waiver)]
 
 
@@ -171,6 +176,8 @@ def test_one_of_two_keys_is_confirmed_by_the_words_that_the_site_read_out(
     assert all(encode_as_words(one) in shown for one in fingerprints)
     for typed in (encode_as_words(fingerprints[1]).upper(), fingerprints[1][:16]):
         assert at_work.json(*confirm, "--key", typed)["fingerprint"] == fingerprints[1]
+    with FleetStore.open(record) as store:
+        assert [site.confirmed_by for site in store.list_sites()] == [get_invoking_user()]
     assert "Fingerprint of ke-1 (KE): " in at_work.run(*confirm)[2]
     # The site got a new server: its old key goes, but not without a word.
     import_all(record, (sites[0], GOOD), confirmed=False)
@@ -240,26 +247,30 @@ def test_draft_with_an_unreadable_condition_is_refused(at_work: SignerCli, value
 
 
 @pytest.mark.parametrize(
-    ("facts", "counts"),
+    ("facts", "state"),
     [
-        (GOOD, True),
-        ({**GOOD, "soaked": False}, False),  # ended early by an operator
-        ({**GOOD, "soaked": None}, False),
-        ({**GOOD, "change": ["3.1.0", "3.2.4"]}, False),  # of another release
-        ({**GOOD, "outcome": Outcome.SOAK_FAILED, "fault": "release", "soaked": False}, False),
-        ({**GOOD, "outcome": Outcome.ROLLED_BACK, "change": ["3.3.0", "3.2.4"]}, False),
-        ({}, False),
-        ({**GOOD, "key": "not confirmed"}, False),
+        (GOOD, "upgraded"),
+        ({**GOOD, "soaked": False}, "upgraded-early"),  # ended early by an operator
+        ({**GOOD, "soaked": None}, "upgraded-early"),
+        ({**GOOD, "change": ["3.1.0", "3.2.4"]}, "none"),  # of another release
+        (
+            {**GOOD, "outcome": Outcome.SOAK_FAILED, "fault": "release", "soaked": False},
+            "failed-release",
+        ),
+        ({**GOOD, "outcome": Outcome.ROLLED_BACK, "change": ["3.3.0", "3.2.4"]}, "rolled-back"),
+        ({}, "none"),
+        ({**GOOD, "key": "not confirmed"}, "unconfirmed"),
     ],
 )
 def test_latest_receipt_of_a_country_counts(
-    tmp_path: Path, facts: dict[str, Any], counts: bool
+    tmp_path: Path, facts: dict[str, Any], state: str
 ) -> None:
     record = tmp_path / "fleet.db"
     confirmed = facts.pop("key", None) is None
     import_all(record, (Reporter("ke-1", "KE"), facts), confirmed=confirmed)
     with FleetStore.open(record) as store:
-        assert list_soaked_countries(store.list_sites(), CONDITION) == (("KE",) if counts else ())
+        states = judge_countries(store.list_sites(), CONDITION)
+    assert states == {"KE": state, "FR": "none"}
 
 
 def test_country_with_a_bad_or_contradictory_site_does_not_count(tmp_path: Path) -> None:
@@ -268,13 +279,15 @@ def test_country_with_a_bad_or_contradictory_site_does_not_count(tmp_path: Path)
     record = tmp_path / "fleet.db"
     import_all(record, (good, GOOD), (bad, failed), (twice, {}), (Reporter("fr-2", "FR"), GOOD))
     with FleetStore.open(record) as store:
-        assert list_soaked_countries(store.list_sites(), CONDITION) == ("FR",)
+        states = {"KE": "failed-release", "FR": "upgraded"}
+        assert judge_countries(store.list_sites(), CONDITION) == states
         twice.number = 0
         spool = record.with_suffix(".spool")
         lay(spool, twice.write(TODAY - timedelta(days=1)))
         store.import_spool(spool, RELEASES, TODAY)
-        assert list_soaked_countries(store.list_sites(), CONDITION) == ()
+        contradicted = {**states, "FR": "contradicted"}
+        assert judge_countries(store.list_sites(), CONDITION) == contradicted
         # Someone called, and the site still has its key.
         store.confirm("fr-1", encode_public_key(twice.private), TODAY)
-        assert list_soaked_countries(store.list_sites(), CONDITION) == ("FR",)
+        assert judge_countries(store.list_sites(), CONDITION) == states
     assert PUBLICATION_WAITS.code == "NU-9814"

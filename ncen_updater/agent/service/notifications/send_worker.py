@@ -279,7 +279,7 @@ def deliver_receipt(config: AgentConfig, request: Mapping[str, Any]) -> None:
         mail = build_receipt_email(signed, rest, config.notify.mail, datetime.now(UTC))
         send_mail(mail, config.notify.mail, os.environ)
     else:
-        raise UpdaterError(RECEIPT_NOT_DELIVERED, address=rest, reason="[notify.mail]")
+        raise UpdaterError(RECEIPT_NOT_DELIVERED, address=rest, reason="no [notify.mail]")
 
 
 def read_secret(

@@ -93,7 +93,7 @@ FOUND: dict[str, dict[str, object]] = {
     "support-bundle": {"parts": {"log.txt": {"bytes": 3}}, "shown": {}, "leaks": [],
                        "not_compared_with": {}, "archive": "AAAA", "lines": []},
     "receipt": {
-        "level": "none", "lines": [],
+        "level": "none", "lines": [], "state": "Receipts are off.",
         "levels": [
             {"level": "version", "statement": '{"level":"version"}',
              "sentences": ["Site: ke-national", "Level of this receipt: version"]},

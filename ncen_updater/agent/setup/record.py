@@ -97,7 +97,9 @@ class SetupRecord:
         except FileNotFoundError:
             self.phase, self.steps = SetupPhase.NONE, ()
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise UpdaterError(SETUP_RECORD_DAMAGED, path=self._file, detail=str(error)) from error
+            raise UpdaterError(
+                SETUP_RECORD_DAMAGED, path=self._file, directory=self._state, detail=str(error)
+            ) from error
         else:
             self._data = data
 

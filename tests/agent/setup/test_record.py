@@ -17,6 +17,7 @@ from ncen_updater.agent.setup.machine import Machine
 from ncen_updater.agent.setup.record import SetupPhase, SetupRecord
 from ncen_updater.agent.setup.steps import CommandStep, FileStep, SetupStep
 from ncen_updater.agent.storage.journal.journal import Journal
+from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import (
     SETUP_FILE_CHANGED,
     SETUP_FILE_UNSAFE,
@@ -213,6 +214,17 @@ def test_damaged_record_is_refused(tmp_path: Path, content: bytes) -> None:
     (ground.state / "setup/record.json").write_bytes(content)
     with refused(SETUP_RECORD_DAMAGED):
         SetupRecord(ground.machine, ground.state)
+
+
+def test_file_in_place_of_the_state_directory_is_named(tmp_path: Path) -> None:
+    """Seen: the Secretariat was to get a record that cannot exist."""
+    ground = Ground(tmp_path)
+    place = tmp_path / "state"
+    place.write_bytes(b"")
+    with pytest.raises(UpdaterError) as caught:
+        SetupRecord(ground.machine, place)
+    assert caught.value.code == SETUP_RECORD_DAMAGED.code
+    assert caught.value.values["directory"] == place
 
 
 @pytest.mark.parametrize(

@@ -214,7 +214,7 @@ def test_other_archive_for_plain_clients_is_refused(desk: Desk) -> None:
     draft = desk.draft()
     target = draft.roles["targets"].signed.targets["ncen-3.3.0.tar.gz"]
     target.hashes["sha256"] = compute_sha256(b"another")
-    with refused(UNSOUND_DRAFT, match="another file"):
+    with refused(UNSOUND_DRAFT, match="differs from the file"):
         desk.event(draft)
 
 

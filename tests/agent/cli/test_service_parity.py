@@ -40,8 +40,9 @@ MUST_DIFFER = {
     ("confirm", "error.state"): "likewise",
     ("rollback", "error.state"): "likewise",
 }
-#: Lines for people that only one way has: what the service does at this moment; and why nothing.
-ONLY_THERE = ("Operation: ",)
+#: Lines for people that only one way has: the operation in progress, as the service or else the
+#: change lock names it; and why there is none.
+ONLY_THERE = ("Operation: ", "Operation in progress: ")
 #: What is another one each time: ids, digests, times, seconds and what was measured.
 EACH_TIME = (
     (re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d)?(\+00:00|Z)?( UTC)?"), "<time>"),

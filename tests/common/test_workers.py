@@ -37,6 +37,7 @@ from ncen_updater.common.workers import (
     describe_missing_answer,
     extract_final_output,
 )
+from ncen_updater.feed.errors import RoleExpiredError
 from tests.support.activation import ACTIVATOR, activated
 from tests.support.forks import DEADLINE_S
 
@@ -615,6 +616,6 @@ def test_full_disk_is_reported_as_such(run: Any, body: str) -> None:
 def test_state_of_a_received_error_has_its_values() -> None:
     """Seen: "Local time: {now}." of an error that crossed."""
     data = {"code": ROLE_EXPIRED.code, "values": {"role": "ncen", "since": "a", "now": "12:24"}}
-    error = workers.decode_error(data, [UpdaterError])
+    error = workers.decode_error(data, [RoleExpiredError])
     assert isinstance(error, UpdaterError) and error.state is not None
     assert "12:24" in error.state.render("en")

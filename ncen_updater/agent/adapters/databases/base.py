@@ -433,10 +433,25 @@ class DatabaseEngine(abc.ABC):
         """
 
     @abc.abstractmethod
+    def run_queries(
+        self, database: DatabaseRef, queries: Sequence[str], *, timeout_s: float = 3600.0
+    ) -> list[list[tuple[object, ...]]]:
+        """Run SELECTs that can write nothing, and return the rows of each.
+
+        Args:
+            database: The database.
+            queries: One statement each.
+            timeout_s: Limit of each query in seconds.
+
+        Raises:
+            QUERY_FAILED: The server refused one of them.
+        """
+
     def run_query(
         self, database: DatabaseRef, sql: str, *, timeout_s: float = 3600.0
     ) -> list[tuple[object, ...]]:
-        """Run one SELECT in a read-only transaction and return its rows."""
+        """Run one SELECT; see :meth:`run_queries`."""
+        return self.run_queries(database, [sql], timeout_s=timeout_s)[0]
 
     @abc.abstractmethod
     def compute_table_digests(self, database: DatabaseRef) -> dict[str, TableDigest]:

@@ -132,7 +132,7 @@ class World:
         self.engine.find_blockers.return_value = ()
         self.engine.find_exposures.return_value = ()
         self.engine.list_leftovers.return_value = ()
-        self.engine.run_query.return_value = []
+        self.engine.run_queries.return_value = [[]]
         self.engine.describe_databases.return_value = (
             DatabaseFacts("cases", "ncen_cases", 5 * GB),
         )
@@ -243,7 +243,7 @@ def _unmapped(strict: bool) -> Callable[[World], None]:
     def act(world: World) -> None:
         reference = {"name": "CITES classes", "database": "cases", "unmapped": "SELECT 1"}
         world.manifest(reference_maps=[{**reference, "strict": strict}])
-        world.engine.run_query.return_value = [("B7", 12), ("C1", 3)]
+        world.engine.run_queries.return_value = [[("B7", 12), ("C1", 3)]]
 
     return act
 
@@ -414,7 +414,7 @@ def test_missing_release_is_named_in_french(world: World) -> None:
 def test_uncounted_reference_rows_are_refused(world: World) -> None:
     """Seen: a query without a number ended the preflight as an unexpected error."""
     _unmapped(strict=False)(world)
-    world.engine.run_query.return_value = [("B7", None)]
+    world.engine.run_queries.return_value = [[("B7", None)]]
     assert CHECK_RESULT_INVALID.code in {item.code for item in world.report().strict}
 
 

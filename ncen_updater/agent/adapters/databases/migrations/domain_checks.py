@@ -110,9 +110,10 @@ def _run_database_checks(
     engine: DatabaseEngine, database: DatabaseRef, checks: Sequence[DomainCheck], stage: CheckStage
 ) -> dict[str, CheckValue]:
     values: dict[str, CheckValue] = {}
-    for check in checks:
-        sql = (check.sql_after or check.sql) if stage is CheckStage.AFTER else check.sql
-        rows = run_release_query(engine, database, sql)
+    after = stage is CheckStage.AFTER
+    queries = [(check.sql_after or check.sql) if after else check.sql for check in checks]
+    results = run_release_queries(engine, database, queries)
+    for check, sql, rows in zip(checks, queries, results, strict=True):
         if len(rows) != 1 or len(rows[0]) != 1:
             shape = f"{len(rows)} x {len(rows[0])}" if rows else "0 x 0"
             problem = LazyText(N_("{shape} values instead of one"), {"shape": shape})
@@ -135,18 +136,30 @@ def _make_result_error(
     )
 
 
+def run_release_queries(
+    engine: DatabaseEngine, database: DatabaseRef, queries: Sequence[str]
+) -> list[list[tuple[object, ...]]]:
+    """Run queries of a release; none runs if one of them is not permitted.
+
+    Raises:
+        QUERY_FAILED: One is not a permitted query, or the server refused it.
+    """
+    statements: list[str] = []
+    for sql in queries:
+        refusal = check_query_sql(sql, engine.engine_name)
+        if refusal is not None:
+            raise DatabaseError(
+                QUERY_FAILED, database=database.name, sql=sql, detail=refusal.reason
+            )
+        statements.append(split_statements(sql, engine.engine_name)[0].text)
+    return engine.run_queries(database, statements)
+
+
 def run_release_query(
     engine: DatabaseEngine, database: DatabaseRef, sql: str
 ) -> list[tuple[object, ...]]:
-    """Run one query of a release.
-
-    Raises:
-        QUERY_FAILED: It is not a permitted query, or the server refused it.
-    """
-    refusal = check_query_sql(sql, engine.engine_name)
-    if refusal is not None:
-        raise DatabaseError(QUERY_FAILED, database=database.name, sql=sql, detail=refusal.reason)
-    return engine.run_query(database, split_statements(sql, engine.engine_name)[0].text)
+    """Run one query of a release; see :func:`run_release_queries`."""
+    return run_release_queries(engine, database, [sql])[0]
 
 
 def _is_number(value: object) -> bool:

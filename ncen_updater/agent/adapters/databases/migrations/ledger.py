@@ -38,7 +38,7 @@ class LedgerTables:
         upsert_state: Inserts or replaces the state row.
         delete_state: Deletes the state row.
         select_version: Returns the newest migration; no row if there is none.
-        delete_version: Deletes the row of a migration.
+        delete_versions: Deletes all its rows, and returns them.
         insert_version: Inserts one.
     """
 
@@ -51,7 +51,7 @@ class LedgerTables:
     upsert_state: str
     delete_state: str
     select_version: str
-    delete_version: str
+    delete_versions: str
     insert_version: str
 
 
@@ -93,7 +93,7 @@ def build_ledger_tables(
         "release = excluded.release, generation = excluded.generation, change = excluded.change",
         delete_state=f"DELETE FROM {state}",  # noqa: S608 - ours
         select_version=f"SELECT version_num FROM {version}",  # noqa: S608 - names are ours
-        delete_version=f"DELETE FROM {version} WHERE version_num = {placeholder}",  # noqa: S608 - ours
+        delete_versions=f"DELETE FROM {version} RETURNING version_num",  # noqa: S608 - ours
         insert_version=f"INSERT INTO {version} (version_num) VALUES ({placeholder})",  # noqa: S608 - ours
     )
 

@@ -159,8 +159,7 @@ class MigrationRunner:
                     values = (item.migration.id, MigrationDirection.UP.value, item.up_sha256)
                     row = (*values, change.release, change.id, self._now())
                     driver.execute(tables.insert_row, row)
-                for version in driver.execute(tables.select_version).fetchall():
-                    driver.execute(tables.delete_version, version)
+                driver.execute(tables.delete_versions).fetchall()
                 for item in migrations[-1:]:
                     driver.execute(tables.insert_version, (item.migration.id,))
                 if write_state:
@@ -468,11 +467,9 @@ class MigrationExecutor:
     def _replace_version(self, before: str | None, after: str | None) -> None:
         """Set the version row to the migration that is the newest now."""
         driver, tables = self._driver, self._dialect.ledger_tables
-        rows = driver.execute(tables.select_version).fetchall()
+        rows = driver.execute(tables.delete_versions).fetchall()
         if [str(name) for (name,) in rows] != ([] if before is None else [before]):
             raise self._make_error(LazyText(N_("the version row changed during the migration")))
-        if before is not None:
-            driver.execute(tables.delete_version, (before,))
         if after is not None:
             driver.execute(tables.insert_version, (after,))
 

@@ -445,13 +445,15 @@ def _find_data_and_wal(server: Server, connection: Connection) -> tuple[Path | N
 def _iter_directories(
     connection: Connection, oids: Mapping[str, int], data: Path | None
 ) -> Iterator[tuple[str | None, Path]]:
+    found = fetch_rows(
+        connection,
+        "SELECT oid::int8, pg_tablespace_location(dattablespace) FROM pg_database"
+        " WHERE oid = ANY(%s::oid[])",
+        [list(oids.values())],
+    )
+    locations: dict[int, str] = dict(found)
     for name, oid in oids.items():
-        found = fetch_rows(
-            connection,
-            "SELECT pg_tablespace_location(dattablespace) FROM pg_database WHERE oid = %s::oid",
-            [oid],
-        )
-        location = found[0][0] if found else ""
+        location = locations.get(oid)
         directory = Path(location) if location else data
         if directory is not None:
             yield name, directory

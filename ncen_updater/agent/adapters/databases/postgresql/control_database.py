@@ -339,8 +339,7 @@ def read_last_event_time(connection: Connection, events: Sequence[CutOverEvent])
 
 def is_commit_recorded(connection: Connection, change_id: str) -> bool:
     """Tell whether the last event of a change that was cut over is its commit."""
-    events = (CutOverEvent.CUT_OVER, CutOverEvent.REVERTED, CutOverEvent.COMMITTED)
-    record = read_last_event(connection, change_id, events)
+    record = read_last_event(connection, change_id)
     return record is not None and record.event is CutOverEvent.COMMITTED
 
 

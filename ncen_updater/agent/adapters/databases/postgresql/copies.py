@@ -16,6 +16,7 @@ import psycopg
 from ncen_updater.agent.adapters.databases.base import ChangeRef, CopyPlan
 from ncen_updater.agent.adapters.databases.parallel import run_in_parallel
 from ncen_updater.agent.adapters.databases.postgresql.catalogue import (
+    DatabaseAttributes,
     DatabaseRow,
     DataDirectory,
     apply_all_attributes,
@@ -33,6 +34,7 @@ from ncen_updater.agent.adapters.databases.postgresql.connection import (
     Connection,
     Server,
     execute,
+    execute_all,
     fetch_rows,
     quote_identifier,
     quote_literal,
@@ -204,24 +206,16 @@ class TemplateCopies:
         started = self._clock()
         with self._active.track():
             run_in_parallel(
-                {
-                    copy.name: partial(self._copy_translated, change, copy, directory)
-                    for copy in copies
-                },
+                {copy.name: partial(self._copy_one, copy, directory) for copy in copies},
                 cancel=self._active.terminate_all,
                 heartbeat=partial(self._report_progress, copies, directory, progress, started),
                 heartbeat_s=HEARTBEAT_S,
             )
-
-    def _copy_translated(
-        self, change: ChangeRef, copy: DatabaseCopy, directory: DataDirectory | None
-    ) -> None:
-        try:
-            self._copy_one(change, copy, directory)
-        except psycopg.Error as error:
-            raise DatabaseError(
-                COPY_FAILED, database=copy.source, detail=sanitize_error(error)
-            ) from error
+        with (
+            _translate_errors(", ".join(copy.source for copy in copies)),
+            self._server.open_write_session() as connection,
+        ):
+            self.finish_copies(connection, change, copies)
 
     def is_copied(self, change: ChangeRef, plan: CopyPlan) -> bool:
         """Tell whether every copy exists, is complete, and is the planned one."""
@@ -258,11 +252,10 @@ class TemplateCopies:
 
     # ---- one copy -------------------------------------------------------------------------------
 
-    def _copy_one(
-        self, change: ChangeRef, copy: DatabaseCopy, directory: DataDirectory | None
-    ) -> None:
+    def _copy_one(self, copy: DatabaseCopy, directory: DataDirectory | None) -> None:
         # Waiting for the lock of the source is expected here, not a sign of a deadlock.
         with (
+            _translate_errors(copy.source),
             self._server.open_write_session(
                 statement_s=self._server.timeouts.long_s, lock_s=0
             ) as connection,
@@ -282,7 +275,6 @@ class TemplateCopies:
                     self._remove_orphan(connection, directory, copy.oid)
                 terminate_sessions(connection, [copy.source], self._server.timeouts.terminate_s)
                 self._create(connection, copy, source)
-            self.finish_copy(connection, change, copy)
 
     def _create(self, connection: Connection, copy: DatabaseCopy, source: DatabaseRow) -> None:
         try:
@@ -298,26 +290,33 @@ class TemplateCopies:
                 ) from error
             raise
 
-    def finish_copy(self, connection: Connection, change: ChangeRef, copy: DatabaseCopy) -> None:
-        """Copy the attributes of the source and mark the copy as complete, in one transaction."""
+    def finish_copies(
+        self, connection: Connection, change: ChangeRef, copies: Sequence[DatabaseCopy]
+    ) -> None:
+        """Copy the attributes of the sources and mark the copies as complete, in one transaction.
+
+        Until then each copy is closed, and known by its planned object id.
+        """
         limit_ms = int(self._server.timeouts.lock_s * 1000)
         with connection.transaction():
             execute(
                 connection,
                 f"SET LOCAL synchronous_commit = on; SET LOCAL lock_timeout = {limit_ms}",
             )
-            comment = read_databases(connection)[copy.source].comment
-            found = read_all_attributes(connection, [copy.source, copy.target])
-            wanted = found[copy.source]
-            # PUBLIC may not connect to a candidate before it is live.
-            grants = tuple(g for g in wanted.grants if g.grantee)
-            wanted = replace(wanted, grants=grants, template=False)
-            apply_all_attributes(connection, {copy.target: wanted}, found)
-            marked = mark_copied(comment, change.id)
-            execute(
-                connection,
-                f"COMMENT ON DATABASE {quote_identifier(copy.target)} IS {quote_literal(marked)}",
-            )
+            rows = read_databases(connection)
+            names = [name for copy in copies for name in (copy.source, copy.target)]
+            found = read_all_attributes(connection, names)
+            wanted: dict[str, DatabaseAttributes] = {}
+            comments: list[str] = []
+            for copy in copies:
+                source = found[copy.source]
+                # PUBLIC may not connect to a candidate before it is live.
+                grants = tuple(grant for grant in source.grants if grant.grantee)
+                wanted[copy.target] = replace(source, grants=grants, template=False)
+                marked = quote_literal(mark_copied(rows[copy.source].comment, change.id))
+                comments.append(f"COMMENT ON DATABASE {quote_identifier(copy.target)} IS {marked}")
+            apply_all_attributes(connection, wanted, found)
+            execute_all(connection, comments)
 
     # ---- copies of a dead agent that the server still makes -------------------------------------
 
@@ -410,6 +409,16 @@ def drop_database(connection: Connection, name: str, limit_s: float) -> None:
             execute(connection, statement)
         terminate_sessions(connection, [name], limit_s)
     execute(connection, f"DROP DATABASE IF EXISTS {quoted}")
+
+
+@contextmanager
+def _translate_errors(databases: str) -> Iterator[None]:
+    try:
+        yield
+    except psycopg.Error as error:
+        raise DatabaseError(
+            COPY_FAILED, database=databases, detail=sanitize_error(error)
+        ) from error
 
 
 @contextmanager

@@ -215,14 +215,14 @@ class CutOver:
             translate_errors(", ".join(self._names.values())),
             self._control.transaction(lock_s=self._server.timeouts.lock_s) as connection,
         ):
-            record = read_last_event(connection, change.id, SWAPS)
+            record = read_last_event(connection, change.id)
             found = read_databases(connection)
             rows = [require_database(found, live) for live in sorted(self._names.values())]
             marks = [parse_marker(row.comment) for row in rows]
             # Without a row the control database was lost: the comments are written in the same
             # transaction.
             all_marked = all(mark is not None and mark.change == change.id for mark in marks)
-            if not (all_marked if record is None else record.event is CutOverEvent.CUT_OVER):
+            if not (all_marked if record is None else record.event is not CutOverEvent.REVERTED):
                 raise DatabaseError(
                     CUT_OVER_FAILED, detail=LazyText("{id} is not cut over", {"id": change.id})
                 )
@@ -234,7 +234,7 @@ class CutOver:
                     for row in rows
                 ),
             )
-            if not is_commit_recorded(connection, change.id):
+            if record is None or record.event is not CutOverEvent.COMMITTED:
                 self._control.write_event(connection, change, CutOverEvent.COMMITTED)
 
     def _restore_connect(
@@ -660,8 +660,6 @@ def decide_evidence(
     names: Mapping[str, str],
     databases: Mapping[str, DatabaseRow],
     record: CutOverRecord | None,
-    *,
-    committed: bool = False,
 ) -> ChangeEvidence:
     """Return the state of a change in the databases.
 
@@ -669,14 +667,13 @@ def decide_evidence(
         change: The change.
         names: Logical to physical names.
         databases: All databases of the server.
-        record: The last event of the change's cut-over in the control database.
-        committed: Whether the control database records the commit of the change.
+        record: The last event of the change in the control database.
     """
     live = [databases[physical] for physical in names.values() if physical in databases]
     comments = [row.comment for row in live]
     marks = [parse_marker(comment) for comment in comments]
     if record is not None:
-        swapped = record.event is CutOverEvent.CUT_OVER
+        swapped = record.event is not CutOverEvent.REVERTED
     else:
         # The control database is missing: the comments were written in the same transaction.
         swapped = bool(marks) and all(mark and mark.change == change.id for mark in marks)
@@ -687,7 +684,8 @@ def decide_evidence(
         previous=tuple(n for n, p in names.items() if previous_name(p, change.id) in databases),
         # One of the two records is enough: losing the other must not lead to a revert of users'
         # records.
-        committed=committed or any(is_committed(comment, change.id) for comment in comments),
+        committed=(record is not None and record.event is CutOverEvent.COMMITTED)
+        or any(is_committed(comment, change.id) for comment in comments),
         superseded=any(mark is not None and is_later(mark, change) for mark in marks),
     )
 

@@ -62,7 +62,6 @@ from ncen_updater.agent.adapters.databases.postgresql.control_database import (
     ControlDatabase,
     alter_and_renew,
     forget_versions,
-    is_commit_recorded,
     open_settled_session,
     read_cut_over_transaction,
     read_fences,
@@ -76,7 +75,7 @@ from ncen_updater.agent.adapters.databases.postgresql.copies import (
     drop_database,
     make_copy_plan,
 )
-from ncen_updater.agent.adapters.databases.postgresql.cut_over import SWAPS, CutOver
+from ncen_updater.agent.adapters.databases.postgresql.cut_over import CutOver
 from ncen_updater.agent.adapters.databases.postgresql.fence import DatabaseFence
 from ncen_updater.agent.adapters.databases.postgresql.rehearsal_copies import (
     DUMP_PROGRAMS,
@@ -269,9 +268,8 @@ class PostgresEngine(DatabaseEngine):
                 return replace(
                     evidence, locked_out=fetch_rows(connection, _LOCKED_OUT, [roles, live, roles])
                 )
-            record = read_last_event(connection, change.id, SWAPS)
-            committed = is_commit_recorded(connection, change.id)
-        return cut_over.decide_evidence(change, self._physical, found, record, committed=committed)
+            record = read_last_event(connection, change.id)
+        return cut_over.decide_evidence(change, self._physical, found, record)
 
     def describe_sessions(self) -> tuple[str, ...]:
         """See :meth:`DatabaseEngine.describe_sessions`."""
@@ -322,12 +320,12 @@ class PostgresEngine(DatabaseEngine):
         """See :meth:`DatabaseEngine.read_ledger`."""
         return self._migrating.read_ledger(database)
 
-    def run_query(
-        self, database: DatabaseRef, sql: str, *, timeout_s: float = 3600.0
-    ) -> list[tuple[object, ...]]:
-        """See :meth:`DatabaseEngine.run_query`; runs as the application's role."""
+    def run_queries(
+        self, database: DatabaseRef, queries: Sequence[str], *, timeout_s: float = 3600.0
+    ) -> list[list[tuple[object, ...]]]:
+        """See :meth:`DatabaseEngine.run_queries`; runs as the application's role."""
         with self._sessions.open_session_block(database) as connection:
-            return inspection.run_release_query(connection, database.name, sql, timeout_s)
+            return inspection.run_release_queries(connection, database.name, queries, timeout_s)
 
     def compute_table_digests(self, database: DatabaseRef) -> dict[str, TableDigest]:
         """See :meth:`DatabaseEngine.compute_table_digests`; may run casts of the application."""

@@ -141,25 +141,28 @@ def compute_table_digest(connection: Connection, table: TableShape) -> TableDige
     return TableDigest(int(count), f"{int(total):x}")
 
 
-def run_release_query(
-    connection: Connection, database: str, sql: str, timeout_s: float
-) -> list[tuple[object, ...]]:
-    """Run one SELECT of a release in a read-only transaction, with a statement time-out.
+def run_release_queries(
+    connection: Connection, database: str, queries: Sequence[str], timeout_s: float
+) -> list[list[tuple[object, ...]]]:
+    """Run SELECTs of a release in one read-only transaction, with a time-out for each.
 
     Raises:
         QUERY_FAILED: With the server's message.
     """
     limit = f"SET LOCAL statement_timeout = {int(timeout_s * 1000)}"
     execute(connection, f"BEGIN READ ONLY; {limit}")
-    try:
-        # Prepared, so that the server accepts one statement only, and none can end the transaction.
-        connection.prepare_threshold = 0
-        cursor = connection.execute(sql.encode(), prepare=True)
-        return [tuple(row) for row in cursor.fetchall()]
-    except psycopg.Error as error:
-        raise DatabaseError(
-            QUERY_FAILED, database=database, sql=sql, detail=sanitize_error(error)
-        ) from error
+    # Prepared, so that the server accepts one statement only, and none can end the transaction.
+    connection.prepare_threshold = 0
+    results: list[list[tuple[object, ...]]] = []
+    for sql in queries:
+        try:
+            cursor = connection.execute(sql.encode(), prepare=True)
+            results.append([tuple(row) for row in cursor.fetchall()])
+        except psycopg.Error as error:
+            raise DatabaseError(
+                QUERY_FAILED, database=database, sql=sql, detail=sanitize_error(error)
+            ) from error
+    return results
 
 
 def iter_keys(connection: Connection, table: TableShape) -> Iterator[bytes]:

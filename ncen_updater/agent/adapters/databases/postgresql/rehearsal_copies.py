@@ -227,7 +227,7 @@ class RehearsalCopies:
     def _close_copy(self, change: ChangeRef, copy: DatabaseCopy) -> None:
         """Copy the attributes of the live database, and close the copy."""
         with self._server.open_control_session() as connection:
-            self._copying.finish_copy(connection, change, copy)
+            self._copying.finish_copies(connection, change, [copy])
             name = quote_identifier(copy.target)
             execute(connection, f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
 

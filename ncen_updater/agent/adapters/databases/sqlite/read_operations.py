@@ -262,23 +262,27 @@ class SqliteReadOperations(DatabaseEngine):
                 return ()
             return ledger.parse_ledger_rows(connection.execute(LEDGER_TABLES.select_rows))
 
-    def run_query(
-        self, database: DatabaseRef, sql: str, *, timeout_s: float = 3600.0
-    ) -> list[tuple[object, ...]]:
-        """Run one SELECT; the file is opened read-only."""
-        deadline = time.monotonic() + timeout_s
+    def run_queries(
+        self, database: DatabaseRef, queries: Sequence[str], *, timeout_s: float = 3600.0
+    ) -> list[list[tuple[object, ...]]]:
+        """See :meth:`DatabaseEngine.run_queries`; the file is opened read-only."""
         path = self._find_path(database)
+        results: list[list[tuple[object, ...]]] = []
+        sql, deadline = "", 0.0
         try:
             with open_database(path, self._choose_open_mode(path)) as connection:
                 connection.execute("PRAGMA query_only = ON")
                 connection.set_progress_handler(
                     lambda: int(time.monotonic() > deadline), QUERY_INSTRUCTIONS
                 )
-                return [tuple(row) for row in connection.execute(sql)]
+                for sql in queries:
+                    deadline = time.monotonic() + timeout_s
+                    results.append([tuple(row) for row in connection.execute(sql)])
         except (sqlite3.Error, sqlite3.Warning) as error:
             raise DatabaseError(
                 QUERY_FAILED, database=database.name, sql=sql, detail=sanitize_error(error)
             ) from error
+        return results
 
     def compute_table_digests(self, database: DatabaseRef) -> dict[str, TableDigest]:
         """Return a digest of every table."""

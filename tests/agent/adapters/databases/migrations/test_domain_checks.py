@@ -20,6 +20,7 @@ from ncen_updater.agent.adapters.databases.migrations.domain_checks import (
     run_checks,
 )
 from ncen_updater.agent.adapters.databases.sqlite.engine import SqliteEngine
+from ncen_updater.agent.model.errors import DatabaseError
 from ncen_updater.common.messages import CHECK_RESULT_INVALID, QUERY_FAILED
 from ncen_updater.formats.manifest import CheckRelation, CheckStage, DomainCheck, ReferenceMap
 from tests.support.errors import refused
@@ -71,8 +72,11 @@ def test_each_side_is_checked_with_its_own_query(engine: DatabaseEngine) -> None
 def test_unexpected_result_shape_is_an_error(engine: DatabaseEngine, sql: str, shape: str) -> None:
     with refused(CHECK_RESULT_INVALID, match=shape):
         run_checks(engine, LiveDatabase, [check(sql)], CheckStage.BEFORE)
-    with refused(QUERY_FAILED):
-        run_checks(engine, LiveDatabase, [check("SELECT nothing")], CheckStage.BEFORE)
+    both = [check(name="fine"), check("SELECT nothing", name="wrong")]
+    with pytest.raises(DatabaseError) as caught:
+        run_checks(engine, LiveDatabase, both, CheckStage.BEFORE)
+    assert caught.value.message == QUERY_FAILED
+    assert caught.value.values["sql"] == "SELECT nothing"
 
 
 @pytest.mark.parametrize(

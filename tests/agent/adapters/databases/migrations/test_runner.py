@@ -29,7 +29,7 @@ from ncen_updater.agent.adapters.databases.migrations.dialect import MigrationDi
 from ncen_updater.agent.adapters.databases.migrations.planner import plan_database_migrations
 from ncen_updater.agent.adapters.databases.migrations.runner import MigrationRunner
 from ncen_updater.agent.adapters.databases.postgresql.dialect import PostgresDialect
-from ncen_updater.agent.adapters.databases.postgresql.inspection import run_release_query
+from ncen_updater.agent.adapters.databases.postgresql.inspection import run_release_queries
 from ncen_updater.agent.adapters.databases.sqlite.dialect import SqliteDialect
 from ncen_updater.agent.model.errors import (
     DatabaseError,
@@ -473,5 +473,5 @@ class TestEveryPostgresql:
         with contextlib.suppress(MigrationFailedError):
             database.runner().migrate(CHANGE, [made, more], None, SilentProgress())
         with closing(database.dialect.connect()) as driver, contextlib.suppress(DatabaseError):
-            run_release_query(driver, "cases", WRITES[what], 60.0)
+            run_release_queries(driver, "cases", [WRITES[what]], 60.0)
         assert database.ask(state) == [(1, 0, 1)]

@@ -192,6 +192,9 @@ def test_baseline_records_migrations_as_applied(site: Site, tmp_path: Path) -> N
 def test_query_is_one_select_that_writes_nothing(site: Site) -> None:
     engine = site.engine()
     assert engine.run_query(LiveDatabase("seizure"), "SELECT '%', current_user") == [("%", "ncen")]
+    queries = ["SELECT txid_current_if_assigned(), now()", "SELECT pg_sleep(0), now()"]
+    first, second = engine.run_queries(LiveDatabase("seizure"), queries)
+    assert first[0][1] == second[0][1]  # one transaction
     for sql in ("DELETE FROM cases", "SELECT 1; COMMIT; DELETE FROM cases", "SELECT * FROM none"):
         with refused(QUERY_FAILED):
             engine.run_query(LiveDatabase("seizure"), sql)

@@ -200,6 +200,8 @@ MARKED = tuple(row(p, comment=add_marker(None, CHANGE)) for p in NAMES.values())
         (LIVE, CutOverEvent.REVERTED, ChangeEvidence(False, False)),
         (MARKED, None, ChangeEvidence(True, False)),
         (MARKED, CutOverEvent.REVERTED, ChangeEvidence(False, False)),
+        (MARKED, CutOverEvent.COMMITTED, ChangeEvidence(True, False, committed=True)),
+        (LIVE, CutOverEvent.COMMITTED, ChangeEvidence(True, False, committed=True)),
         (OTHERS, None, ChangeEvidence(False, False, superseded=True)),
         (LATER, CutOverEvent.CUT_OVER, ChangeEvidence(True, False, superseded=True)),
         (COMMITTED, None, ChangeEvidence(True, False, committed=True)),
@@ -222,12 +224,6 @@ def test_evidence_is_decided(
 ) -> None:
     record = CutOverRecord(event, {}) if event else None
     assert decide_evidence(CHANGE, NAMES, found(*rows), record) == expected
-
-
-def test_committed_control_row_is_sufficient_evidence() -> None:
-    record = CutOverRecord(CutOverEvent.CUT_OVER, {})
-    seen = decide_evidence(CHANGE, NAMES, found(*MARKED), record, committed=True)
-    assert seen == ChangeEvidence(True, False, committed=True)
 
 
 def test_commit_is_marked_in_the_comment() -> None:

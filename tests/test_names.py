@@ -14,6 +14,7 @@ PRODUCT = Path(__file__).parent.parent / "ncen_updater"
 #: Lines of the longest module.
 MOST_LINES = 800
 REFERENCE = re.compile(r":(?:class|func|meth|mod|attr|data):`~?([\w.]+)`")
+CLASS = re.compile(r" *class (\w+)[(\[:]")
 RAISES = re.compile(r"(?m)^ *Raises:\n((?: {8,}.*\n)+)")
 
 
@@ -21,10 +22,10 @@ def named_twice(product: Path) -> dict[str, list[str]]:
     """Return each class name that a room defines more than once, with its places."""
     places: dict[tuple[Path, str], list[str]] = defaultdict(list)
     for path in sorted(product.rglob("*.py")):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.ClassDef):
-                place = path.relative_to(product)
-                places[place.parent, node.name].append(f"{place}:{node.lineno}")
+        place = path.relative_to(product)
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+            if found := CLASS.match(line):
+                places[place.parent, found[1]].append(f"{place}:{number}")
     return {name: found for (_, name), found in places.items() if len(found) > 1}
 
 

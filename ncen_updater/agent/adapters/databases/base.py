@@ -436,16 +436,7 @@ class DatabaseEngine(abc.ABC):
     def run_queries(
         self, database: DatabaseRef, queries: Sequence[str], *, timeout_s: float = 3600.0
     ) -> list[list[tuple[object, ...]]]:
-        """Run SELECTs that can write nothing, and return the rows of each.
-
-        Args:
-            database: The database.
-            queries: One statement each.
-            timeout_s: Limit of each query in seconds.
-
-        Raises:
-            QUERY_FAILED: The server refused one of them.
-        """
+        """Run SELECTs, each with this limit, and return their rows; they can write nothing."""
 
     def run_query(
         self, database: DatabaseRef, sql: str, *, timeout_s: float = 3600.0
@@ -459,14 +450,7 @@ class DatabaseEngine(abc.ABC):
 
     @abc.abstractmethod
     def read_schema(self, database: DatabaseRef) -> SchemaDigest:
-        """Return digests of the schema, whole and by kind: see :mod:`.schema`.
-
-        Independent of column order, of the agent's own tables and of parked rows.
-        """
-
-    def compute_fingerprint(self, database: DatabaseRef) -> str:
-        """Return a digest of the schema: tables, columns, types, keys, indexes, views, code."""
-        return self.read_schema(database).fingerprint
+        """Return digests of the schema, independent of column order and the agent's own tables."""
 
     @abc.abstractmethod
     def count_lost_rows(self, change: ChangeRef) -> dict[str, dict[str, int]]:

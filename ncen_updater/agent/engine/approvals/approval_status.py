@@ -67,7 +67,7 @@ def compute_approval_basis(
     engine = site.database_engine
     return ApprovalBasis(
         plan=plan,
-        schemas={n: engine.compute_fingerprint(LiveDatabase(n)) for n in engine.names},
+        schemas={n: engine.read_schema(LiveDatabase(n)).fingerprint for n in engine.names},
         configuration=compute_configuration_digest(site),
         rehearsal=rehearsal,
         sizes={facts.name: facts.size_bytes for facts in engine.describe_databases()},

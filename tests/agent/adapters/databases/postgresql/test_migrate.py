@@ -76,15 +76,15 @@ def test_migration_files_are_applied(any_site: Site, tmp_path: Path) -> None:
     site, engine = any_site, any_site.engine()
     before = site.snapshot()
     target = release(tmp_path)
-    shape = engine.compute_fingerprint(LiveDatabase("seizure"))
+    shape = engine.read_schema(LiveDatabase("seizure"))
     plan = engine.plan_migrations(LiveDatabase, target, None)
     assert [step.id for step in plan.steps] == ["0001_grade"]
     fenced_copies(engine)
-    assert engine.compute_fingerprint(CHANGE.get_candidate("seizure")) == shape
+    assert engine.read_schema(CHANGE.get_candidate("seizure")) == shape
     engine.migrate(CHANGE, target, None, SilentProgress())
     engine.migrate(CHANGE, target, None, SilentProgress())
     assert [row.id for row in engine.read_ledger(CHANGE.get_candidate("seizure"))] == ["0001_grade"]
-    assert engine.compute_fingerprint(CHANGE.get_candidate("seizure")) != shape
+    assert engine.read_schema(CHANGE.get_candidate("seizure")) != shape
     engine.cut_over(CHANGE)
     # As the application's own role: what the agent made is the application's.
     assert site.sql("t_seizure", "SELECT count(grade) FROM cases", user="ncen") == [(500,)]
@@ -100,12 +100,12 @@ def test_migration_files_are_applied(any_site: Site, tmp_path: Path) -> None:
 def test_down_migration_preserves_the_fingerprint(site: Site, tmp_path: Path) -> None:
     engine = site.engine()
     target = release(tmp_path)
-    shape = engine.compute_fingerprint(LiveDatabase("seizure"))
+    shape = engine.read_schema(LiveDatabase("seizure"))
     fenced_copies(engine)
     engine.migrate(CHANGE, target, None, SilentProgress())
     old = MigrationSet("3.2.4", tmp_path, {"seizure": (), "suspect": ()})
     engine.migrate(CHANGE, old, target, SilentProgress())
-    assert engine.compute_fingerprint(CHANGE.get_candidate("seizure")) == shape
+    assert engine.read_schema(CHANGE.get_candidate("seizure")) == shape
 
 
 @NEWEST

@@ -72,7 +72,7 @@ class Overheard:
             act = getattr(engine, name)
 
             def called(*values: Any, **named: Any) -> Any:
-                if self._depth and name in ("run_query", "read_schema"):
+                if self._depth and name in ("run_queries", "read_schema"):
                     place, *sql = values
                     self._sections[-1].append((name, type(place).__name__, place.name, *sql))
                 elif self._depth:
@@ -82,7 +82,7 @@ class Overheard:
             return called
 
         monkeypatch.setattr(engine, "hold_sessions", section)
-        for name in ("run_query", "read_schema", "migrate", "mark_candidates"):
+        for name in ("run_queries", "read_schema", "migrate", "mark_candidates"):
             monkeypatch.setattr(engine, name, overheard(name))
 
     def take(self) -> list[tuple[list[Event], list[Event]]]:
@@ -109,7 +109,7 @@ def test_rehearsal_runs_the_checks_of_the_steps(
     assert len(rehearsed) == 2, "there and back"
     for before, after in rehearsed:
         assert {name for name, *_ in before} == {name for name, *_ in after}
-        assert {name for name, *_ in before} == {"run_query", "read_schema"}
+        assert {name for name, *_ in before} == {"run_queries", "read_schema"}
 
 
 def causes(site: Site, version: str) -> list[object]:

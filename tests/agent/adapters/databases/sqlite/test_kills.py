@@ -92,7 +92,7 @@ def run(act: Act, kill_at: int = 0, kill_after_s: float | None = None) -> tuple[
 def whole(engine: SqliteEngine, change: ChangeRef) -> Whole:
     return {
         name: (
-            engine.read_schema(LiveDatabase(name)),
+            engine.read_schema(LiveDatabase(name)).fingerprint,
             engine.compute_table_digests(LiveDatabase(name)),
         )
         for name in NAMES

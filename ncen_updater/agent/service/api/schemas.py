@@ -130,45 +130,16 @@ class SiteAvailability(Availability):
 
 #: Records to which other agent versions add fields, and in which every field is optional.
 _OPEN = frozenset({Facts, Report, RehearsedHop})
-_NAMES, _TEXTS = list[str], dict[str, str]
-#: Fields of events, by name; a name has the same meaning in all events.
-EVENT_FIELDS: Mapping[str, Any] = {
-    **dict.fromkeys(
-        ("action", "binding", "code", "corrects", "digest", "emergency", "epoch", "error",
-         "file", "from_version", "kind", "level", "merged", "mode", "name", "outcome_id",
-         "origin", "pack", "path", "product", "raw_error", "reason", "rehearsal", "release",
-         "step", "superseded_by", "to_version", "undoes", "version", "method"), str,
-    ),
-    **dict.fromkeys(
-        ("accept_loss", "count", "generation", "job", "lost", "needed", "number",
-         "paths_missing", "paths_restored", "quarantined", "restored", "timestamp", "times",
-         "uid", "written"), Count,
-    ),
-    **dict.fromkeys(
-        ("application", "error_code", "language", "reachable_agent", "reachable_release",
-         "until"), str | None
-    ),
-    **dict.fromkeys(
-        ("agents", "changes", "reasons", "releases", "slots"), _NAMES
-    ),
-    **dict.fromkeys(("after", "before", "fingerprints"), _TEXTS),
-    **dict.fromkeys(("imported_at", "not_before", "usable_until"), datetime),
-    **dict.fromkeys(("by", "databases"), str | _NAMES),
-    **dict.fromkeys(("held", "scheduled", "confirmed_by_operator"), bool),
-    **dict.fromkeys(("high_s", "low_s", "actual_s"), float), "exit_code": Count | None,
-    "data": Values, "schema_kinds": dict[str, _TEXTS],
-}  # fmt: skip
 
 
-class _OpenEvent(BaseModel):
+class _Import(BaseModel):
+    """An import, with the other fields of its event."""
+
     model_config = ConfigDict(extra="allow")
     __pydantic_extra__: dict[str, Value]
 
 
-EventData = _document(
-    "EventData", _OpenEvent, **{name: (kind, None) for name, kind in EVENT_FIELDS.items()}
-)
-Import = _document("Import", EventData, at=datetime, kind=str)
+Import = _document("Import", _Import, at=datetime, kind=str)
 
 # ---- parts ---------------------------------------------------------------------------------------
 
@@ -221,8 +192,8 @@ Step = _document(
     "Step", name=StepName, state=StepState, started_at=datetime, ended_at=datetime | None,
     seconds=float | None,
 )  # fmt: skip
-Event = _document("Event", number=Count, at=datetime, change=str | None, kind=str, data=EventData)
-ChangeEvent = _document("ChangeEvent", number=Count, at=datetime, kind=str, data=EventData)
+Event = _document("Event", number=Count, at=datetime, change=str | None, kind=str, data=Values)
+ChangeEvent = _document("ChangeEvent", number=Count, at=datetime, kind=str, data=Values)
 ChangeReport = _document(
     "ChangeReport", Change, approved_by=list[str], requested_by=str | None,
     emergency=Emergency | None, predicted_downtime_s=Range | None, failure=ChangeFailure | None,

@@ -221,15 +221,13 @@ ServiceActivity = _document(
     "ServiceActivity", action=str | None, reason=str | None, status_read_at=datetime | None,
     running=Running | None,
 )  # fmt: skip
-EarlierProgress = _document("EarlierProgress", template=str, values=dict[str, str], seconds=float)
 ServiceFailure = _document(
     "ServiceFailure", action=str, title=str, code=str, failures=Count, at=datetime,
     again_at=datetime,
 )  # fmt: skip
 Service = _document(
-    "Service", ServiceActivity, mode=str, timezone=str | None,
-    earlier_progress=list[EarlierProgress], failures=list[ServiceFailure],
-)  # fmt: skip
+    "Service", ServiceActivity, mode=str, timezone=str | None, failures=list[ServiceFailure]
+)
 
 
 # ---- plans and dossiers --------------------------------------------------------------------------
@@ -480,7 +478,6 @@ NextUpgradeReport = _document(
     consumed_approvals=list[str],
     open_change=OpenChange | None,
 )
-Holds = _document("Holds", holds=list[HoldRecord])
 Held = _document(
     "Held", held=bool, reason=str, actor=str, since=datetime, until=datetime | None,
 )  # fmt: skip
@@ -495,7 +492,6 @@ History = _document(
     "History", changes=list[PastChange], imports=list[Import],
     failed_rehearsals=list[FailedRehearsal], adopted_restores=list[AdoptedRestore],
 )  # fmt: skip
-RehearsalList = _document("RehearsalList", rehearsals=list[Rehearsal])
 GivenApproval = _document("GivenApproval", added=bool, version=str, binding=Sha256)
 Withdrawn = _document("Withdrawn", withdrawn=Count)
 Rejected = _document("Rejected", rejected=bool, version=str, reason=str, withdrawn=Count)
@@ -536,16 +532,13 @@ RESPONSES: Mapping[tuple[str, str], Any] = {
     ("GET", "/v1/settings"): Settings,
     ("GET", "/v1/rights/{role}"): Right,
     ("GET", "/v1/next-upgrade"): NextUpgradeReport,
-    ("GET", "/v1/holds"): Holds,
     ("POST", "/v1/holds"): Held,
     ("DELETE", "/v1/holds"): Unheld,
     ("GET", "/v1/history"): History,
     ("GET", "/v1/history/{id}"): ChangeReport,
-    ("GET", "/v1/rehearsals"): RehearsalList,
     ("POST", "/v1/approvals"): GivenApproval,
     ("POST", "/v1/rejections"): Rejected,
     ("DELETE", "/v1/approvals"): Withdrawn,
-    ("DELETE", "/v1/approvals/{binding}"): Withdrawn,
     ("PUT", "/v1/schedule"): Schedule,
     ("DELETE", "/v1/schedule"): Cancelled,
     ("POST", "/v1/confirmation"): Confirmation,

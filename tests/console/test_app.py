@@ -612,9 +612,15 @@ def as_user(monkeypatch: pytest.MonkeyPatch, user: str) -> None:
 def has_dossier(counter: Counter, binding: str = BINDING) -> None:
     """Let the dossier with this binding be found."""
     style = "p { color: red }"
-    facts = {"downtime_s": None, "keeps_records": True}
     page = f"<!DOCTYPE html><html><head><style>{style}</style></head><body><p>x</p></body></html>"
-    document = {"version": "3.3.0", "binding": binding, "html": page, "facts": facts}
+    document = {
+        "version": "3.3.0",
+        "binding": binding,
+        "html": page,
+        "downtime_s": None,
+        "keeps_records": True,
+        "lost_objects": [],
+    }
     counter.inspector.found = WorkerResult(0, document)
 
 

@@ -11,7 +11,6 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from ncen_updater.console.inspection_poller import InspectionState
-from ncen_updater.console.pages.history import build_downtime_bars
 from ncen_updater.console.pages.live import (
     build_live_view,
     choose_newest,
@@ -21,7 +20,6 @@ from ncen_updater.console.pages.live import (
 from ncen_updater.console.pages.status import build_headline, find_next_action, list_pending
 from ncen_updater.console.pages.support import group_by_table
 from ncen_updater.console.pages.upgrade import (
-    build_scale,
     format_downtime,
     is_older_than_last_change,
 )
@@ -507,15 +505,8 @@ def test_prediction_is_outdated_after_a_change(ended: str | None, older: bool) -
 
 def test_missing_durations_are_omitted() -> None:
     assert format_downtime(None).render() == "unknown (no rehearsal yet)"
-    assert build_scale(None) is None and build_scale({"low": 0, "likely": 0, "high": 0}) is None
     stop = {"low": 0.5, "likely": 30.0, "high": 60.0}
     assert format_downtime(stop).render() == "about 30 s (at most 1 min 00 s)"
-    assert build_scale(stop) is not None and build_scale(stop).mark == 50.0  # type: ignore[union-attr]
-    assert build_downtime_bars([]) == ()
-    without = build_downtime_bars([report(downtime_s=10.0, predicted_downtime_s=None)])
-    assert [(s.left, s.right, s.mark) for s in without] == [(None, None, 100.0)]
-    drawn = build_downtime_bars([report(downtime_s=45.0), report(downtime_s=0.0)])
-    assert [(s.left, s.right, s.mark) for s in drawn] == [(22.22, 100.0, 0.0), (22.22, 100.0, 50.0)]
 
 
 def test_configured_settings_are_separate_and_secrets_masked() -> None:

@@ -215,10 +215,10 @@ class LocalSiteClient(LocalRecords):
         return path
 
     def build_dossier(self, target: Version | None, *, prepared: bool = False) -> CommandResult:
-        """Build the approval dossier: facts, and the page as ``html``; see :meth:`prepare_plan`."""
+        """Build the approval dossier as ``html``, with its main facts; see :meth:`prepare_plan`."""
         from ncen_updater.agent.engine.approvals import upgrade_approvals as approving
         from ncen_updater.agent.reports.dossier import render_dossier
-        from ncen_updater.agent.reports.dossier.facts import build_dossier_document, collect_dossier
+        from ncen_updater.agent.reports.dossier.facts import collect_dossier
 
         site, language, target = self._site, self._run.language, self._resolve_target(target)
         with self._open_journal() as journal:
@@ -244,7 +244,10 @@ class LocalSiteClient(LocalRecords):
             "binding": found.binding,
             "sha256": hashlib.sha256(content).hexdigest(),
             "html": content.decode(),
-            "facts": build_dossier_document(facts, language),
+            "downtime_s": facts.downtime_s
+            and dict(zip(("low", "likely", "high"), facts.downtime_s, strict=True)),
+            "keeps_records": facts.keeps_records,
+            "lost_objects": facts.lost_objects,
         }
         return CommandResult(document)
 

@@ -230,7 +230,7 @@ Service = _document(
 )
 
 
-# ---- plans and dossiers --------------------------------------------------------------------------
+# ---- plans --------------------------------------------------------------------------
 
 
 PathHop = _document(
@@ -275,27 +275,6 @@ Plan = _document(
     "Plan", digest=Sha256, blocked=bool, hops=list[PlannedHop],
     steps=list[PlannedStep],
 )  # fmt: skip
-ChangedTable = _document("ChangedTable", table=str, before=str, after=str, what=str)
-DossierHop = _document(
-    "DossierHop", from_=str, to=str, required=bool, urgency=str, notes=dict[str, Notes],
-    no_copy=bool, expands=bool, contract=list[str], rollback_kind=str, rollback_text=str,
-    irreversible_migrations=list[IrreversibleMigration], lost_objects=list[str], migrations=Count,
-    unpacked_bytes=Count,
-    downtime_s=PredictedDowntime | None, file_changes=list[str], overlay_changes=list[str],
-    changed_tables=list[ChangedTable],
-    codes=list[str], unmapped=Count, round_trip=list[str],
-)  # fmt: skip
-DossierFacts = _document(
-    "DossierFacts", site=str, country=str, product=str, agent=str, made_at=datetime, current=str,
-    target=str, downtime_s=PredictedDowntime | None, keeps_records=bool, lost_objects=list[str],
-    hops=list[DossierHop], findings=list[Finding], sizes=dict[str, Count],
-    rehearsed_at=datetime | None, rehearsal=str | None, rehearsal_expires_at=datetime | None,
-    backup_s=float | None, not_in_backup=dict[str, list[str]], not_before=datetime | None,
-    window_opens_at=datetime | None, window_closes_at=datetime | None, needs_no_approval=bool,
-    approvals=list[Approval],
-    required_approvals=Count, retention_days=float, soak_s=float, rolls_back_automatically=bool,
-    chain_head=str,
-)  # fmt: skip
 
 
 # ---- results of operations -----------------------------------------------------------------------
@@ -312,7 +291,7 @@ PlanFound = _document(
 NoPlan = _document("NoPlan", (_Found, _Path), hops=Annotated[list[str], Field(max_length=0)])
 DossierFound = _document(
     "DossierFound", _Found, version=str, binding=Sha256, sha256=Sha256, html=str, output=None,
-    facts=DossierFacts,
+    downtime_s=PredictedDowntime | None, keeps_records=bool, lost_objects=list[str],
 )  # fmt: skip
 RollbackApproval = _document("RollbackApproval", actor=str, at=datetime)
 RollbackPlanFound = _document(

@@ -34,6 +34,7 @@ def status(**more: Any) -> dict[str, Any]:
     }  # fmt: skip
     service = {"reason": None, "running": None, "failures": [], **more.pop("service", {})}
     return {
+        "at": "2026-11-24T06:00:30+00:00",
         "product": "ncen", "running": {"version": "3.2.4", "availability": {"state": "available"}},
         "journal": journal, "feed": {"stale": False}, "service": service,
         "you": {"roles": ["approve", "read"]}, **more,
@@ -166,6 +167,10 @@ def test_approval_is_not_requested_during_the_soak() -> None:
     assert [text.render() for text in list_pending(seen, next_upgrade(), zone)] == [
         "Soak period of 3.3.0 until 2026-11-25 00:40:00 +04"
     ]
+    watched["soak_ends_at"] = seen["at"]
+    assert [text.render() for text in list_pending(seen, next_upgrade(), zone)] == [
+        "Soak period: 3.3.0"
+    ], "an outage pauses the timer"
     watched["next_version"] = "3.4.0"
     *_, follows = list_pending(seen, next_upgrade(), zone)
     assert follows.render() == "Then the upgrade to 3.4.0 begins, with a further downtime."

@@ -63,10 +63,10 @@ def change(**more: Any) -> dict[str, Any]:
         ({"version": "3.2.4", "availability": {"state": "available"}}, {},
          "good", "Running", "ncen 3.2.4 is running; users can work"),
         ({"version": "3.2.4", "availability": {"state": "maintenance"}}, {"open_change": change()},
-         "wait", "Upgrading", "Upgrading to ncen 3.3.0; users cannot work"),
+         "wait", "upgrading", "Upgrading to ncen 3.3.0; users cannot work"),
         ({"version": "3.3.0", "availability": {"state": "maintenance"}},
          {"open_change": change(kind="rollback", to="3.2.4")},
-         "wait", "Rolling back", "Rolling back to ncen 3.2.4; users cannot work"),
+         "wait", "rolling back", "Rolling back to ncen 3.2.4; users cannot work"),
         ({"version": "3.2.4", "availability": {"state": "maintenance"}}, {},
          "wait", "Maintenance", "Maintenance page shown; users cannot work"),
         ({"version": "3.2.4", "availability": {"state": "not-running"}}, {},
@@ -273,7 +273,7 @@ def test_soak_period_is_shown_only_after_the_downtime(kind: str) -> None:
     }[kind]  # fmt: skip
     steps = [*report()["steps"], OPENED]
     view = build_live_view({**committed, "steps": steps}, None, BUSY, NOW, "en")
-    assert (view.label, view.can_end_soak) == ("Soak period", True)
+    assert (view.label, view.can_end_soak) == ("soak period", True)
 
 
 def test_downtime_stands_still_after_users_returned() -> None:
@@ -468,7 +468,7 @@ def test_failed_step_shows_cause_and_remedy() -> None:
 
 @pytest.mark.parametrize(
     ("state", "label", "done"),
-    [("running", "In progress", "rolling"), ("committed", "Soak period", "rolled"),
+    [("running", "In progress", "rolling"), ("committed", "soak period", "rolled"),
      ("finished", "Failed", "rolled")],
 )  # fmt: skip
 def test_automatic_rollback_names_the_failed_release(state: str, label: str, done: str) -> None:

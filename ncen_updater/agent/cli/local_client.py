@@ -28,7 +28,6 @@ from ncen_updater.agent.reports.command_results import (
     format_rollback_plan,
     format_support_bundle,
     format_withdrawal_lines,
-    list_other_releases,
     serialize_path,
     serialize_plan,
 )
@@ -99,12 +98,7 @@ class LocalSiteClient(LocalRecords):
             times = {"at": format_time(record.imported_at, zone), "until": until}
             words.append(LazyText(text, times))
         offers = view.offers if view else ()
-        others = list_other_releases(path, offers, site.slots.read_current())
         words += format_path_lines(product, current, path, self._run.zone)
-        if others:
-            values = {"versions": ", ".join(others), "example": others[-1]}
-            text = N_("Other releases: {versions}. To select one, run: ncen-updater plan {example}")
-            words.append(LazyText(text, values))
         words += self._explain_approved_first()
         withdrawal = next((o.withdrawn for o in offers if o.version == current), None)
         if withdrawal is not None:
@@ -121,7 +115,6 @@ class LocalSiteClient(LocalRecords):
             "current": current,
             "agent": {"version": agent, "error": agents_error.code if agents_error else None},
             **serialize_path(path, self._run.language, current),
-            "others": list(others),
             "running_withdrawn": withdrawal.model_dump() if withdrawal else None,
             "imported": from_bundle,
             "checked_at": read_at,

@@ -123,9 +123,9 @@ def build_headline(status: Document) -> tuple[str, str, LazyText]:
         names["version"] = change["to"]
         if change["kind"] == "rollback":
             words = N_("Rolling back to {product} {version}; users cannot work")
-            return "wait", N_("Rolling back"), LazyText(words, names)
+            return "wait", N_("rolling back"), LazyText(words, names)
         words = N_("Upgrading to {product} {version}; users cannot work")
-        return "wait", N_("Upgrading"), LazyText(words, names)
+        return "wait", N_("upgrading"), LazyText(words, names)
     tone, label, words = HEADLINES.get(state, HEADLINES["unknown"])
     return tone, label, LazyText(words, names)
 

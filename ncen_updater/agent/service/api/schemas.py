@@ -236,8 +236,8 @@ Service = _document(
 PathHop = _document(
     "PathHop", version=str, required=bool, urgency=str, bytes=Count, download_bytes=Count,
 )  # fmt: skip
-Rejected = _document("Rejected", version=str, reason=str, text=str)
-_Path = _document("_Path", available=bool, rejected=list[Rejected])
+RejectedRelease = _document("RejectedRelease", version=str, reason=str, text=str)
+_Path = _document("_Path", available=bool, rejected=list[RejectedRelease])
 Path = _document("Path", _Path, hops=list[PathHop])
 Area = _document("Area", label=str, count=Count)
 Coverage = _document(
@@ -314,7 +314,7 @@ BundleFound = _document(
 )  # fmt: skip
 AgentFound = _document("AgentFound", version=str | None, error=str | None)
 CheckDone = _document(
-    "CheckDone", (_Found, Path), product=str, current=str, agent=AgentFound, others=list[str],
+    "CheckDone", (_Found, Path), product=str, current=str, agent=AgentFound,
     running_withdrawn=WithdrawalNotice | None, imported=bool, checked_at=datetime | None,
     expires_at=datetime | None,
 )  # fmt: skip

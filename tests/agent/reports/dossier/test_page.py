@@ -202,7 +202,7 @@ def test_page_contains_what_an_approver_needs() -> None:
         "between 2026-11-24 22:00:00 UTC and 2026-11-25 04:00:00 UTC",
         "'CITES class': new code for 212 records.",
         "3 records without a new code: C10 (3)",
-        "Data checks passed: 2.",
+        "Data checks passed: 2",
         "UPDATE items SET code = 'C10' WHERE code < 'C2';",
         "Rollback rehearsed, 3.3.0 to 3.2.4: 3.0 s.",
         "New CITES classes",

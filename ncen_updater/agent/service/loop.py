@@ -21,8 +21,7 @@ from ncen_updater.agent.policy.automation import (
 )
 from ncen_updater.agent.policy.restart_policy import (
     ProcessState,
-    RestartDecision,
-    decide_restart,
+    should_start,
     update_last_running_boot,
 )
 from ncen_updater.agent.reports.status import SiteStatus, require_part
@@ -230,10 +229,7 @@ class ServiceLoop:
         )
         if last_running_boot != self._service_state.last_running_boot:
             self._save_state(replace(self._service_state, last_running_boot=last_running_boot))
-        return (
-            decide_restart(process_state, self._service_state.last_running_boot, boot)
-            is RestartDecision.START
-        )
+        return should_start(process_state, self._service_state.last_running_boot, boot)
 
     # ---- acting --------------------------------------------------------------------------------
 

@@ -21,7 +21,7 @@ from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode, JsonSchemaV
 from ncen_updater.agent.adapters.databases.round_trip import RoundTripResult
 from ncen_updater.agent.engine.recovery import RecoveryAction
 from ncen_updater.agent.engine.rehearsal.rehearsal_store import RehearsalState
-from ncen_updater.agent.engine.rehearsal.report import DowntimeRange, RehearsalReport, RehearsedHop
+from ncen_updater.agent.engine.rehearsal.report import RehearsalReport, RehearsedHop
 from ncen_updater.agent.model.change import (
     ChangeKind,
     ChangeState,
@@ -31,6 +31,7 @@ from ncen_updater.agent.model.change import (
 )
 from ncen_updater.agent.model.change_facts import ChangeFacts
 from ncen_updater.agent.policy.availability import Availability
+from ncen_updater.agent.policy.downtime_prediction import DowntimeRange
 from ncen_updater.agent.policy.upgrade_start import UpgradeStart
 from ncen_updater.agent.service.api.authorization import ApiRole
 from ncen_updater.agent.service.api.forms import (

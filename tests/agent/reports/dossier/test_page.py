@@ -18,11 +18,11 @@ from ncen_updater.agent.adapters.databases.round_trip import ColumnRoundTrip, Ro
 from ncen_updater.agent.engine.approvals.approval import Approval, ApprovalBasis
 from ncen_updater.agent.engine.rehearsal.downtime_forecasts import DowntimeComparison
 from ncen_updater.agent.engine.rehearsal.report import (
-    DowntimeRange,
     ReferenceMapResult,
     RehearsalReport,
     RehearsedHop,
 )
+from ncen_updater.agent.policy.downtime_prediction import DowntimeRange
 from ncen_updater.agent.reports.command_results import format_rehearsal_lines
 from ncen_updater.agent.reports.dossier import render_dossier
 from ncen_updater.agent.reports.dossier.facts import (

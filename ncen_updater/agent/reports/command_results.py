@@ -647,15 +647,9 @@ def format_support_bundle(
         values = {"part": leak.part, "column": leak.column}
         lines.append(LazyText(N_("{part} contains a value of {column}"), values))
     document: dict[str, object] = {
-        "parts": {
-            part.name: {"missing": part.missing_reason}
-            if part.text is None
-            else {"bytes": len(part.text.encode())}
-            for part in bundle.parts
-        },
+        **bundle.describe_contents(),
         "shown": {part.name: part.text for part in bundle.parts if part.name in show},
         "leaks": [{"part": leak.part, "column": leak.column} for leak in bundle.leaks],
-        "not_compared_with": bundle.unread,
         "archive": archive,
     }
     return CommandResult(document, lines, ExitCode.BLOCKED if bundle.leaks else ExitCode.OK)

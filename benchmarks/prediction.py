@@ -26,7 +26,6 @@ from ncen_updater.agent.engine.rehearsal.downtime_forecasts import (
 from ncen_updater.agent.engine.rehearsal.rehearser import Rehearser
 from ncen_updater.agent.engine.site import Site
 from ncen_updater.agent.model.change import new_change_id
-from ncen_updater.agent.policy.downtime_prediction import RehearsedDurations
 from ncen_updater.common.progress import SilentProgress
 from ncen_updater.feed.upgrade_path import UpgradePath
 from tests.support.sites import site_in_process
@@ -80,7 +79,7 @@ def _trial(site: Site, name: str, number: int, target: str) -> Trial:
         name, number, target, stop.low, stop.likely, stop.high,
         round(outcome.downtime_s or 0.0, 2), stop.from_history,
         {
-            "measured": asdict(RehearsedDurations(hop.copy_s, hop.migrate_s)),
+            "measured": {"copy_s": hop.copy_s, "migrate_s": hop.migrate_s},
             "history": [dict(row) for row in steps],
             "past": [asdict(row) for row in before],
             "steps": dict(outcome.step_s),

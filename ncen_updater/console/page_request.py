@@ -92,9 +92,7 @@ class PageRequest:
         """GET the status of the site."""
         return self.service.get_status(self.language)
 
-    def call_service(
-        self, method: str, address: str, body: Mapping[str, object] | None = None
-    ) -> Document:
+    def call_service(self, method: str, address: str, body: Mapping[str, object]) -> Document:
         """Send a request to the service that changes something."""
         return self.service.call(method, address, self.language, body)
 

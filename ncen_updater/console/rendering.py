@@ -32,6 +32,20 @@ def compute_age_s(text: str, now: datetime) -> float:
     return max(0.0, (now - parse_time(text)).total_seconds())
 
 
+def format_soak_period(change: Document, now: datetime, zone: tzinfo | None) -> LazyText | None:
+    """Return the soak period of a change with its planned end; None without one.
+
+    A planned end in the past is omitted: an outage pauses the timer.
+    """
+    until = change.get("soak_ends_at")
+    if until is None:
+        return None
+    values = {"version": change["to"], "until": format_time(parse_time(until), zone)}
+    if parse_time(until) <= now:
+        return LazyText(N_("Soak period: {version}"), values)
+    return LazyText(N_("Soak period of {version} until {until}"), values)
+
+
 def render_response(
     shown: PageContent,
     language: str,
@@ -67,6 +81,7 @@ def render_response(
         "when": lambda text: format_time(parse_time(text), zone).render(language),
         "ago": lambda text: format_duration(compute_age_s(text, now)).render(language),
         "took": lambda seconds: format_duration(seconds).render(language),
+        "soak_period": lambda change: format_soak_period(change, now, zone),
         "word": partial(translate, language=language),
         "digits": group_digest,
         "languages": [(name, LANGUAGE_NAMES.get(name, name)) for name in list_languages()],

@@ -1,4 +1,4 @@
-"""Tests of releases beside the path, which ``check`` lists."""
+"""Tests of the lines of paths and plans, and of withheld releases."""
 
 from __future__ import annotations
 
@@ -8,14 +8,12 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
-from packaging.version import Version
 
 from ncen_updater.agent.cli.plan import _list_next_commands
 from ncen_updater.agent.reports.command_results import (
     format_path_lines,
     format_step_count,
     format_step_lines,
-    list_other_releases,
     merge_retained,
 )
 from ncen_updater.agent.service.assessment import list_withheld_releases
@@ -24,31 +22,6 @@ from ncen_updater.agent.storage.overlay.report_text import describe_overlay
 from ncen_updater.agent.storage.service_state import WithheldRelease
 from ncen_updater.common.findings import Severity, make_finding
 from ncen_updater.feed.upgrade_path import NoUpgradePath, OfferRejection, RejectionReason
-
-
-def offer(version: str) -> Any:
-    return SimpleNamespace(version=version, release_version=Version(version))
-
-
-@pytest.mark.parametrize(
-    ("hops", "rejected", "others"),
-    [
-        (["3.4.0"], [], ("3.3.0", "3.10.0")),
-        (["3.3.0", "3.4.0"], ["3.10.0"], ()),
-        ([], ["3.3.0", "3.4.0", "3.10.0"], ()),
-    ],
-)
-def test_other_installable_releases_are_listed(
-    hops: list[str], rejected: list[str], others: tuple[str, ...]
-) -> None:
-    offers = [offer(version) for version in ("3.2.0", "3.2.4", "3.10.0", "3.3.0", "3.4.0")]
-    path: Any = SimpleNamespace(
-        hops=[offer(version) for version in hops],
-        rejected=[SimpleNamespace(offer=offer(version)) for version in rejected],
-    )
-    assert list_other_releases(path, offers, Version("3.2.4")) == others
-    assert list_other_releases(path, offers, None) == ()
-
 
 NEWEST = "Up to date: ncen 3.2.4"
 STAYS = "No other release available; ncen 3.2.4 stays installed"

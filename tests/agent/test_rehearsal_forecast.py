@@ -8,7 +8,8 @@ from typing import Any, cast
 
 from ncen_updater.agent.adapters.databases.base import RollbackKind
 from ncen_updater.agent.adapters.databases.round_trip import ColumnRoundTrip, RoundTripResult
-from ncen_updater.agent.engine.rehearsal.report import DowntimeRange, RehearsalReport, RehearsedHop
+from ncen_updater.agent.engine.rehearsal.report import RehearsalReport, RehearsedHop
+from ncen_updater.agent.policy.downtime_prediction import DowntimeRange
 from ncen_updater.agent.reports.command_results import (
     _describe_hop_rollback,
     _format_downtime_lines,

@@ -340,7 +340,6 @@ def describe_site(directory: Path, name: str) -> dict[str, object]:
         found: dict[str, Any] = {
             "status": counter.ask("GET", "/v1/status").document,
             "next_upgrade": counter.ask("GET", "/v1/next-upgrade").document,
-            "holds": counter.ask("GET", "/v1/holds").document,
         }
         teller.run_round()
         told_of, situation, outbox = looks[0]

@@ -16,7 +16,7 @@ READ = runpy.run_path(str(SCRIPT))["read_po"]
 #: Words that are the same in both languages.
 SAME = {
     "; ",  # with another space before it
-    "Audit", "Configuration", "Date", "Maintenance", "Maximum", "Minimum", "Mode",
+    "Audit", "Configuration", "Date", "Maintenance", "Mode",
     "Navigation", "Options", "Pages", "Signature", "Signatures", "Site", "Sites", "Table",
     "UID", "code",
     "extensions", "import", "plan",

@@ -463,16 +463,17 @@ def test_approval_without_a_shown_dossier_is_impossible(counter: Counter, guest:
 
 
 def test_nothing_is_decided_during_the_soak(counter: Counter, guest: Guest) -> None:
-    counter.site.open_change(StepName.FETCH, StepName.MAINTENANCE_OFF)
+    counter.site.open_change(StepName.MAINTENANCE_ON, StepName.MAINTENANCE_OFF)
     with Journal.open(counter.site.journal) as journal:
         journal.commit_change(CHANGE.id)
     found = guest.settled("/approve")
     assert found.heading == "No upgrade to approve"
-    assert "Soak period of 3.3.0 until " in found.text
+    assert "Soak period: 3.3.0" in found.text, "its planned end has passed"
     assert "/approve" not in [address for address, _ in found.forms()]
+    assert "Downtime:" not in guest.settled("/live").text, "that of the upgrade, in an outage"
     # Seen: "Upgrade to 3.3.0: waiting for approval", of the release that is watched.
     updates = guest.settled("/upgrade")
-    assert updates.heading.startswith("Soak period of 3.3.0 until ")
+    assert updates.heading == "Soak period: 3.3.0"
     assert "Waiting for approval" not in updates.text and "Upgrade path" not in updates.text
 
 
@@ -612,9 +613,15 @@ def as_user(monkeypatch: pytest.MonkeyPatch, user: str) -> None:
 def has_dossier(counter: Counter, binding: str = BINDING) -> None:
     """Let the dossier with this binding be found."""
     style = "p { color: red }"
-    facts = {"downtime_s": None, "keeps_records": True}
     page = f"<!DOCTYPE html><html><head><style>{style}</style></head><body><p>x</p></body></html>"
-    document = {"version": "3.3.0", "binding": binding, "html": page, "facts": facts}
+    document = {
+        "version": "3.3.0",
+        "binding": binding,
+        "html": page,
+        "downtime_s": None,
+        "keeps_records": True,
+        "lost_objects": [],
+    }
     counter.inspector.found = WorkerResult(0, document)
 
 

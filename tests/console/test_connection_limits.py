@@ -89,7 +89,7 @@ def test_evicted_request_is_repeated(one: OnePlace, monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(service, "_call_once", called)
     with one.taken():
-        assert service.get("/v1/holds", "en") == {"holds": []}
+        assert service.get("/v1/jobs", "en") == {"jobs": []}
     assert refused.is_set()
 
 

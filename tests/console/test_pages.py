@@ -11,7 +11,6 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from ncen_updater.console.inspection_poller import InspectionState
-from ncen_updater.console.pages.history import build_downtime_bars
 from ncen_updater.console.pages.live import (
     build_live_view,
     choose_newest,
@@ -21,7 +20,6 @@ from ncen_updater.console.pages.live import (
 from ncen_updater.console.pages.status import build_headline, find_next_action, list_pending
 from ncen_updater.console.pages.support import group_by_table
 from ncen_updater.console.pages.upgrade import (
-    build_scale,
     format_downtime,
     is_older_than_last_change,
 )
@@ -36,6 +34,7 @@ def status(**more: Any) -> dict[str, Any]:
     }  # fmt: skip
     service = {"reason": None, "running": None, "failures": [], **more.pop("service", {})}
     return {
+        "at": "2026-11-24T06:00:30+00:00",
         "product": "ncen", "running": {"version": "3.2.4", "availability": {"state": "available"}},
         "journal": journal, "feed": {"stale": False}, "service": service,
         "you": {"roles": ["approve", "read"]}, **more,
@@ -64,10 +63,10 @@ def change(**more: Any) -> dict[str, Any]:
         ({"version": "3.2.4", "availability": {"state": "available"}}, {},
          "good", "Running", "ncen 3.2.4 is running; users can work"),
         ({"version": "3.2.4", "availability": {"state": "maintenance"}}, {"open_change": change()},
-         "wait", "Upgrading", "Upgrading to ncen 3.3.0; users cannot work"),
+         "wait", "upgrading", "Upgrading to ncen 3.3.0; users cannot work"),
         ({"version": "3.3.0", "availability": {"state": "maintenance"}},
          {"open_change": change(kind="rollback", to="3.2.4")},
-         "wait", "Rolling back", "Rolling back to ncen 3.2.4; users cannot work"),
+         "wait", "rolling back", "Rolling back to ncen 3.2.4; users cannot work"),
         ({"version": "3.2.4", "availability": {"state": "maintenance"}}, {},
          "wait", "Maintenance", "Maintenance page shown; users cannot work"),
         ({"version": "3.2.4", "availability": {"state": "not-running"}}, {},
@@ -168,6 +167,10 @@ def test_approval_is_not_requested_during_the_soak() -> None:
     assert [text.render() for text in list_pending(seen, next_upgrade(), zone)] == [
         "Soak period of 3.3.0 until 2026-11-25 00:40:00 +04"
     ]
+    watched["soak_ends_at"] = seen["at"]
+    assert [text.render() for text in list_pending(seen, next_upgrade(), zone)] == [
+        "Soak period: 3.3.0"
+    ], "an outage pauses the timer"
     watched["next_version"] = "3.4.0"
     *_, follows = list_pending(seen, next_upgrade(), zone)
     assert follows.render() == "Then the upgrade to 3.4.0 begins, with a further downtime."
@@ -270,7 +273,7 @@ def test_soak_period_is_shown_only_after_the_downtime(kind: str) -> None:
     }[kind]  # fmt: skip
     steps = [*report()["steps"], OPENED]
     view = build_live_view({**committed, "steps": steps}, None, BUSY, NOW, "en")
-    assert (view.label, view.can_end_soak) == ("Soak period", True)
+    assert (view.label, view.can_end_soak) == ("soak period", True)
 
 
 def test_downtime_stands_still_after_users_returned() -> None:
@@ -465,7 +468,7 @@ def test_failed_step_shows_cause_and_remedy() -> None:
 
 @pytest.mark.parametrize(
     ("state", "label", "done"),
-    [("running", "In progress", "rolling"), ("committed", "Soak period", "rolled"),
+    [("running", "In progress", "rolling"), ("committed", "soak period", "rolled"),
      ("finished", "Failed", "rolled")],
 )  # fmt: skip
 def test_automatic_rollback_names_the_failed_release(state: str, label: str, done: str) -> None:
@@ -507,15 +510,8 @@ def test_prediction_is_outdated_after_a_change(ended: str | None, older: bool) -
 
 def test_missing_durations_are_omitted() -> None:
     assert format_downtime(None).render() == "unknown (no rehearsal yet)"
-    assert build_scale(None) is None and build_scale({"low": 0, "likely": 0, "high": 0}) is None
     stop = {"low": 0.5, "likely": 30.0, "high": 60.0}
     assert format_downtime(stop).render() == "about 30 s (at most 1 min 00 s)"
-    assert build_scale(stop) is not None and build_scale(stop).mark == 50.0  # type: ignore[union-attr]
-    assert build_downtime_bars([]) == ()
-    without = build_downtime_bars([report(downtime_s=10.0, predicted_downtime_s=None)])
-    assert [(s.left, s.right, s.mark) for s in without] == [(None, None, 100.0)]
-    drawn = build_downtime_bars([report(downtime_s=45.0), report(downtime_s=0.0)])
-    assert [(s.left, s.right, s.mark) for s in drawn] == [(22.22, 100.0, 0.0), (22.22, 100.0, 50.0)]
 
 
 def test_configured_settings_are_separate_and_secrets_masked() -> None:

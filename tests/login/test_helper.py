@@ -275,7 +275,7 @@ ASKED: Mapping[str, tuple[str, str, dict[str, Any] | None]] = {
     "the end of the watching": ("POST", "/v1/confirmation", None),
     "a hold": ("POST", "/v1/holds", {"reason": "x"}),
     "no hold": ("DELETE", "/v1/holds", None),
-    "a yes taken back": ("DELETE", f"/v1/approvals/{BINDING}", None),
+    "a yes taken back": ("DELETE", "/v1/approvals", None),
     "a request in a request": ("GET", "/v1/x HTTP/1.1\r\nHost: x\r\n\r\nPOST /v1/approvals", None),
     "another method": ("PATCH", "/v1/approvals", dict(APPROVE)),
 }

@@ -16,7 +16,7 @@ from ncen_updater.common.cli.render import format_duration, format_time
 from ncen_updater.common.i18n import N_, LazyText, translate
 from ncen_updater.common.labels import translate_step_label
 
-#: Labels of all kinds of journal events, and of the service's own messages.
+#: Labels of all kinds of journal events.
 EVENT_LABELS: Final[Mapping[str, str]] = {
     "adopted": N_("site adopted"),
     "agent-selected": N_("agent selected"),
@@ -24,11 +24,9 @@ EVENT_LABELS: Final[Mapping[str, str]] = {
     "application-runs": N_("application runs again"),
     "application-started": N_("application started"),
     "application-stopped": N_("application stopped by an administrator"),
-    "approval-void": N_("approval outdated"),
     "approval-withdrawn": N_("approval withdrawn"),
     "approvals-spent": N_("approvals used"),
     "approved": N_("upgrade approved"),
-    "available": N_("release available"),
     "change-started": N_("change started"),
     "change-committed": N_("change committed"),
     "change-finished": N_("change finished"),
@@ -48,9 +46,7 @@ EVENT_LABELS: Final[Mapping[str, str]] = {
     "retained-databases-removed": N_("retained databases removed"),
     "disk-full": N_("a disk is full"),
     "disk-has-space": N_("the disk has space again"),
-    "done": N_("operation finished"),
     "expanded": N_("schemas extended"),
-    "failed": N_("operation failed"),
     "fence-lifted": N_("databases opened to connections"),
     "previous-paths-restored": N_("previous paths restored"),
     "files-not-removed": N_("retained files not removed"),
@@ -60,10 +56,7 @@ EVENT_LABELS: Final[Mapping[str, str]] = {
     "import-started": N_("import started"),
     "import-rejected": N_("import rejected"),
     "imported": N_("bundle imported"),
-    "status-read": N_("site checked"),
     "marker-repaired": N_("database marker repaired"),
-    "intervention-required": N_("manual intervention required"),
-    "next": N_("next operation"),
     "job-ended": N_("job finished"),
     "job-started": N_("job started"),
     "job-queued": N_("job queued"),
@@ -86,7 +79,6 @@ EVENT_LABELS: Final[Mapping[str, str]] = {
     "emergency-rollback": N_("emergency rollback"),
     "schedule-cancelled": N_("schedule cancelled"),
     "scheduled": N_("upgrade scheduled"),
-    "started": N_("operation started"),
     "step-done": N_("step finished"),
     "step-failed": N_("step failed"),
     "step-intended": N_("step started"),

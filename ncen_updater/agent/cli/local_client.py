@@ -28,7 +28,6 @@ from ncen_updater.agent.reports.command_results import (
     format_rollback_plan,
     format_support_bundle,
     format_withdrawal_lines,
-    list_other_releases,
     serialize_path,
     serialize_plan,
 )
@@ -99,12 +98,7 @@ class LocalSiteClient(LocalRecords):
             times = {"at": format_time(record.imported_at, zone), "until": until}
             words.append(LazyText(text, times))
         offers = view.offers if view else ()
-        others = list_other_releases(path, offers, site.slots.read_current())
         words += format_path_lines(product, current, path, self._run.zone)
-        if others:
-            values = {"versions": ", ".join(others), "example": others[-1]}
-            text = N_("Other releases: {versions}. To select one, run: ncen-updater plan {example}")
-            words.append(LazyText(text, values))
         words += self._explain_approved_first()
         withdrawal = next((o.withdrawn for o in offers if o.version == current), None)
         if withdrawal is not None:
@@ -121,7 +115,6 @@ class LocalSiteClient(LocalRecords):
             "current": current,
             "agent": {"version": agent, "error": agents_error.code if agents_error else None},
             **serialize_path(path, self._run.language, current),
-            "others": list(others),
             "running_withdrawn": withdrawal.model_dump() if withdrawal else None,
             "imported": from_bundle,
             "checked_at": read_at,
@@ -215,10 +208,10 @@ class LocalSiteClient(LocalRecords):
         return path
 
     def build_dossier(self, target: Version | None, *, prepared: bool = False) -> CommandResult:
-        """Build the approval dossier: facts, and the page as ``html``; see :meth:`prepare_plan`."""
+        """Build the approval dossier as ``html``, with its main facts; see :meth:`prepare_plan`."""
         from ncen_updater.agent.engine.approvals import upgrade_approvals as approving
         from ncen_updater.agent.reports.dossier import render_dossier
-        from ncen_updater.agent.reports.dossier.facts import build_dossier_document, collect_dossier
+        from ncen_updater.agent.reports.dossier.facts import collect_dossier
 
         site, language, target = self._site, self._run.language, self._resolve_target(target)
         with self._open_journal() as journal:
@@ -244,7 +237,10 @@ class LocalSiteClient(LocalRecords):
             "binding": found.binding,
             "sha256": hashlib.sha256(content).hexdigest(),
             "html": content.decode(),
-            "facts": build_dossier_document(facts, language),
+            "downtime_s": facts.downtime_s
+            and dict(zip(("low", "likely", "high"), facts.downtime_s, strict=True)),
+            "keeps_records": facts.keeps_records,
+            "lost_objects": facts.lost_objects,
         }
         return CommandResult(document)
 

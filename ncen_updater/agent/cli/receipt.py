@@ -57,9 +57,6 @@ QR_SIZE = (117, 59)
     "--to", "directory", metavar="DIRECTORY", type=click.Path(path_type=Path, file_okay=False),
     help=N_("Write the next receipt into a directory, such as a USB stick"),
 )  # fmt: skip
-@click.option(
-    "--show", is_flag=True, help=N_("Show the next receipt, also exactly as it is sent (default)")
-)
 @click.option("--all-levels", is_flag=True, help=N_("Show what each level would say"))
 @click.option("--send", is_flag=True, help=N_("Send the next receipt by HTTPS"))
 @click.option("--qr", is_flag=True, help=N_("Show the next receipt as a QR code"))
@@ -70,7 +67,6 @@ def receipt(
     session: AgentSession,
     level: str | None,
     directory: Path | None,
-    show: bool,
     all_levels: bool,
     send: bool,
     qr: bool,
@@ -80,10 +76,9 @@ def receipt(
 ) -> ExitCode:
     sends, writes = send or mail or scheduled, directory is not None or qr
     reads_only = not (level or sends or writes)
-    reads = show or all_levels
-    if sum((show, all_levels, writes, send, mail, scheduled, bool(level) and reads)) > 1:
+    if sum((all_levels, writes, send, mail, scheduled, bool(level) and all_levels)) > 1:
         raise CommandUsageError(
-            N_("use only one of --show, --all-levels, --send, --mail, and --to or --qr")
+            N_("use only one of --all-levels, --send, --mail, and --to or --qr")
         )
     site = session.open_site()
     file = site.state_directory / JOURNAL_FILE

@@ -112,7 +112,7 @@ class ServiceSiteClient:
         return ((), None) if seen["open_change"] else (seen["hops"], seen["starts_at"])
 
     def require_startable(self) -> None:
-        holds = map(HoldRecord.from_json, self.request("GET /v1/holds")["holds"])
+        holds = map(HoldRecord.from_json, self.read_status()["journal"].get("holds", ()))
         hold = select_longest_hold(holds)
         if hold is not None:
             error = make_hold_error(hold, self._run.zone)

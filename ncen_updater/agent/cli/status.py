@@ -209,7 +209,7 @@ def _show_clock(session: AgentSession, document: Document, part: Document | None
     newest = datetime.fromisoformat(part["signed_at"])
     for finding in find_clock_findings(_get_report_time(document), newest, session.zone):
         session.add_line(finding.title)
-        session.add_line(LazyText("  {line}", {"line": finding.remedy}))
+        _add_detail(session, finding.remedy)
 
 
 def _show_journal(session: AgentSession, document: Document, part: Document) -> None:
@@ -346,7 +346,7 @@ def _show_queued_job(session: AgentSession, document: Document, part: Document) 
     session.add_line(LazyText(N_("Queued by {who}: {what}"), values))
     waits = describe_job_wait(document, session.zone)
     if waits is not None:
-        session.add_line(LazyText("  {waits}", {"waits": waits}))
+        _add_detail(session, waits)
 
 
 def _format_approval(row: Document, first: Document | None) -> LazyText:
@@ -447,7 +447,7 @@ def _show_open_change(
         session.add_line(LazyText(words, {"until": session.when(until)}))
         if busy and change["next_version"] is not None:
             following = LazyText(NEXT_ON_PATH, {"version": change["next_version"]})
-            session.add_line(LazyText("  {line}", {"line": following}))
+            _add_detail(session, following)
     elif change["contracting"]:
         words = (
             N_("  Final migrations in progress; rollback stays possible")
@@ -462,11 +462,15 @@ def _show_open_change(
     if service_runs and change["state"] != ChangeState.STUCK:
         session.add_line(LazyText(N_("  The service resumes it automatically.")))
     elif change["state"] == ChangeState.STUCK:
-        session.add_line(LazyText(N_("  Run ncen-updater doctor, then contact the Secretariat.")))
+        _add_detail(session, LazyText(N_("Run ncen-updater doctor, then contact the Secretariat.")))
     elif change["state"] == ChangeState.COMMITTED:
-        session.add_line(LazyText(N_("  To complete the change, run: sudo ncen-updater resume")))
+        _add_detail(session, LazyText(N_("To complete the change, run: sudo ncen-updater resume")))
     else:
-        session.add_line(LazyText(N_("  Run: sudo ncen-updater resume")))
+        _add_detail(session, LazyText(N_("Run: sudo ncen-updater resume")))
+
+
+def _add_detail(session: AgentSession, line: LazyText) -> None:
+    session.add_line(LazyText("  {line}", {"line": line}))
 
 
 def _translate(session: AgentSession, word: str | None) -> str:

@@ -23,11 +23,10 @@ from ncen_updater.agent.policy.operation_labels import label_operation
 from ncen_updater.agent.reports.command_results import CommandResult, JsonDocument
 from ncen_updater.agent.service.api_client import SiteServiceClient, StreamEvent
 from ncen_updater.common.cli.lazy import IntegerRange
-from ncen_updater.common.cli.progress_display import ProgressDisplay
 from ncen_updater.common.cli.usage import NOTHING_CHANGED
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, LazyText
-from ncen_updater.common.labels import explain_code, format_upgrade_path
+from ncen_updater.common.labels import format_upgrade_path
 from ncen_updater.common.messages import API_PATH_UNKNOWN, JOB_UNKNOWN, ExitCode
 
 
@@ -40,8 +39,6 @@ def watch(session: AgentSession, job: int | None, events: bool) -> ExitCode:
     job, work = _find_job(client, job), list[str]()
     try:
         with session.make_progress() as progress:
-            if not session.as_json:
-                _show_earlier_progress(client, progress)
             report_away = partial(report_service_away, progress)
             for event in _follow_events(client, job, report_away):
                 seen += 1
@@ -71,14 +68,6 @@ def _has_ended(job: JsonDocument | None) -> TypeGuard[JsonDocument]:
 
 def _parse_job_result(job: JsonDocument) -> CommandResult:
     return parse_job_result(job["id"], job["result"])
-
-
-def _show_earlier_progress(client: SiteServiceClient, progress: ProgressDisplay) -> None:
-    """Show the progress that the running command made before the user started watching."""
-    for one in client.get("/v1/status")["service"]["earlier_progress"]:
-        progress.report_earlier(
-            LazyText(str(one["template"]), one["values"]), float(one["seconds"])
-        )
 
 
 def _show_next_upgrade(session: AgentSession, client: SiteServiceClient) -> None:
@@ -123,40 +112,9 @@ def _show_result(
             session.add_line(line)
         if answer.error is not None:
             session.add_line(answer.error.title_text)
-    elif command and command[0] == "rehearse":
-        _show_rehearsal(session, client)
-    elif command and command[0] == "plan":
-        _show_preparation(session, client, command)
-
-
-def _show_rehearsal(session: AgentSession, client: SiteServiceClient) -> None:
-    from ncen_updater.agent.model.event_names import NotificationKind
-    from ncen_updater.agent.service.notifications.notification import RULES
-
-    found = next(iter(client.get("/v1/rehearsals?limit=1")["rehearsals"]), None)
-    kinds = {"passed": NotificationKind.REHEARSED, "failed": NotificationKind.REHEARSAL_FAILED}
-    kind = kinds.get(found["state"]) if found is not None else None
-    if found is None or kind is None:
-        return
-    session.add_line(LazyText(RULES[kind].title, {"version": found["to"]}))
-    code = found["error_code"]
-    why = explain_code(str(code)) if code else None
-    if why is not None:
-        session.add_line(LazyText(N_("  {code}: {meaning}"), {"code": code, "meaning": why[0]}))
-    elif code:
-        session.add_line(LazyText(N_("  Error: {code}"), {"code": code}))
-
-
-def _show_preparation(
-    session: AgentSession, client: SiteServiceClient, work: Sequence[str]
-) -> None:
-    next_upgrade = client.get("/v1/next-upgrade")
-    if next_upgrade["slot_built"] and next_upgrade["target"] in work[1:2]:
-        session.add_line(LazyText(N_("Downloaded: {version}"), {"version": work[1]}))
-        return
-    # The service may not have assessed the result yet.
-    text = N_("Finished: {what}. Run: ncen-updater status")
-    session.add_line(LazyText(text, {"what": label_operation(work[0])}))
+    elif command:
+        text = N_("Finished: {what}. Run: ncen-updater status")
+        session.add_line(LazyText(text, {"what": label_operation(command[0])}))
 
 
 def _find_job(client: SiteServiceClient, job: int | None) -> int | None:

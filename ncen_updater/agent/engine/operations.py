@@ -71,7 +71,7 @@ from ncen_updater.agent.model.errors import (
     SoakFailedError,
 )
 from ncen_updater.agent.model.event_names import APPLICATION_STARTED, CHANGE_LOCK_FILE, JOURNAL_FILE
-from ncen_updater.agent.policy.restart_policy import RestartDecision, decide_restart
+from ncen_updater.agent.policy.restart_policy import should_start
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.agent.storage.journal.site_history import SiteHistory
 from ncen_updater.common.errors import UpdaterError
@@ -365,11 +365,11 @@ class Operations:
         from ncen_updater.agent.engine.steps.start_verdict import require_healthy
 
         application = self._site.application
-        verdict = decide_restart(
+        expected = should_start(
             application.observe_state(), last_running_boot, self._site.clock.boot_id()
         )
         current = self._site.slots.read_current()
-        if verdict is not RestartDecision.START or current is None:
+        if not expected or current is None:
             return False
         self._progress.report(LazyText(N_("starting the application")))
         application.start()

@@ -13,6 +13,8 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from ncen_updater.common.json_records import JsonRecord
+
 #: Seconds of the short steps at a site without history: likely, and additional maximum.
 DEFAULT_STEP_SECONDS: Mapping[str, tuple[float, float]] = {
     "maintenance-on": (0.01, 0.5),
@@ -39,20 +41,6 @@ SLACK_S = 0.75
 
 
 @dataclass(frozen=True)
-class RehearsedDurations:
-    """Durations that a rehearsal measured.
-
-    Attributes:
-        copy_s: Seconds of copying in the way an upgrade copies (with cloned blocks or not).
-        migrate_s: Seconds of migrations, checks and fingerprints, all databases in parallel,
-            without the planner statistics, which are not part of the downtime.
-    """
-
-    copy_s: float
-    migrate_s: float
-
-
-@dataclass(frozen=True)
 class PastDowntime:
     """Predicted and actual downtime of an earlier change, in seconds."""
 
@@ -61,41 +49,43 @@ class PastDowntime:
 
 
 @dataclass(frozen=True)
-class DowntimePrediction:
-    """The predicted downtime, in seconds.
+class DowntimeRange(JsonRecord):
+    """Expected downtime of a hop, in seconds.
 
     Attributes:
-        low_s: Lower end of the range.
-        likely_s: Sum of the likely step durations.
-        high_s: Upper end of the range.
-        step_seconds: Likely seconds of each step.
-        from_history: Whether ratios of earlier changes limit the range.
+        low: Lower limit.
+        likely: Most likely value: the sum of the likely durations of the steps.
+        high: Upper limit.
+        from_history: Whether earlier changes of this site limited the range.
     """
 
-    low_s: float
-    likely_s: float
-    high_s: float
-    step_seconds: Mapping[str, float]
-    from_history: bool
+    low: float
+    likely: float
+    high: float
+    from_history: bool = False
 
 
 def predict_downtime(
-    measured: RehearsedDurations,
+    copy_s: float,
+    migrate_s: float,
     history: Sequence[Mapping[str, float]],
     past: Sequence[PastDowntime],
-) -> DowntimePrediction:
+) -> DowntimeRange:
     """Predict the downtime of a change.
 
     Args:
-        measured: Durations of the rehearsal.
+        copy_s: Seconds of copying in the rehearsal, in the way an upgrade copies (with cloned
+            blocks or not).
+        migrate_s: Seconds of migrations, checks and fingerprints, all databases in parallel,
+            without the planner statistics, which are not part of the downtime.
         history: Seconds of each step of earlier changes at this site, newest first.
         past: Predicted and actual downtime of earlier changes, newest first.
     """
-    likely_by_step = {"copy": measured.copy_s, "migrate": measured.migrate_s}
-    least = {"copy": measured.copy_s * COPY_SPREAD[0]}
-    most = {"copy": measured.copy_s * COPY_SPREAD[1]}
-    least["migrate"] = measured.migrate_s * MIGRATE_SPREAD[0]
-    most["migrate"] = measured.migrate_s * MIGRATE_SPREAD[1]
+    likely_by_step = {"copy": copy_s, "migrate": migrate_s}
+    least = {"copy": copy_s * COPY_SPREAD[0]}
+    most = {"copy": copy_s * COPY_SPREAD[1]}
+    least["migrate"] = migrate_s * MIGRATE_SPREAD[0]
+    most["migrate"] = migrate_s * MIGRATE_SPREAD[1]
     for step, (likely, margin) in DEFAULT_STEP_SECONDS.items():
         durations = [seconds[step] for seconds in history if step in seconds]
         if durations:
@@ -113,11 +103,10 @@ def predict_downtime(
         # Ratios only narrow the range: one unusual change must not widen the next prediction.
         low = max(low, likely_s * min(ratios) / RATIO_MARGIN)
         high = min(high, likely_s * max(ratios) * RATIO_MARGIN)
-    return DowntimePrediction(
-        low_s=max(0.0, min(low, likely_s) - SLACK_S),
-        likely_s=likely_s,
-        high_s=max(high, likely_s) + SLACK_S,
-        step_seconds=likely_by_step,
+    return DowntimeRange(
+        low=round(max(0.0, min(low, likely_s) - SLACK_S), 2),
+        likely=round(likely_s, 2),
+        high=round(max(high, likely_s) + SLACK_S, 2),
         from_history=enough_history,
     )
 

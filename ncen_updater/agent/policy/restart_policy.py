@@ -18,15 +18,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
-from enum import StrEnum
-
-
-class RestartDecision(StrEnum):
-    """Decision about an application that was checked."""
-
-    NONE_NEEDED = "runs"
-    START = "start"
-    LEAVE_STOPPED = "leave"
 
 
 @dataclass(frozen=True)
@@ -71,10 +62,8 @@ def update_last_running_boot(
     return None if last_running_boot == boot else last_running_boot
 
 
-def decide_restart(
-    state: ProcessState, last_running_boot: str | None, boot: str
-) -> RestartDecision:
-    """Decide whether to start the application, while no change is open. Pure.
+def should_start(state: ProcessState, last_running_boot: str | None, boot: str) -> bool:
+    """Return whether to start the application, while no change is open. Pure.
 
     Args:
         state: The observed state.
@@ -82,14 +71,7 @@ def decide_restart(
         boot: The present boot id.
     """
     if state.runs:
-        return RestartDecision.NONE_NEEDED
+        return False
     if state.enabled is None:
-        lost_power = last_running_boot is not None and last_running_boot != boot
-        return RestartDecision.START if lost_power else RestartDecision.LEAVE_STOPPED
-    if not state.enabled:
-        return RestartDecision.LEAVE_STOPPED
-    return (
-        RestartDecision.START
-        if state.failed or state.started_since_boot is False
-        else RestartDecision.LEAVE_STOPPED
-    )
+        return last_running_boot not in (None, boot)
+    return state.enabled and (state.failed or state.started_since_boot is False)

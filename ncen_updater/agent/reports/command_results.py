@@ -5,7 +5,7 @@ Used for a command that a user runs and for one that the service runs as a job.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -31,8 +31,6 @@ from ncen_updater.common.messages import TARGET_BAD, ExitCode
 if TYPE_CHECKING:
     from datetime import tzinfo
 
-    from packaging.version import Version
-
     from ncen_updater.agent.adapters.databases.base import DatabaseFacts
     from ncen_updater.agent.adapters.databases.round_trip import RoundTripResult
     from ncen_updater.agent.engine.approvals.rollback_approvals import RollbackSubject
@@ -48,7 +46,6 @@ if TYPE_CHECKING:
     from ncen_updater.agent.storage.overlay.layer import OverlayReport
     from ncen_updater.feed.import_store import ImportRecord
     from ncen_updater.feed.upgrade_path import NoUpgradePath, UpgradePath
-    from ncen_updater.formats.release_document import Offer
 
 #: Code of the finding on the previous databases of a change.
 RETAINED_CODE = "NU-6318"
@@ -104,22 +101,6 @@ def serialize_path(
             if rejection.reason.value != "not-newer"
         ],
     }
-
-
-def list_other_releases(
-    path: UpgradePath | NoUpgradePath, offers: Iterable[Offer], current: Version | None
-) -> tuple[str, ...]:
-    """Return newer releases that a user may request: neither on the path nor rejected. Pure.
-
-    Args:
-        path: The path to the newest release.
-        offers: Offers in the verified metadata.
-        current: The installed release.
-    """
-    known = {offer.version for offer in getattr(path, "hops", ())}
-    known |= {rejection.offer.version for rejection in path.rejected}
-    rest = [offer.release_version for offer in offers if offer.version not in known]
-    return tuple(str(one) for one in sorted(rest) if current is not None and one > current)
 
 
 #: Why a release on offer cannot be installed now; ``status`` shows it as well.
@@ -666,15 +647,9 @@ def format_support_bundle(
         values = {"part": leak.part, "column": leak.column}
         lines.append(LazyText(N_("{part} contains a value of {column}"), values))
     document: dict[str, object] = {
-        "parts": {
-            part.name: {"missing": part.missing_reason}
-            if part.text is None
-            else {"bytes": len(part.text.encode())}
-            for part in bundle.parts
-        },
+        **bundle.describe_contents(),
         "shown": {part.name: part.text for part in bundle.parts if part.name in show},
         "leaks": [{"part": leak.part, "column": leak.column} for leak in bundle.leaks],
-        "not_compared_with": bundle.unread,
         "archive": archive,
     }
     return CommandResult(document, lines, ExitCode.BLOCKED if bundle.leaks else ExitCode.OK)
@@ -684,38 +659,23 @@ def format_import(
     record: ImportRecord, *, dry_run: bool, zone: tzinfo | None = None
 ) -> CommandResult:
     """Return the contents of an imported bundle, or with ``dry_run`` of a verified one."""
-    lines: list[OutputLine] = []
+    contents = [f"{record.product} {version}" for version in record.releases]
+    contents += [f"ncen-updater {version}" for version in record.agents]
     values: dict[str, object] = {
-        "product": record.product,
-        "releases": ", ".join(record.releases),
+        "contents": ", ".join(contents) or LazyText(N_("newer metadata, no release")),
         "version": record.reachable_release,
         "until": format_time(record.usable_until, zone),
-        "agents": ", ".join(record.agents),
         "agent": record.reachable_agent,
     }
-    if record.agents:
-        reported = (
-            N_("Bundle contains ncen-updater {agents}")
-            if dry_run
-            else N_("Imported: ncen-updater {agents}")
-        )
-        lines.append(LazyText(reported, values))
+    words = (
+        N_("Bundle valid, nothing was imported: {contents}")
+        if dry_run
+        else N_("Imported: {contents}")
+    )
+    lines: list[OutputLine] = [LazyText(words, values)]
     if record.reachable_agent is not None and not dry_run:
         hint = N_("The service updates ncen-updater to {agent} automatically.")
         lines.append(LazyText(hint, values))
-    if record.agents and not record.releases:
-        summary = N_("No release of {product} in the bundle.")
-    elif not record.releases:
-        summary = (
-            N_("Bundle valid: newer metadata, no release.")
-            if dry_run
-            else N_("Imported: newer metadata, no release.")
-        )
-    elif dry_run:
-        summary = N_("Bundle valid: {product} {releases}. Nothing was imported.")
-    else:
-        summary = N_("Imported: {product} {releases}")
-    lines.append(LazyText(summary, values))
     if record.reachable_release is not None:
         lines.append(LazyText(N_("The installed release can be upgraded to {version}."), values))
         if not dry_run:

@@ -21,8 +21,7 @@ from ncen_updater.agent.policy.automation import (
 )
 from ncen_updater.agent.policy.restart_policy import (
     ProcessState,
-    RestartDecision,
-    decide_restart,
+    should_start,
     update_last_running_boot,
 )
 from ncen_updater.agent.reports.status import SiteStatus, require_part
@@ -172,9 +171,7 @@ class ServiceLoop:
         )
         if self._last_announced != error.code:
             self._last_announced = error.code
-            self._publish(
-                ServiceEvent("intervention-required", {"code": error.code, "title": str(error)})
-            )
+            self._publish(ServiceEvent("intervention-required", {"code": error.code}))
         return decision
 
     def _is_assessment_current(self, status: SiteStatus) -> bool:
@@ -209,16 +206,6 @@ class ServiceLoop:
                 # The failures belong to another release.
                 service_state = service_state.without_failures(action) if before else service_state
         self._save_state(service_state)
-        if assessment.target is not None and (before is None or before.target != assessment.target):
-            self._publish(ServiceEvent("available", {"version": assessment.target}))
-        if assessment.void_reasons and (
-            before is None or before.void_reasons != assessment.void_reasons
-        ):
-            self._publish(
-                ServiceEvent(
-                    "approval-void", {"reasons": [str(void) for void in assessment.void_reasons]}
-                )
-            )
         return self._read_status()
 
     def _collect_inputs(self, status: SiteStatus) -> AutomationInputs:
@@ -242,10 +229,7 @@ class ServiceLoop:
         )
         if last_running_boot != self._service_state.last_running_boot:
             self._save_state(replace(self._service_state, last_running_boot=last_running_boot))
-        return (
-            decide_restart(process_state, self._service_state.last_running_boot, boot)
-            is RestartDecision.START
-        )
+        return should_start(process_state, self._service_state.last_running_boot, boot)
 
     # ---- acting --------------------------------------------------------------------------------
 
@@ -333,80 +317,54 @@ def _mark_assessment_outdated(service_state: ServiceState) -> ServiceState:
     return replace(service_state, assessment=replace(before, last_event=-1) if before else None)
 
 
+#: Command of each action that runs one, with the options that it always has.
+_ACTION_COMMANDS: Mapping[ServiceAction, tuple[str, ...]] = {
+    ServiceAction.RESUME: ("resume", "--unattended"),
+    ServiceAction.START_APPLICATION: ("resume", "--unattended"),
+    ServiceAction.CHECK_FEED: ("check",),
+    ServiceAction.PRUNE: ("prune",),
+    ServiceAction.SEND_RECEIPT: ("receipt", "--scheduled"),
+    ServiceAction.SELF_UPDATE: ("self-update",),
+    ServiceAction.PREPARE: ("plan",),
+    ServiceAction.REHEARSE: ("rehearse",),
+    ServiceAction.UPGRADE: ("upgrade",),
+}
+
+
 def build_command(decision: ServiceDecision, assessment: Assessment | None) -> tuple[str, ...]:
     """Return the command of a decision. Pure."""
-    target = assessment.target if assessment and assessment.target else None
-    # The decision is made only after the retry time.
-    retry = ("--retry",) if assessment and assessment.retry_at else ()
-    match decision.action:
-        case ServiceAction.RESUME | ServiceAction.START_APPLICATION:
-            return ("resume", "--unattended")
-        case ServiceAction.CHECK_FEED:
-            return ("check",)
-        case ServiceAction.PRUNE:
-            return ("prune",)
-        case ServiceAction.SEND_RECEIPT:
-            return ("receipt", "--scheduled")
-        case ServiceAction.SELF_UPDATE:
-            return ("self-update",)
-        case ServiceAction.PREPARE:
-            return ("plan", *_build_version_argument(target), *retry)
-        case ServiceAction.REHEARSE:
-            return ("rehearse", *_build_version_argument(target), *retry)
-        case ServiceAction.UPGRADE:
-            before = ("--start-before", decision.until.isoformat()) if decision.until else ()
-            return (
-                "upgrade",
-                *_build_version_argument(target),
-                "--yes",
-                "--scheduled",
-                *retry,
-                *before,
-            )
-        case _:
-            raise ValueError(f"nothing to run for {decision.action}")
+    action = decision.action
+    words = _ACTION_COMMANDS[action]
+    if action in (ServiceAction.PREPARE, ServiceAction.REHEARSE, ServiceAction.UPGRADE):
+        words += _build_version_argument(assessment.target if assessment else None)
+        # The decision is made only after the retry time.
+        words += ("--retry",) if assessment and assessment.retry_at else ()
+    if action is ServiceAction.UPGRADE:
+        words += ("--yes", "--scheduled")
+        words += ("--start-before", decision.until.isoformat()) if decision.until else ()
+    return words
 
 
 def build_job_command(job: Job) -> tuple[str, ...]:
     """Return the command of a job. Pure."""
-    version = job.data.get("version")
-    release = _build_version_argument(version if isinstance(version, str) else None)
-    retry = ("--retry",) if job.data.get("retry") is True else ()
-    language = match_language(str(job.data.get("language")))
-    language_option = ("--lang", language) if language not in (None, DEFAULT_LANGUAGE) else ()
-    loss, undoes = job.data.get("accept_loss"), job.data.get("undoes")
-    accepted = ("--accept-loss", str(loss)) if type(loss) is int else ()
-    match job.kind:
-        case JobKind.CHECK:
-            return ("check", *language_option)
-        case JobKind.PREPARE:
-            return ("plan", *release, *retry, *language_option)
-        case JobKind.REHEARSE:
-            return ("rehearse", *release, *retry, *language_option)
-        case JobKind.UPGRADE:
-            # A job of an approver counts as approval; a job of another user needs separate
-            # approvals.
-            consent = () if job.data.get("by_approver") is True else ("--scheduled",)
-            return ("upgrade", *release, "--yes", *consent, *retry, *language_option)
-        case JobKind.ROLLBACK:
-            expected = ("--undoes", undoes) if isinstance(undoes, str) else ()
-            return (
-                "rollback",
-                "--yes",
-                "--job",
-                str(job.id),
-                *accepted,
-                *expected,
-                *language_option,
-            )
-        case JobKind.RESUME:
-            return ("resume", *language_option)
-        case JobKind.SELF_UPDATE:
-            return ("self-update", *release, *retry, *language_option)
-        case JobKind.IMPORT:
-            # The command reads the file and its user from the job itself.
-            dry_run = ("--dry-run",) if job.data.get("dry_run") is True else ()
-            return ("import", "--job", str(job.id), *dry_run, *language_option)
+    data = job.data
+    version, loss, undoes = data.get("version"), data.get("accept_loss"), data.get("undoes")
+    words: tuple[str, ...] = ("plan" if job.kind is JobKind.PREPARE else job.kind.value,)
+    words += _build_version_argument(version if isinstance(version, str) else None)
+    words += ("--retry",) if data.get("retry") is True else ()
+    if job.kind in (JobKind.UPGRADE, JobKind.ROLLBACK):
+        words += ("--yes",)
+    # A job of an approver counts as approval; a job of another user needs separate approvals.
+    if job.kind is JobKind.UPGRADE and data.get("by_approver") is not True:
+        words += ("--scheduled",)
+    # These commands read what they need, such as the requester, from the job itself.
+    if job.kind in (JobKind.ROLLBACK, JobKind.IMPORT):
+        words += ("--job", str(job.id))
+    words += ("--accept-loss", str(loss)) if type(loss) is int else ()
+    words += ("--undoes", undoes) if isinstance(undoes, str) else ()
+    words += ("--dry-run",) if data.get("dry_run") is True else ()
+    language = match_language(str(data.get("language")))
+    return words + (("--lang", language) if language and language != DEFAULT_LANGUAGE else ())
 
 
 def _build_version_argument(version: str | None) -> tuple[str, ...]:

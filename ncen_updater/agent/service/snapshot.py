@@ -11,9 +11,6 @@ from ncen_updater.agent.config.service import ServiceSettings
 from ncen_updater.common.i18n import LazyText
 from ncen_updater.common.progress import ProgressUpdate
 
-#: Number of progress messages retained per command.
-MAX_PROGRESS_LINES = 100
-
 
 @dataclass(frozen=True)
 class ServiceEvent:
@@ -36,32 +33,11 @@ class RunningCommand:
         command: The command.
         since: When it started.
         progress: The last progress message.
-        progress_since: When the message first appeared.
-        earlier_progress: Earlier messages with their durations in seconds; only the latest ones.
     """
 
     command: tuple[str, ...]
     since: datetime
     progress: ProgressUpdate | None = None
-    progress_since: datetime | None = None
-    earlier_progress: tuple[tuple[ProgressUpdate, float], ...] = ()
-
-    def with_progress(self, progress: ProgressUpdate, now: datetime) -> RunningCommand:
-        """Return the command with new progress; amounts do not count as a new message."""
-        before, since = self.progress, self.progress_since
-        if before is not None and (before.template, before.values) == (
-            progress.template,
-            progress.values,
-        ):
-            return replace(self, progress=progress)
-        earlier = self.earlier_progress
-        if before is not None and since is not None and before.template:
-            # As on a terminal; messages of parallel parts are not repeated.
-            seconds = max(0.0, (now - since).total_seconds())
-            earlier = (*(one for one in earlier if one[0].text != before.text), (before, seconds))[
-                -MAX_PROGRESS_LINES:
-            ]
-        return replace(self, progress=progress, progress_since=now, earlier_progress=earlier)
 
 
 @dataclass(frozen=True)
@@ -123,7 +99,7 @@ class SnapshotStore:
         """Record progress of the command."""
         running = self._snapshot.running
         if running is not None:
-            self._update(running=running.with_progress(progress, self._now()))
+            self._update(running=replace(running, progress=progress))
 
     def record_end(self) -> None:
         """Record the end of the command, and clear the decision that started it."""

@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ncen_updater.agent.engine.pending_rollback import find_rollback_job
+from ncen_updater.agent.reports.status import read_mtime_ns
 from ncen_updater.agent.storage.journal.jobs import Job
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.common.errors import UpdaterError
@@ -47,7 +48,7 @@ def preempt_soak_for_rollback(path: Path) -> Iterator[None]:
     def poll_journal() -> None:
         seen_mtime = -1
         while not stopping.wait(POLL_INTERVAL_S):
-            mtime = _read_mtime(path)
+            mtime = read_mtime_ns(path)
             if mtime == seen_mtime:
                 continue
             try:
@@ -86,10 +87,3 @@ def _record_soak_end(path: Path) -> Job | None:
         journal.record_event(SOAK_ENDED, change.id, job=job.id, by=job.actor.name)
     logger.info("the soak period ends: %s requested the rollback", job.actor.name)
     return job
-
-
-def _read_mtime(path: Path) -> int:
-    try:
-        return path.stat().st_mtime_ns
-    except OSError:
-        return 0

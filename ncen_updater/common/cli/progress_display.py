@@ -107,16 +107,6 @@ class ProgressDisplay:
                 # Parallel work alternates between texts; do not repeat each one every time.
                 self._write(f"{sentence}\n")
 
-    def report_earlier(self, what: LazyText, seconds: float) -> None:
-        """Show the text of an earlier step as finished, with its duration."""
-        sentence = strip_control_characters(what.render(self._language)).replace("\n", " ")
-        with self._lock:
-            self._write(
-                f"{self._format_finished_line(sentence, seconds)}\n"
-                if self._rich
-                else f"{sentence}\n"
-            )
-
     def _format_finished_line(self, sentence: str, seconds: float) -> str:
         took = format_duration(seconds).render(self._language)
         return f"{sentence}  {colorize(took, 'dim', rich=True)}"
@@ -186,9 +176,6 @@ class _SilentDisplay(ProgressDisplay):
     def __init__(self, relay: ProgressListener | None) -> None:
         super().__init__(sys.stderr, rich=False, language="en")
         self._relay = relay
-
-    def report_earlier(self, what: LazyText, seconds: float) -> None:
-        """Do nothing."""
 
     def report(self, text: LazyText, amount: Amount | None = None) -> None:
         """Forward the progress to the relay."""

@@ -38,7 +38,7 @@ def build_page(asking: PageRequest) -> PageContent:
         {
             **values,
             "looked": looked,
-            "stop": format_downtime(found["facts"]["downtime_s"]) if found else None,
+            "stop": format_downtime(found["downtime_s"]) if found else None,
             # The form is shown only if the dossier has the binding that would be approved.
             "same": found is not None and found["binding"] == next_upgrade["binding"],
             "mine": any(given["uid"] == uid for given in next_upgrade["approvals"]),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import datetime
+from urllib.parse import urlencode
 
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, LazyText, match_language
@@ -101,10 +102,8 @@ def _find_approval_page(asking: PageRequest) -> str:
 
 def withdraw_approval(asking: PageRequest) -> FormResult:
     """Withdraw the user's own approval."""
-    binding = require_field(asking, "binding")
-    if not (binding.isascii() and binding.isalnum()):
-        raise UpdaterError(CONSOLE_FORM, reason="'binding' is not a digest")
-    asking.call_with_password("DELETE", f"/v1/approvals/{binding}")
+    chosen = {n: asking.form[n] for n in ("change_kind", "version") if asking.form.get(n)}
+    asking.call_with_password("DELETE", f"/v1/approvals?{urlencode(chosen)}")
     return _find_approval_page(asking), LazyText(N_("Approval withdrawn."))
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from urllib.parse import quote
 
 from ncen_updater.common.i18n import LazyText
@@ -19,33 +17,8 @@ from ncen_updater.console.pages.live import (
 from ncen_updater.console.rendering import JOB_KINDS
 from ncen_updater.console.service_client import Document
 
-#: Changes per page; number of the newest changes whose downtime is drawn.
-MAX_CHANGES, MAX_BARS = 50, 8
-
-
-@dataclass(frozen=True)
-class DowntimeBar:
-    """Predicted and actual downtime of a change; ``left``, ``right`` and ``mark`` are 0 to 100.
-
-    Attributes:
-        name: Versions of the change.
-        left: Position of the lowest prediction; None without a prediction.
-        right: Position of the highest prediction.
-        mark: Position of the actual downtime.
-        low_s: The lowest prediction, in seconds.
-        high_s: The highest prediction, in seconds.
-        actual_s: The actual downtime, in seconds.
-        state: State of the change.
-    """
-
-    name: str
-    left: float | None
-    right: float | None
-    mark: float
-    low_s: float | None
-    high_s: float | None
-    actual_s: float
-    state: str = "finished"
+#: Changes per page.
+MAX_CHANGES = 50
 
 
 def build_page(asking: PageRequest) -> PageContent:
@@ -55,7 +28,6 @@ def build_page(asking: PageRequest) -> PageContent:
     older = f"&before={quote(before, safe='')}" if before else ""
     found = asking.get_document(f"/v1/history?limit={MAX_CHANGES + 1}{older}")
     more, changes = len(found["changes"]) > MAX_CHANGES, found["changes"][:MAX_CHANGES]
-    stopped = [row for row in changes if row["downtime_s"] is not None][:MAX_BARS]
     return PageContent(
         "history",
         {
@@ -63,34 +35,11 @@ def build_page(asking: PageRequest) -> PageContent:
             "changes": changes,
             "imports": [] if before else found["imports"],
             "adopted_restores": [] if before else found.get("adopted_restores", []),
-            "stops": build_downtime_bars(stopped),
             "older": changes[-1]["id"] if more else None,
             "newest": not before,
         },
         "ready" if changes or found["imports"] or before else "empty",
     )
-
-
-def build_downtime_bars(changes: Sequence[Document]) -> tuple[DowntimeBar, ...]:
-    """Return the downtime bars, oldest change first. Pure."""
-    rows = []
-    for one in reversed(changes):
-        foretold = one.get("predicted_downtime_s") or {}
-        rows.append((one, foretold.get("low"), foretold.get("high"), one["downtime_s"]))
-    longest = max((s for _, low, high, real in rows for s in (low, high, real) if s), default=0.0)
-    if longest <= 0:
-        return ()
-
-    def share(seconds: float | None) -> float | None:
-        return None if seconds is None else round(100 * max(0.0, seconds) / longest, 2)
-
-    return tuple(
-        DowntimeBar(
-            f"{one['from']} → {one['to']}", share(low), share(high), share(real) or 0.0,
-            low, high, real, str(one.get("state")),
-        )
-        for one, low, high, real in rows
-    )  # fmt: skip
 
 
 def build_change_page(asking: PageRequest) -> PageContent:

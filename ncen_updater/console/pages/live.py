@@ -39,8 +39,8 @@ STEP_STATES: Mapping[str, tuple[str, str]] = {
 #: Tone and label of a change by its state.
 STATES: Mapping[str, tuple[str, str]] = {
     "running": ("wait", N_("In progress")),
-    "reverting": ("bad", N_("Reverting")),
-    "committed": ("good", N_("Soak period")),
+    "reverting": ("bad", N_("reverting")),
+    "committed": ("good", N_("soak period")),
     "finished": ("good", N_("Completed")),
     "reverted": ("bad", N_("Failed")),
     "stuck": ("bad", N_("Action required")),

@@ -19,7 +19,7 @@ from ncen_updater.common.labels import (
 )
 from ncen_updater.console.page_request import PageContent, PageRequest
 from ncen_updater.console.pages.upgrade import has_failed_here
-from ncen_updater.console.rendering import parse_time
+from ncen_updater.console.rendering import format_soak_period, parse_time
 from ncen_updater.console.service_client import Document, ServiceRefusedError
 
 #: State of a change that requires manual intervention.
@@ -123,9 +123,9 @@ def build_headline(status: Document) -> tuple[str, str, LazyText]:
         names["version"] = change["to"]
         if change["kind"] == "rollback":
             words = N_("Rolling back to {product} {version}; users cannot work")
-            return "wait", N_("Rolling back"), LazyText(words, names)
+            return "wait", N_("rolling back"), LazyText(words, names)
         words = N_("Upgrading to {product} {version}; users cannot work")
-        return "wait", N_("Upgrading"), LazyText(words, names)
+        return "wait", N_("upgrading"), LazyText(words, names)
     tone, label, words = HEADLINES.get(state, HEADLINES["unknown"])
     return tone, label, LazyText(words, names)
 
@@ -165,10 +165,9 @@ def list_pending(
     if journal.get("rollback_approved"):
         yield from _format_rollback_approvals(journal["rollback_approved"])
     change = journal["open_change"]
-    until = change.get("soak_ends_at") if change is not None else None
-    if change is not None and until is not None:
-        values = {"version": change["to"], "until": format_time(parse_time(until), zone)}
-        yield LazyText(N_("Soak period of {version} until {until}"), values)
+    soak = format_soak_period(change or {}, parse_time(status["at"]), zone)
+    if change is not None and soak is not None:
+        yield soak
         if change["next_version"] is not None:
             yield LazyText(NEXT_ON_PATH, {"version": change["next_version"]})
     yield from _list_undone_failures(journal)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime
 from urllib.parse import quote
 
@@ -19,15 +18,6 @@ from ncen_updater.console.service_client import Document, ServiceRefusedError
 NOT_REHEARSED = ("missing", "outdated")
 #: The service assesses the site within seconds after a job; the page waits no longer than this.
 ASSESSMENT_LIMIT_S = 60.0
-
-
-@dataclass(frozen=True)
-class DowntimeScale:
-    """A range as a bar: start, end and likely value; 0 to 100."""
-
-    left: float
-    right: float
-    mark: float
 
 
 def compute_revision(status: Document, next_upgrade: Document) -> str:
@@ -102,8 +92,7 @@ def build_page(asking: PageRequest) -> PageContent:
     except ServiceRefusedError:
         notes = None  # no notes before the release is downloaded
     inspections = [one for one in (plan, dossier) if one is not None]
-    facts = dossier.document["facts"] if dossier is not None and dossier.document else None
-    downtime = facts["downtime_s"] if facts else None
+    predicted = dossier.document if dossier is not None else None
     loading = assessing or any(one.is_loading for one in inspections)
     return PageContent(
         "upgrade",
@@ -112,12 +101,11 @@ def build_page(asking: PageRequest) -> PageContent:
             "path": format_upgrade_path(next_upgrade["hops"]),
             "way": plan,
             "dossier": dossier,
-            "facts": facts,
+            "predicted": predicted,
             "notes": notes,
             "assessing": assessing,
             "failed_here": has_failed_here(next_upgrade, status["journal"]),
-            "stop": format_downtime(downtime),
-            "bar": build_scale(downtime),
+            "stop": format_downtime(predicted["downtime_s"] if predicted else None),
             "starts_at": format_upgrade_start(next_upgrade["starts_at"], asking.zone),
         },
         "loading" if loading else "stale" if any(one.stale for one in inspections) else "ready",
@@ -131,16 +119,6 @@ def format_downtime(predicted: Document | None) -> LazyText:
         return LazyText(N_("unknown (no rehearsal yet)"))
     values = {name: format_duration(predicted[name]) for name in ("likely", "high")}
     return LazyText(N_("about {likely} (at most {high})"), values)
-
-
-def build_scale(predicted: Document | None) -> DowntimeScale | None:
-    """Return the predicted downtime as shares of its maximum; None if unknown. Pure."""
-    if predicted is None or predicted["high"] <= 0:
-        return None
-    left, right, mark = (
-        round(100 * predicted[n] / predicted["high"], 2) for n in ("low", "high", "likely")
-    )
-    return DowntimeScale(left, right, mark)
 
 
 def _read_inbox(asking: PageRequest) -> dict[str, object]:

@@ -31,7 +31,7 @@ def _calls() -> Iterator[tuple[str, ast.Call]]:
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
             if isinstance(node, ast.Call) and node.args:
                 name = ast.unparse(node.func).rpartition(".")[2]
-                if name in ("append_event", "record_event", "ServiceEvent"):
+                if name in ("append_event", "record_event"):
                     yield module, node
 
 

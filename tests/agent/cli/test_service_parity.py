@@ -301,7 +301,7 @@ def changes(both: Both, way: str) -> list[tuple[str, object]]:
     run("unhold")
     run("rehearse")
     if way == "service":
-        assert both.same("dossier").document["facts"]["target"] == "3.3.0"
+        assert both.same("dossier").document["version"] == "3.3.0"
         assert "ALTER TABLE" in both.same("plan --sql").document["sql"]
     ask("approve", "Approve upgrade to 3.3.0?")
     said.append(("approve", both.ask(way, "approve", "yes")))

@@ -13,7 +13,6 @@ from ncen_updater.agent.policy.downtime_prediction import (
     MIN_COMPARISONS,
     SLACK_S,
     PastDowntime,
-    RehearsedDurations,
     predict_downtime,
 )
 
@@ -21,49 +20,46 @@ STEPS = {step: likely for step, (likely, _) in DEFAULT_STEP_SECONDS.items()}
 
 
 def test_defaults_apply_without_history() -> None:
-    found = predict_downtime(RehearsedDurations(10, 5), [], [])
-    assert found.likely_s == pytest.approx(15 + sum(STEPS.values()))
-    assert 4 + 2.5 - SLACK_S < found.low_s < 15
+    found = predict_downtime(10, 5, [], [])
+    assert found.likely == pytest.approx(15 + sum(STEPS.values()))
+    assert 4 + 2.5 - SLACK_S < found.low < 15
     worst = 20 + 10 + sum(likely + more for likely, more in DEFAULT_STEP_SECONDS.values()) + SLACK_S
-    assert worst * 0.6 < found.high_s < worst
+    assert worst * 0.6 < found.high < worst
     assert not found.from_history
 
 
 def test_durations_are_neither_independent_nor_fully_correlated() -> None:
-    found = predict_downtime(RehearsedDurations(30, 40), [dict.fromkeys(STEPS, 0.0)], [])
-    assert found.likely_s == 70
-    assert found.high_s == pytest.approx(70 + (30 + 40 + 50) / 2 + SLACK_S)
-    assert found.low_s == pytest.approx(70 - (18 + 20 + (18**2 + 20**2) ** 0.5) / 2 - SLACK_S)
+    found = predict_downtime(30, 40, [dict.fromkeys(STEPS, 0.0)], [])
+    assert found.likely == 70
+    assert found.high == pytest.approx(70 + (30 + 40 + 50) / 2 + SLACK_S)
+    assert found.low == round(70 - (18 + 20 + (18**2 + 20**2) ** 0.5) / 2 - SLACK_S, 2)
 
 
 def test_history_replaces_defaults() -> None:
-    found = predict_downtime(
-        RehearsedDurations(0, 0), [{**STEPS, "health": 100.0}, STEPS, {**STEPS, "health": 4}], []
-    )
-    assert found.step_seconds["health"] == 4
-    assert found.high_s > 150
+    found = predict_downtime(0, 0, [{**STEPS, "health": 100.0}, STEPS, {**STEPS, "health": 4}], [])
+    assert found.likely == pytest.approx(sum(STEPS.values()) - STEPS["health"] + 4)
+    assert found.high > 150
 
 
 def test_past_errors_narrow_the_range() -> None:
-    wide = predict_downtime(RehearsedDurations(100, 100), [STEPS], [])
-    narrow = predict_downtime(
-        RehearsedDurations(100, 100), [STEPS], [PastDowntime(10, 10.5)] * MIN_COMPARISONS
-    )
+    wide = predict_downtime(100, 100, [STEPS], [])
+    narrow = predict_downtime(100, 100, [STEPS], [PastDowntime(10, 10.5)] * MIN_COMPARISONS)
     assert narrow.from_history
-    assert wide.low_s < narrow.low_s < narrow.likely_s < narrow.high_s < wide.high_s
+    assert wide.low < narrow.low < narrow.likely < narrow.high < wide.high
     assert not predict_downtime(
-        RehearsedDurations(1, 1), [], [PastDowntime(10, 10.5)] * (MIN_COMPARISONS - 1)
+        1, 1, [], [PastDowntime(10, 10.5)] * (MIN_COMPARISONS - 1)
     ).from_history
 
 
 def test_outlier_does_not_widen_the_next_range() -> None:
-    plain = predict_downtime(RehearsedDurations(100, 100), [STEPS], [])
+    plain = predict_downtime(100, 100, [STEPS], [])
     odd = predict_downtime(
-        RehearsedDurations(100, 100),
+        100,
+        100,
         [STEPS],
         [*[PastDowntime(10, 10)] * MIN_COMPARISONS, PastDowntime(10, 1000)],
     )
-    assert odd.high_s <= plain.high_s
+    assert odd.high <= plain.high
 
 
 seconds = st.floats(0, 1e5)
@@ -78,9 +74,8 @@ seconds = st.floats(0, 1e5)
 def test_range_contains_the_likely_value(
     copy: float, migrate: float, history: list[dict[str, float]], past: list[PastDowntime]
 ) -> None:
-    found = predict_downtime(RehearsedDurations(copy, migrate), history, past)
-    assert 0 <= found.low_s <= found.likely_s <= found.high_s
-    assert sum(found.step_seconds.values()) == pytest.approx(found.likely_s)
+    found = predict_downtime(copy, migrate, history, past)
+    assert 0 <= found.low <= found.likely <= found.high
 
 
 def test_nine_of_ten_downtimes_are_in_the_range() -> None:
@@ -91,11 +86,11 @@ def test_nine_of_ten_downtimes_are_in_the_range() -> None:
     held = 0
     for _ in range(200):
         size = chance.choice([0.2, 2, 20])
-        found = predict_downtime(RehearsedDurations(size, size / 2), history[:10], past[:10])
+        found = predict_downtime(size, size / 2, history[:10], past[:10])
         real = {step: s * chance.uniform(0.7, 1.4) for step, s in STEPS.items()}
         stop = size * chance.uniform(0.6, 1.2) + size / 2 * chance.uniform(0.8, 1.3)
         stop += sum(real.values())
-        held += found.low_s <= stop <= found.high_s
+        held += found.low <= stop <= found.high
         history.insert(0, real)
-        past.insert(0, PastDowntime(found.likely_s, stop))
+        past.insert(0, PastDowntime(found.likely, stop))
     assert held >= 180

@@ -6,8 +6,7 @@ import pytest
 
 from ncen_updater.agent.policy.restart_policy import (
     ProcessState,
-    RestartDecision,
-    decide_restart,
+    should_start,
     update_last_running_boot,
 )
 
@@ -19,49 +18,49 @@ NOW, BEFORE = "this-boot", "boot-before"
 @pytest.mark.parametrize(
     ("name", "seen", "last_running_boot", "verdict"),
     [
-        ("it runs", ProcessState(runs=True), None, RestartDecision.NONE_NEEDED),
+        ("it runs", ProcessState(runs=True), None, False),
         (
             "a unit that is on its way",
             ProcessState(True, enabled=True),
             BEFORE,
-            RestartDecision.NONE_NEEDED,
+            False,
         ),
-        ("a dependency failed when the machine started", UNIT, None, RestartDecision.START),
-        ("the same, and it ran before", UNIT, BEFORE, RestartDecision.START),
+        ("a dependency failed when the machine started", UNIT, None, True),
+        ("the same, and it ran before", UNIT, BEFORE, True),
         (
             "stopped by request",
             ProcessState(runs=False, enabled=True, started_since_boot=True),
             NOW,
-            RestartDecision.LEAVE_STOPPED,
+            False,
         ),
         (
             "unexpected exit",
             ProcessState(runs=False, failed=True, enabled=True, started_since_boot=True),
             NOW,
-            RestartDecision.START,
+            True,
         ),
         (
             "disabled",
             ProcessState(runs=False, enabled=False, started_since_boot=False),
             BEFORE,
-            RestartDecision.LEAVE_STOPPED,
+            False,
         ),
         (
             "disabled, and it failed",
             ProcessState(runs=False, failed=True, enabled=False, started_since_boot=True),
             BEFORE,
-            RestartDecision.LEAVE_STOPPED,
+            False,
         ),
-        ("commands: cut off with the machine", DOWN, BEFORE, RestartDecision.START),
-        ("commands: stopped since the machine started", DOWN, NOW, RestartDecision.LEAVE_STOPPED),
-        ("commands: never seen running", DOWN, None, RestartDecision.LEAVE_STOPPED),
+        ("commands: cut off with the machine", DOWN, BEFORE, True),
+        ("commands: stopped since the machine started", DOWN, NOW, False),
+        ("commands: never seen running", DOWN, None, False),
     ],
     ids=lambda value: value if isinstance(value, str) and " " in value else None,
 )
 def test_restart_is_decided(
-    name: str, seen: ProcessState, last_running_boot: str | None, verdict: RestartDecision
+    name: str, seen: ProcessState, last_running_boot: str | None, verdict: bool
 ) -> None:
-    assert decide_restart(seen, last_running_boot, NOW) is verdict, name
+    assert should_start(seen, last_running_boot, NOW) is verdict, name
 
 
 UP = ProcessState(runs=True)
@@ -70,36 +69,36 @@ UP = ProcessState(runs=True)
 @pytest.mark.parametrize(
     ("name", "looks", "verdict"),
     [
-        ("the power goes", [(UP, BEFORE), (DOWN, NOW)], RestartDecision.START),
-        ("stopped manually", [(UP, NOW), (DOWN, NOW)], RestartDecision.LEAVE_STOPPED),
+        ("the power goes", [(UP, BEFORE), (DOWN, NOW)], True),
+        ("stopped manually", [(UP, NOW), (DOWN, NOW)], False),
         (
             "stopped, then a new start",
             [(UP, BEFORE), (DOWN, BEFORE), (DOWN, NOW)],
-            RestartDecision.LEAVE_STOPPED,
+            False,
         ),
         (
             "stopped, then two new starts",
             [(UP, BEFORE), (DOWN, BEFORE), (DOWN, "between"), (DOWN, NOW)],
-            RestartDecision.LEAVE_STOPPED,
+            False,
         ),
         (
             "stopped, started, and the power goes",
             [(UP, BEFORE), (DOWN, BEFORE), (UP, BEFORE), (DOWN, NOW)],
-            RestartDecision.START,
+            True,
         ),
         (
             "cut off, and the databases are late over two starts",
             [(UP, BEFORE), (DOWN, "between"), (DOWN, NOW)],
-            RestartDecision.START,
+            True,
         ),
     ],
     ids=lambda value: value if isinstance(value, str) and " " in value else None,
 )
 def test_restart_decision_converges_over_several_checks(
-    name: str, looks: list[tuple[ProcessState, str]], verdict: RestartDecision
+    name: str, looks: list[tuple[ProcessState, str]], verdict: bool
 ) -> None:
     last_running_boot, came = None, None
     for seen, boot in looks:
         last_running_boot = update_last_running_boot(seen, last_running_boot, boot)
-        came = decide_restart(seen, last_running_boot, boot)
+        came = should_start(seen, last_running_boot, boot)
     assert came is verdict, name

@@ -181,8 +181,8 @@ def test_small_terminal_gets_no_qr_code_and_uses_no_number(demo: DemoSite, run: 
         ("--send", "--mail"),
         ("--to", "stick", "--scheduled"),
         ("--all-levels", "--send"),
-        ("--show", "--send"),
-        ("--show", "--level", "version"),
+        ("--all-levels", "--send"),
+        ("--all-levels", "--level", "version"),
         ("--all-levels", "--level", "version"),
     ],
 )

@@ -47,7 +47,6 @@ from ncen_updater.agent.engine.rehearsal.rehearsal_store import (
     RehearsalStore,
 )
 from ncen_updater.agent.engine.rehearsal.report import (
-    DowntimeRange,
     ReferenceMapResult,
     RehearsalCopyPlans,
     RehearsalFailure,
@@ -67,7 +66,7 @@ from ncen_updater.agent.model.errors import (
     MigrationFailedError,
     UndeclaredLossError,
 )
-from ncen_updater.agent.policy.downtime_prediction import RehearsedDurations, predict_downtime
+from ncen_updater.agent.policy.downtime_prediction import predict_downtime
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.common.error_sanitizer import describe_error
 from ncen_updater.common.errors import UpdaterError
@@ -495,11 +494,6 @@ class Rehearser:
     def _report_hop(self, hop: _HopMeasurements) -> RehearsedHop:
         # Migrations while users work are not part of the downtime.
         migrate_s = 0.0 if hop.plan.expands else hop.migrate_s
-        prediction = predict_downtime(
-            RehearsedDurations(hop.copy_s, migrate_s),
-            list_step_durations(self._journal),
-            list_past_downtimes(self._journal),
-        )
         return RehearsedHop(
             from_version=str(hop.plan.origin),
             to_version=hop.plan.document.manifest.version,
@@ -516,11 +510,13 @@ class Rehearser:
             checks=hop.checks,
             reference_maps=hop.maps,
             changed_tables=hop.tables,
-            downtime=DowntimeRange(
-                round(prediction.low_s, 2), round(prediction.likely_s, 2),
-                round(prediction.high_s, 2), prediction.from_history,
+            downtime=predict_downtime(
+                hop.copy_s,
+                migrate_s,
+                list_step_durations(self._journal),
+                list_past_downtimes(self._journal),
             ),
-        )  # fmt: skip
+        )
 
 
 def format_missing_objects(missing: Mapping[str, Sequence[str]]) -> str:

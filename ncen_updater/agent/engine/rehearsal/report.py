@@ -12,6 +12,7 @@ from ncen_updater.agent.adapters.databases.base import RollbackKind
 from ncen_updater.agent.adapters.databases.migrations.domain_checks import CheckValue
 from ncen_updater.agent.adapters.databases.round_trip import RoundTripResult
 from ncen_updater.agent.engine.rehearsal.round_trip import list_lost_columns
+from ncen_updater.agent.policy.downtime_prediction import DowntimeRange
 from ncen_updater.common.i18n import LocalizedFigure
 from ncen_updater.common.json_records import JsonRecord
 
@@ -58,23 +59,6 @@ class RehearsalFailure(_BackupFacts):
     """
 
     release_at_fault: bool = False
-
-
-@dataclass(frozen=True)
-class DowntimeRange(JsonRecord):
-    """Expected downtime of a hop, in seconds.
-
-    Attributes:
-        low: Lower limit.
-        likely: Most likely value.
-        high: Upper limit.
-        from_history: Whether earlier changes of this site limited the range.
-    """
-
-    low: float
-    likely: float
-    high: float
-    from_history: bool = False
 
 
 @dataclass(frozen=True)

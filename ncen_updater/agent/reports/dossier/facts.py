@@ -30,9 +30,8 @@ from ncen_updater.agent.engine.site import Site
 from ncen_updater.agent.policy.windows import find_next_opening
 from ncen_updater.agent.reports.command_results import merge_retained
 from ncen_updater.agent.storage.journal.journal import Journal
-from ncen_updater.common.cli.render import finding_to_json
 from ncen_updater.common.findings import Finding
-from ncen_updater.common.i18n import DEFAULT_LANGUAGE, N_, LazyText
+from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.formats.manifest import ReleaseNotes
 
 if TYPE_CHECKING:
@@ -342,67 +341,3 @@ def _describe_row_change(before: int, after: int) -> str:
     if before == after:
         return N_("rows modified")
     return N_("rows added") if after > before else N_("rows removed")
-
-
-DowntimeBounds = tuple[float, float, float]
-#: Facts that only the page shows.
-PAGE_ONLY_FACTS = frozenset({"zone", "past_predictions", "basis"})
-
-
-def build_dossier_document(dossier: Dossier, language: str = DEFAULT_LANGUAGE) -> dict[str, object]:
-    """Convert the dossier to JSON data; its SQL is that of the plan."""
-    shown = {name: value for name, value in vars(dossier).items() if name not in PAGE_ONLY_FACTS}
-    return {
-        **shown,
-        "downtime_s": _build_downtime(dossier.downtime_s),
-        "keeps_records": dossier.keeps_records,
-        "lost_objects": dossier.lost_objects,
-        "hops": [_build_hop(hop, language) for hop in dossier.hops],
-        "findings": [finding_to_json(finding, language) for finding in dossier.findings],
-        "approvals": [
-            {"actor": given.actor, "uid": given.uid, "at": given.at} for given in dossier.approvals
-        ],
-    }
-
-
-def _build_downtime(bounds: DowntimeBounds | None) -> dict[str, float] | None:
-    return dict(zip(("low", "likely", "high"), bounds, strict=True)) if bounds else None
-
-
-def _build_hop(hop: DossierHop, language: str) -> dict[str, object]:
-    report = hop.report
-    return {
-        "from": hop.origin,
-        "to": hop.version,
-        "required": hop.required,
-        "urgency": hop.urgency,
-        "notes": {
-            name: {"title": notes.title, "text": notes.text} for name, notes in hop.notes.items()
-        },
-        "no_copy": hop.no_copy,
-        "expands": hop.expands,
-        "contract": list(hop.contract),
-        "rollback_kind": hop.rollback_kind.value,
-        "rollback_text": hop.rollback_line.render(language),
-        "irreversible_migrations": [
-            {"database": database, "id": id_, "reason": reason}
-            for database, id_, reason in hop.irreversible_migrations
-        ],
-        "lost_objects": list(hop.lost_objects),
-        "round_trip": list(hop.format_round_trip(language)),
-        "migrations": hop.migrations,
-        "unpacked_bytes": hop.unpacked_bytes,
-        "downtime_s": _build_downtime(hop.downtime_s),
-        "file_changes": [sentence.render(language).strip() for sentence in hop.file_changes],
-        "overlay_changes": [sentence.render(language).strip() for sentence in hop.overlay_changes],
-        "changed_tables": [
-            {"table": table, "before": before, "after": after, "what": what}
-            for table, before, after, what in (list_table_changes(report) if report else ())
-        ],
-        "codes": [
-            words.render(language)
-            for item in (report.reference_maps if report else ())
-            for words in format_code_mapping(item)
-        ],
-        "unmapped": hop.unmapped_rows,
-    }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -20,7 +20,6 @@ from ncen_updater.agent.engine.site import Site
 from ncen_updater.agent.model.event_names import JOURNAL_FILE
 from ncen_updater.agent.reports.dossier.facts import (
     Dossier,
-    DossierHop,
     collect_dossier,
     format_code_mapping,
     list_table_changes,
@@ -29,7 +28,6 @@ from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.common import atomic_files as durable
 from ncen_updater.common.cli.render import (
     SEVERITY_LABELS,
-    format_bytes,
     format_duration,
     format_time,
 )
@@ -47,23 +45,6 @@ DOSSIERS_DIRECTORY = "dossiers"
 HEAD_BYTES = 4096
 #: Number of earlier upgrades in the chart, newest first; the journal has all.
 MAX_UPGRADES_DRAWN = 8
-
-
-@dataclass(frozen=True)
-class ChartBar:
-    """A bar of a chart, or a segment of one.
-
-    Attributes:
-        name: Label.
-        figure: Displayed value.
-        left: Start, 0 to 100.
-        width: Length, 0 to 100.
-    """
-
-    name: LazyText
-    figure: LocalizedFigure
-    left: float
-    width: float
 
 
 @dataclass(frozen=True)
@@ -85,36 +66,6 @@ class ChartRange:
     mark: float
     is_measured: bool
     figure: LocalizedFigure
-
-
-def build_downtime_bars(hops: Sequence[DossierHop]) -> tuple[ChartBar, ...]:
-    """Return the segments of the likely downtime: copying, migrating and the rest.
-
-    Empty if the downtime is unknown.
-    """
-    if not hops or any(hop.report is None for hop in hops):
-        return ()
-    reports = [hop.report for hop in hops if hop.report is not None]
-    copying = sum(report.copy_s for report in reports)
-    # Migrations that run before the downtime do not count.
-    migrating = sum(hop.report.migrate_s for hop in hops if hop.report and not hop.expands)
-    likely = sum(report.downtime.likely for report in reports)
-    parts = [
-        (N_("copying the databases"), copying),
-        (N_("migrating the databases"), migrating),
-        (N_("stop, start and health check"), max(0.0, likely - copying - migrating)),
-    ]
-    whole = sum(seconds for _, seconds in parts)
-    if whole <= 0:
-        return ()
-    bars, left = [], 0.0
-    for name, seconds in parts:
-        width = 100 * seconds / whole
-        bars.append(
-            ChartBar(LazyText(name), format_duration(seconds), round(left, 2), round(width, 2))
-        )
-        left += width
-    return tuple(bars)
 
 
 def build_downtime_ranges(dossier: Dossier) -> tuple[ChartRange, ...]:
@@ -144,29 +95,6 @@ def build_downtime_ranges(dossier: Dossier) -> tuple[ChartRange, ...]:
                   figure=format_duration(likely))
         )  # fmt: skip
     return tuple(ranges)
-
-
-def build_disk_space_bars(dossier: Dossier) -> tuple[ChartBar, ...]:
-    """Return bars of the disk space of databases and programs before, during and after.
-
-    Empty without databases. The previous databases are retained beside the new ones for some days;
-    the program of the release is installed before the downtime.
-    """
-    databases = sum(dossier.sizes.values())
-    programs = sum(hop.unpacked_bytes for hop in dossier.hops)
-    both = 2 * databases + programs
-    if databases <= 0:
-        return ()
-    days = f"{dossier.retention_days:g}"
-    moments = [
-        (LazyText(N_("today")), databases),
-        (LazyText(N_("upgrade and retention ({days} days)"), {"days": days}), both),
-        (LazyText(N_("after pruning")), databases + programs),
-    ]
-    return tuple(
-        ChartBar(name, format_bytes(size), 0.0, round(100 * size / both, 2))
-        for name, size in moments
-    )
 
 
 def format_verdict(dossier: Dossier) -> LazyText:
@@ -237,9 +165,7 @@ def render_dossier(dossier: Dossier, language: str = DEFAULT_LANGUAGE) -> bytes:
         findings=[(SEVERITY_LABELS[item.severity], item) for item in findings],
         days=f"{dossier.retention_days:g}",
         span=_format_downtime,
-        parts=build_downtime_bars(dossier.hops),
         ranges=build_downtime_ranges(dossier),
-        disk_space=build_disk_space_bars(dossier),
         describe_map=format_code_mapping,
         table_rows=list_table_changes,
     )

@@ -179,17 +179,8 @@ def _require_rollback_subject(context: ApiContext, journal: Journal) -> Rollback
     return subject
 
 
-def withdraw_approval(context: ApiContext, request: ApiRequest) -> tuple[int, Document]:
-    """Withdraw the caller's own approval, whether it is still current or not."""
-    with context.write_journal() as journal:
-        count = ApprovalStore(journal).withdraw(
-            request.path_parameters["binding"], request.caller.actor
-        )
-    return 200, {"withdrawn": count}
-
-
-def withdraw_all_approvals(context: ApiContext, request: ApiRequest) -> tuple[int, Document]:
-    """Withdraw all approvals of the caller for upgrades or for rollbacks."""
+def withdraw_approvals(context: ApiContext, request: ApiRequest) -> tuple[int, Document]:
+    """Withdraw all approvals of the caller for upgrades or for rollbacks, also outdated ones."""
     kind = request.query.get("change_kind", "upgrade")
     version_text, actor = request.query.get("version"), request.caller.actor
     if version_text is not None and kind == "rollback":

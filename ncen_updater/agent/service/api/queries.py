@@ -24,7 +24,6 @@ from ncen_updater.agent.engine.approvals.rollback_approvals import (
     find_installing_upgrade,
     find_rollback_to_approve,
 )
-from ncen_updater.agent.engine.rehearsal.rehearsal_store import RehearsalStore, serialize_rehearsal
 from ncen_updater.agent.policy.operation_labels import label_operation
 from ncen_updater.agent.reports.change_lines import format_change
 from ncen_updater.agent.reports.receipt import read_receipt_state
@@ -204,10 +203,6 @@ def get_status(context: ApiContext, request: ApiRequest) -> tuple[int, Document]
         "mode": settings.mode,
         "timezone": settings.timezone,
         **build_activity_document(snapshot, request.language),
-        "earlier_progress": [
-            {"template": progress.template, "values": progress.values, "seconds": round(seconds, 3)}
-            for progress, seconds in (snapshot.running.earlier_progress if snapshot.running else ())
-        ],
         "failures": [
             {"action": action.value, "title": label_operation(action).render(request.language),
              "code": failure.code, "failures": failure.failures, "at": failure.at,
@@ -350,12 +345,6 @@ def _build_not_approvable_error(known: Assessment, version: str) -> RequestRefus
     return RequestRefusedError(NOT_THE_NEXT_UPGRADE, version=version, target=known.target)
 
 
-def list_holds(context: ApiContext, request: ApiRequest) -> tuple[int, Document]:
-    """Return the holds in force."""
-    status = read_status(context.essential_settings, context.now(), {"journal"})
-    return 200, {"holds": require_part(status.journal).holds}
-
-
 def get_history(context: ApiContext, request: ApiRequest) -> tuple[int, Document]:
     """Return changes and bundle imports, newest first."""
     before = request.query.get("before")
@@ -379,13 +368,6 @@ def get_change(context: ApiContext, request: ApiRequest) -> tuple[int, Document]
         line.render(request.language).strip() for line in format_change(reported, request.language)
     ]
     return 200, {**report, "lines": lines}
-
-
-def list_rehearsals(context: ApiContext, request: ApiRequest) -> tuple[int, Document]:
-    """Return the rehearsals, newest first."""
-    with context.open_journal() as journal:
-        found = RehearsalStore(journal).list_newest(request.limit)
-        return 200, {"rehearsals": [serialize_rehearsal(record) for record in found]}
 
 
 def build_job_document(job: Job) -> dict[str, object]:

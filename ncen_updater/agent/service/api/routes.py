@@ -59,14 +59,12 @@ ROUTES: tuple[ApiRoute, ...] = (
         queries.get_next_upgrade,
         query=_VERSION_QUERY,
     ),
-    ApiRoute("GET", "/v1/holds", ApiRole.READ, queries.list_holds),
     ApiRoute("POST", "/v1/holds", ApiRole.OPERATE, actions.hold, HoldForm, statuses=(201,)),
     ApiRoute("DELETE", "/v1/holds", ApiRole.OPERATE, actions.unhold),
     ApiRoute(
         "GET", "/v1/history", ApiRole.READ, queries.get_history, query=_LIMIT_QUERY | {"before"}
     ),
     ApiRoute("GET", "/v1/history/{id}", ApiRole.READ, queries.get_change),
-    ApiRoute("GET", "/v1/rehearsals", ApiRole.READ, queries.list_rehearsals, query=_LIMIT_QUERY),
     ApiRoute(
         "POST", "/v1/approvals", ApiRole.APPROVE, actions.approve, ApprovalForm, statuses=(200, 201)
     ),
@@ -74,10 +72,9 @@ ROUTES: tuple[ApiRoute, ...] = (
         "DELETE",
         "/v1/approvals",
         ApiRole.APPROVE,
-        actions.withdraw_all_approvals,
+        actions.withdraw_approvals,
         query=_VERSION_QUERY | {"change_kind"},
     ),
-    ApiRoute("DELETE", "/v1/approvals/{binding}", ApiRole.APPROVE, actions.withdraw_approval),
     ApiRoute(
         "POST", "/v1/rejections", ApiRole.APPROVE, actions.reject, RejectionForm, statuses=(201,)
     ),

@@ -21,7 +21,7 @@ from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode, JsonSchemaV
 from ncen_updater.agent.adapters.databases.round_trip import RoundTripResult
 from ncen_updater.agent.engine.recovery import RecoveryAction
 from ncen_updater.agent.engine.rehearsal.rehearsal_store import RehearsalState
-from ncen_updater.agent.engine.rehearsal.report import DowntimeRange, RehearsalReport, RehearsedHop
+from ncen_updater.agent.engine.rehearsal.report import RehearsalReport, RehearsedHop
 from ncen_updater.agent.model.change import (
     ChangeKind,
     ChangeState,
@@ -31,6 +31,7 @@ from ncen_updater.agent.model.change import (
 )
 from ncen_updater.agent.model.change_facts import ChangeFacts
 from ncen_updater.agent.policy.availability import Availability
+from ncen_updater.agent.policy.downtime_prediction import DowntimeRange
 from ncen_updater.agent.policy.upgrade_start import UpgradeStart
 from ncen_updater.agent.service.api.authorization import ApiRole
 from ncen_updater.agent.service.api.forms import (
@@ -130,45 +131,16 @@ class SiteAvailability(Availability):
 
 #: Records to which other agent versions add fields, and in which every field is optional.
 _OPEN = frozenset({Facts, Report, RehearsedHop})
-_NAMES, _TEXTS = list[str], dict[str, str]
-#: Fields of events, by name; a name has the same meaning in all events.
-EVENT_FIELDS: Mapping[str, Any] = {
-    **dict.fromkeys(
-        ("action", "binding", "code", "corrects", "digest", "emergency", "epoch", "error",
-         "file", "from_version", "kind", "level", "merged", "mode", "name", "outcome_id",
-         "origin", "pack", "path", "product", "raw_error", "reason", "rehearsal", "release",
-         "step", "superseded_by", "to_version", "undoes", "version", "method"), str,
-    ),
-    **dict.fromkeys(
-        ("accept_loss", "count", "generation", "job", "lost", "needed", "number",
-         "paths_missing", "paths_restored", "quarantined", "restored", "timestamp", "times",
-         "uid", "written"), Count,
-    ),
-    **dict.fromkeys(
-        ("application", "error_code", "language", "reachable_agent", "reachable_release",
-         "until"), str | None
-    ),
-    **dict.fromkeys(
-        ("agents", "changes", "reasons", "releases", "slots"), _NAMES
-    ),
-    **dict.fromkeys(("after", "before", "fingerprints"), _TEXTS),
-    **dict.fromkeys(("imported_at", "not_before", "usable_until"), datetime),
-    **dict.fromkeys(("by", "databases"), str | _NAMES),
-    **dict.fromkeys(("held", "scheduled", "confirmed_by_operator"), bool),
-    **dict.fromkeys(("high_s", "low_s", "actual_s"), float), "exit_code": Count | None,
-    "data": Values, "schema_kinds": dict[str, _TEXTS],
-}  # fmt: skip
 
 
-class _OpenEvent(BaseModel):
+class _Import(BaseModel):
+    """An import, with the other fields of its event."""
+
     model_config = ConfigDict(extra="allow")
     __pydantic_extra__: dict[str, Value]
 
 
-EventData = _document(
-    "EventData", _OpenEvent, **{name: (kind, None) for name, kind in EVENT_FIELDS.items()}
-)
-Import = _document("Import", EventData, at=datetime, kind=str)
+Import = _document("Import", _Import, at=datetime, kind=str)
 
 # ---- parts ---------------------------------------------------------------------------------------
 
@@ -221,8 +193,8 @@ Step = _document(
     "Step", name=StepName, state=StepState, started_at=datetime, ended_at=datetime | None,
     seconds=float | None,
 )  # fmt: skip
-Event = _document("Event", number=Count, at=datetime, change=str | None, kind=str, data=EventData)
-ChangeEvent = _document("ChangeEvent", number=Count, at=datetime, kind=str, data=EventData)
+Event = _document("Event", number=Count, at=datetime, change=str | None, kind=str, data=Values)
+ChangeEvent = _document("ChangeEvent", number=Count, at=datetime, kind=str, data=Values)
 ChangeReport = _document(
     "ChangeReport", Change, approved_by=list[str], requested_by=str | None,
     emergency=Emergency | None, predicted_downtime_s=Range | None, failure=ChangeFailure | None,
@@ -250,25 +222,23 @@ ServiceActivity = _document(
     "ServiceActivity", action=str | None, reason=str | None, status_read_at=datetime | None,
     running=Running | None,
 )  # fmt: skip
-EarlierProgress = _document("EarlierProgress", template=str, values=dict[str, str], seconds=float)
 ServiceFailure = _document(
     "ServiceFailure", action=str, title=str, code=str, failures=Count, at=datetime,
     again_at=datetime,
 )  # fmt: skip
 Service = _document(
-    "Service", ServiceActivity, mode=str, timezone=str | None,
-    earlier_progress=list[EarlierProgress], failures=list[ServiceFailure],
-)  # fmt: skip
+    "Service", ServiceActivity, mode=str, timezone=str | None, failures=list[ServiceFailure]
+)
 
 
-# ---- plans and dossiers --------------------------------------------------------------------------
+# ---- plans --------------------------------------------------------------------------
 
 
 PathHop = _document(
     "PathHop", version=str, required=bool, urgency=str, bytes=Count, download_bytes=Count,
 )  # fmt: skip
-Rejected = _document("Rejected", version=str, reason=str, text=str)
-_Path = _document("_Path", available=bool, rejected=list[Rejected])
+RejectedRelease = _document("RejectedRelease", version=str, reason=str, text=str)
+_Path = _document("_Path", available=bool, rejected=list[RejectedRelease])
 Path = _document("Path", _Path, hops=list[PathHop])
 Area = _document("Area", label=str, count=Count)
 Coverage = _document(
@@ -306,27 +276,6 @@ Plan = _document(
     "Plan", digest=Sha256, blocked=bool, hops=list[PlannedHop],
     steps=list[PlannedStep],
 )  # fmt: skip
-ChangedTable = _document("ChangedTable", table=str, before=str, after=str, what=str)
-DossierHop = _document(
-    "DossierHop", from_=str, to=str, required=bool, urgency=str, notes=dict[str, Notes],
-    no_copy=bool, expands=bool, contract=list[str], rollback_kind=str, rollback_text=str,
-    irreversible_migrations=list[IrreversibleMigration], lost_objects=list[str], migrations=Count,
-    unpacked_bytes=Count,
-    downtime_s=PredictedDowntime | None, file_changes=list[str], overlay_changes=list[str],
-    changed_tables=list[ChangedTable],
-    codes=list[str], unmapped=Count, round_trip=list[str],
-)  # fmt: skip
-DossierFacts = _document(
-    "DossierFacts", site=str, country=str, product=str, agent=str, made_at=datetime, current=str,
-    target=str, downtime_s=PredictedDowntime | None, keeps_records=bool, lost_objects=list[str],
-    hops=list[DossierHop], findings=list[Finding], sizes=dict[str, Count],
-    rehearsed_at=datetime | None, rehearsal=str | None, rehearsal_expires_at=datetime | None,
-    backup_s=float | None, not_in_backup=dict[str, list[str]], not_before=datetime | None,
-    window_opens_at=datetime | None, window_closes_at=datetime | None, needs_no_approval=bool,
-    approvals=list[Approval],
-    required_approvals=Count, retention_days=float, soak_s=float, rolls_back_automatically=bool,
-    chain_head=str,
-)  # fmt: skip
 
 
 # ---- results of operations -----------------------------------------------------------------------
@@ -343,7 +292,7 @@ PlanFound = _document(
 NoPlan = _document("NoPlan", (_Found, _Path), hops=Annotated[list[str], Field(max_length=0)])
 DossierFound = _document(
     "DossierFound", _Found, version=str, binding=Sha256, sha256=Sha256, html=str, output=None,
-    facts=DossierFacts,
+    downtime_s=PredictedDowntime | None, keeps_records=bool, lost_objects=list[str],
 )  # fmt: skip
 RollbackApproval = _document("RollbackApproval", actor=str, at=datetime)
 RollbackPlanFound = _document(
@@ -366,7 +315,7 @@ BundleFound = _document(
 )  # fmt: skip
 AgentFound = _document("AgentFound", version=str | None, error=str | None)
 CheckDone = _document(
-    "CheckDone", (_Found, Path), product=str, current=str, agent=AgentFound, others=list[str],
+    "CheckDone", (_Found, Path), product=str, current=str, agent=AgentFound,
     running_withdrawn=WithdrawalNotice | None, imported=bool, checked_at=datetime | None,
     expires_at=datetime | None,
 )  # fmt: skip
@@ -509,7 +458,6 @@ NextUpgradeReport = _document(
     consumed_approvals=list[str],
     open_change=OpenChange | None,
 )
-Holds = _document("Holds", holds=list[HoldRecord])
 Held = _document(
     "Held", held=bool, reason=str, actor=str, since=datetime, until=datetime | None,
 )  # fmt: skip
@@ -524,7 +472,6 @@ History = _document(
     "History", changes=list[PastChange], imports=list[Import],
     failed_rehearsals=list[FailedRehearsal], adopted_restores=list[AdoptedRestore],
 )  # fmt: skip
-RehearsalList = _document("RehearsalList", rehearsals=list[Rehearsal])
 GivenApproval = _document("GivenApproval", added=bool, version=str, binding=Sha256)
 Withdrawn = _document("Withdrawn", withdrawn=Count)
 Rejected = _document("Rejected", rejected=bool, version=str, reason=str, withdrawn=Count)
@@ -565,16 +512,13 @@ RESPONSES: Mapping[tuple[str, str], Any] = {
     ("GET", "/v1/settings"): Settings,
     ("GET", "/v1/rights/{role}"): Right,
     ("GET", "/v1/next-upgrade"): NextUpgradeReport,
-    ("GET", "/v1/holds"): Holds,
     ("POST", "/v1/holds"): Held,
     ("DELETE", "/v1/holds"): Unheld,
     ("GET", "/v1/history"): History,
     ("GET", "/v1/history/{id}"): ChangeReport,
-    ("GET", "/v1/rehearsals"): RehearsalList,
     ("POST", "/v1/approvals"): GivenApproval,
     ("POST", "/v1/rejections"): Rejected,
     ("DELETE", "/v1/approvals"): Withdrawn,
-    ("DELETE", "/v1/approvals/{binding}"): Withdrawn,
     ("PUT", "/v1/schedule"): Schedule,
     ("DELETE", "/v1/schedule"): Cancelled,
     ("POST", "/v1/confirmation"): Confirmation,

@@ -26,7 +26,7 @@ from ncen_updater.agent.config.agent_config import ApplicationSettings, PartSett
 from ncen_updater.agent.engine.lock import hold_application_lock, hold_change_lock
 from ncen_updater.agent.engine.site_factory import make_application
 from ncen_updater.agent.model.errors import CommandError, StopError
-from ncen_updater.agent.policy.restart_policy import RestartDecision, decide_restart
+from ncen_updater.agent.policy.restart_policy import should_start
 from ncen_updater.common.messages import (
     APPLICATION_COMMAND_RUNNING,
     HEALTH_SETTINGS_WRONG,
@@ -354,8 +354,8 @@ def test_stopped_unit_is_not_restarted_by_systemd(
     enabled = "UnitFileState=enabled\nActiveEnterTimestampMonotonic=7\n"
     (tmp_path / "more").write_text(enabled + more)
     assert unit.observe_state().failed is failed
-    verdict = decide_restart(unit.observe_state(), "boot", "boot")
-    assert verdict is (RestartDecision.START if failed else RestartDecision.LEAVE_STOPPED)
+    verdict = should_start(unit.observe_state(), "boot", "boot")
+    assert verdict is failed
 
 
 STARTED = "Result=success\nActiveEnterTimestampMonotonic=7\n"

@@ -18,21 +18,18 @@ from ncen_updater.agent.adapters.databases.round_trip import ColumnRoundTrip, Ro
 from ncen_updater.agent.engine.approvals.approval import Approval, ApprovalBasis
 from ncen_updater.agent.engine.rehearsal.downtime_forecasts import DowntimeComparison
 from ncen_updater.agent.engine.rehearsal.report import (
-    DowntimeRange,
     ReferenceMapResult,
     RehearsalReport,
     RehearsedHop,
 )
+from ncen_updater.agent.policy.downtime_prediction import DowntimeRange
 from ncen_updater.agent.reports.command_results import format_rehearsal_lines
 from ncen_updater.agent.reports.dossier import render_dossier
 from ncen_updater.agent.reports.dossier.facts import (
     Dossier,
     DossierHop,
-    build_dossier_document,
 )
 from ncen_updater.agent.reports.dossier.page import (
-    build_disk_space_bars,
-    build_downtime_bars,
     build_downtime_ranges,
     format_verdict,
     list_risks,
@@ -116,7 +113,7 @@ HOSTILE = (
 )
 TAGS = {
     "html", "head", "meta", "title", "style", "body", "div", "p", "h1", "h2", "h3", "ul", "li",
-    "code", "table", "thead", "tbody", "tr", "th", "td", "pre", "svg", "rect", "circle", "line",
+    "code", "table", "thead", "tbody", "tr", "th", "td", "pre", "svg", "circle", "line",
     "text",
 }  # fmt: skip
 
@@ -205,7 +202,7 @@ def test_page_contains_what_an_approver_needs() -> None:
         "between 2026-11-24 22:00:00 UTC and 2026-11-25 04:00:00 UTC",
         "'CITES class': new code for 212 records.",
         "3 records without a new code: C10 (3)",
-        "Data checks passed: 2.",
+        "Data checks passed: 2",
         "UPDATE items SET code = 'C10' WHERE code < 'C2';",
         "Rollback rehearsed, 3.3.0 to 3.2.4: 3.0 s.",
         "New CITES classes",
@@ -253,8 +250,6 @@ def test_round_trip_result_is_described(language: str, words: str) -> None:
     # Never a number alone: the page also states that records are kept.
     count = {"en": "2 sample values in", "fr": "2 valeurs d'essai dans"}
     assert f"{count[language]} seizures.items.note" in said
-    document = build_dossier_document(replace(DOSSIER, hops=(hop,)), language)
-    assert words in str(document["hops"])
     assert words not in Reader(render_dossier(DOSSIER, language)).text
 
 
@@ -264,15 +259,6 @@ def test_numbers_and_dates_use_the_format_of_the_language() -> None:
         assert words in text, words
     for words in ("5.0 s", "7.0 MB", "2026-11-24"):
         assert words not in text, words
-
-
-def test_downtime_parts_form_one_bar() -> None:
-    parts = build_downtime_bars(DOSSIER.hops)
-    assert [(bar.figure, bar.left, bar.width) for bar in parts] == [
-        ("2.0 s", 0.0, 22.22), ("4.0 s", 22.22, 44.44), ("3.0 s", 66.67, 33.33),
-    ]  # fmt: skip
-    assert build_downtime_bars((HOP, replace(HOP, report=None))) == ()
-    assert build_downtime_bars(()) == ()
 
 
 def test_predictions_are_drawn_beside_measured_downtimes() -> None:
@@ -290,13 +276,6 @@ def test_predictions_are_drawn_beside_measured_downtimes() -> None:
         )
         == ()
     )
-
-
-def test_disk_space_is_drawn_before_during_and_after() -> None:
-    assert [(str(bar.figure), bar.width) for bar in build_disk_space_bars(DOSSIER)] == [
-        ("7.0 MB", 30.43), ("23.0 MB", 100.0), ("16.0 MB", 69.57),
-    ]  # fmt: skip
-    assert build_disk_space_bars(replace(DOSSIER, sizes={})) == ()
 
 
 def test_downtime_without_a_lower_bound_is_described() -> None:
@@ -363,7 +342,6 @@ def test_reference_map_names_are_in_the_language_of_the_reader(language: str, na
     stored = RehearsedHop.from_json(json.loads(json.dumps(named.to_json())))
     facts = replace(DOSSIER, hops=(replace(HOP, report=stored),))
     assert name in Reader(render_dossier(facts, language)).text
-    assert name in str(build_dossier_document(facts, language))
     report = RehearsalReport(plan="p", backup_s=1.0, hops=(stored,))
     record = {"from": "3.2.4", "to": "3.3.0", "report": report.to_json()}
     lines = [
@@ -371,22 +349,6 @@ def test_reference_map_names_are_in_the_language_of_the_reader(language: str, na
         for line in format_rehearsal_lines(record, language)
     ]
     assert any(name in line for line in lines), lines
-
-
-@pytest.mark.parametrize("language", ["en", "fr"])
-@pytest.mark.parametrize(
-    "label",
-    [
-        "copying the databases",
-        "migrating the databases",
-        "stop, start and health check",
-        "upgrade and retention ({days} days)",
-    ],
-)
-def test_labels_fit_their_bar(language: str, label: str) -> None:
-    """Seen: one that ran under its bar, in French. 250 units hold some 45 letters of that size."""
-    assert label in Path(render_dossier.__code__.co_filename).read_text("utf-8")
-    assert len(LazyText(label, {"days": "14"}).render(language)) <= 44
 
 
 @pytest.mark.skipif(missing() is not None, reason=str(missing()))

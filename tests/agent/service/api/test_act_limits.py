@@ -69,7 +69,7 @@ def test_action_limit_protects_the_journal(
 
 def test_read_requests_are_not_limited(counter: Counter, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(app, "BURST", 0)
-    for address in itertools.repeat("/v1/holds", 5):
+    for address in itertools.repeat("/v1/jobs", 5):
         assert counter.ask("GET", address, user=OPERATOR).status == 200
     looked = counter.ask("POST", "/v1/inspections", {"kind": "audit-log"}, OPERATOR)
     assert looked.status == 202

@@ -216,7 +216,7 @@ def test_approvals_are_checked_again_at_the_start_of_a_rollback(upgraded: Counte
         assert (asked.actor.name, asked.may_approve) == (OPERATOR, False)
         found = find_rollback_to_approve(journal, "3.3.0", 1)
         assert require_rollback_consent(journal, found, asked).consent is RollbackConsent.APPROVED
-    address = f"/v1/approvals/{yes['binding']}"
+    address = "/v1/approvals?change_kind=rollback"
     assert upgraded.ask("DELETE", address, user=APPROVER).document["withdrawn"] == 1
     with Journal.open(upgraded.site.journal) as journal, refused(ROLLBACK_NEEDS_APPROVAL):
         require_rollback_consent(journal, find_rollback_to_approve(journal, "3.3.0", 1), asked)

@@ -116,7 +116,7 @@ while answered < 20:
     with socket.socket(socket.AF_UNIX) as one:
         try:
             one.connect("api.sock")
-            one.sendall(b"GET /v1/holds HTTP/1.1\\r\\nHost: x\\r\\nConnection: close\\r\\n\\r\\n")
+            one.sendall(b"GET /v1/jobs HTTP/1.1\\r\\nHost: x\\r\\nConnection: close\\r\\n\\r\\n")
             said = one.recv(4096)
         except OSError:
             said = b""

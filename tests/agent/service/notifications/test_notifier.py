@@ -15,7 +15,6 @@ from ncen_updater.agent.config.loader import load_config
 from ncen_updater.agent.engine.approvals.approval_store import ApprovalStore
 from ncen_updater.agent.engine.rehearsal.rehearsal_store import RehearsalState, RehearsalStore
 from ncen_updater.agent.engine.rehearsal.report import (
-    DowntimeRange,
     ReferenceMapResult,
     RehearsalCopyPlans,
     RehearsalReport,
@@ -25,6 +24,7 @@ from ncen_updater.agent.model.change import Actor, ChangeState, StepName, StepSt
 from ncen_updater.agent.model.change_facts import ChangeFacts
 from ncen_updater.agent.model.event_names import AGENT_CONFIRMED, RESTORED_APPROVAL_PREFIX
 from ncen_updater.agent.policy.availability import Availability, AvailabilityState
+from ncen_updater.agent.policy.downtime_prediction import DowntimeRange
 from ncen_updater.agent.service.notifications.notifier import OUTBOX_PATH, Notifier
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.agent.storage.journal.site_history import SiteHistory

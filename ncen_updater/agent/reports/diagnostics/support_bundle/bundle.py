@@ -55,6 +55,16 @@ class SupportBundle:
     leaks: tuple[Leak, ...]
     unread: dict[str, str]
 
+    def describe_contents(self) -> dict[str, object]:
+        """Return the sizes of the parts, the missing parts, and the unread databases."""
+        parts = {
+            part.name: {"missing": part.missing_reason}
+            if part.text is None
+            else {"bytes": len(part.text.encode())}
+            for part in self.parts
+        }
+        return {"parts": parts, "not_compared_with": self.unread}
+
 
 def require_parts(names: Iterable[str]) -> None:
     """Refuse unknown names of parts.
@@ -165,26 +175,10 @@ FORMAT_WORDS = frozenset(
 )
 
 
-def list_contents(bundle: SupportBundle, now: datetime) -> str:
-    """Return the list of the bundle's parts and missing parts."""
-    return render_json(
-        {
-            "schema": 1,
-            "made_at": now,
-            "parts": {
-                part.name: {"missing": part.missing_reason}
-                if part.text is None
-                else {"bytes": len(part.text.encode())}
-                for part in bundle.parts
-            },
-            "not_compared_with": bundle.unread,
-        }
-    )
-
-
 def pack_bundle(bundle: SupportBundle, now: datetime) -> bytes:
     """Return the bundle as ``.tar.gz``."""
-    files = [("contents.json", list_contents(bundle, now))]
+    contents = render_json({"schema": 1, "made_at": now, **bundle.describe_contents()})
+    files = [("contents.json", contents)]
     files += [(part.name, part.text) for part in bundle.parts if part.text is not None]
     return _pack_files(files, now)
 

@@ -18,13 +18,13 @@ from ncen_updater.agent.adapters.databases.base import RollbackKind
 from ncen_updater.agent.cli.main import run
 from ncen_updater.agent.engine.rehearsal.rehearsal_store import RehearsalState, RehearsalStore
 from ncen_updater.agent.engine.rehearsal.report import (
-    DowntimeRange,
     ReferenceMapResult,
     RehearsalCopyPlans,
     RehearsalReport,
     RehearsedHop,
 )
 from ncen_updater.agent.model.change import ChangeState, StepName
+from ncen_updater.agent.policy.downtime_prediction import DowntimeRange
 from ncen_updater.agent.reports.diagnostics.support_bundle.bundle import (
     SupportBundle,
     make_bundle,

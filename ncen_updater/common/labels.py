@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, tzinfo
 from typing import Any, Final
 
@@ -11,6 +11,8 @@ from ncen_updater.common.cli.render import format_scheduled_time, format_time
 from ncen_updater.common.i18n import N_, PLACEHOLDER, LazyText, translate
 from ncen_updater.common.messages import find_message
 
+#: Why a release on offer cannot be installed now.
+RELEASE_EXCLUDED: Final = N_("Not available for this site: {version} ({reason})")
 #: What follows the soak period of a release that is not the last of its upgrade path.
 NEXT_ON_PATH: Final = N_("Then the upgrade to {version} begins, with a further downtime.")
 
@@ -169,3 +171,19 @@ def explain_code(code: str) -> CodeExplanation | None:
     return (
         (_hide_values(message.title), _hide_values(message.remedy)) if message is not None else None
     )
+
+
+def format_withdrawal(product: str, version: str, reason: str, advice: str) -> Iterator[LazyText]:
+    """Yield that the installed release was withdrawn, with the Secretariat's advice."""
+    values = {
+        "product": product,
+        "version": version,
+        "reason": strip_control_characters(reason),
+        "advice": strip_control_characters(advice),
+    }
+    yield LazyText(
+        N_("WITHDRAWN by the Secretariat: {product} {version} (installed). Reason: {reason}"),
+        values,
+    )
+    if advice:
+        yield LazyText(N_("  What to do: {advice}"), values)

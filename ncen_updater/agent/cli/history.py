@@ -37,7 +37,7 @@ IMPORTED_KINDS = ("releases", "agents")
 )
 @click.option("--events", is_flag=True, help=N_("With CHANGE: include steps and events"))
 def history(session: AgentSession, change: str | None, limit: int, events: bool) -> ExitCode:
-    found = session.get_client().read_history(change, limit)
+    found = session.get_record_reader().read_history(change, limit)
     if change is None:
         _show_changes(session, found)
     else:

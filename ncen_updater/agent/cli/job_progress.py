@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import datetime, tzinfo
+from typing import TYPE_CHECKING
 
 from ncen_updater.agent.policy.operation_labels import label_operation
-from ncen_updater.agent.reports.command_results import CommandResult, JsonDocument
 from ncen_updater.agent.service.errors import parse_error_document
 from ncen_updater.common.cli.render import format_time
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.messages import JOB_INTERRUPTED, ExitCode
 from ncen_updater.common.progress import Amount, ProgressListener, ProgressUpdate
+
+if TYPE_CHECKING:
+    from ncen_updater.agent.reports.command_results import CommandResult, JsonDocument
 
 
 def parse_job_result(number: int, result: object) -> CommandResult:
@@ -21,6 +24,8 @@ def parse_job_result(number: int, result: object) -> CommandResult:
     Raises:
         JOB_INTERRUPTED: If the service or its worker was killed during the job.
     """
+    from ncen_updater.agent.reports.command_results import CommandResult  # not for 'status'
+
     document = result.get("document") if isinstance(result, dict) else None
     if not isinstance(result, dict) or result.get("exit_code") is None or not document:
         raise UpdaterError(JOB_INTERRUPTED, job=number)

@@ -27,7 +27,6 @@ from ncen_updater.agent.reports.command_results import (
     format_rehearsal_lines,
     format_rollback_plan,
     format_support_bundle,
-    format_withdrawal_lines,
     serialize_path,
     serialize_plan,
 )
@@ -39,6 +38,7 @@ from ncen_updater.common.cli.usage import NOTHING_CHANGED
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.findings import Finding, Severity
 from ncen_updater.common.i18n import N_, LazyText
+from ncen_updater.common.labels import format_withdrawal
 from ncen_updater.common.messages import (
     API_PATH_UNKNOWN,
     INSPECTION_FAILED,
@@ -102,7 +102,7 @@ class LocalSiteClient(LocalRecords):
         words += self._explain_approved_first()
         withdrawal = next((o.withdrawn for o in offers if o.version == current), None)
         if withdrawal is not None:
-            words += format_withdrawal_lines(product, current, withdrawal.reason, withdrawal.advice)
+            words += format_withdrawal(product, current, withdrawal.reason, withdrawal.advice)
         if agent is not None:
             values = {"version": agent}
             words.append(

@@ -22,7 +22,6 @@ from ncen_updater.agent.engine.change_outcome import serialize_change
 from ncen_updater.agent.engine.lock import read_lock_holder
 from ncen_updater.agent.model.change import Actor
 from ncen_updater.agent.model.event_names import JOURNAL_FILE, SERVICE_LOCK_FILE
-from ncen_updater.agent.reports.command_results import JsonDocument, OutputLine
 from ncen_updater.agent.reports.status import get_part_or_none, read_status, require_part
 from ncen_updater.agent.service.site_report import (
     SITE_REPORT_PARTS,
@@ -49,6 +48,7 @@ if TYPE_CHECKING:
     from ncen_updater.agent.engine.approvals.approved_release import ApprovedRelease
     from ncen_updater.agent.engine.approvals.upgrade_approvals import ApprovalSubject
     from ncen_updater.agent.engine.site import Site
+    from ncen_updater.agent.reports.command_results import JsonDocument, OutputLine
     from ncen_updater.agent.reports.status import SiteStatus
     from ncen_updater.feed.upgrade_path import UpgradePath
 

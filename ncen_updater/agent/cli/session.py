@@ -33,6 +33,7 @@ from ncen_updater.common.progress import CALLER_PROGRESS
 
 if TYPE_CHECKING:
     from ncen_updater.agent.cli.local_client import LocalSiteClient
+    from ncen_updater.agent.cli.local_records import LocalRecords
     from ncen_updater.agent.cli.service_client import ServiceSiteClient
     from ncen_updater.agent.engine.site import Site
     from ncen_updater.agent.reports.command_results import CommandResult
@@ -185,6 +186,16 @@ class AgentSession(CliSession):
 
         service = find_service(self)
         return self.get_local_site() if service is None else ServiceSiteClient(self, service)
+
+    def get_record_reader(self) -> LocalRecords | ServiceSiteClient:
+        """Return the same for ``status`` and ``history``, which need only the records."""
+        from ncen_updater.agent.cli.service_client import ServiceSiteClient, find_service
+
+        if (service := find_service(self)) is not None:
+            return ServiceSiteClient(self, service)
+        from ncen_updater.agent.cli.local_records import LocalRecords
+
+        return LocalRecords(self)
 
     def get_nearest_client(self) -> SiteClient:
         """Return this process if it may write to the site, otherwise as :meth:`get_client`.

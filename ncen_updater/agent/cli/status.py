@@ -18,7 +18,6 @@ from ncen_updater.agent.model.event_names import RESTORED_APPROVAL_PREFIX
 from ncen_updater.agent.policy.availability import Availability, AvailabilityState
 from ncen_updater.agent.policy.operation_labels import describe_running_operation, label_operation
 from ncen_updater.agent.reports.change_lines import format_ended_sessions, format_undone_result
-from ncen_updater.agent.reports.command_results import RELEASE_EXCLUDED, format_withdrawal_lines
 from ncen_updater.agent.service.errors import parse_error_document
 from ncen_updater.common.cli.characters import strip_control_characters
 from ncen_updater.common.cli.program import show_error
@@ -36,9 +35,11 @@ from ncen_updater.common.json_records import error_to_json
 from ncen_updater.common.labels import (
     FAILED_ACTION,
     NEXT_ON_PATH,
+    RELEASE_EXCLUDED,
     find_failure_command,
     format_hold,
     format_upgrade_path,
+    format_withdrawal,
     translate_step_label,
 )
 from ncen_updater.common.messages import ExitCode
@@ -56,7 +57,7 @@ STEP_STATES = {
 
 @agent_command
 def status(session: AgentSession) -> ExitCode:
-    found = session.get_client().read_status()
+    found = session.get_record_reader().read_status()
     _show_parts(session, found)
     if "service" in found:
         _show_service(session, found["service"], held=_is_on_hold(found), busy=_is_busy(found))
@@ -541,7 +542,7 @@ def _show_feed(session: AgentSession, document: Document, part: Document | None)
     notice = part["running_withdrawn"]
     if notice is not None:
         running = document["running"].get("version")
-        for line in format_withdrawal_lines(
+        for line in format_withdrawal(
             document["product"], str(running), notice["reason"], notice["advice"]
         ):
             session.add_line(line)

@@ -26,6 +26,7 @@ from ncen_updater.common.cli.render import (
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.findings import Finding
 from ncen_updater.common.i18n import N_, LazyText, translate
+from ncen_updater.common.labels import RELEASE_EXCLUDED
 from ncen_updater.common.messages import TARGET_BAD, ExitCode
 
 if TYPE_CHECKING:
@@ -103,9 +104,6 @@ def serialize_path(
     }
 
 
-#: Why a release on offer cannot be installed now; ``status`` shows it as well.
-RELEASE_EXCLUDED = N_("Not available for this site: {version} ({reason})")
-
 #: Reasons for which a release does not concern this site.
 _EXCLUDED_REASONS = frozenset({"not-newer", "other-country", "other-channel"})
 
@@ -157,24 +155,6 @@ def format_path_lines(
             yield LazyText(RELEASE_EXCLUDED, {**version, "reason": rejection.format(opens)})
             if rejection.reason.value == "marked-bad":
                 yield LazyText("  {text}", {"text": LazyText(TARGET_BAD.remedy, version)})
-
-
-def format_withdrawal_lines(
-    product: str, version: str, reason: str, advice: str
-) -> Iterator[OutputLine]:
-    """Yield that the installed release was withdrawn, with the Secretariat's advice."""
-    values = {
-        "product": product,
-        "version": version,
-        "reason": strip_control_characters(reason),
-        "advice": strip_control_characters(advice),
-    }
-    yield LazyText(
-        N_("WITHDRAWN by the Secretariat: {product} {version} (installed). Reason: {reason}"),
-        values,
-    )
-    if advice:
-        yield LazyText(N_("  What to do: {advice}"), values)
 
 
 def match_rehearsed_hops(

@@ -25,7 +25,12 @@ from ncen_updater.formats.delta.byte_transforms import (
     restore_runs,
     split_by_lengths,
 )
-from ncen_updater.formats.delta.lzma_streams import Extent, LzmaReader, ReferenceOutOfRangeError
+from ncen_updater.formats.delta.lzma_streams import (
+    Extent,
+    LzmaReader,
+    PieceReader,
+    ReferenceOutOfRangeError,
+)
 from ncen_updater.formats.delta.pack_plan import MAX_SINGLE_FRAME_BYTES, FileGroup
 
 EMPTY_EXTENT = Extent(0, 0, 0)
@@ -56,7 +61,7 @@ class GroupView:
         self._control = LzmaReader(descriptor, group.control)
         self._zeros = LzmaReader(descriptor, group.zeros)
         self._differences = LzmaReader(descriptor, group.differences)
-        self._corrections = _PieceReader(
+        self._corrections = PieceReader(
             restore_runs(group.runs, self._zeros.read, self._differences.read, group.matched)
         )
         self._literals = LzmaReader(
@@ -210,42 +215,3 @@ class _CoverBatch:
     starts: list[int]
     lengths: array[int]
     named: bytes
-
-
-class _PieceReader:
-    """Reads pieces of any length as one stream."""
-
-    def __init__(self, pieces: Iterator[bytes]) -> None:
-        self._pieces, self._buffer, self._at = pieces, b"", 0
-
-    def read(self, size: int) -> bytes:
-        """Return exactly ``size`` bytes.
-
-        Raises:
-            ReferenceOutOfRangeError: If there are fewer.
-        """
-        end = self._at + size
-        if end <= len(self._buffer):
-            piece = self._buffer[self._at : end]
-            self._at = end
-            return piece
-        parts = [self._buffer[self._at :]]
-        have = len(parts[0])
-        while have < size:
-            self._buffer = next(self._pieces, b"")
-            if not self._buffer:
-                raise ReferenceOutOfRangeError("length mismatch")
-            parts.append(self._buffer)
-            have += len(self._buffer)
-        self._at = len(self._buffer) - (have - size)
-        parts[-1] = self._buffer[: self._at]
-        return b"".join(parts)
-
-    def check_exhausted(self) -> None:
-        """Check that no bytes are left.
-
-        Raises:
-            ReferenceOutOfRangeError: If bytes are left.
-        """
-        if self._at != len(self._buffer) or next(self._pieces, b""):
-            raise ReferenceOutOfRangeError("length mismatch")

@@ -22,7 +22,6 @@ from ncen_updater.common.progress import Amount, ProgressListener, SilentProgres
 from ncen_updater.formats.delta.apply import apply_pack
 from ncen_updater.formats.delta.cover_finder import Concatenation, NameSkeleton, is_script
 from ncen_updater.formats.delta.group_encoder import (
-    GroupStreams,
     encode_group,
     encode_group_with_names,
     encode_single_frame,
@@ -37,6 +36,7 @@ from ncen_updater.formats.delta.pack_plan import (
     DeltaVerificationError,
     FileGroup,
     FileReference,
+    GroupStreams,
     LinkMode,
     NewEntry,
     PackPlan,
@@ -105,7 +105,6 @@ def build_pack(
         The values to sign, and statistics.
 
     Raises:
-        DELTA_NOT_POSSIBLE: If the new tree has a path that a pack may not have.
         DeltaVerificationError: If the pack does not produce the new tree.
         OSError: If a disk fails.
     """

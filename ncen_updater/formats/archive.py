@@ -117,7 +117,7 @@ def unpack_selected_files(
     left = {path for path in paths if path in wanted and wanted[path].type is EntryType.FILE}
     with (
         _map_errors(archive, destination, tree),
-        contextlib.closing(DirectoryHandle(destination)) as directory,
+        DirectoryHandle(destination) as directory,
         contextlib.closing(_iter_members(archive, wanted)) as members,
     ):
         while left and (found := next(members, None)) is not None:
@@ -191,7 +191,7 @@ def _unpack_members(
     reported, total = LazyText(N_("unpacking {archive}"), {"archive": archive.name}), 0
     expected = tree.total_bytes  # computed once: it sums over all entries
     with (
-        contextlib.closing(DirectoryHandle(destination)) as directory,
+        DirectoryHandle(destination) as directory,
         contextlib.closing(_iter_members(archive, wanted)) as members,
     ):
         for tar, member, entry in members:

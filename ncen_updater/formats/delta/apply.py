@@ -68,7 +68,6 @@ from ncen_updater.formats.delta.pack_plan import (
     check_no_trailing_data,
     list_capabilities,
     make_deflater,
-    name_deflate_capability,
     read_header,
     read_index,
 )
@@ -274,7 +273,7 @@ def apply_pack(
         plan = _read_plan(descriptor, pack, old_tree, limits)
         with (
             closing(VerifiedFiles(old, old_tree)) as origin,
-            closing(DirectoryHandle(destination)) as below,
+            DirectoryHandle(destination) as below,
         ):
             return _TreeBuilder(
                 descriptor, plan, origin, below, destination, link_mode, progress
@@ -301,21 +300,15 @@ def _read_plan(descriptor: int, pack: Path, old: Tree, limits: DeltaLimits) -> P
     plan = decode_plan(index, old, header.streams_start, limits.out_files)
     check_no_trailing_data(descriptor, header, plan)
     total = sum(old.entries[e].size if isinstance(e, int) else e.size for e in plan.entries)
-    for template, found, most in (
-        (N_("{found_bytes} in files, signed for {limit_bytes}"), total, limits.out_bytes),
-        (
-            N_("{found_bytes} of memory, signed for {limit_bytes}"),
-            plan.memory_bytes,
-            limits.max_memory_bytes,
-        ),
+    for found, most in (
+        (total, limits.out_bytes),
+        (plan.memory_bytes, limits.max_memory_bytes),
     ):
         if found > most:
-            raise NumberTooLargeError(template, found_bytes=found, limit_bytes=most)
-    levels = {op.argument for g in plan.groups for r in g.recipes for op in r.operations
-              if op.kind is ArchiveOperationKind.DEFLATE}  # fmt: skip
-    unsigned = {*map(name_deflate_capability, levels), *plan.required_capabilities} - set(
-        limits.required_capabilities
-    )
+            raise NumberTooLargeError(
+                N_("{found_bytes}, signed for {limit_bytes}"), found_bytes=found, limit_bytes=most
+            )
+    unsigned = set(plan.required_capabilities).difference(limits.required_capabilities)
     if unsigned:
         raise NumberTooLargeError(
             N_("capabilities not signed: {names}"), names=", ".join(sorted(unsigned))

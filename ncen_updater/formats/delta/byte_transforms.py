@@ -278,7 +278,7 @@ class NameReplacer:
             ReferenceOutOfRangeError: If corrections are left.
         """
         if self._left or self._at != len(self._gaps) or self._right:
-            raise ReferenceOutOfRangeError("invalid name correction")
+            raise ReferenceOutOfRangeError("invalid reference")
 
     def _read_next_correction(self) -> int:
         """Read the next correction; return how many names before it are predicted correctly."""
@@ -293,6 +293,6 @@ class NameReplacer:
             self._at = 0
         self._right = self._names[self._at].to_bytes(PLANE_COUNT, "little").rstrip(b"\0")
         if not self._right:
-            raise ReferenceOutOfRangeError("invalid name correction")
+            raise ReferenceOutOfRangeError("invalid reference")
         self._at += 1
         return self._gaps[self._at - 1]

@@ -80,7 +80,7 @@ class GroupView:
             from ncen_updater.formats.delta.single_frame import decompress_frame
 
             if reference.size > MAX_SINGLE_FRAME_BYTES:
-                raise ReferenceOutOfRangeError("group too large")
+                raise ReferenceOutOfRangeError("length mismatch")
             before = reference.read(0, reference.size)
             self._blocks = decompress_frame(descriptor, group.literals, before)
         self._buffer, self._at = b"", 0
@@ -126,7 +126,7 @@ class GroupView:
         for block in self._decode_covers():
             left -= len(block)
             if left < 0:
-                raise ReferenceOutOfRangeError("cover out of range")
+                raise ReferenceOutOfRangeError("invalid reference")
             yield block
         yield from read_blocks(self._literals.read, left)
 
@@ -137,7 +137,7 @@ class GroupView:
             # Renaming changes lengths, so the length of renamed covers is checked later.
             left -= sum(batch.gaps) if batch.named else ends[-1]
             if left < 0:
-                raise ReferenceOutOfRangeError("cover out of range")
+                raise ReferenceOutOfRangeError("invalid reference")
             at = passed = 0
             while at < len(ends):
                 end = bisect_right(ends, passed + BLOCK_BYTES, at)
@@ -163,7 +163,7 @@ class GroupView:
                 named = bytes(length & 1 for length in lengths)
                 lengths = array("I", [length >> 1 for length in lengths])
                 if max(compress(lengths, named), default=0) > BLOCK_BYTES:
-                    raise ReferenceOutOfRangeError("cover out of range")
+                    raise ReferenceOutOfRangeError("invalid reference")
             if 0 in lengths:  # an empty cover would allow endless work without progress
                 raise ReferenceOutOfRangeError("invalid reference")
             starts = []
@@ -172,7 +172,7 @@ class GroupView:
                 starts.append(there)
                 there += length
             if min(starts) < 0 or max(map(operator.add, starts, lengths)) > self._reference.size:
-                raise ReferenceOutOfRangeError("cover out of range")
+                raise ReferenceOutOfRangeError("invalid reference")
             yield _CoverBatch(gaps, starts, lengths, named)
 
     def _apply_short_covers(self, batch: _CoverBatch, at: int, end: int) -> bytes:

@@ -163,7 +163,7 @@ class _PlanReader:
             built -= group.files
             self._plan.groups.append(group)
         if built:
-            raise ReferenceOutOfRangeError("groups do not match the tree")
+            raise ReferenceOutOfRangeError("invalid reference")
         for column in self._columns.values():
             column.check_exhausted()
         return self._plan

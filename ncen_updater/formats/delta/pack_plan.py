@@ -247,7 +247,11 @@ class PackPlan:
             EARLIER_FILES: any(ref.is_built for group in self.groups for ref in group.references),
             MINIFIED_NAMES: any(group.minified_names is not None for group in self.groups),
         }
-        return tuple(name for name, there in used.items() if there)
+        recipes = [recipe for group in self.groups for recipe in group.recipes]
+        for operation in (one for recipe in recipes for one in recipe.operations):
+            if operation.kind is ArchiveOperationKind.DEFLATE:
+                used[name_deflate_capability(operation.argument)] = True
+        return tuple(sorted(name for name, there in used.items() if there))
 
     @property
     def memory_bytes(self) -> int:
@@ -410,24 +414,6 @@ class DeltaLimits(BaseModel):
     out_files: Annotated[int, Field(ge=0, le=MAX_ENTRIES)]
     max_memory_bytes: Annotated[int, Field(ge=0, lt=2**63)]
     required_capabilities: Annotated[tuple[Capability, ...], Field(max_length=20)] = ()
-
-
-class DeltaInfo(DeltaLimits):
-    """The signed facts of a new pack, and statistics.
-
-    Attributes:
-        pack_bytes: Length of the pack.
-        same_files: Number of files with unchanged content, moved or not.
-        written_files: Number of files that the pack builds.
-        written_bytes: Total bytes of these.
-        rebuilt_archives: Number of archives that are rebuilt from their members.
-    """
-
-    pack_bytes: int
-    same_files: int
-    written_files: int
-    written_bytes: int
-    rebuilt_archives: int
 
 
 def name_deflate_capability(level: int) -> str:

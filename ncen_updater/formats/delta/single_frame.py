@@ -74,7 +74,7 @@ def decompress_frame(descriptor: int, extent: Extent, before: bytes) -> Iterator
         MalformedColumnError: If the frame is damaged or has another length; while it is read.
     """
     if len(before) + extent.plain_bytes > MAX_SINGLE_FRAME_BYTES:
-        raise ReferenceOutOfRangeError("group too large")
+        raise ReferenceOutOfRangeError("length mismatch")
     options: dict[int, int] = {zstd.DecompressionParameter.window_log_max: WINDOW_LOG}
     return decompress_extent(
         descriptor,

@@ -46,7 +46,7 @@ from ncen_updater.formats.delta.pack_plan import (
 from ncen_updater.formats.delta.zip_archive import NotAnArchiveError, ZipTable, inflate_member
 from ncen_updater.formats.tree import EntryType, PathRules, Tree, find_link_problem
 from tests.badinput.hostile import FEW, bounded
-from tests.formats.delta.factories import Files, Forge, Link, Mode, facts, fresh, group, jar, write
+from tests.formats.delta.factories import Files, Forge, Link, Mode, fresh, group, jar, write
 from tests.support.errors import refused
 
 MANY = settings(FEW, max_examples=150)
@@ -116,7 +116,7 @@ def _honest(place: Path, version: int) -> Honest:
         info = build_pack(
             place / "old", tree, place / "new", target, place / "pack", SilentProgress()
         )
-    return Honest(place / "old", tree, facts(info), (place / "pack").read_bytes())
+    return Honest(place / "old", tree, info, (place / "pack").read_bytes())
 
 
 @pytest.fixture(scope="module")

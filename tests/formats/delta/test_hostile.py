@@ -221,7 +221,7 @@ def test_file_built_by_the_pack_may_be_copied(forge: Forge) -> None:
     assert tree == scan_tree(forge.out)
     with refused(DELTA_OVER_LIMIT, match="capabilities not signed"):
         forge.apply()
-    with refused(DELTA_OVER_LIMIT, match="6 B in files, signed for 5 B"):
+    with refused(DELTA_OVER_LIMIT, match="6 B, signed for 5 B"):
         forge.apply(forge.limits.model_copy(update={**needs, "out_bytes": 5}))
 
 

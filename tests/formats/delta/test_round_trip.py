@@ -185,12 +185,6 @@ def test_invalid_archives_are_packed_as_bytes(tmp_path: Path, spoil: object) -> 
     there(tmp_path / "2", {"a.jar": old}, {"a.jar": spoil(new)})
 
 
-def test_archive_rebuilding_may_be_disabled(tmp_path: Path) -> None:
-    old, new = jar(CLASSES), jar({**CLASSES, "x": CODE})
-    info, _ = there(tmp_path, {"a": old}, {"a": new}, PackOptions(rebuild_archives=False))
-    assert (info.required_capabilities, info.rebuilt_archives) == ((), 0)
-
-
 def test_packs_without_the_match_finder_are_larger_but_valid(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -214,7 +214,7 @@ class SqliteReadOperations(DatabaseEngine):
             path = self._layout.get_file(live, name)
             for mode in (self._choose_open_mode(path), "frozen"):
                 try:
-                    found.append(self._read_state_row(_ReadSession(path, mode, name)))
+                    found.append(self._read_state_row(DatabaseSession(path, mode, name)))
                     break
                 except (DatabaseError, sqlite3.Error) as error:
                     logger.warning(
@@ -394,14 +394,14 @@ class SqliteReadOperations(DatabaseEngine):
         wal_bytes = os.path.lexists(wal) and wal.lstat().st_size
         return "frozen" if frozen and not wal_bytes else "ro"
 
-    def _open_for_reading(self, path: Path, name: str) -> _ReadSession:
-        return _ReadSession(path, self._choose_open_mode(path), name)
+    def _open_for_reading(self, path: Path, name: str) -> DatabaseSession:
+        return DatabaseSession(path, self._choose_open_mode(path), name)
 
     def _read_state(self, path: Path, name: str) -> DatabaseMarker | None:
         return self._read_state_row(self._open_for_reading(path, name))
 
     @staticmethod
-    def _read_state_row(session: _ReadSession) -> DatabaseMarker | None:
+    def _read_state_row(session: DatabaseSession) -> DatabaseMarker | None:
         with session as database:
             if not database.execute(LEDGER_TABLES.exists).fetchone():
                 return None
@@ -416,7 +416,7 @@ class SqliteReadOperations(DatabaseEngine):
         return previous
 
 
-class _ReadSession:
+class DatabaseSession:
     """An open database for a block; the driver's errors are translated."""
 
     def __init__(self, path: Path, mode: str, name: str) -> None:

@@ -90,7 +90,6 @@ class TranslationCoverage:
     """Translation coverage of one language.
 
     Attributes:
-        language: The language.
         translated: Number of texts translated by the country or the release.
         total: Number of texts.
         translated_before: ``translated`` with the installed release.
@@ -99,7 +98,6 @@ class TranslationCoverage:
         areas: New texts in areas that the release names.
     """
 
-    language: str
     translated: int
     total: int
     translated_before: int
@@ -127,7 +125,6 @@ def _count_translated(shipped: ShippedTexts, own: TextCatalog, keys: Sequence[Te
 
 
 def measure_coverage(
-    language: str,
     areas: Sequence[OverlayArea],
     base: ShippedTexts | None,
     shipped: ShippedTexts,
@@ -144,7 +141,6 @@ def measure_coverage(
     new = [item.key for item in merged.select(KeyOutcome.NEW)]
     counted = [AreaCount(a.label, sum(matches_pattern(key, a.keys) for key in new)) for a in areas]
     return TranslationCoverage(
-        language,
         translated,
         len(keys),
         _count_translated(base, local, old_keys) if base is not None else translated,
@@ -360,7 +356,7 @@ class LocalOverlay:
             merged = merge_settings(declared, base, theirs, own)
         else:
             merged = merge_texts(declared, base, theirs, own, recorded.get(report.path, {}))
-            coverage = measure_coverage(language, declared.areas, base, theirs, own, merged)
+            coverage = measure_coverage(declared.areas, base, theirs, own, merged)
             report = replace(report, coverage=coverage)
         if local_file is not None:
             content = _encode(FORMATS[declared.format].write(merged.catalogue), declared)
@@ -419,7 +415,7 @@ class LocalOverlay:
         content = _encode(FORMATS[declared.format].write(local), declared)
         with _map_errors(self._local / path):
             durable.make_directory(self._local)
-            with contextlib.closing(DirectoryHandle.open_without_symlinks(self._local)) as handle:
+            with DirectoryHandle.open_without_symlinks(self._local) as handle:
                 if directory:
                     handle.ensure_directory(directory)
                 before = _read_or_none(OverlayDirectory(self._local), path)
@@ -633,17 +629,8 @@ class OverlayDirectory:
     def __init__(self, root: Path) -> None:
         self._root = root
 
-    @contextlib.contextmanager
-    def _open(self) -> Iterator[DirectoryHandle | None]:
-        try:
-            handle = DirectoryHandle.open_without_symlinks(self._root)
-        except FileNotFoundError:
-            yield None
-            return
-        try:
-            yield handle
-        finally:
-            handle.close()
+    def _open(self) -> DirectoryHandle:
+        return DirectoryHandle.open_without_symlinks(self._root)
 
     def read(self, path: str) -> OverlayFile | None:
         """Read a file; None if there is none.
@@ -653,8 +640,6 @@ class OverlayDirectory:
         """
         try:
             with self._open() as handle:
-                if handle is None:
-                    return None
                 descriptor = handle.open_file(path)
                 with os.fdopen(descriptor, "rb") as stream:
                     info = os.fstat(stream.fileno())
@@ -702,11 +687,8 @@ class OverlayDirectory:
 
     def _list_directory(self, directory: str) -> list[str]:
         try:
-            with self._open() as handle:
-                if handle is None:
-                    return []
-                with handle.scan_directory(directory) as items:
-                    names = [item.name for _, item in zip(range(MAX_FILES), items, strict=False)]
+            with self._open() as handle, handle.scan_directory(directory) as items:
+                names = [item.name for _, item in zip(range(MAX_FILES), items, strict=False)]
         except OSError:
             return []
         return sorted(name for name in names if not name.startswith("."))
@@ -720,7 +702,7 @@ class OverlayDirectory:
     def _read_mode(self, path: str) -> int | None:
         try:
             with self._open() as handle:
-                return None if handle is None else handle.stat_entry(path.lstrip("/")).st_mode
+                return handle.stat_entry(path.lstrip("/")).st_mode
         except OSError:
             return None
 

@@ -14,6 +14,8 @@ CATCHERS = ("ncen_updater", "demo", "benchmarks")
 REASONS = {
     "FeedFileMissingError": "the TUF client catches its parent, which is the library's",
     "RequestRefusedError": "what the API refuses: each member has its own status",
+    "TextError": "gives other classes a reason that is translated",
+    "InvalidValueError": "pydantic catches its parent, ValueError",
     "_AskAgainError": "click's prompt catches its parent, and asks again",
     "ReportedError": "says the words of the service as they came",
 }

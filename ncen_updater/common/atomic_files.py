@@ -9,6 +9,7 @@ import contextlib
 import errno
 import os
 import secrets
+import shutil
 import stat
 import sys
 from collections.abc import Iterator
@@ -164,3 +165,15 @@ def remove_file(path: Path) -> None:
     path.unlink(missing_ok=True)
     if path.parent.is_dir():
         fsync_directory(path.parent)
+
+
+def remove_entry(path: Path) -> None:
+    """Remove a file, link or directory if it exists, and flush its directory.
+
+    A directory of the caller may contain read-only directories.
+    """
+    if path.is_dir() and not path.is_symlink():
+        for directory, _, _ in os.walk(path):
+            Path(directory).chmod(0o700)
+        shutil.rmtree(path)
+    remove_file(path)

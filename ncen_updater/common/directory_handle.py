@@ -12,6 +12,7 @@ import secrets
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Self
 
 from ncen_updater.common.atomic_files import sync_open_filesystem
 
@@ -23,12 +24,17 @@ EXISTING_FILE_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 class DirectoryHandle:
     """A directory below which entries are opened and created without following links.
 
+    As a context manager it closes itself.
+
     Args:
         root: The directory, or a descriptor of it, which ``close`` closes.
+
+    Attributes:
+        descriptor: The descriptor of the directory.
     """
 
     def __init__(self, root: Path | int) -> None:
-        self._root = root if isinstance(root, int) else os.open(root, DIRECTORY_FLAGS)
+        self.descriptor = root if isinstance(root, int) else os.open(root, DIRECTORY_FLAGS)
         self._parent: tuple[str, int] | None = None
 
     @classmethod
@@ -38,16 +44,19 @@ class DirectoryHandle:
         Raises:
             OSError: If it contains one, or is not an existing directory.
         """
-        top = cls(Path(path.anchor))
-        try:
-            return cls(top._open_below(str(path.relative_to(path.anchor)).removeprefix(".")))
-        finally:
-            top.close()
+        with cls(Path(path.anchor)) as top:
+            return top.open_directory(str(path.relative_to(path.anchor)).removeprefix("."))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def close(self) -> None:
         """Close the directory."""
         self._clear_cache()
-        os.close(self._root)
+        os.close(self.descriptor)
 
     def _clear_cache(self) -> None:
         if self._parent is not None:
@@ -63,7 +72,7 @@ class DirectoryHandle:
         return self._parent[1], name
 
     def _open_below(self, directory: str) -> int:
-        here = os.dup(self._root)
+        here = os.dup(self.descriptor)
         for part in directory.split("/") if directory else ():
             try:
                 below = os.open(part, DIRECTORY_FLAGS, dir_fd=here)
@@ -114,7 +123,7 @@ class DirectoryHandle:
 
     def ensure_directory(self, path: str) -> None:
         """Create a directory and its missing parents."""
-        here = os.dup(self._root)
+        here = os.dup(self.descriptor)
         try:
             for part in path.split("/"):
                 with contextlib.suppress(FileExistsError):
@@ -153,17 +162,13 @@ class DirectoryHandle:
         parent, name = self._open_parent(path)
         os.rmdir(name, dir_fd=parent)
 
-    def duplicate_descriptor(self) -> int:
-        """Return a duplicate of the directory's descriptor; the caller closes it."""
-        return os.dup(self._root)
-
     def is_writable(self) -> bool:
         """Return whether the present user may create entries in the directory."""
-        return os.access(".", os.W_OK | os.X_OK, dir_fd=self._root, effective_ids=True)
+        return os.access(".", os.W_OK | os.X_OK, dir_fd=self.descriptor, effective_ids=True)
 
     def stat_filesystem(self) -> os.statvfs_result:
         """Return the statistics of the file system, such as its free space."""
-        return os.fstatvfs(self._root)
+        return os.fstatvfs(self.descriptor)
 
     def open_directory(self, path: str) -> DirectoryHandle:
         """Open a directory below this one."""
@@ -178,7 +183,7 @@ class DirectoryHandle:
     def stat_entry(self, path: str) -> os.stat_result:
         """Return the status of an entry, not of a link's target; '' is the directory itself."""
         if not path:
-            return os.fstat(self._root)
+            return os.fstat(self.descriptor)
         parent, name = self._open_parent(path)
         return os.stat(name, dir_fd=parent, follow_symlinks=False)
 
@@ -199,19 +204,19 @@ class DirectoryHandle:
 
     def set_owner(self, path: str, uid: int, gid: int) -> None:
         """Set owner and group of an entry, not of a link's target."""
-        parent, name = self._open_parent(path) if path else (self._root, ".")
+        parent, name = self._open_parent(path) if path else (self.descriptor, ".")
         os.chown(name, uid, gid, dir_fd=parent, follow_symlinks=False)
 
     def set_modification_time(self, path: str, mtime_ns: int) -> None:
         """Set the modification time of an entry, not of a link's target."""
-        parent, name = self._open_parent(path) if path else (self._root, ".")
+        parent, name = self._open_parent(path) if path else (self.descriptor, ".")
         times = (mtime_ns, mtime_ns)
         os.utime(name, ns=times, dir_fd=parent, follow_symlinks=False)
 
     def flush_entries(self) -> None:
         """Flush the entries of this directory."""
-        os.fsync(self._root)
+        os.fsync(self.descriptor)
 
     def sync_filesystem(self) -> None:
         """Flush the whole file system, with one call for thousands of entries."""
-        sync_open_filesystem(self._root)
+        sync_open_filesystem(self.descriptor)

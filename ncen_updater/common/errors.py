@@ -33,6 +33,22 @@ def get_error_text(error: BaseException) -> LazyText | str:
     return text if isinstance(text, LazyText) else str(error)
 
 
+class TextError(Exception):
+    """An error inside this program, whose translatable reason becomes part of a message.
+
+    Args:
+        template: The reason.
+        **values: Values of its placeholders.
+    """
+
+    def __init__(self, template: str, /, **values: object) -> None:
+        super().__init__(LazyText(template, values) if values else template)
+
+
+class InvalidValueError(TextError, ValueError):
+    """A value that a model or a file may not have."""
+
+
 class UpdaterError(Exception):
     """Base of all errors shown to operators.
 

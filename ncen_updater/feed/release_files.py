@@ -91,7 +91,7 @@ def open_download_directory(directory: Path) -> Iterator[tuple[DirectoryHandle, 
     """
     root = directory.parents[2]
     try:
-        with contextlib.closing(DirectoryHandle(root.resolve())) as handle:
+        with DirectoryHandle(root.resolve()) as handle:
             yield handle, directory.relative_to(root).as_posix()
     except OSError as error:
         raise TrustError(LOCAL_STORE_FAILED, detail=str(error)) from error

@@ -32,7 +32,7 @@ from ncen_updater.common import atomic_files as durable
 from ncen_updater.common.bounded_io import NotRegularFileError, open_file
 from ncen_updater.common.directory_handle import DirectoryHandle
 from ncen_updater.common.disk_space import require_space
-from ncen_updater.common.errors import InsufficientSpaceError, get_error_text
+from ncen_updater.common.errors import InsufficientSpaceError, TextError, get_error_text
 from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.messages import ARCHIVE_DAMAGED, ARCHIVE_MISMATCH, DESTINATION_IN_USE
 from ncen_updater.common.progress import Amount, ProgressListener, Unit
@@ -44,7 +44,7 @@ INITIAL_ALLOWANCE_BYTES = 1 << 20  # bytes that may be read beyond the signed by
 MEMBER_ALLOWANCE_BYTES = 8 << 10  # header, long names and padding of one member
 
 
-class _MemberRefusedError(Exception):
+class _MemberRefusedError(TextError):
     """An archive member that does not match the tree."""
 
 
@@ -117,7 +117,7 @@ def unpack_selected_files(
     left = {path for path in paths if path in wanted and wanted[path].type is EntryType.FILE}
     with (
         _map_errors(archive, destination, tree),
-        contextlib.closing(DirectoryHandle(destination)) as directory,
+        DirectoryHandle(destination) as directory,
         contextlib.closing(_iter_members(archive, wanted)) as members,
     ):
         while left and (found := next(members, None)) is not None:
@@ -129,9 +129,7 @@ def unpack_selected_files(
                 directory.ensure_directory(entry.path.rpartition("/")[0])
             _write_entry(tar, member, entry, directory)
         if left:
-            raise _MemberRefusedError(
-                LazyText(N_("{name}: missing in the archive"), {"name": repr(min(left))})
-            )
+            raise _MemberRefusedError(N_("{name}: missing in the archive"), name=repr(min(left)))
 
 
 def _is_file(path: Path) -> bool:
@@ -193,7 +191,7 @@ def _unpack_members(
     reported, total = LazyText(N_("unpacking {archive}"), {"archive": archive.name}), 0
     expected = tree.total_bytes  # computed once: it sums over all entries
     with (
-        contextlib.closing(DirectoryHandle(destination)) as directory,
+        DirectoryHandle(destination) as directory,
         contextlib.closing(_iter_members(archive, wanted)) as members,
     ):
         for tar, member, entry in members:
@@ -207,7 +205,7 @@ def _unpack_members(
                 progress.report(reported, Amount(total, expected, Unit.BYTES))
         if wanted:
             raise _MemberRefusedError(
-                LazyText(N_("{name}: missing in the archive"), {"name": repr(next(iter(wanted)))})
+                N_("{name}: missing in the archive"), name=repr(next(iter(wanted)))
             )
         for entry in reversed(tree.entries):
             if entry.type is EntryType.DIRECTORY:
@@ -259,10 +257,10 @@ def _check_member(member: tarfile.TarInfo, entry: TreeEntry | None) -> TreeEntry
     name = member.name
     if entry is None:
         raise _MemberRefusedError(
-            LazyText(N_("{name}: not in the signed tree, or duplicate"), {"name": repr(name)})
+            N_("{name}: not in the signed tree, or duplicate"), name=repr(name)
         )
     if any(part in ("", ".", "..") for part in name.split("/")) or "\0" in name:
-        raise _MemberRefusedError(LazyText(N_("{name}: invalid path"), {"name": repr(name)}))
+        raise _MemberRefusedError(N_("{name}: invalid path"), name=repr(name))
     kind = {
         tarfile.REGTYPE: EntryType.FILE,
         tarfile.AREGTYPE: EntryType.FILE,
@@ -270,24 +268,21 @@ def _check_member(member: tarfile.TarInfo, entry: TreeEntry | None) -> TreeEntry
         tarfile.SYMTYPE: EntryType.SYMLINK,
     }.get(member.type)
     if kind is not entry.type or member.issparse():
-        raise _MemberRefusedError(LazyText(N_("{name}: unexpected type"), {"name": repr(name)}))
+        raise _MemberRefusedError(N_("{name}: unexpected type"), name=repr(name))
     if kind is EntryType.SYMLINK:
         if member.linkname != entry.target:
             raise _MemberRefusedError(
-                LazyText(
-                    N_("{name}: link to {target}"),
-                    {"name": repr(name), "target": repr(member.linkname)},
-                )
+                N_("{name}: link to {target}"), name=repr(name), target=repr(member.linkname)
             )
     elif member.mode != entry.mode:
         raise _MemberRefusedError(
-            LazyText(
-                N_("{name}: mode {found}, expected {expected}"),
-                {"name": repr(name), "found": f"{member.mode:o}", "expected": f"{entry.mode:o}"},
-            )
+            N_("{name}: mode {found}, expected {expected}"),
+            name=repr(name),
+            found=f"{member.mode:o}",
+            expected=f"{entry.mode:o}",
         )
     if member.size != entry.size:
-        raise _MemberRefusedError(LazyText(N_("{name}: unexpected size"), {"name": repr(name)}))
+        raise _MemberRefusedError(N_("{name}: unexpected size"), name=repr(name))
     return entry
 
 
@@ -296,9 +291,7 @@ def _write_entry(
 ) -> None:
     source = tar.extractfile(member)
     if source is None:
-        raise _MemberRefusedError(
-            LazyText(N_("{name}: unexpected type"), {"name": repr(entry.path)})
-        )
+        raise _MemberRefusedError(N_("{name}: unexpected type"), name=repr(entry.path))
     digest, left = hashlib.sha256(), entry.size
     with os.fdopen(directory.create_file(entry.path), "wb") as stream, source:
         while left and (block := source.read(min(BLOCK, left))):
@@ -309,6 +302,4 @@ def _write_entry(
     if left:
         raise tarfile.ReadError(LazyText(N_("{name}: unexpected size"), {"name": repr(entry.path)}))
     if digest.hexdigest() != entry.sha256:
-        raise _MemberRefusedError(
-            LazyText(N_("{name}: digest mismatch"), {"name": repr(entry.path)})
-        )
+        raise _MemberRefusedError(N_("{name}: digest mismatch"), name=repr(entry.path))

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.errors import InvalidValueError, UpdaterError
 from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.messages import (
     BUNDLE_ALTERED,
@@ -156,7 +156,7 @@ def plan_layout(sources: Iterable[MemberSource]) -> tuple[tuple[BundleMember, ..
     at = 0
     for source in sources:
         if not _NAME.fullmatch(source.name):
-            raise ValueError(LazyText(N_("{name}: invalid path"), {"name": repr(source.name)}))
+            raise InvalidValueError(N_("{name}: invalid path"), name=repr(source.name))
         member = BundleMember(source.name, source.size, source.crc, at)
         members.append(member)
         at = member.end

@@ -23,7 +23,8 @@ from pydantic import (
 )
 
 from ncen_updater.common.bounded_io import parse_toml, read_file
-from ncen_updater.common.i18n import N_, LazyText, LocalizedFigure
+from ncen_updater.common.errors import InvalidValueError
+from ncen_updater.common.i18n import N_, LocalizedFigure
 from ncen_updater.formats.errors import ManifestError, describe_mistakes
 from ncen_updater.formats.reported_version import get_reported_version
 
@@ -40,9 +41,7 @@ def _check_version(value: str) -> str:
     except InvalidVersion as error:
         raise ValueError("not a PEP 440 version") from error
     if str(parsed) != value:
-        raise ValueError(
-            LazyText(N_("write it in its normal form: {version}"), {"version": parsed})
-        )
+        raise InvalidValueError(N_("write it in its normal form: {version}"), version=parsed)
     return value
 
 
@@ -525,14 +524,13 @@ class OverlayManifest(SignedModel):
             if path.count(LANGUAGE_PLACEHOLDER) != wanted or "{" in path.replace(
                 LANGUAGE_PLACEHOLDER, ""
             ):
-                raise ValueError(
-                    LazyText(
-                        N_(
-                            "'{name}' must contain {placeholder} once for translations, and not for"
-                            " settings"
-                        ),
-                        {"name": name, "placeholder": LANGUAGE_PLACEHOLDER},
-                    )
+                raise InvalidValueError(
+                    N_(
+                        "'{name}' must contain {placeholder} once for translations, and not for"
+                        " settings"
+                    ),
+                    name=name,
+                    placeholder=LANGUAGE_PLACEHOLDER,
                 )
         if wanted and (self.required or self.rules):
             raise ValueError("'required' and 'rules' are for settings only")
@@ -588,16 +586,15 @@ class Manifest(SignedModel):
             raise ValueError("duplicate name in [[files]]")
         for of in ("release_path", "site_path"):
             if len({getattr(item, of) for item in self.overlays}) != len(self.overlays):
-                raise ValueError(LazyText(N_("duplicate '{name}' in 'overlays'"), {"name": of}))
+                raise InvalidValueError(N_("duplicate '{name}' in 'overlays'"), name=of)
         asked = [(check.name, check.database) for check in self.checks]
         asked += [(item.name, item.database) for item in self.reference_maps]
         for name, database_name in asked:
             if database_name not in names:
-                raise ValueError(
-                    LazyText(
-                        N_("'{name}' needs the unknown database '{database}'"),
-                        {"name": name, "database": database_name},
-                    )
+                raise InvalidValueError(
+                    N_("'{name}' needs the unknown database '{database}'"),
+                    name=name,
+                    database=database_name,
                 )
         if self.migrator and any(database.migrations for database in self.databases):
             raise ValueError("give either SQL migrations or a migrator command, not both")

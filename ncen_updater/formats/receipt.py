@@ -26,7 +26,7 @@ from securesystemslib.signer import CryptoSigner, SSlibKey
 
 from ncen_updater.common.bounded_io import parse_json
 from ncen_updater.common.cli.render import format_date
-from ncen_updater.common.errors import UpdaterError, get_error_text
+from ncen_updater.common.errors import InvalidValueError, UpdaterError, get_error_text
 from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.json_records import STATEMENT_TYPES, compute_sha256, encode_canonical_json
 from ncen_updater.common.messages import RECEIPT_INVALID, RECEIPT_TOO_LARGE
@@ -158,8 +158,7 @@ class Receipt(SignedModel):
         above = self.model_fields_set - ALLOWED[self.level]
         if above:
             words = N_("fields above the level {level}: {fields}")
-            values = {"level": self.level, "fields": ", ".join(sorted(above))}
-            raise ValueError(LazyText(words, values))
+            raise InvalidValueError(words, level=self.level, fields=", ".join(sorted(above)))
         return self
 
     def to_json(self) -> dict[str, Any]:
@@ -256,7 +255,7 @@ def read_receipt(content: bytes, *, verify: bool = True) -> SignedReceipt:
     try:
         if len(content) > MAX_RECEIPT_BYTES:
             words = N_("more than {limit_bytes}")
-            raise ValueError(LazyText(words, {"limit_bytes": MAX_RECEIPT_BYTES}))
+            raise InvalidValueError(words, limit_bytes=MAX_RECEIPT_BYTES)
         envelope = Envelope.from_dict(parse_json(content))
         statement = parse_json(envelope.payload)
         subject = statement["subject"][0]

@@ -35,6 +35,7 @@ HASH_BLOCK = 1 << 20
 ENTRIES_PER_PIECE = 1000
 
 WRITE_BITS = 0o222
+MAX_PATH_CHARS, MAX_NAME_BYTES = 1000, 255
 
 
 class EntryType(StrEnum):
@@ -53,12 +54,12 @@ class TreeEntry:
     memory.
     """
 
-    path: Annotated[str, StringConstraints(min_length=1, max_length=1000)]
+    path: Annotated[str, StringConstraints(min_length=1, max_length=MAX_PATH_CHARS)]
     type: EntryType
     mode: Annotated[int, Field(ge=0, le=0o777)]
     size: Annotated[int, Field(ge=0, lt=2**63)] = 0
     sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")] | None = None
-    target: Annotated[str, StringConstraints(min_length=1, max_length=1000)] | None = None
+    target: Annotated[str, StringConstraints(min_length=1, max_length=MAX_PATH_CHARS)] | None = None
 
 
 ENTRY_ADAPTER: Final = TypeAdapter(TreeEntry)
@@ -101,27 +102,42 @@ class Tree(BaseModel):
         return sum(entry.size for entry in self.entries)
 
 
-def _find_problem(entry: TreeEntry, seen: dict[str, EntryType]) -> str | None:
-    parts = entry.path.split("/")
-    if entry.path.startswith("/") or "\\" in entry.path or "\0" in entry.path:
-        return N_("invalid path")
-    if any(part in ("", ".", "..") for part in parts):
-        return N_("invalid path")
-    if entry.path in seen:
-        return N_("duplicate path")
-    parent = "/".join(parts[:-1])
-    if parent and seen.get(parent) is not EntryType.DIRECTORY:
-        return N_("not in a directory of the release")
-    if seen and parts < next(reversed(seen)).split("/"):
-        return N_("not sorted")
+class PathRules:
+    """Rules for the paths of a release; each path is checked in the order of the tree."""
+
+    def __init__(self) -> None:
+        self._seen: dict[str, EntryType] = {}
+        self._last: list[str] = []
+
+    def find_problem(self, path: str, kind: EntryType, target: str | None) -> str | None:
+        """Return why a release may not have the next path or its link; None if it may."""
+        parts = path.split("/")
+        if len(path) > MAX_PATH_CHARS or not all(map(_is_plain_name, parts)):
+            return N_("invalid path")
+        if path in self._seen:
+            return N_("duplicate path")
+        parent = "/".join(parts[:-1])
+        if parent and self._seen.get(parent) is not EntryType.DIRECTORY:
+            return N_("not in a directory of the release")
+        if parts < self._last:
+            return N_("not sorted")
+        self._seen[path], self._last = kind, parts
+        return find_link_problem(path, target) if target is not None else None
+
+
+def _is_plain_name(name: str) -> bool:
+    has_separator = "\\" in name or "\0" in name
+    too_long = len(name.encode("utf-8", "replace")) > MAX_NAME_BYTES
+    return name not in ("", ".", "..") and not has_separator and not too_long
+
+
+def _find_problem(entry: TreeEntry) -> str | None:
     if (entry.sha256 is None) == (entry.type is EntryType.FILE):
         return N_("files, and only files, have a digest")
     if (entry.target is None) == (entry.type is EntryType.SYMLINK):
         return N_("links, and only links, have a target")
     if entry.type is not EntryType.FILE and entry.size:
         return N_("only files have a size")
-    if entry.target is not None:
-        return find_link_problem(entry.path, entry.target)
     return None
 
 
@@ -131,7 +147,9 @@ def find_link_problem(path: str, target: str) -> str | None:
     Only the start of the target may go up, and not above the release. So every link ends inside the
     release, also through other links, which fulfil the same rule.
     """
-    if target.startswith("/") or "\\" in target or "\0" in target:
+    if not 0 < len(target) <= MAX_PATH_CHARS or "\\" in target or "\0" in target:
+        return N_("invalid path")
+    if target.startswith("/"):
         return N_("the link is absolute")
     parts = [part for part in target.split("/") if part not in ("", ".")]
     up = len(list(takewhile(lambda part: part == "..", parts)))
@@ -145,13 +163,12 @@ def _require_valid_entries(tree: Tree, source: str | Path) -> None:
     Raises:
         TreeError: With the first invalid entry.
     """
-    seen: dict[str, EntryType] = {}
+    rules = PathRules()
     for entry in tree.entries:
-        problem = _find_problem(entry, seen)
+        problem = rules.find_problem(entry.path, entry.type, entry.target) or _find_problem(entry)
         if problem:
             values = {"name": repr(entry.path), "reason": problem}
             raise TreeError(source=source, detail=LazyText(N_("{name}: {reason}"), values))
-        seen[entry.path] = entry.type
 
 
 def parse_tree(content: bytes, source: str) -> Tree:

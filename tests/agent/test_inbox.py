@@ -97,11 +97,11 @@ def test_suitable_import_directory_is_accepted(mode: int, uid: int, fault: str |
             "it belongs to uid 12346, who must start the import",
         ),
         (info(stat.S_IFREG | 0o644, SOMEBODY, 2), "it has several hard links"),
-        (info(stat.S_IFLNK | 0o777, SOMEBODY), "it is not a regular file"),
-        (info(stat.S_IFIFO | 0o644, SOMEBODY), "it is not a regular file"),
-        (info(stat.S_IFSOCK | 0o644, SOMEBODY), "it is not a regular file"),
-        (info(stat.S_IFCHR | 0o644, 0), "it is not a regular file"),
-        (info(stat.S_IFDIR | 0o755, SOMEBODY), "it is not a regular file"),
+        (info(stat.S_IFLNK | 0o777, SOMEBODY), "not a regular file"),
+        (info(stat.S_IFIFO | 0o644, SOMEBODY), "not a regular file"),
+        (info(stat.S_IFSOCK | 0o644, SOMEBODY), "not a regular file"),
+        (info(stat.S_IFCHR | 0o644, 0), "not a regular file"),
+        (info(stat.S_IFDIR | 0o755, SOMEBODY), "not a regular file"),
     ],
 )
 def test_accepted_file_owners_are_decided(given: os.stat_result, refused: str | None) -> None:

@@ -150,10 +150,10 @@ def test_plan_names_the_next_command(
 
 def test_overlay_lines_say_what_they_count() -> None:
     """Seen: "of these, in 'seizures': 1"."""
-    coverage = TranslationCoverage("sw", 3, 5, 3, 3, 2, (AreaCount("seizures", 1),))
+    coverage = TranslationCoverage(3, 5, 3, 3, 2, (AreaCount("seizures", 1),))
     file = SimpleNamespace(
-        coverage=coverage, declared=SimpleNamespace(source="en"), problem=None, is_settings=False,
-        select=lambda *_: (),
+        coverage=coverage, language="sw", declared=SimpleNamespace(source="en"), problem=None,
+        is_settings=False, select=lambda *_: (),
     )  # fmt: skip
     report: Any = SimpleNamespace(files=[file])
     assert [line.render("en") for line in describe_overlay(report)] == [

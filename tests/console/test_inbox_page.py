@@ -60,7 +60,7 @@ def test_unimportable_file_has_no_button(
     assert "<script>alert" not in page.text and "\x1b" not in page.text
     assert "\u202e" not in page.text
     for words in {
-        "en": ("Not allowed: it is not a regular file", "Not shown: 1"),
+        "en": ("Not allowed: not a regular file", "Not shown: 1"),
         "fr": ("Non autorisé\xa0: ce n'est pas un fichier ordinaire", "Non affichés\xa0: 1"),
     }[language]:  # fmt: skip
         assert words in text

@@ -20,7 +20,6 @@ from ncen_updater.agent.adapters.feed_reader.disk_quota import (
     RESERVED_BYTES,
     RESERVED_INODES,
     SLACK_BYTES,
-    DiskAllowance,
     DiskMonitor,
     DiskUsage,
     DiskVerdict,
@@ -41,7 +40,7 @@ from tests.support.http_server import WebServer
 from tests.support.tuf_repository import Feed
 
 NOTHING, ROOMY = DiskUsage(), FreeSpace(1 << 40, 1 << 30, 1 << 31)
-LISTS = DiskAllowance()
+LISTS = DiskUsage()
 
 
 @dataclass(frozen=True)
@@ -52,8 +51,8 @@ class Case:
     verdict: DiskVerdict
     before: DiskUsage = NOTHING
     now: DiskUsage = NOTHING
-    order: DiskAllowance = LISTS
-    announced: DiskAllowance | None = LISTS
+    order: DiskUsage = LISTS
+    announced: DiskUsage | None = LISTS
     room_before: FreeSpace = ROOMY
     room: FreeSpace = ROOMY
 
@@ -67,14 +66,14 @@ CASES = (
         "a release came",
         DiskVerdict.OK,
         now=DiskUsage(1 << 30),
-        order=DiskAllowance(1 << 30),
-        announced=DiskAllowance(1 << 30),
+        order=DiskUsage(1 << 30),
+        announced=DiskUsage(1 << 30),
     ),
     Case(
         "a release came and no metadata can be verified",
         DiskVerdict.OK,
         now=DiskUsage(1 << 30),
-        order=DiskAllowance(1 << 30),
+        order=DiskUsage(1 << 30),
         announced=None,
     ),
     Case(
@@ -332,7 +331,7 @@ def test_used_space_is_counted(tmp_path: Path) -> None:
     os.truncate(tmp_path / "a" / "sparse", 1 << 40)
     (tmp_path / "a" / "b" / "whole").write_bytes(bytes(8192))
     (tmp_path / "out").symlink_to("/")
-    found = measure_usage([tmp_path, tmp_path / "missing"], DiskAllowance(1 << 40, 1000))
+    found = measure_usage([tmp_path, tmp_path / "missing"], DiskUsage(1 << 40, 1000))
     assert found.inodes == 5
     assert 8192 <= found.size < 200_000
     assert json.dumps(found.size)
@@ -354,4 +353,4 @@ def test_vanishing_files_do_not_hide_others(
             yield iter(listed)
 
     monkeypatch.setattr(DirectoryHandle, "scan_directory", churned)
-    assert measure_usage([tmp_path], DiskAllowance(1 << 40, 1000)).size >= 19 * 8192
+    assert measure_usage([tmp_path], DiskUsage(1 << 40, 1000)).size >= 19 * 8192

@@ -12,6 +12,7 @@ import pytest
 from ncen_updater.common.cli.render import format_bytes
 from ncen_updater.common.messages import FEED_BROKEN, UNKNOWN_RELEASE
 from ncen_updater.common.progress import SilentProgress
+from ncen_updater.formats.delta import cover_finder
 from ncen_updater.formats.delta import pack_builder as make
 from ncen_updater.formats.delta.pack_plan import DeltaVerificationError
 from ncen_updater.formats.manifest import Manifest
@@ -202,17 +203,20 @@ def test_dropped_packs_are_reported(
 
 
 def test_release_without_a_possible_pack_is_built(
-    tmp_path: Path, feed: PackFeed, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path,
+    feed: PackFeed,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     source = write_large(tmp_path / "third", THIRD)
-    (source / "app" / "e\u0301.txt").write_text("a name that is not composed")
+    monkeypatch.setattr(cover_finder, "MAGIC", b"another format")
     argv = ["build", str(source), "--staging", str(tmp_path / "s"), "--feed", str(feed.directory)]
     assert run(argv) == 0
-    assert f"no delta pack from {FIRST}: No delta pack is possible" in capsys.readouterr().out
+    assert f"no delta pack from {FIRST}: Cannot create the delta pack" in capsys.readouterr().out
     assert run([*argv, "--json", "--lang", "fr"]) == 0
     made = json.loads(capsys.readouterr().out)
-    assert [item["code"] for item in made["failed_packs"]] == ["NU-3161", "NU-3161"]
-    assert all("NFC" in item["detail"] for item in made["failed_packs"])
+    assert [item["code"] for item in made["failed_packs"]] == ["NU-3160", "NU-3160"]
+    assert all("hdiffpatch" in item["detail"] for item in made["failed_packs"])
     assert not [ref for ref in made["targets"] if ref["target"].startswith("deltas/")]
 
 

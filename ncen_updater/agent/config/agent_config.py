@@ -30,7 +30,8 @@ from ncen_updater.agent.config.service import (
     ServiceSettings,
     WindowSettings,
 )
-from ncen_updater.common.i18n import LazyText
+from ncen_updater.common.errors import InvalidValueError
+from ncen_updater.common.i18n import N_
 from ncen_updater.formats.manifest import Channel, Country, Identifier, ProductName, SiteId
 
 Seconds = Annotated[float, Field(gt=0, le=7 * 86_400)]
@@ -132,9 +133,7 @@ class DatabaseSettings(BaseSettings):
     @model_validator(mode="after")
     def _require_engine_table(self) -> DatabaseSettings:
         if getattr(self, self.engine) is None:
-            raise ValueError(
-                LazyText("missing table [databases.{engine}]", {"engine": self.engine})
-            )
+            raise InvalidValueError(N_("missing table [databases.{engine}]"), engine=self.engine)
         if len(set(self.names.values())) != len(self.names):
             raise ValueError("two names refer to the same database")
         return self
@@ -273,15 +272,13 @@ class ApplicationSettings(ControlSettings):
         for item in controlled:
             where = f" in the part '{item.name}'" if isinstance(item, PartSettings) else ""
             if self.adapter == "systemd" and not item.unit:
-                raise ValueError(
-                    LazyText("the systemd adapter requires 'unit'{where}", {"where": where})
+                raise InvalidValueError(
+                    N_("the systemd adapter requires 'unit'{where}"), where=where
                 )
             if self.adapter == "command" and not (item.start and item.stop and item.status):
-                raise ValueError(
-                    LazyText(
-                        "the command adapter requires 'start', 'stop' and 'status'{where}",
-                        {"where": where},
-                    )
+                raise InvalidValueError(
+                    N_("the command adapter requires 'start', 'stop' and 'status'{where}"),
+                    where=where,
                 )
         self._require_version_source()
         self._require_safe_credentials()
@@ -289,19 +286,17 @@ class ApplicationSettings(ControlSettings):
         units = [item.unit for item in controlled if item.unit]
         for kind, found in (("name", names), ("unit", units)):
             if len(set(found)) != len(found):
-                raise ValueError(
-                    LazyText("duplicate {kind} in the parts of the application", {"kind": kind})
+                raise InvalidValueError(
+                    N_("duplicate {kind} in the parts of the application"), kind=kind
                 )
         return self
 
     def _require_safe_credentials(self) -> None:
         for name in self.health_headers or ():
             if name.lower() in FORBIDDEN_HEADERS:
-                raise ValueError(
-                    LazyText(
-                        "header '{name}' not allowed in health_headers; use health_token_file",
-                        {"name": name},
-                    )
+                raise InvalidValueError(
+                    N_("header '{name}' not allowed in health_headers; use health_token_file"),
+                    name=name,
                 )
         if self.health_token_scheme and not self.health_token_file:
             raise ValueError("'health_token_scheme' requires health_token_file")
@@ -321,8 +316,8 @@ class ApplicationSettings(ControlSettings):
         try:
             groups = re.compile(self.version_pattern).groups
         except re.error as error:
-            raise ValueError(
-                LazyText("'version_pattern' is not a regular expression: {error}", {"error": error})
+            raise InvalidValueError(
+                N_("'version_pattern' is not a regular expression: {error}"), error=error
             ) from error
         if groups != 1:
             raise ValueError("'version_pattern' requires exactly one group")
@@ -453,12 +448,15 @@ class AgentConfig(BaseSettings):
             own = paths.resolve(self.overlay.directory)
             for other in places:
                 if other.is_relative_to(own) or own.is_relative_to(other):
-                    values = {"own": own, "other": other}
-                    raise ValueError(LazyText("[overlay] {own} and {other} are nested", values))
+                    raise InvalidValueError(
+                        N_("[overlay] {own} and {other} are nested"), own=own, other=other
+                    )
         for number, directory in enumerate(directories):
             for other in (*places, *directories[:number]):
                 if other.is_relative_to(directory) or directory.is_relative_to(other):
-                    values = {"directory": directory, "other": other}
-                    text = LazyText("[[files]] {directory} and {other} are nested", values)
-                    raise ValueError(text)
+                    raise InvalidValueError(
+                        N_("[[files]] {directory} and {other} are nested"),
+                        directory=directory,
+                        other=other,
+                    )
         return self

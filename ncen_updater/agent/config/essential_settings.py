@@ -1,20 +1,19 @@
 """The few settings that ``status`` needs, read without the models.
 
 They are validated as strictly as in the complete configuration; other settings are not validated.
+If one is wrong, the complete configuration is validated, which reports all mistakes.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import tzinfo
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
-from ncen_updater.agent.config.errors import INVALID, InvalidConfigError, InvalidSetting
-from ncen_updater.agent.config.raw_config import RawConfig, read_raw_config
-from ncen_updater.agent.config.setting_lines import find_line
-from ncen_updater.common.i18n import N_, LazyText
+from ncen_updater.agent.config.raw_config import read_raw_config
 
 # Must equal those of agent_config.py, which cannot be imported here; a test compares them.
 DEFAULT_PATHS = {
@@ -69,34 +68,26 @@ def load_essential_settings(path: Path, *, ignore_site_errors: bool = False) -> 
     Raises:
         ConfigError: As :func:`ncen_updater.agent.config.loader.load_config`, for these settings.
     """
-    raw = read_raw_config(path)
-    mistakes: list[InvalidSetting] = []
-    texts = {
-        name: _read_text(raw, ("paths", name), default, mistakes)
-        for name, default in DEFAULT_PATHS.items()
-    }
-    site = {
-        name: _read_text(
-            raw, ("site", name), DEFAULT_PRODUCT if name == "product" else None, mistakes, pattern
-        )
-        for name, pattern in SITE_PATTERNS.items()
-    }
-    root = Path(texts["root"])
-    if not root.is_absolute():
-        remedy = LazyText(N_("Write the absolute path, beginning with /."))
-        mistakes.append(_make_invalid_setting(raw, ("paths", "root"), INVALID, remedy))
-    feed_state = _read_text(raw, ("paths", "feed_state"), texts["state"], mistakes)
-    ignored = {"site.id", "site.country"} if ignore_site_errors else set()
-    if any(mistake.setting not in ignored for mistake in mistakes):
-        raise InvalidConfigError(path, mistakes)
+    data = read_raw_config(path).data
+    texts = {name: _find_text(data, "paths", name, text) for name, text in DEFAULT_PATHS.items()}
+    texts["feed_state"] = _find_text(data, "paths", "feed_state", texts["state"])
+    for name, pattern in SITE_PATTERNS.items():
+        default = DEFAULT_PRODUCT if name == "product" else None
+        texts[name] = _find_text(data, "site", name, default, pattern)
+        if ignore_site_errors and name != "product":
+            texts[name] = texts[name] or ""
+    known = {name: text for name, text in texts.items() if text is not None}
+    if known.keys() != texts.keys() or not Path(known["root"]).is_absolute():
+        _report_mistakes(path)
+    root = Path(known["root"])
     return EssentialSettings(
-        state=root / texts["state"],
-        feed_state=root / feed_state,
-        slots=root / texts["slots"],
-        current=root / texts["current"],
-        product=site["product"],
-        site_id=site["id"],
-        country=site["country"],
+        state=root / known["state"],
+        feed_state=root / known["feed_state"],
+        slots=root / known["slots"],
+        current=root / known["current"],
+        product=known["product"],
+        site_id=known["id"],
+        country=known["country"],
         config_path=path,
     )
 
@@ -107,10 +98,8 @@ def read_service_socket(path: Path) -> Path:
     Raises:
         ConfigError: As :func:`ncen_updater.agent.config.loader.load_config`, for these settings.
     """
-    root, socket = _read_settings(
-        path, (("paths", "root"), "/"), (("service", "api_socket"), DEFAULT_SOCKET)
-    )
-    return Path(root) / socket
+    root = _read_setting(path, "paths", "root", "/")
+    return Path(root) / _read_setting(path, "service", "api_socket", DEFAULT_SOCKET)
 
 
 def read_viewer_group(path: Path | None) -> str:
@@ -121,7 +110,7 @@ def read_viewer_group(path: Path | None) -> str:
     """
     if path is None:
         return DEFAULT_GROUP
-    return _read_settings(path, (("service", "viewer_group"), DEFAULT_GROUP))[0]
+    return _read_setting(path, "service", "viewer_group", DEFAULT_GROUP)
 
 
 def read_site_timezone(path: Path) -> tzinfo | None:
@@ -130,65 +119,33 @@ def read_site_timezone(path: Path) -> tzinfo | None:
     Raises:
         ConfigError: As :func:`ncen_updater.agent.config.loader.load_config`, for these settings.
     """
-    [name] = _read_settings(path, (("service", "timezone"), ""))
+    name = _read_setting(path, "service", "timezone", "")
     if not name:
         return None
     from zoneinfo import ZoneInfo, ZoneInfoNotFoundError  # not needed by 'status'
 
     try:
         return ZoneInfo(name)
-    except (ZoneInfoNotFoundError, ValueError, OSError) as error:
-        remedy = LazyText(
-            N_("Use a name listed by timedatectl list-timezones, such as Africa/Nairobi.")
-        )
-        mistake = _make_invalid_setting(
-            read_raw_config(path), ("service", "timezone"), INVALID, remedy
-        )
-        raise InvalidConfigError(path, [mistake]) from error
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        _report_mistakes(path)
 
 
-def _read_settings(path: Path, *wanted: tuple[tuple[str, str], str]) -> list[str]:
-    """Return the values of some settings, or their defaults."""
-    raw, mistakes = read_raw_config(path), list[InvalidSetting]()
-    values = [_read_text(raw, setting, default, mistakes) for setting, default in wanted]
-    if mistakes:
-        raise InvalidConfigError(path, mistakes)
-    return values
+def _read_setting(path: Path, table: str, name: str, default: str) -> str:
+    found = _find_text(read_raw_config(path).data, table, name, default)
+    return found if found is not None else _report_mistakes(path)
 
 
-def _read_text(
-    raw: RawConfig,
-    setting: tuple[str, str],
-    default: str | None,
-    mistakes: list[InvalidSetting],
-    pattern: str | None = None,
-) -> str:
-    table: Any = raw.data.get(setting[0], {})
-    if not isinstance(table, dict):
-        remedy = LazyText(N_("Write it as a table: [{setting}]"), {"setting": setting[0]})
-        mistake = _make_invalid_setting(raw, setting[:1], INVALID, remedy)
-        if mistake not in mistakes:
-            mistakes.append(mistake)
-        return default or ""
-    value = table.get(setting[1], default)
-    if value is None:
-        remedy = LazyText(N_("Add it to the table [{table}]."), {"table": setting[0]})
-        mistakes.append(_make_invalid_setting(raw, setting, LazyText(N_("is missing.")), remedy))
-    elif not isinstance(value, str):
-        remedy = LazyText(N_("Put the value in quotes."))
-        mistakes.append(_make_invalid_setting(raw, setting, INVALID, remedy))
-    elif pattern and not re.fullmatch(pattern, value):
-        remedy = LazyText(N_("See docs/reference/configuration.md."))
-        mistakes.append(_make_invalid_setting(raw, setting, INVALID, remedy))
-    elif "\0" in value:
-        remedy = LazyText(N_("Remove the NUL character."))
-        mistakes.append(_make_invalid_setting(raw, setting, INVALID, remedy))
-    else:
-        return value
-    return default or ""
+def _find_text(
+    data: Mapping[str, Any], table: str, name: str, default: str | None, pattern: str = r"[^\0]*"
+) -> str | None:
+    """Return a setting or its default; None if the setting is invalid."""
+    settings = data.get(table, {})
+    value = settings.get(name, default) if isinstance(settings, dict) else None
+    return value if isinstance(value, str) and re.fullmatch(pattern, value) else None
 
 
-def _make_invalid_setting(
-    raw: RawConfig, setting: tuple[str, ...], problem: LazyText, remedy: LazyText
-) -> InvalidSetting:
-    return InvalidSetting(find_line(raw.lines, setting), ".".join(setting), problem, remedy)
+def _report_mistakes(path: Path) -> NoReturn:
+    from ncen_updater.agent.config.loader import load_config  # its models take long to import
+
+    load_config(path)
+    raise AssertionError("the models accept a setting that was refused here")

@@ -75,7 +75,7 @@ FORMAT_HINTS: Mapping[str, str] = {
 # Remedies by pydantic error type; {values} come from the error's context.
 REMEDIES: Mapping[str, str] = {
     "string_type": N_("Put the value in quotes."),
-    "path_type": N_("Write the path in quotes."),
+    "path_type": N_("Put the value in quotes."),
     "int_type": N_("Write digits without quotes."),
     "int_parsing": N_("Write digits without quotes."),
     "int_from_float": N_("Write it without a fraction."),

@@ -16,7 +16,7 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 
 from ncen_updater.agent.config.errors import ConfigError
 from ncen_updater.agent.config.setting_lines import SettingPath, locate_settings
-from ncen_updater.common.bounded_io import parse_toml
+from ncen_updater.common.bounded_io import open_file, parse_toml
 from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.messages import (
     CONFIG_DUPLICATE_KEY,
@@ -81,12 +81,8 @@ def read_raw_config(
             cannot be parsed, with line and column.
     """
     try:
-        # O_NONBLOCK: opening a FIFO would wait for a writer.
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        with os.fdopen(descriptor, "rb") as stream:
-            mode = os.fstat(descriptor).st_mode
-            if not stat.S_ISREG(mode):
-                raise ConfigError(CONFIG_UNREADABLE, path=path, detail="not a regular file")
+        with open_file(path) as stream:
+            mode = os.fstat(stream.fileno()).st_mode
             if (os.geteuid() if euid is None else euid) == 0 and mode & stat.S_IWOTH:
                 raise ConfigError(CONFIG_EXPOSED, path=path)
             content = stream.read(MAX_CONFIG_BYTES + 1)
@@ -99,8 +95,6 @@ def read_raw_config(
             example=example,
             detail=error.strerror or str(error),
         ) from error
-    except ValueError as error:  # a null character or a lone surrogate in the name
-        raise ConfigError(CONFIG_UNREADABLE, path=path, detail=str(error)) from error
     if len(content) > MAX_CONFIG_BYTES:
         raise ConfigError(CONFIG_TOO_LARGE, path=path, limit_bytes=MAX_CONFIG_BYTES)
     try:

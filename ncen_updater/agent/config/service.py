@@ -8,15 +8,14 @@ from typing import Annotated, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import (
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     StringConstraints,
     field_validator,
     model_validator,
 )
 
+from ncen_updater.agent.config.engines import BaseSettings
 from ncen_updater.agent.model.event_names import NotificationKind
 from ncen_updater.agent.policy.windows import Weekday, WeeklyWindow
 
@@ -35,7 +34,7 @@ WallTime = Annotated[time, BeforeValidator(_parse_wall_time)]
 GroupName = Annotated[str, StringConstraints(pattern=r"^[a-z_][a-z0-9_-]{0,31}$")]
 
 
-class WindowSettings(BaseModel):
+class WindowSettings(BaseSettings):
     """Weekly hours in the site's local time.
 
     Attributes:
@@ -43,8 +42,6 @@ class WindowSettings(BaseModel):
         start: Opening time.
         end: Closing time; on the next day if not after the start.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
     days: Annotated[tuple[Weekday, ...], Field(min_length=1, max_length=7)] = tuple(Weekday)
     start: WallTime
@@ -62,7 +59,7 @@ class WindowSettings(BaseModel):
         return WeeklyWindow(frozenset(self.days), self.start, self.end)
 
 
-class ServiceSettings(BaseModel):
+class ServiceSettings(BaseSettings):
     """Settings of the service.
 
     Attributes:
@@ -90,8 +87,6 @@ class ServiceSettings(BaseModel):
         renew_socket: Socket of the unit that writes the agent's code.
         send_socket: Socket of the unit that sends notifications.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
     mode: Literal["notify", "approve", "automatic"] = "approve"
     timezone: str | None = None
@@ -152,11 +147,7 @@ Language = Annotated[
 NetworkTimeout = Annotated[float, Field(gt=0, le=120)]
 
 
-class _Settings(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
-
-
-class MailSettings(_Settings):
+class MailSettings(BaseSettings):
     """The mail server for notifications.
 
     Attributes:
@@ -192,7 +183,7 @@ class MailSettings(_Settings):
         return self
 
 
-class WebhookSettings(_Settings):
+class WebhookSettings(BaseSettings):
     """A webhook that receives notifications as JSON over HTTPS.
 
     Attributes:
@@ -218,7 +209,7 @@ class WebhookSettings(_Settings):
         return self
 
 
-class NotifySettings(_Settings):
+class NotifySettings(BaseSettings):
     """Notifications: which, how often, and to whom.
 
     Attributes:
@@ -243,7 +234,7 @@ class NotifySettings(_Settings):
     webhook: WebhookSettings | None = None
 
 
-class MetricsSettings(_Settings):
+class MetricsSettings(BaseSettings):
     """Metrics for Prometheus.
 
     Attributes:

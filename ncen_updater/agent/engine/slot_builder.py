@@ -121,4 +121,4 @@ def apply_delta_pack(
         tree, root = slots.read_tree(origin), slots.get_slot_directory(origin)
         return apply_pack(download.path, root, tree, directory, limits, progress)
 
-    slots.assemble_and_list(document, fill, progress)
+    slots.assemble_slot(document, fill, progress, check_content=False)

@@ -19,7 +19,6 @@ import json
 import logging
 import os
 import shlex
-import shutil
 import tempfile
 from collections.abc import Callable
 from datetime import datetime
@@ -80,7 +79,7 @@ def update_failsafe(directory: Path, python: Path) -> bool:
         OSError: If a file cannot be written.
     """
     for leftover in directory.glob(f".{FAILSAFE_FILE}.*"):  # left by an interrupted test
-        shutil.rmtree(leftover) if leftover.is_dir() else durable.remove_file(leftover)
+        durable.remove_entry(leftover)
     content, installed = read_failsafe(), directory / FAILSAFE_FILE
     if installed.exists() and installed.read_bytes() == content:
         return False

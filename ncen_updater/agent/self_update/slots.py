@@ -89,7 +89,7 @@ def require_release(directory: Path) -> None:
         pth_file = next((one.filename for one in members if one.filename.endswith(".pth")), None)
         if bytes_left < 0 or pth_file:
             too_large = LazyText(
-                N_("larger than {limit_bytes}"), {"limit_bytes": landlock.MAX_CONFINED_BYTES}
+                N_("more than {limit_bytes}"), {"limit_bytes": landlock.MAX_CONFINED_BYTES}
             )
             raise UpdaterError(AGENT_RELEASE_UNUSABLE, path=wheel, reason=pth_file or too_large)
 
@@ -162,7 +162,7 @@ class AgentSlots:
             # The feed reader and local users run this agent as well, under other UIDs.
             with durable.make_world_readable():
                 durable.make_directory(self.directory)
-                _delete(partial)
+                durable.remove_entry(partial)
                 partial.mkdir()
                 release = partial / RELEASE_DIRECTORY
                 release.mkdir()
@@ -180,7 +180,7 @@ class AgentSlots:
                 (partial / RECORD_FILE).write_text(json.dumps(record), "utf-8")
                 durable.sync_filesystem(partial)
                 if slot.exists():
-                    _delete(slot)
+                    durable.remove_entry(slot)
                 durable.rename_entry(partial, slot)
         except OSError as error:
             _discard(partial)
@@ -195,9 +195,9 @@ class AgentSlots:
         """Remove a slot, renaming it first."""
         slot, partial = self.get_path(version), self.directory / f"{version}{PARTIAL_SUFFIX}"
         if slot.exists():
-            _delete(partial)
+            durable.remove_entry(partial)
             durable.rename_entry(slot, partial)
-        _delete(partial)
+        durable.remove_entry(partial)
 
     def prune(
         self, keep: Collection[str], send_heartbeat: Callable[[], object] = lambda: None
@@ -214,7 +214,7 @@ class AgentSlots:
             self.remove(version)
         for leftover in self.directory.glob(f"*{PARTIAL_SUFFIX}"):
             send_heartbeat()
-            _delete(leftover)
+            durable.remove_entry(leftover)
         return removed
 
     # ---- building --------------------------------------------------------------------------------
@@ -312,15 +312,6 @@ class AgentSlots:
             reason = LazyText(N_("{command}: exit status {status}"), values)
             raise AgentSlotError(version=version, reason=reason, detail=detail)
         return result.output
-
-
-def _delete(path: Path) -> None:
-    if path.is_symlink() or path.is_file():
-        path.unlink()
-    elif path.exists():
-        shutil.rmtree(path)
-    if path.parent.is_dir():
-        durable.fsync_directory(path.parent)
 
 
 def _discard(partial: Path) -> None:

@@ -24,19 +24,17 @@ from ncen_updater.agent.adapters.databases.sqlite.copies import open_database
 from ncen_updater.agent.adapters.databases.sqlite.engine import ADOPTED_SET
 from ncen_updater.agent.config.agent_config import AgentConfig
 from ncen_updater.agent.config.engines import PostgresSettings, SqliteSettings
-from ncen_updater.agent.config.loader import load_config
 from ncen_updater.agent.engine.adopt import (
     EVENTS_AFTER_ADOPTION,
     adopt_site,
     inspect_adoption,
 )
-from ncen_updater.agent.engine.site_factory import build_site
 from ncen_updater.agent.model.event_names import INBOX_DIRECTORY, JOURNAL_FILE
 from ncen_updater.agent.setup.machine import Machine, find_server
 from ncen_updater.agent.setup.steps import (
     RECORD_DIRECTORY,
     Before,
-    SetupStep,
+    SiteStep,
     find_missing,
     list_files,
     remove_added_files,
@@ -59,17 +57,13 @@ NOT_OURS = frozenset({RECORD_DIRECTORY, INBOX_DIRECTORY})
 
 
 @dataclass(frozen=True)
-class AdoptStep(SetupStep, kind="adopt"):
+class AdoptStep(SiteStep, kind="adopt"):
     """Adopt the running installation as a release.
 
     Attributes:
-        config: Path of the configuration.
-        version: Version of the release.
         confirmed: Whether the operator confirmed the version that the application does not report.
     """
 
-    config: str
-    version: str
     confirmed: bool = False
 
     @property
@@ -83,9 +77,9 @@ class AdoptStep(SetupStep, kind="adopt"):
 
     def capture(self, machine: Machine) -> Before:
         """See :class:`SetupStep`."""
-        config = self._load()
+        config = self.load_config()
         paths = config.paths
-        slots = build_site(config, Path(self.config)).slots
+        slots = self.build_site().slots
         records = paths.resolve(paths.slots) / RECORDS_DIRECTORY
         current, current_link = slots.read_current(), paths.resolve(paths.current)
         return {
@@ -102,27 +96,22 @@ class AdoptStep(SetupStep, kind="adopt"):
 
     def do(self, machine: Machine, before: Before) -> None:
         """See :class:`SetupStep`."""
-        site = build_site(self._load(), Path(self.config))
+        site = self.build_site()
         journal = site.state_directory / JOURNAL_FILE
         if not journal.exists():  # adoption creates the journal last
-            adopt_site(
-                site,
-                Version(self.version),
-                SilentProgress(),
-                confirmed=self.confirmed,
-            )
+            version = Version(self.version)
+            adopt_site(site, version, SilentProgress(), confirmed=self.confirmed)
 
     def check_undo(self, machine: Machine, before: Before) -> None:
         """See :class:`SetupStep`."""
-        config = self._load()
-        require_unused(config.paths.resolve(config.paths.state))
+        require_unused(self.build_site().state_directory)
 
     def undo(self, machine: Machine, before: Before) -> None:
         """See :class:`SetupStep`."""
         self.check_undo(machine, before)
-        config = self._load()
+        config = self.load_config()
         paths = config.paths
-        slots = build_site(config, Path(self.config)).slots
+        slots = self.build_site().slots
         current = paths.resolve(paths.current)
         remove_partial_files(current)
         if before["current"] is None:
@@ -140,45 +129,27 @@ class AdoptStep(SetupStep, kind="adopt"):
         _drop_agent_parts(config, before)
         remove_added_files(paths.resolve(paths.state), before["state"], NOT_OURS)
 
-    def _load(self) -> AgentConfig:
-        return load_config(Path(self.config), check_disk=False)
-
 
 @dataclass(frozen=True)
-class DownloadStep(SetupStep, kind="download"):
-    """Download and check the release while the application runs, before the adoption stops it.
-
-    Attributes:
-        config: Path of the configuration.
-        version: Version of the release.
-    """
-
-    config: str
-    version: str
+class DownloadStep(SiteStep, kind="download"):
+    """Download and check the release while the application runs, before the adoption stops it."""
 
     @property
     def title(self) -> LazyText:
         """See :class:`SetupStep`."""
         return LazyText(N_("download {version}"), {"version": self.version})
 
-    @property
-    def _state(self) -> Path:
-        paths = load_config(Path(self.config), check_disk=False).paths
-        return paths.resolve(paths.state)
-
     def capture(self, machine: Machine) -> Before:
         """See :class:`SetupStep`."""
-        return {"state": list_files(self._state, NOT_OURS)}
+        return {"state": list_files(self.build_site().state_directory, NOT_OURS)}
 
     def do(self, machine: Machine, before: Before) -> None:
         """See :class:`SetupStep`."""
-        config = Path(self.config)
-        site = build_site(load_config(config, check_disk=False), config)
-        inspect_adoption(site, Version(self.version), SilentProgress())
+        inspect_adoption(self.build_site(), Version(self.version), SilentProgress())
 
     def undo(self, machine: Machine, before: Before) -> None:
         """See :class:`SetupStep`."""
-        remove_added_files(self._state, before["state"], NOT_OURS)
+        remove_added_files(self.build_site().state_directory, before["state"], NOT_OURS)
 
 
 def require_unused(state: Path) -> None:

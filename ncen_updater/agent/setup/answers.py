@@ -24,7 +24,8 @@ from ncen_updater.agent.config.raw_config import read_raw_config
 from ncen_updater.agent.config.service import WindowSettings
 from ncen_updater.agent.config.setting_lines import SettingPath
 from ncen_updater.common.cli.render import parse_digest
-from ncen_updater.common.i18n import LazyText
+from ncen_updater.common.errors import InvalidValueError
+from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.formats.manifest import Identifier
 from ncen_updater.formats.rollout import find_invalid_countries
 
@@ -96,7 +97,7 @@ class SiteAnswers(SiteSettings):
     @classmethod
     def _require_country(cls, value: str) -> str:
         if find_invalid_countries([value]):
-            raise ValueError(LazyText("unknown country {country}", {"country": value}))
+            raise InvalidValueError(N_("unknown country {country}"), country=value)
         return value
 
 

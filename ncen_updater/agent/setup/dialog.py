@@ -145,13 +145,12 @@ def survey_site(machine: Machine, given: SetupAnswers | None) -> tuple[SiteFacts
 
 
 def format_found(found: SiteProposal) -> Iterator[LazyText]:
-    """Yield each finding with its certainty and reason."""
+    """Yield each finding with its certainty."""
     for guess in found.guesses:
         values = {
-            "what": guess.what,
-            "value": guess.value or LazyText(N_("not found")),
+            "name": guess.what,
+            "text": guess.value or LazyText(N_("not found")),
             "certainty": LazyText(CERTAINTIES[guess.certainty]),
-            "reason": guess.reason,
         }
-        words = N_("{what}: {value} ({certainty}: {reason})") if guess.value else "{what}: {value}"
+        words = N_("{name}: {text} ({certainty})") if guess.value else N_("{name}: {text}")
         yield LazyText(words, values)

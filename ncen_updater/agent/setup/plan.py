@@ -454,9 +454,9 @@ def _start_from_current(
         by_hand.append(LazyText(words, {"unit": unit, "current": current}))
         return
     paths = list_paths(addition, current)
-    yield RestartStep(unit, str(config_path), version, paths, before_files=True)
+    yield RestartStep(str(config_path), version, unit, paths, before_files=True)
     yield _file(machine.path(f"/etc/systemd/system/{unit}.d/{UNIT_DROP_IN}"), addition)
-    yield RestartStep(unit, str(config_path), version, paths, before_files=False)
+    yield RestartStep(str(config_path), version, unit, paths, before_files=False)
 
 
 def _add_maintenance_page(
@@ -555,11 +555,11 @@ def _adopt_stopped(
     yield DownloadStep(str(path), version)
     if parts:
         yield CommandStep(backward=start)
-    yield RestartStep(unit, str(path), version, [], before_files=True)
+    yield RestartStep(str(path), version, unit, [], before_files=True)
     yield CommandStep(stop)
     yield AdoptStep(str(path), version, confirmed=True)
     yield CommandStep(backward=stop)
-    yield from starting[1:] or [RestartStep(unit, str(path), version, [], before_files=False)]
+    yield from starting[1:] or [RestartStep(str(path), version, unit, [], before_files=False)]
     if parts:
         yield CommandStep(start)
 

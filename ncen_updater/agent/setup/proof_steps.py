@@ -12,14 +12,13 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
-from ncen_updater.agent.adapters.databases.base import ChangeRef, CopyPlan, DatabaseEngine
-from ncen_updater.agent.config.loader import load_config
-from ncen_updater.agent.engine.site_factory import build_site
+from ncen_updater.agent.adapters.databases.base import ChangeRef, CopyPlan
 from ncen_updater.agent.engine.steps.preflight import require_no_blockers
 from ncen_updater.agent.setup.machine import Machine
 from ncen_updater.agent.setup.steps import (
     Before,
     SetupStep,
+    SiteStep,
     create_flag_file,
     find_missing,
     remove_flag_file,
@@ -38,16 +37,8 @@ MAX_TRIAL_BYTES = 1_000_000_000
 
 
 @dataclass(frozen=True)
-class TrialCopyStep(SetupStep, kind="trial-copy"):
-    """Copy each database as for a rehearsal, then drop the copies.
-
-    Attributes:
-        config: Path of the configuration.
-        version: Version of the release.
-    """
-
-    config: str
-    version: str
+class TrialCopyStep(SiteStep, kind="trial-copy"):
+    """Copy each database as for a rehearsal, then drop the copies."""
 
     @property
     def title(self) -> LazyText:
@@ -56,7 +47,7 @@ class TrialCopyStep(SetupStep, kind="trial-copy"):
 
     def capture(self, machine: Machine) -> Before:
         """See :class:`SetupStep`; raise if the disk has no space for the copies."""
-        engine, change = self._build_engine(), self._change
+        engine, change = self.build_site().database_engine, self._change
         found = engine.find_blockers(change, application_stopped=False)
         require_no_blockers([one for one in found if "missing_bytes" in one.figures])
         return {"plan": engine.plan_copy(change).copies}
@@ -64,20 +55,18 @@ class TrialCopyStep(SetupStep, kind="trial-copy"):
     def do(self, machine: Machine, before: Before) -> None:
         """See :class:`SetupStep`."""
         self.undo(machine, before)
-        self._build_engine().copy_online(self._change, CopyPlan(before["plan"]), SilentProgress())
+        engine = self.build_site().database_engine
+        engine.copy_online(self._change, CopyPlan(before["plan"]), SilentProgress())
         self.undo(machine, before)
 
     def undo(self, machine: Machine, before: Before) -> None:
         """See :class:`SetupStep`."""
-        self._build_engine().discard_candidates(self._change, CopyPlan(before["plan"]))
+        engine = self.build_site().database_engine
+        engine.discard_candidates(self._change, CopyPlan(before["plan"]))
 
     @property
     def _change(self) -> ChangeRef:
         return ChangeRef(TRIAL_ID, 0, self.version)
-
-    def _build_engine(self) -> DatabaseEngine:
-        path = Path(self.config)
-        return build_site(load_config(path, check_disk=False), path).database_engine
 
 
 @dataclass(frozen=True)

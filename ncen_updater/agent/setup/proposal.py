@@ -40,13 +40,11 @@ class Guess:
         what: Label.
         value: Empty if nothing was found.
         certainty: Certainty.
-        reason: Evidence.
     """
 
     what: LazyText
     value: str | LazyText
     certainty: Certainty
-    reason: LazyText
 
 
 @dataclass(frozen=True)
@@ -78,11 +76,6 @@ class SiteProposal:
     guesses: tuple[Guess, ...] = ()
 
 
-SEEN_AT_WORK = LazyText(N_("in use now"))
-ONLY_ONE = LazyText(N_("the only one"))
-READ_NOW = LazyText(N_("read from the system"))
-BY_FILE_SYSTEM = LazyText(N_("by the file system"))
-BY_NAME = LazyText(N_("by its name"))
 DATABASES, UNIT, HEALTH = (
     LazyText(N_("databases")), LazyText(N_("unit")), LazyText(N_("health URL")),
 )  # fmt: skip
@@ -111,26 +104,25 @@ def make_proposal(
         owned = [found.name for found in cluster.databases if found.owner == owner]
         names = make_logical_names(owned, product, owner)
         found = f"{cluster.name}: {', '.join(owned)} ({owner})"
-        reason = {Certainty.SEEN: SEEN_AT_WORK, Certainty.LIKELY: ONLY_ONE}.get(certainty, BY_NAME)
-        guesses.append(Guess(DATABASES, found, certainty, reason))
+        guesses.append(Guess(DATABASES, found, certainty))
     chosen, parts, unit_guess = _choose_unit(facts, product, owner, unit)
     if cluster is None:
-        for files, certainty, reason in (
-            (chosen.sqlite if chosen else (), Certainty.SEEN, SEEN_AT_WORK),
-            (facts.sqlite, Certainty.LIKELY, ONLY_ONE),
+        for files, certainty in (
+            (chosen.sqlite if chosen else (), Certainty.SEEN),
+            (facts.sqlite, Certainty.LIKELY),
         ):
             directory, names = find_sqlite(files)
             if directory:
                 engine = "sqlite"
                 place = next(str(PurePosixPath(f).parent) for f in files if f.startswith(directory))
-                guesses.append(Guess(DATABASES, directory, certainty, reason))
+                guesses.append(Guess(DATABASES, directory, certainty))
                 break
     guesses.append(unit_guess)
     own = [one for one in facts.health if chosen and get_port(one.url) in chosen.ports]
     health = own[0] if own else facts.health[0] if len(facts.health) == 1 else None
     value = f"{health.url}{health.path} ({health.version})" if health else ""
     certainty = Certainty.SEEN if own else Certainty.LIKELY if health else Certainty.GUESSED
-    guesses.append(Guess(HEALTH, value, certainty, SEEN_AT_WORK if own else ONLY_ONE))
+    guesses.append(Guess(HEALTH, value, certainty))
     guesses.append(_find_web_server(facts, health))
     guesses += _describe_disks(facts, place, cluster)
     user = chosen.user if chosen else owner if owner in facts.system_users else ""
@@ -210,10 +202,10 @@ def _choose_unit(
             unit for unit in facts.units
             if answering & set(unit.ports) and unit.sqlite
         ]  # fmt: skip
-    for some, certainty, reason in (
-        (working, Certainty.SEEN, SEEN_AT_WORK),
-        (same, Certainty.LIKELY, ONLY_ONE),
-        ([unit for unit in same if _is_named(unit, product)], Certainty.GUESSED, BY_NAME),
+    for some, certainty in (
+        (working, Certainty.SEEN),
+        (same, Certainty.LIKELY),
+        ([unit for unit in same if _is_named(unit, product)], Certainty.GUESSED),
     ):
         if len(some) == 1:
             chosen = some[0]
@@ -223,8 +215,8 @@ def _choose_unit(
                 if unit is not chosen and unit.user == chosen.user
                 and unit.name.startswith((f"{stem}-", f"{stem}@", f"{product}-"))
             )  # fmt: skip
-            return chosen, parts, Guess(UNIT, chosen.name, certainty, reason)
-    return None, (), Guess(UNIT, "", Certainty.GUESSED, BY_NAME)
+            return chosen, parts, Guess(UNIT, chosen.name, certainty)
+    return None, (), Guess(UNIT, "", Certainty.GUESSED)
 
 
 def _is_named(unit: FoundUnit, product: str) -> bool:
@@ -238,7 +230,7 @@ def _find_web_server(facts: SiteFacts, health: FoundHealth | None) -> Guess:
         for server, path, text in facts.sites
         if port in find_proxied_ports(text)
     ]
-    return Guess(WEB_SERVER, "; ".join(found), Certainty.SEEN, SEEN_AT_WORK)
+    return Guess(WEB_SERVER, "; ".join(found), Certainty.SEEN)
 
 
 def _describe_disks(facts: SiteFacts, place: str, cluster: Cluster | None) -> Iterator[Guess]:
@@ -255,7 +247,7 @@ def _describe_disks(facts: SiteFacts, place: str, cluster: Cluster | None) -> It
             if disk.clones:
                 words = N_("{free_bytes} free in {path}; files can be cloned")
             values = {"free_bytes": disk.free_bytes, "path": path}
-            yield Guess(DISK, LazyText(words, values), Certainty.SEEN, READ_NOW)
+            yield Guess(DISK, LazyText(words, values), Certainty.SEEN)
     if disk := facts.disks.get(place):
         words = N_("full copies")
         if disk.clones and cluster is not None and cluster.major < CLONE_MIN_MAJOR:
@@ -265,7 +257,7 @@ def _describe_disks(facts: SiteFacts, place: str, cluster: Cluster | None) -> It
         elif disk.clones:
             words = N_("clones, with almost no space and time")
         copies = LazyText(words, {"major": CLONE_MIN_MAJOR})
-        yield Guess(COPIES, copies, Certainty.LIKELY, BY_FILE_SYSTEM)
+        yield Guess(COPIES, copies, Certainty.LIKELY)
 
 
 def get_port(url: str) -> int:

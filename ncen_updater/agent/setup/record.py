@@ -38,6 +38,7 @@ from ncen_updater.common import atomic_files as durable
 from ncen_updater.common.bounded_io import parse_json, read_file
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import LazyText, join_texts
+from ncen_updater.common.json_records import decode_text, encode_text
 from ncen_updater.common.messages import (
     SETUP_IN_USE,
     SETUP_RECORD_DAMAGED,
@@ -113,13 +114,9 @@ class SetupRecord:
         """Write the plan to the disk before the first step."""
         self.steps, self.phase = tuple(steps), SetupPhase.DOING
         entries = [{"step": step.to_record(), "state": None, "before": None} for step in steps]
-        left = [
-            {"template": line.template, "values": {k: str(v) for k, v in line.values.items()}}
-            for line in by_hand
-        ]
         self._data = {
             "schema": SCHEMA, "config": None if config is None else str(config), "steps": entries,
-            "missing": self._missing, "by_hand": left,
+            "missing": self._missing, "by_hand": [encode_text(line) for line in by_hand],
         }  # fmt: skip
         self._save()
 
@@ -130,7 +127,7 @@ class SetupRecord:
     @property
     def by_hand(self) -> tuple[LazyText, ...]:
         """Return the tasks that the operator has to do."""
-        return tuple(LazyText(**line) for line in self._data["by_hand"])
+        return tuple(decode_text(line, "by_hand") for line in self._data["by_hand"])
 
     @property
     def config(self) -> Path | None:
@@ -296,7 +293,7 @@ def _check_entries(data: dict[str, Any]) -> None:
         if entry["state"] and not isinstance(entry["before"], dict):
             raise TypeError("before")
     for line in data["by_hand"]:
-        LazyText(**line)
+        decode_text(line, "by_hand")
     for name in (*data["missing"], data["config"] or "/"):
         Path(name)
 

@@ -15,7 +15,6 @@ import contextlib
 import difflib
 import grp
 import os
-import shutil
 import stat
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -31,6 +30,10 @@ from ncen_updater.agent.adapters.databases.postgresql.connection import (
     quote_literal,
 )
 from ncen_updater.agent.adapters.databases.postgresql.roles import try_login
+from ncen_updater.agent.config.agent_config import AgentConfig
+from ncen_updater.agent.config.loader import load_config
+from ncen_updater.agent.engine.site import Site
+from ncen_updater.agent.engine.site_factory import build_site
 from ncen_updater.agent.reports.diagnostics.access_checks import read_permissions
 from ncen_updater.agent.setup.machine import Machine, ServerAddress, acting_as
 from ncen_updater.common import atomic_files as durable
@@ -57,8 +60,8 @@ class SetupStep:
 
     kind: ClassVar[str]
 
-    def __init_subclass__(cls, kind: str) -> None:
-        """Register the class under the name used in records."""
+    def __init_subclass__(cls, kind: str = "") -> None:
+        """Register the class under the name used in records; a base class has none."""
         cls.kind = kind
         KINDS[kind] = cls
 
@@ -87,6 +90,27 @@ class SetupStep:
 
     def undo(self, machine: Machine, before: Before) -> None:
         """Undo the step, also if it ran only in part."""
+
+
+@dataclass(frozen=True)
+class SiteStep(SetupStep):
+    """Base class of steps that use the configured site.
+
+    Attributes:
+        config: Path of the configuration.
+        version: Version of the release that runs.
+    """
+
+    config: str
+    version: str
+
+    def load_config(self) -> AgentConfig:
+        """Return the configuration."""
+        return load_config(Path(self.config), check_disk=False)
+
+    def build_site(self) -> Site:
+        """Return the site."""
+        return build_site(self.load_config(), Path(self.config))
 
 
 def load_step(record: Mapping[str, Any]) -> SetupStep:
@@ -486,11 +510,7 @@ class MembersStep(SetupStep, kind="members"):
 def remove_added_files(directory: Path, before: Sequence[str], skip: frozenset[str]) -> None:
     """Remove everything not listed in ``before``; keep the skipped entries."""
     for name in sorted(set(list_files(directory, skip)).difference(before)):
-        path = directory / name
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
-        else:
-            path.unlink(missing_ok=True)
+        durable.remove_entry(directory / name)
 
 
 def list_files(directory: Path, skip: frozenset[str]) -> list[str]:

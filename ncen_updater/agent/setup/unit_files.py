@@ -16,10 +16,9 @@ from ncen_updater.agent.adapters.application.systemd import (
     parse_unit,
 )
 from ncen_updater.agent.config.agent_config import ApplicationSettings
-from ncen_updater.agent.config.loader import load_config
 from ncen_updater.agent.setup.machine import COMMAND_LIMIT_S, Machine
 from ncen_updater.agent.setup.server_files import MARK
-from ncen_updater.agent.setup.steps import Before, SetupStep, create_flag_file, find_missing
+from ncen_updater.agent.setup.steps import Before, SiteStep, create_flag_file, find_missing
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.messages import (
@@ -57,7 +56,7 @@ def make_unit_drop_in(text: str, current: str) -> str | None:
 
 
 @dataclass(frozen=True)
-class RestartStep(SetupStep, kind="restart"):
+class RestartStep(SiteStep, kind="restart"):
     """Restart the application and wait until it is healthy.
 
     Users see the maintenance page meanwhile: they are refused once, until the application is
@@ -65,16 +64,12 @@ class RestartStep(SetupStep, kind="restart"):
 
     Attributes:
         unit: Unit of the application.
-        config: Path of the configuration.
-        version: Version that must be running.
         paths: Files of the release that the unit starts.
         before_files: Whether the step precedes the drop-in; then it restarts the unit only on undo,
             after the drop-in was removed.
     """
 
     unit: str
-    config: str
-    version: str
     paths: list[str]
     before_files: bool
 
@@ -114,7 +109,7 @@ class RestartStep(SetupStep, kind="restart"):
             ) from error
 
     def _load(self) -> tuple[ApplicationSettings, Path]:
-        config = load_config(Path(self.config), check_disk=False)
+        config = self.load_config()
         return config.application, config.paths.resolve(config.application.maintenance_file)
 
     def _restart(self, machine: Machine, before: Before) -> None:

@@ -72,7 +72,7 @@ def find_refusal(info: os.stat_result, uid: int) -> LazyText | None:
         uid: The requesting user.
     """
     if not stat.S_ISREG(info.st_mode):
-        return LazyText(N_("it is not a regular file"))
+        return LazyText(N_("not a regular file"))
     if info.st_nlink != 1:
         return LazyText(N_("it has several hard links"))
     # Also for files of root: anyone who may write to such a file's directory can move it into the
@@ -247,16 +247,17 @@ def place_files(inbox: Path, file: Path, progress: ProgressListener) -> Iterator
         try:
             total, copied = os.fstat(source).st_size, 0
             require_space(inbox, total)
-            target = _create_file(directory, inbox, file.name)
-            remove.append(file.name)
             title = LazyText(N_("Copying {name} to the import directory"), {"name": file.name})
-            try:
-                while chunk := _read_chunk(source, file):
-                    _write_chunk(target, chunk, inbox / file.name)
-                    copied += len(chunk)
-                    progress.report(title, Amount(copied, max(total, copied), Unit.BYTES))
-            finally:
-                os.close(target)
+            with _map_write_errors(inbox / file.name):
+                target = _create_file(directory, file.name)
+                remove.append(file.name)
+                try:
+                    while chunk := _read_chunk(source, file):
+                        _write_chunk(target, chunk)
+                        copied += len(chunk)
+                        progress.report(title, Amount(copied, max(total, copied), Unit.BYTES))
+                finally:
+                    os.close(target)
         finally:
             os.close(source)
         yield remove
@@ -267,20 +268,17 @@ def place_files(inbox: Path, file: Path, progress: ProgressListener) -> Iterator
         os.close(directory)
 
 
-def _create_file(directory: int, inbox: Path, name: str) -> int:
+def _create_file(directory: int, name: str) -> int:
     """Create a file; an existing one of this user is replaced."""
-    try:
-        with suppress(FileNotFoundError):
-            info = os.stat(name, dir_fd=directory, follow_symlinks=False)
-            if info.st_uid != os.geteuid():
-                values = {"owner": _read_user_name(info.st_uid)}
-                raise _make_refusal_error(
-                    name, LazyText(N_("a file of this name by {owner} exists"), values)
-                )
-            os.unlink(name, dir_fd=directory)
-        return os.open(name, CREATE_FLAGS, 0o644, dir_fd=directory)
-    except OSError as error:
-        raise _make_write_error(error, inbox / name) from error
+    with suppress(FileNotFoundError):
+        info = os.stat(name, dir_fd=directory, follow_symlinks=False)
+        if info.st_uid != os.geteuid():
+            values = {"owner": _read_user_name(info.st_uid)}
+            raise _make_refusal_error(
+                name, LazyText(N_("a file of this name by {owner} exists"), values)
+            )
+        os.unlink(name, dir_fd=directory)
+    return os.open(name, CREATE_FLAGS, 0o644, dir_fd=directory)
 
 
 def _open_source(file: Path) -> int:
@@ -299,17 +297,18 @@ def _read_chunk(source: int, file: Path) -> bytes:
         raise UpdaterError(BUNDLE_UNREADABLE, path=file, detail=detail) from error
 
 
-def _write_chunk(target: int, chunk: bytes, path: Path) -> None:
+def _write_chunk(target: int, chunk: bytes) -> None:
     remaining = memoryview(chunk)
+    while remaining:
+        remaining = remaining[os.write(target, remaining) :]
+
+
+@contextmanager
+def _map_write_errors(path: Path) -> Iterator[None]:
     try:
-        while remaining:
-            remaining = remaining[os.write(target, remaining) :]
+        yield
     except OSError as error:
-        raise _make_write_error(error, path) from error
-
-
-def _make_write_error(error: OSError, path: Path) -> UpdaterError:
-    disk_full = find_disk_full_error(error, path)
-    if disk_full is not None:
-        return disk_full
-    return UpdaterError(INBOX_UNUSABLE, path=path.parent, reason=error.strerror or str(error))
+        reason = error.strerror or str(error)
+        raise find_disk_full_error(error, path) or UpdaterError(
+            INBOX_UNUSABLE, path=path.parent, reason=reason
+        ) from error

@@ -7,9 +7,10 @@ or forge lines, or reorder neighbouring text, and they must stay readable in eve
 from __future__ import annotations
 
 import json
+import os
 import re
 import unicodedata
-from typing import Final
+from typing import Final, TextIO
 
 #: U+200C and U+200D: without them, words in Persian, Sinhala or Hindi would change.
 JOINERS: Final = "\u200c\u200d"
@@ -182,6 +183,26 @@ def _approximate(character: str, encoding: str) -> str:
         if held:
             return held
     return "" if measure_width(character) == 0 else "?"
+
+
+def format_for_stream(
+    text: str, stream: TextIO, *, is_clean: bool = False, right_to_left: bool = False
+) -> str:
+    """Return text in the form that a stream can show.
+
+    Args:
+        text: One or several lines.
+        stream: The stream.
+        is_clean: As for :func:`prepare_for_terminal`.
+        right_to_left: Likewise.
+    """
+    encoding = stream.encoding or "utf-8"
+    terminal_type = os.environ.get("TERM") if stream.isatty() else None
+    seen = prepare_for_terminal(
+        text, is_clean=is_clean, right_to_left=right_to_left,
+        without_isolates=not supports_isolates(encoding, terminal_type),
+    )  # fmt: skip
+    return fit_encoding(seen, encoding)
 
 
 def escape_json(document: str) -> str:

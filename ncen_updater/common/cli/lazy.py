@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 import importlib
 import keyword
-import re
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -19,13 +18,12 @@ from ncen_updater.common.cli.session import CliSession
 from ncen_updater.common.cli.usage import translate_metavars
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, list_languages, match_language, translate
-from ncen_updater.common.messages import UNKNOWN_COMMAND, VERSION_NOT_ACCEPTED, ExitCode
+from ncen_updater.common.messages import UNKNOWN_COMMAND, ExitCode
 
 #: Minimum similarity of an option that is suggested for a mistyped one.
 NAME_SIMILARITY = 0.7
 #: The same for a command: swapped letters are similar enough, "pause" and "prune" are not.
 COMMAND_SIMILARITY = 0.75
-VERSION_PATTERN = re.compile(r"v?\d+\.\d\S*")
 
 
 def get_session(context: click.Context) -> CliSession:
@@ -225,12 +223,7 @@ class CliCommand(TranslatedCommand):
         self.params += make_global_options(config=self.has_config)
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Parse the arguments; report a version given to a command that takes none.
-
-        Raises:
-            UpdaterError: If a version was given to such a command.
-        """
-        given = [word for word in args if VERSION_PATTERN.fullmatch(word)]
+        """Parse the arguments; suggest only an option that is similar enough to an unknown one."""
         try:
             return super().parse_args(ctx, args)
         except click.NoSuchOption as error:
@@ -241,14 +234,6 @@ class CliCommand(TranslatedCommand):
             raise click.NoSuchOption(error.option_name, possibilities=close, ctx=ctx) from error
         except click.UsageError as error:
             error.ctx = error.ctx or ctx  # the parser sets no context
-            takes = any(parameter.name == "version" for parameter in self.params)
-            # Subclasses of UsageError have other causes.
-            if self.has_config and given and not takes and type(error) is click.UsageError:
-                raise UpdaterError(
-                    VERSION_NOT_ACCEPTED,
-                    command=ctx.command_path,
-                    version=given[0],
-                ) from error
             raise
 
 

@@ -7,7 +7,6 @@ seconds on a terminal, every ten seconds elsewhere.
 
 from __future__ import annotations
 
-import os
 import shutil
 import sys
 import threading
@@ -17,17 +16,14 @@ from types import TracebackType
 from typing import TextIO
 
 from ncen_updater.common.cli.characters import (
-    fit_encoding,
-    prepare_for_terminal,
+    format_for_stream,
     strip_control_characters,
-    supports_isolates,
     truncate_text,
 )
 from ncen_updater.common.cli.render import (
     colorize,
     format_amount,
     format_duration,
-    supports_color,
 )
 from ncen_updater.common.i18n import LazyText, is_right_to_left
 from ncen_updater.common.progress import (
@@ -65,10 +61,6 @@ class ProgressDisplay:
         self._rich = rich
         self._language = language
         self._right_to_left = is_right_to_left(language)
-        self._encoding = getattr(stream, "encoding", None) or "utf-8"
-        seen = not stream.closed and stream.isatty()  # a closed stream has no isatty()
-        kind = os.environ.get("TERM") if seen else None
-        self._plain = not supports_isolates(self._encoding, kind)
         self._interval = RICH_INTERVAL_S if rich else PLAIN_INTERVAL_S
         self._clock = monotonic
         # Re-entrant: a signal handler that raises may run between any two lines of the holder.
@@ -157,16 +149,17 @@ class ProgressDisplay:
         if self._dead:
             return
         try:
-            seen = prepare_for_terminal(
-                text, is_clean=True, right_to_left=self._right_to_left, without_isolates=self._plain
+            self._stream.write(
+                format_for_stream(
+                    text, self._stream, is_clean=True, right_to_left=self._right_to_left
+                )
             )
-            self._stream.write(fit_encoding(seen, self._encoding))
             self._stream.flush()
         except (OSError, ValueError):  # a closed terminal must not end an upgrade
             self._dead = True
 
 
-class _SilentDisplay(ProgressDisplay):
+class SilentDisplay(ProgressDisplay):
     """A display that shows nothing.
 
     Args:
@@ -181,27 +174,6 @@ class _SilentDisplay(ProgressDisplay):
         """Forward the progress to the relay."""
         if self._relay is not None:
             self._relay.report(text, amount)
-
-
-def make_progress_display(
-    *,
-    quiet: bool,
-    language: str,
-    relay: ProgressListener | None = None,
-    shown: dict[str, float] | None = None,
-) -> ProgressDisplay:
-    """Return the display for stderr.
-
-    Args:
-        quiet: Whether to show nothing.
-        language: Language of the texts.
-        relay: Listener that receives the progress if nothing is shown.
-        shown: See :class:`ProgressDisplay`.
-    """
-    if quiet:
-        return _SilentDisplay(relay)
-    rich = supports_color(sys.stderr)
-    return ProgressDisplay(sys.stderr, rich=rich, language=language, shown=shown)
 
 
 _: type[ProgressListener] = ProgressDisplay

@@ -16,11 +16,9 @@ import click
 
 from ncen_updater.common.cli.characters import (
     escape_json,
-    fit_encoding,
-    prepare_for_terminal,
+    format_for_stream,
     protect_spacing,
     strip_control_characters,
-    supports_isolates,
     wrap_data_line,
 )
 from ncen_updater.common.cli.render import highlight, supports_color
@@ -128,7 +126,7 @@ class CliSession:
 
     def write_text(self, data: str) -> None:
         """Write text to stdout, made safe for the terminal."""
-        shown = self.format_for_stream(data, sys.stdout)
+        shown = self._format(data, sys.stdout)
         self._write_stdout(highlight(shown, self.language) if supports_color(sys.stdout) else shown)
 
     def _write_stdout(self, data: str) -> None:
@@ -151,25 +149,14 @@ class CliSession:
         """
         text = line.render(self.language) if isinstance(line, LazyText) else line
         try:
-            click.echo(self.format_for_stream(text, sys.stderr, is_clean=is_clean), err=True)
+            click.echo(self._format(text, sys.stderr, is_clean=is_clean), err=True)
         # nobody reads it, or its disk is full; the exit code still shows the result
         except OSError:
             discard_stream(sys.stderr)
 
-    def format_for_stream(self, text: str, stream: TextIO, *, is_clean: bool = False) -> str:
-        """Return text in the form that a stream can show.
-
-        Args:
-            text: One or several lines.
-            stream: The stream.
-            is_clean: As for :meth:`print_message`.
-        """
-        kind = os.environ.get("TERM") if stream.isatty() else None
-        seen = prepare_for_terminal(
-            text, is_clean=is_clean, right_to_left=is_right_to_left(self.language),
-            without_isolates=not supports_isolates(stream.encoding or "utf-8", kind),
-        )  # fmt: skip
-        return fit_encoding(seen, stream.encoding or "utf-8")
+    def _format(self, text: str, stream: TextIO, *, is_clean: bool = False) -> str:
+        right_to_left = is_right_to_left(self.language)
+        return format_for_stream(text, stream, is_clean=is_clean, right_to_left=right_to_left)
 
     def prompt(self, question: str, **settings: Any) -> Any:  # noqa: ANN401 - as click.prompt
         """Ask at the terminal; the colon behind the question is that of the language.
@@ -179,7 +166,7 @@ class CliSession:
             settings: Further arguments of ``click.prompt``.
         """
         colon = protect_spacing(self.translate(N_("{name}: {text}"), name="", text=""))
-        shown = self.format_for_stream(question, sys.stderr)
+        shown = self._format(question, sys.stderr)
         return click.prompt(shown, err=True, prompt_suffix=colon, **settings)
 
     def ask_confirmation(self, question: LazyText, *, assume_yes: bool) -> None:
@@ -215,9 +202,11 @@ class CliSession:
 
     def make_progress(self) -> ProgressDisplay:
         """Return the progress display of this run, a context manager."""
-        from ncen_updater.common.cli.progress_display import make_progress_display
+        from ncen_updater.common.cli.progress_display import ProgressDisplay, SilentDisplay
 
-        return make_progress_display(
-            quiet=self.quiet, language=self.language, relay=next(iter(CALLER_PROGRESS), None),
-            shown=self._shown_progress,
-        )  # fmt: skip
+        if self.quiet:
+            return SilentDisplay(next(iter(CALLER_PROGRESS), None))
+        rich = supports_color(sys.stderr)
+        return ProgressDisplay(
+            sys.stderr, rich=rich, language=self.language, shown=self._shown_progress
+        )

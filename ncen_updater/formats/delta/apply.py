@@ -41,8 +41,10 @@ from ncen_updater.common.messages import (
     DELTA_RANGE_REFUSED,
     DELTA_UNSUPPORTED,
     OLD_FILE_ALTERED,
+    ErrorMessage,
 )
 from ncen_updater.common.progress import Amount, ProgressListener, Unit
+from ncen_updater.formats.delta.byte_transforms import join_pieces
 from ncen_updater.formats.delta.group_decoder import GroupView
 from ncen_updater.formats.delta.index_reader import decode_plan
 from ncen_updater.formats.delta.lzma_streams import (
@@ -66,7 +68,6 @@ from ncen_updater.formats.delta.pack_plan import (
     check_no_trailing_data,
     list_capabilities,
     make_deflater,
-    name_deflate_capability,
     read_header,
     read_index,
 )
@@ -87,6 +88,13 @@ FICLONE = 0x40049409  # linux/fs.h
 ROOT = 0
 # Errors of a file system that cannot clone blocks, or not between these two files.
 NO_CLONE = (errno.EOPNOTSUPP, errno.EXDEV, errno.EINVAL, errno.ENOTTY, errno.ENOSYS, errno.EPERM)
+MESSAGES_BY_ERROR: Mapping[type[Exception], ErrorMessage] = {
+    PathRefusedError: DELTA_PATH_REFUSED,
+    NumberTooLargeError: DELTA_OVER_LIMIT,
+    ReferenceOutOfRangeError: DELTA_RANGE_REFUSED,
+    MalformedColumnError: DELTA_DAMAGED,
+    UnicodeDecodeError: DELTA_DAMAGED,
+}
 NO_LINK = (errno.EMLINK, errno.EXDEV, errno.EPERM, errno.EACCES, errno.EOPNOTSUPP)
 
 
@@ -265,7 +273,7 @@ def apply_pack(
         plan = _read_plan(descriptor, pack, old_tree, limits)
         with (
             closing(VerifiedFiles(old, old_tree)) as origin,
-            closing(DirectoryHandle(destination)) as below,
+            DirectoryHandle(destination) as below,
         ):
             return _TreeBuilder(
                 descriptor, plan, origin, below, destination, link_mode, progress
@@ -276,18 +284,9 @@ def apply_pack(
 def _map_errors(pack: Path) -> Iterator[None]:
     try:
         yield
-    except PathRefusedError as error:
-        raise DeltaError(
-            DELTA_PATH_REFUSED, pack=pack.name, detail=get_error_text(error)
-        ) from error
-    except NumberTooLargeError as error:
-        raise DeltaError(DELTA_OVER_LIMIT, pack=pack.name, detail=get_error_text(error)) from error
-    except ReferenceOutOfRangeError as error:
-        raise DeltaError(
-            DELTA_RANGE_REFUSED, pack=pack.name, detail=get_error_text(error)
-        ) from error
-    except (MalformedColumnError, UnicodeDecodeError) as error:
-        raise DeltaError(DELTA_DAMAGED, pack=pack.name, detail=get_error_text(error)) from error
+    except tuple(MESSAGES_BY_ERROR) as error:
+        message = MESSAGES_BY_ERROR[type(error)]
+        raise DeltaError(message, pack=pack.name, detail=get_error_text(error)) from error
 
 
 def _read_plan(descriptor: int, pack: Path, old: Tree, limits: DeltaLimits) -> PackPlan:
@@ -301,26 +300,18 @@ def _read_plan(descriptor: int, pack: Path, old: Tree, limits: DeltaLimits) -> P
     plan = decode_plan(index, old, header.streams_start, limits.out_files)
     check_no_trailing_data(descriptor, header, plan)
     total = sum(old.entries[e].size if isinstance(e, int) else e.size for e in plan.entries)
-    for template, found, most in (
-        (N_("{found_bytes} in files, signed for {limit_bytes}"), total, limits.out_bytes),
-        (
-            N_("{found_bytes} of memory, signed for {limit_bytes}"),
-            plan.memory_bytes,
-            limits.max_memory_bytes,
-        ),
+    for found, most in (
+        (total, limits.out_bytes),
+        (plan.memory_bytes, limits.max_memory_bytes),
     ):
         if found > most:
             raise NumberTooLargeError(
-                LazyText(template, {"found_bytes": found, "limit_bytes": most})
+                N_("{found_bytes}, signed for {limit_bytes}"), found_bytes=found, limit_bytes=most
             )
-    levels = {op.argument for g in plan.groups for r in g.recipes for op in r.operations
-              if op.kind is ArchiveOperationKind.DEFLATE}  # fmt: skip
-    unsigned = {*map(name_deflate_capability, levels), *plan.required_capabilities} - set(
-        limits.required_capabilities
-    )
+    unsigned = set(plan.required_capabilities).difference(limits.required_capabilities)
     if unsigned:
         raise NumberTooLargeError(
-            LazyText(N_("capabilities not signed: {names}"), {"names": ", ".join(sorted(unsigned))})
+            N_("capabilities not signed: {names}"), names=", ".join(sorted(unsigned))
         )
     return plan
 
@@ -341,15 +332,15 @@ class _TreeBuilder:
         self._linking = linking
         self._sharing = FileSharing(origin, below, linking)
         self._digests: dict[int, str] = {}
+        # An unchanged entry is that of the old tree.
+        self._entries = [origin.get_entry(e) if isinstance(e, int) else e for e in plan.entries]
         self._built = [
             at for at, e in enumerate(plan.entries) if isinstance(e, NewEntry) and e.is_built
         ]
         # Bytes that are still to be built.
-        self._left = sum(e.size for e in plan.entries if isinstance(e, NewEntry) and e.is_built)
+        self._left = sum(self._entries[at].size for at in self._built)
         self._done = self._reported = 0
-        self._total = sum(
-            origin.get_entry(e).size if isinstance(e, int) else e.size for e in plan.entries
-        )
+        self._total = sum(entry.size for entry in self._entries)
 
     def build_tree(self) -> Tree:
         """Write all entries; create links and set the modes of directories last."""
@@ -357,28 +348,26 @@ class _TreeBuilder:
             e.size for e in self._plan.entries if isinstance(e, NewEntry) and e.copy_of is not None
         ]
         require_space(self._place, self._left + sum(copies))
-        entries = self._plan.entries
-        for entry in entries:
-            if self._type(entry) is EntryType.DIRECTORY:
-                self._below.make_directory(self._path(entry))
-        for entry in entries:
-            self._add_unchanged_file(entry)
+        for entry in self._entries:
+            if entry.type is EntryType.DIRECTORY:
+                self._below.make_directory(entry.path)
+        for source, entry in zip(self._plan.entries, self._entries, strict=True):
+            index = source if isinstance(source, int) else source.origin
+            if index is not None and entry.type is EntryType.FILE:
+                self._sharing.share_file(index, entry.path, entry.mode)
+                self._tell(entry.size)
         start = 0
         for group in self._plan.groups:
             self._build_group(group, self._built[start : start + group.files])
             start += group.files
-        tree = Tree(entries=tuple(self._entry(at, entry) for at, entry in enumerate(entries)))
+        tree = Tree(entries=tuple(map(self._make_entry, range(len(self._entries)))))
         self._copy_duplicates(tree)
-        for entry in entries:
-            target = (
-                self._origin.get_entry(entry).target if isinstance(entry, int) else entry.target
-            )
-            if target is not None:
-                self._below.make_symlink(self._path(entry), target)
-        for entry in reversed(entries):
-            if self._type(entry) is EntryType.DIRECTORY:
-                mode = self._origin.get_entry(entry).mode if isinstance(entry, int) else entry.mode
-                self._below.set_mode(self._path(entry), mode)
+        for entry in self._entries:
+            if entry.target is not None:
+                self._below.make_symlink(entry.path, entry.target)
+        for entry in reversed(self._entries):
+            if entry.type is EntryType.DIRECTORY:
+                self._below.set_mode(entry.path, entry.mode)
         return tree
 
     def _copy_duplicates(self, tree: Tree) -> None:
@@ -390,15 +379,11 @@ class _TreeBuilder:
                     sharing.share_file(entry.copy_of, entry.path, entry.mode)
                     self._tell(entry.size)
 
-    def _path(self, entry: int | NewEntry) -> str:
-        return self._origin.get_entry(entry).path if isinstance(entry, int) else entry.path
-
-    def _type(self, entry: int | NewEntry) -> EntryType:
-        return self._origin.get_entry(entry).type if isinstance(entry, int) else entry.type
-
-    def _entry(self, at: int, entry: int | NewEntry) -> TreeEntry:
-        if isinstance(entry, int):
-            return self._origin.get_entry(entry)
+    def _make_entry(self, at: int) -> TreeEntry:
+        """Return an entry of the new tree; a built file has the digest of the written bytes."""
+        entry = self._entries[at]
+        if isinstance(entry, TreeEntry):
+            return entry
         digest = self._digests.get(at if entry.copy_of is None else entry.copy_of)
         if entry.origin is not None:
             digest = self._origin.get_entry(entry.origin).sha256
@@ -410,14 +395,6 @@ class _TreeBuilder:
             sha256=digest,
             target=entry.target,
         )
-
-    def _add_unchanged_file(self, entry: int | NewEntry) -> None:
-        index = entry if isinstance(entry, int) else entry.origin
-        if index is None or self._type(entry) is not EntryType.FILE:
-            return
-        mode = self._origin.get_entry(entry).mode if isinstance(entry, int) else entry.mode
-        self._sharing.share_file(index, self._path(entry), mode)
-        self._tell(self._origin.get_entry(index).size)
 
     def _tell(self, size: int) -> None:
         self._done += size
@@ -454,14 +431,10 @@ class _TreeBuilder:
                 self._tell(entry.size)
             view.check_exhausted()
 
-    def _make_entry(self, at: int) -> TreeEntry:
-        """Return the entry of a built file, with the digest of the written bytes."""
-        return self._entry(at, self._plan.entries[at])
-
     def _write(self, entry: NewEntry, pieces: Iterator[bytes]) -> str:
         digest, left = hashlib.sha256(), entry.size
         with os.fdopen(self._below.create_file(entry.path), "wb") as stream:
-            for block in _join_pieces(pieces):
+            for block in join_pieces(pieces, READ_BLOCK_BYTES):
                 left -= len(block)
                 if left < 0:
                     break
@@ -469,24 +442,8 @@ class _TreeBuilder:
                 stream.write(block)
             os.fchmod(stream.fileno(), entry.mode)
         if left:
-            raise ReferenceOutOfRangeError(
-                LazyText(N_("{name}: unexpected size"), {"name": repr(entry.path)})
-            )
+            raise ReferenceOutOfRangeError(N_("{name}: unexpected size"), name=repr(entry.path))
         return digest.hexdigest()
-
-
-def _join_pieces(pieces: Iterator[bytes]) -> Iterator[bytes]:
-    """Join small pieces: an archive has a hundred thousand of a few bytes."""
-    parts: list[bytes] = []
-    have = 0
-    for piece in pieces:
-        parts.append(piece)
-        have += len(piece)
-        if have >= READ_BLOCK_BYTES:
-            yield b"".join(parts)
-            parts, have = [], 0
-    if have:
-        yield b"".join(parts)
 
 
 class VerifiedFiles:
@@ -675,10 +632,7 @@ class GroupReference:
             size = count_view_bytes(table, members)
             if start + size > MAX_SPOOL_BYTES:
                 raise NumberTooLargeError(
-                    LazyText(
-                        N_("more than {limit_bytes} of archive members"),
-                        {"limit_bytes": MAX_SPOOL_BYTES},
-                    )
+                    N_("more than {limit_bytes} of archive members"), limit_bytes=MAX_SPOOL_BYTES
                 )
             if start + size > SPOOL_BYTES:
                 require_space(self._place, size + self._reserve)
@@ -687,9 +641,7 @@ class GroupReference:
             self._spool.writelines(iter_view(table, descriptor, members))
         except NotAnArchiveError as error:
             raise ReferenceOutOfRangeError(
-                LazyText(
-                    N_("an old file is not the expected archive: {reason}"),
-                    {"reason": get_error_text(error)},
-                )
+                N_("an old file is not the expected archive: {reason}"),
+                reason=get_error_text(error),
             ) from error
         return size

@@ -189,6 +189,20 @@ def read_blocks(read: Callable[[int], bytes], length: int) -> Iterator[bytes]:
         yield read(size)
 
 
+def join_pieces(pieces: Iterator[bytes], size: int) -> Iterator[bytes]:
+    """Join short pieces to pieces of at least ``size`` bytes; there may be a hundred thousand."""
+    parts: list[bytes] = []
+    have = 0
+    for piece in pieces:
+        parts.append(piece)
+        have += len(piece)
+        if have >= size:
+            yield b"".join(parts)
+            parts, have = [], 0
+    if have:
+        yield b"".join(parts)
+
+
 # A word of at most three characters that is neither a property nor a keyword.
 NAME_PATTERN: Final = re.compile(
     rb"(?<![A-Za-z0-9_$.])(?!(?:do|if|in|of|for|get|let|new|set|try|var)(?![A-Za-z0-9_$]))"
@@ -264,7 +278,7 @@ class NameReplacer:
             ReferenceOutOfRangeError: If corrections are left.
         """
         if self._left or self._at != len(self._gaps) or self._right:
-            raise ReferenceOutOfRangeError("invalid name correction")
+            raise ReferenceOutOfRangeError("invalid reference")
 
     def _read_next_correction(self) -> int:
         """Read the next correction; return how many names before it are predicted correctly."""
@@ -279,6 +293,6 @@ class NameReplacer:
             self._at = 0
         self._right = self._names[self._at].to_bytes(PLANE_COUNT, "little").rstrip(b"\0")
         if not self._right:
-            raise ReferenceOutOfRangeError("invalid name correction")
+            raise ReferenceOutOfRangeError("invalid reference")
         self._at += 1
         return self._gaps[self._at - 1]

@@ -25,7 +25,12 @@ from ncen_updater.formats.delta.byte_transforms import (
     restore_runs,
     split_by_lengths,
 )
-from ncen_updater.formats.delta.lzma_streams import Extent, LzmaReader, ReferenceOutOfRangeError
+from ncen_updater.formats.delta.lzma_streams import (
+    Extent,
+    LzmaReader,
+    PieceReader,
+    ReferenceOutOfRangeError,
+)
 from ncen_updater.formats.delta.pack_plan import MAX_SINGLE_FRAME_BYTES, FileGroup
 
 EMPTY_EXTENT = Extent(0, 0, 0)
@@ -56,7 +61,7 @@ class GroupView:
         self._control = LzmaReader(descriptor, group.control)
         self._zeros = LzmaReader(descriptor, group.zeros)
         self._differences = LzmaReader(descriptor, group.differences)
-        self._corrections = _PieceReader(
+        self._corrections = PieceReader(
             restore_runs(group.runs, self._zeros.read, self._differences.read, group.matched)
         )
         self._literals = LzmaReader(
@@ -75,7 +80,7 @@ class GroupView:
             from ncen_updater.formats.delta.single_frame import decompress_frame
 
             if reference.size > MAX_SINGLE_FRAME_BYTES:
-                raise ReferenceOutOfRangeError("group too large")
+                raise ReferenceOutOfRangeError("length mismatch")
             before = reference.read(0, reference.size)
             self._blocks = decompress_frame(descriptor, group.literals, before)
         self._buffer, self._at = b"", 0
@@ -121,7 +126,7 @@ class GroupView:
         for block in self._decode_covers():
             left -= len(block)
             if left < 0:
-                raise ReferenceOutOfRangeError("cover out of range")
+                raise ReferenceOutOfRangeError("invalid reference")
             yield block
         yield from read_blocks(self._literals.read, left)
 
@@ -132,7 +137,7 @@ class GroupView:
             # Renaming changes lengths, so the length of renamed covers is checked later.
             left -= sum(batch.gaps) if batch.named else ends[-1]
             if left < 0:
-                raise ReferenceOutOfRangeError("cover out of range")
+                raise ReferenceOutOfRangeError("invalid reference")
             at = passed = 0
             while at < len(ends):
                 end = bisect_right(ends, passed + BLOCK_BYTES, at)
@@ -158,7 +163,7 @@ class GroupView:
                 named = bytes(length & 1 for length in lengths)
                 lengths = array("I", [length >> 1 for length in lengths])
                 if max(compress(lengths, named), default=0) > BLOCK_BYTES:
-                    raise ReferenceOutOfRangeError("cover out of range")
+                    raise ReferenceOutOfRangeError("invalid reference")
             if 0 in lengths:  # an empty cover would allow endless work without progress
                 raise ReferenceOutOfRangeError("invalid reference")
             starts = []
@@ -167,7 +172,7 @@ class GroupView:
                 starts.append(there)
                 there += length
             if min(starts) < 0 or max(map(operator.add, starts, lengths)) > self._reference.size:
-                raise ReferenceOutOfRangeError("cover out of range")
+                raise ReferenceOutOfRangeError("invalid reference")
             yield _CoverBatch(gaps, starts, lengths, named)
 
     def _apply_short_covers(self, batch: _CoverBatch, at: int, end: int) -> bytes:
@@ -210,42 +215,3 @@ class _CoverBatch:
     starts: list[int]
     lengths: array[int]
     named: bytes
-
-
-class _PieceReader:
-    """Reads pieces of any length as one stream."""
-
-    def __init__(self, pieces: Iterator[bytes]) -> None:
-        self._pieces, self._buffer, self._at = pieces, b"", 0
-
-    def read(self, size: int) -> bytes:
-        """Return exactly ``size`` bytes.
-
-        Raises:
-            ReferenceOutOfRangeError: If there are fewer.
-        """
-        end = self._at + size
-        if end <= len(self._buffer):
-            piece = self._buffer[self._at : end]
-            self._at = end
-            return piece
-        parts = [self._buffer[self._at :]]
-        have = len(parts[0])
-        while have < size:
-            self._buffer = next(self._pieces, b"")
-            if not self._buffer:
-                raise ReferenceOutOfRangeError("length mismatch")
-            parts.append(self._buffer)
-            have += len(self._buffer)
-        self._at = len(self._buffer) - (have - size)
-        parts[-1] = self._buffer[: self._at]
-        return b"".join(parts)
-
-    def check_exhausted(self) -> None:
-        """Check that no bytes are left.
-
-        Raises:
-            ReferenceOutOfRangeError: If bytes are left.
-        """
-        if self._at != len(self._buffer) or next(self._pieces, b""):
-            raise ReferenceOutOfRangeError("length mismatch")

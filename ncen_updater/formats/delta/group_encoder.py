@@ -6,7 +6,6 @@ import re
 import zlib
 from array import array
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import IO
 
 from ncen_updater.formats.delta.byte_transforms import (
@@ -15,6 +14,7 @@ from ncen_updater.formats.delta.byte_transforms import (
     CORRECTION_BYTES,
     RUN_BYTES,
     ZeroRunRemover,
+    join_pieces,
     split_planes,
     subtract_bytes,
 )
@@ -29,7 +29,11 @@ from ncen_updater.formats.delta.cover_finder import (
     map_covers,
 )
 from ncen_updater.formats.delta.lzma_streams import Extent, LzmaWriter
-from ncen_updater.formats.delta.pack_plan import MAX_SINGLE_FRAME_BYTES, MinifiedNames
+from ncen_updater.formats.delta.pack_plan import (
+    MAX_SINGLE_FRAME_BYTES,
+    GroupStreams,
+    MinifiedNames,
+)
 from ncen_updater.formats.delta.single_frame import compress_frame
 
 # keeps every number of a cover, also a backward jump, within 32 bits
@@ -38,28 +42,6 @@ UNCHANGED_RUN = re.compile(rb"\0{2,}")  # a shorter cover costs more than it sav
 SAMPLE_BYTES = 4 << 20
 # splitting costs CPU time at the sites, which smaller savings do not justify
 MAX_EXACT_RATIO = 0.95
-
-
-@dataclass(frozen=True)
-class GroupStreams:
-    """The written streams of a group."""
-
-    covers: int
-    runs: int
-    control: Extent
-    zeros: Extent
-    differences: Extent
-    literals: Extent
-    minified_names: MinifiedNames | None = None
-    single_frame: bool = False
-
-    @property
-    def packed_bytes(self) -> int:
-        """Return the total compressed bytes."""
-        streams = (self.control, self.zeros, self.differences, self.literals)
-        return sum(stream.packed_bytes for stream in streams) + (
-            self.minified_names.corrections.packed_bytes if self.minified_names else 0
-        )
 
 
 class _CoverColumns:
@@ -156,7 +138,8 @@ def encode_group_with_names(
                 corrections.add_names(*cover.names)
                 yield cover.differences
 
-    scratch.append_file(map(runs.remove_runs, _join_blocks(differences())))
+    # joined, so that runs of zeros across several short pieces are found
+    scratch.append_file(map(runs.remove_runs, join_pieces(differences(), BLOCK_BYTES)))
     return _write_streams(covers, runs, scratch, view.whole, corrections, out)
 
 
@@ -340,19 +323,6 @@ def _encode_difference(
     for at in range(0, cover.length, BLOCK_BYTES):
         size = min(BLOCK_BYTES, cover.length - at)
         yield subtract_bytes(view.read(cover.new + at, size), reference.read(cover.old + at, size))
-
-
-def _join_blocks(pieces: Iterator[bytes]) -> Iterator[bytes]:
-    """Join short pieces, so that runs of zeros across several of them are found."""
-    parts: list[bytes] = []
-    have = 0
-    for piece in pieces:
-        parts.append(piece)
-        have += len(piece)
-        if have >= BLOCK_BYTES:
-            yield b"".join(parts)
-            parts, have = [], 0
-    yield b"".join(parts)
 
 
 def _read_literals(covers: _CoverColumns, view: Concatenation) -> Iterator[bytes]:

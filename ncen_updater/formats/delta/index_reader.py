@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, fields
 from enum import IntEnum
 from itertools import chain
 
+from ncen_updater.common.i18n import N_
 from ncen_updater.formats.delta.byte_transforms import CORRECTION_BYTES, NAME_BYTES, RUN_BYTES
 from ncen_updater.formats.delta.lzma_streams import (
     ColumnReader,
@@ -34,13 +35,11 @@ from ncen_updater.formats.delta.pack_plan import (
     MinifiedNames,
     NewEntry,
     PackPlan,
-    PathChecker,
-    check_link,
-    check_name,
+    PathRefusedError,
     split_path,
 )
 from ncen_updater.formats.delta.zip_archive import MAX_MEMBERS
-from ncen_updater.formats.tree import EntryType, Tree, TreeEntry
+from ncen_updater.formats.tree import EntryType, PathRules, Tree, TreeEntry
 
 MAX_GROUPS = 100_000
 MAX_OPS = 1_000_000
@@ -143,7 +142,7 @@ class _PlanReader:
         self._refs_left = self._ops_left = self._members_left = 0
         self._cursor = self._origin = 0
         self._plan = PackPlan()
-        self._rules = PathChecker()
+        self._rules = PathRules()
         self._last: tuple[str, bool] = ("", True)
         self._changed: list[int] = []  # old files that groups may refer to
         self._built: list[int] = []  # entries that groups build
@@ -164,7 +163,7 @@ class _PlanReader:
             built -= group.files
             self._plan.groups.append(group)
         if built:
-            raise ReferenceOutOfRangeError("groups do not match the tree")
+            raise ReferenceOutOfRangeError("invalid reference")
         for column in self._columns.values():
             column.check_exhausted()
         return self._plan
@@ -187,23 +186,25 @@ class _PlanReader:
     def _pass_old_entry(self, *, keep: bool) -> None:
         entry = self._old[self._cursor]
         if keep:
-            self._check_path(entry.path, entry.type)
+            self._check_path(entry)
             self._plan.entries.append(self._cursor)
         elif entry.type is EntryType.FILE:
             self._changed.append(self._cursor)
         self._cursor += 1
 
     def _add_entry(self, entry: NewEntry) -> None:
-        self._check_path(entry.path, entry.type)
+        self._check_path(entry)
         if entry.is_built:
             self._built.append(len(self._plan.entries))
         self._plan.entries.append(entry)
 
-    def _check_path(self, path: str, kind: EntryType) -> None:
+    def _check_path(self, entry: NewEntry | TreeEntry) -> None:
         if len(self._plan.entries) >= self._most:
             raise NumberTooLargeError("too many entries")
-        self._rules.check_path(path, is_directory=kind is EntryType.DIRECTORY)
-        self._last = (path, kind is EntryType.DIRECTORY)
+        problem = self._rules.find_problem(entry.path, entry.type, entry.target)
+        if problem:
+            raise PathRefusedError(N_("{name}: {reason}"), name=repr(entry.path), reason=problem)
+        self._last = (entry.path, entry.type is EntryType.DIRECTORY)
 
     def _read_new_entry(self, step: IndexStep) -> NewEntry:
         if step in (IndexStep.MOVED, IndexStep.RENAMED):
@@ -220,7 +221,6 @@ class _PlanReader:
         path = self._read_path(None)
         if step is IndexStep.LINK:
             target = self._columns["links"].read_text(TEXT_BYTES)
-            check_link(path, target)
             return NewEntry(path, EntryType.SYMLINK, 0o777, target=target)
         if step is IndexStep.DIRECTORY:
             return NewEntry(path, EntryType.DIRECTORY, self._read_mode(0o755))
@@ -252,7 +252,6 @@ class _PlanReader:
         parts = self._last[0].split("/") if self._last[0] else []
         depth = self._columns["depths"].read_number(len(parts) if self._last[1] else len(parts) - 1)
         name = self._read_name(like.rpartition("/")[2] if like else None)
-        check_name(name)
         return "/".join([*parts[:depth], name])
 
     def _read_name(self, like: str | None) -> str:
@@ -287,25 +286,12 @@ class _PlanReader:
         if encoding is GroupEncoding.MINIFIED_NAMES:
             renaming, at = self._read_minified_names(at)
         group = FileGroup(
-            files, refs, recipes, view, covers, runs,
-            control, zeros, differences, literals, renaming, encoding is GroupEncoding.SINGLE_FRAME,
+            covers, runs, control, zeros, differences, literals, renaming,
+            encoding is GroupEncoding.SINGLE_FRAME,
+            files=files, references=refs, recipes=recipes, view=view,
         )  # fmt: skip
-        if group.single_frame and (covers or literals.plain_bytes != view or not view):
+        if not _has_consistent_lengths(group):
             raise ReferenceOutOfRangeError("length mismatch")
-        if (group.control.plain_bytes, group.zeros.plain_bytes) != (
-            covers * COVER_MEMORY_BYTES,
-            runs * RUN_BYTES,
-        ):
-            raise ReferenceOutOfRangeError("length mismatch")
-        if not 0 <= group.differences.plain_bytes <= group.matched or (
-            group.covered and not covers
-        ):
-            raise ReferenceOutOfRangeError("length mismatch")
-        if not 0 <= group.matched <= NAME_BYTES * group.covered:  # a renamed name is never empty
-            raise ReferenceOutOfRangeError("length mismatch")
-        # Thousands of millions of covers would compress to almost nothing.
-        if covers > group.matched or runs > group.matched - group.differences.plain_bytes:
-            raise ReferenceOutOfRangeError("invalid reference")
         return group, at
 
     def _read_encoding(self) -> GroupEncoding:
@@ -404,6 +390,21 @@ class _PlanReader:
                 argument = recipes.read_number(9)
             ops.append(ArchiveOperation(kind, count, argument))
         return tuple(ops)
+
+
+def _has_consistent_lengths(group: FileGroup) -> bool:
+    differences, matched = group.differences.plain_bytes, group.matched
+    if group.single_frame and (group.covers or group.covered or not group.view):
+        return False
+    return (
+        group.control.plain_bytes == group.covers * COVER_MEMORY_BYTES
+        and group.zeros.plain_bytes == group.runs * RUN_BYTES
+        and (group.covers > 0 or not group.covered)
+        and 0 <= matched <= NAME_BYTES * group.covered  # a renamed name is never empty
+        # Thousands of millions of covers or runs would compress to almost nothing.
+        and group.covers <= matched
+        and group.runs <= matched - differences
+    )
 
 
 def list_changed_files(plan: PackPlan, old: Tree) -> list[int]:

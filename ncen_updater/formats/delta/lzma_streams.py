@@ -9,16 +9,17 @@ from __future__ import annotations
 
 import lzma
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ncen_updater.common.i18n import N_, LazyText
+from ncen_updater.common.errors import InvalidValueError
+from ncen_updater.common.i18n import N_
 
 MAX_BITS = 63
 
 
-class MalformedColumnError(ValueError):
+class MalformedColumnError(InvalidValueError):
     """Bytes that are not a valid column or stream of a pack."""
 
 
@@ -44,11 +45,11 @@ def put_text(column: bytearray, text: str) -> None:
     column += content
 
 
-class ReferenceOutOfRangeError(ValueError):
+class ReferenceOutOfRangeError(InvalidValueError):
     """A reference outside a file, to a missing member, or with inconsistent lengths."""
 
 
-class NumberTooLargeError(ValueError):
+class NumberTooLargeError(InvalidValueError):
     """A number above the signed limit, or above the limit of all packs."""
 
 
@@ -198,30 +199,20 @@ def compress_stream(content: bytes) -> bytes:
     return packer.compress(content) + packer.flush()
 
 
-class LzmaReader:
-    """Reads one stream of a pack.
+class PieceReader:
+    """Reads pieces of any length as one stream.
 
     Args:
-        descriptor: The pack.
-        extent: Position of the stream.
+        pieces: The pieces.
     """
 
-    def __init__(self, descriptor: int, extent: Extent) -> None:
-        self._file, self._next, self._left = descriptor, extent.start, extent.packed_bytes
-        self._plain = extent.plain_bytes
-        self._buffer, self._at = b"", 0
-        self._unpacker: lzma.LZMADecompressor | None = None
-        if extent.packed_bytes:
-            self._unpacker = lzma.LZMADecompressor(
-                lzma.FORMAT_RAW, filters=_make_filters(extent.plain_bytes)
-            )
+    length_error: type[ValueError] = ReferenceOutOfRangeError
+
+    def __init__(self, pieces: Iterator[bytes]) -> None:
+        self._pieces, self._buffer, self._at = pieces, b"", 0
 
     def read(self, size: int) -> bytes:
-        """Return exactly ``size`` bytes.
-
-        Raises:
-            MalformedColumnError: If the stream has fewer bytes, or is not valid LZMA2.
-        """
+        """Return exactly ``size`` bytes; raise an error if there are fewer."""
         end = self._at + size
         if end <= len(self._buffer):
             piece = self._buffer[self._at : end]
@@ -230,52 +221,77 @@ class LzmaReader:
         parts = [self._buffer[self._at :]]
         have = len(parts[0])
         while have < size:
-            piece = self._read_more()
-            parts.append(piece)
-            have += len(piece)
-        spare = have - size
-        last = parts[-1]
-        self._buffer, self._at = last, len(last) - spare
-        if spare:
-            parts[-1] = last[: len(last) - spare]
+            self._buffer = next(self._pieces, b"")
+            if not self._buffer:
+                raise self.length_error("length mismatch")
+            parts.append(self._buffer)
+            have += len(self._buffer)
+        self._at = len(self._buffer) - (have - size)
+        parts[-1] = self._buffer[: self._at]
         return b"".join(parts)
 
     def check_exhausted(self) -> None:
-        """Check that the stream ends here, and that its compressed data does too.
+        """Raise an error if bytes are left."""
+        if self._at != len(self._buffer) or next(self._pieces, b""):
+            raise self.length_error("length mismatch")
 
-        Raises:
-            MalformedColumnError: If it does not.
-        """
-        if self._plain or self._at != len(self._buffer):
-            raise MalformedColumnError("length mismatch")
-        if self._unpacker is None:
-            return
-        while not self._unpacker.eof:
-            if self._decompress(1):
-                raise MalformedColumnError("length mismatch")
-        if self._left or self._unpacker.unused_data:
-            raise MalformedColumnError("trailing data")
 
-    def _read_more(self) -> bytes:
-        while self._unpacker is not None and self._plain and not self._unpacker.eof:
-            piece = self._decompress(min(PIECE, self._plain))
-            if piece:
-                self._plain -= len(piece)
-                return piece
-        raise MalformedColumnError("truncated stream")
+class LzmaReader(PieceReader):
+    """Reads one stream of a pack. Errors are :class:`MalformedColumnError`.
 
-    def _decompress(self, most: int) -> bytes:
-        assert self._unpacker is not None  # noqa: S101 - both callers looked
+    Args:
+        descriptor: The pack.
+        extent: Position of the stream.
+    """
+
+    length_error = MalformedColumnError
+
+    def __init__(self, descriptor: int, extent: Extent) -> None:
+        filters = _make_filters(extent.plain_bytes)
+        super().__init__(
+            decompress_extent(
+                descriptor,
+                extent,
+                lambda: lzma.LZMADecompressor(lzma.FORMAT_RAW, filters=filters),
+                lzma.LZMAError,
+            )
+        )
+
+
+def decompress_extent(
+    descriptor: int, extent: Extent, make_unpacker: Callable[[], Any], error_class: type[Exception]
+) -> Iterator[bytes]:
+    """Yield the content of a stream, in pieces.
+
+    Args:
+        descriptor: The pack.
+        extent: Position of the stream; an empty one has no compressed data.
+        make_unpacker: Returns the decompressor of a library.
+        error_class: Error of this library.
+
+    Raises:
+        MalformedColumnError: If the stream is damaged or has another length.
+    """
+    at, left, plain = extent.start, extent.packed_bytes, extent.plain_bytes
+    unpacker = make_unpacker() if left else None
+    while unpacker is not None and not unpacker.eof:
         packed = b""
-        if self._unpacker.needs_input:
-            packed = os.pread(self._file, min(PIECE, self._left), self._next)
+        if unpacker.needs_input:
+            packed = os.pread(descriptor, min(PIECE, left), at)
             if not packed:
                 raise MalformedColumnError("truncated stream")
-            self._next += len(packed)
-            self._left -= len(packed)
+            at += len(packed)
+            left -= len(packed)
         try:
-            return self._unpacker.decompress(packed, most)
-        except lzma.LZMAError as error:
+            piece = unpacker.decompress(packed, PIECE)
+        except error_class as error:
             raise MalformedColumnError(
-                LazyText(N_("stream cannot be unpacked: {reason}"), {"reason": str(error)})
+                N_("stream cannot be unpacked: {reason}"), reason=str(error)
             ) from error
+        plain -= len(piece)
+        if plain < 0:
+            raise MalformedColumnError("length mismatch")
+        if piece:
+            yield piece
+    if plain or left or (unpacker is not None and unpacker.unused_data):
+        raise MalformedColumnError("length mismatch")

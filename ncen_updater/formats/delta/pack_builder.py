@@ -22,7 +22,6 @@ from ncen_updater.common.progress import Amount, ProgressListener, SilentProgres
 from ncen_updater.formats.delta.apply import apply_pack
 from ncen_updater.formats.delta.cover_finder import Concatenation, NameSkeleton, is_script
 from ncen_updater.formats.delta.group_encoder import (
-    GroupStreams,
     encode_group,
     encode_group_with_names,
     encode_single_frame,
@@ -32,16 +31,14 @@ from ncen_updater.formats.delta.pack_plan import (
     ArchiveOperationKind,
     ArchiveRecipe,
     DeltaError,
-    DeltaInfo,
     DeltaLimits,
     DeltaVerificationError,
     FileGroup,
     FileReference,
+    GroupStreams,
     LinkMode,
     NewEntry,
-    PackPlan,
     encode_header,
-    name_deflate_capability,
 )
 from ncen_updater.formats.delta.tree_pairing import (
     ArchivePlan,
@@ -72,13 +69,11 @@ class PackOptions:
         group_bytes: Approximate size of a group's files.
         window_bytes: Old bytes per call of the match finder, which needs six times as much
             memory. A group refers to no more than these, except for a single larger file.
-        rebuild_archives: Whether archives may be rebuilt from their members.
     """
 
     scratch: Path | None = None
     group_bytes: int = 128 << 20
     window_bytes: int = 128 << 20
-    rebuild_archives: bool = True
 
 
 def build_pack(
@@ -89,7 +84,7 @@ def build_pack(
     pack: Path,
     progress: ProgressListener,
     options: PackOptions = PackOptions(),
-) -> DeltaInfo:
+) -> DeltaLimits:
     """Write a pack from one tree to another, after applying it successfully.
 
     Args:
@@ -102,10 +97,9 @@ def build_pack(
         options: Options.
 
     Returns:
-        The values to sign, and statistics.
+        The values to sign.
 
     Raises:
-        DELTA_NOT_POSSIBLE: If the new tree has a path that a pack may not have.
         DeltaVerificationError: If the pack does not produce the new tree.
         OSError: If a disk fails.
     """
@@ -114,16 +108,22 @@ def build_pack(
         work = Path(folder)
         builder = _PackBuilder(old, old_tree, new, new_tree, work, progress, options)
         made = builder.build_pack()
-        info = _make_info(made, builder.plan, old_tree, new_tree)
+        limits = DeltaLimits(
+            from_tree=old_tree.compute_digest(),
+            to_tree=new_tree.compute_digest(),
+            out_bytes=new_tree.total_bytes,
+            out_files=len(new_tree.entries),
+            max_memory_bytes=builder.plan.memory_bytes,
+            required_capabilities=builder.plan.required_capabilities,
+        )
         progress.report(LazyText(N_("Verifying the delta pack")))
-        _verify_pack(made, old, old_tree, work / "proof", info)
+        _verify_pack(made, old, old_tree, work / "proof", limits)
         with durable.open_for_replace(pack) as out, made.open("rb") as stream:
             shutil.copyfileobj(stream, out, PIECE)
-    return info
+    return limits
 
 
-def _verify_pack(pack: Path, old: Path, old_tree: Tree, place: Path, info: DeltaInfo) -> None:
-    limits = DeltaLimits(**{name: getattr(info, name) for name in DeltaLimits.model_fields})
+def _verify_pack(pack: Path, old: Path, old_tree: Tree, place: Path, limits: DeltaLimits) -> None:
     place.mkdir()
     try:
         # Nothing writes to the result, so it may be linked to read-only files of the old release.
@@ -131,43 +131,9 @@ def _verify_pack(pack: Path, old: Path, old_tree: Tree, place: Path, info: Delta
     except DeltaError as error:
         raise DeltaVerificationError(detail=error.full_text) from error
     finally:
-        _remove_tree(place)
-    if tree.compute_digest() != info.to_tree:
+        durable.remove_entry(place)
+    if tree.compute_digest() != limits.to_tree:
         raise DeltaVerificationError()
-
-
-def _remove_tree(place: Path) -> None:
-    for directory, _, _ in os.walk(place):
-        Path(directory).chmod(0o700)
-    shutil.rmtree(place)
-
-
-def _make_info(pack: Path, plan: PackPlan, old: Tree, new: Tree) -> DeltaInfo:
-    built = [e for e in plan.entries if isinstance(e, NewEntry) and e.is_built]
-    recipes = [recipe for group in plan.groups for recipe in group.recipes]
-    levels = {
-        op.argument
-        for r in recipes
-        for op in r.operations
-        if op.kind is ArchiveOperationKind.DEFLATE
-    }
-    copies = sum(1 for e in plan.entries if isinstance(e, NewEntry) and e.copy_of is not None)
-    files = sum(1 for entry in new.entries if entry.type is EntryType.FILE)
-    return DeltaInfo(
-        from_tree=old.compute_digest(),
-        to_tree=new.compute_digest(),
-        out_bytes=new.total_bytes,
-        out_files=len(new.entries),
-        max_memory_bytes=plan.memory_bytes,
-        required_capabilities=tuple(
-            sorted([*map(name_deflate_capability, levels), *plan.required_capabilities])
-        ),
-        pack_bytes=pack.stat().st_size,
-        same_files=files - len(built) - copies,
-        written_files=len(built),
-        written_bytes=sum(entry.size for entry in built),
-        rebuilt_archives=len(recipes),
-    )
 
 
 class _PackBuilder:
@@ -193,9 +159,8 @@ class _PackBuilder:
         """Write the streams, then the index in front of them; return the path."""
         self._pair_by_content()
         built = [e for e in self.plan.entries if isinstance(e, NewEntry) and e.is_built]
-        if self._options.rebuild_archives:
-            for entry in built:
-                self._plan_archive(entry)
+        for entry in built:
+            self._plan_archive(entry)
         self._reference_similar_files(built)
         path = self._write_pack(self._work / "pack", built)
         # a reference to an earlier group costs a group more: build both and keep the smaller

@@ -16,7 +16,6 @@ from __future__ import annotations
 import hashlib
 import os
 import struct
-import unicodedata
 import zlib
 from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
@@ -25,7 +24,8 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-from ncen_updater.common.i18n import N_, LazyText
+from ncen_updater.common.errors import InvalidValueError
+from ncen_updater.common.i18n import N_
 from ncen_updater.common.messages import DELTA_BUILD_FAILED, DELTA_ERROR, DELTA_NOT_VERIFIED
 from ncen_updater.formats.delta.lzma_streams import (
     Extent,
@@ -36,108 +36,16 @@ from ncen_updater.formats.delta.lzma_streams import (
     compute_dictionary_bytes,
 )
 from ncen_updater.formats.errors import TransferError
-from ncen_updater.formats.tree import MAX_ENTRIES, EntryType, find_link_problem
-
-MAX_NAME_BYTES = 255
-MAX_PATH_CHARS = 1000
-DRIVE_PREFIX_LENGTH = 2
+from ncen_updater.formats.tree import MAX_ENTRIES, EntryType
 
 
-class PathRefusedError(ValueError):
+class PathRefusedError(InvalidValueError):
     """A path that a release may not have."""
 
 
 def split_path(path: str) -> list[str]:
     """Return the sort key of a path: its parts, so that a directory precedes its content."""
     return path.split("/")
-
-
-def check_name(name: str) -> None:
-    """Check one part of a path.
-
-    Raises:
-        PathRefusedError: If it is not a plain name.
-    """
-    is_drive = len(name) >= DRIVE_PREFIX_LENGTH and name[1] == ":" and name[0].isalpha()
-    try:
-        length = len(name.encode())
-    except UnicodeEncodeError:
-        length = 0
-    if not length or name in (".", "..") or is_drive or any(one in name for one in "/\\\0"):
-        raise PathRefusedError(LazyText(N_("{name}: invalid path"), {"name": repr(name)}))
-    if length > MAX_NAME_BYTES:
-        raise PathRefusedError(LazyText(N_("{name}: path too long"), {"name": f"{name[:40]!r}..."}))
-    if not name.isascii() and unicodedata.normalize("NFC", name) != name:
-        raise PathRefusedError(
-            LazyText(N_("{name}: not in Unicode form NFC"), {"name": repr(name)})
-        )
-
-
-def check_link(path: str, target: str) -> None:
-    """Check the target of a symbolic link.
-
-    Raises:
-        PathRefusedError: If the link may lead out of the release.
-    """
-    if not target or len(target) > MAX_PATH_CHARS or find_link_problem(path, target):
-        raise PathRefusedError(
-            LazyText(N_("{name}: link to {target}"), {"name": repr(path), "target": repr(target)})
-        )
-
-
-class PathChecker:
-    """Checks the paths of a tree in order."""
-
-    def __init__(self) -> None:
-        self._last: list[str] = []
-        self._directories: list[list[str]] = []
-        self._folded: set[str] = set()
-
-    def check_path(self, path: str, *, is_directory: bool) -> None:
-        """Check the next path.
-
-        Raises:
-            PathRefusedError: If it is not after the last one, is not in a directory of this tree,
-                or differs from another only by case or Unicode normalisation.
-        """
-        parts = split_path(path)
-        if parts <= self._last:
-            raise PathRefusedError(
-                LazyText(N_("{name}: duplicate, or not in order"), {"name": repr(path)})
-            )
-        for part in parts[len(self._common(parts)) :]:
-            check_name(part)
-        if len(path) > MAX_PATH_CHARS:
-            raise PathRefusedError(
-                LazyText(N_("{name}: path too long"), {"name": f"{path[:40]!r}..."})
-            )
-        while self._directories and self._directories[-1] != parts[: len(self._directories[-1])]:
-            self._directories.pop()
-        parent = self._directories[-1] if self._directories else []
-        if parts[:-1] != parent:
-            raise PathRefusedError(
-                LazyText(N_("{name}: not in a directory of the release"), {"name": repr(path)})
-            )
-        folded = (
-            unicodedata.normalize("NFC", path.casefold()) if not path.isascii() else path.lower()
-        )
-        if folded in self._folded:
-            raise PathRefusedError(
-                LazyText(N_("{name}: differs from another path only by case"), {"name": repr(path)})
-            )
-        self._folded.add(folded)
-        self._last = parts
-        if is_directory:
-            self._directories.append(parts)
-
-    def _common(self, parts: list[str]) -> list[str]:
-        """Return the leading directories that were already checked with the last path."""
-        end = 0
-        for one, other in zip(parts, self._last, strict=False):
-            if one != other:
-                break
-            end += 1
-        return parts[:end]
 
 
 COVER_MEMORY_BYTES = 12
@@ -246,15 +154,11 @@ class MinifiedNames:
     corrections: Extent
 
 
-@dataclass(frozen=True, slots=True)
-class FileGroup:
-    """Files that are built together from one set of streams.
+@dataclass(frozen=True)
+class GroupStreams:
+    """The streams of a group.
 
     Attributes:
-        files: Number of files, in the order of the tree.
-        references: The reference files, concatenated into one reference.
-        recipes: Instructions for the files that are rebuilt archives.
-        view: Total bytes of all files; of archives, the bytes that come from the streams.
         covers: Number of covers.
         runs: Number of long runs of zeros in the differences.
         control: Stream of the covers: see ``group_decoder``.
@@ -265,10 +169,6 @@ class FileGroup:
         single_frame: Whether the literals are one zstd frame with the old files as prefix.
     """
 
-    files: int
-    references: tuple[FileReference, ...]
-    recipes: tuple[ArchiveRecipe, ...]
-    view: int
     covers: int
     runs: int
     control: Extent
@@ -283,6 +183,28 @@ class FileGroup:
         """Return all streams, in their order in the pack."""
         named = () if self.minified_names is None else (self.minified_names.corrections,)
         return (self.control, self.zeros, self.differences, self.literals, *named)
+
+    @property
+    def packed_bytes(self) -> int:
+        """Return the total compressed bytes."""
+        return sum(stream.packed_bytes for stream in self.streams)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileGroup(GroupStreams):
+    """Files that are built together from one set of streams.
+
+    Attributes:
+        files: Number of files, in the order of the tree.
+        references: The reference files, concatenated into one reference.
+        recipes: Instructions for the files that are rebuilt archives.
+        view: Total bytes of all files; of archives, the bytes that come from the streams.
+    """
+
+    files: int
+    references: tuple[FileReference, ...]
+    recipes: tuple[ArchiveRecipe, ...]
+    view: int
 
     @property
     def covered(self) -> int:
@@ -325,7 +247,11 @@ class PackPlan:
             EARLIER_FILES: any(ref.is_built for group in self.groups for ref in group.references),
             MINIFIED_NAMES: any(group.minified_names is not None for group in self.groups),
         }
-        return tuple(name for name, there in used.items() if there)
+        recipes = [recipe for group in self.groups for recipe in group.recipes]
+        for operation in (one for recipe in recipes for one in recipe.operations):
+            if operation.kind is ArchiveOperationKind.DEFLATE:
+                used[name_deflate_capability(operation.argument)] = True
+        return tuple(sorted(name for name, there in used.items() if there))
 
     @property
     def memory_bytes(self) -> int:
@@ -371,7 +297,7 @@ def read_header(descriptor: int) -> PackHeader:
     _, origin, result, packed, plain = HEADER_STRUCT.unpack(content)
     if plain > MAX_INDEX_BYTES or packed > MAX_INDEX_BYTES:
         raise NumberTooLargeError(
-            LazyText(N_("more than {limit_bytes} in the index"), {"limit_bytes": MAX_INDEX_BYTES})
+            N_("more than {limit_bytes} in the index"), limit_bytes=MAX_INDEX_BYTES
         )
     return PackHeader(origin.hex(), result.hex(), Extent(HEADER_STRUCT.size, packed, plain))
 
@@ -488,24 +414,6 @@ class DeltaLimits(BaseModel):
     out_files: Annotated[int, Field(ge=0, le=MAX_ENTRIES)]
     max_memory_bytes: Annotated[int, Field(ge=0, lt=2**63)]
     required_capabilities: Annotated[tuple[Capability, ...], Field(max_length=20)] = ()
-
-
-class DeltaInfo(DeltaLimits):
-    """The signed facts of a new pack, and statistics.
-
-    Attributes:
-        pack_bytes: Length of the pack.
-        same_files: Number of files with unchanged content, moved or not.
-        written_files: Number of files that the pack builds.
-        written_bytes: Total bytes of these.
-        rebuilt_archives: Number of archives that are rebuilt from their members.
-    """
-
-    pack_bytes: int
-    same_files: int
-    written_files: int
-    written_bytes: int
-    rebuilt_archives: int
 
 
 def name_deflate_capability(level: int) -> str:

@@ -6,16 +6,14 @@ pack is never larger than the output of ``zstd --patch-from``: the publisher kee
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterator
 from typing import Final
 
-from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.formats.delta.lzma_streams import (
     Extent,
-    MalformedColumnError,
     ReferenceOutOfRangeError,
+    decompress_extent,
 )
 from ncen_updater.formats.delta.pack_plan import MAX_SINGLE_FRAME_BYTES
 
@@ -31,7 +29,6 @@ BEST_LEVEL, QUICK_LEVEL = 19, 9
 # which takes a tenth of the time: for a hundred difficult pairs the ratio was at least 0.58.
 BEST_BY_QUICK: Final = 0.5
 MIN_SAVED_BYTES: Final = 128  # minimum gain, because older agents cannot read a frame
-PIECE = 64 << 10
 
 
 def _make_prefix(before: bytes) -> tuple[zstd.ZstdDict, int] | None:
@@ -65,7 +62,7 @@ def compress_frame(before: bytes, after: bytes, most: int) -> bytes | None:
 
 
 def decompress_frame(descriptor: int, extent: Extent, before: bytes) -> Iterator[bytes]:
-    """Yield the new files, in pieces.
+    """Return the new files, in pieces.
 
     Args:
         descriptor: The pack.
@@ -74,31 +71,14 @@ def decompress_frame(descriptor: int, extent: Extent, before: bytes) -> Iterator
 
     Raises:
         ReferenceOutOfRangeError: If old and new files exceed the limit.
-        MalformedColumnError: If the frame is damaged or has another length.
+        MalformedColumnError: If the frame is damaged or has another length; while it is read.
     """
     if len(before) + extent.plain_bytes > MAX_SINGLE_FRAME_BYTES:
-        raise ReferenceOutOfRangeError("group too large")
+        raise ReferenceOutOfRangeError("length mismatch")
     options: dict[int, int] = {zstd.DecompressionParameter.window_log_max: WINDOW_LOG}
-    unpacker = zstd.ZstdDecompressor(zstd_dict=_make_prefix(before), options=options)
-    at, left, plain = extent.start, extent.packed_bytes, extent.plain_bytes
-    while not unpacker.eof:
-        packed = b""
-        if unpacker.needs_input:
-            packed = os.pread(descriptor, min(PIECE, left), at)
-            if not packed:
-                raise MalformedColumnError("truncated stream")
-            at += len(packed)
-            left -= len(packed)
-        try:
-            piece = unpacker.decompress(packed, PIECE)
-        except zstd.ZstdError as error:
-            raise MalformedColumnError(
-                LazyText(N_("stream cannot be unpacked: {reason}"), {"reason": str(error)})
-            ) from error
-        plain -= len(piece)
-        if plain < 0:
-            raise MalformedColumnError("length mismatch")
-        if piece:
-            yield piece
-    if plain or left or unpacker.unused_data:
-        raise MalformedColumnError("length mismatch")
+    return decompress_extent(
+        descriptor,
+        extent,
+        lambda: zstd.ZstdDecompressor(zstd_dict=_make_prefix(before), options=options),
+        zstd.ZstdError,
+    )

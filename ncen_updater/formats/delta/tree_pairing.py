@@ -24,19 +24,13 @@ from functools import cached_property
 from typing import TypeVar
 from zlib import crc32
 
-from ncen_updater.common.errors import get_error_text
-from ncen_updater.common.messages import DELTA_NOT_POSSIBLE
 from ncen_updater.formats.delta.index_reader import list_changed_files
 from ncen_updater.formats.delta.lzma_streams import ReadAheadFile, compute_dictionary_bytes
 from ncen_updater.formats.delta.pack_plan import (
     ArchiveOperation,
     ArchiveOperationKind,
-    DeltaBuildError,
     NewEntry,
     PackPlan,
-    PathChecker,
-    PathRefusedError,
-    check_link,
     make_deflater,
     split_path,
 )
@@ -68,12 +62,7 @@ def strip_varying_parts(path: str) -> str:
 
 
 def pair_trees(old: Tree, new: Tree) -> PackPlan:
-    """Determine the source of each entry of the new tree; the plan has no groups yet.
-
-    Raises:
-        DELTA_NOT_POSSIBLE: If the new tree has a path that a pack may not have.
-    """
-    _check_paths(new)
+    """Determine the source of each entry of the new tree; the plan has no groups yet."""
     pairs = _TreePairing(old, new)
     plan = PackPlan()
     first: dict[str, int] = {}
@@ -85,17 +74,6 @@ def pair_trees(old: Tree, new: Tree) -> PackPlan:
                 made = replace(made, copy_of=copy_of, similar_to=None)
         plan.entries.append(made)
     return plan
-
-
-def _check_paths(new: Tree) -> None:
-    rules = PathChecker()
-    try:
-        for entry in new.entries:
-            rules.check_path(entry.path, is_directory=entry.type is EntryType.DIRECTORY)
-            if entry.target is not None:
-                check_link(entry.path, entry.target)
-    except PathRefusedError as error:
-        raise DeltaBuildError(DELTA_NOT_POSSIBLE, detail=get_error_text(error)) from error
 
 
 class _TreePairing:

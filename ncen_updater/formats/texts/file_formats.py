@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from ncen_updater.common.bounded_io import parse_json
-from ncen_updater.common.errors import get_error_text
+from ncen_updater.common.errors import InvalidValueError, get_error_text
 from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.formats.manifest import OverlayFormat, OverlayManifest
 from ncen_updater.formats.texts.catalog import TextCatalog, TextEntry, TextKey, UnusableFileError
@@ -247,13 +247,13 @@ def _refuse_duplicate_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         seen: set[str] = set()
         for name, _ in pairs:
             if name in seen:
-                raise ValueError(LazyText(N_("duplicate entry {name}"), {"name": repr(name)}))
+                raise InvalidValueError(N_("duplicate entry {name}"), name=repr(name))
             seen.add(name)
     return found
 
 
 def _refuse_constant(name: str) -> Any:  # noqa: ANN401 - never returns
-    raise ValueError(LazyText(N_("{name} is not a value"), {"name": name}))
+    raise InvalidValueError(N_("{name} is not a value"), name=name)
 
 
 def _flatten(data: dict[str, Any], above: TextKey, entries: dict[TextKey, TextEntry]) -> None:

@@ -25,6 +25,7 @@ from ncen_updater.agent.policy.availability import Availability, AvailabilitySta
 from ncen_updater.agent.reports.status import JournalSnapshot, SiteStatus
 from ncen_updater.agent.service.errors import parse_error_document
 from ncen_updater.common.cli import progress_display as terminal
+from ncen_updater.common.cli import session as cli_session
 from ncen_updater.common.cli.characters import strip_control_characters
 from ncen_updater.common.cli.lazy import CliCommand
 from ncen_updater.common.cli.program import run_program, show_error
@@ -218,7 +219,7 @@ def test_wait_is_shown_once_in_a_run(monkeypatch: pytest.MonkeyPatch, rich: bool
     """Seen: ``schedule`` that waits for the service before and after, and says so twice."""
     out = io.StringIO()
     monkeypatch.setattr(sys, "stderr", out)
-    monkeypatch.setattr(terminal, "supports_color", lambda _: rich)
+    monkeypatch.setattr(cli_session, "supports_color", lambda _: rich)
     session = CliSession("ncen-updater")
     for _ in range(2):
         with session.make_progress() as shown:

@@ -69,7 +69,7 @@ remove_tree = DirectoryHandle.remove_tree
 def killed_after_one_file(place, path):
     if not path.startswith("gone_"):
         return remove_tree(place, path)  # kept files go first; this is about databases
-    inside = place.open_directory(path).duplicate_descriptor()
+    inside = place.open_directory(path).descriptor
     os.unlink(next(n for n in os.listdir(inside) if n.endswith(".sqlite")), dir_fd=inside)
     os.kill(os.getpid(), 9)
 

@@ -90,7 +90,7 @@ def test_oversized_release_is_refused(agent: Path, monkeypatch: pytest.MonkeyPat
     raw = io.BytesIO()
     with zipfile.ZipFile(raw, "w", zipfile.ZIP_DEFLATED) as bomb:
         bomb.writestr("zeros", b"\0" * 1_000_001)
-    with refused(AGENT_RELEASE_UNUSABLE, match=r"larger than 1\.0 MB"):
+    with refused(AGENT_RELEASE_UNUSABLE, match=r"more than 1\.0 MB"):
         AgentSlots(agent).build("2.0", "digest", filling("2.0", raw.getvalue()), SilentProgress())
 
 

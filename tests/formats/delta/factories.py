@@ -12,11 +12,10 @@ from pathlib import Path
 from ncen_updater.common.progress import SilentProgress
 from ncen_updater.formats.delta.apply import apply_pack
 from ncen_updater.formats.delta.byte_transforms import RUN_BYTES, split_planes
-from ncen_updater.formats.delta.index_reader import encode_index
+from ncen_updater.formats.delta.index_reader import decode_plan, encode_index
 from ncen_updater.formats.delta.lzma_streams import Extent, compress_stream
 from ncen_updater.formats.delta.pack_builder import PackOptions, build_pack
 from ncen_updater.formats.delta.pack_plan import (
-    DeltaInfo,
     DeltaLimits,
     FileGroup,
     FileReference,
@@ -24,6 +23,8 @@ from ncen_updater.formats.delta.pack_plan import (
     NewEntry,
     PackPlan,
     encode_header,
+    read_header,
+    read_index,
 )
 from ncen_updater.formats.tree import EntryType, Tree, TreeEntry, get_sealed_mode, scan_tree
 
@@ -79,9 +80,38 @@ def jar(
     return out.getvalue()
 
 
-def facts(info: DeltaInfo) -> DeltaLimits:
-    """The signed part of what was made."""
-    return DeltaLimits(**{name: getattr(info, name) for name in DeltaLimits.model_fields})
+@dataclass(frozen=True)
+class PackFacts:
+    """What a pack holds, besides what is signed."""
+
+    pack_bytes: int
+    required_capabilities: tuple[str, ...]
+    max_memory_bytes: int
+    same_files: int
+    written_files: int
+    written_bytes: int
+    rebuilt_archives: int
+
+
+def read_facts(pack: Path, old: Tree, limits: DeltaLimits) -> PackFacts:
+    """Read the index of a pack."""
+    with pack.open("rb") as stream:
+        header = read_header(stream.fileno())
+        index = read_index(stream.fileno(), header)
+    plan = decode_plan(index, old, header.streams_start, limits.out_files)
+    kept = [old.entries[e] for e in plan.entries if isinstance(e, int)]
+    new = [e for e in plan.entries if isinstance(e, NewEntry)]
+    built = [e for e in new if e.is_built]
+    same = [e for e in kept if e.type is EntryType.FILE]
+    return PackFacts(
+        pack.stat().st_size,
+        limits.required_capabilities,
+        limits.max_memory_bytes,
+        len(same) + sum(e.origin is not None for e in new),
+        len(built),
+        sum(e.size for e in built),
+        sum(len(group.recipes) for group in plan.groups),
+    )
 
 
 def _seal(tree: Tree) -> list[TreeEntry]:
@@ -90,25 +120,22 @@ def _seal(tree: Tree) -> list[TreeEntry]:
 
 def there(
     place: Path, old: Files, new: Files, options: PackOptions | None = None
-) -> tuple[DeltaInfo, Tree]:
+) -> tuple[PackFacts, Tree]:
     """Make a pack between two releases and apply it; compare what came out with the new one."""
     old_tree, new_tree = write(place / "old", old), write(place / "new", new)
     pack = place / "pack"
     options = options or PackOptions()
-    info = build_pack(
+    limits = build_pack(
         place / "old", old_tree, place / "new", new_tree, pack, SilentProgress(), options
     )
     out = place / "out"
     out.mkdir()
-    tree = apply_pack(
-        pack, place / "old", old_tree, out, facts(info), SilentProgress(), LinkMode.SAFE
-    )
+    tree = apply_pack(pack, place / "old", old_tree, out, limits, SilentProgress(), LinkMode.SAFE)
     assert tree == new_tree
-    assert tree.compute_digest() == info.to_tree
+    assert tree.compute_digest() == limits.to_tree
     # A linked file is sealed already, as every file of a finished slot.
     assert _seal(scan_tree(out)) == _seal(new_tree)
-    assert info.pack_bytes == pack.stat().st_size
-    return info, tree
+    return read_facts(pack, old_tree, limits), tree
 
 
 OLD_FILES: Files = {"dir": None, "dir/old.txt": b"what was there before", "last": b"z" * 300}

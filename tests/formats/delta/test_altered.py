@@ -16,7 +16,7 @@ from ncen_updater.formats.delta.apply import apply_pack
 from ncen_updater.formats.delta.pack_builder import build_pack
 from ncen_updater.formats.delta.pack_plan import DeltaError, DeltaLimits, FileReference, LinkMode
 from ncen_updater.formats.tree import Tree
-from tests.formats.delta.factories import Forge, facts, fresh, group, jar, planes, write
+from tests.formats.delta.factories import Forge, fresh, group, jar, planes, write
 from tests.support.errors import refused
 
 
@@ -100,7 +100,7 @@ def honest(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Tree, DeltaL
     files = {"d/a": text[:900] + b"!" + text[900:], "d/n": b"new" * 9, "j-2.jar": jar(members)}
     new = write(place / "new", {**files, "k": b"k", "moved": b"m" * 50, "e/f": None})
     info = build_pack(place / "old", old, place / "new", new, place / "pack", SilentProgress())
-    return place / "old", old, facts(info), (place / "pack").read_bytes()
+    return place / "old", old, info, (place / "pack").read_bytes()
 
 
 def _outcome(

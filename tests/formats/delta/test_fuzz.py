@@ -39,18 +39,14 @@ from ncen_updater.formats.delta.pack_plan import (
     DeltaLimits,
     FileReference,
     LinkMode,
-    PathChecker,
-    PathRefusedError,
-    check_link,
-    check_name,
     encode_header,
     read_header,
     read_index,
 )
 from ncen_updater.formats.delta.zip_archive import NotAnArchiveError, ZipTable, inflate_member
-from ncen_updater.formats.tree import Tree
+from ncen_updater.formats.tree import EntryType, PathRules, Tree, find_link_problem
 from tests.badinput.hostile import FEW, bounded
-from tests.formats.delta.factories import Files, Forge, Link, Mode, facts, fresh, group, jar, write
+from tests.formats.delta.factories import Files, Forge, Link, Mode, fresh, group, jar, write
 from tests.support.errors import refused
 
 MANY = settings(FEW, max_examples=150)
@@ -120,7 +116,7 @@ def _honest(place: Path, version: int) -> Honest:
         info = build_pack(
             place / "old", tree, place / "new", target, place / "pack", SilentProgress()
         )
-    return Honest(place / "old", tree, facts(info), (place / "pack").read_bytes())
+    return Honest(place / "old", tree, info, (place / "pack").read_bytes())
 
 
 @pytest.fixture(scope="module")
@@ -238,7 +234,7 @@ def test_billions_of_empty_covers_are_refused(tmp_path: Path) -> None:
     bad = replace(made, covers=covers, control=Extent(0, 1, covers * 12))
     forge.limits = forge.limits.model_copy(update={"max_memory_bytes": 1 << 40})
     forge.plan([0, fresh("dir/new", 2), 2], bad, streams=b"\1" + streams)
-    with refused(DELTA_RANGE_REFUSED, match="invalid reference"), bounded(60):
+    with refused(DELTA_RANGE_REFUSED, match="length mismatch"), bounded(60):
         forge.apply()
 
 
@@ -282,8 +278,7 @@ def test_arbitrary_columns_are_read_within_bounds(content: bytes, calls: list[st
 @given(
     st.lists(
         st.lists(
-            st.sampled_from(["a", "A", "b", ".", "..", "", "\0", "\\", "c:", "é", "e\u0301"])
-            | st.text(max_size=4),
+            st.sampled_from(["a", "A", "b", ".", "..", "", "\0", "\\"]) | st.text(max_size=4),
             max_size=4,
         ),
         max_size=5,
@@ -291,20 +286,17 @@ def test_arbitrary_columns_are_read_within_bounds(content: bytes, calls: list[st
 )
 def test_arbitrary_paths_stay_below_the_directory(paths: list[list[str]]) -> None:
     """Whatever is let through lies below the directory, in one that was named, once."""
-    rules, seen, folded = PathChecker(), set[str](), set[str]()
+    rules, seen = PathRules(), set[str]()
     for parts in paths:
         path = "/".join(parts)
-        try:
-            rules.check_path(path, is_directory=True)
-        except PathRefusedError:
+        if rules.find_problem(path, EntryType.DIRECTORY, None):
             continue
         assert os.path.normpath(path) == path
         assert not path.startswith(("/", "..")) and "\0" not in path
         parent = path.rpartition("/")[0]
         assert not parent or parent in seen
-        assert path.casefold() not in folded
+        assert path not in seen
         seen.add(path)
-        folded.add(path.casefold())
 
 
 @MANY
@@ -313,19 +305,9 @@ def test_arbitrary_paths_stay_below_the_directory(paths: list[list[str]]) -> Non
 )
 def test_arbitrary_symlinks_stay_below_the_root(parts: list[str], depth: int) -> None:
     path, target = "/".join(["d"] * depth + ["link"]), "/".join(parts)
-    with contextlib.suppress(PathRefusedError):
-        check_link(path, target)
+    if find_link_problem(path, target) is None:
         leads = os.path.normpath(f"/root/{path.rpartition('/')[0]}/{target}")
         assert leads == "/root" or leads.startswith("/root/")
-
-
-@MANY
-@given(st.text(max_size=6))
-def test_arbitrary_names_contain_no_separator(name: str) -> None:
-    with contextlib.suppress(PathRefusedError):
-        check_name(name)
-        assert name not in ("", ".", "..")
-        assert not {"/", "\\", "\0"} & set(name)
 
 
 @contextlib.contextmanager

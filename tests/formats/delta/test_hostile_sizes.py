@@ -122,7 +122,7 @@ def test_covers_are_checked_before_reading_the_old_file(
         b"", refs=[FileReference(1)], control=planes(numbers), differences=bytes(size)
     )
     forge.plan([0, fresh("dir/new", size)], made, streams=streams)
-    with refused(DELTA_RANGE_REFUSED, match="cover out of range"):
+    with refused(DELTA_RANGE_REFUSED, match="invalid reference"):
         forge.apply()
 
 

@@ -13,16 +13,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ncen_updater.common.messages import DELTA_NOT_POSSIBLE
 from ncen_updater.common.progress import SilentProgress
 from ncen_updater.formats.delta import group_encoder as encode
 from ncen_updater.formats.delta import tree_pairing as pairing
 from ncen_updater.formats.delta.cover_finder import is_finder_installed
 from ncen_updater.formats.delta.pack_builder import PackOptions, build_pack
 from ncen_updater.formats.delta.pack_plan import COPIES, DeltaVerificationError, list_capabilities
-from ncen_updater.formats.tree import EntryType, Tree, TreeEntry, hash_file
 from tests.formats.delta.factories import Content, Files, Link, Mode, jar, there, write
-from tests.support.errors import refused
 
 NOISE = random.Random(7).randbytes(200_000)
 CODE = b"".join(b"def f%d(x):\n    return x * %d\n" % (n, n * n) for n in range(3000))
@@ -188,12 +185,6 @@ def test_invalid_archives_are_packed_as_bytes(tmp_path: Path, spoil: object) -> 
     there(tmp_path / "2", {"a.jar": old}, {"a.jar": spoil(new)})
 
 
-def test_archive_rebuilding_may_be_disabled(tmp_path: Path) -> None:
-    old, new = jar(CLASSES), jar({**CLASSES, "x": CODE})
-    info, _ = there(tmp_path, {"a": old}, {"a": new}, PackOptions(rebuild_archives=False))
-    assert (info.required_capabilities, info.rebuilt_archives) == ((), 0)
-
-
 def test_packs_without_the_match_finder_are_larger_but_valid(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -212,53 +203,6 @@ def test_packs_without_the_match_finder_are_larger_but_valid(
     assert not is_finder_installed()
     info, _ = there(tmp_path, {"a": CODE, "m": NOISE}, {"a": CODE + b"1", "n": NOISE})
     assert 1000 < info.pack_bytes < len(CODE)
-
-
-@pytest.mark.parametrize(
-    "new",
-    [
-        {"A": b"1", "a": b"2"},
-        {"e\N{COMBINING ACUTE ACCENT}": b"1"},
-        {"d/x": b"1", "l": Link("d/../x")},
-        {"c:x": b"1"},
-        {"back\\slash": b"1"},
-    ],
-)
-def test_unsupported_paths_are_refused(tmp_path: Path, new: Files) -> None:
-    old_tree = write(tmp_path / "old", {})
-    for name, content in new.items():
-        path = tmp_path / "new" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if isinstance(content, bytes):
-            path.write_bytes(content)
-        elif isinstance(content, Link):
-            path.symlink_to(content.target)
-    entries = sorted(
-        (e for n in new for e in _entries(tmp_path / "new", n)), key=lambda e: e.path.split("/")
-    )
-    new_tree = Tree(entries=tuple({e.path: e for e in entries}.values()))
-    with refused(DELTA_NOT_POSSIBLE):
-        build_pack(
-            tmp_path / "old", old_tree, tmp_path / "new", new_tree, tmp_path / "p", SilentProgress()
-        )
-    assert not (tmp_path / "p").exists()
-
-
-def _entries(root: Path, name: str) -> list[TreeEntry]:  # the scan refuses some itself
-    path, made = root / name, []
-    if path.parent != root:
-        made.append(
-            TreeEntry(path=name.split("/", maxsplit=1)[0], type=EntryType.DIRECTORY, mode=0o755)
-        )
-    if path.is_symlink():
-        target = str(path.readlink())
-        made.append(TreeEntry(path=name, type=EntryType.SYMLINK, mode=0o777, target=target))
-    else:
-        size = path.stat().st_size
-        made.append(
-            TreeEntry(path=name, type=EntryType.FILE, mode=0o644, size=size, sha256=hash_file(path))
-        )
-    return made
 
 
 def test_unverified_pack_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

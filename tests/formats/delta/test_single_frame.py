@@ -270,5 +270,5 @@ def test_single_frame_over_a_large_old_tree_is_refused(
     monkeypatch.setattr(codec, "MAX_SINGLE_FRAME_BYTES", len(LARGE[0]) - 1)
     made, streams = _called(GOOD, 90)
     forge.plan([0, fresh("dir/new", 90)], made, streams=streams)
-    with refused(DELTA_RANGE_REFUSED, match="group too large"):
+    with refused(DELTA_RANGE_REFUSED, match="length mismatch"):
         forge.apply()

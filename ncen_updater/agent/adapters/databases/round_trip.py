@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from ncen_updater.common.json_records import JsonRecord
-from ncen_updater.formats.data_loss import DataLoss, LossKind
+from ncen_updater.formats.data_loss import DataLoss
 
 #: Maximum number of rows of a table that get values.
 MAX_ROWS = 25
@@ -314,7 +314,7 @@ def find_undeclared_losses(
     not_nameable = {
         database
         for database, losses in declared.items()
-        if any(loss.needs_catalog or loss.kind is LossKind.ROWS for loss in losses)
+        if any(loss.needs_catalog for loss in losses)
     }
     return tuple(
         column.column

@@ -48,7 +48,7 @@ MIN_POLL_INTERVAL_S = 1.0
 
 @dataclass(frozen=True)
 class DiskUsage:
-    """Disk usage of a directory.
+    """Disk usage of a directory, or what is allowed, without the margin.
 
     Attributes:
         size: Bytes of the allocated blocks.
@@ -58,20 +58,12 @@ class DiskUsage:
     size: int = 0
     inodes: int = 0
 
-
-@dataclass(frozen=True)
-class DiskAllowance:
-    """Allowed disk usage, without the margin."""
-
-    size: int = 0
-    inodes: int = 0
-
-    def __add__(self, other: DiskAllowance) -> DiskAllowance:
+    def __add__(self, other: DiskUsage) -> DiskUsage:
         """Return the sum of both."""
-        return DiskAllowance(self.size + other.size, self.inodes + other.inodes)
+        return DiskUsage(self.size + other.size, self.inodes + other.inodes)
 
     def is_exceeded_by(self, use: DiskUsage) -> bool:
-        """Tell whether a usage exceeds the allowance and the margin."""
+        """Tell whether a usage exceeds this allowance and the margin."""
         return use.size > self.size + MARGIN_BYTES or use.inodes > self.inodes + MARGIN_INODES
 
 
@@ -102,8 +94,8 @@ class DiskVerdict(StrEnum):
 def judge_disk_usage(
     before: DiskUsage,
     now: DiskUsage,
-    allowance: DiskAllowance,
-    announced: DiskAllowance | None,
+    allowance: DiskUsage,
+    announced: DiskUsage | None,
     free_before: FreeSpace,
     free_now: FreeSpace,
 ) -> DiskVerdict:
@@ -123,7 +115,7 @@ def judge_disk_usage(
     grown = now.size > before.size + SLACK_BYTES or now.inodes > before.inodes + SLACK_INODES
     if announced is not None and grown and announced.is_exceeded_by(now):
         return DiskVerdict.UNANNOUNCED
-    full = (announced or DiskAllowance()).is_exceeded_by(now)
+    full = (announced or DiskUsage()).is_exceeded_by(now)
     # Deleted files that are held open use space, too, although no directory lists them.
     taken = free_before.size - free_now.size > MARGIN_BYTES or (full and now.size > before.size)
     if free_now.size < RESERVED_BYTES and taken:
@@ -136,27 +128,27 @@ def judge_disk_usage(
     return DiskVerdict.OK
 
 
-def compute_release_allowance(offer: Offer) -> DiskAllowance:
+def compute_release_allowance(offer: Offer) -> DiskUsage:
     """Return the allowance for one release, by its signed sizes.
 
     It includes the archive and the delta packs; the tree is a part of the archive, and rejected
     packs may still be on the disk.
     """
     packs = sum(offer.deltas.values())
-    return DiskAllowance(2 * offer.archive.length + packs + MAX_DOCUMENT_BYTES, INODES_PER_RELEASE)
+    return DiskUsage(2 * offer.archive.length + packs + MAX_DOCUMENT_BYTES, INODES_PER_RELEASE)
 
 
-def compute_announced_allowance(offers: Iterable[Offer]) -> DiskAllowance:
+def compute_announced_allowance(offers: Iterable[Offer]) -> DiskUsage:
     """Return the allowance for all announced releases."""
-    return sum((compute_release_allowance(offer) for offer in offers), DiskAllowance())
+    return sum((compute_release_allowance(offer) for offer in offers), DiskUsage())
 
 
-def compute_bundle_allowance(descriptor: int) -> DiskAllowance:
+def compute_bundle_allowance(descriptor: int) -> DiskUsage:
     """Return the allowance for a bundle: its own size, and again its packed content."""
-    return DiskAllowance(2 * os.fstat(descriptor).st_size, 1000)
+    return DiskUsage(2 * os.fstat(descriptor).st_size, 1000)
 
 
-def measure_usage(directories: Sequence[Path], limit: DiskAllowance) -> DiskUsage:
+def measure_usage(directories: Sequence[Path], limit: DiskUsage) -> DiskUsage:
     """Measure directories that another process may change meanwhile; follow no links.
 
     Args:
@@ -165,11 +157,7 @@ def measure_usage(directories: Sequence[Path], limit: DiskAllowance) -> DiskUsag
     """
     size = names = 0
     for top in directories:
-        try:
-            handle = DirectoryHandle(top)
-        except FileNotFoundError:
-            continue
-        try:
+        with contextlib.suppress(FileNotFoundError), DirectoryHandle(top) as handle:
             pending = [""]
             while pending:
                 directory = pending.pop()
@@ -179,9 +167,8 @@ def measure_usage(directories: Sequence[Path], limit: DiskAllowance) -> DiskUsag
                             names += 1
                             # An entry that disappeared must not hide those after it.
                             with contextlib.suppress(FileNotFoundError):
-                                size += (
-                                    item.stat(follow_symlinks=False).st_blocks * STAT_BLOCK_BYTES
-                                )
+                                blocks = item.stat(follow_symlinks=False).st_blocks
+                                size += blocks * STAT_BLOCK_BYTES
                             if item.is_dir(follow_symlinks=False):
                                 pending.append(f"{directory}/{item.name}".lstrip("/"))
                             if limit.is_exceeded_by(DiskUsage(size, names)):
@@ -190,8 +177,6 @@ def measure_usage(directories: Sequence[Path], limit: DiskAllowance) -> DiskUsag
                     continue  # replaced or removed; the next measurement counts it
                 if any(part.count("/") > MAX_DEPTH for part in pending):
                     return DiskUsage(size, limit.inodes + MARGIN_INODES + 1)
-        finally:
-            handle.close()
     return DiskUsage(size, names)
 
 
@@ -217,13 +202,13 @@ class DiskMonitor:
     def __init__(
         self,
         directories: Sequence[Path],
-        allowance: DiskAllowance,
-        announced: DiskAllowance | None,
+        allowance: DiskUsage,
+        announced: DiskUsage | None,
     ) -> None:
         self._directories, self._allowance, self._announced = directories, allowance, announced
         self._next = 0.0
         # Existing files are counted only up to a limit that no request can reach.
-        self._before = self.now = measure_usage(directories, DiskAllowance(1 << 62, 1_000_000))
+        self._before = self.now = measure_usage(directories, DiskUsage(1 << 62, 1_000_000))
         self._free_before = measure_free_space(directories[0])
 
     def poll(self) -> DiskVerdict:
@@ -239,8 +224,7 @@ class DiskMonitor:
     def check_now(self) -> DiskVerdict:
         """Judge the present usage."""
         before = self._before
-        limit = DiskAllowance(before.size, before.inodes) + self._allowance
-        self.now = measure_usage(self._directories, limit)
+        self.now = measure_usage(self._directories, before + self._allowance)
         return judge_disk_usage(
             before,
             self.now,

@@ -17,8 +17,8 @@ from typing import NoReturn
 from ncen_updater.agent.adapters.feed_reader.disk_quota import (
     MARGIN_BYTES,
     RESERVED_BYTES,
-    DiskAllowance,
     DiskMonitor,
+    DiskUsage,
     DiskVerdict,
     compute_announced_allowance,
     compute_bundle_allowance,
@@ -86,7 +86,7 @@ REQUEST_LIMITS = {
     "mirror": WorkerLimits(silence_timeout_s=300, total_timeout_s=72 * 3600),
 }
 #: Allowance of a request that fetches only metadata.
-METADATA_ALLOWANCE = DiskAllowance()
+METADATA_ALLOWANCE = DiskUsage()
 #: Names to which the worker writes if it shares the agent's state directory.
 WRITABLE_NAMES = ("metadata", "downloads", "feed", "import.partial", "import.ready")
 
@@ -259,7 +259,7 @@ class WorkerReleaseSource(TufReleaseSource):
         self,
         request: Mapping[str, object],
         progress: ProgressListener | None,
-        allowance: DiskAllowance = METADATA_ALLOWANCE,
+        allowance: DiskUsage = METADATA_ALLOWANCE,
         descriptors: Sequence[int] = (),
     ) -> Mapping[str, object]:
         act = str(request["act"])
@@ -305,7 +305,7 @@ class WorkerReleaseSource(TufReleaseSource):
             raise TrustError(READER_FAILED, detail="invalid response")
         return report
 
-    def _compute_announced(self, act: str, allowance: DiskAllowance) -> DiskAllowance | None:
+    def _compute_announced(self, act: str, allowance: DiskUsage) -> DiskUsage | None:
         """Return the allowance for everything in the directory.
 
         None if the metadata on the disk cannot be verified.

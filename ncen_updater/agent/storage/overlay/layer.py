@@ -90,7 +90,6 @@ class TranslationCoverage:
     """Translation coverage of one language.
 
     Attributes:
-        language: The language.
         translated: Number of texts translated by the country or the release.
         total: Number of texts.
         translated_before: ``translated`` with the installed release.
@@ -99,7 +98,6 @@ class TranslationCoverage:
         areas: New texts in areas that the release names.
     """
 
-    language: str
     translated: int
     total: int
     translated_before: int
@@ -127,7 +125,6 @@ def _count_translated(shipped: ShippedTexts, own: TextCatalog, keys: Sequence[Te
 
 
 def measure_coverage(
-    language: str,
     areas: Sequence[OverlayArea],
     base: ShippedTexts | None,
     shipped: ShippedTexts,
@@ -144,7 +141,6 @@ def measure_coverage(
     new = [item.key for item in merged.select(KeyOutcome.NEW)]
     counted = [AreaCount(a.label, sum(matches_pattern(key, a.keys) for key in new)) for a in areas]
     return TranslationCoverage(
-        language,
         translated,
         len(keys),
         _count_translated(base, local, old_keys) if base is not None else translated,
@@ -177,8 +173,6 @@ class FileReport:
 
     Attributes:
         declared: Its declaration in the release's manifest.
-        path: Its path in the slot, and below the merged directory.
-        local_path: Its path below the local directory.
         language: Its language; None for settings.
         keys: Keys with their outcomes.
         coverage: Coverage of translations.
@@ -186,12 +180,20 @@ class FileReport:
     """
 
     declared: OverlayManifest
-    path: str
-    local_path: str
     language: str | None = None
     keys: tuple[KeyReport, ...] = ()
     coverage: TranslationCoverage | None = None
     problem: FileProblem | None = None
+
+    @property
+    def path(self) -> str:
+        """Return its path in the slot, and below the merged directory."""
+        return fill_language(self.declared.release_path, self.language)
+
+    @property
+    def local_path(self) -> str:
+        """Return its path below the local directory."""
+        return fill_language(self.declared.site_path, self.language)
 
     @property
     def is_settings(self) -> bool:
@@ -327,62 +329,48 @@ class LocalOverlay:
         language: str | None,
         recorded: Mapping[str, TextOrigins],
     ) -> _MergedFile:
-        path, own_path = (
-            fill_language(declared.release_path, language),
-            fill_language(declared.site_path, language),
+        report = FileReport(declared, language)
+        shipped = _read_or_none(
+            OverlayDirectory(self._slots.get_slot_directory(target)), report.path
         )
-        report = FileReport(declared, path, own_path, language)
-        shipped = _read_or_none(OverlayDirectory(self._slots.get_slot_directory(target)), path)
+        # Unchanged as signed, with its comments; and no file if the release ships none.
+        content, compiled = shipped.content if shipped else None, None
         try:
             theirs = self.read_shipped(declared, target, language)
         except UnusableFileError as error:
-            problem = FileProblem(path, error.why, error.line, in_release=True)
-            return _MergedFile(replace(report, problem=problem), _get_content(shipped))
+            problem = FileProblem(report.path, error.why, error.line, in_release=True)
+            return _MergedFile(replace(report, problem=problem), content)
         base = None
         if then is not None and origin is not None:
             # Without it, a key that the release changed can only be reported as unchanged.
             with contextlib.suppress(UnusableFileError):
                 base = self.read_shipped(then, origin, language)
+        local_file, own = None, TextCatalog()
         try:
-            local_file = OverlayDirectory(self._local).read(own_path)
+            local_file = OverlayDirectory(self._local).read(report.local_path)
             own = parse_catalogue(local_file, declared)
         except UnusableFileError as error:
-            problem = FileProblem(own_path, error.why, error.line)
-            unmerged = self._merge(declared, base, theirs, TextCatalog(), {})
-            coverage = _measure_coverage(declared, language, base, theirs, TextCatalog(), unmerged)
-            return _MergedFile(
-                replace(report, problem=problem, coverage=coverage), _get_content(shipped)
-            )
-        merged = self._merge(declared, base, theirs, own, recorded.get(path, {}))
-        coverage = _measure_coverage(declared, language, base, theirs, own, merged)
-        report = replace(report, keys=merged.keys, coverage=coverage)
-        if local_file is None:
-            # Unchanged as signed, with its comments; and no file if the release ships none.
-            content = _get_content(shipped)
-            compiled = compile_mo(merged.catalogue) if declared.compiled and shipped else None
+            local_file = None
+            report = replace(report, problem=FileProblem(report.local_path, error.why, error.line))
+        if language is None:
+            merged = merge_settings(declared, base, theirs, own)
         else:
-            content, compiled = _encode_merged(declared, merged.catalogue)
+            merged = merge_texts(declared, base, theirs, own, recorded.get(report.path, {}))
+            coverage = measure_coverage(declared.areas, base, theirs, own, merged)
+            report = replace(report, coverage=coverage)
+        if local_file is not None:
+            content = _encode(FORMATS[declared.format].write(merged.catalogue), declared)
+        if declared.compiled and content is not None:
+            compiled = compile_mo(merged.catalogue)
         values = tuple((str(key), entry.digest) for key, entry in own.entries.items())
         return _MergedFile(
-            report,
+            report if report.problem else replace(report, keys=merged.keys),
             content,
             compiled,
             local_file,
             merged.text_origins,
             values if report.is_settings else (),
         )
-
-    @staticmethod
-    def _merge(
-        declared: OverlayManifest,
-        base: ShippedTexts | None,
-        theirs: ShippedTexts,
-        own: TextCatalog,
-        origins: TextOrigins,
-    ) -> MergeResult:
-        if declared.kind is OverlayKind.SETTINGS:
-            return merge_settings(declared, base, theirs, own)
-        return merge_texts(declared, base, theirs, own, origins)
 
     def read_shipped(
         self, declared: OverlayManifest, version: Version, language: str | None
@@ -411,12 +399,7 @@ class LocalOverlay:
     def plan_new_language(self, version: Version, language: str) -> tuple[FileReport, ...]:
         """Return reports for a release's translation files in a language that may be new."""
         return tuple(
-            FileReport(
-                item,
-                fill_language(item.release_path, language),
-                fill_language(item.site_path, language),
-                language,
-            )
+            FileReport(item, language)
             for item in self.list_declared(version)
             if item.kind is OverlayKind.TRANSLATIONS and re.fullmatch(LANGUAGE_PATTERN, language)
         )
@@ -430,32 +413,24 @@ class LocalOverlay:
         path = fill_language(declared.site_path, language)
         directory, _, name = path.rpartition("/")
         content = _encode(FORMATS[declared.format].write(local), declared)
-        try:
+        with _map_errors(self._local / path):
             durable.make_directory(self._local)
-            with contextlib.closing(DirectoryHandle.open_without_symlinks(self._local)) as handle:
+            with DirectoryHandle.open_without_symlinks(self._local) as handle:
                 if directory:
                     handle.ensure_directory(directory)
                 before = _read_or_none(OverlayDirectory(self._local), path)
                 if before is not None:
                     handle.replace_file(f"{directory}/.{name}.before".lstrip("/"), before.content)
                 handle.replace_file(path, content)
-        except OSError as error:
-            raise UpdaterError(
-                OVERLAY_NOT_WRITTEN, path=self._local / path, detail=str(error)
-            ) from error
 
     # ---- present state -------------------------------------------------------------------------
 
     def read_current(self) -> str | None:
         """Return the name of the directory in use; None if nothing was merged yet."""
-        try:
-            return (self._merged / CURRENT_LINK).readlink().name
-        except FileNotFoundError:
-            return None
-        except OSError as error:
-            raise UpdaterError(
-                OVERLAY_NOT_WRITTEN, path=self._merged / CURRENT_LINK, detail=str(error)
-            ) from error
+        link = self._merged / CURRENT_LINK
+        with _map_errors(link), contextlib.suppress(FileNotFoundError):
+            return link.readlink().name
+        return None
 
     def is_built_for(self, version: Version) -> bool:
         """Tell whether the directory in use was merged for a release."""
@@ -474,7 +449,7 @@ class LocalOverlay:
             UpdaterError: If it cannot be written.
         """
         partial = self._merged / f"{target}{PARTIAL_SUFFIX}"
-        try:
+        with _map_errors(self._merged):
             durable.make_directory(self._merged, exactly=True)
             shutil.rmtree(partial, ignore_errors=True)
             durable.make_directory(partial, exactly=True)
@@ -502,20 +477,16 @@ class LocalOverlay:
             else:
                 durable.sync_filesystem(partial)
                 durable.rename_entry(partial, self._merged / name)
-        except OSError as error:
-            raise UpdaterError(OVERLAY_NOT_WRITTEN, path=self._merged, detail=str(error)) from error
         return name
 
     def switch_current(self, name: str | None) -> None:
         """Select one of the directories, or none."""
         link = self._merged / CURRENT_LINK
-        try:
+        with _map_errors(link):
             if name is None:
                 durable.remove_file(link)
             else:
                 durable.replace_symlink(name, link)
-        except OSError as error:
-            raise UpdaterError(OVERLAY_NOT_WRITTEN, path=link, detail=str(error)) from error
 
     def prune(self) -> None:
         """Remove directories of releases without a slot, and remains of interrupted builds."""
@@ -573,6 +544,14 @@ class LocalOverlay:
             return {}
 
 
+@contextlib.contextmanager
+def _map_errors(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise UpdaterError(OVERLAY_NOT_WRITTEN, path=path, detail=str(error)) from error
+
+
 def _read_or_none(files: OverlayDirectory, path: str) -> OverlayFile | None:
     try:
         return files.read(path)
@@ -580,31 +559,8 @@ def _read_or_none(files: OverlayDirectory, path: str) -> OverlayFile | None:
         return None
 
 
-def _get_content(file: OverlayFile | None) -> bytes | None:
-    return file.content if file is not None else None
-
-
-def _encode_merged(declared: OverlayManifest, catalogue: TextCatalog) -> tuple[bytes, bytes | None]:
-    """Encode a file for the application, and compile it if the release declares that."""
-    text = FORMATS[declared.format].write(catalogue)
-    return _encode(text, declared), compile_mo(catalogue) if declared.compiled else None
-
-
 def _encode(text: str, declared: OverlayManifest) -> bytes:
     return text.encode(declared.encoding, "xmlcharrefreplace")
-
-
-def _measure_coverage(
-    declared: OverlayManifest,
-    language: str | None,
-    base: ShippedTexts | None,
-    theirs: ShippedTexts,
-    own: TextCatalog,
-    merged: MergeResult,
-) -> TranslationCoverage | None:
-    if language is None:
-        return None
-    return measure_coverage(language, declared.areas, base, theirs, own, merged)
 
 
 def _list_outputs(one: _MergedFile) -> Iterator[tuple[str, bytes]]:
@@ -673,17 +629,8 @@ class OverlayDirectory:
     def __init__(self, root: Path) -> None:
         self._root = root
 
-    @contextlib.contextmanager
-    def _open(self) -> Iterator[DirectoryHandle | None]:
-        try:
-            handle = DirectoryHandle.open_without_symlinks(self._root)
-        except FileNotFoundError:
-            yield None
-            return
-        try:
-            yield handle
-        finally:
-            handle.close()
+    def _open(self) -> DirectoryHandle:
+        return DirectoryHandle.open_without_symlinks(self._root)
 
     def read(self, path: str) -> OverlayFile | None:
         """Read a file; None if there is none.
@@ -693,8 +640,6 @@ class OverlayDirectory:
         """
         try:
             with self._open() as handle:
-                if handle is None:
-                    return None
                 descriptor = handle.open_file(path)
                 with os.fdopen(descriptor, "rb") as stream:
                     info = os.fstat(stream.fileno())
@@ -742,11 +687,8 @@ class OverlayDirectory:
 
     def _list_directory(self, directory: str) -> list[str]:
         try:
-            with self._open() as handle:
-                if handle is None:
-                    return []
-                with handle.scan_directory(directory) as items:
-                    names = [item.name for _, item in zip(range(MAX_FILES), items, strict=False)]
+            with self._open() as handle, handle.scan_directory(directory) as items:
+                names = [item.name for _, item in zip(range(MAX_FILES), items, strict=False)]
         except OSError:
             return []
         return sorted(name for name in names if not name.startswith("."))
@@ -760,7 +702,7 @@ class OverlayDirectory:
     def _read_mode(self, path: str) -> int | None:
         try:
             with self._open() as handle:
-                return None if handle is None else handle.stat_entry(path.lstrip("/")).st_mode
+                return handle.stat_entry(path.lstrip("/")).st_mode
         except OSError:
             return None
 

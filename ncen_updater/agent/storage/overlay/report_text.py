@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import asdict
 
 from ncen_updater.agent.storage.overlay.layer import FileReport, OverlayReport, TranslationCoverage
 from ncen_updater.agent.storage.overlay.three_way_merge import KeyOutcome, KeyReport
@@ -19,7 +20,7 @@ OUTCOME_TEXTS: dict[KeyOutcome, str] = {
     KeyOutcome.REJECTED: N_("unusable; the text of the release is shown"),
     KeyOutcome.REMOVED: N_("no longer in the release"),
     KeyOutcome.NEW: N_("new, not translated"),
-    KeyOutcome.COLLISION: N_("name reused by the release; its text is shown"),
+    KeyOutcome.COLLISION: N_("name reused by the release"),
     KeyOutcome.ADDED: N_("local only"),
     KeyOutcome.DEFAULT_CHANGED: N_("local value used; the release changed its value"),
     KeyOutcome.MISSING: N_("value required"),
@@ -44,12 +45,11 @@ def describe_key(key: KeyReport) -> LazyText:
     return LazyText(OUTCOME_TEXTS[key.outcome])
 
 
-def describe_coverage(coverage: TranslationCoverage) -> LazyText:
+def _describe_coverage(language: str | None, coverage: TranslationCoverage) -> LazyText:
     """Describe the translation coverage of a language, now and before."""
     values: dict[str, object] = {
-        "language": coverage.language,
-        "translated": coverage.translated,
-        "total": coverage.total,
+        **vars(coverage),
+        "language": language,
         "percent": coverage.percent,
         "before": coverage.percent_before,
     }
@@ -62,8 +62,6 @@ def describe_coverage(coverage: TranslationCoverage) -> LazyText:
 
 
 def _describe_new_texts(found: TranslationCoverage, source: str) -> Iterator[LazyText]:
-    if not found.new or found.language == source:
-        return
     values: dict[str, object] = {"count": found.new, "source": source}
     yield LazyText(N_("new texts shown in '{source}': {count}"), values)
     for area in found.areas:
@@ -72,22 +70,10 @@ def _describe_new_texts(found: TranslationCoverage, source: str) -> Iterator[Laz
         )
 
 
-_TEXT_COUNTS: tuple[tuple[KeyOutcome, str], ...] = (
-    (KeyOutcome.OUTDATED, N_("local texts with a changed source: {count}")),
-    (
-        KeyOutcome.BOTH_CHANGED,
-        N_("local texts also changed by the release: {count}"),
-    ),
-    (KeyOutcome.REJECTED, N_("unusable local texts: {count}")),
-    (KeyOutcome.COLLISION, N_("local texts replaced by texts of the same name: {count}")),
-    (KeyOutcome.REMOVED, N_("local texts no longer in the release: {count}")),
-)
-_SETTING_COUNTS: tuple[tuple[KeyOutcome, str], ...] = (
-    (KeyOutcome.DEFAULT_CHANGED, N_("local settings also changed by the release: {count}")),
-    (KeyOutcome.REMOVED, N_("unknown local settings: {count}")),
-    (KeyOutcome.COLLISION, N_("local settings with a name now used by the release: {count}")),
-    (KeyOutcome.MISSING, N_("settings without a required value: {count}")),
-    (KeyOutcome.INVALID, N_("settings with a value rejected by the release: {count}")),
+#: Outcomes to review, the most severe first.
+_TO_REVIEW = (
+    KeyOutcome.MISSING, KeyOutcome.INVALID, KeyOutcome.REJECTED, KeyOutcome.COLLISION,
+    KeyOutcome.OUTDATED, KeyOutcome.REMOVED, KeyOutcome.DEFAULT_CHANGED, KeyOutcome.BOTH_CHANGED,
 )  # fmt: skip
 
 
@@ -100,9 +86,11 @@ def _describe_file(report: FileReport) -> Iterator[LazyText]:
             {"path": location, "reason": problem.reason},
         )
     if report.coverage is not None:
-        yield describe_coverage(report.coverage)
-        for text in _describe_new_texts(report.coverage, report.declared.source):
-            yield LazyText(N_("  {text}"), {"text": text})
+        yield _describe_coverage(report.language, report.coverage)
+        source = report.declared.source
+        if report.coverage.new and report.language != source:
+            for text in _describe_new_texts(report.coverage, source):
+                yield LazyText(N_("  {text}"), {"text": text})
     else:
         count = len(
             report.select(KeyOutcome.UNCHANGED, KeyOutcome.DEFAULT_CHANGED, KeyOutcome.ADDED)
@@ -110,11 +98,10 @@ def _describe_file(report: FileReport) -> Iterator[LazyText]:
         yield LazyText(
             N_("{path}: local settings: {count}"), {"path": report.local_path, "count": count}
         )
-    for outcome, sentence in _SETTING_COUNTS if report.is_settings else _TEXT_COUNTS:
-        count = len(report.select(outcome))
-        if count:
-            text = LazyText(sentence, {"count": count})
-            yield LazyText(N_("  {text}"), {"text": text})
+    for outcome in _TO_REVIEW:
+        if count := len(report.select(outcome)):
+            text = LazyText(OUTCOME_TEXTS[outcome])
+            yield LazyText(N_("  {text}: {count}"), {"text": text, "count": count})
 
 
 def describe_overlay(report: OverlayReport) -> tuple[LazyText, ...]:
@@ -124,13 +111,9 @@ def describe_overlay(report: OverlayReport) -> tuple[LazyText, ...]:
 
 def list_keys_to_review(report: OverlayReport) -> tuple[tuple[FileReport, KeyReport], ...]:
     """Return the keys to review, the most severe first, at most :data:`MAX_KEYS_SHOWN`."""
-    order = (
-        KeyOutcome.MISSING, KeyOutcome.INVALID, KeyOutcome.REJECTED, KeyOutcome.COLLISION,
-        KeyOutcome.OUTDATED, KeyOutcome.REMOVED, KeyOutcome.DEFAULT_CHANGED,
-    )  # fmt: skip
     found = [
         (file, reported)
-        for outcome in order
+        for outcome in _TO_REVIEW
         for file in report.files
         for reported in file.select(outcome)
     ]
@@ -167,13 +150,5 @@ def serialize_overlay(report: OverlayReport) -> list[dict[str, object]]:
 def _serialize_coverage(found: TranslationCoverage | None) -> dict[str, object] | None:
     if found is None:
         return None
-    return {
-        "translated": found.translated,
-        "total": found.total,
-        "percent": found.percent,
-        "translated_before": found.translated_before,
-        "total_before": found.total_before,
-        "percent_before": found.percent_before,
-        "new": found.new,
-        "areas": [{"label": area.label, "count": area.count} for area in found.areas],
-    }
+    percents = {"percent": found.percent, "percent_before": found.percent_before}
+    return {**asdict(found), **percents}

@@ -70,9 +70,6 @@ class KeyReport:
     Attributes:
         key: The key.
         outcome: Its outcome.
-        local: The local text; never shown for a setting.
-        shipped: The release's text; likewise.
-        old_source: Source text for which the local text was written, if it changed.
         missing_placeholders: Placeholders that the local text lacks.
         unknown_placeholders: Placeholders of the local text that the program does not fill.
         problem: Problem of a setting, without its value.
@@ -80,9 +77,6 @@ class KeyReport:
 
     key: TextKey
     outcome: KeyOutcome
-    local: tuple[str, ...] = ()
-    shipped: tuple[str, ...] = ()
-    old_source: tuple[str, ...] = ()
     missing_placeholders: tuple[str, ...] = ()
     unknown_placeholders: tuple[str, ...] = ()
     problem: str = ""
@@ -184,7 +178,7 @@ def merge_texts(
         if entry_used is not None:
             merged[key] = _update_source(entry_used, shipped, key)
         elif key not in previous_keys:
-            reported.append(KeyReport(key, KeyOutcome.NEW, shipped=shipped.get_source_text(key)))
+            reported.append(KeyReport(key, KeyOutcome.NEW))
     merged.update(used)
     header = shipped.own.header or local.header or shipped.source.header
     return MergeResult(TextCatalog(merged, header), tuple(reported), origins)
@@ -215,36 +209,26 @@ def _judge_text(
     theirs: ShippedTexts,
     known: _KeyIndex,
 ) -> KeyReport:
-    own = entry.forms
     if key not in known.keys:
         if before is not None:
-            return KeyReport(key, KeyOutcome.REMOVED, own)
-        return KeyReport(
-            key, KeyOutcome.COLLISION if known.conflicts(key) else KeyOutcome.ADDED, own
-        )
+            return KeyReport(key, KeyOutcome.REMOVED)
+        return KeyReport(key, KeyOutcome.COLLISION if known.conflicts(key) else KeyOutcome.ADDED)
     if before is None and not origin.source:
-        return KeyReport(key, KeyOutcome.COLLISION, own, _read_forms(theirs, key))
-    source = theirs.get_source_text(key) or _read_forms(theirs, key)
-    shipped = _read_forms(theirs, key)
+        return KeyReport(key, KeyOutcome.COLLISION)
+    own, shipped = entry.forms, _read_forms(theirs, key)
     if not own:
-        return KeyReport(key, KeyOutcome.REJECTED, shipped=shipped, problem="not a string")
+        return KeyReport(key, KeyOutcome.REJECTED, problem="not a string")
+    source = theirs.get_source_text(key) or shipped
     missing, unknown = (
         compare_placeholders(own, source, theirs.formats(key)) if source else ((), ())
     )
     if missing or unknown:
-        return KeyReport(
-            key,
-            KeyOutcome.REJECTED,
-            own,
-            shipped,
-            missing_placeholders=missing,
-            unknown_placeholders=unknown,
-        )
+        return KeyReport(key, KeyOutcome.REJECTED, missing, unknown)
     if origin.source[:1] != source[:1] and origin.source and theirs.get_source_text(key):
-        return KeyReport(key, KeyOutcome.OUTDATED, own, shipped, old_source=origin.source)
+        return KeyReport(key, KeyOutcome.OUTDATED)
     if before is not None and shipped and _read_forms(before.shipped, before.key) != shipped:
-        return KeyReport(key, KeyOutcome.BOTH_CHANGED, own, shipped)
-    return KeyReport(key, KeyOutcome.UNCHANGED, own, shipped)
+        return KeyReport(key, KeyOutcome.BOTH_CHANGED)
+    return KeyReport(key, KeyOutcome.UNCHANGED)
 
 
 def _update_source(entry: TextEntry, theirs: ShippedTexts, key: TextKey) -> TextEntry:

@@ -224,16 +224,9 @@ def choose_snapshot_method(directory: Path, *, independent: bool) -> SnapshotMet
     Raises:
         OSError: If the parent directory cannot be opened.
     """
-    parent = DirectoryHandle.open_without_symlinks(directory.parent)
-    try:
-        descriptor = parent.duplicate_descriptor()
-        try:
-            if _supports_clones(descriptor):
-                return SnapshotMethod.CLONE
-        finally:
-            os.close(descriptor)
-    finally:
-        parent.close()
+    with DirectoryHandle.open_without_symlinks(directory.parent) as parent:
+        if _supports_clones(parent.descriptor):
+            return SnapshotMethod.CLONE
     return SnapshotMethod.COPY if independent else SnapshotMethod.LINK
 
 
@@ -258,11 +251,7 @@ class DirectorySurvey:
 
 def _read_mount_id(below: DirectoryHandle) -> str:
     """Return the mount id of a directory: hard links cannot cross mounts."""
-    descriptor = below.duplicate_descriptor()
-    try:
-        lines = Path(f"/proc/self/fdinfo/{descriptor}").read_text("ascii").splitlines()
-    finally:
-        os.close(descriptor)
+    lines = Path(f"/proc/self/fdinfo/{below.descriptor}").read_text("ascii").splitlines()
     return next((line for line in lines if line.startswith("mnt_id:")), "")
 
 
@@ -279,8 +268,8 @@ def survey_directory(directory: Path) -> DirectorySurvey:
         OSError: With the reason why it cannot be saved.
     """
     with (
-        contextlib.closing(DirectoryHandle.open_without_symlinks(directory)) as live,
-        contextlib.closing(DirectoryHandle.open_without_symlinks(directory.parent)) as parent,
+        DirectoryHandle.open_without_symlinks(directory) as live,
+        DirectoryHandle.open_without_symlinks(directory.parent) as parent,
     ):
         if (live.stat_entry(ROOT_PATH).st_dev, _read_mount_id(live)) != (
             parent.stat_entry(ROOT_PATH).st_dev,
@@ -311,9 +300,7 @@ def list_leftovers(directory: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """
     try:
         with (
-            contextlib.closing(
-                DirectoryHandle.open_without_symlinks(get_snapshot_directory(directory))
-            ) as snapshots,
+            DirectoryHandle.open_without_symlinks(get_snapshot_directory(directory)) as snapshots,
             snapshots.scan_directory(ROOT_PATH) as items,
         ):
             names = sorted(item.name for item in items)

@@ -136,16 +136,14 @@ class DirectorySnapshot:
                     with contextlib.suppress(FileNotFoundError):
                         snapshot.remove_tree(TREE_DIRECTORY)  # remains of an interrupted start
                 snapshot.ensure_directory(TREE_DIRECTORY)
-                with contextlib.closing(snapshot.open_directory(TREE_DIRECTORY)) as tree:
+                with snapshot.open_directory(TREE_DIRECTORY) as tree:
                     index, touched = self._update_tree(live, tree, known)
                 if touched:
                     snapshot.sync_filesystem()
                 snapshot.replace_file(name, encode_index(index))
                 return len(index)
         except OSError as error:
-            raise UpdaterError(
-                SITE_FILES_NOT_SAVED, directory=self.directory, reason=_format_error(error)
-            ) from error
+            raise self._make_save_error(error) from error
 
     def _update_tree(
         self, live: DirectoryHandle, tree: DirectoryHandle, known: DirectoryIndex
@@ -196,7 +194,7 @@ class DirectorySnapshot:
                 self._ensure_directory()
                 with (
                     self._open_live() as live,
-                    contextlib.closing(snapshot.open_directory(TREE_DIRECTORY)) as tree,
+                    snapshot.open_directory(TREE_DIRECTORY) as tree,
                     self._open_quarantine() as quarantine,
                 ):
                     found = self._restore_tree(live, tree, quarantine, index)
@@ -236,7 +234,7 @@ class DirectorySnapshot:
                     return ()
                 with (
                     self._open_live() as live,
-                    contextlib.closing(snapshot.open_directory(TREE_DIRECTORY)) as tree,
+                    snapshot.open_directory(TREE_DIRECTORY) as tree,
                 ):
                     seen = read_directory(live)
                     return tuple(
@@ -402,20 +400,16 @@ class DirectorySnapshot:
                     return 0, 0
                 missing, moved = find_gone_and_moved(was, now)
                 wanted = missing | moved if everything else moved
-                with contextlib.closing(snapshot.open_directory(TREE_DIRECTORY)) as tree:
+                with snapshot.open_directory(TREE_DIRECTORY) as tree:
                     restored = self._link_old_paths(live, tree, was, now, wanted)
                 live.sync_filesystem()
                 return restored, 0 if everything else len(missing)
         except FileNotFoundError as error:
             if earlier_snapshot.exists():
-                raise UpdaterError(
-                    SITE_FILES_NOT_SAVED, directory=self.directory, reason=_format_error(error)
-                ) from error
+                raise self._make_save_error(error) from error
             return 0, 0
         except OSError as error:
-            raise UpdaterError(
-                SITE_FILES_NOT_SAVED, directory=self.directory, reason=_format_error(error)
-            ) from error
+            raise self._make_save_error(error) from error
 
     def _link_old_paths(
         self,
@@ -461,28 +455,20 @@ class DirectorySnapshot:
         except OSError as error:
             if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
                 return
-            raise UpdaterError(
-                SITE_FILES_NOT_SAVED, directory=self.directory, reason=_format_error(error)
-            ) from error
+            raise self._make_save_error(error) from error
 
     # ---- directories ---------------------------------------------------------------------------
 
-    @contextlib.contextmanager
-    def _open_live(self) -> Iterator[DirectoryHandle]:
-        with contextlib.closing(DirectoryHandle.open_without_symlinks(self.directory)) as live:
-            yield live
+    def _open_live(self) -> DirectoryHandle:
+        return DirectoryHandle.open_without_symlinks(self.directory)
 
     @contextlib.contextmanager
     def _open_snapshots_directory(self, *, make: bool = False) -> Iterator[DirectoryHandle]:
-        with contextlib.closing(
-            DirectoryHandle.open_without_symlinks(self.snapshots_directory.parent)
-        ) as parent:
+        with DirectoryHandle.open_without_symlinks(self.snapshots_directory.parent) as parent:
             if make:
                 with contextlib.suppress(FileExistsError):
                     parent.make_directory(self.snapshots_directory.name)
-            with contextlib.closing(
-                parent.open_directory(self.snapshots_directory.name)
-            ) as directory:
+            with parent.open_directory(self.snapshots_directory.name) as directory:
                 if not is_owned_by_agent(directory.stat_entry(ROOT_PATH)):
                     raise UnsafeSnapshotDirectoryError(path=self.snapshots_directory)
                 yield directory
@@ -492,16 +478,14 @@ class DirectorySnapshot:
         with self._open_snapshots_directory(make=make) as directory:
             if make:
                 directory.ensure_directory(self._change)
-            with contextlib.closing(directory.open_directory(self._change)) as snapshot:
+            with directory.open_directory(self._change) as snapshot:
                 yield snapshot
 
     @contextlib.contextmanager
     def _open_quarantine(self) -> Iterator[DirectoryHandle]:
         with self._open_snapshots_directory() as directory:
             directory.ensure_directory(QUARANTINE_PREFIX + self._change)
-            with contextlib.closing(
-                directory.open_directory(QUARANTINE_PREFIX + self._change)
-            ) as quarantine:
+            with directory.open_directory(QUARANTINE_PREFIX + self._change) as quarantine:
                 yield quarantine
             with contextlib.suppress(OSError):  # empty: no entry was quarantined
                 directory.remove_directory(QUARANTINE_PREFIX + self._change)
@@ -516,9 +500,7 @@ class DirectorySnapshot:
 
     def _ensure_directory(self) -> None:
         """Create the directory if it is missing; anything else at its path goes into quarantine."""
-        with contextlib.closing(
-            DirectoryHandle.open_without_symlinks(self.directory.parent)
-        ) as parent:
+        with DirectoryHandle.open_without_symlinks(self.directory.parent) as parent:
             name = self.directory.name
             with contextlib.suppress(FileNotFoundError):
                 if stat.S_ISDIR(parent.stat_entry(name).st_mode):
@@ -540,6 +522,10 @@ class DirectorySnapshot:
             raise UpdaterError(
                 INDEX_UNUSABLE, directory=self.directory, path=self.snapshots_directory
             ) from error
+
+    def _make_save_error(self, error: OSError) -> UpdaterError:
+        reason = _format_error(error)
+        return UpdaterError(SITE_FILES_NOT_SAVED, directory=self.directory, reason=reason)
 
     def _make_restore_error(self, error: OSError) -> UpdaterError:
         return UpdaterError(
@@ -665,11 +651,7 @@ def _set_attributes(
         live.set_owner(path, was.uid, was.gid)
     elif was.mode == now.mode:
         return
-    if was.kind == FileKind.DIRECTORY:
-        with contextlib.closing(live.open_directory(path)) as directory:
-            descriptor = directory.duplicate_descriptor()
-    else:
-        descriptor = live.open_file(path)
+    descriptor = live.open_file(path or ".")
     try:
         if os.fstat(descriptor).st_ino == now.inode:
             _set_mode(descriptor, was.mode)

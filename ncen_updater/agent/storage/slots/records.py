@@ -9,7 +9,6 @@ from __future__ import annotations
 import codecs
 import hashlib
 import json
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,7 +20,7 @@ from ncen_updater.agent.storage.slots.link import DOCUMENT_FILE, RECORDS_DIRECTO
 from ncen_updater.common import atomic_files as durable
 from ncen_updater.common.bounded_io import NotRegularFileError, read_file
 from ncen_updater.common.errors import UpdaterError
-from ncen_updater.common.i18n import LazyText
+from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.formats.release_document import ReleaseDocument, parse_release_document
 from ncen_updater.formats.target_names import MAX_DOCUMENT_BYTES
 from ncen_updater.formats.tree import ENTRY_ADAPTER, MAX_TREE_BYTES, Tree, TreeEntry, parse_tree
@@ -63,8 +62,7 @@ class SlotRecords:
         directory = self.get_record_directory(version)
         if directory.is_dir():
             durable.remove_file(directory / DOCUMENT_FILE)
-            shutil.rmtree(directory)
-            durable.fsync_directory(self._root)
+            durable.remove_entry(directory)
 
     def read_document(self, version: Version) -> ReleaseDocument:
         """Read the release document.
@@ -97,7 +95,7 @@ class SlotRecords:
                 raise SlotRecordError(
                     version=version,
                     path=path.parent,
-                    detail=LazyText("{tree}: digest mismatch", {"tree": TREE_FILE}),
+                    detail=LazyText(N_("{name}: digest mismatch"), {"name": TREE_FILE}),
                 )
             return parse_tree(content, str(path))
         except SlotRecordError:

@@ -14,7 +14,6 @@ import errno
 import itertools
 import logging
 import os
-import shutil
 import stat
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -201,48 +200,31 @@ class SlotStore:
         """
         from ncen_updater.formats.archive import unpack_archive
 
-        self.assemble_slot(
-            document, tree, lambda place: unpack_archive(archive, tree, place, progress), progress
-        )
-
-    def assemble_slot(
-        self,
-        document: ReleaseDocument,
-        tree: Tree,
-        fill: Callable[[Path], None],
-        progress: ProgressListener,
-    ) -> None:
-        """Build a slot whose files are written by ``fill``, which gets an empty directory.
-
-        See :meth:`build_slot`; the files are verified here in any case.
-        """
-
-        def fill_and_return(place: Path) -> Tree:
-            fill(place)
+        def fill(place: Path) -> Tree:
+            unpack_archive(archive, tree, place, progress)
             return tree
 
-        self._assemble(document, fill_and_return, progress, full=True)
+        self.assemble_slot(document, fill, progress, check_content=True)
 
-    def assemble_and_list(
-        self, document: ReleaseDocument, fill: Callable[[Path], Tree], progress: ProgressListener
-    ) -> None:
-        """Build a slot whose tree is known only after it is filled.
-
-        See :meth:`build_slot`. ``fill`` gets an empty directory and returns the tree that it made,
-        with the digests of the bytes that it wrote or took over. The tree is compared with the
-        document's digest, then types, sizes, modes and links on the disk with the tree; no file is
-        read and hashed a second time.
-        """
-        self._assemble(document, fill, progress, full=False)
-
-    def _assemble(
+    def assemble_slot(
         self,
         document: ReleaseDocument,
         fill: Callable[[Path], Tree],
         progress: ProgressListener,
         *,
-        full: bool,
+        check_content: bool,
     ) -> None:
+        """Build a slot whose files are written by ``fill``; see :meth:`build_slot`.
+
+        The tree is compared with the document's digest, then the paths on the disk with the tree.
+
+        Args:
+            document: The release document.
+            fill: Gets an empty directory; returns the tree that it made there.
+            progress: Receives the number of verified bytes.
+            check_content: Whether to hash every file; not needed if ``fill`` returns the digests of
+                the bytes that it wrote or took over.
+        """
         version = document.manifest.release_version
         directory = self.get_slot_directory(version)
         partial = self._slots / f"{version}{PARTIAL_SUFFIX}"
@@ -250,7 +232,7 @@ class SlotStore:
             return
         with _translate_disk_errors(version, self._slots):
             durable.make_directory(self._slots, exactly=True)
-            _delete_tree(partial)
+            durable.remove_entry(partial)
             try:
                 partial.mkdir()
                 tree = fill(partial)
@@ -258,14 +240,16 @@ class SlotStore:
                     raise SlotModifiedError(
                         path=directory, version=version, count=1, detail="different tree"
                     )
-                self._require_same_tree(version, partial, tree.entries, progress, full=full)
+                self._require_same_tree(
+                    version, partial, tree.entries, progress, full=check_content
+                )
                 partial.chmod(0o755)  # independent of the umask: the application needs access
                 _make_read_only(partial, tree.entries)
                 self._records.write(version, document, tree)
             except BaseException:
                 # A full disk must have space to report the error.
                 with contextlib.suppress(OSError):
-                    _delete_tree(partial)
+                    durable.remove_entry(partial)
                 raise
             if directory.exists():
                 self._unlink_slot(version)
@@ -329,7 +313,7 @@ class SlotStore:
         """
         for item in self.list_leftovers():
             try:
-                _delete_tree(item)
+                durable.remove_entry(item)
             except OSError as error:
                 raise UpdaterError(SLOT_ERROR, path=item, detail=str(error)) from error
 
@@ -388,10 +372,10 @@ class SlotStore:
 
     def _unlink_slot(self, version: Version) -> None:
         removing = self._slots / f"{version}{REMOVING_SUFFIX}"
-        _delete_tree(removing)
+        durable.remove_entry(removing)
         if self.get_slot_directory(version).exists():
             durable.rename_entry(self.get_slot_directory(version), removing)
-        _delete_tree(removing)
+        durable.remove_entry(removing)
 
 
 def _format_differences(differences: Iterable[SlotDifference]) -> str:
@@ -412,16 +396,6 @@ def _make_byte_reporter(
             progress.report(title, Amount(done, total, Unit.BYTES))
 
     return count
-
-
-def _delete_tree(root: Path) -> None:
-    """Delete a directory if it exists, even with read-only directories in it."""
-    if not root.exists():
-        return
-    for directory, _, _ in os.walk(root):
-        Path(directory).chmod(0o700)
-    shutil.rmtree(root)
-    durable.fsync_directory(root.parent)
 
 
 def _make_read_only(root: Path, entries: tuple[TreeEntry, ...]) -> None:
@@ -450,14 +424,10 @@ class SlotDifference:
     Attributes:
         path: Relative to the slot.
         kind: Kind of difference.
-        expected: Short form of the released value.
-        actual: Short form of the present value.
     """
 
     path: str
     kind: DifferenceKind
-    expected: str = ""
-    actual: str = ""
 
     def __str__(self) -> str:
         return f"{self.path}: {self.kind}"
@@ -478,41 +448,25 @@ def _compare_entry(
     full: bool,
     sealed: bool,
     on_bytes: Callable[[int], None] | None,
-) -> SlotDifference | None:
+) -> DifferenceKind | None:
     path = f"{root}/{entry.path}"  # many paths; creating a Path object takes longer than the lstat
     try:
         info = os.lstat(path)
     except (FileNotFoundError, NotADirectoryError):
-        return SlotDifference(entry.path, DifferenceKind.MISSING, entry.type.value)
-    kind = _name_type(info.st_mode)
-    if kind != entry.type.value:
-        return SlotDifference(entry.path, DifferenceKind.TYPE, entry.type.value, kind)
+        return DifferenceKind.MISSING
+    if _name_type(info.st_mode) != entry.type.value:
+        return DifferenceKind.TYPE
     if entry.type is EntryType.SYMLINK:
-        target = str(Path(path).readlink())
-        if target != entry.target:
-            return SlotDifference(entry.path, DifferenceKind.TARGET, entry.target or "", target)
-        return None
+        return None if str(Path(path).readlink()) == entry.target else DifferenceKind.TARGET
     if entry.type is EntryType.FILE:
         if info.st_size != entry.size:
-            return SlotDifference(
-                entry.path,
-                DifferenceKind.CONTENT,
-                f"{entry.size} bytes",
-                f"{info.st_size} bytes",
-            )
-        digest = hash_file(Path(path), on_bytes) if full else entry.sha256
-        if digest != entry.sha256:
-            return SlotDifference(
-                entry.path, DifferenceKind.CONTENT, entry.sha256 or "", digest or ""
-            )
+            return DifferenceKind.CONTENT
+        if full and hash_file(Path(path), on_bytes) != entry.sha256:
+            return DifferenceKind.CONTENT
     mode = stat.S_IMODE(info.st_mode)
     expected_mode = get_sealed_mode(entry) if sealed else entry.mode
     ignored = 0 if sealed or entry.type is not EntryType.FILE else WRITE_BITS
-    if mode & ~ignored != expected_mode & ~ignored:
-        return SlotDifference(
-            entry.path, DifferenceKind.MODE, f"{expected_mode:04o}", f"{mode:04o}"
-        )
-    return None
+    return None if mode & ~ignored == expected_mode & ~ignored else DifferenceKind.MODE
 
 
 def _walk_directory(root: Path, prefix: str = "") -> Iterator[str]:
@@ -553,7 +507,7 @@ def compare_tree(
             root, entry, full=check_content, sealed=check_read_only, on_bytes=on_bytes
         )
         if difference:
-            yield difference
+            yield SlotDifference(entry.path, difference)
     for path in _walk_directory(root):
         if path not in known:
             yield SlotDifference(path, DifferenceKind.EXTRA)

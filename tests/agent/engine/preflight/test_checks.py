@@ -44,9 +44,8 @@ from ncen_updater.common.messages import (
     HEALTH_TOKEN_MISSING,
     PREFLIGHT_BLOCKED,
 )
-from ncen_updater.common.progress import SilentProgress
 from ncen_updater.formats.manifest import SiteFileEffect, SiteFilesManifest
-from tests.agent.storage.slots.factories import document_for, make_release
+from tests.agent.storage.slots.factories import assemble, document_for, make_release
 from tests.support.errors import refused
 from tests.support.run_directory import other_than
 
@@ -118,12 +117,7 @@ class World:
         self.root = root
         self.store = SlotStore(root / "slots", root / "current")
         document, tree = make_release(root / "source", str(OLD))
-        self.store.assemble_slot(
-            document,
-            tree,
-            lambda place: copy(root / "source", place),
-            SilentProgress(),
-        )
+        assemble(self.store, document, tree, lambda place: copy(root / "source", place))
         self.store.switch_current(OLD)
         self.engine: Any = create_autospec(DatabaseEngine, instance=True)
         self.engine.engine_name = "postgresql"

@@ -39,7 +39,7 @@ def test_import_directory_is_shown_to_viewers(laid: Counter) -> None:
     assert rows["ke.ncen"]["size_bytes"] == 6
     assert (rows["ke.ncen"]["yours"], rows["ke.ncen"]["refused_because"]) == (True, None)
     assert (rows["away.ncen"]["yours"], rows["away.ncen"]["refused_because"]) == (
-        False, "it is not a regular file",
+        False, "not a regular file",
     )  # fmt: skip
     french = laid.ask("GET", "/v1/inbox", user=ME, HTTP_ACCEPT_LANGUAGE="fr").document["files"]
     assert "ce n'est pas un fichier ordinaire" in [row["refused_because"] for row in french]

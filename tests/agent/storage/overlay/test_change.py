@@ -164,7 +164,7 @@ def test_plan_lists_the_overlay_and_binds_only_settings(demo: DemoSite) -> None:
     assert texts["sw"]["counts"] == {
         "unchanged": 2, "outdated": 1, "removed": 1, "rejected": 1, "new": 3,
     }  # fmt: skip
-    assert texts["sw"]["coverage"]["areas"] == [{"label": "seizures", "count": 2}]
+    assert texts["sw"]["coverage"]["areas"] == ({"label": "seizures", "count": 2},)
     assert texts[None]["counts"] == {"default-changed": 1, "removed": 1}
     write(demo, "i18n/sw.json", "{}")
     assert planned()[0] == digest

@@ -24,7 +24,7 @@ OWN = catalogue(JSON, a="1", b="2")
 def _exported(own: TextCatalog = OWN, *, everything: bool = False) -> TextCatalog:
     says = declared()
     merged = merge_texts(says, BASE, THEIRS, own, {})
-    report = FileReport(says, "x", "y", "sw", merged.keys)
+    report = FileReport(says, "sw", merged.keys)
     written = FORMATS[PO].write(export_untranslated(report, THEIRS, own, everything=everything))
     return FORMATS[PO].read(written)
 

@@ -99,7 +99,7 @@ def test_two_release_languages_and_one_local_language_are_merged(place: Place) -
     assert [t.missing_placeholders for t in report["sw"].select(KeyOutcome.REJECTED)] == [("{x}",)]
     said = [words.render("en") for words in describe_overlay(place.layer.make_report(OLD, NEW))]
     assert "sw: 33 % translated (1 of 3), previously 100 %" in said
-    assert "  unusable local texts: 1" in said
+    assert "  unusable; the text of the release is shown: 1" in said
 
 
 def test_local_edits_are_merged_in_a_rollback(place: Place) -> None:

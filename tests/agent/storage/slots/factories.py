@@ -68,9 +68,21 @@ def copier(source: Path) -> Callable[[Path], None]:
     return fill
 
 
+def assemble(
+    store: SlotStore, document: ReleaseDocument, tree: Tree, fill: Callable[[Path], object]
+) -> None:
+    """Build a slot of files that are checked against a tree."""
+
+    def fill_and_return(place: Path) -> Tree:
+        fill(place)
+        return tree
+
+    store.assemble_slot(document, fill_and_return, SilentProgress(), check_content=True)
+
+
 def build(store: SlotStore, tmp_path: Path, version: Version) -> Path:
     """Make a release and build its slot."""
     source = tmp_path / f"source-{version}"
     document, tree = make_release(source, str(version))
-    store.assemble_slot(document, tree, copier(source), SilentProgress())
+    assemble(store, document, tree, copier(source))
     return store.get_slot_directory(version)

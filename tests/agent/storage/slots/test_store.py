@@ -27,6 +27,7 @@ from ncen_updater.formats.tree import EntryType, Tree, TreeEntry
 from tests.agent.storage.slots.factories import (
     NEW,
     OLD,
+    assemble,
     build,
     copier,
     document_for,
@@ -37,11 +38,11 @@ from tests.support.errors import refused
 
 
 def again(store: SlotStore, tmp_path: Path, version: Version) -> None:
-    store.assemble_slot(
+    assemble(
+        store,
         store.read_document(version),
         store.read_tree(version),
         copier(tmp_path / f"source-{version}"),
-        SilentProgress(),
     )
 
 
@@ -123,7 +124,7 @@ def test_other_release_at_the_path_is_refused(store: SlotStore, tmp_path: Path) 
     write_application(other, "else")
     tree = Tree(entries=(TreeEntry(path="x", type=EntryType.DIRECTORY, mode=0o755),))
     with pytest.raises(SlotModifiedError):
-        store.assemble_slot(document_for("3.3.0", tree), tree, copier(other), SilentProgress())
+        assemble(store, document_for("3.3.0", tree), tree, copier(other))
     assert store.verify_slot(NEW) == ()
 
 
@@ -131,7 +132,7 @@ def test_foreign_files_are_refused_and_removed(store: SlotStore, tmp_path: Path)
     document, tree = make_release(tmp_path / "source", "3.3.0")
     (tmp_path / "source" / "app" / "main.py").write_text("print('3.3.1')\n")
     with pytest.raises(SlotModifiedError, match=r"app/main\.py: content"):
-        store.assemble_slot(document, tree, copier(tmp_path / "source"), SilentProgress())
+        assemble(store, document, tree, copier(tmp_path / "source"))
     assert store.list_versions() == ()
     assert store.list_leftovers() == ()
 
@@ -155,7 +156,7 @@ def test_refusing_disk_is_named_and_leaves_nothing(
         raise OSError(number, os.strerror(number))
 
     with refused(said):
-        store.assemble_slot(document, tree, fill, SilentProgress())
+        assemble(store, document, tree, fill)
     assert store.list_leftovers() == ()
     assert store.list_versions() == ()
 

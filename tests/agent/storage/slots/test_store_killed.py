@@ -13,15 +13,22 @@ from typing import Any
 import ncen_updater.common.atomic_files as durable
 from ncen_updater.agent.storage.slots import store as module
 from ncen_updater.agent.storage.slots.store import SlotStore
-from ncen_updater.common.progress import SilentProgress
 from ncen_updater.formats.tree import scan_tree
-from tests.agent.storage.slots.factories import NEW, OLD, build, copier, document_for, make_release
+from tests.agent.storage.slots.factories import (
+    NEW,
+    OLD,
+    assemble,
+    build,
+    copier,
+    document_for,
+    make_release,
+)
 
 #: What a store does to the disk: each is an instant before it and one after it.
 ACTS: tuple[tuple[Any, str], ...] = (
     (durable, "write_file"), (durable, "rename_entry"), (durable, "replace_symlink"),
     (durable, "remove_file"),
-    (durable, "make_directory"), (module, "_make_read_only"), (module, "_delete_tree"),
+    (durable, "make_directory"), (module, "_make_read_only"), (durable, "remove_entry"),
     (shutil, "rmtree"), (module, "switch_current"),
 )  # fmt: skip
 
@@ -69,7 +76,7 @@ def scenario(store: SlotStore, root: Path) -> None:
     """Build the new release, go to it, and remove the old one."""
     source = root / "source-3.3.0"
     tree = scan_tree(source)
-    store.assemble_slot(document_for("3.3.0", tree), tree, copier(source), SilentProgress())
+    assemble(store, document_for("3.3.0", tree), tree, copier(source))
     store.switch_current(NEW)
     store.remove_slot(OLD)
 

@@ -63,7 +63,7 @@ def migrate_files(
             wrote = wrote or bool(ran.steps)
         else:
             runner.write_state(change)
-        _check_file(name, path, analyze=True)
+        check_file(name, path, analyze=True)
     return wrote
 
 
@@ -78,7 +78,7 @@ def mark_files(paths: Mapping[str, Path], change: ChangeRef) -> None:
 
     for name, path in paths.items():
         MigrationRunner(SqliteDialect(path), name).write_state(change)
-        _check_file(name, path, analyze=False)
+        check_file(name, path)
 
 
 def unmark_files(paths: Mapping[str, Path]) -> None:
@@ -92,10 +92,15 @@ def unmark_files(paths: Mapping[str, Path]) -> None:
 
     for name, path in paths.items():
         MigrationRunner(SqliteDialect(path), name).delete_state()
-        _check_file(name, path, analyze=False)
+        check_file(name, path)
 
 
-def _check_file(name: str, path: Path, *, analyze: bool) -> None:
+def check_file(name: str, path: Path, *, analyze: bool = False) -> None:
+    """Flush a file that was written, and check its integrity.
+
+    Raises:
+        DatabaseError: It cannot be analyzed, or is damaged.
+    """
     try:
         if analyze:
             with open_database(path, "rw") as database:

@@ -24,6 +24,7 @@ from ncen_updater.agent.adapters.databases.base import (
 from ncen_updater.agent.adapters.databases.round_trip import UntestedReason
 from ncen_updater.agent.adapters.databases.sqlite import inspection, round_trip
 from ncen_updater.agent.adapters.databases.sqlite.candidate_migrations import (
+    check_file,
     mark_files,
     migrate_files,
     run_program,
@@ -34,7 +35,6 @@ from ncen_updater.agent.adapters.databases.sqlite.copies import (
     copy_files,
     copy_owner_and_modes,
     copy_set,
-    open_database,
 )
 from ncen_updater.agent.adapters.databases.sqlite.database_sets import (
     QUARANTINE_PREFIX,
@@ -45,7 +45,10 @@ from ncen_updater.agent.adapters.databases.sqlite.database_sets import (
     snapshot_quiet_set,
     snapshot_set,
 )
-from ncen_updater.agent.adapters.databases.sqlite.read_operations import SqliteReadOperations
+from ncen_updater.agent.adapters.databases.sqlite.read_operations import (
+    DatabaseSession,
+    SqliteReadOperations,
+)
 from ncen_updater.agent.adapters.databases.sqlite.safe_files import (
     DatabaseSetMissingError,
     NotRegularFileError,
@@ -56,7 +59,6 @@ from ncen_updater.agent.adapters.databases.sqlite.safe_files import (
 )
 from ncen_updater.agent.model.errors import DatabaseError, FenceError
 from ncen_updater.common import atomic_files as durable
-from ncen_updater.common.error_sanitizer import sanitize_error
 from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.messages import (
     ALREADY_COMMITTED,
@@ -332,14 +334,9 @@ class SqliteEngine(SqliteReadOperations):
     ) -> dict[str, dict[str, Counter[UntestedReason]]]:
         """See :meth:`DatabaseEngine.write_sample_values`."""
         path = self._find_path(candidate)
-        try:
-            with open_database(path, "rw") as database:
-                refusals = round_trip.write_sample_values(database, seed, minimal_columns)
-            problem = checkpoint_and_check(path)
-        except sqlite3.Error as error:
-            raise DatabaseError(database=candidate.name, detail=sanitize_error(error)) from error
-        if problem:
-            raise DatabaseError(database=candidate.name, detail=problem)
+        with DatabaseSession(path, "rw", candidate.name) as database:
+            refusals = round_trip.write_sample_values(database, seed, minimal_columns)
+        check_file(candidate.name, path)
         return refusals
 
     def _find_candidates(self, change: ChangeRef) -> dict[str, Path]:

@@ -53,9 +53,21 @@ from ncen_updater.agent.adapters.databases.sqlite.safe_files import (
 from ncen_updater.agent.model.errors import DatabaseError
 from ncen_updater.common.disk_space import REFLINK_ADVICE, get_free_bytes, supports_reflink
 from ncen_updater.common.error_sanitizer import sanitize_error
-from ncen_updater.common.findings import Finding, Severity
-from ncen_updater.common.i18n import N_, LazyText
-from ncen_updater.common.messages import MARKERS_DISAGREE, QUERY_FAILED
+from ncen_updater.common.findings import Finding, Severity, report_finding
+from ncen_updater.common.i18n import LazyText
+from ncen_updater.common.messages import (
+    DATABASE_FILE_DAMAGED,
+    DATABASE_FILE_MISSING,
+    DATABASE_FILES_IN_USE,
+    JOURNAL_OWNER_DIFFERS,
+    MARKERS_DISAGREE,
+    NO_SPACE_FOR_COPIES,
+    OPEN_FILES_INVISIBLE,
+    QUERY_FAILED,
+    SET_IN_QUARANTINE,
+    SET_NOT_ADOPTED,
+    TRANSACTIONS_UNFINISHED,
+)
 from ncen_updater.formats.data_loss import DataLoss
 
 # Number of virtual instructions between two checks of the clock (SQLite's progress handler).
@@ -202,7 +214,7 @@ class SqliteReadOperations(DatabaseEngine):
             path = self._layout.get_file(live, name)
             for mode in (self._choose_open_mode(path), "frozen"):
                 try:
-                    found.append(self._read_state_row(_ReadSession(path, mode, name)))
+                    found.append(self._read_state_row(DatabaseSession(path, mode, name)))
                     break
                 except (DatabaseError, sqlite3.Error) as error:
                     logger.warning(
@@ -386,14 +398,14 @@ class SqliteReadOperations(DatabaseEngine):
         wal_bytes = os.path.lexists(wal) and wal.lstat().st_size
         return "frozen" if frozen and not wal_bytes else "ro"
 
-    def _open_for_reading(self, path: Path, name: str) -> _ReadSession:
-        return _ReadSession(path, self._choose_open_mode(path), name)
+    def _open_for_reading(self, path: Path, name: str) -> DatabaseSession:
+        return DatabaseSession(path, self._choose_open_mode(path), name)
 
     def _read_state(self, path: Path, name: str) -> DatabaseMarker | None:
         return self._read_state_row(self._open_for_reading(path, name))
 
     @staticmethod
-    def _read_state_row(session: _ReadSession) -> DatabaseMarker | None:
+    def _read_state_row(session: DatabaseSession) -> DatabaseMarker | None:
         with session as database:
             if not database.execute(LEDGER_TABLES.exists).fetchone():
                 return None
@@ -408,7 +420,7 @@ class SqliteReadOperations(DatabaseEngine):
         return previous
 
 
-class _ReadSession:
+class DatabaseSession:
     """An open database for a block; the driver's errors are translated."""
 
     def __init__(self, path: Path, mode: str, name: str) -> None:
@@ -425,12 +437,6 @@ class _ReadSession:
             raise DatabaseError(database=self._name, detail=sanitize_error(error)) from error
 
 
-def _make_finding(
-    code: str, severity: Severity, what: str, remedy: str, figures: dict[str, object]
-) -> Finding:
-    return Finding(code, severity, LazyText(what, figures), LazyText(remedy, figures), figures)
-
-
 def find_blockers(
     layout: DatabaseSets, change: ChangeRef, other_bytes: int, *, application_stopped: bool
 ) -> Iterator[Finding]:
@@ -438,13 +444,7 @@ def find_blockers(
     try:
         live = layout.find_live_set()
     except NotADatabaseSetError:
-        yield _make_finding(
-            "NU-4240",
-            Severity.CRITICAL,
-            N_("Directory {path} cannot be switched: not yet adopted"),
-            N_("Stop the application, then run: sudo ncen-updater adopt"),
-            {"path": str(layout.live)},
-        )
+        yield report_finding(SET_NOT_ADOPTED, path=str(layout.live))
         return
     except DatabaseSetMissingError as error:
         yield Finding("NU-4241", Severity.CRITICAL, error.title_text, error.remedy_text)
@@ -456,13 +456,7 @@ def find_blockers(
     for name in layout.names:
         path = layout.get_file(live, name)
         if not os.path.lexists(path):
-            yield _make_finding(
-                "NU-4242",
-                Severity.CRITICAL,
-                N_("Database file {path} not found"),
-                N_("Correct its name in agent.toml, or restore the file."),
-                {"path": str(path)},
-            )
+            yield report_finding(DATABASE_FILE_MISSING, path=str(path))
             continue
         try:
             check_before_open(path, applies_journal=application_stopped)
@@ -474,36 +468,26 @@ def find_blockers(
         if application_stopped:
             yield from _check_journal(path)
         if application_stopped and is_locked(path):
-            yield _make_in_use_finding(str(path), 1, "-")
+            yield report_finding(DATABASE_FILES_IN_USE, path=str(path), count=1, who="-")
     if application_stopped:
         files = [path for name in layout.names for path in layout.list_files(live, name)]
         found = find_holders(files)
         if found:
             who = ", ".join(sorted({f"{item.name} ({item.pid})" for item in found}))
-            yield _make_in_use_finding(str(live), len({item.pid for item in found}), who)
+            count = len({item.pid for item in found})
+            yield report_finding(DATABASE_FILES_IN_USE, path=str(live), count=count, who=who)
     if not can_see_other_users():
-        yield _make_finding(
-            "NU-4250",
-            Severity.WARNING,
-            N_("Cannot see files in {path} opened by other users"),
-            N_("To check them, run: sudo fuser -v {path}/*"),
-            {"path": str(live)},
-        )
+        yield report_finding(OPEN_FILES_INVISIBLE, path=str(live))
     yield from find_quarantined(layout)
     free = get_free_bytes(layout.directory)
     needed = int(sizes * GROWTH_FACTOR) + other_bytes
     if free < needed and not change.no_copy:
-        yield _make_finding(
-            "NU-4243",
-            Severity.CRITICAL,
-            N_("Not enough disk space in {path}: {free_bytes} free, {needed_bytes} required"),
-            N_("Free at least {missing_bytes} in {path}."),
-            {
-                "path": str(layout.directory),
-                "needed_bytes": needed,
-                "free_bytes": free,
-                "missing_bytes": needed - free,
-            },
+        yield report_finding(
+            NO_SPACE_FOR_COPIES,
+            path=str(layout.directory),
+            needed_bytes=needed,
+            free_bytes=free,
+            missing_bytes=needed - free,
         )
 
 
@@ -512,26 +496,9 @@ def find_quarantined(layout: DatabaseSets) -> Iterator[Finding]:
     for quarantined in layout.list_quarantined():
         for directory, counts in quarantined.counts.items():
             rows = ", ".join(f"{table} {count}" for table, count in (counts or {}).items())
-            yield _make_finding(
-                "NU-4251",
-                Severity.WARNING,
-                N_("Databases with unmerged records retained in {path} ({rows})"),
-                N_(
-                    "Review them and enter missing records again, then run: sudo"
-                    " ncen-updater prune --retained {change}"
-                ),
-                {"path": directory, "rows": rows or "-", "change": quarantined.change},
+            yield report_finding(
+                SET_IN_QUARANTINE, path=directory, rows=rows or "-", change=quarantined.change
             )
-
-
-def _make_in_use_finding(path: str, count: int, who: str) -> Finding:
-    return _make_finding(
-        "NU-4244",
-        Severity.CRITICAL,
-        N_("Processes using {path}: {count} ({who})"),
-        N_("Stop these programs before the upgrade."),
-        {"path": path, "count": count, "who": who},
-    )
 
 
 def _check_integrity(path: Path) -> Iterator[Finding]:
@@ -543,13 +510,7 @@ def _check_integrity(path: Path) -> Iterator[Finding]:
     except sqlite3.Error as error:
         problem = sanitize_error(error)
     if problem:
-        yield _make_finding(
-            "NU-4245",
-            Severity.CRITICAL,
-            N_("Database file {path} is damaged or unreadable: {problem}"),
-            N_("Restore it from a backup before the upgrade."),
-            {"path": str(path), "problem": problem},
-        )
+        yield report_finding(DATABASE_FILE_DAMAGED, path=str(path), problem=problem)
 
 
 def _check_journal(path: Path) -> Iterator[Finding]:
@@ -557,18 +518,7 @@ def _check_journal(path: Path) -> Iterator[Finding]:
     for suffix in ("-wal", "-journal"):
         journal = path.with_name(path.name + suffix)
         if os.path.lexists(journal) and journal.lstat().st_size:
-            yield _make_finding(
-                "NU-4246",
-                Severity.WARNING,
-                N_("Unfinished transactions of the application in {path}"),
-                N_("No action required: the copy includes them."),
-                {"path": str(journal), "bytes": journal.lstat().st_size},
-            )
+            size = journal.lstat().st_size
+            yield report_finding(TRANSACTIONS_UNFINISHED, path=str(journal), bytes=size)
             if journal.lstat().st_uid != path.lstat().st_uid:
-                yield _make_finding(
-                    "NU-4247",
-                    Severity.CRITICAL,
-                    N_("{path} and its database have different owners"),
-                    N_("Find out which program wrote it, then change its owner: chown"),
-                    {"path": str(journal)},
-                )
+                yield report_finding(JOURNAL_OWNER_DIFFERS, path=str(journal))

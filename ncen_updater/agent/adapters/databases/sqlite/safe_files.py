@@ -119,19 +119,16 @@ def open_set(path: Path) -> Iterator[DirectoryHandle]:
         NotRegularFileError: It is a link, or no directory.
     """
     top = _find_configured_directory(path)
-    top_handle = DirectoryHandle(os.open(top, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
+    top_descriptor = os.open(top, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        handle = top_handle.open_directory(str(path.relative_to(top)).removeprefix("."))
+        with DirectoryHandle(top_descriptor) as top_handle:
+            handle = top_handle.open_directory(str(path.relative_to(top)).removeprefix("."))
     except OSError as error:
         if error.errno in (errno.ELOOP, errno.ENOTDIR):
             raise NotRegularFileError(database=path, detail=os.strerror(error.errno)) from error
         raise
-    finally:
-        top_handle.close()
-    try:
+    with handle:
         yield handle
-    finally:
-        handle.close()
 
 
 @contextlib.contextmanager
@@ -143,15 +140,12 @@ def open_regular_file(path: Path, flags: int = os.O_RDONLY) -> Iterator[int]:
         NotRegularFileError: It is anything else.
     """
     with open_set(path.parent) as directory:
-        parent = directory.duplicate_descriptor()
         try:
-            descriptor = os.open(path.name, flags | OPEN_FLAGS, dir_fd=parent)
+            descriptor = os.open(path.name, flags | OPEN_FLAGS, dir_fd=directory.descriptor)
         except OSError as error:
             if error.errno in (errno.ELOOP, errno.ENXIO, errno.EISDIR):
                 raise NotRegularFileError(database=path, detail=os.strerror(error.errno)) from error
             raise
-        finally:
-            os.close(parent)
         try:
             _require_regular(path, os.fstat(descriptor), directory.stat_entry(""))
             yield descriptor

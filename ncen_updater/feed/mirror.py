@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import IO, Final
+from typing import Final
 
 from tuf.api.exceptions import RepositoryError
 from tuf.api.metadata import Metadata, Root, TargetFile  # type: ignore[attr-defined]
@@ -88,9 +88,6 @@ class _RecordingFetcher(FeedFetcher):
         self.metadata: dict[str, bytes] = {}
         self.pinned = False
 
-    def _fetch(self, url: str) -> Iterator[bytes]:
-        yield self.download_bytes(url, MAX_ROOT_BYTES)
-
     def download_bytes(self, url: str, max_length: int) -> bytes:
         """Return metadata; once ``pinned`` is set, the recorded timestamp and no newer root."""
         name = url.removeprefix(FEED_SCHEME).lstrip("/").removeprefix(f"{METADATA_DIRECTORY}/")
@@ -99,12 +96,6 @@ class _RecordingFetcher(FeedFetcher):
         if not (self.pinned and name in self.metadata):
             self.metadata[name] = self._inner.download_bytes(url, max_length)
         return self.metadata[name]
-
-    @contextlib.contextmanager
-    def download_file(self, url: str, max_length: int) -> Iterator[IO[bytes]]:
-        """Implement the interface; not called, as metadata is read with ``download_bytes``."""
-        with self._inner.download_file(url, max_length) as stream:
-            yield stream
 
     def open_stream(self, url: str, offset: int) -> DownloadStream:
         """Open a file from an offset."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from functools import partial
 from pathlib import Path
 
 import click
@@ -107,26 +106,21 @@ def monitor(
     ]
     published = FeedDirectory(feed).read_state() if feed is not None else None
 
-    def fetcher(address: str) -> HttpFetcher:
+    def make_fetcher(address: str) -> HttpFetcher:
         return HttpFetcher((address,), proxy=proxy, ca_file=ca_file)
 
     deadline = ReadDeadline(TIMEOUT_S, time.monotonic)
-    with make_bounded_session(deadline) as http, session.make_progress() as progress:
-        if proxy is not None:
-            http.proxies = {"http": proxy, "https": proxy}
-        if ca_file is not None:
-            http.verify = str(ca_file)
-
-        def at(address: str) -> FeedMonitor:
-            return FeedMonitor(
-                root, partial(fetcher, address), ServerProbe(address, http), get_time, progress
-            )
-
-        report = at(url).check_feed(published, ahead, offline_ahead, deep, url)
+    with (
+        make_bounded_session(deadline, proxy=proxy, ca_file=ca_file) as http,
+        session.make_progress() as progress,
+    ):
+        checks = FeedMonitor(root, make_fetcher, get_time, progress)
+        probe = ServerProbe(url, http)
+        report = checks.check_feed(url, probe, published, ahead, offline_ahead, deep)
         findings, places = list(report.findings), [report.observed_metadata]
         for address in also:
             try:
-                places.append(at(address).observe_metadata(address))
+                places.append(checks.observe_metadata(address))
             except UpdaterError as error:
                 findings.append(make_place_finding(address, error))
     shown = [one for place in places for one in place]

@@ -30,7 +30,7 @@ from ncen_updater.formats.release_document import (
 from ncen_updater.formats.rollout import find_invalid_countries
 from ncen_updater.formats.target_names import AGENT_PRODUCT
 from ncen_updater.formats.texts.overlay_files import MAX_OVERLAY_FILE_BYTES, list_overlay_files
-from ncen_updater.formats.tree import EntryType, Tree
+from ncen_updater.formats.tree import Tree
 from ncen_updater.publisher.build.release_build import (
     MANIFEST_NAME,
     list_migration_files,
@@ -101,21 +101,23 @@ def lint_release(
         tree = scan_release(directory)
     except BuildError as error:
         return [report(messages.FORBIDDEN_ENTRY, reason=error.values["reason"])]
-    paths = [entry.path for entry in tree.entries if entry.type is EntryType.FILE]
+    names = frozenset(list_files(tree))
     texts = {
         file.path: _read_beginning(directory / file.path, MAX_OVERLAY_FILE_BYTES + 1)
-        for file in list_overlay_files(manifest.overlays, paths)
+        for file in list_overlay_files(manifest.overlays, names)
     }
-    return lint_tree(
-        manifest,
-        tree,
-        previous,
-        lambda path: (directory / path).read_bytes(),
-        texts=texts,
-        texts_before=texts_before,
-        tree_before=tree_before,
-        peek=lambda path: _read_beginning(directory / path, PEEK_BYTES),
-    )
+    sql = {
+        path: (directory / path).read_bytes()
+        for database in manifest.databases
+        for migration in database.migrations
+        for path in list_migration_files(migration, names)[0]
+    }
+    return apply_rules(
+        LintedRelease(
+            manifest, tree, sql, texts, previous, texts_before, tree_before,
+            peek=lambda path: _read_beginning(directory / path, PEEK_BYTES),
+        )
+    )  # fmt: skip
 
 
 def lint_against(feed: FeedDirectory | None, directory: Path) -> list[Finding]:
@@ -138,43 +140,8 @@ def _read_beginning(path: Path, most: int) -> bytes:
         return stream.read(most)
 
 
-def lint_tree(
-    manifest: Manifest,
-    tree: Tree,
-    previous: ReleaseDocument | None,
-    read_bytes: Callable[[str], bytes],
-    *,
-    texts: Mapping[str, bytes] | None = None,
-    texts_before: Mapping[str, bytes] | None = None,
-    tree_before: Tree | None = None,
-    peek: Callable[[str], bytes | None] = lambda _path: None,
-) -> list[Finding]:
-    """Apply all rules to a release, which need not be in a directory.
-
-    Args:
-        manifest: Its manifest.
-        tree: Its tree.
-        previous: The previous release, if any.
-        read_bytes: Reads one of its SQL files by path.
-        texts: Its overlay files, by path.
-        texts_before: Those of the previous release; None if not available.
-        tree_before: Tree of the previous release; None if not available.
-        peek: Returns the first bytes of a file of the release; None if not available.
-
-    Returns:
-        Findings, critical ones first.
-    """
-    release = LintedRelease(
-        manifest,
-        tree,
-        list_files(tree),
-        previous,
-        read_bytes,
-        texts=texts or {},
-        texts_before=texts_before,
-        files_before=None if tree_before is None else list_files(tree_before),
-        peek=peek,
-    )
+def apply_rules(release: LintedRelease) -> list[Finding]:
+    """Apply all rules to a release; return the findings, critical ones first."""
     found = [finding for rule in RULES for finding in rule(release)]
     order = list(Severity)
     return sorted(found, key=lambda finding: (order.index(finding.severity), finding.code))
@@ -481,8 +448,9 @@ def _list_new_migration_files(release: LintedRelease) -> tuple[list[str], list[s
 
     The application may not use the part of a library to which its migration belongs.
     """
-    if release.files_before is None:
+    if release.tree_before is None:
         return [], []
+    before = list_files(release.tree_before)
     found: tuple[list[str], list[str]] = ([], [])
     libraries = {
         str(PurePosixPath(path).parents[1])
@@ -490,7 +458,7 @@ def _list_new_migration_files(release: LintedRelease) -> tuple[list[str], list[s
         if PurePosixPath(path).parent.name.endswith(".dist-info")
     }
     for path, digest in sorted(release.files.items()):
-        was = release.files_before.get(path)
+        was = before.get(path)
         if (was is None and is_migration_file(path)) or (
             was != digest and is_rerun_changelog(path)
         ):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 from ncen_updater.common.findings import Finding, Severity, report_finding
 from ncen_updater.common.i18n import N_, LazyText, LocalizedFigure
@@ -16,7 +17,7 @@ from ncen_updater.formats.manifest import (
     fill_engine,
 )
 from ncen_updater.formats.release_document import ReleaseDocument
-from ncen_updater.formats.sql import ENGINE_NAMES
+from ncen_updater.formats.sql import ENGINE_NAMES, check_file_content
 from ncen_updater.formats.tree import EntryType, Tree
 
 
@@ -39,24 +40,31 @@ class LintedRelease:
     Attributes:
         manifest: Its manifest.
         tree: Its tree.
-        files: Digest of every file, by path.
-        previous: The newest published release of the product, if any.
-        read_bytes: Reads an existing SQL file by its path.
+        sql: Content of its SQL files, by path.
         texts: Content of its overlay files, by path.
-        texts_before: The same of the previous release; None if not available.
-        files_before: Digests of the previous release's files, by path; None if not available.
+        previous: The newest published release of the product, if any.
+        texts_before: Overlay files of the previous release; None if not available.
+        tree_before: Tree of the previous release; None if not available.
         peek: Returns the first bytes of a file of the release; None if not available.
     """
 
     manifest: Manifest
     tree: Tree
-    files: dict[str, str]
-    previous: ReleaseDocument | None
-    read_bytes: Callable[[str], bytes]
-    texts: Mapping[str, bytes] = field(default_factory=dict)
+    sql: Mapping[str, bytes]
+    texts: Mapping[str, bytes]
+    previous: ReleaseDocument | None = None
     texts_before: Mapping[str, bytes] | None = None
-    files_before: Mapping[str, str] | None = None
+    tree_before: Tree | None = None
     peek: Callable[[str], bytes | None] = lambda _path: None
+
+    @cached_property
+    def files(self) -> dict[str, str]:
+        """Return the digest of every file, by path."""
+        return list_files(self.tree)
+
+    def read_sql(self, path: str) -> str | None:
+        """Return the text of an SQL file; None if every site refuses its content."""
+        return None if check_file_content(self.sql[path]) else self.sql[path].decode("utf-8")
 
     def iter_migrations(self) -> Iterator[tuple[str, Migration]]:
         """Yield each migration with its database."""

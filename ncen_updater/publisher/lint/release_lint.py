@@ -10,7 +10,7 @@ not raised although a migration must run is a mistake that no later release can 
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Final
 
@@ -23,14 +23,12 @@ from ncen_updater.feed.release_files import read_tree
 from ncen_updater.formats.errors import ManifestError
 from ncen_updater.formats.manifest import Manifest, SchemaCompatibility, load_manifest
 from ncen_updater.formats.release_document import (
-    ReleaseDocument,
     get_release_target_name,
     parse_release_document,
 )
 from ncen_updater.formats.rollout import find_invalid_countries
 from ncen_updater.formats.target_names import AGENT_PRODUCT
 from ncen_updater.formats.texts.overlay_files import MAX_OVERLAY_FILE_BYTES, list_overlay_files
-from ncen_updater.formats.tree import Tree
 from ncen_updater.publisher.build.release_build import (
     MANIFEST_NAME,
     list_migration_files,
@@ -47,6 +45,7 @@ from ncen_updater.publisher.lint.overlay_rules import (
 )
 from ncen_updater.publisher.lint.rules import (
     LintedRelease,
+    PreviousRelease,
     list_files,
     list_known_migrations,
     list_migration_content,
@@ -76,19 +75,12 @@ PEEK_BYTES: Final = 100_000
 LintRule = Callable[[LintedRelease], Iterator[Finding]]
 
 
-def lint_release(
-    directory: Path,
-    previous: ReleaseDocument | None = None,
-    texts_before: Mapping[str, bytes] | None = None,
-    tree_before: Tree | None = None,
-) -> list[Finding]:
+def lint_release(directory: Path, previous: PreviousRelease | None = None) -> list[Finding]:
     """Apply all rules to a release directory.
 
     Args:
         directory: The release directory.
         previous: The newest published release of the same product, if any.
-        texts_before: Its overlay files, by path.
-        tree_before: Its tree.
 
     Returns:
         Findings, critical ones first.
@@ -114,7 +106,7 @@ def lint_release(
     }
     return apply_rules(
         LintedRelease(
-            manifest, tree, sql, texts, previous, texts_before, tree_before,
+            manifest, tree, sql, texts, previous,
             peek=lambda path: _read_beginning(directory / path, PEEK_BYTES),
         )
     )  # fmt: skip
@@ -124,15 +116,9 @@ def lint_against(feed: FeedDirectory | None, directory: Path) -> list[Finding]:
     """Apply all rules, comparing with the previous release of a feed, if any.
 
     Raises:
-        UpdaterError: As :func:`find_previous_release`, :func:`read_previous_texts` and
-            :func:`read_previous_tree`.
+        UpdaterError: As :func:`find_previous_release`.
     """
-    if feed is None:
-        return lint_release(directory)
-    previous = find_previous_release(feed, directory)
-    return lint_release(
-        directory, previous, read_previous_texts(feed, previous), read_previous_tree(feed, previous)
-    )
+    return lint_release(directory, find_previous_release(feed, directory) if feed else None)
 
 
 def _read_beginning(path: Path, most: int) -> bytes:
@@ -160,7 +146,7 @@ def refuse_critical_findings(name: str, findings: Iterable[Finding]) -> None:
             )
 
 
-def find_previous_release(feed: FeedDirectory, directory: Path) -> ReleaseDocument | None:
+def find_previous_release(feed: FeedDirectory, directory: Path) -> PreviousRelease | None:
     """Return the published release with which the one in ``directory`` is compared, if any.
 
     It is the newest one. A withdrawn one counts only if this release can be installed over it, or
@@ -170,6 +156,8 @@ def find_previous_release(feed: FeedDirectory, directory: Path) -> ReleaseDocume
         FEED_BROKEN: If the feed cannot be read, or a root is missing.
         DUPLICATE_KEY: If one public key has two ids.
         ReleaseDocumentError: If the published document cannot be parsed.
+        TrustError: If its tree does not match the document.
+        BuildError: If its archive lacks files of its tree.
     """
     try:
         manifest = load_manifest(directory / MANIFEST_NAME)
@@ -189,48 +177,19 @@ def find_previous_release(feed: FeedDirectory, directory: Path) -> ReleaseDocume
     else:
         return None
     path = feed.get_target_path(target)
-    return parse_release_document(path.read_bytes(), str(path))
-
-
-def read_previous_texts(
-    feed: FeedDirectory, previous: ReleaseDocument | None
-) -> dict[str, bytes] | None:
-    """Read the overlay files of the previous release, by path; return None without one.
-
-    Raises:
-        BuildError: If its archive lacks files of its tree.
-        UpdaterError: If the feed cannot be read.
-    """
-    if previous is None:
-        return None
-    if not previous.manifest.overlays:
-        return {}
-    role = feed.read_state().delegated[previous.manifest.product]
-    listed = role.signed.targets
-    return read_overlay_files(
-        previous,
-        feed.get_target_path(listed[previous.tree.target]),
-        feed.get_target_path(listed[previous.archive.target]),
+    document = parse_release_document(path.read_bytes(), str(path))
+    tree, archive = (
+        feed.get_target_path(role.signed.targets[ref.target])
+        for ref in (document.tree, document.archive)
     )
-
-
-def read_previous_tree(feed: FeedDirectory, previous: ReleaseDocument | None) -> Tree | None:
-    """Read the tree of the previous release; return None without one.
-
-    Raises:
-        TrustError: If it does not match the document.
-        UpdaterError: If the feed cannot be read.
-    """
-    if previous is None:
-        return None
-    listed = feed.read_state().delegated[previous.manifest.product].signed.targets
-    return read_tree(previous, feed.get_target_path(listed[previous.tree.target]))
+    texts = read_overlay_files(document, tree, archive)
+    return PreviousRelease(document, read_tree(document, tree), texts)
 
 
 def _check_version(release: LintedRelease) -> Iterator[Finding]:
-    if release.previous is None:
+    if release.before is None:
         return
-    last = release.previous.manifest.version
+    last = release.before.version
     if release.manifest.release_version <= Version(last):
         yield report(messages.VERSION_NOT_NEWER, version=release.manifest.version, last=last)
     elif not release.manifest.accepts_version(Version(last)):
@@ -256,11 +215,11 @@ def _check_history(release: LintedRelease) -> Iterator[Finding]:
     """Check that no published migration is edited, dropped, or preceded by a new one."""
     if release.previous is None:
         return
-    published = release.previous.migrations
+    published, previous = release.previous.document.migrations, release.previous.document.manifest
     edited = {p for p, digest in published.items() if release.files.get(p, digest) != digest}
     before = {
         (database.name, migration.id): list_migration_content(migration, published)
-        for database in release.previous.manifest.databases
+        for database in previous.databases
         for migration in database.migrations
     }
     for database, migration in release.iter_migrations():
@@ -270,18 +229,16 @@ def _check_history(release: LintedRelease) -> Iterator[Finding]:
             if old is not None and digest is not None and digest != old:
                 edited.add(path)  # also if the migration now names another file
     for path in sorted(edited):
-        yield report(
-            messages.PUBLISHED_FILE_CHANGED, path=path, version=release.previous.manifest.version
-        )
+        yield report(messages.PUBLISHED_FILE_CHANGED, path=path, version=previous.version)
     present = {(database, migration.id) for database, migration in release.iter_migrations()}
-    for database, ids in list_known_migrations(release.previous).items():
+    for database, ids in list_known_migrations(previous).items():
         for identifier in sorted(ids):
             if (database, identifier) not in present:
                 yield report(
                     messages.PUBLISHED_MIGRATION_MISSING,
                     migration=identifier,
                     database=database,
-                    version=release.previous.manifest.version,
+                    version=previous.version,
                 )
         newest = max(ids, default="")
         for name, migration in release.iter_new_migrations():
@@ -371,8 +328,7 @@ def _check_reported_version(release: LintedRelease) -> Iterator[Finding]:
 
 def check_compatibility(release: LintedRelease) -> Iterator[Finding]:
     """Compare the declared schema compatibility with that of the newest published release."""
-    before = release.previous.manifest if release.previous else None
-    new = release.manifest.compatibility
+    before, new = release.before, release.manifest.compatibility
     if new is not None and new.expand and release.manifest.migrator is None:
         yield report(messages.EXPAND_WITHOUT_MIGRATOR)
     if before is None:
@@ -448,9 +404,9 @@ def _list_new_migration_files(release: LintedRelease) -> tuple[list[str], list[s
 
     The application may not use the part of a library to which its migration belongs.
     """
-    if release.tree_before is None:
+    if release.previous is None or release.previous.tree is None:
         return [], []
-    before = list_files(release.tree_before)
+    before = list_files(release.previous.tree)
     found: tuple[list[str], list[str]] = ([], [])
     libraries = {
         str(PurePosixPath(path).parents[1])

@@ -34,6 +34,21 @@ def report(message: ErrorMessage, severity: Severity | None = None, /, **values:
 
 
 @dataclass(frozen=True)
+class PreviousRelease:
+    """The release with which a release is compared.
+
+    Attributes:
+        document: Its release document.
+        tree: Its tree; None if not available.
+        texts: Content of its overlay files, by path; None if not available.
+    """
+
+    document: ReleaseDocument
+    tree: Tree | None = None
+    texts: Mapping[str, bytes] | None = None
+
+
+@dataclass(frozen=True)
 class LintedRelease:
     """A release as the rules see it.
 
@@ -43,8 +58,6 @@ class LintedRelease:
         sql: Content of its SQL files, by path.
         texts: Content of its overlay files, by path.
         previous: The newest published release of the product, if any.
-        texts_before: Overlay files of the previous release; None if not available.
-        tree_before: Tree of the previous release; None if not available.
         peek: Returns the first bytes of a file of the release; None if not available.
     """
 
@@ -52,15 +65,23 @@ class LintedRelease:
     tree: Tree
     sql: Mapping[str, bytes]
     texts: Mapping[str, bytes]
-    previous: ReleaseDocument | None = None
-    texts_before: Mapping[str, bytes] | None = None
-    tree_before: Tree | None = None
+    previous: PreviousRelease | None = None
     peek: Callable[[str], bytes | None] = lambda _path: None
 
     @cached_property
     def files(self) -> dict[str, str]:
         """Return the digest of every file, by path."""
         return list_files(self.tree)
+
+    @property
+    def before(self) -> Manifest | None:
+        """Return the manifest of the previous release, if any."""
+        return self.previous.document.manifest if self.previous else None
+
+    @property
+    def texts_before(self) -> Mapping[str, bytes] | None:
+        """Return the overlay files of the previous release, by path; None if not available."""
+        return self.previous.texts if self.previous else None
 
     def read_sql(self, path: str) -> str | None:
         """Return the text of an SQL file; None if every site refuses its content."""
@@ -74,7 +95,7 @@ class LintedRelease:
 
     def iter_new_migrations(self) -> Iterator[tuple[str, Migration]]:
         """Yield the migrations that the newest published release does not have."""
-        known = list_known_migrations(self.previous)
+        known = list_known_migrations(self.before)
         for database, migration in self.iter_migrations():
             if migration.id not in known.get(database, ()):
                 yield database, migration
@@ -99,11 +120,10 @@ def list_files(tree: Tree) -> dict[str, str]:
     return {e.path: e.sha256 or "" for e in tree.entries if e.type is EntryType.FILE}
 
 
-def list_known_migrations(previous: ReleaseDocument | None) -> dict[str, set[str]]:
+def list_known_migrations(before: Manifest | None) -> dict[str, set[str]]:
     """Return the ids of the published release's migrations, by database."""
-    if previous is None:
-        return {}
-    return {d.name: {m.id for m in d.migrations} for d in previous.manifest.databases}
+    databases = before.databases if before else ()
+    return {database.name: {m.id for m in database.migrations} for database in databases}
 
 
 def list_migration_content(

@@ -33,7 +33,11 @@ from ncen_updater.publisher.feed.role_policy import (
 )
 from ncen_updater.publisher.lint.overlay_rules import COUNTRY_NOTICE_CODES, SITE_BLOCKING_CODES
 from ncen_updater.publisher.lint.release_lint import apply_rules
-from ncen_updater.publisher.lint.rules import LintedRelease, list_migration_content
+from ncen_updater.publisher.lint.rules import (
+    LintedRelease,
+    PreviousRelease,
+    list_migration_content,
+)
 from ncen_updater.publisher.lint.sql_rules import get_loss_message
 from ncen_updater.publisher.review.file_changes import FileChange, compare_trees, format_programs
 from ncen_updater.publisher.review.mark_grouping import LocatedMark, Section, group_marks
@@ -434,12 +438,8 @@ def build_release_page(
         )
     findings: tuple[Finding, ...] = ()
     if shown.tree is not None and not shown.missing:
-        linted = LintedRelease(manifest, shown.tree, shown.sql, shown.texts)
-        if last is not None:
-            linted = replace(
-                linted,
-                previous=last.document, texts_before=last.texts, tree_before=last.tree,
-            )  # fmt: skip
+        previous = PreviousRelease(last.document, last.tree, last.texts) if last else None
+        linted = LintedRelease(manifest, shown.tree, shown.sql, shown.texts, previous)
         findings = tuple(apply_rules(linted))
     programs = tuple(c.path for c in files or () if c.is_program and not c.is_new_program)
     # Files that are executable now are listed separately from those with a program's name.

@@ -50,8 +50,7 @@ from ncen_updater.publisher.signing.event_files import (
 from ncen_updater.publisher.signing.keys import get_key_owner, load_public_key
 from ncen_updater.publisher.signing.release_comparison import (
     ComparedRelease,
-    compare_event_files,
-    compare_staged_files,
+    compare_releases,
 )
 from ncen_updater.publisher.signing.signing_event import SigningEvent
 from ncen_updater.publisher.signing.signing_ledger import LEDGER_SUFFIX, SigningLedger
@@ -97,9 +96,7 @@ def _compare_releases(
 ) -> list[ComparedRelease]:
     """Compare the releases that an event adds with its metadata."""
     builder = load_public_key(builder_key) if builder_key else None
-    if staging is not None:
-        return compare_staged_files(event, staging, builder)
-    return compare_event_files(event, builder, unread=unread)
+    return compare_releases(event, staging, builder, unread=unread)
 
 
 @publisher_command()

@@ -31,6 +31,7 @@ from ncen_updater.formats.target_names import AGENT_PRODUCT
 from ncen_updater.formats.texts.overlay_files import MAX_OVERLAY_FILE_BYTES, list_overlay_files
 from ncen_updater.publisher.build.release_build import (
     MANIFEST_NAME,
+    list_files,
     list_migration_files,
     scan_release,
 )
@@ -46,7 +47,6 @@ from ncen_updater.publisher.lint.overlay_rules import (
 from ncen_updater.publisher.lint.rules import (
     LintedRelease,
     PreviousRelease,
-    list_files,
     list_known_migrations,
     list_migration_content,
     report,

@@ -18,7 +18,8 @@ from ncen_updater.formats.manifest import (
 )
 from ncen_updater.formats.release_document import ReleaseDocument
 from ncen_updater.formats.sql import ENGINE_NAMES, check_file_content
-from ncen_updater.formats.tree import EntryType, Tree
+from ncen_updater.formats.tree import Tree
+from ncen_updater.publisher.build.release_build import list_files
 
 
 def report(message: ErrorMessage, severity: Severity | None = None, /, **values: object) -> Finding:
@@ -113,11 +114,6 @@ def describe_path(path: str) -> LazyText | str:
     if LANGUAGE_PLACEHOLDER in path:
         return LazyText(N_("{path} (per language)"), {"path": LocalizedFigure(path)})
     return path
-
-
-def list_files(tree: Tree) -> dict[str, str]:
-    """Return the digest of every file of a tree, by path."""
-    return {e.path: e.sha256 or "" for e in tree.entries if e.type is EntryType.FILE}
 
 
 def list_known_migrations(before: Manifest | None) -> dict[str, set[str]]:

@@ -53,7 +53,8 @@ from ncen_updater.formats.target_names import (
     ROLE_FIELD,
 )
 from ncen_updater.formats.texts.overlay_files import MAX_OVERLAY_FILE_BYTES, list_overlay_files
-from ncen_updater.formats.tree import EntryType, Tree
+from ncen_updater.formats.tree import Tree
+from ncen_updater.publisher.build.release_build import list_files
 from ncen_updater.publisher.errors import BuildError, describe_system_error, report_errors
 from ncen_updater.publisher.feed.feed_directory import FeedDirectory
 
@@ -342,7 +343,7 @@ def collect_review_files(
 
 def list_overlay_digests(document: ReleaseDocument, tree: Tree) -> dict[str, str]:
     """Return the digests of a release's translation and settings files, by path."""
-    files = {e.path: e.sha256 or "" for e in tree.entries if e.type is EntryType.FILE}
+    files = list_files(tree)
     return {
         file.path: files[file.path]
         for file in list_overlay_files(document.manifest.overlays, files)

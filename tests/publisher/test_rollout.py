@@ -238,7 +238,7 @@ Make = Callable[[FeedState], Draft]
         ),
         (
             lambda s: draft_audience(s, "ncen", "3.3.0", ["NO"], NOW),
-            ["ncen 3.3.0: only NO (before: all countries)"],
+            ["ncen 3.3.0: countries: NO (before: all)"],
         ),
     ],
 )

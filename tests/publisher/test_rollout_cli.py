@@ -51,7 +51,7 @@ def test_every_command_drafts_an_event(at_work: SignerCli) -> None:
     out = drafted(at_work, work / "d", "wave", "3.3.0", "--at-once")
     assert "all sites at once" in out
     assert "channel 'preview'" in drafted(at_work, work / "e", "channel", "3.3.0", "preview")
-    assert "only MU, SN" in drafted(at_work, work / "f", "audience", "3.3.0", "SN", "MU")
+    assert "countries: MU, SN" in drafted(at_work, work / "f", "audience", "3.3.0", "SN", "MU")
     french = drafted(at_work, work / "g", "--lang", "fr", "wave", "3.3.0", first)
     assert "digest" in french or "empreinte" in french.lower()
 

@@ -19,9 +19,9 @@ from ncen_updater.feed.http_fetcher import HttpFetcher
 from ncen_updater.feed.http_session import ReadDeadline, make_bounded_session
 from ncen_updater.publisher.cli.feed import format_emergency_halt
 from ncen_updater.publisher.cli.options import (
-    DIRECTORY_PATH,
     FILE_PATH,
     get_time,
+    published_feed_option,
     publisher_command,
     show_line,
 )
@@ -49,7 +49,7 @@ TIMEOUT_S = 80.0  # for the response headers, and between two chunks of a file
     required=True,
     help=N_("Trusted root metadata from another source, such as 1.root.json"),
 )
-@click.option("--feed", type=DIRECTORY_PATH, help=N_("Published feed, to compare with"))
+@published_feed_option
 @click.option(
     "--ahead",
     type=IntegerRange(0, 365),

@@ -49,6 +49,7 @@ from ncen_updater.publisher.cli.options import (
     signer_option,
     token_options,
     write_event,
+    yes_option,
 )
 from ncen_updater.publisher.distribute.emergency_halts import (
     sign_emergency_halt,
@@ -125,8 +126,6 @@ def channel(version: str, channel_name: str) -> DraftMaker:
 def audience(version: str, countries: tuple[str, ...], everybody: bool) -> DraftMaker:
     if everybody == bool(countries):
         raise CommandUsageError(N_("give countries or --all"))
-    if any(len(c) != 2 or not (c.isascii() and c.isalpha() and c.isupper()) for c in countries):
-        raise CommandUsageError(N_("use two-letter codes, such as SN"), hint="COUNTRY")
     wrong = find_invalid_countries(countries)
     if wrong:
         raise CommandUsageError(N_("unknown country {country}"), hint="COUNTRY", country=wrong[0])
@@ -167,7 +166,7 @@ DRAFT_PARAMETERS = frozenset({"version", "feed", "product", "event", "reason", "
 @signer_option
 @online_options(required=False)
 @passphrase_options
-@click.option("--yes", is_flag=True, help=N_("Skip the confirmation prompt"))
+@yes_option
 @click.pass_context
 def halt(
     context: click.Context,
@@ -258,10 +257,7 @@ def _draft_halt(
     event: Path,
     reason: str,
 ) -> None:
-    try:
-        halted = ReleaseHalt(reason=reason)
-    except ValueError as error:
-        raise CommandUsageError(N_("must have 1 to 1000 characters"), hint="--reason") from error
+    halted = ReleaseHalt(reason=reason)
     state = place.read_state()
     name = choose_product(state, product)
     write_event(session, event, draft_halt(state, name, version, halted, get_time()), state)

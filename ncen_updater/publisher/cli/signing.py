@@ -29,6 +29,7 @@ from ncen_updater.publisher.cli.options import (
     key_options,
     load_settings,
     passphrase_options,
+    published_feed_option,
     publisher_command,
     root_option,
     show_event,
@@ -37,6 +38,7 @@ from ncen_updater.publisher.cli.options import (
     show_wrapped,
     signer_option,
     token_options,
+    yes_option,
 )
 from ncen_updater.publisher.distribute.feed_status import read_signature_status
 from ncen_updater.publisher.review.event_review import build_review
@@ -62,13 +64,6 @@ staging_option = click.option(
     "--staging",
     type=DIRECTORY_PATH,
     help=N_("Files of the release, to verify their digests"),
-)
-
-
-published_feed_option = click.option(
-    "--feed",
-    type=DIRECTORY_PATH,
-    help=N_("Published feed, to compare with"),
 )
 
 
@@ -152,7 +147,7 @@ def show(
 @builder_option
 @published_feed_option
 @signer_option
-@click.option("--yes", is_flag=True, help=N_("Skip the confirmation prompt"))
+@yes_option
 @click.option(
     "--ledger",
     type=click.Path(path_type=Path, dir_okay=False),

@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from tuf.api.metadata import Root, Targets  # type: ignore[attr-defined]
 
-from ncen_updater.common.i18n import N_, LazyText, LocalizedFigure
+from ncen_updater.common.i18n import N_, LazyText, LocalizedFigure, join_texts
 from ncen_updater.feed.emergency_halt_statements import read_emergency_halt_keys
 from ncen_updater.formats.manifest import Manifest
 from ncen_updater.formats.rollout import find_invalid_countries
@@ -36,7 +36,6 @@ from ncen_updater.publisher.signing.signing_event import SigningEvent
 from ncen_updater.publisher.signing.value_format import (
     format_change,
     format_signed_time,
-    join_texts,
     parse_signed_time,
 )
 
@@ -343,14 +342,14 @@ def manifest_marks(
     for item, group in itertools.groupby(differs, lambda change: change.item):
         of_item = list(group)
         new = all(change.old is None for change in of_item) and item.startswith(("ch", "ref"))
-        value = join_texts([change.text for change in of_item[:MAX_SHOWN]])
+        value = join_texts([change.text for change in of_item[:MAX_SHOWN]], ", ")
         critical = _CRITICAL.fullmatch(item) is not None and not new
         yield critical, LazyText(N_("WARNING: manifest: {changes}"), {"changes": value})
         for change in of_item:
             if _SQL.fullmatch(change.path) and isinstance(change.new, str):
                 for mark in find_marks(change.new, ENGINE_NAMES, "verify", names=names):
                     words = N_("WARNING: manifest, {path}, {kinds}: {statement}")
-                    kinds = join_texts([LazyText(kind.value) for kind in mark.kinds])
+                    kinds = join_texts([LazyText(kind.value) for kind in mark.kinds], ", ")
                     path, statement = LocalizedFigure(change.path), LocalizedFigure(mark.text)
                     values = {"path": path, "kinds": kinds, "statement": statement}
                     yield True, LazyText(words, values)

@@ -16,7 +16,7 @@ from securesystemslib.signer import Key
 from tuf.api.metadata import Metadata, Root, Targets  # type: ignore[attr-defined]
 
 from ncen_updater.common.cli.render import format_date, group_digest
-from ncen_updater.common.i18n import N_, LazyText, LocalizedFigure
+from ncen_updater.common.i18n import N_, LazyText, LocalizedFigure, join_texts
 from ncen_updater.feed.emergency_halt_statements import read_emergency_halt_keys
 from ncen_updater.formats.manifest import Urgency
 from ncen_updater.formats.receipt import RECEIPT_ADDRESSES_FIELD
@@ -49,7 +49,6 @@ from ncen_updater.publisher.signing.signing_event import SigningEvent, compute_s
 from ncen_updater.publisher.signing.value_format import (
     format_signed_time,
     format_version_range,
-    join_texts,
 )
 
 #: Fields of an offer that :func:`describe_rollout_changes` describes.
@@ -89,15 +88,16 @@ def _describe_countries(
     before, after = old.get("countries") or [], new.get("countries") or []
     if before == after:
         return
-    values = {**name, "countries": ", ".join(after), "old": ", ".join(before)}
-    if not after:
-        yield LazyText(N_("{product} {version}: all countries (before: {old})"), values)
-    elif not before and old:
-        yield LazyText(N_("{product} {version}: only {countries} (before: all countries)"), values)
-    elif not before:
-        yield LazyText(N_("{product} {version}: only {countries}"), values)
-    else:
-        yield LazyText(N_("{product} {version}: only {countries} (before: {old})"), values)
+    everywhere = LazyText(N_("all"))
+    values = {
+        **name,
+        "countries": ", ".join(after) or everywhere,
+        "old": ", ".join(before) or everywhere,
+    }
+    words = N_("{product} {version}: countries: {countries}")
+    if old:
+        words = N_("{product} {version}: countries: {countries} (before: {old})")
+    yield LazyText(words, values)
 
 
 def _describe_waves(
@@ -148,7 +148,7 @@ def describe_offer_field(offer: Mapping[str, Any], key: str) -> LazyText | None:
             words = N_("{product} {version}: delta packs from {origins}")
             one = N_("{origin} ({size_bytes})")
             lines = [LazyText(one, {"origin": o, "size_bytes": size}) for o, size in packs.items()]
-            return LazyText(words, {**name, "deltas": packs, "origins": join_texts(lines)})
+            return LazyText(words, {**name, "deltas": packs, "origins": join_texts(lines, ", ")})
         case "required", True:
             return LazyText(N_("{product} {version}: required release"), name)
         case "required", False:

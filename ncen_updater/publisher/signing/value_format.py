@@ -7,12 +7,11 @@ signers must see all of it.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from datetime import datetime
 from typing import Final
 
 from ncen_updater.common.cli.render import format_scheduled_time
-from ncen_updater.common.i18n import N_, LazyText, LocalizedFigure
+from ncen_updater.common.i18n import N_, LazyText, LocalizedFigure, join_texts
 from ncen_updater.formats.rollout import TIME_PATTERN
 
 _PART: Final = re.compile(r"\s*(>=|<=|<|>|==|!=)\s*([0-9][^\s,*]*)\s*")
@@ -52,15 +51,7 @@ def format_version_range(text: object) -> LazyText | str:
         for part in parts
         if part is not None
     ]
-    return join_texts(found) if len(found) == len(parts) else str(text)
-
-
-def join_texts(parts: Sequence[LazyText | str]) -> LazyText | str:
-    """Join parts to a list, separated as the reader's language does."""
-    message: LazyText | str = parts[0] if parts else ""
-    for part in parts[1:]:
-        message = LazyText(N_("{first}, {second}"), {"first": message, "second": part})
-    return message
+    return join_texts(found, ", ") if len(found) == len(parts) else str(text)
 
 
 def format_change(

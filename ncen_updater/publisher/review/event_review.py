@@ -13,7 +13,7 @@ from tuf.api.metadata import Root, Targets  # type: ignore[attr-defined]
 from ncen_updater.common.cli.render import format_date
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.findings import Finding, Severity
-from ncen_updater.common.i18n import N_, LazyText, join_texts
+from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.messages import MIGRATION_IRREVERSIBLE, REVIEW_FILES_MISSING
 from ncen_updater.formats.data_loss import find_data_loss
 from ncen_updater.formats.manifest import Migration, fill_engine
@@ -64,7 +64,7 @@ from ncen_updater.publisher.signing.event_diff import (
 )
 from ncen_updater.publisher.signing.event_files import list_overlay_digests
 from ncen_updater.publisher.signing.signing_event import SigningEvent
-from ncen_updater.publisher.signing.value_format import format_signed_time
+from ncen_updater.publisher.signing.value_format import format_schedule
 
 
 def summarize_event(event: SigningEvent) -> list[LazyText]:
@@ -133,7 +133,7 @@ def _summarize_offer(old: Mapping[str, Any] | None, new: Mapping[str, Any]) -> I
         "product": new.get("product"),
         "version": new.get("version"),
         "whom": _format_audience(new),
-        "when": _format_schedule(new.get("waves") or []),
+        "when": format_schedule(new.get("waves") or []),
     }
     if old == new:
         return
@@ -178,29 +178,6 @@ def _format_audience(offer: Mapping[str, Any]) -> LazyText:
     if preview:
         return LazyText(N_("sites in all countries (preview channel)"))
     return LazyText(N_("sites in all countries"))
-
-
-def _format_schedule(waves: list[dict[str, Any]]) -> LazyText:
-    """Format all steps of a rollout with their countries; an omitted one would mislead."""
-    if not waves:
-        return LazyText(N_("all sites at once"))
-    return join_texts(map(_format_wave, sorted(waves, key=_make_wave_key)), ", ")
-
-
-def _make_wave_key(wave: Mapping[str, Any]) -> tuple[str, int]:
-    return str(wave.get("opens")), int(wave.get("percent") or 0)
-
-
-def _format_wave(wave: Mapping[str, Any]) -> LazyText:
-    values = {
-        "percent": wave.get("percent"),
-        "opens": format_signed_time(wave.get("opens")),
-        "countries": ", ".join(sorted(wave.get("countries") or [])),
-    }
-    if values["countries"]:
-        words = N_("{percent} % in {countries} from {opens}")
-        return LazyText(words, values)
-    return LazyText(N_("{percent} % from {opens}"), values)
 
 
 CHANGED_PROGRAMS_WARNING = N_("WARNING: changed executable files: {paths}")

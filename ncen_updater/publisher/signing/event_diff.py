@@ -47,6 +47,7 @@ from ncen_updater.publisher.signing.keys import (
 )
 from ncen_updater.publisher.signing.signing_event import SigningEvent, compute_signed_digest
 from ncen_updater.publisher.signing.value_format import (
+    format_schedule,
     format_signed_time,
     format_version_range,
 )
@@ -105,31 +106,11 @@ def _describe_waves(
 ) -> Iterator[LazyText]:
     if _is_equal(old, new):
         return
-    if not new:
-        yield LazyText(N_("{product} {version}: all sites at once"), name)
-    for wave in new:
-        values = {
-            **name,
-            "opens": wave.get("opens"),
-            "at": format_signed_time(wave.get("opens")),
-            "percent": wave.get("percent"),
-            "countries": ", ".join(wave.get("countries") or []),
-        }
-        if values["countries"]:
-            template = N_("{product} {version}: {percent} % in {countries} from {at}")
-        else:
-            template = N_("{product} {version}: {percent} % of all sites from {at}")
-        yield LazyText(template, values)
-    for wave in [wave for wave in old if wave not in new]:
-        opens = wave.get("opens")
-        values = {
-            **name,
-            "opens": opens,
-            "at": format_signed_time(opens),
-            "percent": wave.get("percent"),
-        }
-        template = N_("WARNING: {product} {version}: wave of {at} ({percent} %) removed")
-        yield LazyText(template, values)
+    words = N_("{product} {version}: waves: {schedule}")
+    if any(wave not in new for wave in old):
+        words = N_("WARNING: {product} {version}: waves: {schedule} (before: {old})")
+    schedules = {"schedule": format_schedule(new), "old": format_schedule(old)}
+    yield LazyText(words, {**name, **schedules, "waves": new})
 
 
 def describe_offer_field(offer: Mapping[str, Any], key: str) -> LazyText | None:

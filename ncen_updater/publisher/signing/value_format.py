@@ -7,8 +7,9 @@ signers must see all of it.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 
 from ncen_updater.common.cli.render import format_scheduled_time
 from ncen_updater.common.i18n import N_, LazyText, LocalizedFigure, join_texts
@@ -41,6 +42,29 @@ def format_signed_time(text: object) -> LocalizedFigure | str:
     if moment is None:
         return str(text)
     return format_scheduled_time(moment)
+
+
+def format_schedule(waves: list[dict[str, Any]]) -> LazyText:
+    """Format all steps of a rollout with their countries; an omitted one would mislead."""
+    if not waves:
+        return LazyText(N_("all sites at once"))
+    return join_texts(map(_format_wave, sorted(waves, key=_make_wave_key)), ", ")
+
+
+def _make_wave_key(wave: Mapping[str, Any]) -> tuple[str, int]:
+    return str(wave.get("opens")), int(wave.get("percent") or 0)
+
+
+def _format_wave(wave: Mapping[str, Any]) -> LazyText:
+    values = {
+        "percent": wave.get("percent"),
+        "opens": format_signed_time(wave.get("opens")),
+        "countries": ", ".join(sorted(wave.get("countries") or [])),
+    }
+    if values["countries"]:
+        words = N_("{percent} % in {countries} from {opens}")
+        return LazyText(words, values)
+    return LazyText(N_("{percent} % from {opens}"), values)
 
 
 def format_version_range(text: object) -> LazyText | str:

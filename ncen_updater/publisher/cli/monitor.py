@@ -14,7 +14,7 @@ from ncen_updater.common.cli.session import CliSession
 from ncen_updater.common.cli.usage import CommandUsageError
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, LazyText
-from ncen_updater.common.messages import ExitCode
+from ncen_updater.common.messages import MONITOR_PLACE_FAILED, ExitCode
 from ncen_updater.feed.http_fetcher import HttpFetcher
 from ncen_updater.feed.http_session import ReadDeadline, make_bounded_session
 from ncen_updater.publisher.cli.feed import format_emergency_halt
@@ -33,7 +33,7 @@ from ncen_updater.publisher.distribute.metadata_history import (
 from ncen_updater.publisher.distribute.monitor import (
     FeedMonitor,
     choose_exit_code,
-    make_place_finding,
+    report_failure,
 )
 from ncen_updater.publisher.distribute.server_probe import ServerProbe
 from ncen_updater.publisher.feed.feed_directory import FeedDirectory
@@ -122,7 +122,7 @@ def monitor(
             try:
                 places.append(checks.observe_metadata(address))
             except UpdaterError as error:
-                findings.append(make_place_finding(address, error))
+                findings.append(report_failure(MONITOR_PLACE_FAILED, address, error))
     shown = [one for place in places for one in place]
     earlier = [one for lists in histories for one in lists]
     findings += find_equivocations((*earlier, *shown))

@@ -34,7 +34,6 @@ from ncen_updater.common.messages import (
     MONITOR_FEED_OUTDATED,
     MONITOR_FEED_WILL_FAIL,
     MONITOR_NOT_CHECKED,
-    MONITOR_PLACE_FAILED,
     MONITOR_RENEWAL_DUE,
     SERVER_UNREACHABLE,
     ErrorMessage,
@@ -162,7 +161,7 @@ class FeedMonitor:
         try:
             seen = self._verify_feed(place, now)
         except UpdaterError as error:
-            return FeedReport((), 0, 0, (_report_failure(MONITOR_FEED_FAILED, place, error),))
+            return FeedReport((), 0, 0, (report_failure(MONITOR_FEED_FAILED, place, error),))
         for days, grace_days in ((ahead, 0), (offline_ahead, offline_ahead)):
             self._progress.report(
                 LazyText(N_("checking the feed for the time in {days} days"), {"days": days})
@@ -170,7 +169,7 @@ class FeedMonitor:
             try:
                 self._verify_feed(place, now, days, grace_days)
             except UpdaterError as error:
-                findings.append(_report_failure(MONITOR_FEED_WILL_FAIL, place, error, days=days))
+                findings.append(report_failure(MONITOR_FEED_WILL_FAIL, place, error, days=days))
         findings += _find_due_roles(seen, now)
         if published is not None:
             findings += _compare_with_published(seen, published)
@@ -265,12 +264,7 @@ def _observe_role(role: str, metadata: Metadata[Any], now: datetime) -> Observed
     )
 
 
-def make_place_finding(place: str, error: UpdaterError) -> Finding:
-    """Return the finding for a mirror that cannot be compared."""
-    return _report_failure(MONITOR_PLACE_FAILED, place, error)
-
-
-def _report_failure(
+def report_failure(
     message: ErrorMessage, place: str, error: UpdaterError, **values: object
 ) -> Finding:
     """Return the finding for a feed that failed; one that was not reached may be without fault."""

@@ -6,24 +6,13 @@ signers must see all of it.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, Final
+from typing import Any
 
 from ncen_updater.common.cli.render import format_scheduled_time
 from ncen_updater.common.i18n import N_, LazyText, LocalizedFigure, join_texts
 from ncen_updater.formats.rollout import TIME_PATTERN
-
-_PART: Final = re.compile(r"\s*(>=|<=|<|>|==|!=)\s*([0-9][^\s,*]*)\s*")
-_OPERATOR_TEXTS: Final = {
-    ">=": N_("{version} or later"),
-    ">": N_("later than {version}"),
-    "<=": N_("{version} or earlier"),
-    "<": N_("earlier than {version}"),
-    "==": N_("{version}"),
-    "!=": N_("not {version}"),
-}
 
 
 def parse_signed_time(text: str) -> datetime | None:
@@ -65,17 +54,6 @@ def _format_wave(wave: Mapping[str, Any]) -> LazyText:
         words = N_("{percent} % in {countries} from {opens}")
         return LazyText(words, values)
     return LazyText(N_("{percent} % from {opens}"), values)
-
-
-def format_version_range(text: object) -> LazyText | str:
-    """Describe a version range, such as ``>=3.2.4,<3.3.0``."""
-    parts = [_PART.fullmatch(part) for part in str(text).split(",")]
-    found = [
-        LazyText(_OPERATOR_TEXTS[part[1]], {"version": part[2]})
-        for part in parts
-        if part is not None
-    ]
-    return join_texts(found, ", ") if len(found) == len(parts) else str(text)
 
 
 def format_change(

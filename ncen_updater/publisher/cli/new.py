@@ -319,10 +319,6 @@ def try_(
 
 def _get_downtime_s(stages: list[SandboxStage]) -> float | None:
     """Return the downtime of the upgrade, as the agent measured it."""
-    for stage in stages:
-        if stage.name == "upgrade" and stage.is_passed:
-            changes = stage.document.get("changes") or []
-            return (
-                sum(float(change.get("downtime_s") or 0) for change in changes) if changes else None
-            )
-    return None
+    upgrades = (one for one in stages if one.name == "upgrade" and one.is_passed)
+    changes = [change for one in upgrades for change in one.document.get("changes") or ()]
+    return sum(float(change.get("downtime_s") or 0) for change in changes) if changes else None

@@ -453,14 +453,17 @@ def show_line(session: CliSession, text: LazyText | str, indent: str = "") -> No
 
     A draft comes from another user, who must not be able to hide a line from the reader.
     """
+    session.add_line(indent + _make_line(session, text))
+
+
+def _make_line(session: CliSession, text: LazyText | str) -> str:
     message = text.render(session.language) if isinstance(text, LazyText) else text
-    session.add_line(indent + strip_control_characters(message).replace("\n", " "))
+    return strip_control_characters(message).replace("\n", " ")
 
 
 def show_wrapped(session: CliSession, text: LazyText | str) -> None:
     """Add a sentence to the output, wrapped at the width of every terminal."""
-    message = text.render(session.language) if isinstance(text, LazyText) else text
-    message = strip_control_characters(message).replace("\n", " ")
+    message = _make_line(session, text)
     indent = len(message) - len(message.lstrip(" "))
     first, *more = wrap_text(message.strip(" "), LINE_WIDTH - indent - HANGING_INDENT)
     session.add_line(" " * indent + first)

@@ -21,8 +21,6 @@ from ncen_updater.formats.receipt import RECEIPT_ADDRESSES_FIELD
 from ncen_updater.formats.sql import ENGINE_NAMES
 from ncen_updater.formats.target_names import (
     AGENT_PRODUCT,
-    OFFER_FIELD,
-    RELEASES_PREFIX,
     ROLE_FIELD,
 )
 from ncen_updater.formats.tree import Tree
@@ -62,7 +60,7 @@ from ncen_updater.publisher.signing.event_diff import (
     describe_event,
     format_publish_condition,
 )
-from ncen_updater.publisher.signing.event_files import list_overlay_digests
+from ncen_updater.publisher.signing.event_files import iter_drafted_offers, list_overlay_digests
 from ncen_updater.publisher.signing.signing_event import SigningEvent
 from ncen_updater.publisher.signing.value_format import format_schedule
 
@@ -104,12 +102,8 @@ def _summarize_targets(old: Targets | None, new: Targets) -> Iterator[LazyText]:
         products = ", ".join(sorted(new.delegations.roles or {}))
         words = N_("Decides who can sign releases of {products}.")
         yield LazyText(words, {"products": products})
-    for path, target in sorted(new.targets.items()):
-        offer = (target.custom or {}).get(OFFER_FIELD)
-        if path.startswith(RELEASES_PREFIX) and isinstance(offer, dict):
-            known = old.targets.get(path) if old else None
-            was = ((known.custom or {}) if known else {}).get(OFFER_FIELD)
-            yield from _summarize_offer(was, offer)
+    for was, offer in iter_drafted_offers(old, new):
+        yield from _summarize_offer(was, offer)
     condition = read_publish_condition(new)
     if condition is not None:
         yield format_publish_condition(condition)
@@ -515,11 +509,7 @@ def _find_critical(
     yield from find_release_warnings(manifest, last.document.manifest if last else None)
     for database, migration in fresh:
         if migration.irreversible is not None:
-            values: dict[str, object] = {
-                "migration": migration.id,
-                "database": database,
-                "reason": migration.irreversible,
-            }
+            values = _name_irreversible(database, migration)
             what = LazyText(MIGRATION_IRREVERSIBLE.title, values)
             yield LazyText(N_("WARNING: {what}"), {"what": what})
     for finding in findings:
@@ -530,6 +520,10 @@ def _find_critical(
             )
         elif finding.code in SITE_BLOCKING_CODES:
             yield LazyText(N_("WARNING: {what}"), {"what": finding.title})
+
+
+def _name_irreversible(database: str, migration: Migration) -> dict[str, object]:
+    return {"migration": migration.id, "database": database, "reason": migration.irreversible}
 
 
 def _find_advised(findings: tuple[Finding, ...]) -> Iterator[LazyText]:
@@ -555,11 +549,7 @@ def _describe_rollback(
         return
     for database, migration in fresh:
         if migration.irreversible is not None:
-            values: dict[str, object] = {
-                "migration": migration.id,
-                "database": database,
-                "reason": migration.irreversible,
-            }
+            values = _name_irreversible(database, migration)
             words = N_(
                 "Rollback of {migration} of {database} loses all records entered since the upgrade:"
                 " {reason}"

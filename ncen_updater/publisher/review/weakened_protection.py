@@ -22,7 +22,6 @@ from ncen_updater.feed.emergency_halt_statements import read_emergency_halt_keys
 from ncen_updater.formats.manifest import Manifest
 from ncen_updater.formats.rollout import find_invalid_countries
 from ncen_updater.formats.sql import ENGINE_NAMES
-from ncen_updater.formats.target_names import OFFER_FIELD, RELEASES_PREFIX
 from ncen_updater.publisher.feed.role_policy import (
     OFFLINE_EXPIRY_DAYS,
     ONLINE_EXPIRY_DAYS,
@@ -31,6 +30,7 @@ from ncen_updater.publisher.feed.role_policy import (
     read_issue_time,
 )
 from ncen_updater.publisher.review.statement_marks import find_marks
+from ncen_updater.publisher.signing.event_files import iter_drafted_offers
 from ncen_updater.publisher.signing.keys import compute_fingerprint, get_key_owner
 from ncen_updater.publisher.signing.signing_event import SigningEvent
 from ncen_updater.publisher.signing.value_format import (
@@ -160,14 +160,9 @@ def _compare_periods(old: Root | None, new: Root) -> Iterator[LazyText]:
 def _compare_offers(old: Targets | None, new: Targets) -> Iterator[LazyText]:
     issued = read_issue_time(new)
     drafted = parse_signed_time(issued)
-    for path, target in sorted(new.targets.items()):
-        offer = (target.custom or {}).get(OFFER_FIELD)
-        if not path.startswith(RELEASES_PREFIX) or not isinstance(offer, dict):
-            continue
-        known = old.targets.get(path) if old else None
-        before = ((known.custom or {}) if known else {}).get(OFFER_FIELD) or {}
+    for before, offer in iter_drafted_offers(old, new):
         name = f"{offer.get('product')} {offer.get('version')}"
-        waves, was = offer.get("waves") or [], before.get("waves") or []
+        waves, was = offer.get("waves") or [], (before or {}).get("waves") or []
         if waves != was:
             yield from check_waves(name, waves, drafted)
         countries = [*(offer.get("countries") or [])]

@@ -392,6 +392,17 @@ def find_previous_document(
     return older[max(older)] if older else None
 
 
+def iter_drafted_offers(
+    old: Targets | None, new: Targets
+) -> Iterator[tuple[Mapping[str, Any] | None, Mapping[str, Any]]]:
+    """Yield each offer of a draft as signed, with the published one, sorted by name."""
+    for path, target in sorted(new.targets.items()):
+        offer = (target.custom or {}).get(OFFER_FIELD)
+        if path.startswith(RELEASES_PREFIX) and isinstance(offer, dict):
+            known = old.targets.get(path) if old else None
+            yield ((known.custom or {}) if known else {}).get(OFFER_FIELD), offer
+
+
 def _is_withdrawn(target: TargetFile) -> bool:
     try:
         return Offer.model_validate((target.custom or {})[OFFER_FIELD]).withdrawn is not None

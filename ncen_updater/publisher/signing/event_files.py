@@ -92,14 +92,10 @@ def check_directories(directory: Path) -> None:
     """
     for name in EVENT_DIRECTORIES:
         folder = directory / name
-        try:
-            mode = folder.lstat().st_mode
-        except FileNotFoundError:
+        if not os.path.lexists(folder):
             continue
-        except OSError as error:
-            raise UpdaterError(
-                BAD_EVENT, path=folder, detail=describe_system_error(error)
-            ) from error
+        with report_errors(BAD_EVENT, OSError, path=folder):
+            mode = folder.lstat().st_mode
         if not stat.S_ISDIR(mode):
             raise UpdaterError(BAD_EVENT, path=folder, detail="not an event directory")
         with os.scandir(folder) as entries:

@@ -23,6 +23,7 @@ from ncen_updater.common.messages import (
 )
 from ncen_updater.common.progress import Amount, ProgressListener, Unit
 from ncen_updater.feed.errors import (
+    ONLINE_ROLES,
     BadSignatureError,
     DigestMismatchError,
     FeedResponseTooLongError,
@@ -46,7 +47,6 @@ from ncen_updater.formats.bundle_file import (
 from ncen_updater.formats.errors import DownloadDamagedError
 
 ROOT_MEMBER_PATTERN = re.compile(r"metadata/([0-9]+)\.root\.json")
-ONLINE_ROLES = ("timestamp", "snapshot")
 #: The message for an offline bundle for each error of the TUF client, and its values.
 BUNDLE_MESSAGES: Mapping[type[UpdaterError], tuple[ErrorMessage, *tuple[str, ...]]] = {
     DigestMismatchError: (BUNDLE_ALTERED, "name"),

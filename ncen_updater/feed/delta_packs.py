@@ -13,12 +13,7 @@ from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
 from ncen_updater.common import atomic_files as durable
-from ncen_updater.common.bounded_io import (
-    FileTooLargeError,
-    NotRegularFileError,
-    parse_json,
-    read_file,
-)
+from ncen_updater.common.bounded_io import parse_json, read_file
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.feed.release_files import open_download_directory
 from ncen_updater.feed.resumable_download import count_downloaded_bytes
@@ -84,7 +79,7 @@ def read_bad_packs(directory: Path) -> Mapping[str, str]:
         data = parse_json(read_file(directory / BAD_PACKS_NAME, MAX_BAD_PACKS_BYTES))
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError, NotRegularFileError, FileTooLargeError) as error:
+    except (OSError, ValueError) as error:
         logger.warning("%s is damaged and treated as empty: %s", directory / BAD_PACKS_NAME, error)
         return {}
     if not isinstance(data, dict):

@@ -40,6 +40,7 @@ from ncen_updater.common.messages import (
     WRONG_ROLE,
 )
 from ncen_updater.feed.errors import (
+    ONLINE_ROLES,
     BadSignatureError,
     DigestMismatchError,
     FeedError,
@@ -55,7 +56,6 @@ from ncen_updater.feed.http_fetcher import MirrorError, NetworkFailure
 from ncen_updater.feed.metadata_verifier import TufWrongRoleError
 from ncen_updater.feed.resumable_download import ConnectionLostError
 
-ONLINE_ROLES = ("snapshot", "timestamp")
 MAX_CLOCK_SKEW = timedelta(days=1)
 #: The message for each kind of network failure.
 NETWORK_FAILURE_MESSAGES = {

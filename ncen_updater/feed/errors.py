@@ -25,6 +25,9 @@ from ncen_updater.common.messages import (
     WRONG_DIGEST,
 )
 
+#: Roles that a server signs again automatically, not the signers.
+ONLINE_ROLES = ("snapshot", "timestamp")
+
 
 class TrustError(UpdaterError):
     """Base of failed verifications of signed metadata and files."""

@@ -6,8 +6,6 @@ import abc
 import contextlib
 from collections.abc import Iterator
 from datetime import datetime
-from io import BytesIO
-from typing import IO
 
 from tuf.api.exceptions import DownloadHTTPError, DownloadLengthMismatchError
 from tuf.ngclient.fetcher import FetcherInterface
@@ -53,6 +51,14 @@ class FeedFetcher(FetcherInterface):
     def open_stream(self, url: str, offset: int) -> DownloadStream:
         """Open a file from an offset."""
 
+    @abc.abstractmethod
+    def download_bytes(self, url: str, max_length: int) -> bytes:
+        """Return the whole content of a small file, without writing it to TMPDIR."""
+
+    def _fetch(self, url: str) -> Iterator[bytes]:
+        with contextlib.closing(self.open_stream(url, 0)) as part:
+            yield from part.chunks
+
 
 class LocalFetcher(FeedFetcher):
     """A fetcher for files on disk, which never retries."""
@@ -69,9 +75,6 @@ class LocalFetcher(FeedFetcher):
     def read_blocks(self, name: str, offset: int) -> Iterator[bytes]:
         """Yield the bytes of a file from an offset."""
 
-    def _fetch(self, url: str) -> Iterator[bytes]:
-        return self.read_blocks(url.removeprefix(FEED_SCHEME), 0)
-
     def download_bytes(self, url: str, max_length: int) -> bytes:
         """Return the whole content of a small file."""
         name = url.removeprefix(FEED_SCHEME)
@@ -83,11 +86,6 @@ class LocalFetcher(FeedFetcher):
                 )
             )
         return b"".join(self.read_blocks(name, 0))
-
-    @contextlib.contextmanager
-    def download_file(self, url: str, max_length: int) -> Iterator[IO[bytes]]:
-        """Yield a small file as a stream in memory."""
-        yield BytesIO(self.download_bytes(url, max_length))
 
     def open_stream(self, url: str, offset: int) -> DownloadStream:
         """Open a file from an offset."""

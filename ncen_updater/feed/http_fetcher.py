@@ -16,9 +16,8 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from enum import StrEnum
-from io import BytesIO
 from pathlib import Path
-from typing import IO, TypeVar
+from typing import TypeVar
 
 import requests
 import urllib3
@@ -53,6 +52,9 @@ ROOT_ABSENT_STATUSES = frozenset({403, 404})
 TRANSIENT_FAILURES = frozenset({"unreachable", "cut"})
 MIN_PROGRESS_BYTES = 1 << 16  # a connection that brought less counts as a failed attempt
 MAX_LENGTH_DIGITS = 18
+ENCODING_UNEXPECTED = N_("{name}: unexpected content encoding")
+RANGE_UNEXPECTED = N_("{name}: unexpected byte range")
+WEB_PAGE = N_("{name}: a web page instead of the file")
 #: Bytes that gzip may add to metadata that cannot be compressed.
 MAX_GZIP_OVERHEAD_BYTES = 4096
 #: Text that OpenSSL puts around its message: the error's name and the line of C code.
@@ -107,10 +109,7 @@ def _decompress(chunks: Iterator[bytes], name: str, limit: int) -> Iterator[byte
             return
         if received > limit + MAX_GZIP_OVERHEAD_BYTES:
             break
-    raise MirrorError(
-        LazyText(N_("{name}: unexpected content encoding"), {"name": name}),
-        NetworkFailure.CONNECTION_LOST,
-    )
+    raise MirrorError(NetworkFailure.CONNECTION_LOST, ENCODING_UNEXPECTED, name=name)
 
 
 class NetworkFailure(StrEnum):
@@ -127,8 +126,8 @@ class NetworkFailure(StrEnum):
 class MirrorError(DownloadError, ConnectionLostError):
     """A mirror that could not be reached or did not deliver the file."""
 
-    def __init__(self, message: LazyText, kind: NetworkFailure) -> None:
-        super().__init__(_strip_passwords(message))
+    def __init__(self, kind: NetworkFailure, template: str, **values: object) -> None:
+        super().__init__(_strip_passwords(LazyText(template, values)))
         self.kind = kind
 
 
@@ -197,15 +196,12 @@ class HttpFetcher(FeedFetcher):
         self._clock, self._chance, self._now = clock, chance, now
         self._throttle = Throttle(rate_limit, sleep, clock)
         self._lost_connections = 0  # consecutive connections that broke with almost no data
-        self._session = make_bounded_session(ReadDeadline(timeout_s + window_s, clock))
-        if proxy is not None:
-            self._session.proxies = {"http": proxy, "https": proxy}
-        if ca_file is not None:
-            self._session.verify = str(ca_file)
-        if client_certificate is not None:
-            self._session.cert = str(client_certificate)
-        #: ``Date`` of the last response: for texts about the clock only, never trusted.
-        self.server_date: datetime | None = None
+        self._session = make_bounded_session(
+            ReadDeadline(timeout_s + window_s, clock),
+            proxy=proxy, ca_file=ca_file, client_certificate=client_certificate,
+        )  # fmt: skip
+        #: Whether ``server_date`` is read from the responses.
+        self.records_date = True
 
     @property
     def mirror_count(self) -> int:
@@ -219,13 +215,6 @@ class HttpFetcher(FeedFetcher):
     def close(self) -> None:
         """Close idle connections."""
         self._session.close()
-
-    # -- the interface of tuf ------------------------------------------------------------------
-
-    def _fetch(self, url: str) -> Iterator[bytes]:
-        part = self.open_stream(url, 0)
-        with contextlib.closing(part):
-            yield from part.chunks
 
     def download_bytes(self, url: str, max_length: int) -> bytes:
         """Return the whole content of a small file; try the next address if one fails midway."""
@@ -247,21 +236,11 @@ class HttpFetcher(FeedFetcher):
                             )
                         )
             if content[:200].lstrip().startswith(b"<"):
-                raise MirrorError(
-                    LazyText(N_("{name}: a web page instead of the file"), {"name": base}),
-                    NetworkFailure.CAPTIVE_PORTAL,
-                )
+                raise MirrorError(NetworkFailure.CAPTIVE_PORTAL, WEB_PAGE, name=base)
             return bytes(content)
 
         root = url.endswith(".root.json")
         return self._try_mirrors(read, ROOT_ABSENT_STATUSES if root else frozenset())
-
-    @contextlib.contextmanager
-    def download_file(self, url: str, max_length: int) -> Iterator[IO[bytes]]:
-        """Yield a small file as a stream in memory, so that nothing is written to TMPDIR."""
-        yield BytesIO(self.download_bytes(url, max_length))
-
-    # -- for large files -----------------------------------------------------------------------
 
     def open_stream(self, url: str, offset: int) -> DownloadStream:
         """Open a file from an offset, so that an interrupted download of a large file resumes."""
@@ -343,10 +322,7 @@ class HttpFetcher(FeedFetcher):
             start = self._check_response(response, address, offset)
             encoding = response.headers.get("Content-Encoding", "identity").lower()
             if encoding != "identity" and (gzip_limit is None or encoding != "gzip"):
-                raise MirrorError(
-                    LazyText(N_("{name}: unexpected content encoding"), {"name": address}),
-                    NetworkFailure.CAPTIVE_PORTAL,
-                )
+                raise MirrorError(NetworkFailure.CAPTIVE_PORTAL, ENCODING_UNEXPECTED, name=address)
         except BaseException:
             response.close()
             raise
@@ -378,12 +354,12 @@ class HttpFetcher(FeedFetcher):
                 kind = NetworkFailure.TLS
             elif isinstance(error, RedirectedError):
                 kind = NetworkFailure.REDIRECTED
-            reason = LazyText(
-                N_("{name}: {reason}"), {"name": address, "reason": get_root_cause(error)}
-            )
-            raise MirrorError(reason, kind) from error
+            reason = get_root_cause(error)
+            raise MirrorError(kind, N_("{name}: {reason}"), name=address, reason=reason) from error
 
     def _record_server_date(self, response: requests.Response) -> None:
+        if not self.records_date:
+            return
         try:
             moment = parsedate_to_datetime(response.headers.get("Date", ""))
             self.server_date = moment.astimezone(UTC)
@@ -394,18 +370,10 @@ class HttpFetcher(FeedFetcher):
         """Return the offset at which the body begins, or raise if the response is not usable."""
         status = response.status_code
         if status == HTTP_RANGE and offset:
-            raise MirrorError(
-                LazyText(N_("{name}: unexpected byte range"), {"name": address}),
-                NetworkFailure.CONNECTION_LOST,
-            )
+            raise MirrorError(NetworkFailure.CONNECTION_LOST, RANGE_UNEXPECTED, name=address)
         if status == HTTP_PROXY:
-            raise MirrorError(
-                LazyText(
-                    N_("{name}: the proxy returned status {status}"),
-                    {"name": address, "status": status},
-                ),
-                NetworkFailure.PROXY,
-            )
+            words = N_("{name}: the proxy returned status {status}")
+            raise MirrorError(NetworkFailure.PROXY, words, name=address, status=status)
         if status not in (HTTP_OK, HTTP_PARTIAL):
             pause_s = parse_retry_after_s(response.headers.get("Retry-After"), self._now())
             values = {"name": address, "status": status, "seconds": f"{pause_s or 0:.0f}"}
@@ -416,19 +384,13 @@ class HttpFetcher(FeedFetcher):
             )
             raise MirrorStatusError(LazyText(text, values), status, pause_s)
         if response.headers.get("Content-Type", "").lower().startswith("text/html"):
-            raise MirrorError(
-                LazyText(N_("{name}: a web page instead of the file"), {"name": address}),
-                NetworkFailure.CAPTIVE_PORTAL,
-            )
+            raise MirrorError(NetworkFailure.CAPTIVE_PORTAL, WEB_PAGE, name=address)
         if status == HTTP_OK:
             return 0
         unit, _, span = response.headers.get("Content-Range", "").partition(" ")
         first = span.partition("-")[0]
         if unit != "bytes" or first != str(offset):
-            raise MirrorError(
-                LazyText(N_("{name}: unexpected byte range"), {"name": address}),
-                NetworkFailure.CONNECTION_LOST,
-            )
+            raise MirrorError(NetworkFailure.CONNECTION_LOST, RANGE_UNEXPECTED, name=address)
         return offset
 
     def _read_chunks(
@@ -447,12 +409,10 @@ class HttpFetcher(FeedFetcher):
                 yield chunk
             if count < expected:
                 raise MirrorError(
-                    LazyText(
-                        N_("{name}: connection closed after {received_bytes}"),
-                        {"name": address, "received_bytes": count},
-                    ),
                     NetworkFailure.CONNECTION_LOST,
-                )
+                    N_("{name}: connection closed after {received_bytes}"),
+                    name=address, received_bytes=count,
+                )  # fmt: skip
             self._lost_connections = 0
         except (MirrorError, TransferTooSlowError):
             self._record_lost_connection(base, count)
@@ -461,11 +421,11 @@ class HttpFetcher(FeedFetcher):
             requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError,
         ) as error:  # fmt: skip
             self._record_lost_connection(base, count)
-            reason = LazyText(
+            raise MirrorError(
+                NetworkFailure.CONNECTION_LOST,
                 N_("{name}: connection lost: {reason}"),
-                {"name": address, "reason": get_root_cause(error)},
-            )
-            raise MirrorError(reason, NetworkFailure.CONNECTION_LOST) from error
+                name=address, reason=get_root_cause(error),
+            ) from error  # fmt: skip
 
     def _record_lost_connection(self, base: str, count: int) -> None:
         self._move_to_end(base)

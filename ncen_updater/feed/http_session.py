@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from http.cookiejar import DefaultCookiePolicy
+from pathlib import Path
 from typing import IO, Any
 from urllib.parse import urljoin
 
@@ -163,8 +164,21 @@ class BoundedHttpSession(requests.Session):
         return bytes(response.raw.read1(max_bytes))
 
 
-def make_bounded_session(read_deadline: ReadDeadline) -> BoundedHttpSession:
-    """Return a new session with this deadline."""
+def make_bounded_session(
+    read_deadline: ReadDeadline,
+    *,
+    proxy: str | None = None,
+    ca_file: Path | None = None,
+    client_certificate: Path | None = None,
+) -> BoundedHttpSession:
+    """Return a new session.
+
+    Args:
+        read_deadline: Its deadline.
+        proxy: ``http://host:port``.
+        ca_file: Certificates of a private certificate authority.
+        client_certificate: PEM file with certificate and key.
+    """
 
     class HttpAnswer(http.client.HTTPResponse):
         def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
@@ -205,6 +219,12 @@ def make_bounded_session(read_deadline: ReadDeadline) -> BoundedHttpSession:
     session = BoundedHttpSession()
     session.read_deadline = read_deadline
     session.trust_env = False  # only the agent's configuration decides
+    if proxy is not None:
+        session.proxies = {"http": proxy, "https": proxy}
+    if ca_file is not None:
+        session.verify = str(ca_file)
+    if client_certificate is not None:
+        session.cert = str(client_certificate)
     session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
     for scheme in pools:
         session.mount(f"{scheme}://", Adapter())

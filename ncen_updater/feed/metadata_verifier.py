@@ -39,7 +39,7 @@ from tuf.api.metadata import (  # type: ignore[attr-defined]  # exported in fact
 from tuf.api.serialization import DeserializationError
 
 from ncen_updater.common import atomic_files as durable
-from ncen_updater.common.bounded_io import FileTooLargeError, NotRegularFileError, read_file
+from ncen_updater.common.bounded_io import read_file
 from ncen_updater.common.errors import UpdaterError, get_error_text
 from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.json_records import within_calendar
@@ -123,16 +123,8 @@ class RootChain:
         Raises:
             TrustedRootMissingError: If the installed root cannot be used.
         """
-        try:
-            content = read_file(self._trusted_root, get_max_role_bytes("root"))
-            root = _parse_root(content)
-            root.signed.verify_delegate("root", root.signed_bytes, root.signatures)
-        except (OSError, RepositoryError) as error:
-            raise TrustedRootMissingError(
-                path=self._trusted_root, detail=get_error_text(error)
-            ) from error
-        newest = root.signed
-        if verified_root and (before := _parse_root(verified_root).signed).version > newest.version:
+        newest, content = _load_installed_root(self._trusted_root)
+        if verified_root and (before := parse_root(verified_root).signed).version > newest.version:
             newest, content = before, verified_root
         while (later := self._load_successor(newest)) is not None:
             newest, content = later
@@ -142,7 +134,7 @@ class RootChain:
         path = self._history / f"{root.version + 1}.root.json"
         try:
             content = read_file(path, get_max_role_bytes("root"))
-            return _verify_successor(root, content), content
+            return verify_successor(root, content), content
         except FileNotFoundError:
             return None
         except (OSError, RepositoryError) as error:
@@ -165,7 +157,7 @@ class RootChain:
                 last = root.version + 1 == version  # the newest root is stored locally
                 limit = get_max_role_bytes("root")
                 content = read_file(self._stored, limit) if last else download(root.version + 1)
-                later = _verify_successor(root, content)
+                later = verify_successor(root, content)
             except (DownloadError, RepositoryError) as error:
                 logger.warning("root %d could not be downloaded again: %s", root.version + 1, error)
                 return
@@ -173,15 +165,40 @@ class RootChain:
             root = (self._load_successor(later) or (later,))[0]
 
 
-def _parse_root(content: bytes) -> Metadata[Root]:
+def parse_root(content: bytes) -> Metadata[Root]:
+    """Parse a root without verifying it.
+
+    Raises:
+        RepositoryError: If it is no root.
+    """
     metadata = Metadata[Root].from_bytes(content)
     if not isinstance(metadata.signed, Root):
         raise RepositoryError("not root metadata")
     return metadata
 
 
-def _verify_successor(root: Root, content: bytes) -> Root:
-    later = _parse_root(content)
+def _load_root(path: Path) -> tuple[Root, bytes]:
+    """Return a root that its own keys signed, and its bytes."""
+    content = read_file(path, get_max_role_bytes("root"))
+    root = parse_root(content)
+    root.signed.verify_delegate("root", root.signed_bytes, root.signatures)
+    return root.signed, content
+
+
+def _load_installed_root(path: Path) -> tuple[Root, bytes]:
+    try:
+        return _load_root(path)
+    except (OSError, RepositoryError) as error:
+        raise TrustedRootMissingError(path=path, detail=get_error_text(error)) from error
+
+
+def verify_successor(root: Root, content: bytes) -> Root:
+    """Return the next root, which both its predecessor and its own keys signed.
+
+    Raises:
+        RepositoryError: If it is not the next root.
+    """
+    later = parse_root(content)
     root.verify_delegate("root", later.signed_bytes, later.signatures)
     later.signed.verify_delegate("root", later.signed_bytes, later.signatures)
     if later.signed.version != root.version + 1:
@@ -529,14 +546,7 @@ PASSED_THROUGH = (
 def _map_verification_errors(version: str | None) -> Iterator[None]:
     try:
         yield
-    except (
-        RepositoryError,
-        UpdaterError,
-        NotRegularFileError,
-        FileTooLargeError,
-        OSError,
-        ValueError,
-    ) as error:
+    except (RepositoryError, UpdaterError, OSError, ValueError) as error:
         if isinstance(
             error, UnverifiedDownloadError | TrustedRootMissingError | MixedVersionsError
         ):
@@ -565,20 +575,6 @@ def get_max_role_bytes(role: str) -> int:
     return MAX_ROLE_BYTES.get(role, MAX_ROLE_BYTES["targets"])
 
 
-def _load_root(path: Path) -> tuple[int, bytes] | None:
-    """Return version and bytes of a root signed by its own keys; None if the file has none."""
-    try:
-        content = path.read_bytes()
-        metadata = Metadata[Root].from_bytes(content)
-        if not isinstance(metadata.signed, Root):
-            return None
-        metadata.signed.verify_delegate("root", metadata.signed_bytes, metadata.signatures)
-    except (OSError, RepositoryError) as error:
-        logger.info("no usable root in %s: %s", path, error)
-        return None
-    return int(metadata.signed.version), content
-
-
 def restore_root(directory: Path, trusted_root: Path) -> None:
     """Ensure that the metadata directory contains a root to start from.
 
@@ -590,17 +586,19 @@ def restore_root(directory: Path, trusted_root: Path) -> None:
         TrustedRootMissingError: If the installed root cannot be used.
     """
     durable.make_directory(directory)
-    stored = directory / "root.json"
-    present, installed = _load_root(stored), _load_root(trusted_root)
-    if installed is None:
-        raise TrustedRootMissingError(path=trusted_root)
-    version, content = installed
-    if present is None or version > present[0] or (version == present[0] and content != present[1]):
-        # A new site has no root yet; if other metadata is stored, a missing root is a warning.
-        level = logging.WARNING if any(directory.iterdir()) else logging.INFO
-        previous = present[0] if present else None
-        logger.log(level, "root from %s: version %s, was %s", trusted_root, version, previous)
-        durable.write_file(stored, content)
+    stored, installed = directory / "root.json", _load_installed_root(trusted_root)
+    try:
+        present, content = _load_root(stored)
+        fits = (present.version, content) == (installed[0].version, installed[1])
+        if present.version > installed[0].version or fits:
+            return
+        reason: object = f"version {present.version}"
+    except (OSError, RepositoryError) as error:
+        reason = error
+    # A new site has no root yet; if other metadata is stored, a missing root is a warning.
+    level = logging.WARNING if any(directory.iterdir()) else logging.INFO
+    logger.log(level, "root %s replaced by %s: %s", stored, trusted_root, reason)
+    durable.write_file(stored, installed[1])
 
 
 def parse_unverified(data: bytes) -> Signed | None:

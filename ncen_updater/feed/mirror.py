@@ -18,10 +18,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import IO, Final
 
 from tuf.api.exceptions import RepositoryError
-from tuf.api.metadata import Metadata, Root, TargetFile  # type: ignore[attr-defined]
+from tuf.api.metadata import TOP_LEVEL_ROLE_NAMES, Metadata, TargetFile  # type: ignore[attr-defined]
 
 from ncen_updater.common import atomic_files as durable
 from ncen_updater.common.disk_space import require_space
@@ -34,7 +33,13 @@ from ncen_updater.feed.clock import TrustClock, get_system_time
 from ncen_updater.feed.error_mapping import FeedErrorContext, map_errors
 from ncen_updater.feed.errors import TrustError
 from ncen_updater.feed.fetching import FEED_SCHEME, FeedFetcher, FeedFileMissingError
-from ncen_updater.feed.metadata_verifier import compute_expiry, get_target_digest
+from ncen_updater.feed.metadata_verifier import (
+    compute_expiry,
+    get_max_role_bytes,
+    get_target_digest,
+    parse_root,
+    verify_successor,
+)
 from ncen_updater.feed.offers import parse_offers
 from ncen_updater.feed.resumable_download import DownloadStream
 from ncen_updater.feed.tuf_client import TrustClient
@@ -45,9 +50,7 @@ from ncen_updater.formats.release_document import (
     list_release_targets,
 )
 
-MAX_ROOT_BYTES = 512_000
 METADATA_DIRECTORY, TARGETS_DIRECTORY = "metadata", "targets"
-TOP_ROLES: Final = ("root", "targets", "snapshot", "timestamp")
 
 
 @dataclass(frozen=True)
@@ -88,9 +91,6 @@ class _RecordingFetcher(FeedFetcher):
         self.metadata: dict[str, bytes] = {}
         self.pinned = False
 
-    def _fetch(self, url: str) -> Iterator[bytes]:
-        yield self.download_bytes(url, MAX_ROOT_BYTES)
-
     def download_bytes(self, url: str, max_length: int) -> bytes:
         """Return metadata; once ``pinned`` is set, the recorded timestamp and no newer root."""
         name = url.removeprefix(FEED_SCHEME).lstrip("/").removeprefix(f"{METADATA_DIRECTORY}/")
@@ -99,12 +99,6 @@ class _RecordingFetcher(FeedFetcher):
         if not (self.pinned and name in self.metadata):
             self.metadata[name] = self._inner.download_bytes(url, max_length)
         return self.metadata[name]
-
-    @contextlib.contextmanager
-    def download_file(self, url: str, max_length: int) -> Iterator[IO[bytes]]:
-        """Implement the interface; not called, as metadata is read with ``download_bytes``."""
-        with self._inner.download_file(url, max_length) as stream:
-            yield stream
 
     def open_stream(self, url: str, offset: int) -> DownloadStream:
         """Open a file from an offset."""
@@ -243,7 +237,7 @@ class FeedMirror:
 
     def _find_earliest_expiry(self, products: Iterable[str]) -> datetime:
         metadata = self._staging / METADATA_DIRECTORY
-        verified = [metadata / f"{role}.json" for role in (*TOP_ROLES, *products)]
+        verified = [metadata / f"{role}.json" for role in (*TOP_LEVEL_ROLE_NAMES, *products)]
         return min(
             compute_expiry(Metadata.from_bytes(path.read_bytes()).signed) for path in verified
         )
@@ -278,7 +272,7 @@ class FeedMirror:
     def _collect_roots(self, fetcher: _RecordingFetcher, newest: int) -> dict[int, bytes]:
         """Return every root from version 1 on, each signed by its predecessor."""
         installed = self._trusted_root.read_bytes()
-        number = _parse_root(installed).version
+        number = parse_root(installed).signed.version
         chain = {number: installed}
         for later in range(number + 1, newest + 1):
             chain[later] = fetcher.metadata[f"{later}.root.json"]
@@ -291,12 +285,14 @@ class FeedMirror:
                     stored.read_bytes()
                     if stored.exists()
                     else fetcher.download_bytes(
-                        f"{FEED_SCHEME}/{METADATA_DIRECTORY}/{name}", MAX_ROOT_BYTES
+                        f"{FEED_SCHEME}/{METADATA_DIRECTORY}/{name}", get_max_role_bytes("root")
                     )
                 )
                 fetcher.pinned = True
-            if not _is_successor(content, chain[earlier + 1]):
-                raise TrustError(ROOT_CHAIN_BROKEN, version=earlier, detail=name)
+            try:
+                verify_successor(parse_root(content).signed, chain[earlier + 1])
+            except RepositoryError as error:
+                raise TrustError(ROOT_CHAIN_BROKEN, version=earlier, detail=name) from error
             chain[earlier] = content
         return chain
 
@@ -352,16 +348,3 @@ def _name_in_feed(target: TargetFile) -> str:
 def _write_if_changed(path: Path, content: bytes) -> None:
     if not (path.is_file() and path.read_bytes() == content):
         durable.write_file(path, content)
-
-
-def _parse_root(content: bytes) -> Root:
-    return Metadata[Root].from_bytes(content).signed
-
-
-def _is_successor(earlier: bytes, later: bytes) -> bool:
-    try:
-        before, after = Metadata[Root].from_bytes(earlier), Metadata[Root].from_bytes(later)
-        before.signed.verify_delegate("root", after.signed_bytes, after.signatures)
-    except RepositoryError:
-        return False
-    return bool(before.signed.version + 1 == after.signed.version)

@@ -12,7 +12,6 @@ On disk, for the target ``x``:
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import errno
 import hashlib
 import json
@@ -42,7 +41,6 @@ logger = logging.getLogger(__name__)
 DOWNLOAD_PROGRESS = N_("Downloading {name}")
 BLOCK = 1 << 20
 MAX_RESUME_RECORD_BYTES = 100_000
-KEEP_SIZE = 1  # FALLOC_FL_KEEP_SIZE of linux/falloc.h
 MAX_CONSECUTIVE_FAILURES = 3
 MIN_PROGRESS_BYTES = 64 << 10  # an attempt that brought less does not count as progress
 
@@ -71,21 +69,6 @@ class DownloadStream:
 
 
 OpenStream = Callable[[int], DownloadStream]
-
-
-def _reserve_space(stream: IO[bytes], directory: Path, length: int, stored: int) -> None:
-    """Allocate the blocks of the whole file without changing its size."""
-    require_space(directory, length - stored)
-    fallocate = getattr(ctypes.CDLL(None, use_errno=True), "fallocate64", None)
-    if fallocate is None or length == 0:
-        return
-    fallocate.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64]
-    if fallocate(stream.fileno(), KEEP_SIZE, 0, length) != 0:
-        number = ctypes.get_errno()
-        if number == errno.ENOSPC:
-            raise make_space_error(directory, length - stored)
-        # Not supported by the file system: ENOSPC is then raised by the writes.
-        logger.debug("space for %s not reserved: %s", directory, os.strerror(number))
 
 
 def is_complete(path: Path, expected: ExpectedFile) -> bool:
@@ -259,7 +242,7 @@ class _Download:
         stream, stored = self._partial.open()
         parts, length = self.parts, self._wanted.length
         with stream:
-            _reserve_space(stream, directory, length, stored)
+            require_space(directory, length - stored)
             while block := stream.read(min(BLOCK, stored - stream.tell())):
                 if not parts.verify(block):
                     break  # later bytes on disk cannot be verified without this chunk
@@ -307,8 +290,7 @@ class _Download:
             self._partial.save_origin(part)
             stream.seek(parts.verified_bytes)
             if os.fstat(stream.fileno()).st_size > parts.verified_bytes:
-                stream.truncate()  # also releases the reserved blocks
-                _reserve_space(stream, self._partial.path.parent, length, parts.verified_bytes)
+                stream.truncate()
             for chunk in part.chunks:
                 piece = chunk[: length - parts.verified_bytes]
                 stream.write(piece)

@@ -26,7 +26,7 @@ from typing import Any
 from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
-from ncen_updater.common.i18n import N_, LazyText
+from ncen_updater.common.i18n import N_, LazyText, join_texts
 from ncen_updater.common.messages import (
     NO_PATH_TO_TARGET,
     TARGET_BAD,
@@ -76,6 +76,15 @@ REASON_TEXTS: Mapping[RejectionReason, str] = {
 
 WAVE_DATE_NOT_SET = N_("staged rollout: date for this site not set")
 
+_PART = re.compile(r"\s*(>=|<=|<|>|==|!=)\s*([0-9][^\s,*]*)\s*")
+_OPERATOR_TEXTS = {
+    ">=": N_("{version} or later"),
+    ">": N_("later than {version}"),
+    "<=": N_("{version} or earlier"),
+    "<": N_("earlier than {version}"),
+    "==": N_("{version}"),
+    "!=": N_("not {version}"),
+}
 #: Number of buckets of a rollout; a bucket is one percent of the sites.
 BUCKETS = 100
 #: The message for a named release that cannot be installed, by reason, and its values.
@@ -100,13 +109,15 @@ NOT_FOR_SITE = frozenset(
 )
 
 
-def _format_upgrade_from(text: str) -> LazyText | str:
-    """Describe a version specifier of the usual form in words; return any other unchanged. Pure."""
-    found = re.fullmatch(r">=\s*([\w.]+),\s*<\s*([\w.]+)", text)
-    if found is None:
-        return text or "-"
-    template = N_("{low} or later, before {high}")
-    return LazyText(template, {"low": found[1], "high": found[2]})
+def format_version_range(text: str) -> LazyText | str:
+    """Describe a version range, such as ``>=3.2.4,<3.3.0``."""
+    parts = [_PART.fullmatch(part) for part in text.split(",")]
+    found = [
+        LazyText(_OPERATOR_TEXTS[part[1]], {"version": part[2]})
+        for part in parts
+        if part is not None
+    ]
+    return join_texts(found, ", ") if len(found) == len(parts) else text or "-"
 
 
 def format_rejection(
@@ -158,7 +169,7 @@ class OfferRejection:
             countries=", ".join(offer.countries),
             opens=opens,
             stop=self.stop,
-            upgrade_from=_format_upgrade_from(offer.upgrade_from),
+            upgrade_from=format_version_range(offer.upgrade_from),
             why=why.reason if why else "",
         )
 

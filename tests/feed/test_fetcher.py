@@ -60,8 +60,6 @@ def test_length_is_bounded(served: Path, make: Make) -> None:
         assert make(server.url).download_bytes(NAME, len(CONTENT)) == CONTENT
         with pytest.raises(DownloadLengthMismatchError):
             make(server.url).download_bytes(NAME, len(CONTENT) - 1)
-        with make(server.url).download_file(NAME, 100) as stream:
-            assert stream.read() == CONTENT
         assert b"".join(make(server.url).fetch(NAME)) == CONTENT
 
 

@@ -186,31 +186,6 @@ def test_space_is_checked_before_the_request(
     assert server.requests == []
 
 
-def test_space_is_allocated_before_the_download(
-    opener: Callable[[int], DownloadStream], target: Path, server: WebServer
-) -> None:
-    """A disk that fills up meanwhile does not stop a running download."""
-    server.faults = [Fault("big", cut_after=1000)]
-    with pytest.raises(ConnectionLostError):
-        download_file(opener, target, WANTED, SilentProgress())
-    partial = target.with_name(".big.partial")
-    with target.with_name("trial").open("wb") as trial:
-        try:
-            os.posix_fallocate(trial.fileno(), 0, 1 << 20)
-        except OSError as error:
-            pytest.skip(f"this file system reserves nothing: {error}")
-    assert partial.stat().st_size < WANTED.length
-    taken: list[int] = []
-
-    class Listener:
-        def report(self, text: LazyText, amount: Amount | None = None) -> None:
-            taken.append(partial.stat().st_blocks * 512)
-
-    server.faults.clear()
-    download_file(opener, target, WANTED, Listener())
-    assert taken[0] >= WANTED.length
-
-
 def test_killed_download_resumes(target: Path, server: WebServer) -> None:
     """SIGKILL in the middle: the next process continues with the bytes that are there."""
     server.faults = [Fault("big", drip=0.0005, times=1)]

@@ -185,8 +185,8 @@ def test_rejection_is_described() -> None:
     )
     assert isinstance(path, NoUpgradePath)
     assert [r.text.render() for r in path.rejected] == [
-        "upgrade only from ==3.1",
-        "upgrade only from 3.3.10 or later, before 3.4.0",
+        "upgrade only from 3.1",
+        "upgrade only from 3.3.10 or later, earlier than 3.4.0",
         "required release 3.3.0 cannot be installed first",
         "withdrawn by the Secretariat: loses photographs",
     ]

@@ -5,16 +5,22 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 
 from securesystemslib.signer import Signer
 from tuf.api.exceptions import DownloadHTTPError
 from tuf.ngclient import FetcherInterface, Updater  # type: ignore[attr-defined]
 
-from ncen_updater.publisher.feed.feed_directory import DurableWriter, FeedDirectory
+from ncen_updater.formats.manifest import Channel
+from ncen_updater.formats.rollout import ReleaseHalt
+from ncen_updater.publisher.feed.feed_directory import DurableWriter, FeedDirectory, FeedState
 from ncen_updater.publisher.signing.ceremony import Ceremony, RoleHolders
 from ncen_updater.publisher.signing.draft import (
+    Draft,
+    OfferSubject,
+    draft_offer_change,
     draft_releases,
 )
 from ncen_updater.publisher.signing.keys import create_key, open_signer
@@ -119,3 +125,28 @@ def ceremony_of(officers: tuple[Signer, ...], online: Mapping[str, Signer]) -> C
     days = {"snapshot": 30, "timestamp": 7}
     roles |= {r: RoleHolders((s.public_key,), 1, days[r]) for r, s in online.items()}
     return Ceremony(roles)
+
+
+def make_halt(
+    state: FeedState, product: str, version: str, halt: ReleaseHalt, now: datetime
+) -> Draft:
+    return draft_offer_change(state, product, version, OfferSubject.HALT, {"halted": halt}, now)
+
+
+def make_halt_end(state: FeedState, product: str, version: str, now: datetime) -> Draft:
+    return draft_offer_change(state, product, version, OfferSubject.HALT_END, {"halted": None}, now)
+
+
+def make_channel(
+    state: FeedState, product: str, version: str, channel: Channel, now: datetime
+) -> Draft:
+    return draft_offer_change(
+        state, product, version, OfferSubject.CHANNEL, {"channel": channel}, now
+    )
+
+
+def make_audience(
+    state: FeedState, product: str, version: str, countries: Sequence[str], now: datetime
+) -> Draft:
+    changes = {"countries": tuple(sorted(set(countries)))}
+    return draft_offer_change(state, product, version, OfferSubject.COUNTRIES, changes, now)

@@ -38,7 +38,7 @@ from ncen_updater.publisher.feed.feed_directory import FeedDirectory
 from ncen_updater.publisher.new.trial import FeedKeys, create_feed, publish_draft
 from ncen_updater.publisher.signing.draft import draft_releases
 from ncen_updater.publisher.signing.keys import create_key, open_signer
-from ncen_updater.publisher.signing.release_comparison import compare_staged_files
+from ncen_updater.publisher.signing.release_comparison import compare_releases
 from ncen_updater.publisher.signing.signing_event import SigningEvent
 from tests.publisher.releases import NOW, PASSPHRASE, clock, ring, write_release
 from tests.support.errors import refused
@@ -219,7 +219,7 @@ def test_document_contradicting_the_metadata_is_refused(
     offer["upgrade_from"] = ">=0"
     event = SigningEvent.create(tmp_path / "event", draft.title, draft.roles, state)
     with pytest.raises(BuildError, match="offered release"):
-        compare_staged_files(event, staging, None)
+        compare_releases(event, staging, None)
 
 
 def test_unreferenced_attachment_is_refused(release: Path, feed: Path, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from ncen_updater.formats.release_document import Withdrawal
 from ncen_updater.publisher.build.release_build import build_release
 from ncen_updater.publisher.feed.feed_directory import FeedDirectory
 from ncen_updater.publisher.lint.release_lint import find_previous_release, lint_release
+from ncen_updater.publisher.lint.rules import PreviousRelease
 from ncen_updater.publisher.new.trial import FeedKeys
 from tests.publisher.releases import clock, write_release
 from tests.support.errors import refused
@@ -274,7 +275,7 @@ def test_withdrawn_release_counts_as_the_previous_one(
     withdraw(feed, "ncen", "3.3.0", Withdrawal(reason="bad"), keys, clock)
     last = find_previous_release(FeedDirectory(feed), write_release(tmp_path / "next", "3.4.0"))
     assert last is not None
-    assert last.manifest.version == "3.3.0"
+    assert last.document.manifest.version == "3.3.0"
 
 
 def test_unreachable_withdrawn_release_imposes_no_requirements(
@@ -283,13 +284,13 @@ def test_unreachable_withdrawn_release_imposes_no_requirements(
     # Seen: its migration failed at every site, and lint required it unchanged, for ever.
     newer = write_release(tmp_path / "next", "3.4.0", upgrade_from=">=3.2,!=3.3.0")
     last = find_previous_release(FeedDirectory(feed), newer)
-    assert last is not None and last.manifest.version == "3.3.0"
+    assert last is not None and last.document.manifest.version == "3.3.0"
     withdraw(feed, "ncen", "3.3.0", Withdrawal(reason="bad"), keys, clock)
     last = find_previous_release(FeedDirectory(feed), newer)
-    assert last is None or last.manifest.version < "3.3.0"
+    assert last is None or last.document.manifest.version < "3.3.0"
     same = write_release(tmp_path / "same", "3.3.0", upgrade_from=">=3.2,!=3.3.0")
     last = find_previous_release(FeedDirectory(feed), same)
-    assert last is not None and last.manifest.version == "3.3.0", "its number is used"
+    assert last is not None and last.document.manifest.version == "3.3.0", "its number is used"
 
 
 def test_feed_with_a_gap_is_no_base(feed: Path, tmp_path: Path) -> None:
@@ -299,7 +300,7 @@ def test_feed_with_a_gap_is_no_base(feed: Path, tmp_path: Path) -> None:
 
 
 def test_history_is_compared_with_the_published_release(tmp_path: Path) -> None:
-    published = build_release(good(tmp_path / "r"), tmp_path / "s").document
+    published = PreviousRelease(build_release(good(tmp_path / "r"), tmp_path / "s").document)
 
     def found(release: Path) -> set[str]:
         return {f.code[3:] for f in lint_release(release, published) if f.severity == "critical"}

@@ -15,8 +15,8 @@ from ncen_updater.publisher.feed.feed_directory import FeedDirectory
 from ncen_updater.publisher.lint.release_lint import (
     find_previous_release,
     lint_release,
-    read_previous_tree,
 )
+from ncen_updater.publisher.lint.rules import PreviousRelease
 from ncen_updater.publisher.new.trial import FeedKeys
 from tests.publisher.releases import clock, write_release
 
@@ -132,7 +132,7 @@ def test_compatibility_is_compared_with_the_previous_release(name: str, tmp_path
     old = before.write(tmp_path / "old", "3.3.0")
     new = after.write(tmp_path / "new", "3.4.0")
     published = build_release(old, tmp_path / "staging").document
-    findings = lint_release(new, published, None, scan_release(old))
+    findings = lint_release(new, PreviousRelease(published, scan_release(old)))
     said = {f"{f.code[3:]} {f.severity.value}" for f in findings if f.code in OWN}
     assert said == expected
     # A first release has no finding, and neither have unavailable files.
@@ -147,9 +147,7 @@ def test_previous_files_are_read_from_the_feed(
     publish_release(feed, [old], keys, clock)
     new = Side((4, 2), migrator=True, files=SECOND).write(tmp_path / "new", "3.5.0")
     last = find_previous_release(FeedDirectory(feed), new)
-    tree = read_previous_tree(FeedDirectory(feed), last)
-    assert tree == scan_release(old)
-    assert read_previous_tree(FeedDirectory(feed), None) is None
+    assert last is not None and last.tree == scan_release(old)
     assert run(["lint", str(new), "--feed", str(feed)]) == 3
     assert "app/seizures/migrations/0002_office.py do not run" in capsys.readouterr().out
     words = ["build", str(new), "--feed", str(feed), "--staging", str(tmp_path / "staging")]

@@ -16,8 +16,8 @@ from ncen_updater.publisher.feed.feed_directory import FeedDirectory
 from ncen_updater.publisher.lint.release_lint import (
     find_previous_release,
     lint_release,
-    read_previous_texts,
 )
+from ncen_updater.publisher.lint.rules import PreviousRelease
 from ncen_updater.publisher.new.trial import FeedKeys
 from ncen_updater.publisher.signing.event_files import read_overlay_files
 from tests.publisher.releases import clock, write_release
@@ -278,7 +278,7 @@ def test_overlay_is_compared_with_the_previous_release(
         document, before / document.tree.target, before / document.archive.target
     )
     assert texts.keys() == {"i18n/en.json", "i18n/fr.json", "settings.ini"}
-    assert codes(lint_release(release, document, texts)) == expected
+    assert codes(lint_release(release, PreviousRelease(document, texts=texts))) == expected
 
 
 def test_setting_required_earlier_is_not_reported_again(tmp_path: Path) -> None:
@@ -292,7 +292,7 @@ def test_setting_required_earlier_is_not_reported_again(tmp_path: Path) -> None:
         document, targets / document.tree.target, targets / document.archive.target
     )
     assert codes(lint_release(old)) == {"7157": "warning"}
-    assert codes(lint_release(new, document, texts)) == {}
+    assert codes(lint_release(new, PreviousRelease(document, texts=texts))) == {}
 
 
 def test_command_compares_with_the_feed(
@@ -303,10 +303,8 @@ def test_command_compares_with_the_feed(
     words("i18n/en.json", saved="Kept as {ref}", extra="\u202eevil")(release)
     text("settings.ini", "fax = no\n", "")(release)
     previous = find_previous_release(FeedDirectory(feed), release)
-    assert previous is not None
-    assert (read_previous_texts(FeedDirectory(feed), previous) or {})[
-        "settings.ini"
-    ] == SETTINGS.encode()
+    assert previous is not None and previous.texts is not None
+    assert previous.texts["settings.ini"] == SETTINGS.encode()
     assert run(["lint", str(release), "--feed", str(feed)]) == 0
     said = capsys.readouterr().out
     assert "1 added, 1 changed, 0 removed" in said.replace("\n", " ")

@@ -26,10 +26,6 @@ from ncen_updater.publisher.feed.feed_directory import FeedDirectory, FeedState
 from ncen_updater.publisher.new.trial import FeedKeys, create_feed, publish_draft
 from ncen_updater.publisher.signing.draft import (
     Draft,
-    draft_audience,
-    draft_channel,
-    draft_halt,
-    draft_halt_end,
     draft_releases,
     draft_waves,
     draft_withdrawal,
@@ -37,6 +33,7 @@ from ncen_updater.publisher.signing.draft import (
 )
 from ncen_updater.publisher.signing.event_diff import describe_event
 from ncen_updater.publisher.signing.signing_event import SigningEvent
+from tests.publisher.feeds import make_audience, make_channel, make_halt, make_halt_end
 from tests.publisher.releases import NOW, clock, ring, write_release
 from tests.support.errors import refused
 from tests.support.http_server import WebServer
@@ -44,6 +41,7 @@ from tests.support.http_server import WebServer
 TOMORROW = NOW + timedelta(days=1)
 FIRST, SECOND = RolloutWave(opens=NOW, percent=1), RolloutWave(opens=TOMORROW, percent=100)
 AT = format_scheduled_time(NOW)
+LATER = format_scheduled_time(TOMORROW)
 HALT = ReleaseHalt(reason="prints blank permits")
 
 
@@ -120,14 +118,14 @@ def test_release_is_opened_halted_and_resumed(
     assert site.reasons() == []
     chosen = site.path()
     assert isinstance(chosen, UpgradePath)
-    publish(draft_halt(FeedDirectory(feed).read_state(), "ncen", "3.3.0", HALT, NOW))
+    publish(make_halt(FeedDirectory(feed).read_state(), "ncen", "3.3.0", HALT, NOW))
     with refused(OFFER_HALTED) as caught:
         Site(tmp_path / "late", feed, site.url).source.download_release(
             chosen.target, SilentProgress()
         )
     assert HALT.reason in str(caught.value)
     assert site.reasons() == [RejectionReason.HALTED]
-    publish(draft_halt_end(FeedDirectory(feed).read_state(), "ncen", "3.3.0", NOW))
+    publish(make_halt_end(FeedDirectory(feed).read_state(), "ncen", "3.3.0", NOW))
     assert site.reasons() == []
     site.now = NOW
     assert site.reasons() == [RejectionReason.WAVE_NOT_OPEN]
@@ -151,13 +149,13 @@ def test_clock_floor_applies(site: Site, feed: Path, keys: FeedKeys) -> None:
     later: Callable[[], datetime] = lambda: TOMORROW  # noqa: E731
     publish_draft(
         feed,
-        draft_channel(FeedDirectory(feed).read_state(), "ncen", "3.3.0", Channel.PREVIEW, TOMORROW),
+        make_channel(FeedDirectory(feed).read_state(), "ncen", "3.3.0", Channel.PREVIEW, TOMORROW),
         keys,
         later,
     )
     publish_draft(
         feed,
-        draft_channel(FeedDirectory(feed).read_state(), "ncen", "3.3.0", Channel.STABLE, TOMORROW),
+        make_channel(FeedDirectory(feed).read_state(), "ncen", "3.3.0", Channel.STABLE, TOMORROW),
         keys,
         later,
     )
@@ -174,13 +172,13 @@ def test_channel_and_countries_are_changeable(site: Site, feed: Path, keys: Feed
     def publish(draft: Draft) -> None:
         publish_draft(feed, draft, keys, clock)
 
-    publish(draft_channel(FeedDirectory(feed).read_state(), "ncen", "3.3.0", Channel.PREVIEW, NOW))
+    publish(make_channel(FeedDirectory(feed).read_state(), "ncen", "3.3.0", Channel.PREVIEW, NOW))
     assert site.reasons() == [RejectionReason.OTHER_CHANNEL]
-    publish(draft_channel(FeedDirectory(feed).read_state(), "ncen", "3.3.0", Channel.STABLE, NOW))
-    publish(draft_audience(FeedDirectory(feed).read_state(), "ncen", "3.3.0", ["NO"], NOW))
+    publish(make_channel(FeedDirectory(feed).read_state(), "ncen", "3.3.0", Channel.STABLE, NOW))
+    publish(make_audience(FeedDirectory(feed).read_state(), "ncen", "3.3.0", ["NO"], NOW))
     assert site.reasons() == [RejectionReason.OTHER_COUNTRY]
     publish(
-        draft_audience(FeedDirectory(feed).read_state(), "ncen", "3.3.0", ["SN", "NO", "SN"], NOW)
+        make_audience(FeedDirectory(feed).read_state(), "ncen", "3.3.0", ["SN", "NO", "SN"], NOW)
     )
     assert site.source.refresh().offers[0].countries == ("NO", "SN")
     assert site.source.download_release(
@@ -194,7 +192,7 @@ def test_new_release_is_drafted_with_its_waves(feed: Path, tmp_path: Path) -> No
         FeedDirectory(feed).read_state(), tmp_path / "staging", NOW, [FIRST, SECOND]
     )
     shown = words(feed, tmp_path / "event", draft)
-    assert f"ncen 3.4.0: 1 % of all sites from {AT}" in shown
+    assert f"ncen 3.4.0: waves: 1 % from {AT}, 100 % from {LATER}" in shown
     assert set(draft.roles) == {"ncen"}  # not in the list of plain clients, who know no waves
 
 
@@ -208,10 +206,10 @@ def test_plain_clients_see_only_fully_opened_releases(feed: Path, keys: FeedKeys
         return FeedDirectory(feed).read_state()
 
     assert listed(None)
-    assert not listed(draft_halt(state(), "ncen", "3.3.0", HALT, NOW))
+    assert not listed(make_halt(state(), "ncen", "3.3.0", HALT, NOW))
     assert not listed(draft_waves(state(), "ncen", "3.3.0", [SECOND], NOW))
-    assert not listed(draft_halt(state(), "ncen", "3.3.0", HALT, NOW))
-    assert not listed(draft_halt_end(state(), "ncen", "3.3.0", NOW))
+    assert not listed(make_halt(state(), "ncen", "3.3.0", HALT, NOW))
+    assert not listed(make_halt_end(state(), "ncen", "3.3.0", NOW))
     assert listed(draft_waves(state(), "ncen", "3.3.0", [], NOW))
     assert not listed(draft_withdrawal(state(), "ncen", "3.3.0", Withdrawal(reason="x"), NOW))
 
@@ -226,19 +224,19 @@ Make = Callable[[FeedState], Draft]
             lambda s: draft_waves(
                 s, "ncen", "3.3.0", [RolloutWave(opens=NOW, percent=5, countries=("SN", "MU"))], NOW
             ),
-            [f"ncen 3.3.0: 5 % in SN, MU from {AT}"],
+            [f"ncen 3.3.0: waves: 5 % in MU, SN from {AT}"],
         ),
         (
-            lambda s: draft_halt(s, "ncen", "3.3.0", HALT, NOW),
+            lambda s: make_halt(s, "ncen", "3.3.0", HALT, NOW),
             ["HALTED: ncen 3.3.0: prints blank permits"],
         ),
         (
-            lambda s: draft_channel(s, "ncen", "3.3.0", Channel.PREVIEW, NOW),
+            lambda s: make_channel(s, "ncen", "3.3.0", Channel.PREVIEW, NOW),
             ["ncen 3.3.0: channel 'preview' (before: 'stable')"],
         ),
         (
-            lambda s: draft_audience(s, "ncen", "3.3.0", ["NO"], NOW),
-            ["ncen 3.3.0: only NO (before: all countries)"],
+            lambda s: make_audience(s, "ncen", "3.3.0", ["NO"], NOW),
+            ["ncen 3.3.0: countries: NO (before: all)"],
         ),
     ],
 )
@@ -251,15 +249,14 @@ def test_removals_are_described(feed: Path, keys: FeedKeys, tmp_path: Path) -> N
         return FeedDirectory(feed).read_state()
 
     publish_draft(feed, draft_waves(state(), "ncen", "3.3.0", [FIRST, SECOND], NOW), keys, clock)
-    publish_draft(feed, draft_halt(state(), "ncen", "3.3.0", HALT, NOW), keys, clock)
-    assert words(feed, tmp_path / "a", draft_halt_end(state(), "ncen", "3.3.0", NOW)) == [
+    publish_draft(feed, make_halt(state(), "ncen", "3.3.0", HALT, NOW), keys, clock)
+    assert words(feed, tmp_path / "a", make_halt_end(state(), "ncen", "3.3.0", NOW)) == [
         "ncen 3.3.0: halt ends"
     ]
     assert words(feed, tmp_path / "b", draft_waves(state(), "ncen", "3.3.0", [], NOW)) == [
         "ncen 3.3.0: halt ends",
-        "ncen 3.3.0: all sites at once",
-        f"WARNING: ncen 3.3.0: wave of {AT} (1 %) removed",
-        f"WARNING: ncen 3.3.0: wave of {format_scheduled_time(TOMORROW)} (100 %) removed",
+        "WARNING: ncen 3.3.0: waves: all sites at once"
+        f" (before: 1 % from {AT}, 100 % from {LATER})",
     ]
     wider = [RolloutWave(opens=NOW, percent=20)]
     draft = draft_waves(state(), "ncen", "3.3.0", wider, NOW, add=True)
@@ -272,10 +269,10 @@ def test_removals_are_described(feed: Path, keys: FeedKeys, tmp_path: Path) -> N
 def test_invalid_rollout_changes_are_refused(feed: Path, keys: FeedKeys) -> None:
     state = FeedDirectory(feed).read_state()
     cases: tuple[tuple[type[UpdaterError], Callable[[], Draft]], ...] = (
-        (UpdaterError, lambda: draft_halt_end(state, "ncen", "3.3.0", NOW)),
-        (UpdaterError, lambda: draft_audience(state, "ncen", "3.3.0", [], NOW)),
-        (UpdaterError, lambda: draft_halt(state, "ncen", "9.9.9", HALT, NOW)),
-        (UpdaterError, lambda: draft_halt(state, "zebra", "3.3.0", HALT, NOW)),
+        (UpdaterError, lambda: make_halt_end(state, "ncen", "3.3.0", NOW)),
+        (UpdaterError, lambda: make_audience(state, "ncen", "3.3.0", [], NOW)),
+        (UpdaterError, lambda: make_halt(state, "ncen", "9.9.9", HALT, NOW)),
+        (UpdaterError, lambda: make_halt(state, "zebra", "3.3.0", HALT, NOW)),
     )
     for error, make in cases:
         with pytest.raises(error):

@@ -25,9 +25,8 @@ def at_work(signer: SignerCli) -> SignerCli:
         "--wave", "2026-12-01T08:00:00Z=10",
     )  # fmt: skip
     texts = [change["text"] for change in shown["changes"]]
-    assert (
-        f"ncen 3.3.0: 10 % of all sites from {format_signed_time('2026-12-01T08:00:00Z')}" in texts
-    )
+    opens = format_signed_time("2026-12-01T08:00:00Z")
+    assert f"ncen 3.3.0: waves: 10 % from {opens}" in texts
     signer.sign_and_publish(work / "e2", "--staging", work / "s")
     return signer
 
@@ -42,8 +41,8 @@ def test_every_command_drafts_an_event(at_work: SignerCli) -> None:
     work = at_work.work
     first = "2026-12-01T08:00:00Z=10"
     out = drafted(at_work, work / "a", "wave", "3.3.0", "--add", "2026-12-03T08:00:00Z=100:SN,MU")
-    assert f"100 % in SN, MU from {format_signed_time('2026-12-03T08:00:00Z')}" in out
-    assert f"10 % of all sites from {format_signed_time('2026-12-01T08:00:00Z')}" in out
+    assert f"100 % in MU, SN from {format_signed_time('2026-12-03T08:00:00Z')}" in out
+    assert f"10 % from {format_signed_time('2026-12-01T08:00:00Z')}" in out
     out = drafted(at_work, work / "b", "halt", "3.3.0", "--reason", "prints blank permits")
     assert "HALTED: ncen 3.3.0: prints blank permits" in out
     at_work.sign_and_publish(work / "b")
@@ -51,7 +50,7 @@ def test_every_command_drafts_an_event(at_work: SignerCli) -> None:
     out = drafted(at_work, work / "d", "wave", "3.3.0", "--at-once")
     assert "all sites at once" in out
     assert "channel 'preview'" in drafted(at_work, work / "e", "channel", "3.3.0", "preview")
-    assert "only MU, SN" in drafted(at_work, work / "f", "audience", "3.3.0", "SN", "MU")
+    assert "countries: MU, SN" in drafted(at_work, work / "f", "audience", "3.3.0", "SN", "MU")
     french = drafted(at_work, work / "g", "--lang", "fr", "wave", "3.3.0", first)
     assert "digest" in french or "empreinte" in french.lower()
 

@@ -29,10 +29,11 @@ from ncen_updater.publisher.build.release_build import build_release
 from ncen_updater.publisher.cli.main import run
 from ncen_updater.publisher.feed.feed_directory import FeedDirectory
 from ncen_updater.publisher.new.trial import create_feed, publish_draft
-from ncen_updater.publisher.signing.draft import Draft, draft_halt, draft_halt_end, draft_releases
+from ncen_updater.publisher.signing.draft import Draft, draft_releases
 from ncen_updater.publisher.signing.event_files import REVIEW_DIRECTORY
 from ncen_updater.publisher.signing.keys import create_key, load_public_key, open_signer
 from ncen_updater.publisher.signing.signing_event import SigningEvent
+from tests.publisher.feeds import make_halt, make_halt_end
 from tests.publisher.releases import PASSPHRASE, ring, write_release
 from tests.support.errors import refused
 
@@ -233,12 +234,12 @@ def test_resumed_release_is_signed_again(desk: Desk) -> None:
     keys = ring(desk.place)
     feed, staging = desk.place / "feed", desk.place / "staging"
     publish_draft(feed, desk.draft(), keys, lambda: NOW, [staging])
-    halted = draft_halt(
+    halted = make_halt(
         FeedDirectory(feed).read_state(), "ncen", "3.3.0", ReleaseHalt(reason="a reason"), NOW
     )
     publish_draft(feed, halted, keys, lambda: NOW)
     assert not FeedDirectory(feed).read_state().targets.signed.targets
-    resumed = draft_halt_end(FeedDirectory(feed).read_state(), "ncen", "3.3.0", NOW)
+    resumed = make_halt_end(FeedDirectory(feed).read_state(), "ncen", "3.3.0", NOW)
     assert resumed.roles["targets"].signed.targets
     assert desk.sign(desk.event(resumed), builder="") == ""
 

@@ -411,7 +411,8 @@ class AttachmentBuilder:
             durable.remove_file(targets / name)
             return None
         if isinstance(self.sbom, Path):
-            content = _read(self.sbom)
+            with report_errors(SBOM_INVALID, OSError, ValueError, path=self.sbom):
+                content = read_file(self.sbom, MAX_SBOM_BYTES)
         else:
             content = make_sbom(manifest, find_components(directory, tree), epoch)
         check_sbom(content, str(self.sbom), manifest)
@@ -498,20 +499,11 @@ def _read_pinned(ref: TargetRef, files: Mapping[str, Path]) -> bytes:
     path = files.get(ref.target)
     if path is None or not path.is_file() or path.stat().st_size != ref.length:
         raise UpdaterError(PUBLISHER_TARGET_MISSING, target=ref.target)
-    try:
+    with report_errors(PUBLISHER_TARGET_MISSING, OSError, ValueError, target=ref.target):
         content = read_file(path, MAX_SBOM_BYTES)
-    except (OSError, ValueError) as error:
-        raise UpdaterError(
-            PUBLISHER_TARGET_MISSING, target=ref.target, detail=describe_system_error(error)
-        ) from error
     if compute_sha256(content) != ref.sha256:
         raise UpdaterError(PUBLISHER_TARGET_MISSING, target=ref.target)
     return content
-
-
-def _read(path: Path) -> bytes:
-    with report_errors(SBOM_INVALID, OSError, ValueError, path=path):
-        return read_file(path, MAX_SBOM_BYTES)
 
 
 def write_target(targets: Path, name: str, content: bytes) -> TargetRef:

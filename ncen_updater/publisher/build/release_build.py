@@ -38,7 +38,7 @@ from ncen_updater.formats.release_document import (
     get_tree_target_name,
 )
 from ncen_updater.formats.sql import ENGINE_NAMES
-from ncen_updater.formats.tree import EntryType, Tree, TreeEntry, scan_tree
+from ncen_updater.formats.tree import EntryType, Tree, TreeEntry, hash_file, scan_tree
 from ncen_updater.publisher.build.attachments import AttachmentBuilder, write_target
 from ncen_updater.publisher.errors import BuildError, describe_system_error
 
@@ -98,23 +98,6 @@ def _get_mode(entry: TreeEntry) -> int:
     return 0o644
 
 
-class _CountingStream(io.RawIOBase):
-    """A stream that counts and hashes the written bytes."""
-
-    def __init__(self, stream: IO[bytes]) -> None:
-        self._stream = stream
-        self.digest = hashlib.sha256()
-        self.length = 0
-
-    def writable(self) -> bool:
-        return True
-
-    def write(self, data: bytes) -> int:  # type: ignore[override] # bytes-like is enough
-        self.digest.update(data)
-        self.length += len(data)
-        return self._stream.write(data)
-
-
 class _HashingReader(io.RawIOBase):
     """A reader that hashes the bytes that it reads."""
 
@@ -156,15 +139,14 @@ def write_archive(
         BuildError: If a file changed since the tree was scanned.
     """
     durable.make_directory(path.parent)
-    with durable.open_for_replace(path) as stream:
-        counting = _CountingStream(stream)
-        with (
-            gzip.GzipFile("", "wb", GZIP_LEVEL, counting, mtime=0) as packed,
-            tarfile.open(fileobj=packed, mode="w|", format=tarfile.PAX_FORMAT) as tar,
-        ):
-            for entry in tree.entries:
-                _add_entry(tar, root, entry, epoch, on_bytes)
-    return TargetRef(target=name, length=counting.length, sha256=counting.digest.hexdigest())
+    with (
+        durable.open_for_replace(path) as stream,
+        gzip.GzipFile("", "wb", GZIP_LEVEL, stream, mtime=0) as packed,
+        tarfile.open(fileobj=packed, mode="w|", format=tarfile.PAX_FORMAT) as tar,
+    ):
+        for entry in tree.entries:
+            _add_entry(tar, root, entry, epoch, on_bytes)
+    return TargetRef(target=name, length=path.stat().st_size, sha256=hash_file(path))
 
 
 def _add_entry(
@@ -235,6 +217,11 @@ def scan_release(directory: Path, on_bytes: Callable[[int], None] | None = None)
     except (OSError, ValueError) as error:
         raise BuildError(path=directory, reason=describe_system_error(error)) from error
     return normalize_modes(tree, frozenset({MANIFEST_NAME}))
+
+
+def list_files(tree: Tree) -> dict[str, str]:
+    """Return the digest of every file of a tree, by path."""
+    return {e.path: e.sha256 or "" for e in tree.entries if e.type is EntryType.FILE}
 
 
 def list_migration_files(
@@ -343,7 +330,7 @@ def compress_tree(content: bytes) -> bytes:
 
 
 def _compute_migration_digests(directory: Path, manifest: Manifest, tree: Tree) -> dict[str, str]:
-    files = {e.path: e.sha256 or "" for e in tree.entries if e.type is EntryType.FILE}
+    files = list_files(tree)
     names = frozenset(files)
     digests: dict[str, str] = {}
     for database in manifest.databases:

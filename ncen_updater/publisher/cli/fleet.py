@@ -23,6 +23,7 @@ from ncen_updater.publisher.cli.options import (
     publisher_command,
     record_option,
     show_result,
+    yes_option,
 )
 from ncen_updater.publisher.distribute.emergency_halts import read_rollouts
 from ncen_updater.publisher.feed.feed_directory import FeedDirectory
@@ -51,8 +52,6 @@ fleet = LazyGroup(
     params=make_global_options(config=False),
     help=N_("Import receipts of the sites and show them on a board"),
 )
-
-yes_option = click.option("--yes", is_flag=True, help=N_("Do not ask"))
 
 
 @publisher_command()

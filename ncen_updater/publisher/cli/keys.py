@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
+from securesystemslib.signer import Key
 
 from ncen_updater.common.cli.lazy import LazyGroup, make_command_table, make_global_options
 from ncen_updater.common.cli.render import encode_as_words, group_digest
@@ -44,13 +46,13 @@ from ncen_updater.publisher.signing.event_files import read_metadata
 from ncen_updater.publisher.signing.keys import (
     MIN_PASSPHRASE_CHARS,
     PUBLIC_SUFFIX,
-    Algorithm,
     check_new_key_name,
     compute_fingerprint,
     create_key,
     get_key_owner,
     get_public_path,
     load_public_key,
+    set_key_owner,
 )
 from ncen_updater.publisher.signing.signer_settings import SignerSettings
 from ncen_updater.publisher.signing.signing_event import SigningEvent
@@ -89,12 +91,6 @@ keys = LazyGroup(
 @click.argument("name")
 @click.option("--directory", type=DIRECTORY_PATH, default=Path(), help=N_("Output directory"))
 @click.option(
-    "--algorithm",
-    type=click.Choice(["ed25519", "ecdsa-p256"]),
-    default="ed25519",
-    help=N_("Type of key (default: ed25519)"),
-)
-@click.option(
     "--generate",
     is_flag=True,
     help=N_("Generate a passphrase of six words and show it once"),
@@ -104,7 +100,6 @@ def new(
     session: CliSession,
     name: str,
     directory: Path,
-    algorithm: str,
     generate: bool,
     passphrases: PassphraseSource,
 ) -> None:
@@ -118,7 +113,7 @@ def new(
             advice = N_("At least {count} characters. To generate a passphrase, add --generate.")
             session.print_message(LazyText(advice, {"count": MIN_PASSPHRASE_CHARS}))
         secret = passphrases.make_prompt(session, new=True)(directory / f"{name}.pem")
-    pair = create_key(directory, name, secret, Algorithm(algorithm))
+    pair = create_key(directory, name, secret)
     if generate:
         words = N_("Passphrase, shown only once: {secret}")
         session.print_message(LazyText(words, {"secret": secret}))
@@ -184,6 +179,7 @@ def show(
     signer: Path | None,
 ) -> None:
     found: list[dict[str, object]] = []
+    held: list[tuple[str, Key]]
     known = SignerSettings()
     if not files and token is None:
         known = load_settings(signer)
@@ -193,12 +189,9 @@ def show(
     if not files and token is None:
         raise CommandUsageError(N_("give files, --token or --signer"))
     if token is not None:
-        key = tokens.read_public_key(slot.make_token(token, known))
-        row: dict[str, object] = {"kind": key.keytype, "fingerprint": compute_fingerprint(key)}
-        values = {**row, "owner": token, "fingerprint": group_digest(compute_fingerprint(key))}
-        show_line(session, LazyText(N_("{owner}: {kind} key {fingerprint}"), values))
-        row |= {"role": "", "owner": token}
-        found.append({"file": None, "sha256": None, "root": None, "keys": [row]})
+        held = [("", set_key_owner(tokens.read_public_key(slot.make_token(token, known)), token))]
+        rows = _show_keys(session, held, "")
+        found.append({"file": None, "sha256": None, "root": None, "keys": rows})
     for path in files:
         if path.name.endswith(PUBLIC_SUFFIX):
             version, held = None, [("", load_public_key(path))]
@@ -214,20 +207,26 @@ def show(
             show_line(session, LazyText(words, values), "  ")
             spoken = {"spoken": encode_as_words(digest)}
             show_line(session, LazyText(N_("file digest in words: {spoken}"), spoken), "  ")
-        keys_of_it = []
-        for role, key in held:
-            document = {
-                "role": role, "owner": get_key_owner(key), "kind": key.keytype,
-                "fingerprint": compute_fingerprint(key),
-            }  # fmt: skip
-            words = N_("{owner}: {kind} key {fingerprint}")
-            if role:
-                words = N_("{role}, {owner}: {kind} key {fingerprint}")
-            values = {**document, "fingerprint": group_digest(document["fingerprint"])}
-            show_line(session, LazyText(words, values), "  ")
-            keys_of_it.append(document)
-        found.append({"file": str(path), "sha256": digest, "root": version, "keys": keys_of_it})
+        rows = _show_keys(session, held, "  ")
+        found.append({"file": str(path), "sha256": digest, "root": version, "keys": rows})
     session.write_output({"files": found})
+
+
+def _show_keys(
+    session: CliSession, held: Sequence[tuple[str, Key]], indent: str
+) -> list[dict[str, str]]:
+    """Show a line for each key; return the same as JSON."""
+    rows = []
+    for role, key in held:
+        fingerprint = compute_fingerprint(key)
+        row = {"role": role, "owner": get_key_owner(key), "kind": key.keytype}
+        words = N_("{owner}: {kind} key {fingerprint}")
+        if role:
+            words = N_("{role}, {owner}: {kind} key {fingerprint}")
+        values = {**row, "fingerprint": group_digest(fingerprint)}
+        show_line(session, LazyText(words, values), indent)
+        rows.append({**row, "fingerprint": fingerprint})
+    return rows
 
 
 _one_signature = click.option(

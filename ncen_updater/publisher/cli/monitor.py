@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from functools import partial
 from pathlib import Path
 
 import click
@@ -15,14 +14,14 @@ from ncen_updater.common.cli.session import CliSession
 from ncen_updater.common.cli.usage import CommandUsageError
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, LazyText
-from ncen_updater.common.messages import ExitCode
+from ncen_updater.common.messages import MONITOR_PLACE_FAILED, ExitCode
 from ncen_updater.feed.http_fetcher import HttpFetcher
 from ncen_updater.feed.http_session import ReadDeadline, make_bounded_session
 from ncen_updater.publisher.cli.feed import format_emergency_halt
 from ncen_updater.publisher.cli.options import (
-    DIRECTORY_PATH,
     FILE_PATH,
     get_time,
+    published_feed_option,
     publisher_command,
     show_line,
 )
@@ -34,7 +33,7 @@ from ncen_updater.publisher.distribute.metadata_history import (
 from ncen_updater.publisher.distribute.monitor import (
     FeedMonitor,
     choose_exit_code,
-    make_place_finding,
+    report_failure,
 )
 from ncen_updater.publisher.distribute.server_probe import ServerProbe
 from ncen_updater.publisher.feed.feed_directory import FeedDirectory
@@ -50,7 +49,7 @@ TIMEOUT_S = 80.0  # for the response headers, and between two chunks of a file
     required=True,
     help=N_("Trusted root metadata from another source, such as 1.root.json"),
 )
-@click.option("--feed", type=DIRECTORY_PATH, help=N_("Published feed, to compare with"))
+@published_feed_option
 @click.option(
     "--ahead",
     type=IntegerRange(0, 365),
@@ -107,28 +106,23 @@ def monitor(
     ]
     published = FeedDirectory(feed).read_state() if feed is not None else None
 
-    def fetcher(address: str) -> HttpFetcher:
+    def make_fetcher(address: str) -> HttpFetcher:
         return HttpFetcher((address,), proxy=proxy, ca_file=ca_file)
 
     deadline = ReadDeadline(TIMEOUT_S, time.monotonic)
-    with make_bounded_session(deadline) as http, session.make_progress() as progress:
-        if proxy is not None:
-            http.proxies = {"http": proxy, "https": proxy}
-        if ca_file is not None:
-            http.verify = str(ca_file)
-
-        def at(address: str) -> FeedMonitor:
-            return FeedMonitor(
-                root, partial(fetcher, address), ServerProbe(address, http), get_time, progress
-            )
-
-        report = at(url).check_feed(published, ahead, offline_ahead, deep, url)
+    with (
+        make_bounded_session(deadline, proxy=proxy, ca_file=ca_file) as http,
+        session.make_progress() as progress,
+    ):
+        checks = FeedMonitor(root, make_fetcher, get_time, progress)
+        probe = ServerProbe(url, http)
+        report = checks.check_feed(url, probe, published, ahead, offline_ahead, deep)
         findings, places = list(report.findings), [report.observed_metadata]
         for address in also:
             try:
-                places.append(at(address).observe_metadata(address))
+                places.append(checks.observe_metadata(address))
             except UpdaterError as error:
-                findings.append(make_place_finding(address, error))
+                findings.append(report_failure(MONITOR_PLACE_FAILED, address, error))
     shown = [one for place in places for one in place]
     earlier = [one for lists in histories for one in lists]
     findings += find_equivocations((*earlier, *shown))

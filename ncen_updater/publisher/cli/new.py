@@ -14,7 +14,7 @@ from ncen_updater.common.cli.render import finding_to_json, format_decimal
 from ncen_updater.common.cli.session import CliSession
 from ncen_updater.common.cli.usage import CommandUsageError
 from ncen_updater.common.errors import UpdaterError
-from ncen_updater.common.i18n import N_, LazyText
+from ncen_updater.common.i18n import N_, LazyText, LocalizedFigure
 from ncen_updater.common.messages import RELEASE_NOT_EMPTY, SANDBOX_UNUSABLE, ExitCode
 from ncen_updater.formats.manifest import load_manifest
 from ncen_updater.publisher.cli.options import (
@@ -24,6 +24,7 @@ from ncen_updater.publisher.cli.options import (
     publisher_command,
     show_findings,
     show_line,
+    yes_option,
 )
 from ncen_updater.publisher.errors import make_write_error
 from ncen_updater.publisher.lint.release_lint import lint_release, refuse_critical_findings
@@ -47,15 +48,6 @@ from ncen_updater.publisher.new.sandbox_site import load_sandbox
 from ncen_updater.publisher.new.trial import TrialStore
 
 MIGRATOR_KINDS = ("django", "alembic", "flyway", "liquibase", "sql", "none")
-DETECTION_TEXTS = {
-    "django": N_("Django found: {files}"),
-    "alembic": N_("Alembic found: {files}"),
-    "flyway": N_("Flyway found: {files}"),
-    "liquibase": N_("Liquibase found: {files}"),
-    "command": N_("Migration by the application's own command: {command}"),
-    "sql": N_("Plain SQL found: {files}"),
-    "none": N_("No migrator found (manage.py, alembic.ini, Flyway, Liquibase or *.up.sql)"),
-}
 
 
 @publisher_command()
@@ -167,9 +159,11 @@ def _detect_migrations(
     found = detect_migrations(directory, MigratorKind(migrator) if migrator else None)
     if not command:
         files = found.files or tuple(pair.up for pair in found.pairs)
-        session.print_message(
-            LazyText(DETECTION_TEXTS[found.kind.value], {"files": ", ".join(files[:5]) or "-"})
-        )
+        words = N_("{tool} found: {files}")
+        if found.kind is MigratorKind.NONE:
+            words = N_("No migrator found (manage.py, alembic.ini, Flyway, Liquibase or *.up.sql)")
+        values = {"tool": found.kind.value, "files": ", ".join(files[:5]) or "-"}
+        session.print_message(LazyText(words, values))
     proposed = find_node_command(directory)
     if (found.library or proposed) and command is None and migrator is None:
         session.print_message(
@@ -179,7 +173,8 @@ def _detect_migrations(
     if not command:
         return found
     found = use_own_command(directory, command)
-    session.print_message(LazyText(DETECTION_TEXTS[found.kind.value], {"command": command}))
+    words = N_("Migration by the application's own command: {command}")
+    session.print_message(LazyText(words, {"command": command}))
     return found
 
 
@@ -213,16 +208,6 @@ AGENT_COMMAND = (
     if find_spec("ncen_updater.agent")
     else ("ncen-updater",)
 )
-STAGE_TITLES = {
-    "adopt": N_("adopt the site"),
-    "check": N_("check the feed"),
-    "plan": N_("plan"),
-    "rehearse": N_("rehearse"),
-    "upgrade": N_("upgrade"),
-    "verify": N_("verify"),
-    "rollback": N_("roll back"),
-    "verify again": N_("verify again"),
-}
 STAGE_PASSED = N_("{stage}: passed, {seconds} s")
 STAGE_FAILED = N_("{stage}: failed ({code}), {seconds} s")
 
@@ -243,7 +228,7 @@ STAGE_FAILED = N_("{stage}: failed ({code}), {seconds} s")
     metavar="DIRECTORY",
     help=N_("Keep the builds, the feed and the progress, and continue from there"),
 )
-@click.option("--yes", is_flag=True, help=N_("Skip the confirmation prompt"))
+@yes_option
 def try_(
     session: CliSession,
     directory: Path,
@@ -278,7 +263,7 @@ def try_(
             trial.pass_stage(old.version, new.version, stage.name)
         words = STAGE_PASSED if stage.is_passed else STAGE_FAILED
         values = {
-            "stage": LazyText(STAGE_TITLES[stage.name]),
+            "stage": LocalizedFigure(stage.name),  # a command of the agent
             "seconds": format_decimal(stage.seconds),
             "code": stage.code or str(stage.status),
         }
@@ -334,10 +319,6 @@ def try_(
 
 def _get_downtime_s(stages: list[SandboxStage]) -> float | None:
     """Return the downtime of the upgrade, as the agent measured it."""
-    for stage in stages:
-        if stage.name == "upgrade" and stage.is_passed:
-            changes = stage.document.get("changes") or []
-            return (
-                sum(float(change.get("downtime_s") or 0) for change in changes) if changes else None
-            )
-    return None
+    upgrades = (one for one in stages if one.name == "upgrade" and one.is_passed)
+    changes = [change for one in upgrades for change in one.document.get("changes") or ()]
+    return sum(float(change.get("downtime_s") or 0) for change in changes) if changes else None

@@ -128,6 +128,10 @@ feed_option = click.option(
 event_option = click.option(
     "--event", type=DIRECTORY_PATH, required=True, help=N_("New directory for the signing event")
 )
+published_feed_option = click.option(
+    "--feed", type=DIRECTORY_PATH, help=N_("Published feed, to compare with")
+)
+yes_option = click.option("--yes", is_flag=True, help=N_("Skip the confirmation prompt"))
 root_option = click.option(
     "--root",
     type=FILE_PATH,
@@ -303,9 +307,7 @@ def _parse_countries(text: str, places: str, regions: Regions, hint: str) -> lis
         countries += [one for one in named if one and one not in countries]
     wrong = find_invalid_countries(countries)
     if wrong:
-        raise CommandUsageError(
-            N_("{text}: unknown country {country}"), hint=hint, text=text, country=wrong[0]
-        )
+        raise CommandUsageError(N_("unknown country {country}"), hint=hint, country=wrong[0])
     return countries
 
 
@@ -451,14 +453,17 @@ def show_line(session: CliSession, text: LazyText | str, indent: str = "") -> No
 
     A draft comes from another user, who must not be able to hide a line from the reader.
     """
+    session.add_line(indent + _make_line(session, text))
+
+
+def _make_line(session: CliSession, text: LazyText | str) -> str:
     message = text.render(session.language) if isinstance(text, LazyText) else text
-    session.add_line(indent + strip_control_characters(message).replace("\n", " "))
+    return strip_control_characters(message).replace("\n", " ")
 
 
 def show_wrapped(session: CliSession, text: LazyText | str) -> None:
     """Add a sentence to the output, wrapped at the width of every terminal."""
-    message = text.render(session.language) if isinstance(text, LazyText) else text
-    message = strip_control_characters(message).replace("\n", " ")
+    message = _make_line(session, text)
     indent = len(message) - len(message.lstrip(" "))
     first, *more = wrap_text(message.strip(" "), LINE_WIDTH - indent - HANGING_INDENT)
     session.add_line(" " * indent + first)

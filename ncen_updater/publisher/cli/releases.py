@@ -39,6 +39,7 @@ from ncen_updater.publisher.cli.options import (
     parse_waves,
     passphrase_options,
     product_option,
+    published_feed_option,
     publisher_command,
     regions_option,
     require_words,
@@ -102,7 +103,7 @@ PACK_FAILED_TEXT = N_("no delta pack from {from_version}: {reason} ({detail})")
 
 @publisher_command()
 @click.argument("directory", type=DIRECTORY_PATH)
-@click.option("--feed", type=DIRECTORY_PATH, help=N_("Published feed, to compare with"))
+@published_feed_option
 def lint(session: CliSession, directory: Path, feed: Path | None) -> ExitCode:
     findings = lint_against(FeedDirectory(feed) if feed else None, directory)
     code = show_findings(session, findings)
@@ -119,11 +120,7 @@ def lint(session: CliSession, directory: Path, feed: Path | None) -> ExitCode:
 @click.option(
     "--staging", type=DIRECTORY_PATH, required=True, help=N_("Directory of the built targets")
 )
-@click.option(
-    "--feed",
-    type=DIRECTORY_PATH,
-    help=N_("Published feed, to compare with"),
-)
+@published_feed_option
 @click.option(
     "--delta-from",
     "origins",
@@ -286,9 +283,5 @@ def draft(
     "--advice", required=True, callback=require_words, help=N_("Advice to sites that installed it")
 )
 def withdraw(version: str, reason: str, advice: str) -> DraftMaker:
-    try:
-        taken = Withdrawal(reason=reason, advice=advice)
-    except ValueError as error:
-        words = N_("must have 1 to 1000 characters")
-        raise CommandUsageError(words, hint="--reason, --advice") from error
+    taken = Withdrawal(reason=reason, advice=advice)
     return lambda state, product: draft_withdrawal(state, product, version, taken, get_time())

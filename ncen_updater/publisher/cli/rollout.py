@@ -49,6 +49,7 @@ from ncen_updater.publisher.cli.options import (
     signer_option,
     token_options,
     write_event,
+    yes_option,
 )
 from ncen_updater.publisher.distribute.emergency_halts import (
     sign_emergency_halt,
@@ -58,10 +59,8 @@ from ncen_updater.publisher.distribute.publishing import Publisher
 from ncen_updater.publisher.feed.feed_directory import FeedDirectory, FeedState
 from ncen_updater.publisher.signing.draft import (
     Draft,
-    draft_audience,
-    draft_channel,
-    draft_halt,
-    draft_halt_end,
+    OfferSubject,
+    draft_offer_change,
     draft_retirement,
     draft_waves,
 )
@@ -109,14 +108,18 @@ def wave(
 
 @draft_command()
 def resume_wave(version: str) -> DraftMaker:
-    return lambda state, product: draft_halt_end(state, product, version, get_time())
+    return lambda state, product: draft_offer_change(
+        state, product, version, OfferSubject.HALT_END, {"halted": None}, get_time()
+    )
 
 
 @draft_command()
 @click.argument("channel_name", metavar="CHANNEL", type=click.Choice(["stable", "preview"]))
 def channel(version: str, channel_name: str) -> DraftMaker:
-    chosen = Channel(channel_name)
-    return lambda state, product: draft_channel(state, product, version, chosen, get_time())
+    changes = {"channel": Channel(channel_name)}
+    return lambda state, product: draft_offer_change(
+        state, product, version, OfferSubject.CHANNEL, changes, get_time()
+    )
 
 
 @draft_command()
@@ -125,12 +128,13 @@ def channel(version: str, channel_name: str) -> DraftMaker:
 def audience(version: str, countries: tuple[str, ...], everybody: bool) -> DraftMaker:
     if everybody == bool(countries):
         raise CommandUsageError(N_("give countries or --all"))
-    if any(len(c) != 2 or not (c.isascii() and c.isalpha() and c.isupper()) for c in countries):
-        raise CommandUsageError(N_("use two-letter codes, such as SN"), hint="COUNTRY")
     wrong = find_invalid_countries(countries)
     if wrong:
         raise CommandUsageError(N_("unknown country {country}"), hint="COUNTRY", country=wrong[0])
-    return lambda state, product: draft_audience(state, product, version, countries, get_time())
+    changes = {"countries": tuple(sorted(set(countries)))}
+    return lambda state, product: draft_offer_change(
+        state, product, version, OfferSubject.COUNTRIES, changes, get_time()
+    )
 
 
 @draft_command(N_("Draft the retirement of releases older than VERSION that no site needs"))
@@ -167,7 +171,7 @@ DRAFT_PARAMETERS = frozenset({"version", "feed", "product", "event", "reason", "
 @signer_option
 @online_options(required=False)
 @passphrase_options
-@click.option("--yes", is_flag=True, help=N_("Skip the confirmation prompt"))
+@yes_option
 @click.pass_context
 def halt(
     context: click.Context,
@@ -258,10 +262,8 @@ def _draft_halt(
     event: Path,
     reason: str,
 ) -> None:
-    try:
-        halted = ReleaseHalt(reason=reason)
-    except ValueError as error:
-        raise CommandUsageError(N_("must have 1 to 1000 characters"), hint="--reason") from error
+    changes = {"halted": ReleaseHalt(reason=reason)}
     state = place.read_state()
     name = choose_product(state, product)
-    write_event(session, event, draft_halt(state, name, version, halted, get_time()), state)
+    draft = draft_offer_change(state, name, version, OfferSubject.HALT, changes, get_time())
+    write_event(session, event, draft, state)

@@ -29,6 +29,7 @@ from ncen_updater.publisher.cli.options import (
     key_options,
     load_settings,
     passphrase_options,
+    published_feed_option,
     publisher_command,
     root_option,
     show_event,
@@ -37,6 +38,7 @@ from ncen_updater.publisher.cli.options import (
     show_wrapped,
     signer_option,
     token_options,
+    yes_option,
 )
 from ncen_updater.publisher.distribute.feed_status import read_signature_status
 from ncen_updater.publisher.review.event_review import build_review
@@ -50,8 +52,7 @@ from ncen_updater.publisher.signing.event_files import (
 from ncen_updater.publisher.signing.keys import get_key_owner, load_public_key
 from ncen_updater.publisher.signing.release_comparison import (
     ComparedRelease,
-    compare_event_files,
-    compare_staged_files,
+    compare_releases,
 )
 from ncen_updater.publisher.signing.signing_event import SigningEvent
 from ncen_updater.publisher.signing.signing_ledger import LEDGER_SUFFIX, SigningLedger
@@ -63,13 +64,6 @@ staging_option = click.option(
     "--staging",
     type=DIRECTORY_PATH,
     help=N_("Files of the release, to verify their digests"),
-)
-
-
-published_feed_option = click.option(
-    "--feed",
-    type=DIRECTORY_PATH,
-    help=N_("Published feed, to compare with"),
 )
 
 
@@ -97,9 +91,7 @@ def _compare_releases(
 ) -> list[ComparedRelease]:
     """Compare the releases that an event adds with its metadata."""
     builder = load_public_key(builder_key) if builder_key else None
-    if staging is not None:
-        return compare_staged_files(event, staging, builder)
-    return compare_event_files(event, builder, unread=unread)
+    return compare_releases(event, staging, builder, unread=unread)
 
 
 @publisher_command()
@@ -155,7 +147,7 @@ def show(
 @builder_option
 @published_feed_option
 @signer_option
-@click.option("--yes", is_flag=True, help=N_("Skip the confirmation prompt"))
+@yes_option
 @click.option(
     "--ledger",
     type=click.Path(path_type=Path, dir_okay=False),

@@ -54,7 +54,7 @@ from ncen_updater.formats.release_document import (
     parse_release_document,
 )
 from ncen_updater.formats.target_names import AGENT_PRODUCT
-from ncen_updater.publisher.errors import describe_system_error
+from ncen_updater.publisher.errors import report_errors
 from ncen_updater.publisher.feed.feed_directory import (
     FeedDirectory,
     FeedState,
@@ -174,12 +174,8 @@ def _list_metadata(feed: FeedDirectory, state: FeedState) -> Iterator[MemberSour
     for role, meta in sorted(state.snapshot.signed.meta.items()):
         names.append(f"{meta.version}.{role}")
     for name in names:
-        try:
+        with report_errors(FEED_BROKEN, OSError, path=feed.directory, reason=name):
             content = (feed.metadata_directory / name).read_bytes()
-        except OSError as error:
-            raise UpdaterError(
-                FEED_BROKEN, path=feed.directory, reason=f"{name}: {describe_system_error(error)}"
-            ) from error
         yield _make_member(f"metadata/{name}", content)
 
 
@@ -190,15 +186,13 @@ def _list_targets(
         target = listed[name]
         path = feed.get_target_path(target)
         digest, crc, size = hashlib.sha256(), 0, 0
-        try:
-            with path.open("rb") as stream:
-                while block := stream.read(BLOCK):
-                    digest.update(block)
-                    crc, size = zlib.crc32(block, crc), size + len(block)
-        except OSError as error:
-            raise UpdaterError(
-                FEED_BROKEN, path=feed.directory, reason=f"{name}: {describe_system_error(error)}"
-            ) from error
+        with (
+            report_errors(FEED_BROKEN, OSError, path=feed.directory, reason=name),
+            path.open("rb") as stream,
+        ):
+            while block := stream.read(BLOCK):
+                digest.update(block)
+                crc, size = zlib.crc32(block, crc), size + len(block)
         if digest.hexdigest() != target.hashes["sha256"]:
             raise UpdaterError(
                 FEED_BROKEN,
@@ -472,10 +466,6 @@ def _find_delta_pack(
 
 
 def _read_document(feed: FeedDirectory, target: TargetFile, name: str) -> ReleaseDocument:
-    try:
+    with report_errors(FEED_BROKEN, OSError, path=feed.directory, reason=name):
         content = feed.get_target_path(target).read_bytes()
-    except OSError as error:
-        raise UpdaterError(
-            FEED_BROKEN, path=feed.directory, reason=f"{name}: {describe_system_error(error)}"
-        ) from error
     return parse_release_document(content, name)

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from tuf.api.exceptions import RepositoryError
-from tuf.api.metadata import Metadata, Snapshot, Targets, Timestamp  # type: ignore[attr-defined]
+from tuf.api.metadata import Metadata, Timestamp  # type: ignore[attr-defined]
 
 from ncen_updater.common import atomic_files as durable
 from ncen_updater.common.errors import UpdaterError
@@ -41,7 +41,6 @@ from ncen_updater.publisher.errors import describe_system_error, report_errors
 from ncen_updater.publisher.feed.feed_directory import (
     FeedDirectory,
     FeedState,
-    list_delegated_roles,
     must_write_root_last,
 )
 
@@ -351,24 +350,10 @@ def _read_served_state(
     ):
         timestamp: Metadata[Timestamp] = Metadata.from_bytes(content)
         version = timestamp.signed.version
-        number = timestamp.signed.snapshot_meta.version
     if mine is None or (version >= mine.signed.version and timestamp.signed != mine.signed):
         raise UpdaterError(STORAGE_AHEAD, place=place.name, name=TIMESTAMP)
-    snapshot: Metadata[Snapshot] = _find_own_metadata(feed, f"{number}.snapshot.json", place)
-    lists: dict[str, Metadata[Targets]] = {
-        name.removesuffix(".json"): _find_own_metadata(feed, f"{meta.version}.{name}", place)
-        for name, meta in snapshot.signed.meta.items()
-    }
-    targets = lists.pop("targets")
-    known = list_delegated_roles(targets.signed)
-    delegated = {role: lists[role] for role in known if role in lists}
-    root = roots[max(newest, 1) - 1]
-    return FeedState(root, targets, delegated, snapshot, timestamp)
-
-
-def _find_own_metadata(feed: FeedDirectory, name: str, place: FeedStorage) -> Metadata:  # type: ignore[type-arg]
-    with report_errors(STORAGE_AHEAD, OSError, RepositoryError, place=place.name, name=name):
-        return Metadata.from_bytes((feed.metadata_directory / name).read_bytes())
+    with report_errors(STORAGE_AHEAD, UpdaterError, place=place.name, name=TIMESTAMP):
+        return feed.assemble_state(tuple(roots[: max(newest, 1)]), timestamp)
 
 
 def _parse_root_version(name: str) -> int:

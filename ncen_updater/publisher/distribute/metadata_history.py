@@ -20,16 +20,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Final
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from tuf.api.metadata import Metadata
 
 from ncen_updater.common import atomic_files as durable
-from ncen_updater.common.bounded_io import (
-    FileTooLargeError,
-    NotRegularFileError,
-    parse_json,
-    read_file,
-)
+from ncen_updater.common.bounded_io import parse_json, read_file
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.findings import Finding, report_finding
 from ncen_updater.common.json_records import compute_sha256, encode_canonical_json
@@ -148,7 +143,7 @@ class MetadataHistory:
         for number, line in enumerate(self._read_content().splitlines(), 1):
             try:
                 data = _HistoryLine.model_validate(parse_json(line))
-            except (ValidationError, ValueError) as error:
+            except ValueError as error:
                 raise self._make_broken_error(number, error) from error
             if data.before != before:
                 raise self._make_broken_error(number, "it does not follow from the previous line")
@@ -161,7 +156,7 @@ class MetadataHistory:
             content = read_file(self.path, MAX_HISTORY_BYTES)
         except FileNotFoundError:
             return b""
-        except (OSError, NotRegularFileError, FileTooLargeError) as error:
+        except OSError as error:
             raise self._make_broken_error(0, error) from error
         if content and not content.endswith(b"\n"):
             raise self._make_broken_error(content.count(b"\n") + 1, "incomplete last line")

@@ -13,7 +13,7 @@ proxy's page in place of a file. The three checks are:
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -34,7 +34,6 @@ from ncen_updater.common.messages import (
     MONITOR_FEED_OUTDATED,
     MONITOR_FEED_WILL_FAIL,
     MONITOR_NOT_CHECKED,
-    MONITOR_PLACE_FAILED,
     MONITOR_RENEWAL_DUE,
     SERVER_UNREACHABLE,
     ErrorMessage,
@@ -43,9 +42,7 @@ from ncen_updater.common.messages import (
 from ncen_updater.common.progress import Amount, ProgressListener
 from ncen_updater.feed.clock import TrustClock
 from ncen_updater.feed.emergency_halt_statements import verify_emergency_halts
-from ncen_updater.feed.fetching import FeedFetcher
 from ncen_updater.feed.http_fetcher import HttpFetcher
-from ncen_updater.feed.resumable_download import DownloadStream
 from ncen_updater.feed.tuf_client import TrustClient
 from ncen_updater.formats.target_names import METADATA_PREFIX, TARGETS_PREFIX
 from ncen_updater.publisher.distribute.emergency_halts import EmergencyHaltStatus, list_active_halts
@@ -59,9 +56,6 @@ from ncen_updater.publisher.feed.feed_directory import (
 from ncen_updater.publisher.feed.role_policy import ONLINE_ROLES, TOP_ROLES, read_policy
 from ncen_updater.publisher.signing.signing_event import compute_signed_digest
 
-WARNING_DAYS: Final = 3
-OFFLINE_WARNING_DAYS: Final = 60
-MAX_LIST_BYTES: Final = 5_000_000
 EXPIRY_CODES: Final = frozenset(
     message.code for message in (MONITOR_FEED_FAILED, MONITOR_FEED_WILL_FAIL, MONITOR_FEED_OUTDATED)
 )
@@ -118,12 +112,11 @@ def choose_exit_code(findings: Sequence[Finding]) -> ExitCode:
 
 
 class FeedMonitor:
-    """Checks one public feed.
+    """Checks public addresses of one feed.
 
     Args:
         root: A trusted root.
-        make_fetcher: Creates a fetcher as the agent does.
-        probe: Checks single files.
+        make_fetcher: Creates a fetcher for an address as the agent does.
         clock: Returns the time (UTC).
         progress: Receives the progress.
     """
@@ -131,33 +124,33 @@ class FeedMonitor:
     def __init__(
         self,
         root: Path,
-        make_fetcher: Callable[[], HttpFetcher],
-        probe: ServerProbe,
+        make_fetcher: Callable[[str], HttpFetcher],
         clock: Callable[[], datetime],
         progress: ProgressListener,
     ) -> None:
         self._root = root
         self._make_fetcher = make_fetcher
-        self._probe = probe
         self._clock = clock
         self._progress = progress
 
     def check_feed(
         self,
-        published: FeedState | None = None,
-        ahead: int = WARNING_DAYS,
-        offline_ahead: int = OFFLINE_WARNING_DAYS,
-        deep: bool = False,
-        place: str = "-",
+        place: str,
+        probe: ServerProbe,
+        published: FeedState | None,
+        ahead: int,
+        offline_ahead: int,
+        deep: bool,
     ) -> FeedReport:
         """Run all checks.
 
         Args:
+            place: Address of the feed.
+            probe: Checks single files.
             published: The Secretariat's feed, for comparison.
             ahead: Days after which everything must still be valid.
             offline_ahead: Days after which the offline roles must still be valid.
             deep: Whether to download and hash every file, instead of checking its length.
-            place: Name of the feed for comparison with others.
 
         Returns:
             The report; failures are findings.
@@ -166,30 +159,28 @@ class FeedMonitor:
         findings: list[Finding] = []
         self._progress.report(LazyText(N_("checking the feed")))
         try:
-            seen = self._verify_feed(now, timedelta(0), self._make_fetcher())
+            seen = self._verify_feed(place, now)
         except UpdaterError as error:
-            return FeedReport((), 0, 0, (_report_failure(MONITOR_FEED_FAILED, place, error),))
-        for days, grace in ((ahead, timedelta(0)), (offline_ahead, timedelta(days=offline_ahead))):
+            return FeedReport((), 0, 0, (report_failure(MONITOR_FEED_FAILED, place, error),))
+        for days, grace_days in ((ahead, 0), (offline_ahead, offline_ahead)):
             self._progress.report(
                 LazyText(N_("checking the feed for the time in {days} days"), {"days": days})
             )
             try:
-                self._verify_feed(
-                    now + timedelta(days=days), grace, _UndatedFetcher(self._make_fetcher())
-                )
+                self._verify_feed(place, now, days, grace_days)
             except UpdaterError as error:
-                findings.append(_report_failure(MONITOR_FEED_WILL_FAIL, place, error, days=days))
+                findings.append(report_failure(MONITOR_FEED_WILL_FAIL, place, error, days=days))
         findings += _find_due_roles(seen, now)
         if published is not None:
             findings += _compare_with_published(seen, published)
-        findings += self._probe.check_metadata(
+        findings += probe.check_metadata(
             METADATA_PREFIX, seen["root"].signed.version, _list_names(seen)
         )
         targets = _list_targets(seen)
         for number, target in enumerate(targets):
             self._progress.report(LazyText(N_("checking files")), Amount(number + 1, len(targets)))
             name = TARGETS_PREFIX + get_target_file_name(target)
-            findings += self._probe.check_target(name, target.length, target.hashes["sha256"], deep)
+            findings += probe.check_target(name, target.length, target.hashes["sha256"], deep)
         findings = merge_range_findings(findings)
         return FeedReport(
             tuple(_observe_role(role, metadata, now) for role, metadata in seen.items()),
@@ -208,17 +199,19 @@ class FeedMonitor:
         Raises:
             UpdaterError: If sites could not use it.
         """
-        now = self._clock()
         self._progress.report(LazyText(N_("reading the metadata of {place}"), {"place": place}))
-        return observe_metadata(place, self._verify_feed(now, timedelta(0), self._make_fetcher()))
+        return observe_metadata(place, self._verify_feed(place, self._clock()))
 
     def _verify_feed(
-        self, now: datetime, grace: timedelta, fetcher: HttpFetcher | _UndatedFetcher
+        self, place: str, now: datetime, days: int = 0, grace_days: int = 0
     ) -> dict[str, Metadata[Any]]:
-        """Verify the whole feed with the agent's client at a given time, from the root on."""
+        """Verify the whole feed with the agent's client in some days, from the root on."""
         with tempfile.TemporaryDirectory(prefix="nu-monitor-") as folder:
             directory = Path(folder) / "metadata"
-            clock = TrustClock(Path(folder) / "clock.json", lambda: now)
+            moment, fetcher = now + timedelta(days=days), self._make_fetcher(place)
+            # The server's date would contradict a simulated future time.
+            fetcher.records_date = days == 0
+            clock = TrustClock(Path(folder) / "clock.json", lambda: moment)
 
             def client(product: str) -> TrustClient:
                 return TrustClient(
@@ -227,7 +220,7 @@ class FeedMonitor:
                     trusted_root=self._root,
                     fetcher=fetcher,
                     clock=clock,
-                    grace=grace,
+                    grace=timedelta(days=grace_days),
                 )
 
             try:
@@ -239,28 +232,6 @@ class FeedMonitor:
             finally:
                 fetcher.close()
             return seen
-
-
-class _UndatedFetcher(FeedFetcher):
-    """A fetcher without the server's date, which would contradict a simulated future time."""
-
-    def __init__(self, inner: HttpFetcher) -> None:
-        self._inner = inner
-
-    def _fetch(self, url: str) -> Iterator[bytes]:
-        yield self.download_bytes(url, MAX_LIST_BYTES)
-
-    def download_bytes(self, url: str, max_length: int) -> bytes:
-        """Return metadata."""
-        return self._inner.download_bytes(url, max_length)
-
-    def open_stream(self, url: str, offset: int) -> DownloadStream:
-        """Open a file from an offset."""
-        return self._inner.open_stream(url, offset)
-
-    def close(self) -> None:
-        """Close connections."""
-        self._inner.close()
 
 
 def _load_stored(directory: Path, role: str) -> Metadata[Any]:
@@ -293,12 +264,7 @@ def _observe_role(role: str, metadata: Metadata[Any], now: datetime) -> Observed
     )
 
 
-def make_place_finding(place: str, error: UpdaterError) -> Finding:
-    """Return the finding for a mirror that cannot be compared."""
-    return _report_failure(MONITOR_PLACE_FAILED, place, error)
-
-
-def _report_failure(
+def report_failure(
     message: ErrorMessage, place: str, error: UpdaterError, **values: object
 ) -> Finding:
     """Return the finding for a feed that failed; one that was not reached may be without fault."""

@@ -185,7 +185,7 @@ class Publisher:
             now = self._clock()
             refuse_clock_behind(state, now)
             self._refuse_other_keys(state, state, online)
-            if not (self._is_snapshot_due(state, state, now) or self._is_timestamp_due(state, now)):
+            if not any(_is_due(state, role, now) for role in ONLINE_ROLES):
                 return _make_report(state, [])
             online_roles = self._sign_online(state, state, online, now)
             return self._publish_online(state, online_roles)
@@ -277,7 +277,7 @@ class Publisher:
         refuse_invalid_dates(root, drafts, now)
         previous: Root | None = None
         if "root" in drafts and base is not None and root.version > 1:
-            previous = self._feed.read_roots()[root.version - 2].signed
+            previous = base.previous_roots[root.version - 2].signed
         require_signatures(state, previous, state.list_offline_roles())
         refuse_expired_roles(state, now)
 
@@ -327,7 +327,7 @@ class Publisher:
     ) -> dict[str, Metadata[Any]]:
         self._refuse_other_keys(state, base, online)
         repository = FeedRepository(state, state.policy, now, online)
-        repository.do_snapshot(force=self._is_snapshot_due(state, base, now))
+        repository.do_snapshot(force=base is None or _is_due(state, "snapshot", now))
         if waivers:
             with repository.edit_snapshot() as snapshot:
                 recorded = [waiver.model_dump(mode="json") for waiver in waivers]
@@ -352,23 +352,6 @@ class Publisher:
                     raise UpdaterError(
                         KEY_NOT_ALLOWED, key=get_key_owner(signer.public_key), role=role
                     )
-
-    def _is_snapshot_due(self, state: FeedState, base: FeedState | None, now: datetime) -> bool:
-        if base is None or state.snapshot is None or not verify_role(state, "snapshot"):
-            return True
-        expires: datetime = state.snapshot.signed.expires
-        return expires - now < state.policy.get_renewal_window("snapshot")
-
-    def _is_timestamp_due(self, state: FeedState, now: datetime) -> bool:
-        if state.timestamp is None or not verify_role(state, "timestamp"):
-            return True
-        signed = state.timestamp.signed
-        named = signed.unrecognized_fields.get(ROOT_VERSION_FIELD)
-        expires: datetime = signed.expires
-        left = expires - now
-        return named != state.root.signed.version or left < state.policy.get_renewal_window(
-            "timestamp"
-        )
 
     def _write(
         self,
@@ -423,6 +406,17 @@ def _apply_drafts(base: FeedState | None, drafts: Mapping[str, Metadata[Any]]) -
         return base.replace_roles(drafts)
     rest = {r: m for r, m in drafts.items() if r not in ("root", "targets")}
     return FeedState(drafts["root"], drafts["targets"], rest)
+
+
+def _is_due(state: FeedState, role: str, now: datetime) -> bool:
+    """Return whether an online role has to be signed again."""
+    metadata = state.get_role(role)
+    if metadata is None or not verify_role(state, role):
+        return True
+    named = metadata.signed.unrecognized_fields.get(ROOT_VERSION_FIELD)
+    left = metadata.signed.expires - now
+    other_root = role == "timestamp" and named != state.root.signed.version
+    return other_root or bool(left < state.policy.get_renewal_window(role))
 
 
 def _require_signatures(state: FeedState, role: str) -> None:

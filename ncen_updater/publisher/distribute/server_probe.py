@@ -60,11 +60,7 @@ class ServerProbe:
             if name == following:
                 found += _check_absent_root(name, answer.status_code, age)
             elif answer.status_code not in (OK, PARTIAL):
-                found.append(
-                    report_finding(
-                        messages.SERVER_FILE_MISSING, name=name, status=answer.status_code
-                    )
-                )
+                found.append(_report_missing(name, answer))
             elif name.endswith("timestamp.json") and (age is None or age > TIMESTAMP_MAX_AGE_S):
                 found.append(_report_caching(name, age))
         return found
@@ -83,11 +79,7 @@ class ServerProbe:
                 return self._check_digest(name, length, sha256)
             answer = self._send_head(name)
             if answer.status_code not in (OK, PARTIAL):
-                return [
-                    report_finding(
-                        messages.SERVER_FILE_MISSING, name=name, status=answer.status_code
-                    )
-                ]
+                return [_report_missing(name, answer)]
             reported = _parse_length(answer)
             ranged = self._send_head(name, "bytes=0-0") if length else answer
             if reported is None:
@@ -115,11 +107,7 @@ class ServerProbe:
         digest, count = hashlib.sha256(), 0
         with self._send_request("GET", name, headers) as answer:
             if answer.status_code != OK:
-                return [
-                    report_finding(
-                        messages.SERVER_FILE_MISSING, name=name, status=answer.status_code
-                    )
-                ]
+                return [_report_missing(name, answer)]
             while block := self._read_block(answer):
                 digest.update(block)
                 count += len(block)
@@ -127,11 +115,9 @@ class ServerProbe:
                     break
         if count != length:
             return [_report_length(name, count, length)]
-        return (
-            []
-            if digest.hexdigest() == sha256
-            else [report_finding(messages.SERVER_FILE_ALTERED, name=name)]
-        )
+        if digest.hexdigest() != sha256:
+            return [report_finding(messages.SERVER_FILE_ALTERED, name=name)]
+        return []
 
     def _send_request(self, method: str, name: str, headers: dict[str, str]) -> requests.Response:
         with _map_errors():
@@ -174,6 +160,10 @@ def _parse_length(answer: requests.Response) -> int | None:
 def _report_unreachable(name: str, error: requests.RequestException) -> Finding:
     found = report_finding(messages.SERVER_UNREACHABLE, name=name, detail=get_root_cause(error))
     return replace(found, figures={"name": name})
+
+
+def _report_missing(name: str, answer: requests.Response) -> Finding:
+    return report_finding(messages.SERVER_FILE_MISSING, name=name, status=answer.status_code)
 
 
 def _report_length(name: str, reported: int, length: int) -> Finding:

@@ -311,7 +311,31 @@ class FeedDirectory:
             FEED_BROKEN: Naming what is missing or invalid.
         """
         chain = tuple(self.read_roots())
-        timestamp: Metadata[Timestamp] = self._read_metadata("timestamp.json", Timestamp, None)
+        state = self.assemble_state(chain, self._read_metadata("timestamp.json", Timestamp, None))
+        for role in ("timestamp", "snapshot", "targets", *state.delegated) if verify else ():
+            result = verify_role(state, role)
+            if not result:
+                raise self._make_broken_error(
+                    f"{role} has {len(result.signed)} of {result.threshold}"
+                )
+        try:
+            state.policy  # noqa: B018 - read for its check
+        except ValueError as error:
+            raise self._make_broken_error(describe_system_error(error)) from error
+        return state
+
+    def assemble_state(
+        self, chain: tuple[Metadata[Root], ...], timestamp: Metadata[Timestamp]
+    ) -> FeedState:
+        """Read the metadata that a timestamp names; verify versions, but no signatures.
+
+        Args:
+            chain: The roots that sites see with it.
+            timestamp: The timestamp.
+
+        Raises:
+            FEED_BROKEN: Naming what is missing or invalid.
+        """
         number = timestamp.signed.snapshot_meta.version
         snapshot: Metadata[Snapshot] = self._read_metadata(
             f"{number}.snapshot.json", Snapshot, number
@@ -328,18 +352,7 @@ class FeedDirectory:
         targets = loaded.pop("targets")
         known = list_delegated_roles(targets.signed)
         delegated = {role: loaded[role] for role in known if role in loaded}
-        state = FeedState(chain[-1], targets, delegated, snapshot, timestamp, chain)
-        for role in ("timestamp", "snapshot", "targets", *delegated) if verify else ():
-            result = verify_role(state, role)
-            if not result:
-                raise self._make_broken_error(
-                    f"{role} has {len(result.signed)} of {result.threshold}"
-                )
-        try:
-            state.policy  # noqa: B018 - read for its check
-        except ValueError as error:
-            raise self._make_broken_error(describe_system_error(error)) from error
-        return state
+        return FeedState(chain[-1], targets, delegated, snapshot, timestamp, chain)
 
     def iter_signed_metadata(self) -> Iterator[tuple[str, Metadata[Any]]]:
         """Yield all versions of all offline roles in the feed, each with its role.

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ncen_updater.common import messages
-from ncen_updater.common.bounded_io import FileTooLargeError, NotRegularFileError, read_file
+from ncen_updater.common.bounded_io import read_file
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.formats.receipt import Fault, Outcome, Receipt, SignedReceipt, read_receipt
 from ncen_updater.formats.target_names import RELEASES_PREFIX
@@ -561,7 +561,7 @@ def _read_entry(path: Path) -> tuple[object, ...]:
         if path.is_symlink():
             raise UpdaterError(messages.RECEIPT_INVALID, reason="a link")
         content = read_file(path, MAX_MAIL_BYTES)
-    except (OSError, NotRegularFileError, FileTooLargeError) as error:
+    except OSError as error:
         raise UpdaterError(messages.RECEIPT_INVALID, reason=describe_system_error(error)) from error
     if not content.startswith(b"{") and not _SENT_NAME.fullmatch(os.fsencode(path.name)):
         content = _read_attachment(content)

@@ -181,7 +181,7 @@ def _check_own_values(declared: OverlayManifest, values: TextCatalog) -> Iterato
 
 def check_overlay_history(release: LintedRelease) -> Iterator[Finding]:
     """Check what sites would notice in overlays since the previous release."""
-    before = release.previous.manifest if release.previous else None
+    before, texts_before = release.before, release.texts_before
     yield from _check_required_settings(release)
     if before is None:
         return
@@ -197,10 +197,10 @@ def check_overlay_history(release: LintedRelease) -> Iterator[Finding]:
                 old=_describe_format(then),
                 new=_describe_format(declared),
             )
-    if release.texts_before is None:
+    if texts_before is None:
         return
-    yield from _check_languages(release)
-    for change in compare_overlays(release.manifest, release.texts, before, release.texts_before):
+    yield from _check_languages(release, before, texts_before)
+    for change in compare_overlays(release.manifest, release.texts, before, texts_before):
         if _describe_format(change.previous) == _describe_format(change.declared):
             settings = change.declared.kind is OverlayKind.SETTINGS
             found = _check_changed_settings if settings else _check_changed_texts
@@ -213,8 +213,8 @@ def _describe_format(declared: OverlayManifest) -> str:
 
 def _check_required_settings(release: LintedRelease) -> Iterator[Finding]:
     """Check for settings that each site newly has to set before it can upgrade."""
-    previous = release.previous.manifest if release.previous else None
-    old = {item.site_path: item for item in previous.overlays} if previous else {}
+    texts_before = release.texts_before
+    old = {item.site_path: item for item in release.before.overlays} if release.before else {}
     for declared in release.manifest.overlays:
         values = list_source_forms(declared, release.texts)
         if values is None:
@@ -222,8 +222,8 @@ def _check_required_settings(release: LintedRelease) -> Iterator[Finding]:
         filled = {format_key(key) for key, forms in values.items() if any(forms)}
         then = old.get(declared.site_path)
         was: set[str] = set()
-        if then is not None and release.texts_before is not None:
-            before = list_source_forms(then, release.texts_before) or {}
+        if then is not None and texts_before is not None:
+            before = list_source_forms(then, texts_before) or {}
             was = set(then.required) - {
                 format_key(key) for key, forms in before.items() if any(forms)
             }
@@ -234,16 +234,16 @@ def _check_required_settings(release: LintedRelease) -> Iterator[Finding]:
             )
 
 
-def _check_languages(release: LintedRelease) -> Iterator[Finding]:
-    assert release.previous is not None and release.texts_before is not None  # noqa: S101
-    last = release.previous.manifest
+def _check_languages(
+    release: LintedRelease, last: Manifest, texts_before: Mapping[str, bytes]
+) -> Iterator[Finding]:
     for then in last.overlays:
         declared = next(
             (d for d in release.manifest.overlays if d.site_path == then.site_path), None
         )
         if declared is None:
             continue
-        old = {f.language for f in list_overlay_files([then], release.texts_before) if f.language}
+        old = {f.language for f in list_overlay_files([then], texts_before) if f.language}
         new = {f.language for f in list_overlay_files([declared], release.files) if f.language}
         if old - new:
             yield report(

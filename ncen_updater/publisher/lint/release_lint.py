@@ -10,7 +10,7 @@ not raised although a migration must run is a mistake that no later release can 
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Final
 
@@ -23,16 +23,15 @@ from ncen_updater.feed.release_files import read_tree
 from ncen_updater.formats.errors import ManifestError
 from ncen_updater.formats.manifest import Manifest, SchemaCompatibility, load_manifest
 from ncen_updater.formats.release_document import (
-    ReleaseDocument,
     get_release_target_name,
     parse_release_document,
 )
 from ncen_updater.formats.rollout import find_invalid_countries
 from ncen_updater.formats.target_names import AGENT_PRODUCT
 from ncen_updater.formats.texts.overlay_files import MAX_OVERLAY_FILE_BYTES, list_overlay_files
-from ncen_updater.formats.tree import EntryType, Tree
 from ncen_updater.publisher.build.release_build import (
     MANIFEST_NAME,
+    list_files,
     list_migration_files,
     scan_release,
 )
@@ -47,7 +46,7 @@ from ncen_updater.publisher.lint.overlay_rules import (
 )
 from ncen_updater.publisher.lint.rules import (
     LintedRelease,
-    list_files,
+    PreviousRelease,
     list_known_migrations,
     list_migration_content,
     report,
@@ -76,19 +75,12 @@ PEEK_BYTES: Final = 100_000
 LintRule = Callable[[LintedRelease], Iterator[Finding]]
 
 
-def lint_release(
-    directory: Path,
-    previous: ReleaseDocument | None = None,
-    texts_before: Mapping[str, bytes] | None = None,
-    tree_before: Tree | None = None,
-) -> list[Finding]:
+def lint_release(directory: Path, previous: PreviousRelease | None = None) -> list[Finding]:
     """Apply all rules to a release directory.
 
     Args:
         directory: The release directory.
         previous: The newest published release of the same product, if any.
-        texts_before: Its overlay files, by path.
-        tree_before: Its tree.
 
     Returns:
         Findings, critical ones first.
@@ -101,36 +93,32 @@ def lint_release(
         tree = scan_release(directory)
     except BuildError as error:
         return [report(messages.FORBIDDEN_ENTRY, reason=error.values["reason"])]
-    paths = [entry.path for entry in tree.entries if entry.type is EntryType.FILE]
+    names = frozenset(list_files(tree))
     texts = {
         file.path: _read_beginning(directory / file.path, MAX_OVERLAY_FILE_BYTES + 1)
-        for file in list_overlay_files(manifest.overlays, paths)
+        for file in list_overlay_files(manifest.overlays, names)
     }
-    return lint_tree(
-        manifest,
-        tree,
-        previous,
-        lambda path: (directory / path).read_bytes(),
-        texts=texts,
-        texts_before=texts_before,
-        tree_before=tree_before,
-        peek=lambda path: _read_beginning(directory / path, PEEK_BYTES),
-    )
+    sql = {
+        path: (directory / path).read_bytes()
+        for database in manifest.databases
+        for migration in database.migrations
+        for path in list_migration_files(migration, names)[0]
+    }
+    return apply_rules(
+        LintedRelease(
+            manifest, tree, sql, texts, previous,
+            peek=lambda path: _read_beginning(directory / path, PEEK_BYTES),
+        )
+    )  # fmt: skip
 
 
 def lint_against(feed: FeedDirectory | None, directory: Path) -> list[Finding]:
     """Apply all rules, comparing with the previous release of a feed, if any.
 
     Raises:
-        UpdaterError: As :func:`find_previous_release`, :func:`read_previous_texts` and
-            :func:`read_previous_tree`.
+        UpdaterError: As :func:`find_previous_release`.
     """
-    if feed is None:
-        return lint_release(directory)
-    previous = find_previous_release(feed, directory)
-    return lint_release(
-        directory, previous, read_previous_texts(feed, previous), read_previous_tree(feed, previous)
-    )
+    return lint_release(directory, find_previous_release(feed, directory) if feed else None)
 
 
 def _read_beginning(path: Path, most: int) -> bytes:
@@ -138,43 +126,8 @@ def _read_beginning(path: Path, most: int) -> bytes:
         return stream.read(most)
 
 
-def lint_tree(
-    manifest: Manifest,
-    tree: Tree,
-    previous: ReleaseDocument | None,
-    read_bytes: Callable[[str], bytes],
-    *,
-    texts: Mapping[str, bytes] | None = None,
-    texts_before: Mapping[str, bytes] | None = None,
-    tree_before: Tree | None = None,
-    peek: Callable[[str], bytes | None] = lambda _path: None,
-) -> list[Finding]:
-    """Apply all rules to a release, which need not be in a directory.
-
-    Args:
-        manifest: Its manifest.
-        tree: Its tree.
-        previous: The previous release, if any.
-        read_bytes: Reads one of its SQL files by path.
-        texts: Its overlay files, by path.
-        texts_before: Those of the previous release; None if not available.
-        tree_before: Tree of the previous release; None if not available.
-        peek: Returns the first bytes of a file of the release; None if not available.
-
-    Returns:
-        Findings, critical ones first.
-    """
-    release = LintedRelease(
-        manifest,
-        tree,
-        list_files(tree),
-        previous,
-        read_bytes,
-        texts=texts or {},
-        texts_before=texts_before,
-        files_before=None if tree_before is None else list_files(tree_before),
-        peek=peek,
-    )
+def apply_rules(release: LintedRelease) -> list[Finding]:
+    """Apply all rules to a release; return the findings, critical ones first."""
     found = [finding for rule in RULES for finding in rule(release)]
     order = list(Severity)
     return sorted(found, key=lambda finding: (order.index(finding.severity), finding.code))
@@ -193,7 +146,7 @@ def refuse_critical_findings(name: str, findings: Iterable[Finding]) -> None:
             )
 
 
-def find_previous_release(feed: FeedDirectory, directory: Path) -> ReleaseDocument | None:
+def find_previous_release(feed: FeedDirectory, directory: Path) -> PreviousRelease | None:
     """Return the published release with which the one in ``directory`` is compared, if any.
 
     It is the newest one. A withdrawn one counts only if this release can be installed over it, or
@@ -203,6 +156,8 @@ def find_previous_release(feed: FeedDirectory, directory: Path) -> ReleaseDocume
         FEED_BROKEN: If the feed cannot be read, or a root is missing.
         DUPLICATE_KEY: If one public key has two ids.
         ReleaseDocumentError: If the published document cannot be parsed.
+        TrustError: If its tree does not match the document.
+        BuildError: If its archive lacks files of its tree.
     """
     try:
         manifest = load_manifest(directory / MANIFEST_NAME)
@@ -222,48 +177,19 @@ def find_previous_release(feed: FeedDirectory, directory: Path) -> ReleaseDocume
     else:
         return None
     path = feed.get_target_path(target)
-    return parse_release_document(path.read_bytes(), str(path))
-
-
-def read_previous_texts(
-    feed: FeedDirectory, previous: ReleaseDocument | None
-) -> dict[str, bytes] | None:
-    """Read the overlay files of the previous release, by path; return None without one.
-
-    Raises:
-        BuildError: If its archive lacks files of its tree.
-        UpdaterError: If the feed cannot be read.
-    """
-    if previous is None:
-        return None
-    if not previous.manifest.overlays:
-        return {}
-    role = feed.read_state().delegated[previous.manifest.product]
-    listed = role.signed.targets
-    return read_overlay_files(
-        previous,
-        feed.get_target_path(listed[previous.tree.target]),
-        feed.get_target_path(listed[previous.archive.target]),
+    document = parse_release_document(path.read_bytes(), str(path))
+    tree, archive = (
+        feed.get_target_path(role.signed.targets[ref.target])
+        for ref in (document.tree, document.archive)
     )
-
-
-def read_previous_tree(feed: FeedDirectory, previous: ReleaseDocument | None) -> Tree | None:
-    """Read the tree of the previous release; return None without one.
-
-    Raises:
-        TrustError: If it does not match the document.
-        UpdaterError: If the feed cannot be read.
-    """
-    if previous is None:
-        return None
-    listed = feed.read_state().delegated[previous.manifest.product].signed.targets
-    return read_tree(previous, feed.get_target_path(listed[previous.tree.target]))
+    texts = read_overlay_files(document, tree, archive)
+    return PreviousRelease(document, read_tree(document, tree), texts)
 
 
 def _check_version(release: LintedRelease) -> Iterator[Finding]:
-    if release.previous is None:
+    if release.before is None:
         return
-    last = release.previous.manifest.version
+    last = release.before.version
     if release.manifest.release_version <= Version(last):
         yield report(messages.VERSION_NOT_NEWER, version=release.manifest.version, last=last)
     elif not release.manifest.accepts_version(Version(last)):
@@ -289,11 +215,11 @@ def _check_history(release: LintedRelease) -> Iterator[Finding]:
     """Check that no published migration is edited, dropped, or preceded by a new one."""
     if release.previous is None:
         return
-    published = release.previous.migrations
+    published, previous = release.previous.document.migrations, release.previous.document.manifest
     edited = {p for p, digest in published.items() if release.files.get(p, digest) != digest}
     before = {
         (database.name, migration.id): list_migration_content(migration, published)
-        for database in release.previous.manifest.databases
+        for database in previous.databases
         for migration in database.migrations
     }
     for database, migration in release.iter_migrations():
@@ -303,18 +229,16 @@ def _check_history(release: LintedRelease) -> Iterator[Finding]:
             if old is not None and digest is not None and digest != old:
                 edited.add(path)  # also if the migration now names another file
     for path in sorted(edited):
-        yield report(
-            messages.PUBLISHED_FILE_CHANGED, path=path, version=release.previous.manifest.version
-        )
+        yield report(messages.PUBLISHED_FILE_CHANGED, path=path, version=previous.version)
     present = {(database, migration.id) for database, migration in release.iter_migrations()}
-    for database, ids in list_known_migrations(release.previous).items():
+    for database, ids in list_known_migrations(previous).items():
         for identifier in sorted(ids):
             if (database, identifier) not in present:
                 yield report(
                     messages.PUBLISHED_MIGRATION_MISSING,
                     migration=identifier,
                     database=database,
-                    version=release.previous.manifest.version,
+                    version=previous.version,
                 )
         newest = max(ids, default="")
         for name, migration in release.iter_new_migrations():
@@ -404,8 +328,7 @@ def _check_reported_version(release: LintedRelease) -> Iterator[Finding]:
 
 def check_compatibility(release: LintedRelease) -> Iterator[Finding]:
     """Compare the declared schema compatibility with that of the newest published release."""
-    before = release.previous.manifest if release.previous else None
-    new = release.manifest.compatibility
+    before, new = release.before, release.manifest.compatibility
     if new is not None and new.expand and release.manifest.migrator is None:
         yield report(messages.EXPAND_WITHOUT_MIGRATOR)
     if before is None:
@@ -481,8 +404,9 @@ def _list_new_migration_files(release: LintedRelease) -> tuple[list[str], list[s
 
     The application may not use the part of a library to which its migration belongs.
     """
-    if release.files_before is None:
+    if release.previous is None or release.previous.tree is None:
         return [], []
+    before = list_files(release.previous.tree)
     found: tuple[list[str], list[str]] = ([], [])
     libraries = {
         str(PurePosixPath(path).parents[1])
@@ -490,7 +414,7 @@ def _list_new_migration_files(release: LintedRelease) -> tuple[list[str], list[s
         if PurePosixPath(path).parent.name.endswith(".dist-info")
     }
     for path, digest in sorted(release.files.items()):
-        was = release.files_before.get(path)
+        was = before.get(path)
         if (was is None and is_migration_file(path)) or (
             was != digest and is_rerun_changelog(path)
         ):

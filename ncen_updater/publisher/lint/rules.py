@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 from ncen_updater.common.findings import Finding, Severity, report_finding
 from ncen_updater.common.i18n import N_, LazyText, LocalizedFigure
@@ -16,8 +17,9 @@ from ncen_updater.formats.manifest import (
     fill_engine,
 )
 from ncen_updater.formats.release_document import ReleaseDocument
-from ncen_updater.formats.sql import ENGINE_NAMES
-from ncen_updater.formats.tree import EntryType, Tree
+from ncen_updater.formats.sql import ENGINE_NAMES, check_file_content
+from ncen_updater.formats.tree import Tree
+from ncen_updater.publisher.build.release_build import list_files
 
 
 def report(message: ErrorMessage, severity: Severity | None = None, /, **values: object) -> Finding:
@@ -33,30 +35,58 @@ def report(message: ErrorMessage, severity: Severity | None = None, /, **values:
 
 
 @dataclass(frozen=True)
+class PreviousRelease:
+    """The release with which a release is compared.
+
+    Attributes:
+        document: Its release document.
+        tree: Its tree; None if not available.
+        texts: Content of its overlay files, by path; None if not available.
+    """
+
+    document: ReleaseDocument
+    tree: Tree | None = None
+    texts: Mapping[str, bytes] | None = None
+
+
+@dataclass(frozen=True)
 class LintedRelease:
     """A release as the rules see it.
 
     Attributes:
         manifest: Its manifest.
         tree: Its tree.
-        files: Digest of every file, by path.
-        previous: The newest published release of the product, if any.
-        read_bytes: Reads an existing SQL file by its path.
+        sql: Content of its SQL files, by path.
         texts: Content of its overlay files, by path.
-        texts_before: The same of the previous release; None if not available.
-        files_before: Digests of the previous release's files, by path; None if not available.
+        previous: The newest published release of the product, if any.
         peek: Returns the first bytes of a file of the release; None if not available.
     """
 
     manifest: Manifest
     tree: Tree
-    files: dict[str, str]
-    previous: ReleaseDocument | None
-    read_bytes: Callable[[str], bytes]
-    texts: Mapping[str, bytes] = field(default_factory=dict)
-    texts_before: Mapping[str, bytes] | None = None
-    files_before: Mapping[str, str] | None = None
+    sql: Mapping[str, bytes]
+    texts: Mapping[str, bytes]
+    previous: PreviousRelease | None = None
     peek: Callable[[str], bytes | None] = lambda _path: None
+
+    @cached_property
+    def files(self) -> dict[str, str]:
+        """Return the digest of every file, by path."""
+        return list_files(self.tree)
+
+    @property
+    def before(self) -> Manifest | None:
+        """Return the manifest of the previous release, if any."""
+        return self.previous.document.manifest if self.previous else None
+
+    @property
+    def texts_before(self) -> Mapping[str, bytes] | None:
+        """Return the overlay files of the previous release, by path; None if not available."""
+        return self.previous.texts if self.previous else None
+
+    def read_sql(self, path: str) -> str | None:
+        """Return the text of an SQL file; None if every site refuses its content."""
+        return None if check_file_content(self.sql[path]) else self.sql[path].decode("utf-8")
 
     def iter_migrations(self) -> Iterator[tuple[str, Migration]]:
         """Yield each migration with its database."""
@@ -66,7 +96,7 @@ class LintedRelease:
 
     def iter_new_migrations(self) -> Iterator[tuple[str, Migration]]:
         """Yield the migrations that the newest published release does not have."""
-        known = list_known_migrations(self.previous)
+        known = list_known_migrations(self.before)
         for database, migration in self.iter_migrations():
             if migration.id not in known.get(database, ()):
                 yield database, migration
@@ -86,16 +116,10 @@ def describe_path(path: str) -> LazyText | str:
     return path
 
 
-def list_files(tree: Tree) -> dict[str, str]:
-    """Return the digest of every file of a tree, by path."""
-    return {e.path: e.sha256 or "" for e in tree.entries if e.type is EntryType.FILE}
-
-
-def list_known_migrations(previous: ReleaseDocument | None) -> dict[str, set[str]]:
+def list_known_migrations(before: Manifest | None) -> dict[str, set[str]]:
     """Return the ids of the published release's migrations, by database."""
-    if previous is None:
-        return {}
-    return {d.name: {m.id for m in d.migrations} for d in previous.manifest.databases}
+    databases = before.databases if before else ()
+    return {database.name: {m.id for m in database.migrations} for database in databases}
 
 
 def list_migration_content(

@@ -222,21 +222,18 @@ def _list_sql_files(release: LintedRelease) -> Iterator[MigrationSqlFile]:
 def check_readable_files(release: LintedRelease) -> Iterator[Finding]:
     """Report SQL files whose content every site refuses."""
     for file in _list_sql_files(release):
-        bad = check_file_content(release.read_bytes(file.path))
+        bad = check_file_content(release.sql[file.path])
         if bad:
-            yield _make_unusable_finding(file.path, file.database, bad[0])
-
-
-def _make_unusable_finding(path: str, database: str, reason: str) -> Finding:
-    return report(messages.SQL_FILE_UNUSABLE, path=path, database=database, reason=LazyText(reason))
+            reason = LazyText(bad[0])
+            yield report(
+                messages.SQL_FILE_UNUSABLE, path=file.path, database=file.database, reason=reason
+            )
 
 
 def _list_sql_texts(release: LintedRelease) -> Iterator[SqlText]:
     named = _list_engines(release)
     for file in _list_sql_files(release):
-        content = release.read_bytes(file.path)
-        if not check_file_content(content):
-            sql = content.decode("utf-8")
+        if (sql := release.read_sql(file.path)) is not None:
             values = {engine: file.check_sql(sql, engine) for engine in file.engines}
             yield SqlText(file.path, file.database, sql, values, bool(named), file)
     manifest = release.manifest
@@ -322,11 +319,9 @@ def _make_refusal_findings(text: SqlText) -> Iterator[Finding]:
 def check_costs(release: LintedRelease) -> Iterator[Finding]:
     """Report an UPDATE of all rows: PostgreSQL rewrites each row and its index entries."""
     for file in _list_sql_files(release):
-        content = release.read_bytes(file.path)
-        if file.verifies or "postgresql" not in file.engines or check_file_content(content):
+        if file.verifies or "postgresql" not in file.engines:
             continue
-        sql = content.decode("utf-8")
-        for statement in read_statements(sql, "postgresql"):
+        for statement in read_statements(release.read_sql(file.path) or "", "postgresql"):
             update = parse_update(statement)
             if update is not None and not {"WHERE", "FROM"} & {*statement.words}:
                 yield report(
@@ -356,7 +351,7 @@ def check_unmapped_codes(release: LintedRelease) -> Iterator[Finding]:
     names = frozenset(release.files)
     for item in release.manifest.reference_maps:
         text = "\n".join(
-            release.read_bytes(path).decode("utf-8", errors="replace")
+            release.sql[path].decode("utf-8", errors="replace")
             for database, migration in release.iter_migrations()
             if database == item.database
             for path in list_migration_files(migration, names)[0]
@@ -377,7 +372,8 @@ def check_down_migrations(release: LintedRelease) -> Iterator[Finding]:
             )
         for loss in found.values():
             if not {loss.object_name, loss.table} & declared:
-                yield _make_data_loss_finding(database, migration, loss)
+                values = {"down": migration.down, "database": database, "line": loss.line}
+                yield report(get_loss_message(loss), **values, object=loss.object_name)
         if migration.data_loss:
             yield report(
                 messages.DECLARED_LOSSES,
@@ -394,20 +390,9 @@ def _find_data_loss(release: LintedRelease, migration: Migration) -> Iterator[Da
         paths = [fill_engine(engine, place) for place in (migration.up, migration.down)]
         if not all(path in release.files for path in paths):
             continue
-        contents = [release.read_bytes(path) for path in paths]
-        if not any(check_file_content(content) for content in contents):
-            up, down = (content.decode("utf-8") for content in contents)
+        up, down = map(release.read_sql, paths)
+        if up is not None and down is not None:
             yield from find_data_loss(up, down, engine)
-
-
-def _make_data_loss_finding(database: str, migration: Migration, loss: DataLoss) -> Finding:
-    values: dict[str, object] = {
-        "down": migration.down,
-        "database": database,
-        "object": loss.object_name,
-        "line": loss.line,
-    }
-    return report(get_loss_message(loss), **values)
 
 
 def get_loss_message(loss: DataLoss) -> ErrorMessage:

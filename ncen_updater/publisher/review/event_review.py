@@ -21,8 +21,6 @@ from ncen_updater.formats.receipt import RECEIPT_ADDRESSES_FIELD
 from ncen_updater.formats.sql import ENGINE_NAMES
 from ncen_updater.formats.target_names import (
     AGENT_PRODUCT,
-    OFFER_FIELD,
-    RELEASES_PREFIX,
     ROLE_FIELD,
 )
 from ncen_updater.formats.tree import Tree
@@ -32,8 +30,12 @@ from ncen_updater.publisher.feed.role_policy import (
     read_retired_versions,
 )
 from ncen_updater.publisher.lint.overlay_rules import COUNTRY_NOTICE_CODES, SITE_BLOCKING_CODES
-from ncen_updater.publisher.lint.release_lint import lint_tree
-from ncen_updater.publisher.lint.rules import list_migration_content
+from ncen_updater.publisher.lint.release_lint import apply_rules
+from ncen_updater.publisher.lint.rules import (
+    LintedRelease,
+    PreviousRelease,
+    list_migration_content,
+)
 from ncen_updater.publisher.lint.sql_rules import get_loss_message
 from ncen_updater.publisher.review.file_changes import FileChange, compare_trees, format_programs
 from ncen_updater.publisher.review.mark_grouping import LocatedMark, Section, group_marks
@@ -58,9 +60,9 @@ from ncen_updater.publisher.signing.event_diff import (
     describe_event,
     format_publish_condition,
 )
-from ncen_updater.publisher.signing.event_files import list_overlay_digests
+from ncen_updater.publisher.signing.event_files import iter_drafted_offers, list_overlay_digests
 from ncen_updater.publisher.signing.signing_event import SigningEvent
-from ncen_updater.publisher.signing.value_format import format_signed_time, join_texts
+from ncen_updater.publisher.signing.value_format import format_schedule
 
 
 def summarize_event(event: SigningEvent) -> list[LazyText]:
@@ -100,12 +102,8 @@ def _summarize_targets(old: Targets | None, new: Targets) -> Iterator[LazyText]:
         products = ", ".join(sorted(new.delegations.roles or {}))
         words = N_("Decides who can sign releases of {products}.")
         yield LazyText(words, {"products": products})
-    for path, target in sorted(new.targets.items()):
-        offer = (target.custom or {}).get(OFFER_FIELD)
-        if path.startswith(RELEASES_PREFIX) and isinstance(offer, dict):
-            known = old.targets.get(path) if old else None
-            was = ((known.custom or {}) if known else {}).get(OFFER_FIELD)
-            yield from _summarize_offer(was, offer)
+    for was, offer in iter_drafted_offers(old, new):
+        yield from _summarize_offer(was, offer)
     condition = read_publish_condition(new)
     if condition is not None:
         yield format_publish_condition(condition)
@@ -129,7 +127,7 @@ def _summarize_offer(old: Mapping[str, Any] | None, new: Mapping[str, Any]) -> I
         "product": new.get("product"),
         "version": new.get("version"),
         "whom": _format_audience(new),
-        "when": _format_schedule(new.get("waves") or []),
+        "when": format_schedule(new.get("waves") or []),
     }
     if old == new:
         return
@@ -174,29 +172,6 @@ def _format_audience(offer: Mapping[str, Any]) -> LazyText:
     if preview:
         return LazyText(N_("sites in all countries (preview channel)"))
     return LazyText(N_("sites in all countries"))
-
-
-def _format_schedule(waves: list[dict[str, Any]]) -> LazyText | str:
-    """Format all steps of a rollout with their countries; an omitted one would mislead."""
-    if not waves:
-        return LazyText(N_("all sites at once"))
-    return join_texts([_format_wave(wave) for wave in sorted(waves, key=_make_wave_key)])
-
-
-def _make_wave_key(wave: Mapping[str, Any]) -> tuple[str, int]:
-    return str(wave.get("opens")), int(wave.get("percent") or 0)
-
-
-def _format_wave(wave: Mapping[str, Any]) -> LazyText:
-    values = {
-        "percent": wave.get("percent"),
-        "opens": format_signed_time(wave.get("opens")),
-        "countries": ", ".join(sorted(wave.get("countries") or [])),
-    }
-    if values["countries"]:
-        words = N_("{percent} % in {countries} from {opens}")
-        return LazyText(words, values)
-    return LazyText(N_("{percent} % from {opens}"), values)
 
 
 CHANGED_PROGRAMS_WARNING = N_("WARNING: changed executable files: {paths}")
@@ -434,17 +409,9 @@ def build_release_page(
         )
     findings: tuple[Finding, ...] = ()
     if shown.tree is not None and not shown.missing:
-        findings = tuple(
-            lint_tree(
-                manifest,
-                shown.tree,
-                last.document if last else None,
-                shown.sql.__getitem__,
-                texts=shown.texts,
-                texts_before=last.texts if last else None,
-                tree_before=last.tree if last else None,
-            )
-        )
+        previous = PreviousRelease(last.document, last.tree, last.texts) if last else None
+        linted = LintedRelease(manifest, shown.tree, shown.sql, shown.texts, previous)
+        findings = tuple(apply_rules(linted))
     programs = tuple(c.path for c in files or () if c.is_program and not c.is_new_program)
     # Files that are executable now are listed separately from those with a program's name.
     new = [
@@ -542,11 +509,7 @@ def _find_critical(
     yield from find_release_warnings(manifest, last.document.manifest if last else None)
     for database, migration in fresh:
         if migration.irreversible is not None:
-            values: dict[str, object] = {
-                "migration": migration.id,
-                "database": database,
-                "reason": migration.irreversible,
-            }
+            values = _name_irreversible(database, migration)
             what = LazyText(MIGRATION_IRREVERSIBLE.title, values)
             yield LazyText(N_("WARNING: {what}"), {"what": what})
     for finding in findings:
@@ -557,6 +520,10 @@ def _find_critical(
             )
         elif finding.code in SITE_BLOCKING_CODES:
             yield LazyText(N_("WARNING: {what}"), {"what": finding.title})
+
+
+def _name_irreversible(database: str, migration: Migration) -> dict[str, object]:
+    return {"migration": migration.id, "database": database, "reason": migration.irreversible}
 
 
 def _find_advised(findings: tuple[Finding, ...]) -> Iterator[LazyText]:
@@ -582,11 +549,7 @@ def _describe_rollback(
         return
     for database, migration in fresh:
         if migration.irreversible is not None:
-            values: dict[str, object] = {
-                "migration": migration.id,
-                "database": database,
-                "reason": migration.irreversible,
-            }
+            values = _name_irreversible(database, migration)
             words = N_(
                 "Rollback of {migration} of {database} loses all records entered since the upgrade:"
                 " {reason}"

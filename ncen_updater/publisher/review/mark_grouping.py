@@ -14,9 +14,8 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from ncen_updater.common.i18n import N_, LazyText, LocalizedFigure
+from ncen_updater.common.i18n import N_, LazyText, LocalizedFigure, join_texts
 from ncen_updater.publisher.review.statement_marks import StatementKind, StatementMark
-from ncen_updater.publisher.signing.value_format import join_texts
 
 #: Kinds that most releases have: to be reviewed, but they do not change existing data.
 WARNING_KINDS = {StatementKind.ADDS, StatementKind.RENAMES, StatementKind.EMPTIES}
@@ -109,15 +108,15 @@ def _format_locations(items: list[LocatedMark]) -> Iterator[str]:
         yield f"{item.path}:{item.mark.line}"
 
 
-def _format_kinds(item: LocatedMark) -> LazyText | str:
+def _format_kinds(item: LocatedMark) -> LazyText:
     """Join several kinds; each is translated separately."""
     mark = item.mark
-    message: LazyText | str = join_texts([LazyText(kind.value) for kind in mark.kinds])
+    message = join_texts([LazyText(kind.value) for kind in mark.kinds], ", ")
     if item.location[2] == "down":
         message = LazyText(N_("on rollback, {kinds}"), {"kinds": message})
     if not mark.inside:
         return message
-    inside = join_texts([LazyText(kind.value) for kind in mark.inside])
+    inside = join_texts([LazyText(kind.value) for kind in mark.inside], ", ")
     return LazyText(N_("{kinds}; body: {inside}"), {"kinds": message, "inside": inside})
 
 

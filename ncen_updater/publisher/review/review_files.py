@@ -24,7 +24,8 @@ from ncen_updater.formats.sql import MAX_FILE_BYTES
 from ncen_updater.formats.target_names import MAX_DOCUMENT_BYTES
 from ncen_updater.formats.texts.catalog import TextEntry, format_key
 from ncen_updater.formats.texts.overlay_files import MAX_OVERLAY_FILE_BYTES, list_overlay_files
-from ncen_updater.formats.tree import MAX_TREE_BYTES, EntryType, Tree, TreeEntry
+from ncen_updater.formats.tree import MAX_TREE_BYTES, Tree, TreeEntry
+from ncen_updater.publisher.build.release_build import list_files
 from ncen_updater.publisher.errors import BuildError
 from ncen_updater.publisher.feed.feed_directory import get_target_file_name
 from ncen_updater.publisher.lint.overlay_rules import format_line, read_shipped_catalog
@@ -170,7 +171,7 @@ class ReviewFiles:
 
 def _require_sql_in_tree(document: ReleaseDocument, tree: Tree) -> None:
     """Check that the SQL files shown are those of the release."""
-    files = {e.path: e.sha256 for e in tree.entries if e.type is EntryType.FILE}
+    files = list_files(tree)
     for path, digest in document.migrations.items():
         if files.get(path) != digest:
             reason = f"the tree has no {path} with the digest in the release document"

@@ -17,12 +17,11 @@ from typing import Any, Final
 
 from tuf.api.metadata import Root, Targets  # type: ignore[attr-defined]
 
-from ncen_updater.common.i18n import N_, LazyText, LocalizedFigure
+from ncen_updater.common.i18n import N_, LazyText, LocalizedFigure, join_texts
 from ncen_updater.feed.emergency_halt_statements import read_emergency_halt_keys
 from ncen_updater.formats.manifest import Manifest
 from ncen_updater.formats.rollout import find_invalid_countries
 from ncen_updater.formats.sql import ENGINE_NAMES
-from ncen_updater.formats.target_names import OFFER_FIELD, RELEASES_PREFIX
 from ncen_updater.publisher.feed.role_policy import (
     OFFLINE_EXPIRY_DAYS,
     ONLINE_EXPIRY_DAYS,
@@ -31,12 +30,12 @@ from ncen_updater.publisher.feed.role_policy import (
     read_issue_time,
 )
 from ncen_updater.publisher.review.statement_marks import find_marks
+from ncen_updater.publisher.signing.event_files import iter_drafted_offers
 from ncen_updater.publisher.signing.keys import compute_fingerprint, get_key_owner
 from ncen_updater.publisher.signing.signing_event import SigningEvent
 from ncen_updater.publisher.signing.value_format import (
     format_change,
     format_signed_time,
-    join_texts,
     parse_signed_time,
 )
 
@@ -161,14 +160,9 @@ def _compare_periods(old: Root | None, new: Root) -> Iterator[LazyText]:
 def _compare_offers(old: Targets | None, new: Targets) -> Iterator[LazyText]:
     issued = read_issue_time(new)
     drafted = parse_signed_time(issued)
-    for path, target in sorted(new.targets.items()):
-        offer = (target.custom or {}).get(OFFER_FIELD)
-        if not path.startswith(RELEASES_PREFIX) or not isinstance(offer, dict):
-            continue
-        known = old.targets.get(path) if old else None
-        before = ((known.custom or {}) if known else {}).get(OFFER_FIELD) or {}
+    for before, offer in iter_drafted_offers(old, new):
         name = f"{offer.get('product')} {offer.get('version')}"
-        waves, was = offer.get("waves") or [], before.get("waves") or []
+        waves, was = offer.get("waves") or [], (before or {}).get("waves") or []
         if waves != was:
             yield from check_waves(name, waves, drafted)
         countries = [*(offer.get("countries") or [])]
@@ -343,14 +337,14 @@ def manifest_marks(
     for item, group in itertools.groupby(differs, lambda change: change.item):
         of_item = list(group)
         new = all(change.old is None for change in of_item) and item.startswith(("ch", "ref"))
-        value = join_texts([change.text for change in of_item[:MAX_SHOWN]])
+        value = join_texts([change.text for change in of_item[:MAX_SHOWN]], ", ")
         critical = _CRITICAL.fullmatch(item) is not None and not new
         yield critical, LazyText(N_("WARNING: manifest: {changes}"), {"changes": value})
         for change in of_item:
             if _SQL.fullmatch(change.path) and isinstance(change.new, str):
                 for mark in find_marks(change.new, ENGINE_NAMES, "verify", names=names):
                     words = N_("WARNING: manifest, {path}, {kinds}: {statement}")
-                    kinds = join_texts([LazyText(kind.value) for kind in mark.kinds])
+                    kinds = join_texts([LazyText(kind.value) for kind in mark.kinds], ", ")
                     path, statement = LocalizedFigure(change.path), LocalizedFigure(mark.text)
                     values = {"path": path, "kinds": kinds, "statement": statement}
                     yield True, LazyText(words, values)

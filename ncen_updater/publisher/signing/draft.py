@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
 from datetime import datetime
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,6 @@ from ncen_updater.common.messages import (
     NOTHING_TO_DO,
     UNKNOWN_RELEASE,
 )
-from ncen_updater.formats.manifest import Channel
 from ncen_updater.formats.receipt import RECEIPT_ADDRESSES_FIELD
 from ncen_updater.formats.release_document import (
     Offer,
@@ -47,7 +47,6 @@ from ncen_updater.formats.rollout import (
     EMERGENCY_HALT_KEYS_FIELD,
     PUBLISH_AFTER_FIELD,
     PublishCondition,
-    ReleaseHalt,
     RolloutWave,
 )
 from ncen_updater.formats.target_names import MAX_DOCUMENT_BYTES, OFFER_FIELD, RELEASES_PREFIX
@@ -72,6 +71,16 @@ from ncen_updater.publisher.feed.role_policy import (
 from ncen_updater.publisher.signing.ceremony import Ceremony, make_root, set_delegations
 from ncen_updater.publisher.signing.event_files import collect_review_files
 from ncen_updater.publisher.signing.metadata_rules import list_retirable_releases
+
+
+class OfferSubject(StrEnum):
+    """Subject of an event that changes a published offer, for its title."""
+
+    WAVES = "Staged rollout"
+    HALT = "Halt"
+    HALT_END = "End of the halt"
+    CHANNEL = "Channel"
+    COUNTRIES = "Countries"
 
 
 @dataclass(frozen=True)
@@ -506,74 +515,38 @@ def draft_waves(
         condition: Condition for publishing; None for at any time.
 
     Raises:
-        UNKNOWN_PRODUCT, UNKNOWN_RELEASE: As :func:`find_offer`.
-        NOTHING_TO_DO: If the waves are unchanged, or the release is withdrawn.
+        UNKNOWN_PRODUCT, UNKNOWN_RELEASE, NOTHING_TO_DO: As :func:`draft_offer_change`.
     """
     present = find_offer(state, product, version).waves if add else ()
     schedule = tuple(sorted({*present, *waves}, key=lambda w: (w.opens, w.percent, w.countries)))
     changes = {"waves": schedule, "halted": None}
-    title = f"Staged rollout of {product} {version}"
-    return _draft_offer_change(state, product, version, changes, title, now, condition)
+    return draft_offer_change(state, product, version, OfferSubject.WAVES, changes, now, condition)
 
 
-def draft_halt(
-    state: FeedState, product: str, version: str, halt: ReleaseHalt, now: datetime
-) -> Draft:
-    """Draft a halt: no more sites start to install the release.
-
-    Raises:
-        UNKNOWN_PRODUCT, UNKNOWN_RELEASE, NOTHING_TO_DO: As :func:`draft_waves`.
-    """
-    return _draft_offer_change(
-        state, product, version, {"halted": halt}, f"Halt of {product} {version}", now
-    )
-
-
-def draft_halt_end(state: FeedState, product: str, version: str, now: datetime) -> Draft:
-    """Draft the end of a halt; the signed waves apply again.
-
-    Raises:
-        UNKNOWN_PRODUCT, UNKNOWN_RELEASE, NOTHING_TO_DO: As :func:`draft_waves`.
-    """
-    title = f"End of the halt of {product} {version}"
-    return _draft_offer_change(state, product, version, {"halted": None}, title, now)
-
-
-def draft_channel(
-    state: FeedState, product: str, version: str, channel: Channel, now: datetime
-) -> Draft:
-    """Draft another channel, for example from preview to stable.
-
-    Raises:
-        UNKNOWN_PRODUCT, UNKNOWN_RELEASE, NOTHING_TO_DO: As :func:`draft_waves`.
-    """
-    title = f"Channel of {product} {version}"
-    return _draft_offer_change(state, product, version, {"channel": channel}, title, now)
-
-
-def draft_audience(
-    state: FeedState, product: str, version: str, countries: Sequence[str], now: datetime
-) -> Draft:
-    """Draft other countries; none means all countries.
-
-    Raises:
-        UNKNOWN_PRODUCT, UNKNOWN_RELEASE, NOTHING_TO_DO: As :func:`draft_waves`.
-    """
-    changes = {"countries": tuple(sorted(set(countries)))}
-    return _draft_offer_change(
-        state, product, version, changes, f"Countries of {product} {version}", now
-    )
-
-
-def _draft_offer_change(
+def draft_offer_change(
     state: FeedState,
     product: str,
     version: str,
+    subject: OfferSubject,
     changes: Mapping[str, object],
-    title: str,
     now: datetime,
     condition: PublishCondition | None = None,
 ) -> Draft:
+    """Draft a change of a published offer: of its waves, halt, channel or countries.
+
+    Args:
+        state: The published feed.
+        product: Product of the release.
+        version: Version of the release.
+        subject: Subject of the event.
+        changes: The new values, by field of the offer.
+        now: Time of the draft (UTC).
+        condition: Condition for publishing; None for at any time.
+
+    Raises:
+        UNKNOWN_PRODUCT, UNKNOWN_RELEASE: As :func:`find_offer`.
+        NOTHING_TO_DO: If nothing changes, or the release is withdrawn.
+    """
     before = find_offer(state, product, version)
     if before.withdrawn is not None:
         raise UpdaterError(
@@ -600,7 +573,7 @@ def _draft_offer_change(
             targets.unrecognized_fields[PUBLISH_AFTER_FIELD] = condition.model_dump(mode="json")
     if product in state.policy.plain_tufup:
         _update_tufup_visibility(repository, state, targets, after)
-    return Draft(title, repository.changed)
+    return Draft(f"{subject} of {product} {version}", repository.changed)
 
 
 def _update_tufup_visibility(

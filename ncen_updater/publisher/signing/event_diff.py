@@ -16,8 +16,9 @@ from securesystemslib.signer import Key
 from tuf.api.metadata import Metadata, Root, Targets  # type: ignore[attr-defined]
 
 from ncen_updater.common.cli.render import format_date, group_digest
-from ncen_updater.common.i18n import N_, LazyText, LocalizedFigure
+from ncen_updater.common.i18n import N_, LazyText, LocalizedFigure, join_texts
 from ncen_updater.feed.emergency_halt_statements import read_emergency_halt_keys
+from ncen_updater.feed.upgrade_path import format_version_range
 from ncen_updater.formats.manifest import Urgency
 from ncen_updater.formats.receipt import RECEIPT_ADDRESSES_FIELD
 from ncen_updater.formats.release_document import list_release_targets
@@ -47,9 +48,8 @@ from ncen_updater.publisher.signing.keys import (
 )
 from ncen_updater.publisher.signing.signing_event import SigningEvent, compute_signed_digest
 from ncen_updater.publisher.signing.value_format import (
+    format_schedule,
     format_signed_time,
-    format_version_range,
-    join_texts,
 )
 
 #: Fields of an offer that :func:`describe_rollout_changes` describes.
@@ -89,15 +89,16 @@ def _describe_countries(
     before, after = old.get("countries") or [], new.get("countries") or []
     if before == after:
         return
-    values = {**name, "countries": ", ".join(after), "old": ", ".join(before)}
-    if not after:
-        yield LazyText(N_("{product} {version}: all countries (before: {old})"), values)
-    elif not before and old:
-        yield LazyText(N_("{product} {version}: only {countries} (before: all countries)"), values)
-    elif not before:
-        yield LazyText(N_("{product} {version}: only {countries}"), values)
-    else:
-        yield LazyText(N_("{product} {version}: only {countries} (before: {old})"), values)
+    everywhere = LazyText(N_("all"))
+    values = {
+        **name,
+        "countries": ", ".join(after) or everywhere,
+        "old": ", ".join(before) or everywhere,
+    }
+    words = N_("{product} {version}: countries: {countries}")
+    if old:
+        words = N_("{product} {version}: countries: {countries} (before: {old})")
+    yield LazyText(words, values)
 
 
 def _describe_waves(
@@ -105,31 +106,11 @@ def _describe_waves(
 ) -> Iterator[LazyText]:
     if _is_equal(old, new):
         return
-    if not new:
-        yield LazyText(N_("{product} {version}: all sites at once"), name)
-    for wave in new:
-        values = {
-            **name,
-            "opens": wave.get("opens"),
-            "at": format_signed_time(wave.get("opens")),
-            "percent": wave.get("percent"),
-            "countries": ", ".join(wave.get("countries") or []),
-        }
-        if values["countries"]:
-            template = N_("{product} {version}: {percent} % in {countries} from {at}")
-        else:
-            template = N_("{product} {version}: {percent} % of all sites from {at}")
-        yield LazyText(template, values)
-    for wave in [wave for wave in old if wave not in new]:
-        opens = wave.get("opens")
-        values = {
-            **name,
-            "opens": opens,
-            "at": format_signed_time(opens),
-            "percent": wave.get("percent"),
-        }
-        template = N_("WARNING: {product} {version}: wave of {at} ({percent} %) removed")
-        yield LazyText(template, values)
+    words = N_("{product} {version}: waves: {schedule}")
+    if any(wave not in new for wave in old):
+        words = N_("WARNING: {product} {version}: waves: {schedule} (before: {old})")
+    schedules = {"schedule": format_schedule(new), "old": format_schedule(old)}
+    yield LazyText(words, {**name, **schedules, "waves": new})
 
 
 def describe_offer_field(offer: Mapping[str, Any], key: str) -> LazyText | None:
@@ -148,7 +129,7 @@ def describe_offer_field(offer: Mapping[str, Any], key: str) -> LazyText | None:
             words = N_("{product} {version}: delta packs from {origins}")
             one = N_("{origin} ({size_bytes})")
             lines = [LazyText(one, {"origin": o, "size_bytes": size}) for o, size in packs.items()]
-            return LazyText(words, {**name, "deltas": packs, "origins": join_texts(lines)})
+            return LazyText(words, {**name, "deltas": packs, "origins": join_texts(lines, ", ")})
         case "required", True:
             return LazyText(N_("{product} {version}: required release"), name)
         case "required", False:
@@ -291,7 +272,6 @@ def _is_target_described(rest: FieldPath, target: Mapping[str, Any] | None) -> b
     return not isinstance(custom, dict) or OFFER_FIELD not in custom or rest[1:2] == (OFFER_FIELD,)
 
 
-NO_LONGER_WITHDRAWN = N_("WARNING: {product} {version}: withdrawal ends")
 #: Sentences for the custom field that plain tufup clients read, if it has exactly this content.
 PLAIN_CUSTOM_TEXTS = {
     '{"tufup": {"required": false}, "user": {}}': N_("{key}: optional for plain tufup clients"),
@@ -583,31 +563,20 @@ def _diff_files(
         yield _make_line(N_("removed: {path}"), path=path, annex=path in retired)
     for path in sorted(new):
         target, before = new[path], old.get(path)
+        values = {"path": path, "size_bytes": target.length}
+        values["digest"] = group_digest(target.hashes["sha256"])
         pack = _parse_pack_name(path)
         if before is None and pack is not None:
-            yield _make_line(
-                N_("added: delta pack from {origin} to {version}, {size_bytes}, sha256 {digest}"),
-                annex=True,
-                origin=pack[0],
-                version=pack[1],
-                size_bytes=target.length,
-                digest=group_digest(target.hashes["sha256"]),
+            words = N_(
+                "added: delta pack from {origin} to {version}, {size_bytes}, sha256 {digest}"
             )
+            yield _make_line(words, annex=True, origin=pack[0], version=pack[1], **values)
         elif before is None:
-            yield _make_line(
-                N_("added: {path}, {size_bytes}, sha256 {digest}"),
-                annex=True,
-                path=path,
-                size_bytes=target.length,
-                digest=group_digest(target.hashes["sha256"]),
-            )
+            words = N_("added: {path}, {size_bytes}, sha256 {digest}")
+            yield _make_line(words, annex=True, **values)
         elif (before.length, before.hashes) != (target.length, target.hashes):
-            yield _make_line(
-                N_("WARNING: replaced: {path}, {size_bytes}, sha256 {digest}"),
-                path=path,
-                size_bytes=target.length,
-                digest=group_digest(target.hashes["sha256"]),
-            )
+            words = N_("WARNING: replaced: {path}, {size_bytes}, sha256 {digest}")
+            yield _make_line(words, **values)
         value = (before.custom if before else None) or {}
         if not _is_equal(value, target.custom or {}):
             yield from _diff_custom(path, value, target.custom)
@@ -634,47 +603,31 @@ def _diff_custom(path: str, old: Mapping[str, Any], new: Any) -> Iterator[DiffLi
         return
     for text in describe_rollout_changes(before, offer):
         yield _make_verbatim_line(text)
-    for key, value in sorted(offer.items()):
-        if key in ROLLOUT_FIELDS:
-            continue
-        if key in ("archive", "product", "version") and key not in before:
-            continue
-        if _is_equal(before.get(key), value) or (
-            key == "deltas" and not value and key not in before
+    name = {"product": offer.get("product"), "version": offer.get("version")}
+    for key in sorted({*before, *offer} - set(ROLLOUT_FIELDS)):
+        value = offer.get(key)
+        if key not in before and (
+            key in ("archive", "product", "version") or (key == "deltas" and not value)
         ):
             continue
-        if key == "withdrawn" and value is None:
-            yield _make_line(
-                NO_LONGER_WITHDRAWN,
-                product=offer.get("product"),
-                version=offer.get("version"),
-            )
+        if key in offer and _is_equal(before.get(key), value):
+            continue
+        if key == "withdrawn" and value is None and before.get(key) is not None:
+            yield _make_line(N_("WARNING: {product} {version}: withdrawal ends"), **name)
+        elif key not in offer:
+            yield _make_line(N_("{path}: {key} removed"), path=path, key=key)
         elif key == "withdrawn":
             yield _make_line(
                 N_("WITHDRAWN: {product} {version}: {reason}. Advice: {advice}."),
-                product=offer.get("product"),
-                version=offer.get("version"),
+                **name,
                 reason=str(value.get("reason")).rstrip("."),
                 advice=(value.get("advice") or "-").rstrip("."),
             )
         elif (worded := describe_offer_field(offer, key)) is not None:
             yield _make_verbatim_line(worded)
         else:
-            yield _make_line(
-                N_("{path}: {key} set to {value}"),
-                path=path,
-                key=key,
-                value=_format_json(value),
-            )
-    for key in sorted(before.keys() - offer.keys() - set(ROLLOUT_FIELDS)):
-        if key == "withdrawn" and before[key] is not None:
-            yield _make_line(
-                NO_LONGER_WITHDRAWN,
-                product=offer.get("product"),
-                version=offer.get("version"),
-            )
-            continue
-        yield _make_line(N_("{path}: {key} removed"), path=path, key=key)
+            words = N_("{path}: {key} set to {value}")
+            yield _make_line(words, path=path, key=key, value=_format_json(value))
 
 
 def _diff_rest(old: Any, new: Any) -> Iterator[DiffLine]:  # noqa: ANN401 - any role

@@ -53,7 +53,8 @@ from ncen_updater.formats.target_names import (
     ROLE_FIELD,
 )
 from ncen_updater.formats.texts.overlay_files import MAX_OVERLAY_FILE_BYTES, list_overlay_files
-from ncen_updater.formats.tree import EntryType, Tree
+from ncen_updater.formats.tree import Tree
+from ncen_updater.publisher.build.release_build import list_files
 from ncen_updater.publisher.errors import BuildError, describe_system_error, report_errors
 from ncen_updater.publisher.feed.feed_directory import FeedDirectory
 
@@ -91,14 +92,10 @@ def check_directories(directory: Path) -> None:
     """
     for name in EVENT_DIRECTORIES:
         folder = directory / name
-        try:
-            mode = folder.lstat().st_mode
-        except FileNotFoundError:
+        if not os.path.lexists(folder):
             continue
-        except OSError as error:
-            raise UpdaterError(
-                BAD_EVENT, path=folder, detail=describe_system_error(error)
-            ) from error
+        with report_errors(BAD_EVENT, OSError, path=folder):
+            mode = folder.lstat().st_mode
         if not stat.S_ISDIR(mode):
             raise UpdaterError(BAD_EVENT, path=folder, detail="not an event directory")
         with os.scandir(folder) as entries:
@@ -342,7 +339,7 @@ def collect_review_files(
 
 def list_overlay_digests(document: ReleaseDocument, tree: Tree) -> dict[str, str]:
     """Return the digests of a release's translation and settings files, by path."""
-    files = {e.path: e.sha256 or "" for e in tree.entries if e.type is EntryType.FILE}
+    files = list_files(tree)
     return {
         file.path: files[file.path]
         for file in list_overlay_files(document.manifest.overlays, files)
@@ -389,6 +386,17 @@ def find_previous_document(
         and not (_is_withdrawn(target) and not manifest.accepts_version(version))
     }
     return older[max(older)] if older else None
+
+
+def iter_drafted_offers(
+    old: Targets | None, new: Targets
+) -> Iterator[tuple[Mapping[str, Any] | None, Mapping[str, Any]]]:
+    """Yield each offer of a draft as signed, with the published one, sorted by name."""
+    for path, target in sorted(new.targets.items()):
+        offer = (target.custom or {}).get(OFFER_FIELD)
+        if path.startswith(RELEASES_PREFIX) and isinstance(offer, dict):
+            known = old.targets.get(path) if old else None
+            yield ((known.custom or {}) if known else {}).get(OFFER_FIELD), offer
 
 
 def _is_withdrawn(target: TargetFile) -> bool:

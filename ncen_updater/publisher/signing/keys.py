@@ -22,13 +22,11 @@ import os
 import stat
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote, unquote, urlsplit
 
 from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.ciphers import Cipher
 from cryptography.hazmat.primitives.ciphers.algorithms import AES256
@@ -61,13 +59,6 @@ FORBIDDEN_MODE_BITS: Final = 0o177
 
 #: Asks for the passphrase of the private key at a path; called once per key.
 Passphrase = Callable[[Path], str]
-
-
-class Algorithm(StrEnum):
-    """Algorithm of a key; tokens support ECDSA only."""
-
-    ED25519 = "ed25519"
-    ECDSA_P256 = "ecdsa-p256"
 
 
 @dataclass(frozen=True)
@@ -166,16 +157,14 @@ def create_key(
     directory: Path,
     name: str,
     passphrase: str,
-    algorithm: Algorithm = Algorithm.ED25519,
     cost: int | None = None,
 ) -> KeyFiles:
-    """Create a key and write both files; never overwrite one.
+    """Create an Ed25519 key and write both files; never overwrite one.
 
     Args:
         directory: Directory of the files; created with mode 0700.
         name: The owner's name, shown to all signers; also the name of the files.
         passphrase: At least fourteen characters.
-        algorithm: Ed25519 unless the verifier needs ECDSA.
         cost: scrypt's cost parameter, a power of two; None for the default.
 
     Raises:
@@ -190,11 +179,7 @@ def create_key(
         raise UpdaterError(
             PASSPHRASE_SHORT, path=private, count=len(passphrase), needed=MIN_PASSPHRASE_CHARS
         )
-    secret = (
-        Ed25519PrivateKey.generate()
-        if algorithm is Algorithm.ED25519
-        else generate_private_key(SECP256R1())
-    )
+    secret = Ed25519PrivateKey.generate()
     plain = secret.private_bytes(
         serialization.Encoding.DER,
         serialization.PrivateFormat.PKCS8,

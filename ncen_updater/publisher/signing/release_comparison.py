@@ -7,6 +7,7 @@ hash every file of a release.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,11 +32,10 @@ from ncen_updater.formats.release_document import (
 )
 from ncen_updater.formats.target_names import MAX_DOCUMENT_BYTES, OFFER_FIELD, RELEASES_PREFIX
 from ncen_updater.publisher.build.attachments import AttachmentReport, check_attachments
-from ncen_updater.publisher.errors import BuildError, report_errors
+from ncen_updater.publisher.errors import BuildError
 from ncen_updater.publisher.feed.role_policy import OFFLINE_TOP_ROLES
 from ncen_updater.publisher.signing.draft import list_target_refs
 from ncen_updater.publisher.signing.event_files import (
-    MAX_REVIEW_FILE_BYTES,
     REVIEW_DIRECTORY,
     read_regular_file,
 )
@@ -59,50 +59,15 @@ class ComparedRelease:
     attachments: AttachmentReport
 
 
-def compare_staged_files(
-    event: SigningEvent, staging: Path, builder: Key | None
+def compare_releases(
+    event: SigningEvent, staging: Path | None, builder: Key | None, *, unread: bool = False
 ) -> list[ComparedRelease]:
-    """Hash all files of the releases that an event adds, and check their attachments.
+    """Check the releases that an event adds, and their attachments, against its metadata.
 
     Args:
         event: The event.
-        staging: Output directory of 'build', here or on another machine.
-        builder: The builder's public key, needed if a release has a provenance.
-
-    Raises:
-        PUBLISHER_TARGET_MISSING: If a file is missing or differs.
-        BuildError: If a release document contradicts the metadata.
-        NOTHING_TO_DO: If the event adds no release.
-        SBOM_INVALID, PROVENANCE_INVALID, BUILDER_KEY_MISSING: As :func:`check_attachments`.
-    """
-    root, found = staging / "targets", []
-    named: set[str] = set()
-    for name, added in _list_releases(event):
-        content = _read_target(root / name, added[name])
-        document = _read_document(content, name, added, staging)
-        refs = list_target_refs(document)
-        named |= {name, *(ref.target for ref in refs)}
-        for ref in refs:
-            target = ExpectedFile(ref.target, ref.length, ref.sha256)
-            if not is_complete(root / ref.target, target):
-                raise UpdaterError(PUBLISHER_TARGET_MISSING, target=ref.target)
-        files = {ref.target: root / ref.target for ref in refs}
-        found.append(
-            _make_result(document, len(files) + 1, check_attachments(document, files, builder))
-        )
-    _refuse_unnamed_files(event, named)
-    if not found:
-        raise UpdaterError(NOTHING_TO_DO, reason="the event adds no release")
-    return found
-
-
-def compare_event_files(
-    event: SigningEvent, builder: Key | None, *, unread: bool = False
-) -> list[ComparedRelease]:
-    """Check the release documents and attachments in an event against its metadata.
-
-    Args:
-        event: The event.
+        staging: Output directory of 'build', here or on another machine, of which every file is
+            hashed; None to check only the release documents and attachments in the event.
         builder: The builder's public key, needed if a release has a provenance.
         unread: Whether to skip a provenance without a key; for display only, not for signing.
 
@@ -111,23 +76,44 @@ def compare_event_files(
 
     Raises:
         REVIEW_FILES_MISSING: If the event lacks one of the files, or has another file.
+        PUBLISHER_TARGET_MISSING: If a file of the staging directory is missing or differs.
         BuildError: If a release document contradicts the metadata, or does not name all targets.
+        NOTHING_TO_DO: If there is a staging directory, but the event adds no release.
         SBOM_INVALID, PROVENANCE_INVALID, BUILDER_KEY_MISSING: As :func:`check_attachments`.
     """
     found = []
     named: set[str] = set()
     for name, added in _list_releases(event):
-        content = _read_event_file(event, name, added[name].hashes["sha256"], MAX_DOCUMENT_BYTES)
-        document = _read_document(content, name, added, event.directory)
-        named |= {name, *(ref.target for ref in list_target_refs(document))}
-        attachments = [ref for ref in (document.sbom, document.provenance) if ref is not None]
-        for ref in attachments:
-            _read_event_file(event, ref.target, ref.sha256, MAX_REVIEW_FILE_BYTES)
-        files = {ref.target: event.directory / REVIEW_DIRECTORY / ref.sha256 for ref in attachments}
-        checked = check_attachments(document, files, builder, allow_unchecked=unread)
-        found.append(_make_result(document, None, checked))
+        content = _read_document_file(event, staging, added[name])
+        document = _read_document(content, name, added, staging or event.directory)
+        refs = list_target_refs(document)
+        named |= {name, *(ref.target for ref in refs)}
+        if staging is None:
+            refs = [ref for ref in (document.sbom, document.provenance) if ref is not None]
+            files = {ref.target: event.directory / REVIEW_DIRECTORY / ref.sha256 for ref in refs}
+        else:
+            files = {ref.target: staging / "targets" / ref.target for ref in refs}
+        for ref in refs:
+            expected = ExpectedFile(ref.target, ref.length, ref.sha256)
+            with contextlib.suppress(OSError):
+                if is_complete(files[ref.target], expected):
+                    continue
+            raise _make_missing_error(staging, ref.target)
+        checked = check_attachments(
+            document, files, builder, allow_unchecked=unread and staging is None
+        )
+        manifest, count = document.manifest, None if staging is None else len(refs) + 1
+        found.append(ComparedRelease(manifest.product, manifest.version, count, checked))
     _refuse_unnamed_files(event, named)
+    if staging is not None and not found:
+        raise UpdaterError(NOTHING_TO_DO, reason="the event adds no release")
     return found
+
+
+def _make_missing_error(staging: Path | None, name: str) -> UpdaterError:
+    if staging is None:
+        return UpdaterError(REVIEW_FILES_MISSING, name=name)
+    return UpdaterError(PUBLISHER_TARGET_MISSING, target=name)
 
 
 def _refuse_unnamed_files(event: SigningEvent, named: Collection[str]) -> None:
@@ -143,13 +129,6 @@ def _refuse_unnamed_files(event: SigningEvent, named: Collection[str]) -> None:
                     path=event.directory,
                     reason=LazyText("no release refers to {name}", {"name": name}),
                 )
-
-
-def _make_result(
-    document: ReleaseDocument, files: int | None, attachments: AttachmentReport
-) -> ComparedRelease:
-    manifest = document.manifest
-    return ComparedRelease(manifest.product, manifest.version, files, attachments)
 
 
 def _list_releases(event: SigningEvent) -> Iterator[tuple[str, Mapping[str, TargetFile]]]:
@@ -196,21 +175,16 @@ def _read_document(
     return document
 
 
-def _read_event_file(event: SigningEvent, name: str, sha256: str, limit: int) -> bytes:
-    with report_errors(REVIEW_FILES_MISSING, OSError, ValueError, name=name):
-        content = read_regular_file(event.directory / REVIEW_DIRECTORY / sha256, limit)
+def _read_document_file(event: SigningEvent, staging: Path | None, target: TargetFile) -> bytes:
+    """Read a release document from the staging directory or the event, and compare its digest."""
+    sha256 = target.hashes["sha256"]
+    place = event.directory / REVIEW_DIRECTORY / sha256
+    if staging is not None:
+        place = staging / "targets" / target.path
+    try:
+        content = read_regular_file(place, MAX_DOCUMENT_BYTES)
+    except (OSError, ValueError) as error:
+        raise _make_missing_error(staging, target.path) from error
     if compute_sha256(content) != sha256:
-        raise UpdaterError(
-            REVIEW_FILES_MISSING,
-            name=name,
-            detail=LazyText("{name}: digest mismatch", {"name": f"{REVIEW_DIRECTORY}/{sha256}"}),
-        )
-    return content
-
-
-def _read_target(path: Path, target: TargetFile) -> bytes:
-    with report_errors(PUBLISHER_TARGET_MISSING, OSError, ValueError, target=target.path):
-        content = read_regular_file(path, MAX_DOCUMENT_BYTES)
-    if compute_sha256(content) != target.hashes["sha256"]:
-        raise UpdaterError(PUBLISHER_TARGET_MISSING, target=target.path)
+        raise _make_missing_error(staging, target.path)
     return content

@@ -25,7 +25,7 @@ from ncen_updater.common.messages import (
     SIGNER_SETTINGS_HOLD_SECRET,
     SIGNER_SETTINGS_INVALID,
 )
-from ncen_updater.publisher.errors import describe_system_error, report_errors
+from ncen_updater.publisher.errors import report_errors
 
 SETTINGS_VARIABLE: Final = "NCEN_SIGNER"
 DEFAULT_SETTINGS_PATH: Final = ".config/ncen-publisher/signer.toml"
@@ -33,6 +33,9 @@ MAX_BYTES: Final = 20_000
 FORBIDDEN_MODE_BITS: Final = 0o077
 #: Words that no setting's name may contain: such values must not be stored in a file.
 SECRET_WORDS: Final = ("pass", "pin", "secret", "pwd")
+
+#: Settings whose files no other user may write.
+TRUSTED_FILES: Final = ("module", "root", "builder_key")
 
 SettingText = Annotated[
     str, StringConstraints(min_length=1, max_length=500, pattern=r"^[^\x00-\x1f]+$")
@@ -146,30 +149,16 @@ def load_signer_settings(path: Path | None) -> SignerSettings:
             SIGNER_SETTINGS_INVALID, path=path, detail="key_id and module need token"
         )
 
-    def resolve(text: str | None, *, trusted: bool = False) -> Path | None:
+    values = model.model_dump(exclude_none=True)
+    for name in values.keys() - {"name", "token", "key_id"}:
         try:
-            found = None if text is None else path.parent / Path(text).expanduser()
-            if found is not None and trusted:
-                _require_safe_owner(found)
-            return found
+            values[name] = path.parent / Path(values[name]).expanduser()
         except RuntimeError as error:  # ~user of an unknown user
-            raise UpdaterError(
-                SIGNER_SETTINGS_INVALID, path=path, detail=f"{text}: {describe_system_error(error)}"
-            ) from error
-
-    return SignerSettings(
-        source=path,
-        name=model.name,
-        key=resolve(model.key),
-        token=model.token,
-        key_id=model.key_id,
-        module=resolve(model.module, trusted=True),
-        root=resolve(model.root, trusted=True),
-        emergency_halt_key=resolve(model.emergency_halt_key),
-        builder_key=resolve(model.builder_key, trusted=True),
-        staging=resolve(model.staging),
-        feed=resolve(model.feed),
-    )
+            detail = f"{values[name]}: {error}"
+            raise UpdaterError(SIGNER_SETTINGS_INVALID, path=path, detail=detail) from error
+        if name in TRUSTED_FILES:
+            _require_safe_owner(values[name])
+    return SignerSettings(source=path, **values)
 
 
 def _require_safe_owner(path: Path) -> None:

@@ -34,7 +34,14 @@ MODULE_ROOTS: Final = ("/usr/lib", "/usr/lib64", "/usr/local/lib", "/lib", "/lib
 MODULE_VARIABLE: Final = "NCEN_PKCS11_MODULE"
 #: Variable with the driver's path, which PyKCS11 reads once per process.
 _LIBRARY_VARIABLE: Final = "PYKCS11LIB"
-KEY_ID_RANGE: Final = range(1, 256)
+#: What errors of the driver and the library mean, by their beginning; others are quoted.
+DRIVER_ERRORS: Final = {
+    "Found 0 ": "no token of this label",
+    "Found ": "several tokens of this label",
+    "could not find": "no ECDSA key with this id",
+    "found more than one": "several ECDSA keys with this id",
+    "found key on": "unsupported curve (P-256 or P-384 required)",
+}
 
 
 @dataclass(frozen=True)
@@ -50,14 +57,6 @@ class TokenKey:
     label: str
     key_id: int
     module: Path
-
-    def __post_init__(self) -> None:
-        if self.key_id not in KEY_ID_RANGE:
-            raise UpdaterError(
-                TOKEN_UNUSABLE,
-                label=self.label,
-                detail=LazyText("invalid key id: {number}", {"number": self.key_id}),
-            )
 
 
 def find_module(named: Path | None, candidates: Iterable[str] = PKCS11_MODULES) -> Path:
@@ -111,25 +110,9 @@ def _map_errors(token: TokenKey) -> Iterator[None]:
             raise UpdaterError(TOKEN_LOCKED, label=token.label) from error
         if "CKR_PIN" in text:
             raise UpdaterError(WRONG_PIN, label=token.label) from error
-        message = _translate_driver_error(text, token.module)
-        raise UpdaterError(TOKEN_UNUSABLE, label=token.label, detail=message) from error
-
-
-def _translate_driver_error(text: str, module: Path) -> str:
-    """Translate an error of the driver or the library; an unknown one is quoted."""
-    if text.startswith("Found 0 "):
-        reason = f"the driver {module} sees no token of this label"
-    elif text.startswith("Found "):
-        reason = f"the driver {module} sees several tokens of this label"
-    elif text.startswith("could not find"):
-        reason = "no ECDSA key with this id"
-    elif text.startswith("found more than one"):
-        reason = "several ECDSA keys with this id"
-    elif text.startswith("found key on"):
-        reason = "unsupported curve (P-256 or P-384 required)"
-    else:
-        reason = f"{text}; driver {module}"
-    return reason
+        reasons = (words for begin, words in DRIVER_ERRORS.items() if text.startswith(begin))
+        detail = f"{next(reasons, text)}; driver {token.module}"
+        raise UpdaterError(TOKEN_UNUSABLE, label=token.label, detail=detail) from error
 
 
 def read_public_key(token: TokenKey) -> Key:

@@ -6,24 +6,13 @@ signers must see all of it.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
+from collections.abc import Mapping
 from datetime import datetime
-from typing import Final
+from typing import Any
 
 from ncen_updater.common.cli.render import format_scheduled_time
-from ncen_updater.common.i18n import N_, LazyText, LocalizedFigure
+from ncen_updater.common.i18n import N_, LazyText, LocalizedFigure, join_texts
 from ncen_updater.formats.rollout import TIME_PATTERN
-
-_PART: Final = re.compile(r"\s*(>=|<=|<|>|==|!=)\s*([0-9][^\s,*]*)\s*")
-_OPERATOR_TEXTS: Final = {
-    ">=": N_("{version} or later"),
-    ">": N_("later than {version}"),
-    "<=": N_("{version} or earlier"),
-    "<": N_("earlier than {version}"),
-    "==": N_("{version}"),
-    "!=": N_("not {version}"),
-}
 
 
 def parse_signed_time(text: str) -> datetime | None:
@@ -44,23 +33,27 @@ def format_signed_time(text: object) -> LocalizedFigure | str:
     return format_scheduled_time(moment)
 
 
-def format_version_range(text: object) -> LazyText | str:
-    """Describe a version range, such as ``>=3.2.4,<3.3.0``."""
-    parts = [_PART.fullmatch(part) for part in str(text).split(",")]
-    found = [
-        LazyText(_OPERATOR_TEXTS[part[1]], {"version": part[2]})
-        for part in parts
-        if part is not None
-    ]
-    return join_texts(found) if len(found) == len(parts) else str(text)
+def format_schedule(waves: list[dict[str, Any]]) -> LazyText:
+    """Format all steps of a rollout with their countries; an omitted one would mislead."""
+    if not waves:
+        return LazyText(N_("all sites at once"))
+    return join_texts(map(_format_wave, sorted(waves, key=_make_wave_key)), ", ")
 
 
-def join_texts(parts: Sequence[LazyText | str]) -> LazyText | str:
-    """Join parts to a list, separated as the reader's language does."""
-    message: LazyText | str = parts[0] if parts else ""
-    for part in parts[1:]:
-        message = LazyText(N_("{first}, {second}"), {"first": message, "second": part})
-    return message
+def _make_wave_key(wave: Mapping[str, Any]) -> tuple[str, int]:
+    return str(wave.get("opens")), int(wave.get("percent") or 0)
+
+
+def _format_wave(wave: Mapping[str, Any]) -> LazyText:
+    values = {
+        "percent": wave.get("percent"),
+        "opens": format_signed_time(wave.get("opens")),
+        "countries": ", ".join(sorted(wave.get("countries") or [])),
+    }
+    if values["countries"]:
+        words = N_("{percent} % in {countries} from {opens}")
+        return LazyText(words, values)
+    return LazyText(N_("{percent} % from {opens}"), values)
 
 
 def format_change(

@@ -614,7 +614,7 @@ def has_dossier(counter: Counter, binding: str = BINDING) -> None:
     """Let the dossier with this binding be found."""
     style = "p { color: red }"
     page = f"<!DOCTYPE html><html><head><style>{style}</style></head><body><p>x</p></body></html>"
-    document = {
+    document: dict[str, object] = {
         "version": "3.3.0",
         "binding": binding,
         "html": page,

@@ -28,7 +28,7 @@ NAMES = re.compile(
     r"\{\w+\}|«[^»]*»|\"[^\"]*\"|--feed feed"
     r"|--[\w-]+|\[[^\]]*\]|[\w./*-]+\.(?:md|py|toml|json|tar\.gz)\S*"
     r"|ncen-\w+(?: [a-z-]+)?|script/\S+|[A-Z]{3,}[A-Z ]*[\w.]*|commande upgrade"
-    r"|file d'attente|chefs? de file|status, history et rollback|le slot de l'autre côté"
+    r"|file d'attente|chefs? de file|slots? de réplication|status, history et rollback|le slot de l'autre côté"
 )
 ENGLISH = re.compile(
     r"\b(?:the|and|with|from|is|are|was|were|not|this|that|which|before|after|of|to|by|it|its|has"

@@ -438,8 +438,8 @@ If the state is `-`, the program prints the state that it finds.
     "fr": """\
 # Messages
 
-Page écrite par `script/messages` à partir du code ; ne la modifiez pas à la main. Les `{champs}`
-sont remplis quand un message est affiché.
+Page écrite par `script/messages` à partir du code ; ne la modifiez pas à la main. Les `{variables}`
+sont remplies quand un message est affiché.
 
 Le premier chiffre indique l'origine d'un message : 1 ligne de commande et configuration, 2
 confiance et dépôt, 3 versions, transfert et versions installées, 4 bases de données et
@@ -452,7 +452,7 @@ Une commande se termine avec le code de sortie de son erreur. Si un changement o
 l'erreur porte le code de la cause, comme dans `history`, mais le titre et le code de sortie de
 NU-6011, NU-6026, NU-6028 ou NU-6032. Si l'état est `-`, le programme affiche l'état qu'il constate.
 
-| code | titre | état | que faire | code de sortie |
+| code | titre | état | à faire | code de sortie |
 |---|---|---|---|---|""",
 }
 FINDINGS = {

@@ -107,9 +107,7 @@ def test_quoted_messages_exist(name: str, language: str) -> None:
     french = [
         f for said in read.values() for f in ([said] if isinstance(said, str) else said.forms)
     ]
-    sentences = [
-        text.replace("\N{NO-BREAK SPACE}", " ") for text in (read, french)[language == "fr"]
-    ]
+    sentences = french if language == "fr" else list(read)
     path = DOCS / ("fr" if language == "fr" else "") / name
     text = " ".join(re.sub(r"(?m)^    .*$|`[^`]*`", "", path.read_text("utf-8")).split())
     quotes = re.findall(r"« ([^»]{6,160}) »" if language == "fr" else r'"([^"`]{8,160})"', text)

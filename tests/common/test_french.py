@@ -29,6 +29,7 @@ NAMES = re.compile(
     r"|--[\w-]+|\[[^\]]*\]|[\w./*-]+\.(?:md|py|toml|json|tar\.gz)\S*"
     r"|ncen-\w+(?: [a-z-]+)?|script/\S+|[A-Z]{3,}[A-Z ]*[\w.]*|commande upgrade"
     r"|file d'attente|chefs? de file|status, history et rollback|le slot de l'autre côté"
+    r"|slots? de réplication"
 )
 ENGLISH = re.compile(
     r"\b(?:the|and|with|from|is|are|was|were|not|this|that|which|before|after|of|to|by|it|its|has"
@@ -128,6 +129,11 @@ def test_upgrade_is_feminine() -> None:
 def test_colons_have_a_space_before_them() -> None:
     """Seen: "3.3.0: nCEN factice"."""
     assert [form for _, form in iter_translations() if TIGHT.search(QUOTED.sub("x", form))] == []
+
+
+def test_catalogue_has_ordinary_spaces() -> None:
+    """No-break spaces are inserted when a text is shown (``protect_spacing``)."""
+    assert [form for _, form in iter_translations() if re.search(r"[\u00a0\u202f]", form)] == []
 
 
 def test_literal_names_are_unchanged() -> None:

@@ -38,7 +38,7 @@ def test_unreadable_journal_is_reported_in_french() -> None:
     said = format_site_state(
         dataclasses.replace(SITE, journal=JournalPermissionError(path="/x")), None
     )
-    assert "Pour les changements en cours, exécutez\N{NO-BREAK SPACE}: ncen-updater status" in [
+    assert "Pour les changements en cours, exécutez : ncen-updater status" in [
         text.render("fr") for text in said
     ]
 

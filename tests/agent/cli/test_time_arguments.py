@@ -141,12 +141,12 @@ def test_status_shows_the_end_of_a_hold_like_the_refused_upgrade() -> None:
             ["2031-01-10T00:00"],
             "fr",
             (
-                "Détail :    Fin de la suspension : 10/01/2031 à 00:00 UTC",
-                "Que faire : Quand le motif n'est plus valable, exécutez : ncen-updater unhold",
+                "Détail :  Fin de la suspension : 10/01/2031 à 00:00 UTC",
+                "À faire : Quand le motif n'est plus valable, exécutez : ncen-updater unhold",
             ),
         ),
         (["2031-01-10T00:00", None], "en", ("Detail:     The hold has no end date.",)),
-        ([None], "fr", ("Détail :    La suspension n'a pas de date de fin.",)),
+        ([None], "fr", ("Détail :  La suspension n'a pas de date de fin.",)),
     ],
 )
 @pytest.mark.parametrize("served", [False, True])

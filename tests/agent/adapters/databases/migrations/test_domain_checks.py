@@ -172,7 +172,7 @@ def test_check_results_are_compared(case: Case) -> None:
         assert "{" not in str(failure.text)
         assert name in str(failure.text)
         # Seen: a French sentence with "must be equal" in it.
-        assert failure.text.render("fr").startswith(("le contrôle « ", "contrôle « "))
+        assert failure.text.render("fr").startswith(("le résultat du contrôle « ", "contrôle « "))
 
 
 def test_unmapped_rows_are_counted(engine: DatabaseEngine) -> None:

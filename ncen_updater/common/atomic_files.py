@@ -170,10 +170,11 @@ def remove_file(path: Path) -> None:
 def remove_entry(path: Path) -> None:
     """Remove a file, link or directory if it exists, and flush its directory.
 
-    A directory of the caller may contain read-only directories.
+    A directory may contain read-only directories. No link in it is followed, even if another user
+    replaces a directory by one meanwhile.
     """
     if path.is_dir() and not path.is_symlink():
-        for directory, _, _ in os.walk(path):
-            Path(directory).chmod(0o700)
+        for *_, descriptor in os.fwalk(path):
+            os.fchmod(descriptor, 0o700)
         shutil.rmtree(path)
     remove_file(path)

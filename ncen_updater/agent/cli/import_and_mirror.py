@@ -113,7 +113,8 @@ def mirror(
         )
     )
     expiry = N_(
-        "Metadata expires {until} for sites without 'mirror_grace_days'. Update the mirror before."
+        "Metadata expires {until} for sites without 'mirror_grace_days'."
+        " Update the mirror before then."
     )
     session.add_line(LazyText(expiry, values))
     session.write_output({"directory": str(directory), "changed": not dry_run, **report})

@@ -144,10 +144,10 @@ class PlannedFiles:
         if not self.configured:
             text = N_("  files {name}: not retained (not in agent.toml): {description}")
         elif self.effect is SiteFileEffect.ADDS:
-            text = N_("  files {name}: some added, reverted before the commit: {description}")
+            text = N_("  files {name}: some added, can be reverted until the commit: {description}")
         else:
             text = N_(
-                "  files {name}: some changed, reverted before the commit; a later rollback "
+                "  files {name}: some changed, can be reverted until the commit; a later rollback "
                 "restores previous paths and keeps new files: {description}"
             )
         return LazyText(text, values)

@@ -167,7 +167,7 @@ COMMAND_HELP = CommandHelp(
         ExitCode.TRUST: N_("verification failed (signature, digest or draft)"),
         ExitCode.NETWORK: N_("network error (feed or storage unreachable)"),
         ExitCode.SPACE: N_("not enough disk space"),
-        ExitCode.BUSY: N_("another publisher is writing to the feed"),
+        ExitCode.BUSY: N_("another ncen-publisher is writing to the feed"),
         ExitCode.FEED_STALE: N_("metadata expired or about to expire"),
     },
 )  # fmt: skip

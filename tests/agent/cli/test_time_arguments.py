@@ -169,8 +169,9 @@ def test_refused_upgrade_shows_when_the_hold_ends(
     client: LocalSiteClient | ServiceSiteClient = LocalSiteClient(session)
     if served:
         with Journal.open(site.journal) as journal:
-            holds = {"holds": to_json_value(SiteHistory(journal).list_active_holds(NOW))}
-        client = ServiceSiteClient(session, SimpleNamespace(call=lambda *_: holds))  # type: ignore[arg-type]
+            holds = to_json_value(SiteHistory(journal).list_active_holds(NOW))
+        status = {"journal": {"holds": holds}}
+        client = ServiceSiteClient(session, SimpleNamespace(call=lambda *_: status))  # type: ignore[arg-type]
     with refused(HELD) as caught:
         client.require_startable()
     session.language = language

@@ -27,7 +27,6 @@ from ncen_updater.agent.engine.approvals.next_upgrade import (
     require_no_pending_change,
 )
 from ncen_updater.agent.engine.change_guards import make_hold_error
-from ncen_updater.agent.reports.command_results import CommandResult, JsonDocument
 from ncen_updater.agent.storage.journal.site_history import HoldRecord, select_longest_hold
 from ncen_updater.common.cli.usage import NOTHING_CHANGED
 from ncen_updater.common.errors import UpdaterError
@@ -47,6 +46,7 @@ if TYPE_CHECKING:
     from packaging.version import Version
 
     from ncen_updater.agent.cli.session import AgentSession
+    from ncen_updater.agent.reports.command_results import CommandResult, JsonDocument
     from ncen_updater.agent.service.api_client import SiteServiceClient
     from ncen_updater.agent.storage.journal.rows import ChainHead
 
@@ -210,6 +210,8 @@ class ServiceSiteClient:
         if not (sql and isinstance(plan, dict) and isinstance(text, str)):
             shown = {key: value for key, value in answer.document.items() if key != "sql"}
             return replace(answer, document=shown)
+        from ncen_updater.agent.reports.command_results import CommandResult
+
         return CommandResult({"digest": plan["digest"], "sql": text}, [text])
 
     def build_dossier(self, target: Version | None) -> CommandResult:
@@ -294,6 +296,8 @@ class ServiceSiteClient:
         except KeyboardInterrupt:
             text = N_("Job {job} continues. To follow it, run: ncen-updater watch")
             self._run.print_message(LazyText(text, {"job": number}))
+            from ncen_updater.agent.reports.command_results import CommandResult
+
             return CommandResult({"job": number, "ended": False})
         ended = self._service.get(f"/v1/jobs/{number}", patiently=True)
         return parse_job_result(number, ended["result"])

@@ -16,6 +16,7 @@ import pytest
 
 from ncen_updater.agent.adapters.databases.base import MigrationSet
 from ncen_updater.agent.adapters.databases.postgresql import inspection as reading
+from ncen_updater.agent.adapters.databases.postgresql.copies import TemplateCopies
 from ncen_updater.agent.adapters.databases.postgresql.dialect import PostgresDialect
 from ncen_updater.agent.adapters.databases.postgresql.sessions import MaintenanceSessions
 from ncen_updater.agent.engine.change_runner import is_release_at_fault
@@ -277,3 +278,38 @@ def test_terminated_session_is_reported_as_unavailable_database(site: Site) -> N
     ):
         site.sql("postgres", f"SELECT pg_terminate_backend({session.info.backend_pid}, 5000)")
         session.execute("SELECT 1")
+
+
+@NEWEST
+def test_copies_interrupted_before_their_mark_are_completed_or_removed(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    def list_copies() -> list[tuple[Any, ...]]:
+        like = "datname LIKE '%next%' ORDER BY 1"
+        sql = f"SELECT oid, datallowconn FROM pg_database WHERE {like}"
+        return list(site.sql("postgres", sql))
+
+    engine = site.engine()
+    engine.fence(CHANGE)
+    plan = engine.plan_copy(CHANGE)
+    with monkeypatch.context() as patched:
+        patched.setattr(TemplateCopies, "finish_copies", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            engine.copy_databases(CHANGE, plan, SilentProgress())
+    unmarked = list_copies()
+    assert [is_open for _, is_open in unmarked] == [False] * len(site.names)
+    assert not site.engine().is_copied(CHANGE, plan)
+    site.engine().copy_databases(CHANGE, plan, SilentProgress())
+    assert site.engine().is_copied(CHANGE, plan)
+    assert list_copies() == unmarked  # none was copied again
+
+    site.engine().discard_candidates(CHANGE, plan)
+    with monkeypatch.context() as patched:
+        patched.setattr(TemplateCopies, "finish_copies", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            engine.copy_databases(CHANGE, plan, SilentProgress())
+    site.engine().discard_candidates(CHANGE, plan)
+    assert list_copies() == []

@@ -433,7 +433,8 @@ class History:
             bad=frozenset(o.target for o in OPERATIONS.values() if o.fails),
             replaced=dba.replaced,
             undone=last.get("state") == "reverted",
-            final=seen is not None,
+            # A confirmed release that turned bad is a finding that stays.
+            final=seen is not None and seen.whole != TURNS_BAD,
         )
         report = SiteReport(
             texts["status"], document, _document(doctor.output).get("findings", ()),

@@ -25,7 +25,8 @@ class Truth:
         bad: Releases that were made to fail.
         replaced: Databases that were replaced while the last change had closed them.
         undone: Whether the last change was reverted.
-        final: Whether every action was undone, so that nothing may be reported.
+        final: Whether every action was undone and the release works, so that nothing may be
+            reported.
     """
 
     live: Mapping[str, bool | None]

@@ -46,8 +46,8 @@ from ncen_updater.agent.adapters.databases.sqlite.database_sets import (
     snapshot_set,
 )
 from ncen_updater.agent.adapters.databases.sqlite.read_operations import (
-    DatabaseSession,
     SqliteReadOperations,
+    open_session,
 )
 from ncen_updater.agent.adapters.databases.sqlite.safe_files import (
     DatabaseSetMissingError,
@@ -334,7 +334,7 @@ class SqliteEngine(SqliteReadOperations):
     ) -> dict[str, dict[str, Counter[UntestedReason]]]:
         """See :meth:`DatabaseEngine.write_sample_values`."""
         path = self._find_path(candidate)
-        with DatabaseSession(path, "rw", candidate.name) as database:
+        with open_session(path, "rw", candidate.name) as database:
             refusals = round_trip.write_sample_values(database, seed, minimal_columns)
         check_file(candidate.name, path)
         return refusals

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import sqlite3
@@ -214,9 +215,9 @@ class SqliteReadOperations(DatabaseEngine):
             path = self._layout.get_file(live, name)
             for mode in (self._choose_open_mode(path), "frozen"):
                 try:
-                    found.append(self._read_state_row(DatabaseSession(path, mode, name)))
+                    found.append(self._read_state_row(open_session(path, mode, name)))
                     break
-                except (DatabaseError, sqlite3.Error) as error:
+                except DatabaseError as error:
                     logger.warning(
                         "the state row of %s cannot be read: %s", name, sanitize_error(error)
                     )
@@ -398,14 +399,18 @@ class SqliteReadOperations(DatabaseEngine):
         wal_bytes = os.path.lexists(wal) and wal.lstat().st_size
         return "frozen" if frozen and not wal_bytes else "ro"
 
-    def _open_for_reading(self, path: Path, name: str) -> DatabaseSession:
-        return DatabaseSession(path, self._choose_open_mode(path), name)
+    def _open_for_reading(
+        self, path: Path, name: str
+    ) -> contextlib.AbstractContextManager[sqlite3.Connection]:
+        return open_session(path, self._choose_open_mode(path), name)
 
     def _read_state(self, path: Path, name: str) -> DatabaseMarker | None:
         return self._read_state_row(self._open_for_reading(path, name))
 
     @staticmethod
-    def _read_state_row(session: DatabaseSession) -> DatabaseMarker | None:
+    def _read_state_row(
+        session: contextlib.AbstractContextManager[sqlite3.Connection],
+    ) -> DatabaseMarker | None:
         with session as database:
             if not database.execute(LEDGER_TABLES.exists).fetchone():
                 return None
@@ -420,21 +425,14 @@ class SqliteReadOperations(DatabaseEngine):
         return previous
 
 
-class DatabaseSession:
-    """An open database for a block; the driver's errors are translated."""
-
-    def __init__(self, path: Path, mode: str, name: str) -> None:
-        self._path = path
-        self._opened = open_database(path, mode)
-        self._name = name
-
-    def __enter__(self) -> sqlite3.Connection:
-        return self._opened.__enter__()
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        self._opened.__exit__(None, None, None)
-        if isinstance(error, sqlite3.Error):
-            raise DatabaseError(database=self._name, detail=sanitize_error(error)) from error
+@contextlib.contextmanager
+def open_session(path: Path, mode: str, name: str) -> Iterator[sqlite3.Connection]:
+    """Open a database for a block; the driver's errors are translated, also that of opening it."""
+    try:
+        with open_database(path, mode) as connection:
+            yield connection
+    except sqlite3.Error as error:
+        raise DatabaseError(database=name, detail=sanitize_error(error)) from error
 
 
 def find_blockers(

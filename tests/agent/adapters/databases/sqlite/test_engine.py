@@ -26,7 +26,7 @@ from ncen_updater.agent.adapters.databases.sqlite.safe_files import (
     DatabaseSetMissingError,
     NotADatabaseSetError,
 )
-from ncen_updater.agent.model.errors import FenceError
+from ncen_updater.agent.model.errors import DatabaseError, FenceError
 from ncen_updater.common.messages import (
     COPY_FAILED,
     CUT_OVER_FAILED,
@@ -287,6 +287,18 @@ def test_missing_database_is_reported(site: Path) -> None:
     assert engine.read_evidence(COPY) == ChangeEvidence(
         is_cut_over=False, fenced=False, missing=NAMES
     )
+
+
+@pytest.mark.parametrize("mode", ["ro", "rw", "frozen"])
+def test_failure_to_open_is_an_error_of_the_database(site: Path, mode: str) -> None:
+    """As of a file that vanished since it was found, or of a process with too many open files."""
+    build(site)
+    missing = site / "live" / "none.sqlite"
+    with (
+        refused(DatabaseError.message, match="unable to open"),
+        read_operations.open_session(missing, mode, "cases"),
+    ):
+        raise AssertionError("opened")
 
 
 def test_plain_directory_is_adopted_once(site: Path) -> None:

@@ -272,6 +272,14 @@ def test_newer_or_diverged_copy_is_not_overwritten(
     assert {name: place.read_object(name) for name in place.list_sizes()} == before
 
 
+def test_other_metadata_in_place_of_the_timestamp_is_refused(feed: Path, tmp_path: Path) -> None:
+    place = DirectoryStorage(tmp_path / "mirror")
+    upload_feed(FeedDirectory(feed), place, SilentProgress())
+    place.write_object("metadata/timestamp.json", feed / "metadata" / "1.snapshot.json")
+    with refused(STORAGE_AHEAD):
+        upload_feed(FeedDirectory(feed), place, SilentProgress())
+
+
 def test_altering_storage_is_detected(feed: Path, keys: FeedKeys, tmp_path: Path) -> None:
     place = DirectoryStorage(tmp_path / "mirror")
     upload_feed(FeedDirectory(feed), place, SilentProgress())

@@ -345,14 +345,15 @@ def _read_served_state(
         return None
     content = place.read_object(TIMESTAMP)
     mine = state.timestamp
-    with report_errors(
-        STORAGE_AHEAD, RepositoryError, AttributeError, place=place.name, name=TIMESTAMP
-    ):
+    with report_errors(STORAGE_AHEAD, RepositoryError, place=place.name, name=TIMESTAMP):
         timestamp: Metadata[Timestamp] = Metadata.from_bytes(content)
         version = timestamp.signed.version
     if mine is None or (version >= mine.signed.version and timestamp.signed != mine.signed):
         raise UpdaterError(STORAGE_AHEAD, place=place.name, name=TIMESTAMP)
-    with report_errors(STORAGE_AHEAD, UpdaterError, place=place.name, name=TIMESTAMP):
+    # Metadata of another role names no snapshot.
+    with report_errors(
+        STORAGE_AHEAD, UpdaterError, AttributeError, place=place.name, name=TIMESTAMP
+    ):
         return feed.assemble_state(tuple(roots[: max(newest, 1)]), timestamp)
 
 

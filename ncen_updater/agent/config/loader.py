@@ -241,7 +241,7 @@ def _parse_version(text: str) -> Version | None:
 def find_root(data: Mapping[str, Any]) -> Path:
     """Return the root directory of relative paths."""
     text = _read_text(data, ("paths", "root"))
-    return Path(text) if text else Path("/")
+    return Path("/" if text is None else text)
 
 
 def check_paths(raw: RawConfig) -> Iterator[InvalidSetting]:

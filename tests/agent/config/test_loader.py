@@ -141,6 +141,7 @@ MISTAKES: dict[str, ROW] = {
     "name in the server": ('"ncen_cases"', '"a b"', 12, "databases.names.cases", "underscores"),
     "name": ("cases =", "Cases =", 12, "databases.names.Cases", "underscores"),
     "relative root": ('root = "{root}"', 'root = "here"', 6, "paths.root", "absolute"),
+    "empty root": ('root = "{root}"', 'root = ""', 6, "paths.root", "absolute"),
     "no such file": ('"door"', '"no/such/door"', 18, "application.maintenance_file", "not found"),
     "schema": ("schema = 1", "schema = 2", 1, "schema", "one of: 1"),
     "no password file": ("port = 5433", 'password_file = "p"', 14,
@@ -303,7 +304,7 @@ def test_essential_settings_have_the_defaults_and_patterns_of_the_model() -> Non
 
 @pytest.mark.parametrize(
     "name",
-    ["missing", "country form", "text expected", "relative root"],
+    ["missing", "country form", "text expected", "relative root", "empty root"],
 )
 def test_essential_settings_are_validated(tmp_path: Path, name: str) -> None:
     old, new, line, setting, _ = MISTAKES[name]

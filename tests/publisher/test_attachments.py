@@ -17,6 +17,7 @@ from ncen_updater.common.messages import (
     BUILDER_KEY_MISSING,
     PROVENANCE_INVALID,
     PUBLISHER_TARGET_MISSING,
+    REVIEW_FILES_MISSING,
     SBOM_INVALID,
     UNKNOWN_RELEASE,
 )
@@ -36,6 +37,7 @@ from ncen_updater.publisher.cli.main import run
 from ncen_updater.publisher.errors import BuildError
 from ncen_updater.publisher.feed.feed_directory import FeedDirectory
 from ncen_updater.publisher.new.trial import FeedKeys, create_feed, publish_draft
+from ncen_updater.publisher.signing import release_comparison
 from ncen_updater.publisher.signing.draft import draft_releases
 from ncen_updater.publisher.signing.keys import create_key, open_signer
 from ncen_updater.publisher.signing.release_comparison import compare_releases
@@ -205,6 +207,24 @@ def test_signer_compares_files_with_the_draft(
     assert run([*argv, "--json"]) == 1
     error = json.loads(capsys.readouterr().out)["error"]
     assert "ncen-3.3.0.tar.gz" in error["title"]
+
+
+def test_attachment_over_the_limit_of_an_event_is_not_read(
+    release: Path, feed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A drafter could keep a signer waiting with terabytes of a sparse file."""
+    staging = tmp_path / "staging"
+    build_release(release, staging, attachments=AttachmentBuilder("auto"))
+    state = FeedDirectory(feed).read_state()
+    draft = draft_releases(state, staging, NOW)
+    event = SigningEvent.create(
+        tmp_path / "event", draft.title, draft.roles, state, draft.review_files
+    )
+    assert [one.version for one in compare_releases(event, None, None)] == ["3.3.0"]
+    sbom = staging / "targets" / SBOM
+    monkeypatch.setattr(release_comparison, "MAX_REVIEW_FILE_BYTES", sbom.stat().st_size - 1)
+    with refused(REVIEW_FILES_MISSING):
+        compare_releases(event, None, None)
 
 
 def test_document_contradicting_the_metadata_is_refused(

@@ -36,6 +36,7 @@ from ncen_updater.publisher.errors import BuildError
 from ncen_updater.publisher.feed.role_policy import OFFLINE_TOP_ROLES
 from ncen_updater.publisher.signing.draft import list_target_refs
 from ncen_updater.publisher.signing.event_files import (
+    MAX_REVIEW_FILE_BYTES,
     REVIEW_DIRECTORY,
     read_regular_file,
 )
@@ -95,8 +96,9 @@ def compare_releases(
             files = {ref.target: staging / "targets" / ref.target for ref in refs}
         for ref in refs:
             expected = ExpectedFile(ref.target, ref.length, ref.sha256)
+            too_large = staging is None and ref.length > MAX_REVIEW_FILE_BYTES
             with contextlib.suppress(OSError):
-                if is_complete(files[ref.target], expected):
+                if not too_large and is_complete(files[ref.target], expected):
                     continue
             raise _make_missing_error(staging, ref.target)
         checked = check_attachments(

@@ -170,13 +170,14 @@ def _decode_value(kind: Any, value: object, name: str) -> Any:  # noqa: ANN401 -
     raise ValueError(f"{name} is {value!r:.100}")
 
 
-def decode_text(data: Mapping[str, Any], name: str, depth: int = 0) -> LazyText:
+def decode_text(data: object, name: str, depth: int = 0) -> LazyText:
     """Create a text from JSON values, with the texts among its values.
 
     Raises:
         ValueError: If the data does not match.
     """
-    template, values = data.get("template"), data.get("values")
+    found: dict[str, Any] = data if isinstance(data, dict) else {}
+    template, values = found.get("template"), found.get("values")
     if not isinstance(template, str) or not isinstance(values, dict) or depth > _MAX_TEXT_DEPTH:
         raise ValueError(f"{name} is {data!r:.100}")
     return LazyText(

@@ -242,6 +242,7 @@ def test_file_in_place_of_the_state_directory_is_named(tmp_path: Path) -> None:
         ("steps", 3),
         ("missing", [1]),
         ("by_hand", [{"text": "x"}]),
+        ("by_hand", ["x"]),
         ("config", 1),
     ],
 )

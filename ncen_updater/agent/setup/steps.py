@@ -63,7 +63,8 @@ class SetupStep:
     def __init_subclass__(cls, kind: str = "") -> None:
         """Register the class under the name used in records; a base class has none."""
         cls.kind = kind
-        KINDS[kind] = cls
+        if kind:
+            KINDS[kind] = cls
 
     def to_record(self) -> dict[str, Any]:
         """Serialise the step to JSON data."""

@@ -236,6 +236,7 @@ def test_file_in_place_of_the_state_directory_is_named(tmp_path: Path) -> None:
         ("phase", "asleep"),
         ("steps", [{"step": {"kind": "reboot"}, "state": None, "before": None}]),
         ("steps", [{"step": {"kind": "command", "of": 1}, "state": None, "before": None}]),
+        ("steps", [{"step": {"kind": "", "config": "c", "version": "1"}, "state": None}]),
         ("steps", [{"step": {"kind": "command"}, "state": "begun", "before": None}]),
         ("steps", [{"step": {"kind": "command"}, "state": "ended", "before": {}}]),
         ("steps", [{"step": {"kind": "command"}}]),

@@ -8,7 +8,7 @@ from benchmarks.round_trips import measure
 def test_sessions_statements_and_synchronous_writes_stay_few() -> None:
     found = {title: counts["downtime"] for title, counts in measure(3e6).items()}
     limits = {
-        "upgrade": {"sessions": 7, "statements": 230, "synchronous_writes": 12},
+        "upgrade": {"sessions": 7, "statements": 220, "synchronous_writes": 12},
         "rollback": {"sessions": 11, "statements": 220, "synchronous_writes": 12},
     }
     for title, limit in limits.items():

@@ -144,20 +144,21 @@ def compute_table_digest(connection: Connection, table: TableShape) -> TableDige
 def run_release_queries(
     connection: Connection, database: str, queries: Sequence[str], timeout_s: float
 ) -> list[list[tuple[object, ...]]]:
-    """Run SELECTs of a release, each in a read-only transaction with this time-out.
+    """Run SELECTs of a release in one read-only transaction, with a time-out for each.
 
-    A setting that one of them changes, also in a function, ends with its transaction.
+    A setting that one of them changes, also in a function, does not reach the next.
 
     Raises:
         QUERY_FAILED: With the server's message.
     """
-    begin = f"BEGIN READ ONLY; SET LOCAL statement_timeout = {int(timeout_s * 1000)}"
+    limit = f"SET LOCAL statement_timeout = {int(timeout_s * 1000)}"
+    execute(connection, f"BEGIN READ ONLY; {limit}; SAVEPOINT query")
     # Prepared, so that the server accepts one statement only, and none can end the transaction.
     connection.prepare_threshold = 0
     results: list[list[tuple[object, ...]]] = []
     for sql in queries:
-        end = "ROLLBACK; " if results else ""
-        connection.execute(f"{end}{begin}".encode(), prepare=False)
+        if results:
+            connection.execute(b"ROLLBACK TO query", prepare=False)
         try:
             cursor = connection.execute(sql.encode(), prepare=True)
             results.append([tuple(row) for row in cursor.fetchall()])

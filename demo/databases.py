@@ -17,11 +17,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from demo.releases import assemble
-from ncen_updater.agent.adapters.databases.base import ChangeRef, MigrationDirection
+from ncen_updater.agent.adapters.databases.base import ChangeRef
 from ncen_updater.agent.adapters.databases.migrations.dialect import MigrationDialect
 from ncen_updater.agent.adapters.databases.migrations.planner import (
     load_migrations,
-    plan_database_migrations,
 )
 from ncen_updater.agent.adapters.databases.migrations.runner import MigrationRunner
 from ncen_updater.agent.adapters.databases.postgresql.dialect import PostgresDialect
@@ -136,18 +135,8 @@ def apply_release(place: SiteDatabases, source: Path, origin: Path | None = None
     change = ChangeRef(INSTALLATION, 0, manifest.version)
     for name in DATABASES:
         runner = MigrationRunner(_dialect(place, name), name)
-        plan = plan_database_migrations(
-            name, runner.read_ledger(), target[name], old[name] if old else None
-        )
-        known = {(MigrationDirection.UP, item.migration.id): item for item in target[name]}
-        known.update(
-            {
-                (MigrationDirection.DOWN, i.migration.id): i
-                for i in (old[name] if old is not None else ())
-            }
-        )
-        # Without a state row: such a site never had a cut-over by an agent.
-        runner.run_plan(plan, known, change, SilentProgress())
+        runner.migrate(change, target[name], old[name] if old else None, SilentProgress())
+        runner.delete_state()  # such a site never had a cut-over by an agent
 
 
 def _dialect(place: SiteDatabases, name: str) -> MigrationDialect:

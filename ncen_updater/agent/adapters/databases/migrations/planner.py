@@ -50,7 +50,6 @@ class MigrationReason(StrEnum):
     GAP = N_("migration {migration} is missing, but a later one is applied")
     OUT_OF_ORDER = N_("migration {migration} cannot be reverted before a later one")
     IRREVERSIBLE = N_("migration {migration} is irreversible")
-    STALE_PLAN = N_("the plan is outdated at migration {migration}")
 
 
 def make_refusal(database: str, reason: MigrationReason, migration: str) -> MigrationRefusedError:

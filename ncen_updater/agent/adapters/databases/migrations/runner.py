@@ -194,31 +194,6 @@ class MigrationRunner:
             self._write_state(driver, change)  # one statement, so a transaction of its own
         return plan
 
-    def run_plan(
-        self,
-        plan: MigrationPlan,
-        migrations: Mapping[tuple[MigrationDirection, str], SqlMigration],
-        change: ChangeRef,
-        progress: ProgressListener,
-    ) -> None:
-        """Run the steps of a plan for this database in order.
-
-        Args:
-            plan: Result of :func:`plan_database_migrations` for this database's ledger.
-            migrations: The migration of each step, for its limits and ``verify`` file.
-            change: The change for the ledger rows.
-            progress: Receives a report of each migration, and one at each heartbeat while it runs.
-
-        Raises:
-            MigrationRefusedError: The plan does not match the ledger (any more), or a down
-                migration is missing.
-            MigrationFailedError: A file was changed since the plan, was refused by the server,
-                ended its transaction, or timed out; ``detail`` gives the reason.
-            VERIFY_FAILED: The ``verify`` file found rows.
-        """
-        with self._open_connection() as driver:
-            self._run_plan(driver, plan, self._read_ledger(driver), migrations, change, progress)
-
     def _run_plan(
         self,
         driver: Any,  # noqa: ANN401 - drivers share no type
@@ -239,7 +214,7 @@ class MigrationRunner:
             self._dialect.create_ledger_tables(driver, lock_ms)
             heads = [row[0] for row in driver.execute(self._dialect.ledger_tables.select_version)]
         stack = [row.id for row in reduce_ledger(self._database, rows)]
-        versions = _list_versions(self._database, stack, steps)
+        versions = _list_versions(stack, steps)
         if not steps:
             return
         if heads != stack[-1:]:
@@ -285,13 +260,7 @@ class MigrationRunner:
         except self._dialect.error_type as error:
             detail = self._dialect.explain_error(error)
             fault = self._dialect.classify_environment_fault(driver, error)
-            if fault is not None:
-                raise DatabaseError(
-                    fault, database=self._database, migration=migration, detail=detail
-                ) from error
-            raise MigrationFailedError(
-                database=self._database, migration=migration, detail=detail
-            ) from error
+            raise _make_migration_error(self._database, migration, detail, fault) from error
 
     def _read_ledger(self, driver: Any) -> tuple[AppliedMigration, ...]:  # noqa: ANN401
         tables = self._dialect.ledger_tables
@@ -309,27 +278,26 @@ class MigrationRunner:
             raise DatabaseError(database=self._database, detail=detail) from error
 
 
-def _list_versions(
-    database: str, stack: Sequence[str], steps: Sequence[PlannedMigration]
-) -> list[str | None]:
-    """Return the newest migration before the first step, and after each step.
-
-    Raises:
-        MigrationRefusedError: The plan was made from another ledger.
-    """
+def _list_versions(stack: Sequence[str], steps: Sequence[PlannedMigration]) -> list[str | None]:
+    """Return the newest migration before the first step, and after each step."""
     applied = list(stack)
     versions = [applied[-1] if applied else None]
     for step in steps:
         if step.direction is MigrationDirection.DOWN:
-            if applied[-1:] != [step.id]:
-                raise make_refusal(database, MigrationReason.STALE_PLAN, step.id)
             applied.pop()
-        elif step.id in applied:
-            raise make_refusal(database, MigrationReason.STALE_PLAN, step.id)
         else:
             applied.append(step.id)
         versions.append(applied[-1] if applied else None)
     return versions
+
+
+def _make_migration_error(
+    database: str, migration: str, detail: LazyText | str, fault: ErrorMessage | None = None
+) -> DatabaseError:
+    """Make the error of a failed migration, or that of a faulty environment (full disk, ...)."""
+    if fault is not None:
+        return DatabaseError(fault, database=database, migration=migration, detail=detail)
+    return MigrationFailedError(database=database, migration=migration, detail=detail)
 
 
 def format_dangling_references(counts: Mapping[tuple[str, str], int]) -> str:
@@ -402,16 +370,7 @@ class MigrationExecutor:
     def _make_error(
         self, detail: LazyText | str, fault: ErrorMessage | None = None
     ) -> DatabaseError:
-        if fault is not None:
-            return DatabaseError(
-                fault,
-                database=self._database,
-                migration=self._migration,
-                detail=detail,
-            )
-        return MigrationFailedError(
-            database=self._database, migration=self._migration, detail=detail
-        )
+        return _make_migration_error(self._database, self._migration, detail, fault)
 
     def _prepare_migration(self, step: PlannedMigration, item: SqlMigration) -> None:
         self._check_digest(step)

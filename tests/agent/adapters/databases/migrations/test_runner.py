@@ -26,7 +26,6 @@ from ncen_updater.agent.adapters.databases.base import (
     SqlMigration,
 )
 from ncen_updater.agent.adapters.databases.migrations.dialect import MigrationDialect
-from ncen_updater.agent.adapters.databases.migrations.planner import plan_database_migrations
 from ncen_updater.agent.adapters.databases.migrations.runner import MigrationRunner
 from ncen_updater.agent.adapters.databases.postgresql.dialect import PostgresDialect
 from ncen_updater.agent.adapters.databases.postgresql.inspection import run_release_queries
@@ -303,11 +302,9 @@ class Cases:
         self, database: Database, tmp_path: Path
     ) -> None:
         both, runner = first(tmp_path), database.runner()
-        plan = plan_database_migrations("cases", (), both, None)
         both[0].up.write_text("CREATE TABLE other (x int)")
-        items = {(MigrationDirection.UP, m.migration.id): m for m in both}
         with pytest.raises(MigrationFailedError, match="not the file that was planned"):
-            runner.run_plan(plan, items, CHANGE, SilentProgress())
+            runner.migrate(CHANGE, both, None, SilentProgress())
         assert database.tables() == set()
         both = first(tmp_path)
         verify = both[1].verify
@@ -316,16 +313,8 @@ class Cases:
         with pytest.raises(MigrationFailedError, match=r"0002_b\.verify\.sql"):
             runner.migrate(CHANGE, both, None, SilentProgress())
 
-    def test_stale_plan_and_missing_down_migration_are_refused(
-        self, database: Database, tmp_path: Path
-    ) -> None:
+    def test_missing_down_migration_is_refused(self, database: Database, tmp_path: Path) -> None:
         both, runner = first(tmp_path), database.runner()
-        plan = plan_database_migrations("cases", (), both, None)
-        items = {(MigrationDirection.UP, m.migration.id): m for m in both}
-        runner.run_plan(plan, items, CHANGE, SilentProgress())
-        with pytest.raises(MigrationRefusedError) as caught:
-            runner.run_plan(plan, items, CHANGE, SilentProgress())
-        assert caught.value.values["kind"] == "stale_plan"
         one_way = make(tmp_path, "0003", down=None)
         runner.migrate(CHANGE, [*both, one_way], None, SilentProgress())
         with pytest.raises(MigrationRefusedError) as caught:

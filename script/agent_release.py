@@ -1,5 +1,7 @@
 """Make the release directory of the agent from its wheel, the lock file and the locked wheels.
 
+``script/agent-release`` runs it with the new directory, the wheels, and the lock file.
+
 The result is an ordinary release for ``lint``, ``build`` and ``draft``::
 
     manifest.toml
@@ -12,6 +14,7 @@ A wheel whose digest is not in the lock file is refused.
 from __future__ import annotations
 
 import shutil
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,17 +23,13 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
 
 from ncen_updater.common import atomic_files as durable
-from ncen_updater.common.errors import UpdaterError
-from ncen_updater.common.i18n import LazyText
-from ncen_updater.common.messages import WHEELS_UNUSABLE
 from ncen_updater.formats.target_names import AGENT_PRODUCT, REQUIREMENTS, WHEELS
 from ncen_updater.formats.tree import hash_file
-from ncen_updater.publisher.errors import describe_system_error
 
 #: Python versions of the servers; a requirement needed by none of them needs no wheel.
 PYTHON_VERSIONS = ("3.11", "3.12", "3.13")
 
-TEMPLATES = Path(__file__).parent / "templates"
+MANIFEST = Path(__file__).with_name("agent-manifest.toml")
 
 
 @dataclass(frozen=True)
@@ -48,21 +47,6 @@ class LockedRequirement:
     version: str
     digests: frozenset[str]
     is_needed: bool
-
-
-@dataclass(frozen=True)
-class AgentRelease:
-    """The release directory that was made.
-
-    Attributes:
-        version: Version of the agent.
-        wheels: Number of wheels.
-        bytes: Total bytes of the wheels.
-    """
-
-    version: str
-    wheels: int
-    bytes: int
 
 
 def parse_lock(text: str) -> Mapping[str, LockedRequirement]:
@@ -105,7 +89,7 @@ def _is_needed(requirement: Requirement) -> bool:
     return any(requirement.marker.evaluate({**e}) for e in environments)
 
 
-def make_agent_release(wheels: Path, lock: Path, place: Path) -> AgentRelease:
+def make_agent_release(wheels: Path, lock: Path, place: Path) -> None:
     """Make the release directory.
 
     Args:
@@ -114,22 +98,12 @@ def make_agent_release(wheels: Path, lock: Path, place: Path) -> AgentRelease:
         place: The release directory to create.
 
     Raises:
-        WHEELS_UNUSABLE: If the directory exists, a file cannot be read, a wheel is not in the lock
-            file, or a locked wheel is missing.
+        ValueError: If the directory exists, a wheel is not in the lock file, or a locked wheel is
+            missing.
     """
     if place.exists():
-        raise UpdaterError(
-            WHEELS_UNUSABLE,
-            path=wheels,
-            reason=LazyText("{path} already exists", {"path": place}),
-        )
-    try:
-        locked = parse_lock(lock.read_text("utf-8"))
-        own, others = _match_wheels_with_lock(wheels, locked)
-    except (OSError, ValueError) as error:
-        raise UpdaterError(
-            WHEELS_UNUSABLE, path=wheels, reason=describe_system_error(error)
-        ) from error
+        raise ValueError(f"{place} already exists")
+    own, others = _match_wheels_with_lock(wheels, parse_lock(lock.read_text("utf-8")))
     version = str(parse_wheel_filename(own.name)[1])
     partial = place.with_name(f"{place.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
@@ -138,10 +112,9 @@ def make_agent_release(wheels: Path, lock: Path, place: Path) -> AgentRelease:
         shutil.copyfile(wheel, partial / WHEELS / wheel.name)
     line = f"{AGENT_PRODUCT}=={version} --hash=sha256:{hash_file(own)}\n"
     _write(partial / REQUIREMENTS, lock.read_text("utf-8") + line)
-    manifest = (TEMPLATES / "agent-manifest.toml").read_text("utf-8")
+    manifest = MANIFEST.read_text("utf-8")
     _write(partial / "manifest.toml", manifest.format(product=AGENT_PRODUCT, version=version))
     durable.rename_entry(partial, place)
-    return AgentRelease(version, 1 + len(others), sum(w.stat().st_size for w in (own, *others)))
 
 
 def _match_wheels_with_lock(
@@ -173,3 +146,8 @@ def _match_wheels_with_lock(
 def _write(path: Path, text: str) -> None:
     durable.write_file(path, text.encode())
     path.chmod(0o644)
+
+
+if __name__ == "__main__":
+    target, wheel_directory, lock_file = map(Path, sys.argv[1:])
+    make_agent_release(wheel_directory, lock_file, target)

@@ -71,9 +71,7 @@ def find_unknown_settings(table: dict[str, Any], prefix: str = "") -> Iterator[s
 
 
 def test_unknown_commands_and_settings_are_found() -> None:
-    text = (
-        "`ncen-updater check --exit-code` `ncen-updater chek`\n\n    ncen-publisher lint --none x\n"
-    )
+    text = "`ncen-updater plan --sql` `ncen-updater chek`\n\n    ncen-publisher lint --none x\n"
     assert list(find_unknown_commands(text)) == [
         "ncen-updater chek",
         "ncen-publisher lint --none x",

@@ -30,7 +30,6 @@ class ExitCode(IntEnum):
     NETWORK = 7
     SPACE = 8
     BUSY = 9
-    UPDATE_AVAILABLE = 10
     ROLLED_BACK = 11
     INTERVENTION_NEEDED = 12
     REHEARSAL_STALE = 13

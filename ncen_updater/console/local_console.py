@@ -24,7 +24,7 @@ from datetime import datetime, tzinfo
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
-from ncen_updater.common.cli.characters import fit_encoding, prepare_for_terminal
+from ncen_updater.common.cli.characters import format_for_stream
 from ncen_updater.common.cli.render import format_error
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.http_server import LimitedConnection, LimitedServer
@@ -65,10 +65,9 @@ class TerminalOutput:
 
     def write_line(self, text: LazyText) -> None:
         """Print one line."""
-        words = prepare_for_terminal(
-            text.render(self.language), right_to_left=is_right_to_left(self.language)
-        )
-        print(fit_encoding(words, sys.stdout.encoding or "utf-8"), flush=True)  # noqa: T201
+        words = text.render(self.language)
+        right_to_left = is_right_to_left(self.language)
+        print(format_for_stream(words, sys.stdout, right_to_left=right_to_left), flush=True)  # noqa: T201
 
     def show_link(self, key: str, port: int) -> None:
         """Print a one-time link."""

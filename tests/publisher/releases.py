@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -43,3 +44,18 @@ def write_release(
         f"{extra}"
     )
     return directory
+
+
+def write_sbom(file: Path, version: str = "3.3.0") -> Path:
+    """An SBOM of a release with two components."""
+    parts = [
+        {"type": "library", "name": name, "version": "1.0", "bom-ref": name}
+        for name in ("tool", "other")
+    ]
+    product = {"type": "application", "name": "ncen", "version": version, "bom-ref": "ncen"}
+    document = {
+        "bomFormat": "CycloneDX", "specVersion": "1.6", "version": 1,
+        "metadata": {"component": product}, "components": parts,
+    }  # fmt: skip
+    file.write_text(json.dumps(document))
+    return file

@@ -223,11 +223,13 @@ def test_errors_have_exit_codes(signer: SignerCli) -> None:
     assert not (work / "x.pem").exists()
 
 
-def test_passphrase_is_read_from_a_descriptor(signer: SignerCli) -> None:
+def test_passphrase_is_read_from_a_pipe(signer: SignerCli) -> None:
     read, write = os.pipe()
     os.write(write, f"{PASSPHRASE}\n".encode())
     os.close(write)
-    made = signer.json("keys", "new", "y", "--directory", signer.work, "--passphrase-fd", read)
+    made = signer.json(
+        "keys", "new", "y", "--directory", signer.work, "--passphrase-file", f"/dev/fd/{read}"
+    )
     os.close(read)
     assert Path(made["private"]).exists()
 

@@ -96,7 +96,7 @@ def test_excluded_base_is_refused() -> None:
 def test_each_earlier_release_gets_a_direct_pack(tmp_path: Path, feed: PackFeed) -> None:
     release, maker = built(tmp_path, feed)
     assert [ref.from_version for ref in release.document.deltas] == [SECOND, FIRST]
-    assert not maker.dropped
+    assert not maker.skipped
     for ref in release.document.deltas:
         pack = tmp_path / "staging" / "targets" / ref.target
         assert pack.stat().st_size == ref.length < release.document.archive.length / 5
@@ -122,8 +122,9 @@ def test_unprofitable_pack_is_dropped(tmp_path: Path, feed: PackFeed) -> None:
     (source / "app" / "data.bin").write_bytes(os.urandom(400_000))
     release, maker = built(tmp_path, feed)
     assert release.document.deltas == ()
-    assert [item.from_version for item in maker.dropped] == [SECOND, FIRST]
-    assert all(item.pack_bytes > item.archive_bytes * 0.8 for item in maker.dropped)
+    assert [item.from_version for item in maker.skipped] == [SECOND, FIRST]
+    sizes = [item.reason.values for item in maker.skipped]
+    assert all(int(str(s["pack_bytes"])) > int(str(s["archive_bytes"])) * 0.8 for s in sizes)
     assert not list((tmp_path / "staging" / "targets" / "deltas").rglob("*--*"))
 
 
@@ -194,7 +195,7 @@ def test_dropped_packs_are_reported(
     made = json.loads(capsys.readouterr().out)
     packs = [ref["target"] for ref in made["targets"] if ref["target"].startswith("deltas/")]
     assert packs == [f"deltas/ncen/{FIRST}--{THIRD}"]
-    assert made["dropped_packs"] == []
+    assert made["skipped_packs"] == []
     assert run([*argv, "--delta-from", "1.0"]) == 2
     assert "1.0" in capsys.readouterr().err
     (source / "app" / "data.bin").write_bytes(os.urandom(400_000))
@@ -215,8 +216,8 @@ def test_release_without_a_possible_pack_is_built(
     assert f"no delta pack from {FIRST}: Cannot create the delta pack" in capsys.readouterr().out
     assert run([*argv, "--json", "--lang", "fr"]) == 0
     made = json.loads(capsys.readouterr().out)
-    assert [item["code"] for item in made["failed_packs"]] == ["NU-3160", "NU-3160"]
-    assert all("hdiffpatch" in item["detail"] for item in made["failed_packs"])
+    assert [item["from_version"] for item in made["skipped_packs"]] == [SECOND, FIRST]
+    assert all("hdiffpatch" in item["reason"] for item in made["skipped_packs"])
     assert not [ref for ref in made["targets"] if ref["target"].startswith("deltas/")]
 
 

@@ -75,13 +75,10 @@ class Country:
         self,
         who: str = "amina",
         version: str = "3.4.0",
-        hours: int = 72,
         reason: str = "loses cases",
     ) -> None:
         def sign(state: Any, now: datetime) -> EmergencyHaltStatement:
-            return sign_emergency_halt(
-                state, self.halt_keys[who], "ncen", version, reason, now, hours
-            )
+            return sign_emergency_halt(state, self.halt_keys[who], "ncen", version, reason, now)
 
         self.publisher.publish_emergency_halt(sign, self.keys.online)
 
@@ -220,9 +217,9 @@ def test_halt_is_lifted_by_its_signer(country: Country) -> None:
 
 
 def test_each_key_has_one_halt_per_release(country: Country) -> None:
-    country.halt(hours=5)
+    country.halt()
     assert not goes(country.path())
-    country.pass_hours(6)
+    country.pass_hours(73)
     assert goes(country.path())
     with refused(EMERGENCY_HALT_ALREADY_USED):
         country.halt()

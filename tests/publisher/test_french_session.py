@@ -100,7 +100,6 @@ def test_every_command_is_in_french(signer: SignerCli) -> None:
     run("export", feed, "--for-site", "KE/ke-1", "--from", "3.2.4", "--output", work / "ke.ncen")
     run("fleet", "forget", "ke-1", "--record", work / "fleet.db")
     run("monitor", "http://127.0.0.1:9/", "--root", feed / "metadata/1.root.json")
-    run("agent-release", work / "a", "--wheels", work / "s", "--lock", work / "secret")
     run("show", work / "nowhere")
     run("new", work / "r", "--yes")
     run("try", work / "r", "--before", work / "r", "--site", work / "nowhere.toml", "--yes")

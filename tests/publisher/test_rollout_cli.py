@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from ncen_updater.publisher.signing.value_format import format_signed_time
-from tests.publisher.releases import write_release
+from tests.publisher.releases import write_release, write_sbom
 from tests.publisher.test_cli import SignerCli, signer
 
 __all__ = ["signer"]
@@ -111,7 +111,8 @@ def test_attachment_and_copy_options_work(signer: SignerCli) -> None:
     signer.sign_and_publish(work / "e1")
     signer.json("keys", "new", "builder", "--directory", work / "keys", *signer.pass_file)
     statement = ("--provenance", work / "keys/builder.pem", *signer.pass_file)
-    build = ("build", write_release(work / "r"), "--staging", work / "s", "--sbom", "auto")
+    sbom = ("--sbom", write_sbom(work / "sbom.json"))
+    build = ("build", write_release(work / "r"), "--staging", work / "s", *sbom)
     assert signer.run(*build, *statement)[0] == 2
     where = ("--builder", "https://build.example.org", "--source", "git+https://git.example.org/x")
     built = signer.json(*build, *statement, *where, "--commit", "4f2a")
@@ -126,7 +127,7 @@ def test_attachment_and_copy_options_work(signer: SignerCli) -> None:
     code, out, _ = signer.run("inspect", feed, "3.3.0", *public)
     assert code == 0
     assert "Built by https://build.example.org from git+https://git.example.org/x" in out
-    assert signer.json("inspect", feed, "3.3.0", *public)["components"] == 0
+    assert signer.json("inspect", feed, "3.3.0", *public)["components"] == 2
     assert signer.run("inspect", feed, "3.3.0")[0] == 2
     copied = signer.json("upload", feed, work / "copy")
     assert copied["written"][-1] == "metadata/timestamp.json"

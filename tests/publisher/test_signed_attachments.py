@@ -34,7 +34,7 @@ from ncen_updater.publisher.signing.event_files import REVIEW_DIRECTORY
 from ncen_updater.publisher.signing.keys import create_key, load_public_key, open_signer
 from ncen_updater.publisher.signing.signing_event import SigningEvent
 from tests.publisher.feeds import make_halt, make_halt_end
-from tests.publisher.releases import PASSPHRASE, ring, write_release
+from tests.publisher.releases import PASSPHRASE, ring, write_release, write_sbom
 from tests.support.errors import refused
 
 NOW = datetime.now(UTC).replace(microsecond=0)
@@ -93,7 +93,9 @@ def desk(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Desk:
     signer = open_signer(tmp_path / "builder/builder.pem", lambda _: PASSPHRASE)
     release = write_release(tmp_path / "release")
     build_release(
-        release, tmp_path / "staging", attachments=AttachmentBuilder("auto", SOURCE, signer)
+        release,
+        tmp_path / "staging",
+        attachments=AttachmentBuilder(write_sbom(tmp_path / "sbom.json"), SOURCE, signer),
     )
     return Desk(tmp_path, capsys)
 
@@ -112,7 +114,7 @@ def test_show_reports_unverified_files(desk: Desk) -> None:
     show = ["show", str(event.directory), "--root", root]
     assert run(show) == 0
     said = " ".join(desk.capsys.readouterr().out.split())
-    assert "ncen 3.3.0: description matches the metadata SBOM: 0 components" in said
+    assert "ncen 3.3.0: description matches the metadata SBOM: 2 components" in said
     assert "WARNING: provenance not verified" in said
     assert run([*show, "--builder-key", str(desk.place / "builder/builder.pub.json")]) == 0
     said = " ".join(desk.capsys.readouterr().out.split())

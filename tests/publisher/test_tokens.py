@@ -88,7 +88,7 @@ class Tokens:
             read, write = os.pipe()
             os.write(write, secret.encode())
             os.close(write)
-            words = (*words, "--passphrase-fd", read)
+            words = (*words, "--passphrase-file", f"/dev/fd/{read}")
         done = subprocess.run(
             [sys.executable, "-c", command, *map(str, words), "--module", str(DRIVER), "--json"],
             env=self.environment, capture_output=True, text=True, check=False,

@@ -27,31 +27,24 @@ FILE_TYPE = click.Path(path_type=Path, dir_okay=False)
 @agent_command
 @click.argument("file", metavar="FILE", type=FILE_TYPE, required=False)
 @dry_run_option
-@click.option("--receipt", is_flag=True, help=N_("Also write the next receipt beside the bundle"))
 @click.option(
     "--job",
     type=IntegerRange(min=1),
     metavar="N",
     hidden=True,
 )
-def import_(
-    session: AgentSession, file: Path | None, dry_run: bool, receipt: bool, job: int | None
-) -> ExitCode:
+def import_(session: AgentSession, file: Path | None, dry_run: bool, job: int | None) -> ExitCode:
     if job is not None and file is None:
         return session.show_result(session.get_local_site().import_for_job(job, dry_run=dry_run))
     if file is None or job is not None:
         raise CommandUsageError(N_("specify a file"))
     # A user with write access reads the medium directly, without the import directory.
     result = session.get_nearest_client().import_bundle(file, dry_run=dry_run)
-    for line in result.lines:
-        session.add_line(line)
-    path = None
     if result.error is None and not dry_run:
-        from ncen_updater.agent.cli.receipt import offer_receipt
+        from ncen_updater.agent.cli.receipt import suggest_receipt
 
-        path = offer_receipt(session, file.absolute().parent, wanted=receipt)
-    document = result.document if path is None else {**result.document, "receipt": path}
-    return session.show_result(replace(result, lines=(), document=document))
+        result = replace(result, lines=[*result.lines, *suggest_receipt(session, file.absolute())])
+    return session.show_result(result)
 
 
 @agent_command

@@ -77,7 +77,6 @@ COMMAND_HELP = CommandHelp(
         "status": {"status": N_("Show the installed release and the current operation")},
         "check": {
             "check": N_("Check the feed for a new release"),
-            "check --exit-code": N_("Exit with 10 if an upgrade is available"),
         },
         "plan": {
             "plan": N_("Show the upgrade plan without changing anything"),
@@ -156,7 +155,7 @@ COMMAND_HELP = CommandHelp(
     meanings=EXIT_CODE_MEANINGS,
     exit_codes={
         "status": (12,),
-        "check": (6, 7, 10, 12, 14),
+        "check": (6, 7, 12, 14),
         "plan": (3, 6, 7, 8, 14),
         "rehearse": (3, 9, 12),
         "approve": (3, 4, 13),

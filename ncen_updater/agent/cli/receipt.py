@@ -7,6 +7,7 @@ import os
 import shutil
 import sys
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -104,41 +105,18 @@ def receipt(
         return command.show_next()
 
 
-def offer_receipt(session: AgentSession, directory: Path, *, wanted: bool) -> Path | None:
-    """Write the next receipt into the directory of an imported bundle, or say how to do so.
-
-    Args:
-        session: The session.
-        directory: Directory of the bundle.
-        wanted: Whether to write it; the user has to write the first receipt of a level himself.
-
-    Returns:
-        Path of the file; None if none was written.
-
-    Raises:
-        RECEIPT_UNWRITABLE: If the file cannot be written.
-    """
-    site = session.open_site()
-    file = site.state_directory / JOURNAL_FILE
+def suggest_receipt(session: AgentSession, bundle: Path) -> Iterator[LazyText]:
+    """Yield how to write the next receipt beside an imported bundle, if receipts are allowed."""
+    file = session.open_site().state_directory / JOURNAL_FILE
     if not os.access(file, os.W_OK):
-        return None  # no journal before the first bundle; and only root writes receipts
-    with Journal.open(file) as journal:
-        state = receipts.read_receipt_state(journal)
-        command = _ReceiptCommand(session, site, journal, state.level)
-        if state.level is ReceiptLevel.NONE:
-            if wanted:
-                session.add_line(LazyText(RECEIPTS_ARE_OFF))
-            return None
-        if not (wanted and state.is_begun):
-            words = N_(
-                "To write a receipt beside the bundle, run: sudo ncen-updater receipt --to {path}"
-            )
-            session.add_line(LazyText(words, {"path": directory}))
-            return None
-        signed, path = command.write_file(directory)
-    session.add_line(LazyText(N_("Written: {path}"), {"path": path}))
-    command.show_fingerprint(signed)
-    return path
+        return  # no journal before the first bundle; and only root writes receipts
+    with Journal.open(file, read_only=True) as journal:
+        level = receipts.read_receipt_state(journal).level
+    if level is not ReceiptLevel.NONE:
+        words = N_(
+            "To write a receipt beside the bundle, run: sudo ncen-updater receipt --to {path}"
+        )
+        yield LazyText(words, {"path": bundle.parent})
 
 
 @dataclass(frozen=True)

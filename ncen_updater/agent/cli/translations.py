@@ -51,7 +51,6 @@ if TYPE_CHECKING:
 )
 @click.option("--to", "target", metavar="FILE", help=N_("export: output file"))
 @click.option("--file", "file_name", metavar="FILE", help=N_("File to use if there are several"))
-@click.option("--all", "everything", is_flag=True, help=N_("export: include complete texts"))
 @yes_option
 def translations(
     session: AgentSession,
@@ -61,7 +60,6 @@ def translations(
     file_language: str | None,
     target: str | None,
     file_name: str | None,
-    everything: bool,
     yes: bool,
 ) -> ExitCode:
     if action in ("export", "import") and name is None:
@@ -88,9 +86,7 @@ def translations(
             return _show_report(session, layer, origin, chosen)
         case "export":
             output = Path(target) if target else Path(f"{name}.po")
-            return _export_texts(
-                session, layer, origin, chosen, name or "", output, file_name, everything=everything
-            )
+            return _export_texts(session, layer, origin, chosen, name or "", output, file_name)
         case "import":
             return _import_texts(
                 session, site, layer, chosen, Path(name or ""), file_language, file_name, yes=yes
@@ -175,8 +171,6 @@ def _export_texts(
     language: str,
     path: Path,
     file_name: str | None,
-    *,
-    everything: bool,
 ) -> ExitCode:
     from ncen_updater.agent.storage.overlay.translation_exchange import export_untranslated
     from ncen_updater.formats.manifest import OverlayFormat
@@ -190,9 +184,7 @@ def _export_texts(
         own = layer.read_local(file.declared, language)
     except UnusableFileError as error:
         raise _build_unusable_error(file.local_path, error) from error
-    found = export_untranslated(
-        reported.get(file.local_path, file), shipped, own, everything=everything
-    )
+    found = export_untranslated(reported.get(file.local_path, file), shipped, own)
     _write_file(path, FORMATS[OverlayFormat.PO].write(found).encode())
     values = {"path": path, "count": len(found), "version": version}
     session.add_line(

@@ -87,15 +87,12 @@ def upgrade(
 
 
 @agent_command
-@click.option("--exit-code", is_flag=True, help=N_("Exit with 10 if an upgrade is available"))
-def check(session: AgentSession, exit_code: bool) -> ExitCode:
+def check(session: AgentSession) -> ExitCode:
     answer = session.get_client().check_feed()
     if answer.document.get("available") is True and not session.runs_for_service:
         more = LazyText(N_("To see the upgrade plan, run: ncen-updater plan"))
         answer = replace(answer, lines=[*answer.lines, more])
-    code = session.show_result(answer)
-    available = exit_code and code == ExitCode.OK and answer.document.get("available") is True
-    return ExitCode.UPDATE_AVAILABLE if available else code
+    return session.show_result(answer)
 
 
 @agent_command

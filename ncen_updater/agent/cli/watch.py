@@ -9,7 +9,6 @@ from typing import TypeGuard
 import click
 
 from ncen_updater.agent.cli.common import agent_command
-from ncen_updater.agent.cli.event_text import format_event
 from ncen_updater.agent.cli.hold import show_next_start
 from ncen_updater.agent.cli.job_progress import (
     parse_job_result,
@@ -32,8 +31,7 @@ from ncen_updater.common.messages import API_PATH_UNKNOWN, JOB_UNKNOWN, ExitCode
 
 @agent_command
 @click.argument("job", required=False, metavar="[JOB]", type=IntegerRange(min=1))
-@click.option("--events", is_flag=True, help=N_("Show audit log events"))
-def watch(session: AgentSession, job: int | None, events: bool) -> ExitCode:
+def watch(session: AgentSession, job: int | None) -> ExitCode:
     client = require_service(session)
     seen, before = 0, None if session.as_json else _find_newest_change(client)
     job, work = _find_job(client, job), list[str]()
@@ -46,8 +44,8 @@ def watch(session: AgentSession, job: int | None, events: bool) -> ExitCode:
                     work = list(event.data["running"]["command"])
                 if event.kind == "service" and not session.as_json:
                     report_progress(progress, event.data)
-                elif events or session.as_json:
-                    _write_event(session, event)
+                elif session.as_json:
+                    session.write_document({"kind": event.kind, **event.data})
     except KeyboardInterrupt:
         return ExitCode.OK
     followed = client.get(f"/v1/jobs/{job}") if job is not None else None
@@ -160,15 +158,3 @@ def _follow_events(
         )
         if is_over:
             return
-
-
-def _write_event(session: AgentSession, event: StreamEvent) -> None:
-    """Write one event as one line."""
-    if session.as_json:
-        session.write_document({"kind": event.kind, **event.data})
-        return
-    at = event.data.get("at")
-    moment = at if isinstance(at, str) else None
-    session.write_text(
-        format_event(moment, event.kind, event.data.get("data"), session.language, session.zone)
-    )

@@ -108,14 +108,8 @@ def apply_delta_pack(
 
     ref, document = download.ref, download.document
     origin = slot_trees[ref.from_tree]
-    limits = DeltaLimits(
-        from_tree=ref.from_tree,
-        to_tree=document.tree_digest,
-        out_bytes=ref.out_bytes,
-        out_files=ref.out_files,
-        max_memory_bytes=ref.max_memory_bytes,
-        required_capabilities=ref.needs,
-    )
+    signed = ref.model_dump(include=set(DeltaLimits.model_fields))
+    limits = DeltaLimits(to_tree=document.tree_digest, **signed)
 
     def fill(directory: Path) -> Tree:
         tree, root = slots.read_tree(origin), slots.get_slot_directory(origin)

@@ -381,7 +381,6 @@ EXIT_CODE_MEANINGS: Mapping[ExitCode, str] = {
     ExitCode.NETWORK: N_("network error"),
     ExitCode.SPACE: N_("not enough disk space"),
     ExitCode.BUSY: N_("another operation is in progress"),
-    ExitCode.UPDATE_AVAILABLE: N_("upgrade available (--exit-code)"),
     ExitCode.ROLLED_BACK: N_("change failed and was reverted or rolled back"),
     ExitCode.INTERVENTION_NEEDED: N_(
         "manual intervention required, or verification found differences"

@@ -260,7 +260,7 @@ def apply_pack(
         InsufficientSpaceError: If the disk has too little space for the new and temporary files.
         OSError: If the disk fails.
     """
-    missing = sorted(set(limits.required_capabilities) - list_capabilities())
+    missing = sorted(set(limits.needs) - list_capabilities())
     if missing:
         raise DeltaError(DELTA_UNSUPPORTED, pack=pack.name, needs=", ".join(missing))
     try:
@@ -308,7 +308,7 @@ def _read_plan(descriptor: int, pack: Path, old: Tree, limits: DeltaLimits) -> P
             raise NumberTooLargeError(
                 N_("{found_bytes}, signed for {limit_bytes}"), found_bytes=found, limit_bytes=most
             )
-    unsigned = set(plan.required_capabilities).difference(limits.required_capabilities)
+    unsigned = set(plan.needs).difference(limits.needs)
     if unsigned:
         raise NumberTooLargeError(
             N_("capabilities not signed: {names}"), names=", ".join(sorted(unsigned))

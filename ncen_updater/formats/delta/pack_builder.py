@@ -114,7 +114,7 @@ def build_pack(
             out_bytes=new_tree.total_bytes,
             out_files=len(new_tree.entries),
             max_memory_bytes=builder.plan.memory_bytes,
-            required_capabilities=builder.plan.required_capabilities,
+            needs=builder.plan.needs,
         )
         progress.report(LazyText(N_("Verifying the delta pack")))
         _verify_pack(made, old, old_tree, work / "proof", limits)

@@ -239,7 +239,7 @@ class PackPlan:
     groups: list[FileGroup] = field(default_factory=list)
 
     @property
-    def required_capabilities(self) -> tuple[str, ...]:
+    def needs(self) -> tuple[str, ...]:
         """Return the capabilities that the pack needs and older agents may lack."""
         used = {
             SINGLE_FRAME: any(group.single_frame for group in self.groups),
@@ -403,7 +403,7 @@ class DeltaLimits(BaseModel):
         out_files: Number of entries of the new tree, of every type.
         max_memory_bytes: Memory for buffers and dictionaries, besides the program and the two
             trees.
-        required_capabilities: Capabilities that the agent must have; see ``list_capabilities``.
+        needs: Capabilities that the agent must have; see ``list_capabilities``.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -413,7 +413,7 @@ class DeltaLimits(BaseModel):
     out_bytes: Annotated[int, Field(ge=0, lt=2**63)]
     out_files: Annotated[int, Field(ge=0, le=MAX_ENTRIES)]
     max_memory_bytes: Annotated[int, Field(ge=0, lt=2**63)]
-    required_capabilities: Annotated[tuple[Capability, ...], Field(max_length=20)] = ()
+    needs: Annotated[tuple[Capability, ...], Field(max_length=20)] = ()
 
 
 def name_deflate_capability(level: int) -> str:

@@ -4,26 +4,16 @@ The provenance states what built a release and from which source: an in-toto sta
 provenance v1) in a DSSE envelope, signed by the builder's own key. It has no time and no machine
 name, so that the same build gives the same bytes. Sites do not trust the builder's key.
 
-The SBOM (CycloneDX 1.6) is generated from the tree, or supplied and checked. Generation finds only
-Python packages (``*.dist-info/METADATA``, and wheels), Java archives with
-``META-INF/maven/**/pom.properties``, and the entries of a ``package-lock.json``. It misses
-libraries that were compiled in or copied without such a label; to cover these, supply an SBOM from
-the product's own build.
+The SBOM (CycloneDX) comes from the product's own build or from a scanner, and is checked.
 """
 
 from __future__ import annotations
 
 import json
-import re
-import uuid
-import zipfile
-import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from email.parser import HeaderParser
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from securesystemslib.dsse import Envelope
 from securesystemslib.exceptions import FormatError, VerificationError
@@ -54,7 +44,6 @@ from ncen_updater.formats.release_document import (
     get_sbom_target_name,
     parse_release_document,
 )
-from ncen_updater.formats.tree import EntryType, Tree
 from ncen_updater.publisher.errors import describe_system_error, report_errors
 from ncen_updater.publisher.feed.feed_directory import FeedDirectory
 
@@ -65,10 +54,6 @@ PREDICATE = "https://slsa.dev/provenance/v1"
 BUILD_TYPE = f"{STATEMENT_TYPES}/build/v1"
 MAX_PROVENANCE_BYTES = 1_000_000
 MAX_SBOM_BYTES = 50_000_000
-MAX_LABEL_BYTES = 5_000_000
-#: Property with the path in the tree where a component was found.
-PATH_PROPERTY = "ncen:path"
-PYPI_SEPARATORS = re.compile(r"[-_.]+")
 
 
 @dataclass(frozen=True)
@@ -194,149 +179,6 @@ def check_provenance(
     return found
 
 
-@dataclass(frozen=True, order=True)
-class SbomComponent:
-    """One package in a release.
-
-    Attributes:
-        kind: Type of its package URL: ``pypi``, ``maven``, ``npm``.
-        group: Namespace, if its type has one.
-        path: Path in the tree where it was found.
-    """
-
-    kind: str
-    group: str
-    name: str
-    version: str
-    path: str
-
-
-def find_components(directory: Path, tree: Tree) -> list[SbomComponent]:
-    """Return all labelled packages in a tree, sorted; each once, with its first path.
-
-    Args:
-        directory: Directory of the release.
-        tree: Its tree.
-    """
-    found: dict[tuple[str, str, str, str], SbomComponent] = {}
-    for entry in tree.entries:
-        if entry.type is EntryType.FILE:
-            for part in _find_in_file(directory / entry.path, entry.path):
-                found.setdefault((part.kind, part.group, part.name, part.version), part)
-    return sorted(found.values())
-
-
-def _find_in_file(path: Path, name: str) -> Iterator[SbomComponent]:
-    base = name.rpartition("/")[2]
-    if name.endswith(".dist-info/METADATA"):
-        with path.open("rb") as stream:
-            yield from _read_python_metadata(stream, name)
-    elif base == "package-lock.json":
-        with path.open("rb") as stream:
-            yield from _read_npm_package(stream, name)
-    elif base.endswith((".whl", ".jar", ".war")) and zipfile.is_zipfile(path):
-        yield from _find_in_archive(path, name)
-
-
-def _find_in_archive(path: Path, name: str) -> Iterator[SbomComponent]:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            for member in archive.infolist():
-                if member.file_size > MAX_LABEL_BYTES or member.flag_bits & 1:
-                    continue
-                if member.filename.endswith(".dist-info/METADATA"):
-                    with archive.open(member) as stream:
-                        yield from _read_python_metadata(stream, name)
-                elif member.filename.endswith("/pom.properties"):
-                    with archive.open(member) as stream:
-                        yield from _read_maven_properties(stream, name)
-    except (zipfile.BadZipFile, zlib.error, NotImplementedError, EOFError, ValueError):
-        return  # not a valid archive, so it has no labels
-
-
-def _read_text(stream: IO[bytes]) -> str:
-    return stream.read(MAX_LABEL_BYTES).decode("utf-8", "replace")
-
-
-def _read_python_metadata(stream: IO[bytes], path: str) -> Iterator[SbomComponent]:
-    headers = HeaderParser().parsestr(_read_text(stream))
-    name, version = headers.get("Name", ""), headers.get("Version", "")
-    if name and version:
-        yield SbomComponent("pypi", "", PYPI_SEPARATORS.sub("-", name).lower(), version, path)
-
-
-def _read_maven_properties(stream: IO[bytes], path: str) -> Iterator[SbomComponent]:
-    lines = (line.partition("=") for line in _read_text(stream).splitlines() if line[:1] != "#")
-    values = {key.strip(): value.strip() for key, _, value in lines}
-    if values.get("artifactId") and values.get("version"):
-        yield SbomComponent(
-            "maven", values.get("groupId", ""), values["artifactId"], values["version"], path
-        )
-
-
-def _read_npm_package(stream: IO[bytes], path: str) -> Iterator[SbomComponent]:
-    try:
-        packages = json.loads(stream.read(MAX_LABEL_BYTES + 1)).get("packages", {})
-        items = list(packages.items())
-    except (ValueError, AttributeError, RecursionError):
-        return
-    for place, about in items:
-        if not (isinstance(about, dict) and place.startswith("node_modules/")):
-            continue
-        name, version = place.rpartition("node_modules/")[2], about.get("version")
-        if isinstance(version, str) and not about.get("dev"):
-            group, _, short = name.rpartition("/")
-            yield SbomComponent("npm", group, short, version, path)
-
-
-def make_sbom(manifest: Manifest, parts: Iterable[SbomComponent], epoch: int) -> bytes:
-    """Make a reproducible CycloneDX document.
-
-    Args:
-        manifest: Manifest of the release.
-        parts: The components, see :func:`find_components`.
-        epoch: Its timestamp, seconds since 1970.
-    """
-    from cyclonedx.model import Property
-    from cyclonedx.model.bom import Bom, BomMetaData
-    from cyclonedx.model.component import Component, ComponentType
-    from cyclonedx.output.json import JsonV1Dot6
-    from packageurl import PackageURL
-
-    listed = list(parts)
-    product = Component(
-        name=manifest.product,
-        version=manifest.version,
-        type=ComponentType.APPLICATION,
-        bom_ref=f"{manifest.product}@{manifest.version}",
-    )
-    components = []
-    for part in listed:
-        url = PackageURL(part.kind, part.group or None, part.name, part.version)
-        components.append(
-            Component(
-                name=part.name,
-                group=part.group or None,
-                version=part.version,
-                type=ComponentType.LIBRARY,
-                purl=url,
-                bom_ref=url.to_string(),
-                properties=[Property(name=PATH_PROPERTY, value=part.path)],
-            )
-        )
-    about = BomMetaData(component=product, timestamp=datetime.fromtimestamp(epoch, UTC))
-    serial_number = uuid.uuid5(
-        uuid.NAMESPACE_URL, repr((manifest.product, manifest.version, listed))
-    )
-    bom = Bom(components=components, metadata=about, serial_number=serial_number)
-    # Only the product's dependency on all components is known, not those among them.
-    bom.register_dependency(product, components)
-    written = json.loads(JsonV1Dot6(bom).output_as_string())
-    # The library's name and version would make the result depend on the library.
-    written["metadata"].pop("tools", None)
-    return json.dumps(written, sort_keys=True, separators=(",", ":")).encode() + b"\n"
-
-
 def check_sbom(content: bytes, path: str, manifest: Manifest) -> int:
     """Validate an SBOM against schema and release; return its number of components.
 
@@ -389,32 +231,27 @@ class AttachmentBuilder:
     """Options of ``build`` for attachments.
 
     Attributes:
-        sbom: A file from the product's own build, ``auto`` to generate it, None for none.
+        sbom: File with the SBOM; None for none.
         source: Source and builder; required with ``signer``.
         signer: The builder's key; None for no provenance.
     """
 
-    sbom: Path | str | None = None
+    sbom: Path | None = None
     source: BuildSource | None = None
     signer: Signer | None = None
 
-    def make_sbom(
-        self, directory: Path, tree: Tree, manifest: Manifest, targets: Path, epoch: int
-    ) -> TargetRef | None:
-        """Write the SBOM below ``targets``; remove that of an earlier build.
+    def copy_sbom(self, manifest: Manifest, targets: Path) -> TargetRef | None:
+        """Copy the SBOM below ``targets``; remove that of an earlier build.
 
         Raises:
-            SBOM_INVALID: If the supplied file cannot be read or is invalid.
+            SBOM_INVALID: If the file cannot be read or is invalid.
         """
         name = get_sbom_target_name(manifest.product, manifest.version)
         if self.sbom is None:
             durable.remove_file(targets / name)
             return None
-        if isinstance(self.sbom, Path):
-            with report_errors(SBOM_INVALID, OSError, ValueError, path=self.sbom):
-                content = read_file(self.sbom, MAX_SBOM_BYTES)
-        else:
-            content = make_sbom(manifest, find_components(directory, tree), epoch)
+        with report_errors(SBOM_INVALID, OSError, ValueError, path=self.sbom):
+            content = read_file(self.sbom, MAX_SBOM_BYTES)
         check_sbom(content, str(self.sbom), manifest)
         return write_target(targets, name, content)
 

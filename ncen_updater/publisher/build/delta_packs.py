@@ -15,7 +15,7 @@ from typing import Final
 
 from ncen_updater.common import atomic_files as durable
 from ncen_updater.common.errors import UpdaterError
-from ncen_updater.common.i18n import LazyText
+from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.messages import FEED_BROKEN, UNKNOWN_RELEASE
 from ncen_updater.common.progress import ProgressListener
 from ncen_updater.feed.resumable_download import ExpectedFile, is_complete
@@ -43,12 +43,11 @@ MAX_SIZE_RATIO: Final = 0.8  # a pack above this fraction of the archive's size 
 
 
 @dataclass(frozen=True)
-class DroppedPack:
-    """A pack that was dropped because it would save too little."""
+class SkippedPack:
+    """A pack that the release goes without; sites download the archive instead."""
 
     from_version: str
-    pack_bytes: int
-    archive_bytes: int
+    reason: LazyText
 
 
 def choose_base_releases(
@@ -83,17 +82,9 @@ def choose_base_releases(
     return tuple(known[version] for version in dict.fromkeys(wanted))
 
 
-@dataclass(frozen=True)
-class FailedPack:
-    """A pack that cannot be built; sites download the archive instead.
-
-    Attributes:
-        from_version: The release that it would start from.
-        error: The reason.
-    """
-
-    from_version: str
-    error: DeltaBuildError
+def _describe_failure(error: DeltaBuildError) -> LazyText:
+    values = {"reason": error.title_text, "detail": error.detail or error.code}
+    return LazyText("{reason} ({detail})", values)
 
 
 @dataclass
@@ -105,16 +96,14 @@ class DeltaPackBuilder:
         progress: Receives the progress.
         base_versions: As ``wanted`` of :func:`choose_base_releases`.
         scratch: Directory for unpacked releases; the system's default if None.
-        dropped: Dropped packs, filled by :meth:`build_packs`.
-        failed: Packs that could not be built, filled by :meth:`build_packs`.
+        skipped: Packs that cannot be built or save too little, filled by :meth:`build_packs`.
     """
 
     feed: FeedDirectory
     progress: ProgressListener
     base_versions: Sequence[str] | None = None
     scratch: Path | None = None
-    dropped: list[DroppedPack] = field(default_factory=list)
-    failed: list[FailedPack] = field(default_factory=list)
+    skipped: list[SkippedPack] = field(default_factory=list)
 
     def build_packs(
         self, directory: Path, tree: Tree, manifest: Manifest, archive: TargetRef, targets: Path
@@ -145,12 +134,14 @@ class DeltaPackBuilder:
                 raise
             except DeltaBuildError as error:
                 logger.warning("no delta pack from %s: %s", offer.version, error)
-                self.failed.append(FailedPack(offer.version, error))
+                self.skipped.append(SkippedPack(offer.version, _describe_failure(error)))
                 continue
             if ref.length < archive.length * MAX_SIZE_RATIO:
                 made.append(ref)
             else:
-                self.dropped.append(DroppedPack(offer.version, ref.length, archive.length))
+                sizes = {"pack_bytes": ref.length, "archive_bytes": archive.length}
+                reason = LazyText(N_("{pack_bytes} instead of {archive_bytes}"), sizes)
+                self.skipped.append(SkippedPack(offer.version, reason))
                 durable.remove_file(targets / ref.target)
         return tuple(made)
 
@@ -184,11 +175,7 @@ class DeltaPackBuilder:
             length=pack.stat().st_size,
             sha256=hash_file(pack),
             from_version=offer.version,
-            from_tree=info.from_tree,
-            out_bytes=info.out_bytes,
-            out_files=info.out_files,
-            max_memory_bytes=info.max_memory_bytes,
-            needs=info.required_capabilities,
+            **info.model_dump(exclude={"to_tree"}),
         )
 
     def _unpack_base(self, state: FeedState, document: ReleaseDocument, place: Path) -> Tree:

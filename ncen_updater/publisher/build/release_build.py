@@ -283,7 +283,7 @@ def build_release(
     packed = compress_tree(content)
     tree_ref = write_target(targets, get_tree_target_name(product, version), packed)
     builder = attachments or AttachmentBuilder()
-    sbom = builder.make_sbom(directory, tree, manifest, targets, epoch)
+    sbom = builder.copy_sbom(manifest, targets)
     built = tuple(ref for ref in (archive, tree_ref, sbom, *packs) if ref is not None)
     provenance = builder.make_provenance(manifest, built, targets, epoch)
     document = ReleaseDocument.model_validate(

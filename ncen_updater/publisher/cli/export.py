@@ -88,9 +88,6 @@ def parse_site(text: str) -> tuple[str, str]:
     is_flag=True,
     help=N_("Include newer agents for these sites"),
 )
-@click.option(
-    "--dry-run", is_flag=True, help=N_("Show what would be exported, without writing the bundle")
-)
 def export(
     session: CliSession,
     feed: Path,
@@ -104,7 +101,6 @@ def export(
     archives: bool,
     with_origin: bool,
     with_agent: bool,
-    dry_run: bool,
 ) -> None:
     begin, own = parse_version(origin), parse_version(agent or version("ncen-updater"))
     assert begin is not None, "the option is required"  # noqa: S101
@@ -127,7 +123,6 @@ def export(
             output,
             clock=get_time,
             progress=progress,
-            dry_run=dry_run,
         )
     values: dict[str, object] = {
         "path": done.file,
@@ -138,8 +133,7 @@ def export(
         "expires_at": format_scheduled_time(done.expires_at),
         "until": format_scheduled_time(done.usable_until),
     }
-    wrote = N_("Would write: {path} ({size})") if dry_run else N_("Written: {path} ({size})")
-    show_line(session, LazyText(wrote, values))
+    show_line(session, LazyText(N_("Written: {path} ({size})"), values))
     show_line(session, LazyText(N_("Tested for {sites}, from {origin}:"), values))
     for release, how in done.releases.items():
         line = N_("{release} (delta pack)") if how == "delta" else N_("{release} (whole archive)")
@@ -166,6 +160,5 @@ def export(
             "agents": list(done.agents),
             "expires_at": done.expires_at,
             "usable_until": done.usable_until,
-            "written": not dry_run,
         }
     )

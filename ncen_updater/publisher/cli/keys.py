@@ -103,13 +103,13 @@ def new(
     generate: bool,
     passphrases: PassphraseSource,
 ) -> None:
-    if generate and passphrases.is_given:
+    if generate and passphrases.file is not None:
         raise CommandUsageError(N_("--generate excludes a passphrase source"))
     check_new_key_name(directory, name)
     if generate:
         secret = encode_as_words(secrets.token_hex(2 * PASSPHRASE_WORDS))
     else:
-        if not passphrases.is_given and has_terminal():
+        if passphrases.file is None and has_terminal():
             advice = N_("At least {count} characters. To generate a passphrase, add --generate.")
             session.print_message(LazyText(advice, {"count": MIN_PASSPHRASE_CHARS}))
         secret = passphrases.make_prompt(session, new=True)(directory / f"{name}.pem")

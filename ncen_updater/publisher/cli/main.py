@@ -33,7 +33,6 @@ COMMANDS = make_command_table(
         "new": N_("Write a manifest for an application interactively"),
         "try": ("new", N_("Test an unsigned release on a local test site")),
         "lint": ("releases", N_("Check an unsigned release for errors")),
-        "agent-release": ("releases", N_("Create a release directory of ncen-updater")),
         "build": ("releases", N_("Build a release as TUF targets")),
         "draft": ("releases", N_("Draft the publication of releases")),
         "withdraw": ("releases", N_("Draft the withdrawal of a release")),
@@ -68,7 +67,7 @@ COMMAND_HELP = CommandHelp(
         ),
         N_("Maintain the feed"): ("refresh", "renew", "status", "monitor"),
         N_("See the fleet"): ("fleet",),
-        N_("Set up"): ("init", "rekey", "new", "agent-release"),
+        N_("Set up"): ("init", "rekey", "new"),
     },
     examples={
         "keys": {
@@ -87,7 +86,6 @@ COMMAND_HELP = CommandHelp(
                 "Upgrade and rollback, with temporary keys"
             ),
         },
-        "agent-release": {"agent-release agent-0.2.0 --wheels wheels --lock locks/agent.txt": ""},
         "build": {"build 3.3.0 --staging staging --feed feed": ""},
         "draft": {
             "draft --feed feed --staging staging --event release-3.3.0"

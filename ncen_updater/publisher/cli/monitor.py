@@ -8,7 +8,6 @@ from pathlib import Path
 
 import click
 
-from ncen_updater.common.cli.lazy import IntegerRange
 from ncen_updater.common.cli.render import finding_to_json, format_findings
 from ncen_updater.common.cli.session import CliSession
 from ncen_updater.common.cli.usage import CommandUsageError
@@ -50,18 +49,6 @@ TIMEOUT_S = 80.0  # for the response headers, and between two chunks of a file
     help=N_("Trusted root metadata from another source, such as 1.root.json"),
 )
 @published_feed_option
-@click.option(
-    "--ahead",
-    type=IntegerRange(0, 365),
-    default=3,
-    help=N_("Days for which all metadata must stay valid (default: 3)"),
-)
-@click.option(
-    "--offline-ahead",
-    type=IntegerRange(0, 3660),
-    default=60,
-    help=N_("Days for which metadata of the signers must stay valid (default: 60)"),
-)
 @click.option("--deep", is_flag=True, help=N_("Download and verify every file"))
 @click.option(
     "--also",
@@ -80,21 +67,15 @@ TIMEOUT_S = 80.0  # for the response headers, and between two chunks of a file
     multiple=True,
     help=N_("History of another monitor, to compare (repeatable)"),
 )
-@click.option("--proxy", help=N_("URL of a proxy"))
-@click.option("--ca-file", type=FILE_PATH, help=N_("Certificates of a private authority"))
 def monitor(
     session: CliSession,
     url: str,
     root: Path,
     feed: Path | None,
-    ahead: int,
-    offline_ahead: int,
     deep: bool,
     also: tuple[str, ...],
     history: Path | None,
     compare: tuple[Path, ...],
-    proxy: str | None,
-    ca_file: Path | None,
 ) -> ExitCode:
     for address in (url, *also):
         if not address.startswith(("https://", "http://")):
@@ -107,16 +88,16 @@ def monitor(
     published = FeedDirectory(feed).read_state() if feed is not None else None
 
     def make_fetcher(address: str) -> HttpFetcher:
-        return HttpFetcher((address,), proxy=proxy, ca_file=ca_file)
+        return HttpFetcher((address,))
 
     deadline = ReadDeadline(TIMEOUT_S, time.monotonic)
     with (
-        make_bounded_session(deadline, proxy=proxy, ca_file=ca_file) as http,
+        make_bounded_session(deadline) as http,
         session.make_progress() as progress,
     ):
         checks = FeedMonitor(root, make_fetcher, get_time, progress)
         probe = ServerProbe(url, http)
-        report = checks.check_feed(url, probe, published, ahead, offline_ahead, deep)
+        report = checks.check_feed(url, probe, published, deep)
         findings, places = list(report.findings), [report.observed_metadata]
         for address in also:
             try:

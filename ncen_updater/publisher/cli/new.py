@@ -82,7 +82,6 @@ MIGRATOR_KINDS = ("django", "alembic", "flyway", "liquibase", "sql", "none")
     help=N_("Migration command of the application, such as 'mlflow db upgrade {url}'"),
 )
 @click.option("--health", metavar="PATH", help=N_("URL path of the health check"))
-@click.option("--title", metavar="TEXT", help=N_("Title of the release notes"))
 @click.option("--yes", is_flag=True, help=N_("Accept the detected values without prompting"))
 def new(
     session: CliSession,
@@ -95,7 +94,6 @@ def new(
     migrator: str | None,
     migrator_command: str | None,
     health: str | None,
-    title: str | None,
     yes: bool,
 ) -> ExitCode:
     manifest = directory / "manifest.toml"
@@ -114,13 +112,11 @@ def new(
         words = ask(None, "--database", ", ".join(proposed))
         databases = tuple(word.strip() for word in words.split(",") if word.strip())
     health = ask(health, "--health", "/")
-    title = ask(title, "--title", f"{product} {release}")
     if not databases:
         found = DetectedMigrations(MigratorKind.NONE)
     language = session.language if session.language in ("en", "fr") else "en"
     answers = ManifestAnswers(
         product, release, reports or release, upgrade_from, databases, found, health, language,
-        title,
     )  # fmt: skip
     text = make_manifest(answers)
     written = [manifest]

@@ -318,17 +318,10 @@ class PassphraseSource:
     None is ever given on the command line.
 
     Attributes:
-        descriptor: An open file descriptor.
-        file: A file that only its user can read.
+        file: A file, or a pipe such as ``/dev/fd/3``, that only its user can read.
     """
 
-    descriptor: int | None
     file: Path | None
-
-    @property
-    def is_given(self) -> bool:
-        """Return whether they are read instead of typed."""
-        return self.descriptor is not None or self.file is not None
 
     def make_prompt(self, session: CliSession, *, new: bool = False) -> Callable[[Path], str]:
         """Return a function that returns the passphrase of a key.
@@ -336,15 +329,16 @@ class PassphraseSource:
         Raises:
             BAD_PASSPHRASE_SOURCE: If the source is unreadable, or readable by other users.
         """
-        if not self.is_given:
+        if self.file is None:
             return lambda path: _prompt_passphrase(session, path, confirm=new)
-        lines = self._read_lines()
+        lines = _read_lines(self.file)
         remaining = iter(lines)
 
         def next_line(path: Path) -> str:
             line = lines[0] if len(lines) == 1 else next(remaining, None)
             if line is None:
-                raise self._make_error(LazyText("no line for {path}", {"path": path}))
+                detail = f"no line for {path}"
+                raise UpdaterError(BAD_PASSPHRASE_SOURCE, source=self.file, detail=detail)
             return line
 
         return next_line
@@ -355,29 +349,11 @@ class PassphraseSource:
         Raises:
             BAD_PASSPHRASE_SOURCE: If the source is unreadable, or readable by other users.
         """
-        if self.is_given:
+        if self.file is not None:
             return self.make_prompt(session)(Path(label))
         return _prompt_secret(
             session, label, session.translate(N_("PIN of token {label}"), label=label)
         )
-
-    def _read_lines(self) -> list[str]:
-        if self.descriptor is not None and self.file is not None:
-            raise self._make_error("give only one source")
-        try:
-            content = (
-                _read_descriptor(self.descriptor) if self.file is None else _read_file(self.file)
-            )
-            lines = content.decode().splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            raise self._make_error(describe_system_error(error)) from error
-        if not lines or not all(lines):
-            raise self._make_error("empty")
-        return lines
-
-    def _make_error(self, detail: str | LazyText) -> UpdaterError:
-        source = str(self.file) if self.file is not None else f"descriptor {self.descriptor}"
-        return UpdaterError(BAD_PASSPHRASE_SOURCE, source=source, detail=detail)
 
 
 passphrase_options = bundle_options(
@@ -387,15 +363,7 @@ passphrase_options = bundle_options(
         "--passphrase-file",
         "file",
         type=click.Path(path_type=Path, dir_okay=False),
-        help=N_("Read passphrases from this file, readable by you only"),
-    ),
-    click.option(
-        "--passphrase-fd",
-        "descriptor",
-        type=int,
-        help=N_(
-            "Read passphrases from this file descriptor: one line for all keys, or one per key"
-        ),
+        help=N_("Read passphrases from a file readable by you only: one line, or one per key"),
     ),
 )
 
@@ -429,6 +397,17 @@ def _prompt_secret(session: CliSession, name: str, words: str, repeat: str | boo
     return value
 
 
+def _read_lines(path: Path) -> list[str]:
+    try:
+        lines = _read_file(path).decode().splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        detail = describe_system_error(error)
+        raise UpdaterError(BAD_PASSPHRASE_SOURCE, source=path, detail=detail) from error
+    if not lines or not all(lines):
+        raise UpdaterError(BAD_PASSPHRASE_SOURCE, source=path, detail="empty")
+    return lines
+
+
 def _read_file(path: Path) -> bytes:
     with path.open("rb") as stream:
         info = os.fstat(stream.fileno())
@@ -440,11 +419,6 @@ def _read_file(path: Path) -> bytes:
             others &= ~stat.S_IRGRP
         if info.st_mode & others or info.st_uid not in (0, os.geteuid()):
             raise UpdaterError(BAD_PASSPHRASE_SOURCE, source=path, detail="readable by other users")
-        return stream.read(MAX_PASSPHRASE_BYTES)
-
-
-def _read_descriptor(descriptor: int | None) -> bytes:
-    with os.fdopen(os.dup(descriptor or 0), "rb") as stream:
         return stream.read(MAX_PASSPHRASE_BYTES)
 
 

@@ -1,8 +1,7 @@
-"""``agent-release``, ``lint``, ``build``, ``draft``, ``withdraw``, ``inspect``: releases."""
+"""``lint``, ``build``, ``draft``, ``withdraw``, ``inspect``: releases."""
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import tempfile
 from pathlib import Path
@@ -16,13 +15,12 @@ from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.messages import ExitCode
 from ncen_updater.common.progress import Amount
 from ncen_updater.formats.release_document import Withdrawal
-from ncen_updater.publisher.build.agent_release import make_agent_release
 from ncen_updater.publisher.build.attachments import (
     AttachmentBuilder,
     BuildSource,
     check_published_attachments,
 )
-from ncen_updater.publisher.build.delta_packs import DeltaPackBuilder, FailedPack
+from ncen_updater.publisher.build.delta_packs import DeltaPackBuilder
 from ncen_updater.publisher.build.release_build import DEFAULT_EPOCH, build_release
 from ncen_updater.publisher.cli.options import (
     DIRECTORY_PATH,
@@ -57,20 +55,6 @@ from ncen_updater.publisher.signing.signing_event import SigningEvent
 
 
 @publisher_command()
-@click.argument("directory", type=click.Path(path_type=Path))
-@click.option(
-    "--wheels",
-    type=DIRECTORY_PATH,
-    required=True,
-    help=N_("Wheels of the agent and of its dependencies"),
-)
-@click.option("--lock", type=FILE_PATH, required=True, help=N_("Lock file with digests"))
-def agent_release(session: CliSession, directory: Path, wheels: Path, lock: Path) -> None:
-    made = make_agent_release(wheels, lock, directory)
-    show_result(session, dataclasses.asdict(made), N_("Agent {version}: {wheels} wheels, {bytes}"))
-
-
-@publisher_command()
 @click.argument("feed", type=DIRECTORY_PATH)
 @click.argument("version")
 @product_option
@@ -97,8 +81,7 @@ def inspect(
 
 
 BUILT_FILE_TEXT = N_("{sha256}  {target}  ({length} bytes)")
-PACK_DROPPED_TEXT = N_("no delta pack from {from_version}: {pack_bytes} instead of {archive_bytes}")
-PACK_FAILED_TEXT = N_("no delta pack from {from_version}: {reason} ({detail})")
+PACK_SKIPPED_TEXT = N_("no delta pack from {from_version}: {reason}")
 
 
 @publisher_command()
@@ -128,11 +111,7 @@ def lint(session: CliSession, directory: Path, feed: Path | None) -> ExitCode:
     metavar="VERSION",
     help=N_("Build a delta pack from this release (default: the last five that can be upgraded)"),
 )
-@click.option(
-    "--sbom",
-    metavar="FILE|auto",
-    help=N_("SBOM (CycloneDX): a file, or 'auto' to detect components"),
-)
+@click.option("--sbom", type=FILE_PATH, help=N_("SBOM of the release (CycloneDX)"))
 @click.option(
     "--provenance",
     "builder_key",
@@ -150,7 +129,7 @@ def build(
     staging: Path,
     feed: Path | None,
     origins: tuple[str, ...],
-    sbom: str | None,
+    sbom: Path | None,
     builder_key: Path | None,
     builder: str | None,
     source: str | None,
@@ -167,7 +146,7 @@ def build(
     refuse_critical_findings(str(directory), [item for item in found if item.code not in unread])
     signer = open_signer(builder_key, passphrases.make_prompt(session)) if builder_key else None
     attachments = AttachmentBuilder(
-        sbom=Path(sbom) if sbom and sbom != "auto" else sbom,
+        sbom=sbom,
         source=BuildSource(builder, source, commit) if builder and source else None,
         signer=signer,
     )
@@ -191,8 +170,7 @@ def build(
             packs,
             attachments,
         )
-    dropped = tuple(packs.dropped) if packs else ()
-    failed = packs.failed if packs else []
+    skipped = packs.skipped if packs else []
     manifest = built.document.manifest
     show_result(
         session,
@@ -201,15 +179,9 @@ def build(
             "version": manifest.version,
             "targets": [ref.model_dump() for ref in built.targets],
             "unpacked_bytes": built.document.unpacked_bytes,
-            "dropped_packs": [dataclasses.asdict(item) for item in dropped],
-            "failed_packs": [
-                {
-                    "from_version": item.from_version,
-                    "code": item.error.code,
-                    "reason": item.error.title_text.render(session.language),
-                    "detail": item.error.detail,
-                }
-                for item in failed
+            "skipped_packs": [
+                {"from_version": i.from_version, "reason": i.reason.render(session.language)}
+                for i in skipped
             ],
         },
         N_("Built {product} {version}."),
@@ -217,18 +189,8 @@ def build(
             LazyText(BUILT_FILE_TEXT, ref.model_dump()).render(session.language)
             for ref in built.targets
         ),
-        *(
-            LazyText(PACK_DROPPED_TEXT, dataclasses.asdict(item)).render(session.language)
-            for item in dropped
-        ),
-        *(_format_failed_pack(item).render(session.language) for item in failed),
+        *(LazyText(PACK_SKIPPED_TEXT, vars(item)).render(session.language) for item in skipped),
     )
-
-
-def _format_failed_pack(item: FailedPack) -> LazyText:
-    error = item.error
-    values = {"from_version": item.from_version, "reason": error.title_text}
-    return LazyText(PACK_FAILED_TEXT, {**values, "detail": error.detail or error.code})
 
 
 @publisher_command()

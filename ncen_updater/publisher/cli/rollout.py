@@ -11,7 +11,6 @@ from pathlib import Path
 import click
 
 from ncen_updater.common import atomic_files as durable
-from ncen_updater.common.cli.lazy import IntegerRange
 from ncen_updater.common.cli.render import format_time
 from ncen_updater.common.cli.session import CliSession
 from ncen_updater.common.cli.usage import CommandUsageError
@@ -142,8 +141,6 @@ def retire(version: str) -> DraftMaker:
     return lambda state, product: draft_retirement(state, product, version, get_time())
 
 
-#: Maximum duration of an emergency halt.
-MAX_HOURS = 72
 #: Parameters that a draft of a halt has, too.
 DRAFT_PARAMETERS = frozenset({"version", "feed", "product", "event", "reason", "emergency"})
 
@@ -160,11 +157,6 @@ DRAFT_PARAMETERS = frozenset({"version", "feed", "product", "event", "reason", "
 @click.option("--event", type=DIRECTORY_PATH, help=N_("New directory for the signing event"))
 @click.option("--reason", callback=require_words, help=N_("Reason shown to operators"))
 @click.option("--emergency", is_flag=True, help=N_("Halt immediately, with one signature"))
-@click.option(
-    "--hours",
-    type=IntegerRange(1, MAX_HOURS),
-    help=N_("Duration in hours (default and maximum: 72)"),
-)
 @click.option("--lift", is_flag=True, help=N_("End your emergency halt early"))
 @key_options
 @token_options
@@ -182,7 +174,6 @@ def halt(
     event: Path | None,
     reason: str | None,
     emergency: bool,
-    hours: int | None,
     lift: bool,
     choice: KeyChoice,
     slot: TokenSlot,
@@ -206,7 +197,7 @@ def halt(
         raise CommandUsageError(N_("--event is not allowed with --emergency"))
     if lift == bool(reason):
         raise CommandUsageError(N_("give --reason or --lift"))
-    known, hours = load_settings(signer), hours or MAX_HOURS
+    known = load_settings(signer)
     if known.emergency_halt_key is not None:
         choice = choice.complete(known.emergency_halt_key, None)
     choice = choice.complete(known.key, known.token)
@@ -219,10 +210,8 @@ def halt(
     owner = get_key_owner(hand.public)
     words = N_("End the emergency halt of {product} {version} by {owner}?")
     if not lift:
-        words = N_(
-            "Emergency halt of {product} {version} as {owner} for {hours} hours on all sites?"
-        )
-    values = {"owner": owner, "product": name, "version": version, "hours": hours}
+        words = N_("Emergency halt of {product} {version} as {owner} for 72 hours on all sites?")
+    values = {"owner": owner, "product": name, "version": version}
     session.ask_confirmation(LazyText(words, values), assume_yes=yes)
     key = hand.open_signer()
     signers = online.open(passphrases.make_prompt(session))
@@ -232,7 +221,7 @@ def halt(
         if lift:
             made.append(sign_emergency_halt_end(state, key, name, version, moment))
         else:
-            made.append(sign_emergency_halt(state, key, name, version, reason or "", moment, hours))
+            made.append(sign_emergency_halt(state, key, name, version, reason or "", moment))
         return made[-1]
 
     with durable.make_world_readable():

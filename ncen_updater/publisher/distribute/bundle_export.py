@@ -94,7 +94,6 @@ def export_bundle(
     *,
     clock: Callable[[], datetime],
     progress: ProgressListener,
-    dry_run: bool = False,
 ) -> ExportedBundle:
     """Write a bundle.
 
@@ -104,7 +103,6 @@ def export_bundle(
         output: Path of the bundle.
         clock: Returns the time (UTC).
         progress: Receives the progress.
-        dry_run: Whether to write and test the bundle, and then delete it.
 
     Raises:
         PUBLISHER_BUNDLE_EXISTS: If the file already exists.
@@ -151,7 +149,7 @@ def export_bundle(
             raise UpdaterError(PUBLISHER_BUNDLE_EXISTS, path=output)
         progress.report(LazyText(N_("writing and verifying the bundle")))
         try:
-            _write_bundle(output, sources, feed, request, clock, dry_run=dry_run)
+            _write_bundle(output, sources, feed, request, clock)
         except OSError as error:
             if error.errno != errno.EFBIG:
                 raise
@@ -221,8 +219,6 @@ def _write_bundle(
     feed: FeedDirectory,
     request: ExportRequest,
     clock: Callable[[], datetime],
-    *,
-    dry_run: bool,
 ) -> None:
     """Write the bundle to a temporary directory, test it, and then rename it."""
     durable.make_directory(output.parent)
@@ -235,8 +231,7 @@ def _write_bundle(
             stream.writelines(encode_bundle(sources))
         for number, place in enumerate(request.sites):
             _test_import(written, Path(folder) / f"site-{number}", place, feed, request, clock)
-        if not dry_run:
-            durable.rename_entry(written, output)
+        durable.rename_entry(written, output)
 
 
 def _test_import(

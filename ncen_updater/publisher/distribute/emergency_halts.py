@@ -25,6 +25,7 @@ from ncen_updater.feed.emergency_halt_statements import (
     verify_emergency_halts,
 )
 from ncen_updater.formats.rollout import (
+    MAX_DURATION,
     MAX_HALT_BYTES_PER_KEY,
     MAX_HALTS_PER_KEY,
     EmergencyHaltStatement,
@@ -105,7 +106,6 @@ def sign_emergency_halt(
     version: str,
     reason: str,
     now: datetime,
-    hours: int,
 ) -> EmergencyHaltStatement:
     """Sign an emergency halt.
 
@@ -131,8 +131,7 @@ def sign_emergency_halt(
                 until=format_time(one.until),
             )  # fmt: skip
     since = now.replace(microsecond=0)
-    until = since + timedelta(hours=hours)
-    return _sign_statement(signer, product, version, since, until, reason)
+    return _sign_statement(signer, product, version, since, since + MAX_DURATION, reason)
 
 
 def sign_emergency_halt_end(

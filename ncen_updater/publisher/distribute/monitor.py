@@ -5,8 +5,8 @@ root. So whatever would stop a site also fails this check: expired metadata, a m
 proxy's page in place of a file. The three checks are:
 
 * now: everything must be valid;
-* in ``ahead`` days: everything must still be valid, even if nothing is signed until then;
-* in ``offline_ahead`` days: the offline roles must still be valid. Online roles are excluded, since
+* in 3 days: everything must still be valid, even if nothing is signed until then;
+* in 60 days: the offline roles must still be valid. Online roles are excluded, since
   a machine renews them, while signers need weeks to come together.
 """
 
@@ -56,6 +56,9 @@ from ncen_updater.publisher.feed.feed_directory import (
 from ncen_updater.publisher.feed.role_policy import ONLINE_ROLES, TOP_ROLES, read_policy
 from ncen_updater.publisher.signing.signing_event import compute_signed_digest
 
+#: Days after which all metadata, and that of the offline roles, must still be valid.
+AHEAD_DAYS: Final = 3
+OFFLINE_AHEAD_DAYS: Final = 60
 EXPIRY_CODES: Final = frozenset(
     message.code for message in (MONITOR_FEED_FAILED, MONITOR_FEED_WILL_FAIL, MONITOR_FEED_OUTDATED)
 )
@@ -138,8 +141,6 @@ class FeedMonitor:
         place: str,
         probe: ServerProbe,
         published: FeedState | None,
-        ahead: int,
-        offline_ahead: int,
         deep: bool,
     ) -> FeedReport:
         """Run all checks.
@@ -148,8 +149,6 @@ class FeedMonitor:
             place: Address of the feed.
             probe: Checks single files.
             published: The Secretariat's feed, for comparison.
-            ahead: Days after which everything must still be valid.
-            offline_ahead: Days after which the offline roles must still be valid.
             deep: Whether to download and hash every file, instead of checking its length.
 
         Returns:
@@ -162,7 +161,7 @@ class FeedMonitor:
             seen = self._verify_feed(place, now)
         except UpdaterError as error:
             return FeedReport((), 0, 0, (report_failure(MONITOR_FEED_FAILED, place, error),))
-        for days, grace_days in ((ahead, 0), (offline_ahead, offline_ahead)):
+        for days, grace_days in ((AHEAD_DAYS, 0), (OFFLINE_AHEAD_DAYS, OFFLINE_AHEAD_DAYS)):
             self._progress.report(
                 LazyText(N_("checking the feed for the time in {days} days"), {"days": days})
             )

@@ -41,7 +41,6 @@ class ManifestAnswers:
         detected: The detected migration tool.
         health: Path that returns status 200 if the application is healthy; empty for none.
         language: Language of the release notes.
-        title: Title of the release notes.
     """
 
     product: str
@@ -52,7 +51,6 @@ class ManifestAnswers:
     detected: DetectedMigrations
     health: str
     language: str
-    title: str
 
 
 def propose_databases(product: str, found: DetectedMigrations) -> tuple[str, ...]:

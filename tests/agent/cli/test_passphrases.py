@@ -13,7 +13,7 @@ from tests.support.errors import refused
 
 
 def read_secret(path: Path) -> str:
-    return PassphraseSource(None, path).make_prompt(CliSession("ncen-publisher", language="en"))(
+    return PassphraseSource(path).make_prompt(CliSession("ncen-publisher", language="en"))(
         Path("a.pem")
     )
 

@@ -55,7 +55,7 @@ EACH_TIME = (
 MEASURED = re.compile(r"(_s|_bytes|^seconds|^id|^undoes|^number|^low|^high|^step_s|^sizes)$")
 NUMBER = re.compile(r"(?:< )?\d+(?:\.\d+)*(?: (?:ms|s|min|h|kB|MB|B|bytes)\b)?")
 READS = (
-    "status", "history", "history aaaaaaaa", "check", "check --exit-code",
+    "status", "history", "history aaaaaaaa", "check",
     "plan", "plan --sql", "plan 9.9.9 --sql", "dossier", "self-update",
     "confirm",
     "upgrade", "upgrade --dry-run", "upgrade 9.9.9 --yes", "rollback", "rollback --dry-run",

@@ -69,7 +69,7 @@ def service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Service
 
 @pytest.mark.parametrize(
     ("options", "written"),
-    [((), ""), (("--events",), "step started"), (("--json",), "step-intended")],
+    [((), ""), (("--json",), "step-intended")],
 )
 def test_events_are_written_on_request(
     service: Service, capsys: pytest.CaptureFixture[str], options: tuple[str, ...], written: str

@@ -32,7 +32,7 @@ from ncen_updater.publisher.signing.draft import draft_releases, draft_renewal
 from tests.formats.bundle.conftest import OfflineSite, Publication, contents
 from tests.formats.bundle.forging import members, well_formed
 from tests.publisher.feeds import fresh_signer
-from tests.publisher.releases import write_release
+from tests.publisher.releases import write_release, write_sbom
 from tests.support.errors import refused
 from tests.support.http_server import serving
 from tests.support.kill_points import changes_of, killed_at
@@ -122,7 +122,8 @@ def test_mirror_contains_every_signed_file_of_a_release(home: Home, tmp_path: Pa
     write_release(release, "3.5.0")
     builder = fresh_signer(tmp_path / "builder", "builder")
     source = BuildSource("https://build.example.org", "git+https://git.example.org/ncen")
-    build_release(release, staging, attachments=AttachmentBuilder("auto", source, builder))
+    sbom = write_sbom(tmp_path / "sbom.json", "3.5.0")
+    build_release(release, staging, attachments=AttachmentBuilder(sbom, source, builder))
     draft = draft_releases(
         FeedDirectory(feed).read_state(), staging, at(), builder=builder.public_key
     )

@@ -85,7 +85,7 @@ class PackFacts:
     """What a pack holds, besides what is signed."""
 
     pack_bytes: int
-    required_capabilities: tuple[str, ...]
+    needs: tuple[str, ...]
     max_memory_bytes: int
     same_files: int
     written_files: int
@@ -105,7 +105,7 @@ def read_facts(pack: Path, old: Tree, limits: DeltaLimits) -> PackFacts:
     same = [e for e in kept if e.type is EntryType.FILE]
     return PackFacts(
         pack.stat().st_size,
-        limits.required_capabilities,
+        limits.needs,
         limits.max_memory_bytes,
         len(same) + sum(e.origin is not None for e in new),
         len(built),
@@ -159,7 +159,7 @@ class Forge:
             out_bytes=1 << 20,
             out_files=1000,
             max_memory_bytes=64 << 20,
-            required_capabilities=("deflate-zlib-6.8",),
+            needs=("deflate-zlib-6.8",),
         )
 
     def index(self, content: bytes, streams: bytes = b"") -> None:

@@ -204,7 +204,7 @@ def test_deflate_capability_must_be_signed(tmp_path: Path) -> None:
     forge.plan([fresh("new", 4)], made, streams=streams)
     forge.apply()
     with refused(DELTA_OVER_LIMIT):
-        forge.apply(forge.limits.model_copy(update={"required_capabilities": ()}))
+        forge.apply(forge.limits.model_copy(update={"needs": ()}))
 
 
 def _copy(path: str, size: int, copy_of: int) -> NewEntry:
@@ -215,7 +215,7 @@ def test_file_built_by_the_pack_may_be_copied(forge: Forge) -> None:
     made, streams = group(b"abc", files=2)
     entries = [fresh("a", 1), fresh("b", 2), _copy("c", 2, 1), _copy("d", 1, 0)]
     forge.plan(entries, made, streams=streams)
-    needs = {"required_capabilities": (COPIES,)}
+    needs = {"needs": (COPIES,)}
     tree = forge.apply(forge.limits.model_copy(update=needs))
     assert [(entry.mode, entry.size) for entry in tree.entries[2:]] == [(0o640, 2), (0o640, 1)]
     assert tree == scan_tree(forge.out)
@@ -238,7 +238,7 @@ def test_copy_of_an_unbuilt_file_is_refused(forge: Forge, back: int) -> None:
     put_number(columns.groups, 0)
     forge.index(columns.to_bytes())
     with refused(DELTA_RANGE_REFUSED, match="invalid reference"):
-        forge.apply(forge.limits.model_copy(update={"required_capabilities": (COPIES,)}))
+        forge.apply(forge.limits.model_copy(update={"needs": (COPIES,)}))
     assert list(forge.out.iterdir()) == []
 
 
@@ -248,11 +248,7 @@ def test_copies_count_into_the_needed_space(forge: Forge) -> None:
     vast = replace(made, view=size, literals=Extent(0, 9, size))
     forge.plan([fresh("a", size), _copy("b", size, 0)], vast, streams=bytes(9))
     with pytest.raises(InsufficientSpaceError) as caught:
-        forge.apply(
-            forge.limits.model_copy(
-                update={"out_bytes": 2 * size, "required_capabilities": (COPIES,)}
-            )
-        )
+        forge.apply(forge.limits.model_copy(update={"out_bytes": 2 * size, "needs": (COPIES,)}))
     assert caught.value.values["needed_bytes"] == 2 * size + MARGIN_BYTES
 
 
@@ -270,7 +266,7 @@ def _two_groups(*refs: FileReference, place: int = 0) -> tuple[list[FileGroup], 
 def test_group_may_refer_to_earlier_output(forge: Forge) -> None:
     groups, streams = _two_groups(FileReference(1), FileReference(1, is_built=True), place=21)
     forge.plan([0, fresh("dir/a", 3), fresh("dir/b", 3)], *groups, streams=streams)
-    tree = forge.apply(forge.limits.model_copy(update={"required_capabilities": (EARLIER_FILES,)}))
+    tree = forge.apply(forge.limits.model_copy(update={"needs": (EARLIER_FILES,)}))
     assert (forge.out / "dir/b").read_bytes() == b"abc"
     assert tree == scan_tree(forge.out)
     with refused(DELTA_OVER_LIMIT, match="capabilities not signed: .*earlier"):
@@ -285,7 +281,7 @@ def test_group_cannot_refer_to_later_output(forge: Forge, at: int) -> None:
         groups.reverse()
     forge.plan([0, fresh("dir/a", 3), fresh("dir/b", 3)], *groups, streams=streams)
     with refused(DELTA_DAMAGED):
-        forge.apply(forge.limits.model_copy(update={"required_capabilities": (EARLIER_FILES,)}))
+        forge.apply(forge.limits.model_copy(update={"needs": (EARLIER_FILES,)}))
     assert list(forge.out.iterdir()) == []
 
 
@@ -293,7 +289,7 @@ def test_built_files_offer_no_archive_members(forge: Forge) -> None:
     groups, streams = _two_groups(FileReference(1, (), is_built=True))
     forge.plan([0, fresh("dir/a", 3), fresh("dir/b", 3)], *groups, streams=streams)
     with refused(DELTA_RANGE_REFUSED, match="invalid reference"):
-        forge.apply(forge.limits.model_copy(update={"required_capabilities": (EARLIER_FILES,)}))
+        forge.apply(forge.limits.model_copy(update={"needs": (EARLIER_FILES,)}))
 
 
 def test_built_file_is_hashed_again_before_reuse(
@@ -311,14 +307,14 @@ def test_built_file_is_hashed_again_before_reuse(
     # Stands in for another program that writes there between two groups.
     monkeypatch.setattr(GroupView, "check_exhausted", altered)
     with refused(OLD_FILE_ALTERED, match="dir/a"):
-        forge.apply(forge.limits.model_copy(update={"required_capabilities": (EARLIER_FILES,)}))
+        forge.apply(forge.limits.model_copy(update={"needs": (EARLIER_FILES,)}))
 
 
 def test_unsupported_capability_is_reported(forge: Forge) -> None:
     forge.plan([0, 1, 2])
     needs = ("brotli-11", "deflate-zlib-6.8")
     with refused(DELTA_UNSUPPORTED) as caught:
-        forge.apply(forge.limits.model_copy(update={"required_capabilities": needs}))
+        forge.apply(forge.limits.model_copy(update={"needs": needs}))
     assert caught.value.code == "NU-3156"
     assert "brotli-11" in str(caught.value)
     assert "zlib" not in str(caught.value)

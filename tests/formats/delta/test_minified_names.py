@@ -62,21 +62,21 @@ def test_renamed_identifiers_cost_little(tmp_path: Path) -> None:
     old: Files = {"a/x.bin": bytes(range(256)) * 90, "m-1.js": _program(ONE), "n.py": b"a = 1\n"}
     new: Files = {"a/x.bin": bytes(range(255)) * 90, "m-2.js": _program(TWO), "n.py": b"a = 2\n"}
     info, _ = there(tmp_path / "1", old, new)
-    assert info.required_capabilities == (MINIFIED_NAMES,)
+    assert info.needs == (MINIFIED_NAMES,)
     assert MINIFIED_NAMES in list_capabilities()
     assert info.pack_bytes < 700
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(make, "MAX_NAMES_RATIO", 0)
         patch.setattr(encode, "MAX_SINGLE_FRAME_BYTES", 0)
         without, _ = there(tmp_path / "2", old, new)
-    assert without.required_capabilities == ()
+    assert without.needs == ()
     assert without.pack_bytes > 10 * info.pack_bytes
 
 
 def test_unprofitable_renaming_keeps_compatibility_with_older_agents(tmp_path: Path) -> None:
     program = _program(ONE)
     info, _ = there(tmp_path, {"m.js": program}, {"m.js": program + b"more(1)"})
-    assert info.required_capabilities == ()
+    assert info.needs == ()
 
 
 @pytest.mark.usefixtures("always")
@@ -103,7 +103,7 @@ def test_several_groups_and_windows_are_renamed(tmp_path: Path) -> None:
     new: Files = {f"{n}.js": _program(TWO, 300, n) for n in range(12)}
     options = PackOptions(group_bytes=20_000, window_bytes=9_000)
     info, _ = there(tmp_path, {**old, "x": b"x" * 999}, {**new, "x": b"x" * 998}, options)
-    assert info.required_capabilities == (MINIFIED_NAMES,)
+    assert info.needs == (MINIFIED_NAMES,)
 
 
 PARTS = st.sampled_from(
@@ -241,7 +241,7 @@ def _named(
 @pytest.fixture
 def forge(tmp_path: Path) -> Forge:
     made = Forge(tmp_path / "site", OLD)
-    made.limits = made.limits.model_copy(update={"required_capabilities": (MINIFIED_NAMES,)})
+    made.limits = made.limits.model_copy(update={"needs": (MINIFIED_NAMES,)})
     return made
 
 
@@ -255,7 +255,7 @@ def test_names_are_replaced_with_a_signed_capability(forge: Forge) -> None:
     forge.apply()
     assert (forge.out / "dir/new").read_bytes() == b"x+yy;" * 4
     with refused(DELTA_OVER_LIMIT, match="capabilities not signed"):
-        forge.apply(forge.limits.model_copy(update={"required_capabilities": ()}))
+        forge.apply(forge.limits.model_copy(update={"needs": ()}))
 
 
 @pytest.mark.parametrize(

@@ -138,7 +138,7 @@ def test_repeated_new_content_is_packed_once(tmp_path: Path) -> None:
     info, _ = there(tmp_path, old, new)
     assert (info.written_files, info.written_bytes) == (3, len(NOISE) + 2 * 99)
     assert info.same_files == 0
-    assert info.required_capabilities == (COPIES,)
+    assert info.needs == (COPIES,)
     assert COPIES in list_capabilities()
 
 
@@ -150,7 +150,7 @@ def test_archives_are_rebuilt_from_their_members(tmp_path: Path, level: int) -> 
     new = jar(changed, level, b"comment", 2026)
     info, _ = there(tmp_path, {"lib-1.jar": old}, {"lib-2.jar": new})
     assert info.rebuilt_archives == 1
-    assert info.required_capabilities == ((f"deflate-zlib-{level}.8",) if level else ())
+    assert info.needs == ((f"deflate-zlib-{level}.8",) if level else ())
     assert info.pack_bytes < 2000
 
 
@@ -164,7 +164,7 @@ def test_two_archives_are_rebuilt_from_one(tmp_path: Path) -> None:
 def test_irreproducible_deflate_is_packed_as_bytes(tmp_path: Path) -> None:
     new = {**CLASSES, "org/a/C1.class": CODE * 2}
     info, _ = there(tmp_path, {"a.jar": jar(CLASSES, 6)}, {"a.jar": jar(new, 3)})
-    assert info.required_capabilities == ()
+    assert info.needs == ()
 
 
 @pytest.mark.parametrize(

@@ -159,7 +159,7 @@ def test_similar_distant_new_files_are_packed_once(
     new: Files = {"a": LARGE[0], "b": LARGE[1], "c": LARGE[2], "d": _edited(LARGE[0], 5)}
     new = {**new, "e": _edited(LARGE[0], 6), "f": LARGE[3], "g": _edited(LARGE[1], 7)}
     info, _ = there(tmp_path, {}, new)
-    assert info.required_capabilities == (EARLIER_FILES,)
+    assert info.needs == (EARLIER_FILES,)
     assert EARLIER_FILES in list_capabilities()
     assert info.pack_bytes <= one_call({}, new) + HEAD_BYTES
 
@@ -175,13 +175,13 @@ def test_single_frame_is_used_where_smaller(tmp_path: Path) -> None:
     """Not where old and new files are too many for memory."""
     old, new = CASES["what is alike for some bytes only"]
     info, _ = there(tmp_path / "1", old, new)
-    assert info.required_capabilities == (SINGLE_FRAME,)
+    assert info.needs == (SINGLE_FRAME,)
     assert SINGLE_FRAME in list_capabilities()
     assert info.max_memory_bytes == BUFFER_BYTES + SINGLE_FRAME_MEMORY_BYTES
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(encode, "MAX_SINGLE_FRAME_BYTES", 300_000)
         larger, _ = there(tmp_path / "2", old, new)
-    assert larger.required_capabilities == ()
+    assert larger.needs == ()
     assert larger.pack_bytes > 1.2 * info.pack_bytes
 
 
@@ -198,7 +198,7 @@ def _called(frame: bytes, view: int, **more: object) -> tuple[FileGroup, bytes]:
 def forge(tmp_path: Path) -> Forge:
     made = Forge(tmp_path / "site", {"dir": None, "dir/old": LARGE[0], "last": b"z"})
     limits = {
-        "required_capabilities": (SINGLE_FRAME,),
+        "needs": (SINGLE_FRAME,),
         "max_memory_bytes": 1 << 40,
         "out_bytes": 1 << 40,
     }
@@ -221,7 +221,7 @@ def test_single_frame_is_decoded_with_the_old_files(forge: Forge) -> None:
     forge.apply()
     assert (forge.out / "dir/new").read_bytes() == new
     with refused(DELTA_OVER_LIMIT, match="capabilities not signed: zstd-prefix"):
-        forge.apply(forge.limits.model_copy(update={"required_capabilities": ()}))
+        forge.apply(forge.limits.model_copy(update={"needs": ()}))
 
 
 GOOD = _framed(b"some words" * 9)

@@ -45,7 +45,7 @@ class TranslationImport:
 
 
 def export_untranslated(
-    report: FileReport, shipped_texts: ShippedTexts, local: TextCatalog, *, everything: bool
+    report: FileReport, shipped_texts: ShippedTexts, local: TextCatalog
 ) -> TextCatalog:
     """Return a gettext catalogue with the texts to translate.
 
@@ -53,7 +53,6 @@ def export_untranslated(
         report: Report on the file for the release to translate.
         shipped_texts: Texts of that release.
         local: The local texts.
-        everything: Whether to include texts with a valid translation.
     """
     is_po = report.declared.format is OverlayFormat.PO
     to_translate = {item.key for item in report.select(*NEEDS_TRANSLATION)}
@@ -61,7 +60,7 @@ def export_untranslated(
     for key in shipped_texts.list_keys():
         local_entry, shipped = local.find_entry(key), shipped_texts.own.find_entry(key)
         untranslated = local_entry is None and shipped is None
-        if not (everything or untranslated or key in to_translate):
+        if not (untranslated or key in to_translate):
             continue
         source = shipped_texts.get_source_text(key) or (shipped.forms if shipped else ())
         if not source:

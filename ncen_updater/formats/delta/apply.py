@@ -34,24 +34,16 @@ from ncen_updater.common.disk_space import require_space
 from ncen_updater.common.errors import get_error_text
 from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.messages import (
-    DELTA_DAMAGED,
-    DELTA_FOR_ANOTHER_BASE,
-    DELTA_OVER_LIMIT,
-    DELTA_PATH_REFUSED,
-    DELTA_RANGE_REFUSED,
     DELTA_UNSUPPORTED,
     OLD_FILE_ALTERED,
-    ErrorMessage,
 )
 from ncen_updater.common.progress import Amount, ProgressListener, Unit
 from ncen_updater.formats.delta.byte_transforms import join_pieces
 from ncen_updater.formats.delta.group_decoder import GroupView
 from ncen_updater.formats.delta.index_reader import decode_plan
 from ncen_updater.formats.delta.lzma_streams import (
-    MalformedColumnError,
-    NumberTooLargeError,
+    MalformedPackError,
     ReadAheadFile,
-    ReferenceOutOfRangeError,
 )
 from ncen_updater.formats.delta.pack_plan import (
     ArchiveOperation,
@@ -64,7 +56,6 @@ from ncen_updater.formats.delta.pack_plan import (
     LinkMode,
     NewEntry,
     PackPlan,
-    PathRefusedError,
     check_no_trailing_data,
     list_capabilities,
     make_deflater,
@@ -88,13 +79,6 @@ FICLONE = 0x40049409  # linux/fs.h
 ROOT = 0
 # Errors of a file system that cannot clone blocks, or not between these two files.
 NO_CLONE = (errno.EOPNOTSUPP, errno.EXDEV, errno.EINVAL, errno.ENOTTY, errno.ENOSYS, errno.EPERM)
-MESSAGES_BY_ERROR: Mapping[type[Exception], ErrorMessage] = {
-    PathRefusedError: DELTA_PATH_REFUSED,
-    NumberTooLargeError: DELTA_OVER_LIMIT,
-    ReferenceOutOfRangeError: DELTA_RANGE_REFUSED,
-    MalformedColumnError: DELTA_DAMAGED,
-    UnicodeDecodeError: DELTA_DAMAGED,
-}
 NO_LINK = (errno.EMLINK, errno.EXDEV, errno.EPERM, errno.EACCES, errno.EOPNOTSUPP)
 
 
@@ -187,7 +171,7 @@ def rebuild_archive(
     """Yield the bytes of a rebuilt archive.
 
     Raises:
-        ReferenceOutOfRangeError: If the old archive lacks members that the recipe uses.
+        MalformedPackError: If the old archive lacks members that the recipe uses.
     """
     for op in recipe.operations:
         if op.kind is ArchiveOperationKind.PLAIN:
@@ -207,7 +191,7 @@ def _rebuild_members(
     """Yield consecutive old members; the bytes between them come from the stream."""
     table = reference.get_zip_table(source)
     if op.argument + op.count > len(table):
-        raise ReferenceOutOfRangeError("invalid reference")
+        raise MalformedPackError("invalid reference")
     ahead = ReadAheadFile(lambda: reference.get_descriptor(source))
     for index in range(op.argument, op.argument + op.count):
         if index > op.argument:
@@ -217,7 +201,7 @@ def _rebuild_members(
         while at < member.end:
             piece = ahead.read(at, member.end - at)
             if not piece:
-                raise ReferenceOutOfRangeError("truncated archive")
+                raise MalformedPackError("truncated archive")
             at += len(piece)
             yield piece
 
@@ -250,11 +234,7 @@ def apply_pack(
         The tree that was written.
 
     Raises:
-        DELTA_DAMAGED: If the pack is damaged.
-        DELTA_FOR_ANOTHER_BASE: If it starts from another tree or leads to another tree.
-        DELTA_PATH_REFUSED: If it has a path that a release may not have.
-        DELTA_OVER_LIMIT: If it needs more than the signed limits.
-        DELTA_RANGE_REFUSED: If it refers to data outside a file or stream.
+        DELTA_ERROR: If the pack is damaged, is for other trees, or exceeds the signed limits.
         DELTA_UNSUPPORTED: If this agent lacks a capability that it needs.
         OLD_FILE_ALTERED: If a file of the old slot differs from its record.
         InsufficientSpaceError: If the disk has too little space for the new and temporary files.
@@ -267,7 +247,7 @@ def apply_pack(
         # The directory belongs to another user, who may have replaced the file meanwhile.
         stream = open_file(pack)
     except NotRegularFileError as error:
-        raise DeltaError(DELTA_DAMAGED, pack=pack.name, detail=get_error_text(error)) from error
+        raise DeltaError(pack=pack.name, detail=get_error_text(error)) from error
     with stream, _map_errors(pack):
         descriptor = stream.fileno()
         plan = _read_plan(descriptor, pack, old_tree, limits)
@@ -284,18 +264,17 @@ def apply_pack(
 def _map_errors(pack: Path) -> Iterator[None]:
     try:
         yield
-    except tuple(MESSAGES_BY_ERROR) as error:
-        message = MESSAGES_BY_ERROR[type(error)]
-        raise DeltaError(message, pack=pack.name, detail=get_error_text(error)) from error
+    except (MalformedPackError, UnicodeDecodeError) as error:
+        raise DeltaError(pack=pack.name, detail=get_error_text(error)) from error
 
 
 def _read_plan(descriptor: int, pack: Path, old: Tree, limits: DeltaLimits) -> PackPlan:
     """Read the index and check everything that can be checked before writing."""
     header = read_header(descriptor)
     if (header.from_tree, header.to_tree) != (limits.from_tree, limits.to_tree):
-        raise DeltaError(DELTA_FOR_ANOTHER_BASE, pack=pack.name)
+        raise DeltaError(pack=pack.name, detail="made for other trees")
     if old.compute_digest() != limits.from_tree:
-        raise DeltaError(DELTA_FOR_ANOTHER_BASE, pack=pack.name, detail="slot record differs")
+        raise DeltaError(pack=pack.name, detail="slot record differs")
     index = read_index(descriptor, header)
     plan = decode_plan(index, old, header.streams_start, limits.out_files)
     check_no_trailing_data(descriptor, header, plan)
@@ -305,12 +284,12 @@ def _read_plan(descriptor: int, pack: Path, old: Tree, limits: DeltaLimits) -> P
         (plan.memory_bytes, limits.max_memory_bytes),
     ):
         if found > most:
-            raise NumberTooLargeError(
+            raise MalformedPackError(
                 N_("{found_bytes}, signed for {limit_bytes}"), found_bytes=found, limit_bytes=most
             )
     unsigned = set(plan.needs).difference(limits.needs)
     if unsigned:
-        raise NumberTooLargeError(
+        raise MalformedPackError(
             N_("capabilities not signed: {names}"), names=", ".join(sorted(unsigned))
         )
     return plan
@@ -442,7 +421,7 @@ class _TreeBuilder:
                 stream.write(block)
             os.fchmod(stream.fileno(), entry.mode)
         if left:
-            raise ReferenceOutOfRangeError(N_("{name}: unexpected size"), name=repr(entry.path))
+            raise MalformedPackError(N_("{name}: unexpected size"), name=repr(entry.path))
         return digest.hexdigest()
 
 
@@ -585,10 +564,10 @@ class GroupReference:
         """Return the member table of an archive.
 
         Raises:
-            ReferenceOutOfRangeError: If the pack does not refer to the file as an archive.
+            MalformedPackError: If the pack does not refer to the file as an archive.
         """
         if at not in self.tables:
-            raise ReferenceOutOfRangeError("invalid reference")
+            raise MalformedPackError("invalid reference")
         return self.tables[at]
 
     def read(self, start: int, length: int) -> bytes:
@@ -631,7 +610,7 @@ class GroupReference:
             self.tables[at] = table = ZipTable(descriptor)
             size = count_view_bytes(table, members)
             if start + size > MAX_SPOOL_BYTES:
-                raise NumberTooLargeError(
+                raise MalformedPackError(
                     N_("more than {limit_bytes} of archive members"), limit_bytes=MAX_SPOOL_BYTES
                 )
             if start + size > SPOOL_BYTES:
@@ -640,7 +619,7 @@ class GroupReference:
                 self._spool.rollover()
             self._spool.writelines(iter_view(table, descriptor, members))
         except NotAnArchiveError as error:
-            raise ReferenceOutOfRangeError(
+            raise MalformedPackError(
                 N_("an old file is not the expected archive: {reason}"),
                 reason=get_error_text(error),
             ) from error

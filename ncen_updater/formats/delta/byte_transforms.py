@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import accumulate, pairwise
 from typing import Final
 
-from ncen_updater.formats.delta.lzma_streams import ReferenceOutOfRangeError
+from ncen_updater.formats.delta.lzma_streams import MalformedPackError
 
 BLOCK_BYTES: Final = 128 << 10
 STRIP_BYTES: Final = 16 << 10  # fits into the processor's cache
@@ -136,8 +136,7 @@ def restore_runs(
         length: Bytes of the differences with their runs.
 
     Raises:
-        ReferenceOutOfRangeError: If a run is empty, or the total length differs.
-        MalformedColumnError: If a stream ends early.
+        MalformedPackError: If a run is empty, or the total length differs, or a stream ends early.
     """
     left = length
     while count:
@@ -146,11 +145,11 @@ def restore_runs(
         gaps = join_planes(read_runs(PLANE_COUNT * batch))
         zeros = join_planes(read_runs(PLANE_COUNT * batch))
         if 0 in zeros:  # an empty run would allow endless work without progress
-            raise ReferenceOutOfRangeError("invalid reference")
+            raise MalformedPackError("invalid reference")
         ends = list(accumulate(map(operator.add, gaps, zeros)))
         left -= ends[-1]
         if left < 0:
-            raise ReferenceOutOfRangeError("length mismatch")
+            raise MalformedPackError("length mismatch")
         at = passed = 0
         while at < batch:
             end = bisect_right(ends, passed + BLOCK_BYTES, at)
@@ -252,8 +251,7 @@ class NameReplacer:
         """Return old bytes with the names of the new file.
 
         Raises:
-            ReferenceOutOfRangeError: If a correction is empty.
-            MalformedColumnError: If the stream ends early.
+            MalformedPackError: If a correction is empty, or the stream ends early.
         """
         parts = split_names(text)
         names, best = parts[1::2], self._predictor.best
@@ -275,10 +273,10 @@ class NameReplacer:
         """Check that every correction was used.
 
         Raises:
-            ReferenceOutOfRangeError: If corrections are left.
+            MalformedPackError: If corrections are left.
         """
         if self._left or self._at != len(self._gaps) or self._right:
-            raise ReferenceOutOfRangeError("invalid reference")
+            raise MalformedPackError("invalid reference")
 
     def _read_next_correction(self) -> int:
         """Read the next correction; return how many names before it are predicted correctly."""
@@ -293,6 +291,6 @@ class NameReplacer:
             self._at = 0
         self._right = self._names[self._at].to_bytes(PLANE_COUNT, "little").rstrip(b"\0")
         if not self._right:
-            raise ReferenceOutOfRangeError("invalid reference")
+            raise MalformedPackError("invalid reference")
         self._at += 1
         return self._gaps[self._at - 1]

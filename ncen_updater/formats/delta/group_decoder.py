@@ -28,8 +28,8 @@ from ncen_updater.formats.delta.byte_transforms import (
 from ncen_updater.formats.delta.lzma_streams import (
     Extent,
     LzmaReader,
+    MalformedPackError,
     PieceReader,
-    ReferenceOutOfRangeError,
 )
 from ncen_updater.formats.delta.pack_plan import MAX_SINGLE_FRAME_BYTES, FileGroup
 
@@ -80,7 +80,7 @@ class GroupView:
             from ncen_updater.formats.delta.single_frame import decompress_frame
 
             if reference.size > MAX_SINGLE_FRAME_BYTES:
-                raise ReferenceOutOfRangeError("length mismatch")
+                raise MalformedPackError("length mismatch")
             before = reference.read(0, reference.size)
             self._blocks = decompress_frame(descriptor, group.literals, before)
         self._buffer, self._at = b"", 0
@@ -89,13 +89,13 @@ class GroupView:
         """Yield the next bytes, in pieces.
 
         Raises:
-            ReferenceOutOfRangeError: If the group has fewer bytes.
+            MalformedPackError: If the group has fewer bytes.
         """
         while length:
             if self._at == len(self._buffer):
                 self._buffer, self._at = next(self._blocks, b""), 0
                 if not self._buffer:
-                    raise ReferenceOutOfRangeError("length mismatch")
+                    raise MalformedPackError("length mismatch")
             piece = self._buffer[self._at : self._at + length]
             self._at += len(piece)
             length -= len(piece)
@@ -109,10 +109,10 @@ class GroupView:
         """Check that the files used all bytes of the streams.
 
         Raises:
-            ReferenceOutOfRangeError: If bytes are left.
+            MalformedPackError: If bytes are left.
         """
         if self._at != len(self._buffer) or next(self._blocks, b""):
-            raise ReferenceOutOfRangeError("length mismatch")
+            raise MalformedPackError("length mismatch")
         self._corrections.check_exhausted()
         for stream in (self._control, self._zeros, self._differences, self._literals):
             stream.check_exhausted()
@@ -126,7 +126,7 @@ class GroupView:
         for block in self._decode_covers():
             left -= len(block)
             if left < 0:
-                raise ReferenceOutOfRangeError("invalid reference")
+                raise MalformedPackError("invalid reference")
             yield block
         yield from read_blocks(self._literals.read, left)
 
@@ -137,7 +137,7 @@ class GroupView:
             # Renaming changes lengths, so the length of renamed covers is checked later.
             left -= sum(batch.gaps) if batch.named else ends[-1]
             if left < 0:
-                raise ReferenceOutOfRangeError("invalid reference")
+                raise MalformedPackError("invalid reference")
             at = passed = 0
             while at < len(ends):
                 end = bisect_right(ends, passed + BLOCK_BYTES, at)
@@ -163,16 +163,16 @@ class GroupView:
                 named = bytes(length & 1 for length in lengths)
                 lengths = array("I", [length >> 1 for length in lengths])
                 if max(compress(lengths, named), default=0) > BLOCK_BYTES:
-                    raise ReferenceOutOfRangeError("invalid reference")
+                    raise MalformedPackError("invalid reference")
             if 0 in lengths:  # an empty cover would allow endless work without progress
-                raise ReferenceOutOfRangeError("invalid reference")
+                raise MalformedPackError("invalid reference")
             starts = []
             for jump, gap, length in zip(jumps, gaps, lengths, strict=True):
                 there += gap + ((jump >> 1) ^ -(jump & 1))
                 starts.append(there)
                 there += length
             if min(starts) < 0 or max(map(operator.add, starts, lengths)) > self._reference.size:
-                raise ReferenceOutOfRangeError("invalid reference")
+                raise MalformedPackError("invalid reference")
             yield _CoverBatch(gaps, starts, lengths, named)
 
     def _apply_short_covers(self, batch: _CoverBatch, at: int, end: int) -> bytes:

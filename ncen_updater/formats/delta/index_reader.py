@@ -18,9 +18,7 @@ from ncen_updater.formats.delta.byte_transforms import CORRECTION_BYTES, NAME_BY
 from ncen_updater.formats.delta.lzma_streams import (
     ColumnReader,
     Extent,
-    MalformedColumnError,
-    NumberTooLargeError,
-    ReferenceOutOfRangeError,
+    MalformedPackError,
     put_number,
     put_signed,
     put_text,
@@ -35,7 +33,6 @@ from ncen_updater.formats.delta.pack_plan import (
     MinifiedNames,
     NewEntry,
     PackPlan,
-    PathRefusedError,
     split_path,
 )
 from ncen_updater.formats.delta.zip_archive import MAX_MEMBERS
@@ -105,7 +102,7 @@ def split_columns(content: bytes) -> dict[str, ColumnReader]:
     """Split the index into its columns.
 
     Raises:
-        MalformedColumnError: If it does not consist of its columns.
+        MalformedPackError: If it does not consist of its columns.
     """
     reader = ColumnReader(content)
     columns = {name: ColumnReader(reader.read_bytes(reader.read_number())) for name in COLUMN_NAMES}
@@ -128,10 +125,8 @@ def decode_plan(content: bytes, old: Tree, streams_start: int, most: int) -> Pac
         most: Maximum number of entries of the new tree.
 
     Raises:
-        MalformedColumnError: If it is malformed.
-        ReferenceOutOfRangeError: If it does not fit the old tree.
-        PathRefusedError: If it has a path that a release may not have.
-        NumberTooLargeError: If it has more entries than signed, or exceeds a limit of all packs.
+        MalformedPackError: If it is malformed, does not fit the old tree, has a path that a release
+            may not have, or exceeds a limit.
     """
     return _PlanReader(split_columns(content), old, most).read(streams_start)
 
@@ -152,7 +147,7 @@ class _PlanReader:
         for _ in range(steps.read_number()):
             self._read_step(IndexStep(steps.read_number(IndexStep.COPY)), steps)
         if self._cursor != len(self._old):
-            raise ReferenceOutOfRangeError("invalid reference")
+            raise MalformedPackError("invalid reference")
         built = len(self._built)
         # A single number can stand for many of these, so they are counted over the whole pack.
         self._refs_left = built + len(self._changed)
@@ -163,7 +158,7 @@ class _PlanReader:
             built -= group.files
             self._plan.groups.append(group)
         if built:
-            raise ReferenceOutOfRangeError("invalid reference")
+            raise MalformedPackError("invalid reference")
         for column in self._columns.values():
             column.check_exhausted()
         return self._plan
@@ -200,10 +195,10 @@ class _PlanReader:
 
     def _check_path(self, entry: NewEntry | TreeEntry) -> None:
         if len(self._plan.entries) >= self._most:
-            raise NumberTooLargeError("too many entries")
+            raise MalformedPackError("too many entries")
         problem = self._rules.find_problem(entry.path, entry.type, entry.target)
         if problem:
-            raise PathRefusedError(N_("{name}: {reason}"), name=repr(entry.path), reason=problem)
+            raise MalformedPackError(N_("{name}: {reason}"), name=repr(entry.path), reason=problem)
         self._last = (entry.path, entry.type is EntryType.DIRECTORY)
 
     def _read_new_entry(self, step: IndexStep) -> NewEntry:
@@ -231,7 +226,7 @@ class _PlanReader:
     def _read_copy(self) -> NewEntry:
         back = self._columns["origins"].read_number()
         if not 0 <= back < len(self._built):
-            raise ReferenceOutOfRangeError("invalid reference")
+            raise MalformedPackError("invalid reference")
         copy_of = self._built[-1 - back]
         first = self._plan.entries[copy_of]
         assert isinstance(first, NewEntry)  # noqa: S101 - only these are built
@@ -241,7 +236,7 @@ class _PlanReader:
 
     def _old_file(self, index: int) -> TreeEntry:
         if not 0 <= index < len(self._old) or self._old[index].type is not EntryType.FILE:
-            raise ReferenceOutOfRangeError("invalid reference")
+            raise MalformedPackError("invalid reference")
         return self._old[index]
 
     def _read_mode(self, usual: int) -> int:
@@ -277,7 +272,7 @@ class _PlanReader:
         for _ in range(4):
             packed, plain = groups.read_number(), groups.read_number()
             if (packed == 0) != (plain == 0):
-                raise MalformedColumnError("length mismatch")
+                raise MalformedPackError("length mismatch")
             extents.append(Extent(at, packed, plain))
             at += packed
         control, zeros, differences, literals = extents
@@ -291,7 +286,7 @@ class _PlanReader:
             files=files, references=refs, recipes=recipes, view=view,
         )  # fmt: skip
         if not _has_consistent_lengths(group):
-            raise ReferenceOutOfRangeError("length mismatch")
+            raise MalformedPackError("length mismatch")
         return group, at
 
     def _read_encoding(self) -> GroupEncoding:
@@ -307,7 +302,7 @@ class _PlanReader:
         matched = column.read_number()
         count, packed = column.read_number(matched), column.read_number()
         if (packed == 0) != (count == 0):
-            raise MalformedColumnError("length mismatch")
+            raise MalformedPackError("length mismatch")
         return MinifiedNames(matched, Extent(at, packed, count * CORRECTION_BYTES)), at + packed
 
     def _read_references(self, groups: ColumnReader, before: int) -> tuple[FileReference, ...]:
@@ -319,7 +314,7 @@ class _PlanReader:
             count = groups.read_number(most - at)
             self._refs_left -= count
             if self._refs_left < 0:
-                raise NumberTooLargeError("invalid reference")
+                raise MalformedPackError("invalid reference")
             chosen += map(self._read_reference, range(at, at + count))
             at += count
         members: dict[int, tuple[int, ...]] = {}
@@ -329,10 +324,10 @@ class _PlanReader:
             members[at] = self._read_members()
             at += 1
         if members and max(members) >= len(chosen):
-            raise ReferenceOutOfRangeError("invalid reference")
+            raise MalformedPackError("invalid reference")
         for number, seen in members.items():
             if chosen[number].is_built:
-                raise ReferenceOutOfRangeError("invalid reference")
+                raise MalformedPackError("invalid reference")
             chosen[number] = FileReference(chosen[number].origin, seen)
         return tuple(chosen)
 
@@ -350,7 +345,7 @@ class _PlanReader:
             count = recipes.read_number(MAX_MEMBERS)
             self._members_left -= count
             if at + count > MAX_MEMBERS or self._members_left < 0:
-                raise NumberTooLargeError("too many entries")
+                raise MalformedPackError("too many entries")
             chosen += range(at, at + count)
             at += count
         return tuple(chosen)
@@ -362,7 +357,7 @@ class _PlanReader:
         for _ in range(recipes.read_number(files)):
             at += recipes.read_number(files)
             if at >= files or not refs:
-                raise ReferenceOutOfRangeError("invalid reference")
+                raise MalformedPackError("invalid reference")
             found.append(
                 ArchiveRecipe(at, recipes.read_number(refs - 1), self._read_operations(recipes))
             )
@@ -375,7 +370,7 @@ class _PlanReader:
         count_of_ops = recipes.read_number(MAX_OPS)
         self._ops_left -= count_of_ops
         if self._ops_left < 0:
-            raise NumberTooLargeError("too many entries")
+            raise MalformedPackError("too many entries")
         for _ in range(count_of_ops):
             kind = ArchiveOperationKind(recipes.read_number(ArchiveOperationKind.DEFLATE))
             count = recipes.read_number()
@@ -385,7 +380,7 @@ class _PlanReader:
                 argument = member
                 member += count
                 if not 0 <= argument <= member <= MAX_MEMBERS:
-                    raise ReferenceOutOfRangeError("invalid reference")
+                    raise MalformedPackError("invalid reference")
             elif kind is ArchiveOperationKind.DEFLATE:
                 argument = recipes.read_number(9)
             ops.append(ArchiveOperation(kind, count, argument))

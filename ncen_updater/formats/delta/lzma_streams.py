@@ -19,8 +19,8 @@ from ncen_updater.common.i18n import N_
 MAX_BITS = 63
 
 
-class MalformedColumnError(InvalidValueError):
-    """Bytes that are not a valid column or stream of a pack."""
+class MalformedPackError(InvalidValueError):
+    """A pack that is damaged, or exceeds a limit."""
 
 
 def put_number(column: bytearray, value: int) -> None:
@@ -45,18 +45,10 @@ def put_text(column: bytearray, text: str) -> None:
     column += content
 
 
-class ReferenceOutOfRangeError(InvalidValueError):
-    """A reference outside a file, to a missing member, or with inconsistent lengths."""
-
-
-class NumberTooLargeError(InvalidValueError):
-    """A number above the signed limit, or above the limit of all packs."""
-
-
 class ColumnReader:
     """Reads a column from its start.
 
-    Reading past its end raises :class:`MalformedColumnError`.
+    Reading past its end raises :class:`MalformedPackError`.
 
     Args:
         content: The column.
@@ -70,7 +62,7 @@ class ColumnReader:
         value = shift = 0
         while True:
             if self._at >= len(self._content) or shift >= MAX_BITS:
-                raise MalformedColumnError("invalid number")
+                raise MalformedPackError("invalid number")
             byte = self._content[self._at]
             self._at += 1
             value |= (byte & 0x7F) << shift
@@ -78,9 +70,9 @@ class ColumnReader:
             if byte < 0x80:
                 break
         if byte == 0 and shift > 7:
-            raise MalformedColumnError("invalid number")
+            raise MalformedPackError("invalid number")
         if value > most:
-            raise MalformedColumnError("invalid number")
+            raise MalformedPackError("invalid number")
         return value
 
     def read_signed(self) -> int:
@@ -91,7 +83,7 @@ class ColumnReader:
     def read_bytes(self, length: int) -> bytes:
         """Read ``length`` bytes."""
         if length > len(self._content) - self._at:
-            raise MalformedColumnError("truncated stream")
+            raise MalformedPackError("truncated stream")
         self._at += length
         return self._content[self._at - length : self._at]
 
@@ -105,9 +97,9 @@ class ColumnReader:
         return len(self._content) - self._at
 
     def check_exhausted(self) -> None:
-        """Raise MalformedColumnError if bytes are left."""
+        """Raise MalformedPackError if bytes are left."""
         if self.remaining_bytes:
-            raise MalformedColumnError("trailing data")
+            raise MalformedPackError("trailing data")
 
 
 READ_AHEAD_BYTES = 128 << 10
@@ -206,8 +198,6 @@ class PieceReader:
         pieces: The pieces.
     """
 
-    length_error: type[ValueError] = ReferenceOutOfRangeError
-
     def __init__(self, pieces: Iterator[bytes]) -> None:
         self._pieces, self._buffer, self._at = pieces, b"", 0
 
@@ -223,7 +213,7 @@ class PieceReader:
         while have < size:
             self._buffer = next(self._pieces, b"")
             if not self._buffer:
-                raise self.length_error("length mismatch")
+                raise MalformedPackError("length mismatch")
             parts.append(self._buffer)
             have += len(self._buffer)
         self._at = len(self._buffer) - (have - size)
@@ -233,18 +223,16 @@ class PieceReader:
     def check_exhausted(self) -> None:
         """Raise an error if bytes are left."""
         if self._at != len(self._buffer) or next(self._pieces, b""):
-            raise self.length_error("length mismatch")
+            raise MalformedPackError("length mismatch")
 
 
 class LzmaReader(PieceReader):
-    """Reads one stream of a pack. Errors are :class:`MalformedColumnError`.
+    """Reads one stream of a pack. Errors are :class:`MalformedPackError`.
 
     Args:
         descriptor: The pack.
         extent: Position of the stream.
     """
-
-    length_error = MalformedColumnError
 
     def __init__(self, descriptor: int, extent: Extent) -> None:
         filters = _make_filters(extent.plain_bytes)
@@ -270,7 +258,7 @@ def decompress_extent(
         error_class: Error of this library.
 
     Raises:
-        MalformedColumnError: If the stream is damaged or has another length.
+        MalformedPackError: If the stream is damaged or has another length.
     """
     at, left, plain = extent.start, extent.packed_bytes, extent.plain_bytes
     unpacker = make_unpacker() if left else None
@@ -279,19 +267,19 @@ def decompress_extent(
         if unpacker.needs_input:
             packed = os.pread(descriptor, min(PIECE, left), at)
             if not packed:
-                raise MalformedColumnError("truncated stream")
+                raise MalformedPackError("truncated stream")
             at += len(packed)
             left -= len(packed)
         try:
             piece = unpacker.decompress(packed, PIECE)
         except error_class as error:
-            raise MalformedColumnError(
+            raise MalformedPackError(
                 N_("stream cannot be unpacked: {reason}"), reason=str(error)
             ) from error
         plain -= len(piece)
         if plain < 0:
-            raise MalformedColumnError("length mismatch")
+            raise MalformedPackError("length mismatch")
         if piece:
             yield piece
     if plain or left or (unpacker is not None and unpacker.unused_data):
-        raise MalformedColumnError("length mismatch")
+        raise MalformedPackError("length mismatch")

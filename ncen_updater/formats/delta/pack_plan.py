@@ -24,23 +24,17 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-from ncen_updater.common.errors import InvalidValueError
 from ncen_updater.common.i18n import N_
 from ncen_updater.common.messages import DELTA_BUILD_FAILED, DELTA_ERROR, DELTA_NOT_VERIFIED
 from ncen_updater.formats.delta.lzma_streams import (
     Extent,
     LzmaReader,
-    MalformedColumnError,
-    NumberTooLargeError,
+    MalformedPackError,
     compress_stream,
     compute_dictionary_bytes,
 )
 from ncen_updater.formats.errors import TransferError
 from ncen_updater.formats.tree import MAX_ENTRIES, EntryType
-
-
-class PathRefusedError(InvalidValueError):
-    """A path that a release may not have."""
 
 
 def split_path(path: str) -> list[str]:
@@ -288,15 +282,14 @@ def read_header(descriptor: int) -> PackHeader:
     """Read the header of a pack.
 
     Raises:
-        MalformedColumnError: If the file is not a pack.
-        NumberTooLargeError: If its index is larger than allowed.
+        MalformedPackError: If the file is not a pack, or its index is larger than allowed.
     """
     content = os.pread(descriptor, HEADER_STRUCT.size, 0)
     if len(content) < HEADER_STRUCT.size or not content.startswith(MAGIC):
-        raise MalformedColumnError("not a delta pack")
+        raise MalformedPackError("not a delta pack")
     _, origin, result, packed, plain = HEADER_STRUCT.unpack(content)
     if plain > MAX_INDEX_BYTES or packed > MAX_INDEX_BYTES:
-        raise NumberTooLargeError(
+        raise MalformedPackError(
             N_("more than {limit_bytes} in the index"), limit_bytes=MAX_INDEX_BYTES
         )
     return PackHeader(origin.hex(), result.hex(), Extent(HEADER_STRUCT.size, packed, plain))
@@ -306,7 +299,7 @@ def read_index(descriptor: int, header: PackHeader) -> bytes:
     """Decompress the index.
 
     Raises:
-        MalformedColumnError: If it is damaged.
+        MalformedPackError: If it is damaged.
     """
     reader = LzmaReader(descriptor, header.index)
     content = reader.read(header.index.plain_bytes)
@@ -318,14 +311,14 @@ def check_no_trailing_data(descriptor: int, header: PackHeader, plan: PackPlan) 
     """Check that the file ends with the last stream.
 
     Raises:
-        MalformedColumnError: If the file has another length.
+        MalformedPackError: If the file has another length.
     """
     end = header.streams_start
     if plan.groups:
         last = plan.groups[-1].streams[-1]
         end = last.start + last.packed_bytes
     if os.fstat(descriptor).st_size != end:
-        raise MalformedColumnError("length mismatch")
+        raise MalformedPackError("length mismatch")
 
 
 def encode_header(from_tree: str, to_tree: str, index: bytes) -> bytes:

@@ -12,7 +12,7 @@ from typing import Final
 
 from ncen_updater.formats.delta.lzma_streams import (
     Extent,
-    ReferenceOutOfRangeError,
+    MalformedPackError,
     decompress_extent,
 )
 from ncen_updater.formats.delta.pack_plan import MAX_SINGLE_FRAME_BYTES
@@ -70,11 +70,11 @@ def decompress_frame(descriptor: int, extent: Extent, before: bytes) -> Iterator
         before: The old files.
 
     Raises:
-        ReferenceOutOfRangeError: If old and new files exceed the limit.
-        MalformedColumnError: If the frame is damaged or has another length; while it is read.
+        MalformedPackError: If old and new files exceed the limit; while the frame is read also if
+            it is damaged or has another length.
     """
     if len(before) + extent.plain_bytes > MAX_SINGLE_FRAME_BYTES:
-        raise ReferenceOutOfRangeError("length mismatch")
+        raise MalformedPackError("length mismatch")
     options: dict[int, int] = {zstd.DecompressionParameter.window_log_max: WINDOW_LOG}
     return decompress_extent(
         descriptor,

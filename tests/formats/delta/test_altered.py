@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ncen_updater.common.messages import DELTA_FOR_ANOTHER_BASE, OLD_FILE_ALTERED
+from ncen_updater.common.messages import DELTA_ERROR, OLD_FILE_ALTERED
 from ncen_updater.common.progress import SilentProgress
 from ncen_updater.formats.delta.apply import apply_pack
 from ncen_updater.formats.delta.pack_builder import build_pack
@@ -31,11 +31,11 @@ def forge(tmp_path: Path) -> Forge:
 def test_pack_for_another_base_is_refused(forge: Forge) -> None:
     forge.plan([0, 1, 2])
     for change in ({"from_tree": "2" * 64}, {"to_tree": "2" * 64}):
-        with refused(DELTA_FOR_ANOTHER_BASE) as caught:
+        with refused(DELTA_ERROR) as caught:
             forge.apply(forge.limits.model_copy(update=change))
-        assert caught.value.code == "NU-3152"
+        assert caught.value.code == "NU-3150"
     forge.tree = Tree(entries=forge.tree.entries[:2])  # the record of the slot is another
-    with refused(DELTA_FOR_ANOTHER_BASE):
+    with refused(DELTA_ERROR):
         forge.apply()
 
 

@@ -18,7 +18,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ncen_updater.common.messages import DELTA_RANGE_REFUSED
+from ncen_updater.common.messages import DELTA_ERROR
 from ncen_updater.common.progress import SilentProgress
 from ncen_updater.formats.delta import pack_builder as make
 from ncen_updater.formats.delta.apply import apply_pack
@@ -27,7 +27,7 @@ from ncen_updater.formats.delta.lzma_streams import (
     ColumnReader,
     Extent,
     LzmaReader,
-    MalformedColumnError,
+    MalformedPackError,
     compress_stream,
     put_number,
     put_signed,
@@ -234,7 +234,7 @@ def test_billions_of_empty_covers_are_refused(tmp_path: Path) -> None:
     bad = replace(made, covers=covers, control=Extent(0, 1, covers * 12))
     forge.limits = forge.limits.model_copy(update={"max_memory_bytes": 1 << 40})
     forge.plan([0, fresh("dir/new", 2), 2], bad, streams=b"\1" + streams)
-    with refused(DELTA_RANGE_REFUSED, match="length mismatch"), bounded(60):
+    with refused(DELTA_ERROR, match="length mismatch"), bounded(60):
         forge.apply()
 
 
@@ -261,7 +261,7 @@ def test_numbers_round_trip(plain: list[int], signed: list[int]) -> None:
 @given(st.binary(max_size=40), st.lists(st.sampled_from(["number", "signed", "text", "take"])))
 def test_arbitrary_columns_are_read_within_bounds(content: bytes, calls: list[str]) -> None:
     reader, took = ColumnReader(content), 0
-    with contextlib.suppress(MalformedColumnError, UnicodeDecodeError):
+    with contextlib.suppress(MalformedPackError, UnicodeDecodeError):
         for call in calls:
             if call == "number":
                 assert 0 <= reader.read_number() < 1 << 63
@@ -333,7 +333,7 @@ def test_arbitrary_streams_are_read_within_bounds(
 ) -> None:
     with _file(content) as descriptor:
         reader, have = LzmaReader(descriptor, Extent(0, len(content), plain)), 0
-        with contextlib.suppress(MalformedColumnError):
+        with contextlib.suppress(MalformedPackError):
             for size in reads:
                 have += len(reader.read(size))
             reader.check_exhausted()

@@ -13,10 +13,7 @@ from ncen_updater.common import disk_space
 from ncen_updater.common.disk_space import MARGIN_BYTES
 from ncen_updater.common.errors import InsufficientSpaceError
 from ncen_updater.common.messages import (
-    DELTA_DAMAGED,
-    DELTA_OVER_LIMIT,
-    DELTA_PATH_REFUSED,
-    DELTA_RANGE_REFUSED,
+    DELTA_ERROR,
     DELTA_UNSUPPORTED,
     OLD_FILE_ALTERED,
     ExitCode,
@@ -87,9 +84,9 @@ def test_forge_can_make_valid_packs(forge: Forge) -> None:
 @pytest.mark.parametrize("step", [IndexStep.NEW, IndexStep.DIRECTORY, IndexStep.LINK])
 def test_path_traversal_names_are_refused(forge: Forge, name: bytes, step: IndexStep) -> None:
     forge.index(_named(name, step=step))
-    with refused(DELTA_PATH_REFUSED) as caught:
+    with refused(DELTA_ERROR) as caught:
         forge.apply()
-    assert (caught.value.code, caught.value.exit_code) == ("NU-3153", ExitCode.TRUST)
+    assert (caught.value.code, caught.value.exit_code) == ("NU-3150", ExitCode.TRUST)
     assert list(forge.out.iterdir()) == []
 
 
@@ -101,14 +98,14 @@ def test_special_file_as_pack_is_refused_without_waiting(forge: Forge, what: str
         os.mkfifo(forge.path)
     else:
         forge.path.mkdir()
-    with refused(DELTA_DAMAGED, match="not a regular file"):
+    with refused(DELTA_ERROR, match="not a regular file"):
         forge.apply()
 
 
 def test_non_utf8_names_are_refused(forge: Forge) -> None:
     for name in (b"\xff", b"\xed\xa0\x80", b"a\xc0\xaf"):
         forge.index(_named(name))
-        with refused(DELTA_DAMAGED):
+        with refused(DELTA_ERROR):
             forge.apply()
 
 
@@ -123,21 +120,21 @@ def test_colliding_paths_are_refused(
     forge: Forge, names: tuple[bytes, ...], depths: tuple[int, ...]
 ) -> None:
     forge.index(_named(*names, step=IndexStep.DIRECTORY, depths=depths))
-    with refused(DELTA_PATH_REFUSED):
+    with refused(DELTA_ERROR):
         forge.apply()
 
 
 @pytest.mark.parametrize("above", [IndexStep.NEW, IndexStep.LINK])
 def test_paths_below_a_file_or_symlink_are_refused(forge: Forge, above: IndexStep) -> None:
     forge.index(_named(b"a", b"b", step=above, depths=(0, 1)))
-    with refused(DELTA_DAMAGED):  # only a directory can be gone into
+    with refused(DELTA_ERROR):  # only a directory can be gone into
         forge.apply()
     outside = forge.place / "outside"
     outside.mkdir()
     # The directory of an unchanged file was replaced by a symlink.
     link = NewEntry("dir", EntryType.SYMLINK, 0o777, target=".")
     forge.plan([link, 1])
-    with refused(DELTA_PATH_REFUSED):
+    with refused(DELTA_ERROR):
         forge.apply()
 
 
@@ -147,7 +144,7 @@ def test_paths_below_a_file_or_symlink_are_refused(forge: Forge, above: IndexSte
 )
 def test_escaping_symlinks_are_refused(forge: Forge, target: str) -> None:
     forge.plan([0, 1, 2, NewEntry("lost", EntryType.SYMLINK, 0o777, target=target)])
-    with refused(DELTA_PATH_REFUSED):
+    with refused(DELTA_ERROR):
         forge.apply()
 
 
@@ -188,7 +185,7 @@ def test_archives_from_missing_members_are_refused(
     recipe = ArchiveRecipe(0, 0, tuple(ops))
     made = replace(part, recipes=(recipe,))
     forge.plan([fresh("new", 1000)], made, streams=streams)
-    with refused(DELTA_RANGE_REFUSED):
+    with refused(DELTA_ERROR):
         forge.apply()
 
 
@@ -199,11 +196,11 @@ def test_deflate_capability_must_be_signed(tmp_path: Path) -> None:
     made = replace(part, recipes=(recipe,))
     for wrong in (3, 5):
         forge.plan([fresh("new", wrong)], made, streams=streams)
-        with refused(DELTA_RANGE_REFUSED):
+        with refused(DELTA_ERROR):
             forge.apply()
     forge.plan([fresh("new", 4)], made, streams=streams)
     forge.apply()
-    with refused(DELTA_OVER_LIMIT):
+    with refused(DELTA_ERROR):
         forge.apply(forge.limits.model_copy(update={"needs": ()}))
 
 
@@ -219,9 +216,9 @@ def test_file_built_by_the_pack_may_be_copied(forge: Forge) -> None:
     tree = forge.apply(forge.limits.model_copy(update=needs))
     assert [(entry.mode, entry.size) for entry in tree.entries[2:]] == [(0o640, 2), (0o640, 1)]
     assert tree == scan_tree(forge.out)
-    with refused(DELTA_OVER_LIMIT, match="capabilities not signed"):
+    with refused(DELTA_ERROR, match="capabilities not signed"):
         forge.apply()
-    with refused(DELTA_OVER_LIMIT, match="6 B, signed for 5 B"):
+    with refused(DELTA_ERROR, match="6 B, signed for 5 B"):
         forge.apply(forge.limits.model_copy(update={**needs, "out_bytes": 5}))
 
 
@@ -237,7 +234,7 @@ def test_copy_of_an_unbuilt_file_is_refused(forge: Forge, back: int) -> None:
     put_number(columns.modes, 0)
     put_number(columns.groups, 0)
     forge.index(columns.to_bytes())
-    with refused(DELTA_RANGE_REFUSED, match="invalid reference"):
+    with refused(DELTA_ERROR, match="invalid reference"):
         forge.apply(forge.limits.model_copy(update={"needs": (COPIES,)}))
     assert list(forge.out.iterdir()) == []
 
@@ -269,7 +266,7 @@ def test_group_may_refer_to_earlier_output(forge: Forge) -> None:
     tree = forge.apply(forge.limits.model_copy(update={"needs": (EARLIER_FILES,)}))
     assert (forge.out / "dir/b").read_bytes() == b"abc"
     assert tree == scan_tree(forge.out)
-    with refused(DELTA_OVER_LIMIT, match="capabilities not signed: .*earlier"):
+    with refused(DELTA_ERROR, match="capabilities not signed: .*earlier"):
         forge.apply()
 
 
@@ -280,7 +277,7 @@ def test_group_cannot_refer_to_later_output(forge: Forge, at: int) -> None:
     if at == 1:
         groups.reverse()
     forge.plan([0, fresh("dir/a", 3), fresh("dir/b", 3)], *groups, streams=streams)
-    with refused(DELTA_DAMAGED):
+    with refused(DELTA_ERROR):
         forge.apply(forge.limits.model_copy(update={"needs": (EARLIER_FILES,)}))
     assert list(forge.out.iterdir()) == []
 
@@ -288,7 +285,7 @@ def test_group_cannot_refer_to_later_output(forge: Forge, at: int) -> None:
 def test_built_files_offer_no_archive_members(forge: Forge) -> None:
     groups, streams = _two_groups(FileReference(1, (), is_built=True))
     forge.plan([0, fresh("dir/a", 3), fresh("dir/b", 3)], *groups, streams=streams)
-    with refused(DELTA_RANGE_REFUSED, match="invalid reference"):
+    with refused(DELTA_ERROR, match="invalid reference"):
         forge.apply(forge.limits.model_copy(update={"needs": (EARLIER_FILES,)}))
 
 

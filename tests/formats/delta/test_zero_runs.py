@@ -16,7 +16,7 @@ from ncen_updater.formats.delta.byte_transforms import (
     ZeroRunRemover,
     restore_runs,
 )
-from ncen_updater.formats.delta.lzma_streams import ReferenceOutOfRangeError
+from ncen_updater.formats.delta.lzma_streams import MalformedPackError
 
 
 def _reader(content: bytes) -> Callable[[int], bytes]:
@@ -93,5 +93,5 @@ def test_pieces_are_no_longer_than_a_block() -> None:
 def test_overlong_zero_runs_are_refused() -> None:
     squeezer = ZeroRunRemover()
     kept = squeezer.remove_runs(b"a" + bytes(20))
-    with pytest.raises(ReferenceOutOfRangeError):
+    with pytest.raises(MalformedPackError):
         _back(squeezer, kept, 20)

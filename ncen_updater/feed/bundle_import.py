@@ -23,9 +23,8 @@ from ncen_updater.common.disk_space import require_space
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import (
     BUNDLE_DOES_NOT_FIT,
+    BUNDLE_FOR_OTHERS,
     BUNDLE_INCOMPLETE,
-    BUNDLE_OTHER_COUNTRY,
-    BUNDLE_OTHER_PRODUCT,
 )
 from ncen_updater.common.progress import ProgressListener
 from ncen_updater.feed.bundle_fetcher import BundleFetcher, map_bundle_errors, read_verified_members
@@ -226,7 +225,7 @@ class BundleImporter:
         }
         if self._site.product not in products and products - {AGENT_PRODUCT}:
             names = ", ".join(sorted(products))
-            raise UpdaterError(BUNDLE_OTHER_PRODUCT, products=names, product=self._site.product)
+            raise UpdaterError(BUNDLE_FOR_OTHERS, found=names, wanted=self._site.product)
 
     def _store_agents(
         self,
@@ -301,7 +300,7 @@ class BundleImporter:
         usable = [o for o in inside if not o.countries or country in o.countries]
         if inside and not usable:
             named = sorted({name for offer in inside for name in offer.countries})
-            raise UpdaterError(BUNDLE_OTHER_COUNTRY, countries=", ".join(named), country=country)
+            raise UpdaterError(BUNDLE_FOR_OTHERS, found=", ".join(named), wanted=country)
         for offer in usable:
             contents.store_document(offer)
         return usable

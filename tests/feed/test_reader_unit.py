@@ -18,7 +18,7 @@ from ncen_updater.agent.adapters.feed_reader.worker_source import (
     WorkerReleaseSource,
 )
 from ncen_updater.agent.config.loader import load_config
-from ncen_updater.common.messages import READER_FAILED, READER_TIMED_OUT, READER_UNIT_UNREACHABLE
+from ncen_updater.common.messages import READER_FAILED, READER_UNIT_UNREACHABLE
 from ncen_updater.common.progress import SilentProgress
 from ncen_updater.common.unix_http import connect_unix_socket
 from ncen_updater.common.workers import Worker, WorkerLimits
@@ -145,7 +145,7 @@ def test_silent_reader_does_not_block_the_agent(
     config.write_text(config.read_text().replace('"systemd"', f'"{runner}"'))
     monkeypatch.setitem(REQUEST_LIMITS, "refresh", WorkerLimits(silence_timeout_s=0.5))
     monkeypatch.setattr(Worker, "build_command", lambda _self: SILENT)
-    with unit(config, *SILENT), refused(READER_TIMED_OUT) as caught:
+    with unit(config, *SILENT), refused(READER_FAILED) as caught:
         WorkerReleaseSource(load_config(config), config).refresh()
     assert caught.value.exit_code == 1
 

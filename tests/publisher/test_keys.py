@@ -19,7 +19,7 @@ from ncen_updater.common.json_records import compute_sha256
 from ncen_updater.common.messages import (
     BAD_CEREMONY,
     BAD_KEY_FILE,
-    KEY_EXISTS,
+    FILE_EXISTS,
     KEY_NAME,
     KEY_READABLE,
     PASSPHRASE_SHORT,
@@ -59,7 +59,7 @@ def test_key_signs_and_verifies(tmp_path: Path) -> None:
 def test_invalid_keys_are_refused(tmp_path: Path) -> None:
     one = create_key(tmp_path, "one", PASSPHRASE)
     two = create_key(tmp_path, "two", PASSPHRASE)
-    with refused(KEY_EXISTS, match="already"):
+    with refused(FILE_EXISTS, match="already"):
         create_key(tmp_path, "one", PASSPHRASE)
     with refused(PASSPHRASE_SHORT, match="13 of 14 characters"):
         create_key(tmp_path, "three", "thirteen char")

@@ -217,7 +217,6 @@ STAGE_FAILED = N_("{stage}: failed ({code}), {seconds} s")
     required=True,
     help=N_("agent.toml of the test site; all its data may be lost"),
 )
-@click.option("--agent", metavar="FILE", help=N_("Path of another ncen-updater"))
 @click.option(
     "--keep",
     type=click.Path(path_type=Path, file_okay=False),
@@ -230,7 +229,6 @@ def try_(
     directory: Path,
     before: Path,
     site: Path,
-    agent: str | None,
     keep: Path | None,
     yes: bool,
 ) -> ExitCode:
@@ -271,7 +269,7 @@ def try_(
         with session.make_progress() as progress:
             progress.report(LazyText(N_("building both releases with temporary keys")))
             trial.publish([before, directory], get_time)
-        run = SandboxRun(sandbox, [agent] if agent else AGENT_COMMAND, session.language, tell)
+        run = SandboxRun(sandbox, AGENT_COMMAND, session.language, tell)
         stages = run.run_stages(
             old.version, new.version, trial.list_passed_stages(old.version, new.version)
         )

@@ -27,9 +27,9 @@ from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.json_records import encode_canonical_json
 from ncen_updater.common.messages import (
     FEED_BROKEN,
+    FILE_EXISTS,
     FILE_TOO_LARGE,
     NOTHING_TO_EXPORT,
-    PUBLISHER_BUNDLE_EXISTS,
     RELEASE_NOT_FOR_SITE,
     UNKNOWN_RELEASE,
     UNUSABLE_BUNDLE,
@@ -105,7 +105,7 @@ def export_bundle(
         progress: Receives the progress.
 
     Raises:
-        PUBLISHER_BUNDLE_EXISTS: If the file already exists.
+        FILE_EXISTS: If the file already exists.
         NOTHING_TO_EXPORT: If there is no release for one of the sites.
         RELEASE_NOT_FOR_SITE: If the named target may not be installed at one of them.
         FILE_TOO_LARGE: If the output's file system does not support files of that size.
@@ -146,7 +146,7 @@ def export_bundle(
         sources.insert(0, _make_member(INDEX_NAME, encode_canonical_json(index)))
         _, total, _ = plan_layout(sources)
         if output.exists():
-            raise UpdaterError(PUBLISHER_BUNDLE_EXISTS, path=output)
+            raise UpdaterError(FILE_EXISTS, path=output)
         progress.report(LazyText(N_("writing and verifying the bundle")))
         try:
             _write_bundle(output, sources, feed, request, clock)

@@ -131,7 +131,7 @@ def list_offers(targets: Targets) -> list[Offer]:
 def make_unknown_role_error(state: FeedState, name: str) -> UpdaterError:
     """Return the error for an unknown role, which names the existing ones."""
     known = ", ".join(sorted(list_delegated_roles(state.targets.signed)))
-    return UpdaterError(UNKNOWN_PRODUCT, product=name, products=known or "-")
+    return UpdaterError(UNKNOWN_PRODUCT, product=name, known=known or "-")
 
 
 def verify_role(state: FeedState, role: str) -> VerificationResult:

@@ -433,7 +433,7 @@ class FleetStore:
             confirm = "UPDATE sites SET (confirmed_on, confirmed_by) = (?, ?)"
             confirm += " WHERE site = ? AND key = ?"
             if not connection.execute(confirm, by).rowcount:
-                raise UpdaterError(messages.FLEET_SITE_UNKNOWN, site=site, sites="-")
+                raise UpdaterError(messages.FLEET_SITE_UNKNOWN, site=site, known="-")
             answer = "UPDATE receipts SET marks = marks || ? WHERE site = ? AND key = ?"
             connection.execute(f"{answer} AND marks <> ''", (f" {ANSWERED}", site, key))
             connection.execute("DELETE FROM sites WHERE site = ? AND key <> ?", (site, key))
@@ -449,7 +449,7 @@ class FleetStore:
             query = "SELECT site FROM sites ORDER BY confirmed_on IS NULL, site, rowid"
             names = [*dict.fromkeys(row["site"] for row in self._connection.execute(query))]
             known = ", ".join(names[:MOST_NAMED]) or "-"
-            raise UpdaterError(messages.FLEET_SITE_UNKNOWN, site=site, sites=known)
+            raise UpdaterError(messages.FLEET_SITE_UNKNOWN, site=site, known=known)
         return tuple(sorted(found, key=lambda row: not row.is_confirmed))
 
     def forget(self, site: str) -> int:

@@ -42,7 +42,7 @@ from ncen_updater.common.json_records import compute_sha256, encode_canonical_js
 from ncen_updater.common.messages import (
     BAD_KEY_FILE,
     DUPLICATE_KEY,
-    KEY_EXISTS,
+    FILE_EXISTS,
     KEY_NAME,
     KEY_READABLE,
     PASSPHRASE_SHORT,
@@ -100,27 +100,27 @@ def check_new_key_name(directory: Path, name: str) -> None:
     """Refuse an invalid or existing key name, before anyone is asked for a passphrase.
 
     Raises:
-        KEY_EXISTS: If a file of that name exists.
+        FILE_EXISTS: If a file of that name exists.
         KEY_NAME: If the name is invalid.
     """
     _refuse_name(name)
     for suffix in (PRIVATE_SUFFIX, PUBLIC_SUFFIX):
         path = directory / f"{name}{suffix}"
         if path.exists():
-            raise UpdaterError(KEY_EXISTS, path=path)
+            raise UpdaterError(FILE_EXISTS, path=path)
 
 
 def write_public_key(directory: Path, name: str, key: Key) -> Path:
     """Write a public key file; never overwrite one.
 
     Raises:
-        KEY_EXISTS: If a file of that name exists.
+        FILE_EXISTS: If a file of that name exists.
         KEY_NAME: If the name is invalid.
     """
     path = directory / f"{name}{PUBLIC_SUFFIX}"
     _refuse_name(name)
     if path.exists():
-        raise UpdaterError(KEY_EXISTS, path=path)
+        raise UpdaterError(FILE_EXISTS, path=path)
     durable.make_directory(directory, 0o700)
     durable.write_file(path, _encode_public_key(key))
     return path
@@ -168,7 +168,7 @@ def create_key(
         cost: scrypt's cost parameter, a power of two; None for the default.
 
     Raises:
-        KEY_EXISTS: If a file of that name exists.
+        FILE_EXISTS: If a file of that name exists.
         PASSPHRASE_SHORT: If the passphrase is too short.
         KEY_NAME: If the name is invalid.
     """

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ncen_updater.common.messages import FILE_TOO_LARGE, PUBLISHER_BUNDLE_EXISTS
+from ncen_updater.common.messages import FILE_EXISTS, FILE_TOO_LARGE
 from tests.formats.bundle.conftest import Publication
 from tests.support.errors import refused
 
@@ -15,7 +15,7 @@ from tests.support.errors import refused
 def test_existing_file_is_not_overwritten(shared: Publication, tmp_path: Path) -> None:
     place = tmp_path / "ke.ncen"
     place.write_bytes(b"something else")
-    with refused(PUBLISHER_BUNDLE_EXISTS):
+    with refused(FILE_EXISTS):
         shared.export(place)
     assert place.read_bytes() == b"something else"
 

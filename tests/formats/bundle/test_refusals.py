@@ -19,11 +19,10 @@ from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import (
     BUNDLE_ALTERED,
     BUNDLE_DOES_NOT_FIT,
+    BUNDLE_FOR_OTHERS,
     BUNDLE_INCOMPLETE,
     BUNDLE_NOT_SIGNED,
     BUNDLE_OLDER,
-    BUNDLE_OTHER_COUNTRY,
-    BUNDLE_OTHER_PRODUCT,
     BUNDLE_TOO_OLD,
     BUNDLE_TRUNCATED,
     BUNDLE_UNREADABLE,
@@ -263,14 +262,14 @@ def test_bundle_for_another_country_is_refused(
     uganda = order(sites=(ExportSite("UG", "ug-national"),), origin=Version("3.5.0"))
     publication.export(tmp_path / "ug.ncen", uganda)
     ours = replace(site, root=publication.root)
-    with refused(BUNDLE_OTHER_COUNTRY, match=r"UG.*not for KE"):
+    with refused(BUNDLE_FOR_OTHERS, match=r"UG.*not for KE"):
         ours.take(tmp_path / "ug.ncen")
     assert ours.contents() == {}
 
 
 def test_bundle_for_another_product_is_refused(bundle: Path, site: OfflineSite) -> None:
     ours = replace(site, product="ncen-updater")
-    with refused(BUNDLE_OTHER_PRODUCT, match="for ncen, not for ncen-updater"):
+    with refused(BUNDLE_FOR_OTHERS, match="for ncen, not for ncen-updater"):
         ours.take(bundle)
     assert ours.contents() == {}
 

@@ -38,7 +38,6 @@ from ncen_updater.common.messages import (
     LOCAL_STORE_FAILED,
     READER_FAILED,
     READER_FILLS_DISK,
-    READER_TIMED_OUT,
     READER_UNIT_UNREACHABLE,
 )
 from ncen_updater.common.progress import ProgressListener
@@ -293,7 +292,7 @@ class WorkerReleaseSource(TufReleaseSource):
                 READER_UNIT_UNREACHABLE, path=worker.socket, detail=error.detail
             ) from error
         except WorkerTimeoutError as error:
-            raise TrustError(READER_TIMED_OUT, detail=error.detail) from error
+            raise TrustError(READER_FAILED, detail=error.detail) from error
         except WorkerError as error:
             detail = error.detail
             if worker.socket:

@@ -53,7 +53,7 @@ from ncen_updater.agent.service.notifications.send_worker import NotificationErr
 from ncen_updater.agent.service.snapshot import ServiceEvent
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.common.errors import UpdaterError
-from ncen_updater.common.messages import MAIL_REFUSED, RECEIPT_NOT_DELIVERED, SENDER_FAILED
+from ncen_updater.common.messages import NOTIFICATION_REFUSED, NOTIFY_ERROR, RECEIPT_NOT_DELIVERED
 from ncen_updater.common.workers import (
     INHERITED_VARIABLES,
     Worker,
@@ -129,12 +129,12 @@ def send_receipt(config_path: Path, config: AgentConfig, address: str, content: 
 
 def _send(worker: Worker, request: Mapping[str, object]) -> str | None:
     why: object = ""
-    code = SENDER_FAILED.code
+    code = NOTIFY_ERROR.code
     try:
         answer = call_worker(worker, request)
         if answer.get("sent") is True:
             if answer.get("refused"):
-                fields = {"code": MAIL_REFUSED.code}
+                fields = {"code": NOTIFICATION_REFUSED.code}
                 logger.warning("some addresses of a message were refused", extra=fields)
             return None
     except UpdaterError as error:

@@ -47,16 +47,13 @@ from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.json_records import compute_sha256
 from ncen_updater.common.messages import (
-    MAIL_REFUSED,
-    MAIL_UNREACHABLE,
+    NOTIFICATION_REFUSED,
     NOTIFICATION_TLS_FAILED,
+    NOTIFICATION_UNREACHABLE,
     NOTIFY_ERROR,
     RECEIPT_NOT_DELIVERED,
     SECRET_EXPOSED,
     SECRET_MISSING,
-    WEBHOOK_REFUSED,
-    WEBHOOK_UNREACHABLE,
-    WORKER_REQUEST_INVALID,
     WRONG_PASSWORD,
 )
 from ncen_updater.common.workers import serve_request
@@ -124,14 +121,16 @@ def send_mail(mail: EmailMessage, settings: MailSettings, environment: Mapping[s
         ) from error
     except smtplib.SMTPRecipientsRefused as error:
         status = next(iter(error.recipients.values()))[0]
-        raise NotificationError(MAIL_REFUSED, **server_values, status=status) from error
+        raise NotificationError(NOTIFICATION_REFUSED, **server_values, status=status) from error
     except smtplib.SMTPServerDisconnected as error:
-        raise NotificationError(MAIL_UNREACHABLE, **server_values) from error
+        raise NotificationError(NOTIFICATION_UNREACHABLE, **server_values) from error
     except smtplib.SMTPResponseException as error:
-        raise NotificationError(MAIL_REFUSED, **server_values, status=error.smtp_code) from error
+        raise NotificationError(
+            NOTIFICATION_REFUSED, **server_values, status=error.smtp_code
+        ) from error
     except (OSError, smtplib.SMTPException) as error:
         raise NotificationError(
-            MAIL_UNREACHABLE, **server_values, detail=type(error).__name__
+            NOTIFICATION_UNREACHABLE, **server_values, detail=type(error).__name__
         ) from error
 
 
@@ -208,10 +207,10 @@ def post_webhook(
         raise NotificationError(NOTIFICATION_TLS_FAILED, **server_values) from error
     except requests.exceptions.RequestException as error:
         raise NotificationError(
-            WEBHOOK_UNREACHABLE, **server_values, detail=type(error).__name__
+            NOTIFICATION_UNREACHABLE, **server_values, detail=type(error).__name__
         ) from error
     if not 200 <= status < 300:
-        raise NotificationError(WEBHOOK_REFUSED, **server_values, status=status)
+        raise NotificationError(NOTIFICATION_REFUSED, **server_values, status=status)
 
 
 def put_receipt(signed: SignedReceipt, address: str, settings: FeedSettings) -> None:
@@ -311,7 +310,7 @@ def read_secret(
         # permissions.
         text = read_secret_file(path, has_acl=file is None)
     except SecretExposedError as error:
-        raise NotificationError(SECRET_EXPOSED, name=path) from error
+        raise NotificationError(SECRET_EXPOSED, path=path) from error
     except SecretUnreadableError as error:
         raise NotificationError(SECRET_MISSING, name=path, reason=str(error)) from error
     if len(text) < min_chars:
@@ -335,10 +334,10 @@ def deliver_message(config_path: Path, request: Mapping[str, Any]) -> int:
         head = str(request["chain_head"]) and str(ChainHead.parse(str(request["chain_head"])))
         notifications = [Notification.from_json(item) for item in request["notifications"]]
     except (KeyError, TypeError, ValueError) as error:
-        raise NotificationError(WORKER_REQUEST_INVALID, detail=type(error).__name__) from error
+        raise NotificationError(NOTIFY_ERROR, detail=type(error).__name__) from error
     context = MessageContext(config.site.id, config.notify.language, config.service.get_timezone())
     if not notifications:
-        raise NotificationError(WORKER_REQUEST_INVALID)
+        raise NotificationError(NOTIFY_ERROR)
     message = compose_message(message_id, notifications, dropped, context, head)
     now = datetime.now(UTC)
     if channel == "mail" and config.notify.mail is not None:
@@ -347,7 +346,7 @@ def deliver_message(config_path: Path, request: Mapping[str, Any]) -> int:
     if channel == "webhook" and config.notify.webhook is not None:
         post_webhook(message, config.notify.webhook, os.environ, now)
         return 0
-    raise NotificationError(WORKER_REQUEST_INVALID)
+    raise NotificationError(NOTIFY_ERROR)
 
 
 def main() -> int:

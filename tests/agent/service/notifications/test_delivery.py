@@ -240,10 +240,10 @@ class Refusal:
     "row",
     [
         Refusal("taken", 202, None),
-        Refusal("an error of the receiver", 503, "NU-9607"),
-        Refusal("not allowed", 403, "NU-9607"),
-        Refusal("led elsewhere", 302, "NU-9607"),
-        Refusal("led elsewhere with all of it", 307, "NU-9607"),
+        Refusal("an error of the receiver", 503, "NU-9603"),
+        Refusal("not allowed", 403, "NU-9603"),
+        Refusal("led elsewhere", 302, "NU-9603"),
+        Refusal("led elsewhere with all of it", 307, "NU-9603"),
     ],
     ids=lambda row: row.name,
 )
@@ -270,8 +270,8 @@ def test_silent_webhook_receiver_times_out(site: TrialSite) -> None:
         hook.silent = True
         by_hook(site, f"http://127.0.0.1:{hook.port}/x")
         # The limit of the whole, which holds too where each byte comes in time.
-        assert send_by_process(site, order("webhook", UPGRADED), limit_s=1.5) == "NU-9610"
-    assert send_by_process(site, order("webhook", UPGRADED)) == "NU-9606"
+        assert send_by_process(site, order("webhook", UPGRADED), limit_s=1.5) == "NU-9601"
+    assert send_by_process(site, order("webhook", UPGRADED)) == "NU-9602"
 
 
 @pytest.mark.parametrize(
@@ -326,7 +326,7 @@ def test_systemd_credential_provides_the_webhook_secret(
 )
 def test_invalid_send_request_is_refused(site: TrialSite, bad: dict[str, object]) -> None:
     told = send(site, bad) if bad else send_by_process(site, bad)
-    assert told == "NU-9611"
+    assert told == "NU-9601"
 
 
 # ---- by a unit of systemd ------------------------------------------------------------------------
@@ -362,7 +362,7 @@ def test_send_unit_reports_the_result(site: TrialSite, tmp_path: Path) -> None:
         by_mail(site, box.port)
         with activated(path, words(site), tmp_path / "unit.log"):
             assert send_by_unit(path)(order("mail", UPGRADED)) is None
-            assert send_by_unit(path)({"channel": "pigeon"}) == "NU-9611"
+            assert send_by_unit(path)({"channel": "pigeon"}) == "NU-9601"
     assert len(box.mails) == 1
     with activated(path, words(site), tmp_path / "unit.log"):
         assert send_by_unit(path)(order("mail", UPGRADED)) == "NU-9602"
@@ -374,7 +374,7 @@ def test_send_unit_without_an_answer_is_not_awaited(
 ) -> None:
     path = tmp_path / "send.sock"
     with activated(path, ["sleep", "1000"], tmp_path / "unit.log"):
-        assert send_by_unit(path, limit_s=0.5)(order("mail", UPGRADED)) == "NU-9610"
+        assert send_by_unit(path, limit_s=0.5)(order("mail", UPGRADED)) == "NU-9601"
     assert "not delivered: not in time" in caplog.text
 
 
@@ -403,6 +403,6 @@ def test_systemd_site_sends_through_its_unit(
         by_mail(site, box.port)
         in_units(site, path)
         send = create_sender(site.config, find_send_socket(load_config(site.config)))
-        assert send(order("mail", UPGRADED)) == "NU-9610"
+        assert send(order("mail", UPGRADED)) == "NU-9601"
     assert not box.mails
     assert "ncen-updater-send.socket" in caplog.text

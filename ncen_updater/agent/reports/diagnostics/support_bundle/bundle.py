@@ -75,7 +75,7 @@ def require_parts(names: Iterable[str]) -> None:
     for name in names:
         if name not in PART_NAMES:
             raise UpdaterError(
-                UNKNOWN_PART, part=name, parts=", ".join(PART_NAMES), state=NOTHING_CHANGED
+                UNKNOWN_PART, part=name, known=", ".join(PART_NAMES), state=NOTHING_CHANGED
             )
 
 

@@ -53,7 +53,7 @@ CONSOLE, WEB = "nu-login-console", "www-data"
 
 #: What people read who asked for French; as they read it, and not as a catalogue has it.
 FRENCH = {
-    "way in": "Connectez-vous avec votre compte sur ce serveur",
+    "way in": "Se connecter",
     "enter": "Se connecter",
     "wrong": "Échec de la connexion : identifiants incorrects ou compte non autorisé",
     "secret": "Confirmez avec votre mot de passe",

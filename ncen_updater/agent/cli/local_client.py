@@ -289,9 +289,9 @@ class LocalSiteClient(LocalRecords):
         if not findings and site is None:
             words.append(LazyText(N_("Audit log intact")))
         elif not findings:
-            words.append(LazyText(N_("No differences.")))
+            words.append(LazyText(N_("No differences found.")))
         elif all(finding.severity is Severity.INFO for finding in findings):
-            words.append(LazyText(N_("No other differences.")))
+            words.append(LazyText(N_("No other differences found.")))
         words.append(LazyText(N_("Chain head of the audit log: {value}"), {"value": head}))
         document = {
             "chain_head": str(head),

@@ -517,7 +517,7 @@ def _show_plan_command(session: AgentSession, document: Document, newest: str) -
         and not journal.get("open_change")
         and _find_next_command(document) is None
     ):
-        session.add_line(LazyText(N_("  To see the upgrade path, run: ncen-updater plan")))
+        _add_detail(session, LazyText(N_("To see the upgrade plan, run: ncen-updater plan")))
 
 
 def _show_feed(session: AgentSession, document: Document, part: Document | None) -> None:
@@ -547,8 +547,9 @@ def _show_feed(session: AgentSession, document: Document, part: Document | None)
         ):
             session.add_line(line)
     for halt in part["emergency_halts"]:
-        words = N_("Emergency halt of {version} by {owner} until {until}: {reason}")
-        session.add_line(LazyText(words, {**halt, "until": session.when(halt["until"])}))
+        words = N_("Emergency halt of {product} {version} by {owner} until {until}: {reason}")
+        named = {"product": document["product"], "until": session.when(halt["until"])}
+        session.add_line(LazyText(words, {**halt, **named}))
     if part["stale"]:
         session.add_line(
             LazyText(N_("Metadata expired {expires}. Run: ncen-updater check"), values)

@@ -119,9 +119,10 @@ def _show_report(
         values = {
             "path": file.local_path,
             "key": strip_control_characters(reported.name),
-            "words": describe_key(reported),
+            "problem": describe_key(reported),
         }
-        session.add_line(LazyText(N_("  {path}: {key}: {words}"), values))
+        line = LazyText(N_("{path}: {key}: {problem}"), values)
+        session.add_line(LazyText("  {line}", {"line": line}))
     if not report.files:
         session.add_line(LazyText(N_("No texts or settings in {version}."), {"version": version}))
     session.write_output({"version": str(version), "files": serialize_overlay(report)})

@@ -385,8 +385,8 @@ def _format_change_lines(result: OperationResult) -> Iterator[OutputLine]:
         }  # fmt: skip
         yield LazyText(_CHANGE_LINE, values)
         if outcome.downtime_s is not None:
-            downtime = {"downtime": format_duration(outcome.downtime_s)}
-            yield LazyText(N_("  downtime: {downtime}"), downtime)
+            downtime = {"stop": format_duration(outcome.downtime_s)}
+            yield LazyText(N_("  downtime: {stop}"), downtime)
         if change.state is ChangeState.REVERTED:
             yield format_undone_result(serialize_change(change, outcome.facts))
 

@@ -377,7 +377,7 @@ EXIT_CODE_MEANINGS: Mapping[ExitCode, str] = {
     ExitCode.BLOCKED: N_("blocked by a preflight check, or release not available for this site"),
     ExitCode.APPROVAL_MISSING: N_("approval missing or declined"),
     ExitCode.OUTSIDE_WINDOW_OR_HELD: N_("upgrades on hold, or maintenance window closed"),
-    ExitCode.TRUST: N_("verification failed (signature, digest or clock)"),
+    ExitCode.TRUST: N_("verification failed"),
     ExitCode.NETWORK: N_("network error"),
     ExitCode.SPACE: N_("not enough disk space"),
     ExitCode.BUSY: N_("another operation is in progress"),
@@ -386,7 +386,7 @@ EXIT_CODE_MEANINGS: Mapping[ExitCode, str] = {
         "manual intervention required, or verification found differences"
     ),
     ExitCode.REHEARSAL_STALE: N_("rehearsal missing or outdated"),
-    ExitCode.FEED_STALE: N_("metadata expired"),
+    ExitCode.FEED_STALE: N_("metadata expired or about to expire"),
 }
 
 

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Sequence
 
 from ncen_updater.common.cli.lazy import (
+    EXIT_CODE_MEANINGS,
     CommandHelp,
     LazyGroup,
     make_command_table,
@@ -56,6 +57,11 @@ COMMANDS = make_command_table(
     },
 )
 
+#: Exit codes that mean the same as those of the agent.
+COMMON_MEANINGS = (
+    ExitCode.OK, ExitCode.ERROR, ExitCode.TRUST, ExitCode.NETWORK, ExitCode.SPACE, ExitCode.BUSY,
+    ExitCode.FEED_STALE,
+)  # fmt: skip
 COMMAND_HELP = CommandHelp(
     groups={
         N_("Release"): (
@@ -154,20 +160,12 @@ COMMAND_HELP = CommandHelp(
             ),
         },
     },
-    meanings={
-        ExitCode.OK: N_("success, or nothing to do"),
-        ExitCode.ERROR: N_("error (unusable file, event, key or feed)"),
+    meanings=dict(sorted({
+        **{code: EXIT_CODE_MEANINGS[code] for code in COMMON_MEANINGS},
         ExitCode.USAGE: N_("usage error, or wrong passphrase or key"),
-        ExitCode.BLOCKED: N_(
-            "blocked by lint, or nothing safe to do"
-        ),
+        ExitCode.BLOCKED: N_("blocked by lint, or nothing safe to do"),
         ExitCode.APPROVAL_MISSING: N_("signature threshold not reached"),
-        ExitCode.TRUST: N_("verification failed (signature, digest or draft)"),
-        ExitCode.NETWORK: N_("network error (feed or storage unreachable)"),
-        ExitCode.SPACE: N_("not enough disk space"),
-        ExitCode.BUSY: N_("another ncen-publisher is writing to the feed"),
-        ExitCode.FEED_STALE: N_("metadata expired or about to expire"),
-    },
+    }.items())),
 )  # fmt: skip
 #: Words that users may type instead of a command, for suggestions.
 SYNONYMS = {

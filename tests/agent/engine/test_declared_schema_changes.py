@@ -119,7 +119,7 @@ def is_noted_everywhere(demo: DemoSite) -> None:
         finding.code for finding in diagnose(demo.config_path, SilentProgress())
     }
     shown = run_text(demo, "verify")
-    assert "NU-6143" in shown and "No other differences." in shown
+    assert "NU-6143" in shown and "No other differences found." in shown
     rehearse(demo, NEXT)
 
 

@@ -13,7 +13,7 @@ from datetime import tzinfo
 from pathlib import Path
 from typing import Any, NoReturn
 
-from ncen_updater.agent.config.raw_config import read_raw_config
+from ncen_updater.agent.config.raw_config import RawConfig, read_raw_config
 
 # Must equal those of agent_config.py, which cannot be imported here; a test compares them.
 DEFAULT_PATHS = {
@@ -68,7 +68,8 @@ def load_essential_settings(path: Path, *, ignore_site_errors: bool = False) -> 
     Raises:
         ConfigError: As :func:`ncen_updater.agent.config.loader.load_config`, for these settings.
     """
-    data = read_raw_config(path).data
+    raw = read_raw_config(path)
+    data = raw.data
     texts = {name: _find_text(data, "paths", name, text) for name, text in DEFAULT_PATHS.items()}
     texts["feed_state"] = _find_text(data, "paths", "feed_state", texts["state"])
     for name, pattern in SITE_PATTERNS.items():
@@ -78,7 +79,7 @@ def load_essential_settings(path: Path, *, ignore_site_errors: bool = False) -> 
             texts[name] = texts[name] or ""
     known = {name: text for name, text in texts.items() if text is not None}
     if known.keys() != texts.keys() or not Path(known["root"]).is_absolute():
-        _report_mistakes(path)
+        _report_mistakes(raw)
     root = Path(known["root"])
     return EssentialSettings(
         state=root / known["state"],
@@ -98,8 +99,9 @@ def read_service_socket(path: Path) -> Path:
     Raises:
         ConfigError: As :func:`ncen_updater.agent.config.loader.load_config`, for these settings.
     """
-    root = _read_setting(path, "paths", "root", "/")
-    return Path(root) / _read_setting(path, "service", "api_socket", DEFAULT_SOCKET)
+    raw = read_raw_config(path)
+    root = _read_setting(raw, "paths", "root", "/")
+    return Path(root) / _read_setting(raw, "service", "api_socket", DEFAULT_SOCKET)
 
 
 def read_viewer_group(path: Path | None) -> str:
@@ -110,7 +112,7 @@ def read_viewer_group(path: Path | None) -> str:
     """
     if path is None:
         return DEFAULT_GROUP
-    return _read_setting(path, "service", "viewer_group", DEFAULT_GROUP)
+    return _read_setting(read_raw_config(path), "service", "viewer_group", DEFAULT_GROUP)
 
 
 def read_site_timezone(path: Path) -> tzinfo | None:
@@ -119,7 +121,8 @@ def read_site_timezone(path: Path) -> tzinfo | None:
     Raises:
         ConfigError: As :func:`ncen_updater.agent.config.loader.load_config`, for these settings.
     """
-    name = _read_setting(path, "service", "timezone", "")
+    raw = read_raw_config(path)
+    name = _read_setting(raw, "service", "timezone", "")
     if not name:
         return None
     from zoneinfo import ZoneInfo, ZoneInfoNotFoundError  # not needed by 'status'
@@ -127,12 +130,12 @@ def read_site_timezone(path: Path) -> tzinfo | None:
     try:
         return ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError):
-        _report_mistakes(path)
+        _report_mistakes(raw)
 
 
-def _read_setting(path: Path, table: str, name: str, default: str) -> str:
-    found = _find_text(read_raw_config(path).data, table, name, default)
-    return found if found is not None else _report_mistakes(path)
+def _read_setting(raw: RawConfig, table: str, name: str, default: str) -> str:
+    found = _find_text(raw.data, table, name, default)
+    return found if found is not None else _report_mistakes(raw)
 
 
 def _find_text(
@@ -144,8 +147,9 @@ def _find_text(
     return value if isinstance(value, str) and re.fullmatch(pattern, value) else None
 
 
-def _report_mistakes(path: Path) -> NoReturn:
-    from ncen_updater.agent.config.loader import load_config  # its models take long to import
+def _report_mistakes(raw: RawConfig) -> NoReturn:
+    # Its models take long to import. The file is not read again: it may be corrected meanwhile.
+    from ncen_updater.agent.config.loader import validate_config
 
-    load_config(path)
+    validate_config(raw)
     raise AssertionError("the models accept a setting that was refused here")

@@ -120,7 +120,15 @@ def load_config(path: Path, *, euid: int | None = None, check_disk: bool = True)
             cannot be parsed, with line and column.
         InvalidConfigError: With every mistake, its line and its remedy.
     """
-    raw = read_raw_config(path, euid=euid)
+    return validate_config(read_raw_config(path, euid=euid), check_disk=check_disk)
+
+
+def validate_config(raw: RawConfig, *, check_disk: bool = True) -> AgentConfig:
+    """Validate a configuration that was read; see :func:`load_config`.
+
+    Raises:
+        InvalidConfigError: With every mistake, its line and its remedy.
+    """
     mistakes = []
     config = None
     data = _make_paths_absolute(raw.data)
@@ -136,7 +144,7 @@ def load_config(path: Path, *, euid: int | None = None, check_disk: bool = True)
         mistakes += check_paths(raw)
     if config is None or mistakes:
         raise InvalidConfigError(
-            path, sorted(mistakes, key=lambda item: (item.line or 0, item.setting))
+            raw.path, sorted(mistakes, key=lambda item: (item.line or 0, item.setting))
         )
     return config
 

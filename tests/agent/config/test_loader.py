@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from ncen_updater.agent.config import agent_config as model
+from ncen_updater.agent.config import essential_settings
 from ncen_updater.agent.config.agent_config import (
     AgentConfig,
     PathSettings,
@@ -25,6 +26,7 @@ from ncen_updater.agent.config.essential_settings import (
     load_essential_settings,
 )
 from ncen_updater.agent.config.loader import load_config
+from ncen_updater.agent.config.raw_config import RawConfig, read_raw_config
 from ncen_updater.agent.reports.status import DEFAULT_SOAK_S
 from ncen_updater.common.messages import (
     CONFIG_DUPLICATE_KEY,
@@ -311,6 +313,22 @@ def test_essential_settings_are_validated(tmp_path: Path, name: str) -> None:
     with pytest.raises(InvalidConfigError) as caught:
         load_essential_settings(write(tmp_path, GOOD.replace(old, new)))
     assert [(m.line, m.setting) for m in caught.value.invalid_settings] == [(line, setting)]
+
+
+def test_essential_settings_report_the_file_that_was_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Seen: an AssertionError, when the file was corrected between two readings."""
+    path = write(tmp_path, GOOD.replace('country = "KE"', 'country = "kenya"'))
+
+    def read_once(path: Path) -> RawConfig:
+        raw = read_raw_config(path)
+        write(tmp_path, GOOD)
+        return raw
+
+    monkeypatch.setattr(essential_settings, "read_raw_config", read_once)
+    with pytest.raises(InvalidConfigError, match=r"site\.country"):
+        load_essential_settings(path)
 
 
 def test_essential_settings_reject_tables_of_other_types(tmp_path: Path) -> None:

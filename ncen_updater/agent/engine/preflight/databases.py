@@ -19,6 +19,7 @@ from ncen_updater.agent.engine.preflight.base import (
     register_check,
     satisfies_specifier,
 )
+from ncen_updater.common import disk_space
 from ncen_updater.common.findings import Finding
 from ncen_updater.common.i18n import N_
 
@@ -78,24 +79,48 @@ def check_disk_space(context: PreflightContext) -> tuple[Finding, ...]:
         size = measure_needed_bytes(context, path)
         if not size:
             continue
-        margin = max(MARGIN_BYTES, size // MARGIN_SHARE)
-        free = context.free_bytes(path)
-        figures = {
-            "path": str(path),
-            "needed_bytes": size + margin,
-            "free_bytes": free,
-            "missing_bytes": max(0, size + margin - free),
-            "margin_bytes": margin,
-        }
+        margin, free = max(MARGIN_BYTES, size // MARGIN_SHARE), context.free_bytes(path)
         if free < size + margin:
-            what = N_("Not enough disk space in {path}: {free_bytes} free, {needed_bytes} required")
-            findings.append(
-                make_blocker(6301, what, N_("Free at least {missing_bytes} in {path}."), **figures)
-            )
+            findings.append(_make_space_blocker(path, size, margin, free))
         else:
             what = N_("Enough disk space in {path}: {free_bytes} free, {needed_bytes} required")
+            figures = _make_space_figures(path, size, margin, free)
             findings.append(make_info(6302, what, "", **figures))
     return tuple(findings)
+
+
+@register_check(71, upgrade_only=True)
+def check_full_disks(context: PreflightContext) -> tuple[Finding, ...]:
+    """Check for a full disk (NU-6301), on which the soak period would wait."""
+    places = [path for path, _ in _list_needs(context)]
+    places += [context.config.paths.resolve(item.directory) for item in context.config.files]
+    free_bytes = {path: context.free_bytes(path) for path in map(find_existing_parent, places)}
+    free_bytes |= context.engine.measure_free_bytes()
+    full = {
+        context.device(path): _make_space_blocker(path, 0, disk_space.MARGIN_BYTES, free)
+        for path, free in free_bytes.items()
+        if free < disk_space.MARGIN_BYTES and not measure_needed_bytes(context, path)
+    }
+    return tuple(full.values())
+
+
+def _make_space_blocker(path: Path, size: int, margin: int, free: int) -> Finding:
+    return make_blocker(
+        6301,
+        N_("Not enough disk space in {path}: {free_bytes} free, {needed_bytes} required"),
+        N_("Free at least {missing_bytes} in {path}."),
+        **_make_space_figures(path, size, margin, free),
+    )
+
+
+def _make_space_figures(path: Path, size: int, margin: int, free: int) -> dict[str, object]:
+    return {
+        "path": str(path),
+        "needed_bytes": size + margin,
+        "free_bytes": free,
+        "missing_bytes": max(0, size + margin - free),
+        "margin_bytes": margin,
+    }
 
 
 def measure_needed_bytes(context: PreflightContext, path: Path) -> int:

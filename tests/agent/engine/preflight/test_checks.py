@@ -37,6 +37,7 @@ from ncen_updater.agent.model.errors import (
 )
 from ncen_updater.agent.storage.site_files.directory_index import DirectorySurvey, SnapshotMethod
 from ncen_updater.agent.storage.slots.store import SlotStore
+from ncen_updater.common.disk_space import MARGIN_BYTES
 from ncen_updater.common.findings import Finding, Severity
 from ncen_updater.common.i18n import LazyText
 from ncen_updater.common.messages import (
@@ -127,6 +128,7 @@ class World:
         self.engine.find_exposures.return_value = ()
         self.engine.list_leftovers.return_value = ()
         self.engine.run_queries.return_value = [[]]
+        self.engine.measure_free_bytes.return_value = {}
         self.engine.describe_databases.return_value = (
             DatabaseFacts("cases", "ncen_cases", 5 * GB),
         )
@@ -466,6 +468,35 @@ def test_space_is_counted_per_file_system(
     )
     short = [item for item in world.report().strict if item.code == "NU-6301"]
     assert [device(Path(str(item.figures["path"]))) for item in short] == blocked
+
+
+@pytest.mark.parametrize("full", ["state", "slots", "photos", "databases"])
+def test_upgrade_needs_space_on_each_disk_that_it_writes_to(world: World, full: str) -> None:
+    """Seen: an upgrade began with 5 MB free, and its soak period waited for 16 MiB."""
+    disks = [world.root / name for name in ("state", "slots", "photos", "databases")]
+
+    def device(path: Path) -> int:
+        return next((n for n, disk in enumerate(disks) if path.is_relative_to(disk)), -1)
+
+    def free(path: Path) -> int:
+        return 5_000_000 if path.is_relative_to(world.root / full) else 100 * GB
+
+    for disk in disks:
+        disk.mkdir(exist_ok=True)
+    source = world.root / "source"
+    assemble(world.store, world.context.document, world.tree, lambda place: copy(source, place))
+    world.engine.measure_free_bytes.return_value = {disks[3] / "base": free(disks[3])}
+    world.change(
+        config=snapshot_settings(world.root),
+        device=device,
+        free_bytes=free,
+        slot_built=True,
+    )
+    (short,) = (item for item in world.report().strict if item.code == "NU-6301")
+    assert Path(str(short.figures["path"])).is_relative_to(world.root / full)
+    assert short.figures["needed_bytes"] == MARGIN_BYTES
+    checks = list_checks(upgrade=False)
+    assert not [f for f in run_checks(checks, world.context) if f.code == "NU-6301"]
 
 
 def test_engine_learns_of_other_space_on_its_disk(world: World) -> None:

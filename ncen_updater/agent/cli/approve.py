@@ -25,6 +25,7 @@ from ncen_updater.common.cli.usage import CommandUsageError, parse_version
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.messages import (
+    BUSY,
     FEED_NEVER_READ,
     NOT_THE_NEXT_UPGRADE,
     NOTHING_TO_APPROVE,
@@ -48,6 +49,7 @@ SHOWN_WAIT_REASONS = ("approval", "not-rehearsed")
 _NOTHING_TO_SHOW_CODES = frozenset(
     one.code
     for one in (
+        BUSY,
         NOTHING_TO_APPROVE,
         FEED_NEVER_READ,
         NOT_THE_NEXT_UPGRADE,

@@ -245,7 +245,9 @@ class LocalRecords:
 
         site = self._site
         change = build_open_change(self._read_status(CHANGE_STATUS_PARTS))
-        require_no_pending_change(change and self._to_json(change), self._run.zone)
+        require_no_pending_change(
+            change and self._to_json(change), self._run.zone, served=self.is_service_running()
+        )
         with self._open_journal() as journal, self._run.make_progress() as progress:
             chosen = self._find_approved_release(journal)
             self._subject = found = approving.find_upgrade_to_approve(

@@ -131,7 +131,9 @@ class ServiceSiteClient:
     def read_next_upgrade(self, target: Version | None) -> JsonDocument:
         """Read the service's assessment; see :class:`.LocalSiteClient`."""
         seen = self._read_fresh_next_upgrade()
-        require_no_pending_change(seen["open_change"], self._run.zone, state=NOTHING_CHANGED)
+        require_no_pending_change(
+            seen["open_change"], self._run.zone, served=True, state=NOTHING_CHANGED
+        )
         return self._select_target(seen, target)
 
     def _select_target(self, seen: JsonDocument, target: Version | None) -> JsonDocument:

@@ -58,7 +58,6 @@ from ncen_updater.common.messages import (
     CURRENT_LINK_MISMATCH,
     DATABASES_ALREADY_MANAGED,
     JOURNAL_EXISTS,
-    OPEN_CHANGE,
     RELEASE_FILES_ALTERED,
     RELEASE_NOT_ON_DISK,
     RELEASE_NOT_ON_OFFER,
@@ -336,9 +335,7 @@ def inspect_restored(
     if change is not None:
         decision = decide_recovery(observe_site(site, change, by_operator=True))
         if decision.action is not RecoveryAction.STOP:
-            raise UpdaterError(
-                OPEN_CHANGE, change=change.id, kind=change.kind, version=change.to_version
-            )
+            require_no_open_change(journal)
     versions = site.slots.list_versions()
     if release not in versions:
         names = ", ".join(str(version) for version in sorted(versions))

@@ -9,10 +9,10 @@ from packaging.version import Version
 
 from ncen_updater.agent.engine.lock import read_lock_holder
 from ncen_updater.agent.engine.pending_rollback import find_pending_rollback
-from ncen_updater.agent.model.change import Change, ChangeKind
+from ncen_updater.agent.model.change import Change, ChangeKind, ChangeState
 from ncen_updater.agent.model.change_facts import ChangeFacts
 from ncen_updater.agent.model.errors import SiteBusyError
-from ncen_updater.agent.model.event_names import CHANGE_LOCK_FILE
+from ncen_updater.agent.model.event_names import CHANGE_LOCK_FILE, SERVICE_LOCK_FILE
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.agent.storage.journal.site_history import (
     HoldRecord,
@@ -33,13 +33,34 @@ def require_no_open_change(journal: Journal) -> None:
     """Refuse if a change is open.
 
     Raises:
-        OPEN_CHANGE: If so.
+        SiteBusyError: If the service is completing it.
+        OPEN_CHANGE: If somebody has to complete it.
     """
     change = journal.find_open_change()
     if change is not None:
-        raise UpdaterError(
-            OPEN_CHANGE, change=change.id, kind=change.kind, version=change.to_version
+        served = read_lock_holder(journal.path.parent / SERVICE_LOCK_FILE) is not None
+        raise make_open_change_error(
+            change.id, change.kind, change.to_version, change.state, served=served
         )
+
+
+def make_open_change_error(
+    change: str, kind: str, version: str, state: str, *, served: bool
+) -> UpdaterError:
+    """Return the error that refuses an operation because of an open change. Pure.
+
+    Args:
+        change: Id of the change.
+        kind: Its kind.
+        version: Its release.
+        state: Its state.
+        served: Whether the service runs; it completes every change that needs no operator.
+    """
+    if served and state != ChangeState.STUCK:
+        text = N_("{kind} to {version}, being completed by the service")
+        values = {"kind": LazyText(kind), "version": version}
+        return SiteBusyError(holder=LazyText(text, values))
+    return UpdaterError(OPEN_CHANGE, change=change, kind=LazyText(kind), version=version)
 
 
 def require_no_unfinished_change(journal: Journal, *, soak_allowed: bool = False) -> None:
@@ -51,7 +72,7 @@ def require_no_unfinished_change(journal: Journal, *, soak_allowed: bool = False
 
     Raises:
         SiteBusyError: If the change is in progress.
-        OPEN_CHANGE: If it was interrupted.
+        OPEN_CHANGE: If it was interrupted, and the service does not complete it.
     """
     change = journal.find_open_change()
     if change is None or (soak_allowed and change.is_soaking):

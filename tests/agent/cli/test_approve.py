@@ -19,7 +19,7 @@ from ncen_updater.agent.cli.main import run
 from ncen_updater.agent.cli.session import AgentSession
 from ncen_updater.agent.engine.approvals.approval_store import ApprovalStore
 from ncen_updater.agent.engine.lock import hold_change_lock
-from ncen_updater.agent.model.event_names import CHANGE_LOCK_FILE, JOURNAL_FILE
+from ncen_updater.agent.model.event_names import CHANGE_LOCK_FILE, JOURNAL_FILE, SERVICE_LOCK_FILE
 from ncen_updater.agent.reports.command_results import CommandResult
 from ncen_updater.agent.service.assessment import assess_site
 from ncen_updater.agent.storage.journal.journal import Journal
@@ -121,6 +121,15 @@ def test_commands_refuse_before_an_interrupted_change_is_resumed(
 ) -> None:
     refusal = interrupted.json(*words.split(), code=9)["error"]
     assert refusal["code"] == OPEN_CHANGE.code
+
+
+@pytest.mark.parametrize("words", ["plan", "approve --dry-run", "prune", "adopt 3.2.4"])
+def test_commands_report_a_change_that_the_service_completes(interrupted: Desk, words: str) -> None:
+    """Seen: "Run: sudo ncen-updater resume", a second after 'confirm'."""
+    with hold_change_lock(interrupted.state / SERVICE_LOCK_FILE, "service"):
+        refusal = interrupted.json(*words.split(), code=9)["error"]
+    assert refusal["code"] == BUSY.code
+    assert "upgrade to 3.3.0, being completed by the service" in refusal["title"]
 
 
 @pytest.mark.parametrize("words", ["plan", "rollback --dry-run", "rehearse", "confirm"])

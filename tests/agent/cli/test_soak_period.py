@@ -91,7 +91,8 @@ def test_no_approval_is_taken_during_a_running_change(
     with Journal.open(watched.site.journal) as journal:
         journal.record_step(CHANGE.id, StepName.SOAK, StepState.DONE)
     assert run(["--config", str(watched.site.config), "approve", "--dry-run"]) == ExitCode.BUSY
-    assert "NU-6005" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "upgrade to 3.3.0, being completed by the service" in said and "NU-6004" in said
 
 
 def test_status_shows_the_end_of_the_soak_and_waiting_jobs(

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from datetime import datetime, tzinfo
 from typing import Any
 
+from ncen_updater.agent.engine.change_guards import make_open_change_error
 from ncen_updater.common.cli.render import format_time
 from ncen_updater.common.cli.usage import NOTHING_CHANGED
 from ncen_updater.common.errors import UpdaterError
@@ -13,14 +14,17 @@ from ncen_updater.common.i18n import LazyText, join_texts
 from ncen_updater.common.messages import (
     APPROVAL_MISSING,
     NOT_REHEARSED,
-    OPEN_CHANGE,
     REHEARSAL_OUTDATED,
     SOAK_NOT_FINISHED,
 )
 
 
 def require_no_pending_change(
-    change: Mapping[str, Any] | None, zone: tzinfo | None, *, state: LazyText | None = None
+    change: Mapping[str, Any] | None,
+    zone: tzinfo | None,
+    *,
+    served: bool,
+    state: LazyText | None = None,
 ) -> None:
     """Refuse while a change is open, since its outcome must be known first. Pure.
 
@@ -28,23 +32,22 @@ def require_no_pending_change(
         change: The open change as JSON, as ``build_open_change`` of the service returns it; None if
             none is open.
         zone: Time zone of the site.
+        served: Whether the service runs.
         state: Text on the state of the site, for the error.
 
     Raises:
         SOAK_NOT_FINISHED: If the change is in its soak period.
-        OPEN_CHANGE: If it is in another state.
+        SiteBusyError, OPEN_CHANGE: If it is in another state.
     """
     if change is None:
         return
     until = change["soak_ends_at"]
     if until is None:
-        raise UpdaterError(
-            OPEN_CHANGE,
-            change=change["id"],
-            kind=LazyText(change["kind"]),
-            version=change["to"],
-            state=state,
+        error = make_open_change_error(
+            change["id"], change["kind"], change["to"], change["state"], served=served
         )
+        error.state = state
+        raise error
     at = format_time(datetime.fromisoformat(str(until)), zone)
     raise UpdaterError(SOAK_NOT_FINISHED, version=change["to"], until=at, state=state)
 

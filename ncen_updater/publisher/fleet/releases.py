@@ -147,7 +147,7 @@ class SiteReport:
     Attributes:
         country: Country of the site.
         opens: Day when the release opened to the site; None if unknown.
-        receipt: None while a report is awaited.
+        receipt: None while a report is awaited, or if the key of the site is not confirmed.
         outcome: Outcome as the board counts it.
     """
 
@@ -195,7 +195,7 @@ class CountryRow:
 
 @dataclass(frozen=True)
 class ReleaseRow:
-    """Reports of confirmed sites on one release.
+    """Reports of sites on one release; those of unconfirmed keys are listed, and not counted.
 
     Attributes:
         countries: Leading countries first, then by opening day.
@@ -280,7 +280,9 @@ def build_release_rows(
     rollouts: Rollouts,
     waivers: Sequence[tuple[date, Waiver]],
 ) -> tuple[ReleaseRow, ...]:
-    """Build one row per release, newest first, from the last reports of confirmed sites.
+    """Build one row per release, newest first, from the last reports of the sites.
+
+    A site with an unconfirmed key is listed, and adds no release.
 
     Args:
         sites: All sites.
@@ -289,9 +291,9 @@ def build_release_rows(
         rollouts: Rollouts of the feed; may be empty.
         waivers: Waivers of the feed.
     """
-    confirmed = [(site, find_last_words(site)) for site in sites if site.is_confirmed]
-    products = {site.last.product for site, _ in confirmed}
-    known = {key for _, words in confirmed for key in words}
+    reported = [(site, find_last_words(site)) for site in sites]
+    products = {site.last.product for site in sites}
+    known = {key for site, words in reported if site.is_confirmed for key in words}
     known |= {key for key, (waves, _) in rollouts.items() if waves}
     keys = [key for key in known if key[0] in products]
     keys.sort(key=lambda key: (key[0], Version(key[1])))
@@ -303,7 +305,7 @@ def build_release_rows(
         # Missing reports are listed for the newest release only; sites may have skipped older ones.
         opened_by = today if newest[key[0]] == key[1] else date.min
         reports: dict[str, list[SiteReport]] = {}
-        for report in _list_reports(key, confirmed, waves, opened_by):
+        for report in _list_reports(key, reported, waves, opened_by):
             reports.setdefault(report.country, []).append(report)
         countries = [
             CountryRow(country, country in leaders, tuple(found))
@@ -334,6 +336,9 @@ def _list_reports(
         older = last.product == product and Version(last.running) < Version(version)
         if key in words or (open_to_it and older):
             receipt = words.get(key)
+            if not site.is_confirmed:
+                yield SiteReport(site.country, opens, None, "unconfirmed")
+                continue
             outcome = name_outcome(receipt)[1] if receipt is not None else NO_WORD
             yield SiteReport(site.country, opens, receipt, outcome)
 

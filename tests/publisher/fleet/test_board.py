@@ -162,6 +162,22 @@ def test_unconfirmed_key_does_not_count(tmp_path: Path) -> None:
     assert {str(item.values["site"]) for item in found.attention} == {"ke-1", "tz-1", "mu-1"}
 
 
+def test_leader_with_an_unconfirmed_key_has_a_row(tmp_path: Path) -> None:
+    """Seen: only the refusal to publish named it, so that nobody knew what it waited for."""
+    kenya, tanzania = Reporter("ke-1", "KE"), Reporter("tz-1", "TZ")
+    board_of(tmp_path, (tanzania, failed(tanzania, "site"), 1))
+    lay(tmp_path / "spool", kenya.write(**failed(kenya)))
+    with FleetStore.open(tmp_path / "fleet.sqlite") as store:
+        store.import_spool(tmp_path / "spool", RELEASES, TODAY)
+        board = build_board(store.list_sites(), REGIONS, TODAY)
+    (release,) = board.releases
+    assert [(row.country, row.leads, dict(row.outcomes)) for row in release.countries] == [
+        ("KE", True, {"unconfirmed": 1}), ("TZ", False, {"failed-site": 1}),
+    ]  # fmt: skip
+    assert (release.outcomes, release.failed_countries) == ({"failed-site": 1}, ())
+    assert "key not confirmed: 1" in render_board(board, "en")["releases.html"].decode()
+
+
 def test_attention_lists_contact_and_command(tmp_path: Path) -> None:
     names = ("ke-1", "ke-2", "fr-1")
     board = board_of(tmp_path, *((Reporter(one, one[:2].upper()), {}, 41) for one in names))

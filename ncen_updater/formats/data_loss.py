@@ -115,13 +115,40 @@ def find_data_loss(up: str, down: str, engine: str) -> tuple[DataLoss, ...]:
         down: Text of the ``down`` file.
         engine: ``postgresql`` or ``sqlite``.
     """
-    return tuple(
-        dict.fromkeys(
-            _DownMigrationReader(
-                _UpMigration(read_statements(up, engine)), read_statements(down, engine)
-            ).find_losses()
-        )
+    return tuple(dict.fromkeys(_make_reader(up, down, engine).find_losses()))
+
+
+def _make_reader(up: str, down: str, engine: str) -> _DownMigrationReader:
+    return _DownMigrationReader(
+        _UpMigration(read_statements(up, engine)), read_statements(down, engine)
     )
+
+
+class LiveNames:
+    """Names of objects before a series of down migrations, by their names within the series."""
+
+    def __init__(self) -> None:
+        self._tables: dict[str, str] = {}
+        self._columns: dict[tuple[str, str], str] = {}
+
+    def translate(self, loss: DataLoss) -> DataLoss:
+        """Return a loss of the next down migration, with the names before the series."""
+        column = loss.column and self._columns.get((loss.table, loss.column), loss.column)
+        return replace(loss, table=self._tables.get(loss.table, loss.table), column=column)
+
+    def add(self, up: str, down: str, engine: str) -> None:
+        """Follow the renames of the next down migration; see :func:`find_data_loss`."""
+        reader = _make_reader(up, down, engine)
+        tables, columns = reader.read_renames()
+        after = {old: new for new, old in tables.items()}
+        known = {
+            (after.get(table, table), name): old for (table, name), old in self._columns.items()
+        }
+        for (table, new), old in columns.items():
+            before = tables.get(table, table), old
+            known[table, new] = self._columns.get(before, old)
+        self._columns = known
+        self._tables |= {new: self._tables.get(old, old) for new, old in tables.items()}
 
 
 def is_plain(sql: str, engine: str) -> bool:
@@ -299,6 +326,23 @@ class _DownMigrationReader:
             for act in [act for act in acts if not self._is_parking(act, parts)]:
                 yield from self._find_in_row_change(number, act)
 
+    def read_renames(self) -> tuple[dict[str, str], dict[tuple[str, str], str]]:
+        """Return the names of tables and columns before the file, by those after it.
+
+        A table that the file makes, as the rebuilt form of another one, counts under its own name.
+        """
+        for _ in self.find_losses():
+            pass
+        tables = {
+            new.lower(): old.lower() for new, old in self._tables.items() if new not in self._made
+        }
+        columns = {
+            (table.lower(), new.lower()): old.lower()
+            for (table, new), old in self._columns.items()
+            if table not in self._made
+        }
+        return tables, columns
+
     def _find_in_row_change(self, number: int, statement: TokenizedStatement) -> Iterator[DataLoss]:
         words = statement.words
         if words[:1] == ["CREATE"]:
@@ -443,6 +487,10 @@ class _DownMigrationReader:
             if table in self._made:
                 self._made[new] = self._made.pop(table)
             self._tables[new] = self._tables.pop(table, table)
+            self._columns = {
+                (new if owner == table else owner, column): old
+                for (owner, column), old in self._columns.items()
+            }
             if new.startswith(_PARKING_PREFIXES):
                 self._waiting[new].add(self._tables[new])
             return

@@ -12,6 +12,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import stat
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -31,7 +32,13 @@ from ncen_updater.agent.adapters.databases.engines import get_engine_descriptor
 from ncen_updater.agent.model.errors import DatabaseError, MigrationRefusedError
 from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.messages import MIGRATION_FILE_BAD
-from ncen_updater.formats.data_loss import DataLoss, LossKind, find_data_loss, parse_declared_loss
+from ncen_updater.formats.data_loss import (
+    DataLoss,
+    LiveNames,
+    LossKind,
+    find_data_loss,
+    parse_declared_loss,
+)
 from ncen_updater.formats.manifest import Manifest, Migration, fill_engine
 from ncen_updater.formats.sql import MAX_FILE_BYTES, check_file_content
 
@@ -417,13 +424,18 @@ def plan_rollback_path(
 def _find_losses(
     plan: MigrationPlan, newer: MigrationSet, engine: str, read: Callable[[Path], str]
 ) -> LossesByDatabase:
-    """Return the losses of the down migrations of a plan: by their text, and as declared."""
+    """Return the losses of the down migrations of a plan: by their text, and as declared.
+
+    A rollback may rename an object before it loses it; its rows are counted under its live name.
+    """
     losses: dict[str, tuple[DataLoss, ...]] = {}
+    names: defaultdict[str, LiveNames] = defaultdict(LiveNames)
     for step in plan.steps:
         if step.direction is not MigrationDirection.DOWN:
             continue
         item = index_by_id(newer.databases[step.database], None)[step.id]
-        from_text = find_data_loss(read(item.up), step.sql, engine)
+        up = read(item.up)
+        from_text = find_data_loss(up, step.sql, engine)
         dependent = {loss.object_name: loss for loss in from_text if loss.needs_catalog}
         # A declared object may have dependent objects; then it is counted as the text is read.
         declared = [
@@ -439,7 +451,9 @@ def _find_losses(
             and loss.object_name not in {other.object_name.lower() for other in declared}
         ]
         if declared or undeclared:
-            losses[step.database] = (*losses.get(step.database, ()), *declared, *undeclared)
+            live = map(names[step.database].translate, (*declared, *undeclared))
+            losses[step.database] = (*losses.get(step.database, ()), *live)
+        names[step.database].add(up, step.sql, engine)
     return losses
 
 

@@ -34,7 +34,7 @@ from ncen_updater.agent.adapters.databases.migrations.planner import (
 from ncen_updater.agent.model.errors import MigrationRefusedError
 from ncen_updater.formats.data_loss import DataLoss, LossKind
 from ncen_updater.formats.manifest import MigratorCommand, SchemaCompatibility
-from tests.agent.adapters.databases.migrations.factories import make
+from tests.agent.adapters.databases.migrations.factories import RENAMED, find_losses, make
 
 NAMES = ("a", "b")
 PROGRAM = MigratorCommand(argv=("bin/migrate",), no_rollback_reason="it only goes forward")
@@ -303,6 +303,45 @@ def test_declared_loss_does_not_hide_cascading_loss(
         NAMES, ledgers, newer, OLD, SECOND.id, engine="postgresql", read=read
     )  # fmt: skip
     assert list(way.losses["a"]) == found
+
+
+@pytest.mark.parametrize("engine", ["postgresql", "sqlite"])
+@pytest.mark.parametrize("declared", [(), ("cases.mark", "hints")])
+def test_losses_have_the_live_names(tmp_path: Path, engine: str, declared: tuple[str, ...]) -> None:
+    """Seen: names that the rollback gives first; no row has them, so that no loss was counted."""
+    found = find_losses(tmp_path, engine, *RENAMED, declared=declared)
+    assert [loss.object_name for loss in found] == ["dossiers.label", "clues"]
+
+
+REBUILT = (
+    "CREATE TABLE again (id int); INSERT INTO again SELECT id FROM cases; DROP TABLE cases;"
+    " ALTER TABLE again RENAME TO cases"
+)
+SWAPPED = (
+    "ALTER TABLE one RENAME TO spare; ALTER TABLE two RENAME TO one;"
+    " ALTER TABLE spare RENAME TO two"
+)
+
+
+@pytest.mark.parametrize(
+    ("first", "later", "names"),
+    [
+        ("ALTER TABLE cases DROP COLUMN mark", [REBUILT], ["cases.mark"]),
+        ("ALTER TABLE cases DROP COLUMN mark", [REBUILT, "ALTER TABLE f RENAME TO cases"],
+         ["f.mark"]),
+        ("DROP TABLE one", [SWAPPED], ["two"]),
+        ("DROP TABLE one", [SWAPPED, SWAPPED], ["one"]),
+        ("ALTER TABLE one DROP COLUMN b",
+         ["ALTER TABLE one RENAME a TO b", "ALTER TABLE one RENAME b TO a"], ["one.b"]),
+        ("DELETE FROM one", ["ALTER TABLE audit.one SET SCHEMA public"], ["audit.one"]),
+    ],
+)  # fmt: skip
+def test_losses_follow_renames_of_later_migrations(
+    tmp_path: Path, first: str, later: list[str], names: list[str]
+) -> None:
+    migrations = [("SELECT 1", first), *(("SELECT 1", down) for down in later)]
+    found = find_losses(tmp_path, "postgresql", *migrations)
+    assert [loss.object_name for loss in found] == names
 
 
 def with_compatibility(made: MigrationSet, number: int, compatible_down_to: int) -> MigrationSet:

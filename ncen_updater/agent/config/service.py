@@ -18,6 +18,8 @@ from pydantic import (
 from ncen_updater.agent.config.engines import BaseSettings
 from ncen_updater.agent.model.event_names import NotificationKind
 from ncen_updater.agent.policy.windows import Weekday, WeeklyWindow
+from ncen_updater.common.errors import InvalidValueError
+from ncen_updater.common.i18n import N_
 
 
 def _parse_wall_time(value: object) -> object:
@@ -40,7 +42,7 @@ class WindowSettings(BaseSettings):
     Attributes:
         days: Days on which the hours begin; every day by default.
         start: Opening time.
-        end: Closing time; on the next day if not after the start.
+        end: Closing time; on the next day if not after the start; 00:00 to 00:00 is the whole day.
     """
 
     days: Annotated[tuple[Weekday, ...], Field(min_length=1, max_length=7)] = tuple(Weekday)
@@ -53,6 +55,12 @@ class WindowSettings(BaseSettings):
         if value.tzinfo is not None or value.second or value.microsecond:
             raise ValueError("use hours and minutes, such as 22:00")
         return value
+
+    @model_validator(mode="after")
+    def _require_duration(self) -> WindowSettings:
+        if self.start == self.end != time(0):
+            raise InvalidValueError(N_("start and end are equal; for the whole day, use 00:00"))
+        return self
 
     def to_window(self) -> WeeklyWindow:
         """Return the window for the policy."""

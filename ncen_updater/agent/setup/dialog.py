@@ -79,7 +79,7 @@ def _read_trust(text: str) -> Mapping[str, Any]:
 def _read_people(text: str) -> Mapping[str, Any]:
     accounts = [] if text == "none" else text.replace(",", " ").split()
     for account in accounts:
-        require_account(account)
+        require_account(account, "people")
     return {"people": {"operators": accounts, "approvers": accounts}}
 
 

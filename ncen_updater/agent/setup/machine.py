@@ -24,6 +24,7 @@ from ncen_updater.agent.adapters.application.process import (
     build_minimal_environment,
 )
 from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.i18n import LazyText
 from ncen_updater.common.messages import SETUP_COMMAND_FAILED, SETUP_DATABASE_REFUSED
 
 COMMAND_LIMIT_S, QUICK_LIMIT_S = 120.0, 20.0
@@ -114,7 +115,7 @@ class ServerAddress:
     gid: int
     superuser: str = "postgres"
 
-    def make_refusal(self, detail: str) -> UpdaterError:
+    def make_refusal(self, detail: str | LazyText) -> UpdaterError:
         """Return the error of this server."""
         return UpdaterError(SETUP_DATABASE_REFUSED, host=self.host, port=self.port, detail=detail)
 

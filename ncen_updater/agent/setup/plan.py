@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import grp
 import hashlib
 import os
 import pwd
@@ -33,6 +35,7 @@ from ncen_updater.agent.setup.steps import (
     ServerStep,
     SetupStep,
     decode,
+    require_directory,
     try_role,
 )
 from ncen_updater.agent.setup.unit_files import RestartStep, list_paths, make_unit_drop_in
@@ -126,6 +129,7 @@ def build_plan(
     Raises:
         SETUP_NOT_FOUND: If a value is neither detected nor given; names the missing setting.
         SETUP_FINGERPRINT_MISMATCH: If the fingerprint does not match the root of trust.
+        SETUP_FILE_UNSAFE: If setup could not write to a directory.
         SETUP_ACCOUNT_MISSING: If an account does not exist.
         SETUP_GROUP_MISSING: If a group does not exist.
         SETUP_VERSION_UNKNOWN: If the application does not report its version.
@@ -140,6 +144,9 @@ def build_plan(
     tables = make_config_tables(machine, found, answers)
     text = render_toml({"schema": 1, **tables}, HEADING)
     loaded = _check_config(text, source or config)
+    trusted = loaded.paths.resolve(loaded.paths.trusted_root)
+    for directory in (trusted.parent, config.parent, *loaded.list_written_directories()):
+        require_directory(directory)
     version = answers.version
     if version is None and not answers.feed.offline:
         version = read_version(loaded.application)
@@ -161,7 +168,6 @@ def build_plan(
     has_tmpfiles = Path(TMPFILES).exists() and machine.root == Path("/")
     if machine.has_systemd():
         steps.append(CommandStep(backward=(("systemctl", "daemon-reload"),)))
-    trusted = loaded.paths.resolve(loaded.paths.trusted_root)
     # Quoted as in the file; longest first, because one secret may contain another.
     secrets = sorted((quote_value(text)[1:-1] for text in find_secrets(tables)), key=len)
     steps += [
@@ -248,14 +254,20 @@ def _make_database_table(found: SiteProposal, given: DatabaseAnswers) -> dict[st
     what = N_("databases of the application")
     if given.owner:
         what = N_("databases of the role {owner}")
-    _require(bool(engine and names), what, "databases.owner", owner=given.owner)
+    seen = _list_databases(found)
+    _require(bool(engine and names), what, "databases.owner", detail=seen, owner=given.owner)
     if engine == "postgresql":
         cluster = found.cluster
         _require(cluster is not None, N_("PostgreSQL server"), "databases.host")
         assert cluster is not None  # noqa: S101 - required
         there = {database.name for database in cluster.databases}
         for name in names.values():
-            _require(name in there, N_("database {name}"), "databases.names", name=name)
+            if name in cluster.closed:
+                words = N_("Run as superuser: ALTER DATABASE {name} ALLOW_CONNECTIONS true;")
+                raise cluster.address.make_refusal(LazyText(words, {"name": name}))
+            _require(
+                name in there, N_("database {name}"), "databases.names", detail=seen, name=name
+            )
         own = {
             "host": cluster.address.host,
             "port": cluster.address.port,
@@ -272,13 +284,26 @@ def _make_database_table(found: SiteProposal, given: DatabaseAnswers) -> dict[st
     return {"engine": engine, "names": names, engine: own}
 
 
-def _require(is_known: bool, what: str, setting: str, **values: object) -> None:
+def _list_databases(found: SiteProposal) -> LazyText | None:
+    names = ", ".join(f"{one.name} ({one.owner})" for one in found.databases)
+    words = N_("Databases on this server, with their owners: {names}")
+    return LazyText(words, {"names": names}) if names else None
+
+
+def _require(
+    is_known: bool, what: str, setting: str, *, detail: LazyText | None = None, **values: object
+) -> None:
     if not is_known:
-        raise UpdaterError(SETUP_NOT_FOUND, what=LazyText(what, values), setting=setting)
+        shown = LazyText(what, values)
+        raise UpdaterError(SETUP_NOT_FOUND, what=shown, setting=setting, detail=detail)
 
 
-def require_account(name: str) -> None:
+def require_account(name: str, setting: str) -> None:
     """Refuse an account that does not exist on this machine.
+
+    Args:
+        name: The account.
+        setting: The setting that names it.
 
     Raises:
         SETUP_ACCOUNT_MISSING: If it does not exist.
@@ -286,7 +311,14 @@ def require_account(name: str) -> None:
     try:
         pwd.getpwnam(name)
     except KeyError as error:
-        raise UpdaterError(SETUP_ACCOUNT_MISSING, name=name) from error
+        detail = None
+        with contextlib.suppress(KeyError):
+            grp.getgrnam(name)
+            words = N_("{name} is a group; name the accounts of its members.")
+            detail = LazyText(words, {"name": name})
+        raise UpdaterError(
+            SETUP_ACCOUNT_MISSING, name=name, setting=setting, detail=detail
+        ) from error
 
 
 def read_version(settings: ApplicationSettings) -> str:
@@ -494,8 +526,13 @@ def _add_members(
 ) -> Iterator[SetupStep]:
     people, service = answers.people, config.service
     everybody = tuple(dict.fromkeys((*people.operators, *people.approvers)))
-    for user in filter(None, (*everybody, config.application.user)):
-        require_account(user)
+    for setting, users in (
+        ("people.operators", people.operators),
+        ("people.approvers", people.approvers),
+        ("application.user", filter(None, [config.application.user])),
+    ):
+        for user in users:
+            require_account(user, setting)
     for group, users in (
         (service.viewer_group, everybody),
         (service.operator_group, people.operators),

@@ -15,6 +15,7 @@ from ncen_updater.agent.adapters.databases.postgresql.copies import CLONE_MIN_MA
 from ncen_updater.agent.setup.facts import (
     SLOTS,
     Cluster,
+    FoundDatabase,
     FoundHealth,
     FoundUnit,
     HbaRule,
@@ -62,6 +63,7 @@ class SiteProposal:
         parts: Further units of the same user.
         health: Health URL of the application.
         guesses: All findings, for display.
+        databases: All databases of the servers.
     """
 
     engine: str = ""
@@ -74,6 +76,7 @@ class SiteProposal:
     parts: tuple[str, ...] = ()
     health: FoundHealth | None = None
     guesses: tuple[Guess, ...] = ()
+    databases: tuple[FoundDatabase, ...] = ()
 
 
 DATABASES, UNIT, HEALTH = (
@@ -129,6 +132,7 @@ def make_proposal(
     return SiteProposal(
         engine, cluster, owner, names, directory, user, chosen.name if chosen else "",
         tuple(part.name for part in parts), health, tuple(guesses),
+        tuple(one for server in facts.clusters for one in server.databases),
     )  # fmt: skip
 
 

@@ -32,6 +32,7 @@ from ncen_updater.agent.setup.steps import (
     find_missing,
     load_step,
     remove_directories,
+    require_directory,
 )
 from ncen_updater.agent.setup.unit_files import RestartStep
 from ncen_updater.common import atomic_files as durable
@@ -83,6 +84,7 @@ class SetupRecord:
         self._file = self.directory / RECORD_NAME
         self._data: dict[str, Any] = {"steps": [], "missing": [], "by_hand": [], "config": None}
         self._missing: list[str] = []
+        require_directory(state)
         self._load()
 
     # ---- storage ---------------------------------------------------------------------------------
@@ -98,9 +100,7 @@ class SetupRecord:
         except FileNotFoundError:
             self.phase, self.steps = SetupPhase.NONE, ()
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise UpdaterError(
-                SETUP_RECORD_DAMAGED, path=self._file, directory=self._state, detail=str(error)
-            ) from error
+            raise UpdaterError(SETUP_RECORD_DAMAGED, path=self._file, detail=str(error)) from error
         else:
             self._data = data
 
@@ -308,5 +308,5 @@ def _build_failure(
     if sick is not None:
         parts += [sick.title_text, sick.detail_text]
     detail = join_texts((part for part in parts if part is not None), "\n")
-    cause = error.code if isinstance(error, UpdaterError) else "-"
+    cause = error.code if isinstance(error, UpdaterError) else type(error).__name__
     return UpdaterError(message, step=step.title, cause=cause, detail=detail)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import difflib
+import errno
 import grp
 import os
 import stat
@@ -38,6 +39,7 @@ from ncen_updater.agent.reports.diagnostics.access_checks import read_permission
 from ncen_updater.agent.setup.machine import Machine, ServerAddress, acting_as
 from ncen_updater.common import atomic_files as durable
 from ncen_updater.common.bounded_io import read_file
+from ncen_updater.common.cli.usage import NOTHING_CHANGED
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.messages import (
@@ -232,6 +234,25 @@ def find_missing(*directories: Path) -> list[str]:
     """Return the missing directories, with their missing parents, innermost first."""
     places = {place for one in directories for place in (one, *one.parents)}
     return sorted((str(place) for place in places if not place.exists()), reverse=True)
+
+
+def require_directory(path: Path) -> None:
+    """Refuse a directory that setup could not write to; it may be missing.
+
+    Raises:
+        SETUP_FILE_UNSAFE: If it, or the parent that would hold it, is no directory or read-only.
+    """
+    there = next(place for place in (path, *path.parents) if os.path.lexists(place))
+    if there.is_dir():
+        if not os.statvfs(there).f_flag & os.ST_RDONLY:
+            return
+        reason: object = os.strerror(errno.EROFS)
+    elif there.is_symlink():
+        target = {"target": there.readlink()}
+        reason = LazyText(N_("link to {target}, which is no directory"), target)
+    else:
+        reason = os.strerror(errno.ENOTDIR)
+    raise UpdaterError(SETUP_FILE_UNSAFE, state=NOTHING_CHANGED, path=there, reason=reason)
 
 
 def remove_directories(places: Sequence[str]) -> None:

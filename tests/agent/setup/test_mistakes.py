@@ -166,6 +166,56 @@ def full_disk(site: BareSite, _: Answers) -> Mend:
     return lambda: subprocess.run(["umount", str(place)], check=True)
 
 
+def names_turned_round(site: BareSite, answers: Answers) -> None:
+    names = site.demo.databases.names
+    answers["databases"]["names"] = {physical: logical for logical, physical in names.items()}
+
+
+def closed_database(site: BareSite, answers: Answers) -> Mend:
+    answers["databases"]["names"] = dict(site.demo.databases.names)
+    site.ask("postgres", "ALTER DATABASE ncen_suspects ALLOW_CONNECTIONS false")
+    return lambda: site.ask("postgres", "ALTER DATABASE ncen_suspects ALLOW_CONNECTIONS true")
+
+
+def group_as_account(_: BareSite, answers: Answers) -> None:
+    answers["people"] = {"operators": ["adm"]}
+
+
+def dangling_slots(site: BareSite, _: Answers) -> Mend:
+    path = site.demo.root / "opt/ncen/slots"
+    path.parent.mkdir(parents=True)
+    path.symlink_to(NOWHERE)
+
+    def mend() -> None:
+        path.unlink()
+        path.parent.rmdir()
+        path.parent.parent.rmdir()
+
+    return mend
+
+
+def read_only_settings(site: BareSite, _: Answers) -> Mend:
+    place = site.demo.root / "etc"
+    place.mkdir(exist_ok=True)
+    words = ["mount", "-t", "tmpfs", "-o", "ro", "none", str(place)]
+    if os.geteuid() != 0 or subprocess.run(words, check=False).returncode:
+        pytest.skip("only root may mount a disk")
+    return lambda: subprocess.run(["umount", str(place)], check=True)
+
+
+def state_that_is_a_file(site: BareSite, _: Answers) -> Mend:
+    path = site.demo.state
+    aside = path.with_name("aside")
+    path.rename(aside)
+    path.write_text("")
+
+    def mend() -> None:
+        path.unlink()
+        aside.rename(path)
+
+    return mend
+
+
 NAMES = {"seizure": "ncen_seizures", "suspects": "ncen_suspects", "companies": "ncen_companies"}
 MISTAKES = (
     Mistake("site ID with a blank", put("site.id", "ke national"), "NU-1005", "letters, digits"),
@@ -198,6 +248,9 @@ MISTAKES = (
     Mistake("account in capitals", put("people.operators", ["Amina"]), "NU-1005", "accounts"),
     Mistake("no account of the application", put("application.user", "ncen-app"), "NU-1224",
             "adduser ncen-app"),
+    Mistake("setting of the account", put("application.user", "ncen-app"), "NU-1224",
+            "ncen-app (application.user) does not exist"),
+    Mistake("group as an account", group_as_account, "NU-1224", "adm is a group"),
     Mistake("groups that do not exist", put("people.operators", ["root"]), "NU-1225",
             "systemd-sysusers"),
     Mistake("two approvals, one approver", one_approver_of_two, "NU-1005", "second account"),
@@ -208,12 +261,20 @@ MISTAKES = (
             "NU-1005", "'tue'"),
     Mistake("day in full", put("windows", [{"days": ["sunday"], "start": "22:00", "end": "04:00"}]),
             "NU-1005", "1 error"),
+    # Seen: such a window was open the whole day.
+    Mistake("window without duration", put("windows", [{"start": "22:00", "end": "22:00"}]),
+            "NU-1005", "start and end are equal"),
     Mistake("window that is no list", put("windows", {"start": "22:00", "end": "04:00"}), "NU-1005",
             "in square brackets"),
     Mistake("engine misspelt", put("databases.engine", "postgres"), "NU-1005", "'postgresql'"),
     Mistake("no role of this owner", put("databases.owner", "ncen_prod"), "NU-1202", "ncen_prod"),
     Mistake("no such database", put("databases.names", {"seizures": "ncen_seizure"}), "NU-1202",
             "ncen_seizure"),
+    Mistake("database as the role", put("databases.owner", "ncen_suspects"), "NU-1202",
+            "with their owners: ncen_companies ("),
+    Mistake("names of databases turned round", names_turned_round, "NU-1202", "ncen_suspects ("),
+    Mistake("database without connections", closed_database, "NU-1215",
+            "ALTER DATABASE ncen_suspects ALLOW_CONNECTIONS true"),
     Mistake("two names of one database", two_names_of_one_database, "NU-1005",
             "two names refer to the same database. See"),
     # Seen: setup changed the logins of this role, and locked the administrators out.
@@ -245,6 +306,9 @@ MISTAKES = (
             "permission denied to create database"),
     Mistake("'current' is a directory", current_that_is_a_directory, "NU-3201", "ncen/current"),
     Mistake("slot with other files", slot_with_other_files, "NU-3205", "slots/3.2.4"),
+    Mistake("'slots' leads nowhere", dangling_slots, "NU-1206", f"link to {NOWHERE}"),
+    Mistake("read-only /etc", read_only_settings, "NU-1206", "Read-only file system"),
+    Mistake("state directory is a file", state_that_is_a_file, "NU-1206", "Not a directory"),
     Mistake("disk full", full_disk, "NU-3101", "Free at least"),
 )  # fmt: skip
 OF_UNITS = (

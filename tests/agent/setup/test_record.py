@@ -223,8 +223,8 @@ def test_file_in_place_of_the_state_directory_is_named(tmp_path: Path) -> None:
     place.write_bytes(b"")
     with pytest.raises(UpdaterError) as caught:
         SetupRecord(ground.machine, place)
-    assert caught.value.code == SETUP_RECORD_DAMAGED.code
-    assert caught.value.values["directory"] == place
+    assert caught.value.code == SETUP_FILE_UNSAFE.code
+    assert caught.value.values["path"] == place
 
 
 @pytest.mark.parametrize(

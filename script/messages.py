@@ -71,9 +71,9 @@ CAUGHT = "caught: "
 COUNTS = re.compile(r"\{(\w+)\} (?:(?:more|other|old|signed|open) )?(?:[a-z]+ )?([a-z]+s|people)\b")
 # Names of placeholders whose number may be one.
 COUNTED = {
-    "after", "age", "before", "count", "days", "days_left", "files", "hours", "kept", "max_length",
-    "min_length", "missing", "parts", "removed", "seconds", "signed", "threshold", "times", "total",
-    "wheels", "without",
+    "after", "age", "before", "count", "days", "days_left", "files", "hours", "kept", "lost",
+    "max_length", "min_length", "missing", "parts", "preserved", "quarantined", "removed",
+    "seconds", "signed", "threshold", "times", "total", "wheels", "without",
 }  # fmt: skip
 # Arguments and variables that contain plain strings: values of other texts, or arguments of Python
 # exceptions. Such a string is translated when it is displayed as a value.

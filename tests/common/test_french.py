@@ -47,6 +47,8 @@ OTHERWISE = {
     r"\bfenêtre\b|\bcréneau\b": "plage horaire",
     r"tenus? (?:dehors|à l'écart)|\bécartés?\b": "interruption de service",
     r"\bdump\b": "export",
+    r"\b[Ff]ix(?:e|er|ez|ent|é)\b": "définir",
+    r"\b(?:indiquez|[ÉEée]crivez|fixez) \w+ = ": "définissez",
     r"(?<!')(?<![\w-])'[^' ]+'(?!\w)": "« »",
 }
 

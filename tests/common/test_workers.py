@@ -325,7 +325,7 @@ def test_end_of_worker_output_is_the_reason_of_its_failure(run: Any) -> None:
     ],
 )
 def test_silent_failed_worker_is_described_by_its_exit(run: Any, code: str, words: str) -> None:
-    """Seen: "exit status None" of a killed worker that systemd had started; in French, too."""
+    """Seen: "exit code None" of a killed worker that systemd had started; in French, too."""
     with pytest.raises(WorkerError, match=re.escape(words)) as ended:
         run(code)
     why = LazyText("{why}", {"why": ended.value.detail}).render("fr")

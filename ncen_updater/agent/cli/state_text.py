@@ -238,4 +238,4 @@ def format_availability(
     if seen.state is AvailabilityState.MAINTENANCE and seen.process_runs is False:
         yield LazyText(N_("  Application stopped"))
     if available and seen.missing_parts:
-        yield LazyText(N_("  Components not running: {names}"), values)
+        yield LazyText(N_("  Parts not running: {names}"), values)

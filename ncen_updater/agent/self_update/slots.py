@@ -309,7 +309,7 @@ class AgentSlots:
         if returncode != 0:
             detail = result.output[-MAX_DETAIL_CHARS:]
             values = {"command": " ".join(command[1:4]), "status": returncode}
-            reason = LazyText(N_("{command}: exit status {status}"), values)
+            reason = LazyText(N_("{command}: exit code {status}"), values)
             raise AgentSlotError(version=version, reason=reason, detail=detail)
         return result.output
 

@@ -368,7 +368,7 @@ def _serialize_document(kind: InspectionKind, result: WorkerResult) -> bytes:
     if not result.document:
         raise UpdaterError(
             INSPECTION_FAILED,
-            reason=LazyText("exit status {status}", {"status": result.exit_code}),
+            reason=LazyText("exit code {status}", {"status": result.exit_code}),
         )
     document = dict(result.document)
     if kind is InspectionKind.DOSSIER:

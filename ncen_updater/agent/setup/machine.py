@@ -86,14 +86,14 @@ class Machine:
         return self.path("/run/systemd/system").is_dir()
 
     def require(self, argv: Sequence[str], limit_s: float = COMMAND_LIMIT_S) -> None:
-        """Run a program and require exit status 0.
+        """Run a program and require exit code 0.
 
         Raises:
             SETUP_COMMAND_FAILED: If it fails; the detail is the end of its output.
         """
         ended = self.run(argv, limit_s)
         if ended.status != 0:
-            words = ended.output[-500:] or f"exit status {ended.status}"
+            words = ended.output[-500:] or f"exit code {ended.status}"
             raise UpdaterError(SETUP_COMMAND_FAILED, command=" ".join(argv), detail=words)
 
 

@@ -232,6 +232,6 @@ def test_quarantined_files_are_reported_with_their_number(tmp_path: Path) -> Non
         (event,) = (one for one in journal.list_events() if one.kind == "files-restored")
     where = get_snapshot_directory(photos)
     assert (event["quarantined"], event["path"]) == (1, str(where))
-    assert f"photographs: 1 added files moved to {where}" in [
+    assert f"photographs: 1 added file moved to {where}" in [
         str(call.args[0]) for call in progress.report.mock_calls
     ]

@@ -219,7 +219,7 @@ def describe_exit(ended: CommandResult, timeout_s: float) -> LazyText:
         return LazyText(template, {"seconds": f"{timeout_s:g}"})
     if ended.status < 0:
         return LazyText(N_("killed by signal {signal}"), {"signal": -ended.status})
-    return LazyText(N_("exit status {status}"), {"status": ended.status})
+    return LazyText(N_("exit code {status}"), {"status": ended.status})
 
 
 def describe_failed_stop(ended: CommandResult, timeout_s: float) -> LazyText | None:

@@ -270,7 +270,7 @@ class HealthProber:
             raise _NoAnswerError(N_("'{command}' timed out"), command=argv[0])
         if reported is None:
             raise _NoAnswerError(
-                N_("'{command}' printed no version (exit status {status})"),
+                N_("'{command}' printed no version (exit code {status})"),
                 command=argv[0],
                 status=ended.status,
             )

@@ -118,8 +118,8 @@ def find_missing_parts(application: Application) -> tuple[Finding, ...]:
     return tuple(
         make_advisory(
             6332,
-            N_("Component '{part}' of the application not running, or restarting repeatedly"),
-            N_("Start the component before the upgrade."),
+            N_("Application part '{part}' not running, or restarting repeatedly"),
+            N_("Start the part before the upgrade."),
             part=part,
         )
         for part in application.find_missing_parts(include_deferred=True)

@@ -349,7 +349,7 @@ def test_version_command_reports_the_running_slot_rather_than_the_link(tmp_path:
         assert str(silent.problem) == "'/no/such' failed: No such file or directory"
         failing = told.model_copy(update={"version_command": (sys.executable, "-c", "exit(7)")})
         said = str(CommandApplication(failing, current).check_health(new).problem)
-        assert said == f"'{sys.executable}' printed no version (exit status 7)"
+        assert said == f"'{sys.executable}' printed no version (exit code 7)"
     finally:
         application.stop()
 

@@ -69,7 +69,7 @@ def test_smoke_test_distinguishes_working_from_broken_releases(demo: DemoSite) -
     operations(demo)  # reads the feed
     before = digests(demo)
     assert rehearse(demo, WELL)["to_version"] == WELL
-    for version, how in ((UNWELL, "exit status 1"), (SLOW, "timed out after 5 s")):
+    for version, how in ((UNWELL, "exit code 1"), (SLOW, "timed out after 5 s")):
         with refused(REHEARSAL_FAILED, match=f"smoke.py.*{how}") as caught:
             rehearse(demo, version)
         assert caught.value.values["cause_code"] == "NU-6076"

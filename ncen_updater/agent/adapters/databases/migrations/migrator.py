@@ -184,7 +184,7 @@ def run_migrator(
             LazyText(N_("timed out after {seconds} s"), {"seconds": declared.timeout_s})
             if status is None
             else LazyText(
-                N_("exit status {status}"),
+                N_("exit code {status}"),
                 {"status": status if status >= 0 else 128 - status},  # in the form of a shell
             )
         )

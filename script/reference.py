@@ -98,9 +98,8 @@ DOCUMENTS: Mapping[str, str | tuple[str, ...]] = {
     ),
     "ncen-publisher try": ("product", "version", "before", "passed", "downtime_s", "stages"),
     "ncen-publisher lint": ("findings",),
-    "ncen-publisher agent-release": ("version", "wheels", "bytes"),
     "ncen-publisher build": (
-        "product", "version", "targets", "unpacked_bytes", "dropped_packs", "failed_packs",
+        "product", "version", "targets", "unpacked_bytes", "skipped_packs",
     ),
     "ncen-publisher sign": ("files",),
     "ncen-publisher merge": ("signatures",),
@@ -111,7 +110,7 @@ DOCUMENTS: Mapping[str, str | tuple[str, ...]] = {
     "ncen-publisher upload": ("place", "written", "unchanged", "timestamp"),
     "ncen-publisher refresh": ("versions", "new_roles", "new_targets"),
     "ncen-publisher export": (
-        "file", "bytes", "releases", "agents", "expires_at", "usable_until", "written",
+        "file", "bytes", "releases", "agents", "expires_at", "usable_until",
     ),
     "ncen-publisher status": ("roles", "releases", "emergency_halts", "metadata", "waivers"),
     "ncen-publisher fleet import": (

@@ -174,11 +174,11 @@ def test_signer_compares_files_with_the_draft(
 
 
 def test_attachment_over_the_limit_of_an_event_is_not_read(
-    release: Path, feed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    release: Path, sbom: Path, feed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A drafter could keep a signer waiting with terabytes of a sparse file."""
     staging = tmp_path / "staging"
-    build_release(release, staging, attachments=AttachmentBuilder("auto"))
+    build_release(release, staging, attachments=AttachmentBuilder(sbom))
     state = FeedDirectory(feed).read_state()
     draft = draft_releases(state, staging, NOW)
     event = SigningEvent.create(

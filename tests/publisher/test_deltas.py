@@ -183,7 +183,7 @@ def test_document_without_packs_is_readable(tmp_path: Path) -> None:
     assert type(release.document).model_validate(data) == release.document
 
 
-def test_dropped_packs_are_reported(
+def test_skipped_packs_are_reported(
     tmp_path: Path, feed: PackFeed, capsys: pytest.CaptureFixture[str]
 ) -> None:
     source = write_large(tmp_path / "third", THIRD)

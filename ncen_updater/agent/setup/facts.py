@@ -39,9 +39,9 @@ _QUERIES = (
     "SELECT current_setting('server_version_num')::int / 10000, current_setting('hba_file'),"
     " current_setting('ident_file'), current_setting('data_directory')",
     "SELECT datname, pg_get_userbyid(datdba), pg_encoding_to_char(encoding),"
-    " pg_database_size(d.oid), datallowconn"
+    " pg_database_size(d.oid), datallowconn, rolsuper"
     " FROM pg_database d JOIN pg_roles r ON r.oid = datdba"
-    " WHERE NOT datistemplate AND NOT rolsuper ORDER BY 1",
+    " WHERE NOT datistemplate ORDER BY 1",
     "SELECT usename, datname, bool_or(client_port = -1) FROM pg_stat_activity"
     " WHERE client_port IS NOT NULL AND datname IS NOT NULL"
     " AND application_name NOT LIKE 'ncen-updater%' GROUP BY 1, 2 ORDER BY 1, 2",
@@ -86,7 +86,10 @@ class HbaRule:
 
 @dataclass(frozen=True)
 class Cluster:
-    """Running PostgreSQL server; ``closed`` are databases that allow no connections."""
+    """Running PostgreSQL server.
+
+    ``closed`` are databases that allow no connections; ``owners`` has the owner of every database.
+    """
 
     address: ServerAddress
     major: int
@@ -98,6 +101,7 @@ class Cluster:
     members: Mapping[str, frozenset[str]] | None = None
     data_directory: str = ""
     closed: frozenset[str] = frozenset()
+    owners: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -253,7 +257,11 @@ def survey_cluster(address: ServerAddress) -> Cluster:
         groups[member].add(group)
     return Cluster(
         address, int(server[0]), server[1], server[2],
-        tuple(FoundDatabase(a, b, c, int(d)) for a, b, c, d, is_open in databases if is_open),
+        tuple(
+            FoundDatabase(a, b, c, int(d))
+            for a, b, c, d, is_open, by_superuser in databases
+            if is_open and not by_superuser
+        ),
         tuple(LoginSession(a, b, bool(c)) for a, b, c in sessions if a != address.superuser),
         tuple(
             HbaRule(int(line), kind or "", tuple(names or ()), tuple(users or ()), method or "",
@@ -262,7 +270,8 @@ def survey_cluster(address: ServerAddress) -> Cluster:
         ),
         {name: frozenset(found) for name, found in groups.items()},
         server[3],
-        frozenset(name for name, *_, is_open in databases if not is_open),
+        frozenset(name for name, *_, is_open, _ in databases if not is_open),
+        {name: owner for name, owner, *_ in databases},
     )  # fmt: skip
 
 

@@ -17,6 +17,7 @@ from ncen_updater.agent.adapters.application.base import HealthExpectation
 from ncen_updater.agent.adapters.application.health import HealthProber
 from ncen_updater.agent.adapters.databases.postgresql.connection import ADMITS
 from ncen_updater.agent.config.agent_config import AgentConfig, ApplicationSettings
+from ncen_updater.agent.config.engines import PostgresSettings
 from ncen_updater.agent.config.errors import InvalidConfigError
 from ncen_updater.agent.config.loader import load_config
 from ncen_updater.agent.config.raw_config import find_secrets
@@ -377,6 +378,14 @@ def open_databases(
     _require(
         agent not in (owner, superuser), what, "databases.user", owner=owner, superuser=superuser
     )
+    control = str(PostgresSettings.model_fields["control_database"].default)
+    if cluster.owners.get(control, agent) != agent:
+        words = N_(
+            "Database {name}, which ncen-updater creates, belongs to role {owner}. Run as"
+            " superuser: ALTER DATABASE {name} RENAME TO {name}_old;"
+        )
+        values = {"name": control, "owner": cluster.owners[control]}
+        raise cluster.address.make_refusal(LazyText(words, values))
     server = dataclasses.asdict(cluster.address)
     yield RoleStep(server, agent, (owner, *ROLE_GROUPS))
     for broken in (rule for rule in cluster.rules if rule.error):

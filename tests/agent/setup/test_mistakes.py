@@ -177,6 +177,11 @@ def closed_database(site: BareSite, answers: Answers) -> Mend:
     return lambda: site.ask("postgres", "ALTER DATABASE ncen_suspects ALLOW_CONNECTIONS true")
 
 
+def control_database_of_others(site: BareSite, _: Answers) -> Mend:
+    site.ask("postgres", "CREATE DATABASE ncen_updater")
+    return lambda: site.ask("postgres", "DROP DATABASE ncen_updater")
+
+
 def group_as_account(_: BareSite, answers: Answers) -> None:
     answers["people"] = {"operators": ["adm"]}
 
@@ -275,6 +280,8 @@ MISTAKES = (
     Mistake("names of databases turned round", names_turned_round, "NU-1202", "ncen_suspects ("),
     Mistake("database without connections", closed_database, "NU-1215",
             "ALTER DATABASE ncen_suspects ALLOW_CONNECTIONS true"),
+    Mistake("control database of another role", control_database_of_others, "NU-1215",
+            "ncen_updater, which ncen-updater creates, belongs to role postgres"),
     Mistake("two names of one database", two_names_of_one_database, "NU-1005",
             "two names refer to the same database. See"),
     # Seen: setup changed the logins of this role, and locked the administrators out.

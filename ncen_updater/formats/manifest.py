@@ -563,7 +563,7 @@ class Manifest(SignedModel):
     urgency: Urgency = Urgency.ROUTINE
     agent: SpecifierText = ">=0.1"
     countries: tuple[Country, ...] = ()
-    needs: SiteRequirements = SiteRequirements()
+    needs: SiteRequirements = SiteRequirements.model_construct()
     databases: tuple[DatabaseManifest, ...] = ()
     migrator: MigratorCommand | None = None
     smoke: SmokeCommand | None = None

@@ -46,7 +46,7 @@ class EntryType(StrEnum):
     SYMLINK = "link"
 
 
-@dataclass(frozen=True, slots=True, config=ConfigDict(extra="forbid"))
+@dataclass(frozen=True, slots=True, config=ConfigDict(extra="forbid", defer_build=True))
 class TreeEntry:
     """One path of a release. ``mode`` has permission bits only, no setuid, setgid or sticky bit.
 

@@ -397,17 +397,18 @@ class AgentConfig(BaseSettings):
 
     schema_: Annotated[Literal[1], Field(alias="schema")]
     site: SiteSettings
-    paths: PathSettings = PathSettings()
+    # A validated default would build a validator of its own when this module is imported.
+    paths: PathSettings = PathSettings.model_construct()
     feed: FeedSettings
     databases: DatabaseSettings
     files: Annotated[tuple[SiteFilesSettings, ...], Field(max_length=20)] = ()
     overlay: OverlaySettings | None = None
     application: ApplicationSettings
-    soak: SoakSettings = SoakSettings()
-    retention: RetentionSettings = RetentionSettings()
-    service: ServiceSettings = ServiceSettings()
-    notify: NotifySettings = NotifySettings()
-    metrics: MetricsSettings = MetricsSettings()
+    soak: SoakSettings = SoakSettings.model_construct()
+    retention: RetentionSettings = RetentionSettings.model_construct()
+    service: ServiceSettings = ServiceSettings.model_construct()
+    notify: NotifySettings = NotifySettings.model_construct()
+    metrics: MetricsSettings = MetricsSettings.model_construct()
 
     model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True, populate_by_name=True)
 

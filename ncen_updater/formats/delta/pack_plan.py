@@ -399,7 +399,7 @@ class DeltaLimits(BaseModel):
         needs: Capabilities that the agent must have; see ``list_capabilities``.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
     from_tree: Digest
     to_tree: Digest

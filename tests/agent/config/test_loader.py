@@ -351,6 +351,22 @@ def test_essential_settings_do_not_import_pydantic(tmp_path: Path) -> None:
     assert out == "ke False\n"
 
 
+def test_import_of_the_models_builds_no_validator() -> None:
+    """Each would cost a command that validates none, or the whole document only."""
+    program = (
+        "import ncen_updater.agent.config.agent_config, ncen_updater.formats.delta.pack_plan\n"
+        "import ncen_updater.formats.release_document, pydantic\n"
+        "kinds = [pydantic.BaseModel]\n"
+        "for kind in kinds: kinds += kind.__subclasses__()\n"
+        "ours = [kind for kind in kinds if kind.__module__.startswith('ncen_updater')]\n"
+        "print(len(ours) > 30, [kind.__name__ for kind in ours if kind.__pydantic_complete__])"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert ended.stdout == "True []\n"
+
+
 @pytest.mark.parametrize(
     ("table", "setting"),
     [

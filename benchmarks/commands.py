@@ -23,7 +23,6 @@ AIMS = {"check": 0.75, "plan": 0.75, "status": 1.8}
 HEAVY = ("psycopg", "pydantic", "tufup", "tuf", "requests", "setuptools")
 PEER = "click and pydantic"
 TUFUP = "check by tufup"
-CHECK_FOUND = 10
 TUFUP_CLIENT = """
 import pathlib, sys, shutil, tempfile
 from tufup.client import Client
@@ -69,7 +68,7 @@ class Starter:
             raise SystemExit("commands cannot be started")
         print(json.dumps([argv, dict(environment)]), file=self._process.stdin, flush=True)
         status, cpu, size = json.loads(self._process.stdout.readline())
-        if status not in (0, CHECK_FOUND):
+        if status:
             raise SystemExit(f"{argv} ended with {status}")
         return float(cpu), float(size)
 

@@ -130,7 +130,7 @@ def test_commands_get_a_minimal_environment(site: Site, monkeypatch: pytest.Monk
 
 def test_failed_command_reports_its_output(site: Site) -> None:
     application = site.application(start=("sh", "-c", "echo no licence; exit 4"))
-    with pytest.raises(CommandError, match=r"status 4.*no licence"):
+    with pytest.raises(CommandError, match=r"exit code 4.*no licence"):
         application.start()
 
 

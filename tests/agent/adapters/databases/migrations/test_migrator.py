@@ -217,7 +217,7 @@ def test_unprivileged_agent_runs_the_migrator_itself() -> None:
 
 def test_failed_migrator_error_contains_the_end_of_its_output(slot: Path) -> None:
     text = "import sys; print('x' * 50_000); print('no relation', file=sys.stderr); sys.exit(3)"
-    with refused(MIGRATOR_FAILED, match=r"failed on cases, people: .*status 3") as caught:
+    with refused(MIGRATOR_FAILED, match=r"failed on cases, people: .*exit code 3") as caught:
         run(slot, text)
     assert caught.value.detail is None  # it may quote rows
     private = caught.value.raw_error
@@ -227,7 +227,7 @@ def test_failed_migrator_error_contains_the_end_of_its_output(slot: Path) -> Non
 
 
 def test_killed_migrator_is_a_failure(slot: Path) -> None:
-    with refused(MIGRATOR_FAILED, match="status 137"):
+    with refused(MIGRATOR_FAILED, match="exit code 137"):
         run(slot, "import os, signal; os.kill(os.getpid(), signal.SIGKILL)")
 
 
@@ -235,7 +235,7 @@ def test_migrator_without_its_interpreter_is_a_failure(slot: Path) -> None:
     (slot / "migrate").write_text("#!/no/such/interpreter\n")
     (slot / "migrate").chmod(0o755)
     made = MigratorCommand(argv=("migrate",))
-    with refused(MIGRATOR_FAILED, match="status 126"):
+    with refused(MIGRATOR_FAILED, match="exit code 126"):
         run_migrator(made, slot, ENVIRONMENT, SilentProgress(), DATABASES, user=USER)
 
 

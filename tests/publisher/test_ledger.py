@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -97,3 +98,8 @@ def test_ledger_is_used_by_commands(
     assert not list((second.directory / "sig").iterdir())
     assert officer.sign(second, "--second-draft") == 0
     assert list((second.directory / "sig").iterdir())
+    # Anyone who has several machines, or a token, names the file.
+    elsewhere = tmp_path / "elsewhere"
+    shutil.rmtree(first.directory / "sig")
+    assert officer.sign(first, "--ledger", str(elsewhere)) == 0
+    assert elsewhere.exists()

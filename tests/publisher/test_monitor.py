@@ -121,6 +121,13 @@ def test_expired_role_is_reported(public: Public, role: str) -> None:
     assert (code, strict, said["roles"]) == (14, {"NU-7201"}, [])
 
 
+def test_proxy_is_used(public: Public) -> None:
+    """That of the environment is not, so the option is the only way out of some networks."""
+    public.make()
+    assert public.look()[0] == 0
+    assert public.look("--proxy", "http://127.0.0.1:9")[0] == 7
+
+
 def test_due_renewal_is_reported_early(public: Public, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(monitor, "OFFLINE_AHEAD_DAYS", 30)
     public.make({"ncen": 120}, lambda: _now() - timedelta(days=61), release=False)

@@ -381,8 +381,8 @@ def open_databases(
     control = str(PostgresSettings.model_fields["control_database"].default)
     if cluster.owners.get(control, agent) != agent:
         words = N_(
-            "Database {name}, which ncen-updater creates, belongs to role {owner}. Run as"
-            " superuser: ALTER DATABASE {name} RENAME TO {name}_old;"
+            "Database {name}, which ncen-updater creates, belongs to role {owner}. If no other"
+            " site uses it, run as superuser: ALTER DATABASE {name} RENAME TO {name}_old;"
         )
         values = {"name": control, "owner": cluster.owners[control]}
         raise cluster.address.make_refusal(LazyText(words, values))

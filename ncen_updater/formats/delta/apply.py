@@ -272,7 +272,7 @@ def _read_plan(descriptor: int, pack: Path, old: Tree, limits: DeltaLimits) -> P
     """Read the index and check everything that can be checked before writing."""
     header = read_header(descriptor)
     if (header.from_tree, header.to_tree) != (limits.from_tree, limits.to_tree):
-        raise DeltaError(pack=pack.name, detail="made for other trees")
+        raise DeltaError(pack=pack.name, detail=LazyText(N_("made for other releases")))
     if old.compute_digest() != limits.from_tree:
         raise DeltaError(pack=pack.name, detail="slot record differs")
     index = read_index(descriptor, header)

@@ -67,6 +67,8 @@ TIMEOUT_S = 80.0  # for the response headers, and between two chunks of a file
     multiple=True,
     help=N_("History of another monitor, to compare (repeatable)"),
 )
+@click.option("--proxy", help=N_("URL of a proxy"))
+@click.option("--ca-file", type=FILE_PATH, help=N_("Certificates of a private authority"))
 def monitor(
     session: CliSession,
     url: str,
@@ -76,6 +78,8 @@ def monitor(
     also: tuple[str, ...],
     history: Path | None,
     compare: tuple[Path, ...],
+    proxy: str | None,
+    ca_file: Path | None,
 ) -> ExitCode:
     for address in (url, *also):
         if not address.startswith(("https://", "http://")):
@@ -88,11 +92,11 @@ def monitor(
     published = FeedDirectory(feed).read_state() if feed is not None else None
 
     def make_fetcher(address: str) -> HttpFetcher:
-        return HttpFetcher((address,))
+        return HttpFetcher((address,), proxy=proxy, ca_file=ca_file)
 
     deadline = ReadDeadline(TIMEOUT_S, time.monotonic)
     with (
-        make_bounded_session(deadline) as http,
+        make_bounded_session(deadline, proxy=proxy, ca_file=ca_file) as http,
         session.make_progress() as progress,
     ):
         checks = FeedMonitor(root, make_fetcher, get_time, progress)

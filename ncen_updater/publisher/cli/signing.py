@@ -149,6 +149,11 @@ def show(
 @signer_option
 @yes_option
 @click.option(
+    "--ledger",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help=N_("Your signing history (default: beside the key or the root metadata)"),
+)
+@click.option(
     "--second-draft",
     is_flag=True,
     help=N_("Sign another draft of metadata that you already signed"),
@@ -166,6 +171,7 @@ def sign(
     feed: Path | None,
     signer: Path | None,
     yes: bool,
+    ledger: Path | None,
     second_draft: bool,
     passphrases: PassphraseSource,
 ) -> None:
@@ -191,7 +197,9 @@ def sign(
         owner = get_key_owner(signing_key.public)
         known.refuse_other_owner(owner)
         roles = loaded.list_signable_roles(signing_key.public)
-        signed = SigningLedger(signing_key.ledger_directory / f"{signing_key.name}{LEDGER_SUFFIX}")
+        signed = SigningLedger(
+            ledger or signing_key.ledger_directory / f"{signing_key.name}{LEDGER_SUFFIX}"
+        )
         if not second_draft:
             signed.refuse_second_draft(loaded, roles)
         session.ask_confirmation(LazyText(N_("Sign as {owner}?"), {"owner": owner}), assume_yes=yes)

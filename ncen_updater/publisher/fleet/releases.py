@@ -146,7 +146,7 @@ class SiteReport:
 
     Attributes:
         country: Country of the site.
-        opens: Day when the release opened to the site; None if unknown.
+        opens: Day when the release opened to the site; None if unknown, or without a confirmed key.
         receipt: None while a report is awaited, or if the key of the site is not confirmed.
         outcome: Outcome as the board counts it.
     """
@@ -195,7 +195,9 @@ class CountryRow:
 
 @dataclass(frozen=True)
 class ReleaseRow:
-    """Reports of sites on one release; those of unconfirmed keys are listed, and not counted.
+    """Reports of sites on one release.
+
+    Leading countries without a confirmed key are listed, and not counted.
 
     Attributes:
         countries: Leading countries first, then by opening day.
@@ -282,7 +284,8 @@ def build_release_rows(
 ) -> tuple[ReleaseRow, ...]:
     """Build one row per release, newest first, from the last reports of the sites.
 
-    A site with an unconfirmed key is listed, and adds no release.
+    A site with an unconfirmed key is listed if its country leads, for which a publication waits.
+    Anybody can send receipts of other such sites.
 
     Args:
         sites: All sites.
@@ -291,14 +294,15 @@ def build_release_rows(
         rollouts: Rollouts of the feed; may be empty.
         waivers: Waivers of the feed.
     """
-    reported = [(site, find_last_words(site)) for site in sites]
-    products = {site.last.product for site in sites}
+    leaders = {region.leader for region in regions.values()}
+    listed = [site for site in sites if site.is_confirmed or site.country in leaders]
+    reported = [(site, find_last_words(site)) for site in listed]
+    products = {site.last.product for site in listed}
     known = {key for site, words in reported if site.is_confirmed for key in words}
     known |= {key for key, (waves, _) in rollouts.items() if waves}
     keys = [key for key in known if key[0] in products]
     keys.sort(key=lambda key: (key[0], Version(key[1])))
     newest = dict(keys)
-    leaders = {region.leader for region in regions.values()}
     rows = []
     for key in reversed(keys):
         waves, stop = rollouts.get(key, ((), None))
@@ -337,7 +341,7 @@ def _list_reports(
         if key in words or (open_to_it and older):
             receipt = words.get(key)
             if not site.is_confirmed:
-                yield SiteReport(site.country, opens, None, "unconfirmed")
+                yield SiteReport(site.country, None, None, "unconfirmed")
                 continue
             outcome = name_outcome(receipt)[1] if receipt is not None else NO_WORD
             yield SiteReport(site.country, opens, receipt, outcome)

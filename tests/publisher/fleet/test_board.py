@@ -7,7 +7,7 @@ import io
 import json
 from collections.abc import Mapping
 from dataclasses import replace
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -166,14 +166,19 @@ def test_leader_with_an_unconfirmed_key_has_a_row(tmp_path: Path) -> None:
     """Seen: only the refusal to publish named it, so that nobody knew what it waited for."""
     kenya, tanzania = Reporter("ke-1", "KE"), Reporter("tz-1", "TZ")
     board_of(tmp_path, (tanzania, failed(tanzania, "site"), 1))
-    lay(tmp_path / "spool", kenya.write(**failed(kenya)))
+    # Anybody can send these: a site of another country, and one with a name that opens early.
+    stranger = Reporter("mu-1", "MU")
+    lay(tmp_path / "spool", *(one.write(**failed(one)) for one in (kenya, stranger)))
+    wave = RolloutWave(percent=100, opens=datetime.combine(TODAY, time(0), UTC), countries=())
     with FleetStore.open(tmp_path / "fleet.sqlite") as store:
         store.import_spool(tmp_path / "spool", RELEASES, TODAY)
-        board = build_board(store.list_sites(), REGIONS, TODAY)
+        rollouts = {("ncen", "3.3.0"): ((wave,), None)}
+        board = build_board(store.list_sites(), REGIONS, TODAY, rollouts)
     (release,) = board.releases
     assert [(row.country, row.leads, dict(row.outcomes)) for row in release.countries] == [
         ("KE", True, {"unconfirmed": 1}), ("TZ", False, {"failed-site": 1}),
     ]  # fmt: skip
+    assert [row.opens for row in release.countries] == [None, TODAY]
     assert (release.outcomes, release.failed_countries) == ({"failed-site": 1}, ())
     assert "key not confirmed: 1" in render_board(board, "en")["releases.html"].decode()
 

@@ -252,7 +252,9 @@ def kill_in_the_migrator(desk: Desk) -> None:
 def migrators(desk: Desk) -> list[str]:
     """Command lines of programs that got the address of a database of this site."""
     product, name = desk.example.product, "" if desk.example.expands else "__next_"
-    told = re.compile(rf"(^|\0)NCEN_DB_{product.upper()}_URL=[^\0]*{name}[^\0]*{desk.server.port}")
+    told = re.compile(
+        rf"(^|\0)NCEN_DB_{product.upper()}_URL=(?=[^\0]*{desk.server.port})[^\0]*{name}"
+    )
     found = []
     for place in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):  # it ended meanwhile

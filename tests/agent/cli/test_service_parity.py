@@ -255,6 +255,8 @@ def test_read_only_commands_agree_with_and_without_the_service(
 ) -> None:
     with person_at(tmp_path, feed) as both:
         both.run("service", "check")
+        # After that the service does nothing by itself, so it does not miss the journal.
+        both.service.until_next_upgrade(lambda next_upgrade: next_upgrade["target"] is not None)
         both.run("alone", "plan")
         for command in READS[first::3]:
             both.same(command)

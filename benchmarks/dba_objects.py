@@ -26,6 +26,7 @@ from demo.embedded_postgres import EmbeddedPostgres, PostgresBinaries
 from demo.evidence import database_digests
 from demo.site import DemoSite, SiteOptions, version_of
 from ncen_updater.agent.engine.operations import Operations
+from ncen_updater.agent.engine.path_selection import find_cached_path
 from ncen_updater.agent.engine.rehearsal.rehearser import Rehearser
 from ncen_updater.agent.model.change import StepName, new_change_id
 from ncen_updater.agent.model.event_names import JOURNAL_FILE
@@ -223,7 +224,7 @@ class Trial:
         site = site_in_process(self.demo)
         operations = Operations(site, SilentProgress())
         with operations.lock_idle_site("rehearse") as journal:
-            path = operations.find_cached_path(journal, Version(ONE_WAY), retry=True)
+            path = find_cached_path(site, journal, Version(ONE_WAY), retry=True)
             if not isinstance(path, UpgradePath):
                 raise UnusableSiteError
             record = Rehearser(site, journal, SilentProgress(), new_change_id).rehearse(path)

@@ -19,6 +19,7 @@ from benchmarks.report import finish, print_line
 from benchmarks.sites import server, trial_site
 from demo.databases import PostgresPlace
 from ncen_updater.agent.engine.operations import Operations
+from ncen_updater.agent.engine.path_selection import find_cached_path
 from ncen_updater.agent.engine.rehearsal.downtime_forecasts import (
     list_past_downtimes,
     list_step_durations,
@@ -66,7 +67,7 @@ def _trial(site: Site, name: str, number: int, target: str) -> Trial:
     site.release_source.refresh()
     operations = Operations(site, SilentProgress())
     with operations.lock_idle_site("rehearse") as journal:
-        path = operations.find_cached_path(journal, Version(target))
+        path = find_cached_path(site, journal, Version(target))
         if not isinstance(path, UpgradePath):
             raise SystemExit(f"no way to {target}")
         steps, before = list_step_durations(journal), list_past_downtimes(journal)

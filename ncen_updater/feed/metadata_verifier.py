@@ -18,6 +18,7 @@ In the metadata directory::
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -253,7 +254,7 @@ class VerifiedProduct:
 
 
 class MetadataVerifier:
-    """Verifies metadata in a directory that another process writes.
+    """Verifies metadata in a directory that another process writes, each file once.
 
     Args:
         metadata_directory: The metadata directory.
@@ -273,7 +274,8 @@ class MetadataVerifier:
     def _read_role(self, role: str) -> bytes:
         return read_file(self._directory / f"{role}.json", get_max_role_bytes(role))
 
-    def verify_root(self) -> Root:
+    @functools.cached_property
+    def _root(self) -> Root:
         """Verify the newest root, and store it in the trust state.
 
         Raises:
@@ -298,7 +300,7 @@ class MetadataVerifier:
             RepositoryError, OSError: If the chain is broken or a file cannot be read.
             UpdaterError: If metadata is older than the trust state.
         """
-        root = self.verify_root()
+        root = self._root
         targets, of_targets = _verify_role(self._read_role("targets"), "targets", root, Targets)
         signed, of_product = _verify_role(self._read_role(product), product, targets, Targets)
         self._record_roles({"targets": of_targets, product: of_product})
@@ -317,12 +319,12 @@ class MetadataVerifier:
         Raises:
             RepositoryError, OSError: If the metadata does not verify.
         """
-        timestamp, _ = self._verify_timestamp(self.verify_root())
-        version = int(timestamp.version)
+        version = int(self._timestamp[0].version)
         self._trust_state.update(lambda before: replace(before, offline_timestamp_version=version))
 
-    def _verify_timestamp(self, root: Root) -> tuple[Timestamp, RoleVerification]:
-        return _verify_role(self._read_role("timestamp"), "timestamp", root, Timestamp)
+    @functools.cached_property
+    def _timestamp(self) -> tuple[Timestamp, RoleVerification]:
+        return _verify_role(self._read_role("timestamp"), "timestamp", self._root, Timestamp)
 
     def verify_complete_set(
         self, product: str, grace: timedelta, offline_grace: timedelta
@@ -343,8 +345,7 @@ class MetadataVerifier:
             RepositoryError, OSError: If the chain is broken or a file cannot be read.
             UpdaterError: If metadata is older than the trust state, or the versions do not match.
         """
-        root = self.verify_root()
-        timestamp, of_timestamp = self._verify_timestamp(root)
+        root, (timestamp, of_timestamp) = self._root, self._timestamp
         before = self._trust_state.load()
         # Before the first verification it is unknown whether the metadata came from a bundle.
         if before.offline_timestamp_version == timestamp.version or not before.roles:
@@ -387,8 +388,7 @@ class MetadataVerifier:
             RepositoryError, OSError: If the timestamp does not verify.
             UpdaterError: If the timestamp is older than the trust state.
         """
-        root = self.verify_root()
-        timestamp, of_timestamp = self._verify_timestamp(root)
+        root, (timestamp, of_timestamp) = self._root, self._timestamp
         self._record_roles({"timestamp": of_timestamp})
         reference = self._trust_state.get_reference_time()
         found = verify_emergency_halts(root, timestamp)

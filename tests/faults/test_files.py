@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -77,15 +78,7 @@ def test_undeclared_pictures_are_lost_from_view(demo: DemoSite, site: Site) -> N
     """What the guide says of a site without ``[[files]]`` is so; and the test above sees it."""
     before = pictures(demo.photos)
     bare = site.config.model_copy(update={"files": ()})
-    unnamed = Site(
-        bare,
-        site.database_engine,
-        site.slots,
-        site.application,
-        site.release_source,
-        site.state_directory,
-        site.agent_version,
-    )
+    unnamed = replace(site, config=bare)
     saved = demo.root / "saved-photos"
     shutil.copytree(demo.photos, saved)
     with pytest.raises(ChangeFailedError, match="health"):
@@ -198,15 +191,7 @@ def test_snapshot_is_pruned_with_the_previous_databases(trial: Trial) -> None:
     config = site_in_process(trial.demo).config
     keep = config.retention.model_copy(update={"previous_days": 0.0})
     site = site_in_process(trial.demo)
-    site = Site(
-        config.model_copy(update={"retention": keep}),
-        site.database_engine,
-        site.slots,
-        site.application,
-        site.release_source,
-        site.state_directory,
-        site.agent_version,
-    )
+    site = replace(site, config=config.model_copy(update={"retention": keep}))
     with Journal.open(site.state_directory / JOURNAL_FILE) as journal:
         prune(site, journal, find_prunable(site, journal), SilentProgress())
         assert not change.exists()

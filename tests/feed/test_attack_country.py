@@ -11,6 +11,7 @@ from packaging.version import Version
 from demo.evidence import database_digests
 from demo.site import DemoSite, SiteOptions
 from ncen_updater.agent.engine.operations import Operations
+from ncen_updater.agent.engine.path_selection import find_upgrade_path
 from ncen_updater.agent.model.event_names import JOURNAL_FILE
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.common.messages import TARGET_FOR_OTHER_COUNTRY, ExitCode
@@ -37,7 +38,7 @@ def test_release_for_another_country_is_refused_and_changes_nothing(demo: DemoSi
     site = site_in_process(demo)
     before = database_digests(demo.databases)
     operations = Operations(site, SilentProgress())
-    path = operations.find_upgrade_path()
+    path = find_upgrade_path(site)
     assert isinstance(path, NoUpgradePath)
     assert [row.reason for row in path.rejected] == [RejectionReason.OTHER_COUNTRY]
     with refused(TARGET_FOR_OTHER_COUNTRY) as caught:
@@ -54,6 +55,6 @@ def test_release_for_this_country_is_offered(demo: DemoSite) -> None:
     text = demo.config_path.read_text("utf-8")
     assert 'country = "MU"' in text
     demo.config_path.write_text(text.replace('country = "MU"', 'country = "ZZ"'), "utf-8")
-    path = Operations(site_in_process(demo), SilentProgress()).find_upgrade_path()
+    path = find_upgrade_path(site_in_process(demo))
     assert not isinstance(path, NoUpgradePath)
     assert path.target.release_version == FOREIGN

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from packaging.version import Version
 
+from ncen_updater.agent.engine.path_selection import find_upgrade_path
 from ncen_updater.agent.model.change import (
     ChangeKind,
     ChangeState,
@@ -157,7 +158,7 @@ def _require_reverted(
     assert (change.state, change.to_version) == (ChangeState.REVERTED, fault.value)
     # One whose migrator failed is not tried again by itself; one that never answered is not called
     # bad, and it is the newest.
-    path = agent.operations().find_upgrade_path()
+    path = find_upgrade_path(agent.site)
     assert [hop.version for hop in getattr(path, "hops", ())] == [Fault.HEALTH.value]
 
 

@@ -68,7 +68,8 @@ class LocalSiteClient(LocalRecords):
 
     def check_feed(self) -> CommandResult:
         """Read the signed metadata of the feed."""
-        from ncen_updater.agent.engine.operations import Operations
+        from ncen_updater.agent.engine.elapsed_time import try_record_elapsed_time
+        from ncen_updater.agent.engine.path_selection import find_upgrade_path
         from ncen_updater.agent.self_update.agent_update import (
             find_offered_agent,
             refresh_agent_metadata,
@@ -79,9 +80,8 @@ class LocalSiteClient(LocalRecords):
         site = self._site
         with self._run.make_progress() as progress:
             progress.report(LazyText(N_("reading the metadata")))
-            operations = Operations(site, progress)
-            path = operations.find_upgrade_path()
-            operations.record_elapsed_time()
+            path = find_upgrade_path(site)
+            try_record_elapsed_time(site.state_directory / JOURNAL_FILE, site.clock)
             agents_error = refresh_agent_metadata(site, config)
         agent = find_offered_agent(site, config)
         current, view = str(site.slots.read_current()), site.release_source.load_last_view()
@@ -142,7 +142,7 @@ class LocalSiteClient(LocalRecords):
             NOT_PREPARED: With ``prepared``, if a download is needed.
             SiteBusyError, OPEN_CHANGE: If an unfinished change comes first.
         """
-        from ncen_updater.agent.engine.operations import Operations
+        from ncen_updater.agent.engine.path_selection import find_upgrade_path
         from ncen_updater.agent.engine.plan import make_plan
         from ncen_updater.feed.upgrade_path import UpgradePath
 
@@ -156,7 +156,7 @@ class LocalSiteClient(LocalRecords):
                 path = self._choose_prepared_path(target, retry=retry)
             else:
                 progress.report(LazyText(N_("reading the metadata")))
-                path = Operations(site, progress).find_upgrade_path(target, retry=retry)
+                path = find_upgrade_path(site, target, retry=retry)
             words = list(
                 format_path_lines(
                     site.config.site.product,
@@ -193,15 +193,12 @@ class LocalSiteClient(LocalRecords):
         Raises:
             NOT_PREPARED: If one is not downloaded.
         """
-        from ncen_updater.agent.engine.operations import Operations
+        from ncen_updater.agent.engine.path_selection import find_cached_path
         from ncen_updater.agent.service.assessment import is_slot_built
-        from ncen_updater.common.progress import SilentProgress
         from ncen_updater.feed.upgrade_path import UpgradePath
 
         with self._open_journal() as journal:
-            path = Operations(self._site, SilentProgress()).find_cached_path(
-                journal, target, retry=retry
-            )
+            path = find_cached_path(self._site, journal, target, retry=retry)
         hops = path.hops if isinstance(path, UpgradePath) else ()
         if not all(is_slot_built(self._site, hop) for hop in hops):
             raise UpdaterError(NOT_PREPARED, version=hops[-1].version, state=NOTHING_CHANGED)
@@ -353,6 +350,7 @@ class LocalSiteClient(LocalRecords):
     def rehearse(self, target: Version | None, *, retry: bool) -> CommandResult:
         """Rehearse a release on copies of the databases."""
         from ncen_updater.agent.engine.operations import Operations
+        from ncen_updater.agent.engine.path_selection import find_cached_path
         from ncen_updater.agent.engine.rehearsal.rehearser import Rehearser
         from ncen_updater.agent.engine.signal_handling import SignalHandler
         from ncen_updater.agent.model.change import new_change_id
@@ -364,7 +362,7 @@ class LocalSiteClient(LocalRecords):
         with self._run.make_progress() as progress, interruption.handle_signals():
             operations = Operations(site, progress)
             with operations.lock_idle_site("rehearse") as journal:
-                path = operations.find_cached_path(journal, target, retry=retry)
+                path = find_cached_path(site, journal, target, retry=retry)
                 if not isinstance(path, UpgradePath):
                     current = str(site.slots.read_current())
                     document = serialize_path(path, self._run.language, current)

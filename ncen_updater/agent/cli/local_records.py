@@ -39,7 +39,6 @@ from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.json_records import to_json_value
 from ncen_updater.common.messages import UNKNOWN_CHANGE
-from ncen_updater.common.progress import SilentProgress
 
 if TYPE_CHECKING:
     from packaging.version import Version
@@ -286,11 +285,10 @@ class LocalRecords:
         self, journal: Journal, target: Version | None = None, *, retry: bool = False
     ) -> UpgradePath | None:
         """Return the path in the last verified metadata; None if there is none."""
-        from ncen_updater.agent.engine.operations import Operations
+        from ncen_updater.agent.engine.path_selection import find_cached_path
         from ncen_updater.feed.upgrade_path import UpgradePath
 
-        operations = Operations(self._site, SilentProgress())
-        path = operations.find_cached_path(journal, target, retry=retry)
+        path = find_cached_path(self._site, journal, target, retry=retry)
         return path if isinstance(path, UpgradePath) else None
 
     def approve(self, next_upgrade: JsonDocument) -> None:

@@ -14,12 +14,16 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from ncen_updater.agent.engine.site import SystemClock
-from ncen_updater.agent.model.errors import JournalUnwritableError
+from ncen_updater.agent.model.errors import JournalPermissionError, JournalUnwritableError
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.agent.storage.journal.rows import guard_reads
 from ncen_updater.common.json_records import parse_stored_time
+
+if TYPE_CHECKING:
+    from ncen_updater.agent.engine.site import SystemClock
 
 logger = logging.getLogger(__name__)
 
@@ -93,6 +97,15 @@ def record_elapsed_time(journal: Journal, clock: SystemClock) -> None:
             )
     except JournalUnwritableError as error:
         logger.warning("elapsed time not written: %s", error)
+
+
+def try_record_elapsed_time(journal: Path, clock: SystemClock) -> None:
+    """Do the same in a journal that this user may be unable to write; then only log."""
+    try:
+        with Journal.open(journal) as opened:
+            record_elapsed_time(opened, clock)
+    except (JournalPermissionError, JournalUnwritableError) as error:
+        logger.info("elapsed time not recorded: %s", error)
 
 
 def read_retention_ages(journal: Journal, clock: SystemClock) -> Mapping[str, timedelta]:

@@ -31,6 +31,7 @@ from ncen_updater.agent.engine.elapsed_time import record_elapsed_time
 from ncen_updater.agent.engine.expand_contract import record_live_schemas
 from ncen_updater.agent.engine.lock import hold_application_lock, hold_change_lock
 from ncen_updater.agent.engine.observed_state import find_contradiction, observe_site
+from ncen_updater.agent.engine.path_selection import choose_upgrade_path, require_current_version
 from ncen_updater.agent.engine.pending_rollback import (
     PENDING_ROLLBACK_REASON,
     can_be_superseded,
@@ -66,8 +67,6 @@ from ncen_updater.agent.model.errors import (
     ApplicationUnhealthyError,
     ChangeFailedError,
     InterventionRequiredError,
-    JournalPermissionError,
-    JournalUnwritableError,
     SoakFailedError,
 )
 from ncen_updater.agent.model.event_names import APPLICATION_STARTED, CHANGE_LOCK_FILE, JOURNAL_FILE
@@ -77,7 +76,6 @@ from ncen_updater.agent.storage.journal.site_history import SiteHistory
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.messages import (
-    FEED_NEVER_READ,
     LATER_HOP_FAILED,
     NEW_ROWS_WOULD_BE_LOST,
     NOTHING_TO_ROLL_BACK,
@@ -85,8 +83,7 @@ from ncen_updater.common.messages import (
     ROLLBACK_PLAN_CHANGED,
 )
 from ncen_updater.common.progress import ProgressListener
-from ncen_updater.feed.upgrade_path import NoUpgradePath, UpgradePath, choose_path
-from ncen_updater.formats.release_document import Offer
+from ncen_updater.feed.upgrade_path import NoUpgradePath, UpgradePath
 
 if TYPE_CHECKING:  # needed only to run a change: the steps with all that they use
     from ncen_updater.agent.adapters.databases.base import DatabaseMarker
@@ -145,18 +142,6 @@ class Operations:
         self._new_id = new_id
 
     # ---- operations ----------------------------------------------------------------------------
-
-    def find_upgrade_path(
-        self, target: Version | None = None, *, retry: bool = False
-    ) -> UpgradePath | NoUpgradePath:
-        """Refresh the feed's metadata and choose an upgrade path. Changes nothing else at the site.
-
-        Raises:
-            UpdaterError: If trust or network fails, or no path can be chosen.
-        """
-        view = self._site.release_source.refresh()
-        with Journal.open(self._site.state_directory / JOURNAL_FILE, read_only=True) as journal:
-            return choose_upgrade_path(self._site, view.offers, journal, target, retry=retry)
 
     def upgrade(
         self,
@@ -220,17 +205,6 @@ class Operations:
                 record_actual_downtime(journal, change.id)
                 outcomes.append(read_outcome(journal, change.id))
             return OperationResult(tuple(outcomes), path)
-
-    def record_elapsed_time(self) -> None:
-        """Record the elapsed time, for retention; see :mod:`.elapsed_time`.
-
-        Only logs if this user may not write the journal or the journal cannot be written.
-        """
-        try:
-            with Journal.open(self._site.state_directory / JOURNAL_FILE) as journal:
-                record_elapsed_time(journal, self._site.clock)
-        except (JournalPermissionError, JournalUnwritableError) as error:
-            logger.info("elapsed time not recorded: %s", error)
 
     def plan_rollback(self, *, accept_loss: int | None = None) -> RollbackPlan:
         """Plan a rollback. Changes nothing.
@@ -431,19 +405,6 @@ class Operations:
             lift_ended_fences(self._site, journal)
             require_idle_site(self._site, journal)
             yield journal
-
-    def find_cached_path(
-        self, journal: Journal, target: Version | None = None, *, retry: bool = False
-    ) -> UpgradePath | NoUpgradePath:
-        """Choose a path from the last verified metadata, without the network.
-
-        Raises:
-            FEED_NEVER_READ: If no metadata was ever verified, so the offered releases are unknown.
-        """
-        view = self._site.release_source.load_last_view()
-        if view is None:
-            raise UpdaterError(FEED_NEVER_READ)
-        return choose_upgrade_path(self._site, view.offers, journal, target, retry=retry)
 
     # ---- helpers -------------------------------------------------------------------------------
 
@@ -656,48 +617,3 @@ def require_consistent_site(site: Site, journal: Journal, change: Change | None)
     reason = find_contradiction(site, journal)
     if reason is not None:
         raise InterventionRequiredError(reason=reason)
-
-
-def require_current_version(site: Site) -> Version:
-    """Return the installed release.
-
-    Raises:
-        InterventionRequiredError: If no release is installed.
-    """
-    version = site.slots.read_current()
-    if version is None:
-        raise InterventionRequiredError(reason=LazyText(N_("no release is installed")))
-    return version
-
-
-def choose_upgrade_path(
-    site: Site,
-    offers: tuple[Offer, ...],
-    journal: Journal,
-    target: Version | None,
-    *,
-    retry: bool,
-) -> UpgradePath | NoUpgradePath:
-    """Choose a path from the installed release.
-
-    Args:
-        site: The site.
-        offers: The releases in the signed metadata.
-        journal: Holds the releases that are marked bad.
-        target: The release that the operator named; the newest by default.
-        retry: Whether releases that are marked bad are allowed.
-    """
-    settings = site.config.site
-    bad = [Version(row.version) for row in SiteHistory(journal).list_bad_releases()]
-    return choose_path(
-        require_current_version(site),
-        offers,
-        site=settings.id,
-        country=settings.country,
-        channel=settings.channel,
-        agent=site.agent_version,
-        now=site.release_source.get_reference_time(),
-        bad=bad,
-        allow_bad=retry,
-        target=target,
-    )

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import abc
 import contextlib
+import functools
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -18,13 +19,6 @@ from typing import TYPE_CHECKING, ClassVar
 
 from packaging.version import Version
 
-from ncen_updater.agent.adapters.databases.base import (
-    ChangeRef,
-    CopyPlan,
-    DatabaseEngine,
-    MigrationSet,
-)
-from ncen_updater.agent.adapters.databases.migrations.planner import load_migrations
 from ncen_updater.agent.model.change import Change, StepName
 from ncen_updater.agent.model.change_facts import NO_FACTS, ChangeFacts
 from ncen_updater.agent.model.errors import InterventionRequiredError
@@ -37,6 +31,12 @@ from ncen_updater.formats.reported_version import matches_reported_version
 
 if TYPE_CHECKING:
     from ncen_updater.agent.adapters.application.base import Application
+    from ncen_updater.agent.adapters.databases.base import (
+        ChangeRef,
+        CopyPlan,
+        DatabaseEngine,
+        MigrationSet,
+    )
     from ncen_updater.agent.config.agent_config import AgentConfig
     from ncen_updater.agent.storage.overlay.layer import LocalOverlay
     from ncen_updater.agent.storage.slots.store import SlotStore
@@ -69,10 +69,13 @@ class SystemClock:
 
 @dataclass(frozen=True)
 class Site:
-    """One installation of the application, with everything that a change may touch."""
+    """One installation of the application, with everything that a change may touch.
+
+    The database engine is created when it is first used, because reading the feed needs none.
+    """
 
     config: AgentConfig
-    database_engine: DatabaseEngine
+    make_database_engine: Callable[[], DatabaseEngine]
     slots: SlotStore
     application: Application
     release_source: TufReleaseSource
@@ -81,8 +84,15 @@ class Site:
     clock: SystemClock = field(default_factory=SystemClock)
     overlay: LocalOverlay | None = None
 
+    @functools.cached_property
+    def database_engine(self) -> DatabaseEngine:
+        """Return the engine of the databases."""
+        return self.make_database_engine()
+
     def load_migrations(self, version: Version) -> MigrationSet:
         """Load the migrations of a release from its slot."""
+        from ncen_updater.agent.adapters.databases.migrations.planner import load_migrations
+
         document = self.slots.read_document(version)
         return load_migrations(
             document.manifest,
@@ -94,6 +104,8 @@ class Site:
 
 def make_change_ref(change: Change) -> ChangeRef:
     """Return the reference by which the databases identify a change."""
+    from ncen_updater.agent.adapters.databases.base import ChangeRef
+
     return ChangeRef(
         id=change.id,
         generation=change.generation,
@@ -147,6 +159,8 @@ class StepContext:
         Raises:
             InterventionRequiredError: If the journal does not hold it.
         """
+        from ncen_updater.agent.adapters.databases.base import CopyPlan
+
         data = self.read_facts().copy_plan
         if data is None:
             raise InterventionRequiredError(

@@ -8,11 +8,7 @@ from typing import TYPE_CHECKING
 
 from packaging.version import Version
 
-from ncen_updater.agent.adapters.application.base import Application
-from ncen_updater.agent.adapters.application.command import CommandApplication
 from ncen_updater.agent.adapters.application.maintenance import MaintenanceNote
-from ncen_updater.agent.adapters.application.systemd import SystemdApplication
-from ncen_updater.agent.adapters.databases.engines import make_engine
 from ncen_updater.agent.adapters.feed_reader.worker_source import WorkerReleaseSource
 from ncen_updater.agent.config.agent_config import AgentConfig, ApplicationSettings
 from ncen_updater.agent.engine.site import Site, SystemClock
@@ -23,6 +19,8 @@ from ncen_updater.agent.storage.slots.store import SlotStore
 from ncen_updater.feed.tuf_source import TufReleaseSource
 
 if TYPE_CHECKING:
+    from ncen_updater.agent.adapters.application.base import Application
+    from ncen_updater.agent.adapters.databases.base import DatabaseEngine
     from ncen_updater.agent.storage.overlay.layer import LocalOverlay
 
 
@@ -69,11 +67,15 @@ def build_site(
         with Journal.open(state / JOURNAL_FILE, read_only=True) as journal:
             return make_maintenance_note(journal.find_open_change())
 
-    engine = make_engine(config.databases, paths.root, state, config.application.user)
+    def make_databases() -> DatabaseEngine:
+        from ncen_updater.agent.adapters.databases.engines import make_engine
+
+        return make_engine(config.databases, paths.root, state, config.application.user)
+
     slots = SlotStore(paths.resolve(paths.slots), current)
     return Site(
         config=config,
-        database_engine=engine,
+        make_database_engine=make_databases,
         slots=slots,
         application=make_application(config.application, current, make_note=make_note),
         release_source=source or WorkerReleaseSource(config, config_path),
@@ -112,5 +114,9 @@ def make_application(
         HEALTH_SETTINGS_WRONG: If the URL of the health check cannot be used.
     """
     if settings.adapter == "systemd":
+        from ncen_updater.agent.adapters.application.systemd import SystemdApplication
+
         return SystemdApplication(settings, current, make_note=make_note)
+    from ncen_updater.agent.adapters.application.command import CommandApplication
+
     return CommandApplication(settings, current, make_note=make_note)

@@ -19,7 +19,7 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from ncen_updater.agent.engine.change_outcome import measure_downtime
-from ncen_updater.agent.engine.operations import require_current_version
+from ncen_updater.agent.engine.path_selection import require_current_version
 from ncen_updater.agent.engine.rehearsal.downtime_forecasts import find_predicted_range
 from ncen_updater.agent.engine.site import Site
 from ncen_updater.agent.model.change import Change, ChangeKind, ChangeState

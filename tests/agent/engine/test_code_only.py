@@ -11,6 +11,7 @@ from packaging.version import Version
 from demo.databases import PostgresPlace
 from demo.site import DemoSite, digests
 from ncen_updater.agent.adapters.databases.base import LiveDatabase
+from ncen_updater.agent.engine.path_selection import find_upgrade_path
 from ncen_updater.agent.engine.rollback_plan import NO_COPY_TEXT
 from ncen_updater.agent.model.change import StepName, StepPhase
 from ncen_updater.agent.model.errors import ChangeFailedError
@@ -104,7 +105,7 @@ def test_control_tables_are_created_before_the_downtime(demo: DemoSite) -> None:
 
 
 def test_rehearsal_predicts_downtime_without_a_copy(demo: DemoSite) -> None:
-    operations(demo).find_upgrade_path(Version(CODE))  # reads the feed
+    find_upgrade_path(site_in_process(demo), Version(CODE))  # reads the feed
     hop = rehearse(demo, CODE)
     assert (hop["copy_s"], hop["migrate_s"], hop["unchanged"]) == (0.0, 0.0, True)
     assert (

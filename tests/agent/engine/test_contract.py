@@ -20,6 +20,7 @@ from demo.databases import PostgresPlace, SqlitePlace
 from demo.embedded_postgres import EmbeddedPostgres
 from demo.site import DemoSite, SiteOptions, digests, version_of
 from ncen_updater.agent.engine.operations import Operations
+from ncen_updater.agent.engine.path_selection import find_upgrade_path
 from ncen_updater.agent.engine.plan import UpgradePlan, make_plan
 from ncen_updater.agent.model.change import Change, ChangeState, DatabaseMode
 from ncen_updater.agent.model.event_names import JOURNAL_FILE
@@ -68,7 +69,7 @@ def operations(demo: DemoSite) -> Operations:
 
 def plan(demo: DemoSite, target: str) -> UpgradePlan:
     site = site_in_process(demo)
-    path = Operations(site, SilentProgress()).find_upgrade_path(Version(target))
+    path = find_upgrade_path(site, Version(target))
     assert isinstance(path, UpgradePath)
     return make_plan(site, Version(OLD), path, SilentProgress())
 

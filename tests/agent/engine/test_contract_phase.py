@@ -22,6 +22,7 @@ from demo.site import DemoSite
 from ncen_updater.agent.adapters.databases.base import MigrationSet
 from ncen_updater.agent.engine.expand_contract import CONTRACT_TITLE, EXPAND_LOCK, needs_contract
 from ncen_updater.agent.engine.operations import Operations
+from ncen_updater.agent.engine.path_selection import find_upgrade_path
 from ncen_updater.agent.engine.rollback_plan import describe_contract
 from ncen_updater.agent.engine.site import SystemClock
 from ncen_updater.agent.model.change import (
@@ -175,7 +176,7 @@ def test_contract_phase_runs_after_the_soak(demo: DemoSite, version: str) -> Non
 
 @not_as_root
 def test_rehearsal_runs_the_contract_phase_and_predicts_its_duration(demo: DemoSite) -> None:
-    operations(demo).find_upgrade_path(Version(EXPANDS))
+    find_upgrade_path(site_in_process(demo), Version(EXPANDS))
     for version in (COPIES, EXPANDS):
         hop = rehearse(demo, version)
         assert isinstance(hop["contract_s"], float) and hop["contract_s"] > 0

@@ -14,6 +14,7 @@ from packaging.version import Version
 from demo.site import DemoSite
 from ncen_updater.agent.engine.expand_contract import EXPAND_LOCK
 from ncen_updater.agent.engine.operations import Operations
+from ncen_updater.agent.engine.path_selection import find_upgrade_path
 from ncen_updater.agent.engine.plan import list_planned_steps
 from ncen_updater.agent.engine.rollback_plan import EXPAND_TEXT
 from ncen_updater.agent.engine.site import SystemClock
@@ -116,7 +117,7 @@ def test_plan_lists_the_expand_program_after_the_approvals() -> None:
 
 
 def test_rehearsal_runs_the_expand_program_and_predicts_the_downtime(demo: DemoSite) -> None:
-    operations(demo).find_upgrade_path(Version(NEW))  # reads the feed
+    find_upgrade_path(site_in_process(demo), Version(NEW))  # reads the feed
     hop = rehearse(demo, NEW)
     assert hop["copy_s"] == 0.0 and hop["restore_s"] is None and hop["rollback_path"] == "keeps"
     assert isinstance(hop["migrate_s"], float) and hop["migrate_s"] > 0

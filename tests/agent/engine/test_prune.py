@@ -21,6 +21,7 @@ from demo.site import DemoSite
 from ncen_updater.agent.adapters.databases.base import DatabaseRole
 from ncen_updater.agent.engine.elapsed_time import read_retention_ages, record_elapsed_time
 from ncen_updater.agent.engine.operations import Operations
+from ncen_updater.agent.engine.path_selection import find_cached_path
 from ncen_updater.agent.engine.plan import make_plan
 from ncen_updater.agent.engine.prune import compute_next_prune, find_prunable, prune
 from ncen_updater.agent.engine.site import Site, SystemClock
@@ -183,7 +184,7 @@ def test_newer_slot_is_retained_while_the_offer_is_unknown(site: Site) -> None:
     """The metadata is gone, as from an emptied directory: that is no evidence."""
     operations = Operations(site, SilentProgress())
     with operations.read_journal() as journal:
-        path, current = operations.find_cached_path(journal), site.slots.read_current()
+        path, current = find_cached_path(site, journal), site.slots.read_current()
         assert isinstance(path, UpgradePath) and current is not None
         make_plan(site, current, path, SilentProgress())
         none_kept = site.config.retention.model_copy(update={"slots": 0})

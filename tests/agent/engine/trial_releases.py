@@ -22,6 +22,7 @@ from demo.release_flow import publish_release
 from demo.releases import assemble, declare
 from demo.site import DemoSite, SiteOptions, version_of
 from ncen_updater.agent.engine.operations import Operations
+from ncen_updater.agent.engine.path_selection import find_cached_path
 from ncen_updater.agent.engine.rehearsal.rehearser import Rehearser
 from ncen_updater.agent.model.change import new_change_id
 from ncen_updater.common.progress import SilentProgress
@@ -223,7 +224,7 @@ def rehearse(demo: DemoSite, version: str) -> dict[str, object]:
     site = site_in_process(demo)
     work = Operations(site, SilentProgress())
     with work.lock_idle_site("rehearse") as journal:
-        path = work.find_cached_path(journal, Version(version))
+        path = find_cached_path(site, journal, Version(version))
         assert isinstance(path, UpgradePath)
         record = Rehearser(site, journal, SilentProgress(), new_change_id).rehearse(path)
     assert record.report is not None

@@ -11,7 +11,7 @@ from ncen_updater.agent.engine.approvals.approval import ApprovalBasis, Approval
 from ncen_updater.agent.engine.approvals.approval_status import ApprovalStatus, read_approval_status
 from ncen_updater.agent.engine.approvals.approval_store import ApprovalStore, ScheduleRecord
 from ncen_updater.agent.engine.approvals.approved_release import has_passed_since_failure
-from ncen_updater.agent.engine.operations import Operations
+from ncen_updater.agent.engine.path_selection import find_cached_path
 from ncen_updater.agent.engine.plan import UpgradePlan, make_plan
 from ncen_updater.agent.engine.site import Site
 from ncen_updater.agent.engine.steps.preflight import require_no_lasting_blockers
@@ -25,7 +25,7 @@ from ncen_updater.common.messages import (
     REHEARSAL_OUTDATED,
 )
 from ncen_updater.common.progress import ProgressListener
-from ncen_updater.feed.upgrade_path import NoUpgradePath, UpgradePath
+from ncen_updater.feed.upgrade_path import UpgradePath
 
 
 @dataclass(frozen=True)
@@ -75,9 +75,7 @@ def find_upgrade_to_approve(
         UpdaterError: If a database or a slot cannot be read.
     """
     retry_allowed = retry or (target is not None and has_passed_since_failure(journal, target))
-    path: UpgradePath | NoUpgradePath = Operations(site, progress).find_cached_path(
-        journal, target, retry=retry_allowed
-    )
+    path = find_cached_path(site, journal, target, retry=retry_allowed)
     current = site.slots.read_current()
     if not isinstance(path, UpgradePath) or current is None:
         raise UpdaterError(NOTHING_TO_APPROVE, current=str(current))

@@ -30,6 +30,7 @@ from ncen_updater.agent.engine.approvals.upgrade_approvals import (
     require_approvable_basis,
 )
 from ncen_updater.agent.engine.operations import Operations
+from ncen_updater.agent.engine.path_selection import find_cached_path
 from ncen_updater.agent.engine.plan import make_plan
 from ncen_updater.agent.engine.rehearsal.downtime_forecasts import list_past_downtimes
 from ncen_updater.agent.engine.rehearsal.rehearsal_store import (
@@ -72,7 +73,7 @@ AMINA, BO = Actor("amina", 1001), Actor("bo", 1002)
 def rehearse(site: Site, version: str, *, retry: bool = False) -> RehearsalRecord:
     operations = Operations(site, SilentProgress())
     with operations.lock_idle_site("rehearse") as journal:
-        path = operations.find_cached_path(journal, Version(version), retry=retry)
+        path = find_cached_path(site, journal, Version(version), retry=retry)
         assert isinstance(path, UpgradePath)
         return Rehearser(site, journal, SilentProgress(), new_change_id).rehearse(path)
 
@@ -174,9 +175,8 @@ def test_failed_release_is_approvable_after_a_new_rehearsal(site: Site) -> None:
 
 
 def approve(site: Site, target: Version, person: Actor) -> None:
-    operations = Operations(site, SilentProgress())
     with Journal.open(site.state_directory / JOURNAL_FILE) as journal:
-        path = operations.find_cached_path(journal, target)
+        path = find_cached_path(site, journal, target)
         current = site.slots.read_current()
         assert isinstance(path, UpgradePath)
         assert current is not None
@@ -289,9 +289,8 @@ def test_downtime_does_not_start_after_the_window_closed(demo: DemoSite, site: S
 def test_killed_rehearsal_is_cleaned_up(demo: DemoSite, site: Site) -> None:
     """SIGKILL as soon as a copy is there."""
     before = database_digests(demo.databases)
-    operations = Operations(site, SilentProgress())
     with Journal.open(site.state_directory / JOURNAL_FILE, read_only=True) as journal:
-        path = operations.find_cached_path(journal, Version("3.3.0"))
+        path = find_cached_path(site, journal, Version("3.3.0"))
         assert isinstance(path, UpgradePath)
     current = site.slots.read_current()
     assert current is not None

@@ -14,6 +14,7 @@ from packaging.version import Version
 from demo.site import DemoSite
 from ncen_updater.agent.adapters.databases.base import DatabaseEngine
 from ncen_updater.agent.engine.operations import Operations
+from ncen_updater.agent.engine.path_selection import find_cached_path
 from ncen_updater.agent.engine.rehearsal.rehearser import Rehearser
 from ncen_updater.agent.engine.site import Site
 from ncen_updater.agent.model.change import new_change_id
@@ -44,7 +45,7 @@ def feed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[TrialFeed, 
 def rehearse(site: Site, version: str) -> None:
     operations = Operations(site, SilentProgress())
     with operations.lock_idle_site("rehearse") as journal:
-        path = operations.find_cached_path(journal, Version(version))
+        path = find_cached_path(site, journal, Version(version))
         assert isinstance(path, UpgradePath)
         Rehearser(site, journal, SilentProgress(), new_change_id).rehearse(path)
 

@@ -18,6 +18,7 @@ from ncen_updater.agent.adapters.databases.postgresql.roles import LOGIN_UNKNOWN
 from ncen_updater.agent.adapters.databases.sqlite.engine import SqliteEngine
 from ncen_updater.agent.engine.lock import hold_change_lock
 from ncen_updater.agent.engine.operations import Operations
+from ncen_updater.agent.engine.path_selection import find_upgrade_path
 from ncen_updater.agent.engine.rehearsal.rehearsal_store import RehearsalStore
 from ncen_updater.agent.engine.rehearsal.rehearser import Rehearser
 from ncen_updater.agent.engine.site import Site
@@ -53,7 +54,7 @@ def codes(trial: Trial) -> set[str]:
 
 def rehearse(site: Site) -> None:
     operations = Operations(site, SilentProgress())
-    path = operations.find_upgrade_path()
+    path = find_upgrade_path(site)
     assert isinstance(path, UpgradePath)
     with operations.lock_idle_site("rehearse") as journal:
         Rehearser(site, journal, SilentProgress(), new_change_id).rehearse(path)

@@ -12,6 +12,7 @@ from packaging.version import Version
 
 from demo.site import DemoSite
 from ncen_updater.agent.engine.operations import Operations
+from ncen_updater.agent.engine.path_selection import find_cached_path
 from ncen_updater.agent.engine.plan import make_plan
 from ncen_updater.agent.engine.site import Site, StepContext
 from ncen_updater.agent.engine.steps.release import SwitchStep
@@ -153,7 +154,7 @@ def test_plan_lists_the_overlay_and_binds_only_settings(demo: DemoSite) -> None:
 
     def planned() -> tuple[str, list[dict[str, Any]]]:
         with Journal.open(site.state_directory / JOURNAL_FILE) as journal:
-            path = Operations(site, SilentProgress()).find_cached_path(journal, NEW)
+            path = find_cached_path(site, journal, NEW)
             assert isinstance(path, UpgradePath)
             plan = make_plan(site, OLD, path, SilentProgress())
         document: Any = plan.to_json()

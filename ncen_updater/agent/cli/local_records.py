@@ -15,6 +15,7 @@ from ncen_updater.agent.engine.approvals.approval_store import ApprovalStore, re
 from ncen_updater.agent.engine.approvals.next_upgrade import require_no_pending_change
 from ncen_updater.agent.engine.change_guards import (
     confirm_release,
+    is_service_completing,
     require_no_hold,
     require_no_unfinished_change,
 )
@@ -244,9 +245,8 @@ class LocalRecords:
 
         site = self._site
         change = build_open_change(self._read_status(CHANGE_STATUS_PARTS))
-        require_no_pending_change(
-            change and self._to_json(change), self._run.zone, served=self.is_service_running()
-        )
+        served = is_service_completing(site.state_directory, datetime.now(UTC))
+        require_no_pending_change(change and self._to_json(change), self._run.zone, served=served)
         with self._open_journal() as journal, self._run.make_progress() as progress:
             chosen = self._find_approved_release(journal)
             self._subject = found = approving.find_upgrade_to_approve(

@@ -7,7 +7,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from time import sleep
@@ -131,10 +131,18 @@ class ServiceSiteClient:
     def read_next_upgrade(self, target: Version | None) -> JsonDocument:
         """Read the service's assessment; see :class:`.LocalSiteClient`."""
         seen = self._read_fresh_next_upgrade()
-        require_no_pending_change(
-            seen["open_change"], self._run.zone, served=True, state=NOTHING_CHANGED
-        )
+        change = seen["open_change"]
+        served = change is None or not self._is_waiting_to_resume()
+        require_no_pending_change(change, self._run.zone, served=served, state=NOTHING_CHANGED)
         return self._select_target(seen, target)
+
+    def _is_waiting_to_resume(self) -> bool:
+        """Return whether the service is waiting to retry a resume that failed."""
+        now = datetime.now(UTC)
+        return any(
+            one["action"] == "resume" and datetime.fromisoformat(one["again_at"]) > now
+            for one in self.read_status()["service"]["failures"]
+        )
 
     def _select_target(self, seen: JsonDocument, target: Version | None) -> JsonDocument:
         """Return the next upgrade if it is to the given release.

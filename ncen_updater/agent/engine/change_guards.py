@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime, tzinfo
+from pathlib import Path
 
 from packaging.version import Version
 
@@ -38,10 +39,22 @@ def require_no_open_change(journal: Journal) -> None:
     """
     change = journal.find_open_change()
     if change is not None:
-        served = read_lock_holder(journal.path.parent / SERVICE_LOCK_FILE) is not None
+        served = is_service_completing(journal.path.parent, journal.read_time())
         raise make_open_change_error(
             change.id, change.kind, change.to_version, change.state, served=served
         )
+
+
+def is_service_completing(state_directory: Path, now: datetime) -> bool:
+    """Return whether the service runs, and is not waiting to retry a resume that failed."""
+    from ncen_updater.agent.policy.automation import ServiceAction
+    from ncen_updater.agent.storage.service_state import SERVICE_STATE_PATH, ServiceStateFile
+
+    if read_lock_holder(state_directory / SERVICE_LOCK_FILE) is None:
+        return False
+    known = ServiceStateFile(state_directory / SERVICE_STATE_PATH).load()
+    failure = known.failures.get(ServiceAction.RESUME)
+    return failure is None or not failure.is_backing_off(now, ServiceAction.RESUME)
 
 
 def make_open_change_error(
@@ -54,7 +67,8 @@ def make_open_change_error(
         kind: Its kind.
         version: Its release.
         state: Its state.
-        served: Whether the service runs; it completes every change that needs no operator.
+        served: Whether the service is at work on it; it completes every change that needs no
+            operator.
     """
     if served and state != ChangeState.STUCK:
         text = N_("{kind} to {version}, being completed by the service")

@@ -20,10 +20,12 @@ from ncen_updater.agent.cli.session import AgentSession
 from ncen_updater.agent.engine.approvals.approval_store import ApprovalStore
 from ncen_updater.agent.engine.lock import hold_change_lock
 from ncen_updater.agent.model.event_names import CHANGE_LOCK_FILE, JOURNAL_FILE, SERVICE_LOCK_FILE
+from ncen_updater.agent.policy.automation import ServiceAction
 from ncen_updater.agent.reports.command_results import CommandResult
 from ncen_updater.agent.service.assessment import assess_site
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.agent.storage.journal.site_history import SiteHistory
+from ncen_updater.agent.storage.service_state import SERVICE_STATE_PATH, ServiceStateFile
 from ncen_updater.common.messages import BUSY, OPEN_CHANGE
 from tests.agent.cli.site import CHANGE
 from tests.support.sites import TrialFeed, connect, serve
@@ -130,6 +132,20 @@ def test_commands_report_a_change_that_the_service_completes(interrupted: Desk, 
         refusal = interrupted.json(*words.split(), code=9)["error"]
     assert refusal["code"] == BUSY.code
     assert "upgrade to 3.3.0, being completed by the service" in refusal["title"]
+
+
+@pytest.mark.parametrize("words", ["plan", "approve --dry-run", "prune", "adopt 3.2.4"])
+def test_commands_name_resume_while_the_service_waits_to_retry(
+    interrupted: Desk, words: str
+) -> None:
+    """Seen: "being completed by the service", for an hour in which it only waited."""
+    file = ServiceStateFile(interrupted.state / SERVICE_STATE_PATH)
+    before = file.load()
+    file.save(before.with_failure(ServiceAction.RESUME, datetime.now(UTC), "NU-4001"))
+    with hold_change_lock(interrupted.state / SERVICE_LOCK_FILE, "service"):
+        refusal = interrupted.json(*words.split(), code=9)["error"]
+    file.save(before)
+    assert (refusal["code"], "sudo ncen-updater resume" in refusal["remedy"]) == ("NU-6005", True)
 
 
 @pytest.mark.parametrize("words", ["plan", "rollback --dry-run", "rehearse", "confirm"])

@@ -17,11 +17,17 @@ from ncen_updater.agent.engine.lock import hold_change_lock
 from ncen_updater.agent.model.change import Actor, StepName, StepState
 from ncen_updater.agent.model.change_facts import ChangeFacts
 from ncen_updater.agent.model.event_names import CHANGE_LOCK_FILE
+from ncen_updater.agent.policy.automation import ServiceAction
 from ncen_updater.agent.service.api.queries import build_activity_document
 from ncen_updater.agent.service.api_client import SiteServiceClient, StreamEvent
 from ncen_updater.agent.service.snapshot import SnapshotStore
 from ncen_updater.agent.storage.journal.jobs import JobKind, JobQueue
 from ncen_updater.agent.storage.journal.journal import Journal
+from ncen_updater.agent.storage.service_state import (
+    SERVICE_STATE_PATH,
+    ServiceState,
+    ServiceStateFile,
+)
 from ncen_updater.common.json_records import to_json_value
 from ncen_updater.common.messages import ExitCode
 from ncen_updater.common.progress import SilentProgress
@@ -93,6 +99,10 @@ def test_no_approval_is_taken_during_a_running_change(
     assert run(["--config", str(watched.site.config), "approve", "--dry-run"]) == ExitCode.BUSY
     said = capsys.readouterr().err
     assert "upgrade to 3.3.0, being completed by the service" in said and "NU-6004" in said
+    failed = ServiceState().with_failure(ServiceAction.RESUME, datetime.now(UTC), "NU-4001")
+    ServiceStateFile(watched.site.state / SERVICE_STATE_PATH).save(failed)
+    assert run(["--config", str(watched.site.config), "approve", "--dry-run"]) == ExitCode.BUSY
+    assert "NU-6005" in capsys.readouterr().err
 
 
 def test_status_shows_the_end_of_the_soak_and_waiting_jobs(

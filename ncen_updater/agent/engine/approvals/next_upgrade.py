@@ -32,7 +32,7 @@ def require_no_pending_change(
         change: The open change as JSON, as ``build_open_change`` of the service returns it; None if
             none is open.
         zone: Time zone of the site.
-        served: Whether the service runs.
+        served: Whether the service is at work on it.
         state: Text on the state of the site, for the error.
 
     Raises:

@@ -15,7 +15,7 @@ from typing import Any
 
 from ncen_updater.agent.adapters.application.base import HealthExpectation
 from ncen_updater.agent.adapters.application.health import HealthProber
-from ncen_updater.agent.adapters.databases.postgresql.connection import ADMITS
+from ncen_updater.agent.adapters.databases.postgresql.connection import ADMITS, quote_identifier
 from ncen_updater.agent.config.agent_config import AgentConfig, ApplicationSettings
 from ncen_updater.agent.config.engines import PostgresSettings
 from ncen_updater.agent.config.errors import InvalidConfigError
@@ -265,7 +265,8 @@ def _make_database_table(found: SiteProposal, given: DatabaseAnswers) -> dict[st
         for name in names.values():
             if name in cluster.closed:
                 words = N_("Run as superuser: ALTER DATABASE {name} ALLOW_CONNECTIONS true;")
-                raise cluster.address.make_refusal(LazyText(words, {"name": name}))
+                values = {"name": quote_identifier(name)}
+                raise cluster.address.make_refusal(LazyText(words, values))
             _require(
                 name in there, N_("database {name}"), "databases.names", detail=seen, name=name
             )

@@ -172,9 +172,9 @@ def names_turned_round(site: BareSite, answers: Answers) -> None:
 
 
 def closed_database(site: BareSite, answers: Answers) -> Mend:
-    answers["databases"]["names"] = dict(site.demo.databases.names)
-    site.ask("postgres", "ALTER DATABASE ncen_suspects ALLOW_CONNECTIONS false")
-    return lambda: site.ask("postgres", "ALTER DATABASE ncen_suspects ALLOW_CONNECTIONS true")
+    answers["databases"]["names"] = {**site.demo.databases.names, "suspects": "Suspects-2"}
+    site.ask("postgres", 'CREATE DATABASE "Suspects-2" ALLOW_CONNECTIONS false')
+    return lambda: site.ask("postgres", 'DROP DATABASE "Suspects-2"')
 
 
 def control_database_of_others(site: BareSite, _: Answers) -> Mend:
@@ -279,7 +279,7 @@ MISTAKES = (
             "with their owners: ncen_companies ("),
     Mistake("names of databases turned round", names_turned_round, "NU-1202", "ncen_suspects ("),
     Mistake("database without connections", closed_database, "NU-1215",
-            "ALTER DATABASE ncen_suspects ALLOW_CONNECTIONS true"),
+            'ALTER DATABASE "Suspects-2" ALLOW_CONNECTIONS true'),
     Mistake("control database of another role", control_database_of_others, "NU-1215",
             "ncen_updater, which ncen-updater creates, belongs to role postgres"),
     Mistake("two names of one database", two_names_of_one_database, "NU-1005",

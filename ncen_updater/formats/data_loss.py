@@ -115,13 +115,27 @@ def find_data_loss(up: str, down: str, engine: str) -> tuple[DataLoss, ...]:
         down: Text of the ``down`` file.
         engine: ``postgresql`` or ``sqlite``.
     """
-    return tuple(dict.fromkeys(_make_reader(up, down, engine).find_losses()))
+    return read_down_migration(up, down, engine)[0]
 
 
-def _make_reader(up: str, down: str, engine: str) -> _DownMigrationReader:
-    return _DownMigrationReader(
+def read_down_migration(up: str, down: str, engine: str) -> tuple[tuple[DataLoss, ...], Renames]:
+    """Return the data losses and the renames of a down migration; see :func:`find_data_loss`."""
+    reader = _DownMigrationReader(
         _UpMigration(read_statements(up, engine)), read_statements(down, engine)
     )
+    losses = tuple(dict.fromkeys(reader.find_losses()))
+    return losses, reader.list_renames()
+
+
+@dataclass(frozen=True)
+class Renames:
+    """Names of objects before a down migration, by their names after it; columns with tables.
+
+    A table that the migration makes, as the rebuilt form of another one, counts under its own name.
+    """
+
+    tables: dict[str, str]
+    columns: dict[tuple[str, str], str]
 
 
 class LiveNames:
@@ -136,15 +150,14 @@ class LiveNames:
         column = loss.column and self._columns.get((loss.table, loss.column), loss.column)
         return replace(loss, table=self._tables.get(loss.table, loss.table), column=column)
 
-    def add(self, up: str, down: str, engine: str) -> None:
-        """Follow the renames of the next down migration; see :func:`find_data_loss`."""
-        reader = _make_reader(up, down, engine)
-        tables, columns = reader.read_renames()
+    def add(self, renames: Renames) -> None:
+        """Follow the renames of the next down migration."""
+        tables = renames.tables
         after = {old: new for new, old in tables.items()}
         known = {
             (after.get(table, table), name): old for (table, name), old in self._columns.items()
         }
-        for (table, new), old in columns.items():
+        for (table, new), old in renames.columns.items():
             before = tables.get(table, table), old
             known[table, new] = self._columns.get(before, old)
         self._columns = known
@@ -326,13 +339,8 @@ class _DownMigrationReader:
             for act in [act for act in acts if not self._is_parking(act, parts)]:
                 yield from self._find_in_row_change(number, act)
 
-    def read_renames(self) -> tuple[dict[str, str], dict[tuple[str, str], str]]:
-        """Return the names of tables and columns before the file, by those after it.
-
-        A table that the file makes, as the rebuilt form of another one, counts under its own name.
-        """
-        for _ in self.find_losses():
-            pass
+    def list_renames(self) -> Renames:
+        """Return the renames of the file, once :meth:`find_losses` has read it."""
         tables = {
             new.lower(): old.lower() for new, old in self._tables.items() if new not in self._made
         }
@@ -341,7 +349,7 @@ class _DownMigrationReader:
             for (table, new), old in self._columns.items()
             if table not in self._made
         }
-        return tables, columns
+        return Renames(tables, columns)
 
     def _find_in_row_change(self, number: int, statement: TokenizedStatement) -> Iterator[DataLoss]:
         words = statement.words

@@ -36,8 +36,8 @@ from ncen_updater.formats.data_loss import (
     DataLoss,
     LiveNames,
     LossKind,
-    find_data_loss,
     parse_declared_loss,
+    read_down_migration,
 )
 from ncen_updater.formats.manifest import Manifest, Migration, fill_engine
 from ncen_updater.formats.sql import MAX_FILE_BYTES, check_file_content
@@ -434,8 +434,7 @@ def _find_losses(
         if step.direction is not MigrationDirection.DOWN:
             continue
         item = index_by_id(newer.databases[step.database], None)[step.id]
-        up = read(item.up)
-        from_text = find_data_loss(up, step.sql, engine)
+        from_text, renames = read_down_migration(read(item.up), step.sql, engine)
         dependent = {loss.object_name: loss for loss in from_text if loss.needs_catalog}
         # A declared object may have dependent objects; then it is counted as the text is read.
         declared = [
@@ -453,7 +452,7 @@ def _find_losses(
         if declared or undeclared:
             live = map(names[step.database].translate, (*declared, *undeclared))
             losses[step.database] = (*losses.get(step.database, ()), *live)
-        names[step.database].add(up, step.sql, engine)
+        names[step.database].add(renames)
     return losses
 
 

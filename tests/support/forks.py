@@ -313,6 +313,7 @@ def main() -> None:
         import_module("ncen_updater.feed").prepare_process()
         for name in HEAVY:
             import_module(name)
+        import_module("tests.support.setup_sessions").begin()
     module = import_module(sys.argv[1])
     for name, _ in getattr(module, "COMMANDS", {}).values():
         import_module(name)

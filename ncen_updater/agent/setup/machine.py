@@ -30,6 +30,7 @@ from ncen_updater.common.messages import SETUP_COMMAND_FAILED, SETUP_DATABASE_RE
 COMMAND_LIMIT_S, QUICK_LIMIT_S = 120.0, 20.0
 STATEMENT_LIMIT_S, SESSION_LIMIT_S = 60, 90
 _SESSION_OPTIONS = f"-c statement_timeout={STATEMENT_LIMIT_S}s -c search_path=pg_catalog"
+_SESSION_ENVIRONMENT = {"PATH": os.defpath, "HOME": "/"}
 # The child changes its user before it connects, but after all imports: the other user may be
 # unable to read the directory of the interpreter.
 _RUN_SQL = """
@@ -63,6 +64,13 @@ def _run(argv: Sequence[str], limit_s: float) -> CommandResult:
     except OSError as error:
         return CommandResult(127, error.strerror or str(error))
     return CommandResult(ended.returncode, ended.stdout.decode("utf-8", "replace"))
+
+
+def _run_session(given: str) -> str:
+    return subprocess.run(
+        [sys.executable, "-I", "-c", _RUN_SQL], input=given, check=True,
+        env=_SESSION_ENVIRONMENT, cwd="/", capture_output=True, text=True, timeout=SESSION_LIMIT_S,
+    ).stdout  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -132,15 +140,10 @@ class ServerAddress:
         )  # fmt: skip
         work = {"uid": self.uid, "gid": self.gid, "address": address, "statements": statements}
         try:
-            ended = subprocess.run(
-                [sys.executable, "-I", "-c", _RUN_SQL], input=json.dumps(work), check=True,
-                env={"PATH": os.defpath, "HOME": "/"}, cwd="/", capture_output=True, text=True,
-                timeout=SESSION_LIMIT_S,
-            )  # fmt: skip
+            answer = json.loads(_run_session(json.dumps(work)))
         except subprocess.SubprocessError as error:
             output = getattr(error, "stderr", None) or type(error).__name__
             raise self.make_refusal(str(output)[-500:]) from error
-        answer = json.loads(ended.stdout)
         if "refused" in answer:
             raise self.make_refusal(answer["refused"])
         rows: list[list[list[str]]] = answer["rows"]

@@ -14,6 +14,7 @@ from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import psycopg
 from psycopg.conninfo import make_conninfo
@@ -22,6 +23,7 @@ from demo.databases import PostgresPlace
 from demo.embedded_postgres import EmbeddedPostgres
 from demo.site import DemoSite, SiteOptions, _free_ports
 from ncen_updater.agent.adapters.application.process import CommandResult
+from ncen_updater.agent.setup import machine
 from ncen_updater.agent.setup.answers import load_answers
 from ncen_updater.agent.setup.facts import gather_facts
 from ncen_updater.agent.setup.machine import Machine, find_server
@@ -32,6 +34,7 @@ from ncen_updater.common.cli.render import encode_as_words
 from ncen_updater.common.progress import SilentProgress
 from ncen_updater.common.toml_writer import render_toml
 from tests.support import postgres
+from tests.support.setup_sessions import forked_session
 from tests.support.sites import TrialFeed, serve
 
 VERSION = "3.2.4"
@@ -207,6 +210,7 @@ def bare_site(
     feed = TrialFeed(directory)
     feed.publish((VERSION,))
     with ExitStack() as stack:
+        stack.enter_context(mock.patch.object(machine, "_run_session", forked_session))
         url = stack.enter_context(serve(feed.directory))
         options = SiteOptions(feed_urls=(url,), cases=5, icomm=False)
         server = databases = None

@@ -66,7 +66,7 @@ from tests.agent.engine.trial_releases import (
 )
 from tests.support.errors import refused
 from tests.support.migrators import not_as_root
-from tests.support.rotation import part
+from tests.support.rotation import in_turns, part
 from tests.support.sites import TrialFeed, site_in_process
 
 OLD, COPIES, EXPANDS, WAITS = "3.2.5", "3.2.6", "3.2.7", "3.2.8"
@@ -305,6 +305,7 @@ def test_timed_out_contract_phase_leaves_no_server_activity(
 
 
 @not_as_root
+@in_turns("number")
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_terminated_contract_phase_is_restarted_by_the_service(
     demo: DemoSite, server: EmbeddedPostgres, number: signal.Signals

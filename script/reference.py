@@ -1,4 +1,4 @@
-"""Update the parts of documents that are generated from the programs: commands, exit codes, units.
+"""Update what is generated from the programs: commands, exit codes and units of pages, the API.
 
 ``script/messages`` runs it after messages.py; with --check it changes nothing. Each generated part
 is between ``<!-- generated: NAME -->`` and ``<!-- end -->``; the rest is written by hand.
@@ -6,6 +6,7 @@ is between ``<!-- generated: NAME -->`` and ``<!-- end -->``; the rest is writte
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -14,10 +15,11 @@ from pathlib import Path
 import click
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+sys.path[:0] = [str(ROOT), str(ROOT / "script")]
+
+from openapi import build_openapi_document  # noqa: E402
 
 from ncen_updater.agent.cli.main import cli as agent  # noqa: E402
-from ncen_updater.agent.service.api.schemas import build_openapi_document  # noqa: E402
 from ncen_updater.common.cli.lazy import (  # noqa: E402
     COMMON_EXIT_CODES,
     LazyGroup,
@@ -30,6 +32,8 @@ from ncen_updater.common.messages import ExitCode  # noqa: E402
 from ncen_updater.publisher.cli.main import cli as publisher  # noqa: E402
 
 DOCS = ROOT / "docs"
+#: Description of the local API, which the service serves.
+OPENAPI = ROOT / "ncen_updater/agent/service/api/openapi.json"
 PROGRAMS: Mapping[str, LazyGroup] = {"ncen-updater": agent, "ncen-publisher": publisher}
 GENERATED = re.compile(r"(?ms)^(<!-- generated: ([\w-]+) -->\n).*?^(<!-- end -->)$")
 #: Texts of the generated parts, English to French.
@@ -127,14 +131,14 @@ DOCUMENTS: Mapping[str, str | tuple[str, ...]] = {
 
 
 def main(arguments: list[str]) -> int:
-    """Check or write all pages."""
+    """Check or write all pages and the description of the API."""
     if arguments not in ([], ["--check"]):
         sys.stdout.write(__doc__ or "")
         return 2
     late = 0
-    for page in sorted(DOCS.rglob("*.md")):
+    for page in (*sorted(DOCS.rglob("*.md")), OPENAPI):
         before = page.read_text("utf-8")
-        now = renew(page, before)
+        now = format_openapi() if page == OPENAPI else renew(page, before)
         if now == before:
             continue
         late += 1
@@ -156,6 +160,12 @@ def renew(page: Path, text: str) -> str:
         return f"{found[1]}\n{lines}\n\n{found[3]}"
 
     return GENERATED.sub(part, text)
+
+
+def format_openapi() -> str:
+    """Return the description of the API, with a line for each path and schema."""
+    text = json.dumps(build_openapi_document())
+    return re.sub(r', ("(?:/v1/[^"]*|[A-Z][A-Za-z]+)": \{")', r",\n\1", text) + "\n"
 
 
 def _label(text: str, language: str) -> str:

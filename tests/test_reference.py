@@ -28,6 +28,10 @@ def test_generated_parts_are_current(page: Path) -> None:
     assert REFERENCE["renew"](page, text) == text, "run script/messages"
 
 
+def test_description_of_the_api_is_current() -> None:
+    assert REFERENCE["OPENAPI"].read_text("utf-8") == REFERENCE["format_openapi"]()
+
+
 def test_outdated_page_is_renewed(tmp_path: Path) -> None:
     renew: Any = runpy.run_path(str(ROOT / "script/reference.py"))["renew"]
     renew.__globals__["PARTS"] = {"x": lambda language: [language, "new"]}

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Collection, Iterator, Mapping
 from functools import cache
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import jsonschema_rs
 
+from ncen_updater.agent.service import api
 from ncen_updater.agent.service.api.routes import EVENTS_PATH, ROUTES
-from ncen_updater.agent.service.api.schemas import build_openapi_document, make_reference
 from ncen_updater.agent.service.api_client import SiteServiceClient
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import INSPECTION_PREEMPTED
@@ -20,8 +22,14 @@ PATIENCE_S = 300.0
 
 
 @cache
+def read_openapi_document() -> Any:
+    """Return the description that the service serves, except the version."""
+    return json.loads((resources.files(api) / "openapi.json").read_bytes())
+
+
+@cache
 def _components() -> Mapping[str, Any]:
-    found: Mapping[str, Any] = build_openapi_document()["components"]
+    found: Mapping[str, Any] = read_openapi_document()["components"]
     return found
 
 
@@ -50,7 +58,7 @@ def undescribed(socket: Path, language: str = "en", refused: Collection[str] = (
     history, orders = client.get("/v1/history"), client.get("/v1/jobs")
     addresses += [f"/v1/history/{change['id']}" for change in history["changes"]]
     addresses += [f"/v1/jobs/{order['id']}" for order in orders["jobs"]]
-    paths = build_openapi_document()["paths"]
+    paths = read_openapi_document()["paths"]
     for address in addresses:
         route = next(r for r in ROUTES if r.method == "GET" and r.match_path(address) is not None)
         answers = paths[route.path_template]["get"]["responses"]["200"]["content"]
@@ -90,7 +98,9 @@ def undescribed_events(socket: Path, kind: str) -> list[str]:
     found = list[str]()
     for event in SiteServiceClient(socket, "en").stream(0):
         name = "ServiceActivity" if event.kind == "service" else "Event"
-        found += _mistakes(make_reference(name), event.data, f"event {event.kind}")
+        found += _mistakes(
+            {"$ref": f"#/components/schemas/{name}"}, event.data, f"event {event.kind}"
+        )
         if event.kind == kind:
             return found
     raise AssertionError(f"the stream ended before {kind}")

@@ -16,7 +16,6 @@ from typing import Any
 import pytest
 
 from demo.site import DemoSite, SiteOptions
-from ncen_updater.agent.service.api.schemas import build_openapi_document
 from ncen_updater.common.errors import UpdaterError
 from tests.agent.service.test_serving import (
     APPROVER,
@@ -27,7 +26,7 @@ from tests.agent.service.test_serving import (
     run_as_member,
     settings,
 )
-from tests.support.api_conformance import inspected
+from tests.support.api_conformance import inspected, read_openapi_document
 from tests.support.service_process import Served, served
 from tests.support.sites import TrialFeed, connect, serve
 
@@ -174,7 +173,7 @@ def validated(address: str, found: Mapping[str, Any]) -> None:
     """Hold an answer to the description of its address."""
     import jsonschema_rs
 
-    schema = build_openapi_document()
+    schema = read_openapi_document()
     answer = schema["paths"][address.partition("?")[0]]["get"]["responses"]["200"]
     whole = {
         **answer["content"]["application/json"]["schema"], "components": schema["components"],

@@ -23,7 +23,7 @@ from ncen_updater.agent.service.api.forms import (
     read_form,
 )
 from ncen_updater.agent.service.api.queries import ApiRequest, build_activity_document
-from ncen_updater.agent.service.api.routes import EVENTS_PATH, ROUTES
+from ncen_updater.agent.service.api.routes import ROUTES
 from ncen_updater.agent.service.errors import (
     NOTHING_CHANGED,
     BadRequestError,
@@ -177,10 +177,6 @@ class ApiApplication:
         if route.handler is not None:
             status, document = route.handler(self._context, request)
             return _respond_json(status, document, start_response, language)
-        if route.path_template != EVENTS_PATH:
-            from ncen_updater.agent.service.api.schemas import build_openapi_document
-
-            return _respond_json(200, build_openapi_document(), start_response, language)
         stream = self._streams.open_stream(request)
         environ.get(LIFT_DEADLINE_KEY, lambda: None)()
         start_response(

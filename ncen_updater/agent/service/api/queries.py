@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from importlib.metadata import version
+from pathlib import Path
 from typing import Any, cast
 
 from packaging.version import Version
@@ -77,6 +80,17 @@ class SettingRow:
     value: object
     explicit: bool
     redacted: bool
+
+
+def get_openapi_document(context: ApiContext, request: ApiRequest) -> tuple[int, Document]:
+    """Return this document.
+
+    ``script/messages`` writes it from the models of ``script/openapi.py``.
+    """
+    del context, request
+    document = json.loads(Path(__file__).with_name("openapi.json").read_bytes())
+    document["info"]["version"] = version("ncen-updater")
+    return 200, document
 
 
 def get_settings(context: ApiContext, request: ApiRequest) -> tuple[int, Document]:

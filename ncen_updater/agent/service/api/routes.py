@@ -28,7 +28,7 @@ class ApiRoute(Route):
 
     Attributes:
         role: Required role.
-        handler: Builds the response; None for the event stream and the OpenAPI document.
+        handler: Builds the response; None for the event stream.
         form: Type of the body.
         query: Accepted query parameters.
         statuses: Statuses of success.
@@ -105,5 +105,5 @@ ROUTES: tuple[ApiRoute, ...] = (
         query=frozenset({"wait"}),
     ),
     ApiRoute("GET", EVENTS_PATH, ApiRole.READ, query=frozenset({"after"})),
-    ApiRoute("GET", "/v1/openapi.json", ApiRole.READ),
+    ApiRoute("GET", "/v1/openapi.json", ApiRole.READ, queries.get_openapi_document),
 )

@@ -6,10 +6,10 @@ import os
 
 import pytest
 
-from ncen_updater.agent.service.api.schemas import build_openapi_document
 from ncen_updater.agent.storage.journal.jobs import JobKind, JobQueue
 from ncen_updater.agent.storage.journal.journal import Journal
 from tests.agent.service.api.conftest import APPROVER, NOBODY, OPERATOR, READER, Counter, uid_of
+from tests.support.api_conformance import read_openapi_document
 
 ME = os.geteuid()
 
@@ -113,7 +113,7 @@ def test_refused_import_is_not_recorded(
 
 
 def test_import_job_is_described_in_the_api() -> None:
-    described = build_openapi_document()
+    described = read_openapi_document()
     assert "/v1/inbox" in described["paths"]
     form = described["components"]["schemas"]["JobForm"]["properties"]
     assert {"type": "null"} in form["file"]["anyOf"]

@@ -1,6 +1,7 @@
-"""OpenAPI 3.1 description of the local API, with the types of its responses. Pure.
+"""OpenAPI 3.1 description of the local API, with the types of its responses.
 
-Existing record classes describe themselves; responses built by functions have a class here, and
+``script/messages`` writes it to the file that the service serves. Existing record classes describe
+themselves; responses built by functions have a class here, and
 tests validate real responses against it. Additional fields are forbidden, except in records that
 other agent versions may have written: their unknown fields are a :class:`Value`.
 """
@@ -12,7 +13,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from http import HTTPStatus
-from importlib.metadata import version
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, RootModel, TypeAdapter, create_model
@@ -52,6 +52,7 @@ from ncen_updater.common.progress import Unit
 from ncen_updater.feed.feed_summary import WithdrawalNotice
 from ncen_updater.formats.receipt import ReceiptLevel
 
+EVENTS_SUMMARY = "Events of the journal and the service, as server-sent events without end."
 Schema = Mapping[str, Any]
 TEXT: Schema = {"type": "string"}
 # mypy: disable-error-code="valid-type"
@@ -605,7 +606,7 @@ def build_openapi_document() -> dict[str, Any]:
         "openapi": "3.1.0",
         "info": {
             "title": "ncen-updater: local API",
-            "version": version("ncen-updater"),
+            "version": "",  # filled by the service
             "description": "Over a Unix socket; the kernel reports the caller.",
         },
         "servers": [{"url": "http://localhost"}],
@@ -615,7 +616,7 @@ def build_openapi_document() -> dict[str, Any]:
 
 
 def _build_operation(route: ApiRoute, answer: Schema) -> dict[str, Any]:
-    doc = (route.handler.__doc__ if route.handler else None) or _SUMMARIES[route.path_template]
+    doc = (route.handler.__doc__ if route.handler else None) or EVENTS_SUMMARY
     operation: dict[str, Any] = {
         "operationId": route.method.lower() + re.sub(r"[^a-z]+", "_", route.path_template),
         "summary": doc.splitlines()[0],
@@ -650,12 +651,6 @@ def _build_operation(route: ApiRoute, answer: Schema) -> dict[str, Any]:
             "content": {"application/json": {"schema": schema}},
         }
     return operation
-
-
-_SUMMARIES: Mapping[str, str] = {
-    EVENTS_PATH: "Events of the journal and the service, as server-sent events without end.",
-    "/v1/openapi.json": "This document.",
-}
 
 
 def _build_success_response(route: ApiRoute, status: int, answer: Schema) -> dict[str, Any]:

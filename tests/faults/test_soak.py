@@ -16,7 +16,7 @@ import psycopg
 import pytest
 
 from demo.databases import PostgresPlace
-from ncen_updater.agent.adapters.application.base_application import ApplicationPart
+from ncen_updater.agent.adapters.application.base import ApplicationPart
 from ncen_updater.agent.config.agent_config import SoakSettings
 from ncen_updater.agent.engine.operations import Operations
 from ncen_updater.agent.engine.site import SystemClock

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from packaging.version import Version
 
-from ncen_updater.agent.adapters.application.base import HealthExpectation
+from ncen_updater.agent.adapters.application.health_result import HealthExpectation
 from ncen_updater.agent.adapters.databases.base import (
     AppliedMigration,
     DatabaseEngine,

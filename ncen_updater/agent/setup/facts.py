@@ -14,8 +14,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ncen_updater.agent.adapters.application.base import HealthExpectation
 from ncen_updater.agent.adapters.application.health import HealthProber
+from ncen_updater.agent.adapters.application.health_result import HealthExpectation
 from ncen_updater.agent.config.agent_config import ApplicationSettings, PathSettings
 from ncen_updater.agent.setup.machine import (
     QUICK_LIMIT_S,

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ncen_updater.agent.adapters.application.base import HealthExpectation
 from ncen_updater.agent.adapters.application.health import HealthProber
+from ncen_updater.agent.adapters.application.health_result import HealthExpectation
 from ncen_updater.agent.adapters.databases.postgresql.connection import ADMITS, quote_identifier
 from ncen_updater.agent.config.agent_config import AgentConfig, ApplicationSettings
 from ncen_updater.agent.config.engines import PostgresSettings

@@ -8,8 +8,8 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
-from ncen_updater.agent.adapters.application.base import HealthExpectation
 from ncen_updater.agent.adapters.application.health import HealthProber
+from ncen_updater.agent.adapters.application.health_result import HealthExpectation
 from ncen_updater.agent.adapters.application.systemd import (
     PATH_PATTERN,
     names_path_below,

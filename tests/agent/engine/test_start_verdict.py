@@ -11,7 +11,7 @@ from typing import Any, cast
 
 import pytest
 
-from ncen_updater.agent.adapters.application.base import HealthResult, ProbeResult
+from ncen_updater.agent.adapters.application.health_result import HealthResult, ProbeResult
 from ncen_updater.agent.adapters.application.health_watch import wait_until_healthy
 from ncen_updater.agent.engine.change_runner import is_release_at_fault
 from ncen_updater.agent.engine.site import Site, StepContext

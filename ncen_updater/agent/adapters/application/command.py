@@ -8,9 +8,9 @@ import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 
-from ncen_updater.agent.adapters.application.base_application import (
+from ncen_updater.agent.adapters.application.base import (
+    Application,
     ApplicationPart,
-    BaseApplication,
     describe_exit,
     describe_failed_stop,
     run_checked,
@@ -39,7 +39,7 @@ POLL_S = 0.05
 CommandLock = Callable[[], contextlib.AbstractContextManager[int]]
 
 
-class CommandApplication(BaseApplication):
+class CommandApplication(Application):
     """Application with commands for start, stop and status; contract in ``ApplicationSettings``."""
 
     def _make_part(

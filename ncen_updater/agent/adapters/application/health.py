@@ -18,11 +18,6 @@ from dataclasses import dataclass
 from functools import partial
 from urllib.parse import urlsplit
 
-from ncen_updater.agent.adapters.application.base import (
-    HealthExpectation,
-    HealthResult,
-    ProbeResult,
-)
 from ncen_updater.agent.adapters.application.health_request import (
     DEFAULT_AUTHORIZATION_SCHEME,
     RequestCredentials,
@@ -30,6 +25,11 @@ from ncen_updater.agent.adapters.application.health_request import (
     describe_status,
     load_request_credentials,
     parse_version_output,
+)
+from ncen_updater.agent.adapters.application.health_result import (
+    HealthExpectation,
+    HealthResult,
+    ProbeResult,
 )
 from ncen_updater.agent.adapters.application.process import (
     CommandResult,

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from ncen_updater.agent.adapters.application.base import HealthResult
+from ncen_updater.agent.adapters.application.health_result import HealthResult
 from ncen_updater.common.i18n import LazyText
 
 #: Successful checks in a row after which the application counts as healthy.

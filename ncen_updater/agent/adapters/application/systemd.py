@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
 
-from ncen_updater.agent.adapters.application.base_application import (
+from ncen_updater.agent.adapters.application.base import (
+    Application,
     ApplicationPart,
-    BaseApplication,
     describe_exit,
     describe_failed_stop,
     run_checked,
@@ -113,7 +113,7 @@ def find_outside_installation(text: str, current: str) -> str:
     return "" if PurePosixPath(current).is_relative_to(directory or "/") else directory
 
 
-class SystemdApplication(BaseApplication):
+class SystemdApplication(Application):
     """Application controlled by ``systemctl``.
 
     Args:

@@ -5,11 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection
 from pathlib import Path
 
-from ncen_updater.agent.adapters.application.base import (
-    Application,
-    HealthExpectation,
-    HealthResult,
-)
+from ncen_updater.agent.adapters.application.base import Application
+from ncen_updater.agent.adapters.application.health_result import HealthExpectation, HealthResult
 from ncen_updater.agent.config.agent_config import AgentConfig
 from ncen_updater.agent.engine.preflight.base import (
     PreflightContext,

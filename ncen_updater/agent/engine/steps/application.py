@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from ncen_updater.agent.adapters.application.base import HealthExpectation
+from ncen_updater.agent.adapters.application.health_result import HealthExpectation
 from ncen_updater.agent.engine.approvals.approval_store import ApprovalStore
 from ncen_updater.agent.engine.site import Step, StepContext
 from ncen_updater.agent.engine.steps.start_verdict import (

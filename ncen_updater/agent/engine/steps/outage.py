@@ -19,7 +19,7 @@ from datetime import timedelta
 from enum import Enum
 from pathlib import Path
 
-from ncen_updater.agent.adapters.application.base import HealthResult
+from ncen_updater.agent.adapters.application.health_result import HealthResult
 from ncen_updater.agent.engine.site import Site, StepContext
 from ncen_updater.agent.model.change_facts import ChangeFacts
 from ncen_updater.agent.model.errors import ApplicationError

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import replace
 
-from ncen_updater.agent.adapters.application.base import (
+from ncen_updater.agent.adapters.application.health_result import (
     HealthExpectation,
     HealthResult,
     ProbeResult,

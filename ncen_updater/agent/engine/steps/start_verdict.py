@@ -13,7 +13,7 @@ from dataclasses import replace
 from enum import StrEnum
 from functools import partial
 
-from ncen_updater.agent.adapters.application.base import (
+from ncen_updater.agent.adapters.application.health_result import (
     HealthExpectation,
     HealthResult,
     ProbeResult,

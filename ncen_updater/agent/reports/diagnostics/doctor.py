@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from ncen_updater.agent.adapters.application.base import HealthExpectation
+from ncen_updater.agent.adapters.application.health_result import HealthExpectation
 from ncen_updater.agent.adapters.databases.base import ChangeRef, CopyPlan, DatabaseRole
 from ncen_updater.agent.config.agent_config import AgentConfig
 from ncen_updater.agent.config.errors import (

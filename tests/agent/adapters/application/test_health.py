@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from ncen_updater.agent.adapters.application.base import (
+from ncen_updater.agent.adapters.application.health import HealthProber
+from ncen_updater.agent.adapters.application.health_result import (
     HealthExpectation,
     HealthResult,
     ProbeResult,
 )
-from ncen_updater.agent.adapters.application.health import HealthProber
 from ncen_updater.agent.adapters.application.health_watch import (
     SoakState,
     SoakVerdict,

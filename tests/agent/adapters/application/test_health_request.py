@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from ncen_updater.agent.adapters.application.base import HealthExpectation, HealthResult
-from ncen_updater.agent.adapters.application.base_application import check_maintenance_page
+from ncen_updater.agent.adapters.application.base import check_maintenance_page
 from ncen_updater.agent.adapters.application.command import CommandApplication
 from ncen_updater.agent.adapters.application.health import HealthProber
 from ncen_updater.agent.adapters.application.health_request import parse_version_output
+from ncen_updater.agent.adapters.application.health_result import HealthExpectation, HealthResult
 from ncen_updater.agent.config.agent_config import ApplicationSettings
 from ncen_updater.common.bounded_io import SecretUnreadableError, read_secret_file
 from ncen_updater.formats.manifest import HealthProbe

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from demo.site import DemoSite, SiteOptions, version_of
-from ncen_updater.agent.adapters.application.base_application import check_maintenance_page
+from ncen_updater.agent.adapters.application.base import check_maintenance_page
 from ncen_updater.agent.config.agent_config import ApplicationSettings
 from ncen_updater.agent.engine.operations import Operations
 from ncen_updater.agent.model.errors import ChangeFailedError

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from ncen_updater.agent.adapters.application.base import HealthResult, ProbeResult
+from ncen_updater.agent.adapters.application.health_result import HealthResult, ProbeResult
 from ncen_updater.agent.adapters.application.health_watch import (
     SAME_CHECKS,
     HealthWaitResult,

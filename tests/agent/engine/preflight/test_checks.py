@@ -14,7 +14,8 @@ from unittest.mock import create_autospec
 import pytest
 from packaging.version import Version
 
-from ncen_updater.agent.adapters.application.base import Application, HealthResult, ProbeResult
+from ncen_updater.agent.adapters.application.base import Application
+from ncen_updater.agent.adapters.application.health_result import HealthResult, ProbeResult
 from ncen_updater.agent.adapters.databases.base import (
     ChangeRef,
     DatabaseEngine,

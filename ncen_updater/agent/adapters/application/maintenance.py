@@ -6,10 +6,11 @@ restarts of everything else. The content is shown on the page and helps an opera
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -66,17 +67,13 @@ class MaintenanceFile:
         Raises:
             MAINTENANCE_FILE_STUCK: If it cannot be written.
         """
-        try:
-            since = self._read_since() or self._now().isoformat(timespec="seconds")
+        with self._report_errors():
+            since = self._read_field("since") or self._now().isoformat(timespec="seconds")
             content = {"since": since, **asdict(self._note())}
             with durable.open_for_replace(self._path) as stream:
                 # Readable for web server and application, whatever the agent's umask.
                 os.fchmod(stream.fileno(), 0o644)
                 stream.write((json.dumps(content, ensure_ascii=False) + "\n").encode())
-        except OSError as error:
-            raise ApplicationError(
-                MAINTENANCE_FILE_STUCK, path=self._path, detail=str(error)
-            ) from error
         logger.info("maintenance page on")
 
     def remove(self) -> None:
@@ -85,12 +82,8 @@ class MaintenanceFile:
         Raises:
             MAINTENANCE_FILE_STUCK: If it cannot be removed.
         """
-        try:
+        with self._report_errors():
             durable.remove_file(self._path)
-        except OSError as error:
-            raise ApplicationError(
-                MAINTENANCE_FILE_STUCK, path=self._path, detail=str(error)
-            ) from error
         logger.info("maintenance page off")
 
     def exists(self) -> bool:
@@ -99,14 +92,11 @@ class MaintenanceFile:
         Raises:
             MAINTENANCE_FILE_STUCK: If this cannot be determined.
         """
-        try:
-            self._path.lstat()
-        except (FileNotFoundError, NotADirectoryError):
-            return False
-        except OSError as error:
-            raise ApplicationError(
-                MAINTENANCE_FILE_STUCK, path=self._path, detail=str(error)
-            ) from error
+        with self._report_errors():
+            try:
+                self._path.lstat()
+            except (FileNotFoundError, NotADirectoryError):
+                return False
         return True
 
     def read_change(self) -> str:
@@ -117,15 +107,17 @@ class MaintenanceFile:
         Raises:
             MAINTENANCE_FILE_STUCK: If it cannot be read.
         """
-        try:
+        with self._report_errors():
             return self._read_field("change") or ""
+
+    @contextlib.contextmanager
+    def _report_errors(self) -> Iterator[None]:
+        try:
+            yield
         except OSError as error:
             raise ApplicationError(
                 MAINTENANCE_FILE_STUCK, path=self._path, detail=str(error)
             ) from error
-
-    def _read_since(self) -> str | None:
-        return self._read_field("since")
 
     def _read_field(self, name: str) -> str | None:
         try:

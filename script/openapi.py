@@ -246,9 +246,7 @@ Coverage = _document(
     "Coverage", translated=Count, total=Count, percent=float | None, translated_before=Count,
     total_before=Count, percent_before=float | None, new=Count, areas=list[Area],
 )  # fmt: skip
-OverlayProblem = _document(
-    "OverlayProblem", path=str, reason=str, line=Count | None, in_release=bool
-)
+OverlayProblem = _document("OverlayProblem", path=str, reason=str, line=Count | None)
 OverlayKey = _document("OverlayKey", key=str, outcome=str, text=str)
 OverlayFile = _document(
     "OverlayFile", path=str, local_path=str, language=str | None, kind=str,

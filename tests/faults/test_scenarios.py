@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from demo.site import digests, version_of
+from ncen_updater.agent.engine.change_guards import confirm_release
 from ncen_updater.agent.engine.change_outcome import read_outcome
 from ncen_updater.agent.engine.operations import Operations
 from ncen_updater.agent.engine.recovery import MAX_RECOVERY_ATTEMPTS
@@ -189,7 +190,8 @@ def test_stuck_committed_change_can_be_rolled_back(trial: Trial) -> None:
 
 def test_stuck_committed_change_can_be_confirmed(trial: Trial) -> None:
     stuck_after_commit(trial)
-    operations(trial).confirm("a person")
+    with Journal.open(trial.demo.state / JOURNAL_FILE) as journal:
+        confirm_release(journal, "a person")
     operations(trial).resume(by_operator=True)
     assert trial.judge() == NEW
 

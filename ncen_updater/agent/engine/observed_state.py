@@ -42,7 +42,6 @@ def observe_site(site: Site, change: Change | None, *, by_operator: bool) -> Obs
     return ObservedState(
         state=change.state,
         committed=change.is_committed,
-        fence=change.get_step_state(StepName.FENCE),
         cut_over=change.get_step_state(StepName.CUT_OVER),
         switch=change.get_step_state(StepName.SWITCH),
         cut_over_done=evidence.is_cut_over,

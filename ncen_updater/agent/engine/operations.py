@@ -21,7 +21,6 @@ from typing import TYPE_CHECKING, Any
 from packaging.version import Version
 
 from ncen_updater.agent.engine.change_guards import (
-    confirm_release,
     require_no_hold,
     require_no_open_change,
     require_no_unfinished_change,
@@ -365,16 +364,6 @@ class Operations:
             self._start_if_expected(journal, last_running_boot)
         except (ApplicationUnhealthyError, ApplicationError) as error:
             logger.warning("the application is not healthy; monitoring it: %s", error)
-
-    def confirm(self, actor: str) -> Change:
-        """End the soak period; the process that watches the release notices it, or a later resume.
-
-        Raises:
-            NOTHING_TO_CONFIRM: If no change is in its soak period and no rollback is pending.
-            SiteBusyError, OPEN_CHANGE: If a change is not committed yet.
-        """
-        with Journal.open(self._site.state_directory / JOURNAL_FILE) as journal:
-            return confirm_release(journal, actor)
 
     @contextlib.contextmanager
     def read_journal(self) -> Iterator[Journal]:

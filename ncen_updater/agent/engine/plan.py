@@ -33,7 +33,6 @@ from ncen_updater.agent.adapters.databases.migrations.planner import (
     render_plan_sql,
 )
 from ncen_updater.agent.engine.expand_contract import CONTRACT_TITLE, EXPAND_TITLE
-from ncen_updater.agent.engine.rollback_plan import describe_rollback
 from ncen_updater.agent.engine.site import Site
 from ncen_updater.agent.engine.site_preflight import run_preflight
 from ncen_updater.agent.engine.slot_builder import build_slot, list_slot_trees
@@ -221,16 +220,6 @@ class HopPlan:
     def keeps_records(self) -> bool:
         """Return whether it is already certain that a rollback keeps every record."""
         return self.rollback_path.kind is RollbackKind.KEEPS_RECORDS
-
-    @property
-    def rollback_text(self) -> LazyText:
-        """Return one sentence on the rollback, as ``rollback`` prints it."""
-        return describe_rollback(
-            self.rollback_path.kind,
-            self.offer.version,
-            self.origin,
-            self.rollback_path.lost_objects,
-        )
 
     def render_sql(self, engine: str) -> str:
         """Return every statement of this change, in order."""

@@ -60,7 +60,6 @@ class ObservedState:
 
     state: ChangeState | None
     committed: bool = False
-    fence: StepState | None = None
     cut_over: StepState | None = None
     switch: StepState | None = None
     cut_over_done: bool = False

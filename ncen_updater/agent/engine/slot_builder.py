@@ -46,11 +46,6 @@ def list_slot_trees(slots: SlotStore) -> dict[str, Version]:
     return trees
 
 
-def name_download(download: DownloadedRelease | DownloadedPack) -> str:
-    """Name a download for the journal: the name of the delta pack, or ``archive``."""
-    return download.ref.target if isinstance(download, DownloadedPack) else ARCHIVE_SOURCE
-
-
 def build_slot(
     slots: SlotStore,
     source: TufReleaseSource,

@@ -65,7 +65,6 @@ class ChangeFacts(JsonRecord):
         needs_operator: Whether no automatic rollback follows a failed soak period.
         confirmed_by: Who confirmed the release.
         fetched: Whether the release was downloaded; False if its slot existed.
-        download_name: Name of the downloaded file.
         slot_existed: Whether the slot existed before the change, so that a revert leaves it.
         built_from: File from which the slot was built.
         snapshots: Saved directories of site files.
@@ -88,9 +87,7 @@ class ChangeFacts(JsonRecord):
         databases_unchanged: Whether an upgrade changed neither schema nor rows.
         rollback_loses_data: Whether the rollback loses data that users enter.
         schema_basis: Source of what is known about previous databases.
-        cut_over_s: Duration of the cut-over in seconds.
         release_rows: Rows that the release itself added, by database and table.
-        startup_s: Seconds until the application was healthy.
         remaining_parts_error: Why a part that starts after maintenance did not start.
         soak_started_at: Start of the soak period.
         soak_error: Why the release failed in its soak period.
@@ -120,7 +117,6 @@ class ChangeFacts(JsonRecord):
     needs_operator: bool | None = None
     confirmed_by: str | None = None
     fetched: bool | None = None
-    download_name: str | None = None
     slot_existed: bool | None = None
     built_from: str | None = None
     snapshots: tuple[SnapshotPlan, ...] | None = None
@@ -143,9 +139,7 @@ class ChangeFacts(JsonRecord):
     databases_unchanged: bool | None = None
     rollback_loses_data: bool | None = None
     schema_basis: str | None = None
-    cut_over_s: float | None = None
     release_rows: Mapping[str, Mapping[str, int]] | None = None
-    startup_s: float | None = None
     remaining_parts_error: LazyText | None = None
     soak_started_at: datetime | None = None
     soak_error: LazyText | None = None

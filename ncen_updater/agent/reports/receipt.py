@@ -88,7 +88,6 @@ class ReceiptState:
         previous: Digest of the last receipt.
         epoch: Changes when the journal may have been restored to an earlier state.
         allowed_from: Number of the event since which at least this level is allowed.
-        is_begun: Whether a receipt was written since then, so that a user has seen one.
     """
 
     level: ReceiptLevel
@@ -96,7 +95,6 @@ class ReceiptState:
     previous: str | None
     epoch: str
     allowed_from: int
-    is_begun: bool
 
 
 def read_receipt_state(journal: Journal) -> ReceiptState:
@@ -122,7 +120,6 @@ def read_receipt_state(journal: Journal) -> ReceiptState:
             previous=str(written["digest"]) if written else None,
             epoch=compute_sha256(origin_hash.encode())[:8],
             allowed_from=allowed_from,
-            is_begun=written is not None and written.number > allowed_from,
         )
 
 

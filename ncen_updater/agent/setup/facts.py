@@ -34,12 +34,11 @@ MAX_FILE_BYTES = 1_000_000
 SLOTS = f"/{PathSettings().slots}"
 #: Users of services that cannot be the application: system services and PostgreSQL.
 NEVER_ASKED = frozenset({"root", "postgres"})
-UNIT_PROPERTIES = "Id,MainPID,User,ExecStart,WorkingDirectory,ActiveState"
+UNIT_PROPERTIES = "Id,MainPID,User,ActiveState"
 _QUERIES = (
     "SELECT current_setting('server_version_num')::int / 10000, current_setting('hba_file'),"
     " current_setting('ident_file'), current_setting('data_directory')",
-    "SELECT datname, pg_get_userbyid(datdba), pg_encoding_to_char(encoding),"
-    " pg_database_size(d.oid), datallowconn, rolsuper"
+    "SELECT datname, pg_get_userbyid(datdba), pg_database_size(d.oid), datallowconn, rolsuper"
     " FROM pg_database d JOIN pg_roles r ON r.oid = datdba"
     " WHERE NOT datistemplate ORDER BY 1",
     "SELECT usename, datname, bool_or(client_port = -1) FROM pg_stat_activity"
@@ -58,7 +57,6 @@ class FoundDatabase:
 
     name: str
     owner: str
-    encoding: str = "UTF8"
     size_bytes: int = 0
 
 
@@ -120,9 +118,6 @@ class FoundUnit:
 
     name: str
     user: str
-    pid: int = 0
-    command: str = ""
-    directory: str = ""
     ports: tuple[int, ...] = ()
     sqlite: tuple[str, ...] = ()
 
@@ -258,8 +253,8 @@ def survey_cluster(address: ServerAddress) -> Cluster:
     return Cluster(
         address, int(server[0]), server[1], server[2],
         tuple(
-            FoundDatabase(a, b, c, int(d))
-            for a, b, c, d, is_open, by_superuser in databases
+            FoundDatabase(a, b, int(c))
+            for a, b, c, is_open, by_superuser in databases
             if is_open and not by_superuser
         ),
         tuple(LoginSession(a, b, bool(c)) for a, b, c in sessions if a != address.superuser),
@@ -296,9 +291,6 @@ def _find_units(machine: Machine) -> Iterable[FoundUnit]:
         yield FoundUnit(
             facts["Id"],
             facts.get("User") or "root",
-            pid,
-            _find_command(facts.get("ExecStart", "")),
-            facts.get("WorkingDirectory", "").lstrip("!~-"),
             tuple(sorted({listening[inode] for inode in inodes if inode in listening})),
             files,
         )
@@ -308,12 +300,6 @@ def _find_sqlite(machine: Machine) -> Iterable[str]:
     for place in ("/var/lib", "/srv"):
         for pattern in ("*/live/*.sqlite", "*/*/live/*.sqlite"):
             yield from map(str, machine.path(place).glob(pattern))
-
-
-def _find_command(text: str) -> str:
-    """Extract the command line from ``ExecStart`` as printed by ``systemctl show``."""
-    found = re.search(r"argv\[\]=(.*?) ; ", text)
-    return found[1] if found else ""
 
 
 def _read_listening() -> dict[str, int]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from demo.databases import PostgresPlace
 from demo.site import DemoSite, digests
 from ncen_updater.agent.adapters.databases.base import LiveDatabase
+from ncen_updater.agent.engine.change_guards import confirm_release
 from ncen_updater.agent.model.change import Change
 from ncen_updater.agent.model.change_facts import ChangeFacts
 from ncen_updater.agent.model.event_names import JOURNAL_FILE
@@ -32,6 +33,12 @@ def latest(demo: DemoSite) -> tuple[Change, ChangeFacts]:
 def facts(demo: DemoSite) -> ChangeFacts:
     """Facts of the newest change."""
     return latest(demo)[1]
+
+
+def confirm(demo: DemoSite) -> None:
+    """Confirm the release, as an operator does."""
+    with Journal.open(demo.state / JOURNAL_FILE) as journal:
+        confirm_release(journal, "a person")
 
 
 def came(demo: DemoSite, table: str = "came_with_new") -> set[str]:

@@ -46,6 +46,7 @@ from ncen_updater.formats.manifest import DatabaseProgram, MigratorCommand
 from tests.agent.engine.site_views import (
     Killed,
     came,
+    confirm,
     enter,
     facts,
     is_there,
@@ -201,7 +202,7 @@ def test_failed_contract_phase_is_reported_and_retried_or_confirmed(demo: DemoSi
     with refused(CONTRACT_FAILED):
         operations(demo).resume(by_operator=False)
     assert "final migrations failed: " in run_text(demo, "history", change.id)
-    operations(demo).confirm("a person")
+    confirm(demo)
     operations(demo).resume(by_operator=True)
     assert not latest(demo)[0].state.is_open and facts(demo).contract_abandoned
     assert "skipped by an operator" in run_text(demo, "history", change.id)
@@ -216,7 +217,7 @@ def test_partial_result_of_a_second_attempt_is_recorded_at_confirmation(demo: De
         operations(demo).upgrade(Version(WAITS))
     assert "NU-4208" in run_text(demo, "doctor")
     execute(demo.databases.address("companies"), "CREATE TABLE came_later (id integer)")
-    operations(demo).confirm("a person")
+    confirm(demo)
     operations(demo).resume(by_operator=True)
     assert not latest(demo)[0].state.is_open and strict(demo) == set()
     told = " ".join(run_text(demo, "status").split())

@@ -44,6 +44,7 @@ from ncen_updater.common.messages import (
 )
 from ncen_updater.common.progress import SilentProgress
 from tests.agent.engine.rehearsal.test_rehearser import AMINA, BO, approve, rehearse
+from tests.agent.engine.site_views import confirm
 from tests.support.errors import refused
 from tests.support.forks import DEADLINE_S
 from tests.support.rotation import either_engine, in_turns
@@ -200,7 +201,7 @@ def test_operator_may_keep_a_release_with_a_pending_rollback(demo: DemoSite, sit
     demo.stop_app()
     Operations(site, SilentProgress()).resume(by_operator=False, at_boot=True)
     demo.start_app()
-    Operations(site, SilentProgress()).confirm("amina")
+    confirm(demo)
     assert not Operations(site, SilentProgress()).resume(by_operator=False).outcomes
     assert version_of(demo).whole == "3.3.0"
 
@@ -223,7 +224,7 @@ def test_confirmation_during_rollback_planning_keeps_the_release(
     demo: DemoSite, site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def confirmed(*about: Any) -> Any:
-        Operations(site, SilentProgress()).confirm("amina")
+        confirm(demo)
         return plan_rollback(*about)
 
     interrupt_rollback(site)
@@ -239,7 +240,7 @@ def test_confirmation_at_the_soak_failure_keeps_the_release(
     demo: DemoSite, site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def confirmed(*about: Any) -> Any:
-        Operations(site, SilentProgress()).confirm("amina")
+        confirm(demo)
         return plan_rollback(*about)
 
     def turn_bad() -> None:

@@ -12,13 +12,15 @@ from packaging.version import Version
 from demo.databases import PostgresPlace
 from demo.site import DemoSite, digests
 from ncen_updater.agent.adapters.databases.base import ChangeRef, RollbackKind
+from ncen_updater.agent.adapters.databases.postgresql.catalogue import previous_name
+from ncen_updater.agent.adapters.databases.sqlite.engine import SqliteEngine
 from ncen_updater.agent.engine.rollback_plan import describe_rollback
 from ncen_updater.agent.model.change import DatabaseMode, StepName, StepPhase
 from ncen_updater.agent.model.errors import ChangeFailedError
 from ncen_updater.agent.model.event_names import JOURNAL_FILE
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.common.messages import PREVIOUS_SCHEMA_CHANGED, RECORDS_WOULD_BE_LOST
-from tests.agent.engine.site_views import enter, facts, is_there
+from tests.agent.engine.site_views import enter, facts, is_there, latest
 from tests.agent.engine.trial_releases import (
     execute,
     operations,
@@ -105,38 +107,26 @@ def test_plan_and_rollback_use_the_same_sentence(
     assert runs(demo) == OLD
 
 
-def previous_address(demo: DemoSite, name: str) -> str:
-    """The address of the previous database of the newest upgrade."""
-    site = site_in_process(demo)
-    with Journal.open(demo.state / JOURNAL_FILE, read_only=True) as journal:
-        change = journal.list_changes(1)[0]
-    reference = ChangeRef(change.id, change.generation, change.from_version)
-    address = site.database_engine.build_migrator_url(reference.get_previous(name))
-    return address.removeprefix("sqlite:///")
-
-
 def alter_previous(demo: DemoSite) -> None:
     statement = "CREATE TABLE nobody_knows (id integer)"
-    address = previous_address(demo, "suspects")
+    change, _ = latest(demo)
     if isinstance(demo.databases, PostgresPlace):
-        physical = demo.databases.names["suspects"]
+        newest = previous_name(demo.databases.names["suspects"], change.id)
         with psycopg.connect(
             demo.databases.conninfo("postgres", "postgres"), autocommit=True
         ) as admin:
-            row = admin.execute(
-                "SELECT datname FROM pg_database WHERE datname LIKE %s",
-                (physical.replace("_", r"\_") + r"\_\_prev\_%",),
-            ).fetchall()
-            newest = sorted(name for (name,) in row if name in address)[0]
             admin.execute(f'ALTER DATABASE "{newest}" ALLOW_CONNECTIONS true'.encode())
             execute(demo.databases.conninfo(newest, demo.databases.owner), statement)
             admin.execute(f'ALTER DATABASE "{newest}" ALLOW_CONNECTIONS false'.encode())
     else:
-        path = Path(address)
+        engine = site_in_process(demo).database_engine
+        assert isinstance(engine, SqliteEngine)
+        reference = ChangeRef(change.id, change.generation, change.from_version)
+        path = engine._find_path(reference.get_previous("suspects"))
         modes = path.stat().st_mode, path.parent.stat().st_mode
         path.chmod(0o600)
         path.parent.chmod(0o700)
-        execute(address, statement)
+        execute(str(path), statement)
         path.chmod(modes[0])
         path.parent.chmod(modes[1])
 

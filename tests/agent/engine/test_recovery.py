@@ -28,8 +28,7 @@ EXPECTED = [
     ("idle and missing", ObservedState(None, database_missing=True), RecoveryAction.STOP),
     ("idle; old failures do not count", ObservedState(None, attempts=99), RecoveryAction.NOTHING),
     ("begun", ObservedState(RUNNING), RecoveryAction.REVERT),
-    ("fenced", ObservedState(RUNNING, fence=DONE, fenced=True), RecoveryAction.REVERT),
-    ("fence intended only", ObservedState(RUNNING, fence=INTENDED), RecoveryAction.REVERT),
+    ("fenced", ObservedState(RUNNING, fenced=True), RecoveryAction.REVERT),
     (
         "cut-over intended, not made",
         ObservedState(RUNNING, cut_over=INTENDED),
@@ -57,7 +56,7 @@ EXPECTED = [
     ),
     (
         "missing, never cut over: the undo waits for it",
-        ObservedState(RUNNING, fence=DONE, database_missing=True),
+        ObservedState(RUNNING, database_missing=True),
         RecoveryAction.REVERT,
     ),
     (
@@ -191,7 +190,7 @@ def _all_situations() -> list[ObservedState]:
     return [
         ObservedState(*values)
         for values in itertools.product(
-            states, flags, [None, DONE], steps, steps, flags, flags, flags, CurrentSlot,
+            states, flags, steps, steps, flags, flags, flags, CurrentSlot,
             [0, MAX_RECOVERY_ATTEMPTS], flags, flags, flags,
         )
     ]  # fmt: skip
@@ -218,7 +217,7 @@ def test_table_is_total_and_safe() -> None:
 def test_reverting_converges() -> None:
     """Undoing from the last step to the first never leaves the table's rollback."""
     situation = ObservedState(
-        RUNNING, fence=DONE, cut_over=DONE, switch=DONE, cut_over_done=True, fenced=False, slot=NEW
+        RUNNING, cut_over=DONE, switch=DONE, cut_over_done=True, fenced=False, slot=NEW
     )
     path = [
         {"switch": StepState.UNDOING},
@@ -227,9 +226,7 @@ def test_reverting_converges() -> None:
         {"cut_over": StepState.UNDOING},
         {"cut_over_done": False, "fenced": True},
         {"cut_over": UNDONE},
-        {"fence": StepState.UNDOING},
         {"fenced": False},
-        {"fence": UNDONE},
     ]
     for change in path:
         assert decide_recovery(situation).action is RecoveryAction.REVERT

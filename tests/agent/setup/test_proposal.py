@@ -36,9 +36,9 @@ OTHER = FoundDatabase("wiki", "wiki")
 NAMES = {"cases": "ncen_cases", "messages": "ncen_messages", "reference": "ncen_reference"}
 ONE = Cluster(ADDRESS, 17, "/hba", "/ident", OWN)
 USED = replace(ONE, databases=(*OWN, OTHER), sessions=(LoginSession("ncen", "ncen_cases", True),))
-UNIT = FoundUnit("ncen.service", "ncen", 1, "/srv/ncen/bin/ncen", "/srv/ncen", (8080,))
-MAIL = FoundUnit("ncen-mail.service", "ncen", 2)
-WIKI = FoundUnit("wiki.service", "wiki", 3, ports=(8081,))
+UNIT = FoundUnit("ncen.service", "ncen", (8080,))
+MAIL = FoundUnit("ncen-mail.service", "ncen")
+WIKI = FoundUnit("wiki.service", "wiki", (8081,))
 HEALTH = FoundHealth("http://127.0.0.1:8080", "/healthz", "3.2.4")
 FILES = tuple(f"/var/lib/ncen/databases/live/{name}.sqlite" for name in ("cases", "messages"))
 

@@ -34,7 +34,6 @@ class ProbeResult:
 
     name: str
     problem: LazyText | None = None
-    seconds: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -60,13 +60,11 @@ class SoakResult:
         verdict: The verdict.
         state: Counts of the checks.
         last_health: The last check; None if there was no time for one.
-        seconds: Its duration in seconds.
     """
 
     verdict: SoakVerdict
     state: SoakState
     last_health: HealthResult | None
-    seconds: float
 
     def __bool__(self) -> bool:
         return self.verdict is SoakVerdict.PASSED
@@ -140,7 +138,7 @@ def run_soak(
         if is_confirmed():
             verdict = SoakVerdict.PASSED
         if verdict is not SoakVerdict.CONTINUE:
-            return SoakResult(verdict, state, last, elapsed)
+            return SoakResult(verdict, state, last)
         check_start = clock()
         last = check()
         state = count_check(state, healthy=bool(last), unknown=not last and is_inconclusive())
@@ -192,14 +190,12 @@ class HealthWaitResult:
         health: The last check.
         healthy: Whether enough checks in a row succeeded.
         seconds: From the beginning of the first check to the end of the last.
-        checks: Number of checks.
         same: The failing answer that ended the wait early, if any.
     """
 
     health: HealthResult
     healthy: bool
     seconds: float
-    checks: int
     same: SameAnswer | None = None
 
     def __bool__(self) -> bool:
@@ -235,20 +231,19 @@ def wait_until_healthy(
             time.
     """
     start = clock()
-    good = checks = 0
+    good = 0
     same: SameAnswer | None = None
     while True:
         health = check()
-        checks += 1
         good = good + 1 if health else 0
         seconds = clock() - start
         same = count_same_answer(same, health, start + seconds)
         if not patient and is_failing_permanently(same, start + seconds, timeout_s):
-            return HealthWaitResult(health, False, seconds, checks, same)
+            return HealthWaitResult(health, False, seconds, same)
         pause = max(
             first_s, CONFIRM_INTERVAL_S if health else min(seconds * INTERVAL_SHARE, interval_s)
         )
         ended = good >= CONSECUTIVE_CHECKS or seconds + pause > timeout_s
         if ended or (not health and is_hopeless(health)):
-            return HealthWaitResult(health, good >= CONSECUTIVE_CHECKS, seconds, checks)
+            return HealthWaitResult(health, good >= CONSECUTIVE_CHECKS, seconds)
         wait(pause)

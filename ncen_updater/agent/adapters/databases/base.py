@@ -120,22 +120,11 @@ class DatabaseFacts:
         name: Logical name, as in the manifest.
         physical_name: Name (or path) in the engine.
         size_bytes: Bytes on the disk.
-        details: Engine-specific facts for the plan (owner, encoding, settings...).
     """
 
     name: str
     physical_name: str
     size_bytes: int
-    details: Mapping[str, object] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class SpaceNeed:
-    """Bytes that copies of the live databases need in a directory, and the free bytes there."""
-
-    path: str
-    needed_bytes: int
-    free_bytes: int
 
 
 @dataclass(frozen=True)
@@ -314,10 +303,6 @@ class DatabaseEngine(abc.ABC):
     @abc.abstractmethod
     def describe_databases(self) -> tuple[DatabaseFacts, ...]:
         """Return the facts of each live database."""
-
-    @abc.abstractmethod
-    def measure_copy_space(self, change: ChangeRef) -> tuple[SpaceNeed, ...]:
-        """Measure needed and free bytes where copies would be written, as far as visible."""
 
     def describe_clone_condition(self) -> LazyText | None:
         """Return what would let copies share blocks; empty if they do, None if unknown."""
@@ -533,10 +518,6 @@ class DatabaseEngine(abc.ABC):
 
     def cancel_sessions(self) -> None:  # noqa: B027 - not every engine can
         """Cancel what other threads do inside :meth:`hold_sessions`, if the engine can."""
-
-    @abc.abstractmethod
-    def build_migrator_url(self, database: DatabaseRef) -> str:
-        """Return the URL for a migrator, without a password (passed by file or environment)."""
 
     # ---- write operations (idempotent) ---------------------------------------------------------
 

@@ -6,7 +6,6 @@ The original databases are not written before the cut-over.
 from __future__ import annotations
 
 import contextlib
-from dataclasses import replace
 
 from ncen_updater.agent.adapters.databases.base import MigrationSet, RollbackKind
 from ncen_updater.agent.adapters.databases.migrations.planner import plan_rollback_path
@@ -337,16 +336,13 @@ class CutOverStep(Step):
     title = LazyText(N_("switching to the migrated databases"))
 
     def do(self, context: StepContext) -> ChangeFacts:
-        """Cut over; record its duration in seconds."""
-        clock = context.site.clock.monotonic
-        begin = clock()
+        """Cut over."""
         context.site.database_engine.cut_over(context.change_ref)
-        facts = ChangeFacts(cut_over_s=round(clock() - begin, 6))
         if context.read_facts().rollback_loses_data and context.change.kind is ChangeKind.UPGRADE:
             # Rows that the release itself wrote must not count as users' lost records.
             release_rows = context.site.database_engine.count_release_rows(context.change_ref)
-            facts = replace(facts, release_rows=release_rows)
-        return facts
+            return ChangeFacts(release_rows=release_rows)
+        return NO_FACTS
 
     def is_done(self, context: StepContext) -> bool:
         """Return whether the live databases carry the marker of the change."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ncen_updater.agent.engine.site import Step, StepContext
-from ncen_updater.agent.engine.slot_builder import build_slot, list_slot_trees, name_download
+from ncen_updater.agent.engine.slot_builder import build_slot, list_slot_trees
 from ncen_updater.agent.model.change import StepName
 from ncen_updater.agent.model.change_facts import NO_FACTS, ChangeFacts
 from ncen_updater.common.errors import UpdaterError
@@ -66,11 +66,9 @@ class FetchStep(Step):
             raise UpdaterError(RELEASE_NOT_ON_OFFER, version=context.change.to_version)
         source = context.site.release_source
         before = source.list_bad_packs(offer)
-        download = source.download_smallest(
-            offer, list_slot_trees(context.site.slots), context.progress
-        )
+        source.download_smallest(offer, list_slot_trees(context.site.slots), context.progress)
         _record_rejected_packs(context, before, source.list_bad_packs(offer))
-        return ChangeFacts(fetched=True, download_name=name_download(download))
+        return ChangeFacts(fetched=True)
 
     # No check here: the next step hashes all downloaded files again before it uses them.
 

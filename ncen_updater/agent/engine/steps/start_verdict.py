@@ -105,7 +105,7 @@ def is_release_to_blame(
 
 def require_healthy(
     site: Site, document: ReleaseDocument, *, distinguishable: bool = True, strict: bool = True
-) -> float:
+) -> None:
     """Wait until the application is healthy as this release; start it once more if that may help.
 
     Args:
@@ -114,9 +114,6 @@ def require_healthy(
         distinguishable: Whether the two releases of this change report different versions.
         strict: Whether refused credentials are an error. Not during a rollback or after the commit:
             there a running application that only refuses the credentials counts as healthy.
-
-    Returns:
-        Duration of the last start in seconds.
 
     Raises:
         ApplicationUnhealthyError: The release is to blame.
@@ -132,16 +129,16 @@ def require_healthy(
         _wait_for_health, site, document, distinguishable=distinguishable, patient=not strict
     )
     started = site.clock.monotonic()
-    seconds, health, first = wait()
+    health, first = wait()
     if first is None:
-        return seconds
+        return
     # Absent or closed databases make any release unhealthy; report them instead.
     site.database_engine.require_live()
     if health.credentials_refused and not health.missing_parts and site.application.is_running():
         if strict:
             raise ApplicationError(HEALTH_ACCESS_DENIED, problems=health.problem)
         logger.warning("the application runs, but its health cannot be checked: %s", health.problem)
-        return seconds
+        return
     if first is StartFailure.UNHEALTHY:
         require_judgeable(site, health.problem)
         raise _make_unhealthy_error(document, health, site.clock.monotonic() - started)
@@ -150,9 +147,9 @@ def require_healthy(
     site.application.stop()
     other_answered = require_address_free(site, document)
     site.application.start()
-    seconds, health, second = wait()
+    health, second = wait()
     if second is None:
-        return seconds
+        return
     require_judgeable(site, health.problem)
     if is_release_to_blame(first, second, other_answered=other_answered):
         raise _make_unhealthy_error(document, health, site.clock.monotonic() - started)
@@ -237,8 +234,8 @@ def _make_expectation(document: ReleaseDocument) -> HealthExpectation:
 
 def _wait_for_health(
     site: Site, document: ReleaseDocument, *, distinguishable: bool, patient: bool
-) -> tuple[float, HealthResult, StartFailure | None]:
-    """Wait for health; return the seconds, the last check, and the kind of failure, if any."""
+) -> tuple[HealthResult, StartFailure | None]:
+    """Wait for health; return the last check, and the kind of failure, if any."""
     expectation = _make_expectation(document)
     clock = site.clock.monotonic
     checked_at = clock()
@@ -261,7 +258,7 @@ def _wait_for_health(
         patient=patient,
     )
     if waited:
-        return waited.seconds, waited.health, None
+        return waited.health, None
     health = waited.health
     if waited.same is not None:
         template = N_("the same at {checks} checks in {seconds} s")
@@ -277,7 +274,7 @@ def _wait_for_health(
         runs=health.answered or site.application.is_running(),
         distinguishable=distinguishable,
     )
-    return waited.seconds, health, failure
+    return health, failure
 
 
 def _make_unhealthy_error(

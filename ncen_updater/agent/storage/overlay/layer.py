@@ -158,13 +158,11 @@ class FileProblem:
         path: Path of the local file, or of the release's.
         reason: Reason, for messages.
         line: Line number, if known.
-        in_release: Whether it is the release's file.
     """
 
     path: str
     reason: LazyText | str
     line: int | None = None
-    in_release: bool = False
 
 
 @dataclass(frozen=True)
@@ -338,7 +336,7 @@ class LocalOverlay:
         try:
             theirs = self.read_shipped(declared, target, language)
         except UnusableFileError as error:
-            problem = FileProblem(report.path, error.why, error.line, in_release=True)
+            problem = FileProblem(report.path, error.why, error.line)
             return _MergedFile(replace(report, problem=problem), content)
         base = None
         if then is not None and origin is not None:

@@ -58,10 +58,6 @@ class MigrationDialect(abc.ABC):
     def error_type(self) -> type[Exception]:
         """Return the exception type of the driver."""
 
-    def explain_error(self, error: Exception) -> str:
-        """Return the sanitized message of a driver's exception, without data of rows."""
-        return sanitize_error(error)
-
     @abc.abstractmethod
     def classify_environment_fault(self, driver: Any, error: Exception) -> ErrorMessage | None:  # noqa: ANN401
         """Return the environment's error behind an exception; None if the release may be bad."""
@@ -145,7 +141,7 @@ class MigrationDialect(abc.ABC):
                 row = driver.execute(make_count_query(statement)).fetchone()
         except self.error_type as error:
             fault = self.classify_environment_fault(driver, error)
-            raise StatementError(self.explain_error(error), statement.line, fault) from error
+            raise StatementError(sanitize_error(error), statement.line, fault) from error
         return int(row[0])
 
     @contextlib.contextmanager

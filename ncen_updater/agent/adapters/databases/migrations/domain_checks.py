@@ -64,11 +64,6 @@ class UnmappedReferences:
     strict: bool
     rows: tuple[tuple[str, int], ...]
 
-    @property
-    def total(self) -> int:
-        """Return the number of rows without a target."""
-        return sum(count for _, count in self.rows)
-
 
 def run_checks(
     engine: DatabaseEngine,

@@ -42,6 +42,7 @@ from ncen_updater.agent.adapters.databases.migrations.planner import (
     reduce_ledger,
 )
 from ncen_updater.agent.model.errors import DatabaseError, MigrationFailedError
+from ncen_updater.common.error_sanitizer import sanitize_error
 from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.messages import (
     REFERENCES_BROKEN,
@@ -258,7 +259,7 @@ class MigrationRunner:
         try:
             yield
         except self._dialect.error_type as error:
-            detail = self._dialect.explain_error(error)
+            detail = sanitize_error(error)
             fault = self._dialect.classify_environment_fault(driver, error)
             raise _make_migration_error(self._database, migration, detail, fault) from error
 
@@ -274,7 +275,7 @@ class MigrationRunner:
             with contextlib.closing(self._dialect.connect()) as driver:
                 yield driver
         except self._dialect.error_type as error:
-            detail = self._dialect.explain_error(error)
+            detail = sanitize_error(error)
             raise DatabaseError(database=self._database, detail=detail) from error
 
 
@@ -361,7 +362,7 @@ class MigrationExecutor:
                 self._replace_version(before, after)
         except self._dialect.error_type as error:
             fault = self._dialect.classify_environment_fault(self._driver, error)
-            raise self._make_error(self._dialect.explain_error(error), fault) from error
+            raise self._make_error(sanitize_error(error), fault) from error
         seconds = time.monotonic() - began
         logger.info(
             "migration %s/%s (%s) took %.1f s", self._database, step.id, step.direction, seconds

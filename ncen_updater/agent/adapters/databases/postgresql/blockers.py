@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias, TypeVar
 
-from ncen_updater.agent.adapters.databases.base import ChangeRef, CopyPlan, SpaceNeed
+from ncen_updater.agent.adapters.databases.base import ChangeRef, CopyPlan
 from ncen_updater.agent.adapters.databases.postgresql.catalogue import (
     MAX_NAME_BYTES,
     DatabaseRow,
@@ -440,18 +440,6 @@ def _find_space_blockers(
         needed = _compute_bytes_needed(survey, unseen, log=log)
         found.append(SPACE_UNKNOWN.make_finding(needed_bytes=needed, role=role))
     return found
-
-
-def measure_copy_space(survey: ServerSurvey) -> tuple[SpaceNeed, ...]:
-    """Measure needed and free bytes where copies would be written, as far as visible."""
-    return tuple(
-        SpaceNeed(
-            disk.directory,
-            _compute_bytes_needed(survey, disk.names, log=disk.has_wal),
-            disk.free_bytes,
-        )
-        for disk in survey.disks
-    )
 
 
 def _compute_bytes_needed(survey: ServerSurvey, names: Iterable[str], *, log: bool) -> int:

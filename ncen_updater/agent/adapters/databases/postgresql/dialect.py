@@ -13,6 +13,7 @@ from ncen_updater.agent.adapters.databases.migrations.dialect import (
     StatementError,
     make_timeout_text,
 )
+from ncen_updater.common.error_sanitizer import sanitize_error
 from ncen_updater.common.messages import DATABASE_DISK_FAILED, SERVER_LOST, ErrorMessage
 from ncen_updater.formats.dialects import SqlStatement
 from ncen_updater.formats.sql import split_statements
@@ -200,4 +201,4 @@ class PostgresDialect(MigrationDialect):
             if position is not None:
                 line = lines_before + 1 + sql.count("\n", 0, int(position) - 1)
             fault = self.classify_environment_fault(driver, error)
-            raise StatementError(self.explain_error(error), line, fault) from error
+            raise StatementError(sanitize_error(error), line, fault) from error

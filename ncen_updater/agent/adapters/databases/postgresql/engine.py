@@ -24,7 +24,6 @@ from ncen_updater.agent.adapters.databases.base import (
     MigrationPlan,
     MigrationSet,
     MigratorUser,
-    SpaceNeed,
     TableDigest,
 )
 from ncen_updater.agent.adapters.databases.migrations.migrator import find_migrator_user
@@ -34,7 +33,6 @@ from ncen_updater.agent.adapters.databases.postgresql.blockers import (
     find_blockers,
     find_orphans,
     list_quarantined,
-    measure_copy_space,
 )
 from ncen_updater.agent.adapters.databases.postgresql.candidate_migrations import (
     CandidateMigrations,
@@ -45,7 +43,6 @@ from ncen_updater.agent.adapters.databases.postgresql.catalogue import (
     parse_marker,
     previous_name,
     quarantine_name,
-    read_attributes,
     read_databases,
     read_disks,
     read_server_major,
@@ -181,37 +178,18 @@ class PostgresEngine(DatabaseEngine):
             for name, physical in self._physical.items():
                 found = fetch_rows(
                     connection,
-                    "SELECT pg_database_size(d.oid), pg_encoding_to_char(d.encoding),"
-                    " d.datcollate, d.datctype, t.spcname, d.datconnlimit, d.datallowconn"
-                    " FROM pg_database d JOIN pg_tablespace t ON t.oid = d.dattablespace"
-                    " WHERE d.datname = %s AND d.datconnlimit <> -2",
+                    "SELECT pg_database_size(oid) FROM pg_database"
+                    " WHERE datname = %s AND datconnlimit <> -2",
                     [physical],
                 )
                 if not found:
                     raise DatabaseError(DATABASE_SET_INCOMPLETE, database=physical)
-                size, encoding, collate, ctype, tablespace, limit, allow = found[0]
-                attributes = read_attributes(connection, physical)
-                details = {
-                    "owner": attributes.owner,
-                    "encoding": encoding,
-                    "collate": collate,
-                    "ctype": ctype,
-                    "tablespace": tablespace,
-                    "connection_limit": limit,
-                    "allow_connections": allow,
-                    "grants": len(attributes.grants),
-                    "settings": len(attributes.settings),
-                }
-                facts.append(DatabaseFacts(name, physical, int(size), details))
+                facts.append(DatabaseFacts(name, physical, int(found[0][0])))
         return tuple(facts)
 
     def _survey(self, change: ChangeRef) -> ServerSurvey:
         clone = self._cloning.list_cloneable(change)
         return survey_server(self._server, change, self._physical, clone=clone)
-
-    def measure_copy_space(self, change: ChangeRef) -> tuple[SpaceNeed, ...]:
-        """See :meth:`DatabaseEngine.measure_copy_space`."""
-        return measure_copy_space(self._survey(change))
 
     def describe_clone_condition(self) -> LazyText | None:
         """See :meth:`DatabaseEngine.describe_clone_condition`."""
@@ -451,16 +429,6 @@ class PostgresEngine(DatabaseEngine):
         """See :meth:`DatabaseEngine.list_quarantined`."""
         with self._server.open_control_session() as connection:
             return list_quarantined(connection, self._physical)
-
-    def build_migrator_url(self, database: DatabaseRef) -> str:
-        """See :meth:`DatabaseEngine.build_migrator_url`.
-
-        Sessions have the application's role from their start.
-        """
-        as_owner = bool(self._server.has_owner_login)
-        return self._server.build_address(
-            self._sessions.physical_name(database), as_owner=as_owner
-        )["URL"]
 
     # ---- write operations ------------------------------------------------------------------------
 

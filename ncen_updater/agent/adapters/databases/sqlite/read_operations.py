@@ -26,7 +26,6 @@ from ncen_updater.agent.adapters.databases.base import (
     MigrationPlan,
     MigrationSet,
     MigratorUser,
-    SpaceNeed,
     TableDigest,
 )
 from ncen_updater.agent.adapters.databases.migrations import ledger
@@ -127,20 +126,9 @@ class SqliteReadOperations(DatabaseEngine):
             path = self._layout.get_file(live, name)
             size = sum(item.lstat().st_size for item in self._layout.list_files(live, name))
             with self._open_for_reading(path, name) as database:
-                mode = str(database.execute("PRAGMA journal_mode").fetchone()[0])
-                page = int(database.execute("PRAGMA page_size").fetchone()[0])
-            info = path.lstat()
-            details: dict[str, object] = {
-                "journal_mode": mode, "page_size": page, "uid": info.st_uid, "gid": info.st_gid,
-            }  # fmt: skip
-            found.append(DatabaseFacts(name, str(path), size, details))
+                database.execute("PRAGMA schema_version").fetchone()  # reads the file
+            found.append(DatabaseFacts(name, str(path), size))
         return tuple(found)
-
-    def measure_copy_space(self, change: ChangeRef) -> tuple[SpaceNeed, ...]:
-        """See :meth:`DatabaseEngine.measure_copy_space`."""
-        size = sum(facts.size_bytes for facts in self.describe_databases())
-        directory = self._layout.directory
-        return (SpaceNeed(str(directory), int(size * GROWTH_FACTOR), get_free_bytes(directory)),)
 
     def describe_clone_condition(self) -> LazyText | None:
         """See :meth:`DatabaseEngine.describe_clone_condition`."""
@@ -345,10 +333,6 @@ class SqliteReadOperations(DatabaseEngine):
         """See :meth:`DatabaseEngine.read_sample`."""
         with self._open_for_reading(self._find_path(database), database.name) as connection:
             return round_trip.read_sample(connection, keys)
-
-    def build_migrator_url(self, database: DatabaseRef) -> str:
-        """Return the URL of a database's file."""
-        return f"sqlite:///{self._find_path(database)}"
 
     def plan_migrations(
         self, select: DatabaseSelector, target: MigrationSet, current: MigrationSet | None

@@ -26,6 +26,7 @@ from ncen_updater.publisher.new.trial import FeedKeys, create_feed, publish_draf
 from ncen_updater.publisher.signing.draft import draft_renewal
 from tests.publisher.releases import write_release
 from tests.support.http_server import PORTAL, Fault, WebServer, serving
+from tests.support.tls import Authority
 
 PACKAGING = Path(__file__).parents[2] / "packaging" / "publisher"
 
@@ -126,6 +127,16 @@ def test_proxy_is_used(public: Public) -> None:
     public.make()
     assert public.look()[0] == 0
     assert public.look("--proxy", "http://127.0.0.1:9")[0] == 7
+
+
+def test_private_authority_is_trusted_if_given(public: Public, tmp_path: Path) -> None:
+    public.make()
+    authority = Authority(tmp_path / "tls")
+    with serving(public.feed, tls=authority.server_context(authority.certify("server"))) as server:
+        public.server = server
+        assert public.look()[0] != 0
+        code, said, strict = public.look("--ca-file", authority.file)
+    assert (code, strict) == (0, set()), said
 
 
 def test_due_renewal_is_reported_early(public: Public, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -331,6 +331,12 @@ class PassphraseSource:
         """
         if self.file is None:
             return lambda path: _prompt_passphrase(session, path, confirm=new)
+        return self._read_next
+
+    @functools.cached_property
+    def _read_next(self) -> Callable[[Path], str]:
+        # Read once for all keys: a pipe is empty afterwards, and each key has its own line.
+        assert self.file is not None  # noqa: S101 - only called with one
         lines = _read_lines(self.file)
         remaining = iter(lines)
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import time
+
 import psycopg
 import pytest
 
 from ncen_updater.agent.adapters.databases.postgresql.connection import Connection, Server
 from ncen_updater.agent.model.errors import DatabaseError
 from tests.agent.adapters.databases.postgresql.site import CHANGE, NEWEST, Site
+from tests.support.forks import DEADLINE_S
 
 pytestmark = NEWEST
 
@@ -24,9 +27,12 @@ def ask(server: Server) -> int:
         return connection.info.backend_pid
 
 
-def count_sessions(site: Site) -> int:
+def await_sessions(site: Site, count: int) -> None:
+    """Wait for the number of the agent's sessions: the server ends one after it was closed."""
     sql = "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'ncen-updater%'"
-    return int(site.sql("postgres", sql)[0][0])
+    deadline = time.monotonic() + DEADLINE_S
+    while site.sql("postgres", sql) != [(count,)]:
+        assert time.monotonic() < deadline, "there are more or fewer sessions"
 
 
 def test_one_session_serves_a_block(site: Site, server: Server) -> None:
@@ -38,12 +44,12 @@ def test_one_session_serves_a_block(site: Site, server: Server) -> None:
         with server.open_write_session() as connection, connection.transaction():
             assert connection.info.backend_pid == first
             assert ask(server) != first, "a second one beside an act"
-    assert count_sessions(site) == 0
+    await_sessions(site, 0)
 
 
 def test_no_session_is_reused_outside_a_block(site: Site, server: Server) -> None:
     ask(server)
-    assert count_sessions(site) == 0
+    await_sessions(site, 0)
 
 
 def test_terminated_session_is_replaced(site: Site, server: Server) -> None:
@@ -64,7 +70,7 @@ def test_failed_session_is_not_reused(site: Site, server: Server) -> None:
             fails(connection)
         with server.open_control_session() as connection:
             connection.execute("BEGIN")
-        assert count_sessions(site) == 0
+        await_sessions(site, 0)
 
 
 def show_timeouts(connection: Connection) -> list[str]:
@@ -92,7 +98,7 @@ def test_two_sessions_wait_for_the_cut_over(site: Site) -> None:
     engine = site.engine()
     with engine.reuse_control_sessions():
         engine.prepare_control_storage()
-        assert count_sessions(site) == 2
+        await_sessions(site, 2)
 
 
 def test_control_tables_are_created_at_once_and_found_in_one_query(

@@ -44,8 +44,7 @@ class ObservedState:
     Attributes:
         state: State of the open change; None if no change is open.
         committed: Whether the journal holds the commit.
-        fence: State of this step in the journal; None if it was never intended.
-        cut_over: The same for this step.
+        cut_over: State of this step in the journal; None if it was never intended.
         switch: The same for this step.
         cut_over_done: Whether the catalogue carries the marker of this change.
         fenced: Whether the live databases refuse sessions.

@@ -139,7 +139,9 @@ def test_commands_name_resume_while_the_service_waits_to_retry(
     interrupted: Desk, words: str
 ) -> None:
     """Seen: "being completed by the service", for an hour in which it only waited."""
-    file = ServiceStateFile(interrupted.state / SERVICE_STATE_PATH)
+    path = interrupted.state / SERVICE_STATE_PATH
+    path.parent.mkdir(exist_ok=True)
+    file = ServiceStateFile(path)
     before = file.load()
     file.save(before.with_failure(ServiceAction.RESUME, datetime.now(UTC), "NU-4001"))
     with hold_change_lock(interrupted.state / SERVICE_LOCK_FILE, "service"):

@@ -65,7 +65,7 @@ def test_each_module_opens_sessions_as_its_declared_role() -> None:
                 as_owner.add(path.name)
     assert {name: found.get(name) for name in MAY_OPEN} == MAY_OPEN
     # For addresses that programs get, too.
-    assert as_owner == {"connection.py", "engine.py", "candidate_migrations.py", "sessions.py"}
+    assert as_owner == {"connection.py", "candidate_migrations.py", "sessions.py"}
 
 
 @pytest.mark.parametrize(

@@ -13,12 +13,11 @@ from ncen_updater.common.i18n import LazyText
 CONSECUTIVE_CHECKS = 2
 # Longest interval between two checks.
 MAX_INTERVAL_S = 0.5
-# Interval of the first checks, for which users wait. Later the interval is a tenth of the elapsed
-# time, so that a check adds no more than that to any start.
+# Interval of the first checks, for which users wait, and before the check that confirms a success.
+# Later the interval is a tenth of the elapsed time, so that a check adds no more than that to any
+# start.
 MIN_INTERVAL_S = 0.02
 INTERVAL_SHARE = 0.1
-# From the first successful check to the one that confirms it.
-CONFIRM_INTERVAL_S = 0.05
 # When a release that fails in the same way from its first answer on is given up: number of checks,
 # seconds, and share of the start's time-out.
 SAME_CHECKS, SAME_S, SAME_SHARE = 10, 20.0, 0.1
@@ -240,9 +239,7 @@ def wait_until_healthy(
         same = count_same_answer(same, health, start + seconds)
         if not patient and is_failing_permanently(same, start + seconds, timeout_s):
             return HealthWaitResult(health, False, seconds, same)
-        pause = max(
-            first_s, CONFIRM_INTERVAL_S if health else min(seconds * INTERVAL_SHARE, interval_s)
-        )
+        pause = first_s if health else max(first_s, min(seconds * INTERVAL_SHARE, interval_s))
         ended = good >= CONSECUTIVE_CHECKS or seconds + pause > timeout_s
         if ended or (not health and is_hopeless(health)):
             return HealthWaitResult(health, good >= CONSECUTIVE_CHECKS, seconds)

@@ -57,8 +57,9 @@ from ncen_updater.common.progress import Amount, ProgressListener, Unit
 logger = logging.getLogger(__name__)
 
 
-# Measured: WAL_LOG is faster below 0.2 to 0.5 GB, where the two checkpoints of FILE_COPY dominate.
-FILE_COPY_FROM_BYTES = 300_000_000
+# Measured with three databases in parallel on a fast disk: FILE_COPY takes half as long from 0.1 GB
+# each. Below, its two checkpoints and one fsync a file count, and cost seconds on a slow disk.
+FILE_COPY_FROM_BYTES = 100_000_000
 HEARTBEAT_S = 1.0
 POLL_S = 0.1
 CLONE_MIN_MAJOR = 18

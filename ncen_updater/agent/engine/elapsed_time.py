@@ -100,7 +100,7 @@ def record_elapsed_time(journal: Journal, clock: SystemClock) -> None:
 
 
 def try_record_elapsed_time(journal: Path, clock: SystemClock) -> None:
-    """Do the same in a journal that this user may be unable to write; then only log."""
+    """Record the elapsed time, or only log that this user may not write the journal."""
     try:
         with Journal.open(journal) as opened:
             record_elapsed_time(opened, clock)

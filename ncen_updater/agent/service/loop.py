@@ -198,9 +198,10 @@ class ServiceLoop:
                 self._service_state.with_failure(ServiceAction.ASSESS, self._now(), code)
             )
             return self._read_status()
-        service_state = replace(self._service_state, assessment=assessment).without_failures(
-            ServiceAction.ASSESS
-        )
+        service_state = replace(self._service_state, assessment=assessment)
+        # No assessment is made while a change is open: an earlier failure to resume is settled.
+        for action in (ServiceAction.ASSESS, ServiceAction.RESUME):
+            service_state = service_state.without_failures(action)
         if before is None or before.target != assessment.target:
             for action in (ServiceAction.PREPARE, ServiceAction.REHEARSE, ServiceAction.UPGRADE):
                 # The failures belong to another release.

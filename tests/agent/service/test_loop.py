@@ -151,6 +151,12 @@ def test_open_change_is_resumed_first(trial: Trial) -> None:
     assert trial.site.diary[0].words == ("resume", "--unattended")
 
 
+def test_failure_to_resume_does_not_delay_the_next_change(trial: Trial) -> None:
+    trial.service._save_state(trial.service.state.with_failure(ServiceAction.RESUME, MORNING))
+    trial.service.run_once()
+    assert ServiceAction.RESUME not in trial.service.state.failures
+
+
 def test_next_action_is_reported_after_each_action(trial: Trial) -> None:
     """The earlier report is outdated by then, and is not shown any more."""
     trial.site.open_change = True

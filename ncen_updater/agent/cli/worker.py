@@ -208,8 +208,8 @@ def _run_inspection(
     with suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text(str(OOM_SCORE_ADJ), "ascii")
     signal.signal(signal.SIGALRM, raise_timeout)
-    signal.setitimer(signal.ITIMER_REAL, limits.timeout_s)
     try:
+        signal.setitimer(signal.ITIMER_REAL, limits.timeout_s)
         result = _run_command(command, config, limits.max_bytes)
     except _InspectionTimeoutError:
         return {"exit_code": int(ExitCode.ERROR), "document": {}, "overdue": True}

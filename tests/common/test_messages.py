@@ -161,3 +161,12 @@ def test_enumeration_values_are_translated_to_french() -> None:
     assert (LOCALE_DIR / "fr" / "LC_MESSAGES" / "ncen_updater.mo").is_file()
     assert LazyText("{kind}", {"kind": ChangeKind.ROLLBACK}).render("fr") == "retour arrière"
     assert "en cours : x" in SiteBusyError(holder="x").title_text.render("fr")
+
+
+def test_names_in_statements_are_quoted(messages: dict[str, Any]) -> None:
+    # Seen: a name with a hyphen or capitals had to be quoted by hand.
+    catalogue = messages["read_po"](LOCALE_DIR / "fr" / "LC_MESSAGES" / "ncen_updater.po")
+    bare = re.compile(r"\b(TO|ROLE|DATABASE|FROM|GRANT|TABLESPACE|ON|PUBLIC,) \{(?!quoted_)")
+    texts = [str(text) for pair in catalogue.items() for text in pair]
+    assert sum("GRANT " in text for text in texts) > 10
+    assert [text for text in texts if bare.search(text)] == []

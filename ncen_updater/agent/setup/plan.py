@@ -15,7 +15,7 @@ from typing import Any
 
 from ncen_updater.agent.adapters.application.health import HealthProber
 from ncen_updater.agent.adapters.application.health_result import HealthExpectation
-from ncen_updater.agent.adapters.databases.postgresql.connection import ADMITS, quote_identifier
+from ncen_updater.agent.adapters.databases.postgresql.connection import ADMITS
 from ncen_updater.agent.config.agent_config import AgentConfig, ApplicationSettings
 from ncen_updater.agent.config.engines import PostgresSettings
 from ncen_updater.agent.config.errors import InvalidConfigError
@@ -264,9 +264,8 @@ def _make_database_table(found: SiteProposal, given: DatabaseAnswers) -> dict[st
         there = {database.name for database in cluster.databases}
         for name in names.values():
             if name in cluster.closed:
-                words = N_("Run as superuser: ALTER DATABASE {name} ALLOW_CONNECTIONS true;")
-                values = {"name": quote_identifier(name)}
-                raise cluster.address.make_refusal(LazyText(words, values))
+                words = N_('Run as superuser: ALTER DATABASE "{name}" ALLOW_CONNECTIONS true;')
+                raise cluster.address.make_refusal(LazyText(words, {"name": name}))
             _require(
                 name in there, N_("database {name}"), "databases.names", detail=seen, name=name
             )
@@ -383,7 +382,7 @@ def open_databases(
     if cluster.owners.get(control, agent) != agent:
         words = N_(
             "Database {name}, which ncen-updater creates, belongs to role {owner}. If no other"
-            " site uses it, run as superuser: ALTER DATABASE {name} RENAME TO {name}_old;"
+            ' site uses it, run as superuser: ALTER DATABASE "{name}" RENAME TO "{name}_old";'
         )
         values = {"name": control, "owner": cluster.owners[control]}
         raise cluster.address.make_refusal(LazyText(words, values))

@@ -361,9 +361,9 @@ class DatabaseEngine(abc.ABC):
                 DATABASE_SET_INCOMPLETE, database=", ".join(evidence.missing)
             )
         if require_open and evidence.closed:
-            raise DatabaseError(DATABASE_CLOSED, database=", ".join(evidence.closed))
+            raise DatabaseError(DATABASE_CLOSED, database=evidence.closed[0])
         for database, role in evidence.locked_out if require_login else ():
-            raise DatabaseError(ROLES_LOCKED_OUT, database=database, role=role)
+            raise DatabaseError(ROLES_LOCKED_OUT, database=database, quoted_role=role)
 
     def describe_sessions(self) -> tuple[str, ...]:
         """Return descriptions of the sessions in the live databases that a fence would end."""

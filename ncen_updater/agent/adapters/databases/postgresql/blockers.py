@@ -99,20 +99,20 @@ SPACE_UNKNOWN = FindingTemplate(
     Severity.WARNING,
     N_("Free disk space of the database server unknown ({needed_bytes} required)"),
     N_("Check it with the database administrator. For a local server, run as superuser: GRANT"
-        " pg_read_all_settings TO {role};"),
+        ' pg_read_all_settings TO "{role}";'),
 )  # fmt: skip
 NO_CREATEDB = FindingTemplate(
     "NU-4126",
     Severity.CRITICAL,
     N_("Database role lacks CREATEDB"),
-    N_("Run as superuser: ALTER ROLE {role} CREATEDB;"),
+    N_('Run as superuser: ALTER ROLE "{role}" CREATEDB;'),
 )
 NOT_MEMBER = FindingTemplate(
     "NU-4127",
     Severity.CRITICAL,
     N_("Database role is not a member of {owner}"),
     N_(
-        "Run as superuser: GRANT {owner} TO {role}; (PostgreSQL 16 or later: WITH INHERIT"
+        'Run as superuser: GRANT "{owner}" TO "{role}"; (PostgreSQL 16 or later: WITH INHERIT'
         " TRUE, SET TRUE)"
     ),
 )
@@ -120,14 +120,17 @@ NO_SIGNAL = FindingTemplate(
     "NU-4128",
     Severity.WARNING,
     N_("Database role can terminate only sessions of {owner}"),
-    N_("Run as superuser: GRANT pg_signal_backend TO {role};"),
+    N_('Run as superuser: GRANT pg_signal_backend TO "{role}";'),
 )
 COLLATION_VERSION_MISMATCH = FindingTemplate(
     "NU-4129",
     Severity.CRITICAL,
     N_("Collation version mismatch in {database}: {stored} recorded, {actual} installed"),
-    N_("Run in {database}: REINDEX DATABASE; ALTER DATABASE {database} REFRESH COLLATION VERSION;"),
-)  # fmt: skip
+    N_(
+        'Run in {database}: REINDEX DATABASE; ALTER DATABASE "{database}" REFRESH COLLATION'
+        " VERSION;"
+    ),
+)
 NAME_TOO_LONG = FindingTemplate(
     "NU-4130",
     Severity.CRITICAL,
@@ -138,7 +141,7 @@ INVALID_DATABASE = FindingTemplate(
     "NU-4131",
     Severity.CRITICAL,
     N_("Invalid database {database}: interrupted DROP DATABASE"),
-    N_("If unused, run: DROP DATABASE {database}; otherwise restore it from a backup."),
+    N_('If unused, run: DROP DATABASE "{database}"; otherwise restore it from a backup.'),
 )
 LEFTOVER_COPY = FindingTemplate(
     "NU-4132",
@@ -175,7 +178,7 @@ STATISTICS_HIDDEN = FindingTemplate(
     "NU-4150",
     Severity.CRITICAL,
     N_("Database role cannot see sessions of other roles"),
-    N_("Run as superuser: GRANT pg_read_all_stats TO {role};"),
+    N_('Run as superuser: GRANT pg_read_all_stats TO "{role}";'),
 )
 SUPERUSER_SESSIONS = FindingTemplate(
     "NU-4151",
@@ -189,7 +192,7 @@ OTHER_ROLE_SESSIONS = FindingTemplate(
     Severity.CRITICAL,
     N_("Open sessions of role {whose} in {database}: {count} ({applications}); cannot be"
         " terminated"),
-    N_("Run as superuser: GRANT pg_signal_backend TO {role};"),
+    N_('Run as superuser: GRANT pg_signal_backend TO "{role}";'),
 )  # fmt: skip
 UNKNOWN_ROLE_SESSIONS = FindingTemplate(
     "NU-4153",

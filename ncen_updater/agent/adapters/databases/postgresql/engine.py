@@ -99,7 +99,8 @@ from ncen_updater.formats.data_loss import DataLoss
 from ncen_updater.formats.manifest import DatabaseProgram
 
 _LOCKED_OUT = (
-    "SELECT datname, array_to_string(%s::text[], ', ') FROM pg_database d WHERE datname = ANY(%s)"
+    "SELECT datname, (SELECT string_agg(quote_ident(role), ', ') FROM unnest(%s::text[]) role)"
+    " FROM pg_database d WHERE datname = ANY(%s)"
     " AND NOT EXISTS (SELECT FROM pg_roles r WHERE rolname = ANY(%s) AND rolcanlogin"
     " AND has_database_privilege(r.oid, d.oid, 'CONNECT')) ORDER BY 1"
 )

@@ -356,6 +356,7 @@ def _translate_permission_error(connection: Connection, table: TableShape) -> It
         raise DatabaseError(
             ROWS_UNREADABLE,
             table=table.label,
+            quoted_table=table.quoted_name,
             database=connection.info.dbname,
             role=connection.info.user,
             detail=sanitize_error(error),

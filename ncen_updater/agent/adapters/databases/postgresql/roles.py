@@ -28,6 +28,7 @@ from ncen_updater.agent.adapters.databases.postgresql.connection import (
     Server,
     ask_sqlstate,
     fetch_rows,
+    quote_identifier,
 )
 from ncen_updater.agent.model.errors import DatabaseError
 from ncen_updater.common.findings import Finding, Severity
@@ -42,8 +43,8 @@ AGENT_IS_SUPERUSER = FindingTemplate(
     "NU-4163",
     Severity.CRITICAL,
     N_("Database role {role} is a superuser"),
-    N_("Run as another superuser: ALTER ROLE {role} NOSUPERUSER CREATEDB; GRANT {owner},"
-        " pg_signal_backend, pg_read_all_settings, pg_read_all_stats TO {role};"),
+    N_('Run as another superuser: ALTER ROLE "{role}" NOSUPERUSER CREATEDB; GRANT "{owner}",'
+        ' pg_signal_backend, pg_read_all_settings, pg_read_all_stats TO "{role}";'),
 )  # fmt: skip
 NO_OWNER_LOGIN = FindingTemplate(
     "NU-4164",
@@ -58,14 +59,15 @@ CONTROL_DATABASE_EXPOSED = FindingTemplate(
     Severity.CRITICAL,
     N_("Control database {control} is accessible to the application: {reaching} can connect"
         " or act as {role}"),
-    N_("Run as superuser: REVOKE CONNECT ON DATABASE {control} FROM PUBLIC, {reaching};"
-        " REVOKE {role} FROM {reaching}; and use a separate role for 'user' in agent.toml."),
+    N_('Run as superuser: REVOKE CONNECT ON DATABASE "{control}" FROM PUBLIC, {quoted_reaching};'
+        ' REVOKE "{role}" FROM {quoted_reaching};'
+        " and use a separate role for 'user' in agent.toml."),
 )  # fmt: skip
 CONNECTION_LIMIT_TOO_LOW = FindingTemplate(
     "NU-4166",
     Severity.CRITICAL,
     N_("Connection limit of role {owner} too low: {limit}, {needed} required"),
-    N_("Run as superuser: ALTER ROLE {owner} CONNECTION LIMIT -1;"),
+    N_('Run as superuser: ALTER ROLE "{owner}" CONNECTION LIMIT -1;'),
 )
 LOGIN_UNKNOWN = FindingTemplate(
     "NU-4171",
@@ -180,10 +182,13 @@ def find_exposures(
         # Nothing can be closed to a superuser: so this is a warning until the application's role
         # changes.
         severity = Severity.WARNING if seen.application_is_superuser else Severity.CRITICAL
-        reaching = ", ".join(seen.control_database_roles)
         found.append(
             CONTROL_DATABASE_EXPOSED.make_finding(
-                severity, control=control, role=role, reaching=reaching
+                severity,
+                control=control,
+                role=role,
+                reaching=", ".join(seen.control_database_roles),
+                quoted_reaching=", ".join(map(quote_identifier, seen.control_database_roles)),
             )
         )
     needed = max(databases * SESSIONS_PER_DATABASE, RESTORE_SESSIONS)

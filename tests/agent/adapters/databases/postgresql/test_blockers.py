@@ -29,7 +29,7 @@ def test_idle_database_has_no_blockers(any_site: Site) -> None:
     assert set(found) == (set() if any_site.user != AGENT else {"NU-4125"})
     assert all(finding.severity is Severity.WARNING for finding in found.values())
     if any_site.user == AGENT:
-        assert f"GRANT pg_read_all_settings TO {AGENT}" in str(found["NU-4125"].remedy)
+        assert f'GRANT pg_read_all_settings TO "{AGENT}"' in str(found["NU-4125"].remedy)
         any_site.sql("postgres", f"GRANT pg_read_all_settings TO {AGENT}")
         assert look(any_site, final=True) == {}
 

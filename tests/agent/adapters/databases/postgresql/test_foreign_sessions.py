@@ -101,7 +101,7 @@ def test_missing_statistics_privilege_is_reported(plain: Site) -> None:
     plain.sql("postgres", f"REVOKE pg_read_all_stats FROM {AGENT}")
     found = look(plain)["NU-4150"]
     assert found.severity is Severity.CRITICAL
-    assert f"GRANT pg_read_all_stats TO {AGENT};" in str(found.remedy)
+    assert f'GRANT pg_read_all_stats TO "{AGENT}";' in str(found.remedy)
 
 
 def test_foreign_sessions_are_judged_by_role(plain: Site) -> None:
@@ -127,7 +127,7 @@ def test_foreign_sessions_are_judged_by_role(plain: Site) -> None:
         plain.sql("postgres", f"REVOKE pg_signal_backend FROM {AGENT}")
         found = look(plain, application_roles=("ncen",))
         assert "of-report" in str(found["NU-4152"].title)
-        assert f"GRANT pg_signal_backend TO {AGENT};" in str(found["NU-4152"].remedy)
+        assert f'GRANT pg_signal_backend TO "{AGENT}";' in str(found["NU-4152"].remedy)
 
 
 def test_remaining_foreign_session_reverts_the_change(plain: Site) -> None:

@@ -129,7 +129,7 @@ def _set(options: Options, narrator: Narrator, stack: contextlib.ExitStack) -> S
     narrator.say(
         N_(
             "ncen-updater with a stand-in for nCEN, which is not public. The application and"
-            " its data are invented; keys, feed, database server and kills are real. Files are"
+            " its data are invented; keys, feed, databases and kills are real. Files are"
             " only written in {directory} and the temporary directory, and are removed at the"
             " end unless you gave --keep."
         ),

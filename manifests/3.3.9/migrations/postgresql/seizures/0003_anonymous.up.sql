@@ -1,2 +1,2 @@
--- Erased on purpose and for good, so there is no way back.
+-- Erased on purpose, so no rollback can restore it.
 UPDATE cases SET officer = '-' WHERE status = 'closed';

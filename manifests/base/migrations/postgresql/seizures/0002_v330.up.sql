@@ -23,7 +23,7 @@ INSERT INTO ref_cites_map VALUES
     ('C01', 'LIVE-I'), ('C02', 'LIVE-II'), ('C03', 'IVORY'), ('C04', 'IVORY'), ('C05', 'TIMBER'),
     ('C06', 'PLANT'), ('C07', 'SKIN'), ('C08', 'MEDIC'), ('C09', 'SKIN'), ('C10', NULL);
 
--- The class of before is kept beside the new one, because two old ones may have become one.
+-- The old class stays beside the new one, because two old ones may have become one.
 ALTER TABLE offences RENAME COLUMN cites_class TO cites_class_former;
 ALTER TABLE offences ADD COLUMN cites_offence text REFERENCES ref_cites_offence;
 UPDATE offences SET cites_offence =
@@ -43,7 +43,7 @@ CREATE TABLE cultural_objects (
 );
 CREATE INDEX cultural_objects_case ON cultural_objects (case_ref);
 
--- What an earlier way back had to park comes back.
+-- Restore what an earlier rollback parked.
 CREATE SCHEMA IF NOT EXISTS ncen_kept;
 CREATE TABLE IF NOT EXISTS ncen_kept.offences (
     id bigint PRIMARY KEY, category_code text, cites_class text, cites_offence text

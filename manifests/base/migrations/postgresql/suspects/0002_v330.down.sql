@@ -1,4 +1,4 @@
--- Back to 3.2.4, keeping every record. What the old shape cannot hold is parked in ncen_kept.
+-- Rollback to 3.2.4, keeping every record. What the old schema cannot hold is parked in ncen_kept.
 CREATE SCHEMA IF NOT EXISTS ncen_kept;
 CREATE TABLE ncen_kept.persons (person_ref text PRIMARY KEY, own_script_name text);
 INSERT INTO ncen_kept.persons

@@ -1,4 +1,4 @@
--- Back to 3.2.4, keeping every record. What the old shape cannot hold is parked in tables named ncen_kept__*.
+-- Rollback to 3.2.4, keeping every record. What the old schema cannot hold is parked in tables named ncen_kept__*.
 CREATE TABLE ncen_kept__companies (company_ref text PRIMARY KEY, trade_name text);
 INSERT INTO ncen_kept__companies
     SELECT company_ref, trade_name FROM companies WHERE trade_name IS NOT NULL;

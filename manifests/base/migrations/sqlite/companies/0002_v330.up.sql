@@ -2,7 +2,7 @@
 ALTER TABLE companies ADD COLUMN trade_name text;
 CREATE INDEX companies_name ON companies (name);
 
--- What an earlier way back had to park comes back.
+-- Restore what an earlier rollback parked.
 CREATE TABLE IF NOT EXISTS ncen_kept__companies (company_ref text PRIMARY KEY, trade_name text);
 UPDATE companies SET trade_name = kept.trade_name
     FROM ncen_kept__companies kept WHERE kept.company_ref = companies.company_ref;

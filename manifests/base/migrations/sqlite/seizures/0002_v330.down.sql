@@ -1,4 +1,4 @@
--- Back to 3.2.4, keeping every record. What the old shape cannot hold is parked in tables named ncen_kept__*.
+-- Rollback to 3.2.4, keeping every record. What the old schema cannot hold is parked in tables named ncen_kept__*.
 CREATE TABLE ncen_kept__offences (
     id integer PRIMARY KEY, category_code text, cites_class text, cites_offence text
 );

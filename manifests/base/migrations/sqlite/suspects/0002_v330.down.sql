@@ -1,4 +1,4 @@
--- Back to 3.2.4, keeping every record. What the old shape cannot hold is parked in tables named ncen_kept__*.
+-- Rollback to 3.2.4, keeping every record. What the old schema cannot hold is parked in tables named ncen_kept__*.
 CREATE TABLE ncen_kept__persons (person_ref text PRIMARY KEY, own_script_name text);
 INSERT INTO ncen_kept__persons
     SELECT person_ref, own_script_name FROM persons WHERE own_script_name IS NOT NULL;

@@ -6,7 +6,7 @@ CREATE INDEX persons_search_name ON persons (search_name);
 ALTER TABLE aliases ADD COLUMN search_alias text GENERATED ALWAYS AS (lower(alias)) VIRTUAL;
 CREATE INDEX aliases_search_alias ON aliases (search_alias);
 
--- What an earlier way back had to park comes back.
+-- Restore what an earlier rollback parked.
 CREATE TABLE IF NOT EXISTS ncen_kept__persons (person_ref text PRIMARY KEY, own_script_name text);
 UPDATE persons SET own_script_name = kept.own_script_name
     FROM ncen_kept__persons kept WHERE kept.person_ref = persons.person_ref;

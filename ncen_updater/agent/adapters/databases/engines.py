@@ -1,10 +1,8 @@
 """Table of the database engines, each with its package and ``descriptor.py``.
 
 A difference between engines belongs into :class:`EngineDescriptor` or
-:class:`.base.DatabaseEngine`. Outside of an engine's package only ``config/engines.py`` (settings),
-``formats/dialects.py`` (SQL), ``agent/setup/`` (detection of databases) and
-``publisher/lint/sql_rules.py`` (syntax and lock rules) name engines. ``descriptor.py`` imports no
-driver, since some callers need none.
+:class:`.base.DatabaseEngine`. ``tests/test_engines.py`` lists the places outside of an engine's
+package that may name it. ``descriptor.py`` imports no driver, since some callers need none.
 """
 
 from __future__ import annotations

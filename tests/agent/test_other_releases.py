@@ -159,5 +159,5 @@ def test_overlay_lines_say_what_they_count() -> None:
     assert [line.render("en") for line in describe_overlay(report)] == [
         "sw: 60 % translated (3 of 5), previously 100 %",
         "  new texts shown in 'en': 2",
-        "  new texts in 'seizures': 1",
+        "  of these, in 'seizures': 1",
     ]

@@ -37,7 +37,7 @@ def test_first_event_is_described_completely(made: tuple[Path, FeedKeys], tmp_pa
     said = words(tmp_path / "event", first, None)
     raw = [line for line in said if " set to " in line]
     assert raw == []
-    assert "no product for plain tufup clients" in [line.strip() for line in said]
+    assert "products for plain tufup clients: -" in [line.strip() for line in said]
     assert "timestamp: valid for 7 days, renewed in the last 6" in said
     assert "ncen: its file names are exclusive" in said
     assert "root: signature threshold 2 of 3" in said

@@ -232,7 +232,7 @@ Make = Callable[[FeedState], Draft]
         ),
         (
             lambda s: make_channel(s, "ncen", "3.3.0", Channel.PREVIEW, NOW),
-            ["ncen 3.3.0: channel 'preview' (before: 'stable')"],
+            ["ncen 3.3.0: channel 'preview' (before: stable)"],
         ),
         (
             lambda s: make_audience(s, "ncen", "3.3.0", ["NO"], NOW),

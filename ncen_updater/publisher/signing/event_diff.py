@@ -15,7 +15,7 @@ from typing import Any, Final
 from securesystemslib.signer import Key
 from tuf.api.metadata import Metadata, Root, Targets  # type: ignore[attr-defined]
 
-from ncen_updater.common.cli.render import format_date, group_digest
+from ncen_updater.common.cli.render import DONE_OF_TOTAL, format_date, group_digest
 from ncen_updater.common.i18n import N_, LazyText, LocalizedFigure, join_texts
 from ncen_updater.feed.emergency_halt_statements import read_emergency_halt_keys
 from ncen_updater.feed.upgrade_path import format_version_range
@@ -72,13 +72,10 @@ def describe_rollout_changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> 
             if halt
             else LazyText(N_("{product} {version}: halt ends"), name)
         )
-    if old and old.get("channel") != new.get("channel"):
-        values = {**name, "channel": new.get("channel"), "old": old.get("channel")}
-        yield LazyText(N_("{product} {version}: channel '{channel}' (before: '{old}')"), values)
-    elif not old:
-        yield LazyText(
-            N_("{product} {version}: channel '{channel}'"), {**name, "channel": new.get("channel")}
-        )
+    if not old or old.get("channel") != new.get("channel"):
+        values = {**name, "channel": new.get("channel")}
+        text = LazyText(N_("{product} {version}: channel '{channel}'"), values)
+        yield _add_former(text, old.get("channel")) if old else text
     yield from _describe_countries(name, old, new)
     yield from _describe_waves(name, old.get("waves") or [], new.get("waves") or [])
 
@@ -90,15 +87,15 @@ def _describe_countries(
     if before == after:
         return
     everywhere = LazyText(N_("all"))
-    values = {
-        **name,
-        "countries": ", ".join(after) or everywhere,
-        "old": ", ".join(before) or everywhere,
-    }
-    words = N_("{product} {version}: countries: {countries}")
-    if old:
-        words = N_("{product} {version}: countries: {countries} (before: {old})")
-    yield LazyText(words, values)
+    values = {**name, "countries": ", ".join(after) or everywhere}
+    text = LazyText(N_("{product} {version}: countries: {countries}"), values)
+    yield _add_former(text, ", ".join(before) or everywhere) if old else text
+
+
+def _add_former(text: LazyText, former: object) -> LazyText:
+    """Add the former value to a sentence."""
+    words = N_("{change} (before: {former})")
+    return LazyText(words, {**text.values, "change": text, "former": former})
 
 
 def _describe_waves(
@@ -370,17 +367,15 @@ def _diff_role(event: SigningEvent, role: str, draft: Metadata[Any]) -> Iterator
         name=role,
         digest=group_digest(compute_signed_digest(draft)),
     )
-    yield _make_line(
-        N_("drafted {at}, valid until {day} (before: {day_before})")
-        if old
-        else N_("drafted {at}, valid until {day}"),
-        issued=read_issue_time(new),
-        at=format_signed_time(read_issue_time(new)),
-        expires=f"{new.expires:%Y-%m-%d}",
-        day=format_date(new.expires),
-        before=f"{old.expires:%Y-%m-%d}" if old else "-",
-        day_before=format_date(old.expires) if old else "-",
-    )
+    values = {
+        "issued": read_issue_time(new),
+        "at": format_signed_time(read_issue_time(new)),
+        "expires": f"{new.expires:%Y-%m-%d}",
+        "day": format_date(new.expires),
+        "before": f"{old.expires:%Y-%m-%d}" if old else "-",
+    }
+    text = LazyText(N_("drafted {at}, valid until {day}"), values)
+    yield _make_verbatim_line(_add_former(text, format_date(old.expires)) if old else text)
     names = list_key_owners(event.list_signers(role).values())
     yield _make_line(N_("can be signed by: {names}"), names=", ".join(names))
     condition = read_publish_condition(new)
@@ -437,20 +432,11 @@ def _diff_periods(old: Root | None, new: Root) -> Iterator[DiffLine]:
     for name in sorted(before.keys() | after.keys()):
         if not _is_equal(before.get(name), after.get(name)):
             days, signing = after.get(name, ("-", "-"))
-            old_days, old_signing = before.get(name, ("-", "-"))
-            yield _make_line(
-                N_(
-                    "{name}: valid for {days} days, renewed in the last {signing}"
-                    " (before: {old_days}, {old_signing})"
-                )
-                if name in before
-                else N_("{name}: valid for {days} days, renewed in the last {signing}"),
-                name=name,
-                days=days,
-                signing=signing,
-                old_days=old_days,
-                old_signing=old_signing,
-            )
+            words = N_("{name}: valid for {days} days, renewed in the last {signing}")
+            text = LazyText(words, {"name": name, "days": days, "signing": signing})
+            if name in before:
+                text = _add_former(text, ", ".join(map(str, before[name])))
+            yield _make_verbatim_line(text)
 
 
 def _read_periods(root: Root | None) -> dict[str, tuple[object, object]]:
@@ -544,16 +530,10 @@ def _diff_holders(
         elif old[keyid].to_dict() != key.to_dict():
             yield _make_line(N_("WARNING: {name}: key {key} changes"), name=name, key=keyid)
     if (old_threshold, len(old)) != (threshold, len(new)):
-        yield _make_line(
-            N_("{name}: signature threshold {threshold} of {count} (before: {old} of {old_count})")
-            if old_threshold
-            else N_("{name}: signature threshold {threshold} of {count}"),
-            name=name,
-            threshold=threshold,
-            count=len(new),
-            old=old_threshold,
-            old_count=len(old),
-        )
+        values = {"name": name, "threshold": threshold, "count": len(new)}
+        text = LazyText(N_("{name}: signature threshold {threshold} of {count}"), values)
+        former = LazyText(DONE_OF_TOTAL, {"done": old_threshold, "total": len(old)})
+        yield _make_verbatim_line(_add_former(text, former) if old_threshold else text)
 
 
 def _diff_files(
@@ -615,7 +595,7 @@ def _diff_custom(path: str, old: Mapping[str, Any], new: Any) -> Iterator[DiffLi
         if key == "withdrawn" and value is None and before.get(key) is not None:
             yield _make_line(N_("WARNING: {product} {version}: withdrawal ends"), **name)
         elif key not in offer:
-            yield _make_line(N_("{path}: {key} removed"), path=path, key=key)
+            yield _make_line(N_("{key} removed"), key=f"{path}: {key}")
         elif key == "withdrawn":
             yield _make_line(
                 N_("WITHDRAWN: {product} {version}: {reason}. Advice: {advice}."),
@@ -626,19 +606,16 @@ def _diff_custom(path: str, old: Mapping[str, Any], new: Any) -> Iterator[DiffLi
         elif (worded := describe_offer_field(offer, key)) is not None:
             yield _make_verbatim_line(worded)
         else:
-            words = N_("{path}: {key} set to {value}")
-            yield _make_line(words, path=path, key=key, value=_format_json(value))
+            words = N_("{key} set to {value}")
+            yield _make_line(words, key=f"{path}: {key}", value=_format_json(value))
 
 
 def _diff_rest(old: Any, new: Any) -> Iterator[DiffLine]:  # noqa: ANN401 - any role
     """Describe all changes without a sentence above."""
     for place, value in find_undescribed_changes(old.to_dict() if old else {}, new.to_dict()):
-        if place == f"{POLICY_FIELD}/plain_tufup" and value == []:
-            yield _make_line(N_("no product for plain tufup clients"))
-            continue
         if place == f"{POLICY_FIELD}/plain_tufup" and _is_names(value):
             words = N_("products for plain tufup clients: {products}")
-            yield _make_line(words, products=", ".join(value))
+            yield _make_line(words, products=", ".join(value) or "-")
             continue
         if place == RECEIPT_ADDRESSES_FIELD and _is_names(value):
             words = N_("sites may send receipts to: {addresses}")

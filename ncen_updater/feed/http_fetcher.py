@@ -355,7 +355,7 @@ class HttpFetcher(FeedFetcher):
             elif isinstance(error, RedirectedError):
                 kind = NetworkFailure.REDIRECTED
             reason = get_root_cause(error)
-            raise MirrorError(kind, N_("{name}: {reason}"), name=address, reason=reason) from error
+            raise MirrorError(kind, N_("{name}: {text}"), name=address, text=reason) from error
 
     def _record_server_date(self, response: requests.Response) -> None:
         if not self.records_date:

@@ -70,10 +70,10 @@ def describe_mistakes(error: Exception, whole: str) -> LazyText | str:
     found = error.errors(include_url=False, include_input=False)
     return join_texts(
         LazyText(
-            N_("{name}: {reason}"),
+            N_("{name}: {text}"),
             {
                 "name": ".".join(str(part)[:100] for part in item["loc"]) or whole,
-                "reason": get_error_text(item["ctx"]["error"])
+                "text": get_error_text(item["ctx"]["error"])
                 if item["type"] == "value_error"
                 else item["msg"],
             },

@@ -167,8 +167,8 @@ def _require_valid_entries(tree: Tree, source: str | Path) -> None:
     for entry in tree.entries:
         problem = rules.find_problem(entry.path, entry.type, entry.target) or _find_problem(entry)
         if problem:
-            values = {"name": repr(entry.path), "reason": problem}
-            raise TreeError(source=source, detail=LazyText(N_("{name}: {reason}"), values))
+            values = {"name": repr(entry.path), "text": problem}
+            raise TreeError(source=source, detail=LazyText(N_("{name}: {text}"), values))
 
 
 def parse_tree(content: bytes, source: str) -> Tree:

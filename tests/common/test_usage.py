@@ -168,7 +168,7 @@ def test_every_placeholder_of_a_command_is_known() -> None:
         for text in texts:
             left = text
             for word in sorted(METAVARS, key=len, reverse=True):
-                left = left.replace(word, "")
+                left = left.replace(word.upper(), "")
             found.update(part for part in left.replace("/", " ").split() if part.isupper())
         if isinstance(command, click.Group):
             for name in command.list_commands(context):

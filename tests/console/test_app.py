@@ -158,7 +158,7 @@ def test_form_is_accepted_once(counter: Counter, guest: Guest) -> None:
     assert first.headers["location"] == again.headers["location"]
     assert holds(counter) == ["customs fair"]
     shown = guest.get(first.headers["location"])
-    assert "Upgrades on hold." in shown.text and "customs fair" in shown.text
+    assert "Upgrades are on hold." in shown.text and "customs fair" in shown.text
 
 
 def test_repeated_click_waits_for_the_first(

@@ -113,7 +113,7 @@ EVENT_FIELD_LABELS: Final[Mapping[str, str]] = {
     "changes": N_("changes"),
     "code": N_("code"),
     "corrects": N_("replaces"),
-    "count": N_("number"),
+    "count": N_("count"),
     "data": N_("details"),
     "databases": N_("databases"),
     "emergency": N_("emergency"),

@@ -92,7 +92,7 @@ class LocalSiteClient(LocalRecords):
         from_bundle = record is not None and read_at == record.imported_at
         if from_bundle and record is not None:
             if not site.config.feed.offline:
-                words.append(LazyText(N_("Feed unreachable.")))
+                words.append(LazyText("{text}.", {"text": LazyText(N_("Feed unreachable"))}))
             text = N_("Metadata imported at {at}, valid until {until}")
             until = format_time(record.usable_until, zone)
             times = {"at": format_time(record.imported_at, zone), "until": until}

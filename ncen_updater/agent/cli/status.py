@@ -135,13 +135,10 @@ def _show_service(
             session.add_line(LazyText("{why}", {"why": make_sentence(str(why))}))
     for what, amount in describe_current_work(state) if state.get("running") else ():
         message = what.render(session.language)
-        figures: dict[str, object] = {
-            "what": LocalizedFigure(message, **{session.language: message})
-        }
         if amount is not None:
-            figures["amount"] = format_amount(amount)
-        text = N_("Operation: {what}") if amount is None else N_("Operation: {what}, {amount}")
-        session.add_line(LazyText(text, figures))
+            message = f"{message}, {format_amount(amount).render(session.language)}"
+        figure = LocalizedFigure(message, **{session.language: message})
+        session.add_line(LazyText(N_("Operation: {what}"), {"what": figure}))
     for failure in state.get("failures", ()):
         values = {
             "what": label_operation(failure["action"]), "times": failure["failures"],
@@ -232,9 +229,9 @@ def _show_journal(session: AgentSession, document: Document, part: Document) -> 
         show_last_change(session, last)
     if part["confirmed_by"]:
         values = {"name": strip_control_characters(part["confirmed_by"])}
-        words = N_("  Confirmed by {name}")
+        words = N_("  confirmed by {name}")
         if (change or last or {}).get("contract_abandoned"):
-            words = N_("  Confirmed by {name}; final migrations not finished")
+            words = N_("  confirmed by {name}; final migrations not finished")
         session.add_line(LazyText(words, values))
     if part["consumed_approvals"]:
         session.add_line(

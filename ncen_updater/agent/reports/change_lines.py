@@ -171,12 +171,13 @@ def _format_failure(
             },
         )  # fmt: skip
     elif meaning is not None:
-        yield LazyText(N_("  {code}: {meaning}"), {"code": code, "meaning": meaning[0]})
+        explained = LazyText(N_("{name}: {text}"), {"name": code, "text": meaning[0]})
+        yield LazyText("  {line}", {"line": explained})
     elif code:
         yield LazyText(N_("  failed with {code}"), {"code": code})
     # An interruption is over and needs no remedy.
     if meaning and code != INTERRUPTED.code and not has_hidden_values(meaning[1]):
-        yield LazyText(N_("  what to do: {remedy}"), {"remedy": meaning[1]})
+        yield LazyText(N_("  What to do: {advice}"), {"advice": meaning[1]})
     interruption = report["interruption"]
     if interruption:
         text = (

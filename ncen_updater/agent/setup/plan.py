@@ -45,6 +45,7 @@ from ncen_updater.common.cli.render import format_fingerprint
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, LazyText, join_texts
 from ncen_updater.common.messages import (
+    DATABASE_CLOSED,
     SETUP_ACCOUNT_MISSING,
     SETUP_FINGERPRINT_MISMATCH,
     SETUP_GROUP_MISSING,
@@ -264,8 +265,8 @@ def _make_database_table(found: SiteProposal, given: DatabaseAnswers) -> dict[st
         there = {database.name for database in cluster.databases}
         for name in names.values():
             if name in cluster.closed:
-                words = N_('Run as superuser: ALTER DATABASE "{name}" ALLOW_CONNECTIONS true;')
-                raise cluster.address.make_refusal(LazyText(words, {"name": name}))
+                remedy = LazyText(DATABASE_CLOSED.remedy, {"database": name})
+                raise cluster.address.make_refusal(remedy)
             _require(
                 name in there, N_("database {name}"), "databases.names", detail=seen, name=name
             )

@@ -26,16 +26,16 @@ from ncen_updater.common.i18n import (
 )
 from ncen_updater.common.messages import BAD_VERSION, COMMAND_INTERRUPTED, UNEXPECTED
 
-#: Metavars in help and usage; names of commands and options are never translated.
+#: Metavars in help and usage, in lower case; names of commands and options are never translated.
 METAVARS: Final = (
-    N_("ARGS"), N_("CEREMONY"), N_("CHANGE"), N_("CHANNEL"), N_("COMMAND"), N_("COUNTRIES"),
-    N_("COUNTRY"), N_("DIRECTORY"), N_("EVENT"), N_("FEED"), N_("FILE"), N_("FILES"), N_("HASH"),
-    N_("INTEGER"), N_("JOB"), N_("KEY"), N_("LABEL"), N_("LANGUAGE"), N_("NAME"),
-    N_("NUMBER"), N_("PART"), N_("PATH"), N_("PERCENT"), N_("PLACE"), N_("ROLES"),
-    N_("SIZE"), N_("TEXT"), N_("TIME"), N_("WAVE"), N_("WORDS"),
+    N_("args"), N_("ceremony"), N_("change"), N_("channel"), N_("command"), N_("countries"),
+    N_("country"), N_("directory"), N_("event"), N_("feed"), N_("file"), N_("files"), N_("hash"),
+    N_("integer"), N_("job"), N_("key"), N_("label"), N_("language"), N_("name"),
+    N_("number"), N_("part"), N_("path"), N_("percent"), N_("place"), N_("roles"),
+    N_("size"), N_("text"), N_("time"), N_("wave"), N_("words"),
 )  # fmt: skip
 _METAVAR: Final = re.compile(
-    r"(?<![A-Za-z_-])(?:" + "|".join(sorted(METAVARS, reverse=True)) + r")(?![A-Za-z_-])"
+    rf"(?<![A-Za-z_-])(?:{'|'.join(sorted(METAVARS, reverse=True)).upper()})(?![A-Za-z_-])"
 )
 #: gettext domain of click's texts, and the variable with which gettext selects the language.
 DOMAIN: Final = "click"
@@ -91,7 +91,7 @@ class CommandUsageError(click.UsageError):
 
 def translate_metavars(text: str, language: str) -> str:
     """Translate the metavars in a usage line, such as ``[OPTIONS] FILE``. Pure."""
-    return _METAVAR.sub(lambda found: translate(found[0], language), text)
+    return _METAVAR.sub(lambda found: translate(found[0].lower(), language).upper(), text)
 
 
 def format_usage_error(error: click.ClickException, language: str) -> str:

@@ -123,7 +123,7 @@ def hold(asking: PageRequest) -> FormResult:
     until = _parse_time(asking, "until")
     wanted = {"reason": require_field(asking, "reason"), "until": until}
     asking.call_with_password("POST", "/v1/holds", wanted)
-    return "/", LazyText(N_("Upgrades on hold."))
+    return "/", LazyText(N_("Upgrades are on hold."))
 
 
 def unhold(asking: PageRequest) -> FormResult:
@@ -136,7 +136,7 @@ def schedule(asking: PageRequest) -> FormResult:
     """Schedule the earliest start of the upgrade that the page showed."""
     wanted = {"binding": require_field(asking, "binding"), "not_before": _parse_time(asking, "at")}
     if wanted["not_before"] is None:
-        raise UpdaterError(CONSOLE_FORM, reason="'at' is missing")
+        raise UpdaterError(CONSOLE_FORM, reason=LazyText("'{name}' is missing", {"name": "at"}))
     asking.call_with_password("PUT", "/v1/schedule", wanted)
     return "/upgrade", LazyText(N_("Upgrade scheduled."))
 

@@ -298,7 +298,8 @@ def build_live_view(
             lines = (say(N_("Interrupted during: {step}"), step=LazyText(name)),)
     elif job is not None:
         tone, label, problem = describe_job(job)
-        headline = say(N_("Job {number}: {kind}"), number=job["id"], kind=_format_kind(job))
+        numbered = LazyText(N_("Job {number}"), {"number": job["id"]})
+        headline = say(N_("{name}: {text}"), name=numbered, text=_format_kind(job))
         if job["kind"] not in REPORTED:
             lines = tuple(
                 map(str, ((job["result"] or {}).get("document") or {}).get("lines") or ())

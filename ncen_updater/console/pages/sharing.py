@@ -81,7 +81,8 @@ def set_level(asking: PageRequest) -> FormResult:
     if level not in names:
         raise UpdaterError(CONSOLE_FORM, reason="unknown 'level'")
     if names.index(level) > names.index(agreed) and asking.form.get("agreed") != "yes":
-        raise UpdaterError(CONSOLE_FORM, reason="'agreed' is missing")
+        reason = LazyText("'{name}' is missing", {"name": "agreed"})
+        raise UpdaterError(CONSOLE_FORM, reason=reason)
     asking.call_with_password("PUT", "/v1/receipts", {"level": level})
     asking.inspections.discard("receipts")
     name = LazyText(LEVELS[level])

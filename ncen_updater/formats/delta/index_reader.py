@@ -198,7 +198,7 @@ class _PlanReader:
             raise MalformedPackError("too many entries")
         problem = self._rules.find_problem(entry.path, entry.type, entry.target)
         if problem:
-            raise MalformedPackError(N_("{name}: {reason}"), name=repr(entry.path), reason=problem)
+            raise MalformedPackError(N_("{name}: {text}"), name=repr(entry.path), text=problem)
         self._last = (entry.path, entry.type is EntryType.DIRECTORY)
 
     def _read_new_entry(self, step: IndexStep) -> NewEntry:

@@ -220,11 +220,9 @@ def _show_keys(
     for role, key in held:
         fingerprint = compute_fingerprint(key)
         row = {"role": role, "owner": get_key_owner(key), "kind": key.keytype}
-        words = N_("{owner}: {kind} key {fingerprint}")
-        if role:
-            words = N_("{role}, {owner}: {kind} key {fingerprint}")
-        values = {**row, "fingerprint": group_digest(fingerprint)}
-        show_line(session, LazyText(words, values), indent)
+        named = f"{role}, {row['owner']}" if role else row["owner"]
+        values = {**row, "owner": named, "fingerprint": group_digest(fingerprint)}
+        show_line(session, LazyText(N_("{owner}: {kind} key {fingerprint}"), values), indent)
         rows.append({**row, "fingerprint": fingerprint})
     return rows
 

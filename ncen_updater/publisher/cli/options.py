@@ -754,12 +754,9 @@ class OnlineKeyFiles:
 
 def online_options(*, required: bool) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Return the options for the keys of the online roles."""
-    words = {
-        "snapshot": N_("Private key of snapshot (repeatable)"),
-        "timestamp": N_("Private key of timestamp (repeatable)"),
-    }
+    text = N_("Private key of this role (repeatable)")
     options = (
         click.option(f"--{role}-key", type=FILE_PATH, multiple=True, required=required, help=text)
-        for role, text in words.items()
+        for role in ("snapshot", "timestamp")
     )
     return bundle_options("online", OnlineKeyFiles, *options)

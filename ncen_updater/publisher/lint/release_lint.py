@@ -388,9 +388,9 @@ def _check_unchanged_schema(
     if release.manifest.migrator is None:
         return
     if release.manifest.migrator.contract is not None:
-        yield report(messages.CONTRACT_SAME_NUMBER, **values)
+        yield report(messages.CONTRACT_SAME_NUMBER, files="[migrator.contract]", **values)
     if before.migrator is None:
-        yield report(messages.NEW_MIGRATOR_SAME_NUMBER, **values)
+        yield report(messages.NEW_MIGRATOR_SAME_NUMBER, files="[migrator]", **values)
     own, others = _list_new_migration_files(release)
     for paths, severity in ((own, Severity.CRITICAL), (others, Severity.WARNING)):
         if paths:

@@ -163,15 +163,10 @@ def _format_audience(offer: Mapping[str, Any]) -> LazyText:
     waves = offer.get("waves") or []
     if not countries and waves and all(wave.get("countries") for wave in waves):
         countries = sorted({code for wave in waves for code in wave["countries"]})
-    preview = offer.get("channel") == "preview"
-    values = {"countries": ", ".join(countries)}
-    if countries and preview:
+    values = {"countries": ", ".join(countries) or LazyText(N_("all countries"))}
+    if offer.get("channel") == "preview":
         return LazyText(N_("sites in {countries} (preview channel)"), values)
-    if countries:
-        return LazyText(N_("sites in {countries}"), values)
-    if preview:
-        return LazyText(N_("sites in all countries (preview channel)"))
-    return LazyText(N_("sites in all countries"))
+    return LazyText(N_("sites in {countries}"), values)
 
 
 CHANGED_PROGRAMS_WARNING = N_("WARNING: changed executable files: {paths}")

@@ -99,7 +99,7 @@ def test_event_values_are_translated_to_french() -> None:
 
 def test_counts_and_answers_of_events_are_unambiguous() -> None:
     """Seen: "number 1", "measured measured 1.4 s" and "at most 58 s, at least 0.4 s"."""
-    assert format_event(None, "x", {"count": 1}, "en") == "-  x  number: 1"
+    assert format_event(None, "x", {"count": 1}, "en") == "-  x  count: 1"
     data = {"actual_s": 1.4, "held": True, "high_s": 58, "low_s": 0.4}
     said = format_event(None, "x", data, "en")
     assert said == "-  x  1.4 s, as predicted: yes, at least 0.4 s, at most 58 s"

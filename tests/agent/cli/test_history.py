@@ -154,7 +154,7 @@ CHANGES: dict[str, tuple[Callable[[Journal], None], list[str]]] = {
         "  downtime: none",
         "  failed <at> (migrating the databases): NU-4201 Invalid result of check '0003' on"
         " companies: 2 values (a",
-        "  what to do: Run ncen-updater support-bundle and send the file to the Secretariat.",
+        "  What to do: Run ncen-updater support-bundle and send the file to the Secretariat.",
         "  no data loss",
     ]),
     "torn": (interrupt_migration, [

@@ -207,7 +207,7 @@ def test_consumed_approvals_and_confirmations_are_reported(
     found["journal"] |= {"consumed_approvals": ["amina", "bo"], "confirmed_by": "chan"}
     _show_parts(session, found)
     told = " ".join(str(text) for text in shown)
-    assert "Confirmed by chan" in told
+    assert "confirmed by chan" in told
     assert "A retry requires new approvals. Approved by: amina, bo" in told
 
 

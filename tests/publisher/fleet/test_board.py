@@ -480,7 +480,7 @@ def test_each_of_two_keys_is_named_by_its_fingerprint(tmp_path: Path) -> None:
     words = encode_as_words(compute_fingerprint(encode_public_key(forged.private)))
     assert item.code == "NU-9835"
     command = f'ncen-publisher fleet confirm ke-1 --key "{words}" --record fleet.db'
-    assert str(item.remedy_text).endswith(f"its key is new: {command}")
+    assert str(item.remedy_text).endswith(f"run: {command}")
 
 
 def test_attention_says_what_a_mark_means_until_it_is_answered(tmp_path: Path) -> None:

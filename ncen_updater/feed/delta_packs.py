@@ -88,11 +88,6 @@ def read_bad_packs(directory: Path) -> Mapping[str, str]:
     return {str(key): str(value) for key, value in data.items()}
 
 
-def clear_bad_packs(directory: Path) -> None:
-    """Forget the failed packs, after an import brought them again or the slot was repaired."""
-    durable.remove_file(directory / BAD_PACKS_NAME)
-
-
 def mark_pack_bad(directory: Path, ref: DeltaRef, error: UpdaterError) -> None:
     """Record that a pack failed, and delete it.
 

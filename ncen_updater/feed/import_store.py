@@ -29,9 +29,9 @@ from ncen_updater.common.bounded_io import parse_json, read_file
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.json_records import JsonRecord
 from ncen_updater.common.messages import LOCAL_STORE_FAILED, METADATA_LOCKED, VIEW_DAMAGED
-from ncen_updater.feed.delta_packs import clear_bad_packs
+from ncen_updater.feed.delta_packs import BAD_PACKS_NAME
 from ncen_updater.feed.errors import TrustError
-from ncen_updater.feed.release_files import RECORD_NAME, remove_document_record
+from ncen_updater.feed.release_files import RECORD_NAME
 from ncen_updater.formats.target_names import ROOT_HISTORY
 
 METADATA_LOCK_NAME, PARTIAL_DIRECTORY, READY_DIRECTORY = (
@@ -169,8 +169,12 @@ def install_import(state: Path) -> None:
         target = state / release.relative_to(ready)
         durable.make_directory(target)
         if (release / RECORD_NAME).exists():
-            remove_document_record(target)  # makes the directory invalid while files are replaced
-            clear_bad_packs(target)  # the import brought them again: try them once more
+            durable.remove_file(
+                target / RECORD_NAME
+            )  # makes the directory invalid while files are replaced
+            durable.remove_file(
+                target / BAD_PACKS_NAME
+            )  # the import brought them again: try them once more
         for file in sorted(release.iterdir(), key=lambda path: path.name == RECORD_NAME):
             durable.rename_entry(file, target / file.name)
     # The clock floor first, the view last: the view never names files that are not in release.

@@ -106,14 +106,6 @@ class RootChain:
         self._trusted_root, self._history = trusted_root, history or directory / ROOT_HISTORY
         self._stored = directory / "root.json"
 
-    def get_newest_root(self) -> Root:
-        """Return the last root of the unbroken chain from the installed one.
-
-        Raises:
-            TrustedRootMissingError: If the installed root cannot be used.
-        """
-        return self.find_newest_root(b"")[0]
-
     def find_newest_root(self, verified_root: bytes) -> tuple[Root, bytes]:
         """Return the last root of the unbroken chain, and its bytes.
 
@@ -152,7 +144,7 @@ class RootChain:
 
         If a root cannot be downloaded, the next download fails with an error that names it.
         """
-        root = self.get_newest_root()
+        root, _ = self.find_newest_root(b"")
         while root.version < version:
             try:
                 last = root.version + 1 == version  # the newest root is stored locally

@@ -67,11 +67,6 @@ def read_document_record(directory: Path) -> ExpectedFile | None:
         raise TrustError(LOCAL_STORE_FAILED, detail=str(error)) from error
 
 
-def remove_document_record(directory: Path) -> None:
-    """Remove the record, so that no file of the download is used after an interruption."""
-    durable.remove_file(directory / RECORD_NAME)
-
-
 @contextlib.contextmanager
 def open_download_directory(directory: Path) -> Iterator[tuple[DirectoryHandle, str]]:
     """Open the feed-reading process's state directory to change the downloads of a release.

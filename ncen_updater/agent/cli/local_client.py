@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -403,9 +403,11 @@ class LocalSiteClient(LocalRecords):
             count_required_approvals,
             make_consent_check,
         )
+        from ncen_updater.agent.service.soak_preemption import preempt_soak_for_rollback
 
         site, target = self._site, self._resolve_target(target)
-        with self._open_operations() as (operations, progress), self._allow_interruption():
+        interruptible = preempt_soak_for_rollback(site.state_directory / JOURNAL_FILE)
+        with self._open_operations() as (operations, progress), interruptible:
             needed = count_required_approvals(site, scheduled=scheduled)
             check_consent = (
                 None if needed is None else make_consent_check(site, progress, approvals=needed)
@@ -533,11 +535,6 @@ class LocalSiteClient(LocalRecords):
                 accept_loss=accept_loss, expected_upgrade=undoes, check_consent=agree
             )
         return format_operation_result(result, self._run.language)
-
-    def _allow_interruption(self) -> AbstractContextManager[None]:
-        from ncen_updater.agent.service.soak_preemption import preempt_soak_for_rollback
-
-        return preempt_soak_for_rollback(self._site.state_directory / JOURNAL_FILE)
 
     @contextmanager
     def _open_operations(self) -> Iterator[tuple[Operations, ProgressListener]]:

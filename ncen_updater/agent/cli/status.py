@@ -60,7 +60,8 @@ def status(session: AgentSession) -> ExitCode:
     found = session.get_record_reader().read_status()
     _show_parts(session, found)
     if "service" in found:
-        _show_service(session, found["service"], held=_is_on_hold(found), busy=_is_busy(found))
+        held, holder = (found["journal"].get(name) for name in ("holds", "lock_holder"))
+        _show_service(session, found["service"], held=bool(held), busy=holder is not None)
     parts = [found.get(name) for name in ("running", "journal", "feed", "configuration")]
     found_errors = [
         _explain_rights(session, parse_error_document(part["error"]))
@@ -107,14 +108,6 @@ def _describe_state(session: AgentSession) -> Sequence[LazyText]:
     except ConfigError:
         return [NOTHING_CHANGED]
     return format_site_state(status, status)
-
-
-def _is_on_hold(document: Document) -> bool:
-    return bool(document["journal"].get("holds"))
-
-
-def _is_busy(document: Document) -> bool:
-    return document["journal"].get("lock_holder") is not None
 
 
 def _show_service(

@@ -399,7 +399,7 @@ def open_databases(
     used += [session.database for session in cluster.sessions if session.role == owner]
     used = list(dict.fromkeys(used))
     method, options = _find_login_method(cluster, owner, used)
-    lines = make_login_lines(agent, owner, method, options, user=_get_own_user())
+    lines = make_login_lines(agent, owner, method, options, user=pwd.getpwuid(os.geteuid()).pw_name)
     working = list(_find_working_logins(cluster, owner, used, user))
     own = [[agent, None, "postgres", LET_IN]]
     own += [[owner, None, name, LET_IN] for name in names if method in OPEN_METHODS]
@@ -441,10 +441,6 @@ def _find_working_logins(
                 code, _ = try_role(cluster.address, role, name, database)
                 if code in ADMITS:
                     yield [role, name, database, code]
-
-
-def _get_own_user() -> str:
-    return pwd.getpwuid(os.geteuid()).pw_name
 
 
 # ---- files, units, accounts ----------------------------------------------------------------------

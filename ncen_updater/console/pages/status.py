@@ -212,7 +212,8 @@ def find_next_action(status: Document, next_upgrade: Document | None) -> NextAct
     nothing = NextAction("", LazyText(N_("No action required.")), LazyText(""))
     journal, running = status["journal"], status["service"]["running"]
     if "error" in journal:
-        return _build_link_action("/help", N_("Cannot read the journal."), N_("Show problems"))
+        reason = LazyText(N_("Cannot read the journal."))
+        return NextAction("look", reason, LazyText(N_("Show problems")), link="/help")
     change = journal["open_change"]
     if change is not None:
         return _find_change_action(
@@ -235,10 +236,6 @@ def find_next_action(status: Document, next_upgrade: Document | None) -> NextAct
         reason = LazyText(N_("Metadata expired or missing: new releases are unknown."))
         return NextAction("job", reason, LazyText(N_("Check now")), "operate", "check")
     return nothing
-
-
-def _build_link_action(link: str, reason: str, button: str) -> NextAction:
-    return NextAction("look", LazyText(reason), LazyText(button), link=link)
 
 
 def _find_change_action(change: Mapping[str, Any], *, busy: bool) -> NextAction:

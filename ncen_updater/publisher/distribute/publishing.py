@@ -305,9 +305,9 @@ class Publisher:
                     continue
                 if place.is_file() and _is_target_file(place, target):
                     continue
+                places = [folder / "targets" / path for folder in staging]
                 source = next(
-                    (p for p in _list_source_files(staging, target) if _is_target_file(p, target)),
-                    None,
+                    (p for p in places if p.is_file() and _is_target_file(p, target)), None
                 )
                 if source is None:
                     raise UpdaterError(PUBLISHER_TARGET_MISSING, target=path)
@@ -421,10 +421,6 @@ def _is_due(state: FeedState, role: str, now: datetime) -> bool:
 
 def _require_signatures(state: FeedState, role: str) -> None:
     require_threshold(role, verify_role(state, role))
-
-
-def _list_source_files(staging: Sequence[Path], target: TargetFile) -> list[Path]:
-    return [p for folder in staging if (p := folder / "targets" / target.path).is_file()]
 
 
 def _is_target_file(path: Path, target: TargetFile) -> bool:

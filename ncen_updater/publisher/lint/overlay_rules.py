@@ -119,7 +119,8 @@ def check_placeholders(release: LintedRelease) -> Iterator[Finding]:
             if entry.is_empty or entry.fuzzy or not source or not entry.forms:
                 continue
             missing, unknown = compare_placeholders(entry.forms, source, entry.formats)
-            if any(_is_substituted(place) for place in unknown):
+            # A program replaces these; tags and access keys are not replaced.
+            if any(place.startswith(("%", "{", "${")) for place in unknown):
                 invents[format_key(key)] = None
             elif missing or unknown:
                 lacks[format_key(key)] = None
@@ -129,11 +130,6 @@ def check_placeholders(release: LintedRelease) -> Iterator[Finding]:
             )
         if lacks:
             yield report(messages.PLACEHOLDERS_MISSING, path=file.path, keys=format_names([*lacks]))
-
-
-def _is_substituted(place: str) -> bool:
-    """Return whether a program replaces the placeholder; tags and access keys are not replaced."""
-    return place.startswith(("%", "{", "${"))
 
 
 def check_settings(release: LintedRelease) -> Iterator[Finding]:

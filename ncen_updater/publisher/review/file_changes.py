@@ -188,8 +188,8 @@ def _describe_kind(entry: TreeEntry, *, mode: bool = False) -> LazyText:
     return LazyText(N_("{kind}, mode {mode}"), rights) if mode else kind
 
 
-def compare_trees(before: Tree, after: Tree, old: ReadFile, new: ReadFile) -> list[FileChange]:
-    """Return all differing paths; directories only if they changed themselves.
+def compare_trees(before: Tree, after: Tree, old: ReadFile, new: ReadFile) -> Iterator[FileChange]:
+    """Yield all differing paths; directories only if they changed themselves.
 
     Args:
         before: Tree of the previous release.
@@ -197,10 +197,6 @@ def compare_trees(before: Tree, after: Tree, old: ReadFile, new: ReadFile) -> li
         old: Reads a file of the previous release.
         new: Reads a file of the release.
     """
-    return list(_iter_changes(before, after, old, new))
-
-
-def _iter_changes(before: Tree, after: Tree, old: ReadFile, new: ReadFile) -> Iterator[FileChange]:
     was = {entry.path: entry for entry in before.entries}
     now = {entry.path: entry for entry in after.entries}
     for path in sorted(was.keys() | now.keys()):

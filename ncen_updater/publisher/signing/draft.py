@@ -396,11 +396,6 @@ def encode_offer(offer: Offer) -> dict[str, Any]:
     return {key: value for key, value in dumped.items() if value not in ([], {})}
 
 
-def is_visible_to_tufup(offer: Offer) -> bool:
-    """Return whether a release may be shown to a client that knows no waves, halts, withdrawals."""
-    return not (offer.waves or offer.halted or offer.withdrawn)
-
-
 def _make_target_file(
     root: Path,
     staging: Path,
@@ -424,7 +419,10 @@ def _make_target_file(
             if ref.target == name:
                 _require_staged_file(staging, target, ref)
                 if ref is owner.archive:
-                    target.unrecognized_fields["custom"] = _make_tufup_custom(owner)
+                    # Exactly these two keys: with any other key a tufup client looks for 'required'
+                    # at the top level and would skip a required release.
+                    required = {"required": owner.manifest.required}
+                    target.unrecognized_fields["custom"] = {"user": {}, "tufup": required}
                 return target
     raise BuildError(path=staging, reason=LazyText("{name} belongs to no release", {"name": name}))
 
@@ -434,12 +432,6 @@ def list_target_refs(document: ReleaseDocument) -> list[TargetRef]:
     attachments = (document.sbom, document.provenance)
     refs = [document.archive, document.tree, *document.deltas]
     return [*refs, *(ref for ref in attachments if ref is not None)]
-
-
-def _make_tufup_custom(document: ReleaseDocument) -> dict[str, Any]:
-    # Exactly these two keys: with any other key a tufup client looks for 'required' at the top
-    # level and would skip a required release.
-    return {"user": {}, "tufup": {"required": document.manifest.required}}
 
 
 def _require_staged_file(staging: Path, target: TargetFile, ref: TargetRef) -> None:
@@ -582,7 +574,8 @@ def _update_tufup_visibility(
     """List a release for plain tufup clients if and only if it is open to everyone."""
     archive = get_archive_target_name(offer.product, offer.version)
     listed = archive in state.targets.signed.targets
-    if listed == is_visible_to_tufup(offer):
+    # A plain client knows no waves, halts or withdrawals.
+    if listed is not bool(offer.waves or offer.halted or offer.withdrawn):
         return
     with repository.edit_targets() as top:
         if listed:

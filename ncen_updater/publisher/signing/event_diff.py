@@ -472,7 +472,8 @@ def _diff_targets(old: Targets | None, new: Targets) -> Iterator[DiffLine]:
         for fact, words in facts.items():
             value, before = getattr(holder, fact), getattr(old_holder, fact, None)
             if value != before:
-                yield _make_line(words, name=name, value=", ".join(map(str, _as_list(value))))
+                listed = value if isinstance(value, list) else []
+                yield _make_line(words, name=name, value=", ".join(map(str, listed)))
     if was and list(was) != list(now):
         yield _make_line(N_("order of products: {order}"), order=", ".join(now))
     before = read_retired_versions(old) if old else ()
@@ -483,11 +484,6 @@ def _diff_targets(old: Targets | None, new: Targets) -> Iterator[DiffLine]:
     product = str(new.unrecognized_fields.get(ROLE_FIELD))
     theirs = {name for one in retired for name in list_release_targets(product, one, known)}
     yield from _diff_files(known, new.targets, theirs)
-
-
-def _as_list(value: object) -> list[object]:
-    """Return the value if it is a list, else an empty list."""
-    return value if isinstance(value, list) else []
 
 
 def _read_delegations(targets: Targets | None) -> dict[str, tuple[Any, dict[str, Key]]]:

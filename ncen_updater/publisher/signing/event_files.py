@@ -214,27 +214,22 @@ class _SignaturesFile(BaseModel):
     signatures: Annotated[tuple[DetachedSignature, ...], Field(min_length=1, max_length=50)]
 
 
-def get_packed_path(directory: Path) -> Path:
-    """Return the path of an event's packed file, beside its directory."""
-    return directory.with_name(directory.name + EVENT_SUFFIX)
+def pack_event(directory: Path) -> None:
+    """Pack an event into one file beside it, without signatures.
 
-
-def pack_event(directory: Path) -> Path:
-    """Pack an event into one file, without signatures; the same event gives the same bytes.
+    The same event gives the same bytes.
 
     Raises:
         BAD_EVENT: If one of its files cannot be read.
     """
-    path = get_packed_path(directory)
     with (
         report_errors(BAD_EVENT, OSError, ValueError, path=directory),
-        durable.open_for_replace(path) as stream,
+        durable.open_for_replace(directory.with_name(directory.name + EVENT_SUFFIX)) as stream,
         zipfile.ZipFile(stream, "w") as packed,
     ):
         for name in _list_names(directory):
             content = read_regular_file(directory / name, MAX_REVIEW_FILE_BYTES)
             packed.writestr(zipfile.ZipInfo(name, _TIME), content, zipfile.ZIP_DEFLATED)
-    return path
 
 
 def _list_names(directory: Path) -> Iterator[str]:

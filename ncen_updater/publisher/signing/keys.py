@@ -148,11 +148,6 @@ def get_public_path(private: Path) -> Path:
     return private.with_name(private.name.removesuffix(PRIVATE_SUFFIX) + PUBLIC_SUFFIX)
 
 
-def make_private_key_uri(path: Path) -> str:
-    """Return the URI of an encrypted key file for ``Signer.from_priv_key_uri``."""
-    return f"{PemSigner.SCHEME}:{quote(str(path.absolute()))}"
-
-
 def create_key(
     directory: Path,
     name: str,
@@ -323,9 +318,8 @@ def open_signer(private: Path, passphrase: Passphrase) -> Signer:
             detail=LazyText("this is the public key; give {name}.pem", {"name": name}),
         )
     key = load_public_key(get_public_path(private))
-    return Signer.from_priv_key_uri(
-        make_private_key_uri(private), key, lambda _: passphrase(private)
-    )
+    uri = f"{PemSigner.SCHEME}:{quote(str(private.absolute()))}"
+    return Signer.from_priv_key_uri(uri, key, lambda _: passphrase(private))
 
 
 #: 128 MiB and half a second per attempt, as OWASP recommends for passphrases.

@@ -181,7 +181,7 @@ class Notifier:
         self._send, self._now, self._on_status = send, now, on_status
         self._create_availability_reader = create_availability_reader
         self._down_since: datetime | None = None
-        self._apply_config(config, self._read_config_mtime())
+        self._apply_config(config, read_mtime_ns(config_path))
 
     def _apply_config(self, config: AgentConfig, mtime: int) -> None:
         self._config, self._config_mtime = config, mtime
@@ -192,15 +192,9 @@ class Notifier:
         create = self._create_availability_reader
         self._read_availability = create(self._path, config) if create else None
 
-    def _read_config_mtime(self) -> int:
-        try:
-            return self._path.stat().st_mtime_ns
-        except OSError:
-            return 0
-
     def _reload_config(self) -> None:
         """Apply a changed configuration; keep the old one if the new one is invalid."""
-        mtime = self._read_config_mtime()
+        mtime = read_mtime_ns(self._path)
         if mtime == self._config_mtime:
             return
         try:
@@ -413,15 +407,11 @@ class NotifierThread:
             pause = max(MIN_PAUSE_S, min(left, POLL_INTERVAL_S))
             woken = self._woken.wait(pause)
             slept += pause
-            if woken:
+            if woken and not self._ending:
                 # Let a command finish a burst of writes, so that one round reports them.
-                self._pause()
+                time.sleep(MIN_PAUSE_S)
             if woken or left <= pause or read_mtime_ns(journal) != seen:
                 return
-
-    def _pause(self) -> None:
-        if not self._ending:
-            time.sleep(MIN_PAUSE_S)
 
     def _write_metrics(self, config: AgentConfig, site: SiteStatus, outbox: Outbox) -> None:
         path = config.metrics.file

@@ -6,7 +6,7 @@ Reads only, and repairs nothing.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from packaging.version import Version
@@ -59,16 +59,15 @@ def compare_approvals(events: Iterable[Row], rows: Iterable[Row]) -> Iterator[La
     recorded = {
         (row["binding"], row["uid"]): row["actor"] for row in rows if row["withdrawn_at"] is None
     }
-    for binding, uid in sorted(recorded.keys() - reported):
-        yield LazyText(
-            N_("approval by {who} (UID {uid}) of {binding} has no event"),
-            {"who": recorded[binding, uid], "uid": uid, "binding": binding[:16]},
-        )
-    for binding, uid in sorted(reported - recorded.keys()):
-        yield LazyText(
-            N_("approval by UID {uid} of {binding} has an event but no record"),
-            {"uid": uid, "binding": binding[:16]},
-        )
+    for words, keys in (
+        (N_("{what} has no event"), recorded.keys() - reported),
+        (N_("{what} has an event but no record"), reported - recorded.keys()),
+    ):
+        for binding, uid in sorted(keys):
+            who = recorded.get((binding, uid), "-")
+            approval = N_("approval by {who} (UID {uid}) of {binding}")
+            values = {"who": who, "uid": uid, "binding": binding[:16]}
+            yield LazyText(words, {"what": LazyText(approval, values)})
 
 
 def compare_changes(events: Iterable[Row], rows: Iterable[Row]) -> Iterator[LazyText]:
@@ -85,22 +84,34 @@ def compare_changes(events: Iterable[Row], rows: Iterable[Row]) -> Iterator[Lazy
         if state is not None:
             states[change] = state
     recorded = {row["id"]: row for row in rows}
-    for change in sorted(recorded.keys() | started.keys()):
-        if change not in recorded:
-            yield LazyText(N_("change {change} has an event but no record"), {"change": change})
-        elif change not in started:
-            yield LazyText(N_("change {change} has no event"), {"change": change})
-        else:
-            row, value = recorded[change], started[change]
-            expected = {
-                "kind": value.get("action"),
-                **{name: value.get(name) for name in ("mode", "from_version", "to_version")},
-                "state": states[change],
-            }
-            wrong = [name for name, value in expected.items() if value not in (None, row[name])]
-            if wrong:
-                values = {"change": change, "names": ", ".join(wrong)}
-                yield LazyText(N_("change {change} differs from its events: {names}"), values)
+    yield from _list_unmatched(N_("change {id}"), recorded, started)
+    for change in sorted(recorded.keys() & started.keys()):
+        row, value = recorded[change], started[change]
+        expected = {
+            "kind": value.get("action"),
+            **{name: value.get(name) for name in ("mode", "from_version", "to_version")},
+            "state": states[change],
+        }
+        wrong = [name for name, value in expected.items() if value not in (None, row[name])]
+        if wrong:
+            yield _describe_difference(N_("change {id}"), change, wrong)
+
+
+def _list_unmatched(
+    label: str, recorded: Collection[object], reported: Collection[object]
+) -> Iterator[LazyText]:
+    """Yield entries that only the table or only the events contain; ``label`` names one."""
+    for words, some, others in (
+        (N_("{what} has no event"), recorded, reported),
+        (N_("{what} has an event but no record"), reported, recorded),
+    ):
+        for entry in sorted(set(some) - set(others), key=str):
+            yield LazyText(words, {"what": LazyText(label, {"id": entry})})
+
+
+def _describe_difference(label: str, entry: object, names: Iterable[str]) -> LazyText:
+    words = N_("{what} differs from its events: {names}")
+    return LazyText(words, {"what": LazyText(label, {"id": entry}), "names": ", ".join(names)})
 
 
 def compare_jobs(events: Iterable[Row], rows: Iterable[Row]) -> Iterator[LazyText]:
@@ -113,19 +124,17 @@ def compare_jobs(events: Iterable[Row], rows: Iterable[Row]) -> Iterator[LazyTex
         elif event["kind"] == "job-ended":
             ended.add(int(_parse_data(event).get("job") or 0))
     recorded = {row["id"]: row for row in rows}
-    for number in sorted(recorded.keys() | queued.keys()):
-        values = {"job": number}
-        if number not in recorded:
-            yield LazyText(N_("job {job} has an event but no record"), values)
-        elif number not in queued:
-            yield LazyText(N_("job {job} has no event"), values)
-        else:
-            row, value = recorded[number], queued[number]
-            same = (row["kind"], row["actor"], row["uid"], json.loads(row["data"])) == (
-                value.get("action"), value.get("by"), value.get("uid"), value.get("data"),
-            )  # fmt: skip
-            if not same or (row["ended_at"] is not None) is not (number in ended):
-                yield LazyText(N_("job {job} differs from its events"), values)
+    yield from _list_unmatched(N_("job {id}"), recorded, queued)
+    for number in sorted(recorded.keys() & queued.keys()):
+        row, value = recorded[number], queued[number]
+        expected = {
+            "kind": value.get("action"), "actor": value.get("by"), "uid": value.get("uid"),
+            "data": value.get("data"), "ended_at": number in ended,
+        }  # fmt: skip
+        found = {**row, "data": json.loads(row["data"]), "ended_at": row["ended_at"] is not None}
+        wrong = [name for name, value in expected.items() if value != found[name]]
+        if wrong:
+            yield _describe_difference(N_("job {id}"), number, wrong)
 
 
 #: One check of a diagnosis.
@@ -387,16 +396,15 @@ def check_overlay(site: Site, current: Version) -> tuple[Finding, ...]:
         return ()
     if layer.list_declared(current) and not layer.is_built_for(current):
         chosen = layer.read_current()
-        values = {"version": current, "chosen": chosen or "-", "path": str(layer.merged_directory)}
         findings.append(
             make_finding(
                 "NU-6133",
                 Severity.WARNING,
-                N_("Local overlay not applied to {version} (selected in {path}: {chosen})")
-                if chosen
-                else N_("Local overlay not applied to {version} (none selected in {path})"),
+                N_("Local overlay not applied to {version} (selected in {path}: {chosen})"),
                 N_("Run sudo ncen-updater translations apply, then restart the application."),
-                **values,
+                version=current,
+                chosen=chosen or LazyText(N_("none")),
+                path=str(layer.merged_directory),
             )
         )
     paths = site.config.paths
@@ -404,16 +412,15 @@ def check_overlay(site: Site, current: Version) -> tuple[Finding, ...]:
         current, [paths.resolve(item.directory) for item in site.config.files]
     )
     if files:
-        values = {
-            "count": len(files), "files": _format_paths(files), "path": str(layer.local_directory),
-        }  # fmt: skip
         findings.append(
             make_finding(
                 "NU-6134",
                 Severity.INFO,
                 N_("Unused files in {path}: {count} ({files})"),
                 N_("Compare their names with: sudo ncen-updater translations report"),
-                **values,
+                count=len(files),
+                files=_format_paths(files),
+                path=str(layer.local_directory),
             )
         )
     return tuple(findings)

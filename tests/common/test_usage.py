@@ -13,6 +13,7 @@ import pytest
 import ncen_updater
 from ncen_updater.common.cli.session import CliSession
 from ncen_updater.common.cli.usage import (
+    GIVE_ONE,
     METAVARS,
     CommandUsageError,
     format_usage_error,
@@ -116,8 +117,8 @@ def test_missing_option_includes_its_help() -> None:
 
 
 def test_usage_errors_of_commands_are_translated() -> None:
-    plain = CommandUsageError(N_("specify TIME or --cancel"))
-    assert format_usage_error(plain, "en") == plain.message == "specify TIME or --cancel"
+    plain = CommandUsageError(GIVE_ONE, option="TIME", other="--cancel")
+    assert format_usage_error(plain, "en") == plain.message == "give TIME or --cancel"
     assert format_usage_error(plain, "fr") == "indiquez DATE-HEURE ou --cancel"
     hinted = CommandUsageError(N_("unknown country {country}"), hint="COUNTRY", country="ZZ")
     assert format_usage_error(hinted, "en") == "Invalid value for COUNTRY: unknown country ZZ"

@@ -14,7 +14,13 @@ from ncen_updater.agent.cli.common import (
     parse_reason,
 )
 from ncen_updater.common.cli.render import finding_to_json, format_findings
-from ncen_updater.common.cli.usage import NOTHING_CHANGED, CommandUsageError, parse_version
+from ncen_updater.common.cli.usage import (
+    NOTHING_CHANGED,
+    OPTION_EXCLUDED,
+    OPTION_NEEDED,
+    CommandUsageError,
+    parse_version,
+)
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.messages import CONFIRMATION_DECLINED, ExitCode
@@ -60,10 +66,12 @@ def adopt(
     assert release is not None, "the argument is required"  # noqa: S101
     if restored:
         if confirmed:
-            raise CommandUsageError(N_("--application-is-down is not allowed with --restored"))
+            raise CommandUsageError(
+                OPTION_EXCLUDED, option="--application-is-down", other="--restored"
+            )
         return _adopt_restored(session, release, reason, yes, dry_run)
     if reason is not None or yes:
-        raise CommandUsageError(N_("--reason and --yes require --restored"))
+        raise CommandUsageError(OPTION_NEEDED, option="--reason, --yes", other="--restored")
     site = session.open_site()
     session.adopting = not (site.state_directory / JOURNAL_FILE).exists()
     with session.make_progress() as progress:
@@ -176,7 +184,7 @@ def _adopt_restored(
     from ncen_updater.agent.engine.operations import Operations
 
     if reason is None and not dry_run:
-        raise CommandUsageError(N_("--reason is required"))
+        raise CommandUsageError(OPTION_NEEDED, option="--restored", other="--reason")
     why = "" if reason is None else parse_reason(reason)
     site = session.open_site()
     with session.make_progress() as progress:

@@ -21,7 +21,13 @@ from ncen_updater.agent.engine.approvals.approval import describe_consumed_appro
 from ncen_updater.agent.engine.approvals.next_upgrade import require_approvable
 from ncen_updater.agent.reports.command_results import format_rehearsal_lines
 from ncen_updater.common.cli.render import format_scheduled_time, group_digest
-from ncen_updater.common.cli.usage import CommandUsageError, parse_version
+from ncen_updater.common.cli.usage import (
+    GIVE_ONE,
+    OPTION_EXCLUDED,
+    OPTION_NEEDED,
+    CommandUsageError,
+    parse_version,
+)
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.messages import (
@@ -78,12 +84,12 @@ def approve(
     target = parse_version(version)
     if rollback:
         if version is not None:
-            raise CommandUsageError(N_("--rollback takes no VERSION"))
+            raise CommandUsageError(OPTION_EXCLUDED, option="VERSION", other="--rollback")
         if withdraw and not dry_run:
             return _withdraw_approval(session, None, of_rollback=True)
         return _approve_rollback(session, accept_loss, yes=yes, dry_run=dry_run)
     if accept_loss is not None:
-        raise CommandUsageError(N_("--accept-loss requires --rollback"))
+        raise CommandUsageError(OPTION_NEEDED, option="--accept-loss", other="--rollback")
     if withdraw and not dry_run:
         return _withdraw_approval(session, target, of_rollback=False)
     site = session.get_client()
@@ -124,7 +130,7 @@ def schedule(
     session: AgentSession, time: str | None, version: str | None, cancel: bool
 ) -> ExitCode:
     if (time is None) is not cancel:
-        raise CommandUsageError(N_("specify TIME or --cancel"))
+        raise CommandUsageError(GIVE_ONE, option="TIME", other="--cancel")
     moment = parse_future_time(time, datetime.now(UTC), session.zone)
     target = parse_version(version)
     site = session.get_client()

@@ -22,7 +22,7 @@ from ncen_updater.agent.service.notifications.notifier import send_receipt
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.common.cli.program import get_invoking_user
 from ncen_updater.common.cli.render import encode_as_words, format_date
-from ncen_updater.common.cli.usage import CommandUsageError
+from ncen_updater.common.cli.usage import OPTION_NEEDED, CommandUsageError
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.messages import (
@@ -264,7 +264,7 @@ class _ReceiptCommand:
         if address is None:
             raise UpdaterError(RECEIPT_ADDRESS_UNKNOWN, method=method)
         if method == "mailto" and self.site.config.notify.mail is None:
-            raise CommandUsageError(N_("--mail needs [notify.mail] in agent.toml"))
+            raise CommandUsageError(OPTION_NEEDED, option="--mail", other="[notify.mail]")
         if not scheduled:
             words = N_("Send this receipt to {address}?")
             self.ask(LazyText(words, {"address": address}), yes=yes)

@@ -12,7 +12,7 @@ import click
 
 from ncen_updater.agent.cli.common import agent_command, dry_run_option, yes_option
 from ncen_updater.common.cli.session import DEFAULT_CONFIG
-from ncen_updater.common.cli.usage import NOTHING_CHANGED, CommandUsageError
+from ncen_updater.common.cli.usage import NOTHING_CHANGED, OPTION_EXCLUDED, CommandUsageError
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, LazyText, join_texts
 from ncen_updater.common.messages import (
@@ -65,9 +65,9 @@ def setup(
 
     session.adopting = True
     if undo and answers:
-        raise CommandUsageError(N_("--undo is not allowed with --answers"))
+        raise CommandUsageError(OPTION_EXCLUDED, option="--undo", other="--answers")
     if web and (undo or yes or dry_run):
-        raise CommandUsageError(N_("--web is not allowed with --undo, --yes or --dry-run"))
+        raise CommandUsageError(OPTION_EXCLUDED, option="--web", other="--undo, --yes, --dry-run")
     root = root.absolute()
     if os.geteuid() != 0 and root == Path("/"):
         raise UpdaterError(SETUP_NOT_ROOT)

@@ -42,6 +42,10 @@ DOMAIN: Final = "click"
 LANGUAGE: Final = "LANGUAGE"
 VALUE_WITH_HELP: Final = N_("{what} {help}.")
 INVALID_VALUE: Final = N_("Invalid value for {name}: {what}")
+#: Mistakes that several commands find.
+GIVE_ONE: Final = N_("give {option} or {other}")
+OPTION_NEEDED: Final = N_("{option} requires {other}")
+OPTION_EXCLUDED: Final = N_("{option} is not allowed with {other}")
 
 
 @contextlib.contextmanager
@@ -84,7 +88,7 @@ class CommandUsageError(click.UsageError):
     def render(self, language: str) -> str:
         """Return the message."""
         if self.hint is None:
-            return self.text.render(language)
+            return translate_metavars(self.text.render(language), language)
         name = translate_metavars(self.hint, language)
         return LazyText(INVALID_VALUE, {"name": name, "what": self.text}).render(language)
 

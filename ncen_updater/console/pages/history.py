@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from urllib.parse import quote
 
-from ncen_updater.common.i18n import LazyText
 from ncen_updater.console.inspection_poller import InspectionState
 from ncen_updater.console.page_request import PageContent, PageRequest
 from ncen_updater.console.pages.live import (
@@ -50,9 +49,7 @@ def build_change_page(asking: PageRequest) -> PageContent:
         "change",
         {
             "report": report,
-            "headline": LazyText(
-                choose_headline(report), {"version": report["to"], "previous": report["from"]}
-            ),
+            "headline": choose_headline(report),
             "look": STATES["interrupted" if report["interrupted"] else get_shown_state(report)],
             "rows": list(build_steps(report, asking.now, asking.language)),
             "failure": find_problem(report, None, asking.language),

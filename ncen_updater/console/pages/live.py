@@ -52,7 +52,7 @@ UPGRADE_HEADLINES: Mapping[str, str] = {
     "committed": N_("Upgraded to {version}"),
     "finished": N_("Upgraded to {version}"),
     "reverted": N_("Upgrade to {version} failed; {previous} is back in use"),
-    "stuck": N_("Manual intervention required: upgrade to {version}"),
+    "stuck": N_("Manual intervention required: {kind} to {version}"),
 }
 ROLLBACK_HEADLINES: Mapping[str, str] = {
     "running": N_("Rolling back to {version}"),
@@ -60,7 +60,7 @@ ROLLBACK_HEADLINES: Mapping[str, str] = {
     "committed": N_("Rolled back to {version}"),
     "finished": N_("Rolled back to {version}"),
     "reverted": N_("Rollback to {version} failed; {previous} is back in use"),
-    "stuck": N_("Manual intervention required: rollback to {version}"),
+    "stuck": N_("Manual intervention required: {kind} to {version}"),
 }
 #: The same for the automatic rollback of a release that failed in its soak period.
 AUTOMATIC_HEADLINES: Mapping[str, str] = {
@@ -290,7 +290,7 @@ def build_live_view(
         state = get_shown_state(report)
         is_failure = state == "finished" and failed_upgrade is not None
         tone, label = STATES.get("reverted" if is_failure else state, STATES["running"])
-        headline = say(choose_headline(report), version=report["to"], previous=report["from"])
+        headline = choose_headline(report).render(language)
         problem = find_problem(failed_upgrade or report, job, language)
         interruption = report.get("interruption")
         if interruption and problem is None and report["state"] in FAILED:
@@ -366,15 +366,17 @@ def get_shown_state(report: Document) -> str:
     return "running" if state == "committed" and not maintenance_ended else state
 
 
-def choose_headline(report: Document) -> str:
-    """Return the headline template of a change. Pure."""
-    state = get_shown_state(report)
+def choose_headline(report: Document) -> LazyText:
+    """Return the headline of a change. Pure."""
+    state, kind = get_shown_state(report), report.get("kind", "upgrade")
+    headlines = ROLLBACK_HEADLINES if kind == "rollback" else UPGRADE_HEADLINES
+    words = headlines.get(state, headlines["running"])
     if state == "reverted" and report.get("expand_started"):
-        return REVERTED_AFTER_EXPAND
-    if _find_failed_upgrade(report) and state in AUTOMATIC_HEADLINES:
-        return AUTOMATIC_HEADLINES[state]
-    headlines = ROLLBACK_HEADLINES if report.get("kind") == "rollback" else UPGRADE_HEADLINES
-    return headlines.get(state, headlines["running"])
+        words = REVERTED_AFTER_EXPAND
+    elif _find_failed_upgrade(report):
+        words = AUTOMATIC_HEADLINES.get(state, words)
+    values = {"version": report["to"], "previous": report["from"], "kind": LazyText(kind)}
+    return LazyText(words, values)
 
 
 def find_problem(report: Document, job: Document | None, language: str) -> Document | None:

@@ -175,8 +175,8 @@ def list_pending(
     if next_upgrade is not None and next_upgrade["target"] is not None and change is None:
         version = next_upgrade["target"]
         for approval in next_upgrade["approvals"]:
-            values = {"who": approval["actor"], "version": version}
-            yield LazyText(N_("{version} approved by {who}"), values)
+            values = {"by": approval["actor"], "version": version}
+            yield LazyText(N_("Upgrade to {version} approved by {by}"), values)
         if next_upgrade["binding"] and next_upgrade["missing"]:
             values = {"version": version, "count": next_upgrade["missing"]}
             yield LazyText(N_("Waiting for approval of {version}: {count} missing"), values)

@@ -12,7 +12,7 @@ from securesystemslib.signer import Key
 from ncen_updater.common.cli.lazy import LazyGroup, make_command_table, make_global_options
 from ncen_updater.common.cli.render import encode_as_words, group_digest
 from ncen_updater.common.cli.session import CliSession
-from ncen_updater.common.cli.usage import CommandUsageError
+from ncen_updater.common.cli.usage import GIVE_ONE, OPTION_EXCLUDED, CommandUsageError
 from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.json_records import compute_sha256
 from ncen_updater.publisher.cli.options import (
@@ -104,7 +104,7 @@ def new(
     passphrases: PassphraseSource,
 ) -> None:
     if generate and passphrases.file is not None:
-        raise CommandUsageError(N_("--generate excludes a passphrase source"))
+        raise CommandUsageError(OPTION_EXCLUDED, option="--generate", other="--passphrase-file")
     check_new_key_name(directory, name)
     if generate:
         secret = encode_as_words(secrets.token_hex(2 * PASSPHRASE_WORDS))
@@ -187,7 +187,7 @@ def show(
         paths = (known.key and get_public_path(known.key), known.root)
         files = tuple(path for path in paths if path is not None)
     if not files and token is None:
-        raise CommandUsageError(N_("give files, --token or --signer"))
+        raise CommandUsageError(GIVE_ONE, option="FILES, --token", other="--signer")
     if token is not None:
         held = [("", set_key_owner(tokens.read_public_key(slot.make_token(token, known)), token))]
         rows = _show_keys(session, held, "")
@@ -274,7 +274,7 @@ def rekey(
 )
 def renew(session: CliSession, roles: tuple[str, ...], feed: Path, event: Path, due: bool) -> None:
     if due == bool(roles):
-        raise CommandUsageError(N_("give ROLES or --due"))
+        raise CommandUsageError(GIVE_ONE, option="ROLES", other="--due")
     state = FeedDirectory(feed).read_state()
     if due:
         roles = list_due_roles(state, get_time())

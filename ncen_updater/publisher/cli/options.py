@@ -21,7 +21,7 @@ from ncen_updater.common.cli.characters import strip_control_characters, wrap_te
 from ncen_updater.common.cli.lazy import IntegerRange, PublisherCommand, define_command
 from ncen_updater.common.cli.render import format_findings
 from ncen_updater.common.cli.session import CliSession
-from ncen_updater.common.cli.usage import CommandUsageError
+from ncen_updater.common.cli.usage import GIVE_ONE, OPTION_NEEDED, CommandUsageError
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.findings import Finding, Severity
 from ncen_updater.common.i18n import N_, LazyText
@@ -298,7 +298,7 @@ def _parse_countries(text: str, places: str, regions: Regions, hint: str) -> lis
     countries: list[str] = []
     for part in places.split(","):
         if part.startswith("@") and not regions:
-            raise CommandUsageError(N_("{region} requires --regions"), hint=hint, region=part)
+            raise CommandUsageError(OPTION_NEEDED, option=part, other="--regions")
         try:
             named = list_countries(regions, part[1:]) if part.startswith("@") else (part,)
         except KeyError as error:
@@ -685,7 +685,7 @@ class KeyChoice:
         """
         made = self if (self.key or self.token) else KeyChoice(key, token)
         if (made.key is None) == (made.token is None):
-            raise CommandUsageError(N_("give --key or --token"))
+            raise CommandUsageError(GIVE_ONE, option="--key", other="--token")
         return made
 
     def load(

@@ -10,7 +10,7 @@ import click
 
 from ncen_updater.common.cli.render import finding_to_json
 from ncen_updater.common.cli.session import CliSession
-from ncen_updater.common.cli.usage import CommandUsageError
+from ncen_updater.common.cli.usage import OPTION_NEEDED, CommandUsageError
 from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.messages import ExitCode
 from ncen_updater.common.progress import Amount
@@ -137,9 +137,9 @@ def build(
     passphrases: PassphraseSource,
 ) -> None:
     if builder_key is not None and not (builder and source):
-        raise CommandUsageError(N_("--provenance needs --builder and --source"))
+        raise CommandUsageError(OPTION_NEEDED, option="--provenance", other="--builder, --source")
     if origins and feed is None:
-        raise CommandUsageError(N_("--delta-from needs --feed"))
+        raise CommandUsageError(OPTION_NEEDED, option="--delta-from", other="--feed")
     found = lint_against(FeedDirectory(feed) if feed else None, directory)
     # The build itself reports unreadable files, with their location.
     unread = {"NU-7101", "NU-7102"}

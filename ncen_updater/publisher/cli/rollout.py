@@ -13,7 +13,12 @@ import click
 from ncen_updater.common import atomic_files as durable
 from ncen_updater.common.cli.render import format_time
 from ncen_updater.common.cli.session import CliSession
-from ncen_updater.common.cli.usage import CommandUsageError
+from ncen_updater.common.cli.usage import (
+    GIVE_ONE,
+    OPTION_EXCLUDED,
+    OPTION_NEEDED,
+    CommandUsageError,
+)
 from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.feed.emergency_halt_statements import read_emergency_halt_keys
 from ncen_updater.formats.manifest import Channel
@@ -93,7 +98,7 @@ def wave(
     after: str | None,
 ) -> DraftMaker:
     if at_once == bool(waves) or (add and at_once):
-        raise CommandUsageError(N_("give waves or --at-once"))
+        raise CommandUsageError(GIVE_ONE, option="WAVE", other="--at-once")
     schedule = parse_waves(waves, regions)
 
     def draft(state: FeedState, product: str) -> Draft:
@@ -126,7 +131,7 @@ def channel(version: str, channel_name: str) -> DraftMaker:
 @click.option("--all", "everybody", is_flag=True, help=N_("All countries"))
 def audience(version: str, countries: tuple[str, ...], everybody: bool) -> DraftMaker:
     if everybody == bool(countries):
-        raise CommandUsageError(N_("give countries or --all"))
+        raise CommandUsageError(GIVE_ONE, option="COUNTRY", other="--all")
     wrong = find_invalid_countries(countries)
     if wrong:
         raise CommandUsageError(N_("unknown country {country}"), hint="COUNTRY", country=wrong[0])
@@ -187,22 +192,23 @@ def halt(
         for option in context.command.params:
             name = option.name or ""
             if name not in DRAFT_PARAMETERS and context.params.get(name):
-                words = N_("{option} requires --emergency")
-                raise CommandUsageError(words, option=option.opts[0])
+                raise CommandUsageError(OPTION_NEEDED, option=option.opts[0], other="--emergency")
         if event is None or reason is None:
-            raise CommandUsageError(N_("give --event and --reason, or --emergency"))
+            raise CommandUsageError(GIVE_ONE, option="--event, --reason", other="--emergency")
         _draft_halt(session, version, place, product, event, reason)
         return
     if event is not None:
-        raise CommandUsageError(N_("--event is not allowed with --emergency"))
+        raise CommandUsageError(OPTION_EXCLUDED, option="--event", other="--emergency")
     if lift == bool(reason):
-        raise CommandUsageError(N_("give --reason or --lift"))
+        raise CommandUsageError(GIVE_ONE, option="--reason", other="--lift")
     known = load_settings(signer)
     if known.emergency_halt_key is not None:
         choice = choice.complete(known.emergency_halt_key, None)
     choice = choice.complete(known.key, known.token)
     if not (online.snapshot_key and online.timestamp_key):
-        raise CommandUsageError(N_("give --snapshot-key and --timestamp-key"))
+        raise CommandUsageError(
+            OPTION_NEEDED, option="--emergency", other="--snapshot-key, --timestamp-key"
+        )
     state = place.read_state()
     name = choose_product(state, product)
     may_halt = list(read_emergency_halt_keys(state.root.signed).values())

@@ -184,7 +184,8 @@ def withdraw_approvals(context: ApiContext, request: ApiRequest) -> tuple[int, D
     kind = request.query.get("change_kind", "upgrade")
     version_text, actor = request.query.get("version"), request.caller.actor
     if version_text is not None and kind == "rollback":
-        raise BadRequestError(reason="a rollback takes no version")
+        values = {"value": kind, "name": "version"}
+        raise BadRequestError(reason=LazyText("{value} takes no {name}", values))
     version = None if version_text is None else Version(version_text)
     with context.write_journal() as journal:
         count = ApprovalStore(journal).withdraw_all(actor, version, rollbacks=kind == "rollback")
@@ -283,7 +284,8 @@ def _validate_job_form(form: JobForm) -> None:
         raise BadRequestError(reason="'dry_run' requires an import")
     takes_no_version = form.kind in ("check", "resume", "import", "rollback")
     if takes_no_version and (form.version or form.retry):
-        raise BadRequestError(reason=LazyText("{kind} takes no version", {"kind": form.kind}))
+        values = {"value": form.kind, "name": "version"}
+        raise BadRequestError(reason=LazyText("{value} takes no {name}", values))
 
 
 def _require_startable(context: ApiContext, journal: Journal, kind: JobKind) -> None:

@@ -139,7 +139,7 @@ def test_pending_items_are_listed() -> None:
     comes = next_upgrade(approvals=[{"actor": "amina"}])
     assert [text.render() for text in list_pending(seen, comes)] == [
         "Upgrades on hold since 2026-11-24 06:00:00 UTC by bo: fair",
-        "3.3.0 approved by amina",
+        "Upgrade to 3.3.0 approved by amina",
         "Waiting for approval of 3.3.0: 1 missing",
     ], "what the service decided is of before"  # fmt: skip
     start = {"kind": "now", "at": None, "wait_reason": None}

@@ -169,12 +169,10 @@ def install_import(state: Path) -> None:
         target = state / release.relative_to(ready)
         durable.make_directory(target)
         if (release / RECORD_NAME).exists():
-            durable.remove_file(
-                target / RECORD_NAME
-            )  # makes the directory invalid while files are replaced
-            durable.remove_file(
-                target / BAD_PACKS_NAME
-            )  # the import brought them again: try them once more
+            # Without the record the directory is invalid while files are replaced.
+            durable.remove_file(target / RECORD_NAME)
+            # The import brought these packs again: try them once more.
+            durable.remove_file(target / BAD_PACKS_NAME)
         for file in sorted(release.iterdir(), key=lambda path: path.name == RECORD_NAME):
             durable.rename_entry(file, target / file.name)
     # The clock floor first, the view last: the view never names files that are not in release.

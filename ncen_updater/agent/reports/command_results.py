@@ -395,6 +395,9 @@ _SINGLE_APPROVAL_LINE = N_(
     "Only an approver can roll back; running the command counts as the approval."
 )
 _MISSING_APPROVALS_LINE = N_(
+    "Missing approvals: {missing}. Each approver runs: ncen-updater approve --rollback{loss}"
+)
+_MORE_APPROVALS_LINE = N_(
     "Missing approvals: {missing} (approved by: {who}). Each approver runs: ncen-updater"
     " approve --rollback{loss}"
 )
@@ -464,14 +467,14 @@ def format_rollback_plan(
         )
     elif approval.count.missing:
         values = {
-            "missing": approval.count.missing, "who": approval.approver_names or "-",
+            "missing": approval.count.missing, "who": approval.approver_names,
             "loss": format_accept_loss_option(plan.lost_total),
         }  # fmt: skip
         alone = approval.count.missing + len(approval.count.approvals) == 1
         if alone:
             lines.append(LazyText(_SINGLE_APPROVAL_LINE))
-        words = _NEXT_COMMAND_LINE if alone else _MISSING_APPROVALS_LINE
-        commands.append(LazyText(words, values))
+        missing = _MORE_APPROVALS_LINE if approval.approver_names else _MISSING_APPROVALS_LINE
+        commands.append(LazyText(_NEXT_COMMAND_LINE if alone else missing, values))
     elif approval.count.approvals:
         commands.append(
             LazyText(

@@ -41,7 +41,6 @@ ACL_GROUP_OBJ, ACL_GROUP, ACL_MASK = 0x04, 0x08, 0x10
 PERMISSION_BITS = {"r": 4, "w": 2, "x": 1}
 
 _CHGRP_REMEDY = N_("Run: sudo chgrp {group} {path} && sudo chmod g+{rights} {path}")
-_LACKS_ACCESS = N_("Group {group} lacks '{rights}' on {path} (group {found}, mode {mode})")
 _RESTART_REMEDY = N_(
     "When no operation is in progress, run: sudo systemctl restart ncen-updater.service"
 )
@@ -229,12 +228,23 @@ def list_required_access(config: AgentConfig, config_path: Path) -> Iterator[Req
     """Yield the access that groups need; viewers' access only with the packaged units."""
     service = config.service
     if service.runner == "systemd":
-        viewers = service.viewer_group
-        yield RequiredGroupAccess("NU-6139", config_path, viewers, "r", _LACKS_ACCESS)
-        socket = config.paths.resolve(service.api_socket)
-        yield RequiredGroupAccess("NU-6140", socket, viewers, "w", _LACKS_ACCESS, _RESTART_REMEDY)
+        yield RequiredGroupAccess(
+            "NU-6139", config_path, service.viewer_group, "r",
+            N_("Viewers (viewer_group: {group}) cannot read {path} (group {found}, mode"
+                " {mode})"),
+        )  # fmt: skip
+        yield RequiredGroupAccess(
+            "NU-6140", config.paths.resolve(service.api_socket), service.viewer_group, "w",
+            N_("Viewers (viewer_group: {group}) cannot connect to {path} (group {found}, mode"
+                " {mode})"),
+            _RESTART_REMEDY,
+        )  # fmt: skip
     inbox = Inbox(config.paths.resolve(config.paths.state)).path
-    yield RequiredGroupAccess("NU-6141", inbox, service.operator_group, "rwx", _LACKS_ACCESS)
+    yield RequiredGroupAccess(
+        "NU-6141", inbox, service.operator_group, "rwx",
+        N_("Operators (operator_group: {group}) cannot write to import directory {path}"
+            " (group {found}, mode {mode})"),
+    )  # fmt: skip
 
 
 def check_group_access(

@@ -104,7 +104,7 @@ def test_operate_group_without_the_import_directory_is_reported(tmp_path: Path) 
     inbox = finding.figures["path"]
     assert (finding.code, finding.figures["group"]) == ("NU-6141", "ncen-operator")
     said = finding.title.render("en")
-    assert f"lacks 'rwx' on {inbox}" in said and "mode 1770" in said
+    assert f"cannot write to import directory {inbox}" in said and "mode 1770" in said
     assert grp.getgrgid(MINE).gr_name in said
     command = f"sudo chgrp ncen-operator {inbox} && sudo chmod g+rwx {inbox}"
     assert commands(finding) == f"Run: {command}"

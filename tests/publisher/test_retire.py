@@ -72,6 +72,11 @@ def test_required_and_withdrawn_releases_stay(stays: dict[str, Any]) -> None:
     assert retirable("1.3", *releases) == ["1.0", "1.2"]
 
 
+def test_newest_release_that_is_offered_stays() -> None:
+    """New sites are adopted with it, although no upgrade leads to it."""
+    assert retirable("1.3", offer("1.1"), offer("1.2", ""), offer("1.3", withdrawn=GONE)) == ["1.1"]
+
+
 def test_oldest_release_stays_if_required() -> None:
     """Sites of a version that was never in the feed may still have to stop there."""
     assert retirable("1.3", offer("1.1", required=True), offer("1.2"), offer("1.3")) == ["1.2"]

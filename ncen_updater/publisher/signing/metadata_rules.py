@@ -298,7 +298,8 @@ class _Paths:
     def find_lost(self, leaving: Collection[Version]) -> tuple[Version, Version] | None:
         """Return a version whose sites reach only older releases without some releases.
 
-        Also return the one of these that would help most. None if no site loses anything.
+        Also return the one of these that would help most. None if no site loses anything. New
+        sites are adopted with the newest release, so it is never without use.
         """
         for available, stops, before in self._views:
             after = self._find_newest(available.difference(leaving), stops)
@@ -307,6 +308,9 @@ class _Paths:
             if start is not None:
                 steps = self._list_steps(start, available.intersection(leaving), stops)
                 return start, max(steps, key=lambda step: (before[step], step))
+            newest = max(available, default=None)
+            if newest is not None and newest in leaving:
+                return newest, newest
         return None
 
     def _find_newest(
@@ -355,8 +359,8 @@ def list_retirable_releases(
 ) -> tuple[Offer, ...]:
     """Return the releases older than a limit that may leave the metadata, oldest first. Pure.
 
-    Required and withdrawn releases stay, and those without which a site could no longer reach the
-    newest release of its country and channel.
+    Required and withdrawn releases stay, and so does the newest release of each country and
+    channel, with those without which a site could no longer reach it.
 
     Args:
         offers: All offers of a product.
@@ -417,7 +421,7 @@ def _find_lost_releases(role: str, old: Targets, new: Targets) -> Iterator[str]:
         paths = _Paths([*listed, *gone], before, _parse_time(role, read_issue_time(new)))
         lost = paths.find_lost({offer.release_version for offer in gone})
         if lost is not None:
-            yield f"sites of {lost[0]} need {lost[1]} to upgrade"
+            yield f"sites of {lost[0]} need {lost[1]}"
 
 
 def refuse_clock_behind(published: FeedState | None, now: datetime) -> None:

@@ -191,7 +191,7 @@ def test_demo_release_has_its_critical_marks_first(tmp_path: Path) -> None:
     heads = [line for line in said if not line.startswith("  ")]
     assert heads[1:] == [
         "Critical",
-        "Usual",
+        "Other",
     ]
     assert "54 statements" in said[-1]
     assert not [line.render() for line in page.releases[0].rollback if "entered" in line.render()]

@@ -116,7 +116,7 @@ def build_pack(
             max_memory_bytes=builder.plan.memory_bytes,
             needs=builder.plan.needs,
         )
-        progress.report(LazyText(N_("Verifying the delta pack")))
+        progress.report(LazyText(N_("verifying the delta pack")))
         _verify_pack(made, old, old_tree, work / "proof", limits)
         with durable.open_for_replace(pack) as out, made.open("rb") as stream:
             shutil.copyfileobj(stream, out, PIECE)
@@ -189,7 +189,7 @@ class _PackBuilder:
             ):
                 self.plan.groups.append(self._write_group(batch, out))
                 self._done += sum(entry.size for entry in batch.files)
-                label = LazyText(N_("Building the delta pack"))
+                label = LazyText(N_("building the delta pack"))
                 self._progress.report(label, Amount(self._done, total, Unit.BYTES))
         with path.open("wb") as out, streams.open("rb") as source:
             index = encode_index(self.plan, self._old_tree)

@@ -58,17 +58,8 @@ from ncen_updater.publisher.signing.signer_settings import SignerSettings
 from ncen_updater.publisher.signing.signing_event import SigningEvent
 
 PASSPHRASE_WORDS = 6
-#: Uses of public key files, since the name of a file does not show its use.
-KEY_FILE_USES = (
-    N_(
-        "Add the public key of a signer, snapshot, timestamp or emergency halt to the"
-        " ceremony (ceremony.toml)."
-    ),
-    N_(
-        "Keep the public key of a builder out of the ceremony; the author and each signer"
-        " pass it as --builder-key or set builder_key in signer.toml."
-    ),
-)
+#: Use of a public key file, since its name does not show it.
+KEY_FILE_USE = N_("The public key goes into the ceremony, except that of a builder.")
 
 COMMANDS = make_command_table(
     "ncen_updater.publisher.cli",
@@ -128,7 +119,7 @@ def new(
         },
         N_("Created {private} (keep it secret) and {public}."),
         _format_fingerprint(session, fingerprint),
-        *(session.translate(words) for words in KEY_FILE_USES),
+        session.translate(KEY_FILE_USE),
     )
 
 

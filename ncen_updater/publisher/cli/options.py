@@ -84,7 +84,7 @@ MAX_PASSPHRASE_BYTES = 10_000
 LINE_WIDTH, HANGING_INDENT = 80, 2
 NO_ROOT_WARNING = N_(
     "WARNING: not compared with your own root metadata; the changes shown depend on the"
-    " author of the draft. Add --root."
+    " drafter. Add --root."
 )
 PROVENANCE_UNCHECKED_WARNING = N_(
     "WARNING: provenance not verified with the key of the builder. Add --builder-key."

@@ -66,12 +66,12 @@ def group_marked_lines(page: EventReview) -> Iterator[tuple[LazyText, tuple[Lazy
         )
         usual = (*usual, LazyText(words, {"count": page.info_count}))
     if usual:
-        yield LazyText(N_("Usual")), usual
+        yield LazyText(N_("Other")), usual
 
 
 def describe_unshown(page: EventReview, language: str) -> LazyText:
     """Return how many lines of the page are neither in the summary nor in the warnings."""
-    words = N_("{count} more lines, {annexed} of them in annexes. Run: ncen-publisher show")
+    words = N_("{count} more lines, {annexed} of them in annexes. Run: ncen-publisher show EVENT")
     count = sum(1 for _ in (*format_details(page, language), *format_annex(page)))
     return LazyText(words, {"count": count, "annexed": sum(len(one.lines) for one in page.annexes)})
 

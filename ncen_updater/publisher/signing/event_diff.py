@@ -422,7 +422,7 @@ def _diff_emergency_halt_keys(old: Root | None, new: Root) -> Iterator[DiffLine]
         (removed, before, after),
         (EMERGENCY_HALT_KEY_LINE, after, before),
     ):
-        for key in (some[keyid] for keyid in some if keyid not in others):
+        for key in sorted((some[one] for one in some if one not in others), key=get_key_owner):
             mark = group_digest(compute_fingerprint(key))
             yield _make_line(words, owner=get_key_owner(key), fingerprint=mark)
 

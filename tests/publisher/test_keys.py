@@ -135,9 +135,8 @@ def test_generated_passphrase_is_shown_once(
     assert len(secret.split()) == 6
     assert secret not in said.out
     # Its name does not show its purpose: the destination of each public file is printed.
-    assert "to the ceremony (ceremony.toml)" in said.out
-    assert "builder out of the ceremony" in said.out
-    assert "--builder-key or set builder_key in signer.toml" in said.out
+    assert "into the ceremony (ceremony.toml)" in said.out
+    assert "that of a builder goes to the drafter and each signer" in said.out
     open_signer(tmp_path / "amina.pem", lambda _: secret)
     mark = group_digest(compute_fingerprint(load_public_key(tmp_path / "amina.pub.json")))
     assert mark in said.out

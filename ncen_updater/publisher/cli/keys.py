@@ -59,7 +59,10 @@ from ncen_updater.publisher.signing.signing_event import SigningEvent
 
 PASSPHRASE_WORDS = 6
 #: Use of a public key file, since its name does not show it.
-KEY_FILE_USE = N_("The public key goes into the ceremony, except that of a builder.")
+KEY_FILE_USE = N_(
+    "The public key goes into the ceremony (ceremony.toml); that of a builder goes to the"
+    " drafter and each signer."
+)
 
 COMMANDS = make_command_table(
     "ncen_updater.publisher.cli",

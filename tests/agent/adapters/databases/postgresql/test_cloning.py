@@ -15,7 +15,9 @@ from demo.embedded_postgres import EmbeddedPostgres
 from ncen_updater.agent.adapters.databases.base import CopyPlan
 from ncen_updater.agent.adapters.databases.postgresql import copies as cloning
 from ncen_updater.agent.adapters.databases.postgresql.copies import (
+    FILE_COPY_FROM_BYTES,
     build_create_statement,
+    choose_copy_method,
     list_copies,
     make_copy_plan,
 )
@@ -53,6 +55,23 @@ def change_and_undo(engine: PostgresEngine, site: Site) -> CopyPlan:
     engine.unfence(CHANGE)
     assert site.snapshot() == before
     return plan
+
+
+@pytest.mark.parametrize(
+    ("major", "size", "wanted", "clone", "method"),
+    [
+        (14, 10**9, "wal-log", True, "template"),
+        (15, FILE_COPY_FROM_BYTES - 1, "auto", False, "wal-log"),
+        (15, FILE_COPY_FROM_BYTES, "auto", False, "file-copy"),
+        (15, 1, "file-copy", False, "file-copy"),
+        (18, 1, "auto", True, "clone"),
+        (18, 10**9, "wal-log", True, "wal-log"),
+    ],
+)
+def test_copy_method_by_server_and_size(
+    major: int, size: int, wanted: str, clone: bool, method: str
+) -> None:
+    assert choose_copy_method(major, size, wanted, clone=clone) == method
 
 
 @pytest.mark.parametrize("clone", [(), ("a",)])

@@ -371,6 +371,35 @@ ROWS = (
     Row("all is ready", READY, ServiceAction.UPGRADE),
     Row("no schedule", UNTIMED, ServiceAction.WAIT, NOW + 6 * HOUR),
     Row(
+        "the application is down and its start waits: the upgrade's window ends as before",
+        replace(
+            UNTIMED,
+            upgrade_windows=(DAY,),
+            application_down=True,
+            failures=failed(ServiceAction.START_APPLICATION, 0),
+        ),
+        ServiceAction.UPGRADE,
+        NOW + 3 * HOUR,
+    ),
+    Row(
+        "a request to roll back without an open change",
+        replace(QUIET, rollback_requested=True),
+        ServiceAction.WAIT,
+        NOW + 6 * HOUR,
+    ),
+    Row(
+        "the delay after a failed assessment passed just now",
+        replace(QUIET, failures=failed(ServiceAction.ASSESS, 6000)),
+        ServiceAction.WAIT,
+        NOW + timedelta(seconds=1),
+    ),
+    Row(
+        "the release failed often: the longest delay",
+        replace(READY, retry_at=NOW + timedelta(days=6), next_check=NOW + 6 * HOUR),
+        ServiceAction.WAIT,
+        NOW + 6 * HOUR,
+    ),
+    Row(
         "no schedule and no required approvals",
         replace(UNTIMED, mode=AutomationMode.AUTOMATIC),
         ServiceAction.WAIT,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import product
+from pathlib import Path
 
 import pytest
 
@@ -14,6 +15,7 @@ from ncen_updater.agent.policy.availability import (
     HealthAnswer,
     HealthProbe,
     MaintenanceProbe,
+    apply_full_disk,
     judge_availability,
 )
 from ncen_updater.agent.policy.restart_policy import ProcessState
@@ -104,3 +106,46 @@ def test_unobserved_state_is_unknown() -> None:
             assert isinstance(process, ProcessState) and not process.runs
         if found.state is AvailabilityState.UNKNOWN:
             assert found.unknown_because and found.since is None
+
+
+STOPPED = ProcessState(False, enabled=True, started_since_boot=True)
+
+
+@pytest.mark.parametrize(
+    ("process", "stopped"),
+    [
+        (HIDDEN, None),
+        (ProcessState(True, enabled=True, started_since_boot=True), None),
+        (ProcessState(False, started_since_boot=True), None),
+        (ProcessState(False, enabled=False), True),
+        (STOPPED, True),
+        (ProcessState(False, failed=True, enabled=True, started_since_boot=True), False),
+        (ProcessState(False, enabled=True, started_since_boot=False), False),
+    ],
+)
+def test_requested_stop_is_told_where_known(
+    process: ProcessState | LazyText, stopped: bool | None
+) -> None:
+    found = judge_availability(OPEN, process, HealthProbe(HealthAnswer.NO_ANSWER, "detail"))
+    assert found.stopped_on_request is stopped
+
+
+def test_stopped_application_is_unhealthy_while_another_process_answers() -> None:
+    found = judge_availability(OPEN, DOWN, HealthProbe(HealthAnswer.HTTP_ERROR, "detail"))
+    assert found.state is AvailabilityState.UNHEALTHY
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_full_disk_makes_an_available_application_unhealthy(name: str) -> None:
+    row = TABLE[name]
+    before = judge_availability(row.door, row.process, HealthProbe(row.answer, "detail"))
+    assert apply_full_disk(before, None) == before
+    after = apply_full_disk(before, Path("/var/lib/postgresql"))
+    if before.state is AvailabilityState.AVAILABLE:
+        assert (after.state, after.answer, after.detail) == (
+            AvailabilityState.UNHEALTHY,
+            HealthAnswer.DISK_FULL,
+            "/var/lib/postgresql",
+        )
+    else:
+        assert after == before

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from ncen_updater.agent.policy.restart_policy import (
     ProcessState,
     should_start,
     update_last_running_boot,
+    was_stopped_on_request,
 )
 
 DOWN = ProcessState(runs=False)
@@ -102,3 +105,27 @@ def test_restart_decision_converges_over_several_checks(
         last_running_boot = update_last_running_boot(seen, last_running_boot, boot)
         came = should_start(seen, last_running_boot, boot)
     assert came is verdict, name
+
+
+STOPPED = ProcessState(runs=False, started_since_boot=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "parts", "verdict"),
+    [
+        ("all parts run", [UP, UP], False),
+        ("no parts", [], False),
+        ("one part stopped", [UP, STOPPED], True),
+        ("all parts stopped", [STOPPED, STOPPED], True),
+        ("one stopped, one failed", [STOPPED, replace(STOPPED, failed=True)], False),
+        ("the program ended on its own", [replace(STOPPED, exited_on_its_own=True)], False),
+        ("not started since boot", [replace(STOPPED, started_since_boot=False)], False),
+        ("nobody can tell whether it was started", [DOWN], False),
+        ("a failure before the present start", [replace(UP, failed=True), STOPPED], True),
+    ],
+    ids=lambda value: value if isinstance(value, str) else None,
+)
+def test_requested_stop_is_distinguished_from_a_failure(
+    name: str, parts: list[ProcessState], verdict: bool
+) -> None:
+    assert was_stopped_on_request(parts) is verdict, name

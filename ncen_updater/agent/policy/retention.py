@@ -86,13 +86,9 @@ def select_prunable(
         return PrunableItems()
     age = timedelta(days=rule.previous_days)
     sets = tuple(previous)
-    dropped = {
-        item.change
-        for item in sets
-        if item.change not in protected.changes and now - item.since >= age
-    }
     # The databases of one change are dropped together or not at all.
-    dropped -= {item.change for item in sets if now - item.since < age}
+    retained = protected.changes | {item.change for item in sets if now - item.since < age}
+    dropped = {item.change for item in sets} - retained
     needed = {item.release for item in sets if item.change not in dropped}
     others = sorted({v for v in slots if v != current}, key=lambda v: (v == previous_slot, v))
     others.reverse()

@@ -70,9 +70,8 @@ def _follow_obstacles(inputs: AutomationInputs) -> UpgradeStart:
                 StartKind.NOT_AUTOMATIC, None, obstacle.wait_reason, inputs.missing_approvals
             )
         at = max(obstacle.until, at)
-        inputs = replace(inputs, now=at)
-        if inputs.hold_until is not None and inputs.hold_until <= at:
-            inputs = replace(inputs, hold_reason=None, hold_until=None)
+        # A hold is the first obstacle, so it has ended then.
+        inputs = replace(inputs, now=at, hold_reason=None, hold_until=None)
     return UpgradeStart(StartKind.NOT_AUTOMATIC, None, WaitReason.UNKNOWN)
 
 

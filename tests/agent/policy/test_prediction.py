@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from ncen_updater.agent.policy.downtime_prediction import (
     DEFAULT_STEP_SECONDS,
     MIN_COMPARISONS,
+    RATIO_MARGIN,
     SLACK_S,
     PastDowntime,
     predict_downtime,
@@ -39,6 +40,19 @@ def test_history_replaces_defaults() -> None:
     found = predict_downtime(0, 0, [{**STEPS, "health": 100.0}, STEPS, {**STEPS, "health": 4}], [])
     assert found.likely == pytest.approx(sum(STEPS.values()) - STEPS["health"] + 4)
     assert found.high > 150
+
+
+def test_range_of_a_step_covers_its_shortest_and_longest_duration() -> None:
+    base = dict.fromkeys(STEPS, 0.0)
+    found = predict_downtime(0, 0, [{**base, "health": 2.0}, {**base, "health": 10.0}], [])
+    assert (found.low, found.likely, found.high) == pytest.approx((1.2 - SLACK_S, 6, 18 + SLACK_S))
+
+
+def test_range_covers_the_least_and_the_greatest_past_error() -> None:
+    past = [PastDowntime(10, actual) for actual in (10, 12, 9, 10)]
+    found = predict_downtime(100, 100, [dict.fromkeys(STEPS, 0.0)], past)
+    assert found.low == round(200 * 0.9 / RATIO_MARGIN - SLACK_S, 2)
+    assert found.high == round(200 * 1.2 * RATIO_MARGIN + SLACK_S, 2)
 
 
 def test_past_errors_narrow_the_range() -> None:

@@ -1,4 +1,4 @@
-"""Mutation test of the recovery table and the planners: does a test detect each change?
+"""Mutation test of the recovery table and other pure decisions: does a test detect each change?
 
 Each mutant differs from the module in one place. A process of its own runs the module's tests on it
 until the first fails; a mutant without a failing test survived. General tools mutate function
@@ -43,6 +43,18 @@ class Subject:
 SUBJECTS = (
     Subject("ncen_updater.agent.engine.recovery", "tests/agent/engine/test_recovery.py"),
     Subject("ncen_updater.feed.upgrade_path", "tests/feed"),
+    Subject(
+        "ncen_updater.agent.engine.approvals.approval",
+        "tests/agent/engine/approvals/test_approval.py",
+    ),
+    Subject("ncen_updater.agent.policy.availability", "tests/agent/policy/test_availability.py"),
+    Subject(
+        "ncen_updater.agent.policy.downtime_prediction", "tests/agent/policy/test_prediction.py"
+    ),
+    Subject(
+        "ncen_updater.agent.policy.restart_policy", "tests/agent/policy/test_restart_policy.py"
+    ),
+    Subject("ncen_updater.agent.policy.retention", "tests/agent/policy/test_policy.py"),
     Subject("ncen_updater.agent.policy.windows", "tests/agent/policy/test_schedule.py"),
     Subject(
         "ncen_updater.agent.adapters.databases.migrations.planner",

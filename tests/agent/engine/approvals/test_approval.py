@@ -10,8 +10,12 @@ import pytest
 from ncen_updater.agent.engine.approvals.approval import (
     Approval,
     ApprovalBasis,
+    ApprovalCount,
+    RollbackApproval,
     VoidReason,
+    count_accepted_loss,
     count_approvals,
+    count_provisional_loss,
     find_void_reasons,
 )
 
@@ -116,6 +120,9 @@ def make_approval(who: str, uid: int, binding: str = "b") -> Approval:
         ((make_approval("amina", 1001), make_approval("bo", 1002)), 2, 0),
         ((make_approval("amina", 1001), make_approval("bo", 1002, "other")), 2, 1),
         ((make_approval("amina", 1001), make_approval("bo", 1002)), 1, 0),
+        ((make_approval("root", 0),), 1, 0),
+        ((make_approval("root", 0), make_approval("amina", 1001)), 2, 1),
+        ((make_approval("root", 0), make_approval("amina", 1001), make_approval("bo", 2)), 2, 0),
     ],
 )
 def test_counting_approvers_decide(
@@ -124,3 +131,45 @@ def test_counting_approvers_decide(
     standing = count_approvals(approvals, "b", needed)
     assert standing.missing == missing
     assert bool(standing) is (missing == 0)
+
+
+@pytest.mark.parametrize(
+    ("uid", "needed", "given", "counts"),
+    [
+        (1001, 1, (), True),
+        (1001, 2, (1002,), True),
+        (1001, 2, (1001,), False),
+        (1001, 2, (1002, 1001), False),
+        (0, 1, (), True),
+        (0, 2, (), False),
+    ],
+)
+def test_approval_that_would_not_count_is_known_before(
+    uid: int, needed: int, given: tuple[int, ...], counts: bool
+) -> None:
+    approvals = tuple(make_approval(f"user{one}", one) for one in given)
+    assert ApprovalCount(approvals, needed).would_count(uid) is counts
+
+
+@pytest.mark.parametrize(
+    ("accepted", "needed", "provisional", "final"),
+    [
+        ((), 1, 0, 0),
+        ((3,), 1, 3, 3),
+        ((3,), 2, 3, 0),
+        ((3, 5), 2, 3, 3),
+        ((5, 0), 2, 0, 0),
+    ],
+)
+def test_smallest_accepted_loss_applies_once_there_are_enough_approvals(
+    accepted: tuple[int, ...], needed: int, provisional: int, final: int
+) -> None:
+    given = [
+        RollbackApproval("change1", "3.3.0", "3.2.4", loss, make_approval(f"user{uid}", uid))
+        for uid, loss in enumerate(accepted, 1001)
+    ]
+    count = count_approvals([one.approval for one in given], "b", needed)
+    other = replace(given[0], accept_loss=1, approval=make_approval("c", 1, "o")) if given else None
+    everything = [*given, *([other] if other else [])]
+    assert count_provisional_loss(everything, count) == provisional
+    assert count_accepted_loss(everything, count) == final

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from itertools import islice
 
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
 from ncen_updater.common.errors import UpdaterError, get_error_text
 from ncen_updater.common.i18n import N_, LazyText, join_texts
@@ -56,14 +58,15 @@ def describe_excess(length: int, limit: int) -> LazyText:
     return LazyText("{length} bytes, more than {limit}", {"length": length, "limit": limit})
 
 
-def describe_mistakes(error: Exception, whole: str) -> LazyText | str:
+def describe_mistakes(error: Exception, whole: str, known: Iterable[str] = ()) -> LazyText | str:
     """Return why a document was refused: its mistakes with their places, or the parser's message.
 
-    Our own reasons are translated when they are shown; messages of libraries are not.
+    Our own reasons are translated when they are shown; other messages of libraries are not.
 
     Args:
         error: The exception of the model or the parser.
         whole: Place to name for a mistake that concerns the whole document.
+        known: Names to list for an unknown one.
     """
     if not isinstance(error, ValidationError):
         return get_error_text(error)
@@ -73,10 +76,19 @@ def describe_mistakes(error: Exception, whole: str) -> LazyText | str:
             N_("{name}: {text}"),
             {
                 "name": ".".join(str(part)[:100] for part in item["loc"]) or whole,
-                "text": get_error_text(item["ctx"]["error"])
-                if item["type"] == "value_error"
-                else item["msg"],
+                "text": _describe_mistake(item, ", ".join(known)),
             },
         )
         for item in islice(found, MAX_MISTAKES)
     )
+
+
+def _describe_mistake(item: ErrorDetails, known: str) -> LazyText | str:
+    if item["type"] == "value_error":
+        return get_error_text(item["ctx"]["error"])
+    if item["type"] == "missing":
+        return LazyText(N_("missing"))
+    if item["type"] == "extra_forbidden":
+        template = N_("unknown name; known: {known}") if known else N_("unknown name")
+        return LazyText(template, {"known": known})
+    return item["msg"]

@@ -24,6 +24,7 @@ from ncen_updater.feed.emergency_halt_statements import (
     read_emergency_halt_keys,
     verify_emergency_halts,
 )
+from ncen_updater.formats.errors import describe_mistakes
 from ncen_updater.formats.rollout import (
     MAX_DURATION,
     MAX_HALT_BYTES_PER_KEY,
@@ -179,7 +180,7 @@ def _sign_statement(
     try:
         EmergencyHaltStatement.model_validate(data)
     except ValidationError as error:
-        detail = "; ".join(f"{item['loc']}: {item['msg']}" for item in error.errors())
+        detail = describe_mistakes(error, version)
         raise UpdaterError(
             EMERGENCY_HALT_INVALID, product=product, version=version, detail=detail
         ) from error

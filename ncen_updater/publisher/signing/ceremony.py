@@ -20,6 +20,7 @@ from tuf.api.metadata import DelegatedRole, Delegations, Role, Root, Targets  # 
 
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import BAD_CEREMONY, ONE_SIGNATURE
+from ncen_updater.formats.errors import describe_mistakes
 from ncen_updater.formats.receipt import RECEIPT_ADDRESSES_FIELD, ReceiptAddresses
 from ncen_updater.formats.rollout import EMERGENCY_HALT_KEYS_FIELD, MOST_KEYS
 from ncen_updater.publisher.errors import describe_system_error
@@ -184,11 +185,8 @@ def load_ceremony(path: Path) -> Ceremony:
             raise UpdaterError(BAD_CEREMONY, path=path, detail=f"over {MAX_CEREMONY_BYTES} bytes")
         model = _CeremonyModel.model_validate(tomllib.loads(content.decode()))
     except ValidationError as error:
-        places = "; ".join(
-            f"{'.'.join(str(part) for part in item['loc'])}: {item['msg']}"
-            for item in error.errors(include_url=False)
-        )
-        raise UpdaterError(BAD_CEREMONY, path=path, detail=places) from error
+        detail = describe_mistakes(error, path.name)
+        raise UpdaterError(BAD_CEREMONY, path=path, detail=detail) from error
     except (OSError, ValueError) as error:
         raise UpdaterError(BAD_CEREMONY, path=path, detail=describe_system_error(error)) from error
     roles = {

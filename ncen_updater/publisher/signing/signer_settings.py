@@ -7,7 +7,6 @@ the signer may write it.
 
 from __future__ import annotations
 
-import difflib
 import os
 import stat
 import tomllib
@@ -25,6 +24,7 @@ from ncen_updater.common.messages import (
     SIGNER_SETTINGS_HOLD_SECRET,
     SIGNER_SETTINGS_INVALID,
 )
+from ncen_updater.formats.errors import describe_mistakes
 from ncen_updater.publisher.errors import report_errors
 
 SETTINGS_VARIABLE: Final = "NCEN_SIGNER"
@@ -139,9 +139,8 @@ def load_signer_settings(path: Path | None) -> SignerSettings:
     try:
         model = _SignerModel.model_validate(data)
     except ValidationError as error:
-        raise UpdaterError(
-            SIGNER_SETTINGS_INVALID, path=path, detail=_format_locations(error)
-        ) from error
+        detail = describe_mistakes(error, path.name, _SignerModel.model_fields)
+        raise UpdaterError(SIGNER_SETTINGS_INVALID, path=path, detail=detail) from error
     if model.key is not None and model.token is not None:
         raise UpdaterError(SIGNER_SETTINGS_INVALID, path=path, detail="set either key or token")
     if model.token is None and (model.key_id is not None or model.module is not None):
@@ -195,16 +194,3 @@ def _read_settings(path: Path) -> bytes:
     if len(content) > MAX_BYTES:
         raise ValueError(f"over {MAX_BYTES} bytes")
     return content
-
-
-def _format_locations(error: ValidationError) -> str:
-    found = []
-    for item in error.errors(include_url=False):
-        name = ".".join(str(part) for part in item["loc"])
-        message = item["msg"]
-        if item["type"] == "extra_forbidden":
-            known = list(_SignerModel.model_fields)
-            close = difflib.get_close_matches(name, known, n=1)
-            message = f"did you mean {close[0]}?" if close else f"known are {', '.join(known)}"
-        found.append(f"{name}: {message}")
-    return "; ".join(found)

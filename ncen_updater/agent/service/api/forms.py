@@ -25,6 +25,7 @@ from ncen_updater.agent.storage.inbox import MAX_NAME_LENGTH, is_plain_name
 from ncen_updater.common.http_server import PATH_PATTERNS
 from ncen_updater.common.i18n import DEFAULT_LANGUAGE, LazyText, list_languages, match_language
 from ncen_updater.common.json_records import parse_stored_time
+from ncen_updater.formats.errors import describe_mistakes
 
 MAX_BODY_BYTES = 65_536
 #: Longest wait for an inspection by its number, in seconds.
@@ -232,13 +233,7 @@ def validate_form(kind: type[AnyForm], data: object) -> AnyForm:
     try:
         return kind.model_validate(data)
     except ValidationError as error:
-        raise _build_refusal(error, "body") from error
-
-
-def _build_refusal(error: ValidationError, default_name: str) -> BadRequestError:
-    first = error.errors(include_url=False, include_context=False)[0]
-    name = ".".join(str(part) for part in first["loc"]) or default_name
-    return BadRequestError(reason=f"{name[:100]}: {first['msg']}")
+        raise BadRequestError(reason=describe_mistakes(error, "body")) from error
 
 
 def _reject_duplicate_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -305,4 +300,4 @@ def parse_query_value(name: str, text: str) -> Any:  # noqa: ANN401 - by the nam
     try:
         return QUERY_TYPES[name].validate_python(text)
     except ValidationError as error:
-        raise _build_refusal(error, name) from error
+        raise BadRequestError(reason=describe_mistakes(error, name)) from error

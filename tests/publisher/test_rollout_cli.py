@@ -55,6 +55,14 @@ def test_every_command_drafts_an_event(at_work: SignerCli) -> None:
     assert "digest" in french or "empreinte" in french.lower()
 
 
+def test_status_gives_the_time_of_each_wave(at_work: SignerCli) -> None:
+    feed = at_work.work / "feed"
+    (release,) = at_work.json("status", feed)["releases"]
+    assert release["waves"] == [{"opens": "2026-12-01T08:00:00Z", "percent": 10, "countries": []}]
+    opens = format_signed_time("2026-12-01T08:00:00Z")
+    assert f"ncen 3.3.0: 10 % from {opens}" in at_work.run("status", feed)[1]
+
+
 def test_old_releases_retire(at_work: SignerCli) -> None:
     work = at_work.work
     at_work.json("build", write_release(work / "r2", "3.4.0"), "--staging", work / "s")

@@ -44,7 +44,7 @@ from ncen_updater.publisher.distribute.publishing import Publisher
 from ncen_updater.publisher.feed.feed_directory import FeedDirectory
 from ncen_updater.publisher.fleet.releases import check_publish_conditions
 from ncen_updater.publisher.signing.signing_event import SigningEvent
-from ncen_updater.publisher.signing.value_format import format_signed_time
+from ncen_updater.publisher.signing.value_format import format_schedule, format_signed_time
 
 WAIVER_SENTENCE = N_(
     "{product} {version} was published on {day} before enough countries had reported"
@@ -144,6 +144,12 @@ def status(session: CliSession, feed: Path, signed: bool) -> None:
     rows = _format_releases(session, releases) if releases else []
     for line in format_table(rows, session.language):
         show_line(session, line)
+    for release in releases:
+        if release.waves:
+            words = N_("Waves of {product} {version}: {schedule}")
+            schedule = format_schedule(list(release.waves))
+            values = {"product": release.product, "version": release.version}
+            show_line(session, LazyText(words, {**values, "schedule": schedule}))
     for halt in halts:
         show_line(session, format_emergency_halt(halt))
     session.write_output(
@@ -197,8 +203,7 @@ def _format_signing_history(
 
 def _format_releases(session: CliSession, releases: Sequence[ReleaseStatus]) -> list[list[str]]:
     heads = (
-        N_("product"), N_("version"), N_("channel"), N_("countries"), N_("required"),
-        N_("waves"), N_("state"),
+        N_("product"), N_("version"), N_("channel"), N_("countries"), N_("required"), N_("state"),
     )  # fmt: skip
     rows = [[session.translate(head) for head in heads]]
     for release in releases:
@@ -214,7 +219,6 @@ def _format_releases(session: CliSession, releases: Sequence[ReleaseStatus]) -> 
                 release.channel,
                 ", ".join(release.countries) or session.translate(N_("all")),
                 session.translate(N_("yes")) if release.required else "",
-                str(release.waves or ""),
                 strip_control_characters(state),
             ]
         )

@@ -54,7 +54,7 @@ class ReleaseStatus:
 
     Attributes:
         countries: Countries that it is for; empty for all.
-        waves: Number of its waves.
+        waves: Its waves, as signed; none if it is offered to all sites at once.
         halted: Reason of a halt.
         withdrawn: Reason of its withdrawal.
     """
@@ -64,7 +64,7 @@ class ReleaseStatus:
     channel: str
     required: bool
     countries: tuple[str, ...]
-    waves: int
+    waves: tuple[dict[str, Any], ...]
     halted: str | None
     withdrawn: str | None
 
@@ -120,7 +120,7 @@ def read_feed_status(
             offer.channel.value,
             offer.required,
             offer.countries,
-            len(offer.waves),
+            tuple(wave.model_dump(mode="json") for wave in offer.waves),
             offer.halted.reason if offer.halted else None,
             offer.withdrawn.reason if offer.withdrawn else None,
         )

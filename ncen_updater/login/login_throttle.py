@@ -73,7 +73,8 @@ def compute_wait_s(limit: AttemptLimit, count: int, last: float, now: float) -> 
     """
     if count < limit.free or now - last >= RESET_AFTER_S:
         return 0.0
-    return max(0.0, last + min(limit.longest_s, 2.0 ** (count - limit.free + 1)) - now)
+    doublings = min(count - limit.free + 1, 30)  # a float of more than 1023 overflows
+    return max(0.0, last + min(limit.longest_s, 2.0**doublings) - now)
 
 
 class LoginThrottle:

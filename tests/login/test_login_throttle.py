@@ -29,6 +29,8 @@ AMINA, BO = (list_limits(name, "192.0.2.1", logged_in=False) for name in ("amina
         (FREE_ATTEMPTS + 1, 0.0, 4.0), (FREE_ATTEMPTS + 4, 0.0, 32.0),
         (FREE_ATTEMPTS + 5, 0.0, MAX_WAIT_S),
         (FREE_ATTEMPTS + 1000, 0.0, MAX_WAIT_S), (FREE_ATTEMPTS + 1000, RESET_AFTER_S, 0.0),
+        # Seen: the wait overflowed after 1023 attempts, and nobody could log in.
+        (FREE_ATTEMPTS + 100_000, 0.0, MAX_WAIT_S),
     ],
 )  # fmt: skip
 def test_login_delay_is_computed(count: int, after: float, wait: float) -> None:

@@ -108,6 +108,10 @@ def send_mail(mail: EmailMessage, settings: MailSettings, environment: Mapping[s
         if settings.user
         else None
     )
+    if password is not None and not password.isascii():  # smtplib sends nothing else
+        name = settings.password_file or settings.password_credential
+        reason = LazyText(N_("a mail password may have ASCII characters only"))
+        raise NotificationError(SECRET_MISSING, name=name, reason=reason)
     try:
         with _connect(settings) as server:
             if settings.user and password is not None:

@@ -162,6 +162,15 @@ def test_wrong_password_is_reported(
     assert PASSWORD not in caplog.text
 
 
+def test_password_that_mail_cannot_carry_is_reported(site: TrialSite, authority: Authority) -> None:
+    tls = authority.server_context(authority.certify("mail"))
+    with mail_server(tls, password=PASSWORD) as box:
+        by_mail(site, box.port, "starttls", ca=authority.file, login=True)
+        secret_file(site, "mot de passe à changer")
+        assert send(site, order("mail", UPGRADED)) == "NU-9608"
+    assert not box.logins
+
+
 @pytest.mark.parametrize("security", ["starttls", "tls"])
 def test_mail_server_with_an_untrusted_certificate_gets_nothing(
     site: TrialSite, authority: Authority, tmp_path: Path, security: str

@@ -209,7 +209,7 @@ def post_webhook(
         status = _send_http("POST", settings.url, body, headers, settings, settings.timeout_s)
     except requests.exceptions.SSLError as error:
         raise NotificationError(NOTIFICATION_TLS_FAILED, **server_values) from error
-    except requests.exceptions.RequestException as error:
+    except (requests.exceptions.RequestException, ValueError) as error:
         raise NotificationError(
             NOTIFICATION_UNREACHABLE, **server_values, detail=type(error).__name__
         ) from error
@@ -230,7 +230,7 @@ def put_receipt(signed: SignedReceipt, address: str, settings: FeedSettings) -> 
     headers = {"User-Agent": "ncen-updater", "Accept": None}
     try:
         status = _send_http("PUT", url, signed.content, headers, settings, RECEIPT_TIMEOUT_S)
-    except requests.exceptions.RequestException as error:
+    except (requests.exceptions.RequestException, ValueError) as error:
         raise UpdaterError(
             RECEIPT_NOT_DELIVERED, address=address, reason=type(error).__name__
         ) from error
@@ -250,6 +250,7 @@ def _send_http(
 
     Raises:
         requests.exceptions.RequestException: If there was no response.
+        ValueError: If the address cannot be used.
     """
     import requests
 

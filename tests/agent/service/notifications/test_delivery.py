@@ -274,6 +274,12 @@ def test_webhook_with_an_untrusted_certificate_gets_nothing(
         assert not hook.posts
 
 
+@pytest.mark.parametrize("url", ["https://a..b/hook", "https://agent:%C4%8D@127.0.0.1:9/hook"])
+def test_address_that_cannot_be_called_is_reported(site: TrialSite, url: str) -> None:
+    by_hook(site, url)
+    assert send(site, order("webhook", UPGRADED)) == "NU-9602"
+
+
 def test_silent_webhook_receiver_times_out(site: TrialSite) -> None:
     with hook_server() as hook:
         hook.silent = True

@@ -45,7 +45,7 @@ SUBJECTS = (
     Subject("ncen_updater.feed.upgrade_path", "tests/feed"),
     Subject(
         "ncen_updater.agent.engine.approvals.approval",
-        "tests/agent/engine/approvals",
+        "tests/agent/engine/approvals/test_approval.py",
     ),
     Subject("ncen_updater.agent.policy.availability", "tests/agent/policy/test_availability.py"),
     Subject(

@@ -29,7 +29,7 @@ def _parse_utc_time(value: object) -> datetime:
         return within_calendar(datetime.fromisoformat(value))
     if isinstance(value, datetime) and value.tzinfo is not None and not value.microsecond:
         return within_calendar(value)
-    raise ValueError("use the form 2030-12-01T08:00:00Z")
+    raise ValueError("use the form 2030-12-03T08:00:00Z")
 
 
 def format_utc_time(moment: datetime) -> str:

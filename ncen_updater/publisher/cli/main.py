@@ -95,7 +95,7 @@ COMMAND_HELP = CommandHelp(
         "build": {"build 3.3.0 --staging staging --feed feed": ""},
         "draft": {
             "draft --feed feed --staging staging --event release-3.3.0"
-            " --wave 2030-12-01T08:00:00Z=5 --wave 2030-12-08T08:00:00Z=100": N_(
+            " --wave 2030-12-03T08:00:00Z=5 --wave 2030-12-10T08:00:00Z=100": N_(
                 "5 percent of the sites first"
             ),
         },
@@ -113,7 +113,7 @@ COMMAND_HELP = CommandHelp(
             ),
         },
         "wave": {
-            "wave 3.3.0 --add 2030-12-02T08:00:00Z=100:SN,MU --feed feed --event sn-mu": "",
+            "wave 3.3.0 --add 2030-12-04T08:00:00Z=100:SN,MU --feed feed --event sn-mu": "",
         },
         "halt": {
             N_('halt 3.3.0 --reason "loses cases" --feed feed --event halt'): N_(

@@ -290,7 +290,7 @@ def _parse_wave(text: str, regions: Regions) -> RolloutWave:
             }
         )
     except ValueError as error:
-        words = N_("{text}: use the form 2030-12-01T08:00:00Z=10 or 2030-12-01T08:00:00Z=100:SN,MU")
+        words = N_("{text}: use the form 2030-12-03T08:00:00Z=10 or 2030-12-03T08:00:00Z=100:SN,MU")
         raise CommandUsageError(words, hint="WAVE", text=text) from error
 
 

@@ -74,7 +74,7 @@ from ncen_updater.publisher.signing.keys import get_key_owner
 @draft_command(
     N_(
         "Draft the staged rollout of VERSION and end its halt; a WAVE is TIME=PERCENT or"
-        " TIME=PERCENT:COUNTRIES, such as 2030-12-01T08:00:00Z=100:SN,MU"
+        " TIME=PERCENT:COUNTRIES, such as 2030-12-03T08:00:00Z=100:SN,MU"
     )
 )
 @click.argument("waves", nargs=-1, metavar="WAVE...")

@@ -61,7 +61,7 @@ def _parse_utc_time(value: object) -> object:
     try:
         return parse_stored_time(value)
     except ValueError as error:
-        raise ValueError("not a time such as 2027-01-31T18:00:00Z") from error
+        raise ValueError("not a time such as 2030-01-31T18:00:00Z") from error
 
 
 ReleaseVersion = Annotated[

@@ -71,7 +71,7 @@ WAIT_LABELS: Final[Mapping[str, str]] = {
     "no-window": N_("The upgrade does not start automatically: no maintenance window opens."),
     "service-not-running": N_(
         "The upgrade does not start automatically: the service is stopped."
-        " Run: ncen-updater upgrade"
+        " Start the service, or run: ncen-updater upgrade"
     ),
     "superseded": N_("The upgrade waits for another approved upgrade."),
     "unknown": N_("The next upgrade could not be determined. The service tries again."),

@@ -149,7 +149,7 @@ def test_plan_names_the_next_command(
 
 
 def test_overlay_lines_say_what_they_count() -> None:
-    """Seen: "of these, in 'seizures': 1"."""
+    """Seen: "of these, in 'seizures': 1", which nobody understood at once."""
     coverage = TranslationCoverage(3, 5, 3, 3, 2, (AreaCount("seizures", 1),))
     file = SimpleNamespace(
         coverage=coverage, language="sw", declared=SimpleNamespace(source="en"), problem=None,
@@ -159,5 +159,5 @@ def test_overlay_lines_say_what_they_count() -> None:
     assert [line.render("en") for line in describe_overlay(report)] == [
         "sw: 60 % translated (3 of 5), previously 100 %",
         "  new texts shown in 'en': 2",
-        "  of these, in 'seizures': 1",
+        "  1 of them in 'seizures'",
     ]

@@ -88,7 +88,7 @@ COMMAND_HELP = CommandHelp(
             "approve --withdraw": N_("Withdraw your approval"),
         },
         "schedule": {
-            "schedule 2027-01-30T22:00": N_("Not before this local time"),
+            "schedule 2030-01-30T22:00": N_("Not before this local time"),
             "schedule --cancel": N_("Cancel the schedule"),
         },
         "dossier": {
@@ -131,7 +131,7 @@ COMMAND_HELP = CommandHelp(
         },
         "mirror": {"mirror /srv/mirror --keep 2": N_("Keep two releases of each product")},
         "hold": {
-            N_('hold --reason "end of the year" --until 2027-01-10'): N_(
+            N_('hold --reason "end of the year" --until 2031-01-10'): N_(
                 "No upgrades until this day"
             ),
         },

@@ -202,7 +202,7 @@ def test_nothing_starts_automatically_without_the_service() -> None:
     # Seen: "Run ncen-updater upgrade or ncen-updater schedule TIME", which then started nothing.
     found = predict_start(APPROVED, service_running=False)
     assert found.wait_reason is WaitReason.SERVICE_NOT_RUNNING
-    assert str(format_upgrade_start(found.to_json())).endswith("Run: ncen-updater upgrade")
+    assert str(format_upgrade_start(found.to_json())).endswith("or run: ncen-updater upgrade")
     missing = predict_start(replace(APPROVED, missing_approvals=1), service_running=False)
     assert missing.wait_reason is WaitReason.APPROVAL
 

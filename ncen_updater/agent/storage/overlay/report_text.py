@@ -66,7 +66,7 @@ def _describe_new_texts(found: TranslationCoverage, source: str) -> Iterator[Laz
     yield LazyText(N_("new texts shown in '{source}': {count}"), values)
     for area in found.areas:
         yield LazyText(
-            N_("of these, in '{area}': {count}"), {"count": area.count, "area": area.label}
+            N_("{count} of them in '{area}'"), {"count": area.count, "area": area.label}
         )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from itertools import islice
 
 from pydantic import ValidationError
@@ -20,6 +20,32 @@ from ncen_updater.common.messages import (
 
 #: Maximum number of mistakes listed in an error.
 MAX_MISTAKES = 20
+#: Remedies by pydantic error type; {values} come from the error's context.
+REMEDIES: Mapping[str, str] = {
+    "string_type": N_("Put the value in quotes."),
+    "path_type": N_("Put the value in quotes."),
+    "int_type": N_("Write digits without quotes."),
+    "int_parsing": N_("Write digits without quotes."),
+    "int_from_float": N_("Write it without a fraction."),
+    "float_type": N_("Write digits without quotes."),
+    "float_parsing": N_("Write digits without quotes."),
+    "finite_number": N_("Write digits without quotes."),
+    "bool_type": N_("Write true or false without quotes."),
+    "bool_parsing": N_("Write true or false without quotes."),
+    "tuple_type": N_("Write a list, in square brackets: [...]"),
+    "dict_type": N_("Write it as a table: [{setting}]"),
+    "model_type": N_("Write it as a table: [{setting}]"),
+    "too_short": N_("Add at least one."),
+    "too_long": N_("Maximum number of entries: {max_length}."),
+    "string_too_short": N_("Minimum length: {min_length}."),
+    "string_too_long": N_("Maximum length: {max_length}."),
+    "greater_than": N_("Use a value above {gt}."),
+    "greater_than_equal": N_("Use at least {ge}."),
+    "less_than": N_("Use a value below {lt}."),
+    "less_than_equal": N_("Use at most {le}."),
+    "literal_error": N_("Use one of: {expected}."),
+    "enum": N_("Use one of: {expected}."),
+}
 
 
 class ManifestError(UpdaterError):
@@ -71,19 +97,30 @@ def describe_mistakes(error: Exception, whole: str, known: Iterable[str] = ()) -
     if not isinstance(error, ValidationError):
         return get_error_text(error)
     found = error.errors(include_url=False, include_input=False)
-    return join_texts(
-        LazyText(
-            N_("{name}: {text}"),
-            {
-                "name": ".".join(str(part)[:100] for part in item["loc"]) or whole,
-                "text": _describe_mistake(item, ", ".join(known)),
-            },
-        )
-        for item in islice(found, MAX_MISTAKES)
-    )
+    mistakes = []
+    for item in islice(found, MAX_MISTAKES):
+        name = ".".join(str(part)[:100] for part in item["loc"]) or whole
+        text = _describe_mistake(item, name, ", ".join(known))
+        mistakes.append(LazyText(N_("{name}: {text}"), {"name": name, "text": text}))
+    return join_texts(mistakes)
 
 
-def _describe_mistake(item: ErrorDetails, known: str) -> LazyText | str:
+def find_remedy(item: ErrorDetails, name: str) -> LazyText | None:
+    """Return what to do about a value of a wrong type or size; None for other mistakes.
+
+    Args:
+        item: The mistake.
+        name: Name of the value.
+    """
+    if item["type"] not in REMEDIES:
+        return None
+    values = {"setting": name, **item.get("ctx", {})}
+    if isinstance(values.get("expected"), str):  # pydantic's "'a', 'b' or 'c'"
+        values["expected"] = values["expected"].replace(" or ", ", ")
+    return LazyText(REMEDIES[item["type"]], values)
+
+
+def _describe_mistake(item: ErrorDetails, name: str, known: str) -> LazyText | str:
     if item["type"] == "value_error":
         return get_error_text(item["ctx"]["error"])
     if item["type"] == "missing":
@@ -91,4 +128,4 @@ def _describe_mistake(item: ErrorDetails, known: str) -> LazyText | str:
     if item["type"] == "extra_forbidden":
         template = N_("unknown name; known: {known}") if known else N_("unknown name")
         return LazyText(template, {"known": known})
-    return item["msg"]
+    return find_remedy(item, name) or item["msg"]

@@ -52,7 +52,7 @@ BAD = [
     Bad("not UTF-8", b"\xff\xfe", words="decode"),
     Bad("a name misspelt", 'rooot = "r"', words="rooot: unknown name; known: "),
     Bad("a name that is none of it", 'colour = "r"', words="colour: unknown name; known: name, key"),
-    Bad("a number for a path", "key = 3", words="key: Input should be a valid string"),
+    Bad("a number for a path", "key = 3", words="key: Put the value in quotes."),
     Bad("a text for a number", 'token = "t"\nkey_id = "2"', words="key_id"),
     Bad("a number that no token has", 'token = "t"\nkey_id = 300', words="key_id"),
     Bad("key and token", 'key = "k"\ntoken = "t"', words="either key or token"),

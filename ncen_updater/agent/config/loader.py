@@ -28,6 +28,7 @@ from ncen_updater.agent.config.setting_lines import SettingPath, find_line
 from ncen_updater.agent.model.errors import SelectionDamagedError
 from ncen_updater.agent.storage.agent_selection import AgentSelectionFile
 from ncen_updater.common.i18n import N_, LazyText
+from ncen_updater.formats.errors import find_remedy
 
 logger = logging.getLogger(__name__)
 
@@ -70,33 +71,6 @@ FORMAT_HINTS: Mapping[str, str] = {
     "databases": N_(
         "Use letters, digits, hyphens and underscores, beginning with a letter; at most 48."
     ),
-}
-
-# Remedies by pydantic error type; {values} come from the error's context.
-REMEDIES: Mapping[str, str] = {
-    "string_type": N_("Put the value in quotes."),
-    "path_type": N_("Put the value in quotes."),
-    "int_type": N_("Write digits without quotes."),
-    "int_parsing": N_("Write digits without quotes."),
-    "int_from_float": N_("Write it without a fraction."),
-    "float_type": N_("Write digits without quotes."),
-    "float_parsing": N_("Write digits without quotes."),
-    "finite_number": N_("Write digits without quotes."),
-    "bool_type": N_("Write true or false without quotes."),
-    "bool_parsing": N_("Write true or false without quotes."),
-    "tuple_type": N_("Write a list, in square brackets: [...]"),
-    "dict_type": N_("Write it as a table: [{setting}]"),
-    "model_type": N_("Write it as a table: [{setting}]"),
-    "too_short": N_("Add at least one."),
-    "too_long": N_("Maximum number of entries: {max_length}."),
-    "string_too_short": N_("Minimum length: {min_length}."),
-    "string_too_long": N_("Maximum length: {max_length}."),
-    "greater_than": N_("Use a value above {gt}."),
-    "greater_than_equal": N_("Use at least {ge}."),
-    "less_than": N_("Use a value below {lt}."),
-    "less_than_equal": N_("Use at most {le}."),
-    "literal_error": N_("Use one of: {expected}."),
-    "enum": N_("Use one of: {expected}."),
 }
 
 
@@ -332,11 +306,9 @@ def make_invalid_setting(
             else LazyText(N_("Add it."))
         )
         return InvalidSetting(line, setting, LazyText(N_("is missing.")), remedy)
-    values = {"setting": setting, **error.get("ctx", {})}
-    if isinstance(values.get("expected"), str):  # pydantic's "'a', 'b' or 'c'"
-        values["expected"] = values["expected"].replace(" or ", ", ")
-    if kind in REMEDIES:
-        return InvalidSetting(line, setting, INVALID, LazyText(REMEDIES[kind], values))
+    known_remedy = find_remedy(error, setting)
+    if known_remedy is not None:
+        return InvalidSetting(line, setting, INVALID, known_remedy)
     if kind == "string_pattern_mismatch":
         names = [setting, _format_setting_name(path[:2]), _format_setting_name(path[:1])]
         problem = INVALID

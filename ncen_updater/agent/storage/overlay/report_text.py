@@ -65,9 +65,7 @@ def _describe_new_texts(found: TranslationCoverage, source: str) -> Iterator[Laz
     values: dict[str, object] = {"count": found.new, "source": source}
     yield LazyText(N_("new texts shown in '{source}': {count}"), values)
     for area in found.areas:
-        yield LazyText(
-            N_("{count} of them in '{area}'"), {"count": area.count, "area": area.label}
-        )
+        yield LazyText(N_("{count} of them in '{area}'"), {"count": area.count, "area": area.label})
 
 
 #: Outcomes to review, the most severe first.

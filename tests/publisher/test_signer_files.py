@@ -51,7 +51,7 @@ BAD = [
     Bad("no TOML", "key = ", words="Invalid"),
     Bad("not UTF-8", b"\xff\xfe", words="decode"),
     Bad("a name misspelt", 'rooot = "r"', words="rooot: unknown name; known: "),
-    Bad("a name that is none of it", 'colour = "r"', words="colour: unknown name; known: name, key"),
+    Bad("a name that is none of it", 'colour = "r"', words="unknown name; known: name, key"),
     Bad("a number for a path", "key = 3", words="key: Put the value in quotes."),
     Bad("a text for a number", 'token = "t"\nkey_id = "2"', words="key_id"),
     Bad("a number that no token has", 'token = "t"\nkey_id = 300', words="key_id"),

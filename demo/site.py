@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
 import os
@@ -29,6 +28,7 @@ from demo.databases import (
 from demo.errors import StandInError
 from demo.evidence import SiteVersion, database_digests, site_version
 from demo.generator import Generated, generate
+from demo.ports import find_free_ports
 from demo.releases import assemble, declare
 from demo.starting import held
 from ncen_updater.common import atomic_files as durable
@@ -101,7 +101,7 @@ class DemoSite:
         self.config_path = self.root / "etc/ncen-updater/agent.toml"
         self.trusted_root = self.root / "etc/ncen-updater/trust/root.json"
         self.traffic_log = self.root / "traffic.jsonl"
-        self.app_port, self.front_port = _free_ports(2)
+        self.app_port, self.front_port = find_free_ports(2)
         self.generated: Generated | None = None
         self._front: subprocess.Popen[bytes] | None = None
         self._traffic: subprocess.Popen[bytes] | None = None
@@ -334,14 +334,6 @@ def _end(process: subprocess.Popen[bytes]) -> bytes:
         process.kill()
         output, _ = process.communicate()
     return output
-
-
-def _free_ports(count: int) -> tuple[int, ...]:
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for item in sockets:
-            item.bind(("127.0.0.1", 0))
-        return tuple(int(item.getsockname()[1]) for item in sockets)
 
 
 def _wait_for_port(port: int, part: str) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import socket
 import subprocess
 import tempfile
 import time
@@ -23,6 +22,7 @@ import pytest
 from psycopg import sql
 
 from demo.embedded_postgres import EmbeddedPostgres
+from demo.ports import find_free_ports
 from demo.release_flow import publish_release
 from ncen_updater.publisher.new.trial import create_feed, create_keys
 from tests.examples.building import CONTAINER, Example
@@ -48,7 +48,7 @@ def at_loopback(settings: Sequence[str] = FAST_SETTINGS) -> Iterator[EmbeddedPos
     found = available()
     if not found:
         pytest.skip("no PostgreSQL server was found")
-    (port,) = _free_ports(1)
+    (port,) = find_free_ports(1)
     with (
         tempfile.TemporaryDirectory(prefix="nu-test-") as directory,
         running(found[-1], Path(directory), settings, port=port) as server,
@@ -68,7 +68,7 @@ class Desk:
 
     def __init__(self, example: Example, server: EmbeddedPostgres, root: Path, tools: Path) -> None:
         self.example, self.server, self.root = example, server, root
-        self.port, self.feed_port = _free_ports(2)
+        self.port, self.feed_port = find_free_ports(2)
         self.config = root / "agent.toml"
         self.current = root / f"opt/{example.product}/current"
         self.trusted_root = root / "etc/ncen-updater/trust/root.json"
@@ -271,12 +271,3 @@ class Desk:
             for (name,) in found.fetchall():
                 words = sql.SQL("DROP DATABASE {} WITH (FORCE)")
                 session.execute(words.format(sql.Identifier(name)))
-
-
-def _free_ports(count: int) -> list[int]:
-    sockets = [socket.create_server((HOST, 0)) for _ in range(count)]
-    try:
-        return [item.getsockname()[1] for item in sockets]
-    finally:
-        for item in sockets:
-            item.close()

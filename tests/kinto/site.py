@@ -20,6 +20,7 @@ import psycopg
 from psycopg import sql
 
 from demo.embedded_postgres import EmbeddedPostgres
+from demo.ports import find_free_ports
 from tests.support.forks import DEADLINE_S
 
 OWNER = "kinto"
@@ -80,9 +81,7 @@ class KintoSite:
                     "ALTER DATABASE {database} SET timezone = 'UTC'",
                 ):
                     connection.execute(sql.SQL(statement).format(**places))
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = int(probe.getsockname()[1])
+        (port,) = find_free_ports(1)
         home.mkdir(parents=True)
         site = cls(server, home, port)
         lines = ["[server:main]", "host = 127.0.0.1", f"port = {port}", "", "[app:main]"]

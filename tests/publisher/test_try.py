@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from demo.ports import find_free_ports
 from demo.releases import assemble
 from demo.site import DemoSite, SiteOptions
 from ncen_updater.common.messages import ALREADY_PUBLISHED, SANDBOX_UNUSABLE, ExitCode
@@ -29,9 +30,7 @@ Said = dict[str, Any]
 @pytest.fixture
 def desk(tmp_path: Path) -> Iterator[DemoSite]:
     """A copy of a site: files, an agent.toml, and nothing of an agent's yet."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    (port,) = find_free_ports(1)
     options = SiteOptions(
         cases=20, icomm=False, soak_s=0.0, feed_urls=[f"http://127.0.0.1:{port}/"]
     )

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from demo.ports import find_free_ports
 from tests.support.forks import DEADLINE_S
 
 CONFIGURATION = Path(__file__).parents[2] / "packaging" / "nginx" / "feed.conf"
@@ -38,13 +39,6 @@ def find_nginx() -> str | None:
     return shutil.which("nginx", path=os.environ.get("PATH", "") + ":/usr/sbin:/usr/local/sbin")
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
 @contextlib.contextmanager
 def nginx(
     program: str,
@@ -66,7 +60,7 @@ def nginx(
         listens: Port in the configuration.
         user: User of the worker processes of a server started by root.
     """
-    port = _free_port()
+    (port,) = find_free_ports(1)
     rules = configuration or CONFIGURATION.read_text("utf-8")
     places = {"/srv/ncen-feed": str(feed)} if places is None else places
     ports = {f"listen {listens}": f"listen 127.0.0.1:{port}"}

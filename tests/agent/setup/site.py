@@ -21,7 +21,8 @@ from psycopg.conninfo import make_conninfo
 
 from demo.databases import PostgresPlace
 from demo.embedded_postgres import EmbeddedPostgres
-from demo.site import DemoSite, SiteOptions, _free_ports
+from demo.ports import find_free_ports
+from demo.site import DemoSite, SiteOptions
 from ncen_updater.agent.adapters.application.process import CommandResult
 from ncen_updater.agent.setup import machine
 from ncen_updater.agent.setup.answers import load_answers
@@ -215,7 +216,7 @@ def bare_site(
         options = SiteOptions(feed_urls=(url,), cases=5, icomm=False)
         server = databases = None
         if with_postgres:
-            port = _free_ports(1)[0] if password == "tcp" else None
+            port = find_free_ports(1)[0] if password == "tcp" else None
             server = stack.enter_context(running_as_debian(trust=True, port=port))
             made = PasswordPlace if password else PostgresPlace
             databases = made(

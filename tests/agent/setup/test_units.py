@@ -16,7 +16,7 @@ from threading import Thread
 
 import pytest
 
-from demo.site import _free_ports
+from demo.ports import find_free_ports
 from ncen_updater.agent.adapters.feed_reader import worker as fetching
 from ncen_updater.agent.config.loader import load_config
 from ncen_updater.agent.model.event_names import JOURNAL_FILE
@@ -100,7 +100,7 @@ def machine_with_units(directory: Path, *, plain: bool = False) -> Iterator[Bare
         unit.write_text(f"[Service]\nUser=ncen\nWorkingDirectory={place}\nExecStart={command}\n")
         web = root / "etc/nginx/sites-enabled/ncen"
         web.parent.mkdir(parents=True)
-        (front,) = _free_ports(1)
+        (front,) = find_free_ports(1)
         web.write_text(NGINX.replace("PORT", str(demo.app_port)).replace("FRONT", str(front)))
         bin_directory = directory / "bin"
         bin_directory.mkdir()

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from demo.site import _free_ports
+from demo.ports import find_free_ports
 from ncen_updater.agent.setup.machine import Machine
 from ncen_updater.agent.setup.proof_steps import PageStep
 from ncen_updater.agent.setup.server_files import MARK
@@ -251,7 +251,7 @@ def fetch(port: int, path: str = "/", language: str = "de") -> tuple[int, str]:
 def test_apache_shows_the_page(tmp_path: Path, place: str) -> None:
     for directory in (tmp_path, *tmp_path.parents[:3]):
         directory.chmod(directory.stat().st_mode | 0o055)
-    file, (port, application) = tmp_path / "run/maintenance", _free_ports(2)
+    file, (port, application) = tmp_path / "run/maintenance", find_free_ports(2)
     site = HOST.replace("ProxyPass / http://127.0.0.1:8080/", place)
     site = site.replace("*:80", f"*:{port}").replace(":8080", f":{application}")
     common, changed = lay_out(APACHE, site, application, tmp_path, file)

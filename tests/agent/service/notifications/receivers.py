@@ -18,6 +18,8 @@ from typing import Any
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import AuthResult, LoginPassword
 
+from demo.ports import find_free_ports
+
 
 @dataclass
 class MailBox:
@@ -76,9 +78,7 @@ def mail_server(
             box.logins.append(data.login.decode())
         return AuthResult(success=good, handled=False)
 
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        box.port = probe.getsockname()[1]
+    (box.port,) = find_free_ports(1)
     controller = Controller(
         box,
         hostname="127.0.0.1",

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import os
 import random
 import socket
 
@@ -12,7 +14,11 @@ PORTS = range(15_000, 32_000)
 
 
 def find_free_ports(count: int) -> tuple[int, ...]:
-    """Return different ports of 127.0.0.1 on which no server listens now."""
+    """Return different ports of 127.0.0.1 on which no server listens now.
+
+    Raises:
+        OSError: If there are too few.
+    """
     found: list[int] = []
     with contextlib.ExitStack() as stack:
         for port in random.SystemRandom().sample(PORTS, len(PORTS)):
@@ -22,4 +28,4 @@ def find_free_ports(count: int) -> tuple[int, ...]:
                 found.append(port)
             if len(found) == count:
                 return tuple(found)
-    raise RuntimeError("no free port")
+    raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))

@@ -128,4 +128,6 @@ def _describe_mistake(item: ErrorDetails, name: str, known: str) -> LazyText | s
     if item["type"] == "extra_forbidden":
         template = N_("unknown name; known: {known}") if known else N_("unknown name")
         return LazyText(template, {"known": known})
+    if item["type"] == "string_pattern_mismatch":
+        return LazyText(N_("must match {pattern}"), item["ctx"])
     return find_remedy(item, name) or item["msg"]

@@ -651,6 +651,8 @@ def load_manifest(path: Path) -> Manifest:
     """
     try:
         data = parse_toml(read_file(path, MAX_MANIFEST_BYTES).decode("utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except OSError as error:
+        raise ManifestError(source=path, detail=f"{path}: {error.strerror or error}") from error
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ManifestError(source=path, detail=str(error)) from error
     return parse_manifest(data, str(path))

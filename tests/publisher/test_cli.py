@@ -223,6 +223,18 @@ def test_errors_have_exit_codes(signer: SignerCli) -> None:
     assert not (work / "x.pem").exists()
 
 
+def test_lint_reports_an_invalid_manifest_in_french(signer: SignerCli) -> None:
+    bad = write_release(signer.work / "r")
+    (bad / "manifest.toml").write_text("schema = 1\nfoo = 1")
+    out = signer.run("--lang", "fr", "lint", bad)[1]
+    assert "foo : nom inconnu" in out and "version : manquant" in out
+
+
+def test_lint_names_the_missing_manifest(signer: SignerCli) -> None:
+    out = signer.run("lint", signer.work / "nowhere")[1]
+    assert "manifest.toml: No such file or directory" in out and "Errno" not in out
+
+
 def test_passphrase_is_read_from_a_pipe(signer: SignerCli) -> None:
     read, write = os.pipe()
     os.write(write, f"{PASSPHRASE}\n".encode())

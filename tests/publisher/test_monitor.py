@@ -223,7 +223,7 @@ def test_unreachable_server_is_not_a_broken_feed(
         nobody = f"http://127.0.0.1:{taken.getsockname()[1]}/"
     assert run(["monitor", nobody, "--root", str(public.root)]) == 7
     said = " ".join(capsys.readouterr().out.split())
-    assert f"Feed unreachable: {nobody}" in said
+    assert f"Not checked: {nobody}" in said
     assert "Act now" not in said
     # A further place, likewise; what is known to be wrong says more.
     assert public.look("--also", nobody)[::2] == failed

@@ -83,7 +83,7 @@ def choose_base_releases(
 
 
 def _describe_failure(error: DeltaBuildError) -> LazyText:
-    values = {"reason": error.title_text, "detail": error.detail or error.code}
+    values = {"reason": error.title_text, "detail": error.original_detail or error.code}
     return LazyText("{reason} ({detail})", values)
 
 

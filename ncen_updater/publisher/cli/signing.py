@@ -83,7 +83,7 @@ def _read_own_root(path: Path) -> Metadata[Root]:
     try:
         return read_metadata(path, "root")
     except UpdaterError as error:
-        raise UpdaterError(OWN_ROOT_UNUSABLE, path=path, detail=error.detail) from error
+        raise UpdaterError(OWN_ROOT_UNUSABLE, path=path, detail=error.original_detail) from error
 
 
 def _compare_releases(

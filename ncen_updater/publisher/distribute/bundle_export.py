@@ -266,7 +266,7 @@ def _test_import(
     except UpdaterError as error:
         raise UpdaterError(UNUSABLE_BUNDLE,
             site=f"{place.country}/{place.site}", code=error.code, why=error.title_text,
-            detail=error.detail,
+            detail=error.original_detail,
         ) from error  # fmt: skip
     finally:
         shutil.rmtree(state, ignore_errors=True)

@@ -73,7 +73,7 @@ def read_policy(root: Root) -> FeedPolicy:
     try:
         return FeedPolicy.model_validate(root.unrecognized_fields[POLICY_FIELD])
     except (KeyError, ValidationError) as error:
-        raise ValueError(f"no valid policy in the root: {error}") from error
+        raise ValueError("no valid policy in the root") from error
 
 
 def read_publish_condition(signed: Signed) -> PublishCondition | None:

@@ -88,7 +88,7 @@ def lint_release(directory: Path, previous: PreviousRelease | None = None) -> li
     try:
         manifest = load_manifest(directory / MANIFEST_NAME)
     except ManifestError as error:
-        return [report(messages.INVALID_MANIFEST, mistakes=error.detail)]
+        return [report(messages.INVALID_MANIFEST, mistakes=error.original_detail)]
     try:
         tree = scan_release(directory)
     except BuildError as error:

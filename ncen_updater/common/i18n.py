@@ -315,7 +315,8 @@ class LazyText:
         a space that a catalogue has: values from another process are plain texts.
 
         Never raises: a placeholder without a value is shown unchanged. An integer whose
-        placeholder's name ends in ``bytes`` is formatted as a size. In a right-to-left language
+        placeholder's name ends in ``bytes`` is formatted as a size. After a quotation mark (``"``)
+        a value is an SQL name, and quotation marks in it are doubled. In a right-to-left language
         each value is enclosed in isolates, so that a path, version or name keeps its order and does
         not reorder the rest.
         """
@@ -331,6 +332,8 @@ class LazyText:
 
                 value = format_bytes(value)
             text = _render_value(value, language)
+            if place.string[: place.start()].endswith('"'):
+                text = text.replace('"', '""')
             if not right_to_left or isinstance(value, LazyText | StrEnum):
                 return text
             return "\n".join(

@@ -170,3 +170,12 @@ def test_names_in_statements_are_quoted(messages: dict[str, Any]) -> None:
     texts = [str(text) for pair in catalogue.items() for text in pair]
     assert sum("GRANT " in text for text in texts) > 10
     assert [text for text in texts if bare.search(text)] == []
+
+
+def test_quotation_marks_in_names_are_doubled_in_statements() -> None:
+    # Seen: a name with a quotation mark ended the SQL name of the remedy early.
+    values = {"database": 'a"b', "role": 'c"; DROP'}
+    text = LazyText('{database}: GRANT "{role}" TO "{database}_old"; REVOKE "{role}"', values)
+    expected = 'a"b: GRANT "c""; DROP" TO "a""b_old"; REVOKE "c""; DROP"'
+    assert text.render() == expected
+    assert LazyText(table.DATABASE_CLOSED.remedy, values).render("fr").count('"a""b"') == 1

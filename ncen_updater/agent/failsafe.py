@@ -262,6 +262,7 @@ def write_selection(directory: Path, state: SlotSelection) -> None:
     }
     partial = directory / f".{STATE_FILE}.failsafe"
     with partial.open("wb") as stream:
+        os.fchmod(stream.fileno(), 0o644)  # other users read it with their configuration
         stream.write(json.dumps(data, indent=1, sort_keys=True).encode())
         stream.flush()
         os.fsync(stream.fileno())

@@ -74,17 +74,25 @@ def make_directory(path: Path, mode: int = 0o755, *, exactly: bool = False) -> N
 
 
 @contextlib.contextmanager
-def open_for_replace(path: Path, mode: int = 0o644) -> Iterator[IO[bytes]]:
+def open_for_replace(
+    path: Path, mode: int = 0o644, *, exactly: bool = False
+) -> Iterator[IO[bytes]]:
     """Open a temporary file that replaces ``path`` atomically when the block succeeds.
 
     On an exception the temporary file is removed and ``path`` is unchanged.
+
+    Args:
+        path: The file.
+        mode: Its mode, before the umask applies.
+        exactly: Whether to ignore the umask, because other users need access.
     """
     temporary = path.with_name(f".{path.name}{PARTIAL_PREFIX}{secrets.token_hex(4)}")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
     try:
         with os.fdopen(descriptor, "wb") as stream:
             # Whatever the umask removes, the owner can read and replace the file.
-            os.fchmod(descriptor, stat.S_IMODE(os.fstat(descriptor).st_mode) | (mode & 0o700))
+            made = stat.S_IMODE(os.fstat(descriptor).st_mode)
+            os.fchmod(descriptor, mode if exactly else made | (mode & 0o700))
             yield stream
             stream.flush()
             os.fsync(stream.fileno())
@@ -114,9 +122,9 @@ def is_partial_file(path: Path) -> bool:
     return path.name.startswith(".") and PARTIAL_PREFIX in path.name
 
 
-def write_file(path: Path, content: bytes, mode: int = 0o644) -> None:
-    """Replace the content of a file atomically."""
-    with open_for_replace(path, mode) as stream:
+def write_file(path: Path, content: bytes, mode: int = 0o644, *, exactly: bool = False) -> None:
+    """Replace the content of a file atomically; see :func:`open_for_replace`."""
+    with open_for_replace(path, mode, exactly=exactly) as stream:
         stream.write(content)
 
 

@@ -205,7 +205,8 @@ class AgentSelectionFile:
                 after = change(before)
                 if after != before:
                     content = json.dumps(after.to_json(), indent=1, sort_keys=True)
-                    durable.write_file(self.path, content.encode())
+                    # Other users read it with their configuration.
+                    durable.write_file(self.path, content.encode(), exactly=True)
                 self._update_link(after.current)
                 return after
         except OSError as error:

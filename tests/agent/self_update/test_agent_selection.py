@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -66,6 +67,23 @@ def test_agent_and_failsafe_share_the_selection_file(
     assert (theirs.state, theirs.attempts) == (found.state.value, found.attempts)
     failsafe.write_selection(directory, theirs)
     assert file.load() == found
+
+
+def test_selection_is_readable_by_everyone_whatever_the_umask(tmp_path: Path) -> None:
+    """The units that write it create private files.
+
+    Seen: after a return to an older agent, the feed reader refused its configuration, because it
+    could not see that the unknown settings were those of a newer agent.
+    """
+    file = AgentSelectionFile(tmp_path)
+    before = os.umask(0o077)
+    try:
+        file.update(lambda _: TRYING)
+        assert file.path.stat().st_mode & 0o777 == 0o644
+        failsafe.write_selection(tmp_path, failsafe.SlotSelection("1.0"))
+    finally:
+        os.umask(before)
+    assert file.path.stat().st_mode & 0o777 == 0o644
 
 
 #: As agents wrote it so far, and as the failsafe writes it, byte for byte.

@@ -175,4 +175,4 @@ def render_metrics(samples: Iterable[MetricSample]) -> str:
 
 def write_metrics(path: Path, samples: Iterable[MetricSample]) -> None:
     """Replace the file atomically; the collector reads it as another user."""
-    durable.write_file(path, render_metrics(samples).encode(), 0o644)
+    durable.write_file(path, render_metrics(samples).encode(), 0o644, exactly=True)

@@ -51,11 +51,14 @@ class SlotRecords:
         return (self.get_record_directory(version) / DOCUMENT_FILE).is_file()
 
     def write(self, version: Version, document: ReleaseDocument, tree: Tree) -> None:
-        """Write a record and flush it; the document last."""
+        """Write a record that everyone can read, as the slot, and flush it; the document last."""
         directory = self.get_record_directory(version)
-        durable.make_directory(directory)
-        durable.write_file(directory / TREE_FILE, tree.to_canonical_json())
-        durable.write_file(directory / DOCUMENT_FILE, document.to_canonical_json())
+        durable.make_directory(directory, exactly=True)
+        for name, content in (
+            (TREE_FILE, tree.to_canonical_json()),
+            (DOCUMENT_FILE, document.to_canonical_json()),
+        ):
+            durable.write_file(directory / name, content, exactly=True)
 
     def remove(self, version: Version) -> None:
         """Remove a record if it exists, the document first: a partial record does not count."""

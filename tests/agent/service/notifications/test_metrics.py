@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -108,7 +109,11 @@ def test_labels_are_escaped() -> None:
 def test_metrics_file_is_complete_and_readable_by_the_collector(tmp_path: Path) -> None:
     path = tmp_path / "x.prom"
     write_metrics(path, [make_sample("hold", 1)])
-    write_metrics(path, [make_sample("hold", 0)])
+    before = os.umask(0o027)  # of the service's unit
+    try:
+        write_metrics(path, [make_sample("hold", 0)])
+    finally:
+        os.umask(before)
     assert path.stat().st_mode & 0o777 == 0o644
     assert list(tmp_path.iterdir()) == [path]
     assert path.read_text().endswith("ncen_updater_hold 0.0\n")

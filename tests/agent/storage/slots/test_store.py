@@ -71,8 +71,12 @@ def test_application_reads_its_slot_whatever_the_umask(tmp_path: Path) -> None:
         store.switch_current(NEW)
     finally:
         os.umask(before)
-    for path in (slot, place, place.parent, tmp_path / "srv"):
+    record = place / ".records" / str(NEW)
+    for path in (slot, place, place.parent, tmp_path / "srv", record, record.parent):
         assert path.stat().st_mode & 0o005 == 0o005, path
+    # Seen: 'status' of a viewer could not read the version that the application reports.
+    for path in record.iterdir():
+        assert path.stat().st_mode & 0o004, path
 
 
 def test_versions_are_sorted_and_only_complete_slots_count(

@@ -232,8 +232,7 @@ class Notifier:
         channels = [name for name in ("mail", "webhook") if getattr(notify, name) is not None]
         # In the first round, past events are not reported.
         outbox = before or Outbox(last_event=journal.last_event if journal else 0)
-        events = self._collect_from_journal(outbox.last_event, journal)
-        last_event = journal.last_event if journal else outbox.last_event
+        last_event, events = self._collect_from_journal(outbox.last_event, journal)
         limits = AlertSettings(notify, self._config.service, self._config.soak)
         conditions, reported = detect_new_conditions(
             status, limits, outbox.reported, self._down_since
@@ -251,17 +250,22 @@ class Notifier:
 
     def _collect_from_journal(
         self, after: int, seen: JournalSnapshot | None
-    ) -> tuple[Notification, ...]:
-        """Return the notifications of events after a number, up to the time of the snapshot."""
+    ) -> tuple[int, tuple[Notification, ...]]:
+        """Return the notifications of events after a number, up to the time of the snapshot.
+
+        Returns:
+            The number of the last event read, and the notifications. Events that cannot be read
+            now are read in a later round.
+        """
         if seen is None:
-            return ()
+            return after, ()
         try:
             with Journal.open(self._journal, read_only=True) as journal:
                 # A restored journal with fewer events yields nothing: its events are old.
-                return collect_notifications(journal, after, seen.last_event)
+                return seen.last_event, collect_notifications(journal, after, seen.last_event)
         except UpdaterError as error:
-            logger.debug("cannot read the journal: %s", error)
-            return ()
+            logger.warning("cannot read the journal: %s", error, extra={"code": error.code})
+            return after, ()
 
     # ---- sending ---------------------------------------------------------------------------------
 

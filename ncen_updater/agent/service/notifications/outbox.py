@@ -18,7 +18,12 @@ from typing import Any, Self
 
 from ncen_updater.agent.service.notifications.notification import Notification
 from ncen_updater.common import atomic_files as durable
-from ncen_updater.common.bounded_io import parse_json, read_file
+from ncen_updater.common.bounded_io import (
+    FileTooLargeError,
+    NotRegularFileError,
+    parse_json,
+    read_file,
+)
 from ncen_updater.common.json_records import JsonRecord
 
 logger = logging.getLogger(__name__)
@@ -288,13 +293,19 @@ class OutboxFile:
         self._path = path
 
     def load(self) -> Outbox | None:
-        """Read the file; None if it is missing, or damaged and therefore renamed."""
+        """Read the file; None if it is missing, or damaged and therefore renamed.
+
+        Raises:
+            OSError: If it cannot be read now, as with too many open files.
+        """
         try:
             data = parse_json(read_file(self._path, MAX_FILE_BYTES))
             return Outbox.from_json(data)
         except FileNotFoundError:
             return None
-        except (ValueError, KeyError, TypeError, OSError) as error:
+        except (
+            ValueError, KeyError, TypeError, NotRegularFileError, FileTooLargeError,
+        ) as error:  # fmt: skip
             logger.warning(
                 "%s is damaged and set aside; notifications continue from now: %s",
                 self._path,

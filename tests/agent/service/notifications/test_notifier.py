@@ -22,6 +22,7 @@ from ncen_updater.agent.engine.rehearsal.report import (
 )
 from ncen_updater.agent.model.change import Actor, ChangeState, StepName, StepState
 from ncen_updater.agent.model.change_facts import ChangeFacts
+from ncen_updater.agent.model.errors import JournalUnreadableError
 from ncen_updater.agent.model.event_names import AGENT_CONFIRMED, RESTORED_APPROVAL_PREFIX
 from ncen_updater.agent.policy.availability import Availability, AvailabilityState
 from ncen_updater.agent.policy.downtime_prediction import DowntimeRange
@@ -338,6 +339,23 @@ def test_unreadable_journal_is_notified_with_later_events(trial: Trial) -> None:
     aside.rename(trial.site.journal)
     trial.teller().run_round()
     assert trial.kinds() == ["intervention-required", "approved"]
+
+
+def test_events_of_a_round_that_cannot_read_them_are_notified_later(
+    trial: Trial, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Seen: the round skipped them for ever, if only its second look at the journal failed.
+    some_news(trial)
+
+    def fail(self: Journal, *_: object) -> None:
+        raise JournalUnreadableError(path=self.path, reason="disk I/O error")
+
+    teller = trial.teller()
+    with monkeypatch.context() as patch:
+        patch.setattr(Journal, "list_events", fail)
+        teller.run_round()
+    teller.run_round()
+    assert trial.kinds() == ["approved"]
 
 
 def test_changed_configuration_applies_and_a_broken_one_does_not(trial: Trial) -> None:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
 from ncen_updater.agent.model.event_names import NotificationKind
+from ncen_updater.agent.service.notifications import outbox
 from ncen_updater.agent.service.notifications.notification import Notification
 from ncen_updater.agent.service.notifications.outbox import (
     MAX_AGE,
@@ -156,6 +160,22 @@ def test_damaged_outbox_is_set_aside(tmp_path: Path, content: bytes) -> None:
     assert OutboxFile(path).load() is None
     assert not path.exists()
     assert path.with_suffix(".damaged").read_bytes() == content
+
+
+def test_outbox_that_cannot_be_opened_now_is_not_set_aside(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Seen: too many open files cost all pending notifications.
+    file, box = OutboxFile(tmp_path / "outbox.json"), Outbox(7)
+    file.save(box)
+
+    def fail(*_: object) -> NoReturn:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="Too many open files"):
+        patch.setattr(outbox, "read_file", fail)
+        file.load()
+    assert file.load() == box
 
 
 def test_message_without_notifications_is_dropped(tmp_path: Path) -> None:

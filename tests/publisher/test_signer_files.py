@@ -61,6 +61,7 @@ BAD = [
     Bad("a path with a line in it", 'root = "a\\nb"', words="root"),
     Bad("a missing home directory", 'key = "~no-such-user/k"', words="~no-such-user/k"),
     Bad("too long", "#" * 30_000, words="over 20000 bytes"),
+    Bad("nested too deeply", "a." * 5000 + "b = 1", words="nested too deeply"),
     Bad("a table", '[key]\npath = "k"', words="key"),
     Bad("a passphrase", 'passphrase = "six words"', SIGNER_SETTINGS_HOLD_SECRET, "passphrase"),
     Bad("a PIN", 'PIN = "123456"', SIGNER_SETTINGS_HOLD_SECRET, "PIN"),

@@ -7,7 +7,6 @@ and thresholds are changed later by changing the same file. The Secretariat's is
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -18,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from securesystemslib.signer import Key
 from tuf.api.metadata import DelegatedRole, Delegations, Role, Root, Targets  # type: ignore[attr-defined]
 
+from ncen_updater.common.bounded_io import parse_toml, read_file
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import BAD_CEREMONY, ONE_SIGNATURE
 from ncen_updater.formats.errors import describe_mistakes
@@ -180,10 +180,8 @@ def load_ceremony(path: Path) -> Ceremony:
         DUPLICATE_KEY: If one public key has two ids.
     """
     try:
-        content = path.read_bytes()
-        if len(content) > MAX_CEREMONY_BYTES:
-            raise UpdaterError(BAD_CEREMONY, path=path, detail=f"over {MAX_CEREMONY_BYTES} bytes")
-        model = _CeremonyModel.model_validate(tomllib.loads(content.decode()))
+        data = parse_toml(read_file(path, MAX_CEREMONY_BYTES).decode())
+        model = _CeremonyModel.model_validate(data)
     except ValidationError as error:
         detail = describe_mistakes(error, path.name)
         raise UpdaterError(BAD_CEREMONY, path=path, detail=detail) from error

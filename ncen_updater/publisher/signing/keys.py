@@ -36,6 +36,7 @@ from cryptography.hazmat.primitives.padding import PKCS7
 from securesystemslib.signer import SIGNER_FOR_URI_SCHEME, CryptoSigner, Key, Signer, SSlibKey
 
 from ncen_updater.common import atomic_files as durable
+from ncen_updater.common.bounded_io import parse_json, read_file
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import LazyText
 from ncen_updater.common.json_records import compute_sha256, encode_canonical_json
@@ -202,10 +203,7 @@ def load_public_key(path: Path) -> Key:
     with report_errors(
         BAD_KEY_FILE, OSError, ValueError, KeyError, TypeError, AttributeError, path=path
     ):
-        content = path.read_bytes()
-        if len(content) > MAX_KEY_BYTES:
-            raise UpdaterError(BAD_KEY_FILE, path=path, detail=f"over {MAX_KEY_BYTES} bytes")
-        document = json.loads(content)
+        document = parse_json(read_file(path, MAX_KEY_BYTES))
         keyid, data = document["keyid"], document["key"]
         computed = _get_keyid(data)
         key = Key.from_dict(keyid, data)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import stat
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Annotated, Final
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
+from ncen_updater.common.bounded_io import parse_toml
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import LazyText
 from ncen_updater.common.messages import (
@@ -131,8 +131,8 @@ def load_signer_settings(path: Path | None) -> SignerSettings:
     """
     if path is None:
         return SignerSettings()
-    with report_errors(SIGNER_SETTINGS_INVALID, OSError, ValueError, RecursionError, path=path):
-        data = tomllib.loads(_read_settings(path).decode())
+    with report_errors(SIGNER_SETTINGS_INVALID, OSError, ValueError, path=path):
+        data = parse_toml(_read_settings(path).decode())
     for name in data:
         if any(word in name.lower() for word in SECRET_WORDS):
             raise UpdaterError(SIGNER_SETTINGS_HOLD_SECRET, path=path, name=name)

@@ -85,7 +85,8 @@ def _iterate_texts(value: object) -> Iterator[str]:
             try:
                 yield from _iterate_texts(json.loads(value))
                 return
-            except ValueError:  # an array in the server's text format, or plain text
+            # An array in the server's text format, plain text, or text nested too deeply.
+            except (ValueError, RecursionError):
                 yield from filter(None, re.split(r'[{},"]+', value[:10_000]))
         yield value
     elif isinstance(value, Mapping):

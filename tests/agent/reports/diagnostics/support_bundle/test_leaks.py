@@ -51,6 +51,18 @@ def test_values_of_every_column_type_are_found(site: Site) -> None:
     assert leaks(found, "finished person") == []
 
 
+def test_deeply_nested_value_does_not_prevent_sampling(site: Site) -> None:
+    # Seen: whoever entered such a value in the application prevented every support bundle.
+    site.sql(
+        site.names["suspect"],
+        f"SET ROLE {OWNER}",
+        "CREATE TABLE nested (v text)",
+        "INSERT INTO nested VALUES (repeat('[', 5000)), ('Amina Wanjiru')",
+    )
+    found = sample_values(site.engine(), frozenset())
+    assert leaks(found, "error: amina wanjiru.")
+
+
 def test_unreachable_database_is_reported(site: Site) -> None:
     site.names = {"gone": "not_there"}
     found = sample_values(site.engine(), frozenset())

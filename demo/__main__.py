@@ -76,7 +76,11 @@ def _signals() -> Iterator[None]:
 def demo(context: click.Context, keep: Path | None, sqlite: bool, cases: int, quick: bool) -> int:
     """Run the demonstration."""
     if keep is not None and keep.exists() and (not keep.is_dir() or any(keep.iterdir())):
-        raise CommandUsageError(N_("{path} is not an empty directory"), path=keep)
+        words = N_(
+            "{path} is not an empty directory. If an earlier demonstration left it,"
+            " remove it first."
+        )
+        raise CommandUsageError(words, path=keep)
     session = get_session(context)
     narrator = Narrator(sys.stdout, session.language)
     try:

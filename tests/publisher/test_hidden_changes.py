@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -328,7 +329,9 @@ def test_long_list_is_complete_in_a_counted_annex() -> None:
     annex = text.index("Annex: ncen 3.4.0")
     assert text.index("words/219.txt") > annex and "words/219.txt" in html
     whole = EventReview("ncen", (), (), (), 0, (page,), (), (), "0" * 64)
-    assert ", 220 of them in annexes" in describe_unshown(whole, "en").render()
+    unshown = describe_unshown(whole, Path("events/3"), "en").render()
+    assert ", 220 of them in annexes" in unshown
+    assert unshown.endswith("Run: ncen-publisher show events/3")
 
 
 def test_first_release_is_shown_completely() -> None:

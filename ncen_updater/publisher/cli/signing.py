@@ -140,7 +140,7 @@ def show(
 @token_options
 @click.option(
     "--digest",
-    help=N_("Event digest: eight words or 32 digits (default: prompt)"),
+    help=N_("Event digest: eight words or at least 32 digits (default: prompt)"),
 )
 @root_option
 @staging_option
@@ -186,7 +186,7 @@ def sign(
         loaded.refuse_future_drafts(get_time())
         _compare_releases(loaded, staging, builder_key, unread=False)
         page = build_review(loaded, staging, feed, complete=True)
-        for line in (*format_summary(page), describe_unshown(page, session.language)):
+        for line in (*format_summary(page), describe_unshown(page, event, session.language)):
             show_wrapped(session, line)
         may_sign = [key for role in loaded.drafts for key in loaded.list_signers(role).values()]
         # For a token, the list of signed events is beside the signer's own root or settings.
@@ -218,7 +218,7 @@ def _ask_digest(session: CliSession) -> str:
     """Ask for the event digest; it is not displayed, so that nobody can copy it."""
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         raise CommandUsageError(N_("--digest is required without a terminal"))
-    words = N_("Event digest (eight words or 32 digits)")
+    words = N_("Event digest (eight words or at least 32 digits)")
     reported: str = session.prompt(session.translate(words))
     return reported
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 
 from ncen_updater.common.cli.render import SEVERITY_LABELS, encode_as_words, format_findings
 from ncen_updater.common.html_templates import render_page
@@ -69,11 +70,12 @@ def group_marked_lines(page: EventReview) -> Iterator[tuple[LazyText, tuple[Lazy
         yield LazyText(N_("Other")), usual
 
 
-def describe_unshown(page: EventReview, language: str) -> LazyText:
+def describe_unshown(page: EventReview, event: Path, language: str) -> LazyText:
     """Return how many lines of the page are neither in the summary nor in the warnings."""
-    words = N_("{count} more lines, {annexed} of them in annexes. Run: ncen-publisher show EVENT")
+    words = N_("{count} more lines, {annexed} of them in annexes. Run: ncen-publisher show {event}")
     count = sum(1 for _ in (*format_details(page, language), *format_annex(page)))
-    return LazyText(words, {"count": count, "annexed": sum(len(one.lines) for one in page.annexes)})
+    annexed = sum(len(one.lines) for one in page.annexes)
+    return LazyText(words, {"count": count, "annexed": annexed, "event": str(event)})
 
 
 def format_details(page: EventReview, language: str) -> Iterator[LazyText | str]:

@@ -33,8 +33,8 @@ REMEDIES: Mapping[str, str] = {
     "bool_type": N_("Write true or false without quotes."),
     "bool_parsing": N_("Write true or false without quotes."),
     "tuple_type": N_("Write a list, in square brackets: [...]"),
-    "dict_type": N_("Write it as a table: [{setting}]"),
-    "model_type": N_("Write it as a table: [{setting}]"),
+    "dict_type": N_("Write it as a table [{setting}], or in JSON as an object."),
+    "model_type": N_("Write it as a table [{setting}], or in JSON as an object."),
     "too_short": N_("Add at least one."),
     "too_long": N_("Maximum number of entries: {max_length}."),
     "string_too_short": N_("Minimum length: {min_length}."),
@@ -97,10 +97,11 @@ def describe_mistakes(error: Exception, whole: str, known: Iterable[str] = ()) -
     if not isinstance(error, ValidationError):
         return get_error_text(error)
     found = error.errors(include_url=False, include_input=False)
+    names = ", ".join(known)
     mistakes = []
     for item in islice(found, MAX_MISTAKES):
         name = ".".join(str(part)[:100] for part in item["loc"]) or whole
-        text = _describe_mistake(item, name, ", ".join(known))
+        text = _describe_mistake(item, name, names)
         mistakes.append(LazyText(N_("{name}: {text}"), {"name": name, "text": text}))
     return join_texts(mistakes)
 

@@ -291,13 +291,20 @@ class OutboxFile:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._unsaved: Outbox | None = None
 
     def load(self) -> Outbox | None:
         """Read the file; None if it is missing, or damaged and therefore renamed.
 
+        An outbox that could not be saved is saved first, and returned in any case.
+
         Raises:
             OSError: If it cannot be read now, as with too many open files.
         """
+        if self._unsaved is not None:
+            unsaved = self._unsaved
+            self.save(unsaved)
+            return unsaved
         try:
             data = parse_json(read_file(self._path, MAX_FILE_BYTES))
             return Outbox.from_json(data)
@@ -316,6 +323,16 @@ class OutboxFile:
             return None
 
     def save(self, outbox: Outbox) -> None:
-        """Replace the file atomically."""
+        """Replace the file atomically; on a full disk, keep the outbox in memory.
+
+        So a full disk, which people need to know about, is notified. After a restart, messages
+        that were sent meanwhile are sent again.
+        """
         content = json.dumps(outbox.to_json(), sort_keys=True, indent=1).encode()
-        durable.write_file(self._path, content, 0o640)
+        self._unsaved = outbox
+        try:
+            durable.write_file(self._path, content, 0o640)
+        except OSError as error:
+            logger.warning("cannot write %s: %s", self._path, error)
+        else:
+            self._unsaved = None

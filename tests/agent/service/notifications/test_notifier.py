@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
@@ -292,6 +293,27 @@ def test_kill_before_saving_repeats_the_notification(
         with pytest.raises(Killed):
             trial.teller().run_round()
     trial.teller().run_round()
+    assert trial.kinds() == ["approved"]
+
+
+def test_full_disk_is_notified_once_while_the_outbox_cannot_be_written(
+    trial: Trial, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    some_news(trial)
+    teller, file = trial.teller(), trial.service_state.with_name("outbox.json")
+    before = file.read_bytes()
+
+    def fail(*_: object, **__: object) -> NoReturn:
+        raise OSError(errno.ENOSPC, "no space left on the disk")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("ncen_updater.common.atomic_files.write_file", fail)
+        teller.run_round()
+        teller.run_round()
+    assert trial.kinds() == ["approved"]
+    assert file.read_bytes() == before
+    teller.run_round()
+    trial.teller().run_round()  # what was sent has reached the file
     assert trial.kinds() == ["approved"]
 
 

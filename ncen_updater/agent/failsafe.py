@@ -311,18 +311,17 @@ def list_usable_slots(directory: Path) -> list[str]:
     except OSError:
         return []
     names = {name for name in names if is_version(name) and not name.endswith(PARTIAL_SUFFIX)}
-    return sorted(
-        name
-        for name in names
-        if all(
-            os.access(part, os.X_OK) and part.is_file()
-            for part in (
-                get_program_path(directory, name),
-                slot(directory, name) / "bin" / "python",
-            )
-        )
-        and not is_foreign(slot(directory, name))
-    )
+    return sorted(name for name in names if _is_usable(directory, name))
+
+
+def _is_usable(directory: Path, name: str) -> bool:
+    try:
+        programs = get_program_path(directory, name), slot(directory, name) / "bin" / "python"
+        executable = all(os.access(part, os.X_OK) and part.is_file() for part in programs)
+        return executable and not is_foreign(slot(directory, name))
+    except OSError as error:  # a damaged slot must not prevent the start of another
+        log_message(f"the slot of agent {name} cannot be read ({error.strerror})")
+        return False
 
 
 def slot(directory: Path, version: str) -> Path:

@@ -11,7 +11,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -161,6 +161,9 @@ LIVES = (
         "twelve cuts of a confirmed agent", SlotSelection("2.0", "1.0", CONFIRMED), "b" * 12, "2.0"
     ),
     Life("twelve cuts of one on trial", TRIED, "b" * 12, "2.0"),
+    Life(
+        "a boot before the first start counts nothing", replace(TRIED, boot="boot 0"), "bc", "2.0"
+    ),
     Life("a new one that crashes at once", TRIED, "bcc", "1.0"),
     Life(
         "one that crashes once a boot",
@@ -319,6 +322,16 @@ def test_root_does_not_start_a_slot_writable_by_others(place: Place) -> None:
     assert place.started == ["1.0 serve"] * 2
 
 
+def test_slot_that_cannot_be_read_does_not_prevent_the_start_of_another(place: Place) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root examines the files of a slot")
+    loop = place.directory / "2.0/bin/loop"
+    loop.symlink_to(loop)  # the system's error is another one than on a damaged disk
+    place.choose(SlotSelection("2.0", "1.0"))
+    assert "the slot of agent 2.0 cannot be read" in place.run().stderr
+    assert place.started == ["1.0 serve"]
+
+
 def test_packaged_copy_serves_as_the_slot_until_removed(place: Place) -> None:
     place.choose(SlotSelection("1.0"))
     (place.directory / "1.0").rename(place.directory / ".kept-1.0")
@@ -438,6 +451,9 @@ SAYS = '#!/bin/sh\necho {{v}} "$@" >> {{s}}\n{end}\n'
         ("exit 9", 9, ["3.0"]),
         ("exit 12", 12, ["3.0"]),
         ("exit 1", 0, ["3.0", "2.0"]),
+        ("exit 2", 0, ["3.0", "2.0"]),
+        ("exit 126", 0, ["3.0", "2.0"]),
+        ("exit 127", 0, ["3.0", "2.0"]),
         ("kill -SEGV $$", 0, ["3.0", "2.0"]),
     ],
 )

@@ -102,6 +102,12 @@ ROWS = (
         SlotSelection("1.0", None, CONFIRMED, 1, {"1.5": ONCE, "3.0": ONCE}),
         usable=("0.9", "1.0", "1.5", "3.0"),
     ),
+    Row(
+        "itself is no other",
+        SlotSelection("2.0", "2.0", ON_TRIAL, MAX_TRIAL_STARTS),
+        "1.0",
+        BACK,
+    ),
     Row("nothing at all", TRIED, None, None, usable=()),
     Row(
         "no file, the link counts",
@@ -306,6 +312,33 @@ def test_damaged_selection_starts_the_linked_agent_on_trial(place: Place, conten
     assert place.state == SlotSelection("1.0", "2.0", ON_TRIAL, 1, boot=failsafe.read_boot())
     assert (place.directory / "sequence.json.damaged").read_bytes() == content
     assert "missing or damaged" in ended.stderr
+
+
+SOUND = {
+    "current": "2.0", "previous": "1.0", "state": ON_TRIAL, "attempts": 0, "boot": "boot 1",
+    "failed": {"0.9": ONCE},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("current", None), ("current", "../2.0"), ("previous", "x"), ("previous", 1),
+        ("state", "new"), ("attempts", -1), ("attempts", True), ("attempts", "0"), ("boot", 7),
+        ("failed", []), ("failed", {"x": ONCE}), ("failed", {"1.0": 7}),
+        ("failed", {"1.0": {"failures": "1", "at": NOW}}),
+        ("failed", {"1.0": {"failures": 1, "at": "today"}}),
+        ("failed", {"1.0": {"failures": 1}}),
+    ],
+)  # fmt: skip
+def test_selection_with_one_invalid_value_is_damaged(
+    tmp_path: Path, name: str, value: object
+) -> None:
+    file = tmp_path / failsafe.STATE_FILE
+    file.write_text(json.dumps(SOUND))
+    assert failsafe.read_selection(tmp_path) is not None
+    file.write_text(json.dumps(SOUND | {name: value}))
+    assert failsafe.read_selection(tmp_path) is None
 
 
 def test_root_does_not_start_a_slot_writable_by_others(place: Place) -> None:

@@ -500,7 +500,7 @@ class LocalOverlay:
                 version is not None and version not in versions
             )
             if is_unused and item.name != used and not item.is_symlink():
-                shutil.rmtree(item, ignore_errors=True)
+                _remove_directory(item)
 
     def list_undeclared(self, version: Version, excluded: Iterable[Path] = ()) -> tuple[str, ...]:
         """Return the local files that no ``[[overlays]]`` of a release declares."""
@@ -550,6 +550,16 @@ def _map_errors(path: Path) -> Iterator[None]:
         raise UpdaterError(OVERLAY_NOT_WRITTEN, path=path, detail=str(error)) from error
 
 
+def _remove_directory(directory: Path) -> None:
+    """Remove a merged directory, as far as possible; rename it first, so that none is partial."""
+    partial = directory.with_name(directory.name.removesuffix(PARTIAL_SUFFIX) + PARTIAL_SUFFIX)
+    if partial != directory:
+        shutil.rmtree(partial, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            durable.rename_entry(directory, partial)
+    shutil.rmtree(partial, ignore_errors=True)
+
+
 def _read_or_none(files: OverlayDirectory, path: str) -> OverlayFile | None:
     try:
         return files.read(path)
@@ -586,7 +596,6 @@ def _encode_text_origins(by_path: Iterable[tuple[str, TextOrigins]]) -> bytes:
             ]
             for path, origins in by_path
         },
-        ensure_ascii=False,
         separators=(",", ":"),
     ).encode()
 

@@ -301,6 +301,33 @@ def test_merged_files_are_removed_with_their_slot(place: Place) -> None:
     assert {p.name for p in place.layer.merged_directory.iterdir()} == {second, "current"}
 
 
+def test_kill_while_pruning_leaves_no_incomplete_directory(place: Place, tmp_path: Path) -> None:
+    place.write("i18n/fr.json", '{"a": "mine"}')
+    place.layer.build_merged(None, OLD)
+    kept, slot = tmp_path / "kept", tmp_path / "slot"
+    shutil.copytree(place.layer.merged_directory, kept)
+    (place.slots / "3.2.4").rename(slot)
+    for instant in range(1, 200):
+        shutil.rmtree(place.layer.merged_directory)
+        shutil.copytree(kept, place.layer.merged_directory)
+        killed = killed_at(instant, place.layer.prune)
+        slot.rename(place.slots / "3.2.4")  # the release is installed once more
+        place.layer.switch_current(place.layer.build_merged(None, OLD))
+        (place.slots / "3.2.4").rename(slot)
+        assert place.merged("app/i18n/fr.json") == {"a": "mine"}, instant
+        assert place.merged("app/i18n/en.json") == {"a": "A", "b": "B"}, instant
+        if not killed:
+            break
+    assert instant > 2
+
+
+def test_name_that_is_no_character_is_merged(place: Place) -> None:
+    place.write("i18n/fr.json", r'{"a": "mine", "\ud83d": "half of a pair"}')
+    place.layer.switch_current(place.layer.build_merged(OLD, NEW))
+    assert place.merged("app/i18n/fr.json")["a"] == "mine"
+    assert place.layer.build_merged(NEW, NEW) == place.layer.read_current()
+
+
 def test_damaged_record_of_the_old_release_does_not_block(place: Place) -> None:
     (place.slots / ".records/3.3.0/release.json").write_text("{")
     place.write("i18n/sw.json", '{"a": "mine"}')

@@ -33,6 +33,7 @@ Rules for ``sequence.json`` in the same directory (its fields are declared again
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -337,8 +338,12 @@ def is_foreign(directory: Path) -> bool:
         path = pending.pop()
         try:
             own, target = path.lstat(), path.stat()
-        except FileNotFoundError:  # a dangling link
-            continue
+            inside = list(path.iterdir()) if stat.S_ISDIR(own.st_mode) else []
+        except OSError as error:
+            if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+                continue  # a link to nothing, or removed meanwhile
+            log_message(f"{path} cannot be read ({error.strerror}), so {directory} is not started")
+            return True
         if own.st_uid or target.st_uid or target.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
             log_message(
                 f"users other than root can write to {path}, so {directory} is not started: check"
@@ -346,8 +351,7 @@ def is_foreign(directory: Path) -> bool:
                 f" chmod -R go-w {directory}'"
             )
             return True
-        if stat.S_ISDIR(own.st_mode):
-            pending += path.iterdir()
+        pending += inside
     return False
 
 

@@ -89,7 +89,9 @@ def is_read_only_here(path: Path, mounts: Path = MOUNTS) -> bool:
 
 def _read_mounts(path: Path) -> Iterator[tuple[str, str, str, str, str]]:
     """Yield device number, path, options, file system type and its options of each mount."""
-    for line in path.read_text("utf-8", "surrogateescape").splitlines():
+    # Neither read_text() nor splitlines(): of the characters at which they break lines, the kernel
+    # escapes only the line feed in a name.
+    for line in path.read_bytes().decode("utf-8", "surrogateescape").rstrip("\n").split("\n"):
         mount, _, disk = line.partition(" - ")
         device, _, place, options = mount.split(" ")[2:6]
         kind, _, disk_options = disk.split(" ")[:3]

@@ -43,6 +43,14 @@ def test_paths_closed_by_the_unit_are_recognised(tmp_path: Path, path: str, clos
     assert is_read_only_here(Path(path), mounts) is closed
 
 
+@pytest.mark.parametrize("character", ["\r", "\f", "\x85", "\u2028"])
+def test_mount_of_any_name_hides_no_other(tmp_path: Path, character: str) -> None:
+    mounts = tmp_path / "mountinfo"
+    mounts.write_bytes(f"9 8 0:5 / /home/a{character}b rw - fuse a rw\n{MOUNTS}".encode())
+    assert is_read_only_here(Path("/srv/broken"), mounts) is False
+    assert is_read_only_here(Path("/opt"), mounts) is True
+
+
 def test_process_without_restrictions_finds_no_closed_path(tmp_path: Path) -> None:
     assert not is_read_only_here(tmp_path)
 

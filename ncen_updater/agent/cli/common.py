@@ -36,6 +36,8 @@ def parse_reason(typed: str) -> str:
     Raises:
         CommandUsageError: If it is empty.
     """
+    # Bytes that are no characters, from a terminal with another encoding, cannot be stored.
+    typed = typed.encode("utf-8", "replace").decode()
     reason = strip_control_characters(typed).replace("\n", " ").strip()[:MAX_REASON_CHARS]
     if not reason:
         raise CommandUsageError(N_("empty value"), hint="--reason")

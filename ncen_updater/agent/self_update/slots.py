@@ -120,6 +120,7 @@ class AgentSlots:
         if not self.directory.is_dir():
             return ()
         names = (item.parent.name for item in self.directory.glob(f"*/{RECORD_FILE}"))
+        names = (name for name in names if not name.endswith(PARTIAL_SUFFIX))
         return tuple(sorted(name for name in names if VERSION_PATTERN.fullmatch(name)))
 
     def read_source_digest(self, version: str) -> str | None:
@@ -179,9 +180,12 @@ class AgentSlots:
                 record = {"version": version, "digest": digest}
                 (partial / RECORD_FILE).write_text(json.dumps(record), "utf-8")
                 durable.sync_filesystem(partial)
+                replaced = self.directory / f"{version}.replaced{PARTIAL_SUFFIX}"
+                durable.remove_entry(replaced)
                 if slot.exists():
-                    durable.remove_entry(slot)
+                    durable.rename_entry(slot, replaced)
                 durable.rename_entry(partial, slot)
+                _discard(replaced)
         except OSError as error:
             _discard(partial)
             reason = os.strerror(error.errno or errno.EIO)
@@ -315,5 +319,5 @@ class AgentSlots:
 
 
 def _discard(partial: Path) -> None:
-    """Remove a partial slot, so that a full disk has space for reporting the failure."""
+    """Remove a partial slot as far as possible: a full disk needs space to report the failure."""
     shutil.rmtree(partial, ignore_errors=True)

@@ -17,6 +17,7 @@ from ncen_updater.common.messages import AGENT_RELEASE_UNUSABLE
 from ncen_updater.common.progress import SilentProgress
 from tests.agent.self_update.factories import agent_release, agent_wheel, wheel
 from tests.support.errors import refused
+from tests.support.kill_points import killed_at
 
 HOSTILE = """
 import pathlib, shutil
@@ -125,3 +126,39 @@ def test_slot_symlinks_are_rejected(agent: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(AgentSlots, "_install", installed)
     with pytest.raises(UpdaterError, match="points outside"):
         AgentSlots(agent).build("2.0", "d", filling("2.0", agent_wheel("2.0")), SilentProgress())
+
+
+def test_kill_while_replacing_a_slot_leaves_a_complete_one_or_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("_install", "_take_ownership", "_write_launcher", "_test_slot"):
+        monkeypatch.setattr(AgentSlots, name, lambda *_: None)
+    monkeypatch.setattr("ncen_updater.agent.self_update.slots.require_release", lambda _: None)
+
+    def build(directory: Path, digest: str) -> None:
+        def fill(release: Path) -> None:
+            for number in range(4):
+                (release.parent / f"{number}").write_text(digest)
+
+        AgentSlots(directory).build("2.0", digest, fill, SilentProgress())
+
+    found = set()
+    for instant in range(1, 200):
+        directory = tmp_path / str(instant)
+        build(directory, "old")
+        killed = killed_at(instant, lambda place=directory: build(place, "new"))  # type: ignore[misc]
+        slots = AgentSlots(directory)
+        assert {*slots.list_versions()} <= {"2.0"}
+        contents = {path.read_text() for path in directory.glob("2.0/[0-3]")}
+        if slots.list_versions():
+            assert contents == {slots.read_source_digest("2.0")}, instant
+            assert len([*directory.glob("2.0/[0-3]")]) == 4, instant
+        else:
+            assert not (directory / "2.0").exists(), instant
+        found.add("".join(contents))
+        build(directory, "new")
+        slots.prune({"2.0"})
+        assert [path.name for path in directory.iterdir()] == ["2.0"], instant
+        if not killed:
+            break
+    assert found == {"old", "", "new"}

@@ -61,7 +61,10 @@ def sanitize_error(error: BaseException) -> str:
     state = getattr(error, "sqlstate", None)
     diagnosis = getattr(error, "diag", None)
     if state is None or diagnosis is None:
-        return str(error).strip()  # an error of the client library, or not of a database
+        # An error of the client library, or not of a database. psycopg's DataError quotes a value
+        # that Python cannot represent, such as a date before our era.
+        quotes = type(error).__name__ == "DataError"
+        return "DataError" if quotes else str(error).strip()
     message = getattr(diagnosis, "message_primary", None)
     # A statement that a function composed may contain row values.
     composed = getattr(diagnosis, "internal_query", None)

@@ -115,8 +115,16 @@ APPLICATION_NAME = "ncen-updater"
 # Names refer to the server's own objects, whatever search path the owner of a database has set: a
 # function that somebody created under such a name would run as the agent's role.
 _SEARCH_PATH_OPTION = " -c search_path=pg_catalog,pg_temp"
-# Settings that the application made for its role are not meant for long migrations.
-_OWNER_OPTIONS = " -c default_transaction_read_only=off -c idle_session_timeout=0"
+# Each statement sees what others have committed, names are quoted only where needed, and psycopg
+# can read times; whatever the server's administrator prefers.
+_AGENT_OPTIONS = (
+    _SEARCH_PATH_OPTION + " -c default_transaction_isolation=read\\ committed -c datestyle=ISO"
+    " -c intervalstyle=postgres"
+)
+# Settings of the server, a database or a role are not meant for long operations.
+_COMMON_OPTIONS = (
+    " -c default_transaction_read_only=off -c idle_session_timeout=0 -c quote_all_identifiers=off"
+)
 _TRANSACTION_OPTION = " -c transaction_timeout=0"  # unknown before PostgreSQL 17
 # SQLSTATE prefix of a session that was ended from outside; a broken connection has no SQLSTATE.
 _ENDED = "57P"
@@ -332,12 +340,11 @@ class Server:
     def _log_in(self, database: str, purpose: str, options: str, *, as_owner: bool) -> Session:
         name = f"{APPLICATION_NAME} {purpose}".strip()
         if not as_owner:
-            return self._connect(database, self.settings.user, name, options + _SEARCH_PATH_OPTION)
+            return self._connect(database, self.settings.user, name, options + _AGENT_OPTIONS)
         options += f" -c role={self.settings.owner}"
         if self._owner_logs_in is not False:
-            own = _OWNER_OPTIONS + (_TRANSACTION_OPTION if self._version >= 170_000 else "")
             try:
-                connection = self._open_as_owner(database, name, options + own)
+                connection = self._connect(database, self.settings.owner, name, options)
             except DatabaseUnreachableError as error:
                 refusal = self._explain_login_failure(error)
                 if refusal is not None:
@@ -349,18 +356,6 @@ class Server:
         if self._owner_logs_in is None:
             logger.warning("the server refuses the agent's login as %s", self.settings.owner)
         self._owner_logs_in = False
-        return connection
-
-    def _open_as_owner(self, database: str, name: str, options: str) -> Session:
-        connection = self._connect(database, self.settings.owner, name, options)
-        if connection.info.server_version >= 170_000 and _TRANSACTION_OPTION not in options:
-            try:
-                execute(connection, "SET transaction_timeout = 0")
-            except psycopg.Error as error:
-                connection.close()
-                raise DatabaseUnreachableError(
-                    database=database, user=self.settings.owner, detail=sanitize_error(error)
-                ) from error
         return connection
 
     def _explain_login_failure(
@@ -413,6 +408,7 @@ class Server:
         return bool(self._owner_logs_in)
 
     def _connect(self, database: str, user: str, name: str, options: str) -> Session:
+        options += _COMMON_OPTIONS + (_TRANSACTION_OPTION if self._version >= 170_000 else "")
         conninfo = psycopg.conninfo.make_conninfo(
             host=self.settings.host,
             port=self.settings.port,
@@ -435,6 +431,15 @@ class Server:
             ) from error  # fmt: skip
         connection.prepare_threshold = None
         self._version = connection.info.server_version
+        if self._version >= 170_000 and _TRANSACTION_OPTION not in options:
+            try:
+                execute(connection, "SET transaction_timeout = 0")
+            except psycopg.Error as error:
+                connection.close()
+                detail = sanitize_error(error)
+                raise DatabaseUnreachableError(
+                    database=database, user=user, detail=detail
+                ) from error
         return connection
 
     def is_accepting_connections(self) -> bool:
@@ -628,7 +633,7 @@ class Server:
         environment = {**self.build_environment(), "PGAPPNAME": f"{APPLICATION_NAME} dump"}
         environment.pop("PGCLIENTENCODING", None)  # a dump uses the encoding of its database
         if user == self.settings.owner:
-            environment["PGOPTIONS"] = _OWNER_OPTIONS.strip()
+            environment["PGOPTIONS"] = _COMMON_OPTIONS.strip()
         return environment
 
     def build_environment(self, base: Mapping[str, str] | None = None) -> dict[str, str]:

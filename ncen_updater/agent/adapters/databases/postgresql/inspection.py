@@ -152,7 +152,9 @@ def run_release_queries(
         QUERY_FAILED: With the server's message.
     """
     limit = f"SET LOCAL statement_timeout = {int(timeout_s * 1000)}"
-    execute(connection, f"BEGIN READ ONLY; {limit}; SAVEPOINT query")
+    # psycopg reads no times in other styles; the order of day and month stays.
+    styles = "SET LOCAL datestyle = 'ISO'; SET LOCAL intervalstyle = 'postgres'"
+    execute(connection, f"BEGIN READ ONLY; {limit}; {styles}; SAVEPOINT query")
     # Prepared, so that the server accepts one statement only, and none can end the transaction.
     connection.prepare_threshold = 0
     results: list[list[tuple[object, ...]]] = []
@@ -165,6 +167,10 @@ def run_release_queries(
         except psycopg.Error as error:
             raise DatabaseError(
                 QUERY_FAILED, database=database, sql=sql, detail=sanitize_error(error)
+            ) from error
+        except (ValueError, RecursionError) as error:  # JSON that Python cannot read
+            raise DatabaseError(
+                QUERY_FAILED, database=database, sql=sql, detail=type(error).__name__
             ) from error
     return results
 

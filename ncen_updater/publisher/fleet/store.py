@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ncen_updater.common import messages
-from ncen_updater.common.bounded_io import read_file
+from ncen_updater.common.bounded_io import FileTooLargeError, NotRegularFileError, read_file
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.formats.receipt import Fault, Outcome, Receipt, SignedReceipt, read_receipt
 from ncen_updater.formats.target_names import RELEASES_PREFIX
@@ -249,7 +249,7 @@ class FleetStore:
             today: Current date.
 
         Raises:
-            SPOOL_UNUSABLE: If the directory cannot be read, or a file cannot be moved.
+            SPOOL_UNUSABLE: If the directory or a file cannot be read, or a file cannot be moved.
         """
         ask, add = self._connection.execute, "INSERT INTO incoming VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
         self._connection.executescript(_INCOMING)
@@ -260,6 +260,8 @@ class FleetStore:
             for name in islice(names, MOST_FILES):
                 try:
                     ask(add, (name, "", *_read_entry(spool / os.fsdecode(name))))
+                except FileNotFoundError:
+                    continue  # a concurrent import was faster
                 except UpdaterError as error:
                     ask(add, (name, error.code, *[None] * 6))
                     named.appendleft((os.fsdecode(name), error))
@@ -519,7 +521,7 @@ def remove_refused(spool: Path, site: str) -> int:
     place, removed = spool / REFUSED_DIRECTORY, 0
     with _guard_spool(spool):
         for path in () if place.is_symlink() or not place.exists() else place.iterdir():
-            with suppress(UpdaterError):
+            with suppress(UpdaterError, FileNotFoundError):
                 if _read_entry(path)[0] == site:
                     path.unlink()
                     removed += 1
@@ -556,12 +558,13 @@ def _read_entry(path: Path) -> tuple[object, ...]:
 
     Raises:
         RECEIPT_INVALID: If it contains no valid receipt.
+        OSError: If it cannot be read now; it may be a valid one.
     """
     try:
         if path.is_symlink():
             raise UpdaterError(messages.RECEIPT_INVALID, reason="a link")
         content = read_file(path, MAX_MAIL_BYTES)
-    except OSError as error:
+    except (NotRegularFileError, FileTooLargeError) as error:
         raise UpdaterError(messages.RECEIPT_INVALID, reason=describe_system_error(error)) from error
     if not content.startswith(b"{") and not _SENT_NAME.fullmatch(os.fsencode(path.name)):
         content = _read_attachment(content)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import random
@@ -21,6 +22,7 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from ncen_updater.common.bounded_io import read_file
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import FLEET_SITE_UNKNOWN, FLEET_UNUSABLE, SPOOL_UNUSABLE
 from ncen_updater.formats.receipt import compute_fingerprint, encode_public_key
@@ -35,6 +37,7 @@ from ncen_updater.publisher.fleet.store import (
     remove_refused,
 )
 from tests.publisher.fleet.sites import RELEASES, TODAY, Reporter, lay
+from tests.support.errors import refused
 
 
 @pytest.fixture
@@ -232,6 +235,33 @@ def test_non_receipts_are_refused(store: FleetStore, spool: Path, tmp_path: Path
     assert moved == {f"NU-9801_{name}" for name in ("link", "pipe", "huge", "cut", "nested")}
     assert (spool / REFUSED_DIRECTORY / "NU-9801_link").is_symlink()
     assert take(store, spool).codes == {}
+
+
+def test_receipt_that_cannot_be_read_now_stays_in_the_spool(
+    store: FleetStore, spool: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lay(spool, Reporter("ke-1", "KE").write())
+
+    def fail(path: Path, _: int) -> bytes:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE), str(path))
+
+    with monkeypatch.context() as busy, refused(SPOOL_UNUSABLE):
+        busy.setattr("ncen_updater.publisher.fleet.store.read_file", fail)
+        take(store, spool)
+    assert take(store, spool).stored == 1
+
+
+def test_file_that_another_import_took_is_no_error(
+    store: FleetStore, spool: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lay(spool, Reporter("ke-1", "KE").write())
+
+    def take_away(path: Path, limit: int) -> bytes:
+        path.unlink()
+        return read_file(path, limit)
+
+    monkeypatch.setattr("ncen_updater.publisher.fleet.store.read_file", take_away)
+    assert (take(store, spool).refused, [*spool.iterdir()]) == (0, [])
 
 
 def test_rejected_files_are_limited_and_other_files_preserved(

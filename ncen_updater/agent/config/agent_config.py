@@ -23,6 +23,7 @@ from ncen_updater.agent.config.engines import (
     BaseSettings,
     EngineSettings,
     PhysicalName,
+    WebAddress,
 )
 from ncen_updater.agent.config.service import (
     MetricsSettings,
@@ -247,7 +248,7 @@ class ApplicationSettings(ControlSettings):
     environment: Annotated[dict[str, str], Field(default_factory=dict)]
     stop_timeout_s: Seconds = 60.0
     health_url: Annotated[str, StringConstraints(pattern=r"^https?://[!-~]+$")]
-    public_url: Annotated[str, StringConstraints(pattern=r"^https?://[!-~]+$")] | None = None
+    public_url: WebAddress | None = None
     health_path: Annotated[str, StringConstraints(pattern=r"^/[!-~]{0,300}$")] = "/healthz"
     version_field: str = "version"
     version_pattern: Annotated[str, StringConstraints(max_length=200)] | None = None

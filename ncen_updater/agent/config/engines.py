@@ -4,11 +4,32 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+
+from ncen_updater.common.errors import InvalidValueError
+from ncen_updater.common.i18n import N_
 
 # PostgreSQL's 63 bytes minus "__next_" and the eight characters of a change id.
 PhysicalName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_-]{0,47}$")]
+
+
+def _require_host(url: str) -> str:
+    """Refuse an address without a host, or that cannot be split into its parts."""
+    try:
+        parts = urlsplit(url)
+        usable = bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable:
+        raise InvalidValueError(N_("no valid host or port in the URL"))
+    return url
+
+
+WebAddress = Annotated[
+    str, StringConstraints(pattern=r"^https?://[!-~]{1,2000}$"), AfterValidator(_require_host)
+]
 
 
 class BaseSettings(BaseModel):

@@ -15,7 +15,7 @@ from pydantic import (
     model_validator,
 )
 
-from ncen_updater.agent.config.engines import BaseSettings
+from ncen_updater.agent.config.engines import BaseSettings, WebAddress
 from ncen_updater.agent.model.event_names import NotificationKind
 from ncen_updater.agent.policy.windows import Weekday, WeeklyWindow
 from ncen_updater.common.errors import InvalidValueError
@@ -203,7 +203,7 @@ class WebhookSettings(BaseSettings):
         timeout_s: Seconds without a response after which the receiver is given up.
     """
 
-    url: Annotated[str, StringConstraints(pattern=r"^https?://[!-~]{1,2000}$")]
+    url: WebAddress
     secret_file: Path | None = None
     secret_credential: Credential | None = None
     ca_file: Path | None = None

@@ -275,6 +275,13 @@ def test_redirection_is_not_followed_and_refusal_is_reported(office: Office, sta
     assert len(office.hook.posts) == 1
 
 
+@pytest.mark.parametrize("address", ["https://127.0.0.1:99999", "https://a..example.org"])
+def test_address_that_cannot_be_used_is_reported(office: Office, address: str) -> None:
+    with pytest.raises(UpdaterError) as refused:
+        send_worker.put_receipt(Reporter("ke-1", "KE").write(), address, office.settings)
+    assert refused.value.message is RECEIPT_NOT_DELIVERED
+
+
 def test_silent_server_is_abandoned(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
     office.hook.silent = True
     monkeypatch.setattr(send_worker, "RECEIPT_TIMEOUT_S", 0.2)

@@ -51,6 +51,7 @@ from ncen_updater.common.messages import (
     NOTIFICATION_TLS_FAILED,
     NOTIFICATION_UNREACHABLE,
     NOTIFY_ERROR,
+    PASSWORD_NOT_ASCII,
     RECEIPT_NOT_DELIVERED,
     SECRET_EXPOSED,
     SECRET_MISSING,
@@ -110,8 +111,7 @@ def send_mail(mail: EmailMessage, settings: MailSettings, environment: Mapping[s
     )
     if password is not None and not password.isascii():  # smtplib sends nothing else
         name = settings.password_file or settings.password_credential
-        reason = LazyText(N_("a mail password may have ASCII characters only"))
-        raise NotificationError(SECRET_MISSING, name=name, reason=reason)
+        raise NotificationError(PASSWORD_NOT_ASCII, name=name)
     try:
         with _connect(settings) as server:
             if settings.user and password is not None:
@@ -132,7 +132,7 @@ def send_mail(mail: EmailMessage, settings: MailSettings, environment: Mapping[s
         raise NotificationError(
             NOTIFICATION_REFUSED, **server_values, status=error.smtp_code
         ) from error
-    except (OSError, smtplib.SMTPException) as error:
+    except (OSError, smtplib.SMTPException, UnicodeError) as error:  # also no valid host name
         raise NotificationError(
             NOTIFICATION_UNREACHABLE, **server_values, detail=type(error).__name__
         ) from error

@@ -167,8 +167,17 @@ def test_password_that_mail_cannot_carry_is_reported(site: TrialSite, authority:
     with mail_server(tls, password=PASSWORD) as box:
         by_mail(site, box.port, "starttls", ca=authority.file, login=True)
         secret_file(site, "mot de passe à changer")
-        assert send(site, order("mail", UPGRADED)) == "NU-9608"
+        assert send(site, order("mail", UPGRADED)) == "NU-9612"
     assert not box.logins
+
+
+def test_mail_server_with_an_impossible_name_is_unreachable(site: TrialSite) -> None:
+    by_mail(site, 9)
+    text = site.config.read_text()
+    site.config.write_text(
+        text.replace('host = "127.0.0.1"\nport = 9', 'host = "mail..example.org"')
+    )
+    assert send(site, order("mail", UPGRADED)) == "NU-9602"
 
 
 @pytest.mark.parametrize("security", ["starttls", "tls"])

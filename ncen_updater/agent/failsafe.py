@@ -332,7 +332,11 @@ def slot(directory: Path, version: str) -> Path:
 
 
 def is_foreign(directory: Path) -> bool:
-    """Return whether root would execute files that another user may write; log the path."""
+    """Return whether root would execute files that another user may write; log the path.
+
+    Raises:
+        OSError: If they cannot be examined.
+    """
     pending = [directory] if os.geteuid() == 0 else []
     while pending:
         path = pending.pop()
@@ -342,8 +346,7 @@ def is_foreign(directory: Path) -> bool:
         except OSError as error:
             if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
                 continue  # a link to nothing, or removed meanwhile
-            log_message(f"{path} cannot be read ({error.strerror}), so {directory} is not started")
-            return True
+            raise
         if own.st_uid or target.st_uid or target.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
             log_message(
                 f"users other than root can write to {path}, so {directory} is not started: check"

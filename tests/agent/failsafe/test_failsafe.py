@@ -358,8 +358,8 @@ def test_root_does_not_start_a_slot_writable_by_others(place: Place) -> None:
 def test_slot_that_cannot_be_read_does_not_prevent_the_start_of_another(place: Place) -> None:
     if os.geteuid() != 0:
         pytest.skip("only root examines the files of a slot")
-    loop = place.directory / "2.0/bin/loop"
-    loop.symlink_to(loop)  # the system's error is another one than on a damaged disk
+    # The system's error is another one than on a damaged disk.
+    (place.directory / "2.0/bin/link").symlink_to("x" * 1000)
     place.choose(SlotSelection("2.0", "1.0"))
     assert "the slot of agent 2.0 cannot be read" in place.run().stderr
     assert place.started == ["1.0 serve"]

@@ -142,17 +142,17 @@ class PasswordAuthBackend:
             raise UpdaterError(CONSOLE_FORM, reason="name or password missing")
         with limit_requests(self._logins):
             connection, name = self._login.log_in(user, password, address)
-        with self._lock:
-            known = self._users.get(name)
-            if known is not None and known[1].replace_connection(connection):
+        service = ProxiedServiceClient(connection, name, self._login)
+        context = UserContext(service)
+        while True:
+            with self._lock:
+                self._users = {
+                    n: u for n, u in self._users.items() if not u[0].event_follower.is_stopped
+                }
+                known = self._users.setdefault(name, (context, service))
+            # Outside the lock: it waits for a request of this user, and other users do not.
+            if known[0] is context or known[1].replace_connection(connection):
                 return known[0]
-            service = ProxiedServiceClient(connection, name, self._login)
-            context = UserContext(service)
-            self._users[name] = context, service
-            self._users = {
-                n: u for n, u in self._users.items() if not u[0].event_follower.is_stopped
-            }
-        return context
 
     def close(self) -> None:
         """Do nothing: the application ends the sessions, and these release the contexts."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import pwd
 import re
+import socket
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -17,7 +18,7 @@ from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import CONSOLE_PASSWORD
 from ncen_updater.console.authentication import PasswordAuthBackend
 from ncen_updater.console.password_login import LoginClient, ProxiedServiceClient
-from ncen_updater.console.sessions import REQUESTS
+from ncen_updater.console.sessions import REQUESTS, UserContext
 from tests.agent.service.api.conftest import BINDING, Counter
 from tests.agent.service.api.serving import answering
 from tests.console.support import Answer
@@ -181,6 +182,34 @@ def test_one_user_does_not_block_others(web: Path, monkeypatch: pytest.MonkeyPat
         found = [one.result() for one in asked]
     assert {one.status for one in found} <= {200, 503}
     assert all("NU-9718" in one.text for one in found if one.status == 503)
+
+
+def test_login_during_a_request_of_the_same_user_does_not_block_others() -> None:
+    class Door(LoginClient):
+        def log_in(self, user: str, password: str, address: str = "") -> tuple[socket.socket, str]:
+            ours, theirs = socket.socketpair()
+            theirs.close()
+            return ours, user
+
+    backend = PasswordAuthBackend(Door(Path()))
+
+    def enter(user: str) -> UserContext:
+        return backend.authenticate({"user": user, "password": "x"}, "")
+
+    first = enter(MARIE)
+    assert isinstance(first.service, ProxiedServiceClient)
+    with ThreadPoolExecutor(2) as pool:
+        with first.service._lock:  # as during a request
+            second = pool.submit(enter, MARIE)
+            other = pool.submit(enter, AMINA)
+            assert other.result(DEADLINE_S) is not first
+            assert not second.done()
+        assert second.result(DEADLINE_S) is first
+    first.close()
+    third = enter(MARIE)
+    assert third is not first
+    third.close()
+    enter(AMINA).close()
 
 
 def test_pending_logins_do_not_block_logged_in_users(

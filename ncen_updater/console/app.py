@@ -281,7 +281,7 @@ class ConsoleApplication:
                 ServiceUnresponsiveError(reason="timeout"), OUTCOME_UNKNOWN, session
             )
         if outcome.refused is not None:
-            return self._respond_refused(*outcome.refused, session, form.get("back", "/"))
+            return self._respond_refused(*outcome.refused, session, acts.read_back_path(form))
         place, _, part = outcome.address.partition("#")
         mark = "&" if "?" in place else "?"
         address = f"{place}{mark}done={token}" + (f"#{part}" if part else "")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from datetime import datetime
 from urllib.parse import urlencode
 
@@ -14,7 +15,7 @@ from ncen_updater.console.page_request import PageRequest
 from ncen_updater.console.service_client import PREPARATORY_JOBS
 
 #: Paths of pages.
-PAGE_PATH = re.compile(r"/[a-z0-9-]*(/[a-z0-9-]+)?")
+PAGE_PATH = re.compile(r"/([a-z0-9-]+(/[a-z0-9-]+)?)?")
 FormResult = tuple[str, LazyText | None]
 #: Inspections that the user may repeat, and the page that shows each.
 INSPECTION_PAGES = {
@@ -163,13 +164,21 @@ def refresh_inspection(asking: PageRequest) -> FormResult:
     return INSPECTION_PAGES[kind] + begins, None
 
 
+def read_back_path(form: Mapping[str, str]) -> str:
+    """Return the path of the page from which a form was submitted; the first page if invalid.
+
+    An address that begins with two slashes leads to another host.
+    """
+    back = form.get("back", "/")
+    return back if PAGE_PATH.fullmatch(back) else "/"
+
+
 def set_language(asking: PageRequest) -> FormResult:
     """Set the language of the session."""
     known = match_language(require_field(asking, "language"))
     if known is not None:
         asking.session.language = known
-    back = asking.form.get("back", "/")
-    return back if PAGE_PATH.fullmatch(back) else "/", None
+    return read_back_path(asking.form), None
 
 
 def _parse_time(asking: PageRequest, name: str) -> str | None:

@@ -73,7 +73,7 @@ def compute_wait_s(limit: AttemptLimit, count: int, last: float, now: float) -> 
     """
     if count < limit.free or now - last >= RESET_AFTER_S:
         return 0.0
-    doublings = min(count - limit.free + 1, 30)  # a float of more than 1023 overflows
+    doublings = min(count - limit.free + 1, 30)  # 2.0**1024 overflows
     return max(0.0, last + min(limit.longest_s, 2.0**doublings) - now)
 
 

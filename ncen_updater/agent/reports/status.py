@@ -14,6 +14,7 @@ from __future__ import annotations
 import functools
 import logging
 import os
+import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, fields
 from datetime import datetime, timedelta
@@ -80,6 +81,8 @@ MAX_METADATA_BYTES = 5_000_000
 DEFAULT_SOAK_S = 3600.0
 #: Number of repeated reads if the parts are inconsistent.
 MAX_REREADS = 2
+#: More than a tick of the kernel's clock: HZ is 100 or more.
+CLOCK_TICK_NS = 20_000_000
 T = TypeVar("T")
 #: A value, or the error that occurred instead.
 Part: TypeAlias = "T | Exception"
@@ -539,11 +542,19 @@ def _read_last_downtime(journal: Journal) -> LastDowntime | None:
 
 
 def read_mtime_ns(path: Path) -> int:
-    """Return a file's modification time in nanoseconds; 0 if it is missing."""
+    """Return a file's modification time in nanoseconds; 0 if it is missing.
+
+    A write after this call changes the time. Linux before 6.13 gives all writes within one tick of
+    its clock the same time, so the tick of a new time is waited out.
+    """
     try:
-        return path.stat().st_mtime_ns
+        mtime = path.stat().st_mtime_ns
     except OSError:
         return 0
+    # Below zero, the clock was set back: the time of a later write is another one.
+    if 0 <= time.time_ns() - mtime < CLOCK_TICK_NS:
+        time.sleep(CLOCK_TICK_NS / 1e9)
+    return mtime
 
 
 def _read_current(paths: EssentialSettings) -> str | None:

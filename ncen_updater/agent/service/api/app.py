@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import unquote
 
+from ncen_updater.agent.reports.status import read_mtime_ns
 from ncen_updater.agent.service.api.authorization import ApiContext, ApiRole, identify_caller
 from ncen_updater.agent.service.api.forms import (
     MAX_BODY_BYTES,
@@ -330,7 +331,7 @@ class EventStreams:
                 return
             seen = moment.sequence
             try:
-                now_changed = context.journal_path.stat().st_mtime_ns
+                now_changed = read_mtime_ns(context.journal_path)
                 if now_changed != changed_at:
                     for event in self._read_events(after):
                         after = event.number

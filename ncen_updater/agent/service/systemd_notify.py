@@ -55,7 +55,8 @@ class SystemdNotifier:
         try:
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sender:
                 sender.connect(self._address)
-                sender.sendall(message.encode())
+                # The status may contain a name of a file that is no UTF-8.
+                sender.sendall(message.encode("utf-8", "replace"))
         except OSError as error:
             # systemd then treats the service as silent; the service continues.
             logger.warning("could not notify the service manager: %s", error)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import socket
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import cast
@@ -117,3 +119,12 @@ def test_job_queued_between_check_and_sleep_wakes_the_service(
     )  # fmt: skip
     waker.close()
     assert service.done == [1]
+
+
+def test_status_with_a_name_that_is_no_text_is_sent(tmp_path: Path) -> None:
+    address = tmp_path / "notify"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(address))
+        notifier = SystemdNotifier({"NOTIFY_SOCKET": str(address)})
+        notifier.notify_status(os.fsdecode(b"caf\xe9: no such file"))
+        assert manager.recv(100) == b"STATUS=caf?: no such file"

@@ -45,6 +45,7 @@ from ncen_updater.formats.bundle_file import (
     verify_checksums,
 )
 from ncen_updater.formats.errors import DownloadDamagedError
+from ncen_updater.formats.target_names import ROOT_HISTORY
 
 ROOT_MEMBER_PATTERN = re.compile(r"metadata/([0-9]+)\.root\.json")
 #: The message for an offline bundle for each error of the TUF client, and its values.
@@ -160,9 +161,12 @@ class StoredMetadataFetcher(LocalFetcher):
         self._directory = metadata_directory
 
     def _get_stored_path(self, name: str) -> Path:
-        if name.endswith(".root.json"):
-            raise FeedFileMissingError(name)
         _, found, file_name = name.rpartition("metadata/")
+        if file_name.endswith(".root.json"):
+            root = self._directory / ROOT_HISTORY / file_name
+            if not root.is_file():
+                raise FeedFileMissingError(name)
+            return root
         role = file_name.removesuffix(".json").rpartition(".")[2]
         path = self._directory / f"{role}.json"
         if not found or not path.is_file():
@@ -173,7 +177,7 @@ class StoredMetadataFetcher(LocalFetcher):
         """Return the length of a stored metadata file in bytes.
 
         Raises:
-            FeedFileMissingError: If a root is requested: the root chain ends there.
+            FeedFileMissingError: If a root is not stored: the root chain ends there.
             NotImportedError: If the file is not stored.
         """
         return self._get_stored_path(name).stat().st_size

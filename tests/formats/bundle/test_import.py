@@ -48,6 +48,28 @@ def test_bundle_contains_the_path_and_needs_no_network(bundle: Path, site: Offli
     assert not list(site.state.glob("import.*"))
 
 
+@pytest.mark.parametrize("content", [None, b"", b"{}"], ids=["missing", "empty", "damaged"])
+def test_lost_root_is_rebuilt_from_the_stored_chain(
+    publication: Publication, site: OfflineSite, tmp_path: Path, content: bytes | None
+) -> None:
+    for _ in range(2):
+        draft = draft_renewal(
+            FeedDirectory(publication.directory).read_state(), ["root"], publication.at
+        )
+        publish_draft(publication.directory, draft, publication.keys, publication.clock)
+    publication.export(tmp_path / "new.ncen")
+    site.root = publication.root
+    site.take(tmp_path / "new.ncen")
+    root = site.state / "metadata/root.json"
+    newest = root.read_bytes()
+    if content is None:
+        root.unlink()
+    else:
+        root.write_bytes(content)
+    assert site.refresh().offers
+    assert root.read_bytes() == newest
+
+
 def test_bundle_is_an_ordinary_zip_file(bundle: Path) -> None:
     with zipfile.ZipFile(bundle) as archive:
         assert archive.testzip() is None

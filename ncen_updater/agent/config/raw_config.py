@@ -62,7 +62,7 @@ def read_raw_config(
     *,
     euid: int | None = None,
     option: str = "--config",
-    example: str = "agent.toml",
+    command: str = "sudo ncen-updater setup",
 ) -> RawConfig:
     """Read a TOML file.
 
@@ -70,7 +70,7 @@ def read_raw_config(
         path: The file.
         euid: User id of the reader; by default the process's.
         option: Name of the command-line option for the file.
-        example: Name of the example file in the package.
+        command: Command that creates the file on a new site.
 
     Raises:
         CONFIG_MISSING: If the file does not exist.
@@ -92,8 +92,8 @@ def read_raw_config(
             CONFIG_MISSING if missing else CONFIG_UNREADABLE,
             path=path,
             origin=PATH_VARIABLE if os.environ.get(PATH_VARIABLE) == str(path) else option,
-            example=example,
-            detail=error.strerror or str(error),
+            command=command,
+            detail=None if missing else error.strerror or str(error),
         ) from error
     if len(content) > MAX_CONFIG_BYTES:
         raise ConfigError(CONFIG_TOO_LARGE, path=path, limit_bytes=MAX_CONFIG_BYTES)

@@ -535,10 +535,9 @@ def _format_hop_lines(hop: RehearsedHop, language: str) -> Iterator[OutputLine]:
     for item in hop.reference_maps:
         for text in format_code_mapping(item):
             yield LazyText("  {text}", {"text": text})
-    for database, tables in hop.changed_tables.items():
-        for table, (before, after) in tables.items():
-            rows = {"table": f"{database}.{table}", "before": before, "after": after}
-            yield LazyText(_choose_row_count_text(before, after), rows)
+    for table, before, after in hop.application_tables:
+        rows = {"table": table, "before": before, "after": after}
+        yield LazyText(_choose_row_count_text(before, after), rows)
     yield LazyText(N_("  data checks passed: {count}"), {"count": len(hop.checks)})
     if hop.contract_s is not None:
         duration = {"seconds": format_duration(hop.contract_s)}

@@ -139,7 +139,11 @@ def load_answers(path: Path) -> SetupAnswers:
         InvalidConfigError: If settings are wrong; lists each mistake with its line and remedy.
         ConfigError: If the file is missing, unreadable or not valid TOML.
     """
-    raw = read_raw_config(path, option="--answers", example="setup.toml")
+    raw = read_raw_config(
+        path,
+        option="--answers",
+        command=f"cp /usr/share/doc/ncen-updater/examples/setup.toml {path}",
+    )
     try:
         return SetupAnswers.model_validate(raw.data)
     except ValidationError as error:

@@ -496,7 +496,9 @@ def test_missing_configuration_is_reported(tmp_path: Path) -> None:
     done = site.run("status")
     assert (done.returncode, done.stdout) == (1, "")
     assert "NU-1011" in done.stderr
-    assert "/usr/share/doc/ncen-updater/examples/agent.toml" in " ".join(done.stderr.split())
+    # Seen on a new site: no word of setup, and a detail that repeated the title.
+    assert "On a new site, run: sudo ncen-updater setup" in " ".join(done.stderr.split())
+    assert "Detail:" not in done.stderr
     assert "Nothing was changed." in done.stderr
     assert "Set NCEN_CONFIG_FILE to the file" in " ".join(done.stderr.split())
     named = site.run("--config", f"{site.root}/other.toml", "status")

@@ -31,4 +31,4 @@ def test_missing_file_is_named_with_its_option_and_example(tmp_path: Path) -> No
     with pytest.raises(ConfigError) as caught:
         load_answers(tmp_path / "setup.toml")
     remedy = caught.value.remedy_text.render()
-    assert "--answers" in remedy and "/examples/setup.toml to" in remedy
+    assert "--answers" in remedy and f"/examples/setup.toml {tmp_path}" in remedy

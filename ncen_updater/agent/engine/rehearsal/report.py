@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from ncen_updater.agent.adapters.databases.base import RollbackKind
 from ncen_updater.agent.adapters.databases.migrations.domain_checks import CheckValue
+from ncen_updater.agent.adapters.databases.migrations.ledger import PARKED_SCHEMA
 from ncen_updater.agent.adapters.databases.round_trip import RoundTripResult
 from ncen_updater.agent.engine.rehearsal.round_trip import list_lost_columns
 from ncen_updater.agent.policy.downtime_prediction import DowntimeRange
@@ -139,6 +140,19 @@ class RehearsedHop(JsonRecord):
     def versions(self) -> tuple[str, str]:
         """Return the versions before and after."""
         return self.from_version, self.to_version
+
+    @property
+    def application_tables(self) -> tuple[tuple[str, int, int], ...]:
+        """Return the application's changed tables with their rows before and after.
+
+        Values parked for the next upgrade are not the application's: they return to its tables.
+        """
+        return tuple(
+            (f"{database}.{table}", before, after)
+            for database, tables in self.changed_tables.items()
+            for table, (before, after) in tables.items()
+            if not table.startswith(PARKED_SCHEMA)
+        )
 
     @property
     def all_lost_columns(self) -> tuple[str, ...]:

@@ -64,7 +64,13 @@ from ncen_updater.common.disk_space import MARGIN_BYTES
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.findings import Finding, Severity, make_finding
 from ncen_updater.common.i18n import N_, LazyText
-from ncen_updater.common.messages import DATABASE_UNKNOWN
+from ncen_updater.common.messages import (
+    DATABASE_SET_INCOMPLETE,
+    DATABASE_SET_MISSING,
+    DATABASE_UNKNOWN,
+    DATABASE_UNREACHABLE,
+    MARKERS_DISAGREE,
+)
 from ncen_updater.common.progress import ProgressListener
 from ncen_updater.feed.clock import find_clock_findings
 from ncen_updater.formats.dialects import DIALECTS
@@ -136,13 +142,13 @@ UNKNOWN_OWNER_CODE, UNKNOWN_OWNER_CONSEQUENCES = (
     "NU-4136",
     frozenset({"NU-4001", "NU-4062", "NU-4153"}),
 )
-#: Finding that a database does not exist, and findings that follow from it.
-UNKNOWN_DATABASE_CODE, UNKNOWN_DATABASE_CONSEQUENCES = (
-    "NU-4065",
-    frozenset({"NU-4009", "NU-4102", "NU-6102"}),
-)
 #: Findings that the application is not working.
 NOT_WORKING_CODES = frozenset({"NU-6125", "NU-6128", "NU-6310"})
+#: Findings that a database is missing, the most specific first, and findings that follow from it.
+MISSING_DATABASE_CODES = tuple(
+    message.code for message in (DATABASE_UNKNOWN, DATABASE_SET_MISSING, DATABASE_SET_INCOMPLETE)
+)
+MISSING_DATABASE_CONSEQUENCES = frozenset({MARKERS_DISAGREE.code, "NU-6102"}) | NOT_WORKING_CODES
 #: Finding that the application's database login was refused or could not be tested.
 LOGIN_UNKNOWN_CODE = "NU-4171"
 #: Findings of the preflight that the diagnosis reports itself.
@@ -193,24 +199,27 @@ def diagnose(config_path: Path, progress: ProgressListener) -> tuple[Finding, ..
             lambda: _check_tools(site),
             lambda: _check_preflight(site),
         )
-    found = _raise_login_severity(_drop_consequences(_run_checks(checks)))
+    found = _drop_consequences(_raise_login_severity(_run_checks(checks)))
     return tuple({(f.code, str(f.title)): f for f in found}.values())
 
 
 def _drop_consequences(all_findings: Iterable[Finding]) -> list[Finding]:
-    """Drop findings that only follow from a wrong owner or database name. Pure.
+    """Drop findings that only follow from a wrong owner or from absent databases. Pure.
 
     Migrations cannot be read as a role that does not exist, and sessions of the correct role look
-    like those of another program. If a database is missing, the set is incomplete and contradicts
-    the journal.
+    like those of another program. If a database is missing, the set contradicts the journal. The
+    application cannot work without its databases, and neither starting nor rolling it back helps.
     """
     findings = [_translate_unknown_database(finding) for finding in all_findings]
     codes = {finding.code for finding in findings}
     consequences: frozenset[str] = frozenset()
     if UNKNOWN_OWNER_CODE in codes:
         consequences |= UNKNOWN_OWNER_CONSEQUENCES
-    if UNKNOWN_DATABASE_CODE in codes:
-        consequences |= UNKNOWN_DATABASE_CONSEQUENCES
+    missing = [code for code in MISSING_DATABASE_CODES if code in codes]
+    if missing:
+        consequences |= MISSING_DATABASE_CONSEQUENCES.union(missing[1:])
+    if DATABASE_UNREACHABLE.code in codes:
+        consequences |= NOT_WORKING_CODES
     return [finding for finding in findings if finding.code not in consequences]
 
 

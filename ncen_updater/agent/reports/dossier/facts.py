@@ -8,7 +8,6 @@ from datetime import datetime, timedelta, tzinfo
 from typing import TYPE_CHECKING
 
 from ncen_updater.agent.adapters.databases.base import RollbackKind
-from ncen_updater.agent.adapters.databases.migrations.ledger import PARKED_SCHEMA
 from ncen_updater.agent.engine.approvals.approval import Approval, ApprovalBasis
 from ncen_updater.agent.engine.approvals.upgrade_approvals import (
     ApprovalSubject,
@@ -317,15 +316,8 @@ def format_code_mapping(item: ReferenceMapResult) -> list[LazyText]:
 def list_table_changes(hop: RehearsedHop) -> list[tuple[str, str, str, str]]:
     """List the application's tables whose rows change: rows before, rows after, effect."""
     return [
-        (
-            f"{database}.{table}",
-            _format_count(before),
-            _format_count(after),
-            _describe_row_change(before, after),
-        )
-        for database, tables in hop.changed_tables.items()
-        for table, (before, after) in tables.items()
-        if not table.startswith(PARKED_SCHEMA)
+        (table, _format_count(before), _format_count(after), _describe_row_change(before, after))
+        for table, before, after in hop.application_tables
     ]
 
 

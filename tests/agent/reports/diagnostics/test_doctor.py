@@ -117,6 +117,21 @@ def with_stopped_application(trial: Trial) -> set[str]:
         trial.demo.start_app()
 
 
+def with_missing_database(trial: Trial) -> set[str]:
+    """Findings without the file of a database, while the application fails for lack of it."""
+    assert trial.demo.databases.kind == "sqlite"
+    file = Path(trial.demo.databases.address("suspects"))
+    trial.demo.stop_app()
+    kept = file.rename(file.with_suffix(".away"))
+    trial.demo.start_app()
+    try:
+        return codes(trial)
+    finally:
+        trial.demo.stop_app()
+        kept.rename(file)
+        trial.demo.start_app()
+
+
 def with_setting(trial: Trial, old: str, new: str) -> set[str]:
     before = trial.demo.config_path.read_text()
     assert old in before
@@ -336,6 +351,11 @@ def test_tampering_is_found(
     found = look(trial) - (set() if os.geteuid() == 0 else {"NU-4250"})
     assert set(expected) <= found if expected else not found
     assert {code: severities[code] for code in expected} == expected
+
+
+def test_missing_database_is_reported_once(trial: Trial) -> None:
+    """Seen: three remedies, one of them a rollback that was refused."""
+    assert with_missing_database(trial) - {"NU-4250"} == {"NU-4221"}
 
 
 def test_deliberately_stopped_application_does_not_block_an_upgrade(

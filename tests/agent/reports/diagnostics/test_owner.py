@@ -77,6 +77,15 @@ def test_refused_command_is_explained(config: Path, detail: str | None, code: st
         assert told.detail == detail
 
 
+def test_application_is_not_blamed_for_an_unreachable_server() -> None:
+    """Seen: "Repair the application, or run: ncen-updater rollback" while PostgreSQL was down."""
+    with prepared("postgresql") as trial:
+        trial.reset()
+        trial.demo.stop_app()
+        found = blocking(trial.demo.config_path, "port =", "port = 9")
+    assert {one.code for one in found} == {"NU-4002"}
+
+
 def test_superuser_agent_role_is_reported() -> None:
     """Reported before there is a release to upgrade to."""
     with prepared("postgresql") as trial:

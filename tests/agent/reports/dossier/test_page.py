@@ -349,6 +349,8 @@ def test_reference_map_names_are_in_the_language_of_the_reader(language: str, na
         for line in format_rehearsal_lines(record, language)
     ]
     assert any(name in line for line in lines), lines
+    # Seen: "table ncen_kept__objects: 1 rows before, 0 after", as if a record were lost.
+    assert not any("ncen_kept" in line for line in lines), lines
 
 
 @pytest.mark.skipif(missing() is not None, reason=str(missing()))

@@ -237,7 +237,7 @@ class MigrationRunner:
             item = migrations[step.direction, step.id]
             with report_heartbeat(self._make_heartbeat(step, progress), self._heartbeat_s):
                 executor.run_migration(step, item, *versions[number : number + 2])
-        done = LazyText(N_("{database}: migrations completed"), {"database": self._database})
+        done = LazyText(N_("{database}: completed"), {"database": self._database})
         progress.report(done, Amount(len(steps), len(steps)))
 
     def _make_heartbeat(

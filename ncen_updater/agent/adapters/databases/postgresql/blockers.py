@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeAlias, TypeVar
 
@@ -98,9 +98,11 @@ SPACE_UNKNOWN = FindingTemplate(
     "NU-4125",
     Severity.WARNING,
     N_("Free disk space of the database server unknown ({needed_bytes} required)"),
-    N_("Check it with the database administrator. For a local server, run as superuser: GRANT"
-        ' pg_read_all_settings TO "{role}";'),
-)  # fmt: skip
+    N_("Check it with the database administrator."),
+)
+SPACE_HIDDEN = replace(
+    SPACE_UNKNOWN, remedy=N_('Run as superuser: GRANT pg_read_all_settings TO "{role}";')
+)
 NO_CREATEDB = FindingTemplate(
     "NU-4126",
     Severity.CRITICAL,
@@ -441,7 +443,8 @@ def _find_space_blockers(
     if unseen:
         log = not any(disk.has_wal for disk in survey.disks)
         needed = _compute_bytes_needed(survey, unseen, log=log)
-        found.append(SPACE_UNKNOWN.make_finding(needed_bytes=needed, role=role))
+        template = SPACE_HIDDEN if survey.hides_disks else SPACE_UNKNOWN
+        found.append(template.make_finding(needed_bytes=needed, role=role))
     return found
 
 

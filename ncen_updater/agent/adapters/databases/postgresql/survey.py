@@ -86,6 +86,7 @@ class ServerSurvey:
         subscriptions: (database, subscription).
         collations: (database, recorded version, version of the library).
         previous_altered: Previous databases that the change would copy and that somebody opened.
+        hides_disks: Whether a local server does not show its directories to the agent's role.
     """
 
     major: int
@@ -101,6 +102,7 @@ class ServerSurvey:
     subscriptions: Sequence[tuple[str, str]] = ()
     collations: Sequence[tuple[str, str, str]] = ()
     previous_altered: Sequence[str] = ()
+    hides_disks: bool = False
 
 
 # Autovacuum has no role. Columns that the server hides are not queried; see fence.py.
@@ -113,6 +115,7 @@ _SESSIONS = (
     " WHERE a.datname = ANY(%s) AND a.pid <> pg_backend_pid() AND a.usesysid IS NOT NULL"
     " GROUP BY 1, 2, 3, 5, 6 ORDER BY 1, 2, 3"
 )
+_SHOWS_DISKS = "SELECT pg_has_role('pg_read_all_settings', 'USAGE')"
 # A session that the agent may not terminate may be about to end: wait that long for it.
 UNTERMINABLE_WAIT_S, POLL_S = 1.0, 0.05
 _UNSET_ROLES = (
@@ -177,6 +180,8 @@ def survey_server(
             previous_altered=find_opened(connection, sources.values())
             if change.retained_from
             else (),
+            hides_disks=server.settings.host.startswith("/")
+            and not fetch_rows(connection, _SHOWS_DISKS)[0][0],
             prepared=_fetch_for_databases(
                 connection,
                 "SELECT database, gid FROM pg_prepared_xacts WHERE database = ANY(%s) ORDER BY 2",

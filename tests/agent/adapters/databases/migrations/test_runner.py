@@ -150,7 +150,7 @@ class Cases:
         assert database.ask("SELECT x FROM a")[0][0] == "100% of :name; 'quoted'"
         assert runner.read_state() == DatabaseMarker("2.0", 2, CHANGE.id)
         assert told.said[0] == "cases: migration 0001_a (1 of 2)"
-        assert told.said[-1] == "cases: migrations completed"
+        assert told.said[-1] == "cases: completed"
         rows = runner.read_ledger()
         assert [(r.id, r.direction, r.sha256, r.release, r.change) for r in rows] == [
             (m.migration.id, MigrationDirection.UP, m.up_sha256, "2.0", CHANGE.id) for m in both

@@ -294,6 +294,14 @@ def test_blocker_rules_have_their_finding(
         assert str(finding.remedy)
 
 
+def test_unknown_disk_space_asks_for_a_grant_only_where_that_helps() -> None:
+    """Seen: "run as superuser: GRANT pg_read_all_settings", which was granted already."""
+    for hidden in (True, False):
+        seen = replace(QUIET, disks=(), hides_disks=hidden)
+        (finding,) = find_blockers(seen, CHANGE, NAMES, application_stopped=False)
+        assert ("GRANT pg_read_all_settings" in str(finding.remedy)) is hidden
+
+
 def test_missing_disk_space_names_its_path() -> None:
     seen = replace(LARGE, disks=disks(a_b=12 * 10**9, log=10**12))
     (finding,) = find_blockers(seen, CHANGE, NAMES, application_stopped=False)

@@ -159,6 +159,8 @@ def verify_site(
 ) -> tuple[Finding, ...]:
     """Compare the site with the journal.
 
+    While a change is not committed, its databases are closed, and are not compared.
+
     Args:
         site: The site.
         journal: Its journal.
@@ -173,7 +175,11 @@ def verify_site(
         JournalUnreadableError: If the hash chain of the journal is broken.
         UpdaterError: If data of the site cannot be read.
     """
-    checks = build_verify_checks(site, journal, progress, chain_heads=chain_heads)
+    change = journal.find_open_change()
+    is_open = change is None or change.is_committed
+    checks = build_verify_checks(
+        site, journal, progress, databases=is_open, chain_heads=chain_heads
+    )
     return tuple(finding for check in checks for finding in check())
 
 

@@ -10,11 +10,18 @@ import pytest
 
 from demo.databases import PostgresPlace
 from ncen_updater.agent.cli.session import AgentSession
+from ncen_updater.agent.model.change import StepName, StepPhase
+from ncen_updater.agent.model.event_names import JOURNAL_FILE
 from ncen_updater.agent.reports.diagnostics.doctor import diagnose
+from ncen_updater.agent.reports.diagnostics.verify import verify_site
+from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.common.findings import Finding, Severity
 from ncen_updater.common.messages import DATABASE_UNKNOWN, ROLE_UNKNOWN
 from ncen_updater.common.progress import SilentProgress
+from tests.faults.cells import Fault, Strike
 from tests.faults.full import prepared
+from tests.faults.trial import OLD
+from tests.support.sites import site_in_process
 
 FRIGHTENING = ("Do not upgrade", "ask the database administrator what happened")
 
@@ -84,6 +91,19 @@ def test_application_is_not_blamed_for_an_unreachable_server() -> None:
         trial.demo.stop_app()
         found = blocking(trial.demo.config_path, "port =", "port = 9")
     assert {one.code for one in found} == {"NU-4002"}
+
+
+def test_verify_asks_to_resume_an_interrupted_change() -> None:
+    """Seen: "Check the server: systemctl status postgresql" for databases that the agent closed."""
+    cut = Strike(StepName.MIGRATE, StepPhase.AFTER_EFFECT, Fault.SIGKILL)
+    with prepared("postgresql") as trial:
+        trial.reset(OLD)
+        trial.operate("upgrade", (cut,))
+        with Journal.open(trial.demo.state / JOURNAL_FILE) as journal:
+            found = verify_site(site_in_process(trial.demo), journal, SilentProgress())
+        trial.settle()
+    assert [one.code for one in found] == ["NU-6103"]
+    assert "sudo ncen-updater resume" in str(found[0].remedy)
 
 
 def test_superuser_agent_role_is_reported() -> None:

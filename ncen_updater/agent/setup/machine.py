@@ -29,7 +29,11 @@ from ncen_updater.common.messages import SETUP_COMMAND_FAILED, SETUP_DATABASE_RE
 
 COMMAND_LIMIT_S, QUICK_LIMIT_S = 120.0, 20.0
 STATEMENT_LIMIT_S, SESSION_LIMIT_S = 60, 90
-_SESSION_OPTIONS = f"-c statement_timeout={STATEMENT_LIMIT_S}s -c search_path=pg_catalog"
+# Whatever the server's administrator prefers; psycopg reads times only in this style.
+_SESSION_OPTIONS = (
+    f"-c statement_timeout={STATEMENT_LIMIT_S}s -c search_path=pg_catalog -c datestyle=ISO"
+    " -c default_transaction_read_only=off"
+)
 _SESSION_ENVIRONMENT = {"PATH": os.defpath, "HOME": "/"}
 # The child changes its user before it connects, but after all imports: the other user may be
 # unable to read the directory of the interpreter.

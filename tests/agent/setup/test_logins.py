@@ -76,6 +76,20 @@ def answer(server: ServerAddress, role: str, user: str | None) -> str | None:
     return try_role(server, role, user, "ncen_cases")[0]
 
 
+def test_setup_does_not_depend_on_settings_of_the_superuser(server: ServerAddress) -> None:
+    alter = f"ALTER ROLE {server.superuser}"
+    server.query([
+        f"{alter} SET datestyle = 'German'", f"{alter} SET default_transaction_read_only = on"
+    ])  # fmt: skip
+    try:
+        ((loaded,),), _, _ = server.query(
+            ["SELECT pg_conf_load_time()", "CREATE ROLE setup_tried", "DROP ROLE setup_tried"]
+        )
+        assert loaded.startswith("20")
+    finally:
+        server.query(["SET default_transaction_read_only = off", f"{alter} RESET ALL"])
+
+
 @root_alone
 def test_logins_keep_working_and_root_gains_both_roles(
     server: ServerAddress, tmp_path: Path

@@ -298,7 +298,10 @@ class LocalOverlay:
             if previous is not None and origin is not None and origin > target:
                 reversed_names = {new: old for old, new in previous.renamed.items()}
                 declared = declared.model_copy(update={"renamed": reversed_names})  # noqa: PLW2901
-            for language in self._list_languages(declared, target):
+            languages, problem = self._list_languages(declared, target)
+            if problem is not None:
+                yield _MergedFile(FileReport(declared, problem=problem), None)
+            for language in languages:
                 yield self._merge_file(declared, previous, origin, target, language, recorded)
 
     def _list_previous_declared(self, origin: Version | None) -> tuple[OverlayManifest, ...]:
@@ -309,14 +312,22 @@ class LocalOverlay:
             logger.warning("cannot compare with the previous release: %s", error)
             return ()
 
-    def _list_languages(self, declared: OverlayManifest, target: Version) -> tuple[str | None, ...]:
+    def _list_languages(
+        self, declared: OverlayManifest, target: Version
+    ) -> tuple[tuple[str | None, ...], FileProblem | None]:
+        """Return the languages, and why a directory of them cannot be read."""
         if declared.kind is OverlayKind.SETTINGS:
-            return (None,)
-        shipped = OverlayDirectory(self._slots.get_slot_directory(target)).list_languages(
-            declared.release_path
-        )
-        own = OverlayDirectory(self._local).list_languages(declared.site_path)
-        return tuple(sorted({*shipped, *own}))
+            return (None,), None
+        found, problem = set[str](), None
+        for root, path in (
+            (self._slots.get_slot_directory(target), declared.release_path),
+            (self._local, declared.site_path),
+        ):
+            try:
+                found.update(OverlayDirectory(root).list_languages(path))
+            except UnusableFileError as error:
+                problem = FileProblem(path, error.why)
+        return tuple(sorted(found)), problem
 
     def _merge_file(
         self,
@@ -509,7 +520,9 @@ class LocalOverlay:
         for declared in self.list_declared(version):
             languages: tuple[str | None, ...] = (None,)
             if declared.kind is OverlayKind.TRANSLATIONS:
-                languages = files.list_languages(declared.site_path)
+                languages = ()
+                with contextlib.suppress(UnusableFileError):
+                    languages = files.list_languages(declared.site_path)
             declared_files |= {
                 fill_language(declared.site_path, language) for language in languages
             }
@@ -662,12 +675,22 @@ class OverlayDirectory:
         return OverlayFile(content, stat.S_IMODE(info.st_mode), info.st_uid, info.st_gid)
 
     def list_languages(self, path: str) -> tuple[str, ...]:
-        """Return the languages that have a file at a path of the manifest, sorted."""
+        """Return the languages that have a file at a path of the manifest, sorted.
+
+        Raises:
+            UnusableFileError: If their directory exists and cannot be read.
+        """
         before, _, after = path.partition(LANGUAGE_PLACEHOLDER)
         directory, _, prefix = before.rpartition("/")
         suffix, _, rest = after.partition("/")
         languages = []
-        for name in self._list_directory(directory):
+        try:
+            names = self._list_directory(directory)
+        except FileNotFoundError:
+            return ()
+        except OSError as error:
+            raise UnusableFileError(_format_error(error)) from error
+        for name in names:
             if not (name.startswith(prefix) and name.endswith(suffix)):
                 continue
             language = name[len(prefix) : len(name) - len(suffix)]
@@ -681,8 +704,10 @@ class OverlayDirectory:
         remaining = MAX_FILES
         waiting = [""]
         while waiting:
-            directory = waiting.pop()
-            for name in self._list_directory(directory):
+            directory, names = waiting.pop(), list[str]()
+            with contextlib.suppress(OSError):
+                names = self._list_directory(directory)
+            for name in names:
                 path = f"{directory}/{name}".lstrip("/")
                 remaining -= 1
                 if remaining < 0:
@@ -693,11 +718,8 @@ class OverlayDirectory:
                     yield path
 
     def _list_directory(self, directory: str) -> list[str]:
-        try:
-            with self._open() as handle, handle.scan_directory(directory) as items:
-                names = [item.name for _, item in zip(range(MAX_FILES), items, strict=False)]
-        except OSError:
-            return []
+        with self._open() as handle, handle.scan_directory(directory) as items:
+            names = [item.name for _, item in zip(range(MAX_FILES), items, strict=False)]
         return sorted(name for name in names if not name.startswith("."))
 
     def _exists(self, path: str) -> bool:

@@ -89,7 +89,7 @@ def _describe_file(report: FileReport) -> Iterator[LazyText]:
         if report.coverage.new and report.language != source:
             for text in _describe_new_texts(report.coverage, source):
                 yield LazyText(N_("  {text}"), {"text": text})
-    else:
+    elif report.is_settings:
         count = len(
             report.select(KeyOutcome.UNCHANGED, KeyOutcome.DEFAULT_CHANGED, KeyOutcome.ADDED)
         )

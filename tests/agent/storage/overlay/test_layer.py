@@ -321,6 +321,22 @@ def test_kill_while_pruning_leaves_no_incomplete_directory(place: Place, tmp_pat
     assert instant > 2
 
 
+def test_languages_behind_a_link_are_reported_and_not_just_absent(place: Place) -> None:
+    place.write("elsewhere/sw.json", '{"a": "sw-A"}')
+    (place.own / "i18n").symlink_to("elsewhere")
+    report = place.layer.make_report(OLD, NEW)
+    (file,) = [file for file in report.files if file.declared.site_path == "i18n/{lang}.json"
+               and file.problem is not None and file.language is None]  # fmt: skip
+    assert file.problem is not None and "link" in str(file.problem.reason)
+    assert [found.code for found in judge_overlay(report)].count("NU-6353") >= 1
+    assert not report.blocking_files
+    said = [words.render("en") for words in describe_overlay(report)]
+    assert any("cannot read i18n/{lang}.json (it is a link" in line for line in said)
+    place.layer.switch_current(place.layer.build_merged(OLD, NEW))
+    assert place.merged("app/i18n/fr.json") == {"a": "fr-A"}
+    assert place.layer.list_undeclared(NEW) == ("elsewhere/sw.json", "i18n")
+
+
 def test_name_that_is_no_character_is_merged(place: Place) -> None:
     place.write("i18n/fr.json", r'{"a": "mine", "\ud83d": "half of a pair"}')
     place.layer.switch_current(place.layer.build_merged(OLD, NEW))

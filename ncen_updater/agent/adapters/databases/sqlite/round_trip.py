@@ -137,14 +137,19 @@ def _read_rows(
     key = table.key
     listed = ", ".join(f"quote({quote_identifier(c.name)})" for c in (*key, *table.columns))
     sql = f"SELECT {listed} FROM main.{quote_identifier(table.name)}"  # noqa: S608 - quoted
-    if wanted is None:
-        sql += f" ORDER BY {', '.join(quote_identifier(c.name) for c in key)} LIMIT {MAX_ROWS}"
-        found = database.execute(sql).fetchall()
-    else:
-        found = []
-        for one in wanted:
-            if len(one) == len(key):
-                found += database.execute(f"{sql} WHERE {table.build_condition(one)}").fetchall()
+    database.text_factory = _decode_literal
+    try:
+        if wanted is None:
+            sql += f" ORDER BY {', '.join(quote_identifier(c.name) for c in key)} LIMIT {MAX_ROWS}"
+            found = database.execute(sql).fetchall()
+        else:
+            found = []
+            for one in wanted:
+                if len(one) == len(key):
+                    condition = table.build_condition(one)
+                    found += database.execute(f"{sql} WHERE {condition}").fetchall()
+    finally:
+        database.text_factory = str
     return {
         tuple(row[: len(key)]): {
             column.name: None if text == "NULL" else shorten_value(text, _digest(text))
@@ -152,6 +157,15 @@ def _read_rows(
         }
         for row in found
     }
+
+
+def _decode_literal(literal: bytes) -> str:
+    """Decode a literal; text that is not UTF-8, which SQLite stores too, becomes a cast."""
+    try:
+        return literal.decode()
+    except UnicodeDecodeError:
+        text = literal[1:-1].replace(b"''", b"'")
+        return f"CAST(X'{text.hex()}' AS TEXT)"
 
 
 def _digest(text: str) -> str:

@@ -33,6 +33,8 @@ from ncen_updater.common.progress import ProgressListener
 FICLONE = 0x4004_9409  # linux/fs.h: shares the blocks of a whole file
 READ_BYTES = 4 << 20
 BACKUP_PAGES = 2_000
+# A backup that restarts at writes of others is given up after this multiple of the database.
+MAX_BACKUP_SIZES = 10
 
 
 def build_uri(path: Path, mode: str) -> str:
@@ -86,22 +88,32 @@ def copy_file_bytes(source: Path, target: Path, report: Callable[[int], None]) -
 def backup_database(source: Path, target: Path, report: Callable[[int], None]) -> None:
     """Copy a database that may be in use, as of one moment.
 
+    With a WAL, a snapshot is copied. Without, SQLite starts again whenever the database is written,
+    since a snapshot would lock the application out.
+
     Raises:
         NotRegularFileError: The source is a link, or not a regular file.
-        sqlite3.Error: It cannot be read, or is busy for over half a minute.
+        sqlite3.Error: It cannot be read, is busy for over half a minute, or is written too often.
     """
-    page = 0
+    page = copied = 0
 
-    def report_pages(_: int, remaining: int, total: int) -> None:
-        nonlocal page
+    def report_pages(status: int, remaining: int, total: int) -> None:
+        nonlocal page, copied
         done = total - remaining
         report((done - page) * size)
+        if status == sqlite3.SQLITE_OK:
+            copied += done if done <= page else done - page
         page = done
+        if remaining and copied > MAX_BACKUP_SIZES * total:
+            raise sqlite3.OperationalError("written too often to be copied; try at a quieter time")
 
     os.close(_create_file(target))
     with open_database(source, "ro") as read, open_database(target, "rw") as write:
         read.execute("PRAGMA busy_timeout = 30000")
         size = int(read.execute("PRAGMA page_size").fetchone()[0])
+        if read.execute("PRAGMA journal_mode").fetchone()[0] == "wal":
+            read.execute("BEGIN")
+            read.execute("SELECT count(*) FROM sqlite_master").fetchone()
         read.backup(write, pages=BACKUP_PAGES, progress=report_pages)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Callable
@@ -10,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from ncen_updater.common.atomic_files import remove_entry
+from ncen_updater.common.atomic_files import remove_entry, write_file
+from ncen_updater.common.disk_space import find_disk_full_error
 
 
 def test_removal_follows_no_link_that_replaces_a_directory(
@@ -47,3 +49,20 @@ def test_removal_of_what_is_not_there_does_nothing(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tmp_path)
     remove_entry(tmp_path / "link")
     assert [*tmp_path.iterdir()] == []
+
+
+def test_full_disk_is_reported_with_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Seen: "Disk full: cannot write -"; the kernel does not name the file of a descriptor."""
+
+    def fsync(_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("os.fsync", fsync)
+    with pytest.raises(OSError, match="No space left") as caught:
+        write_file(tmp_path / "view.json", b"{}")
+    full = find_disk_full_error(caught.value)
+    assert full is not None
+    assert full.values["path"] == str(tmp_path / "view.json")
+    assert list(tmp_path.iterdir()) == []

@@ -72,11 +72,8 @@ def _make_unwritable_finding(directory: Path) -> Finding:
         return Finding(error.code, Severity.CRITICAL, error.title_text, error.remedy_text)
     return make_blocker(
         6313,
-        N_("Permission denied: {path} is not writable"),
-        N_(
-            "Give the user of ncen-updater write permission there, or correct the path in"
-            " agent.toml."
-        ),
+        N_("Cannot write to {path}"),
+        N_("Check the mount and the permissions: findmnt -T {path}; namei -l {path}"),
         path=str(directory),
     )
 

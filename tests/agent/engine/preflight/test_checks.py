@@ -355,7 +355,7 @@ ROWS: dict[str, tuple[Callable[[World], object], str, Severity, str]] = {
         lambda w: w.change(newest_signed_time=NOW - timedelta(days=900)),
         "NU-6312", ADVISORY, "UTC",
     ),
-    "not writable": (_unwritable, "NU-6313", STRICT, "not writable"),
+    "not writable": (_unwritable, "NU-6313", STRICT, "Cannot write"),
     "different file systems": (_other_disk, "NU-6314", STRICT, "different file systems"),
     "restart": (lambda w: w.context.reboot_file.touch(), "NU-6315", ADVISORY, "restart"),
     "open change": (

@@ -20,7 +20,9 @@ from ncen_updater.common.disk_space import is_read_only_here
 from ncen_updater.common.errors import UpdaterError, causes
 from ncen_updater.common.messages import (
     BUNDLE_UNREADABLE,
+    BUNDLE_UNWRITABLE,
     CONFIG_GROUP_MISMATCH,
+    DOSSIER_UNWRITTEN,
     INBOX_UNUSABLE,
     LOG_IN_AGAIN,
     MEMBER_NEEDS_ROOT,
@@ -244,7 +246,7 @@ class AgentSession(CliSession):
 
 
 #: Errors on files named by the user, which explain the problem themselves.
-_SELF_EXPLANATORY = (BUNDLE_UNREADABLE, INBOX_UNUSABLE)
+_SELF_EXPLANATORY = (BUNDLE_UNREADABLE, BUNDLE_UNWRITABLE, DOSSIER_UNWRITTEN, INBOX_UNUSABLE)
 _PERMISSION_DENIED = re.compile(r"\[Errno 13\] [^:']*: '([^']+)'")
 
 

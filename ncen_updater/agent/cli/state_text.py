@@ -42,7 +42,7 @@ def format_site_state(
         _format_databases(status),
         *_format_change(status, before, change_named=change_named),
     ]
-    expected = (JournalMissingError, JournalPermissionError)
+    expected = (JournalMissingError, JournalPermissionError, PermissionError)
     for error in [error for error in status.errors if not isinstance(error, expected)][:1]:
         why: object = str(error)
         # without the server's detail, which the error message already shows

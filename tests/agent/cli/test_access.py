@@ -13,6 +13,8 @@ from ncen_updater.agent.model.errors import JournalPermissionError
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import (
     BUNDLE_UNREADABLE,
+    BUNDLE_UNWRITABLE,
+    DOSSIER_UNWRITTEN,
     INBOX_UNUSABLE,
     LOCAL_STORE_FAILED,
     LOG_IN_AGAIN,
@@ -78,6 +80,9 @@ def caused(error: Exception, cause: Exception) -> Exception:
         (UpdaterError(LOCAL_STORE_FAILED), None),
         (caused(UpdaterError(BUNDLE_UNREADABLE), PermissionError(13, "no", "/home/x")), None),
         (caused(UpdaterError(INBOX_UNUSABLE), PermissionError(13, "no", "/var/x/inbox")), None),
+        # Seen: "cannot read .x.html.partial-56d5432c, run the command again with sudo".
+        (caused(UpdaterError(DOSSIER_UNWRITTEN), PermissionError(13, "no", "/srv/x")), None),
+        (caused(UpdaterError(BUNDLE_UNWRITABLE), PermissionError(13, "no", "/srv/x")), None),
         (FileNotFoundError(2, "no", "/var/x"), None),
     ],
 )

@@ -311,6 +311,14 @@ def test_site_state_is_described(status: SiteStatus, words: str) -> None:
     assert words in [str(text) for text in format_site_state(status, None)]
 
 
+def test_operator_is_not_shown_files_that_only_root_reads() -> None:
+    """Seen: "run: ncen-updater status State partly unknown: [Errno 13] Permission denied: ..."."""
+    denied = PermissionError(13, "Permission denied", "/var/lib/ncen-updater/service/state.json")
+    status = site(journal=JournalPermissionError(path="j"), availability=denied)
+    said = [str(text) for text in format_site_state(status, None)]
+    assert said[-1] == "For changes in progress, run: ncen-updater status"
+
+
 @pytest.mark.parametrize("runs", [True, False, None])
 @pytest.mark.parametrize("state", [*AvailabilityState, None])
 def test_unknown_facts_are_not_claimed(runs: bool | None, state: AvailabilityState | None) -> None:

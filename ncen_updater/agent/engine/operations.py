@@ -20,6 +20,10 @@ from typing import TYPE_CHECKING, Any
 
 from packaging.version import Version
 
+from ncen_updater.agent.engine.approvals.rollback_approvals import (
+    choose_acceptance_command,
+    find_rollback_to_approve,
+)
 from ncen_updater.agent.engine.change_guards import (
     require_no_hold,
     require_no_open_change,
@@ -448,28 +452,34 @@ class Operations:
         if plan is None:
             raise UpdaterError(NOTHING_TO_ROLL_BACK)
         enough = accept_loss is not None and accept_loss >= plan.lost_total
-        if plan.loses_values and not enough:
-            raise UpdaterError(
+        if not enough and (plan.loses_values or plan.mode is DatabaseMode.RESTORE):
+            raise self._make_loss_error(journal, plan)
+        return dataclasses.replace(plan, accepted_loss=accept_loss or 0)
+
+    def _make_loss_error(self, journal: Journal, plan: RollbackPlan) -> UpdaterError:
+        needed = self._site.config.service.required_approvals
+        approved = find_rollback_to_approve(journal, str(plan.origin), needed).accepted_loss
+        values: dict[str, Any] = {
+            "summary": plan.summary,
+            "current": plan.origin,
+            "count": plan.lost_total,
+            "command": choose_acceptance_command(needed, approved, plan.lost_total),
+            "lost": plan.lost,
+        }
+        if plan.loses_values:
+            return UpdaterError(
                 NEW_ROWS_WOULD_BE_LOST,
-                summary=plan.summary,
-                current=plan.origin,
-                count=plan.lost_total,
                 objects=plan.full_loss_text,
                 days=plan.retention_days_text,
-                lost=plan.lost,
+                **values,
             )
-        if plan.mode is DatabaseMode.RESTORE and not enough:
-            raise UpdaterError(
-                RECORDS_WOULD_BE_LOST,
-                summary=plan.summary,
-                version=plan.target,
-                current=plan.origin,
-                count=plan.lost_total,
-                tables=plan.full_loss_text,
-                reason=plan.reason,
-                lost=plan.lost,
-            )
-        return dataclasses.replace(plan, accepted_loss=accept_loss or 0)
+        return UpdaterError(
+            RECORDS_WOULD_BE_LOST,
+            version=plan.target,
+            tables=plan.full_loss_text,
+            reason=plan.reason,
+            **values,
+        )
 
     def _run_pending_rollback(
         self, journal: Journal, decision: RecoveryDecision, *, by_operator: bool, at_boot: bool

@@ -74,10 +74,10 @@ def describe_raw_error_path(path: Path | None) -> LazyText:
 
 
 def add_raw_error_path(remedy: LazyText, path: Path | None) -> LazyText:
-    """Return the remedy followed by the path of the raw error, if there is one; pure."""
+    """Return the remedy, and on a line of its own the path of the raw error if any; pure."""
     if path is None:
         return remedy
-    return LazyText("{remedy} {where}", {"remedy": remedy, "where": describe_raw_error_path(path)})
+    return LazyText("{remedy}\n{where}", {"remedy": remedy, "where": describe_raw_error_path(path)})
 
 
 def find_next_expiry(state: Path) -> datetime | None:

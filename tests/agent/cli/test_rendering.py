@@ -18,6 +18,7 @@ import pytest
 from ncen_updater.agent.cli.job_progress import parse_job_result
 from ncen_updater.agent.cli.session import AgentSession
 from ncen_updater.agent.cli.state_text import format_site_state
+from ncen_updater.agent.engine.raw_errors import add_raw_error_path
 from ncen_updater.agent.engine.recovery import ObservedState
 from ncen_updater.agent.model.change import Change, ChangeState, StepName
 from ncen_updater.agent.model.errors import ChangeFailedError, JournalPermissionError, SiteBusyError
@@ -50,7 +51,13 @@ from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.findings import Finding, Severity
 from ncen_updater.common.i18n import N_, LazyText, translate
 from ncen_updater.common.json_records import to_json_value
-from ncen_updater.common.messages import CONFIRMATION_DECLINED, JOB_INTERRUPTED, JOURNAL_UNREADABLE
+from ncen_updater.common.messages import (
+    CONFIRMATION_DECLINED,
+    DATABASE_UNREACHABLE,
+    JOB_INTERRUPTED,
+    JOURNAL_UNREADABLE,
+    REVERT_FAILED,
+)
 from ncen_updater.common.progress import REVERTING, Amount, Unit
 from tests.agent.cli.site import CHANGE
 from tests.support.errors import refused
@@ -309,6 +316,17 @@ def with_change(change: Change) -> SiteStatus:
 )  # fmt: skip
 def test_site_state_is_described(status: SiteStatus, words: str) -> None:
     assert words in [str(text) for text in format_site_state(status, None)]
+
+
+@pytest.mark.parametrize("language", ["en", "fr"])
+def test_each_command_of_a_remedy_ends_its_line(language: str) -> None:
+    """Seen: "systemctl status postgresql The complete error may quote records. To read it, ..."."""
+    asked = LazyText(DATABASE_UNREACHABLE.remedy)
+    remedy = add_raw_error_path(asked, Path("/failures/x.txt"))
+    error = UpdaterError(REVERT_FAILED, step_label="x", cause="x", cause_remedy=remedy)
+    lines = format_error(error, (), language)
+    ends = ("systemctl status postgresql", "sudo cat /failures/x.txt", "sudo ncen-updater resume")
+    assert [line.endswith(end) for line, end in zip(lines[2:5], ends, strict=True)] == [True] * 3
 
 
 def test_operator_is_not_shown_files_that_only_root_reads() -> None:

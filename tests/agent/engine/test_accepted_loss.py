@@ -8,9 +8,15 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from demo.site import DemoSite, digests, version_of
+from ncen_updater.agent.engine.approvals.rollback_approvals import (
+    approve_rollback,
+    find_rollback_to_approve,
+)
 from ncen_updater.agent.engine.operations import Operations
-from ncen_updater.agent.model.change import StepName, StepPhase
+from ncen_updater.agent.model.change import Actor, StepName, StepPhase
 from ncen_updater.agent.model.errors import ChangeFailedError
+from ncen_updater.agent.model.event_names import JOURNAL_FILE
+from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import RECORDS_WOULD_BE_LOST
 from ncen_updater.common.progress import SilentProgress
@@ -68,6 +74,26 @@ def test_loss_is_counted_confirmed_and_accepted(demo: DemoSite) -> None:
     operations(demo).rollback(accept_loss=3)
     assert version_of(demo).whole == OLD
     assert digests(demo) == before
+
+
+def test_two_approvers_are_asked_for_a_loss_until_they_accept_it(demo: DemoSite) -> None:
+    """Seen: "To accept the data loss, run: ncen-updater rollback --accept-loss 1", refused."""
+    operations(demo).upgrade()
+    demo.configure({"service": {"required_approvals": 2}})
+    enter_person(demo, 1)
+
+    def ask() -> str:
+        with refused(RECORDS_WOULD_BE_LOST) as caught:
+            operations(demo).rollback()
+        return str(caught.value.remedy_text)
+
+    first = ask()
+    with Journal.open(demo.state / JOURNAL_FILE) as journal:
+        for actor in (Actor("amina", 1001), Actor("bo", 1002)):
+            rollback = find_rollback_to_approve(journal, ONE_WAY, 2)
+            approve_rollback(journal, rollback, actor, accept_loss=1)
+    assert "approve --rollback --accept-loss 1" in first
+    assert "ncen-updater rollback --accept-loss 1" in ask()
 
 
 def test_loss_above_the_accepted_number_reverts(demo: DemoSite) -> None:

@@ -249,6 +249,17 @@ def require_loss_accepted(subject: RollbackSubject, count: int) -> None:
         )
 
 
+def choose_acceptance_command(needed: int, approved_loss: int, count: int) -> str:
+    """Return the command that accepts a data loss next. Pure.
+
+    Args:
+        needed: The required number of approvals.
+        approved_loss: The number of lost records that enough approvers accept.
+        count: The number of lost records.
+    """
+    return "approve --rollback" if needed > 1 and approved_loss < count else "rollback"
+
+
 def format_accept_loss_option(count: int) -> str:
     """Format the command option that accepts a data loss; empty if there is none."""
     return f" --accept-loss {count}" if count else ""

@@ -10,6 +10,7 @@ import contextlib
 from ncen_updater.agent.adapters.databases.base import MigrationSet, RollbackKind
 from ncen_updater.agent.adapters.databases.migrations.planner import plan_rollback_path
 from ncen_updater.agent.engine import file_snapshots as site_files
+from ncen_updater.agent.engine.approvals.rollback_approvals import choose_acceptance_command
 from ncen_updater.agent.engine.migration import (
     build_down_target,
     mark_without_migrating,
@@ -61,6 +62,7 @@ class FenceStep(Step):
         lost = count_record_loss(context.site, context.journal, context.change_ref).records
         total = sum(sum(tables.values()) for tables in lost.values())
         if total > (context.read_facts().accepted_loss or 0):
+            needed = context.site.config.service.required_approvals
             origin, target = context.change.from_version, context.change.to_version
             raise UpdaterError(
                 RECORDS_WOULD_BE_LOST,
@@ -70,6 +72,7 @@ class FenceStep(Step):
                 count=total,
                 tables=format_loss(lost),
                 reason=LazyText(N_("records were entered after the confirmation")),
+                command=choose_acceptance_command(needed, 0, total),
             )
         return ChangeFacts(lost_records=total, ended_sessions=sessions)
 
@@ -81,6 +84,7 @@ class FenceStep(Step):
         lost = count_value_loss(context.site, context.journal, undone_upgrade).records
         total = sum(sum(counts.values()) for counts in lost.values())
         if total > (context.read_facts().accepted_loss or 0):
+            needed = context.site.config.service.required_approvals
             origin, target = context.change.from_version, context.change.to_version
             objects = [f"{name}.{item}" for name, counts in lost.items() for item in counts]
             raise UpdaterError(
@@ -90,6 +94,7 @@ class FenceStep(Step):
                 count=total,
                 objects=format_loss(lost),
                 days=f"{context.site.config.retention.previous_days:g}",
+                command=choose_acceptance_command(needed, 0, total),
             )
         return total or None
 

@@ -43,10 +43,7 @@ class Subject:
 SUBJECTS = (
     Subject("ncen_updater.agent.engine.recovery", "tests/agent/engine/test_recovery.py"),
     Subject("ncen_updater.feed.upgrade_path", "tests/feed"),
-    Subject(
-        "ncen_updater.agent.engine.approvals.approval",
-        "tests/agent/engine/approvals/test_approval.py",
-    ),
+    Subject("ncen_updater.agent.engine.approvals.approval", "tests/agent/engine/approvals"),
     Subject("ncen_updater.agent.policy.availability", "tests/agent/policy/test_availability.py"),
     Subject(
         "ncen_updater.agent.policy.downtime_prediction", "tests/agent/policy/test_prediction.py"

@@ -163,6 +163,20 @@ def test_implausible_draft_is_refused(
         event_with(feed, tmp_path / "event", change, *roles)
 
 
+def test_invalid_policy_is_refused_with_its_fields(feed: Path, tmp_path: Path) -> None:
+    def change(drafts: Roles) -> None:
+        policy = drafts["root"].signed.unrecognized_fields["x-ncen-policy"]
+        policy["expiry_days"]["timestamp"] = 0
+        policy["retention"] = 3
+
+    with refused(UNSOUND_DRAFT) as caught:
+        event_with(feed, tmp_path / "event", change, "root")
+    assert caught.value.title_text.render() == (
+        "Invalid draft of root: invalid field x-ncen-policy: "
+        "expiry_days.timestamp: Use at least 1.; retention: unknown name"
+    )
+
+
 def test_future_issue_time_is_refused(feed: Path, tmp_path: Path, keys: FeedKeys) -> None:
     """It would become the least time of every site's clock, and shut them all out."""
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Final
+from typing import Annotated, Final, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from tuf.api.metadata import Root, Signed  # type: ignore[attr-defined]
 
+from ncen_updater.common.errors import InvalidValueError
+from ncen_updater.common.i18n import N_
+from ncen_updater.formats.errors import describe_mistakes
 from ncen_updater.formats.manifest import VersionText
 from ncen_updater.formats.rollout import PUBLISH_AFTER_FIELD, PublishCondition
 from ncen_updater.formats.target_names import ISSUE_TIME_FIELD, ROLE_FIELD
@@ -23,7 +26,6 @@ TOP_ROLES: Final = (*OFFLINE_TOP_ROLES, *ONLINE_ROLES)
 OFFLINE_EXPIRY_DAYS: Final = 365
 ONLINE_EXPIRY_DAYS: Final = {"snapshot": 30, "timestamp": 7}
 
-_RETIRED = TypeAdapter(tuple[VersionText, ...])
 Days = Annotated[int, Field(ge=1, le=3660)]
 
 
@@ -64,16 +66,19 @@ def compute_default_window(role: str, days: int) -> int:
     return max(1, min(90 if role == "root" else 60, days // 2))
 
 
+Value = TypeVar("Value")
+_POLICY = TypeAdapter(FeedPolicy)
+_CONDITION: TypeAdapter[PublishCondition | None] = TypeAdapter(PublishCondition | None)
+_RETIRED = TypeAdapter(tuple[VersionText, ...])
+
+
 def read_policy(root: Root) -> FeedPolicy:
     """Return the policy of a root.
 
     Raises:
         ValueError: If it is missing or invalid.
     """
-    try:
-        return FeedPolicy.model_validate(root.unrecognized_fields[POLICY_FIELD])
-    except (KeyError, ValidationError) as error:
-        raise ValueError("no valid policy in the root") from error
+    return _validate_field(_POLICY, POLICY_FIELD, root.unrecognized_fields.get(POLICY_FIELD, {}))
 
 
 def read_publish_condition(signed: Signed) -> PublishCondition | None:
@@ -83,12 +88,7 @@ def read_publish_condition(signed: Signed) -> PublishCondition | None:
         ValueError: If it is invalid.
     """
     value = signed.unrecognized_fields.get(PUBLISH_AFTER_FIELD)
-    if value is None:
-        return None
-    try:
-        return PublishCondition.model_validate(value)
-    except ValidationError as error:
-        raise ValueError("invalid condition for publication") from error
+    return _validate_field(_CONDITION, PUBLISH_AFTER_FIELD, value)
 
 
 def read_retired_versions(signed: Signed) -> tuple[str, ...]:
@@ -97,10 +97,19 @@ def read_retired_versions(signed: Signed) -> tuple[str, ...]:
     Raises:
         ValueError: If the field is invalid.
     """
+    value = signed.unrecognized_fields.get(RETIRED_FIELD, ())
+    return _validate_field(_RETIRED, RETIRED_FIELD, value)
+
+
+def _validate_field(model: TypeAdapter[Value], field: str, value: object) -> Value:
     try:
-        return _RETIRED.validate_python(signed.unrecognized_fields.get(RETIRED_FIELD, ()))
+        return model.validate_python(value)
     except ValidationError as error:
-        raise ValueError(f"invalid field {RETIRED_FIELD}") from error
+        raise InvalidValueError(
+            N_("invalid field {field}: {mistakes}"),
+            field=field,
+            mistakes=describe_mistakes(error, field),
+        ) from error
 
 
 def list_target_patterns(product: str) -> list[str]:

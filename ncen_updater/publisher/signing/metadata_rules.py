@@ -16,7 +16,7 @@ from securesystemslib.signer import Key
 from tuf.api.metadata import Metadata, Root, Signed, TargetFile, Targets, VerificationResult  # type: ignore[attr-defined]
 
 from ncen_updater.common.cli.render import format_date, format_scheduled_time
-from ncen_updater.common.errors import UpdaterError
+from ncen_updater.common.errors import UpdaterError, get_error_text
 from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.messages import (
     BAD_DATES,
@@ -26,10 +26,11 @@ from ncen_updater.common.messages import (
     UNSOUND_DRAFT,
 )
 from ncen_updater.feed.emergency_halt_statements import read_emergency_halt_keys
+from ncen_updater.formats.errors import describe_mistakes
 from ncen_updater.formats.manifest import Channel, is_version_accepted
-from ncen_updater.formats.receipt import read_receipt_addresses
+from ncen_updater.formats.receipt import RECEIPT_ADDRESSES_FIELD, read_receipt_addresses
 from ncen_updater.formats.release_document import Offer
-from ncen_updater.formats.rollout import EMERGENCY_HALT_KEYS_FIELD
+from ncen_updater.formats.rollout import EMERGENCY_HALT_KEYS_FIELD, PUBLISH_AFTER_FIELD
 from ncen_updater.formats.target_names import OFFER_FIELD, RELEASES_PREFIX
 from ncen_updater.publisher.feed.feed_directory import (
     FeedState,
@@ -100,14 +101,14 @@ def refuse_invalid_drafts(
 
 def _find_problems(
     root: Root, targets: Targets, drafts: Mapping[str, Metadata[Any]]
-) -> Iterator[tuple[str, str]]:
+) -> Iterator[tuple[str, LazyText | str]]:
     if not root.consistent_snapshot:
         yield "root", "consistent snapshots are disabled"
     try:
         read_policy(root)
         read_receipt_addresses(root.unrecognized_fields)
     except ValueError as error:
-        yield "root", str(error)
+        yield "root", describe_mistakes(error, RECEIPT_ADDRESSES_FIELD)
     yield from (("root", text) for text in _find_key_problems(root.keys))
     yield from (("root", text) for text in _find_key_problems(read_emergency_halt_keys(root)))
     for name, holder in root.roles.items():
@@ -139,14 +140,14 @@ def _find_problems(
             )
 
 
-def _find_condition_problems(role: str, signed: Signed) -> Iterator[str]:
+def _find_condition_problems(role: str, signed: Signed) -> Iterator[LazyText | str]:
     try:
         condition = read_publish_condition(signed)
     except ValueError as error:
-        yield str(error)
+        yield get_error_text(error)
     else:
         if condition is not None and condition.product != role:
-            yield "invalid condition for publication"
+            yield LazyText("{field} is for another product", {"field": PUBLISH_AFTER_FIELD})
 
 
 def _find_key_problems(keys: Mapping[str, Key]) -> Iterator[str]:
@@ -186,15 +187,16 @@ def _find_foreign_archives(role: str, product: Targets, top: Targets) -> Iterato
             yield f"{path!r} differs from the file in {role}"
 
 
-def _find_offer_problems(path: str, targets: Targets) -> Iterator[str]:
+def _find_offer_problems(path: str, targets: Targets) -> Iterator[LazyText | str]:
     if not path.startswith(RELEASES_PREFIX):
         return
     target = targets.targets[path]
     custom = target.custom if isinstance(target.custom, dict) else {}
     try:
-        offer = Offer.model_validate(custom[OFFER_FIELD])
-    except (KeyError, ValidationError) as error:
-        yield f"{path!r} has no valid offer: {error}"
+        offer = Offer.model_validate(custom.get(OFFER_FIELD, {}))
+    except ValidationError as error:
+        values = {"path": path, "mistakes": describe_mistakes(error, OFFER_FIELD)}
+        yield LazyText("{path} has no valid offer: {mistakes}", values)
         return
     if path != f"{RELEASES_PREFIX}{offer.product}/{offer.version}.json":
         yield f"{path!r} offers {offer.product} {offer.version}"
@@ -403,11 +405,11 @@ def refuse_lost_releases(
                 raise UpdaterError(UNSOUND_DRAFT, role=role, reason=problem)
 
 
-def _find_lost_releases(role: str, old: Targets, new: Targets) -> Iterator[str]:
+def _find_lost_releases(role: str, old: Targets, new: Targets) -> Iterator[LazyText | str]:
     try:
         before, after = read_retired_versions(old), read_retired_versions(new)
     except ValueError as error:
-        yield str(error)
+        yield get_error_text(error)
         return
     listed = list_offers(new)
     versions = {offer.version for offer in listed}

@@ -18,7 +18,12 @@ import pytest
 from demo.ports import find_free_ports
 from demo.releases import assemble
 from demo.site import DemoSite, SiteOptions
-from ncen_updater.common.messages import ALREADY_PUBLISHED, SANDBOX_UNUSABLE, ExitCode
+from ncen_updater.common.messages import (
+    ALREADY_PUBLISHED,
+    MIGRATION_FAILED,
+    SANDBOX_UNUSABLE,
+    ExitCode,
+)
 from ncen_updater.publisher.cli.main import run
 from ncen_updater.publisher.new.sandbox_run import SandboxRun, SandboxStage
 from ncen_updater.publisher.new.sandbox_site import SandboxSite
@@ -81,6 +86,19 @@ def test_failing_release_reports_its_reason(
     assert last["document"]["error"]["remedy"] in told
     assert desk.current.resolve().name == "3.2.4"
     assert not desk.app_running()
+
+
+def test_rollback_that_works_only_once_is_reported(
+    desk: DemoSite, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assemble("3.3.0", tmp_path / "3.3.0")
+    down = tmp_path / "3.3.0/migrations/sqlite/companies/0002_v330.down.sql"
+    down.write_text(down.read_text() + "CREATE TABLE ncen_kept__once (id INTEGER);\n")
+    code, said, told = run_trial(desk, tmp_path, "3.3.0", capsys, "--yes")
+    last = said["stages"][-1]
+    assert (code, last["name"], last["passed"]) == (ExitCode.BLOCKED, "rehearse", False)
+    assert last["code"] == MIGRATION_FAILED.code
+    assert "rollback failed with sample values: Migration 0002_v330 of database companies" in told
 
 
 def test_occupied_port_is_reported_before_the_build(

@@ -21,7 +21,7 @@ from typing import Any
 
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, LazyText, LocalizedFigure
-from ncen_updater.common.messages import SANDBOX_UNUSABLE, ExitCode
+from ncen_updater.common.messages import MIGRATION_FAILED, SANDBOX_UNUSABLE, ExitCode
 from ncen_updater.formats.manifest import SelfManagedObject
 from ncen_updater.publisher.errors import describe_system_error
 from ncen_updater.publisher.new.sandbox_site import SandboxSite, strip_own_libraries
@@ -75,7 +75,7 @@ class SandboxStage:
         name: Name of the stage: ``adopt``, ``rehearse``, ...
         status: Exit status of the agent.
         seconds: Duration in seconds.
-        code: Error code; empty without an error.
+        code: Error code, also of a rollback that failed in the rehearsal; empty without an error.
         output: Complete output.
         document: JSON output.
     """
@@ -90,7 +90,7 @@ class SandboxStage:
     @property
     def is_passed(self) -> bool:
         """Return whether the stage succeeded."""
-        return self.status == ExitCode.OK
+        return self.status == ExitCode.OK and not self.code
 
 
 @contextlib.contextmanager
@@ -237,12 +237,21 @@ class SandboxRun:
         shown = document.pop("lines", [])
         failure = document.get("error")
         code = str(failure.get("code", "")) if isinstance(failure, dict) else ""
+        if _has_failed_rollback(document):
+            code = MIGRATION_FAILED.code
         reported = ended.stderr.decode("utf-8", "replace").strip()
         # The JSON output has the reason: an error, or the lines on what blocks a plan.
         why = [failure.get(part, "") for part in ERROR_KEYS] if isinstance(failure, dict) else []
         text = "\n".join(line for line in (reported, *shown, *why) if line)
         seconds = time.monotonic() - begin
         return SandboxStage(name, ended.returncode, seconds, code, text, document)
+
+
+def _has_failed_rollback(document: Mapping[str, Any]) -> bool:
+    """Return whether a rollback with sample values failed in a rehearsal that a site accepts."""
+    report = (document.get("rehearsal") or {}).get("report") or {}
+    tests = [hop.get("round_trip") or {} for hop in report.get("hops") or ()]
+    return any(test.get("failure") for test in tests)
 
 
 def _get_requested_loss(stage: SandboxStage) -> int | None:

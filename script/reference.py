@@ -92,7 +92,7 @@ DOCUMENTS: Mapping[str, str | tuple[str, ...]] = {
                          "resume-wave", "channel", "audience", "retire", "show")
         ),
         ("event", "title", "digest", "anchored", "changes", "releases", "sentences", "warnings",
-         "grave", "harmless", "page", "signatures"),
+         "critical", "info_count", "page", "signatures"),
     ),
     "ncen-publisher keys new": ("private", "public", "keyid", "fingerprint"),
     "ncen-publisher keys import-token": ("public", "keyid", "token", "key_id", "fingerprint"),

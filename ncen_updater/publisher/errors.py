@@ -7,9 +7,12 @@ import errno
 from collections.abc import Iterator
 from dataclasses import replace
 
+from pydantic import ValidationError
+
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.messages import BUILD_REFUSED, WRITE_FAILED, ErrorMessage, ExitCode
+from ncen_updater.formats.errors import describe_mistakes
 
 
 class BuildError(UpdaterError):
@@ -42,7 +45,8 @@ def report_errors(
     try:
         yield
     except kinds as error:
-        detail = describe_system_error(error)[:500]
+        mistakes = isinstance(error, ValidationError)
+        detail = describe_mistakes(error, "-") if mistakes else describe_system_error(error)[:500]
         raise UpdaterError(message, state=None, detail=detail, **values) from error
 
 

@@ -14,6 +14,12 @@ import click
 import pytest
 
 from ncen_updater.common.i18n import translate
+from ncen_updater.common.messages import (
+    BAD_KEY_FILE,
+    OWN_ROOT_REQUIRED,
+    OWN_ROOT_UNUSABLE,
+    ErrorMessage,
+)
 from ncen_updater.publisher.cli.main import COMMANDS, cli, run
 from tests.publisher.releases import PASSPHRASE, write_release
 from tests.support.reference import list_undocumented_keys
@@ -178,12 +184,15 @@ def test_fingerprints_are_shown_in_groups(signer: SignerCli) -> None:
     assert f"  root, amina: ed25519 key {groups}\n" in out
 
 
-@pytest.mark.parametrize("name", ["x.pub.json", "1.root.json"])
-def test_invalid_key_file_is_reported(signer: SignerCli, name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "message"), [("x.pub.json", BAD_KEY_FILE), ("1.root.json", OWN_ROOT_UNUSABLE)]
+)
+def test_invalid_key_file_is_reported(signer: SignerCli, name: str, message: ErrorMessage) -> None:
     (signer.work / name).write_text("{}")
     code, out, err = signer.run("keys", "show", signer.work / name)
-    assert (code, out) == (1, "")
+    assert (code, out) == (message.exit_code, "")
     assert name in err
+    assert message.code in err
 
 
 def test_published_files_are_readable_by_the_web_server(signer: SignerCli) -> None:
@@ -321,7 +330,7 @@ def test_signing_needs_an_own_trusted_root(signer: SignerCli) -> None:
     digest = signer.json("show", work / "e2")["digest"]
     sign = ("sign", work / "e2", "--key", work / "keys/amina.pem", "--digest", digest, "--yes")
     code, _, err = signer.run(*sign, *signer.pass_file)
-    assert (code, "NU-7042" in err) == (6, True)
+    assert (code, OWN_ROOT_REQUIRED.code in err) == (2, True)
     code, out, _ = signer.run("show", work / "e2")
     assert "WARNING: not compared with your own root" in out
     root = ("--root", feed / "metadata" / "1.root.json")

@@ -71,7 +71,7 @@ def test_unmatched_version_range_is_reported(tmp_path: Path) -> None:
     (release / "manifest.toml").write_text("\n".join(kept))
     (found,) = lint_release(release)
     assert not is_version_accepted("", Version("3.2.4"))
-    assert found.title.render().startswith("No version matches")
+    assert found.title.render().startswith("No 'upgrade_from'")
 
 
 @pytest.mark.parametrize(

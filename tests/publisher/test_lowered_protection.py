@@ -114,13 +114,13 @@ def test_several_keys_of_one_owner_are_reported(signer: SignerCli) -> None:
     ceremony = signer.work / "ceremony.toml"
     head, roles, rest = ceremony.read_text().partition("[roles.ncen]")
     whole = signer.json("init", ceremony, "--event", signer.work / "one")
-    assert not whole["grave"]
+    assert not whole["critical"]
     halt_keys = '[emergency_halt_keys]\nkeys = ["{}/amina.pub.json"]\n'
     another = [head + roles + rest.replace("keys/amina", "other/amina", 1)]
     another.append(ceremony.read_text() + halt_keys.format("other"))
     for number, text in enumerate(another):
         ceremony.write_text(text)
-        (said,) = signer.json("init", ceremony, "--event", signer.work / str(number))["grave"]
+        (said,) = signer.json("init", ceremony, "--event", signer.work / str(number))["critical"]
         assert "amina has several keys: " in said
 
 

@@ -18,6 +18,7 @@ import click
 import pytest
 
 from demo.release_flow import publish_release
+from ncen_updater.common.messages import TRUSTED_ROOT_MISSING, ExitCode
 from ncen_updater.publisher.cli.main import cli, run
 from ncen_updater.publisher.distribute import monitor
 from ncen_updater.publisher.distribute.publishing import Publisher
@@ -207,6 +208,17 @@ def test_non_feed_server_is_reported(public: Public, fault: Fault) -> None:
     public.make(release=False)
     public.server.faults.append(fault)
     assert public.look()[::2] == (14, {"NU-7201"})
+
+
+def test_unusable_root_of_the_monitor_is_not_blamed_on_the_feed(
+    public: Public, capsys: pytest.CaptureFixture[str]
+) -> None:
+    public.make(release=False)
+    public.root.write_text("half a root")
+    assert run(["monitor", public.server.url, "--root", str(public.root)]) == ExitCode.TRUST
+    said = capsys.readouterr()
+    assert TRUSTED_ROOT_MISSING.code in said.err
+    assert "NU-7201" not in said.out + said.err
 
 
 @pytest.mark.parametrize(

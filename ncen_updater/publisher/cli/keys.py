@@ -42,7 +42,7 @@ from ncen_updater.publisher.signing.draft import (
     draft_key_change,
     draft_renewal,
 )
-from ncen_updater.publisher.signing.event_files import read_metadata
+from ncen_updater.publisher.signing.event_files import read_own_root
 from ncen_updater.publisher.signing.keys import (
     MIN_PASSPHRASE_CHARS,
     PUBLIC_SUFFIX,
@@ -190,7 +190,7 @@ def show(
         if path.name.endswith(PUBLIC_SUFFIX):
             version, held = None, [("", load_public_key(path))]
         else:
-            root = read_metadata(path, "root").signed
+            root = read_own_root(path).signed
             version = root.version
             held = [(name, root.keys[i]) for name, role in root.roles.items() for i in role.keyids]
         digest = compute_sha256(path.read_bytes())

@@ -573,11 +573,11 @@ def show_event(
             "anchored": root_compared,
             "page": str(html) if html is not None else None,
             "sentences": [text.render(session.language) for text in page.sentences],
-            "grave": [text.render(session.language) for text in page.critical],
+            "critical": [text.render(session.language) for text in page.critical],
             "warnings": [
                 text.render(session.language) for text in (*page.critical, *page.warnings)
             ],
-            "harmless": page.info_count,
+            "info_count": page.info_count,
             "changes": changes,
             "releases": [dataclasses.asdict(release) for release in releases],
             "signatures": [dataclasses.asdict(item) for item in signatures],

@@ -194,7 +194,7 @@ def halt(
             if name not in DRAFT_PARAMETERS and context.params.get(name):
                 raise CommandUsageError(OPTION_NEEDED, option=option.opts[0], other="--emergency")
         if event is None or reason is None:
-            raise CommandUsageError(GIVE_ONE, option="--event, --reason", other="--emergency")
+            raise CommandUsageError(GIVE_ONE, option="--event and --reason", other="--emergency")
         _draft_halt(session, version, place, product, event, reason)
         return
     if event is not None:

@@ -10,13 +10,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import click
-from tuf.api.metadata import Metadata, Root  # type: ignore[attr-defined]
 
 from ncen_updater.common.cli.session import CliSession
 from ncen_updater.common.cli.usage import CommandUsageError
-from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import N_, LazyText
-from ncen_updater.common.messages import OWN_ROOT_UNUSABLE
 from ncen_updater.publisher.cli.options import (
     DIRECTORY_PATH,
     FILE_PATH,
@@ -46,7 +43,7 @@ from ncen_updater.publisher.review.text_page import describe_unshown, format_sum
 from ncen_updater.publisher.signing.event_files import (
     EVENT_SUFFIX,
     SIGNATURES_SUFFIX,
-    read_metadata,
+    read_own_root,
     unpack_event,
 )
 from ncen_updater.publisher.signing.keys import get_key_owner, load_public_key
@@ -76,14 +73,6 @@ def _open_event(place: Path) -> Iterator[SigningEvent]:
     with tempfile.TemporaryDirectory(prefix="nu-event-") as folder:
         unpack_event(place, Path(folder))
         yield SigningEvent.load(Path(folder))
-
-
-def _read_own_root(path: Path) -> Metadata[Root]:
-    """Read the signer's own root metadata; report errors as the signer's, not the drafter's."""
-    try:
-        return read_metadata(path, "root")
-    except UpdaterError as error:
-        raise UpdaterError(OWN_ROOT_UNUSABLE, path=path, detail=error.original_detail) from error
 
 
 def _compare_releases(
@@ -121,7 +110,7 @@ def show(
     staging, feed = staging or known.staging, feed or known.feed
     with _open_event(event) as loaded:
         if root is not None:
-            loaded.verify_root(_read_own_root(root))
+            loaded.verify_root(read_own_root(root))
         releases = _compare_releases(loaded, staging, builder_key, unread=True)
         show_event(
             session,
@@ -182,7 +171,7 @@ def sign(
     with _open_event(event) as loaded:
         reported = digest if digest is not None else _ask_digest(session)
         loaded.refuse_other_digest(reported)
-        loaded.verify_root(_read_own_root(root) if root is not None else None)
+        loaded.verify_root(read_own_root(root) if root is not None else None)
         loaded.refuse_future_drafts(get_time())
         _compare_releases(loaded, staging, builder_key, unread=False)
         page = build_review(loaded, staging, feed, complete=True)

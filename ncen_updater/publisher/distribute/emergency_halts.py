@@ -16,7 +16,6 @@ from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.messages import (
     EMERGENCY_HALT_ALREADY_USED,
     EMERGENCY_HALT_INVALID,
-    KEY_NOT_ALLOWED,
     TOO_MANY_EMERGENCY_HALTS,
 )
 from ncen_updater.feed.emergency_halt_statements import (
@@ -40,7 +39,7 @@ from ncen_updater.publisher.feed.feed_directory import (
     list_offers,
     make_unknown_role_error,
 )
-from ncen_updater.publisher.signing.keys import get_key_owner
+from ncen_updater.publisher.signing.keys import make_key_error
 from ncen_updater.publisher.signing.value_format import format_signed_time
 
 #: How long an expired emergency halt stays in the timestamp, so that its key cannot repeat it.
@@ -161,10 +160,9 @@ def sign_emergency_halt_end(
 
 
 def _require_halt_key(state: FeedState, signer: Signer, product: str) -> None:
-    if signer.public_key.keyid not in read_emergency_halt_keys(state.root.signed):
-        raise UpdaterError(
-            KEY_NOT_ALLOWED, key=get_key_owner(signer.public_key), role="emergency_halt_keys"
-        )
+    allowed = read_emergency_halt_keys(state.root.signed)
+    if signer.public_key.keyid not in allowed:
+        raise make_key_error(signer.public_key, "emergency_halt_keys", allowed.values())
     if product not in state.delegated:
         raise make_unknown_role_error(state, product)
 

@@ -36,6 +36,7 @@ from ncen_updater.common.messages import (
     MONITOR_NOT_CHECKED,
     MONITOR_RENEWAL_DUE,
     SERVER_UNREACHABLE,
+    TRUSTED_ROOT_MISSING,
     ErrorMessage,
     ExitCode,
 )
@@ -153,6 +154,9 @@ class FeedMonitor:
 
         Returns:
             The report; failures are findings.
+
+        Raises:
+            TRUSTED_ROOT_MISSING: If the root cannot be used.
         """
         now = self._clock()
         findings: list[Finding] = []
@@ -160,6 +164,8 @@ class FeedMonitor:
         try:
             seen = self._verify_feed(place, now)
         except UpdaterError as error:
+            if error.code == TRUSTED_ROOT_MISSING.code:
+                raise  # the monitor's own file
             return FeedReport((), 0, 0, (report_failure(MONITOR_FEED_FAILED, place, error),))
         for days, grace_days in ((AHEAD_DAYS, 0), (OFFLINE_AHEAD_DAYS, OFFLINE_AHEAD_DAYS)):
             self._progress.report(

@@ -33,7 +33,6 @@ from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.json_records import compute_sha256
 from ncen_updater.common.messages import (
     FEED_BROKEN,
-    KEY_NOT_ALLOWED,
     PUBLISHER_TARGET_MISSING,
     STALE_EVENT,
 )
@@ -60,7 +59,7 @@ from ncen_updater.publisher.feed.feed_directory import (
     verify_role,
 )
 from ncen_updater.publisher.feed.role_policy import ONLINE_ROLES
-from ncen_updater.publisher.signing.keys import get_key_owner
+from ncen_updater.publisher.signing.keys import make_key_error
 from ncen_updater.publisher.signing.metadata_rules import (
     refuse_clock_behind,
     refuse_expired_roles,
@@ -345,13 +344,11 @@ class Publisher:
         self, state: FeedState, base: FeedState | None, online: OnlineSigners
     ) -> None:
         for role in ONLINE_ROLES:
-            allowed = set(state.root.signed.roles[role].keyids)
-            allowed |= set(base.root.signed.roles[role].keyids) if base else set()
+            roots = [one.root.signed for one in (base, state) if one]
+            allowed = {k: root.keys[k] for root in roots for k in root.roles[role].keyids}
             for signer in online.get(role, ()):
                 if signer.public_key.keyid not in allowed:
-                    raise UpdaterError(
-                        KEY_NOT_ALLOWED, key=get_key_owner(signer.public_key), role=role
-                    )
+                    raise make_key_error(signer.public_key, role, allowed.values())
 
     def _write(
         self,

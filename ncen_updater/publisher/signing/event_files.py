@@ -41,7 +41,12 @@ from ncen_updater.common import atomic_files as durable
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.i18n import LazyText
 from ncen_updater.common.json_records import compute_sha256, encode_canonical_json
-from ncen_updater.common.messages import BAD_EVENT, PUBLISHER_TARGET_MISSING
+from ncen_updater.common.messages import (
+    BAD_EVENT,
+    OWN_ROOT_UNUSABLE,
+    PUBLISHER_TARGET_MISSING,
+    SIGNATURES_UNUSABLE,
+)
 from ncen_updater.feed.release_files import read_tree
 from ncen_updater.formats.manifest import Manifest
 from ncen_updater.formats.release_document import Offer, ReleaseDocument, parse_release_document
@@ -123,6 +128,18 @@ def read_metadata(path: Path, role: str) -> Metadata[Any]:
     ):
         raise UpdaterError(BAD_EVENT, path=path, detail="it belongs to another role")
     return metadata
+
+
+def read_own_root(path: Path) -> Metadata[Root]:
+    """Read a person's own copy of the root; report errors as theirs, not the drafter's.
+
+    Raises:
+        OWN_ROOT_UNUSABLE: If the file is not root metadata.
+    """
+    try:
+        return read_metadata(path, "root")
+    except UpdaterError as error:
+        raise UpdaterError(OWN_ROOT_UNUSABLE, path=path, detail=error.original_detail) from error
 
 
 def read_root_chain(directory: Path) -> list[Metadata[Root]]:
@@ -289,9 +306,9 @@ def read_signatures(path: Path) -> tuple[DetachedSignature, ...]:
     """Read the signatures of a file: those of a signer, or a single one as stored in an event.
 
     Raises:
-        BAD_EVENT: If it is neither.
+        SIGNATURES_UNUSABLE: If it is neither.
     """
-    with report_errors(BAD_EVENT, OSError, ValueError, RecursionError, path=path):
+    with report_errors(SIGNATURES_UNUSABLE, OSError, ValueError, RecursionError, path=path):
         document = json.loads(read_regular_file(path))
         if isinstance(document, dict) and "signatures" in document:
             return _SignaturesFile.model_validate(document).signatures

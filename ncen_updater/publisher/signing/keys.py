@@ -45,6 +45,7 @@ from ncen_updater.common.messages import (
     DUPLICATE_KEY,
     FILE_EXISTS,
     KEY_NAME,
+    KEY_NOT_ALLOWED,
     KEY_READABLE,
     PASSPHRASE_SHORT,
     WRONG_PASSPHRASE,
@@ -142,6 +143,13 @@ def list_key_owners(keys: Iterable[Key]) -> tuple[str, ...]:
 def get_key_owner(key: Key) -> str:
     """Return the name of the person or machine that holds a key."""
     return str(key.unrecognized_fields.get(KEY_OWNER, key.keyid[:12]))
+
+
+def make_key_error(key: Key | str, role: str, allowed: Iterable[Key]) -> UpdaterError:
+    """Return the error for a key, or an unknown key's id, that may not sign for a role."""
+    name = get_key_owner(key) if isinstance(key, Key) else key
+    owners = ", ".join(list_key_owners(allowed)) or "-"
+    return UpdaterError(KEY_NOT_ALLOWED, key=name, role=role, owners=owners)
 
 
 def get_public_path(private: Path) -> Path:

@@ -21,7 +21,6 @@ from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.messages import (
     BAD_DATES,
     BELOW_THRESHOLD,
-    KEY_NOT_ALLOWED,
     PUBLISHER_ROLE_EXPIRED,
     UNSOUND_DRAFT,
 )
@@ -51,8 +50,8 @@ from ncen_updater.publisher.feed.role_policy import (
 from ncen_updater.publisher.signing.keys import (
     compute_fingerprint,
     compute_keyid,
-    get_key_owner,
     list_key_owners,
+    make_key_error,
     refuse_duplicate_keys,
 )
 from ncen_updater.publisher.signing.value_format import format_signed_time
@@ -96,7 +95,8 @@ def refuse_invalid_drafts(
     signers = [root.keys[k] for name in ("root", "targets") for k in root.roles[name].keyids]
     for key in (*signers, *products, *halt_keys):
         if compute_fingerprint(key) in online:
-            raise UpdaterError(KEY_NOT_ALLOWED, key=get_key_owner(key), role="targets")
+            offline = {k.keyid: k for k in signers if compute_fingerprint(k) not in online}
+            raise make_key_error(key, "targets", offline.values())
 
 
 def _find_problems(

@@ -44,8 +44,9 @@ from ncen_updater.common.messages import (
     DIGEST_SHORT,
     EVENT_BASE_UNTRUSTED,
     FEED_EXISTS,
-    KEY_NOT_ALLOWED,
+    OWN_ROOT_REQUIRED,
     PUBLISHER_BAD_SIGNATURE,
+    SIGNATURES_UNUSABLE,
 )
 from ncen_updater.publisher.errors import describe_system_error, report_errors
 from ncen_updater.publisher.feed.feed_directory import FeedState, list_delegated_roles
@@ -62,7 +63,7 @@ from ncen_updater.publisher.signing.event_files import (
     write_review_files,
     write_signatures,
 )
-from ncen_updater.publisher.signing.keys import get_key_owner
+from ncen_updater.publisher.signing.keys import make_key_error
 from ncen_updater.publisher.signing.metadata_rules import (
     refuse_backdated,
     refuse_invalid_dates,
@@ -163,8 +164,7 @@ class SigningEvent:
         """Load an event and check that every file matches ``event.json``.
 
         Raises:
-            BAD_EVENT: If it cannot be read or is inconsistent.
-            DIGEST_MISMATCH: If a draft was changed after it was made.
+            BAD_EVENT: If it cannot be read, is inconsistent, or was changed after it was drafted.
             EVENT_BASE_UNTRUSTED: If its base lacks signatures.
             UNSOUND_DRAFT, BAD_DATES, DUPLICATE_KEY, KEY_NOT_ALLOWED: If a draft breaks a rule.
         """
@@ -225,12 +225,12 @@ class SigningEvent:
             trusted: Any root of the feed, the first or a later one; None if the signer has none.
 
         Raises:
-            EVENT_BASE_UNTRUSTED: If the event does not contain this root, or there is none to
-                compare.
+            OWN_ROOT_REQUIRED: If there is none to compare.
+            EVENT_BASE_UNTRUSTED: If the event does not contain this root.
         """
         if trusted is None:
             if self.roots:
-                raise UpdaterError(EVENT_BASE_UNTRUSTED, reason="no root metadata to compare with")
+                raise UpdaterError(OWN_ROOT_REQUIRED)
             return
         number = trusted.signed.version
         if number > len(self.roots):
@@ -328,7 +328,8 @@ class SigningEvent:
         """
         roles = [role for role in self.drafts if key.keyid in self.list_signers(role)]
         if not roles:
-            raise UpdaterError(KEY_NOT_ALLOWED, key=get_key_owner(key), role=", ".join(self.drafts))
+            allowed = {k: v for role in self.drafts for k, v in self.list_signers(role).items()}
+            raise make_key_error(key, ", ".join(self.drafts), allowed.values())
         return roles
 
     def refuse_other_digest(self, digest: str) -> None:
@@ -361,8 +362,7 @@ class SigningEvent:
         """Merge a signature file, completely or not at all, after verifying it.
 
         Raises:
-            BAD_EVENT: If it cannot be read.
-            DIGEST_MISMATCH: If it was made for another draft.
+            SIGNATURES_UNUSABLE: If it cannot be read, or was made for another draft.
             KEY_NOT_ALLOWED: If its key may not sign for this role.
             PUBLISHER_BAD_SIGNATURE: If a signature is invalid.
         """
@@ -375,7 +375,7 @@ class SigningEvent:
         """Return the drafts with all signatures of ``sig``, each verified again.
 
         Raises:
-            BAD_EVENT, DIGEST_MISMATCH, KEY_NOT_ALLOWED, PUBLISHER_BAD_SIGNATURE: As for
+            SIGNATURES_UNUSABLE, KEY_NOT_ALLOWED, PUBLISHER_BAD_SIGNATURE: As for
                 :meth:`merge_signatures`.
         """
         result = {
@@ -391,19 +391,14 @@ class SigningEvent:
 
     def _verify_detached(self, answer: DetachedSignature, path: Path) -> Signature:
         draft = self.drafts.get(answer.role)
-        if draft is None:
-            raise UpdaterError(
-                BAD_EVENT,
-                path=path,
-                detail=LazyText("no draft of {role}", {"role": answer.role}),
-            )
-        if answer.digest != compute_signed_digest(draft) or answer.version != draft.signed.version:
-            raise UpdaterError(
-                DIGEST_MISMATCH, role=answer.role, expected=answer.digest, detail=str(path)
-            )
-        key = self.list_signers(answer.role).get(answer.keyid)
+        ref = draft and (compute_signed_digest(draft), draft.signed.version)
+        if ref != (answer.digest, answer.version):
+            detail = LazyText("it is for another draft of {role}", {"role": answer.role})
+            raise UpdaterError(SIGNATURES_UNUSABLE, path=path, detail=detail)
+        allowed = self.list_signers(answer.role)
+        key = allowed.get(answer.keyid)
         if key is None:
-            raise UpdaterError(KEY_NOT_ALLOWED, key=answer.keyid, role=answer.role)
+            raise make_key_error(answer.keyid, answer.role, allowed.values())
         signature = Signature(answer.keyid, answer.sig)
         self._verify(key, signature, answer.role, path)
         return signature
@@ -444,7 +439,8 @@ def _load_metadata(directory: Path, folder: str, role: str, ref: MetadataRef) ->
     path = directory / folder / f"{role}.json"
     metadata = read_metadata(path, role)
     if compute_signed_digest(metadata) != ref.digest:
-        raise UpdaterError(DIGEST_MISMATCH, role=role, expected=ref.digest)
+        detail = LazyText("{role} was changed after it was drafted", {"role": role})
+        raise UpdaterError(BAD_EVENT, path=path, detail=detail)
     if folder == "draft" and metadata.signatures:
         raise UpdaterError(BAD_EVENT, path=path, detail="the draft is already signed")
     return metadata

@@ -184,6 +184,16 @@ def test_fingerprints_are_shown_in_groups(signer: SignerCli) -> None:
     assert f"  root, amina: ed25519 key {groups}\n" in out
 
 
+def test_keys_for_emergency_halts_are_shown(signer: SignerCli) -> None:
+    work = signer.work
+    with (work / "ceremony.toml").open("a") as ceremony:
+        ceremony.write('[emergency_halt_keys]\nkeys = ["keys/bo.pub.json"]\n')
+    signer.json("init", work / "ceremony.toml", "--event", work / "e1")
+    signer.sign_and_publish(work / "e1")
+    _, out, _ = signer.run("keys", "show", work / "feed/metadata/1.root.json")
+    assert "  emergency halt, bo: ed25519 key " in out
+
+
 @pytest.mark.parametrize(
     ("name", "message"), [("x.pub.json", BAD_KEY_FILE), ("1.root.json", OWN_ROOT_UNUSABLE)]
 )

@@ -62,7 +62,7 @@ def wave(opens: str, percent: int, *countries: str) -> dict[str, Any]:
 )
 def test_every_schedule_step_is_described(waves: list[dict[str, Any]], expected: str) -> None:
     (said,) = summarize_event(Event(Signed(waves=waves)))  # type: ignore[arg-type]
-    assert said.render() == f"Offers ncen 3.4.0 to sites in all countries, {expected}."
+    assert said.render() == f"Offers ncen 3.4.0 to sites in all countries: {expected}."
 
 
 @pytest.mark.parametrize(

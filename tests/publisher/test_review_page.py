@@ -214,7 +214,7 @@ def test_harmless_release_has_no_marks(desk: Desk) -> None:
     page = build_review(desk.event(desk.next()), complete=True)
     assert warnings(page) == []
     assert [text.render() for text in page.sentences] == [
-        "Offers ncen 3.4.0 to sites in all countries, all sites at once."
+        "Offers ncen 3.4.0 to sites in all countries: all sites at once."
     ]
 
 

@@ -174,7 +174,7 @@ def _format_roles(session: CliSession, roles: Sequence[RoleStatus]) -> list[list
     )  # fmt: skip
     rows = [[session.translate(head) for head in heads]]
     for role in roles:
-        due = session.translate(N_("renew from")) if role.due else ""
+        due = session.translate(N_("renewal due")) if role.due else ""
         left = session.translate(N_("expired")) if role.days_left < 0 else str(role.days_left)
         count = session.translate(N_("{done} of {total}"), done=role.signed, total=role.threshold)
         rows.append(

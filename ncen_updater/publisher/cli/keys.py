@@ -15,6 +15,7 @@ from ncen_updater.common.cli.session import CliSession
 from ncen_updater.common.cli.usage import GIVE_ONE, OPTION_EXCLUDED, CommandUsageError
 from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.json_records import compute_sha256
+from ncen_updater.feed.emergency_halt_statements import read_emergency_halt_keys
 from ncen_updater.publisher.cli.options import (
     DIRECTORY_PATH,
     FILE_PATH,
@@ -193,6 +194,7 @@ def show(
             root = read_own_root(path).signed
             version = root.version
             held = [(name, root.keys[i]) for name, role in root.roles.items() for i in role.keyids]
+            held += [("emergency halt", key) for key in read_emergency_halt_keys(root).values()]
         digest = compute_sha256(path.read_bytes())
         show_line(session, str(path))
         if version is not None:

@@ -146,16 +146,16 @@ def _summarize_offer(old: Mapping[str, Any] | None, new: Mapping[str, Any]) -> I
         yield LazyText(words, values)
     elif new.get("halted"):
         words = N_(
-            "{product} {version} stays halted; after the halt, it is offered to {whom}, {when}."
+            "{product} {version} stays halted; after the halt, it is offered to {whom}: {when}."
         )
         yield LazyText(words, values)
     elif old is None:
-        words = N_("Offers {product} {version} to {whom}, {when}.")
+        words = N_("Offers {product} {version} to {whom}: {when}.")
         if new.get("required"):
-            words = N_("Offers {product} {version} (required release) to {whom}, {when}.")
+            words = N_("Offers {product} {version} (required release) to {whom}: {when}.")
         yield LazyText(words, values)
     else:
-        yield LazyText(N_("Offers {product} {version} to {whom}, {when} (changed)."), values)
+        yield LazyText(N_("Offers {product} {version} to {whom}: {when} (changed)."), values)
 
 
 def _format_audience(offer: Mapping[str, Any]) -> LazyText:

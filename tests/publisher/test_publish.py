@@ -71,7 +71,7 @@ def test_invalid_signatures_do_not_count(
     stranger = fresh_signer(tmp_path / "strange", "mallory")
     with refused(KEY_NOT_ALLOWED) as unknown:
         event.sign_drafts(stranger, event.digest)
-    assert "amina, bo, chen" in unknown.value.remedy_text.render()
+    assert "amina (" in unknown.value.remedy_text.render()
     with refused(KEY_NOT_ALLOWED):
         event.sign_drafts(keys.online["timestamp"][0], event.digest)
     with refused(DIGEST_MISMATCH):

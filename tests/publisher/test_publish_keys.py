@@ -6,13 +6,19 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
-from ncen_updater.common.messages import BELOW_THRESHOLD, DUPLICATE_KEY, FEED_BROKEN
+from ncen_updater.common.messages import (
+    BELOW_THRESHOLD,
+    DUPLICATE_KEY,
+    FEED_BROKEN,
+    ONLINE_KEY_MISSING,
+)
 from ncen_updater.publisher.feed.feed_directory import FeedDirectory
 from ncen_updater.publisher.new.trial import FeedKeys, create_feed, publish_draft
 from ncen_updater.publisher.signing.ceremony import Ceremony, RoleHolders
 from ncen_updater.publisher.signing.draft import (
     draft_key_change,
 )
+from ncen_updater.publisher.signing.keys import compute_fingerprint
 from tests.publisher.feeds import (
     ceremony_of,
     client_sees,
@@ -45,6 +51,23 @@ def test_new_root_needs_the_previous_signers(feed: Path, tmp_path: Path, keys: F
         publish_draft(feed, root_only, replace(keys, signers=new), clock)
     with refused(BELOW_THRESHOLD):
         publish_draft(feed, root_only, replace(keys, signers=(new[0], keys.signers[0])), clock)
+    assert contents(feed) == before
+
+
+def test_missing_new_online_key_is_named_with_its_option(
+    feed: Path, tmp_path: Path, keys: FeedKeys
+) -> None:
+    """The new key has the name of the old one, so that only the fingerprint tells them apart."""
+    new = {role: fresh_signer(tmp_path / "new", role) for role in keys.online}
+    state = FeedDirectory(feed).read_state()
+    draft = draft_key_change(state, ceremony_of(keys.signers, new), NOW)
+    before = contents(feed)
+    with refused(ONLINE_KEY_MISSING) as caught:
+        publish_draft(feed, draft, keys, clock)
+    digits = compute_fingerprint(new["snapshot"].public_key)[:8]
+    assert f"--snapshot-key with one of these keys: snapshot ({digits}...)" in (
+        caught.value.remedy_text.render()
+    )
     assert contents(feed) == before
 
 

@@ -172,7 +172,7 @@ class Publisher:
 
         Raises:
             FEED_BROKEN, FEED_BUSY: If the feed cannot be read or locked.
-            BELOW_THRESHOLD, KEY_NOT_ALLOWED: If the root does not list the online keys.
+            ONLINE_KEY_MISSING, KEY_NOT_ALLOWED: If the root does not list the online keys.
             BAD_DATES: If this machine's clock is behind.
         """
         with self._feed.lock():

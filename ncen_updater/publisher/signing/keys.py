@@ -147,9 +147,18 @@ def get_key_owner(key: Key) -> str:
 
 def make_key_error(key: Key | str, role: str, allowed: Iterable[Key]) -> UpdaterError:
     """Return the error for a key, or an unknown key's id, that may not sign for a role."""
-    name = get_key_owner(key) if isinstance(key, Key) else key
-    owners = ", ".join(list_key_owners(allowed)) or "-"
-    return UpdaterError(KEY_NOT_ALLOWED, key=name, role=role, owners=owners)
+    name = describe_keys([key]) if isinstance(key, Key) else key
+    return UpdaterError(KEY_NOT_ALLOWED, key=name, role=role, keys=describe_keys(allowed) or "-")
+
+
+def describe_keys(keys: Iterable[Key]) -> str:
+    """Return the owners of keys, each with the first digits of the fingerprint.
+
+    A replaced key usually has the name of its predecessor.
+    """
+    return ", ".join(
+        sorted(f"{get_key_owner(key)} ({compute_fingerprint(key)[:8]}...)" for key in keys)
+    )
 
 
 def get_public_path(private: Path) -> Path:

@@ -21,6 +21,7 @@ from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.messages import (
     BAD_DATES,
     BELOW_THRESHOLD,
+    ONLINE_KEY_MISSING,
     PUBLISHER_ROLE_EXPIRED,
     UNSOUND_DRAFT,
 )
@@ -50,6 +51,7 @@ from ncen_updater.publisher.feed.role_policy import (
 from ncen_updater.publisher.signing.keys import (
     compute_fingerprint,
     compute_keyid,
+    describe_keys,
     list_key_owners,
     make_key_error,
     refuse_duplicate_keys,
@@ -464,8 +466,13 @@ def require_threshold(role: str, result: VerificationResult) -> None:
     """Require the threshold of a role.
 
     Raises:
+        ONLINE_KEY_MISSING: For an online role, naming its keys.
         BELOW_THRESHOLD: Naming who may still sign.
     """
+    if not result and role in ONLINE_ROLES:
+        raise UpdaterError(
+            ONLINE_KEY_MISSING, role=role, keys=describe_keys(result.unsigned.values())
+        )
     if not result:
         raise UpdaterError(
             BELOW_THRESHOLD,

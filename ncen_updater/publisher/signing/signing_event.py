@@ -346,7 +346,7 @@ class SigningEvent:
         if len(typed) < MIN_DIGEST_DIGITS:
             raise UpdaterError(DIGEST_SHORT, count=len(typed), needed=MIN_DIGEST_DIGITS)
         if not self.digest.startswith(typed):
-            raise UpdaterError(DIGEST_MISMATCH, role=self.title, expected=digest.strip())
+            raise UpdaterError(DIGEST_MISMATCH, event=self.title, typed=digest.strip())
 
     def refuse_future_drafts(self, now: datetime) -> None:
         """Refuse drafts issued later than this machine's time.

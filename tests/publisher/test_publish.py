@@ -16,8 +16,8 @@ from ncen_updater.common.cli.render import encode_as_words
 from ncen_updater.common.messages import (
     BAD_EVENT,
     BELOW_THRESHOLD,
+    DIGEST_INVALID,
     DIGEST_MISMATCH,
-    DIGEST_SHORT,
     FEED_BROKEN,
     FEED_BUSY,
     KEY_NOT_ALLOWED,
@@ -77,10 +77,12 @@ def test_invalid_signatures_do_not_count(
     with refused(DIGEST_MISMATCH):
         event.sign_drafts(keys.signers[0], "0" * 64)
     with refused(DIGEST_MISMATCH) as wrong:
-        event.sign_drafts(keys.signers[0], event.digest[:31] + "x")
+        event.sign_drafts(keys.signers[0], event.digest[:31] + "01"[event.digest[31] == "0"])
     assert event.digest not in f"{wrong.value} {wrong.value.values}", "it is told, not copied"
-    with refused(DIGEST_SHORT):
-        event.sign_drafts(keys.signers[0], event.digest[:31])
+    assert wrong.value.state and wrong.value.state.render() == "Nothing was signed."
+    for typed in (event.digest[:31], event.digest[:31] + "x", "yes", ""):
+        with refused(DIGEST_INVALID):
+            event.sign_drafts(keys.signers[0], typed)
     event.refuse_other_digest(encode_as_words(event.digest))
     good = event.sign_drafts(keys.signers[0], event.digest)[0]
     answer = json.loads(good.read_bytes())

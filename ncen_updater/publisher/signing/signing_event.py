@@ -22,6 +22,7 @@ drafter could show the difference to a feed that never existed.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -36,12 +37,12 @@ from tuf.api.metadata import Metadata, Role, Root, Targets  # type: ignore[attr-
 from ncen_updater.common import atomic_files as durable
 from ncen_updater.common.cli.render import MIN_DIGEST_DIGITS, parse_digest
 from ncen_updater.common.errors import UpdaterError
-from ncen_updater.common.i18n import LazyText
+from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.json_records import compute_sha256, encode_canonical_json
 from ncen_updater.common.messages import (
     BAD_EVENT,
+    DIGEST_INVALID,
     DIGEST_MISMATCH,
-    DIGEST_SHORT,
     EVENT_BASE_UNTRUSTED,
     FEED_EXISTS,
     OWN_ROOT_REQUIRED,
@@ -70,6 +71,8 @@ from ncen_updater.publisher.signing.metadata_rules import (
     refuse_invalid_drafts,
     refuse_lost_releases,
 )
+
+_COMPARABLE_DIGEST = re.compile(f"[0-9a-f]{{{MIN_DIGEST_DIGITS},}}")
 
 
 class MetadataRef(BaseModel):
@@ -279,7 +282,7 @@ class SigningEvent:
             The signature files, to be sent back.
 
         Raises:
-            DIGEST_SHORT: If the digest is too short to compare.
+            DIGEST_INVALID: If it is neither eight words nor at least 32 digits.
             DIGEST_MISMATCH: If the digest is that of another event.
             KEY_NOT_ALLOWED: If the key may sign none of the drafts.
         """
@@ -339,14 +342,17 @@ class SigningEvent:
         copying.
 
         Raises:
-            DIGEST_SHORT: If it is too short to compare.
+            DIGEST_INVALID: If it is neither eight words nor at least 32 digits.
             DIGEST_MISMATCH: If it differs.
         """
         typed = parse_digest(digest)
-        if len(typed) < MIN_DIGEST_DIGITS:
-            raise UpdaterError(DIGEST_SHORT, count=len(typed), needed=MIN_DIGEST_DIGITS)
+        if not _COMPARABLE_DIGEST.fullmatch(typed):
+            raise UpdaterError(DIGEST_INVALID)
         if not self.digest.startswith(typed):
-            raise UpdaterError(DIGEST_MISMATCH, event=self.title, typed=digest.strip())
+            raise UpdaterError(
+                DIGEST_MISMATCH, event=self.title, typed=digest.strip(),
+                state=LazyText(N_("Nothing was signed.")),
+            )  # fmt: skip
 
     def refuse_future_drafts(self, now: datetime) -> None:
         """Refuse drafts issued later than this machine's time.

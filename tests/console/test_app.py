@@ -590,6 +590,12 @@ def test_failed_step_shows_cause_remedy_code_and_report(counter: Counter, guest:
         assert 'href="/help?code=NU-3110#codes"' in step and link in step
 
 
+def test_report_of_an_open_change_does_not_reload(counter: Counter, guest: Guest) -> None:
+    """A reload moves the focus and the place of a reader; the activity page is for progress."""
+    counter.site.open_change(StepName.FETCH)
+    assert "refresh" not in guest.get(f"/history/{CHANGE.id}").headers
+
+
 def test_prediction_is_renewed_after_a_change(counter: Counter, guest: Guest) -> None:
     def count_inspections() -> int:
         assert guest.settled("/upgrade").state == "ready"

@@ -48,8 +48,7 @@ class Axe:
         """Return the accessibility violations of the current page, each with its element."""
         if not self.source:
             return []
-        browser.run(self.source)
-        found: list[str] = browser.run_to_end(RUN, TAGS)
+        found: list[str] = browser.run_to_end(self.source + RUN, TAGS)  # one script, one page
         return found
 
     def require(self) -> None:

@@ -54,7 +54,6 @@ def build_change_page(asking: PageRequest) -> PageContent:
             "rows": list(build_steps(report, asking.now, asking.language)),
             "failure": find_problem(report, None, asking.language),
         },
-        refresh_s=0 if report["ended_at"] else 5,
     )
 
 

@@ -149,8 +149,7 @@ Import = _document("Import", _Import, at=datetime, kind=str)
 Amount = _document("Amount", done=Count, total=Count | None, unit=Unit)
 Progress = _document("Progress", template=str, values=dict[str, str], amount=Amount | None)
 Finding = _document("Finding", code=Code, severity=Severity, title=str, remedy=str, figures=Values)
-Range = _document("Range", low=float, high=float)
-PredictedDowntime = _document("PredictedDowntime", Range, likely=float)
+PredictedDowntime = _document("PredictedDowntime", low=float, likely=float, high=float)
 Approval = _document("Approval", actor=str, uid=Count, at=datetime)
 Notes = _document("Notes", title=str, text=str)
 IrreversibleMigration = _document("IrreversibleMigration", database=str, id=str, reason=str)
@@ -183,7 +182,9 @@ OpenChange = _document(
     "OpenChange", Change, step=str | None, step_state=str | None, soak_ends_at=datetime | None,
     contracting=bool, next_version=str | None,
 )  # fmt: skip
-PastChange = _document("PastChange", Change, predicted_downtime_s=Range | None, interrupted=bool)
+PastChange = _document(
+    "PastChange", Change, predicted_downtime_s=PredictedDowntime | None, interrupted=bool
+)
 DoneChange = _document("DoneChange", Change, step_s=dict[str, float], facts=Facts)
 Emergency = _document("Emergency", actor=str, reason=str)
 ChangeFailure = _document(
@@ -198,8 +199,9 @@ Event = _document("Event", number=Count, at=datetime, change=str | None, kind=st
 ChangeEvent = _document("ChangeEvent", number=Count, at=datetime, kind=str, data=Values)
 ChangeReport = _document(
     "ChangeReport", Change, approved_by=list[str], requested_by=str | None,
-    emergency=Emergency | None, predicted_downtime_s=Range | None, failure=ChangeFailure | None,
-    interrupted=bool, interruption=Interruption | None, rolled_back_by=str | None, lines=list[str],
+    emergency=Emergency | None, predicted_downtime_s=PredictedDowntime | None,
+    failure=ChangeFailure | None, interrupted=bool, interruption=Interruption | None,
+    rolled_back_by=str | None, lines=list[str],
     steps=list[Step], facts=Facts, events=list[ChangeEvent],
 )  # fmt: skip
 JobData = _document(
@@ -448,7 +450,7 @@ NextUpgradeReport = _document(
     missing=Count,
     scheduled=Scheduled | None,
     rehearsal=Rehearsal | None,
-    downtime_s=Range | None,
+    downtime_s=PredictedDowntime | None,
     starts_at=UpgradeStart,
     starts_at_if_approved=UpgradeStart,
     newest=str | None,

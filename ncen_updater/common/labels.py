@@ -7,7 +7,7 @@ from datetime import datetime, tzinfo
 from typing import Any, Final
 
 from ncen_updater.common.cli.characters import strip_control_characters
-from ncen_updater.common.cli.render import format_scheduled_time, format_time
+from ncen_updater.common.cli.render import format_duration, format_scheduled_time, format_time
 from ncen_updater.common.i18n import N_, PLACEHOLDER, LazyText, translate
 from ncen_updater.common.messages import find_message
 
@@ -76,6 +76,12 @@ WAIT_LABELS: Final[Mapping[str, str]] = {
     "superseded": N_("The upgrade waits for another approved upgrade."),
     "unknown": N_("The next upgrade could not be determined. The service tries again."),
 }
+
+
+def format_predicted_downtime(likely_s: float, high_s: float) -> LazyText:
+    """Describe a predicted downtime. Pure."""
+    values = {"likely": format_duration(likely_s), "high": format_duration(high_s)}
+    return LazyText(N_("about {likely} (at most {high})"), values)
 
 
 def format_upgrade_start(start: Mapping[str, Any] | None, zone: tzinfo | None = None) -> LazyText:

@@ -218,7 +218,7 @@ def step(name: str, state: str, seconds: float | None) -> dict[str, Any]:
 def report(state: str = "running", **more: Any) -> dict[str, Any]:
     return {
         "id": "abcdefgh", "from": "3.2.4", "to": "3.3.0", "state": state, "downtime_s": None,
-        "ended_at": None, "predicted_downtime_s": {"low": 20.0, "high": 90.0},
+        "ended_at": None, "predicted_downtime_s": {"low": 20.0, "likely": 30.0, "high": 90.0},
         "steps": [step("fetch", "done", 4.2), step("maintenance-on", "done", 0.1),
                   step("copy", "intended", None), step("later-word", "other-word", None)],
         **more,
@@ -242,7 +242,7 @@ def test_running_change_is_shown() -> None:
     assert view.progress == "copying seizures, 1.5 MB of 3.0 MB"
     assert view.brief == "50 % copying the databases", "the title of the page"
     assert view.downtime == "30 s"
-    assert view.predicted == "predicted: 20 s to 1 min 30 s"
+    assert view.predicted == "about 30 s (at most 1 min 30 s)"
     assert view.spoken == "copying the databases: running"
     assert [(s.name, s.style, s.took) for s in view.steps] == [
         ("downloading and verifying the release", "done", "4.2 s"),

@@ -13,7 +13,12 @@ from ncen_updater.agent.model.change import DOWNTIME_STEPS, StepName, StepState
 from ncen_updater.common.cli.characters import strip_control_characters
 from ncen_updater.common.cli.render import FAILED_STEP, format_duration, format_time
 from ncen_updater.common.i18n import N_, LazyText, LocalizedFigure, translate
-from ncen_updater.common.labels import explain_code, has_hidden_values, translate_step_label
+from ncen_updater.common.labels import (
+    explain_code,
+    format_predicted_downtime,
+    has_hidden_values,
+    translate_step_label,
+)
 from ncen_updater.common.messages import INTERRUPTED
 
 Document = Mapping[str, Any]
@@ -109,8 +114,8 @@ def _format_downtime(report: Document, language: str) -> Iterator[LazyText]:
     values: dict[str, object] = {"stop": format_duration(actual)}
     text = N_("  downtime: {stop}")
     if predicted:
-        values |= {name: format_duration(predicted[name]) for name in ("low", "high")}
-        text = N_("  downtime: {stop} (predicted {low} to {high})")
+        values["predicted"] = format_predicted_downtime(predicted["likely"], predicted["high"])
+        text = N_("  downtime: {stop}; predicted: {predicted}")
     yield LazyText(text, values)
     during = {name.value for name in DOWNTIME_STEPS}
     durations = [

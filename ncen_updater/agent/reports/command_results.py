@@ -26,7 +26,7 @@ from ncen_updater.common.cli.render import (
 from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.findings import Finding
 from ncen_updater.common.i18n import N_, LazyText, translate
-from ncen_updater.common.labels import RELEASE_EXCLUDED
+from ncen_updater.common.labels import RELEASE_EXCLUDED, format_predicted_downtime
 from ncen_updater.common.messages import TARGET_BAD, ExitCode
 
 if TYPE_CHECKING:
@@ -313,19 +313,10 @@ def _describe_hop_rollback(hop: HopPlan, rehearsed_hop: RehearsedHop | None) -> 
     )
 
 
-def _format_prediction(hop: RehearsedHop) -> LazyText:
-    """Return the predicted downtime, in the words of dossier and console."""
-    downtime = {
-        "likely": format_duration(hop.downtime.likely),
-        "high": format_duration(hop.downtime.high),
-    }
-    return LazyText(N_("about {likely} (at most {high})"), downtime)
-
-
 def _format_downtime_lines(hop: RehearsedHop, language: str) -> Iterator[OutputLine]:
     """Yield the prediction of a rehearsal for one hop."""
-    downtime = {"downtime": _format_prediction(hop)}
-    yield LazyText(N_("  predicted downtime: {downtime}"), downtime)
+    predicted = format_predicted_downtime(hop.downtime.likely, hop.downtime.high)
+    yield LazyText(N_("  predicted downtime: {downtime}"), {"downtime": predicted})
     if hop.round_trip is not None:
         from ncen_updater.agent.engine.rehearsal.round_trip import format_round_trip
 
@@ -528,10 +519,10 @@ def _format_hop_lines(hop: RehearsedHop, language: str) -> Iterator[OutputLine]:
 
     values: dict[str, object] = {
         "origin": hop.from_version, "version": hop.to_version,
-        "downtime": _format_prediction(hop),
+        "downtime": format_predicted_downtime(hop.downtime.likely, hop.downtime.high),
     }  # fmt: skip
     yield ""
-    yield LazyText(N_("{origin} -> {version}: predicted downtime {downtime}"), values)
+    yield LazyText(N_("{origin} -> {version}: downtime {downtime}"), values)
     for item in hop.reference_maps:
         for text in format_code_mapping(item):
             yield LazyText("  {text}", {"text": text})

@@ -358,7 +358,8 @@ def find_last_change(journal: Journal) -> LastChange | None:
 
 def _read_outcome(journal: Journal, change: Change, facts: ChangeFacts) -> LastChange:
     actual, predicted = measure_downtime(change, facts), find_predicted_range(journal, change.id)
-    seconds = [min(round(one), MAX_SECONDS) for one in (actual or 0, *(predicted or ()))]
+    limits = (predicted.low, predicted.high) if predicted else ()
+    seconds = [min(round(one), MAX_SECONDS) for one in (actual or 0, *limits)]
     outcome = classify_outcome(change, facts)
     blame = find_blame(journal, facts.failed_soak_upgrade or change.id)
     code = change.error_code or (str(blame["code"]) if blame else None)

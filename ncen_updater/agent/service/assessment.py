@@ -360,7 +360,8 @@ def build_next_upgrade(
         "missing": count.missing,
         "scheduled": schedule and {"not_before": schedule.not_before, "actor": schedule.actor},
         "rehearsal": rehearsal and serialize_rehearsal(rehearsal),
-        "downtime_s": downtime and {"low": downtime[0], "high": downtime[1]},
+        "downtime_s": downtime
+        and {"low": downtime.low, "likely": downtime.likely, "high": downtime.high},
         "starts_at": start.to_json(),
         "starts_at_if_approved": start_if_approved.to_json(),
         "newest": latest.newest if latest and latest.newest != assessment.target else None,

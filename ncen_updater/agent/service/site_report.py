@@ -69,6 +69,7 @@ from ncen_updater.common.messages import SOAK_FAILED
 from ncen_updater.feed.clock import find_clock_findings
 
 if TYPE_CHECKING:
+    from ncen_updater.agent.policy.downtime_prediction import DowntimeRange
     from ncen_updater.agent.storage.service_state import WithheldRelease
     from ncen_updater.feed.feed_summary import FeedSummary
 
@@ -552,8 +553,10 @@ def _list_newest_events(
         return tuple(JournalEvent(row) for row in rows)
 
 
-def _build_range(predicted: tuple[float, float] | None) -> Document | None:
-    return None if predicted is None else {"low": predicted[0], "high": predicted[1]}
+def _build_range(predicted: DowntimeRange | None) -> Document | None:
+    if predicted is None:
+        return None
+    return {"low": predicted.low, "likely": predicted.likely, "high": predicted.high}
 
 
 def _find_failure(events: Sequence[JournalEvent]) -> Document | None:

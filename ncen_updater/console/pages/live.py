@@ -14,7 +14,11 @@ from datetime import datetime, timedelta
 
 from ncen_updater.common.cli.render import format_amount, format_duration
 from ncen_updater.common.i18n import N_, LazyText
-from ncen_updater.common.labels import explain_code, get_step_label
+from ncen_updater.common.labels import (
+    explain_code,
+    format_predicted_downtime,
+    get_step_label,
+)
 from ncen_updater.common.messages import SOAK_FAILED
 from ncen_updater.common.progress import ProgressUpdate
 from ncen_updater.console.page_request import PageContent, PageRequest
@@ -455,8 +459,8 @@ def _format_downtime(report: Document, now: datetime, language: str) -> tuple[st
     prediction = report.get("predicted_downtime_s")
     predicted = ""
     if prediction is not None:
-        values = {name: format_duration(prediction[name]) for name in ("low", "high")}
-        predicted = LazyText(N_("predicted: {low} to {high}"), values).render(language)
+        text = format_predicted_downtime(prediction["likely"], prediction["high"])
+        predicted = text.render(language)
     if report["downtime_s"] is not None:
         return format_duration(report["downtime_s"]).render(language), predicted
     if maintenance_step is None or maintenance_step["state"] == "undone" or _are_users_back(report):

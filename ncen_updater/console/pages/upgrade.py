@@ -5,9 +5,12 @@ from __future__ import annotations
 from datetime import datetime
 from urllib.parse import quote
 
-from ncen_updater.common.cli.render import format_duration
 from ncen_updater.common.i18n import N_, LazyText
-from ncen_updater.common.labels import format_upgrade_path, format_upgrade_start
+from ncen_updater.common.labels import (
+    format_predicted_downtime,
+    format_upgrade_path,
+    format_upgrade_start,
+)
 from ncen_updater.console.inspection_poller import InspectionState
 from ncen_updater.console.page_request import PageContent, PageRequest
 from ncen_updater.console.pages.live import REPORTED
@@ -117,8 +120,7 @@ def format_downtime(predicted: Document | None) -> LazyText:
     """Return the predicted downtime as text. Pure."""
     if predicted is None:
         return LazyText(N_("unknown (no rehearsal yet)"))
-    values = {name: format_duration(predicted[name]) for name in ("likely", "high")}
-    return LazyText(N_("about {likely} (at most {high})"), values)
+    return format_predicted_downtime(predicted["likely"], predicted["high"])
 
 
 def _read_inbox(asking: PageRequest) -> dict[str, object]:

@@ -142,7 +142,7 @@ CHANGES: dict[str, tuple[Callable[[Journal], None], list[str]]] = {
         "  started <at>, finished <at>, duration <long>",
         "  approved by amina, bo",
         "  started by amina",
-        "  downtime: 8.6 s (predicted 3.9 s to 13 s)",
+        "  downtime: 8.6 s; predicted: about 8.0 s (at most 13 s)",
         "  longest steps: showing the maintenance page 2.0 s, copying the databases 2.0 s,"
         " migrating the databases 2.0 s",
         "  soak period: 30 health checks, 1 failed",

@@ -190,7 +190,8 @@ def test_history_pages_contain_each_change_once(journals: dict[int, Path]) -> No
         while page := build_history_report(journal, LIMIT, before)["changes"]:
             assert isinstance(page, list)
             for row in page:
-                assert row["predicted_downtime_s"] == {"low": 1.0, "high": row["downtime_s"] - 60.0}
+                high = row["downtime_s"] - 60.0
+                assert row["predicted_downtime_s"] == {"low": 1.0, "likely": 2.0, "high": high}
             seen += [row["id"] for row in page]
             before = seen[-1]
         with pytest.raises(KeyError):

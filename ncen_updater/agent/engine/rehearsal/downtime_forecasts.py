@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from ncen_updater.agent.engine.change_outcome import measure_downtime, read_outcome
 from ncen_updater.agent.engine.rehearsal.rehearsal_store import RehearsalRecord, RehearsalStore
 from ncen_updater.agent.model.change import Change, ChangeKind, ChangeState
-from ncen_updater.agent.policy.downtime_prediction import PastDowntime
+from ncen_updater.agent.policy.downtime_prediction import DowntimeRange, PastDowntime
 from ncen_updater.agent.storage.journal.journal import Journal
 from ncen_updater.agent.storage.journal.rows import guard_reads
 
@@ -132,17 +132,17 @@ class LastDowntime:
     """Actual downtime of the newest successful change in seconds, and its forecast, if any."""
 
     actual_s: float
-    low_s: float | None = None
-    high_s: float | None = None
+    predicted: DowntimeRange | None = None
 
 
-def sum_predicted_range(record: RehearsalRecord | None) -> tuple[float, float] | None:
-    """Return lowest and highest downtime predicted by a rehearsal over all hops, in seconds."""
+def sum_predicted_range(record: RehearsalRecord | None) -> DowntimeRange | None:
+    """Return the downtime predicted by a rehearsal over all hops."""
     report = record.report if record is not None else None
     if report is None or not report.hops:
         return None
-    return sum(hop.downtime.low for hop in report.hops), sum(
-        hop.downtime.high for hop in report.hops
+    hops = [hop.downtime for hop in report.hops]
+    return DowntimeRange(
+        sum(hop.low for hop in hops), sum(hop.likely for hop in hops), sum(hop.high for hop in hops)
     )
 
 
@@ -153,27 +153,25 @@ def find_last_downtime(journal: Journal) -> LastDowntime | None:
             continue
         actual_s = measure_downtime(change, journal.read_facts(change.id))
         if actual_s is not None:
-            return LastDowntime(
-                actual_s, *(find_predicted_range(journal, change.id) or (None, None))
-            )
+            return LastDowntime(actual_s, find_predicted_range(journal, change.id))
     return None
 
 
-def find_predicted_range(journal: Journal, change: str) -> tuple[float, float] | None:
-    """Return lowest and highest predicted downtime of a change, in seconds."""
+def find_predicted_range(journal: Journal, change: str) -> DowntimeRange | None:
+    """Return the predicted downtime of a change."""
     return find_predicted_ranges(journal, (change,)).get(change)
 
 
 def find_predicted_ranges(
     journal: Journal, changes: Collection[str]
-) -> Mapping[str, tuple[float, float]]:
+) -> Mapping[str, DowntimeRange]:
     """Return the predicted downtime ranges of changes by id; changes without one are left out."""
     if not changes:
         return {}
     with guard_reads(journal.path):
-        rows = journal.query("SELECT change, low_s, high_s FROM predictions ORDER BY rowid")
+        rows = journal.query("SELECT * FROM predictions ORDER BY rowid")
         return {
-            row["change"]: (float(row["low_s"]), float(row["high_s"]))
+            row["change"]: DowntimeRange(row["low_s"], row["likely_s"], row["high_s"])
             for row in rows
             if row["change"] in changes
         }

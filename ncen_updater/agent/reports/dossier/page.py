@@ -35,6 +35,7 @@ from ncen_updater.common.errors import UpdaterError
 from ncen_updater.common.findings import Severity
 from ncen_updater.common.html_templates import render_page
 from ncen_updater.common.i18n import DEFAULT_LANGUAGE, N_, LazyText, LocalizedFigure, list_languages
+from ncen_updater.common.labels import format_predicted_downtime
 from ncen_updater.common.progress import SilentProgress
 
 logger = logging.getLogger(__name__)
@@ -145,10 +146,6 @@ def list_risks(dossier: Dossier) -> tuple[LazyText, ...]:
     return tuple(risks)
 
 
-#: A predicted minimum downtime below this is not displayed.
-NEGLIGIBLE_S = 1.0
-
-
 def render_dossier(dossier: Dossier, language: str = DEFAULT_LANGUAGE) -> bytes:
     """Return the dossier as one HTML file in UTF-8."""
     order = list(Severity)
@@ -181,11 +178,7 @@ def compute_approvals_digest(approvals: Iterable[Approval], not_before: datetime
 def _format_downtime(bounds: tuple[float, float, float] | None) -> LazyText:
     if bounds is None:
         return LazyText(N_("unknown (no rehearsal yet)"))
-    low, likely, high = map(format_duration, bounds)
-    if bounds[0] < NEGLIGIBLE_S:
-        return LazyText(N_("about {likely} (at most {high})"), {"high": high, "likely": likely})
-    values = {"low": low, "high": high, "likely": likely}
-    return LazyText(N_("about {likely} ({low} to {high})"), values)
+    return format_predicted_downtime(*bounds[1:])
 
 
 def _format_start(dossier: Dossier) -> LazyText:

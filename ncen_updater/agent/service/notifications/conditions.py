@@ -27,6 +27,7 @@ from ncen_updater.agent.model.event_names import (
 )
 from ncen_updater.agent.policy.automation import RehearsalStatus
 from ncen_updater.agent.policy.availability import AvailabilityState
+from ncen_updater.agent.policy.downtime_prediction import DowntimeRange
 from ncen_updater.agent.policy.windows import find_next_opening
 from ncen_updater.agent.reports.status import SiteStatus, get_part_or_none
 from ncen_updater.agent.service.notifications.notification import Notification
@@ -212,12 +213,10 @@ def _detect_upgrade(
     start = _find_start(now.now, schedule.not_before if schedule else None, limits.service)
     if start is not None and start - now.now <= timedelta(hours=limits.notify.upgrade_notice_hours):
         at = start.isoformat()
-        predicted = sum_predicted_range(now.rehearsal)
-        downtime = dict(zip(("low_s", "high_s"), predicted, strict=True)) if predicted else {}
         yield Condition(
             NotificationKind.UPGRADE_UPCOMING,
             f"{assessment.target} {at}",
-            {**version, "at": at, **downtime},
+            {**version, "at": at, **_build_prediction(sum_predicted_range(now.rehearsal))},
         )
 
 
@@ -354,11 +353,9 @@ def _translate_rehearsal(
     if record.report is None:
         return None
     maps = [item for hop in record.report.hops for item in hop.reference_maps]
-    low, high = sum_predicted_range(record) or (None, None)
     return NotificationKind.REHEARSED, {
         **values,
-        "low_s": low,
-        "high_s": high,
+        **_build_prediction(sum_predicted_range(record)),
         "mapped": sum(item.affected or 0 for item in maps),
         "unmapped": sum(item.unmapped_rows for item in maps),
         "checks": sum(len(hop.checks) for hop in record.report.hops),
@@ -375,8 +372,8 @@ def _translate_commit(
         known = SiteHistory(journal).list_bad_releases()
         code = next((r.code for r in known if r.version == change.from_version), None)
         return NotificationKind.ROLLED_BACK, {**values, "code": code}
-    low, high = find_predicted_range(journal, change.id) or (None, None)
-    return NotificationKind.UPGRADED, {**values, "low_s": low, "high_s": high}
+    predicted = find_predicted_range(journal, change.id)
+    return NotificationKind.UPGRADED, {**values, **_build_prediction(predicted)}
 
 
 def _translate_undone(
@@ -388,6 +385,12 @@ def _translate_undone(
     who = ApprovalStore(journal).list_consumed_by(change.id, binding)
     kind = NotificationKind.UPGRADE_FAILED if upgrade else NotificationKind.ROLLBACK_FAILED
     return kind, {**_build_change_values(journal, change), "approvals": len(who) or None}
+
+
+def _build_prediction(predicted: DowntimeRange | None) -> dict[str, Any]:
+    if predicted is None:
+        return {}
+    return {"low_s": predicted.low, "likely_s": predicted.likely, "high_s": predicted.high}
 
 
 def _build_change_values(journal: Journal, change: Change) -> dict[str, Any]:

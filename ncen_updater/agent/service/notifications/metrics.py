@@ -123,9 +123,9 @@ def collect_metrics(
     downtime = get_part_or_none(site.last_downtime)
     if downtime is not None:
         yield make_sample("last_downtime_seconds", downtime.actual_s)
-        if downtime.low_s is not None and downtime.high_s is not None:
-            yield make_sample("last_downtime_predicted_low_seconds", downtime.low_s)
-            yield make_sample("last_downtime_predicted_high_seconds", downtime.high_s)
+        if downtime.predicted is not None:
+            yield make_sample("last_downtime_predicted_low_seconds", downtime.predicted.low)
+            yield make_sample("last_downtime_predicted_high_seconds", downtime.predicted.high)
     if site.next_upgrade is not None:
         yield make_sample("release_available", site.next_upgrade.target is not None)
     if site.is_withdrawn is not None:

@@ -18,7 +18,11 @@ from ncen_updater.common.cli.render import format_duration, format_scheduled_tim
 from ncen_updater.common.findings import Severity
 from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.json_records import JsonRecord
-from ncen_updater.common.labels import explain_code, has_hidden_values
+from ncen_updater.common.labels import (
+    explain_code,
+    format_predicted_downtime,
+    has_hidden_values,
+)
 
 
 @dataclass(frozen=True)
@@ -39,11 +43,12 @@ class KindRule:
 
 
 _CHANGE_VALUES = ("change", "from", "version")
+_PREDICTION_VALUES = ("low_s", "likely_s", "high_s")
 RULES: Mapping[NotificationKind, KindRule] = {
     NotificationKind.AVAILABLE: KindRule(N_("{version} is available"), ("version", "from")),
     NotificationKind.REHEARSED: KindRule(
         N_("Rehearsal of {version} passed"),
-        ("from", "version", "low_s", "high_s", "mapped", "unmapped", "checks"),
+        ("from", "version", *_PREDICTION_VALUES, "mapped", "unmapped", "checks"),
     ),
     NotificationKind.REHEARSAL_FAILED: KindRule(
         N_("Rehearsal of {version} failed"),
@@ -84,11 +89,11 @@ RULES: Mapping[NotificationKind, KindRule] = {
         N_("Schedule of the upgrade to {version} cancelled by {by}"), ("version", "by")
     ),
     NotificationKind.UPGRADE_UPCOMING: KindRule(
-        N_("Upgrade to {version} starts at {at}"), ("version", "at", "low_s", "high_s")
+        N_("Upgrade to {version} starts at {at}"), ("version", "at", *_PREDICTION_VALUES)
     ),
     NotificationKind.UPGRADED: KindRule(
         N_("Upgrade from {from} to {version} completed"),
-        (*_CHANGE_VALUES, "low_s", "high_s", "downtime_s"),
+        (*_CHANGE_VALUES, *_PREDICTION_VALUES, "downtime_s"),
     ),
     NotificationKind.UPGRADE_FAILED: KindRule(
         N_("Upgrade from {from} to {version} failed; {from} is running"),
@@ -163,8 +168,7 @@ RULES: Mapping[NotificationKind, KindRule] = {
     ),
 }
 DOWNTIME = N_("Downtime: {stop}")
-DOWNTIME_AND_PREDICTION = N_("Downtime: {stop} (predicted {low} to {high})")
-PREDICTED_DOWNTIME = N_("Downtime: {low} to {high}")
+DOWNTIME_AND_PREDICTION = N_("Downtime: {stop}; predicted: {predicted}")
 RECORD_COUNTS = N_(
     "Records with a new code: {mapped}; without a new code: {unmapped}; checks: {checks}"
 )
@@ -210,7 +214,7 @@ _VALUE_CHECKS: Mapping[str, Callable[[object], bool]] = {
     "at": _is_time,
     **dict.fromkeys(
         (
-            "low_s", "high_s", "downtime_s", "mapped", "unmapped", "checks", "missing",
+            *_PREDICTION_VALUES, "downtime_s", "mapped", "unmapped", "checks", "missing",
             "approvals", "days", "free_percent",
         ),
         _is_number,
@@ -329,16 +333,15 @@ def format_notification(notification: Notification, zone: tzinfo) -> list[LazyTe
 
 def _format_figures(notification: Notification) -> list[LazyText]:
     lines, values = [], notification.values
-    durations = {
-        name: format_duration(value)
-        for name, key in (("low", "low_s"), ("high", "high_s"), ("stop", "downtime_s"))
-        if isinstance(value := values.get(key), int | float)
-    }
-    if durations:
-        text = DOWNTIME if "stop" in durations else PREDICTED_DOWNTIME
-        if len(durations) == 3:
-            text = DOWNTIME_AND_PREDICTION
-        lines.append(LazyText(text, durations))
+    actual, likely, high = (values.get(key) for key in ("downtime_s", "likely_s", "high_s"))
+    predicted = None
+    if isinstance(likely, int | float) and isinstance(high, int | float):
+        predicted = format_predicted_downtime(likely, high)
+    if isinstance(actual, int | float):
+        stop = {"stop": format_duration(actual), "predicted": predicted}
+        lines.append(LazyText(DOWNTIME_AND_PREDICTION if predicted else DOWNTIME, stop))
+    elif predicted:
+        lines.append(LazyText(DOWNTIME, {"stop": predicted}))
     if notification.kind is NotificationKind.REHEARSED:
         names = ("mapped", "unmapped", "checks")
         lines.append(LazyText(RECORD_COUNTS, {name: values.get(name, UNKNOWN) for name in names}))

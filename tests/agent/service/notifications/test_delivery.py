@@ -32,7 +32,7 @@ AT = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 PASSWORD, SECRET = "correct horse 'battery\"", "0123456789abcdef"
 UPGRADED = Notification.create(
     "event 7", NotificationKind.UPGRADED, AT, change="abcdefgh", from_="3.2.4", version="3.3.0",
-    low_s=200.0, high_s=300.0, downtime_s=250.0,
+    low_s=200.0, likely_s=240.0, high_s=300.0, downtime_s=250.0,
 )  # fmt: skip
 FAILED = Notification.create(
     "event 9",
@@ -125,7 +125,7 @@ def test_mail_contains_text_and_numbers(site: TrialSite) -> None:
     assert mail["To"] == "it@example.org, boss@example.org"
     assert mail["Importance"] == "high"
     text = mail.get_content()
-    assert "Downtime: 4 min 10 s (predicted 3 min 20 s to 5 min 00 s)" in text
+    assert "Downtime: 4 min 10 s; predicted: about 4 min 00 s (at most 5 min 00 s)" in text
     assert "NU-4150" in text
     assert "not delivered: 3" in text
 

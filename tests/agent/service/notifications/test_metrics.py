@@ -18,6 +18,7 @@ from ncen_updater.agent.engine.rehearsal.downtime_forecasts import LastDowntime
 from ncen_updater.agent.model.change import ChangeState
 from ncen_updater.agent.model.event_names import NotificationKind
 from ncen_updater.agent.policy.availability import Availability, AvailabilityState
+from ncen_updater.agent.policy.downtime_prediction import DowntimeRange
 from ncen_updater.agent.reports.status import JournalSnapshot, SiteStatus
 from ncen_updater.agent.service.notifications.metrics import (
     METRIC_FAMILIES,
@@ -48,7 +49,7 @@ FULL = SiteStatus(
         holds=(HoldRecord(1, "fair", "amina", NOW),),
         bad_releases=(FailedReleaseRecord("ncen", "3.3.0", "NU-4150", 1, NOW),),
     ),
-    last_downtime=LastDowntime(17.5, 10.0, 20.0),
+    last_downtime=LastDowntime(17.5, DowntimeRange(10.0, 15.0, 20.0)),
     service_state=ServiceState(Assessment(last_event=42, target="3.4.0")),
     feed_view=FeedSummary(
         NOW - timedelta(hours=1), NOW + timedelta(days=3), 7, ("3.4.0",), ("3.2.4",)

@@ -37,8 +37,8 @@ def test_record_values_are_filtered_under_any_name(kind: NotificationKind, value
 
 def test_allowed_values_are_kept() -> None:
     news = Notification.create(
-        "n", NotificationKind.REHEARSED, AT, from_="3.2.4", version="4.0.0rc1", low_s=1, high_s=2.5,
-        mapped=212, unmapped=3, checks=4, error="Amina",
+        "n", NotificationKind.REHEARSED, AT, from_="3.2.4", version="4.0.0rc1", low_s=1, likely_s=2,
+        high_s=2.5, mapped=212, unmapped=3, checks=4, error="Amina",
     )  # fmt: skip
     assert set(news.values) == set(RULES[NotificationKind.REHEARSED].values)
     assert Notification.from_json(news.to_json()) == news
@@ -89,11 +89,12 @@ def test_times_are_local_to_the_site() -> None:
         version="3.3.0",
         at_=AT.isoformat(),
         low_s=60,
+        likely_s=75,
         high_s=90,
     )
     reader = MessageContext("ke-1", "en", ZoneInfo("Africa/Nairobi"))
     letter = compose_message("id", [news], 0, reader)
     assert letter.subject == "[ke-1] Upgrade to 3.3.0 starts at 2026-03-01 15:00 EAT"
-    assert "Downtime: 1 min 00 s to 1 min 30 s" in letter.body
+    assert "Downtime: about 1 min 15 s (at most 1 min 30 s)" in letter.body
     assert letter.body.startswith("2026-03-01 15:00 EAT  Upgrade")
     assert not letter.is_critical

@@ -177,8 +177,8 @@ def test_whole_upgrade_is_notified(trial: Trial) -> None:
     assert trial.kinds() == ["rehearsed", "approved", "upgraded", "agent-updated"]
     first = trial.orders[0]["notifications"][0]["values"]
     assert first == {
-        "from": "3.2.4", "version": "3.3.0", "low_s": 10.0, "high_s": 20.0,
-        "mapped": 212, "unmapped": 3, "checks": 1,
+        "from": "3.2.4", "version": "3.3.0", "low_s": 10.0, "likely_s": 15.0,
+        "high_s": 20.0, "mapped": 212, "unmapped": 3, "checks": 1,
     }  # fmt: skip
     assert trial.orders[2]["notifications"][0]["values"]["downtime_s"] == 17.5
     assert "Amina" not in repr(trial.orders)

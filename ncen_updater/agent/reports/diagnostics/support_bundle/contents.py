@@ -20,7 +20,6 @@ from ncen_updater.agent.config.essential_settings import EssentialSettings, load
 from ncen_updater.agent.config.loader import load_config
 from ncen_updater.agent.config.raw_config import COMMAND_SETTINGS, FREE_FORM_TABLES, read_raw_config
 from ncen_updater.agent.engine.change_outcome import read_outcome
-from ncen_updater.agent.engine.rehearsal.downtime_forecasts import sum_predicted_range
 from ncen_updater.agent.engine.rehearsal.rehearsal_store import RehearsalStore
 from ncen_updater.agent.engine.rehearsal.report import RehearsalReport
 from ncen_updater.agent.model.errors import JournalPermissionError
@@ -277,7 +276,6 @@ class BundleCollector:
                         "started_at": record.started_at,
                         "ended_at": record.ended_at,
                         "error_code": record.error_code,
-                        "downtime_s": sum_predicted_range(record),
                         "hops": list(_build_hops(record.report)),
                     }
                     for record in RehearsalStore(journal).list_newest(MAX_REHEARSALS)

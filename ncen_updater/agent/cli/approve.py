@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 Document = Mapping[str, Any]
 
 #: Two sentences: the placeholder contains a complete sentence.
-AFTER_APPROVAL = N_("After your approval: {starts_at}")
+AFTER_APPROVAL = N_("After your approval:")
 #: Wait reasons that an earlier line already shows.
 SHOWN_WAIT_REASONS = ("approval", "not-rehearsed")
 #: Errors that mean that no approval is possible; after a withdrawal, they are only shown.
@@ -113,7 +113,7 @@ def approve(
         found = site.read_next_upgrade(target)
         if seen["approvals"] and found["approvals"] == seen["approvals"]:
             session.add_line(LazyText(N_("Already approved by you.")))
-        return _show_approval(session, found, "{starts_at}", seen)
+        return _show_approval(session, found, seen)
     return _show_approval(session, seen)
 
 
@@ -233,7 +233,6 @@ def _show_others(session: AgentSession, next_upgrade: Document) -> None:
 def _show_approval(
     session: AgentSession,
     next_upgrade: Document,
-    template: str = "{starts_at}",
     shown: Document | None = None,
     /,
     **extra: object,
@@ -243,7 +242,6 @@ def _show_approval(
     Args:
         session: The session.
         next_upgrade: The next upgrade as returned by the API.
-        template: Text around the start time.
         shown: The next upgrade as shown before the approval; what is the same is not repeated.
         extra: Additional fields of the document.
     """
@@ -300,6 +298,6 @@ def _show_approval(
     start = document["starts_at"]
     is_known = shown is not None and start == shown["starts_at_if_approved"]
     if not is_known and (start is None or start["wait_reason"] not in SHOWN_WAIT_REASONS):
-        show_next_start(session, start, template)
+        show_next_start(session, start)
     session.write_output(document)
     return ExitCode.OK

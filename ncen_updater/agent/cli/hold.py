@@ -48,19 +48,20 @@ def parse_future_time(
 
 
 def show_next_start(
-    session: AgentSession, start: Mapping[str, Any] | None, template: str = "{starts_at}"
+    session: AgentSession, start: Mapping[str, Any] | None, heading: str | None = None
 ) -> None:
     """Show when the next upgrade starts automatically.
 
     Args:
         session: The session.
         start: The start; None if unknown.
-        template: Text around the start time.
+        heading: Line above it.
     """
     if start is None:
         return
-    text = format_upgrade_start(start, read_site_timezone(session.config))
-    session.add_line(LazyText(template, {"starts_at": text}))
+    if heading is not None:
+        session.add_line(LazyText(heading))
+    session.add_line(format_upgrade_start(start, read_site_timezone(session.config)))
     if start["wait_reason"] == "not-scheduled":
         session.add_line(
             LazyText(N_("Run ncen-updater upgrade or ncen-updater schedule TIME to start it."))

@@ -38,7 +38,7 @@ from ncen_updater.formats.errors import DownloadDamagedError
 
 logger = logging.getLogger(__name__)
 
-DOWNLOAD_PROGRESS = N_("Downloading {name}")
+DOWNLOAD_PROGRESS = N_("downloading {name}")
 BLOCK = 1 << 20
 MAX_RESUME_RECORD_BYTES = 100_000
 MAX_CONSECUTIVE_FAILURES = 3

@@ -67,7 +67,7 @@ def test_file_is_downloaded_without_leftovers(
 
     class Listener:
         def report(self, text: LazyText, amount: Amount | None = None) -> None:
-            assert amount and (text.render(), amount.unit) == ("Downloading big", Unit.BYTES)
+            assert amount and (text.render(), amount.unit) == ("downloading big", Unit.BYTES)
             told.append((amount.done, amount.total))
 
     download_file(opener, target, WANTED, Listener())

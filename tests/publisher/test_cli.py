@@ -246,7 +246,7 @@ def test_lint_reports_an_invalid_manifest_in_french(signer: SignerCli) -> None:
     bad = write_release(signer.work / "r")
     (bad / "manifest.toml").write_text("schema = 1\nfoo = 1")
     out = signer.run("--lang", "fr", "lint", bad)[1]
-    assert "foo : nom inconnu" in out and "version : manquant" in out
+    assert "foo : nom inconnu" in out and "version : valeur manquante" in out
 
 
 def test_lint_names_the_missing_manifest(signer: SignerCli) -> None:

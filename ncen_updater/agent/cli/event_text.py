@@ -200,9 +200,10 @@ def format_event(
 
 def _format_mapping(data: Mapping[str, object], language: str, zone: tzinfo | None) -> str:
     details = []
-    # The step comes first, since the other fields describe it, and an upper bound last.
+    # The step comes first, since the other fields describe it, and the bounds last.
+    order = ("step", "", "low_s", "high_s")
     for name, value in sorted(
-        data.items(), key=lambda item: (item[0] != "step", item[0] == "high_s")
+        data.items(), key=lambda item: order.index(item[0] if item[0] in order else "")
     ):
         label = translate(EVENT_FIELD_LABELS.get(name, name), language)
         shown = _format_value(name, value, language, zone)

@@ -14,10 +14,10 @@ from ncen_updater.console.service_client import Document
 
 #: The levels, lowest first.
 LEVELS = {
-    "none": N_("Nothing"),
-    "version": N_("Version"),
-    "outcome": N_("Version and outcome"),
-    "figures": N_("Version, outcome and figures"),
+    "none": N_("nothing"),
+    "version": N_("version number"),
+    "outcome": N_("version and outcome"),
+    "figures": N_("version, outcome and figures"),
 }
 
 

@@ -103,3 +103,6 @@ def test_counts_and_answers_of_events_are_unambiguous() -> None:
     data = {"actual_s": 1.4, "held": True, "high_s": 58, "low_s": 0.4}
     said = format_event(None, "x", data, "en")
     assert said == "-  x  1.4 s, as predicted: yes, at least 0.4 s, at most 58 s"
+    predicted = {"high_s": 58, "low_s": 0.4, "rehearsal": "abcdefgh"}
+    said = format_event(None, "x", predicted, "en")
+    assert said == "-  x  rehearsal abcdefgh, at least 0.4 s, at most 58 s"

@@ -210,9 +210,8 @@ def test_nothing_starts_automatically_without_the_service() -> None:
 def test_start_time_and_approval_effect_are_idiomatic_french() -> None:
     """Seen: "Après votre oui : Elle commence jeudi 26/11/2026 22:00 +0000 (... 22:00 UTC)"."""
     found = predict_start(replace(APPROVED, upgrade_windows=(SATURDAY,)))
-    said = LazyText(
-        AFTER_APPROVAL, {"starts_at": format_upgrade_start(found.to_json(), UTC)}
-    ).render("fr")
-    assert said.endswith("La mise à niveau débute le samedi 28/11/2026 à 19:00 UTC.")
+    said = format_upgrade_start(found.to_json(), UTC).render("fr")
+    assert said == "La mise à niveau commence le samedi 28/11/2026 à 19:00 UTC."
+    assert LazyText(AFTER_APPROVAL).render("fr") == "Après votre approbation :"
     site = format_upgrade_start(found.to_json(), ZONE).render("fr")
     assert site.endswith("samedi 28/11/2026 à 22:00 EAT.")

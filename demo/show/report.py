@@ -7,6 +7,7 @@ import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ncen_updater.common.cli.characters import protect_spacing
 from ncen_updater.common.cli.render import format_count, format_duration, format_table
 from ncen_updater.common.i18n import N_, LazyText
 
@@ -71,6 +72,7 @@ def report_lines(rows: Sequence[Row], language: str) -> list[str]:
 def _wrapped(cells: Sequence[str]) -> list[list[str]]:
     """Wrap the cells of a row; return its lines."""
     columns = [
-        textwrap.wrap(cell, width) or [""] for cell, width in zip(cells, WIDTHS, strict=True)
+        textwrap.wrap(protect_spacing(cell), width) or [""]
+        for cell, width in zip(cells, WIDTHS, strict=True)
     ]
     return [list(line) for line in itertools.zip_longest(*columns, fillvalue="")]

@@ -184,6 +184,13 @@ def test_report_names_broken_promises() -> None:
     assert max(map(len, lines)) <= 100
 
 
+def test_report_does_not_wrap_before_french_punctuation() -> None:
+    cell = LazyText("code de sortie 0 : ok")
+    lines = report_lines((Row(cell, cell, cell),), "fr")
+    assert not [line for line in lines if " : ok" in line or line.lstrip().startswith(":")]
+    assert any("0\N{NO-BREAK SPACE}: ok" in line for line in lines)
+
+
 def test_packaged_servers_are_preferred() -> None:
     machine = PostgresBinaries(Path("/usr/lib/postgresql/18/bin"), 18)
     old = PostgresBinaries(Path("/home/x/.venv/a/bin"), 17)

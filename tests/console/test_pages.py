@@ -11,6 +11,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from ncen_updater.console.inspection_poller import InspectionState
+from ncen_updater.console.pages.history import count_missing_approvals
 from ncen_updater.console.pages.live import (
     build_live_view,
     choose_newest,
@@ -531,3 +532,14 @@ def test_configured_settings_are_separate_and_secrets_masked() -> None:
         ("url", "https://x (partly hidden)"), ("environment", "hidden"), ("on", "yes"),
     ]  # fmt: skip
     assert [(name, text.render()) for name, text in defaults] == [("hours", "1, 2"), ("empty", "-")]
+
+
+@pytest.mark.parametrize(
+    ("missing", "approvals", "both", "needed"),
+    [(1, 0, True, 0), (1, 0, False, 1), (2, 0, True, 2), (1, 1, True, 1), (0, 1, False, 0)],
+)
+def test_start_of_a_rollback_counts_as_the_only_approval(
+    missing: int, approvals: int, both: bool, needed: int
+) -> None:
+    way = {"missing": missing, "approvals": [{"actor": "amina"}] * approvals}
+    assert count_missing_approvals(way, both) == needed

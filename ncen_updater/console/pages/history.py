@@ -67,23 +67,39 @@ def build_rollback_page(asking: PageRequest) -> PageContent:
     looked = inspect_rollback(asking, status, newest[0])
     found = looked.document
     uid = status["you"]["name"]
+    way = found if found is not None and "undoes" in found else None
+    may, may_approve = (asking.find_missing_role(role) for role in ("operate", "approve"))
+    starts_and_approves = may is None and may_approve is None
     return PageContent(
         "rollback-plan",
         {
             **values,
             "looked": looked,
-            "way": found if found is not None and "undoes" in found else None,
+            "way": way,
+            "missing": count_missing_approvals(way, starts_and_approves) if way else 0,
             "words": [str(line) for line in found.get("how") or found.get("lines") or ()]
             if found
             else [],
             "lost": found.get("lost_total") if found else None,
             "mine": any(row["actor"] == uid for row in (found or {}).get("approvals") or ()),
-            "may": asking.find_missing_role("operate"),
-            "may_approve": asking.find_missing_role("approve"),
+            "may": may,
+            "may_approve": may_approve,
         },
         "loading" if looked.is_loading else "stale" if looked.stale else "ready",
         refresh_s=2 if looked.is_loading else 0,
     )
+
+
+def count_missing_approvals(way: Document, starts_and_approves: bool) -> int:
+    """Return how many approvals a user needs from others before starting a rollback. Pure.
+
+    Args:
+        way: The rollback plan.
+        starts_and_approves: Whether the user may start and approve it: starting it counts as the
+            approval if only one is required.
+    """
+    missing: int = way["missing"]
+    return 0 if starts_and_approves and missing + len(way["approvals"]) == 1 else missing
 
 
 def inspect_rollback(asking: PageRequest, status: Document, newest: Document) -> InspectionState:

@@ -113,7 +113,7 @@ def test_page_contains_no_machine_notation(
                 "préparé le 24/11/2026 à 15:00 EAT, valable jusqu'au 24/11/2027",
                 "ncen 3.3.0 : mise à niveau depuis 3.2.4 ou postérieure, antérieure à 3.3.0",
                 " ko une fois décompressée", "ncen 3.3.0 : version facultative",
-                "facultatif pour les clients tufup simples", "signé par personne à ce jour"]),
+                "facultatif pour les clients tufup simples", "signatures : aucune à ce jour"]),
     ],
 )  # fmt: skip
 def test_page_uses_the_wording_of_other_pages(

@@ -243,7 +243,7 @@ def _show_journal(session: AgentSession, document: Document, part: Document) -> 
     _show_queued_job(session, document, part)
     _show_holds(session, part)
     _show_approvals(session, document, part)
-    _show_schedules(session, document, part)
+    _show_schedules(session, part)
     rollback = part["rollback_approved"]
     if rollback is not None:
         for line in format_rollback_approvals(rollback):
@@ -310,10 +310,7 @@ def _show_holds(session: AgentSession, part: Document) -> None:
         session.add_line(LazyText(N_("  To remove all holds, run: ncen-updater unhold")))
 
 
-def _show_schedules(session: AgentSession, document: Document, part: Document) -> None:
-    """Show schedules, unless the service's reason already includes them."""
-    if "service" in document and not part["holds"]:
-        return
+def _show_schedules(session: AgentSession, part: Document) -> None:
     for row in part["schedules"]:
         values = {
             "version": row["version"],

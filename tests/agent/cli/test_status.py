@@ -617,16 +617,23 @@ def test_adoption_of_restored_databases_names_the_second_approver_command() -> N
     )
 
 
-def test_schedule_is_shown_while_the_service_is_down(site: TrialSite) -> None:
+def test_schedule_is_shown_with_and_without_the_service(
+    site: TrialSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Seen: with the service, status did not show the schedule of a release without approval."""
     with Journal.open(site.journal) as journal:
         ApprovalStore(journal).set_schedule(
             "ab" * 32, "3.3.0", datetime(2030, 1, 2, 22, tzinfo=UTC), Actor("amina", 1001)
         )
-    (chosen,) = json.loads(site.run("status", "--json").stdout)["journal"]["schedules"]
+    found = json.loads(site.run("status", "--json").stdout)
+    (chosen,) = found["journal"]["schedules"]
     assert (chosen["version"], chosen["actor"]) == ("3.3.0", "amina")
-    assert "Upgrade to 3.3.0 scheduled for 2030-01-02 22:00 UTC by amina" in " ".join(
-        site.run("status").stdout.split()
-    )
+    session, shown = AgentSession("ncen-updater", site.config), list[LazyText]()
+    monkeypatch.setattr(session, "add_line", shown.append)
+    for more in {}, {"service": {"running": None}}:
+        shown.clear()
+        _show_parts(session, {**found, **more})
+        assert [text.values["by"] for text in shown if "at" in text.values] == ["amina"]
 
 
 def test_approved_rollback_is_shown_until_the_next_event(site: TrialSite) -> None:

@@ -281,4 +281,4 @@ def test_concurrent_command_names_the_running_one(site: LiveSite) -> None:
         done = site.run("upgrade", "--yes", "--json")
     error = json.loads(done.stdout)["error"]
     assert (done.returncode, error["code"]) == (9, "NU-6004")
-    assert "upgrade, process" in error["title"] and "ncen-updater watch" in error["remedy"]
+    assert "upgrade, process" in error["title"] and "ncen-updater status" in error["remedy"]

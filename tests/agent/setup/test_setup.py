@@ -104,11 +104,13 @@ def test_feed_that_is_lost_after_the_adoption_is_told(
 ) -> None:
     (url,) = site.answers["feed"]["urls"]
     apply = SetupRecord.apply
+    kept: list[bytes] = []
 
     def apply_and_lose(record: SetupRecord, *given: Any) -> None:
         apply(record, *given)
-        text = site.demo.config_path.read_text("utf-8")
-        site.demo.config_path.write_text(text.replace(url, "http://127.0.0.1:1"), "utf-8")
+        written = site.demo.config_path.read_bytes()
+        kept.append(written)
+        site.demo.config_path.write_bytes(written.replace(url.encode(), b"http://127.0.0.1:1"))
 
     monkeypatch.setattr(SetupRecord, "apply", apply_and_lose)
     words = ["setup", "--root", str(site.demo.root), "--answers", str(site.write_answers())]
@@ -117,8 +119,7 @@ def test_feed_that_is_lost_after_the_adoption_is_told(
     assert "Setup is complete, but the feed cannot be read" in shown
     assert "then run: ncen-updater check" in shown
     assert "No problem blocks an upgrade" not in shown
-    text = site.demo.config_path.read_text("utf-8")
-    site.demo.config_path.write_text(text.replace("http://127.0.0.1:1", url), "utf-8")
+    site.demo.config_path.write_bytes(kept[0])
     site.undo()
 
 

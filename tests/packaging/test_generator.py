@@ -13,7 +13,7 @@ import pytest
 from ncen_updater.agent.config.essential_settings import DEFAULT_PATHS
 from ncen_updater.agent.config.loader import load_config
 from ncen_updater.agent.config.validation_cache import VALID
-from tests.packaging.test_units import PACKAGING, program
+from tests.packaging.test_units import PACKAGING, find_systemd_analyze
 
 GENERATOR = PACKAGING / "systemd/ncen-updater-generator"
 APPLY, RESUME = "ncen-updater-apply@.service", "ncen-updater-resume.service"
@@ -157,7 +157,7 @@ def test_systemd_accepts_every_drop_in(tmp_path: Path, unit: str) -> None:
         (tmp_path / "out" / path.name).write_text("\n".join(lines) + "\n", "utf-8")
     name = unit.replace("@.", "@x.")
     ended = subprocess.run(
-        [program("systemd-analyze"), "verify", "--man=no", str(tmp_path / "out" / name)],
+        [find_systemd_analyze(), "verify", "--man=no", str(tmp_path / "out" / name)],
         capture_output=True, text=True, check=False,
         env={**os.environ, "SYSTEMD_LOG_LEVEL": "warning",
              "SYSTEMD_UNIT_PATH": f"{tmp_path / 'out'}:"},

@@ -42,6 +42,13 @@ def program(name: str) -> str:
     return found
 
 
+def find_systemd_analyze() -> str:
+    """Return the program for calls that read units; it makes its directory, as root only."""
+    if not Path("/run/systemd").is_dir() and not os.access("/run", os.W_OK):
+        pytest.skip("no systemd here, and only root can create /run/systemd")
+    return program("systemd-analyze")
+
+
 def settings(path: Path, name: str) -> list[str]:
     """Return the values of a setting, in their order."""
     return re.findall(rf"^{name}=(.*)$", path.read_text("utf-8"), re.MULTILINE)
@@ -73,7 +80,7 @@ def test_every_unit_is_covered() -> None:
 def test_exposure_is_low(path: Path) -> None:
     ended = subprocess.run(
         [
-            program("systemd-analyze"), "security", "--offline=true", "--no-pager",
+            find_systemd_analyze(), "security", "--offline=true", "--no-pager",
             f"--threshold={WORST}", str(path),
         ],
         capture_output=True, text=True, check=False,
@@ -90,7 +97,7 @@ def test_systemd_accepts_every_line(path: Path, tmp_path: Path) -> None:
             text = re.sub(r"^(Exec\w+=)\S+", r"\1/bin/true", unit.read_text("utf-8"), flags=re.M)
             (tmp_path / unit.name).write_text(text, "utf-8")
     ended = subprocess.run(
-        [program("systemd-analyze"), "verify", "--man=no", str(tmp_path / path.name)],
+        [find_systemd_analyze(), "verify", "--man=no", str(tmp_path / path.name)],
         capture_output=True, text=True, check=False,
         env={**os.environ, "SYSTEMD_LOG_LEVEL": "warning", "SYSTEMD_UNIT_PATH": f"{tmp_path}:"},
     )  # fmt: skip
@@ -352,7 +359,7 @@ def test_received_mount_example_is_valid(tmp_path: Path) -> None:
     assert f"/{escaped}'" in example.read_text("utf-8")  # the name in the guide
     (tmp_path / escaped).write_text(example.read_text("utf-8"), "utf-8")
     ended = subprocess.run(
-        [program("systemd-analyze"), "verify", "--man=no", str(tmp_path / escaped)],
+        [find_systemd_analyze(), "verify", "--man=no", str(tmp_path / escaped)],
         capture_output=True, text=True, check=False,
         env={**os.environ, "SYSTEMD_LOG_LEVEL": "warning", "SYSTEMD_UNIT_PATH": f"{tmp_path}:"},
     )  # fmt: skip
@@ -613,7 +620,7 @@ def test_every_unit_is_documented() -> None:
 def test_exposure_is_not_above_the_documented_value(path: Path) -> None:
     """The exposure differs slightly between versions of systemd."""
     ended = subprocess.run(
-        [program("systemd-analyze"), "security", "--offline=true", "--no-pager", str(path)],
+        [find_systemd_analyze(), "security", "--offline=true", "--no-pager", str(path)],
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     [figure] = re.findall(r"Overall exposure level for \S+: ([0-9.]+)", ended.stdout)

@@ -93,6 +93,13 @@ def test_invalid_ceremony_is_refused(tmp_path: Path, text: str) -> None:
         load_ceremony(path)
 
 
+def test_number_in_quotes_is_refused_in_a_ceremony(tmp_path: Path) -> None:
+    path = tmp_path / "ceremony.toml"
+    path.write_text('[roles.root]\nkeys = ["a.pub"]\nthreshold = 1\nexpiry_days = "7"\n')
+    with refused(BAD_CEREMONY, match="expiry_days"):
+        load_ceremony(path)
+
+
 @pytest.mark.parametrize("mode", [0o640, 0o644, 0o604, 0o700])
 def test_key_readable_by_others_is_refused(tmp_path: Path, mode: int) -> None:
     pair = create_key(tmp_path, "amina", PASSPHRASE)

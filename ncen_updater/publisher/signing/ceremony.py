@@ -151,7 +151,7 @@ class Ceremony:
 
 
 class _RoleModel(BaseModel):
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", strict=True)
     keys: Annotated[list[str], Field(min_length=1, max_length=50)]
     threshold: Annotated[int, Field(ge=1, le=50)]
     expiry_days: Days | None = None

@@ -243,7 +243,7 @@ def _show_approval(
         session: The session.
         next_upgrade: The next upgrade as returned by the API.
         shown: The next upgrade as shown before the approval; what is the same is not repeated.
-        extra: Additional fields of the document.
+        extra: Additional fields of the document, of a withdrawal; there is nothing to compare then.
     """
     names = (
         "binding",
@@ -274,7 +274,7 @@ def _show_approval(
     for approval in document["approvals"]:
         values: dict[str, object] = {"who": approval["actor"], "at": session.when(approval["at"])}
         session.add_line(LazyText(N_("Approved by {who}, {at}"), values))
-    if shown is None:
+    if shown is None and not extra:
         _show_digest(session, document)
     missing = {"version": document["version"], "count": document["missing"]}
     if not document["binding"]:

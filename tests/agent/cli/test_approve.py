@@ -223,6 +223,8 @@ def test_two_approvers_approve_what_was_rehearsed(
     last = desk.json("approve", "--dry-run")
     assert (last["missing"], read_start(last)) == (0, ("not-automatic", "service-not-running"))
     assert desk.json("approve", "--withdraw")["missing"] == 1
+    out = desk.run("approve", "--withdraw")[1]
+    assert "No approval to withdraw." in out and "digest" not in out
     assert desk.json("approve", "--yes")["missing"] == 0
     done = desk.json("upgrade", "--yes")
     assert done["changes"][0]["state"] == "finished"

@@ -54,7 +54,7 @@ BUNDLE_MESSAGES: Mapping[type[UpdaterError], tuple[ErrorMessage, *tuple[str, ...
     DownloadDamagedError: (BUNDLE_ALTERED, "name"),
     FeedResponseTooLongError: (BUNDLE_ALTERED, "name"),
     MetadataDamagedError: (BUNDLE_ALTERED, "name"),
-    MetadataRollbackError: (BUNDLE_OLDER, "role"),
+    MetadataRollbackError: (BUNDLE_OLDER,),
     BadSignatureError: (BUNDLE_NOT_SIGNED, "role"),
     MixedVersionsError: (BUNDLE_NOT_SIGNED, "role"),
     RoleExpiredError: (BUNDLE_TOO_OLD, "role", "since", "now", "days"),

@@ -138,15 +138,14 @@ def _map_expired_role(error: TufRoleExpiredError, facts: FeedErrorContext) -> Up
 def _map_download_error(
     error: DownloadError, facts: FeedErrorContext, detail: LazyText | str
 ) -> UpdaterError:
-    name = facts.name
     if isinstance(error, DownloadHTTPError):
-        return FeedStatusError(name=name, status=error.status_code, detail=detail)
+        return FeedStatusError(name=facts.name, status=error.status_code, detail=detail)
     if isinstance(error, SlowRetrievalError):
-        return FeedError(FEED_TOO_SLOW, name=name, detail=detail)
+        return FeedError(FEED_TOO_SLOW, detail=detail)
     if isinstance(error, DownloadLengthMismatchError):
-        return FeedResponseTooLongError(name=name, detail=detail)
+        return FeedResponseTooLongError(name=facts.name, detail=detail)
     kind = error.kind if isinstance(error, MirrorError) else NetworkFailure.UNREACHABLE
-    return FeedError(NETWORK_FAILURE_MESSAGES[kind], name=name, detail=detail)
+    return FeedError(NETWORK_FAILURE_MESSAGES[kind], detail=detail)
 
 
 def _map_repository_error(
@@ -174,7 +173,7 @@ def map_error(error: Exception, facts: FeedErrorContext) -> UpdaterError:
     if isinstance(error, RepositoryError):
         return _map_repository_error(error, facts, detail)
     if isinstance(error, ConnectionLostError):
-        return FeedError(FEED_CONNECTION_LOST, name=facts.name, detail=detail)
+        return FeedError(FEED_CONNECTION_LOST, detail=detail)
     if is_disk_full(error):
         path = getattr(error, "filename", None) or "-"
         return InsufficientSpaceError(DISK_FULL, path=path, detail=detail)

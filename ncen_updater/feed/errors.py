@@ -10,10 +10,10 @@ from ncen_updater.common.messages import (
     DOCUMENT_MISMATCH,
     DOWNLOAD_NOT_VERIFIED,
     FEED_BAD_SIGNATURE,
-    FEED_ERROR,
     FEED_RESPONSE_TOO_LONG,
     FEED_STATUS,
     FEED_TARGET_MISSING,
+    FEED_UNREACHABLE,
     METADATA_DAMAGED,
     MIXED_VERSIONS,
     NOT_IMPORTED,
@@ -99,7 +99,7 @@ class UnverifiedDownloadError(TrustError):
 class FeedError(UpdaterError):
     """Base of network failures."""
 
-    message = FEED_ERROR
+    message = FEED_UNREACHABLE
     code_range = range(2101, 2200)
 
 

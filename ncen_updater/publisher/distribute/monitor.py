@@ -26,7 +26,6 @@ from ncen_updater.common.findings import Finding, Severity, report_finding
 from ncen_updater.common.i18n import N_, LazyText
 from ncen_updater.common.messages import (
     FEED_CONNECTION_LOST,
-    FEED_ERROR,
     FEED_PROXY,
     FEED_TOO_SLOW,
     FEED_UNREACHABLE,
@@ -65,8 +64,7 @@ EXPIRY_CODES: Final = frozenset(
 )
 #: Errors that say nothing about the feed, because no complete response arrived.
 NETWORK_CODES: Final = frozenset(
-    message.code
-    for message in (FEED_CONNECTION_LOST, FEED_ERROR, FEED_PROXY, FEED_TOO_SLOW, FEED_UNREACHABLE)
+    message.code for message in (FEED_CONNECTION_LOST, FEED_PROXY, FEED_TOO_SLOW, FEED_UNREACHABLE)
 )
 
 

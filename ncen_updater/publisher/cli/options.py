@@ -273,7 +273,10 @@ def parse_publish_condition(
             product=product, version=version, count=int(count), countries=tuple(countries)
         )
     except ValueError as error:
-        words = N_("{text}: use the form 4:@leaders or 2:KE,SN,FR")
+        words = N_(
+            "{text}: use the form N:COUNTRIES, such as 2:KE,SN,FR, with N at most the number of"
+            " countries"
+        )
         raise CommandUsageError(words, hint="--after", text=text) from error
 
 

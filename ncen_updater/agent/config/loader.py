@@ -88,7 +88,7 @@ def load_config(path: Path, *, euid: int | None = None, check_disk: bool = True)
     Raises:
         CONFIG_MISSING: If the file does not exist.
         CONFIG_UNREADABLE: If it is not a regular file or cannot be read.
-        CONFIG_EXPOSED: If root reads it and everyone may write it.
+        CONFIG_EXPOSED: If root reads it and another user may write it.
         CONFIG_TOO_LARGE: If it is larger than 1 MB.
         CONFIG_NOT_TEXT, CONFIG_NOT_TOML, CONFIG_DUPLICATE_KEY, CONFIG_TYPOGRAPHIC_QUOTES: If it
             cannot be parsed, with line and column.

@@ -63,6 +63,7 @@ def read_raw_config(
     euid: int | None = None,
     option: str = "--config",
     command: str = "sudo ncen-updater setup",
+    any_owner: bool = False,
 ) -> RawConfig:
     """Read a TOML file.
 
@@ -71,20 +72,24 @@ def read_raw_config(
         euid: User id of the reader; by default the process's.
         option: Name of the command-line option for the file.
         command: Command that creates the file on a new site.
+        any_owner: Whether root accepts a file of another user, as one that is shown before it
+            takes effect.
 
     Raises:
         CONFIG_MISSING: If the file does not exist.
         CONFIG_UNREADABLE: If it is not a regular file or cannot be read.
-        CONFIG_EXPOSED: If root reads it and everyone may write it.
+        CONFIG_EXPOSED: If root reads it and another user may write it.
         CONFIG_TOO_LARGE: If it is larger than 1 MB.
         CONFIG_NOT_TEXT, CONFIG_NOT_TOML, CONFIG_DUPLICATE_KEY, CONFIG_TYPOGRAPHIC_QUOTES: If it
             cannot be parsed, with line and column.
     """
     try:
         with open_file(path) as stream:
-            mode = os.fstat(stream.fileno()).st_mode
-            if (os.geteuid() if euid is None else euid) == 0 and mode & stat.S_IWOTH:
-                raise ConfigError(CONFIG_EXPOSED, path=path)
+            if (os.geteuid() if euid is None else euid) == 0:
+                info = os.fstat(stream.fileno())
+                trusted = any_owner or info.st_uid in {0, os.geteuid()}
+                if not trusted or info.st_mode & stat.S_IWOTH:  # root runs its commands
+                    raise ConfigError(CONFIG_EXPOSED, path=path)
             content = stream.read(MAX_CONFIG_BYTES + 1)
     except OSError as error:
         missing = isinstance(error, FileNotFoundError)

@@ -143,6 +143,7 @@ def load_answers(path: Path) -> SetupAnswers:
         path,
         option="--answers",
         command=f"cp /usr/share/doc/ncen-updater/examples/setup.toml {path}",
+        any_owner=True,
     )
     try:
         return SetupAnswers.model_validate(raw.data)

@@ -278,6 +278,20 @@ def test_root_rejects_a_world_writable_file(tmp_path: Path) -> None:
     load_config(path, euid=0)
 
 
+def test_root_rejects_a_file_of_another_user(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(tmp_path, GOOD)
+    if os.geteuid() == 0:
+        os.chown(path, 65534, -1)
+    load_config(path, euid=1000)
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    for load in (load_config, load_essential_settings):
+        with refused(CONFIG_EXPOSED):
+            load(path)
+    assert read_raw_config(path, any_owner=True).data["schema"] == 1
+
+
 def test_empty_file_names_all_missing_settings(tmp_path: Path) -> None:
     with pytest.raises(InvalidConfigError) as caught:
         load_config(write(tmp_path, ""))
